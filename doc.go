@@ -1,0 +1,2 @@
+// Package pumice runs large language models on any Vulkan GPU.
+package pumice
