@@ -1,0 +1,48 @@
+# shellcheck shell=bash
+# Sourced by the other scripts here: messages, the tool cache, and Debian packages fetched without root.
+
+# shellcheck disable=SC2034  # used by the scripts that source this
+TOOLS_CACHE=${XDG_CACHE_HOME:-${HOME:?}/.cache}/pumice/tools
+DEBIAN_KEYRING=/usr/share/keyrings/debian-archive-keyring.gpg
+
+say() { printf '%s\n' "$*" >&2; }
+die() {
+	printf '%s: %s\n' "${0##*/}" "$*" >&2
+	exit 1
+}
+
+# debian_mirror prints the URI of the Debian archive that this machine's own apt settings name.
+debian_mirror() {
+	local codename uri
+	# shellcheck disable=SC1091
+	codename=$(. /etc/os-release && printf '%s' "${VERSION_CODENAME:-}")
+	uri=$(apt-get --print-uris update 2>/dev/null |
+		sed -nE "s#^'([^']+)/dists/(${codename:-stable}|stable|testing|sid|unstable)/.*#\1#p" | head -n 1)
+	[ -n "$uri" ] || die "apt's sources name no Debian archive to fetch from"
+	printf '%s\n' "$uri"
+}
+
+# apt_private STATE ARG... runs apt-get with its state under STATE and STATE/sources.list as its only source,
+# so that neither root rights nor a change to the system is needed.
+apt_private() {
+	local state=$1
+	shift
+	apt-get -qq -o Dir::State="$state" -o Dir::State::Lists="$state/lists" -o Dir::State::status="$state/status" \
+		-o Dir::Cache="$state/cache" -o Dir::Etc::sourcelist="$state/sources.list" -o Dir::Etc::sourceparts=/dev/null \
+		-o APT::Architecture=amd64 -o APT::Architectures=amd64 -o Acquire::Languages=none -o Acquire::Retries=3 \
+		-o APT::Update::Error-Mode=any -o APT::Sandbox::User="$(id -un)" "$@"
+}
+
+# apt_private_index STATE SUITE... lays out STATE and fetches the signed package index of each suite, which is a
+# name under the machine's mirror.
+apt_private_index() {
+	local state=$1 suite mirror
+	shift
+	mirror=$(debian_mirror)
+	mkdir -p "$state/lists/partial" "$state/cache/archives/partial"
+	: >"$state/status"
+	for suite in "$@"; do
+		printf 'deb [signed-by=%s] %s %s main\n' "$DEBIAN_KEYRING" "$mirror" "$suite"
+	done >"$state/sources.list"
+	apt_private "$state" update || die "no package index of Debian $* from $mirror"
+}
