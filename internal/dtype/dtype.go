@@ -1,0 +1,162 @@
+// Package dtype names the element types that tensors are stored in, and
+// converts the ones that weights are computed with to and from float32.
+//
+// F32, F16, BF16, Q8_0, Q4_0 and Q4_1 are weight types: Decode and Encode
+// handle them (see Weight). All the others are storage-only: a reader can name
+// them and knows their size, nothing computes with them. Names and quantised
+// block layouts are GGUF's, little-endian (ggml, ggml-common.h).
+package dtype
+
+import (
+	"fmt"
+	"strings"
+)
+
+// DType is an element type. The zero value is Invalid.
+type DType uint8
+
+// The weight types, then the storage-only ones.
+const (
+	Invalid DType = iota
+	F32
+	F16
+	BF16
+	Q8_0 // 32 weights: f16 scale d, 32 int8 q; weight = d*q
+	Q4_0 // 32 weights: f16 scale d, 16 bytes; weight = d*(nibble-8); low nibbles are weights 0..15, high ones 16..31
+	Q4_1 // 32 weights: f16 scale d, f16 minimum m, 16 bytes as Q4_0's; weight = d*nibble+m
+
+	F64
+	I8
+	I16
+	I32
+	I64
+	U8
+	U16
+	U32
+	U64
+	Bool
+	F8_E4M3
+	F8_E5M2
+	Q5_0
+	Q5_1
+	Q8_1
+	Q2_K
+	Q3_K
+	Q4_K
+	Q5_K
+	Q6_K
+	Q8_K
+	IQ1_S
+	IQ1_M
+	IQ2_XXS
+	IQ2_XS
+	IQ2_S
+	IQ3_XXS
+	IQ3_S
+	IQ4_NL
+	IQ4_XS
+	TQ1_0
+	TQ2_0
+	MXFP4
+	Unknown // a type that a file names and this package does not: its size is unknown too
+
+	count
+)
+
+// info is indexed by DType.
+var info = [count]struct {
+	name       string
+	block      int // weights per block
+	blockBytes int
+}{
+	Invalid: {"invalid", 0, 0},
+	F32:     {"F32", 1, 4},
+	F16:     {"F16", 1, 2},
+	BF16:    {"BF16", 1, 2},
+	Q8_0:    {"Q8_0", 32, 2 + 32},
+	Q4_0:    {"Q4_0", 32, 2 + 16},
+	Q4_1:    {"Q4_1", 32, 2 + 2 + 16},
+
+	F64:     {"F64", 1, 8},
+	I8:      {"I8", 1, 1},
+	I16:     {"I16", 1, 2},
+	I32:     {"I32", 1, 4},
+	I64:     {"I64", 1, 8},
+	U8:      {"U8", 1, 1},
+	U16:     {"U16", 1, 2},
+	U32:     {"U32", 1, 4},
+	U64:     {"U64", 1, 8},
+	Bool:    {"BOOL", 1, 1},
+	F8_E4M3: {"F8_E4M3", 1, 1},
+	F8_E5M2: {"F8_E5M2", 1, 1},
+	Q5_0:    {"Q5_0", 32, 2 + 4 + 16},
+	Q5_1:    {"Q5_1", 32, 2 + 2 + 4 + 16},
+	Q8_1:    {"Q8_1", 32, 2 + 2 + 32},
+	Q2_K:    {"Q2_K", 256, 2 + 2 + 16 + 64},
+	Q3_K:    {"Q3_K", 256, 2 + 64 + 32 + 12},
+	Q4_K:    {"Q4_K", 256, 2 + 2 + 12 + 128},
+	Q5_K:    {"Q5_K", 256, 2 + 2 + 12 + 32 + 128},
+	Q6_K:    {"Q6_K", 256, 2 + 128 + 64 + 16},
+	Q8_K:    {"Q8_K", 256, 4 + 256 + 32},
+	IQ1_S:   {"IQ1_S", 256, 2 + 32 + 16},
+	IQ1_M:   {"IQ1_M", 256, 32 + 16 + 8},
+	IQ2_XXS: {"IQ2_XXS", 256, 2 + 64},
+	IQ2_XS:  {"IQ2_XS", 256, 2 + 64 + 8},
+	IQ2_S:   {"IQ2_S", 256, 2 + 64 + 16},
+	IQ3_XXS: {"IQ3_XXS", 256, 2 + 96},
+	IQ3_S:   {"IQ3_S", 256, 2 + 64 + 8 + 32 + 4},
+	IQ4_NL:  {"IQ4_NL", 32, 2 + 16},
+	IQ4_XS:  {"IQ4_XS", 256, 2 + 2 + 4 + 128},
+	TQ1_0:   {"TQ1_0", 256, 2 + 48 + 4},
+	TQ2_0:   {"TQ2_0", 256, 2 + 64},
+	MXFP4:   {"MXFP4", 32, 1 + 16},
+	Unknown: {"unknown", 0, 0},
+}
+
+// Parse returns the type of that name, in any case: "f16", "Q4_0".
+func Parse(s string) (DType, error) {
+	for d := F32; d < Unknown; d++ {
+		if strings.EqualFold(s, info[d].name) {
+			return d, nil
+		}
+	}
+	return Invalid, fmt.Errorf("dtype: unknown type %q: want f32, f16, bf16, q8_0, q4_0 or q4_1", s)
+}
+
+// String returns GGUF's name of the type: "F16", "Q4_0".
+func (d DType) String() string {
+	if d >= count {
+		d = Invalid
+	}
+	return info[d].name
+}
+
+// Weight reports whether Decode and Encode handle the type.
+func (d DType) Weight() bool { return d >= F32 && d <= Q4_1 }
+
+// BlockSize returns the number of weights in a block: 1 unless the type is
+// quantised, 0 for Invalid and Unknown.
+func (d DType) BlockSize() int {
+	if d >= count {
+		return 0
+	}
+	return info[d].block
+}
+
+// BlockBytes returns the size of a block, 0 for Invalid and Unknown.
+func (d DType) BlockBytes() int {
+	if d >= count {
+		return 0
+	}
+	return info[d].blockBytes
+}
+
+// RowBytes returns the size of a row of cols weights. cols must be a multiple
+// of BlockSize.
+func (d DType) RowBytes(cols int) int64 {
+	block := d.BlockSize()
+	if block == 0 || cols < 0 || cols%block != 0 {
+		panic(fmt.Sprintf("dtype: no row of %d columns in %s", cols, d))
+	}
+	return int64(cols/block) * int64(d.BlockBytes())
+}
