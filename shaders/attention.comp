@@ -1,0 +1,85 @@
+#version 450
+// attention: causal attention of a run's queries over the KV cache, grouped-query heads.
+//
+//   out[t, h] = sum_j softmax_j(scale * q[t, h] . k[h / G, j]) * v[h / G, j],
+//   j from 0 to Step.position + t, G = heads / kv_heads
+//
+//   q, dst        (tokens, heads, head_dim) f32
+//   keys, values  (kv_heads, context, head_dim) of the cache's type
+//
+// One workgroup a head (x) and token (y). Keys are taken WORKGROUP at a time, a key an
+// invocation; the running maximum and sum of Milakov and Gimelshein 2018 (arXiv:1805.02867)
+// keep one pass, then each invocation accumulates some of the head's dimensions.
+// Shared memory: 4 * (2 * WORKGROUP + 2 * 256) bytes; head_dim is at most 256 and even.
+// Reads the live keys and values once a head and token.
+#define STEP_BINDING 0
+#include "step.glsl"
+
+layout(local_size_x_id = 0) in;
+layout(constant_id = 0) const uint WORKGROUP = 64u;
+layout(std430, binding = 1) readonly buffer Q { float q[]; };
+#ifdef KV_F16
+layout(std430, binding = 2) readonly buffer Keys { uint keys[]; };
+layout(std430, binding = 3) readonly buffer Values { uint values[]; };
+#define LOAD(v) unpackHalf2x16(v)
+#else
+layout(std430, binding = 2) readonly buffer Keys { vec2 keys[]; };
+layout(std430, binding = 3) readonly buffer Values { vec2 values[]; };
+#define LOAD(v) (v)
+#endif
+layout(std430, binding = 4) writeonly buffer Out { float dst[]; };
+layout(push_constant) uniform Push {
+    uint heads;
+    uint kv_heads;
+    uint head_dim;
+    uint context;
+    float scale;
+} p;
+#include "reduce.glsl"
+
+#define MAX_HEAD_DIM 256u
+shared vec2 query[MAX_HEAD_DIM / 2u];
+shared vec2 sums[MAX_HEAD_DIM / 2u];
+shared float weight[WORKGROUP];
+
+void main() {
+    uint h = gl_WorkGroupID.x, t = gl_WorkGroupID.y, lane = gl_LocalInvocationID.x;
+    if (t >= step.count) return; // uniform over the workgroup
+    uint half_dim = p.head_dim / 2u;
+    uint q_base = (t * p.heads + h) * p.head_dim;
+    uint kv_base = h / (p.heads / p.kv_heads) * p.context * half_dim;
+    uint length = step.position + t + 1u;
+
+    for (uint d = lane; d < half_dim; d += WORKGROUP) {
+        query[d] = p.scale * vec2(q[q_base + 2u * d], q[q_base + 2u * d + 1u]);
+        sums[d] = vec2(0.0);
+    }
+    barrier(); // the query is complete
+
+    float running_max = uintBitsToFloat(0xff800000u); // -inf
+    float running_sum = 0.0;
+    for (uint first = 0u; first < length; first += WORKGROUP) {
+        uint j = first + lane;
+        float score = uintBitsToFloat(0xff800000u);
+        if (j < length) {
+            score = 0.0;
+            for (uint d = 0u; d < half_dim; d++) score += dot(query[d], LOAD(keys[kv_base + j * half_dim + d]));
+        }
+        float m = max(running_max, workgroup_max(score));
+        float e = exp(score - m);
+        float rescale = exp(running_max - m);
+        weight[lane] = e;
+        running_sum = running_sum * rescale + workgroup_sum(e); // its barriers publish weight
+        running_max = m;
+        uint live = min(WORKGROUP, length - first);
+        for (uint d = lane; d < half_dim; d += WORKGROUP) {
+            vec2 s = sums[d] * rescale;
+            for (uint i = 0u; i < live; i++) s += weight[i] * LOAD(values[kv_base + (first + i) * half_dim + d]);
+            sums[d] = s;
+        }
+    }
+    for (uint d = lane; d < half_dim; d += WORKGROUP) {
+        dst[q_base + 2u * d] = sums[d].x / running_sum;
+        dst[q_base + 2u * d + 1u] = sums[d].y / running_sum;
+    }
+}

@@ -1,0 +1,87 @@
+#version 450
+// attention, barrier-free: as attention.comp for a run of tokens; one subgroup of eight
+// lanes takes a head (x) and eight tokens (y), a query a lane. Keys and values are loaded
+// eight positions at a time, one texel a lane, and passed around by constant shuffles.
+//
+//   q (tokens, heads, head_dim) f32 and keys, values (kv_heads, context, head_dim) as texels
+//   dst (tokens, heads, head_dim) f32; HEAD_DIM is a multiple of 64 (f16) or 32 (f32)
+//
+// Reads the live keys and values once a head and eight tokens.
+#extension GL_EXT_control_flow_attributes : require
+#extension GL_EXT_samplerless_texture_functions : require
+#define STEP_BINDING 0
+#include "step.glsl"
+#include "lane8.glsl"
+
+layout(local_size_x = 8) in;
+layout(constant_id = 0) const uint HEAD_DIM = 64u;
+layout(binding = 1) uniform textureBuffer q;
+layout(binding = 2) uniform utextureBuffer keys;
+layout(binding = 3) uniform utextureBuffer values;
+layout(std430, binding = 4) writeonly buffer Out { vec4 dst[]; };
+layout(push_constant) uniform Push {
+    uint heads;
+    uint kv_heads;
+    uint head_dim;
+    uint context;
+    float scale;
+} p;
+#include "cache_row.glsl"
+
+void main() {
+    uint h = gl_WorkGroupID.x, lane = gl_SubgroupInvocationID;
+    uint t0 = gl_WorkGroupID.y * LANES;
+    if (t0 >= step.count) return; // uniform
+    uint t = min(t0 + lane, step.count - 1u);
+    uint length = step.position + t + 1u;                           // keys this lane sees
+    uint last = step.position + min(t0 + LANES, step.count);        // keys any lane sees
+    uint base = h / (p.heads / p.kv_heads) * p.context * HEAD_TEXELS;
+    float minus_inf = uintBitsToFloat(0xff800000u);
+
+    vec4 query[HEAD_QUADS], sums[HEAD_QUADS];
+    [[unroll]] for (uint i = 0u; i < HEAD_QUADS; i++) {
+        query[i] = p.scale * texelFetch(q, int((t * p.heads + h) * HEAD_QUADS + i));
+        sums[i] = vec4(0.0);
+    }
+    float running_max = minus_inf, running_sum = 0.0;
+    for (uint first = 0u; first < last; first += LANES) {
+        // Texel n of these eight positions is loaded by lane n % 8; positions from `last`
+        // on may never have been written and are read as the last one, with weight zero.
+        uint end = base + last * HEAD_TEXELS - 1u;
+        float score[LANES];
+        [[unroll]] for (uint j = 0u; j < LANES; j++) {
+            score[j] = 0.0;
+            [[unroll]] for (uint i = 0u; i < LANE_TEXELS; i++) {
+                uvec4 mine = texelFetch(keys, int(min(base + (first + j) * HEAD_TEXELS + i * LANES + lane, end)));
+                [[unroll]] for (uint l = 0u; l < LANES; l++) {
+                    uvec4 k = subgroupShuffle(mine, l);
+                    [[unroll]] for (uint n = 0u; n < TEXEL_QUADS; n++)
+                        score[j] += dot(texel_quad(k, n), query[(i * LANES + l) * TEXEL_QUADS + n]);
+                }
+            }
+            score[j] = first + j < length ? score[j] : minus_inf;
+        }
+        float m = running_max;
+        [[unroll]] for (uint j = 0u; j < LANES; j++) m = max(m, score[j]);
+        float rescale = exp(running_max - m);
+        running_max = m;
+        running_sum *= rescale;
+        [[unroll]] for (uint j = 0u; j < LANES; j++) {
+            score[j] = exp(score[j] - m);
+            running_sum += score[j];
+        }
+        [[unroll]] for (uint i = 0u; i < HEAD_QUADS; i++) sums[i] *= rescale;
+        [[unroll]] for (uint j = 0u; j < LANES; j++)
+            [[unroll]] for (uint i = 0u; i < LANE_TEXELS; i++) {
+                uvec4 mine = texelFetch(values, int(min(base + (first + j) * HEAD_TEXELS + i * LANES + lane, end)));
+                [[unroll]] for (uint l = 0u; l < LANES; l++) {
+                    uvec4 v = subgroupShuffle(mine, l);
+                    [[unroll]] for (uint n = 0u; n < TEXEL_QUADS; n++)
+                        sums[(i * LANES + l) * TEXEL_QUADS + n] += score[j] * texel_quad(v, n);
+                }
+            }
+    }
+    if (t0 + lane >= step.count) return;
+    [[unroll]] for (uint i = 0u; i < HEAD_QUADS; i++)
+        dst[(t * p.heads + h) * HEAD_QUADS + i] = sums[i] / running_sum;
+}

@@ -1,0 +1,49 @@
+#version 450
+// embed: out[t, c] = scale * table[tokens[t], c]
+//
+//   units, scales  the embedding table, or one part of its rows (weights.glsl)
+//   dst            (tokens, cols) f32
+//
+// One invocation decodes one unit of one token's row; workgroup y is the token.
+// Tokens whose row lies in another part are left to that part's dispatch.
+// Reads one row of the table and writes 4 * cols bytes a token.
+#extension GL_EXT_control_flow_attributes : require
+#define STEP_BINDING 0
+#include "step.glsl"
+
+layout(local_size_x_id = 0) in;
+layout(std430, binding = 1) readonly buffer Units { uvec4 units[]; };
+layout(std430, binding = 2) readonly buffer Scales { uint scales[]; };
+layout(std430, binding = 3) writeonly buffer Out { float dst[]; };
+layout(push_constant) uniform Push {
+    uint first_row; // of this part, in the whole table
+    uint rows;      // of this part
+    uint cols;
+    uint group;
+    float scale;
+} p;
+
+uvec4 load_unit(uint i) { return units[i]; }
+uint load_scale(uint word) { return scales[word]; }
+#include "weights.glsl"
+
+void main() {
+    uint t = gl_WorkGroupID.y;
+    uint u = gl_GlobalInvocationID.x;
+    uint nunits = (p.cols + UNIT_COLS - 1u) / UNIT_COLS;
+    if (t >= step.count || u >= nunits) return;
+    uint row = step.tokens[t] - p.first_row; // wraps for rows of earlier parts
+    if (row >= p.rows) return;
+    uint group_row = row / p.group, in_group = row % p.group;
+    vec2 dm = vec2(1.0, 0.0);
+#ifdef QUANTISED
+    uint blocks = p.cols / BLOCK_COLS;
+    dm = load_dm((group_row * blocks + u / BLOCK_UNITS) * p.group + in_group);
+#endif
+    float w[UNIT_COLS];
+    decode_unit(load_unit((group_row * nunits + u) * p.group + in_group), dm, w);
+    [[unroll]] for (uint i = 0u; i < UNIT_COLS; i++) {
+        uint c = u * UNIT_COLS + i;
+        if (c < p.cols) dst[t * p.cols + c] = p.scale * w[i];
+    }
+}

@@ -1,0 +1,92 @@
+#version 450
+// matmul, barrier-free: as matmul.comp; one subgroup of eight lanes computes a tile of
+// 8 * LANE_ROWS rows by TILE_TOKENS tokens, LANE_ROWS adjacent rows a lane. Each block of
+// weights is decoded once a tile; cols is a multiple of 4 (32 for quantised types).
+//
+// Reads the weights once for every TILE_TOKENS tokens, x once for every 8 * LANE_ROWS rows.
+#extension GL_EXT_control_flow_attributes : require
+#extension GL_EXT_samplerless_texture_functions : require
+#define STEP_BINDING 0
+#include "step.glsl"
+#include "lane8.glsl"
+
+layout(local_size_x = 8) in;
+layout(constant_id = 0) const uint LANE_ROWS = 2u;
+layout(constant_id = 1) const uint TILE_TOKENS = 8u;
+layout(constant_id = 2) const bool HAS_BIAS = false;
+layout(constant_id = 3) const bool ACCUMULATE = false;
+#define UNITS_BINDING 1
+#define SCALES_BINDING 2
+#include "weights_row.glsl"
+layout(binding = 3) uniform textureBuffer x;
+layout(std430, binding = 4) readonly buffer Bias { float bias[]; };
+layout(std430, binding = 5) buffer Y { float y[]; };
+layout(push_constant) uniform Push {
+    uint rows;
+    uint cols;
+    uint group;
+    uint y_first;
+    uint bias_first;
+    uint y_stride;
+} p;
+
+float acc[LANE_ROWS * TILE_TOKENS];
+
+// Adds block b's products for tokens t0 on; nunits is the number of units the block has.
+void block(uint b, uint nunits, uint t0, Rows at) {
+#ifdef QUANTISED
+    vec2 dm[LANE_ROWS];
+    load_row_scales(at, b, p.group, dm);
+#endif
+    vec4 w[LANE_ROWS * LANES];
+    [[unroll]] for (uint i = 0u; i < LANE_ROWS * LANES; i++) w[i] = vec4(0.0);
+    [[unroll]] for (uint i = 0u; i < nunits; i++)
+        [[unroll]] for (uint r = 0u; r < LANE_ROWS; r++) {
+            uvec4 q = load_unit(at.unit + (b * BLOCK_UNITS + i) * p.group + r);
+            [[unroll]] for (uint j = 0u; j < UNIT_QUADS; j++) {
+                vec4 v = quad(q, j);
+#ifdef QUANTISED
+                v = v * (lane_scale(j) * dm[r].x) + dm[r].y;
+#endif
+                w[r * LANES + i * UNIT_QUADS + j] = v;
+            }
+        }
+    uint c4 = b * LANES + gl_SubgroupInvocationID;
+    bool inside = c4 * 4u < p.cols;
+    [[unroll]] for (uint t = 0u; t < TILE_TOKENS; t++) {
+        uint token = min(t0 + t, step.count - 1u);
+        vec4 xv = inside ? texelFetch(x, int(token * (p.cols / 4u) + c4)) : vec4(0.0);
+        [[unroll]] for (uint j = 0u; j < LANES; j++) {
+            vec4 xs = subgroupShuffle(xv, j);
+            [[unroll]] for (uint r = 0u; r < LANE_ROWS; r++)
+                acc[r * TILE_TOKENS + t] += dot(w[r * LANES + j], xs);
+        }
+    }
+}
+
+void main() {
+    uint row = (gl_WorkGroupID.x * LANES + gl_SubgroupInvocationID) * LANE_ROWS;
+    uint t0 = gl_WorkGroupID.y * TILE_TOKENS;
+    if (t0 >= step.count) return; // uniform
+    Rows at = lane_rows(row, p.rows, p.cols, p.group);
+    [[unroll]] for (uint i = 0u; i < LANE_ROWS * TILE_TOKENS; i++) acc[i] = 0.0;
+
+    uint blocks = p.cols / BLOCK_COLS;
+    for (uint b = 0u; b < blocks; b++) block(b, BLOCK_UNITS, t0, at);
+#ifndef QUANTISED
+    uint rest = (p.cols % BLOCK_COLS + UNIT_COLS - 1u) / UNIT_COLS;
+    if (rest > 0u) block(blocks, rest, t0, at);
+#endif
+
+    [[unroll]] for (uint t = 0u; t < TILE_TOKENS; t++) {
+        if (t0 + t >= step.count) break;
+        uint out_row = (t0 + t) * p.y_stride + p.y_first;
+        [[unroll]] for (uint r = 0u; r < LANE_ROWS; r++) {
+            if (row + r >= p.rows) break;
+            float sum = acc[r * TILE_TOKENS + t];
+            if (HAS_BIAS) sum += bias[p.bias_first + row + r];
+            if (ACCUMULATE) sum += y[out_row + row + r];
+            y[out_row + row + r] = sum;
+        }
+    }
+}

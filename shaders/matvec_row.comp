@@ -1,0 +1,80 @@
+#version 450
+// matvec, barrier-free: as matvec.comp; one subgroup of eight lanes owns 8 * LANE_ROWS
+// rows, LANE_ROWS adjacent ones a lane, and reads them as one stream (group is a
+// multiple of 8 * LANE_ROWS). cols is a multiple of 4 (32 for quantised types).
+//
+// Reads each weight once; x once a workgroup. Measured forms: docs/design/0001.
+#extension GL_EXT_control_flow_attributes : require
+#extension GL_EXT_samplerless_texture_functions : require
+#include "lane8.glsl"
+
+layout(local_size_x = 8) in;
+layout(constant_id = 0) const uint LANE_ROWS = 4u;
+layout(constant_id = 1) const bool HAS_BIAS = false;
+layout(constant_id = 2) const bool ACCUMULATE = false;
+#define UNITS_BINDING 0
+#define SCALES_BINDING 1
+#include "weights_row.glsl"
+layout(binding = 2) uniform textureBuffer x;
+layout(std430, binding = 3) readonly buffer Bias { float bias[]; };
+layout(std430, binding = 4) buffer Y { float y[]; };
+layout(push_constant) uniform Push {
+    uint rows;
+    uint cols;
+    uint group;
+    uint y_first;
+    uint bias_first;
+} p;
+
+float acc[LANE_ROWS];
+
+// Adds block b's products; nunits is the number of units the block has.
+void block(uint b, uint nunits, Rows at, vec4 to_lane) {
+    uint c4 = b * LANES + gl_SubgroupInvocationID;
+    vec4 xv = c4 * 4u < p.cols ? texelFetch(x, int(c4)) : vec4(0.0);
+#ifdef QUANTISED
+    vec2 dm[LANE_ROWS];
+    load_row_scales(at, b, p.group, dm);
+    float xsum = lanes_sum(xv.x + xv.y + xv.z + xv.w);
+    float dots[LANE_ROWS];
+    [[unroll]] for (uint r = 0u; r < LANE_ROWS; r++) dots[r] = 0.0;
+#else
+#define dots acc
+#endif
+    xv *= to_lane;
+    [[unroll]] for (uint i = 0u; i < nunits; i++) {
+        vec4 xs[UNIT_QUADS];
+        [[unroll]] for (uint j = 0u; j < UNIT_QUADS; j++) xs[j] = subgroupShuffle(xv, i * UNIT_QUADS + j);
+        [[unroll]] for (uint r = 0u; r < LANE_ROWS; r++) {
+            uvec4 q = load_unit(at.unit + (b * BLOCK_UNITS + i) * p.group + r);
+            [[unroll]] for (uint j = 0u; j < UNIT_QUADS; j++) dots[r] += dot(quad(q, j), xs[j]);
+        }
+    }
+#ifdef QUANTISED
+    [[unroll]] for (uint r = 0u; r < LANE_ROWS; r++) acc[r] += dm[r].x * dots[r] + dm[r].y * xsum;
+#endif
+}
+
+void main() {
+    uint tile = gl_WorkGroupID.y * gl_NumWorkGroups.x + gl_WorkGroupID.x;
+    uint row = (tile * LANES + gl_SubgroupInvocationID) * LANE_ROWS;
+    if (tile * LANES * LANE_ROWS >= p.rows) return; // uniform
+    Rows at = lane_rows(row, p.rows, p.cols, p.group);
+    vec4 to_lane = lane_scale(gl_SubgroupInvocationID);
+    [[unroll]] for (uint r = 0u; r < LANE_ROWS; r++) acc[r] = 0.0;
+
+    uint blocks = p.cols / BLOCK_COLS;
+    for (uint b = 0u; b < blocks; b++) block(b, BLOCK_UNITS, at, to_lane);
+#ifndef QUANTISED
+    uint rest = (p.cols % BLOCK_COLS + UNIT_COLS - 1u) / UNIT_COLS;
+    if (rest > 0u) block(blocks, rest, at, to_lane);
+#endif
+
+    [[unroll]] for (uint r = 0u; r < LANE_ROWS; r++) {
+        if (row + r >= p.rows) break;
+        float sum = acc[r];
+        if (HAS_BIAS) sum += bias[p.bias_first + row + r];
+        if (ACCUMULATE) sum += y[p.y_first + row + r];
+        y[p.y_first + row + r] = sum;
+    }
+}

@@ -1,0 +1,63 @@
+#version 450
+// topk: the k largest of each chunk of 1024 values, in falling order; the lowest id wins
+// ties. Applied to its own output until one chunk is left. k = 1 is argmax.
+//
+//   values  n f32, or n (value, id) pairs with PAIRS
+//   dst     (chunks, k) pairs of value bits and id; missing ones are (-inf, 0xffffffff)
+//
+// One workgroup of 64 a chunk, 16 values an invocation in registers; k rounds of a
+// workgroup maximum through shared memory (512 bytes). NaN counts as +inf, so that a
+// broken model shows. Reads n values once.
+#extension GL_EXT_control_flow_attributes : require
+layout(local_size_x = 64) in;
+layout(constant_id = 0) const bool PAIRS = false;
+layout(std430, binding = 0) readonly buffer Values { uint values[]; };
+layout(std430, binding = 1) writeonly buffer Out { uvec2 dst[]; };
+layout(push_constant) uniform Push {
+    uint n;
+    uint k;
+} p;
+
+#define NONE 0xffffffffu
+shared float best_value[64];
+shared uint best_id[64];
+
+bool better(float v, uint id, float w, uint jd) { return v > w || (v == w && id < jd); }
+
+void main() {
+    uint lane = gl_LocalInvocationID.x;
+    float minus_inf = uintBitsToFloat(0xff800000u);
+    float value[16];
+    uint id[16];
+    [[unroll]] for (uint i = 0u; i < 16u; i++) {
+        uint at = gl_WorkGroupID.x * 1024u + i * 64u + lane;
+        value[i] = minus_inf;
+        id[i] = NONE;
+        if (at < p.n) {
+            float v = uintBitsToFloat(PAIRS ? values[2u * at] : values[at]);
+            value[i] = isnan(v) ? uintBitsToFloat(0x7f800000u) : v;
+            id[i] = PAIRS ? values[2u * at + 1u] : at;
+        }
+    }
+    for (uint round = 0u; round < p.k; round++) {
+        float v = value[0];
+        uint d = id[0];
+        [[unroll]] for (uint i = 1u; i < 16u; i++)
+            if (better(value[i], id[i], v, d)) { v = value[i]; d = id[i]; }
+        best_value[lane] = v;
+        best_id[lane] = d;
+        barrier(); // every lane's best is written
+        for (uint s = 32u; s > 0u; s >>= 1u) {
+            if (lane < s && better(best_value[lane + s], best_id[lane + s], best_value[lane], best_id[lane])) {
+                best_value[lane] = best_value[lane + s];
+                best_id[lane] = best_id[lane + s];
+            }
+            barrier(); // level s is complete before level s/2 reads it
+        }
+        uint won = best_id[0];
+        if (lane == 0u) dst[gl_WorkGroupID.x * p.k + round] = uvec2(floatBitsToUint(best_value[0]), won);
+        [[unroll]] for (uint i = 0u; i < 16u; i++)
+            if (id[i] == won) { value[i] = minus_inf; id[i] = NONE; }
+        barrier(); // the winner is read by all before the next round overwrites it
+    }
+}
