@@ -1,0 +1,268 @@
+package lint
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const (
+	module = "pumice"
+	root   = "." // the root package's name in the tables below
+)
+
+// layers says which of our packages each may import outside its tests. A row covers the packages under it too, and each
+// may import itself and what is under it. Imports point down only: vk knows nothing of tensors, pipeline nothing of
+// families, model nothing of text, and the text side nothing of devices.
+var layers = map[string][]string{
+	"internal/half":     {},
+	"internal/humanize": {},
+	"internal/lint":     {},
+	"internal/dtype":    {"internal/half"},
+	"internal/ref":      {"internal/half", "internal/dtype"},
+	"internal/gputest":  {"vk", "internal"},
+
+	"vk":       {"internal/humanize"},
+	"shaders":  {},
+	"pipeline": {"vk", "shaders", "internal/dtype", "internal/half", "internal/humanize"},
+
+	"checkpoint": {"internal/dtype", "internal/half", "internal/humanize"},
+	"model":      {"pipeline", "vk", "checkpoint", "internal/dtype", "internal/half", "internal/humanize"},
+
+	"tokenizer": {},
+	"chat":      {"tokenizer"},
+	"sample":    {},
+
+	root: {"model", "pipeline", "vk", "checkpoint", "chat", "sample", "tokenizer",
+		"internal/dtype", "internal/half", "internal/humanize"},
+
+	"server": {root, "chat", "sample", "tokenizer", "internal/humanize"},
+	"capi":   {root, "chat", "sample", "tokenizer"},
+	"eval":   {root, "chat", "sample", "tokenizer", "internal/humanize"},
+	"bench":  {root, "pipeline", "vk", "chat", "sample", "tokenizer", "internal/humanize"},
+
+	"cmd/pumice": {root, "server", "eval", "bench", "model", "pipeline", "vk", "shaders", "checkpoint", "chat", "sample",
+		"tokenizer", "internal"},
+	"cmd/pumice-window": {root, "pipeline", "vk", "chat", "sample", "tokenizer", "internal/humanize"},
+}
+
+// testOnly are the packages that tests of any layer may import besides: the oracle and the device helpers.
+var testOnly = []string{"internal/ref", "internal/gputest", "internal/dtype", "internal/half", "internal/humanize"}
+
+// confined names the imports that only some places may have. Places are as in layers; "test" is any _test.go file.
+var confined = map[string][]string{
+	"C":                               {"vk", "cmd/pumice-window", "capi"},
+	"unsafe":                          {"vk", "checkpoint", "cmd/pumice-window", "capi"},
+	"github.com/vulkan-go/vulkan":     {"vk"},
+	"github.com/go-gl/glfw":           {"cmd/pumice-window"},
+	"github.com/urfave/cli":           {"cmd"},
+	"github.com/schollz/progressbar":  {"cmd"},
+	"gonum.org/v1/plot":               {"bench"},
+	"github.com/google/go-cmp":        {"test", "internal/gputest"},
+	"pgregory.net/rapid":              {"test"},
+	"github.com/rogpeppe/go-internal": {"test"},
+	"go.uber.org/goleak":              {"test", "internal/gputest"},
+	"testing":                         {"test", "internal/gputest"},
+	"github.com/nlpodyssey/gopickle":  {"checkpoint"},
+	"github.com/edsrzf/mmap-go":       {"checkpoint"},
+	"github.com/nikolalohinski/gonja": {"chat"},
+	"github.com/dlclark/regexp2":      {"tokenizer"},
+	"github.com/x448/float16":         {"internal/half"},
+	"internal/ref":                    {"test", "cmd/pumice", "internal/gputest"},
+}
+
+// source is one parsed Go file of the module.
+type source struct {
+	file string // slash-separated, relative to the module
+	pkg  string // its directory, as in layers
+	ast  *ast.File
+	set  *token.FileSet
+}
+
+func (s source) test() bool { return strings.HasSuffix(s.file, "_test.go") }
+
+// sources parses every Go file of the module down to its imports, whatever its build tags.
+func sources(t *testing.T) []source {
+	t.Helper()
+	top := os.DirFS(filepath.Join("..", ".."))
+	var all []source
+	err := fs.WalkDir(top, ".", func(file string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() {
+			if name := d.Name(); file != "." && (name == "testdata" || strings.HasPrefix(name, ".") || strings.HasPrefix(name, "_")) {
+				return fs.SkipDir
+			}
+			return nil
+		}
+		if path.Ext(file) != ".go" {
+			return nil
+		}
+		text, err := fs.ReadFile(top, file)
+		if err != nil {
+			return err
+		}
+		set := token.NewFileSet()
+		parsed, err := parser.ParseFile(set, file, text, parser.ImportsOnly|parser.ParseComments)
+		if err != nil {
+			return err
+		}
+		all = append(all, source{file: file, pkg: path.Dir(file), ast: parsed, set: set})
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(all) == 0 {
+		t.Fatal("no Go files found")
+	}
+	return all
+}
+
+// under reports whether package p is place or lies under it. The root package has nothing under it.
+func under(p, place string) bool {
+	return p == place || place != root && strings.HasPrefix(p, place+"/")
+}
+
+func underAny(p string, places []string) bool {
+	for _, place := range places {
+		if under(p, place) {
+			return true
+		}
+	}
+	return false
+}
+
+// row finds the longest row of layers that covers p.
+func row(p string) (string, bool) {
+	for place := p; place != root; place = path.Dir(place) {
+		if _, ok := layers[place]; ok {
+			return place, true
+		}
+	}
+	return root, p == root
+}
+
+// ours turns an import path into a package name of layers.
+func ours(importPath string) (string, bool) {
+	if importPath == module {
+		return root, true
+	}
+	return strings.CutPrefix(importPath, module+"/")
+}
+
+// checkImport says what is wrong with a file of package pkg importing importPath, or "".
+func checkImport(pkg string, test bool, importPath string) string {
+	name := importPath
+	place, known := row(pkg)
+	if imported, ok := ours(importPath); ok {
+		name = imported
+		switch {
+		case !known:
+			return "its package has no row in layers: say what it may import"
+		case under(imported, place):
+		case test && (underAny(imported, testOnly) || imported == pkg):
+		case !underAny(imported, layers[place]):
+			return fmt.Sprintf("%s may not import %s: imports point down", place, imported)
+		}
+	}
+	for confinedName, places := range confined {
+		if !under(name, confinedName) || underAny(pkg, places) {
+			continue
+		}
+		if test && (confinedName == "unsafe" || len(places) > 0 && places[0] == "test") {
+			continue
+		}
+		return fmt.Sprintf("%s is confined to %v", confinedName, places)
+	}
+	return ""
+}
+
+func TestImportsPointDown(t *testing.T) {
+	for _, s := range sources(t) {
+		for _, spec := range s.ast.Imports {
+			importPath, err := strconv.Unquote(spec.Path.Value)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if problem := checkImport(s.pkg, s.test(), importPath); problem != "" {
+				t.Errorf("%s: import %q: %s", s.set.Position(spec.Pos()), importPath, problem)
+			}
+		}
+	}
+}
+
+func TestCheckImport(t *testing.T) {
+	for _, c := range []struct {
+		pkg    string
+		test   bool
+		path   string
+		accept bool
+	}{
+		{"model", false, "pumice/pipeline", true},
+		{"pipeline", false, "pumice/model", false},
+		{"model", false, "pumice/tokenizer", false},
+		{"tokenizer", false, "pumice/vk", false},
+		{"vk", false, "pumice/vk/internal/shim", true},
+		{"vk", false, "pumice/internal/dtype", false},
+		{"vk", false, "github.com/vulkan-go/vulkan", true},
+		{"vk/internal/shim", false, "C", true},
+		{"pipeline", false, "C", false},
+		{"pipeline", false, "github.com/vulkan-go/vulkan", false},
+		{"pipeline", false, "pumice/internal/ref", false},
+		{"pipeline", true, "pumice/internal/ref", true},
+		{"pipeline", true, "pumice/model", false},
+		{"cmd/pumice", false, "pumice/internal/ref", true},
+		{".", false, "pumice/model", true},
+		{".", true, "pumice", true},
+		{"model", false, "pumice", false},
+		{"server", false, "pumice", true},
+		{"chat", false, "testing", false},
+		{"chat", true, "testing", true},
+		{"cmd/pumice", false, "github.com/urfave/cli/v2", true},
+		{"chat", false, "github.com/urfave/cli/v2", false},
+		{"new", false, "pumice/vk", false},
+		{"new", false, "fmt", true},
+	} {
+		if problem := checkImport(c.pkg, c.test, c.path); (problem == "") != c.accept {
+			t.Errorf("%s (test %t) importing %s: got %q, want accepted %t", c.pkg, c.test, c.path, problem, c.accept)
+		}
+	}
+}
+
+func TestEveryPackageSaysWhatItIs(t *testing.T) {
+	documented := map[string]bool{}
+	for _, s := range sources(t) {
+		if !s.test() {
+			documented[s.pkg] = documented[s.pkg] || s.ast.Doc != nil
+		}
+	}
+	for pkg, ok := range documented {
+		if !ok {
+			t.Errorf("%s has no package comment", pkg)
+		}
+	}
+}
+
+func TestLicenceIsApache2Unaltered(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join("..", "..", "LICENSE"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const want = "cfc7749b96f63bd31c3c42b5c471bf756814053e847c10f3eb003417bc523d30" // the text as its authors publish it
+	sum := sha256.Sum256(text)
+	if got := hex.EncodeToString(sum[:]); got != want {
+		t.Errorf("LICENSE has SHA-256 %s, want %s", got, want)
+	}
+}
