@@ -2,7 +2,8 @@
 # Sourced by the other scripts here: messages, the tool cache, and Debian packages fetched without root.
 
 # shellcheck disable=SC2034  # used by the scripts that source this
-TOOLS_CACHE=${XDG_CACHE_HOME:-${HOME:?}/.cache}/pumice/tools
+PUMICE_CACHE=${XDG_CACHE_HOME:-${HOME:?}/.cache}/pumice
+TOOLS_CACHE=$PUMICE_CACHE/tools
 DEBIAN_KEYRING=/usr/share/keyrings/debian-archive-keyring.gpg
 
 say() { printf '%s\n' "$*" >&2; }
@@ -22,27 +23,33 @@ debian_mirror() {
 	printf '%s\n' "$uri"
 }
 
-# apt_private STATE ARG... runs apt-get with its state under STATE and STATE/sources.list as its only source,
-# so that neither root rights nor a change to the system is needed.
+# apt_private STATE ARG... runs apt-get with its state under STATE and the sources apt_private_index put there, so that
+# neither root rights nor a change to the system is needed.
 apt_private() {
 	local state=$1
 	shift
 	apt-get -qq -o Dir::State="$state" -o Dir::State::Lists="$state/lists" -o Dir::State::status="$state/status" \
-		-o Dir::Cache="$state/cache" -o Dir::Etc::sourcelist="$state/sources.list" -o Dir::Etc::sourceparts=/dev/null \
-		-o APT::Architecture=amd64 -o APT::Architectures=amd64 -o Acquire::Languages=none -o Acquire::Retries=3 \
+		-o Dir::Cache="$state/cache" -o Dir::Etc::sourcelist="$state/sources.list" -o Dir::Etc::sourceparts="$state/parts" \
+		-o APT::Architectures="$(dpkg --print-architecture)" -o Acquire::Languages=none -o Acquire::Retries=3 \
 		-o APT::Update::Error-Mode=any -o APT::Sandbox::User="$(id -un)" "$@"
 }
 
-# apt_private_index STATE SUITE... lays out STATE and fetches the signed package index of each suite, which is a
-# name under the machine's mirror.
+# apt_private_index STATE [SUITE...] lays out STATE and fetches the signed package index of each suite, which is a
+# name under the machine's mirror; of every source the machine has when none is named.
 apt_private_index() {
 	local state=$1 suite mirror
 	shift
-	mirror=$(debian_mirror)
-	mkdir -p "$state/lists/partial" "$state/cache/archives/partial"
+	mkdir -p "$state/lists/partial" "$state/cache/archives/partial" "$state/parts"
 	: >"$state/status"
-	for suite in "$@"; do
-		printf 'deb [signed-by=%s] %s %s main\n' "$DEBIAN_KEYRING" "$mirror" "$suite"
-	done >"$state/sources.list"
-	apt_private "$state" update || die "no package index of Debian $* from $mirror"
+	: >"$state/sources.list"
+	if [ $# -eq 0 ]; then
+		[ ! -e /etc/apt/sources.list ] || cp /etc/apt/sources.list "$state/"
+		find /etc/apt/sources.list.d '(' -name '*.list' -o -name '*.sources' ')' -exec cp -t "$state/parts" {} +
+	else
+		mirror=$(debian_mirror)
+		for suite in "$@"; do
+			printf 'deb [signed-by=%s] %s %s main\n' "$DEBIAN_KEYRING" "$mirror" "$suite"
+		done >"$state/sources.list"
+	fi
+	apt_private "$state" update || die "no package index of ${*:-the configured sources}"
 }

@@ -1,0 +1,49 @@
+# `make` lists the targets. The work is in tools/; each script there says what it does.
+
+# The prompt reaches the program through the environment, unexpanded, so that any character may stand in it.
+override export PROMPT := $(value PROMPT)
+
+.PHONY: help
+help:
+	@echo "make chat               install what is missing, build, fetch the default model, and chat"
+	@echo "make chat PROMPT='...'  the same, but answer once"
+	@echo "make build              build bin/pumice"
+	@echo "make test               install what the tests need, and run all of them"
+	@echo "make lint               gofmt, go vet, staticcheck, shellcheck"
+	@echo "make shaders            compile the shaders that changed (shaders/spv is committed)"
+	@echo "make fuzz FUZZTIME=30s  run every fuzz target"
+	@echo "make clean              remove bin/"
+
+BUILD = go build -trimpath -o bin/pumice ./cmd/pumice
+
+.PHONY: build
+build:
+	$(BUILD)
+
+.PHONY: chat
+chat:
+	@tools/setup.sh chat
+	$(BUILD)
+	@tools/model.sh >/dev/null
+	@if [ -n "$$PROMPT" ]; then bin/pumice chat smollm2 -p "$$PROMPT"; else bin/pumice chat smollm2; fi
+
+.PHONY: test
+test:
+	@tools/setup.sh test
+	@tools/test.sh
+
+.PHONY: lint
+lint:
+	@tools/test.sh lint
+
+.PHONY: shaders
+shaders:
+	@tools/glslc.sh
+
+.PHONY: fuzz
+fuzz:
+	@FUZZTIME="$(or $(FUZZTIME),30s)" tools/fuzz.sh
+
+.PHONY: clean
+clean:
+	rm -rf bin

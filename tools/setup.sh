@@ -1,0 +1,85 @@
+#!/usr/bin/env bash
+# Installs what is missing on a Debian machine, and nothing when nothing is.
+#
+#   tools/setup.sh chat   a Vulkan loader and a driver; python3 with pip while the default model is not yet fetched
+#   tools/setup.sh test   the same, Mesa's CPU driver, the validation layers, the Vulkan headers, shellcheck, and SwiftShader
+#
+# System packages are installed with apt-get, through sudo for a user who is not root; it says so first. SwiftShader, a
+# second CPU driver, is unpacked from Debian's Chromium into the user's cache instead. Whatever can't be had is an error,
+# but for SwiftShader, which gives a line that starts with SKIPPED.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+# shellcheck source=tools/lib.sh
+. tools/lib.sh
+
+has_loader() { [ -n "$(find /usr/lib /usr/lib64 /lib /usr/local/lib -name 'libvulkan.so.1' -print -quit 2>/dev/null)" ]; }
+has_driver() {
+	[ -n "${VK_DRIVER_FILES-}${VK_ICD_FILENAMES-}" ] ||
+		compgen -G '/usr/share/vulkan/icd.d/*.json' || compgen -G '/etc/vulkan/icd.d/*.json' ||
+		compgen -G '/usr/local/share/vulkan/icd.d/*.json' || compgen -G "${HOME:?}/.local/share/vulkan/icd.d/*.json"
+} >/dev/null
+has_lavapipe() { compgen -G '/usr/share/vulkan/icd.d/lvp_icd*.json' >/dev/null; }
+has_pip() { python3 -m pip --version || tools/model.sh --cached; } >/dev/null 2>&1
+has_validation() { compgen -G '/usr/share/vulkan/explicit_layer.d/*validation*.json' >/dev/null; }
+has_headers() { [ -e /usr/include/vulkan/vulkan_core.h ]; }
+has_shellcheck() { command -v shellcheck >/dev/null; }
+
+# A need is the check above and the packages that meet it.
+declare -A PACKAGES=(
+	[loader]=libvulkan1 [driver]=mesa-vulkan-drivers [lavapipe]=mesa-vulkan-drivers [pip]=python3-pip
+	[validation]=vulkan-validationlayers [headers]=libvulkan-dev [shellcheck]=shellcheck
+)
+
+install_missing() { # NEED...
+	local need packages=() root=()
+	for need in "$@"; do
+		"has_$need" || packages+=("${PACKAGES[$need]}")
+	done
+	[ ${#packages[@]} -gt 0 ] || return 0
+	command -v apt-get >/dev/null || die "this system has no apt-get; install by hand what Debian calls ${packages[*]}"
+	if [ "$(id -u)" -ne 0 ]; then
+		command -v sudo >/dev/null || die "missing ${packages[*]}: as root, run apt-get install ${packages[*]}"
+		root=(sudo)
+		say "installing ${packages[*]} with apt-get; sudo may ask for your password"
+	else
+		say "installing ${packages[*]} with apt-get"
+	fi
+	"${root[@]}" apt-get -qq update || die "apt-get update failed"
+	"${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends "${packages[@]}" >&2 ||
+		die "could not install ${packages[*]}"
+	for need in "$@"; do
+		"has_$need" || die "${PACKAGES[$need]} is installed but the $need is still not found"
+	done
+}
+
+swiftshader() {
+	local dir=$TOOLS_CACHE/swiftshader work deb
+	[ ! -e "$dir/vk_swiftshader_icd.json" ] || return 0
+	say "fetching SwiftShader into $dir"
+	mkdir -p "$TOOLS_CACHE"
+	work=$(mktemp -d "$TOOLS_CACHE/swiftshader.XXXXXX")
+	# shellcheck disable=SC2064
+	trap "rm -rf '$work'" EXIT
+	mkdir "$work/out"
+	# Security updates replace chromium often, so it is whatever the machine's own sources offer.
+	(apt_private_index "$work/apt" && cd "$work" && apt_private "$work/apt" download chromium-common) || return
+	deb=$(compgen -G "$work/chromium-common_*.deb") || return
+	say "SwiftShader comes from ${deb##*/}"
+	dpkg-deb --fsys-tarfile "$deb" |
+		tar -x -C "$work/out" --strip-components=4 ./usr/lib/chromium/libvk_swiftshader.so ./usr/lib/chromium/vk_swiftshader_icd.json || return
+	rm -rf "$dir"
+	mv "$work/out" "$dir"
+}
+
+command -v go >/dev/null || die "Go is not installed, or not on PATH"
+command -v gcc >/dev/null || command -v cc >/dev/null || die "no C compiler: install build-essential"
+case ${1-} in
+chat)
+	install_missing loader driver pip
+	;;
+test)
+	install_missing loader driver lavapipe pip validation headers shellcheck
+	swiftshader || echo "SKIPPED: SwiftShader could not be fetched; its tests will not run"
+	;;
+*) die "usage: tools/setup.sh chat|test" ;;
+esac
