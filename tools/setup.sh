@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs what is missing on a Debian machine, and nothing when nothing is.
 #
-#   tools/setup.sh chat   a Vulkan loader and a driver; python3 with pip while the default model is not yet fetched
+#   tools/setup.sh chat   a Vulkan loader and a driver, certificates for downloads, python3 with pip while the
+#                         default model is not yet fetched
 #   tools/setup.sh test   the same, Mesa's CPU driver, the validation layers, the Vulkan headers, shellcheck, and SwiftShader
 #
 # System packages are installed with apt-get, through sudo for a user who is not root; it says so first. SwiftShader, a
@@ -19,6 +20,7 @@ has_driver() {
 		compgen -G '/usr/local/share/vulkan/icd.d/*.json' || compgen -G "${HOME:?}/.local/share/vulkan/icd.d/*.json"
 } >/dev/null
 has_lavapipe() { compgen -G '/usr/share/vulkan/icd.d/lvp_icd*.json' >/dev/null; }
+has_certificates() { [ -s /etc/ssl/certs/ca-certificates.crt ] || [ -s /etc/pki/tls/certs/ca-bundle.crt ]; }
 has_pip() { python3 -m pip --version || tools/model.sh --cached; } >/dev/null 2>&1
 has_validation() { compgen -G '/usr/share/vulkan/explicit_layer.d/*validation*.json' >/dev/null; }
 has_headers() { [ -e /usr/include/vulkan/vulkan_core.h ]; }
@@ -26,7 +28,7 @@ has_shellcheck() { command -v shellcheck >/dev/null; }
 
 # A need is the check above and the packages that meet it.
 declare -A PACKAGES=(
-	[loader]=libvulkan1 [driver]=mesa-vulkan-drivers [lavapipe]=mesa-vulkan-drivers [pip]=python3-pip
+	[certificates]=ca-certificates [loader]=libvulkan1 [driver]=mesa-vulkan-drivers [lavapipe]=mesa-vulkan-drivers [pip]=python3-pip
 	[validation]=vulkan-validationlayers [headers]=libvulkan-dev [shellcheck]=shellcheck
 )
 
@@ -75,10 +77,10 @@ command -v go >/dev/null || die "Go is not installed, or not on PATH"
 command -v gcc >/dev/null || command -v cc >/dev/null || die "no C compiler: install build-essential"
 case ${1-} in
 chat)
-	install_missing loader driver pip
+	install_missing certificates loader driver pip
 	;;
 test)
-	install_missing loader driver lavapipe pip validation headers shellcheck
+	install_missing certificates loader lavapipe pip validation headers shellcheck
 	swiftshader || echo "SKIPPED: SwiftShader could not be fetched; its tests will not run"
 	;;
 *) die "usage: tools/setup.sh chat|test" ;;
