@@ -33,6 +33,7 @@ fetch_compiler() {
 	[ "$(uname -sm)" = 'Linux x86_64' ] || die "the pinned compiler runs on Linux x86_64 only; shaders/spv is committed, so only a change to a shader needs it"
 	say "fetching the shader compiler into $ROOT"
 	local work package version sum role file
+	rm -rf "$TOOLS_CACHE"/glslc.?????? # of a fetch that was killed
 	work=$(mktemp -d "$TOOLS_CACHE/glslc.XXXXXX")
 	# shellcheck disable=SC2064
 	trap "rm -rf '$work'" EXIT

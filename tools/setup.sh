@@ -70,7 +70,7 @@ swiftshader() {
 	dpkg-deb --fsys-tarfile "$deb" |
 		tar -x -C "$work/out" --strip-components=4 ./usr/lib/chromium/libvk_swiftshader.so ./usr/lib/chromium/vk_swiftshader_icd.json || return
 	rm -rf "$dir"
-	mv "$work/out" "$dir"
+	mv -T "$work/out" "$dir"
 }
 
 command -v go >/dev/null || die "Go is not installed, or not on PATH"
