@@ -1,0 +1,197 @@
+// Package checkpoint reads models as they are shipped: GGUF files, and Hugging
+// Face directories with safetensors or torch weights. Open gives a Checkpoint:
+// Tensors by name, their bytes mapped from the file and never copied, and
+// Fields, the strictly read configuration. What the names and fields mean for
+// a model is not decided here.
+//
+// Files are taken for hostile. Every length, offset and count is checked
+// against the file when it is opened; what is wrong is a *FormatError or an
+// *UnsupportedError, memory stays bounded, and no file can run code.
+package checkpoint
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// Format is the kind of file that weights are stored in.
+type Format int
+
+// The formats.
+const (
+	GGUF Format = iota + 1
+	SafeTensors
+	Torch
+)
+
+func (f Format) String() string {
+	switch f {
+	case GGUF:
+		return "GGUF"
+	case SafeTensors:
+		return "safetensors"
+	case Torch:
+		return "torch"
+	}
+	return fmt.Sprintf("Format(%d)", int(f))
+}
+
+// Checkpoint is an open model. Its methods but Close may be called from
+// several goroutines; Fields have their own rule.
+type Checkpoint struct {
+	path       string
+	format     Format
+	config     *Fields
+	generation *Fields
+	metadata   *Fields
+	tensors    map[string]*Tensor
+	names      []string
+	mappings   []*mapping
+	pairs      []*ggufPairs
+}
+
+// Open opens a GGUF file (the first one of a split), a Hugging Face directory,
+// a directory that holds one GGUF model, or a single .safetensors or .bin file
+// beside a config.json. The caller closes the Checkpoint.
+func Open(path string) (*Checkpoint, error) {
+	c := &Checkpoint{path: path, tensors: map[string]*Tensor{}}
+	if err := c.open(path); err != nil {
+		c.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+func (c *Checkpoint) open(path string) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return fmt.Errorf("checkpoint: %w", err)
+	}
+	if info.IsDir() {
+		return c.openDirectory(path)
+	}
+	format, err := sniff(path)
+	if err != nil {
+		return err
+	}
+	if format == GGUF {
+		return c.openGGUF(path)
+	}
+	return c.openSingle(path, format)
+}
+
+// sniff tells the format of a file by how it begins, and else by its name.
+func sniff(path string) (Format, error) {
+	f, size, err := openRegular(path)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	head := make([]byte, min(size, int64(len(legacyMagic))))
+	if _, err := f.ReadAt(head, 0); err != nil {
+		return 0, fmt.Errorf("checkpoint: %w", err)
+	}
+	switch {
+	case bytes.HasPrefix(head, []byte("GGUF")):
+		return GGUF, nil
+	case bytes.HasPrefix(head, []byte("PK\x03\x04")), bytes.HasPrefix(head, legacyMagic):
+		return Torch, nil
+	case len(head) > 8 && head[8] == '{':
+		return SafeTensors, nil
+	}
+	switch strings.ToLower(filepath.Ext(path)) {
+	case ".gguf":
+		return GGUF, nil
+	case ".safetensors":
+		return SafeTensors, nil
+	case ".bin", ".pt", ".pth":
+		return Torch, nil
+	}
+	return 0, badFormat(path, 0, "neither a GGUF, a safetensors nor a torch file")
+}
+
+// Close unmaps the files. Tensors' Data and Metadata must not be used after
+// it. Closing twice is fine.
+func (c *Checkpoint) Close() error {
+	for _, t := range c.tensors {
+		t.Data = nil
+	}
+	for _, p := range c.pairs {
+		p.data = nil
+	}
+	var err error
+	for _, m := range c.mappings {
+		err = errors.Join(err, m.close())
+	}
+	c.mappings = nil
+	return err
+}
+
+// Path returns the path that was opened.
+func (c *Checkpoint) Path() string { return c.path }
+
+// Format returns the format of the weights.
+func (c *Checkpoint) Format() Format { return c.format }
+
+// Config returns config.json, nil for GGUF.
+func (c *Checkpoint) Config() *Fields { return c.config }
+
+// GenerationConfig returns generation_config.json, nil if there is none.
+func (c *Checkpoint) GenerationConfig() *Fields { return c.generation }
+
+// Metadata returns GGUF's key-value pairs, nil for the other formats. They are
+// read from the mapped file and valid until Close.
+func (c *Checkpoint) Metadata() *Fields { return c.metadata }
+
+// Tensor returns the tensor of that name.
+func (c *Checkpoint) Tensor(name string) (*Tensor, bool) {
+	t, ok := c.tensors[name]
+	return t, ok
+}
+
+// Names returns the tensors' names in file order. The caller must not change it.
+func (c *Checkpoint) Names() []string { return c.names }
+
+// NumBytes returns the size of all tensors in their stored types. A storage
+// that several tensors share counts once for each.
+func (c *Checkpoint) NumBytes() int64 {
+	var n int64
+	for _, t := range c.tensors {
+		n += t.NumBytes()
+	}
+	return n
+}
+
+func (c *Checkpoint) mapFile(path string) (*mapping, error) {
+	m, err := mapFile(path)
+	if err == nil {
+		c.mappings = append(c.mappings, m)
+	}
+	return m, err
+}
+
+// addTensors adds those tensors of a file that keep admits, all of them if it
+// is nil.
+func (c *Checkpoint) addTensors(tensors []*Tensor, keep func(name string) bool) error {
+	for _, t := range tensors {
+		if keep != nil && !keep(t.Name) {
+			continue
+		}
+		if other := c.tensors[t.Name]; other != nil {
+			return badFormat(t.File, t.Offset, "tensor %q is also in %s", t.Name, other.File)
+		}
+		c.tensors[t.Name] = t
+		c.names = append(c.names, t.Name)
+	}
+	return nil
+}
+
+// errOf returns what is wrong with a path, nil if something is there.
+func errOf(path string) error {
+	_, err := os.Stat(path)
+	return err
+}

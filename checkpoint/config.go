@@ -1,0 +1,174 @@
+package checkpoint
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"math"
+	"strconv"
+)
+
+const (
+	maxConfigBytes = 16 << 20
+	maxConfigKeys  = 1 << 14
+)
+
+// ReadFields reads a file that holds one JSON object, such as config.json.
+func ReadFields(path string) (*Fields, error) {
+	text, err := readFile(path, maxConfigBytes)
+	if err != nil {
+		return nil, err
+	}
+	return NewFields(path, text)
+}
+
+// NewFields reads one JSON object from text. file is its name in errors.
+func NewFields(file string, text []byte) (*Fields, error) {
+	if len(text) > maxConfigBytes {
+		return nil, badFormat(file, -1, "%d bytes, at most %d are read", len(text), maxConfigBytes)
+	}
+	body := bytes.TrimPrefix(text, []byte("\xef\xbb\xbf")) // some editors' byte order mark
+	object, err := parseObject(file, int64(len(text)-len(body)), body)
+	if err != nil {
+		return nil, err
+	}
+	return &Fields{file: file, source: object, first: new(error)}, nil
+}
+
+// jsonObject is one JSON object. Its values stay text until they are read, so
+// what is not asked for costs nothing.
+type jsonObject struct {
+	file   string
+	order  []string
+	values map[string]jsonValue
+}
+
+type jsonValue struct {
+	text   json.RawMessage // valid JSON
+	offset int64
+}
+
+// parseObject reads the keys of the object in text, which begins at byte base
+// of the file. A key that appears twice is refused: programs disagree on which
+// one counts.
+func parseObject(file string, base int64, text []byte) (*jsonObject, error) {
+	r := newObjectReader(file, base, text)
+	o := &jsonObject{file: file, values: map[string]jsonValue{}}
+	r.object(func(key string) {
+		if _, ok := o.values[key]; ok {
+			r.fail("the key %q appears twice", key)
+			return
+		}
+		if len(o.order) == maxConfigKeys {
+			r.fail("more than %d keys", maxConfigKeys)
+			return
+		}
+		var v json.RawMessage
+		if err := r.dec.Decode(&v); err != nil {
+			r.fail("%s: %v", shorten(key), err)
+			return
+		}
+		o.order = append(o.order, key)
+		o.values[key] = jsonValue{v, base + r.dec.InputOffset() - int64(len(v))}
+	})
+	r.end()
+	if r.err != nil {
+		return nil, r.err
+	}
+	return o, nil
+}
+
+func (o *jsonObject) keys() []string { return o.order }
+
+func (o *jsonObject) value(key string) (any, int64, error) {
+	v, ok := o.values[key]
+	if !ok {
+		return nil, -1, nil
+	}
+	x, err := jsonScalar(v.text)
+	return x, v.offset, err
+}
+
+// describe returns the JSON text of a value without its line breaks.
+func (o *jsonObject) describe(key string) string {
+	var b bytes.Buffer
+	if v, ok := o.values[key]; !ok || json.Compact(&b, v.text) != nil {
+		return ""
+	}
+	return shorten(b.String())
+}
+
+func (o *jsonObject) length(string) int { return 0 } // not known before the list is read
+
+func (o *jsonObject) each(key string, limit int, f func(any) bool) error {
+	v := o.values[key]
+	if len(v.text) == 0 {
+		return nil
+	}
+	if v.text[0] != '[' {
+		x, err := jsonScalar(v.text)
+		if err == nil && x != nil {
+			f(x)
+		}
+		return err
+	}
+	r := newObjectReader(o.file, v.offset, v.text)
+	r.token()
+	for n := 0; r.err == nil && r.dec.More(); n++ {
+		var text json.RawMessage
+		if err := r.dec.Decode(&text); err != nil {
+			return err
+		}
+		if n == limit {
+			return fmt.Errorf("more than %d elements", limit)
+		}
+		x, err := jsonScalar(text)
+		if err != nil {
+			return err
+		}
+		if !f(x) {
+			return nil
+		}
+	}
+	return r.err
+}
+
+func (o *jsonObject) object(key string) (source, error) {
+	v := o.values[key]
+	if v.text[0] != '{' {
+		x, err := jsonScalar(v.text)
+		if err != nil {
+			return nil, err
+		}
+		return nil, fmt.Errorf("want an object, got %s", kind(x))
+	}
+	return parseObject(o.file, v.offset, v.text)
+}
+
+// jsonScalar returns the value of a valid JSON text.
+func jsonScalar(text json.RawMessage) (any, error) {
+	switch text[0] {
+	case 'n':
+		return nil, nil
+	case 't':
+		return true, nil
+	case 'f':
+		return false, nil
+	case '[':
+		return placeholder("a list"), nil
+	case '{':
+		return placeholder("an object"), nil
+	case '"':
+		var s string
+		err := json.Unmarshal(text, &s)
+		return s, err
+	}
+	if i, err := strconv.ParseInt(string(text), 10, 64); err == nil {
+		return integerNumber(i), nil
+	}
+	f, err := strconv.ParseFloat(string(text), 64)
+	if err != nil || math.IsInf(f, 0) {
+		return nil, fmt.Errorf("the number %s is out of range", shorten(string(text)))
+	}
+	return floatNumber(f), nil
+}

@@ -1,0 +1,46 @@
+package checkpoint
+
+import (
+	"fmt"
+	"strconv"
+)
+
+// FormatError says that a file is not what its format demands: it is cut off,
+// corrupt, or made to harm.
+type FormatError struct {
+	File   string
+	Offset int64 // in bytes from the start of File; -1 when no one place is at fault
+	Msg    string
+}
+
+func (e *FormatError) Error() string {
+	if e.Offset < 0 {
+		return fmt.Sprintf("checkpoint: %s: %s", e.File, e.Msg)
+	}
+	return fmt.Sprintf("checkpoint: %s: at byte %d: %s", e.File, e.Offset, e.Msg)
+}
+
+// UnsupportedError says that a file is in order but uses something that this
+// package does not read.
+type UnsupportedError struct {
+	File, Feature string
+}
+
+func (e *UnsupportedError) Error() string {
+	return fmt.Sprintf("checkpoint: %s: %s is not supported", e.File, e.Feature)
+}
+
+func badFormat(file string, offset int64, format string, args ...any) error {
+	return &FormatError{File: file, Offset: offset, Msg: shorten(fmt.Sprintf(format, args...))}
+}
+
+// shorten keeps what a hostile file puts into an error message to a few lines.
+func shorten(s string) string {
+	const limit = 300
+	if len(s) > limit {
+		return s[:limit] + "..."
+	}
+	return s
+}
+
+func quote(s string) string { return strconv.Quote(shorten(s)) }

@@ -1,0 +1,315 @@
+package checkpoint
+
+import (
+	"errors"
+	"fmt"
+	"math"
+)
+
+// Fields reads the key-value pairs of a config.json or of a GGUF file
+// strictly: a value of another type, a number that is not finite, not integral
+// where an integer is asked for, or out of range is an error that names file
+// and key. The first error sticks and is shared with the objects nested in
+// this one; reads after it return zero values. A JSON null counts as absent.
+// A number with a fraction of zero is an integer; a single value may stand for
+// a list of one. Not for several goroutines at a time.
+type Fields struct {
+	file   string
+	prefix string // of keys in errors: "rope_scaling."
+	source source
+	first  *error // the sticky error, shared with nested objects
+}
+
+// source holds the pairs of one object. Values are nil (absent), bool, string,
+// number, or array and object placeholders that only describe themselves.
+type source interface {
+	keys() []string
+	// value returns the value of key and its place in the file.
+	value(key string) (v any, offset int64, err error)
+	// each calls f for the elements of a list in order until it says no,
+	// or for the value itself when it is no list. An absent key has no elements.
+	each(key string, limit int, f func(v any) bool) error
+	// length returns how many elements each would visit at most.
+	length(key string) int
+	object(key string) (source, error)
+}
+
+// number is an integer or a float.
+type number struct {
+	integer bool
+	i       int64
+	f       float64
+}
+
+// placeholder describes a value that is no scalar: "a list", "an object".
+type placeholder string
+
+// maxList bounds the elements of one list. The longest that models have are
+// vocabularies (262144 in Gemma) and their merges.
+const maxList = 1 << 22
+
+// File returns the path that the fields were read from.
+func (f *Fields) File() string { return f.file }
+
+// Err returns the first error.
+func (f *Fields) Err() error { return *f.first }
+
+// Fail records an error about the value of key, unless there is one already.
+func (f *Fields) Fail(key, format string, args ...any) {
+	_, offset, _ := f.source.value(key)
+	f.fail(badFormat(f.file, offset, "%s: %s", f.prefix+key, fmt.Sprintf(format, args...)))
+}
+
+func (f *Fields) fail(err error) {
+	if *f.first == nil {
+		*f.first = err
+	}
+}
+
+// Keys returns the keys in file order.
+func (f *Fields) Keys() []string { return f.source.keys() }
+
+// Has reports whether key is there and not null.
+func (f *Fields) Has(key string) bool {
+	v, _, err := f.source.value(key)
+	return v != nil || err != nil
+}
+
+// get returns the value of key, nil if there was an error or the key is absent.
+func (f *Fields) get(key string) any {
+	if *f.first != nil {
+		return nil
+	}
+	v, offset, err := f.source.value(key)
+	if err != nil {
+		f.failValue(key, offset, err)
+		return nil
+	}
+	return v
+}
+
+// failValue records what is wrong with a value, keeping a typed error.
+func (f *Fields) failValue(key string, offset int64, err error) {
+	var unsupported *UnsupportedError
+	var format *FormatError
+	if errors.As(err, &unsupported) || errors.As(err, &format) {
+		f.fail(err)
+		return
+	}
+	f.fail(badFormat(f.file, offset, "%s: %v", f.prefix+key, err))
+}
+
+// scalar returns the value of key as a T, or def if it is absent.
+func scalar[T any](f *Fields, key string, def *T, convert func(any) (T, error)) T {
+	var zero T
+	v := f.get(key)
+	switch {
+	case *f.first != nil:
+		return zero
+	case v == nil && def == nil:
+		f.fail(badFormat(f.file, -1, "%s: the key is missing", f.prefix+key))
+		return zero
+	case v == nil:
+		return *def
+	}
+	t, err := convert(v)
+	if err != nil {
+		f.Fail(key, "%v", err)
+		return zero
+	}
+	return t
+}
+
+// list returns the values of key as Ts, nil if it is absent.
+func list[T any](f *Fields, key string, convert func(any) (T, error)) []T {
+	if f.get(key) == nil {
+		return nil
+	}
+	n := f.source.length(key)
+	if n > maxList {
+		f.Fail(key, "%d elements, at most %d are read", n, maxList)
+		return nil
+	}
+	ts := make([]T, 0, n)
+	err := f.source.each(key, maxList, func(v any) bool {
+		t, err := convert(v)
+		if err != nil {
+			f.Fail(key, "element %d: %v", len(ts), err)
+			return false
+		}
+		ts = append(ts, t)
+		return true
+	})
+	if err != nil {
+		_, offset, _ := f.source.value(key)
+		f.failValue(key, offset, err)
+	}
+	if *f.first != nil {
+		return nil
+	}
+	return ts
+}
+
+// Int returns the integer of a key that must be there.
+func (f *Fields) Int(key string) int { return scalar(f, key, nil, toInt) }
+
+// IntOr returns the integer of key, def if it is absent.
+func (f *Fields) IntOr(key string, def int) int { return scalar(f, key, &def, toInt) }
+
+// Float returns the finite number of a key that must be there.
+func (f *Fields) Float(key string) float64 { return scalar(f, key, nil, toFloat) }
+
+// FloatOr returns the finite number of key, def if it is absent.
+func (f *Fields) FloatOr(key string, def float64) float64 { return scalar(f, key, &def, toFloat) }
+
+// Bool returns the truth value of a key that must be there.
+func (f *Fields) Bool(key string) bool { return scalar(f, key, nil, toBool) }
+
+// BoolOr returns the truth value of key, def if it is absent.
+func (f *Fields) BoolOr(key string, def bool) bool { return scalar(f, key, &def, toBool) }
+
+// String returns the string of a key that must be there.
+func (f *Fields) String(key string) string { return scalar(f, key, nil, toString) }
+
+// StringOr returns the string of key, def if it is absent.
+func (f *Fields) StringOr(key, def string) string { return scalar(f, key, &def, toString) }
+
+// Ints returns an integer or a list of integers, nil if key is absent.
+func (f *Fields) Ints(key string) []int { return list(f, key, toInt) }
+
+// Strings returns a string or a list of strings, nil if key is absent.
+func (f *Fields) Strings(key string) []string { return list(f, key, toString) }
+
+// Floats returns a number or a list of numbers, nil if key is absent.
+func (f *Fields) Floats(key string) []float32 { return list(f, key, toFloat32) }
+
+// Bytes returns a list of integers from 0 to 255, nil if key is absent.
+func (f *Fields) Bytes(key string) []byte { return list(f, key, toByte) }
+
+// Object returns the nested object of key, nil if it is absent.
+func (f *Fields) Object(key string) *Fields {
+	if f.get(key) == nil {
+		return nil
+	}
+	src, err := f.source.object(key)
+	if err != nil {
+		_, offset, _ := f.source.value(key)
+		f.failValue(key, offset, err)
+		return nil
+	}
+	return &Fields{f.file, f.prefix + key + ".", src, f.first}
+}
+
+// Describe returns the value of key in a short form for people to read, ""
+// if it is absent. It records no error.
+func (f *Fields) Describe(key string) string {
+	if o, ok := f.source.(*jsonObject); ok {
+		return o.describe(key)
+	}
+	v, _, err := f.source.value(key)
+	switch v := v.(type) {
+	case nil:
+		if err != nil {
+			return err.Error()
+		}
+		return ""
+	case number:
+		if v.integer {
+			return fmt.Sprint(v.i)
+		}
+		return fmt.Sprint(v.f)
+	case string:
+		return quote(v)
+	case placeholder:
+		return string(v)
+	}
+	return fmt.Sprint(v)
+}
+
+func toInt(v any) (int, error) {
+	n, ok := v.(number)
+	switch {
+	case !ok:
+		return 0, fmt.Errorf("want an integer, got %s", kind(v))
+	case !n.integer:
+		return 0, fmt.Errorf("want an integer, got %v", n.f)
+	case int64(int(n.i)) != n.i:
+		return 0, fmt.Errorf("%d is out of range", n.i)
+	}
+	return int(n.i), nil
+}
+
+func toByte(v any) (byte, error) {
+	i, err := toInt(v)
+	if err != nil {
+		return 0, err
+	}
+	if i < math.MinInt8 || i > math.MaxUint8 {
+		return 0, fmt.Errorf("%d is no byte", i)
+	}
+	return byte(i), nil // llama.cpp's files hold byte arrays as signed ones too
+}
+
+func toFloat(v any) (float64, error) {
+	n, ok := v.(number)
+	switch {
+	case !ok:
+		return 0, fmt.Errorf("want a number, got %s", kind(v))
+	case math.IsNaN(n.f) || math.IsInf(n.f, 0):
+		return 0, fmt.Errorf("want a finite number, got %v", n.f)
+	}
+	return n.f, nil
+}
+
+func toFloat32(v any) (float32, error) {
+	f, err := toFloat(v)
+	if err == nil && math.Abs(f) > math.MaxFloat32 {
+		err = fmt.Errorf("%v is out of range", f)
+	}
+	return float32(f), err
+}
+
+func toBool(v any) (bool, error) {
+	b, ok := v.(bool)
+	if !ok {
+		return false, fmt.Errorf("want true or false, got %s", kind(v))
+	}
+	return b, nil
+}
+
+func toString(v any) (string, error) {
+	s, ok := v.(string)
+	if !ok {
+		return "", fmt.Errorf("want a string, got %s", kind(v))
+	}
+	return s, nil
+}
+
+// kind says what a value is.
+func kind(v any) string {
+	switch v := v.(type) {
+	case nil:
+		return "null"
+	case bool:
+		return "a truth value"
+	case string:
+		return "a string"
+	case number:
+		return "a number"
+	case placeholder:
+		return string(v)
+	}
+	return fmt.Sprintf("%T", v)
+}
+
+// integerNumber and floatNumber keep both views of a number, so that 1e4 and
+// 10000.0 are integers as well.
+func integerNumber(i int64) number { return number{true, i, float64(i)} }
+
+func floatNumber(f float64) number {
+	const exact = 1 << 53
+	if f == math.Trunc(f) && math.Abs(f) <= exact {
+		return number{true, int64(f), f}
+	}
+	return number{false, 0, f}
+}

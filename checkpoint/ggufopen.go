@@ -1,0 +1,104 @@
+package checkpoint
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+)
+
+// splitName matches the files of a split model: NAME-00001-of-00003.gguf.
+var splitName = regexp.MustCompile(`^(.*)-(\d{5})-of-(\d{5})\.gguf$`)
+
+// openGGUF opens a GGUF file and, if it is the first of a split, the others.
+// The key-value pairs are those of the first.
+func (c *Checkpoint) openGGUF(path string) error {
+	c.format = GGUF
+	parts, err := c.addGGUF(path, 0, 0)
+	if err != nil {
+		return err
+	}
+	if parts <= 1 {
+		return nil
+	}
+	name := splitName.FindStringSubmatch(filepath.Base(path))
+	if name == nil {
+		return badFormat(path, -1, "the first of %d files, but its name does not end in -00001-of-%05d.gguf", parts, parts)
+	}
+	for i := 1; i < parts; i++ {
+		part := filepath.Join(filepath.Dir(path), fmt.Sprintf("%s-%05d-of-%05d.gguf", name[1], i+1, parts))
+		if errors.Is(errOf(part), fs.ErrNotExist) {
+			return badFormat(part, -1, "part %d of %d is missing", i+1, parts)
+		}
+		if _, err := c.addGGUF(part, i, parts); err != nil {
+			return err
+		}
+	}
+	if want := c.metadata.IntOr("split.tensors.count", len(c.names)); want != len(c.names) {
+		c.metadata.Fail("split.tensors.count", "%d tensors promised, the parts hold %d", want, len(c.names))
+	}
+	return c.metadata.Err()
+}
+
+// addGGUF adds one file: part i of parts, or the first one with parts 0. It
+// returns how many parts there are.
+func (c *Checkpoint) addGGUF(path string, i, parts int) (int, error) {
+	m, err := c.mapFile(path)
+	if err != nil {
+		return 0, err
+	}
+	g, err := parseGGUF(path, m.data)
+	if err != nil {
+		return 0, err
+	}
+	c.pairs = append(c.pairs, g.pairs)
+	fields := &Fields{file: path, source: g.pairs, first: new(error)}
+	no, count := fields.IntOr("split.no", 0), fields.IntOr("split.count", 1)
+	if count < 0 || count > 99999 {
+		fields.Fail("split.count", "%d files", count)
+	}
+	switch {
+	case fields.Err() != nil:
+		return 0, fields.Err()
+	case parts == 0 && no != 0:
+		return 0, badFormat(path, -1, "part %d of %d: open the first part", no+1, count)
+	case parts > 0 && (no != i || count != parts):
+		return 0, badFormat(path, -1, "part %d of %d, want part %d of %d", no+1, count, i+1, parts)
+	}
+	if parts == 0 {
+		c.metadata = fields
+	}
+	return count, c.addTensors(g.tensors, nil)
+}
+
+// findGGUF returns the one GGUF model of a directory, the first file if it is
+// split.
+func findGGUF(dir string) (string, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return "", fmt.Errorf("checkpoint: %w", err)
+	}
+	var found []string
+	for _, e := range entries {
+		if e.IsDir() || !strings.EqualFold(filepath.Ext(e.Name()), ".gguf") {
+			continue
+		}
+		if m := splitName.FindStringSubmatch(e.Name()); m != nil {
+			if no, _ := strconv.Atoi(m[2]); no != 1 {
+				continue
+			}
+		}
+		found = append(found, filepath.Join(dir, e.Name()))
+	}
+	switch len(found) {
+	case 1:
+		return found[0], nil
+	case 0:
+		return "", badFormat(dir, -1, "no model: neither config.json nor a GGUF file")
+	}
+	return "", badFormat(dir, -1, "%d GGUF models (%s and others): name one", len(found), filepath.Base(found[0]))
+}

@@ -1,0 +1,198 @@
+package checkpoint
+
+import (
+	"errors"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// maxIndexBytes bounds model.safetensors.index.json; 100,000 tensors take 10 MB.
+const maxIndexBytes = 64 << 20
+
+// weightFiles are the names that a Hugging Face directory may hold its weights
+// under, the preferred one first.
+var weightFiles = []struct {
+	name   string
+	format Format
+	index  bool
+}{
+	{"model.safetensors", SafeTensors, false},
+	{"model.safetensors.index.json", SafeTensors, true},
+	{"pytorch_model.bin", Torch, false},
+	{"pytorch_model.bin.index.json", Torch, true},
+}
+
+// openDirectory opens a Hugging Face directory, or one that holds a GGUF model
+// and nothing else that could be meant.
+func (c *Checkpoint) openDirectory(dir string) error {
+	has := func(name string) bool {
+		return !errors.Is(errOf(filepath.Join(dir, name)), fs.ErrNotExist)
+	}
+	if !has("config.json") {
+		first, err := findGGUF(dir)
+		if err != nil {
+			return err
+		}
+		return c.openGGUF(first)
+	}
+	if err := c.readConfigs(dir); err != nil {
+		return err
+	}
+	for _, w := range weightFiles {
+		if !has(w.name) {
+			continue
+		}
+		c.format = w.format
+		if w.index {
+			return c.openSharded(dir, w.name)
+		}
+		return c.addFile(filepath.Join(dir, w.name), nil)
+	}
+	return badFormat(dir, -1, "no weights: want model.safetensors or pytorch_model.bin, whole or with an index, or a GGUF file")
+}
+
+// openSingle opens one safetensors or torch file and the configuration beside it.
+func (c *Checkpoint) openSingle(path string, format Format) error {
+	if err := c.readConfigs(filepath.Dir(path)); err != nil {
+		return err
+	}
+	c.format = format
+	return c.addFile(path, nil)
+}
+
+// readConfigs reads config.json, which must be there, and
+// generation_config.json, which may.
+func (c *Checkpoint) readConfigs(dir string) error {
+	var err error
+	if c.config, err = ReadFields(filepath.Join(dir, "config.json")); err != nil {
+		return err
+	}
+	c.generation, err = ReadFields(filepath.Join(dir, "generation_config.json"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// addFile maps one file of weights and adds those of its tensors that keep
+// admits, all of them if it is nil.
+func (c *Checkpoint) addFile(path string, keep func(name string) bool) error {
+	m, err := c.mapFile(path)
+	if err != nil {
+		return err
+	}
+	parse := parseSafetensors
+	if c.format == Torch {
+		parse = parseTorch
+	}
+	tensors, err := parse(path, m.data)
+	if err != nil {
+		return err
+	}
+	return c.addTensors(tensors, keep)
+}
+
+// openSharded opens the files that an index names. A tensor that several files
+// hold is taken from the one that the index says; tensors that it does not
+// mention are kept.
+func (c *Checkpoint) openSharded(dir, index string) error {
+	path := filepath.Join(dir, index)
+	weightMap, err := readIndex(path)
+	if err != nil {
+		return err
+	}
+	shards := map[string]bool{}
+	for _, shard := range weightMap {
+		shards[shard] = true
+	}
+	names := make([]string, 0, len(shards))
+	for shard := range shards {
+		names = append(names, shard)
+	}
+	slices.Sort(names)
+	for _, shard := range names {
+		file := filepath.Join(dir, shard)
+		if errors.Is(errOf(file), fs.ErrNotExist) {
+			return badFormat(path, -1, "the shard %q is missing", shard)
+		}
+		err := c.addFile(file, func(name string) bool {
+			want, ok := weightMap[name]
+			return !ok || want == shard
+		})
+		if err != nil {
+			return err
+		}
+	}
+	missing := []string{}
+	for name := range weightMap {
+		if c.tensors[name] == nil {
+			missing = append(missing, name)
+		}
+	}
+	if len(missing) > 0 {
+		first := slices.Min(missing)
+		return badFormat(path, -1, "tensor %q is not in %s, where the index says (%d such tensors)", first, weightMap[first], len(missing))
+	}
+	return nil
+}
+
+// readIndex returns the index's weight_map: the file of each tensor.
+func readIndex(path string) (map[string]string, error) {
+	text, err := readFile(path, maxIndexBytes)
+	if err != nil {
+		return nil, err
+	}
+	return parseIndex(path, text)
+}
+
+func parseIndex(path string, text []byte) (map[string]string, error) {
+	r := newObjectReader(path, 0, text)
+	var weightMap map[string]string
+	r.object(func(key string) {
+		if key != "weight_map" {
+			r.skip()
+			return
+		}
+		if weightMap != nil {
+			r.fail("weight_map appears twice")
+			return
+		}
+		weightMap = map[string]string{}
+		shards := map[string]string{}
+		r.object(func(tensor string) {
+			shard := r.str()
+			if r.err != nil {
+				return
+			}
+			if _, ok := weightMap[tensor]; ok {
+				r.fail("tensor %q appears twice", tensor)
+				return
+			}
+			if len(weightMap) == maxTensors {
+				r.fail("more than %d tensors", maxTensors)
+				return
+			}
+			if shards[shard] == "" {
+				if !plainFileName(shard) {
+					r.fail("tensor %q: the shard %q is not a file of this directory", tensor, shard)
+					return
+				}
+				shards[shard] = shard
+			}
+			weightMap[tensor] = shards[shard] // one copy of each file name
+		})
+	})
+	r.end()
+	if r.err == nil && len(weightMap) == 0 {
+		r.fail("no weight_map")
+	}
+	return weightMap, r.err
+}
+
+// plainFileName reports whether name can only mean a file of the directory it
+// is looked up in, on any system.
+func plainFileName(name string) bool {
+	return name != "" && name != "." && name != ".." && !strings.ContainsAny(name, "/\\:\x00")
+}

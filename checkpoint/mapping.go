@@ -1,0 +1,82 @@
+package checkpoint
+
+import (
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/edsrzf/mmap-go"
+)
+
+// mapping is a whole file mapped read-only. Its pages are read when touched
+// and belong to the system's cache, not to the process. Whoever cuts the file
+// short meanwhile crashes us: readers can check ranges only against the size
+// that the file had when it was opened.
+type mapping struct {
+	data mmap.MMap
+}
+
+func mapFile(path string) (*mapping, error) {
+	f, size, err := openRegular(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if size == 0 {
+		return nil, badFormat(path, 0, "the file is empty")
+	}
+	if int64(int(size)) != size {
+		return nil, &UnsupportedError{path, fmt.Sprintf("a file of %d bytes on this machine", size)}
+	}
+	data, err := mmap.MapRegion(f, int(size), mmap.RDONLY, 0, 0)
+	if err != nil {
+		return nil, fmt.Errorf("checkpoint: map %s: %w", path, err)
+	}
+	return &mapping{data}, nil
+}
+
+func (m *mapping) close() error {
+	if m.data == nil {
+		return nil
+	}
+	return m.data.Unmap()
+}
+
+// readFile returns the content of a small file, at most limit bytes.
+func readFile(path string, limit int64) ([]byte, error) {
+	f, size, err := openRegular(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if size > limit {
+		return nil, badFormat(path, -1, "%d bytes, at most %d are read", size, limit)
+	}
+	data, err := io.ReadAll(io.LimitReader(f, limit))
+	if err != nil {
+		return nil, fmt.Errorf("checkpoint: %w", err)
+	}
+	return data, nil
+}
+
+// openRegular opens a file for reading. It looks before it opens, since
+// opening a pipe would wait for its writer.
+func openRegular(path string) (*os.File, int64, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, 0, fmt.Errorf("checkpoint: %w", err)
+	}
+	if !info.Mode().IsRegular() {
+		return nil, 0, badFormat(path, -1, "not a regular file (%s)", info.Mode().Type())
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, 0, fmt.Errorf("checkpoint: %w", err)
+	}
+	info, err = f.Stat()
+	if err != nil {
+		f.Close()
+		return nil, 0, fmt.Errorf("checkpoint: %w", err)
+	}
+	return f, info.Size(), nil
+}

@@ -1,0 +1,153 @@
+package checkpoint
+
+import (
+	"cmp"
+	"encoding/binary"
+	"slices"
+
+	"pumice/internal/dtype"
+)
+
+// A safetensors file is a length (8 bytes, little-endian), that many bytes of
+// JSON, and the tensors' bytes. The JSON is one object: a tensor's name maps to
+// {"dtype", "shape", "data_offsets": [begin, end]}, the offsets counting from
+// the end of the JSON; "__metadata__" maps strings to strings. The tensors
+// cover the rest of the file without holes and without overlaps.
+
+// maxSafetensorsHeader is the reference implementation's limit.
+const maxSafetensorsHeader = 100_000_000
+
+var safetensorsTypes = map[string]dtype.DType{
+	"F32": dtype.F32, "F16": dtype.F16, "BF16": dtype.BF16, "F64": dtype.F64,
+	"I8": dtype.I8, "I16": dtype.I16, "I32": dtype.I32, "I64": dtype.I64,
+	"U8": dtype.U8, "U16": dtype.U16, "U32": dtype.U32, "U64": dtype.U64,
+	"BOOL": dtype.Bool, "F8_E4M3": dtype.F8_E4M3, "F8_E5M2": dtype.F8_E5M2,
+}
+
+// parseSafetensors returns the tensors of a file in the header's order.
+func parseSafetensors(file string, data []byte) ([]*Tensor, error) {
+	if len(data) < 8 {
+		return nil, badFormat(file, 0, "%d bytes, too short for a safetensors file", len(data))
+	}
+	headerBytes := binary.LittleEndian.Uint64(data)
+	if headerBytes > uint64(len(data)-8) {
+		return nil, badFormat(file, 0, "a header of %d bytes in a file of %d", headerBytes, len(data))
+	}
+	if headerBytes > maxSafetensorsHeader {
+		return nil, badFormat(file, 0, "a header of %d bytes, at most %d are allowed", headerBytes, maxSafetensorsHeader)
+	}
+	h := &safetensorsHeader{
+		objectReader: newObjectReader(file, 8, data[8:8+headerBytes]),
+		body:         data[8+headerBytes:],
+		bodyOffset:   8 + int64(headerBytes),
+		seen:         map[string]bool{},
+	}
+	h.object(h.entry)
+	h.end()
+	if h.err != nil {
+		return nil, h.err
+	}
+	return h.tensors, checkCover(file, h.tensors, h.bodyOffset, int64(len(data)))
+}
+
+// checkCover checks that the tensors fill the bytes from begin to end of the
+// file exactly.
+func checkCover(file string, tensors []*Tensor, begin, end int64) error {
+	sorted := slices.Clone(tensors)
+	slices.SortStableFunc(sorted, func(a, b *Tensor) int {
+		return cmp.Or(cmp.Compare(a.Offset, b.Offset), cmp.Compare(len(a.Data), len(b.Data)))
+	})
+	at := begin
+	for _, t := range sorted {
+		switch {
+		case t.Offset < at:
+			return badFormat(file, t.Offset, "tensor %q overlaps another", t.Name)
+		case t.Offset > at:
+			return badFormat(file, at, "%d bytes before tensor %q belong to no tensor", t.Offset-at, t.Name)
+		}
+		at = t.Offset + int64(len(t.Data))
+	}
+	if at != end {
+		return badFormat(file, at, "%d bytes after the last tensor", end-at)
+	}
+	return nil
+}
+
+// safetensorsHeader collects tensors while the header is read.
+type safetensorsHeader struct {
+	*objectReader
+	body       []byte
+	bodyOffset int64
+	tensors    []*Tensor
+	seen       map[string]bool
+}
+
+// entry reads the value of one key of the header.
+func (h *safetensorsHeader) entry(name string) {
+	if h.seen[name] {
+		h.fail("tensor %q appears twice", name)
+		return
+	}
+	h.seen[name] = true
+	if name == "__metadata__" {
+		h.object(func(string) { h.str() })
+		return
+	}
+	var typeName string
+	var shape, offsets []int
+	var have [3]bool
+	h.object(func(key string) {
+		field := slices.Index([]string{"dtype", "shape", "data_offsets"}, key)
+		if field < 0 {
+			h.fail("tensor %q: unknown key %q", name, key)
+			return
+		}
+		if have[field] {
+			h.fail("tensor %q: %q appears twice", name, key)
+			return
+		}
+		have[field] = true
+		switch field {
+		case 0:
+			typeName = h.str()
+		case 1:
+			shape = h.ints(maxDims)
+		case 2:
+			offsets = h.ints(2)
+		}
+	})
+	if h.err != nil {
+		return
+	}
+	if have != [3]bool{true, true, true} || len(offsets) != 2 {
+		h.fail("tensor %q: want dtype, shape and two data_offsets", name)
+		return
+	}
+	d, ok := safetensorsTypes[typeName]
+	if !ok {
+		h.err = &UnsupportedError{h.file, "tensor " + quote(name) + ": dtype " + quote(typeName)}
+		return
+	}
+	n, ok := numElements(shape)
+	if !ok {
+		h.fail("tensor %q: absurd shape %v", name, shape)
+		return
+	}
+	begin, end := offsets[0], offsets[1]
+	if begin < 0 || end < begin || end > len(h.body) {
+		h.fail("tensor %q: bytes %d to %d of %d", name, begin, end, len(h.body))
+		return
+	}
+	if end-begin != n*d.BlockBytes() {
+		h.fail("tensor %q: %d bytes for shape %v of %s", name, end-begin, shape, d)
+		return
+	}
+	if len(h.tensors) == maxTensors {
+		h.fail("more than %d tensors", maxTensors)
+		return
+	}
+	h.tensors = append(h.tensors, &Tensor{
+		Name: name, DType: d, Shape: shape,
+		File: h.file, Offset: h.bodyOffset + int64(begin), Data: h.body[begin:end:end],
+	})
+}

@@ -1,0 +1,190 @@
+// Package ggufwrite writes GGUF files (version 3, little-endian), so that tests
+// can make models of any shape.
+package ggufwrite
+
+import (
+	"bufio"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"os"
+
+	"pumice/internal/dtype"
+)
+
+// KV is one key-value pair. Value is a bool, a string, a sized integer or
+// float, or a slice of one of these; the Go type decides the stored type.
+type KV struct {
+	Key   string
+	Value any
+}
+
+// Tensor is one array. Shape is outermost first. Data holds the elements in
+// the stored type, little-endian, row after row.
+type Tensor struct {
+	Name  string
+	DType dtype.DType
+	Shape []int
+	Data  []byte
+}
+
+// Float32s returns a tensor of type d with the values converted to it.
+func Float32s(name string, d dtype.DType, shape []int, values []float32) Tensor {
+	cols := 1
+	if len(shape) > 0 {
+		cols = shape[len(shape)-1]
+	}
+	if cols == 0 {
+		return Tensor{name, d, shape, nil}
+	}
+	data := make([]byte, d.RowBytes(cols)*int64(len(values)/cols))
+	d.Encode(data, values)
+	return Tensor{name, d, shape, data}
+}
+
+// types maps to ggml's numbers (ggml.h, enum ggml_type).
+var types = map[dtype.DType]uint32{
+	dtype.F32: 0, dtype.F16: 1, dtype.Q4_0: 2, dtype.Q4_1: 3, dtype.Q8_0: 8, dtype.Q4_K: 12, dtype.Q6_K: 14,
+	dtype.I8: 24, dtype.I16: 25, dtype.I32: 26, dtype.I64: 27, dtype.F64: 28, dtype.BF16: 30,
+}
+
+// alignment is the default of general.alignment, which this package doesn't write.
+const alignment = 32
+
+// Write makes the file at path.
+func Write(path string, meta []KV, tensors []Tensor) error {
+	f, err := os.Create(path)
+	if err != nil {
+		return fmt.Errorf("ggufwrite: %w", err)
+	}
+	w := bufio.NewWriterSize(f, 1<<20)
+	err = write(w, meta, tensors)
+	if err == nil {
+		err = w.Flush()
+	}
+	if closeErr := f.Close(); err == nil {
+		err = closeErr
+	}
+	if err != nil {
+		return fmt.Errorf("ggufwrite: %s: %w", path, err)
+	}
+	return nil
+}
+
+func write(w io.Writer, meta []KV, tensors []Tensor) error {
+	b := []byte("GGUF")
+	b = binary.LittleEndian.AppendUint32(b, 3)
+	b = binary.LittleEndian.AppendUint64(b, uint64(len(tensors)))
+	b = binary.LittleEndian.AppendUint64(b, uint64(len(meta)))
+	for _, kv := range meta {
+		b = appendString(b, kv.Key)
+		var err error
+		if b, err = appendValue(b, kv.Value); err != nil {
+			return fmt.Errorf("%s: %w", kv.Key, err)
+		}
+	}
+	offset := 0
+	for _, t := range tensors {
+		id, ok := types[t.DType]
+		if !ok {
+			return fmt.Errorf("%s: no number for %s", t.Name, t.DType)
+		}
+		n := 1
+		for _, d := range t.Shape {
+			n *= d
+		}
+		if want := n / t.DType.BlockSize() * t.DType.BlockBytes(); want != len(t.Data) {
+			return fmt.Errorf("%s: %d bytes, want %d for %v of %s", t.Name, len(t.Data), want, t.Shape, t.DType)
+		}
+		b = appendString(b, t.Name)
+		b = binary.LittleEndian.AppendUint32(b, uint32(len(t.Shape)))
+		for i := len(t.Shape) - 1; i >= 0; i-- {
+			b = binary.LittleEndian.AppendUint64(b, uint64(t.Shape[i]))
+		}
+		b = binary.LittleEndian.AppendUint32(b, id)
+		b = binary.LittleEndian.AppendUint64(b, uint64(offset))
+		offset += len(t.Data) + padding(len(t.Data))
+	}
+	b = append(b, make([]byte, padding(len(b)))...)
+	if _, err := w.Write(b); err != nil {
+		return err
+	}
+	for _, t := range tensors {
+		if _, err := w.Write(t.Data); err != nil {
+			return err
+		}
+		if _, err := w.Write(make([]byte, padding(len(t.Data)))); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func padding(n int) int { return (alignment - n%alignment) % alignment }
+
+func appendString(b []byte, s string) []byte {
+	b = binary.LittleEndian.AppendUint64(b, uint64(len(s)))
+	return append(b, s...)
+}
+
+// appendValue appends the type's number and the value.
+func appendValue(b []byte, v any) ([]byte, error) {
+	switch v := v.(type) {
+	case string:
+		return appendString(binary.LittleEndian.AppendUint32(b, 8), v), nil
+	case []string:
+		b = appendArray(b, 8, len(v))
+		for _, s := range v {
+			b = appendString(b, s)
+		}
+		return b, nil
+	case uint8, int8, uint16, int16, uint32, int32, float32, bool, uint64, int64, float64:
+		return binary.Append(binary.LittleEndian.AppendUint32(b, number(v)), binary.LittleEndian, v)
+	case []uint8:
+		return binary.Append(appendArray(b, 0, len(v)), binary.LittleEndian, v)
+	case []int8:
+		return binary.Append(appendArray(b, 1, len(v)), binary.LittleEndian, v)
+	case []uint32:
+		return binary.Append(appendArray(b, 4, len(v)), binary.LittleEndian, v)
+	case []int32:
+		return binary.Append(appendArray(b, 5, len(v)), binary.LittleEndian, v)
+	case []float32:
+		return binary.Append(appendArray(b, 6, len(v)), binary.LittleEndian, v)
+	case []bool:
+		return binary.Append(appendArray(b, 7, len(v)), binary.LittleEndian, v)
+	}
+	return nil, fmt.Errorf("no GGUF type for %T", v)
+}
+
+func appendArray(b []byte, elem uint32, n int) []byte {
+	b = binary.LittleEndian.AppendUint32(b, 9)
+	b = binary.LittleEndian.AppendUint32(b, elem)
+	return binary.LittleEndian.AppendUint64(b, uint64(n))
+}
+
+// number is the type's number in enum gguf_metadata_value_type.
+func number(v any) uint32 {
+	switch v.(type) {
+	case uint8:
+		return 0
+	case int8:
+		return 1
+	case uint16:
+		return 2
+	case int16:
+		return 3
+	case uint32:
+		return 4
+	case int32:
+		return 5
+	case float32:
+		return 6
+	case bool:
+		return 7
+	case uint64:
+		return 10
+	case int64:
+		return 11
+	}
+	return 12
+}
