@@ -25,12 +25,13 @@ const (
 // may import itself and what is under it. Imports point down only: vk knows nothing of tensors, pipeline nothing of
 // families, model nothing of text, and the text side nothing of devices.
 var layers = map[string][]string{
-	"internal/half":     {},
-	"internal/humanize": {},
-	"internal/lint":     {},
-	"internal/dtype":    {"internal/half"},
-	"internal/ref":      {"internal/half", "internal/dtype"},
-	"internal/gputest":  {"vk", "internal"},
+	"internal/ggufwrite": {"internal/dtype"},
+	"internal/half":      {},
+	"internal/humanize":  {},
+	"internal/lint":      {},
+	"internal/dtype":     {"internal/half"},
+	"internal/ref":       {"internal/half", "internal/dtype"},
+	"internal/gputest":   {"vk", "internal"},
 
 	"vk":       {"internal/humanize"},
 	"shaders":  {},
@@ -56,8 +57,8 @@ var layers = map[string][]string{
 	"cmd/pumice-window": {root, "pipeline", "vk", "chat", "sample", "tokenizer", "internal/humanize"},
 }
 
-// testOnly are the packages that tests of any layer may import besides: the oracle and the device helpers.
-var testOnly = []string{"internal/ref", "internal/gputest", "internal/dtype", "internal/half", "internal/humanize"}
+// testOnly are the packages that tests of any layer may import besides: the oracle, the makers of input, the device helpers.
+var testOnly = []string{"internal/ref", "internal/ggufwrite", "internal/gputest", "internal/dtype", "internal/half", "internal/humanize"}
 
 // confined names the imports that only some places may have. Places are as in layers; "test" is any _test.go file.
 var confined = map[string][]string{
