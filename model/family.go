@@ -1,0 +1,88 @@
+package model
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"pumice/checkpoint"
+)
+
+// A Family reads the configuration of one kind of checkpoint. What it leaves in Config is
+// all that the decoder looks at.
+type Family struct {
+	Name          string
+	Architectures []string // of config.json's "architectures"
+	GGUF          []string // of "general.architecture"
+
+	// ReadHF fills cfg from config.json. Errors stick to the fields.
+	ReadHF func(cfg *Config, f *checkpoint.Fields)
+	// ReadGGUF fills cfg from the metadata; the tensors of the checkpoint may be looked at.
+	ReadGGUF func(cfg *Config, f *checkpoint.Fields, c *checkpoint.Checkpoint)
+}
+
+// families is the registry: one line a family.
+var families = []Family{llama, xverse}
+
+func familyOf(c *checkpoint.Checkpoint) (*Family, error) {
+	var file string
+	var want []string
+	spelt := func(f *Family) []string { return f.Architectures }
+	if meta := c.Metadata(); meta != nil {
+		file, want = meta.File(), meta.Strings("general.architecture")
+		spelt = func(f *Family) []string { return f.GGUF }
+		if err := meta.Err(); err != nil {
+			return nil, err
+		}
+	} else {
+		cfg := c.Config()
+		if cfg == nil {
+			return nil, &checkpoint.UnsupportedError{File: c.Path(), Feature: "a checkpoint without config.json"}
+		}
+		file, want = cfg.File(), cfg.Strings("architectures")
+		if err := cfg.Err(); err != nil {
+			return nil, err
+		}
+	}
+	var known []string
+	for i := range families {
+		f := &families[i]
+		for _, arch := range want {
+			if slices.Contains(spelt(f), arch) {
+				return f, nil
+			}
+		}
+		known = append(known, spelt(f)...)
+	}
+	if len(want) == 0 {
+		return nil, &checkpoint.UnsupportedError{File: file, Feature: "a checkpoint that names no architecture"}
+	}
+	return nil, &checkpoint.UnsupportedError{File: file,
+		Feature: fmt.Sprintf("architecture %s; known: %s", strings.Join(want, ", "), strings.Join(known, ", "))}
+}
+
+// Names is how a format spells the tensors, without ".weight" and ".bias".
+type Names struct {
+	Embed, FinalNorm, LMHead string
+
+	Layer                        string // prefix with the layer's number, e.g. "model.layers.%d."
+	InputNorm, PostAttentionNorm string
+	QProj, KProj, VProj, OProj   string
+	GateProj, UpProj, DownProj   string
+}
+
+// huggingFaceNames are those of Llama and of the families built on it.
+var huggingFaceNames = Names{
+	Embed: "model.embed_tokens", FinalNorm: "model.norm", LMHead: "lm_head",
+	Layer: "model.layers.%d.", InputNorm: "input_layernorm", PostAttentionNorm: "post_attention_layernorm",
+	QProj: "self_attn.q_proj", KProj: "self_attn.k_proj", VProj: "self_attn.v_proj", OProj: "self_attn.o_proj",
+	GateProj: "mlp.gate_proj", UpProj: "mlp.up_proj", DownProj: "mlp.down_proj",
+}
+
+// ggufNames are those of the GGUF specification, "Standardized tensor names".
+var ggufNames = Names{
+	Embed: "token_embd", FinalNorm: "output_norm", LMHead: "output",
+	Layer: "blk.%d.", InputNorm: "attn_norm", PostAttentionNorm: "ffn_norm",
+	QProj: "attn_q", KProj: "attn_k", VProj: "attn_v", OProj: "attn_output",
+	GateProj: "ffn_gate", UpProj: "ffn_up", DownProj: "ffn_down",
+}

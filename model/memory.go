@@ -1,0 +1,106 @@
+package model
+
+import (
+	"fmt"
+	"os"
+	"strings"
+
+	"pumice/internal/dtype"
+	"pumice/pipeline"
+	"pumice/vk"
+)
+
+// A MemoryPlan is the device memory a model will take, known before the first byte is
+// uploaded. Nothing is kept twice.
+type MemoryPlan struct {
+	Context        int    `json:"context"` // positions of the KV cache
+	KVType         string `json:"kv_type"`
+	WeightsBytes   int64  `json:"weights_bytes"` // as laid out on the device, padding included
+	CacheBytes     int64  `json:"cache_bytes"`
+	TableBytes     int64  `json:"table_bytes"` // rotary angles
+	ArenaBytes     int64  `json:"arena_bytes"` // activations, shared by all plans
+	OutputBytes    int64  `json:"output_bytes"`
+	StagingBytes   int64  `json:"staging_bytes"` // while loading; 0 where weights are written directly
+	TotalBytes     int64  `json:"total_bytes"`
+	AvailableBytes int64  `json:"available_bytes"`
+}
+
+// A FitError is a model that the device has no room for.
+type FitError struct {
+	Device            string
+	Needed, Available int64
+	Plan              MemoryPlan
+	Fits              []string // flags that would make it fit, e.g. "--context 2048"
+}
+
+func (e *FitError) Error() string {
+	msg := fmt.Sprintf("model: needs %s on %s, which has %s available", gib(e.Needed), e.Device, gib(e.Available))
+	if len(e.Fits) > 0 {
+		return msg + "; would fit: " + strings.Join(e.Fits, ", or ")
+	}
+	return msg + "; no smaller type or context would fit"
+}
+
+func gib(n int64) string {
+	if n < 1<<28 {
+		return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20))
+	}
+	return fmt.Sprintf("%.1f GiB", float64(n)/(1<<30))
+}
+
+// available is the memory a device can give now. The heap that CPU drivers report is a
+// constant of the driver; theirs is the machine's memory.
+func available(dev *vk.Device) (int64, error) {
+	if dev.PhysicalDevice().Type == vk.CPU {
+		if n, ok := hostAvailable(); ok {
+			return n, nil
+		}
+	}
+	info, err := dev.Memory()
+	if err != nil {
+		return 0, fmt.Errorf("model: %w", err)
+	}
+	return info.FreeBytes, nil
+}
+
+// hostAvailable is Linux's estimate of the memory that can be had without swapping.
+func hostAvailable() (int64, bool) {
+	b, err := os.ReadFile("/proc/meminfo")
+	if err != nil {
+		return 0, false
+	}
+	for line := range strings.Lines(string(b)) {
+		var kib int64
+		if n, _ := fmt.Sscanf(line, "MemAvailable: %d kB", &kib); n == 1 {
+			return kib << 10, true
+		}
+	}
+	return 0, false
+}
+
+// cacheShape is the KV cache for a number of positions.
+func (c *Config) cacheShape(t dtype.DType, positions int) pipeline.CacheShape {
+	return pipeline.CacheShape{DType: t, Layers: c.NumHiddenLayers, KVHeads: c.NumKeyValueHeads, HeadDim: c.HeadDim, Positions: positions}
+}
+
+// suggest lists changes that would bring total under limit, given what each part takes.
+func suggest(p MemoryPlan, cfg *Config, kept, kv dtype.DType) []string {
+	var out []string
+	rest := p.TotalBytes - p.WeightsBytes - p.CacheBytes
+	fixed := p.TotalBytes - p.CacheBytes
+	for n := p.Context / 2; n >= 256; n /= 2 {
+		if fixed+cfg.cacheShape(kv, n).Bytes() <= p.AvailableBytes {
+			out = append(out, fmt.Sprintf("--context %d", n))
+			break
+		}
+	}
+	keptBytes := float64(kept.BlockBytes()) / float64(kept.BlockSize())
+	for _, t := range []dtype.DType{dtype.Q8_0, dtype.Q4_0} {
+		ratio := float64(t.BlockBytes()) / float64(t.BlockSize()) / keptBytes
+		if ratio < 1 && rest+p.CacheBytes+int64(ratio*float64(p.WeightsBytes)) <= p.AvailableBytes {
+			out = append(out, "--dtype "+strings.ToLower(t.String()))
+			break
+		}
+	}
+	return out
+}

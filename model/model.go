@@ -1,0 +1,377 @@
+package model
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"pumice/checkpoint"
+	"pumice/internal/dtype"
+	"pumice/pipeline"
+)
+
+// Options says how a model is loaded. The zero value is the default.
+type Options struct {
+	Context  int                     // positions of the KV cache; 0: what was trained, at most DefaultContext
+	DType    dtype.DType             // type that matrices are converted to; Invalid keeps the checkpoint's
+	KVType   dtype.DType             // F16 or F32; Invalid means F16
+	Chunk    int                     // largest run of a prefill; 0 means DefaultChunk
+	Taps     bool                    // record the results inside the decoder, for tests
+	Workers  int                     // goroutines that convert weights; 0 means 2
+	Progress func(done, total int64) // bytes of the checkpoint, one call at a time; may be nil
+	Logger   zerolog.Logger
+}
+
+// Defaults of Options.
+const (
+	DefaultContext = 4096
+	DefaultChunk   = 512
+)
+
+// allLogitsBytes bounds the logits that one run of AllLogits leaves on the device.
+const allLogitsBytes = 16 << 20
+
+// ErrContextFull is a run that does not fit the KV cache.
+var ErrContextFull = errors.New("the context is full")
+
+// A TokenError is a token id that the model does not have.
+type TokenError struct {
+	Index, ID, VocabSize int
+}
+
+func (e *TokenError) Error() string {
+	return fmt.Sprintf("model: token %d is %d, the vocabulary has ids 0 to %d", e.Index, e.ID, e.VocabSize-1)
+}
+
+// A Model is a checkpoint on a device. One goroutine at a time uses it. It keeps no record of
+// what the KV cache holds: Forward writes the positions it is told, and the caller knows which
+// ones are valid.
+type Model struct {
+	cfg     *Config
+	opts    Options
+	m       *pipeline.Manager
+	store   *pipeline.Weights
+	weights *Weights
+	cache   *pipeline.Cache
+	memory  MemoryPlan
+	plans   map[planKey]*pipeline.Plan
+	ladder  []int
+	logits  []float32
+}
+
+type planKey struct {
+	tokens int
+	want   Want
+}
+
+// normalise fills in the defaults that depend on the configuration.
+func (o *Options) normalise(cfg *Config) error {
+	if o.Context == 0 {
+		o.Context = min(cfg.MaxPositionEmbeddings, DefaultContext)
+	}
+	if o.Context < 1 || o.Context > 1<<24 {
+		return fmt.Errorf("model: a context of %d positions; 1 to %d are possible", o.Context, 1<<24)
+	}
+	if o.Context > cfg.MaxPositionEmbeddings {
+		o.Logger.Warn().Int("context", o.Context).Int("trained", cfg.MaxPositionEmbeddings).Msg("the context is longer than the model was trained for")
+	}
+	if o.KVType == dtype.Invalid {
+		o.KVType = dtype.F16
+	}
+	if o.Chunk == 0 {
+		o.Chunk = DefaultChunk
+	}
+	if o.Chunk < 1 {
+		return fmt.Errorf("model: a chunk of %d tokens", o.Chunk)
+	}
+	o.Chunk = min(o.Chunk, o.Context)
+	if o.Workers == 0 {
+		o.Workers = 2
+	}
+	return nil
+}
+
+// ladder is the run lengths that plans are recorded for: a run of n tokens uses the
+// shortest plan that takes it.
+func ladder(chunk int) []int {
+	var out []int
+	for _, n := range []int{1, 8, 32, 128, 512, 2048} {
+		if n < chunk {
+			out = append(out, n)
+		}
+	}
+	return append(out, chunk)
+}
+
+// Estimate says what loading would take, and returns a *FitError beside it if the device has
+// less.
+func Estimate(m *pipeline.Manager, c *checkpoint.Checkpoint, o Options) (MemoryPlan, error) {
+	cfg, err := ReadConfig(c)
+	if err != nil {
+		return MemoryPlan{}, err
+	}
+	if err := o.normalise(cfg); err != nil {
+		return MemoryPlan{}, err
+	}
+	w, err := bind(m, c, cfg, &o, o.Context)
+	if err != nil {
+		return MemoryPlan{}, err
+	}
+	return estimate(m, cfg, w, &o)
+}
+
+func estimate(m *pipeline.Manager, cfg *Config, w *Weights, o *Options) (MemoryPlan, error) {
+	shape := cfg.cacheShape(o.KVType, o.Context)
+	p := MemoryPlan{
+		Context: o.Context, KVType: o.KVType.String(),
+		WeightsBytes: w.bytes, CacheBytes: shape.Bytes(), TableBytes: w.RopeTable.DeviceBytes(),
+	}
+	dry := &Model{cfg: cfg, opts: *o, m: m, weights: w, cache: shape.Dry(), ladder: ladder(o.Chunk)}
+	for _, k := range []planKey{{o.Chunk, Logits}, {dry.allLogitsRun(), AllLogits}} {
+		b := dry.builder(k)
+		n, err := b.ArenaBytes()
+		if err != nil {
+			return p, err
+		}
+		p.ArenaBytes = max(p.ArenaBytes, n)
+		p.OutputBytes += b.OutputBytes()
+	}
+	dev := m.Device()
+	if !dev.HostVisible() {
+		p.StagingBytes = pipeline.StagingBytes
+	}
+	p.TotalBytes = p.WeightsBytes + p.CacheBytes + p.TableBytes + p.ArenaBytes + p.OutputBytes + p.StagingBytes
+	var err error
+	if p.AvailableBytes, err = available(dev); err != nil {
+		return p, err
+	}
+	name := dev.PhysicalDevice().Name
+	if p.TotalBytes > p.AvailableBytes {
+		kept := w.Layers[0].DownProj.Parts[0].DType
+		return p, &FitError{Device: name, Needed: p.TotalBytes, Available: p.AvailableBytes, Plan: p, Fits: suggest(p, cfg, kept, o.KVType)}
+	}
+	if most := m.MaxCachePositions(shape); most < o.Context {
+		return p, &FitError{Device: name + "'s bindings for one layer's keys", Needed: shape.Bytes() / int64(2*shape.Layers),
+			Available: dev.PhysicalDevice().Limits.MaxStorageBufferRange, Plan: p, Fits: []string{fmt.Sprintf("--context %d", most)}}
+	}
+	return p, nil
+}
+
+// Load puts a checkpoint on the device of m. The checkpoint may be closed afterwards; the
+// caller closes the Model before the Manager.
+func Load(ctx context.Context, m *pipeline.Manager, c *checkpoint.Checkpoint, o Options) (_ *Model, err error) {
+	cfg, err := ReadConfig(c)
+	if err != nil {
+		return nil, err
+	}
+	if err := o.normalise(cfg); err != nil {
+		return nil, err
+	}
+	w, err := bind(m, c, cfg, &o, o.Context)
+	if err != nil {
+		return nil, err
+	}
+	x := &Model{cfg: cfg, opts: o, m: m, weights: w, plans: map[planKey]*pipeline.Plan{}, ladder: ladder(o.Chunk)}
+	if x.memory, err = estimate(m, cfg, w, &o); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, x.Close())
+		}
+	}()
+	if x.cache, err = m.NewCache(cfg.cacheShape(o.KVType, o.Context)); err != nil {
+		return nil, err
+	}
+	if err = m.ReserveArena(x.memory.ArenaBytes); err != nil {
+		return nil, err
+	}
+	x.store = m.NewWeights()
+	if err = x.upload(ctx); err != nil {
+		return nil, fmt.Errorf("model: %s: %w", c.Path(), err)
+	}
+	return x, nil
+}
+
+func (x *Model) upload(ctx context.Context) error {
+	start := time.Now()
+	l, err := x.store.NewLoader()
+	if err != nil {
+		return err
+	}
+	l.Workers = x.opts.Workers
+	if progress := x.opts.Progress; progress != nil {
+		var mu sync.Mutex
+		var done int64
+		l.Progress = func(n int64) {
+			mu.Lock()
+			defer mu.Unlock()
+			done += n
+			progress(done, x.weights.read)
+		}
+	}
+	err = x.weights.load(ctx, l)
+	if cerr := l.Close(); err == nil {
+		err = cerr
+	}
+	x.opts.Logger.Debug().Int64("bytes", x.store.Bytes()).Dur("took", time.Since(start)).Msg("weights are on the device")
+	return err
+}
+
+// Config is the model's configuration.
+func (x *Model) Config() *Config { return x.cfg }
+
+// Memory is what the model takes on the device.
+func (x *Model) Memory() MemoryPlan { return x.memory }
+
+// Context is the number of positions of the KV cache.
+func (x *Model) Context() int { return x.opts.Context }
+
+// Close frees plans, cache and weights.
+func (x *Model) Close() error {
+	var errs []error
+	for _, p := range x.plans {
+		errs = append(errs, p.Close())
+	}
+	x.plans = nil
+	if x.cache != nil {
+		errs = append(errs, x.cache.Close())
+		x.cache = nil
+	}
+	if x.store != nil {
+		errs = append(errs, x.store.Close())
+		x.store = nil
+	}
+	return errors.Join(errs...)
+}
+
+func (x *Model) allLogitsRun() int {
+	return max(1, min(x.opts.Chunk, allLogitsBytes/(4*x.cfg.VocabSize)))
+}
+
+func (x *Model) builder(k planKey) *pipeline.Builder {
+	b := x.m.NewBuilder(fmt.Sprintf("plan of %d tokens for %s", k.tokens, k.want), k.tokens)
+	if x.opts.Taps {
+		b.EnableTaps()
+	}
+	decode(b, x.cfg, x.weights, x.cache, k.want)
+	return b
+}
+
+func (x *Model) plan(k planKey) (*pipeline.Plan, error) {
+	if p, ok := x.plans[k]; ok {
+		return p, nil
+	}
+	p, err := x.builder(k).Build()
+	if err != nil {
+		return nil, fmt.Errorf("model: %w", err)
+	}
+	x.plans[k] = p
+	return p, nil
+}
+
+// Plan returns the plan that the last position of a run of n tokens goes through, recorded if
+// it was not yet: what profiles and taps are read from.
+func (x *Model) Plan(n int, want Want) (*pipeline.Plan, error) {
+	return x.plan(planKey{x.rung(n, want), want})
+}
+
+// rung is the length of the plan for a run of n tokens.
+func (x *Model) rung(n int, want Want) int {
+	if want == AllLogits {
+		return x.allLogitsRun()
+	}
+	for _, r := range x.ladder {
+		if n <= r {
+			return r
+		}
+	}
+	return x.ladder[len(x.ladder)-1]
+}
+
+// Output is what a run leaves.
+type Output struct {
+	Argmax   int       // with Argmax: the last position's largest logit, the lowest id among equals
+	Logits   []float32 // with Logits (vocab), with AllLogits (tokens, vocab); valid until the next Forward
+	Counters pipeline.Counters
+}
+
+// Forward evaluates tokens at cache positions position, position+1, ..., writing their keys
+// and values; positions before must hold what came before. Long runs go in pieces, between
+// which ctx is looked at. Errors: ErrContextFull, *TokenError, those of the device.
+func (x *Model) Forward(ctx context.Context, tokens []int, position int, want Want) (Output, error) {
+	var out Output
+	if len(tokens) == 0 {
+		return out, errors.New("model: no tokens to evaluate")
+	}
+	for i, id := range tokens {
+		if id < 0 || id >= x.cfg.VocabSize {
+			return out, &TokenError{Index: i, ID: id, VocabSize: x.cfg.VocabSize}
+		}
+	}
+	if position < 0 || position+len(tokens) > x.opts.Context {
+		return out, fmt.Errorf("model: %d tokens at position %d of a context of %d: %w", len(tokens), position, x.opts.Context, ErrContextFull)
+	}
+	if want == AllLogits {
+		x.logits = resize(x.logits, len(tokens)*x.cfg.VocabSize)
+		out.Logits = x.logits
+	}
+	for done := 0; done < len(tokens); {
+		if err := ctx.Err(); err != nil {
+			return out, err
+		}
+		n := min(len(tokens)-done, x.rung(len(tokens)-done, want))
+		now := want
+		if done+n < len(tokens) && want != AllLogits {
+			now = Nothing
+		}
+		p, err := x.Plan(n, now)
+		if err != nil {
+			return out, err
+		}
+		c, err := p.Run(pipeline.Step{Position: position + done, Tokens: tokens[done : done+n]})
+		if err != nil {
+			return out, err
+		}
+		if c.DeviceToHostBytes, err = x.read(p, now, done, n, &out); err != nil {
+			return out, err
+		}
+		out.Counters.Add(c)
+		done += n
+	}
+	return out, nil
+}
+
+// read fetches what a run of n tokens, the first of which is number done, has left.
+func (x *Model) read(p *pipeline.Plan, want Want, done, n int, out *Output) (int64, error) {
+	switch want {
+	case Argmax:
+		var pair [2]float32
+		bytes, err := p.Output(outArgmax, 0, 1, pair[:])
+		out.Argmax = int(math.Float32bits(pair[1]))
+		if err == nil && (math.IsNaN(float64(pair[0])) || math.IsInf(float64(pair[0]), 0) || out.Argmax >= x.cfg.VocabSize) {
+			err = fmt.Errorf("model: the largest logit is %v: the model's output is not finite", pair[0])
+		}
+		return bytes, err
+	case Logits:
+		x.logits = resize(x.logits, x.cfg.VocabSize)
+		out.Logits = x.logits
+		return p.Output(outLogits, 0, 1, out.Logits)
+	case AllLogits:
+		v := x.cfg.VocabSize
+		return p.Output(outLogits, 0, n, out.Logits[done*v:(done+n)*v])
+	}
+	return 0, nil
+}
+
+func resize(f []float32, n int) []float32 {
+	if cap(f) < n {
+		return make([]float32, n)
+	}
+	return f[:n]
+}

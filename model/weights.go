@@ -1,0 +1,360 @@
+package model
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+
+	"github.com/rs/zerolog"
+
+	"pumice/checkpoint"
+	"pumice/internal/dtype"
+	"pumice/pipeline"
+)
+
+// Weights is a model's parameters on the device. Until load has run they have shapes only.
+type Weights struct {
+	Embed     *pipeline.Matrix // (VocabSize, HiddenSize)
+	FinalNorm *pipeline.Vector // (HiddenSize)
+	LMHead    *pipeline.Matrix // (VocabSize, HiddenSize); Embed itself when tied
+	RopeTable *pipeline.Vector // (context, Rope.Dim / 2, 2) cos and sin
+	Layers    []Layer
+
+	loads []func(ctx context.Context, l *pipeline.Loader) error
+	bytes int64 // on the device
+	read  int64 // in the checkpoint
+}
+
+// A Layer is the parameters of one decoder layer. Biases are nil where the family has none.
+type Layer struct {
+	InputNorm         *pipeline.Vector // (HiddenSize)
+	QKV               *pipeline.Matrix // ((heads + 2 kv heads) * HeadDim, HiddenSize)
+	QKVBias           *pipeline.Vector
+	OProj             *pipeline.Matrix // (HiddenSize, heads * HeadDim)
+	OBias             *pipeline.Vector
+	PostAttentionNorm *pipeline.Vector // (HiddenSize)
+	GateUp            *pipeline.Matrix // (2 * IntermediateSize, HiddenSize), rows alternate
+	GateUpBias        *pipeline.Vector
+	DownProj          *pipeline.Matrix // (HiddenSize, IntermediateSize)
+	DownBias          *pipeline.Vector
+}
+
+// A binder finds tensors, checks them against the configuration, and notes how each
+// parameter will be loaded. Its first error sticks.
+type binder struct {
+	m     *pipeline.Manager
+	c     *checkpoint.Checkpoint
+	cfg   *Config
+	dtype dtype.DType // to convert matrices to; Invalid keeps theirs
+	log   zerolog.Logger
+	used  map[string]bool
+	w     *Weights
+	err   error
+}
+
+// bind describes the weights of a checkpoint without allocating or reading them.
+func bind(m *pipeline.Manager, c *checkpoint.Checkpoint, cfg *Config, o *Options, positions int) (*Weights, error) {
+	b := &binder{m: m, c: c, cfg: cfg, dtype: o.DType, log: o.Logger, used: map[string]bool{}, w: &Weights{}}
+	n := cfg.names
+	w := b.w
+	w.Embed = b.matrix(n.Embed, cfg.HiddenSize, part{n.Embed, cfg.VocabSize})
+	for i := range cfg.NumHiddenLayers {
+		if b.err != nil {
+			break
+		}
+		w.Layers = append(w.Layers, b.layer(fmt.Sprintf(n.Layer, i)))
+	}
+	w.FinalNorm = b.vector(part{n.FinalNorm, cfg.HiddenSize})
+	if cfg.TieWordEmbeddings {
+		b.used[n.LMHead+".weight"] = true // stored again by some writers
+		w.LMHead = w.Embed
+	} else {
+		w.LMHead = b.matrix(n.LMHead, cfg.HiddenSize, part{n.LMHead, cfg.VocabSize})
+	}
+	b.ropeTable(positions)
+	if b.err != nil {
+		return nil, b.err
+	}
+	b.warnUnused()
+	return w, nil
+}
+
+// A part is a tensor, by its name without suffix, and the rows it gives.
+type part struct {
+	name string
+	rows int
+}
+
+func (b *binder) layer(prefix string) Layer {
+	c, n := b.cfg, b.cfg.names
+	at := func(name string, rows int) part { return part{prefix + name, rows} }
+	q := at(n.QProj, c.NumAttentionHeads*c.HeadDim)
+	k := at(n.KProj, c.NumKeyValueHeads*c.HeadDim)
+	v := at(n.VProj, c.NumKeyValueHeads*c.HeadDim)
+	o := at(n.OProj, c.HiddenSize)
+	gate, up := at(n.GateProj, c.IntermediateSize), at(n.UpProj, c.IntermediateSize)
+	down := at(n.DownProj, c.HiddenSize)
+	l := Layer{
+		InputNorm:         b.vector(at(n.InputNorm, c.HiddenSize)),
+		QKV:               b.matrix(prefix+"qkv", c.HiddenSize, q, k, v),
+		OProj:             b.matrix(o.name, q.rows, o),
+		PostAttentionNorm: b.vector(at(n.PostAttentionNorm, c.HiddenSize)),
+		GateUp:            b.alternating(prefix+"gate_up", c.HiddenSize, gate, up),
+		DownProj:          b.matrix(down.name, c.IntermediateSize, down),
+	}
+	if c.AttentionBias {
+		l.QKVBias, l.OBias = b.bias(q, k, v), b.bias(o)
+	}
+	if c.MLPBias {
+		l.GateUpBias, l.DownBias = b.alternatingBias(gate, up), b.bias(down)
+	}
+	return l
+}
+
+func (b *binder) fail(format string, args ...any) {
+	if b.err == nil {
+		b.err = &ConfigError{File: b.c.Path(), Msg: fmt.Sprintf(format, args...)}
+	}
+}
+
+// source finds a matrix and checks its shape and type.
+func (b *binder) source(p part, cols int) *pipeline.Source {
+	name := p.name + ".weight"
+	t, ok := b.c.Tensor(name)
+	b.used[name] = true
+	switch {
+	case !ok:
+		b.fail("tensor %s is missing", name)
+		return nil
+	case len(t.Shape) != 2 || t.Rows() != p.rows || t.Cols() != cols:
+		b.fail("tensor %s has shape %v, want [%d %d]", name, t.Shape, p.rows, cols)
+		return nil
+	case !t.DType.Weight():
+		b.fail("tensor %s has type %s; supported: %v", name, t.DType, supported)
+		return nil
+	}
+	return &pipeline.Source{Name: name, DType: t.DType, Rows: p.rows, Cols: cols, Row: t.Row}
+}
+
+var supported = []dtype.DType{dtype.F32, dtype.F16, dtype.BF16, dtype.Q8_0, dtype.Q4_0, dtype.Q4_1}
+
+// target is the type a matrix is kept in on the device.
+func (b *binder) target(s *pipeline.Source) dtype.DType {
+	if b.dtype == dtype.Invalid {
+		return s.DType
+	}
+	if s.Cols%b.dtype.BlockSize() != 0 {
+		b.fail("tensor %s: rows of %d cannot be converted to %s, which has blocks of %d", s.Name, s.Cols, b.dtype, b.dtype.BlockSize())
+	}
+	return b.dtype
+}
+
+// matrix is the given tensors one under another.
+func (b *binder) matrix(name string, cols int, parts ...part) *pipeline.Matrix {
+	var sources []*pipeline.Source
+	var runs []pipeline.Run
+	var first []int
+	rows := 0
+	for _, p := range parts {
+		s := b.source(p, cols)
+		if s == nil {
+			return nil
+		}
+		sources = append(sources, s)
+		first = append(first, rows)
+		rows += p.rows
+		if t := b.target(s); len(runs) > 0 && runs[len(runs)-1].DType == t {
+			runs[len(runs)-1].Rows += p.rows
+		} else {
+			runs = append(runs, pipeline.Run{DType: t, Rows: p.rows})
+		}
+	}
+	return b.add(name, cols, runs, sources, func(r int) (*pipeline.Source, int) {
+		i := len(first) - 1
+		for first[i] > r {
+			i--
+		}
+		return sources[i], r - first[i]
+	})
+}
+
+// alternating is two tensors of one shape, their rows in turn: row 2i is even's, 2i + 1 odd's.
+func (b *binder) alternating(name string, cols int, even, odd part) *pipeline.Matrix {
+	e, o := b.source(even, cols), b.source(odd, cols)
+	if e == nil || o == nil {
+		return nil
+	}
+	t := b.target(e)
+	if u := b.target(o); u != t {
+		b.log.Warn().Str("tensor", e.Name).Stringer("type", t).Stringer("other", u).Msg("gate and up differ in type; both are kept as F16")
+		t = dtype.F16
+	}
+	sources := []*pipeline.Source{e, o}
+	return b.add(name, cols, []pipeline.Run{{DType: t, Rows: 2 * even.rows}}, sources, func(r int) (*pipeline.Source, int) {
+		return sources[r%2], r / 2
+	})
+}
+
+func (b *binder) add(name string, cols int, runs []pipeline.Run, sources []*pipeline.Source, at func(int) (*pipeline.Source, int)) *pipeline.Matrix {
+	if b.err != nil {
+		return nil
+	}
+	x, err := b.m.NewMatrix(name, runs, cols)
+	if err != nil {
+		b.err = fmt.Errorf("model: %s: %w", b.c.Path(), err)
+		return nil
+	}
+	b.w.bytes += x.DeviceBytes()
+	for _, s := range sources {
+		b.w.read += int64(s.Rows) * s.DType.RowBytes(s.Cols)
+	}
+	b.w.loads = append(b.w.loads, func(ctx context.Context, l *pipeline.Loader) error { return l.Matrix(ctx, x, at) })
+	return x
+}
+
+// vector is a norm's weights.
+func (b *binder) vector(p part) *pipeline.Vector {
+	return b.values(p.name, p.rows, func() ([]float32, error) { return b.floats(p.name+".weight", p.rows) }, p.name+".weight")
+}
+
+// bias is the biases of the given projections one after another.
+func (b *binder) bias(parts ...part) *pipeline.Vector {
+	n := 0
+	var names []string
+	for _, p := range parts {
+		n += p.rows
+		names = append(names, p.name+".bias")
+	}
+	return b.values(names[0], n, func() ([]float32, error) {
+		var all []float32
+		for _, p := range parts {
+			f, err := b.floats(p.name+".bias", p.rows)
+			if err != nil {
+				return nil, err
+			}
+			all = append(all, f...)
+		}
+		return all, nil
+	}, names...)
+}
+
+// alternatingBias is the biases of an alternating matrix.
+func (b *binder) alternatingBias(even, odd part) *pipeline.Vector {
+	return b.values(even.name+".bias", 2*even.rows, func() ([]float32, error) {
+		e, err1 := b.floats(even.name+".bias", even.rows)
+		o, err2 := b.floats(odd.name+".bias", odd.rows)
+		if err := errors.Join(err1, err2); err != nil {
+			return nil, err
+		}
+		all := make([]float32, 0, 2*len(e))
+		for i := range e {
+			all = append(all, e[i], o[i])
+		}
+		return all, nil
+	}, even.name+".bias", odd.name+".bias")
+}
+
+// values notes a vector of n values that read will give; the tensors must be there.
+func (b *binder) values(name string, n int, read func() ([]float32, error), tensors ...string) *pipeline.Vector {
+	for _, t := range tensors {
+		b.used[t] = true
+		if _, ok := b.c.Tensor(t); !ok {
+			b.fail("tensor %s is missing", t)
+		}
+	}
+	if b.err != nil {
+		return nil
+	}
+	v := &pipeline.Vector{Name: name, Cols: n}
+	b.w.bytes += v.DeviceBytes()
+	b.w.loads = append(b.w.loads, func(ctx context.Context, l *pipeline.Loader) error {
+		f, err := read()
+		if err != nil {
+			return err
+		}
+		return l.Vector(v, f)
+	})
+	return v
+}
+
+// floats reads a vector of a checkpoint.
+func (b *binder) floats(name string, n int) ([]float32, error) {
+	t, ok := b.c.Tensor(name)
+	if !ok {
+		return nil, &ConfigError{File: b.c.Path(), Msg: fmt.Sprintf("tensor %s is missing", name)}
+	}
+	if len(t.Shape) != 1 || t.Cols() != n || !t.DType.Weight() || n%t.DType.BlockSize() != 0 {
+		return nil, &ConfigError{File: b.c.Path(), Msg: fmt.Sprintf("tensor %s has shape %v and type %s, want [%d] floats", name, t.Shape, t.DType, n)}
+	}
+	out := make([]float32, n)
+	t.DType.Decode(out, t.Row(0, nil))
+	for i, v := range out {
+		if math.IsNaN(float64(v)) || math.IsInf(float64(v), 0) {
+			return nil, &ConfigError{File: b.c.Path(), Msg: fmt.Sprintf("tensor %s: element %d is %v", name, i, v)}
+		}
+	}
+	return out, nil
+}
+
+// ropeTable notes the table of rotary angles for the positions of the cache.
+func (b *binder) ropeTable(positions int) {
+	r := b.cfg.Rope
+	v := &pipeline.Vector{Name: "rope table", Cols: max(r.Dim*positions, 1)}
+	b.w.RopeTable = v
+	b.w.loads = append(b.w.loads, func(_ context.Context, l *pipeline.Loader) error {
+		var divisors []float32
+		if r.Scaling.Tensor != "" {
+			var err error
+			if divisors, err = b.floats(r.Scaling.Tensor, r.Dim/2); err != nil {
+				return err
+			}
+			for i, d := range divisors {
+				if !(d > 0) {
+					return &ConfigError{File: b.c.Path(), Msg: fmt.Sprintf("tensor %s: divisor %d is %v, must be positive", r.Scaling.Tensor, i, d)}
+				}
+			}
+		}
+		table := r.ropeTable(positions, divisors)
+		if len(table) == 0 {
+			table = []float32{0} // no component rotates; the binding still needs memory
+		}
+		return l.Vector(v, table)
+	})
+	b.used[r.Scaling.Tensor] = true
+}
+
+// ignored are tensors that old checkpoints carry and that are computed instead.
+func ignored(name string) bool {
+	const invFreq = "rotary_emb.inv_freq"
+	return len(name) >= len(invFreq) && name[len(name)-len(invFreq):] == invFreq
+}
+
+// warnUnused names tensors that the family did not ask for.
+func (b *binder) warnUnused() {
+	var names []string
+	for _, name := range b.c.Names() {
+		if !b.used[name] && !ignored(name) {
+			names = append(names, name)
+		}
+	}
+	if len(names) > 0 {
+		slices.Sort(names)
+		b.log.Warn().Int("count", len(names)).Strs("tensors", names[:min(len(names), 8)]).Msg("the checkpoint has tensors that the model does not use")
+	}
+}
+
+// load reads, converts and uploads everything that bind noted.
+func (w *Weights) load(ctx context.Context, l *pipeline.Loader) error {
+	for _, f := range w.loads {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := f(ctx, l); err != nil {
+			return err
+		}
+	}
+	w.loads = nil
+	return nil
+}

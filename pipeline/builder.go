@@ -1,0 +1,317 @@
+package pipeline
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"sync"
+
+	"pumice/vk"
+)
+
+// A Builder collects the operations of one plan. An operation that cannot be built makes
+// every later one do nothing, and Build reports the first error.
+type Builder struct {
+	m      *Manager
+	name   string
+	tokens int
+	tap    bool
+
+	nodes   []*node
+	tensors []*Tensor
+	outputs []output
+	err     error
+}
+
+// A node is one dispatch: a kernel and what it is given.
+type node struct {
+	kernel string
+	spec   []uint32
+	binds  []bind
+	push   []byte
+	grid   [3]int
+
+	weightBytes, minimumBytes int64 // of weights: read by the kernel; once, unpadded
+	kvPerToken                int64 // bytes of KV cache read for each position it holds
+}
+
+// storage marks a bind that is a storage buffer rather than a texel buffer.
+const storage vk.TexelFormat = -1
+
+// A bind is an argument of a kernel: a tensor of the plan, or memory that outlives it.
+type bind struct {
+	tensor *Tensor
+	span   vk.Span
+	step   bool // the plan's Step buffer
+	access vk.Access
+	texel  vk.TexelFormat
+}
+
+type output struct {
+	name   string
+	tensor *Tensor
+	after  int // node after which the tensor is copied out
+	tap    bool
+	last   bool // of a tap: only the run's last row matters
+}
+
+// NewBuilder starts a plan for runs of up to tokens tokens.
+func (m *Manager) NewBuilder(name string, tokens int) *Builder {
+	b := &Builder{m: m, name: name, tokens: tokens}
+	if tokens < 1 {
+		b.err = fmt.Errorf("pipeline: %s: a plan for %d tokens", name, tokens)
+	}
+	return b
+}
+
+// EnableTaps makes Tap record; without it a Tap costs nothing.
+func (b *Builder) EnableTaps() { b.tap = true }
+
+// Tapping says whether taps are recorded. Where an operation could be fused into another,
+// a tapped plan keeps them apart so that each result can be seen.
+func (b *Builder) Tapping() bool { return b.tap }
+
+// Tokens is the number of tokens the plan is built for.
+func (b *Builder) Tokens() int { return b.tokens }
+
+// Fail records an error found by the code that drives the builder.
+func (b *Builder) Fail(format string, args ...any) {
+	if b.err == nil {
+		b.err = fmt.Errorf("pipeline: %s: %w", b.name, fmt.Errorf(format, args...))
+	}
+}
+
+func (b *Builder) tensor(rows, cols int) *Tensor {
+	t := &Tensor{Rows: rows, Cols: cols, id: len(b.tensors), first: -1}
+	b.tensors = append(b.tensors, t)
+	return t
+}
+
+func read(t *Tensor) bind      { return bind{tensor: t, access: vk.Read, texel: storage} }
+func write(t *Tensor) bind     { return bind{tensor: t, access: vk.Write, texel: storage} }
+func readWrite(t *Tensor) bind { return bind{tensor: t, access: vk.ReadWrite, texel: storage} }
+func stepBind() bind           { return bind{step: true, access: vk.Read, texel: storage} }
+func readSpan(s vk.Span) bind  { return bind{span: s, access: vk.Read, texel: storage} }
+func writeSpan(s vk.Span) bind { return bind{span: s, access: vk.Write, texel: storage} }
+
+// as gives the bind as a texel buffer of the format.
+func (x bind) as(f vk.TexelFormat) bind { x.texel = f; return x }
+
+// add appends a dispatch and notes the life of the tensors it uses.
+func (b *Builder) add(n *node) {
+	if b.err != nil {
+		return
+	}
+	for i := range n.grid {
+		if limit := b.m.dev.PhysicalDevice().Limits.MaxComputeWorkGroupCount[i]; n.grid[i] > limit {
+			b.Fail("%s: %d workgroups in dimension %d, the device allows %d", n.kernel, n.grid[i], i, limit)
+			return
+		}
+	}
+	at := len(b.nodes)
+	for _, x := range n.binds {
+		if x.tensor == nil {
+			continue
+		}
+		if x.tensor.first < 0 {
+			if x.access == vk.Read {
+				b.Fail("%s reads a tensor that nothing has written", n.kernel)
+				return
+			}
+			x.tensor.first = at
+		}
+		x.tensor.last = at
+	}
+	b.nodes = append(b.nodes, n)
+}
+
+// push packs the constants of a dispatch; it takes int, uint32 and float32.
+func push(values ...any) []byte {
+	out := make([]byte, 0, 4*len(values))
+	for _, v := range values {
+		var w uint32
+		switch v := v.(type) {
+		case int:
+			w = uint32(v)
+		case uint32:
+			w = v
+		case float32:
+			w = math.Float32bits(v)
+		default:
+			panic(fmt.Sprintf("pipeline: push constant of type %T", v))
+		}
+		out = binary.LittleEndian.AppendUint32(out, w)
+	}
+	return out
+}
+
+func specBool(v bool) uint32 {
+	if v {
+		return 1
+	}
+	return 0
+}
+
+// Output makes the tensor's rows readable after a run, as Plan.Output(name).
+func (b *Builder) Output(name string, t *Tensor) {
+	b.outputs = append(b.outputs, output{name: name, tensor: t, after: len(b.nodes) - 1})
+}
+
+// Tap makes the tensor as it is now readable after a run, as Plan.Tap(name), if taps are
+// enabled.
+func (b *Builder) Tap(name string, t *Tensor) {
+	if b.tap && b.err == nil {
+		b.outputs = append(b.outputs, output{name: name, tensor: t, after: len(b.nodes) - 1, tap: true})
+	}
+}
+
+// arenaAlign separates tensors: the strictest storage and texel offset alignment.
+const arenaAlign = 256
+
+// layout places tensors in the arena so that two whose lives overlap do not, first fit in
+// order of first use, and returns the bytes needed.
+func (b *Builder) layout() int64 {
+	for _, o := range b.outputs {
+		o.tensor.last = max(o.tensor.last, o.after)
+	}
+	var placed []*Tensor
+	var total int64
+	for _, t := range b.tensors { // creation order is order of first use
+		if t.first < 0 {
+			continue
+		}
+		size := alignUp(t.bytes(), arenaAlign)
+		t.offset = 0
+		for moved := true; moved; {
+			moved = false
+			for _, p := range placed {
+				alive := p.first <= t.last && t.first <= p.last
+				overlap := p.offset < t.offset+size && t.offset < p.offset+alignUp(p.bytes(), arenaAlign)
+				if alive && overlap {
+					t.offset = p.offset + alignUp(p.bytes(), arenaAlign)
+					moved = true
+				}
+			}
+		}
+		placed = append(placed, t)
+		total = max(total, t.offset+size)
+	}
+	return total
+}
+
+// ArenaBytes is the device memory for activations the plan will need. The builder may be
+// discarded afterwards: nothing has been allocated.
+func (b *Builder) ArenaBytes() (int64, error) {
+	if b.err != nil {
+		return 0, b.err
+	}
+	return b.layout(), nil
+}
+
+// OutputBytes is the host-visible memory that outputs and Step will need.
+func (b *Builder) OutputBytes() int64 {
+	n := stepBytes(b.tokens)
+	for _, o := range b.outputs {
+		n += alignUp(o.tensor.bytes(), arenaAlign)
+	}
+	return n
+}
+
+// Build compiles the kernels, in parallel, places the tensors in the Manager's arena and
+// records the commands once. The caller closes the Plan before the Manager.
+func (b *Builder) Build() (_ *Plan, err error) {
+	if b.err != nil {
+		return nil, b.err
+	}
+	if need := b.layout(); b.m.arena == nil || b.m.arena.Size() < need {
+		return nil, fmt.Errorf("pipeline: %s needs an arena of %d bytes; ReserveArena was given less", b.name, need)
+	}
+	if err := b.compile(); err != nil {
+		return nil, err
+	}
+	p := &Plan{m: b.m, name: b.name, tokens: b.tokens}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, p.Close())
+		}
+	}()
+	if p.step, err = b.m.dev.NewBuffer(stepBytes(b.tokens), vk.Upload); err != nil {
+		return nil, fmt.Errorf("pipeline: %s: step buffer: %w", b.name, err)
+	}
+	if len(b.outputs) > 0 {
+		if p.readback, err = b.m.dev.NewBuffer(b.OutputBytes(), vk.Readback); err != nil {
+			return nil, fmt.Errorf("pipeline: %s: output buffer: %w", b.name, err)
+		}
+	}
+	return p, b.record(p)
+}
+
+// compile makes the pipelines of all nodes, several at a time.
+func (b *Builder) compile() error {
+	var wg sync.WaitGroup
+	errs := make([]error, len(b.nodes))
+	for i, n := range b.nodes {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			_, errs[i] = b.m.kernel(n)
+		}()
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// record writes the plan's commands: every node, and the copies of outputs where they are due.
+func (b *Builder) record(p *Plan) error {
+	rec := b.m.dev.NewRecorder(vk.RecorderOptions{Timestamps: b.m.opts.Profile})
+	var at int64
+	next := 0
+	arena := func(t *Tensor) vk.Span { return b.m.arena.Whole().Slice(t.offset, t.bytes()) }
+	copyOutputs := func(node int) {
+		for ; next < len(b.outputs) && b.outputs[next].after <= node; next++ {
+			o := b.outputs[next]
+			dst := p.readback.Whole().Slice(at, o.tensor.bytes())
+			rec.Copy(dst, arena(o.tensor))
+			p.outputs = append(p.outputs, planOutput{name: o.name, rows: o.tensor.Rows, cols: o.tensor.Cols, span: dst, tap: o.tap})
+			at += alignUp(o.tensor.bytes(), arenaAlign)
+		}
+	}
+	for i, n := range b.nodes {
+		k, err := b.m.kernel(n)
+		if err != nil {
+			return err
+		}
+		binds := make([]vk.Bind, len(n.binds))
+		for j, x := range n.binds {
+			s := x.span
+			switch {
+			case x.step:
+				s = p.step.Whole()
+			case x.tensor != nil:
+				s = arena(x.tensor)
+				p.counters.ActivationBytes += x.tensor.bytes()
+			}
+			binds[j] = vk.Bind{Span: s, Access: x.access}
+			if x.texel != storage {
+				binds[j].Format = x.texel
+			}
+		}
+		rec.Dispatch(k, binds, n.push, n.grid[0], n.grid[1], n.grid[2])
+		p.kernels = append(p.kernels, n.kernel)
+		p.counters.WeightBytes += n.weightBytes
+		p.minimumWeights += n.minimumBytes
+		p.kvPerToken += n.kvPerToken
+		copyOutputs(i)
+	}
+	cmds, err := rec.Finish()
+	if err != nil {
+		return fmt.Errorf("pipeline: %s: %w", b.name, err)
+	}
+	p.commands = cmds
+	stats := cmds.Stats()
+	p.counters.Submits = 1
+	p.counters.Dispatches = int64(stats.Dispatches)
+	p.counters.Barriers = int64(stats.Barriers)
+	return nil
+}

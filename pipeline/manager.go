@@ -1,0 +1,190 @@
+// Package pipeline turns kernels into typed Go operations and operations into plans.
+//
+// A Manager owns the kernels of one device and chooses between their variants. Weights
+// become a Matrix or a Vector in device memory. A Builder strings operations together
+// over Tensors, lays their memory out by liveness and records them once; the Plan that
+// comes out is replayed with a new Step each time. The package knows nothing of model
+// families, files or text.
+package pipeline
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/rs/zerolog"
+
+	"pumice/internal/dtype"
+	"pumice/shaders"
+	"pumice/vk"
+)
+
+// DType is the stored type of a weight matrix or a KV cache.
+type DType = dtype.DType
+
+// Options configures a Manager. The zero value is the default.
+type Options struct {
+	Logger  zerolog.Logger
+	Path    Path // force one kernel path where it exists; "" lets the choice table decide
+	Profile bool // record a timestamp around every dispatch
+}
+
+// A Manager owns the compute pipelines of one device and the memory that its plans
+// share. Its methods may be called from several goroutines, but plans of one Manager
+// run one at a time, since they share the arena.
+type Manager struct {
+	dev      *vk.Device
+	opts     Options
+	variants map[string]shaders.Variant
+	lane8    bool // subgroups of exactly eight, with shuffle
+	row      bool // the row path is this device's choice
+
+	mu        sync.Mutex
+	pipelines map[string]*pipelineEntry
+	arena     *vk.Buffer
+	scratch   []*vk.Buffer // buffers that belong to the manager, freed with it
+}
+
+type pipelineEntry struct {
+	once sync.Once
+	p    *vk.Pipeline
+	err  error
+}
+
+// NewManager prepares the kernels of a device. Pipelines are compiled when a plan first
+// needs them. The caller closes the Manager before the device.
+func NewManager(dev *vk.Device, o Options) (*Manager, error) {
+	list, err := shaders.Variants()
+	if err != nil {
+		return nil, err
+	}
+	m := &Manager{dev: dev, opts: o, variants: map[string]shaders.Variant{}, pipelines: map[string]*pipelineEntry{}}
+	for _, v := range list {
+		m.variants[v.Name] = v
+	}
+	m.lane8 = hasLane8(dev.PhysicalDevice())
+	switch o.Path {
+	case "":
+		m.row = m.lane8 && prefersRow(dev.PhysicalDevice())
+	case PathBase:
+	case PathRow:
+		if !m.lane8 {
+			return nil, fmt.Errorf("pipeline: kernel path %q needs subgroups of eight with shuffle, which %s lacks", o.Path, dev.PhysicalDevice().Name)
+		}
+		m.row = true
+	default:
+		return nil, fmt.Errorf("pipeline: unknown kernel path %q; there are %q and %q", o.Path, PathBase, PathRow)
+	}
+	return m, nil
+}
+
+// Device is the device the Manager was made for.
+func (m *Manager) Device() *vk.Device { return m.dev }
+
+// Path is the kernel path the Manager chose.
+func (m *Manager) Path() Path {
+	if m.row {
+		return PathRow
+	}
+	return PathBase
+}
+
+// Close frees pipelines, arena and owned buffers. Plans, matrices and caches made from the
+// Manager are closed first.
+func (m *Manager) Close() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var errs []error
+	for _, e := range m.pipelines {
+		if e.p != nil {
+			errs = append(errs, e.p.Close())
+		}
+	}
+	m.pipelines = map[string]*pipelineEntry{}
+	if m.arena != nil {
+		errs = append(errs, m.arena.Close())
+		m.arena = nil
+	}
+	for _, b := range m.scratch {
+		errs = append(errs, b.Close())
+	}
+	m.scratch = nil
+	return errors.Join(errs...)
+}
+
+// ReserveArena sets aside the device memory for activations that plans share. It is called
+// once, before the first plan is built, with the largest Builder.ArenaBytes.
+func (m *Manager) ReserveArena(bytes int64) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.arena != nil {
+		return fmt.Errorf("pipeline: the arena of %d bytes is already reserved", m.arena.Size())
+	}
+	b, err := m.dev.NewBuffer(max(bytes, arenaAlign), vk.DeviceLocal)
+	if err != nil {
+		return fmt.Errorf("pipeline: activation arena of %d bytes: %w", bytes, err)
+	}
+	m.arena = b
+	return nil
+}
+
+// runnable says whether this device has what a variant needs.
+func (m *Manager) runnable(v shaders.Variant) bool {
+	for _, need := range v.Needs {
+		switch need {
+		case "lane8":
+			if !m.lane8 {
+				return false
+			}
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+// Variants lists the names of the kernels this device can run, sorted.
+func (m *Manager) Variants() []string {
+	var names []string
+	for name, v := range m.variants {
+		if m.runnable(v) {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// kernel returns the compute pipeline of a variant with these specialization constants,
+// compiling it at the first call. Concurrent calls for different kernels compile in parallel.
+func (m *Manager) kernel(n *node) (*vk.Pipeline, error) {
+	key := fmt.Sprint(n.kernel, n.spec)
+	m.mu.Lock()
+	e := m.pipelines[key]
+	if e == nil {
+		e = &pipelineEntry{}
+		m.pipelines[key] = e
+	}
+	m.mu.Unlock()
+	e.once.Do(func() {
+		v, ok := m.variants[n.kernel]
+		if !ok || !m.runnable(v) {
+			e.err = fmt.Errorf("pipeline: no kernel %q for %s", n.kernel, m.dev.PhysicalDevice().Name)
+			return
+		}
+		cfg := vk.PipelineConfig{Name: key, SPIRV: v.SPIRV, PushBytes: len(n.push), Spec: n.spec}
+		for _, b := range n.binds {
+			kind := vk.StorageBuffer
+			if b.texel != storage {
+				kind = vk.UniformTexelBuffer
+			}
+			cfg.Bindings = append(cfg.Bindings, kind)
+		}
+		if slices.Contains(v.Needs, "lane8") && m.dev.PhysicalDevice().Limits.SubgroupSize != 8 {
+			cfg.SubgroupSize = 8
+		}
+		e.p, e.err = m.dev.NewPipeline(cfg)
+	})
+	return e.p, e.err
+}

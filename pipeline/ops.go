@@ -1,0 +1,306 @@
+package pipeline
+
+import (
+	"strings"
+
+	"pumice/vk"
+)
+
+// pick names the variant of an op: the row path where the manager prefers it and the shape
+// suits it, else the one that runs everywhere.
+func (b *Builder) pick(op string, suits bool) (kernel string, row bool) {
+	if b.m.row && suits {
+		if _, ok := b.m.variants[op+"_row"]; ok {
+			return op + "_row", true
+		}
+	}
+	return op, false
+}
+
+func lower(t DType) string { return strings.ToLower(t.String()) }
+
+// Embed returns the rows of table that the step's tokens name, times scale: (tokens, cols).
+func (b *Builder) Embed(table *Matrix, scale float32) *Tensor {
+	out := b.tensor(b.tokens, table.Cols)
+	for i, p := range table.Parts {
+		w := write(out)
+		if i > 0 {
+			w = readWrite(out) // a part adds the rows that earlier parts do not hold
+		}
+		b.add(&node{
+			kernel:       "embed_" + lower(p.DType),
+			spec:         []uint32{workgroup},
+			binds:        []bind{stepBind(), readSpan(p.units), readSpan(p.scaleSpan()), w},
+			push:         push(p.First, p.Rows, table.Cols, p.Group, scale),
+			grid:         [3]int{ceilDiv(p.unitsPerRow(), workgroup), b.tokens, 1},
+			weightBytes:  embedBytes(i, b.tokens, p.unitRowBytes()+p.scaleRowBytes()),
+			minimumBytes: embedBytes(i, b.tokens, p.DType.RowBytes(p.cols)),
+		})
+	}
+	return out
+}
+
+// embedBytes counts a table lookup once, at the first part.
+func embedBytes(part, tokens int, row int64) int64 {
+	if part > 0 {
+		return 0
+	}
+	return int64(tokens) * row
+}
+
+// scaleSpan is the scale plane, or the units again for types that have none: every binding
+// of a kernel must name some memory.
+func (p *Part) scaleSpan() vk.Span {
+	if p.scalePlaneBytes() == 0 {
+		return p.units
+	}
+	return p.scales
+}
+
+// RMSNorm returns x divided by the root mean square of each row, times w. Zhang and Sennrich
+// 2019, arXiv:1910.07467.
+func (b *Builder) RMSNorm(x *Tensor, w *Vector, eps float32) *Tensor {
+	return b.rmsNorm(x, w, eps, false)
+}
+
+// RMSNormLast is RMSNorm of the run's last token alone: (1, cols).
+func (b *Builder) RMSNormLast(x *Tensor, w *Vector, eps float32) *Tensor {
+	return b.rmsNorm(x, w, eps, true)
+}
+
+func (b *Builder) rmsNorm(x *Tensor, w *Vector, eps float32, last bool) *Tensor {
+	if w.Cols != x.Cols {
+		b.Fail("rms_norm: %d columns, but %s has %d", x.Cols, w.Name, w.Cols)
+	}
+	rows := x.Rows
+	if last {
+		rows = 1
+	}
+	out := b.tensor(rows, x.Cols)
+	n := &node{push: push(x.Cols, eps), grid: [3]int{rows, 1, 1}, weightBytes: 4 * int64(w.Cols), minimumBytes: 4 * int64(w.Cols)}
+	kernel, row := b.pick("rms_norm", x.Cols%4 == 0)
+	n.kernel = kernel
+	if row {
+		n.spec = []uint32{specBool(last)}
+		n.binds = []bind{stepBind(), read(x).as(vk.RGBA32Float), readSpan(w.span).as(vk.RGBA32Float), write(out)}
+	} else {
+		n.spec = []uint32{workgroup, specBool(last)}
+		n.binds = []bind{stepBind(), read(x), readSpan(w.span), write(out)}
+	}
+	b.add(n)
+	return out
+}
+
+// Linear returns x times the transpose of w, plus bias when it is not nil: (x.Rows, w.Rows).
+func (b *Builder) Linear(x *Tensor, w *Matrix, bias *Vector) *Tensor {
+	out := b.tensor(x.Rows, w.Rows)
+	b.linear(x, w, bias, out, false)
+	return out
+}
+
+// LinearAdd adds x times the transpose of w, plus bias when it is not nil, to y.
+func (b *Builder) LinearAdd(y, x *Tensor, w *Matrix, bias *Vector) {
+	if y.Rows != x.Rows || y.Cols != w.Rows {
+		b.Fail("%s: adding (%d, %d) to (%d, %d)", w.Name, x.Rows, w.Rows, y.Rows, y.Cols)
+		return
+	}
+	b.linear(x, w, bias, y, true)
+}
+
+func (b *Builder) linear(x *Tensor, w *Matrix, bias *Vector, out *Tensor, accumulate bool) {
+	if x.Cols != w.Cols || bias != nil && bias.Cols != w.Rows {
+		b.Fail("%s: (%d, %d) does not take %d columns", w.Name, w.Rows, w.Cols, x.Cols)
+		return
+	}
+	op := "matmul_"
+	if x.Rows == 1 {
+		op = "matvec_"
+	}
+	for i, p := range w.Parts {
+		n := &node{weightBytes: p.readBytes(), minimumBytes: p.storedBytes()}
+		kernel, row := b.pick(op+lower(p.DType), p.Group > 1)
+		n.kernel = kernel
+		units, scales, in := readSpan(p.units), readSpan(p.scaleSpan()), read(x)
+		if row {
+			units, scales, in = units.as(vk.RGBA32Uint), scales.as(vk.R32Uint), in.as(vk.RGBA32Float)
+		}
+		biasBind := units
+		if bias != nil {
+			biasBind = readSpan(bias.span)
+		}
+		biasBind.texel = storage
+		y := readWrite(out)
+		if !accumulate && i == 0 {
+			y = write(out)
+		}
+		n.binds = []bind{units, scales, in, biasBind, y}
+		n.push = push(p.Rows, p.cols, p.Group, p.First, p.First)
+		flags := []uint32{specBool(bias != nil), specBool(accumulate)}
+		if x.Rows == 1 {
+			tile, size := 1, uint32(workgroup)
+			if row {
+				tile, size = 8*laneRows(p.DType), uint32(laneRows(p.DType))
+			}
+			n.spec = append([]uint32{size}, flags...)
+			n.grid = spread(ceilDiv(p.Rows, tile), b.m.dev.PhysicalDevice().Limits.MaxComputeWorkGroupCount[0])
+		} else {
+			n.binds = append([]bind{stepBind()}, n.binds...)
+			n.push = append(n.push, push(out.Cols)...)
+			tileRows, tileTokens := 32, 32
+			n.spec = flags
+			if row {
+				tileRows, tileTokens = 8*matmulLaneRows, matmulTokens
+				n.spec = append([]uint32{matmulLaneRows, matmulTokens}, flags...)
+			}
+			n.grid = [3]int{ceilDiv(p.Rows, tileRows), ceilDiv(x.Rows, tileTokens), 1}
+		}
+		b.add(n)
+	}
+}
+
+// spread puts n workgroups on x and y, since x alone may be limited to 65535.
+func spread(n, limit int) [3]int {
+	y := ceilDiv(n, limit)
+	return [3]int{ceilDiv(n, y), y, 1}
+}
+
+// Heads is the shape of an attention block.
+type Heads struct {
+	Heads, KVHeads, HeadDim int
+	RotaryDim               int  // leading components of a head that rotate; 0 = none
+	Interleaved             bool // pairs are components 2j, 2j+1 rather than j, j + RotaryDim/2
+}
+
+// RopeStore rotates the queries and keys of qkv, (tokens, (Heads + 2 KVHeads) * HeadDim), by
+// table, (positions, RotaryDim / 2, 2) cosines and sines, and moves keys and values into the
+// cache. It returns the queries, (tokens, Heads * HeadDim). Su et al. 2021, arXiv:2104.09864.
+func (b *Builder) RopeStore(qkv *Tensor, h Heads, table *Vector, c *LayerCache) *Tensor {
+	if qkv.Cols != (h.Heads+2*h.KVHeads)*h.HeadDim || h.HeadDim%2 != 0 || h.RotaryDim%2 != 0 || h.RotaryDim > h.HeadDim {
+		b.Fail("rope: %d columns for %d + 2 * %d heads of %d, %d of them rotary", qkv.Cols, h.Heads, h.KVHeads, h.HeadDim, h.RotaryDim)
+	}
+	out := b.tensor(qkv.Rows, h.Heads*h.HeadDim)
+	b.add(&node{
+		kernel: "rope_" + lower(c.DType),
+		spec:   []uint32{workgroup, specBool(h.Interleaved)},
+		binds:  []bind{stepBind(), read(qkv), readSpan(table.span), write(out), writeSpan(c.keys), writeSpan(c.values)},
+		push:   push(h.Heads, h.KVHeads, h.HeadDim, h.RotaryDim, c.Positions),
+		grid:   [3]int{ceilDiv(qkv.Cols/2, workgroup), qkv.Rows, 1},
+	})
+	return out
+}
+
+// maxHeadDim is the largest head the base attention kernel has shared memory for.
+const maxHeadDim = 256
+
+// Attention returns causal attention of q, (tokens, Heads * HeadDim), over the cache up to
+// each token's own position: (tokens, Heads * HeadDim). Scores are multiplied by scale.
+func (b *Builder) Attention(q *Tensor, h Heads, c *LayerCache, scale float32) *Tensor {
+	if h.HeadDim > maxHeadDim || h.HeadDim%2 != 0 {
+		b.Fail("attention: head dimension %d; kernels take even ones up to %d", h.HeadDim, maxHeadDim)
+	}
+	if h.KVHeads < 1 || h.Heads%h.KVHeads != 0 {
+		b.Fail("attention: %d heads do not share %d key-value heads evenly", h.Heads, h.KVHeads)
+		return q
+	}
+	out := b.tensor(q.Rows, q.Cols)
+	t := lower(c.DType)
+	op, tileTokens := "attention_"+t, 8
+	if q.Rows == 1 {
+		op, tileTokens = "attention_decode_"+t, 1
+	}
+	laneBytes := 8 * 16 // eight lanes, a texel each, must divide a position
+	kernel, row := b.pick(op, h.HeadDim*c.DType.BlockBytes()%laneBytes == 0)
+	n := &node{
+		push:       push(h.Heads, h.KVHeads, h.HeadDim, c.Positions, scale),
+		grid:       [3]int{h.Heads, ceilDiv(q.Rows, tileTokens), 1},
+		kvPerToken: 2 * int64(h.KVHeads*h.HeadDim*c.DType.BlockBytes()),
+	}
+	if row {
+		n.kernel = kernel
+		n.spec = []uint32{uint32(h.HeadDim)}
+		n.binds = []bind{stepBind(), read(q).as(vk.RGBA32Float), readSpan(c.keys).as(vk.RGBA32Uint), readSpan(c.values).as(vk.RGBA32Uint), write(out)}
+	} else {
+		n.kernel = "attention_" + t
+		n.spec = []uint32{workgroup}
+		n.grid = [3]int{h.Heads, q.Rows, 1}
+		n.binds = []bind{stepBind(), read(q), readSpan(c.keys), readSpan(c.values), write(out)}
+	}
+	b.add(n)
+	return out
+}
+
+// ActMul returns silu(gate) * up for x whose columns alternate between gate and up:
+// (x.Rows, x.Cols / 2). Shazeer 2020, arXiv:2002.05202.
+func (b *Builder) ActMul(x *Tensor) *Tensor {
+	out := b.tensor(x.Rows, x.Cols/2)
+	b.add(&node{
+		kernel: "act_mul",
+		spec:   []uint32{workgroup},
+		binds:  []bind{stepBind(), read(x), write(out)},
+		push:   push(out.Cols),
+		grid:   [3]int{ceilDiv(out.Cols, workgroup), x.Rows, 1},
+	})
+	return out
+}
+
+// Add adds x to y.
+func (b *Builder) Add(y, x *Tensor) {
+	if y.Rows != x.Rows || y.Cols != x.Cols {
+		b.Fail("add: (%d, %d) to (%d, %d)", x.Rows, x.Cols, y.Rows, y.Cols)
+		return
+	}
+	b.add(&node{
+		kernel: "add",
+		spec:   []uint32{workgroup},
+		binds:  []bind{stepBind(), read(x), readWrite(y)},
+		push:   push(y.Cols),
+		grid:   [3]int{ceilDiv(y.Cols, workgroup), y.Rows, 1},
+	})
+}
+
+// Softmax returns the softmax of each row of x times scale.
+func (b *Builder) Softmax(x *Tensor, scale float32) *Tensor {
+	out := b.tensor(x.Rows, x.Cols)
+	n := &node{push: push(x.Cols, scale), grid: [3]int{x.Rows, 1, 1}}
+	kernel, row := b.pick("softmax", x.Cols%4 == 0)
+	n.kernel = kernel
+	if row {
+		n.binds = []bind{read(x).as(vk.RGBA32Float), write(out)}
+	} else {
+		n.spec = []uint32{workgroup}
+		n.binds = []bind{read(x), write(out)}
+	}
+	b.add(n)
+	return out
+}
+
+// topkChunk is the number of values one workgroup of topk.comp looks at.
+const topkChunk = 1024
+
+// MaxTopK is the largest k of TopK: each pass must shrink what is left.
+const MaxTopK = 256
+
+// TopK returns the k largest values of a one-row tensor and their columns, largest first, the
+// lowest column first among equals: (1, 2k), value and column bits in turn. Pairs beyond the
+// number of columns hold -inf and 0xffffffff. k = 1 is argmax.
+func (b *Builder) TopK(x *Tensor, k int) *Tensor {
+	if x.Rows != 1 || k < 1 || k > MaxTopK {
+		b.Fail("topk: k = %d of a (%d, %d) tensor; one row and 1 to %d are allowed", k, x.Rows, x.Cols, MaxTopK)
+		return x
+	}
+	for n, pairs := x.Cols, false; ; pairs = true {
+		chunks := ceilDiv(n, topkChunk)
+		out := b.tensor(1, 2*k*chunks)
+		b.add(&node{
+			kernel: "topk",
+			spec:   []uint32{specBool(pairs)},
+			binds:  []bind{read(x), write(out)},
+			push:   push(n, k),
+			grid:   [3]int{chunks, 1, 1},
+		})
+		x, n = out, k*chunks
+		if chunks == 1 {
+			return out
+		}
+	}
+}

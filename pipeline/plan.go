@@ -1,0 +1,205 @@
+package pipeline
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"pumice/vk"
+)
+
+// Step is what one run of a plan is given: where it stands in the KV cache, and its tokens.
+// The shaders see it as shaders/include/step.glsl.
+type Step struct {
+	Position int   // cache position of Tokens[0]
+	Tokens   []int // 1 to the number the plan was built for
+}
+
+const stepHeader = 16
+
+func stepBytes(tokens int) int64 { return alignUp(stepHeader+4*int64(tokens), 16) }
+
+// Counters says what a run did, counted while recording and not estimated.
+type Counters struct {
+	Submits           int64 `json:"submits"`
+	Dispatches        int64 `json:"dispatches"`
+	Barriers          int64 `json:"barriers"`
+	WeightBytes       int64 `json:"weight_bytes"`     // weights the kernels read, padding included
+	KVBytes           int64 `json:"kv_bytes"`         // KV cache the kernels read
+	ActivationBytes   int64 `json:"activation_bytes"` // tensors each dispatch is given
+	HostToDeviceBytes int64 `json:"host_to_device_bytes"`
+	DeviceToHostBytes int64 `json:"device_to_host_bytes"`
+	MinimumBytes      int64 `json:"minimum_bytes"` // weights once, unpadded, and live KV once
+	Records           int64 `json:"records"`       // command buffers recorded, 0 when replayed
+}
+
+// Add adds d to c.
+func (c *Counters) Add(d Counters) {
+	c.Submits += d.Submits
+	c.Dispatches += d.Dispatches
+	c.Barriers += d.Barriers
+	c.WeightBytes += d.WeightBytes
+	c.KVBytes += d.KVBytes
+	c.ActivationBytes += d.ActivationBytes
+	c.HostToDeviceBytes += d.HostToDeviceBytes
+	c.DeviceToHostBytes += d.DeviceToHostBytes
+	c.MinimumBytes += d.MinimumBytes
+	c.Records += d.Records
+}
+
+// A Plan is a recorded sequence of dispatches. Run replays it. One goroutine at a time uses
+// it, and one plan of a Manager runs at a time.
+type Plan struct {
+	m        *Manager
+	name     string
+	tokens   int
+	step     *vk.Buffer
+	readback *vk.Buffer
+	commands *vk.Commands
+	outputs  []planOutput
+	kernels  []string // of each dispatch
+
+	counters       Counters // that do not depend on the step
+	minimumWeights int64
+	kvPerToken     int64
+	runs           int64
+}
+
+type planOutput struct {
+	name       string
+	rows, cols int
+	span       vk.Span
+	tap        bool
+}
+
+// Tokens is the largest run the plan takes.
+func (p *Plan) Tokens() int { return p.tokens }
+
+// Run writes the step, submits the commands and waits. It returns what the run did.
+func (p *Plan) Run(s Step) (Counters, error) {
+	if p.commands == nil {
+		return Counters{}, errClosed
+	}
+	if len(s.Tokens) < 1 || len(s.Tokens) > p.tokens {
+		return Counters{}, fmt.Errorf("pipeline: %s: %d tokens in a plan for %d", p.name, len(s.Tokens), p.tokens)
+	}
+	buf := p.step.Mapped()
+	binary.LittleEndian.PutUint32(buf, uint32(s.Position))
+	binary.LittleEndian.PutUint32(buf[4:], uint32(len(s.Tokens)))
+	for i, id := range s.Tokens {
+		binary.LittleEndian.PutUint32(buf[stepHeader+4*i:], uint32(id))
+	}
+	if err := p.commands.Run(); err != nil {
+		return Counters{}, fmt.Errorf("pipeline: %s at position %d: %w", p.name, s.Position, err)
+	}
+	c := p.counters
+	live := int64(s.Position + len(s.Tokens))
+	c.HostToDeviceBytes = stepHeader + 4*int64(len(s.Tokens))
+	c.KVBytes = p.kvPerToken * live
+	c.MinimumBytes = p.minimumWeights + p.kvPerToken*live
+	if p.runs == 0 {
+		c.Records = 1
+	}
+	p.runs++
+	return c, nil
+}
+
+// Output reads rows first to first+n of an output of the last run into dst, n * cols values.
+// It returns the bytes that crossed from the device.
+func (p *Plan) Output(name string, first, n int, dst []float32) (int64, error) {
+	return p.fetch(name, false, first, n, dst)
+}
+
+// Tap reads rows of a tap of the last run into dst.
+func (p *Plan) Tap(name string, first, n int, dst []float32) error {
+	_, err := p.fetch(name, true, first, n, dst)
+	return err
+}
+
+// TapNames lists the taps in the order they were recorded.
+func (p *Plan) TapNames() []string {
+	var names []string
+	for _, o := range p.outputs {
+		if o.tap {
+			names = append(names, o.name)
+		}
+	}
+	return names
+}
+
+// Shape is the size of an output or a tap.
+func (p *Plan) Shape(name string) (rows, cols int) {
+	for _, o := range p.outputs {
+		if o.name == name {
+			return o.rows, o.cols
+		}
+	}
+	return 0, 0
+}
+
+func (p *Plan) fetch(name string, tap bool, first, n int, dst []float32) (int64, error) {
+	for _, o := range p.outputs {
+		if o.name != name || o.tap != tap {
+			continue
+		}
+		if first < 0 || n < 0 || first+n > o.rows || len(dst) != n*o.cols {
+			return 0, fmt.Errorf("pipeline: %s: rows %d to %d of output %q (%d, %d) into %d values", p.name, first, first+n, name, o.rows, o.cols, len(dst))
+		}
+		b := o.span.Slice(4*int64(first)*int64(o.cols), 4*int64(len(dst))).Mapped()
+		for i := range dst {
+			dst[i] = math.Float32frombits(binary.LittleEndian.Uint32(b[4*i:]))
+		}
+		return int64(len(b)), nil
+	}
+	return 0, fmt.Errorf("pipeline: %s has no output %q", p.name, name)
+}
+
+// A Timing is the device time of one kernel over a plan's last run.
+type Timing struct {
+	Kernel string
+	Calls  int
+	Total  time.Duration
+}
+
+// Profile sums the device time of the last run by kernel, in order of first use. The Manager
+// must have been made with Options.Profile.
+func (p *Plan) Profile() ([]Timing, error) {
+	each, err := p.commands.Timings()
+	if err != nil {
+		return nil, err
+	}
+	var out []Timing
+	at := map[string]int{}
+	for i, d := range each {
+		k := p.kernels[i]
+		j, ok := at[k]
+		if !ok {
+			j = len(out)
+			at[k] = j
+			out = append(out, Timing{Kernel: k})
+		}
+		out[j].Calls++
+		out[j].Total += d
+	}
+	return out, nil
+}
+
+// Close frees the plan's commands and buffers.
+func (p *Plan) Close() error {
+	var errs []error
+	if p.commands != nil {
+		errs = append(errs, p.commands.Close())
+		p.commands = nil
+	}
+	if p.step != nil {
+		errs = append(errs, p.step.Close())
+		p.step = nil
+	}
+	if p.readback != nil {
+		errs = append(errs, p.readback.Close())
+		p.readback = nil
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,218 @@
+package pipeline
+
+import (
+	"errors"
+	"fmt"
+
+	"pumice/internal/dtype"
+	"pumice/vk"
+)
+
+// A Tensor is an activation of a plan under construction: (Rows, Cols) float32, row-major.
+// It has memory only while the plan runs; what must be read afterwards is an output or a tap.
+type Tensor struct {
+	Rows, Cols int
+
+	id          int
+	first, last int // nodes that write it first and use it last
+	offset      int64
+}
+
+func (t *Tensor) bytes() int64 { return 4 * int64(t.Rows) * int64(t.Cols) }
+
+// A Matrix is a weight matrix, (Rows, Cols), in device memory, cut by rows into Parts: at
+// type changes (projections of different types share one Matrix) and where a part would
+// exceed what the device can bind.
+type Matrix struct {
+	Name       string
+	Rows, Cols int
+	Parts      []*Part
+}
+
+// A Part is a run of a matrix's rows of one type, stored as shaders/include/weights.glsl
+// describes: a plane of 16-byte units and, for quantised types, a plane of scales.
+type Part struct {
+	First, Rows int // rows of the matrix
+	DType       DType
+	Group       int // rows interleaved; 1 is row-major
+
+	cols          int
+	units, scales vk.Span
+}
+
+// A Vector is float32 values in device memory: a norm's weights, a bias, the table of
+// rotary angles. It has no memory until Loader.Vector.
+type Vector struct {
+	Name string
+	Cols int
+	span vk.Span
+}
+
+// DeviceBytes is the memory the vector takes on the device.
+func (v *Vector) DeviceBytes() int64 { return alignUp(4*int64(v.Cols), 16) }
+
+// Geometry of the device layout of a type: columns a unit of 16 bytes holds, and bytes of
+// scale a block of 32 columns has.
+func unitCols(t DType) int {
+	switch t {
+	case dtype.F32:
+		return 4
+	case dtype.F16, dtype.BF16:
+		return 8
+	case dtype.Q8_0:
+		return 16
+	default:
+		return 32
+	}
+}
+
+func scaleBytes(t DType) int {
+	switch t {
+	case dtype.Q8_0, dtype.Q4_0:
+		return 2
+	case dtype.Q4_1:
+		return 4
+	default:
+		return 0
+	}
+}
+
+const blockCols = 32
+
+func (p *Part) unitsPerRow() int     { return ceilDiv(p.cols, unitCols(p.DType)) }
+func (p *Part) blocksPerRow() int    { return p.cols / blockCols }
+func (p *Part) paddedRows() int      { return ceilDiv(p.Rows, p.Group) * p.Group }
+func (p *Part) unitRowBytes() int64  { return 16 * int64(p.unitsPerRow()) }
+func (p *Part) scaleRowBytes() int64 { return int64(scaleBytes(p.DType)) * int64(p.blocksPerRow()) }
+func (p *Part) unitBytes() int64     { return int64(p.paddedRows()) * p.unitRowBytes() }
+func (p *Part) scalePlaneBytes() int64 {
+	return alignUp(int64(p.paddedRows())*p.scaleRowBytes(), 16)
+}
+
+// readBytes is what a kernel reads when it uses every row once, rows rounded up to a
+// multiple of what one invocation handles.
+func (p *Part) readBytes() int64 {
+	rows := p.Rows
+	if p.Group > 1 {
+		rows = ceilDiv(rows, laneRows(p.DType)) * laneRows(p.DType)
+	}
+	return int64(rows) * (p.unitRowBytes() + p.scaleRowBytes())
+}
+
+// storedBytes is the size of the same weights in the checkpoint's blocks, without padding.
+func (p *Part) storedBytes() int64 { return int64(p.Rows) * p.DType.RowBytes(p.cols) }
+
+// DeviceBytes is the memory the matrix takes on the device, padding included.
+func (w *Matrix) DeviceBytes() int64 {
+	var n int64
+	for _, p := range w.Parts {
+		n += alignUp(p.unitBytes(), weightAlign) + alignUp(p.scalePlaneBytes(), weightAlign)
+	}
+	return n
+}
+
+// A Run is a number of consecutive matrix rows of one type.
+type Run struct {
+	DType DType
+	Rows  int
+}
+
+// NewMatrix lays out a matrix of the given rows; it has no memory until Loader.Matrix.
+// An error says what about the shape or type this device cannot hold.
+func (m *Manager) NewMatrix(name string, runs []Run, cols int) (*Matrix, error) {
+	w := &Matrix{Name: name, Cols: cols}
+	if cols < 1 {
+		return nil, fmt.Errorf("pipeline: %s: %d columns", name, cols)
+	}
+	for _, run := range runs {
+		t := run.DType
+		if unsupported(t) {
+			return nil, fmt.Errorf("pipeline: %s: no kernel reads %s weights", name, t)
+		}
+		if run.Rows < 1 || cols%t.BlockSize() != 0 {
+			return nil, fmt.Errorf("pipeline: %s: (%d, %d) is not a matrix of whole %s blocks of %d", name, run.Rows, cols, t, t.BlockSize())
+		}
+		group := 1
+		if m.row && cols%4 == 0 {
+			group = rowGroup(t)
+		}
+		limit := m.maxRows(t, cols, group)
+		if limit < 1 {
+			return nil, fmt.Errorf("pipeline: %s: one group of rows of %d %s weights exceeds the device's binding limit of %d bytes",
+				name, cols, t, m.dev.PhysicalDevice().Limits.MaxStorageBufferRange)
+		}
+		for left := run.Rows; left > 0; {
+			n := min(left, limit)
+			w.Parts = append(w.Parts, &Part{First: w.Rows, Rows: n, DType: t, Group: group, cols: cols})
+			w.Rows += n
+			left -= n
+		}
+	}
+	return w, nil
+}
+
+func unsupported(t DType) bool {
+	switch t {
+	case dtype.F32, dtype.F16, dtype.BF16, dtype.Q8_0, dtype.Q4_0, dtype.Q4_1:
+		return false
+	}
+	return true
+}
+
+// rowGroup is the interleave of the row kernels: the rows of one matvec workgroup.
+func rowGroup(t DType) int { return 8 * max(laneRows(t), matmulLaneRows) }
+
+// maxRows is how many rows of a matrix one binding can hold, a multiple of group.
+func (m *Manager) maxRows(t DType, cols, group int) int {
+	l := m.dev.PhysicalDevice().Limits
+	limit := min(l.MaxStorageBufferRange, 1<<31-1)
+	if l.MaxBufferSize > 0 {
+		limit = min(limit, l.MaxBufferSize)
+	}
+	if group > 1 {
+		limit = min(limit, 16*l.MaxTexelBufferElements)
+	}
+	rows := limit / (16 * int64(ceilDiv(cols, unitCols(t))))
+	return int(min(rows, 1<<30)) / group * group
+}
+
+// Weights is the device memory that matrices and vectors live in.
+type Weights struct {
+	m    *Manager
+	pool *vk.Pool
+}
+
+// weightAlign separates spans: the strictest offset alignment in use is 256 bytes.
+const weightAlign = 256
+
+// weightBlockBytes is the size of one allocation for weights; larger tensors get their own.
+const weightBlockBytes = 64 << 20
+
+// NewWeights returns an empty store. The caller closes it after the plans that use it.
+func (m *Manager) NewWeights() *Weights {
+	return &Weights{m: m, pool: m.dev.NewPool(vk.DeviceLocal, weightBlockBytes)}
+}
+
+// Bytes is the device memory in use, padding of tensors included.
+func (w *Weights) Bytes() int64 { return w.pool.UsedBytes() }
+
+// Close frees the memory of every matrix and vector made in the store.
+func (w *Weights) Close() error { return w.pool.Close() }
+
+func (w *Weights) alloc(x *Matrix) error {
+	for _, p := range x.Parts {
+		var err error
+		if p.units, err = w.pool.Alloc(p.unitBytes(), weightAlign); err == nil && p.scalePlaneBytes() > 0 {
+			p.scales, err = w.pool.Alloc(p.scalePlaneBytes(), weightAlign)
+		}
+		if err != nil {
+			return fmt.Errorf("pipeline: %s: %w", x.Name, err)
+		}
+	}
+	return nil
+}
+
+var errClosed = errors.New("pipeline: closed")
+
+func ceilDiv(a, b int) int         { return (a + b - 1) / b }
+func alignUp(n, align int64) int64 { return (n + align - 1) / align * align }
