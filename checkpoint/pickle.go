@@ -20,7 +20,7 @@ import (
 
 const (
 	maxPickleBytes = 16 << 20
-	maxPickleOps   = 1 << 20 // about 40 a tensor
+	maxPickleOps   = 1 << 18 // about 40 a tensor
 	maxPickleMarks = 64      // nested marks; torch.save nests 3
 )
 

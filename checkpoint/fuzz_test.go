@@ -1,0 +1,135 @@
+package checkpoint
+
+import (
+	"testing"
+)
+
+// checkParsed checks what must hold for any input: the error is typed, or
+// every tensor lies in the file and its rows can be read.
+func checkParsed(t *testing.T, tensors []*Tensor, size int, err error) {
+	t.Helper()
+	if err != nil {
+		if !isTyped(err) {
+			t.Fatalf("untyped error: %v", err)
+		}
+		return
+	}
+	for _, x := range tensors {
+		if x.Offset < 0 || x.Offset+int64(len(x.Data)) > int64(size) {
+			t.Fatalf("%s: %d bytes at %d of %d", x.Name, len(x.Data), x.Offset, size)
+		}
+		if x.DType.BlockSize() == 0 || x.Rows() > 1<<10 || x.Cols() > 1<<10 {
+			continue
+		}
+		for i := range x.Rows() {
+			if got := len(x.Row(i, nil)); int64(got) != x.DType.RowBytes(x.Cols()) {
+				t.Fatalf("%s: a row of %d bytes", x.Name, got)
+			}
+		}
+	}
+}
+
+// small adds those seeds that are quick to mutate.
+func small(f *testing.F, cases []hostile) {
+	for _, h := range cases {
+		if len(h.data) <= 1<<12 {
+			f.Add(h.data)
+		}
+	}
+}
+
+func FuzzSafetensors(f *testing.F) {
+	small(f, hostileSafetensors())
+	f.Add(safetensorsBytes(`{"__metadata__":{"format":"pt"},"w":{"dtype":"BF16","shape":[2,2],"data_offsets":[0,8]}}`, 8))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		tensors, err := parseSafetensors("x.safetensors", data)
+		checkParsed(t, tensors, len(data), err)
+	})
+}
+
+// FuzzTorch mutates the archive, and apart from it the pickle, which a
+// checksum would otherwise shield.
+func FuzzTorch(f *testing.F) {
+	for _, h := range hostileTorch() {
+		if len(h.data) <= 1<<12 {
+			f.Add(h.data, false)
+		}
+	}
+	good := stateDict(pickled{"w", "HalfStorage", "0", 8, 1, []int{2, 3}, []int{1, 2}})
+	f.Add(torchBytes(good, counting(4)), false)
+	f.Add(zipBytes(true, craftZip{name: "m/data.pkl", data: good}, craftZip{name: "m/data/0", data: counting(4)}), false)
+	f.Add(good, true)
+	f.Fuzz(func(t *testing.T, data []byte, pickleOnly bool) {
+		if pickleOnly {
+			data = torchBytes(data, counting(4))
+		}
+		tensors, err := parseTorch("x.bin", data)
+		checkParsed(t, tensors, len(data), err)
+	})
+}
+
+func FuzzGGUF(f *testing.F) {
+	small(f, hostileGGUF())
+	f.Add(craftGGUF(3, 1, 3, "general.alignment", uint32(4), uint32(8), "t", uint32(9), uint32(8), uint64(2), "a", "b", "f", uint32(6), float32(1),
+		"w", uint32(2), uint64(2), uint64(1), uint32(0), uint64(0), make([]byte, 16)))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		g, err := parseGGUF("x.gguf", data)
+		if err != nil {
+			checkParsed(t, nil, 0, err)
+			return
+		}
+		checkParsed(t, g.tensors, len(data), nil)
+		readAll(t, func() *Fields { return &Fields{file: "x.gguf", source: g.pairs, first: new(error)} })
+	})
+}
+
+func FuzzConfig(f *testing.F) {
+	small(f, hostileConfig())
+	small(f, hostileIndex())
+	f.Add([]byte(`{"hidden_size": 4096, "eps": 1e-6, "eos": [2, 3], "tie": false, "rope": {"factor": 8.0}, "none": null, "names": ["a"]}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if _, err := parseIndex("index.json", data); err != nil && !isTyped(err) {
+			t.Fatalf("untyped error: %v", err)
+		}
+		if _, err := NewFields("config.json", data); err != nil {
+			checkParsed(t, nil, 0, err)
+			return
+		}
+		readAll(t, func() *Fields {
+			fields, err := NewFields("config.json", data)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return fields
+		})
+	})
+}
+
+// readAll reads every key in every way, each on fresh fields.
+func readAll(t *testing.T, fresh func() *Fields) {
+	t.Helper()
+	reads := []func(f *Fields, key string){
+		func(f *Fields, key string) { f.Int(key) }, func(f *Fields, key string) { f.FloatOr(key, 1) }, func(f *Fields, key string) { f.Bool(key) },
+		func(f *Fields, key string) { f.StringOr(key, "") }, func(f *Fields, key string) { f.Ints(key) }, func(f *Fields, key string) { f.Strings(key) },
+		func(f *Fields, key string) { f.Floats(key) }, func(f *Fields, key string) { f.Bytes(key) }, func(f *Fields, key string) { f.Describe(key) },
+		func(f *Fields, key string) {
+			if o := f.Object(key); o != nil {
+				for _, k := range o.Keys() {
+					o.Int(k)
+				}
+			}
+		},
+	}
+	for i, key := range fresh().Keys() {
+		if i == 20 {
+			break
+		}
+		for _, read := range reads {
+			f := fresh()
+			read(f, key)
+			if err := f.Err(); err != nil && !isTyped(err) {
+				t.Fatalf("%s: untyped error: %v", key, err)
+			}
+		}
+	}
+}
