@@ -1,0 +1,115 @@
+// Package gputest opens the device that tests run on.
+//
+// The environment decides: PUMICE_DEVICE selects the device as --device does, VK_DRIVER_FILES (or VK_ICD_FILENAMES) is the loader's own
+// choice of driver, and PUMICE_TEST_REQUIRE_DEVICE=1 turns a missing device from a skipped test into a failed one.
+package gputest
+
+import (
+	"errors"
+	"os"
+	"sync"
+	"testing"
+
+	"github.com/rs/zerolog"
+
+	"pumice/vk"
+)
+
+// Options of OpenWith. The zero value is what Open uses.
+type Options struct {
+	Device       vk.DeviceOptions
+	NoValidation bool // for benchmarks, and for tests that break rules on purpose
+}
+
+// Open opens the test device with validation and synchronization validation, where the layer is installed: any message of it fails the
+// test. Without a device the test is skipped with the reason. The device is closed when the test ends.
+func Open(t testing.TB) *vk.Device {
+	t.Helper()
+	return OpenWith(t, Options{})
+}
+
+// OpenWith is Open with options.
+func OpenWith(t testing.TB, o Options) *vk.Device {
+	t.Helper()
+	pd := Physical(t, !o.NoValidation)
+	d, err := pd.Open(o.Device)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return d
+}
+
+// Physical selects the test device on an instance that lives until the test ends.
+func Physical(t testing.TB, validation bool) *vk.PhysicalDevice {
+	t.Helper()
+	in := instance(t, validation)
+	devices, err := in.Devices()
+	if err != nil {
+		t.Fatal(err)
+	}
+	pd, err := vk.Select(devices, os.Getenv("PUMICE_DEVICE"))
+	if err != nil {
+		missing(t, err)
+	}
+	return pd
+}
+
+func instance(t testing.TB, validation bool) *vk.Instance {
+	t.Helper()
+	m := &messages{t: t}
+	o := vk.InstanceOptions{Validation: validation, Logger: zerolog.Nop(), OnMessage: m.fail}
+	in, err := vk.NewInstance(o)
+	if validation && errors.Is(err, vk.ErrNoValidation) {
+		t.Log("validation layer not installed: running without")
+		o.Validation = false
+		in, err = vk.NewInstance(o)
+	}
+	if err != nil {
+		missing(t, err)
+	}
+	t.Cleanup(func() {
+		if err := in.Close(); err != nil {
+			t.Error(err)
+		}
+		m.stop()
+	})
+	return in
+}
+
+// missing ends a test that has no device.
+func missing(t testing.TB, err error) {
+	t.Helper()
+	if !errors.Is(err, vk.ErrNoDevice) || os.Getenv("PUMICE_TEST_REQUIRE_DEVICE") == "1" {
+		t.Fatal(err)
+	}
+	t.Skipf("SKIPPED, no device: %v", err)
+}
+
+// messages fails a test for each validation message until it ends: a driver thread may speak later.
+type messages struct {
+	mu sync.Mutex
+	t  testing.TB
+}
+
+func (m *messages) fail(msg vk.Message) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	switch {
+	case m.t == nil:
+	case msg.General: // the loader on drivers that don't load
+		m.t.Logf("%s: %s", msg.ID, msg.Text)
+	default:
+		m.t.Errorf("validation: %s: %s", msg.ID, msg.Text)
+	}
+}
+
+func (m *messages) stop() {
+	m.mu.Lock()
+	m.t = nil
+	m.mu.Unlock()
+}

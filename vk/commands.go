@@ -1,0 +1,205 @@
+package vk
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+	"unsafe"
+
+	vulkan "github.com/vulkan-go/vulkan"
+)
+
+// Commands are recorded operations that can be submitted any number of times, one submission at a time. At their end all writes are
+// made visible to the host and to whatever is submitted next.
+type Commands struct {
+	d       *Device
+	made    string
+	stats   Stats
+	pool    uint64
+	cmd     vulkan.CommandBuffer
+	fence   uint64
+	pools   []uint64 // descriptor pools
+	views   []uint64 // texel buffer views
+	timed   bool
+	queries []uint64 // query pools of queriesPerPool each
+	marks   []bool   // one for each timestamp: it ends a dispatch
+
+	mu        sync.Mutex
+	submitted uint64 // number of submissions
+	pending   bool   // the last one has not been waited for
+	failed    error  // what waiting for it gave
+	closed    bool
+}
+
+const queriesPerPool = 256
+
+// Stats count what Commands do in one submission.
+type Stats struct {
+	Dispatches int
+	Barriers   int // between operations; the one at the end is not counted
+	Copies     int
+	CopyBytes  int64
+}
+
+// Stats returns the counts.
+func (c *Commands) Stats() Stats { return c.stats }
+
+// begin makes the Vulkan objects and starts recording.
+func (c *Commands) begin() error {
+	d := c.d
+	var r int32
+	if c.fence, r = d.shim.NewFence(); r != 0 {
+		return d.check(r, "vkCreateFence", "")
+	}
+	if c.pool, r = d.shim.NewCommandPool(d.compute.family); r != 0 {
+		return d.check(r, "vkCreateCommandPool", "")
+	}
+	cmd, r := d.shim.NewCommandBuffer(c.pool)
+	if r != 0 {
+		return d.check(r, "vkAllocateCommandBuffers", "")
+	}
+	c.cmd = as[vulkan.CommandBuffer](cmd)
+	return d.check(d.shim.Begin(cmd), "vkBeginCommandBuffer", "")
+}
+
+// timestamp records one more timestamp, taken when everything before it is done.
+func (c *Commands) timestamp(dispatch bool) error {
+	i := len(c.marks)
+	if i%queriesPerPool == 0 {
+		pool, r := c.d.shim.NewQueryPool(queriesPerPool)
+		if r != 0 {
+			return c.d.check(r, "vkCreateQueryPool", "%d queries", queriesPerPool)
+		}
+		c.queries = append(c.queries, pool)
+		vulkan.CmdResetQueryPool(c.cmd, as[vulkan.QueryPool](pool), 0, queriesPerPool)
+	}
+	pool := as[vulkan.QueryPool](c.queries[i/queriesPerPool])
+	vulkan.CmdWriteTimestamp(c.cmd, vulkan.PipelineStageBottomOfPipeBit, pool, uint32(i%queriesPerPool))
+	c.marks = append(c.marks, dispatch)
+	return nil
+}
+
+// Submission is one run of Commands on the device.
+type Submission struct {
+	c      *Commands
+	number uint64
+}
+
+// Submit starts the commands. If their last submission still runs it is waited for first.
+func (c *Commands) Submit() (*Submission, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return nil, fmt.Errorf("vk: commands: %w", ErrClosed)
+	}
+	if err := c.wait(); err != nil {
+		return nil, err
+	}
+	if err := c.d.submit(c.d.compute, rawOf(c.cmd), 0, 0, c.fence); err != nil {
+		return nil, err
+	}
+	c.submitted++
+	c.pending = true
+	c.d.pending.Add(1)
+	return &Submission{c, c.submitted}, nil
+}
+
+// wait waits for the last submission. The caller holds c.mu.
+func (c *Commands) wait() error {
+	if c.pending {
+		c.failed = c.d.waitFence(c.fence)
+		c.pending = false
+		c.d.pending.Add(-1)
+	}
+	return c.failed
+}
+
+// Wait waits until the submission is done. It may be called more than once and from several goroutines.
+func (s *Submission) Wait() error {
+	s.c.mu.Lock()
+	defer s.c.mu.Unlock()
+	if s.number < s.c.submitted {
+		return nil // the next Submit waited for it
+	}
+	return s.c.wait()
+}
+
+// Run submits the commands and waits.
+func (c *Commands) Run() error {
+	s, err := c.Submit()
+	if err != nil {
+		return err
+	}
+	return s.Wait()
+}
+
+// Timings returns the time of each dispatch in the last submission, for which it waits if need be. Dispatches with no barrier between
+// them may overlap; the time of the earlier then ends, and that of the later starts, where the earlier was done.
+func (c *Commands) Timings() ([]time.Duration, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.closed:
+		return nil, fmt.Errorf("vk: commands: %w", ErrClosed)
+	case !c.timed:
+		return nil, errors.New("vk: timings: recorded without timestamps")
+	case c.submitted == 0:
+		return nil, errors.New("vk: timings: not submitted yet")
+	}
+	if err := c.wait(); err != nil {
+		return nil, err
+	}
+	limits := c.d.pd.Limits
+	mask := ^uint64(0) >> (64 - limits.TimestampValidBits)
+	var ticks [queriesPerPool]uint64
+	var last uint64
+	times := make([]time.Duration, 0, c.stats.Dispatches)
+	for i, dispatch := range c.marks {
+		if k := i % queriesPerPool; k == 0 {
+			n := min(queriesPerPool, len(c.marks)-i)
+			flags := vulkan.QueryResultFlags(vulkan.QueryResult64Bit) | vulkan.QueryResultFlags(vulkan.QueryResultWaitBit)
+			r := vulkan.GetQueryPoolResults(c.d.handle, as[vulkan.QueryPool](c.queries[i/queriesPerPool]), 0, uint32(n), uint(8*n),
+				unsafe.Pointer(&ticks[0]), 8, flags)
+			if err := c.d.check(int32(r), "vkGetQueryPoolResults", "%d queries", n); err != nil {
+				return nil, err
+			}
+		}
+		now := ticks[i%queriesPerPool] & mask
+		if dispatch {
+			times = append(times, time.Duration(float64((now-last)&mask)*limits.TimestampPeriod))
+		}
+		last = now
+	}
+	return times, nil
+}
+
+// Close waits for the last submission and frees the commands with their descriptor sets and views.
+func (c *Commands) Close() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return nil
+	}
+	c.closed = true
+	_ = c.wait() // a lost device has nothing left to wait for
+	c.d.disown(c)
+	h := c.d.handle
+	for _, q := range c.queries {
+		vulkan.DestroyQueryPool(h, as[vulkan.QueryPool](q), nil)
+	}
+	// Freeing the command pool frees the buffer that refers to sets and views.
+	vulkan.DestroyCommandPool(h, as[vulkan.CommandPool](c.pool), nil)
+	for _, p := range c.pools {
+		vulkan.DestroyDescriptorPool(h, as[vulkan.DescriptorPool](p), nil)
+	}
+	for _, v := range c.views {
+		vulkan.DestroyBufferView(h, as[vulkan.BufferView](v), nil)
+	}
+	vulkan.DestroyFence(h, as[vulkan.Fence](c.fence), nil)
+	return nil
+}
+
+func (c *Commands) describe() (int, string) {
+	return rankCommands, fmt.Sprintf("commands of %d dispatches%s", c.stats.Dispatches, c.made)
+}

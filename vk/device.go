@@ -1,0 +1,267 @@
+package vk
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/rs/zerolog"
+	vulkan "github.com/vulkan-go/vulkan"
+
+	"pumice/vk/internal/shim"
+)
+
+// DeviceOptions configure PhysicalDevice.Open. The zero value has no pipeline cache and logs nothing.
+type DeviceOptions struct {
+	CacheDir string         // folder of the pipeline cache file, made if missing; "" = none
+	Logger   zerolog.Logger // what goes wrong without being an error, such as a cache that can't be written
+	Staged   bool           // treat device-local memory as not host-visible even where it is: exercises the staging path
+}
+
+// Device is an opened device with one compute queue, and one transfer queue where the hardware has a copy engine.
+type Device struct {
+	pd       *PhysicalDevice
+	shim     *shim.Device
+	handle   vulkan.Device
+	log      zerolog.Logger
+	staged   bool
+	families []uint32 // that share the buffers
+	compute  queue
+	transfer queue // equal to compute where there is no transfer queue
+	cache    diskCache
+
+	lost      atomic.Bool
+	pending   atomic.Int64 // submissions that nobody has waited for
+	allocated [16]atomic.Int64
+
+	readMu  sync.Mutex
+	staging *Buffer // of Read, made when first needed
+
+	mu       sync.Mutex
+	children map[child]struct{}
+	closed   atomic.Bool // written under mu
+}
+
+// queue is a VkQueue with the lock that Vulkan asks its users for.
+type queue struct {
+	mu     *sync.Mutex
+	handle uint64
+	family uint32
+}
+
+// child is an object made on a Device and owned by its user. Lower ranks are closed first.
+type child interface {
+	Close() error
+	describe() (rank int, text string)
+}
+
+// Ranks of children: an object has a lower rank than those it uses.
+const (
+	rankUploader = iota
+	rankCommands
+	rankPipeline
+	rankPool
+	rankBuffer
+)
+
+// Open makes a Device with every feature of pd.Features enabled. The caller closes it.
+func (pd *PhysicalDevice) Open(o DeviceOptions) (*Device, error) {
+	in := pd.instance
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.closed {
+		return nil, fmt.Errorf("vk: open %s: instance: %w", pd.Name, ErrClosed)
+	}
+	d := &Device{pd: pd, log: o.Logger, staged: o.Staged, children: map[child]struct{}{}}
+	d.families = []uint32{uint32(pd.computeFamily)}
+	if pd.transferFamily >= 0 {
+		d.families = append(d.families, uint32(pd.transferFamily))
+	}
+	s, r := in.shim.NewDevice(pd.handle, d.families)
+	if r != 0 {
+		return nil, check(r, "vkCreateDevice", "%s", pd.Name)
+	}
+	d.shim = s
+	d.handle = vulkan.Device(s.Handle())
+	d.compute = d.queue(d.families[0])
+	d.transfer = d.compute
+	if len(d.families) > 1 {
+		d.transfer = d.queue(d.families[1])
+	}
+	if err := d.cache.open(d, o.CacheDir); err != nil {
+		vulkan.DestroyDevice(d.handle, nil)
+		s.Free()
+		return nil, err
+	}
+	in.devices[d] = struct{}{}
+	return d, nil
+}
+
+func (d *Device) queue(family uint32) queue {
+	var q vulkan.Queue
+	vulkan.GetDeviceQueue(d.handle, family, 0, &q)
+	return queue{new(sync.Mutex), rawOf(q), family}
+}
+
+// PhysicalDevice is the device that d was opened on.
+func (d *Device) PhysicalDevice() *PhysicalDevice { return d.pd }
+
+// HostVisible reports whether device-local memory is host-visible: buffers of use DeviceLocal are then mapped and written directly.
+func (d *Device) HostVisible() bool {
+	list := d.pd.memory.candidates(^uint32(0), DeviceLocal, d.pd.Heaps)
+	return !d.staged && len(list) > 0 && d.pd.memory[list[0]].flags&hostVisible == hostVisible
+}
+
+// Close waits for the device, closes everything made on it and not closed yet, saves the pipeline cache and destroys the device. It must not
+// run beside other calls on the device or its objects. Built with invariants it reports what its users forgot to close as an error.
+func (d *Device) Close() error {
+	d.mu.Lock()
+	if d.closed.Swap(true) {
+		d.mu.Unlock()
+		return nil
+	}
+	left := make([]child, 0, len(d.children))
+	for c := range d.children {
+		left = append(left, c)
+	}
+	d.mu.Unlock()
+
+	d.waitIdle()
+	slices.SortFunc(left, func(a, b child) int {
+		ra, _ := a.describe()
+		rb, _ := b.describe()
+		return ra - rb
+	})
+	var errs []error
+	for _, c := range left {
+		if _, text := c.describe(); invariants {
+			errs = append(errs, fmt.Errorf("vk: not closed: %s", text))
+		}
+		errs = append(errs, c.Close())
+	}
+	if d.staging != nil {
+		errs = append(errs, d.staging.Close())
+	}
+	d.cache.close(d)
+	vulkan.DestroyDevice(d.handle, nil)
+	d.shim.Free()
+	d.pd.instance.mu.Lock()
+	delete(d.pd.instance.devices, d)
+	d.pd.instance.mu.Unlock()
+	return errors.Join(errs...)
+}
+
+// adopt makes c a child of the device, or fails when the device is closed.
+func (d *Device) adopt(c child) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed.Load() {
+		return fmt.Errorf("vk: device: %w", ErrClosed)
+	}
+	d.children[c] = struct{}{}
+	return nil
+}
+
+func (d *Device) disown(c child) {
+	d.mu.Lock()
+	delete(d.children, c)
+	d.mu.Unlock()
+}
+
+// usable is nil while the device is open and not lost.
+func (d *Device) usable(call string) error {
+	if d.lost.Load() {
+		return &Error{Call: call, Result: ErrorDeviceLost, Detail: d.pd.Name}
+	}
+	if d.closed.Load() {
+		return fmt.Errorf("vk: device: %w", ErrClosed)
+	}
+	return nil
+}
+
+// check turns a result into an error and remembers a lost device.
+func (d *Device) check(r int32, call, format string, args ...any) error {
+	if Result(r) == ErrorDeviceLost && !d.lost.Swap(true) {
+		d.log.Error().Str("device", d.pd.Name).Str("call", call).Msg("device lost")
+	}
+	return check(r, call, format, args...)
+}
+
+// submit submits one command buffer. Zero handles are left out.
+func (d *Device) submit(q queue, cmd, wait, signal, fence uint64) error {
+	if err := d.usable("vkQueueSubmit"); err != nil {
+		return err
+	}
+	q.mu.Lock()
+	r := d.shim.Submit(q.handle, cmd, wait, signal, fence)
+	q.mu.Unlock()
+	return d.check(r, "vkQueueSubmit", "%s", d.pd.Name)
+}
+
+func (d *Device) waitFence(fence uint64) error {
+	return d.check(d.shim.WaitFence(fence), "vkWaitForFences", "%s", d.pd.Name)
+}
+
+// waitIdle waits for both queues.
+func (d *Device) waitIdle() {
+	d.compute.mu.Lock()
+	defer d.compute.mu.Unlock()
+	if d.transfer.mu != d.compute.mu {
+		d.transfer.mu.Lock()
+		defer d.transfer.mu.Unlock()
+	}
+	_ = d.check(int32(vulkan.DeviceWaitIdle(d.handle)), "vkDeviceWaitIdle", "%s", d.pd.Name)
+}
+
+// settle waits for the device if something submitted may still run.
+func (d *Device) settle() {
+	if d.pending.Load() > 0 {
+		d.waitIdle()
+	}
+}
+
+// MemoryInfo is the state of the heap that DeviceLocal buffers come from.
+type MemoryInfo struct {
+	TotalBytes int64
+	FreeBytes  int64 // for this process
+	Budget     bool  // FreeBytes comes from the driver and counts other processes; else it is the heap less what we allocated
+}
+
+// Memory returns the size and the free part of device-local memory.
+func (d *Device) Memory() (MemoryInfo, error) {
+	heap := primaryHeap(d.pd.Heaps)
+	info := MemoryInfo{TotalBytes: d.pd.Heaps[heap].Bytes}
+	if !d.pd.Features.MemoryBudget {
+		info.FreeBytes = max(0, info.TotalBytes-d.allocated[heap].Load())
+		return info, nil
+	}
+	if err := d.usable("vkGetPhysicalDeviceMemoryProperties2"); err != nil {
+		return MemoryInfo{}, err
+	}
+	budget, usage := d.pd.instance.shim.MemoryBudget(d.pd.handle)
+	info.Budget = true
+	info.FreeBytes = min(info.TotalBytes, max(0, clampSize(budget[heap])-clampSize(usage[heap])))
+	return info, nil
+}
+
+// madeAt names the first caller outside the package, for leak reports. It costs a stack walk and is empty without -tags invariants.
+func madeAt() string {
+	if !invariants {
+		return ""
+	}
+	var pcs [16]uintptr
+	frames := runtime.CallersFrames(pcs[:runtime.Callers(2, pcs[:])])
+	for {
+		f, more := frames.Next()
+		if !strings.HasPrefix(f.Function, "pumice/vk.") || strings.HasSuffix(f.File, "_test.go") {
+			return fmt.Sprintf(", made at %s:%d", f.File, f.Line)
+		}
+		if !more {
+			return ""
+		}
+	}
+}

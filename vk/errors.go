@@ -1,0 +1,130 @@
+package vk
+
+import (
+	"errors"
+	"fmt"
+
+	vulkan "github.com/vulkan-go/vulkan"
+)
+
+// Sentinels for errors.Is.
+var (
+	// ErrNoDevice says that there is no Vulkan loader, no driver, or no device that fits the selection.
+	ErrNoDevice = errors.New("no usable Vulkan device")
+	// ErrDeviceLost says that the device stopped answering. It is sticky: every later submission on the Device fails with it.
+	ErrDeviceLost = errors.New("device lost")
+	// ErrOutOfDeviceMemory says that device memory is exhausted.
+	ErrOutOfDeviceMemory = errors.New("out of device memory")
+	// ErrOutOfHostMemory says that the driver could not get host memory.
+	ErrOutOfHostMemory = errors.New("out of host memory")
+	// ErrNoValidation says that validation was asked for and its layer is not installed.
+	ErrNoValidation = errors.New("validation layer not installed")
+	// ErrClosed says that the object, or the Device it belongs to, was closed before.
+	ErrClosed = errors.New("closed")
+	// ErrLimit says that a request exceeds a limit or feature of the device.
+	ErrLimit = errors.New("beyond the device's limits")
+)
+
+// Result is a VkResult.
+type Result int32
+
+// The results that the package itself makes or tests.
+const (
+	Success              = Result(vulkan.Success)
+	ErrorOutOfHostMemory = Result(vulkan.ErrorOutOfHostMemory)
+	ErrorOutOfDevice     = Result(vulkan.ErrorOutOfDeviceMemory)
+	ErrorInitialization  = Result(vulkan.ErrorInitializationFailed)
+	ErrorDeviceLost      = Result(vulkan.ErrorDeviceLost)
+	ErrorLayerMissing    = Result(vulkan.ErrorLayerNotPresent)
+	ErrorExtension       = Result(vulkan.ErrorExtensionNotPresent)
+	ErrorIncompatible    = Result(vulkan.ErrorIncompatibleDriver)
+)
+
+var resultNames = map[Result]string{
+	Success:              "success",
+	1:                    "not ready",
+	2:                    "timeout",
+	5:                    "incomplete",
+	ErrorOutOfHostMemory: "out of host memory",
+	ErrorOutOfDevice:     "out of device memory",
+	ErrorInitialization:  "initialization failed",
+	ErrorDeviceLost:      "device lost",
+	-5:                   "memory map failed",
+	ErrorLayerMissing:    "layer not present",
+	ErrorExtension:       "extension not present",
+	-8:                   "feature not present",
+	ErrorIncompatible:    "incompatible driver",
+	-10:                  "too many objects",
+	-11:                  "format not supported",
+	-12:                  "fragmented pool",
+	-13:                  "unknown error",
+	-1000069000:          "out of pool memory",
+	-1000072003:          "invalid external handle",
+	-1000012000:          "invalid shader",
+	-1000161000:          "fragmentation",
+	-1000257000:          "invalid capture address",
+	1000297000:           "pipeline compile required",
+	-1000011001:          "validation failed",
+	-1000174001:          "not permitted",
+}
+
+// String is the result in words, or its number when the package does not know it.
+func (r Result) String() string {
+	if s, ok := resultNames[r]; ok {
+		return s
+	}
+	return fmt.Sprintf("VkResult %d", int32(r))
+}
+
+// Error is a failed Vulkan call.
+type Error struct {
+	Call   string // the Vulkan function
+	Result Result
+	Detail string // sizes or names; may be empty
+}
+
+func (e *Error) Error() string {
+	if e.Detail == "" {
+		return fmt.Sprintf("vk: %s: %s", e.Call, e.Result)
+	}
+	return fmt.Sprintf("vk: %s (%s): %s", e.Call, e.Detail, e.Result)
+}
+
+// Is reports whether target is the sentinel for e's result.
+func (e *Error) Is(target error) bool {
+	switch e.Result {
+	case ErrorOutOfHostMemory:
+		return target == ErrOutOfHostMemory
+	case ErrorOutOfDevice:
+		return target == ErrOutOfDeviceMemory
+	case ErrorDeviceLost:
+		return target == ErrDeviceLost
+	case ErrorIncompatible, ErrorInitialization:
+		return target == ErrNoDevice && e.Call == "vkCreateInstance"
+	case ErrorLayerMissing, ErrorExtension:
+		return target == ErrNoValidation && e.Call == "vkCreateInstance"
+	}
+	return false
+}
+
+// check turns a result into an error, nil for success.
+func check(r int32, call, format string, args ...any) error {
+	if r == 0 {
+		return nil
+	}
+	return &Error{Call: call, Result: Result(r), Detail: fmt.Sprintf(format, args...)}
+}
+
+// formatBytes writes a size for a message: "512 B", "1.5 KiB", "16.0 GiB".
+func formatBytes(n int64) string {
+	if n < 1024 && n > -1024 {
+		return fmt.Sprintf("%d B", n)
+	}
+	f, units := float64(n)/1024, "KMGTPE"
+	i := 0
+	for f >= 1024 && i < len(units)-1 {
+		f /= 1024
+		i++
+	}
+	return fmt.Sprintf("%.1f %ciB", f, units[i])
+}

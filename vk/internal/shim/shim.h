@@ -1,0 +1,103 @@
+// shim.h: the calls that carry Vulkan structures, with plain values in and out.
+//
+// Every structure handed to the driver lives on the C stack or heap for the length of one call. Pointers that come from Go are
+// read or written during the call and never kept. All functions return a VkResult as int32_t where they can fail.
+
+#ifndef PUMICE_SHIM_H
+#define PUMICE_SHIM_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum { VS_MAX_BINDINGS = 32, VS_MAX_SPEC = 64, VS_MAX_MATRICES = 128, VS_MAX_FAMILIES = 16 };
+
+typedef struct vs_instance vs_instance;
+typedef struct vs_device vs_device;
+
+typedef struct vs_matrix {
+    uint32_t m, n, k, a_type, b_type, c_type, result_type, saturating, scope;
+} vs_matrix;
+
+// vs_physical_info is what one query of a physical device gives. Go mirrors it field by field (shim.go: PhysicalInfo).
+typedef struct vs_physical_info {
+    char name[256], driver_name[256], driver_info[256];
+    uint8_t device_uuid[16], driver_uuid[16], cache_uuid[16];
+    uint32_t api_version, driver_version, vendor_id, device_id, device_type;
+
+    uint32_t max_storage_range, max_texel_elements, max_push_bytes, max_shared_bytes, max_invocations;
+    uint32_t max_group_size[3], max_group_count[3];
+    uint32_t subgroup_size, min_subgroup_size, max_subgroup_size, required_subgroup_size_stages;
+    uint32_t subgroup_stages, subgroup_operations;
+    float timestamp_period;
+    uint64_t max_allocation, max_buffer, min_storage_align, min_texel_align, atom_size;
+
+    uint32_t float16, int8, int16, int64, storage8, storage16, int_dot, int_dot_accelerated;
+    uint32_t subgroup_size_control, full_subgroups, subgroup_extended_types, timeline, sync2, device_address, memory_model;
+    uint32_t maintenance4, memory_budget, executable_properties, host_import, coop_matrix;
+
+    uint32_t num_heaps, num_types, num_families, num_matrices;
+    uint64_t heap_size[16];
+    uint32_t heap_flags[16], type_flags[32], type_heap[32];
+    uint32_t family_flags[VS_MAX_FAMILIES], family_count[VS_MAX_FAMILIES], family_timestamp_bits[VS_MAX_FAMILIES];
+    vs_matrix matrices[VS_MAX_MATRICES];
+} vs_physical_info;
+
+typedef struct vs_descriptor {
+    uint64_t buffer, offset, range; // a storage buffer binding
+    uint64_t view;                  // not zero: a uniform texel buffer binding, the rest unused
+} vs_descriptor;
+
+typedef struct vs_pipeline_config {
+    uint32_t num_bindings, push_bytes, num_spec, subgroup_size, full_subgroups;
+    uint32_t types[VS_MAX_BINDINGS]; // VkDescriptorType of each binding
+    uint32_t spec[VS_MAX_SPEC];      // constant_id is the index
+} vs_pipeline_config;
+
+typedef struct vs_pipeline {
+    uint64_t set_layout, layout, pipeline;
+} vs_pipeline;
+
+// Loader. vs_load opens the first of the platform's loader libraries and returns vkGetInstanceProcAddr, NULL when there is none.
+void *vs_load(void);
+
+// Instance. message_id is handed to the Go callback with each message; validation turns the Khronos layer on.
+int32_t vs_instance_create(int validation, uintptr_t message_id, vs_instance **out);
+void vs_instance_destroy(vs_instance *in);
+void *vs_instance_handle(vs_instance *in);
+int32_t vs_instance_devices(vs_instance *in, uint32_t *count, uint64_t *out);
+void vs_physical_query(vs_instance *in, uint64_t physical, vs_physical_info *out);
+void vs_memory_budget(vs_instance *in, uint64_t physical, uint64_t budget[16], uint64_t usage[16]);
+
+// Device. families holds one or two different queue family indices, one queue is made of each.
+int32_t vs_device_create(vs_instance *in, uint64_t physical, uint32_t num_families, const uint32_t *families, vs_device **out);
+void vs_device_free(vs_device *d); // the table only; the handle is destroyed before with vkDestroyDevice
+void *vs_device_handle(vs_device *d);
+void vs_device_fail_next(vs_device *d, int32_t result); // the next submit returns result without submitting; for tests
+
+int32_t vs_buffer_create(vs_device *d, uint64_t size, uint32_t usage, uint32_t num_families, const uint32_t *families, uint64_t *buffer,
+                         uint64_t *mem_size, uint32_t *mem_types);
+int32_t vs_memory_allocate(vs_device *d, uint64_t size, uint32_t type, uint64_t *memory);
+int32_t vs_view_create(vs_device *d, uint64_t buffer, uint32_t format, uint64_t offset, uint64_t range, uint64_t *view);
+
+int32_t vs_cache_create(vs_device *d, const void *data, size_t size, uint64_t *cache);
+int32_t vs_pipeline_create(vs_device *d, uint64_t cache, const void *spirv, size_t size, const vs_pipeline_config *c, vs_pipeline *out,
+                           const char **failed_call);
+
+int32_t vs_descriptor_pool_create(vs_device *d, uint32_t sets, uint32_t storage, uint32_t texel, uint64_t *pool);
+int32_t vs_set_make(vs_device *d, uint64_t pool, uint64_t layout, uint32_t n, const vs_descriptor *descriptors, uint64_t *set);
+
+int32_t vs_command_pool_create(vs_device *d, uint32_t family, uint64_t *pool);
+int32_t vs_command_buffer_allocate(vs_device *d, uint64_t pool, uint64_t *cmd);
+int32_t vs_command_begin(vs_device *d, uint64_t cmd);
+void vs_cmd_bind_set(vs_device *d, uint64_t cmd, uint64_t layout, uint64_t set);
+void vs_cmd_barrier(vs_device *d, uint64_t cmd, uint32_t src_stages, uint32_t dst_stages, uint32_t src_access, uint32_t dst_access);
+void vs_cmd_copy(vs_device *d, uint64_t cmd, uint64_t src, uint64_t src_offset, uint64_t dst, uint64_t dst_offset, uint64_t size);
+
+int32_t vs_fence_create(vs_device *d, uint64_t *fence);
+int32_t vs_fence_wait(vs_device *d, uint64_t fence, uint64_t nanoseconds);
+int32_t vs_semaphore_create(vs_device *d, uint64_t *semaphore);
+int32_t vs_query_pool_create(vs_device *d, uint32_t count, uint64_t *pool);
+// vs_submit resets fence, then submits cmd (0 = none), waiting for and signalling a binary semaphore each where not 0.
+int32_t vs_submit(vs_device *d, uint64_t queue, uint64_t cmd, uint64_t wait, uint64_t signal, uint64_t fence);
+
+#endif

@@ -1,0 +1,6 @@
+//go:build !invariants
+
+package vk
+
+// invariants is off: see invariants_on.go.
+const invariants = false

@@ -1,0 +1,245 @@
+package vk
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"unsafe"
+
+	vulkan "github.com/vulkan-go/vulkan"
+)
+
+// MemoryUse says what a buffer is for, which decides its memory.
+type MemoryUse int
+
+// Uses of memory.
+const (
+	DeviceLocal MemoryUse = iota // weights, cache, activations; mapped too where device memory is host-visible
+	Upload                       // written by the host often, read by the device; mapped, device-local preferred
+	Readback                     // written by the device, read by the host; mapped, cached preferred
+	staging                      // written by the host once, copied away; mapped, host memory preferred
+)
+
+func (u MemoryUse) String() string {
+	return [...]string{"device-local", "upload", "readback", "staging"}[u]
+}
+
+const (
+	deviceLocalBit = uint32(vulkan.MemoryPropertyDeviceLocalBit)
+	cachedBit      = uint32(vulkan.MemoryPropertyHostCachedBit)
+	// hostVisible memory is coherent too, so nothing is ever flushed or invalidated. Every driver must have such a type.
+	hostVisible = uint32(vulkan.MemoryPropertyHostVisibleBit) | uint32(vulkan.MemoryPropertyHostCoherentBit)
+	// oddBits are lazily allocated, protected, AMD's device-coherent and device-uncached, and RDMA memory: special or slow.
+	oddBits = 0x1f0
+)
+
+type memoryType struct {
+	flags uint32
+	heap  int
+}
+
+type memoryTypes []memoryType
+
+// primaryHeap is the largest device-local heap: not the 256 MiB window that a discrete device without resizable BAR shows beside it.
+func primaryHeap(heaps []Heap) int {
+	best := 0
+	for i, h := range heaps {
+		if h.DeviceLocal && (!heaps[best].DeviceLocal || h.Bytes > heaps[best].Bytes) {
+			best = i
+		}
+	}
+	return best
+}
+
+// candidates lists the types of bits that suit a use, best first; the driver's order decides among equals. DeviceLocal never falls back
+// to host memory: that would be silently slow.
+func (m memoryTypes) candidates(bits uint32, use MemoryUse, heaps []Heap) []int {
+	primary := primaryHeap(heaps)
+	rank := func(t memoryType) int { // -1: unsuitable
+		local, visible, cached := t.flags&deviceLocalBit != 0, t.flags&hostVisible == hostVisible, t.flags&cachedBit != 0
+		switch {
+		case t.flags&oddBits != 0:
+			return -1
+		case use == DeviceLocal && !local, use != DeviceLocal && !visible:
+			return -1
+		case use == DeviceLocal && t.heap == primary && visible:
+			return 0
+		case use == DeviceLocal && t.heap == primary:
+			return 1
+		case use == Upload && local, use == Readback && cached, use == staging && !local:
+			return 0
+		}
+		return 2
+	}
+	var list []int
+	for want := range 3 {
+		for i, t := range m {
+			if bits&(1<<i) != 0 && rank(t) == want {
+				list = append(list, i)
+			}
+		}
+	}
+	return list
+}
+
+// Buffer is a range of device memory with its own allocation.
+type Buffer struct {
+	d        *Device
+	size     int64
+	use      MemoryUse
+	heap     int
+	memBytes int64
+	handle   vulkan.Buffer
+	memory   vulkan.DeviceMemory
+	mapped   []byte // nil: not host-visible
+	cached   bool   // the host reads mapped at full speed
+	made     string
+
+	mu     sync.Mutex
+	closed bool
+}
+
+const bufferUsage = vulkan.BufferUsageFlags(vulkan.BufferUsageStorageBufferBit) | vulkan.BufferUsageFlags(vulkan.BufferUsageUniformTexelBufferBit) |
+	vulkan.BufferUsageFlags(vulkan.BufferUsageTransferSrcBit) | vulkan.BufferUsageFlags(vulkan.BufferUsageTransferDstBit)
+
+// NewBuffer allocates a buffer that can be bound as storage or texel buffer and copied from and to. Its contents are undefined. The caller
+// closes it. When memory runs out the error is ErrOutOfDeviceMemory and names the size.
+func (d *Device) NewBuffer(size int64, use MemoryUse) (*Buffer, error) {
+	b, err := d.newBuffer(size, use)
+	if err != nil {
+		return nil, err
+	}
+	if err := d.adopt(b); err != nil {
+		return nil, errors.Join(err, b.Close())
+	}
+	return b, nil
+}
+
+// newBuffer makes a buffer that belongs to another object of the package.
+func (d *Device) newBuffer(size int64, use MemoryUse) (*Buffer, error) {
+	if err := d.usable("vkCreateBuffer"); err != nil {
+		return nil, err
+	}
+	if size <= 0 || size > d.pd.Limits.MaxBufferSize {
+		return nil, fmt.Errorf("vk: buffer of %s, the device allows 1 B to %s: %w", formatBytes(size), formatBytes(d.pd.Limits.MaxBufferSize), ErrLimit)
+	}
+	b := &Buffer{d: d, size: size, use: use, made: madeAt()}
+	// Whole vectors of four words, so that a view or a fill may cover the last bytes.
+	handle, memBytes, bits, r := d.shim.NewBuffer(uint64(size+15)&^15, uint32(bufferUsage), d.families)
+	if r != 0 {
+		return nil, d.check(r, "vkCreateBuffer", "%s", formatBytes(size))
+	}
+	b.handle = as[vulkan.Buffer](handle)
+	b.memBytes = int64(memBytes)
+	if err := b.allocate(bits); err != nil {
+		return nil, errors.Join(err, b.Close())
+	}
+	return b, nil
+}
+
+// allocate tries the suitable memory types in order, then binds and maps.
+func (b *Buffer) allocate(bits uint32) error {
+	d := b.d
+	result := int32(ErrorOutOfDevice)
+	for _, i := range d.pd.memory.candidates(bits, b.use, d.pd.Heaps) {
+		t := d.pd.memory[i]
+		if b.memBytes > d.pd.Heaps[t.heap].Bytes {
+			continue // not allowed to ask
+		}
+		memory, r := d.shim.Allocate(uint64(b.memBytes), uint32(i))
+		if r != 0 {
+			result = r
+			continue
+		}
+		b.memory, b.heap = as[vulkan.DeviceMemory](memory), t.heap
+		d.allocated[t.heap].Add(b.memBytes)
+		if r := vulkan.BindBufferMemory(d.handle, b.handle, b.memory, 0); r != vulkan.Success {
+			return d.check(int32(r), "vkBindBufferMemory", "%s", formatBytes(b.size))
+		}
+		if t.flags&hostVisible != hostVisible || b.use == DeviceLocal && d.staged {
+			return nil
+		}
+		var p unsafe.Pointer
+		if r := vulkan.MapMemory(d.handle, b.memory, 0, vulkan.DeviceSize(b.memBytes), 0, &p); r != vulkan.Success {
+			return d.check(int32(r), "vkMapMemory", "%s", formatBytes(b.size))
+		}
+		// The mapping is the driver's memory and stays until Close, which ends every Span's use of it.
+		b.mapped = unsafe.Slice((*byte)(p), b.size)
+		b.cached = t.flags&cachedBit != 0
+		return nil
+	}
+	info, _ := d.Memory()
+	return d.check(result, "vkAllocateMemory", "%s of %s memory asked, %s of %s free on %s", formatBytes(b.memBytes), b.use,
+		formatBytes(info.FreeBytes), formatBytes(info.TotalBytes), d.pd.Name)
+}
+
+// Size is the size asked for.
+func (b *Buffer) Size() int64 { return b.size }
+
+// Mapped is the buffer's memory, nil when it is not host-visible. It is valid until Close. Reading memory of use DeviceLocal or Upload may
+// be very slow on a discrete device; Device.Read knows.
+func (b *Buffer) Mapped() []byte { return b.mapped }
+
+// Whole is a Span of the whole buffer.
+func (b *Buffer) Whole() Span { return Span{b, 0, b.size} }
+
+// Close waits for submissions that may use the buffer and frees it.
+func (b *Buffer) Close() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return nil
+	}
+	b.closed = true
+	b.d.disown(b)
+	b.d.settle()
+	b.mapped = nil
+	vulkan.DestroyBuffer(b.d.handle, b.handle, nil)
+	if b.memory != vulkan.NullDeviceMemory {
+		vulkan.FreeMemory(b.d.handle, b.memory, nil) // unmaps too
+		b.d.allocated[b.heap].Add(-b.memBytes)
+	}
+	return nil
+}
+
+func (b *Buffer) describe() (int, string) {
+	return rankBuffer, fmt.Sprintf("%s buffer of %s%s", b.use, formatBytes(b.size), b.made)
+}
+
+// Span is a range of bytes of a Buffer, which it does not own.
+type Span struct {
+	Buffer       *Buffer
+	Offset, Size int64
+}
+
+// Slice is the part of s of size bytes from off. It panics when that is not inside s, as slicing does.
+func (s Span) Slice(off, size int64) Span {
+	if off < 0 || size < 0 || off > s.Size || size > s.Size-off {
+		panic(fmt.Sprintf("vk: slice [%d, +%d] of a span of %d bytes", off, size, s.Size))
+	}
+	return Span{s.Buffer, s.Offset + off, size}
+}
+
+// Mapped is the span's memory, nil when it is not host-visible.
+func (s Span) Mapped() []byte {
+	if s.Buffer == nil || s.Buffer.mapped == nil {
+		return nil
+	}
+	return s.Buffer.mapped[s.Offset : s.Offset+s.Size : s.Offset+s.Size]
+}
+
+// valid is an error when the span is not inside its buffer.
+func (s Span) valid() error {
+	switch {
+	case s.Buffer == nil:
+		return errors.New("vk: span without a buffer")
+	case s.Offset < 0 || s.Size <= 0 || s.Offset > s.Buffer.size || s.Size > s.Buffer.size-s.Offset:
+		return fmt.Errorf("vk: span [%d, +%d] is not inside its buffer of %d bytes", s.Offset, s.Size, s.Buffer.size)
+	}
+	s.Buffer.mu.Lock()
+	defer s.Buffer.mu.Unlock()
+	if s.Buffer.closed {
+		return fmt.Errorf("vk: buffer: %w", ErrClosed)
+	}
+	return nil
+}

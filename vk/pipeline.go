@@ -1,0 +1,137 @@
+package vk
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync"
+
+	vulkan "github.com/vulkan-go/vulkan"
+
+	"pumice/vk/internal/shim"
+)
+
+// BindingKind is the kind of a shader's binding.
+type BindingKind int
+
+// Kinds of bindings.
+const (
+	StorageBuffer      BindingKind = iota // buffer block
+	UniformTexelBuffer                    // samplerBuffer, usamplerBuffer: read only
+)
+
+// PipelineConfig describes a compute pipeline.
+type PipelineConfig struct {
+	Name          string        // for errors
+	SPIRV         []byte        // entry point "main"; not kept
+	Bindings      []BindingKind // set 0, binding i
+	PushBytes     int           // size of the push constants, a multiple of 4
+	Spec          []uint32      // specialization constants; constant_id is the index
+	SubgroupSize  int           // 0 = driver's choice, else a power of two within the limits' range; needs SubgroupSizeControl where it isn't the only size
+	FullSubgroups bool          // no subgroup is partly filled; needs ComputeFullSubgroups and local_size_x a multiple of the subgroup size
+}
+
+// Pipeline is a compute shader ready to dispatch.
+type Pipeline struct {
+	d              *Device
+	name, made     string
+	bindings       []BindingKind
+	pushBytes      int
+	storage, texel uint32 // descriptors of each kind
+	setLayout      uint64
+	layout         vulkan.PipelineLayout
+	handle         vulkan.Pipeline
+
+	mu     sync.Mutex
+	closed bool
+}
+
+// NewPipeline compiles a pipeline. It is safe for concurrent use, and compiling in several goroutines is how to be fast. The caller closes it.
+func (d *Device) NewPipeline(c PipelineConfig) (*Pipeline, error) {
+	if err := d.usable("vkCreateComputePipelines"); err != nil {
+		return nil, err
+	}
+	p := &Pipeline{d: d, name: c.Name, made: madeAt(), pushBytes: c.PushBytes, bindings: append([]BindingKind(nil), c.Bindings...)}
+	raw, err := p.configure(c)
+	if err != nil {
+		return nil, fmt.Errorf("vk: pipeline %s: %w", c.Name, err)
+	}
+	made, call, r := d.shim.NewPipeline(d.cache.handle, c.SPIRV, raw)
+	if r != 0 {
+		return nil, d.check(r, call, "%s", c.Name)
+	}
+	p.setLayout, p.layout, p.handle = made.SetLayout, as[vulkan.PipelineLayout](made.Layout), as[vulkan.Pipeline](made.Pipeline)
+	if err := d.adopt(p); err != nil {
+		return nil, errors.Join(err, p.Close())
+	}
+	return p, nil
+}
+
+// configure checks c against the device and puts it in the shim's form.
+func (p *Pipeline) configure(c PipelineConfig) (*shim.PipelineConfig, error) {
+	l, f := p.d.pd.Limits, p.d.pd.Features
+	const spirvMagic = 0x07230203
+	switch {
+	case len(c.SPIRV) < 20 || len(c.SPIRV)%4 != 0 || binary.LittleEndian.Uint32(c.SPIRV) != spirvMagic:
+		return nil, errors.New("not SPIR-V")
+	case len(c.Bindings) > shim.MaxBindings:
+		return nil, fmt.Errorf("%d bindings, %d allowed: %w", len(c.Bindings), shim.MaxBindings, ErrLimit)
+	case len(c.Spec) > shim.MaxSpec:
+		return nil, fmt.Errorf("%d specialization constants, %d allowed: %w", len(c.Spec), shim.MaxSpec, ErrLimit)
+	case c.PushBytes < 0 || c.PushBytes%4 != 0 || c.PushBytes > l.MaxPushConstantsSize:
+		return nil, fmt.Errorf("%d bytes of push constants, the device allows %d: %w", c.PushBytes, l.MaxPushConstantsSize, ErrLimit)
+	case c.FullSubgroups && !f.ComputeFullSubgroups:
+		return nil, fmt.Errorf("full subgroups: %w", ErrLimit)
+	}
+	raw := &shim.PipelineConfig{NumBindings: uint32(len(c.Bindings)), PushBytes: uint32(c.PushBytes), NumSpec: uint32(len(c.Spec))}
+	copy(raw.Spec[:], c.Spec)
+	if c.FullSubgroups {
+		raw.FullSubgroups = 1
+	}
+	for i, k := range c.Bindings {
+		if k == UniformTexelBuffer {
+			raw.Types[i] = uint32(vulkan.DescriptorTypeUniformTexelBuffer)
+			p.texel++
+		} else {
+			raw.Types[i] = uint32(vulkan.DescriptorTypeStorageBuffer)
+			p.storage++
+		}
+	}
+	switch n := c.SubgroupSize; {
+	case n == 0, n == l.SubgroupSize && l.MinSubgroupSize == l.MaxSubgroupSize:
+	case !f.SubgroupSizeControl || n < l.MinSubgroupSize || n > l.MaxSubgroupSize || n&(n-1) != 0:
+		return nil, fmt.Errorf("subgroup size %d, the device has %d to %d: %w", n, l.MinSubgroupSize, l.MaxSubgroupSize, ErrLimit)
+	default:
+		raw.SubgroupSize = uint32(n)
+	}
+	return raw, nil
+}
+
+// Name is the name of the PipelineConfig.
+func (p *Pipeline) Name() string { return p.name }
+
+// Close waits for submissions that may use the pipeline and destroys it.
+func (p *Pipeline) Close() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return nil
+	}
+	p.closed = true
+	p.d.disown(p)
+	p.d.settle()
+	vulkan.DestroyPipeline(p.d.handle, p.handle, nil)
+	vulkan.DestroyPipelineLayout(p.d.handle, p.layout, nil)
+	vulkan.DestroyDescriptorSetLayout(p.d.handle, as[vulkan.DescriptorSetLayout](p.setLayout), nil)
+	return nil
+}
+
+func (p *Pipeline) describe() (int, string) {
+	return rankPipeline, fmt.Sprintf("pipeline %s%s", p.name, p.made)
+}
+
+func (p *Pipeline) isClosed() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.closed
+}

@@ -1,0 +1,321 @@
+package vk
+
+import (
+	"fmt"
+	"unsafe"
+
+	vulkan "github.com/vulkan-go/vulkan"
+
+	"pumice/vk/internal/shim"
+)
+
+// TexelFormat is the format in which a texel binding reads its bytes.
+type TexelFormat int
+
+// Texel formats, all of which every device must support for uniform texel buffers.
+const (
+	R32Uint TexelFormat = iota
+	RGBA32Uint
+	R32Float
+	RGBA32Float
+)
+
+// format is the VkFormat and the bytes of a texel.
+func (f TexelFormat) format() (vkFormat uint32, texelBytes int64) {
+	switch f {
+	case R32Uint:
+		return uint32(vulkan.FormatR32Uint), 4
+	case RGBA32Uint:
+		return uint32(vulkan.FormatR32g32b32a32Uint), 16
+	case R32Float:
+		return uint32(vulkan.FormatR32Sfloat), 4
+	case RGBA32Float:
+		return uint32(vulkan.FormatR32g32b32a32Sfloat), 16
+	}
+	return 0, 0
+}
+
+// Bind is what a Dispatch binds to one binding.
+type Bind struct {
+	Span   Span
+	Access Access
+	Format TexelFormat // texel bindings only
+}
+
+// RecorderOptions configure NewRecorder.
+type RecorderOptions struct {
+	Timestamps bool // record timestamps for Commands.Timings; costs a little in each dispatch
+}
+
+// Recorder records operations into Commands. It puts a barrier before an operation that depends on an earlier one through overlapping
+// bytes, and none otherwise. The first error sticks: later calls do nothing and Finish returns it. Finish must be called to release it.
+type Recorder struct {
+	d       *Device
+	c       *Commands
+	hazards hazards
+	bound   *Pipeline
+	pool    descriptorPool
+	views   map[viewKey]uint64
+	scratch [shim.MaxBindings]shim.Descriptor
+	err     error
+}
+
+// descriptorPool counts what is left in the newest pool, so that no allocation is tried that would fail.
+type descriptorPool struct {
+	handle               uint64
+	sets, storage, texel uint32
+	size                 uint32 // sets of the next pool
+}
+
+type viewKey struct {
+	buffer       *Buffer
+	offset, size int64
+	format       TexelFormat
+}
+
+// NewRecorder starts recording for the compute queue.
+func (d *Device) NewRecorder(o RecorderOptions) *Recorder {
+	r := &Recorder{d: d, c: &Commands{d: d, timed: o.Timestamps, made: madeAt()}, views: map[viewKey]uint64{}}
+	if r.err = d.usable("vkBeginCommandBuffer"); r.err != nil {
+		r.c.closed = true
+		return r
+	}
+	if r.err = d.adopt(r.c); r.err != nil {
+		r.c.closed = true
+		return r
+	}
+	if o.Timestamps && d.pd.Limits.TimestampValidBits == 0 {
+		r.err = fmt.Errorf("vk: timestamps on %s: %w", d.pd.Name, ErrLimit)
+		return r
+	}
+	r.err = r.c.begin()
+	if r.err == nil {
+		r.timestamp(false)
+	}
+	return r
+}
+
+// Err is the first error so far.
+func (r *Recorder) Err() error { return r.err }
+
+// ok reports whether recording may go on.
+func (r *Recorder) ok() bool {
+	switch {
+	case r.err != nil:
+	case r.c == nil:
+		r.err = fmt.Errorf("vk: recorder finished before: %w", ErrClosed)
+	default:
+		r.err = r.d.usable("vkCmdDispatch")
+	}
+	return r.err == nil
+}
+
+func (r *Recorder) fail(format string, args ...any) { r.err = fmt.Errorf("vk: "+format, args...) }
+
+// Dispatch records x*y*z workgroups of p with binds[i] at binding i and push as push constants, whose length is the pipeline's PushBytes.
+func (r *Recorder) Dispatch(p *Pipeline, binds []Bind, push []byte, x, y, z int) {
+	if !r.ok() {
+		return
+	}
+	if r.err = r.checkDispatch(p, binds, push, [3]int{x, y, z}); r.err != nil {
+		return
+	}
+	for i, b := range binds {
+		r.scratch[i] = shim.Descriptor{Buffer: rawOf(b.Span.Buffer.handle), Offset: uint64(b.Span.Offset), Range: uint64(b.Span.Size)}
+		if p.bindings[i] == UniformTexelBuffer {
+			if r.scratch[i], r.err = r.texelView(b); r.err != nil {
+				r.fail("pipeline %s, binding %d: %w", p.name, i, r.err)
+				return
+			}
+		}
+	}
+	set, err := r.newSet(p, r.scratch[:len(binds)])
+	if err != nil {
+		r.err = err
+		return
+	}
+	r.order(stageCompute, binds)
+
+	cmd := r.c.cmd
+	if r.bound != p {
+		vulkan.CmdBindPipeline(cmd, vulkan.PipelineBindPointCompute, p.handle)
+		r.bound = p
+	}
+	if len(binds) > 0 {
+		r.d.shim.BindSet(rawOf(cmd), rawOf(p.layout), set)
+	}
+	if len(push) > 0 {
+		vulkan.CmdPushConstants(cmd, p.layout, vulkan.ShaderStageFlags(vulkan.ShaderStageComputeBit), 0, uint32(len(push)), unsafe.Pointer(&push[0]))
+	}
+	vulkan.CmdDispatch(cmd, uint32(x), uint32(y), uint32(z))
+	r.c.stats.Dispatches++
+	r.timestamp(true)
+}
+
+func (r *Recorder) checkDispatch(p *Pipeline, binds []Bind, push []byte, groups [3]int) error {
+	switch {
+	case p == nil || p.d != r.d:
+		return fmt.Errorf("vk: dispatch without a pipeline of this device")
+	case p.isClosed():
+		return fmt.Errorf("vk: pipeline %s: %w", p.name, ErrClosed)
+	case len(binds) != len(p.bindings):
+		return fmt.Errorf("vk: pipeline %s: %d bindings given, it has %d", p.name, len(binds), len(p.bindings))
+	case len(push) != p.pushBytes:
+		return fmt.Errorf("vk: pipeline %s: %d bytes of push constants given, it has %d", p.name, len(push), p.pushBytes)
+	}
+	l := &r.d.pd.Limits
+	for i, n := range groups {
+		if n < 1 || n > l.MaxComputeWorkGroupCount[i] {
+			return fmt.Errorf("vk: pipeline %s: %v workgroups, the device allows %v: %w", p.name, groups, l.MaxComputeWorkGroupCount, ErrLimit)
+		}
+	}
+	for i, b := range binds {
+		if err := b.Span.valid(); err != nil {
+			return fmt.Errorf("vk: pipeline %s, binding %d: %w", p.name, i, err)
+		}
+		if b.Span.Buffer.d != r.d {
+			return fmt.Errorf("vk: pipeline %s, binding %d: buffer of another device", p.name, i)
+		}
+		if p.bindings[i] == UniformTexelBuffer {
+			continue // texelView checks
+		}
+		if b.Span.Size > l.MaxStorageBufferRange || b.Span.Offset%l.MinStorageBufferOffsetAlignment != 0 {
+			return fmt.Errorf("vk: pipeline %s, binding %d: span [%d, +%d]; the device binds %d bytes at most, at multiples of %d: %w", p.name, i,
+				b.Span.Offset, b.Span.Size, l.MaxStorageBufferRange, l.MinStorageBufferOffsetAlignment, ErrLimit)
+		}
+	}
+	return nil
+}
+
+// texelView is the descriptor of a texel binding. Views are shared by the dispatches of one Commands, which owns them.
+func (r *Recorder) texelView(b Bind) (shim.Descriptor, error) {
+	key := viewKey{b.Span.Buffer, b.Span.Offset, b.Span.Size, b.Format}
+	if view, ok := r.views[key]; ok {
+		return shim.Descriptor{View: view}, nil
+	}
+	l := &r.d.pd.Limits
+	format, texel := b.Format.format()
+	switch {
+	case texel == 0:
+		return shim.Descriptor{}, fmt.Errorf("texel format %d", int(b.Format))
+	case b.Access != Read:
+		return shim.Descriptor{}, fmt.Errorf("a uniform texel buffer is read only")
+	case b.Span.Size%texel != 0 || b.Span.Size/texel > l.MaxTexelBufferElements || b.Span.Offset%l.MinTexelBufferOffsetAlignment != 0:
+		return shim.Descriptor{}, fmt.Errorf("texel span [%d, +%d] of %d-byte texels; the device binds %d texels at most, at multiples of %d: %w",
+			b.Span.Offset, b.Span.Size, texel, l.MaxTexelBufferElements, l.MinTexelBufferOffsetAlignment, ErrLimit)
+	}
+	view, res := r.d.shim.NewView(rawOf(b.Span.Buffer.handle), format, uint64(b.Span.Offset), uint64(b.Span.Size))
+	if res != 0 {
+		return shim.Descriptor{}, r.d.check(res, "vkCreateBufferView", "%s", formatBytes(b.Span.Size))
+	}
+	r.views[key] = view
+	r.c.views = append(r.c.views, view)
+	return shim.Descriptor{View: view}, nil
+}
+
+// newSet allocates and writes a descriptor set, from a new and larger pool when the newest is full.
+func (r *Recorder) newSet(p *Pipeline, descriptors []shim.Descriptor) (uint64, error) {
+	if len(descriptors) == 0 {
+		return 0, nil
+	}
+	const descriptorsPerSet = 8 // of each kind; only a guess at the mean
+	if r.pool.sets == 0 || r.pool.storage < p.storage || r.pool.texel < p.texel {
+		n := max(32, r.pool.size)
+		r.pool = descriptorPool{sets: n, storage: n * descriptorsPerSet, texel: n * descriptorsPerSet, size: min(2*n, 1024)}
+		handle, res := r.d.shim.NewDescriptorPool(r.pool.sets, r.pool.storage, r.pool.texel)
+		if res != 0 {
+			return 0, r.d.check(res, "vkCreateDescriptorPool", "%d sets", n)
+		}
+		r.pool.handle = handle
+		r.c.pools = append(r.c.pools, handle)
+	}
+	r.pool.sets--
+	r.pool.storage -= p.storage
+	r.pool.texel -= p.texel
+	set, res := r.d.shim.NewSet(r.pool.handle, p.setLayout, descriptors)
+	return set, r.d.check(res, "vkAllocateDescriptorSets", "%s", p.name)
+}
+
+// order records a barrier if an operation with these uses depends on an earlier one, then remembers the uses. The barrier makes all
+// earlier writes visible to all later operations, so nothing before it needs to be remembered.
+func (r *Recorder) order(stage uint32, binds []Bind) {
+	for _, b := range binds {
+		if r.hazards.conflicts(b.Span, b.Access) {
+			r.d.shim.Barrier(rawOf(r.c.cmd), r.hazards.stages, stageCompute|stageTransfer, r.hazards.writes, deviceAccess)
+			r.hazards.clear()
+			r.c.stats.Barriers++
+			break
+		}
+	}
+	for _, b := range binds {
+		r.hazards.add(b.Span, b.Access, stage)
+	}
+}
+
+// Copy records a copy of src to dst, which have the same size and do not overlap.
+func (r *Recorder) Copy(dst, src Span) {
+	if !r.ok() {
+		return
+	}
+	for _, s := range []Span{dst, src} {
+		if r.err = s.valid(); r.err != nil {
+			return
+		}
+	}
+	overlap := dst.Buffer == src.Buffer && dst.Offset < src.Offset+src.Size && src.Offset < dst.Offset+dst.Size
+	if dst.Size != src.Size || overlap || dst.Buffer.d != r.d || src.Buffer.d != r.d {
+		r.fail("copy of [%d, +%d] to [%d, +%d]: sizes differ, spans overlap or devices differ", src.Offset, src.Size, dst.Offset, dst.Size)
+		return
+	}
+	r.order(stageTransfer, []Bind{{Span: dst, Access: Write}, {Span: src, Access: Read}})
+	r.d.shim.Copy(rawOf(r.c.cmd), rawOf(src.Buffer.handle), uint64(src.Offset), rawOf(dst.Buffer.handle), uint64(dst.Offset), uint64(src.Size))
+	r.c.stats.Copies++
+	r.c.stats.CopyBytes += src.Size
+	r.timestamp(false)
+}
+
+// Fill records filling dst with a 32-bit value. Offset and size are multiples of 4.
+func (r *Recorder) Fill(dst Span, value uint32) {
+	if !r.ok() {
+		return
+	}
+	if r.err = dst.valid(); r.err != nil {
+		return
+	}
+	if dst.Offset%4 != 0 || dst.Size%4 != 0 || dst.Buffer.d != r.d {
+		r.fail("fill of [%d, +%d]: not whole words, or another device", dst.Offset, dst.Size)
+		return
+	}
+	r.order(stageTransfer, []Bind{{Span: dst, Access: Write}})
+	vulkan.CmdFillBuffer(r.c.cmd, dst.Buffer.handle, vulkan.DeviceSize(dst.Offset), vulkan.DeviceSize(dst.Size), value)
+	r.timestamp(false)
+}
+
+// timestamp marks the end of an operation.
+func (r *Recorder) timestamp(dispatch bool) {
+	if !r.c.timed || r.err != nil {
+		return
+	}
+	r.err = r.c.timestamp(dispatch)
+}
+
+// Finish ends the recording and returns the Commands, which the caller closes. On error everything recorded is released.
+func (r *Recorder) Finish() (*Commands, error) {
+	c := r.c
+	if c == nil {
+		return nil, fmt.Errorf("vk: recorder finished before: %w", ErrClosed)
+	}
+	ok := r.ok()
+	r.c = nil
+	if ok {
+		// What follows in the queue may depend on anything here, and so may the host.
+		const used = stageCompute | stageTransfer
+		r.d.shim.Barrier(rawOf(c.cmd), used, used|stageHost, writeAccess, deviceAccess|uint32(vulkan.AccessHostReadBit))
+		r.err = r.d.check(int32(vulkan.EndCommandBuffer(c.cmd)), "vkEndCommandBuffer", "%d dispatches", c.stats.Dispatches)
+	}
+	if r.err != nil {
+		_ = c.Close()
+		return nil, r.err
+	}
+	return c, nil
+}

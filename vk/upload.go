@@ -1,0 +1,218 @@
+package vk
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	vulkan "github.com/vulkan-go/vulkan"
+)
+
+// Uploader writes host data into spans: directly where their memory is host-visible, else through a ring of staging buffers that are
+// copied on the transfer queue, or on the compute queue of a device without one, while the next is filled.
+type Uploader struct {
+	d          *Device
+	chunkBytes int64
+	made       string
+	ring       chan *uploadChunk // those that nobody fills; each may still be copied
+	chunks     []*uploadChunk
+	dirty      atomic.Bool // something was copied on a transfer queue since the last handOver
+
+	flushMu  sync.Mutex
+	handover uint64 // semaphore from the transfer to the compute queue; 0: one queue
+	fence    uint64
+	closed   bool
+}
+
+type uploadChunk struct {
+	buffer  *Buffer // nil until needed
+	pool    uint64
+	cmd     vulkan.CommandBuffer
+	fence   uint64
+	pending bool
+}
+
+// NewUploader makes an Uploader with a ring of chunks staging buffers of chunkBytes, allocated when first needed. The caller closes it.
+func (d *Device) NewUploader(chunkBytes int64, chunks int) (*Uploader, error) {
+	if chunkBytes <= 0 || chunks <= 0 || chunkBytes > d.pd.Limits.MaxBufferSize {
+		return nil, fmt.Errorf("vk: uploader with %d chunks of %s: %w", chunks, formatBytes(chunkBytes), ErrLimit)
+	}
+	u := &Uploader{d: d, chunkBytes: chunkBytes, made: madeAt(), ring: make(chan *uploadChunk, chunks)}
+	for range chunks {
+		c := &uploadChunk{}
+		u.chunks = append(u.chunks, c)
+		u.ring <- c
+	}
+	if err := d.adopt(u); err != nil {
+		return nil, err
+	}
+	return u, nil
+}
+
+// ChunkBytes is the largest write to memory that is not host-visible.
+func (u *Uploader) ChunkBytes() int64 { return u.chunkBytes }
+
+// Write calls fill once with exactly dst.Size bytes to write, and puts them into dst. The device may use them after Flush. The bytes given
+// to fill are write-only: what they hold before is undefined, and reading them may be slow. It is safe to call from several goroutines.
+func (u *Uploader) Write(dst Span, fill func(p []byte) error) error {
+	if err := dst.valid(); err != nil {
+		return err
+	}
+	if p := dst.Mapped(); p != nil {
+		return fill(p)
+	}
+	if dst.Size > u.chunkBytes || dst.Buffer.d != u.d {
+		return fmt.Errorf("vk: upload of %s through chunks of %s, or to another device: %w", formatBytes(dst.Size), formatBytes(u.chunkBytes), ErrLimit)
+	}
+	c, ok := <-u.ring
+	if !ok {
+		return fmt.Errorf("vk: uploader: %w", ErrClosed)
+	}
+	defer func() { u.ring <- c }()
+	if err := u.ready(c); err != nil {
+		return err
+	}
+	if err := fill(c.buffer.mapped[:dst.Size]); err != nil {
+		return err
+	}
+	return u.copy(c, dst)
+}
+
+// ready waits for the chunk's last copy, or makes its objects on first use.
+func (u *Uploader) ready(c *uploadChunk) error {
+	d := u.d
+	if c.pending {
+		c.pending = false
+		d.pending.Add(-1)
+		return d.waitFence(c.fence)
+	}
+	if c.cmd != nil {
+		return nil
+	}
+	var r int32
+	if c.buffer == nil {
+		b, err := d.newBuffer(u.chunkBytes, staging)
+		if err != nil {
+			return err
+		}
+		c.buffer = b
+	}
+	if c.fence == 0 {
+		if c.fence, r = d.shim.NewFence(); r != 0 {
+			return d.check(r, "vkCreateFence", "")
+		}
+	}
+	if c.pool == 0 {
+		if c.pool, r = d.shim.NewCommandPool(d.transfer.family); r != 0 {
+			return d.check(r, "vkCreateCommandPool", "")
+		}
+	}
+	cmd, r := d.shim.NewCommandBuffer(c.pool)
+	c.cmd = as[vulkan.CommandBuffer](cmd)
+	return d.check(r, "vkAllocateCommandBuffers", "")
+}
+
+// copy submits the copy of a filled chunk.
+func (u *Uploader) copy(c *uploadChunk, dst Span) error {
+	d, cmd := u.d, rawOf(c.cmd)
+	if err := d.check(d.shim.Begin(cmd), "vkBeginCommandBuffer", ""); err != nil {
+		return err
+	}
+	d.shim.Copy(cmd, rawOf(c.buffer.handle), 0, rawOf(dst.Buffer.handle), uint64(dst.Offset), uint64(dst.Size))
+	stages, access := stageTransfer, uint32(vulkan.AccessTransferReadBit)|uint32(vulkan.AccessTransferWriteBit)
+	if d.transfer.mu == d.compute.mu {
+		stages, access = stages|stageCompute, deviceAccess // what is submitted next may compute with it
+	}
+	d.shim.Barrier(cmd, stageTransfer, stages, uint32(vulkan.AccessTransferWriteBit), access)
+	if err := d.check(int32(vulkan.EndCommandBuffer(c.cmd)), "vkEndCommandBuffer", "upload of %s", formatBytes(dst.Size)); err != nil {
+		return err
+	}
+	if err := d.submit(d.transfer, cmd, 0, 0, c.fence); err != nil {
+		return err
+	}
+	c.pending = true
+	d.pending.Add(1)
+	u.dirty.Store(d.transfer.mu != d.compute.mu)
+	return nil
+}
+
+// Flush waits for all writes so far, after which the compute queue sees them. It may run beside Write.
+func (u *Uploader) Flush() error {
+	u.flushMu.Lock()
+	defer u.flushMu.Unlock()
+	if u.closed {
+		return fmt.Errorf("vk: uploader: %w", ErrClosed)
+	}
+	var errs []error
+	held := make([]*uploadChunk, 0, len(u.chunks))
+	for range u.chunks { // every chunk, once nobody fills it
+		c := <-u.ring
+		held = append(held, c)
+		if c.pending {
+			errs = append(errs, u.ready(c))
+		}
+	}
+	for _, c := range held {
+		u.ring <- c
+	}
+	if err := errors.Join(errs...); err != nil || !u.dirty.Swap(false) {
+		return err
+	}
+	return u.handOver()
+}
+
+// handOver makes what the transfer queue wrote visible to the compute queue. A fence alone does not: it orders the host.
+func (u *Uploader) handOver() error {
+	d := u.d
+	var r int32
+	if u.handover == 0 {
+		if u.handover, r = d.shim.NewSemaphore(); r != 0 {
+			return d.check(r, "vkCreateSemaphore", "")
+		}
+	}
+	if u.fence == 0 {
+		if u.fence, r = d.shim.NewFence(); r != 0 {
+			return d.check(r, "vkCreateFence", "")
+		}
+	}
+	if err := d.submit(d.transfer, 0, 0, u.handover, 0); err != nil {
+		return err
+	}
+	if err := d.submit(d.compute, 0, u.handover, 0, u.fence); err != nil {
+		return err
+	}
+	return d.waitFence(u.fence)
+}
+
+// Close waits for the writes and frees the ring. It must not run beside Write.
+func (u *Uploader) Close() error {
+	u.flushMu.Lock()
+	defer u.flushMu.Unlock()
+	if u.closed {
+		return nil
+	}
+	u.closed = true
+	d := u.d
+	d.disown(u)
+	var errs []error
+	for range u.chunks {
+		c := <-u.ring
+		if c.pending {
+			errs = append(errs, u.ready(c))
+		}
+		vulkan.DestroyCommandPool(d.handle, as[vulkan.CommandPool](c.pool), nil)
+		vulkan.DestroyFence(d.handle, as[vulkan.Fence](c.fence), nil)
+		if c.buffer != nil {
+			errs = append(errs, c.buffer.Close())
+		}
+	}
+	close(u.ring)
+	vulkan.DestroySemaphore(d.handle, as[vulkan.Semaphore](u.handover), nil)
+	vulkan.DestroyFence(d.handle, as[vulkan.Fence](u.fence), nil)
+	return errors.Join(errs...)
+}
+
+func (u *Uploader) describe() (int, string) {
+	return rankUploader, fmt.Sprintf("uploader with %d chunks of %s%s", len(u.chunks), formatBytes(u.chunkBytes), u.made)
+}
