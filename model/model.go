@@ -100,7 +100,7 @@ func (o *Options) normalise(cfg *Config) error {
 // shortest plan that takes it.
 func ladder(chunk int) []int {
 	var out []int
-	for _, n := range []int{1, 8, 32, 128, 512, 2048} {
+	for _, n := range []int{1, 8, 16, 32, 64, 128, 256, 512, 1024} {
 		if n < chunk {
 			out = append(out, n)
 		}

@@ -153,6 +153,9 @@ func (b *Builder) linear(x *Tensor, w *Matrix, bias *Vector, out *Tensor, accumu
 				n.spec = append([]uint32{matmulLaneRows, matmulTokens}, flags...)
 			}
 			n.grid = [3]int{ceilDiv(p.Rows, tileRows), ceilDiv(x.Rows, tileTokens), 1}
+			if row {
+				n.grid[0], n.grid[1] = n.grid[1], n.grid[0]
+			}
 		}
 		b.add(n)
 	}
@@ -211,13 +214,14 @@ func (b *Builder) Attention(q *Tensor, h Heads, c *LayerCache, scale float32) *T
 	laneBytes := 8 * 16 // eight lanes, a texel each, must divide a position
 	kernel, row := b.pick(op, h.HeadDim*c.DType.BlockBytes()%laneBytes == 0)
 	n := &node{
-		push:       push(h.Heads, h.KVHeads, h.HeadDim, c.Positions, scale),
-		grid:       [3]int{h.Heads, ceilDiv(q.Rows, tileTokens), 1},
+		push: push(h.Heads, h.KVHeads, h.HeadDim, c.Positions, scale),
+
 		kvPerToken: 2 * int64(h.KVHeads*h.HeadDim*c.DType.BlockBytes()),
 	}
 	if row {
 		n.kernel = kernel
 		n.spec = []uint32{uint32(h.HeadDim)}
+		n.grid = [3]int{ceilDiv(q.Rows, tileTokens), h.Heads, 1}
 		n.binds = []bind{stepBind(), read(q).as(vk.RGBA32Float), readSpan(c.keys).as(vk.RGBA32Uint), readSpan(c.values).as(vk.RGBA32Uint), write(out)}
 	} else {
 		n.kernel = "attention_" + t

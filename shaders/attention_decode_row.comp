@@ -1,6 +1,6 @@
 #version 450
 // attention_decode, barrier-free: as attention.comp for one token; one subgroup of eight
-// lanes a head. Eight keys at a time, a key a lane, for the scores; then each lane adds
+// lanes a head (y). Eight keys at a time, a key a lane, for the scores; then each lane adds
 // up its own HEAD_DIM / 8 dimensions of the values.
 //
 //   q (heads, head_dim) f32 and keys, values (kv_heads, context, head_dim) as texels
@@ -29,7 +29,7 @@ layout(push_constant) uniform Push {
 #include "cache_row.glsl"
 
 void main() {
-    uint h = gl_WorkGroupID.x, lane = gl_SubgroupInvocationID;
+    uint h = gl_WorkGroupID.y, lane = gl_SubgroupInvocationID;
     uint length = step.position + 1u;
     uint base = h / (p.heads / p.kv_heads) * p.context * HEAD_TEXELS;
     float minus_inf = uintBitsToFloat(0xff800000u);

@@ -1,6 +1,6 @@
 #version 450
 // attention, barrier-free: as attention.comp for a run of tokens; one subgroup of eight
-// lanes takes a head (x) and eight tokens (y), a query a lane. Keys and values are loaded
+// lanes takes a head (y) and eight tokens (x), a query a lane. Keys and values are loaded
 // eight positions at a time, one texel a lane, and passed around by constant shuffles.
 //
 //   q (tokens, heads, head_dim) f32 and keys, values (kv_heads, context, head_dim) as texels
@@ -29,8 +29,8 @@ layout(push_constant) uniform Push {
 #include "cache_row.glsl"
 
 void main() {
-    uint h = gl_WorkGroupID.x, lane = gl_SubgroupInvocationID;
-    uint t0 = gl_WorkGroupID.y * LANES;
+    uint h = gl_WorkGroupID.y, lane = gl_SubgroupInvocationID;
+    uint t0 = gl_WorkGroupID.x * LANES;
     if (t0 >= step.count) return; // uniform
     uint t = min(t0 + lane, step.count - 1u);
     uint length = step.position + t + 1u;                           // keys this lane sees

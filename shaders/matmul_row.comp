@@ -2,6 +2,8 @@
 // matmul, barrier-free: as matmul.comp; one subgroup of eight lanes computes a tile of
 // 8 * LANE_ROWS rows by TILE_TOKENS tokens, LANE_ROWS adjacent rows a lane. Each block of
 // weights is decoded once a tile; cols is a multiple of 4 (32 for quantised types).
+// Token tiles are on x: CPU drivers give each thread a run of consecutive workgroups, which
+// then share rows, and tiles without tokens are spread over all threads.
 //
 // Reads the weights once for every TILE_TOKENS tokens, x once for every 8 * LANE_ROWS rows.
 #extension GL_EXT_control_flow_attributes : require
@@ -65,8 +67,8 @@ void block(uint b, uint nunits, uint t0, Rows at) {
 }
 
 void main() {
-    uint row = (gl_WorkGroupID.x * LANES + gl_SubgroupInvocationID) * LANE_ROWS;
-    uint t0 = gl_WorkGroupID.y * TILE_TOKENS;
+    uint row = (gl_WorkGroupID.y * LANES + gl_SubgroupInvocationID) * LANE_ROWS;
+    uint t0 = gl_WorkGroupID.x * TILE_TOKENS;
     if (t0 >= step.count) return; // uniform
     Rows at = lane_rows(row, p.rows, p.cols, p.group);
     [[unroll]] for (uint i = 0u; i < LANE_ROWS * TILE_TOKENS; i++) acc[i] = 0.0;

@@ -1,0 +1,335 @@
+package model
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"pumice/checkpoint"
+	"pumice/internal/dtype"
+	"pumice/internal/gputest"
+	"pumice/pipeline"
+)
+
+// fixtures are checkpoints with random weights and the logits that an independent float64
+// decoder computes; testdata/fixtures/README.md says how they were made.
+var fixtures = []string{"xverse", "xverse-st", "llama", "llama-sharded", "smollm2"}
+
+const fixtureDir = "../testdata/fixtures"
+
+// golden is the part of a fixture's golden.json that tests look at.
+type golden struct {
+	Prompts []struct {
+		Name   string
+		IDs    []int
+		Logits vector `json:"last_logits"`
+		Top1   []int  `json:"top1_per_position"`
+		Margin []float64 `json:"top1_margin_per_position"`
+		Greedy struct {
+			IDs     []int
+			Margins []float64
+			Final   vector `json:"final_logits"`
+		}
+		Hidden []namedVector `json:"hidden_last_position"`
+		Layer0 []namedVector `json:"layer0_last_position"`
+	}
+	blob []byte
+}
+
+type vector struct{ Offset, Count int }
+
+type namedVector struct {
+	Name   string
+	Vector vector
+}
+
+func (g *golden) floats(v vector) []float32 {
+	out := make([]float32, v.Count)
+	for i := range out {
+		out[i] = math.Float32frombits(binary.LittleEndian.Uint32(g.blob[v.Offset+4*i:]))
+	}
+	return out
+}
+
+func readGolden(t *testing.T, dir string) *golden {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(dir, "golden.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := &golden{}
+	if err := json.Unmarshal(b, g); err != nil {
+		t.Fatal(err)
+	}
+	if g.blob, err = os.ReadFile(filepath.Join(dir, "golden.f32")); err != nil {
+		t.Fatal(err)
+	}
+	return g
+}
+
+// load opens a checkpoint on the test device.
+func load(t *testing.T, path string, o Options, po pipeline.Options) *Model {
+	t.Helper()
+	dev := gputest.Open(t)
+	m, err := pipeline.NewManager(dev, po)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { check(t, m.Close()) })
+	c, err := checkpoint.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	x, err := Load(context.Background(), m, c, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { check(t, x.Close()) })
+	check(t, c.Close())
+	return x
+}
+
+func check(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+var exact = Options{DType: dtype.F32, KVType: dtype.F32, Context: 256}
+
+// bounds are the largest absolute logit errors of testdata/fixtures/README.md.
+const (
+	exactBound = 1e-3
+	halfBound  = 0.05
+	halfMargin = 0.1 // greedy tokens are equal where the reference leads by more
+)
+
+func TestFixtureLogits(t *testing.T) {
+	for _, name := range fixtures {
+		for _, mode := range []struct {
+			name   string
+			o      Options
+			bound  float64
+			margin float64
+		}{
+			{"f32", exact, exactBound, 0},
+			{"default", Options{Context: 256}, halfBound, halfMargin},
+		} {
+			t.Run(name+"/"+mode.name, func(t *testing.T) {
+				x := load(t, filepath.Join(fixtureDir, name), mode.o, pipeline.Options{})
+				checkGolden(t, x, readGolden(t, filepath.Join(fixtureDir, name)), mode.bound, mode.margin)
+			})
+		}
+	}
+}
+
+// checkGolden compares logits at every prompt's end, the argmax of every position, and the
+// greedy continuation with its last logits.
+func checkGolden(t *testing.T, x *Model, g *golden, bound, margin float64) {
+	t.Helper()
+	ctx := context.Background()
+	for _, p := range g.Prompts {
+		out, err := x.Forward(ctx, p.IDs, 0, AllLogits)
+		if err != nil {
+			t.Fatal(err)
+		}
+		v := x.cfg.VocabSize
+		for i := range p.IDs {
+			row := out.Logits[i*v : (i+1)*v]
+			if got := argmax(row); got != p.Top1[i] && p.Margin[i] > margin {
+				t.Errorf("%s: position %d: argmax %d, want %d, which leads by %g", p.Name, i, got, p.Top1[i], p.Margin[i])
+			}
+		}
+		compare(t, p.Name+" last logits", out.Logits[(len(p.IDs)-1)*v:], g.floats(p.Logits), bound)
+
+		out, err = x.Forward(ctx, p.IDs, 0, Argmax)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, want := range p.Greedy.IDs {
+			if out.Argmax != want {
+				if p.Greedy.Margins[i] <= margin {
+					break
+				}
+				t.Errorf("%s: greedy token %d is %d, want %d, which leads by %g", p.Name, i, out.Argmax, want, p.Greedy.Margins[i])
+				break
+			}
+			if i+1 == len(p.Greedy.IDs) {
+				break
+			}
+			if out, err = x.Forward(ctx, []int{want}, len(p.IDs)+i, Argmax); err != nil {
+				t.Fatal(err)
+			}
+		}
+		last := len(p.Greedy.IDs) - 2 // the last step's logits follow the last but one token
+		out, err = x.Forward(ctx, p.Greedy.IDs[last:last+1], len(p.IDs)+last, Logits)
+		if err != nil {
+			t.Fatal(err)
+		}
+		compare(t, p.Name+" final logits", out.Logits, g.floats(p.Greedy.Final), bound)
+	}
+}
+
+func compare(t *testing.T, what string, got, want []float32, bound float64) {
+	t.Helper()
+	if len(got) != len(want) {
+		t.Fatalf("%s: %d values, want %d", what, len(got), len(want))
+	}
+	worst, at := 0.0, 0
+	for i := range got {
+		d := math.Abs(float64(got[i]) - float64(want[i]))
+		if !(d <= worst) {
+			worst, at = d, i
+		}
+	}
+	if !(worst <= bound) {
+		t.Errorf("%s: max abs error %g at %d: got %v, want %v (bound %g)", what, worst, at, got[at], want[at], bound)
+	}
+}
+
+func argmax(row []float32) int {
+	best := 0
+	for i, v := range row {
+		if v > row[best] {
+			best = i
+		}
+	}
+	return best
+}
+
+// TestPrefillSplitsAgree evaluates a prompt at once, in chunks and token by token, on every
+// kernel path the device has.
+func TestPrefillSplitsAgree(t *testing.T) {
+	for _, name := range []string{"xverse", "smollm2"} {
+		for _, path := range []pipeline.Path{pipeline.PathBase, ""} {
+			for _, chunk := range []int{1, 7, 32, 512} {
+				t.Run(fmt.Sprintf("%s/%s/%d", name, path, chunk), func(t *testing.T) {
+					o := exact
+					o.Chunk = chunk
+					x := load(t, filepath.Join(fixtureDir, name), o, pipeline.Options{Path: path})
+					g := readGolden(t, filepath.Join(fixtureDir, name))
+					p := g.Prompts[len(g.Prompts)-1]
+					out, err := x.Forward(context.Background(), p.IDs, 0, Logits)
+					if err != nil {
+						t.Fatal(err)
+					}
+					compare(t, "last logits", out.Logits, g.floats(p.Logits), exactBound)
+				})
+			}
+		}
+	}
+}
+
+// TestTapsMatchReference compares what happens inside the decoder; the first tap that differs
+// is where to look.
+func TestTapsMatchReference(t *testing.T) {
+	for _, name := range fixtures {
+		t.Run(name, func(t *testing.T) {
+			o := exact
+			o.Taps = true
+			x := load(t, filepath.Join(fixtureDir, name), o, pipeline.Options{})
+			g := readGolden(t, filepath.Join(fixtureDir, name))
+			p := g.Prompts[1]
+			want := map[string][]float32{}
+			for _, h := range p.Hidden {
+				want[h.Name] = g.floats(h.Vector)
+			}
+			for _, h := range p.Layer0 {
+				want["layer0."+h.Name] = g.floats(h.Vector)
+			}
+			if _, err := x.Forward(context.Background(), p.IDs, 0, Logits); err != nil {
+				t.Fatal(err)
+			}
+			plan, err := x.Plan(len(p.IDs), Logits)
+			if err != nil {
+				t.Fatal(err)
+			}
+			seen := 0
+			for _, tap := range plan.TapNames() {
+				w, ok := want[tap]
+				if !ok {
+					continue
+				}
+				seen++
+				rows, cols := plan.Shape(tap)
+				got := make([]float32, cols)
+				if err := plan.Tap(tap, min(rows, len(p.IDs))-1, 1, got); err != nil {
+					t.Fatal(err)
+				}
+				compare(t, tap, got, w, exactBound)
+				if t.Failed() {
+					t.FailNow()
+				}
+			}
+			if want := x.cfg.NumHiddenLayers + 4; seen < want {
+				t.Errorf("compared %d taps of %v, want at least %d", seen, plan.TapNames(), want)
+			}
+		})
+	}
+}
+
+// TestDecodeCounters holds the decoder to one submit a token, no recording after the first,
+// few bytes across the bus, and weights read once.
+func TestDecodeCounters(t *testing.T) {
+	x := load(t, filepath.Join(fixtureDir, "llama"), Options{Context: 64}, pipeline.Options{})
+	ctx := context.Background()
+	if _, err := x.Forward(ctx, []int{5, 6, 7}, 0, Argmax); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 4 {
+		out, err := x.Forward(ctx, []int{8}, 3+i, Argmax)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := out.Counters
+		if want := int64(0); i > 0 && c.Records != want {
+			t.Errorf("token %d: %d command buffers recorded, want none", i, c.Records)
+		}
+		if c.Submits != 1 || c.HostToDeviceBytes > 64 || c.DeviceToHostBytes > 64 {
+			t.Errorf("token %d: %d submits, %d bytes to the device, %d back", i, c.Submits, c.HostToDeviceBytes, c.DeviceToHostBytes)
+		}
+		cfg := x.cfg
+		kv := int64(2*cfg.NumHiddenLayers*cfg.NumKeyValueHeads*cfg.HeadDim*2) * int64(3+i+1)
+		if c.KVBytes != kv {
+			t.Errorf("token %d: %d bytes of KV cache, want %d", i, c.KVBytes, kv)
+		}
+	}
+}
+
+func TestForwardRefusesBadInput(t *testing.T) {
+	x := load(t, filepath.Join(fixtureDir, "smollm2"), Options{Context: 16}, pipeline.Options{})
+	ctx := context.Background()
+	if _, err := x.Forward(ctx, []int{1, 640}, 0, Argmax); err == nil {
+		t.Error("token 640 of a vocabulary of 640 was taken")
+	}
+	if _, err := x.Forward(ctx, []int{-1}, 0, Argmax); err == nil {
+		t.Error("token -1 was taken")
+	}
+	if _, err := x.Forward(ctx, make([]int, 17), 0, Argmax); err == nil {
+		t.Error("17 tokens were taken in a context of 16")
+	}
+	if _, err := x.Forward(ctx, nil, 0, Argmax); err == nil {
+		t.Error("an empty run was taken")
+	}
+	cancelled, cancel := context.WithCancel(ctx)
+	cancel()
+	if _, err := x.Forward(cancelled, []int{1}, 0, Argmax); err == nil {
+		t.Error("a cancelled run went on")
+	}
+}
+
+func TestLadderCoversEveryRun(t *testing.T) {
+	for _, chunk := range []int{1, 7, 8, 100, 512, 4096} {
+		l := ladder(chunk)
+		if !slices.IsSorted(l) || l[len(l)-1] != chunk || l[0] != 1 {
+			t.Errorf("ladder(%d) = %v", chunk, l)
+		}
+	}
+}
