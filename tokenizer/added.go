@@ -1,0 +1,153 @@
+package tokenizer
+
+import (
+	"unicode"
+	"unicode/utf8"
+)
+
+// AddedToken is a token that is found in the text before the model sees it.
+type AddedToken struct {
+	ID         int
+	Content    string
+	Special    bool // skipped by Decode on request; matched only with EncodeOptions.ParseSpecial
+	Normalized bool // matched against normalized text
+	SingleWord bool // not matched inside a word
+	LStrip     bool // takes the spaces before it
+	RStrip     bool // takes the spaces after it
+}
+
+// matcher finds the leftmost, longest of a set of strings.
+type matcher struct {
+	first [256]bool
+	nodes []matchNode
+}
+
+// matchNode is a trie node; children are a linked list. Node 0 is the root.
+type matchNode struct {
+	child, sibling int32
+	id             int32 // -1: no string ends here
+	b              byte
+}
+
+func newMatcher() *matcher { return &matcher{nodes: []matchNode{{id: -1}}} }
+
+// add makes s findable; a later id for the same string wins. An empty s is ignored.
+func (m *matcher) add(s string, id int32) {
+	if s == "" {
+		return
+	}
+	m.first[s[0]] = true
+	at := int32(0)
+	for i := 0; i < len(s); i++ {
+		c := m.child(at, s[i])
+		if c == 0 {
+			c = int32(len(m.nodes))
+			m.nodes = append(m.nodes, matchNode{sibling: m.nodes[at].child, id: -1, b: s[i]})
+			m.nodes[at].child = c
+		}
+		at = c
+	}
+	m.nodes[at].id = id
+}
+
+func (m *matcher) child(at int32, b byte) int32 {
+	for c := m.nodes[at].child; c != 0; c = m.nodes[c].sibling {
+		if m.nodes[c].b == b {
+			return c
+		}
+	}
+	return 0
+}
+
+func (m *matcher) empty() bool { return m == nil || len(m.nodes) == 1 }
+
+// prefix returns the length and id of the longest string that s starts with, or 0.
+func (m *matcher) prefix(s []byte) (n int, id int32) {
+	at := int32(0)
+	for i, b := range s {
+		if at = m.child(at, b); at == 0 {
+			break
+		}
+		if m.nodes[at].id >= 0 {
+			n, id = i+1, m.nodes[at].id
+		}
+	}
+	return n, id
+}
+
+// find returns the first match in s at or after from; start and end are len(s) when there is none.
+func (m *matcher) find(s []byte, from int) (start, end int, id int32) {
+	for i := from; i < len(s); i++ {
+		if !m.first[s[i]] {
+			continue
+		}
+		if n, id := m.prefix(s[i:]); n > 0 {
+			return i, i + n, id
+		}
+	}
+	return len(s), len(s), -1
+}
+
+// addedSet holds the matchers over the added tokens: over raw or normalized text,
+// with or without the special ones.
+type addedSet struct {
+	byID       map[int32]*AddedToken
+	raw, plain *matcher // all, without special; not normalized
+	norm       *matcher
+	normPlain  *matcher
+}
+
+// splitAdded cuts text at its added tokens. It calls piece for each stretch between
+// them and writes the tokens' ids to e.out.
+func (t *Tokenizer) splitAdded(e *encoder, m *matcher, text []byte, first bool, piece func(s []byte, first bool)) {
+	if m.empty() {
+		if len(text) > 0 {
+			piece(text, first)
+		}
+		return
+	}
+	from, at := 0, 0 // end of what is written, where to search on
+	for at < len(text) {
+		start, end, id := m.find(text, at)
+		if start == end {
+			break
+		}
+		at = end
+		tok := t.added.byID[id]
+		if tok.SingleWord && (wordBefore(text, start) || wordAfter(text, end)) {
+			continue
+		}
+		if tok.LStrip {
+			for start > from {
+				r, n := utf8.DecodeLastRune(text[:start])
+				if !unicode.IsSpace(r) {
+					break
+				}
+				start -= n
+			}
+			start = max(start, from)
+		}
+		if tok.RStrip {
+			end = runWhile(bmpClass(), text, end, classSpace)
+		}
+		start, end = max(start, from), max(end, from)
+		if start > from {
+			piece(text[from:start], first && from == 0)
+		}
+		e.out = append(e.out, int(id))
+		from = end
+	}
+	if from < len(text) {
+		piece(text[from:], first && from == 0)
+	}
+}
+
+func wordBefore(s []byte, i int) bool {
+	r, n := utf8.DecodeLastRune(s[:i])
+	return n > 0 && classOf(bmpClass(), r)&classWord != 0
+}
+
+func wordAfter(s []byte, i int) bool {
+	r, n := utf8.DecodeRune(s[i:])
+	return n > 0 && classOf(bmpClass(), r)&classWord != 0
+}

@@ -1,0 +1,309 @@
+package tokenizer
+
+import (
+	"fmt"
+	"unicode/utf8"
+)
+
+// model turns one pre-tokenized word into token ids. Implementations are read-only
+// after loading; what changes lives in the encoder.
+type model interface {
+	// encode appends the tokens of word to e.out. With e.parseSpecial false no
+	// token of the special set comes out of matching text.
+	encode(e *encoder, word []byte)
+}
+
+// bpe is byte-pair encoding, for both ways of saying what merges: the ranked pairs
+// of tokenizer.json, and SentencePiece's "join whatever gives a piece, best score
+// first" (whose pairs are listed at load, with equal ranks for equal scores).
+//
+// Symbols are characters, or bytes when byteMode is set (byte-level BPE whose
+// ByteLevel pre-tokenizer comes last: mapping to characters is then skipped).
+type bpe struct {
+	t     *Tokenizer
+	pairs *pairTable
+
+	runeIDs [1 << 16]int32 // symbol of each BMP character; -1 has none
+	astral  map[rune]int32 // symbols beyond the BMP
+	hidden  int32          // symbols from here on are characters that only occur inside pieces: unknown on output
+	hiddenR []rune         // their characters, by symbol - hidden
+
+	byteMode bool
+	byteIDs  [256]int32 // byteMode: symbol of a byte; otherwise the <0xNN> token, -1 has none
+	allBytes bool       // every <0xNN> exists: nothing is ever unknown
+	fallback bool       // byte_fallback
+
+	whole  map[string]int32 // ignore_merges: words that are tokens, as raw bytes in byteMode
+	unk    int32            // -1: unknown characters vanish, as in Hugging Face's library
+	fuse   bool             // a run of unknown characters gives one unk
+	prefix string           // continuing_subword_prefix
+	suffix string           // end_of_word_suffix
+	vocab  map[string]int32 // only with prefix or suffix
+
+	user   *matcher // SentencePiece user-defined pieces: never merged
+	unused []bool   // SentencePiece unused pieces: split again on output
+	split  map[int32][2]int32
+
+	joins *pairFilter // which characters are ever neighbours inside a token; nil: don't cut
+}
+
+// pairFilter is a Bloom filter of one hash over pairs of characters: false
+// positives only cost speed.
+type pairFilter [1 << 21 / 64]uint64
+
+func (f *pairFilter) bit(a, b rune) (word, mask uint64) {
+	h := (uint64(a)<<21 | uint64(b)) * 0x9E3779B97F4A7C15 >> 43
+	return h >> 6, 1 << (h & 63)
+}
+
+func (f *pairFilter) add(token string) {
+	prev := rune(-1)
+	for _, r := range token {
+		if prev >= 0 {
+			w, m := f.bit(prev, r)
+			f[w] |= m
+		}
+		prev = r
+	}
+}
+
+func (f *pairFilter) has(a, b rune) bool {
+	w, m := f.bit(a, b)
+	return f[w]&m != 0
+}
+
+func newBPE(t *Tokenizer) *bpe {
+	m := &bpe{t: t, unk: -1, hidden: noRank, astral: map[rune]int32{}}
+	for i := range m.runeIDs {
+		m.runeIDs[i] = -1
+	}
+	for i := range m.byteIDs {
+		m.byteIDs[i] = -1
+	}
+	return m
+}
+
+func (m *bpe) setRune(r rune, id int32) {
+	if uint32(r) < 1<<16 {
+		m.runeIDs[r] = id
+	} else {
+		m.astral[r] = id
+	}
+}
+
+func (m *bpe) rune(r rune) int32 {
+	if uint32(r) < 1<<16 {
+		return m.runeIDs[r]
+	}
+	if id, ok := m.astral[r]; ok {
+		return id
+	}
+	return -1
+}
+
+// findBytes looks up the <0xNN> tokens.
+func (m *bpe) findBytes(lookup func(string) (int32, bool)) {
+	m.allBytes = true
+	for b := range m.byteIDs {
+		if id, ok := lookup(byteToken(byte(b))); ok {
+			m.byteIDs[b] = id
+		} else {
+			m.allBytes = false
+		}
+	}
+}
+
+func byteToken(b byte) string { return fmt.Sprintf("<0x%02X>", b) }
+
+func (m *bpe) encode(e *encoder, word []byte) {
+	if m.whole != nil {
+		if id, ok := m.whole[string(word)]; ok && (e.parseSpecial || !m.t.isSpecial(id)) {
+			e.out = append(e.out, int(id))
+			return
+		}
+	}
+	switch {
+	case m.byteMode:
+		m.encodeCached(e, word)
+	case m.user != nil:
+		for len(word) > 0 {
+			start, end, id := m.user.find(word, 0)
+			if start > 0 {
+				m.encodeCut(e, word[:start])
+			}
+			if end > start {
+				e.out = append(e.out, int(id))
+			}
+			word = word[end:]
+		}
+	default:
+		m.encodeCut(e, word)
+	}
+}
+
+// encodeCut splits word where no token has these two characters side by side. No
+// merge can cross such a place, so the parts can be merged, and cached, alone.
+func (m *bpe) encodeCut(e *encoder, word []byte) {
+	if m.joins == nil {
+		m.encodeCached(e, word)
+		return
+	}
+	from := len(e.out)
+	start, prev := 0, rune(-1)
+	for i := 0; i < len(word); {
+		r, n := decodeRune(word[i:])
+		if prev >= 0 && !m.joins.has(prev, r) {
+			m.encodePart(e, word[start:i], from)
+			start = i
+		}
+		prev = r
+		i += n
+	}
+	m.encodePart(e, word[start:], from)
+}
+
+func (m *bpe) encodePart(e *encoder, part []byte, from int) {
+	n := len(e.out)
+	m.encodeCached(e, part)
+	if m.fuse && n > from && len(e.out) > n && e.out[n] == int(m.unk) && e.out[n-1] == int(m.unk) {
+		e.out = append(e.out[:n], e.out[n+1:]...)
+	}
+}
+
+func (m *bpe) encodeCached(e *encoder, word []byte) {
+	ids, slot := e.cache.lookup(word)
+	if ids == nil {
+		ids = m.symbols(e.merge.ids[:0], word)
+		e.merge.ids = ids
+		ids = e.merge.mergeAll(m.pairs, ids)
+		if m.unused != nil || m.hidden != noRank {
+			ids = m.resolve(ids)
+		}
+		slot.store(word, ids)
+		if cap(e.merge.ids) > keptBytes/4 {
+			e.merge.ids = nil
+		}
+	}
+	for _, id := range ids {
+		e.out = append(e.out, int(id))
+	}
+}
+
+// symbols appends the symbols that word starts from.
+func (m *bpe) symbols(dst []int32, word []byte) []int32 {
+	if m.byteMode {
+		for _, b := range word {
+			if id := m.byteIDs[b]; id >= 0 {
+				dst = append(dst, id)
+			} else if m.unk >= 0 && !(m.fuse && len(dst) > 0 && dst[len(dst)-1] == m.unk) {
+				dst = append(dst, m.unk)
+			}
+		}
+		return dst
+	}
+	// An unknown character's token is held back until a known one follows: that is
+	// what fuses a run, and what puts byte tokens before it, as the Hugging Face library does.
+	held := int32(-1)
+	for i := 0; i < len(word); {
+		r, n := decodeRune(word[i:])
+		id := int32(-1)
+		if m.vocab != nil {
+			id = m.affixed(word, i, n)
+		} else {
+			id = m.rune(r)
+		}
+		switch {
+		case id >= 0:
+			if held >= 0 {
+				dst, held = append(dst, held), -1
+			}
+			dst = append(dst, id)
+		case m.fallback && m.bytesKnown(word[i:i+n]):
+			for _, b := range word[i : i+n] {
+				dst = append(dst, m.byteIDs[b])
+			}
+		case m.unk >= 0:
+			if held >= 0 && !m.fuse {
+				dst = append(dst, held)
+			}
+			held = m.unk
+		}
+		i += n
+	}
+	if held >= 0 {
+		dst = append(dst, held)
+	}
+	return dst
+}
+
+func (m *bpe) bytesKnown(s []byte) bool {
+	if m.allBytes {
+		return true
+	}
+	for _, b := range s {
+		if m.byteIDs[b] < 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// affixed looks up a character with continuing_subword_prefix and end_of_word_suffix.
+func (m *bpe) affixed(word []byte, i, n int) int32 {
+	s := string(word[i : i+n])
+	if i > 0 {
+		s = m.prefix + s
+	}
+	if i+n == len(word) {
+		s += m.suffix
+	}
+	if id, ok := m.vocab[s]; ok {
+		return id
+	}
+	return -1
+}
+
+// resolve replaces symbols that are not tokens: unused pieces are split again into
+// what they were joined from, hidden characters become bytes or unk.
+func (m *bpe) resolve(ids []int32) []int32 {
+	clean := true
+	for _, id := range ids {
+		if id >= m.hidden || m.unused != nil && m.unused[id] {
+			clean = false
+			break
+		}
+	}
+	if clean {
+		return ids
+	}
+	var out []int32
+	for stack := append([]int32(nil), ids...); len(stack) > 0; {
+		id := stack[0]
+		stack = stack[1:]
+		if id >= m.hidden {
+			out = m.spell(out, m.hiddenR[id-m.hidden])
+			continue
+		}
+		if pair, ok := m.split[id]; ok && m.unused[id] {
+			stack = append([]int32{pair[0], pair[1]}, stack...)
+			continue
+		}
+		out = append(out, id)
+	}
+	return out
+}
+
+func (m *bpe) spell(out []int32, r rune) []int32 {
+	var b [utf8.UTFMax]byte
+	s := b[:utf8.EncodeRune(b[:], r)]
+	if m.fallback && m.bytesKnown(s) {
+		for _, c := range s {
+			out = append(out, m.byteIDs[c])
+		}
+		return out
+	}
+	if m.unk >= 0 && !(m.fuse && len(out) > 0 && out[len(out)-1] == m.unk) {
+		out = append(out, m.unk)
+	}
+	return out
+}

@@ -1,0 +1,217 @@
+package tokenizer
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/dlclark/regexp2/v2"
+)
+
+// A pattern is a regular expression of a tokenizer file. Those files are written for
+// Oniguruma; regexp2 (the .NET dialect) agrees with it on what they use, after the
+// translation below. Both backtrack, so each search has a time limit.
+type pattern struct {
+	file string // for errors
+	re   *regexp2.Regexp
+}
+
+const (
+	matchTimeout = 2 * time.Second
+	// A pattern must get through each probe in this time, which a linear one does a
+	// thousand times over.
+	probeTimeout = 300 * time.Millisecond
+	probeRunes   = 3000
+	maxPattern   = 1 << 16
+)
+
+var errSlowPattern = errors.New("pattern takes more than linear time")
+
+// compilePattern translates and compiles an Oniguruma expression, and tries it on
+// inputs that make catastrophic patterns explode.
+func compilePattern(file, expr string) (*pattern, error) {
+	if len(expr) > maxPattern {
+		return nil, fmt.Errorf("pattern of %d bytes", len(expr))
+	}
+	net, err := translatePattern(expr)
+	if err != nil {
+		return nil, err
+	}
+	re, err := regexp2.Compile(net, regexp2.Multiline)
+	if err != nil {
+		return nil, err
+	}
+	re.MatchTimeout = probeTimeout
+	for _, unit := range []string{"a", "A", " ", "1", "\n", "'", "-", "ab ", "a1", "你", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaa!"} {
+		probe := []rune(strings.Repeat(unit, probeRunes/utf8.RuneCountInString(unit)) + "\x00")
+		start := time.Now()
+		err := re.FindRunesMatches(probe, 0, func(regexp2.MatchView) bool { return time.Since(start) < probeTimeout })
+		if err != nil || time.Since(start) >= probeTimeout {
+			return nil, errSlowPattern
+		}
+	}
+	re.MatchTimeout = matchTimeout
+	return &pattern{file, re}, nil
+}
+
+// translatePattern turns possessive quantifiers, which regexp2 lacks, into atomic
+// groups, and refuses what the two dialects read differently.
+func translatePattern(expr string) (string, error) {
+	var out strings.Builder
+	atom := 0        // where in out the last atom starts
+	var groups []int // where the open groups start in out
+	for i := 0; i < len(expr); {
+		switch c := expr[i]; c {
+		case '\\':
+			if i+1 == len(expr) {
+				return "", errors.New("ends in a backslash")
+			}
+			n := 2
+			switch expr[i+1] {
+			case 'p', 'P':
+				if k := strings.IndexByte(expr[i:], '}'); k > 0 && i+2 < len(expr) && expr[i+2] == '{' {
+					n = k + 1
+				}
+			case 'h', 'H', 'R', 'X', 'K', 'g', 'y', 'Y', 'O', 'N':
+				return "", fmt.Errorf("escape %q", expr[i:i+2])
+			}
+			if strings.HasPrefix(expr[i:], `\p{^`) {
+				return "", fmt.Errorf("escape %q", expr[i:i+n])
+			}
+			atom = out.Len()
+			out.WriteString(expr[i : i+n])
+			i += n
+		case '[':
+			n, err := classEnd(expr[i:])
+			if err != nil {
+				return "", err
+			}
+			atom = out.Len()
+			out.WriteString(expr[i : i+n])
+			i += n
+		case '(':
+			groups = append(groups, out.Len())
+			out.WriteByte(c)
+			i++
+		case ')':
+			if len(groups) == 0 {
+				return "", errors.New("unmatched )")
+			}
+			atom, groups = groups[len(groups)-1], groups[:len(groups)-1]
+			out.WriteByte(c)
+			i++
+		case '?', '*', '+', '{':
+			n := 1
+			if c == '{' {
+				k := strings.IndexByte(expr[i:], '}')
+				if k < 0 || strings.Trim(expr[i+1:i+k], "0123456789,") != "" || k == 1 {
+					atom = out.Len() // a literal brace
+					out.WriteByte(c)
+					i++
+					continue
+				}
+				n = k + 1
+			}
+			if c == '?' && i > 0 && expr[i-1] == '(' && (i < 2 || expr[i-2] != '\\') {
+				out.WriteByte(c) // the start of (?:, (?i:, (?!
+				i++
+				continue
+			}
+			quantifier := expr[i : i+n]
+			i += n
+			if i < len(expr) && expr[i] == '+' {
+				if c == '{' {
+					return "", fmt.Errorf("quantifier %q", quantifier+"+")
+				}
+				s := out.String()
+				out.Reset()
+				fmt.Fprintf(&out, "%s(?>%s%s)", s[:atom], s[atom:], quantifier)
+				i++
+			} else {
+				out.WriteString(quantifier)
+				if i < len(expr) && expr[i] == '?' {
+					out.WriteByte('?')
+					i++
+				}
+			}
+		default:
+			n := 1
+			if c >= utf8.RuneSelf {
+				_, n = utf8.DecodeRuneInString(expr[i:])
+			}
+			atom = out.Len()
+			out.WriteString(expr[i : i+n])
+			i += n
+		}
+	}
+	return out.String(), nil
+}
+
+// classEnd returns the length of the character class that expr starts with.
+func classEnd(expr string) (int, error) {
+	i := 1
+	if i < len(expr) && expr[i] == '^' {
+		i++
+	}
+	for first := true; i < len(expr); first = false {
+		switch {
+		case expr[i] == '\\':
+			i++
+		case expr[i] == ']' && !first:
+			return i + 1, nil
+		case expr[i] == '[', strings.HasPrefix(expr[i:], "&&"):
+			return 0, fmt.Errorf("nested class or intersection in %q", expr)
+		}
+		i++
+	}
+	return 0, errors.New("class without ]")
+}
+
+// runeBuf is a text as the runes that regexp2 wants, with each one's byte offset.
+type runeBuf struct {
+	runes   []rune
+	offsets []int
+}
+
+func (b *runeBuf) fill(s []byte) {
+	b.runes, b.offsets = b.runes[:0], b.offsets[:0]
+	for i := 0; i < len(s); {
+		r, n := decodeRune(s[i:])
+		b.runes, b.offsets = append(b.runes, r), append(b.offsets, i)
+		i += n
+	}
+	b.offsets = append(b.offsets, len(s))
+}
+
+// each calls found with the byte range of every match in s, in order. It returns
+// false, and fails the encoder, when the search ran out of time: 2 s a match, and
+// 2 s and 20 us a character over all.
+func (p *pattern) each(e *encoder, stage int, s []byte, found func(start, end int)) bool {
+	b := &e.runeBufs[stage]
+	b.fill(s)
+	last, count := -1, 0
+	deadline := time.Now().Add(matchTimeout + time.Duration(len(b.runes))*20*time.Microsecond)
+	var err error
+	searchErr := p.re.FindRunesMatches(b.runes, 0, func(m regexp2.MatchView) bool {
+		start, n, _ := m.GroupRange(0)
+		end := start + n
+		if n == 0 && start == last {
+			return true // an empty match at the end of the one before
+		}
+		last = end
+		found(b.offsets[start], b.offsets[end])
+		if count++; count%256 == 0 && time.Now().After(deadline) {
+			err = errSlowPattern
+		}
+		return err == nil && e.err == nil
+	})
+	if searchErr != nil {
+		err = searchErr
+	}
+	if err != nil && e.err == nil {
+		e.err = &EncodeError{File: p.file, Msg: fmt.Sprintf("pattern %q: %v", p.re.String(), err)}
+	}
+	return err == nil
+}

@@ -1,0 +1,255 @@
+// Package tokenizer turns text into token ids and back, exactly as the programs
+// that models were trained with do. It reads Hugging Face tokenizer.json files,
+// SentencePiece .model files and the vocabularies of GGUF files.
+//
+// A Tokenizer is the loaded file; a Stream decodes tokens as they are generated.
+// The package does not train tokenizers and gives no offsets into the text.
+package tokenizer
+
+import (
+	"strings"
+	"sync"
+	"unicode/utf8"
+)
+
+// Tokenizer encodes and decodes text. It is safe for concurrent use.
+type Tokenizer struct {
+	file   string
+	pieces []string         // by id; "" where no token has the id
+	ids    map[string]int32 // added tokens win over the model's
+	flags  []uint8          // by id
+
+	added      addedSet
+	normalizer normalizer // nil: text stays as it is
+	pre        []preTokenizer
+	model      model
+	decoder    decoder // nil: pieces are joined by spaces
+	local      bool    // decoder: text so far never changes when tokens follow
+
+	prefix, suffix []int // what AddSpecial puts around the text
+	bos, eos       int   // -1: none
+	config         Config
+
+	mu   sync.Mutex
+	idle []*encoder
+}
+
+const (
+	flagToken = 1 << iota
+	flagSpecial
+)
+
+// EncodeOptions says how special tokens are treated; the zero value treats text as text.
+type EncodeOptions struct {
+	// AddSpecial puts the tokens around the text that the tokenizer adds by itself, such as BOS.
+	AddSpecial bool
+	// ParseSpecial turns the text of special tokens into those tokens. Without it
+	// such text is encoded as ordinary text: what a user types stays text. Added
+	// tokens that are not special are found either way.
+	ParseSpecial bool
+}
+
+// encoder is the working memory of one Encode call.
+type encoder struct {
+	parseSpecial bool
+	out          []int
+	err          error
+	cache        *wordCache
+	merge        merger
+	scratch      [][]byte  // one buffer for each pre-tokenizer
+	runeBufs     []runeBuf // one for each pre-tokenizer, one for the normalizer
+	best         []bestNode
+}
+
+// maxIdle is the number of encoders, each with its word cache, that are kept between calls.
+const maxIdle = 4
+
+func (t *Tokenizer) acquire() *encoder {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if n := len(t.idle); n > 0 {
+		e := t.idle[n-1]
+		t.idle = t.idle[:n-1]
+		return e
+	}
+	return &encoder{cache: newWordCache(), scratch: make([][]byte, len(t.pre)), runeBufs: make([]runeBuf, len(t.pre)+1)}
+}
+
+func (t *Tokenizer) release(e *encoder) {
+	e.out, e.err = nil, nil
+	for i, b := range e.scratch {
+		if cap(b) > keptBytes {
+			e.scratch[i] = nil
+		}
+	}
+	for i, b := range e.runeBufs {
+		if cap(b.runes) > keptBytes/4 {
+			e.runeBufs[i] = runeBuf{}
+		}
+	}
+	if cap(e.best) > keptBytes/16 {
+		e.best = nil
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.idle) < maxIdle {
+		t.idle = append(t.idle, e)
+	}
+}
+
+// Encode returns the tokens of text. Bytes that are not valid UTF-8 count as U+FFFD each.
+// It returns nil where TryEncode returns an error, which only some tokenizers can give.
+func (t *Tokenizer) Encode(text string, o EncodeOptions) []int {
+	ids, err := t.TryEncode(text, o)
+	if err != nil {
+		return nil
+	}
+	return ids
+}
+
+// TryEncode is Encode with the reason when text can't be encoded, always an
+// *EncodeError: a model without an unknown token met an unknown word, or a split
+// pattern that is not one of the built-in ones ran out of its time.
+func (t *Tokenizer) TryEncode(text string, o EncodeOptions) ([]int, error) {
+	e := t.acquire()
+	defer t.release(e)
+	e.parseSpecial = o.ParseSpecial
+	e.out = make([]int, 0, 16+len(text)/4)
+	if o.AddSpecial {
+		e.out = append(e.out, t.prefix...)
+	}
+	raw, norm := t.added.plain, t.added.normPlain
+	if o.ParseSpecial {
+		raw, norm = t.added.raw, t.added.norm
+	}
+	emit := t.stages(e)
+	t.splitAdded(e, raw, validUTF8(text), true, func(s []byte, first bool) {
+		if t.normalizer != nil {
+			var moved bool
+			s, moved = t.normalizer.normalize(e, s)
+			first = first && !moved
+		}
+		t.splitAdded(e, norm, s, first, emit)
+	})
+	if e.err != nil {
+		return nil, e.err
+	}
+	if o.AddSpecial {
+		e.out = append(e.out, t.suffix...)
+	}
+	return e.out, nil
+}
+
+// stages chains the pre-tokenizers to the model: each hands its pieces to the next
+// as it finds them, so that no list of pieces is ever built.
+func (t *Tokenizer) stages(e *encoder) func(s []byte, first bool) {
+	emit := func(s []byte, _ bool) {
+		if len(s) > 0 && e.err == nil {
+			t.model.encode(e, s)
+		}
+	}
+	for i := len(t.pre) - 1; i >= 0; i-- {
+		next, p, i := emit, t.pre[i], i
+		emit = func(s []byte, first bool) {
+			if len(s) > 0 && e.err == nil {
+				p.split(e, i, s, first, next)
+			}
+		}
+	}
+	return emit
+}
+
+func validUTF8(s string) []byte {
+	if utf8.ValidString(s) {
+		return []byte(s)
+	}
+	return []byte(string([]rune(s)))
+}
+
+func (e *encoder) fail(t *Tokenizer, msg string) {
+	if e.err == nil {
+		e.err = &EncodeError{File: t.file, Msg: msg}
+	}
+}
+
+// Decode returns the text of ids. With skipSpecial the special tokens are left out.
+// An id that is no token has no text. Bytes that form no character become U+FFFD.
+func (t *Tokenizer) Decode(ids []int, skipSpecial bool) string {
+	toks := make([]token, 0, len(ids))
+	for _, id := range ids {
+		if tok, ok := t.token(id, skipSpecial); ok {
+			toks = append(toks, tok)
+		}
+	}
+	return t.decode(toks, false)
+}
+
+// token is one token on its way through the decoders.
+type token struct {
+	id   int32 // -1 where decoders have joined tokens
+	text string
+}
+
+func (t *Tokenizer) token(id int, skipSpecial bool) (token, bool) {
+	if id < 0 || id >= len(t.pieces) || t.flags[id]&flagToken == 0 || skipSpecial && t.flags[id]&flagSpecial != 0 {
+		return token{}, false
+	}
+	return token{int32(id), t.pieces[id]}, true
+}
+
+// decode runs the decoders; mid says that text came before these tokens.
+func (t *Tokenizer) decode(toks []token, mid bool) string {
+	if t.decoder == nil {
+		var b strings.Builder
+		for i, tok := range toks {
+			if i > 0 || mid {
+				b.WriteByte(' ')
+			}
+			b.WriteString(tok.text)
+		}
+		return b.String()
+	}
+	toks = t.decoder.decode(toks, mid)
+	if len(toks) == 1 {
+		return toks[0].text
+	}
+	var b strings.Builder
+	for _, tok := range toks {
+		b.WriteString(tok.text)
+	}
+	return b.String()
+}
+
+// Piece returns the token's text as the vocabulary spells it ("▁the", "Ġthe",
+// "<0x0A>"), or "" when id is no token.
+func (t *Tokenizer) Piece(id int) string {
+	if id < 0 || id >= len(t.pieces) {
+		return ""
+	}
+	return t.pieces[id]
+}
+
+// VocabSize returns one more than the highest token id.
+func (t *Tokenizer) VocabSize() int { return len(t.pieces) }
+
+// TokenID returns the id of the token that the vocabulary spells text.
+func (t *Tokenizer) TokenID(text string) (int, bool) {
+	id, ok := t.ids[text]
+	return int(id), ok
+}
+
+// IsSpecial reports whether id is a special token.
+func (t *Tokenizer) IsSpecial(id int) bool {
+	return id >= 0 && id < len(t.flags) && t.flags[id]&flagSpecial != 0
+}
+
+func (t *Tokenizer) isSpecial(id int32) bool { return t.flags[id]&flagSpecial != 0 }
+
+// BOS returns the beginning-of-text token, if there is one.
+func (t *Tokenizer) BOS() (int, bool) { return t.bos, t.bos >= 0 }
+
+// EOS returns the end-of-text token, if there is one.
+func (t *Tokenizer) EOS() (int, bool) { return t.eos, t.eos >= 0 }
+
+// Config returns what the files beside the tokenizer say about it.
+func (t *Tokenizer) Config() Config { return t.config }

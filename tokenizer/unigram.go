@@ -1,0 +1,183 @@
+package tokenizer
+
+import "math"
+
+// unigram finds the most likely segmentation of a word into pieces (Kudo 2018,
+// arXiv:1804.10959), as SentencePiece's optimized encoder does: one pass over the
+// characters, keeping the best path to each position.
+type unigram struct {
+	t          *Tokenizer
+	trie       *byteTrie
+	scores     []float64 // by piece
+	unk        int32     // -1: an unknown character is an error
+	unkScore   float64
+	single     bool // float32 sums, as SentencePiece computes; Hugging Face's library uses float64
+	fallback   bool
+	byteIDs    [256]int32 // -1: no such piece
+	userScale  float64    // score of a user-defined piece: bytes * userScale - 0.1
+	userPieces map[int32]bool
+}
+
+// bestNode is the best path that ends at a byte position.
+type bestNode struct {
+	score float64
+	start int32 // where its last piece starts; -1: nothing ends here
+	id    int32
+}
+
+// unkPenalty is SentencePiece's kUnkPenalty.
+const unkPenalty = 10
+
+func (m *unigram) encode(e *encoder, word []byte) {
+	if len(word) >= math.MaxInt32 {
+		e.fail(m.t, "text over 2 GiB")
+		return
+	}
+	if cap(e.best) < len(word)+1 {
+		e.best = make([]bestNode, len(word)+1)
+	}
+	best := e.best[:len(word)+1]
+	for i := range best {
+		best[i] = bestNode{start: -1}
+	}
+	best[0].start = 0
+	offer := func(from, to int, id int32, score float64) {
+		score += best[from].score
+		if m.single {
+			score = float64(float32(score))
+		}
+		if b := &best[to]; b.start < 0 || score > b.score {
+			*b = bestNode{score, int32(from), id}
+		}
+	}
+	for i := 0; i < len(word); {
+		_, n := decodeRune(word[i:])
+		known := false
+		node := int32(0)
+		for k := i; k < len(word); k++ {
+			if node = m.trie.next(node, word[k]); node == 0 {
+				break
+			}
+			id := m.trie.ids[node]
+			if id < 0 || !e.parseSpecial && id < int32(len(m.t.flags)) && m.t.isSpecial(id) {
+				continue
+			}
+			score := m.scores[id]
+			if m.userPieces[id] {
+				score = float64(k+1-i)*m.userScale - 0.1
+			}
+			offer(i, k+1, id, score)
+			known = known || k+1 == i+n
+		}
+		if !known {
+			if m.unk < 0 {
+				e.fail(m.t, "unknown character and no unknown token")
+				return
+			}
+			offer(i, i+n, m.unk, m.unkScore)
+		}
+		i += n
+	}
+	// Read the path backwards, then turn the new part of e.out around. A run of
+	// unknown characters is one unk, or its bytes.
+	from := len(e.out)
+	for end := len(word); end > 0; {
+		b := best[end]
+		start := int(b.start)
+		if b.id == m.unk {
+			for start > 0 && best[start].id == m.unk {
+				start = int(best[start].start)
+			}
+			m.appendUnknownReversed(e, word[start:end])
+		} else {
+			e.out = append(e.out, int(b.id))
+		}
+		end = start
+	}
+	for i, j := from, len(e.out)-1; i < j; i, j = i+1, j-1 {
+		e.out[i], e.out[j] = e.out[j], e.out[i]
+	}
+}
+
+func (m *unigram) appendUnknownReversed(e *encoder, s []byte) {
+	if m.fallback {
+		all := true
+		for _, b := range s {
+			all = all && m.byteIDs[b] >= 0
+		}
+		if all {
+			for i := len(s) - 1; i >= 0; i-- {
+				e.out = append(e.out, int(m.byteIDs[s[i]]))
+			}
+			return
+		}
+	}
+	e.out = append(e.out, int(m.unk))
+}
+
+// byteTrie maps byte strings to ids: nodes numbered from 1 (0 is the root, and "none"
+// as an answer), edges in one open-addressing table.
+type byteTrie struct {
+	slots []trieSlot
+	mask  uint64
+	ids   []int32 // by node; -1: no string ends here
+}
+
+type trieSlot struct {
+	key  uint64 // node<<8 | byte, plus one; 0 is empty
+	node int32
+}
+
+func newByteTrie() *byteTrie {
+	return &byteTrie{slots: make([]trieSlot, 1024), mask: 1023, ids: []int32{-1}}
+}
+
+func (t *byteTrie) next(node int32, b byte) int32 {
+	k := uint64(node)<<8 | uint64(b) + 1
+	for i := pairHash(k) & t.mask; ; i = (i + 1) & t.mask {
+		switch t.slots[i].key {
+		case k:
+			return t.slots[i].node
+		case 0:
+			return 0
+		}
+	}
+}
+
+func (t *byteTrie) add(s string, id int32) {
+	node := int32(0)
+	for i := 0; i < len(s); i++ {
+		c := t.next(node, s[i])
+		if c == 0 {
+			c = int32(len(t.ids))
+			t.ids = append(t.ids, -1)
+			t.insert(uint64(node)<<8|uint64(s[i])+1, c)
+		}
+		node = c
+	}
+	if node != 0 {
+		t.ids[node] = id
+	}
+}
+
+func (t *byteTrie) insert(k uint64, node int32) {
+	if 2*len(t.ids) > len(t.slots) {
+		old := t.slots
+		t.slots = make([]trieSlot, 4*len(old))
+		t.mask = uint64(len(t.slots) - 1)
+		for _, s := range old {
+			if s.key != 0 {
+				t.place(s)
+			}
+		}
+	}
+	t.place(trieSlot{k, node})
+}
+
+func (t *byteTrie) place(s trieSlot) {
+	i := pairHash(s.key) & t.mask
+	for t.slots[i].key != 0 {
+		i = (i + 1) & t.mask
+	}
+	t.slots[i] = s
+}

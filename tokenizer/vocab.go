@@ -1,0 +1,117 @@
+package tokenizer
+
+import (
+	"maps"
+	"slices"
+)
+
+// Building a Tokenizer: the tables by id, added tokens, and what follows from both.
+
+func newTokenizer(file string) *Tokenizer {
+	return &Tokenizer{file: file, ids: map[string]int32{}, bos: -1, eos: -1, local: true,
+		added: addedSet{byID: map[int32]*AddedToken{}}}
+}
+
+// reserve makes room for an id.
+func (t *Tokenizer) reserve(r *reader, id int, path string) bool {
+	if id < 0 || id >= maxVocab {
+		r.fail(path, "token id %d is out of range", id)
+		return false
+	}
+	for len(t.pieces) <= id {
+		t.pieces = append(t.pieces, "")
+		t.flags = append(t.flags, 0)
+	}
+	return true
+}
+
+// setPiece enters a token of the model's vocabulary. Two tokens can't share an id.
+func (t *Tokenizer) setPiece(r *reader, id int, text, path string) {
+	if !t.reserve(r, id, path) {
+		return
+	}
+	if t.flags[id]&flagToken != 0 {
+		r.fail(path, "id %d is both %q and %q", id, t.pieces[id], text)
+		return
+	}
+	t.pieces[id] = text
+	t.flags[id] |= flagToken
+	t.ids[text] = int32(id)
+}
+
+// addToken enters an added token, new or a token of the model that is to be found in
+// the text. A later one for the same id replaces the earlier.
+func (t *Tokenizer) addToken(r *reader, a AddedToken, path string) {
+	if a.Content == "" {
+		return
+	}
+	if id, ok := t.ids[a.Content]; ok && int(id) != a.ID {
+		r.fail(path, "%q has id %d there and %d in the vocabulary", a.Content, a.ID, id)
+		return
+	}
+	if !t.reserve(r, a.ID, path) {
+		return
+	}
+	if t.flags[a.ID]&flagToken != 0 && t.pieces[a.ID] != a.Content {
+		r.fail(path, "id %d is both %q and %q", a.ID, t.pieces[a.ID], a.Content)
+		return
+	}
+	t.pieces[a.ID] = a.Content
+	t.ids[a.Content] = int32(a.ID)
+	t.flags[a.ID] |= flagToken
+	t.flags[a.ID] &^= flagSpecial
+	if a.Special {
+		t.flags[a.ID] |= flagSpecial
+	}
+	t.added.byID[int32(a.ID)] = &a
+}
+
+// buildAdded makes the matchers of the added tokens.
+func (t *Tokenizer) buildAdded() {
+	s := &t.added
+	s.raw, s.plain, s.norm, s.normPlain = newMatcher(), newMatcher(), newMatcher(), newMatcher()
+	e := &encoder{runeBufs: make([]runeBuf, len(t.pre)+1)}
+	for _, id := range slices.Sorted(maps.Keys(s.byID)) {
+		a := s.byID[id]
+		text, all, plain := a.Content, s.raw, s.plain
+		if a.Normalized {
+			all, plain = s.norm, s.normPlain
+			if t.normalizer != nil {
+				b, _ := t.normalizer.normalize(e, []byte(text))
+				text = string(b)
+			}
+		}
+		all.add(text, id)
+		if !a.Special {
+			plain.add(text, id)
+		}
+	}
+}
+
+// useRawBytes lets a byte-level model work on bytes where ByteLevel is the last
+// pre-tokenizer and nothing can tell the difference.
+func (t *Tokenizer) useRawBytes() {
+	m, ok := t.model.(*bpe)
+	if !ok || len(t.pre) == 0 || m.vocab != nil || m.fallback || m.unk >= 0 {
+		return
+	}
+	last, ok := t.pre[len(t.pre)-1].(byteLevelSplit)
+	if !ok {
+		return
+	}
+	last.raw = true
+	t.pre[len(t.pre)-1] = last
+	m.byteMode, m.joins = true, nil
+	for b := range m.byteIDs {
+		m.byteIDs[b] = m.rune(byteRunes[b])
+	}
+	if m.whole != nil {
+		raw := make(map[string]int32, len(m.whole))
+		for text, id := range m.whole {
+			if b, ok := byteLevelBytes(nil, text); ok {
+				raw[string(b)] = id
+			}
+		}
+		m.whole = raw
+	}
+}
