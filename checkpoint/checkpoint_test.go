@@ -418,3 +418,17 @@ func isTyped(err error) bool {
 	var u *UnsupportedError
 	return errors.As(err, &f) && f.File != "" && f.Msg != "" || errors.As(err, &u) && u.File != "" && u.Feature != ""
 }
+
+// Repositories of GGUF files often carry the original's config.json.
+func TestGGUFBesideConfigOpens(t *testing.T) {
+	dir := t.TempDir()
+	values := writeGGUF(t, filepath.Join(dir, "a.gguf"), nil, "w")
+	if err := os.WriteFile(filepath.Join(dir, "config.json"), []byte("{}"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c := open(t, dir)
+	checkValues(t, c, values)
+	if c.Config() != nil {
+		t.Error("GGUF has no config")
+	}
+}

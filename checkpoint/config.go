@@ -49,16 +49,11 @@ type jsonValue struct {
 }
 
 // parseObject reads the keys of the object in text, which begins at byte base
-// of the file. A key that appears twice is refused: programs disagree on which
-// one counts.
+// of the file. Of a key that appears twice the last value counts, as in Python.
 func parseObject(file string, base int64, text []byte) (*jsonObject, error) {
 	r := newObjectReader(file, base, text)
 	o := &jsonObject{file: file, values: map[string]jsonValue{}}
 	r.object(func(key string) {
-		if _, ok := o.values[key]; ok {
-			r.fail("the key %q appears twice", key)
-			return
-		}
 		if len(o.order) == maxConfigKeys {
 			r.fail("more than %d keys", maxConfigKeys)
 			return
@@ -68,7 +63,9 @@ func parseObject(file string, base int64, text []byte) (*jsonObject, error) {
 			r.fail("%s: %v", shorten(key), err)
 			return
 		}
-		o.order = append(o.order, key)
+		if _, ok := o.values[key]; !ok {
+			o.order = append(o.order, key)
+		}
 		o.values[key] = jsonValue{v, base + r.dec.InputOffset() - int64(len(v))}
 	})
 	r.end()

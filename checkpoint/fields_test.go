@@ -22,7 +22,7 @@ func newFields(t *testing.T, text string) *Fields {
 
 func TestFieldsReadJSON(t *testing.T) {
 	f := newFields(t, "\xef\xbb\xbf"+`{"hidden_size": 4096, "eps": 1e-6, "theta": 10000.0, "exp": 1e4, "tie": false, "type": "llama", "none": null,
-		"eos": [2, 3], "bos": 1, "names": ["a", "b"], "stop": "x", "scale": {"factor": 8, "type": "llama3", "deep": {"x": [1.5]}}, "big": 9007199254740993}`)
+		"eos": [2, 3], "bos": 1, "names": ["a", "b"], "stop": "x", "scale": {"factor": 8, "type": "llama3", "deep": {"x": [1.5]}}, "big": 1, "big": 9007199254740993}`)
 	scale := f.Object("scale")
 	got := []any{f.Int("hidden_size"), f.Float("eps"), f.Int("theta"), f.Int("exp"), f.Float("hidden_size"), f.Bool("tie"), f.BoolOr("tie", true), f.BoolOr("none", true),
 		f.String("type"), f.StringOr("none", "d"), f.IntOr("none", 5), f.IntOr("absent", 6), f.FloatOr("absent", 0.5), f.Ints("eos"), f.Ints("bos"), f.Ints("none"),

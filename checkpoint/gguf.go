@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/binary"
 	"fmt"
+	"math"
 	"math/bits"
 	"slices"
 
@@ -184,8 +185,11 @@ func (c *cursor) tensor(alignment int64) *Tensor {
 	}
 	t.Shape = make([]int, numDims)
 	for i := range t.Shape {
-		// Listed fastest first. A size beyond int turns negative and is refused.
-		t.Shape[int(numDims)-1-i] = int(c.u64())
+		size := c.u64()
+		if size > math.MaxInt {
+			c.fail(start, "tensor %q: absurd shape, with a size of %d", t.Name, size)
+		}
+		t.Shape[int(numDims)-1-i] = int(size) // listed fastest first
 	}
 	id := c.u32()
 	offset := c.u64()

@@ -98,7 +98,7 @@ func findGGUF(dir string) (string, error) {
 	case 1:
 		return found[0], nil
 	case 0:
-		return "", badFormat(dir, -1, "no model: neither config.json nor a GGUF file")
+		return "", badFormat(dir, -1, "no weights: want model.safetensors or pytorch_model.bin, whole or with an index, or a GGUF file")
 	}
 	return "", badFormat(dir, -1, "%d GGUF models (%s and others): name one", len(found), filepath.Base(found[0]))
 }

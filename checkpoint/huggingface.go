@@ -24,25 +24,18 @@ var weightFiles = []struct {
 	{"pytorch_model.bin.index.json", Torch, true},
 }
 
-// openDirectory opens a Hugging Face directory, or one that holds a GGUF model
-// and nothing else that could be meant.
+// openDirectory opens a Hugging Face directory, or one that holds one GGUF
+// model and no other weights.
 func (c *Checkpoint) openDirectory(dir string) error {
 	has := func(name string) bool {
 		return !errors.Is(errOf(filepath.Join(dir, name)), fs.ErrNotExist)
 	}
-	if !has("config.json") {
-		first, err := findGGUF(dir)
-		if err != nil {
-			return err
-		}
-		return c.openGGUF(first)
-	}
-	if err := c.readConfigs(dir); err != nil {
-		return err
-	}
 	for _, w := range weightFiles {
 		if !has(w.name) {
 			continue
+		}
+		if err := c.readConfigs(dir); err != nil {
+			return err
 		}
 		c.format = w.format
 		if w.index {
@@ -50,7 +43,11 @@ func (c *Checkpoint) openDirectory(dir string) error {
 		}
 		return c.addFile(filepath.Join(dir, w.name), nil)
 	}
-	return badFormat(dir, -1, "no weights: want model.safetensors or pytorch_model.bin, whole or with an index, or a GGUF file")
+	first, err := findGGUF(dir)
+	if err != nil {
+		return err
+	}
+	return c.openGGUF(first)
 }
 
 // openSingle opens one safetensors or torch file and the configuration beside it.
@@ -66,7 +63,11 @@ func (c *Checkpoint) openSingle(path string, format Format) error {
 // generation_config.json, which may.
 func (c *Checkpoint) readConfigs(dir string) error {
 	var err error
-	if c.config, err = ReadFields(filepath.Join(dir, "config.json")); err != nil {
+	c.config, err = ReadFields(filepath.Join(dir, "config.json"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return badFormat(dir, -1, "weights without a config.json beside them")
+	}
+	if err != nil {
 		return err
 	}
 	c.generation, err = ReadFields(filepath.Join(dir, "generation_config.json"))
