@@ -32,6 +32,7 @@ type Device struct {
 	families []uint32 // that share the buffers
 	compute  queue
 	transfer queue // equal to compute where there is no transfer queue
+	separate bool  // transfer is another queue: what it writes is handed over with a semaphore
 	cache    diskCache
 
 	lost      atomic.Bool
@@ -90,7 +91,7 @@ func (pd *PhysicalDevice) Open(o DeviceOptions) (*Device, error) {
 	d.compute = d.queue(d.families[0])
 	d.transfer = d.compute
 	if len(d.families) > 1 {
-		d.transfer = d.queue(d.families[1])
+		d.transfer, d.separate = d.queue(d.families[1]), true
 	}
 	if err := d.cache.open(d, o.CacheDir); err != nil {
 		vulkan.DestroyDevice(d.handle, nil)

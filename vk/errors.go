@@ -117,7 +117,7 @@ func check(r int32, call, format string, args ...any) error {
 
 // formatBytes writes a size for a message: "512 B", "1.5 KiB", "16.0 GiB".
 func formatBytes(n int64) string {
-	if n < 1024 && n > -1024 {
+	if n < 1024 {
 		return fmt.Sprintf("%d B", n)
 	}
 	f, units := float64(n)/1024, "KMGTPE"

@@ -12,7 +12,6 @@ const (
 	ReadWrite
 )
 
-func (a Access) reads() bool  { return a != Write }
 func (a Access) writes() bool { return a != Read }
 
 const (

@@ -121,7 +121,7 @@ func (u *Uploader) copy(c *uploadChunk, dst Span) error {
 	}
 	d.shim.Copy(cmd, rawOf(c.buffer.handle), 0, rawOf(dst.Buffer.handle), uint64(dst.Offset), uint64(dst.Size))
 	stages, access := stageTransfer, uint32(vulkan.AccessTransferReadBit)|uint32(vulkan.AccessTransferWriteBit)
-	if d.transfer.mu == d.compute.mu {
+	if !d.separate {
 		stages, access = stages|stageCompute, deviceAccess // what is submitted next may compute with it
 	}
 	d.shim.Barrier(cmd, stageTransfer, stages, uint32(vulkan.AccessTransferWriteBit), access)
@@ -133,7 +133,7 @@ func (u *Uploader) copy(c *uploadChunk, dst Span) error {
 	}
 	c.pending = true
 	d.pending.Add(1)
-	u.dirty.Store(d.transfer.mu != d.compute.mu)
+	u.dirty.Store(d.separate)
 	return nil
 }
 

@@ -1,0 +1,10 @@
+package vk
+
+// FailNextSubmit makes the next submission fail with r: a device loss can't be provoked on a CPU driver.
+func (d *Device) FailNextSubmit(r Result) { d.shim.FailNextSubmit(int32(r)) }
+
+// Separate makes uploads take the path of a device with a transfer queue: CPU drivers have one queue, to which both sides then go.
+func (d *Device) Separate() { d.separate = true }
+
+// Invariants says whether the tests are built with -tags invariants.
+const Invariants = invariants

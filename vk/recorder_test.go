@@ -1,0 +1,279 @@
+package vk_test
+
+import (
+	"encoding/binary"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"pumice/internal/gputest"
+	"pumice/vk"
+)
+
+// op is one recorded operation on ranges of buffers of 4096 bytes.
+type op struct {
+	kind    string // "d" dispatch of add: x, y, z; "c" copy: dst, src; "f" fill: dst
+	x, y, z string
+}
+
+// span parses "a", or "a:1" for the second quarter of a.
+func (o op) span(buffers map[string]vk.Span, name string) vk.Span {
+	whole := buffers[name[:1]]
+	if len(name) == 1 {
+		return whole
+	}
+	quarter := whole.Size / 4
+	return whole.Slice(int64(name[2]-'0')*quarter, quarter)
+}
+
+func TestBarriersComeFromOverlappingUses(t *testing.T) {
+	d := gputest.Open(t)
+	buffers := map[string]vk.Span{}
+	for _, name := range strings.Split("abcdef", "") {
+		buffers[name] = newBuffer(t, d, 4096, vk.DeviceLocal).Whole()
+	}
+	p := addPipeline(t, d, 64, 0)
+	for _, test := range []struct {
+		name string
+		ops  []op
+		want int
+	}{
+		{"independent", []op{{"d", "a", "b", "c"}, {"d", "a", "b", "d"}, {"d", "a", "b", "e"}}, 0},
+		{"read after write", []op{{"d", "a", "b", "c"}, {"d", "c", "b", "d"}}, 1},
+		{"write after read", []op{{"d", "a", "b", "c"}, {"d", "d", "e", "a"}}, 1},
+		{"write after write", []op{{"d", "a", "b", "c"}, {"d", "d", "e", "c"}}, 1},
+		{"disjoint ranges of one buffer", []op{{"d", "a", "b", "c:0"}, {"d", "c:1", "b", "d"}, {"d", "a", "b", "c:2"}}, 0},
+		{"overlapping ranges", []op{{"d", "a", "b", "c:1"}, {"d", "c", "b", "d"}}, 1},
+		{"one barrier flushes all", []op{{"d", "a", "b", "c"}, {"d", "a", "b", "d"}, {"d", "c", "b", "e"}, {"d", "d", "b", "f"}}, 1},
+		{"chain", []op{{"d", "a", "b", "c"}, {"d", "c", "b", "d"}, {"d", "d", "b", "e"}, {"d", "e", "b", "f"}}, 3},
+		{"reads only", []op{{"c", "c", "a", ""}, {"c", "d", "a", ""}, {"d", "a", "b", "e"}}, 0},
+		{"copy then dispatch", []op{{"c", "c", "a", ""}, {"d", "c", "b", "d"}}, 1},
+		{"dispatch then copy of an older result", []op{{"d", "a", "b", "c"}, {"d", "c", "b", "d"}, {"c", "e", "c", ""}}, 1},
+		{"fill then dispatch then fill", []op{{"f", "a", "", ""}, {"d", "a", "b", "c"}, {"f", "a", "", ""}}, 2},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			r := d.NewRecorder(vk.RecorderOptions{})
+			for _, o := range test.ops {
+				switch o.kind {
+				case "d":
+					x, y, z := o.span(buffers, o.x), o.span(buffers, o.y), o.span(buffers, o.z)
+					r.Dispatch(p, addBinds(x, y, z), addPush(int(min(x.Size, y.Size, z.Size)/4), 1), 16, 1, 1)
+				case "c":
+					r.Copy(o.span(buffers, o.x), o.span(buffers, o.y))
+				case "f":
+					r.Fill(o.span(buffers, o.x), 1)
+				}
+			}
+			c := finish(t, r)
+			run(t, c)
+			if got := c.Stats().Barriers; got != test.want {
+				t.Errorf("%d barriers, want %d", got, test.want)
+			}
+		})
+	}
+}
+
+func TestTexelBufferReadsSubRange(t *testing.T) {
+	d := gputest.Open(t)
+	const texels = 192
+	src := newBuffer(t, d, 64<<10, vk.Upload)
+	dst := newBuffer(t, d, 16*texels, vk.DeviceLocal)
+	for i := range src.Size() / 4 {
+		binary.LittleEndian.PutUint32(src.Mapped()[4*i:], uint32(i)*2654435761)
+	}
+	p := newPipeline(t, d, vk.PipelineConfig{Name: "texel", Bindings: []vk.BindingKind{vk.UniformTexelBuffer, vk.StorageBuffer}, Spec: []uint32{16}})
+	off := 4 * d.PhysicalDevice().Limits.MinTexelBufferOffsetAlignment
+	span := src.Whole().Slice(off, 16*texels)
+	r := d.NewRecorder(vk.RecorderOptions{})
+	r.Dispatch(p, []vk.Bind{{Span: span, Format: vk.RGBA32Uint}, {Span: dst.Whole(), Access: vk.Write}}, nil, texels/16, 1, 1)
+	r.Dispatch(p, []vk.Bind{{Span: span, Format: vk.RGBA32Uint}, {Span: dst.Whole(), Access: vk.Write}}, nil, texels/16, 1, 1)
+	c := finish(t, r)
+	run(t, c)
+	if c.Stats().Barriers != 1 { // the second write after the first
+		t.Errorf("%d barriers, want 1", c.Stats().Barriers)
+	}
+	if string(read(t, d, dst.Whole())) != string(span.Mapped()) {
+		t.Error("texels differ from the bytes they were read from")
+	}
+}
+
+func TestTexelReadWaitsForWrite(t *testing.T) {
+	d := gputest.Open(t)
+	a, b := newBuffer(t, d, 4096, vk.DeviceLocal), newBuffer(t, d, 4096, vk.DeviceLocal)
+	p := newPipeline(t, d, vk.PipelineConfig{Name: "texel", Bindings: []vk.BindingKind{vk.UniformTexelBuffer, vk.StorageBuffer}, Spec: []uint32{16}})
+	r := d.NewRecorder(vk.RecorderOptions{})
+	r.Fill(a.Whole(), 7)
+	r.Dispatch(p, []vk.Bind{{Span: a.Whole(), Format: vk.RGBA32Uint}, {Span: b.Whole(), Access: vk.Write}}, nil, 16, 1, 1)
+	c := finish(t, r)
+	run(t, c)
+	if c.Stats().Barriers != 1 {
+		t.Errorf("%d barriers, want 1", c.Stats().Barriers)
+	}
+	if got := word(read(t, d, b.Whole()), 1023); got != 7 {
+		t.Errorf("read %d, want 7", got)
+	}
+}
+
+func TestCommandsReplay(t *testing.T) {
+	d := gputest.Open(t)
+	b := newBuffer(t, d, 64*4, vk.DeviceLocal)
+	p := newPipeline(t, d, vk.PipelineConfig{Name: "increment", Bindings: storage1})
+	r := d.NewRecorder(vk.RecorderOptions{})
+	r.Fill(b.Whole(), 0)
+	run(t, finish(t, r))
+	r = d.NewRecorder(vk.RecorderOptions{})
+	const dispatches, replays = 201, 100 // more sets than the first descriptor pool holds
+	for range dispatches {
+		r.Dispatch(p, []vk.Bind{{Span: b.Whole(), Access: vk.ReadWrite}}, nil, 1, 1, 1)
+	}
+	c := finish(t, r)
+	if s := c.Stats(); s.Dispatches != dispatches || s.Barriers != dispatches-1 {
+		t.Errorf("stats %+v", s)
+	}
+	var last *vk.Submission
+	for range replays {
+		s, err := c.Submit()
+		if err != nil {
+			t.Fatal(err)
+		}
+		last = s
+	}
+	if err := last.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 64 {
+		if got := word(read(t, d, b.Whole()), i); got != dispatches*replays {
+			t.Fatalf("element %d counts %d, want %d", i, got, dispatches*replays)
+		}
+	}
+}
+
+func TestTimingsOfEachDispatch(t *testing.T) {
+	d := gputest.Open(t)
+	if d.PhysicalDevice().Limits.TimestampValidBits == 0 {
+		t.Skip("the device has no timestamps")
+	}
+	b := newBuffer(t, d, 1<<20, vk.DeviceLocal)
+	p := newPipeline(t, d, vk.PipelineConfig{Name: "increment", Bindings: storage1})
+	r := d.NewRecorder(vk.RecorderOptions{Timestamps: true})
+	r.Fill(b.Whole(), 0)
+	const n = 300 // more than one query pool
+	for range n {
+		r.Dispatch(p, []vk.Bind{{Span: b.Whole(), Access: vk.ReadWrite}}, nil, 64, 1, 1)
+	}
+	c := finish(t, r)
+	if _, err := c.Timings(); err == nil {
+		t.Error("timings before the first submission")
+	}
+	for range 2 {
+		start := time.Now()
+		run(t, c)
+		wall := time.Since(start)
+		times, err := c.Timings()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var sum time.Duration
+		for _, d := range times {
+			sum += d
+			if d < 0 {
+				t.Errorf("negative time %v", d)
+			}
+		}
+		if len(times) != n || sum <= 0 || sum > 2*wall {
+			t.Errorf("%d timings, sum %v in a run of %v", len(times), sum, wall)
+		}
+	}
+}
+
+func TestSubgroupSizeIsWhatTheShaderSees(t *testing.T) {
+	d := gputest.Open(t)
+	l, f := d.PhysicalDevice().Limits, d.PhysicalDevice().Features
+	if !f.SubgroupBasic {
+		t.Skip("no subgroup operations in compute")
+	}
+	b := newBuffer(t, d, 8, vk.Readback)
+	measure := func(size int) uint32 {
+		p := newPipeline(t, d, vk.PipelineConfig{Name: "subgroup", Bindings: storage1, SubgroupSize: size})
+		r := d.NewRecorder(vk.RecorderOptions{})
+		r.Dispatch(p, []vk.Bind{{Span: b.Whole(), Access: vk.Write}}, nil, 1, 1, 1)
+		run(t, finish(t, r))
+		return word(b.Mapped(), 0)
+	}
+	if got := measure(0); int(got) != l.SubgroupSize && l.MinSubgroupSize == l.MaxSubgroupSize {
+		t.Errorf("subgroup size %d, limits say %d", got, l.SubgroupSize)
+	}
+	if f.SubgroupSizeControl {
+		for n := l.MinSubgroupSize; n <= l.MaxSubgroupSize; n *= 2 {
+			if got := measure(n); int(got) != n {
+				t.Errorf("required subgroup size %d, shader sees %d", n, got)
+			}
+		}
+	}
+	_, err := d.NewPipeline(vk.PipelineConfig{Name: "subgroup", SPIRV: spirv(t, "subgroup"), Bindings: storage1, SubgroupSize: 2 * l.MaxSubgroupSize})
+	if !errors.Is(err, vk.ErrLimit) {
+		t.Errorf("subgroup size over the maximum: %v", err)
+	}
+}
+
+func TestRecorderRefusesBadUse(t *testing.T) {
+	d := gputest.Open(t)
+	l := d.PhysicalDevice().Limits
+	a, b := newBuffer(t, d, 4096, vk.DeviceLocal), newBuffer(t, d, 4096, vk.DeviceLocal)
+	add := addPipeline(t, d, 64, 0)
+	texel := newPipeline(t, d, vk.PipelineConfig{Name: "texel", Bindings: []vk.BindingKind{vk.UniformTexelBuffer, vk.StorageBuffer}, Spec: []uint32{16}})
+	closed := newBuffer(t, d, 4096, vk.DeviceLocal)
+	closed.Close()
+	w, push := a.Whole(), addPush(1, 1)
+	for _, test := range []struct {
+		name, want string
+		record     func(r *vk.Recorder)
+	}{
+		{"too few bindings", "2 bindings given, it has 3", func(r *vk.Recorder) { r.Dispatch(add, addBinds(w, w, w)[:2], push, 1, 1, 1) }},
+		{"push size", "4 bytes of push constants given, it has 8", func(r *vk.Recorder) { r.Dispatch(add, addBinds(w, w, w), push[:4], 1, 1, 1) }},
+		{"no workgroups", "workgroups", func(r *vk.Recorder) { r.Dispatch(add, addBinds(w, w, w), push, 0, 1, 1) }},
+		{"too many workgroups", "workgroups", func(r *vk.Recorder) {
+			r.Dispatch(add, addBinds(w, w, w), push, l.MaxComputeWorkGroupCount[0]+1, 1, 1)
+		}},
+		{"span outside", "not inside its buffer", func(r *vk.Recorder) {
+			r.Dispatch(add, addBinds(vk.Span{Buffer: a, Offset: 4000, Size: 100}, w, w), push, 1, 1, 1)
+		}},
+		{"no buffer", "without a buffer", func(r *vk.Recorder) { r.Dispatch(add, addBinds(vk.Span{}, w, w), push, 1, 1, 1) }},
+		{"closed buffer", "closed", func(r *vk.Recorder) { r.Dispatch(add, addBinds(closed.Whole(), w, w), push, 1, 1, 1) }},
+		{"texel written", "read only", func(r *vk.Recorder) {
+			r.Dispatch(texel, []vk.Bind{{Span: w, Access: vk.Write, Format: vk.RGBA32Uint}, {Span: b.Whole()}}, nil, 1, 1, 1)
+		}},
+		{"half a texel", "texel span", func(r *vk.Recorder) {
+			r.Dispatch(texel, []vk.Bind{{Span: w.Slice(0, 24), Format: vk.RGBA32Uint}, {Span: b.Whole()}}, nil, 1, 1, 1)
+		}},
+		{"copy sizes", "sizes differ", func(r *vk.Recorder) { r.Copy(w.Slice(0, 8), b.Whole()) }},
+		{"copy overlap", "overlap", func(r *vk.Recorder) { r.Copy(w.Slice(0, 8), w.Slice(4, 8)) }},
+		{"fill of bytes", "whole words", func(r *vk.Recorder) { r.Fill(w.Slice(0, 3), 0) }},
+	} {
+		r := d.NewRecorder(vk.RecorderOptions{})
+		test.record(r)
+		r.Fill(w, 0) // the error sticks
+		if _, err := r.Finish(); err == nil || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s: error %v, want one with %q", test.name, err, test.want)
+		}
+		if _, err := r.Finish(); !errors.Is(err, vk.ErrClosed) {
+			t.Errorf("%s: second Finish: %v", test.name, err)
+		}
+	}
+}
+
+func TestDispatchWithoutNewBarrierCostsNoAllocation(t *testing.T) {
+	d := gputest.OpenWith(t, gputest.Options{NoValidation: true})
+	a, b, c := newBuffer(t, d, 4096, vk.DeviceLocal), newBuffer(t, d, 4096, vk.DeviceLocal), newBuffer(t, d, 4096, vk.DeviceLocal)
+	p := addPipeline(t, d, 64, 0)
+	r := d.NewRecorder(vk.RecorderOptions{})
+	defer func() { finish(t, r) }()
+	binds, push := addBinds(a.Whole(), b.Whole(), c.Whole()), addPush(1024, 1)
+	for range 100 {
+		r.Dispatch(p, binds, push, 16, 1, 1)
+	}
+	if n := testing.AllocsPerRun(100, func() { r.Dispatch(p, binds, push, 16, 1, 1) }); n > 2 {
+		t.Errorf("%v allocations a dispatch", n)
+	}
+}
