@@ -95,6 +95,7 @@ type addedSet struct {
 	raw, plain *matcher // all, without special; not normalized
 	norm       *matcher
 	normPlain  *matcher
+	written    map[int32]string // the normalized text of the tokens that are matched so, which is what they decode to
 }
 
 // splitAdded cuts text at its added tokens. It calls piece for each stretch between

@@ -15,7 +15,7 @@ const (
 	classMark                // \p{M}
 	classNewline             // \r or \n
 	classWord                // \w: alphabetic, mark, decimal digit, connector
-	classControl             // \p{C}, unassigned included
+	classControl             // \p{C}, unassigned not included
 )
 
 // bmpClass holds the bits of the first 65536 code points: one load a character.
@@ -37,7 +37,7 @@ func slowClass(r rune) (c uint8) {
 		c = classPunct
 	case unicode.Is(unicode.M, r):
 		c = classMark
-	case !unicode.Is(unicode.S, r) && !unicode.Is(unicode.Z, r):
+	case unicode.In(r, unicode.Cc, unicode.Cf, unicode.Co, unicode.Cs):
 		c = classControl
 	}
 	if unicode.IsSpace(r) {

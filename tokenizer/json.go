@@ -169,8 +169,14 @@ func parseJSON(file string, data []byte) (*Tokenizer, error) {
 	if r.err != nil {
 		return nil, r.err
 	}
-	for _, a := range added {
-		t.addToken(r, a, "added_tokens")
+	for i, a := range added {
+		if id, ok := t.ids[a.Content]; ok {
+			a.ID = int(id) // the model's id counts, as in the reference library
+		}
+		if a.ID > len(t.pieces)+spareIDs {
+			r.fail(fmt.Sprintf("added_tokens[%d].id", i), "%d is far beyond the vocabulary of %d", a.ID, len(t.pieces))
+		}
+		t.addToken(r, a, fmt.Sprintf("added_tokens[%d]", i))
 	}
 	t.buildAdded()
 	t.useRawBytes()

@@ -81,7 +81,11 @@ func translatePattern(expr string) (string, error) {
 				return "", fmt.Errorf("escape %q", expr[i:i+n])
 			}
 			atom = out.Len()
-			out.WriteString(expr[i : i+n])
+			if word := wordEscapes[expr[i:i+n]]; word != "" {
+				out.WriteString(word)
+			} else {
+				out.WriteString(expr[i : i+n])
+			}
 			i += n
 		case '[':
 			n, err := classEnd(expr[i:])
@@ -89,7 +93,11 @@ func translatePattern(expr string) (string, error) {
 				return "", err
 			}
 			atom = out.Len()
-			out.WriteString(expr[i : i+n])
+			class, err := translateClass(expr[i : i+n])
+			if err != nil {
+				return "", err
+			}
+			out.WriteString(class)
 			i += n
 		case '(':
 			groups = append(groups, out.Len())
@@ -149,6 +157,18 @@ func translatePattern(expr string) (string, error) {
 	return out.String(), nil
 }
 
+// wordClass is Oniguruma's \w, which the .NET one differs from: alphabetic, mark, decimal
+// digit, connector, and the superscripts and fractions of Latin-1.
+const wordClass = `\p{L}\p{M}\p{Nd}\p{Nl}\p{Pc}\u24B6-\u24E9\u00B2\u00B3\u00B9\u00BC-\u00BE`
+
+// wordEscapes are the escapes that depend on it.
+var wordEscapes = map[string]string{
+	`\w`: `[` + wordClass + `]`,
+	`\W`: `[^` + wordClass + `]`,
+	`\b`: `(?:(?<=[` + wordClass + `])(?![` + wordClass + `])|(?<![` + wordClass + `])(?=[` + wordClass + `]))`,
+	`\B`: `(?:(?<=[` + wordClass + `])(?=[` + wordClass + `])|(?<![` + wordClass + `])(?![` + wordClass + `]))`,
+}
+
 // classEnd returns the length of the character class that expr starts with.
 func classEnd(expr string) (int, error) {
 	i := 1
@@ -167,6 +187,27 @@ func classEnd(expr string) (int, error) {
 		i++
 	}
 	return 0, errors.New("class without ]")
+}
+
+// translateClass replaces \w inside a class.
+func translateClass(class string) (string, error) {
+	var out strings.Builder
+	for i := 0; i < len(class); i++ {
+		if class[i] != '\\' {
+			out.WriteByte(class[i])
+			continue
+		}
+		i++
+		switch class[i] {
+		case 'w':
+			out.WriteString(wordClass)
+		case 'W', 'h', 'H', 'R':
+			return "", fmt.Errorf("escape %q in a class", class[i-1:i+1])
+		default:
+			out.WriteString(class[i-1 : i+1])
+		}
+	}
+	return out.String(), nil
 }
 
 // runeBuf is a text as the runes that regexp2 wants, with each one's byte offset.

@@ -194,6 +194,9 @@ func (t *Tokenizer) token(id int, skipSpecial bool) (token, bool) {
 	if id < 0 || id >= len(t.pieces) || t.flags[id]&flagToken == 0 || skipSpecial && t.flags[id]&flagSpecial != 0 {
 		return token{}, false
 	}
+	if text, ok := t.added.written[int32(id)]; ok {
+		return token{int32(id), text}, true
+	}
 	return token{int32(id), t.pieces[id]}, true
 }
 

@@ -70,6 +70,7 @@ func (t *Tokenizer) addToken(r *reader, a AddedToken, path string) {
 func (t *Tokenizer) buildAdded() {
 	s := &t.added
 	s.raw, s.plain, s.norm, s.normPlain = newMatcher(), newMatcher(), newMatcher(), newMatcher()
+	s.written = map[int32]string{}
 	e := &encoder{runeBufs: make([]runeBuf, len(t.pre)+1)}
 	for _, id := range slices.Sorted(maps.Keys(s.byID)) {
 		a := s.byID[id]
@@ -79,6 +80,7 @@ func (t *Tokenizer) buildAdded() {
 			if t.normalizer != nil {
 				b, _ := t.normalizer.normalize(e, []byte(text))
 				text = string(b)
+				s.written[id] = text
 			}
 		}
 		all.add(text, id)
