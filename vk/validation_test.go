@@ -50,9 +50,9 @@ func collect(t *testing.T) (*vk.Device, func() []string) {
 
 // That the other tests see no message means something only if mistakes make one.
 func TestValidationSeesMistakes(t *testing.T) {
-	t.Run("push constants missing from the layout", func(t *testing.T) {
+	t.Run("a binding missing from the layout", func(t *testing.T) {
 		d, messages := collect(t)
-		p, err := d.NewPipeline(vk.PipelineConfig{Name: "add", SPIRV: spirv(t, "add"), Bindings: storage3, Spec: []uint32{64, 0}})
+		p, err := d.NewPipeline(vk.PipelineConfig{Name: "add", SPIRV: spirv(t, "add"), Bindings: storage3[:2], PushBytes: 8, Spec: []uint32{64, 0}})
 		if err == nil {
 			p.Close()
 		}

@@ -50,7 +50,7 @@ int32_t vs_instance_create(int validation, uintptr_t message_id, vs_instance **o
     // A loader without vkEnumerateInstanceVersion is Vulkan 1.0, which refuses a higher version and lacks what we need.
     if (!create || !vs_get_instance_proc_addr(NULL, "vkEnumerateInstanceVersion")) return VS_ERROR_INITIALIZATION_FAILED;
 
-    const char *layers[1], *extensions[3];
+    const char *layers[1], *extensions[4];
     uint32_t num_layers = 0, num_extensions = 0, flags = 0;
     VsApplicationInfo app = {.sType = VS_STRUCTURE_TYPE_APPLICATION_INFO, .pApplicationName = "pumice", .pEngineName = "pumice",
                              .apiVersion = VS_API_VERSION_1_3};
@@ -65,6 +65,11 @@ int32_t vs_instance_create(int validation, uintptr_t message_id, vs_instance **o
     uint32_t enable[] = {VS_VALIDATION_FEATURE_ENABLE_SYNCHRONIZATION_VALIDATION_EXT};
     VsValidationFeaturesEXT features = {.sType = VS_STRUCTURE_TYPE_VALIDATION_FEATURES_EXT, .pNext = &messenger,
                                         .enabledValidationFeatureCount = 1, .pEnabledValidationFeatures = enable};
+    // Newer layers look at what shaders access only when told to; the layer of the 1.3 series did by itself.
+    uint32_t on = 1;
+    VsLayerSettingEXT setting = {validation_layer, "syncval_shader_accesses_heuristic", VS_LAYER_SETTING_TYPE_BOOL32_EXT, 1, &on};
+    VsLayerSettingsCreateInfoEXT settings = {.sType = VS_STRUCTURE_TYPE_LAYER_SETTINGS_CREATE_INFO_EXT, .pNext = &features,
+                                             .settingCount = 1, .pSettings = &setting};
     VsInstanceCreateInfo info = {.sType = VS_STRUCTURE_TYPE_INSTANCE_CREATE_INFO, .pApplicationInfo = &app};
     if (validation) {
         if (!has_layer(validation_layer)) return VS_ERROR_LAYER_NOT_PRESENT;
@@ -73,6 +78,10 @@ int32_t vs_instance_create(int validation, uintptr_t message_id, vs_instance **o
         extensions[num_extensions++] = "VK_EXT_debug_utils";
         extensions[num_extensions++] = "VK_EXT_validation_features";
         info.pNext = &features;
+        if (has_instance_extension(validation_layer, "VK_EXT_layer_settings")) {
+            extensions[num_extensions++] = "VK_EXT_layer_settings";
+            info.pNext = &settings;
+        }
     }
     if (has_instance_extension(NULL, "VK_KHR_portability_enumeration")) {
         extensions[num_extensions++] = "VK_KHR_portability_enumeration";

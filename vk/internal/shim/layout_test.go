@@ -24,10 +24,9 @@ func layoutProgram(header string) (program string, structs, fields, constants in
 	for _, m := range structPattern.FindAllStringSubmatch(header, -1) {
 		name := m[1]
 		structs++
-		// Newer than some distributions' headers.
-		optional := strings.Contains(name, "CooperativeMatrix")
-		if optional {
-			b.WriteString("#ifdef VK_KHR_cooperative_matrix\n")
+		guard := newerThanSome(name)
+		if guard != "" {
+			fmt.Fprintf(&b, "#ifdef %s\n", guard)
 		}
 		fmt.Fprintf(&b, "_Static_assert(sizeof(Vs%[1]s) == sizeof(Vk%[1]s), \"size of %[1]s\");\n", name)
 		for _, line := range strings.Split(m[2], "\n") {
@@ -37,23 +36,35 @@ func layoutProgram(header string) (program string, structs, fields, constants in
 				fmt.Fprintf(&b, "_Static_assert(offsetof(Vs%[1]s, %[2]s) == offsetof(Vk%[1]s, %[2]s) && sizeof(((Vs%[1]s *)0)->%[2]s) == sizeof(((Vk%[1]s *)0)->%[2]s), \"%[1]s.%[2]s\");\n", name, f[1])
 			}
 		}
-		if optional {
+		if guard != "" {
 			b.WriteString("#endif\n")
 		}
 	}
 	for _, m := range constantPattern.FindAllStringSubmatch(header, -1) {
 		name := m[1]
 		constants++
-		optional := strings.Contains(name, "COOPERATIVE_MATRIX")
-		if optional {
-			b.WriteString("#ifdef VK_KHR_cooperative_matrix\n")
+		guard := newerThanSome(name)
+		if guard != "" {
+			fmt.Fprintf(&b, "#ifdef %s\n", guard)
 		}
 		fmt.Fprintf(&b, "_Static_assert((long long)VS_%[1]s == (long long)VK_%[1]s, \"value of %[1]s\");\n", name)
-		if optional {
+		if guard != "" {
 			b.WriteString("#endif\n")
 		}
 	}
 	return b.String(), structs, fields, constants
+}
+
+// newerThanSome is the extension macro that guards a name which some distributions' headers lack, or "".
+func newerThanSome(name string) string {
+	name = strings.ToLower(strings.ReplaceAll(name, "_", ""))
+	switch {
+	case strings.Contains(name, "cooperativematrix"):
+		return "VK_KHR_cooperative_matrix"
+	case strings.Contains(name, "layersetting"):
+		return "VK_EXT_layer_settings"
+	}
+	return ""
 }
 
 func TestLayoutsAreVulkans(t *testing.T) {

@@ -74,7 +74,9 @@
 #define VS_STRUCTURE_TYPE_QUERY_POOL_CREATE_INFO 11
 #define VS_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_FEATURES_KHR 1000506000
 #define VS_STRUCTURE_TYPE_COOPERATIVE_MATRIX_PROPERTIES_KHR 1000506001
+#define VS_STRUCTURE_TYPE_LAYER_SETTINGS_CREATE_INFO_EXT 1000496000
 
+#define VS_LAYER_SETTING_TYPE_BOOL32_EXT 0
 #define VS_INSTANCE_CREATE_ENUMERATE_PORTABILITY_BIT_KHR 1
 #define VS_VALIDATION_FEATURE_ENABLE_SYNCHRONIZATION_VALIDATION_EXT 4
 #define VS_DEBUG_UTILS_MESSAGE_SEVERITY_WARNING_BIT_EXT 256
@@ -132,6 +134,19 @@ typedef struct VsValidationFeaturesEXT {
     uint32_t disabledValidationFeatureCount;
     const void *pDisabledValidationFeatures;
 } VsValidationFeaturesEXT;
+
+typedef struct VsLayerSettingEXT {
+    const char *pLayerName, *pSettingName;
+    uint32_t type, valueCount;
+    const void *pValues;
+} VsLayerSettingEXT;
+
+typedef struct VsLayerSettingsCreateInfoEXT {
+    uint32_t sType;
+    const void *pNext;
+    uint32_t settingCount;
+    const VsLayerSettingEXT *pSettings;
+} VsLayerSettingsCreateInfoEXT;
 
 typedef struct VsDebugUtilsMessengerCallbackDataEXT {
     uint32_t sType;
