@@ -178,6 +178,11 @@ func parseJSON(file string, data []byte) (*Tokenizer, error) {
 		}
 		t.addToken(r, a, fmt.Sprintf("added_tokens[%d]", i))
 	}
+	for _, id := range slices.Concat(t.prefix, t.suffix) {
+		if id >= len(t.pieces) || t.flags[id]&flagToken == 0 {
+			r.fail("post_processor", "adds id %d, which is no token", id)
+		}
+	}
 	t.buildAdded()
 	t.useRawBytes()
 	if r.err != nil {

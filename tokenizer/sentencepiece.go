@@ -133,7 +133,7 @@ var chatGLMSpecials = []string{"[MASK]", "[gMASK]", "[sMASK]", "sop", "eop"}
 func parsePiece(file string, data []byte, chatGLM bool) (*Tokenizer, error) {
 	m, err := readPieceModel(data)
 	if err != nil {
-		return nil, &FormatError{File: file, Msg: err.Error()}
+		return nil, &FormatError{File: file, Msg: fmt.Sprintf("not a SentencePiece model: %v", err)}
 	}
 	if len(m.pieces) == 0 {
 		return nil, &FormatError{File: file, Path: "pieces", Msg: "none; not a SentencePiece model"}
@@ -162,6 +162,9 @@ func parsePiece(file string, data []byte, chatGLM bool) (*Tokenizer, error) {
 	}
 	t.decoder = &pieceDecoder{bytes: b.bytes, unk: b.unk, unkText: m.unkSurface, plain: b.plain,
 		stripFirst: m.norm.addDummyPrefix || m.norm.removeExtraWhitespaces, stripAll: m.norm.removeExtraWhitespaces}
+	if b.unk >= 0 {
+		t.flags[b.unk] |= flagShown
+	}
 	control := func(id int) int {
 		if id < 0 || id >= len(m.pieces) || m.pieces[id].kind != pieceControl {
 			return -1

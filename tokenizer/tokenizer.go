@@ -37,6 +37,7 @@ type Tokenizer struct {
 const (
 	flagToken = 1 << iota
 	flagSpecial
+	flagShown // decoded though special: SentencePiece's unknown piece
 )
 
 // EncodeOptions says how special tokens are treated; the zero value treats text as text.
@@ -191,7 +192,10 @@ type token struct {
 }
 
 func (t *Tokenizer) token(id int, skipSpecial bool) (token, bool) {
-	if id < 0 || id >= len(t.pieces) || t.flags[id]&flagToken == 0 || skipSpecial && t.flags[id]&flagSpecial != 0 {
+	if id < 0 || id >= len(t.pieces) || t.flags[id]&flagToken == 0 {
+		return token{}, false
+	}
+	if skipSpecial && t.flags[id]&(flagSpecial|flagShown) == flagSpecial {
 		return token{}, false
 	}
 	if text, ok := t.added.written[int32(id)]; ok {
