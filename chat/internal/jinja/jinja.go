@@ -1,0 +1,182 @@
+// Package jinja renders the Jinja templates that checkpoints carry for their chat formats, as Hugging Face transformers
+// does: jinja2's immutable sandbox with trim_blocks and lstrip_blocks on, loop controls, the generation tag, and the
+// globals raise_exception and strftime_now.
+//
+// A Template is parsed once and rendered any number of times, from several goroutines too. Two things set this
+// implementation apart. Every string carries which of its bytes came from the variables and which from the template,
+// through slicing, splitting, stripping and joining, so the caller knows which special tokens the template wrote and
+// which a user typed. And a template is a stranger's program: rendering is bounded in steps, bytes, depth and time, and
+// there is no way to a file, to another template or to the host program.
+//
+// Not supported, and an error that says so: include, import, extends, block, call, recursive loops, and whatever changes a list
+// or a dict in place (the immutable sandbox forbids that as well).
+package jinja
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// Limits of parsing and rendering. They are far above what any published chat template needs.
+const (
+	maxSourceBytes = 1 << 20
+	maxNesting     = 150      // brackets and blocks in the source
+	maxDepth       = 2000     // nested evaluations, macro calls included
+	maxRange       = 100000   // elements of range(), as in jinja2's sandbox
+	maxSteps       = 20 << 20 // evaluations and iterations; work on long strings counts by length
+	baseBytes      = 64 << 20 // strings and lists made while rendering, of which most is garbage at once
+	bytesPerInput  = 256      // and for each byte of the variables
+	maxTime        = 10 * time.Second
+)
+
+// A Span is a piece of the rendered text. Foreign text came from the variables, the rest from the template itself.
+type Span struct {
+	Text    string
+	Foreign bool
+}
+
+// An Error says what is wrong with a template and where. Raised is set when the template itself refused the variables by
+// raise_exception; Msg is then its message.
+type Error struct {
+	Template string
+	Line     int
+	Msg      string
+	Raised   bool
+	Err      error // the context's error when rendering was cancelled, else nil
+}
+
+func (e *Error) Error() string {
+	return fmt.Sprintf("template %s: line %d: %s", e.Template, e.Line, e.Msg)
+}
+
+// Unwrap returns the context's error, if it was that.
+func (e *Error) Unwrap() error { return e.Err }
+
+// A Template is a parsed template.
+type Template struct {
+	name string
+	body []stmt
+}
+
+// Variables are what a template sees besides the globals. Values are nil, bool, int, float64, string, json.RawMessage,
+// []any and map[string]any of the same (a map is seen with its keys sorted, a json.RawMessage in its own order).
+type Variables struct {
+	Template map[string]any // strings count as the template's own text: bos_token, eos_token
+	Foreign  map[string]any // strings count as foreign text: messages, tools
+	Now      time.Time      // what strftime_now tells; zero = the time of rendering
+}
+
+// Parse reads a template. name appears in errors, which are of type *Error.
+func Parse(name, source string) (t *Template, err error) {
+	p := &parser{name: name}
+	defer func() { err = recovered(recover(), name, p.line, err) }()
+	if len(source) > maxSourceBytes {
+		p.line = 1
+		fail("the template has %d bytes, the limit is %d", len(source), maxSourceBytes)
+	}
+	p.line = 1
+	p.toks = lex(source, &p.line)
+	body, _ := p.block()
+	return &Template{name: name, body: body}, nil
+}
+
+// Render runs the template. Neighbouring spans differ in Foreign; empty ones are left out. Errors are of type *Error.
+func (t *Template) Render(ctx context.Context, v Variables) (spans []Span, err error) {
+	in := &interp{ctx: ctx, deadline: time.Now().Add(maxTime), steps: maxSteps, bytes: baseBytes, now: v.Now}
+	defer func() { err = recovered(recover(), t.name, in.line, err) }()
+	if in.now.IsZero() {
+		in.now = time.Now()
+	}
+	in.step(1)
+	root := &scope{vars: map[string]any{}}
+	for name, f := range globals {
+		root.vars[name] = f
+	}
+	global := &scope{vars: map[string]any{}, up: root}
+	in.convert = true
+	for name, x := range v.Template {
+		global.vars[name] = in.value(x, false)
+	}
+	for name, x := range v.Foreign {
+		global.vars[name] = in.value(x, true)
+	}
+	in.convert = false
+	out := &builder{in: in}
+	in.run(t.body, global, out)
+	return out.text().spans(), nil
+}
+
+// bail carries an error from anywhere in this package up to Parse or Render, which turn it into an *Error. No other
+// panic is caught.
+type bail struct {
+	msg    string
+	raised bool
+	err    error
+}
+
+func fail(format string, args ...any) { panic(bail{msg: fmt.Sprintf(format, args...)}) }
+
+func recovered(r any, name string, line int, err error) error {
+	switch b := r.(type) {
+	case nil:
+		return err
+	case bail:
+		return &Error{Template: name, Line: max(line, 1), Msg: strings.ToValidUTF8(b.msg, "\ufffd"), Raised: b.raised, Err: b.err}
+	}
+	panic(r)
+}
+
+// interp is one rendering.
+type interp struct {
+	ctx      context.Context
+	deadline time.Time
+	now      time.Time
+	steps    int
+	bytes    int
+	depth    int
+	line     int
+	checked  int  // steps at the last look at the clock
+	convert  bool // variables are being taken in: their bytes raise the limit
+}
+
+// step spends n steps.
+func (in *interp) step(n int) {
+	in.steps -= n
+	if in.steps < 0 {
+		fail("the template runs too long: more than %d steps", maxSteps)
+	}
+	if in.checked-in.steps > 4096 || in.checked == 0 {
+		in.checked = in.steps
+		if err := in.ctx.Err(); err != nil {
+			panic(bail{msg: err.Error(), err: err})
+		}
+		if time.Now().After(in.deadline) {
+			fail("the template runs too long: more than %s", maxTime)
+		}
+	}
+}
+
+// charge spends n bytes of memory that is about to be made.
+func (in *interp) charge(n int) {
+	if in.convert {
+		in.bytes += n * bytesPerInput
+		return
+	}
+	in.bytes -= n
+	if in.bytes < 0 || n < 0 {
+		fail("the template uses too much memory")
+	}
+	in.step(1 + n/256)
+}
+
+// enter and leave bound recursion, which Go could not survive.
+func (in *interp) enter() {
+	in.step(1)
+	if in.depth++; in.depth > maxDepth {
+		fail("nested too deeply: more than %d levels", maxDepth)
+	}
+}
+
+func (in *interp) leave() { in.depth-- }

@@ -1,0 +1,770 @@
+package jinja
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"maps"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode"
+)
+
+// value takes a Go value in.
+func (in *interp) value(v any, foreign bool) any {
+	in.enter()
+	defer in.leave()
+	switch x := v.(type) {
+	case nil, bool, int64, float64:
+		return x
+	case int:
+		return int64(x)
+	case string:
+		in.charge(len(x))
+		x = strings.ToValidUTF8(x, "\ufffd")
+		if foreign {
+			return foreignText(x)
+		}
+		return literal(x)
+	case json.RawMessage:
+		in.charge(len(x))
+		d := json.NewDecoder(bytes.NewReader(x))
+		d.UseNumber()
+		out := in.decode(d, foreign)
+		if _, err := d.Token(); err != io.EOF {
+			fail("a variable is not one JSON value")
+		}
+		return out
+	case json.Number:
+		if n, err := strconv.ParseInt(x.String(), 10, 64); err == nil {
+			return n
+		}
+		f, err := x.Float64()
+		if err != nil {
+			fail("number %s out of range", x)
+		}
+		return f
+	case []any:
+		in.charge(16 * len(x))
+		l := &list{}
+		for _, e := range x {
+			l.items = append(l.items, in.value(e, foreign))
+		}
+		return l
+	case map[string]any:
+		d := newDict()
+		d.foreign = foreign
+		for _, k := range slices.Sorted(maps.Keys(x)) {
+			in.charge(len(k) + 64)
+			in.put(d, k, in.value(x[k], foreign))
+		}
+		return d
+	}
+	fail("a variable of type %T is not supported", v)
+	return nil
+}
+
+// decode reads one JSON value, objects in their own order.
+func (in *interp) decode(d *json.Decoder, foreign bool) any {
+	in.enter()
+	defer in.leave()
+	t, err := d.Token()
+	if err != nil {
+		fail("a variable is not JSON: %v", err)
+	}
+	switch t {
+	case json.Delim('['):
+		l := &list{}
+		for d.More() {
+			l.items = append(l.items, in.decode(d, foreign))
+		}
+		_, err = d.Token()
+		if err != nil {
+			fail("a variable is not JSON: %v", err)
+		}
+		return l
+	case json.Delim('{'):
+		o := newDict()
+		o.foreign = foreign
+		for d.More() {
+			k, err := d.Token()
+			if err != nil {
+				fail("a variable is not JSON: %v", err)
+			}
+			in.put(o, k.(string), in.decode(d, foreign))
+		}
+		if _, err := d.Token(); err != nil {
+			fail("a variable is not JSON: %v", err)
+		}
+		return o
+	}
+	return in.value(t, foreign)
+}
+
+func newDict() *dict { return &dict{m: map[any]any{}} }
+
+func (in *interp) put(d *dict, k, v any) {
+	if _, ok := d.m[k]; !ok {
+		in.charge(96)
+		d.keys = append(d.keys, k)
+	}
+	d.m[k] = v
+}
+
+// keyValue is a key as a template sees it.
+func (d *dict) keyValue(k any) any {
+	s, ok := k.(string)
+	switch {
+	case !ok:
+		return k
+	case d.foreign:
+		return foreignText(s)
+	}
+	return literal(s)
+}
+
+func hashable(v any) (any, bool) {
+	switch x := v.(type) {
+	case text:
+		return x.s, true
+	case bool:
+		if x {
+			return int64(1), true
+		}
+		return int64(0), true
+	case float64:
+		if x == math.Trunc(x) && math.Abs(x) < 1<<53 {
+			return int64(x), true
+		}
+		return x, x == x
+	case nil, int64:
+		return x, true
+	}
+	return nil, false
+}
+
+func (in *interp) key(v any) any {
+	k, ok := hashable(v)
+	if !ok {
+		fail("%s can't be a key", typeName(v))
+	}
+	return k
+}
+
+func typeName(v any) string {
+	switch x := v.(type) {
+	case nil:
+		return "none"
+	case undefined:
+		return x.name
+	case bool:
+		return "a boolean"
+	case int64:
+		return "an integer"
+	case float64:
+		return "a float"
+	case text:
+		return "a string"
+	case *list:
+		if x.tuple {
+			return "a tuple"
+		}
+		return "a list"
+	case *dict:
+		if x.namespace {
+			return "a namespace"
+		}
+		return "a mapping"
+	case function:
+		return "function '" + x.name + "'"
+	}
+	return "the loop"
+}
+
+// defined fails for undefined values, which take part in no operation.
+func defined(v any) any {
+	if u, ok := v.(undefined); ok {
+		fail("%s is undefined", u.name)
+	}
+	return v
+}
+
+func (in *interp) truth(v any) bool {
+	switch x := v.(type) {
+	case nil, undefined:
+		return false
+	case bool:
+		return x
+	case int64:
+		return x != 0
+	case float64:
+		return x != 0
+	case text:
+		return x.s != ""
+	case *list:
+		return len(x.items) > 0
+	case *dict:
+		return x.namespace || len(x.keys) > 0
+	}
+	return true
+}
+
+// number returns v as int64 or float64, a bool as 0 or 1, else nil.
+func number(v any) any {
+	switch x := v.(type) {
+	case int64, float64:
+		return x
+	case bool:
+		if x {
+			return int64(1)
+		}
+		return int64(0)
+	}
+	return nil
+}
+
+func toFloat(v any) float64 {
+	if n, ok := v.(int64); ok {
+		return float64(n)
+	}
+	return v.(float64)
+}
+
+// str is Python's str, with undefined printed as nothing.
+func (in *interp) str(v any) text {
+	switch x := v.(type) {
+	case text:
+		return x
+	case undefined:
+		return text{}
+	}
+	return in.repr(v)
+}
+
+// repr is Python's repr.
+func (in *interp) repr(v any) text {
+	b := builder{in: in}
+	in.writeRepr(&b, v)
+	return b.text()
+}
+
+func (in *interp) writeRepr(b *builder, v any) {
+	in.enter()
+	defer in.leave()
+	switch x := v.(type) {
+	case nil:
+		b.writeString("None")
+	case undefined:
+		b.writeString("Undefined")
+	case bool:
+		if x {
+			b.writeString("True")
+		} else {
+			b.writeString("False")
+		}
+	case int64:
+		b.writeString(strconv.FormatInt(x, 10))
+	case float64:
+		b.writeString(formatFloat(x))
+	case text:
+		in.writeQuoted(b, x)
+	case *list:
+		open, end := "[", "]"
+		if x.tuple {
+			open, end = "(", ")"
+			if len(x.items) == 1 {
+				end = ",)"
+			}
+		}
+		b.writeString(open)
+		for i, e := range x.items {
+			if i > 0 {
+				b.writeString(", ")
+			}
+			in.writeRepr(b, e)
+		}
+		b.writeString(end)
+	case *dict:
+		if x.namespace {
+			b.writeString("<Namespace>")
+			return
+		}
+		b.writeString("{")
+		for i, k := range x.keys {
+			if i > 0 {
+				b.writeString(", ")
+			}
+			in.writeRepr(b, x.keyValue(k))
+			b.writeString(": ")
+			in.writeRepr(b, x.m[k])
+		}
+		b.writeString("}")
+	default:
+		b.writeString("<" + typeName(v) + ">")
+	}
+}
+
+// writeQuoted writes a string as Python's repr does.
+func (in *interp) writeQuoted(b *builder, t text) {
+	quote := "'"
+	if strings.Contains(t.s, "'") && !strings.Contains(t.s, `"`) {
+		quote = `"`
+	}
+	b.writeString(quote)
+	b.write(t.each(in, func(s string) string {
+		var w strings.Builder
+		for _, r := range s {
+			switch {
+			case r == '\\' || string(r) == quote:
+				w.WriteByte('\\')
+				w.WriteRune(r)
+			case r == '\n':
+				w.WriteString(`\n`)
+			case r == '\r':
+				w.WriteString(`\r`)
+			case r == '\t':
+				w.WriteString(`\t`)
+			case r == ' ' || unicode.IsPrint(r):
+				w.WriteRune(r)
+			case r < 0x100:
+				w.WriteString(`\x` + hex(r, 2))
+			case r < 0x10000:
+				w.WriteString(`\u` + hex(r, 4))
+			default:
+				w.WriteString(`\U` + hex(r, 8))
+			}
+		}
+		return w.String()
+	}))
+	b.writeString(quote)
+}
+
+func hex(r rune, width int) string {
+	s := strconv.FormatInt(int64(r), 16)
+	return strings.Repeat("0", max(0, width-len(s))) + s
+}
+
+// formatFloat is Python's repr of a float.
+func formatFloat(f float64) string {
+	switch {
+	case math.IsInf(f, 1):
+		return "inf"
+	case math.IsInf(f, -1):
+		return "-inf"
+	case f != f:
+		return "nan"
+	}
+	s := strconv.FormatFloat(f, 'e', -1, 64)
+	exp, err := strconv.Atoi(s[strings.IndexByte(s, 'e')+1:])
+	if err != nil || exp < -4 || exp >= 16 {
+		return s
+	}
+	s = strconv.FormatFloat(f, 'f', -1, 64)
+	if !strings.Contains(s, ".") {
+		s += ".0"
+	}
+	return s
+}
+
+func (in *interp) equal(a, b any) bool {
+	in.enter()
+	defer in.leave()
+	if x, y := number(a), number(b); x != nil && y != nil {
+		m, okM := x.(int64)
+		n, okN := y.(int64)
+		if okM && okN {
+			return m == n
+		}
+		return toFloat(x) == toFloat(y)
+	}
+	switch x := a.(type) {
+	case nil:
+		return b == nil
+	case undefined:
+		_, ok := b.(undefined)
+		return ok
+	case text:
+		y, ok := b.(text)
+		if !ok || len(x.s) != len(y.s) {
+			return false
+		}
+		in.step(len(x.s) / 64)
+		return x.s == y.s
+	case *list:
+		y, ok := b.(*list)
+		if !ok || x.tuple != y.tuple || len(x.items) != len(y.items) {
+			return false
+		}
+		for i := range x.items {
+			if !in.equal(x.items[i], y.items[i]) {
+				return false
+			}
+		}
+		return true
+	case *dict:
+		y, ok := b.(*dict)
+		if x == y {
+			return true
+		}
+		if !ok || x.namespace || y.namespace || len(x.keys) != len(y.keys) {
+			return false
+		}
+		for k, v := range x.m {
+			w, ok := y.m[k]
+			if !ok || !in.equal(v, w) {
+				return false
+			}
+		}
+		return true
+	case *loop:
+		return a == b
+	}
+	return false
+}
+
+// order is negative, zero or positive as a is less than, equal to or greater than b.
+func (in *interp) order(a, b any) int {
+	in.enter()
+	defer in.leave()
+	if x, y := number(defined(a)), number(defined(b)); x != nil && y != nil {
+		m, okM := x.(int64)
+		n, okN := y.(int64)
+		switch {
+		case okM && okN && m < n:
+			return -1
+		case okM && okN && m > n:
+			return 1
+		case okM && okN:
+			return 0
+		case toFloat(x) < toFloat(y):
+			return -1
+		case toFloat(x) > toFloat(y):
+			return 1
+		}
+		return 0
+	}
+	switch x := a.(type) {
+	case text:
+		if y, ok := b.(text); ok {
+			in.step(min(len(x.s), len(y.s)) / 64)
+			return strings.Compare(x.s, y.s)
+		}
+	case *list:
+		if y, ok := b.(*list); ok {
+			for i := range min(len(x.items), len(y.items)) {
+				if c := in.order(x.items[i], y.items[i]); c != 0 {
+					return c
+				}
+			}
+			return len(x.items) - len(y.items)
+		}
+	}
+	fail("%s and %s have no order", typeName(a), typeName(b))
+	return 0
+}
+
+func (in *interp) compare(op string, a, b any) bool {
+	switch op {
+	case "==":
+		return in.equal(a, b)
+	case "!=":
+		return !in.equal(a, b)
+	case "<":
+		return in.order(a, b) < 0
+	case "<=":
+		return in.order(a, b) <= 0
+	case ">":
+		return in.order(a, b) > 0
+	case ">=":
+		return in.order(a, b) >= 0
+	case "in":
+		return in.contains(b, a)
+	}
+	return !in.contains(b, a)
+}
+
+func (in *interp) contains(c, v any) bool {
+	switch x := c.(type) {
+	case text:
+		s, ok := v.(text)
+		if !ok {
+			fail("'in' a string needs a string, got %s", typeName(defined(v)))
+		}
+		in.step(1 + len(x.s)/64)
+		return strings.Contains(x.s, s.s)
+	case *list:
+		for _, e := range x.items {
+			if in.equal(e, v) {
+				return true
+			}
+		}
+		return false
+	case *dict:
+		k, ok := hashable(v)
+		if !ok {
+			return false
+		}
+		_, ok = x.m[k]
+		return ok
+	case undefined:
+		return false
+	}
+	fail("'in' needs a string, a list or a mapping, got %s", typeName(c))
+	return false
+}
+
+func (in *interp) iterate(v any) []any {
+	switch x := v.(type) {
+	case *list:
+		return x.items
+	case *dict:
+		if !x.namespace {
+			in.charge(16 * len(x.keys))
+			out := make([]any, len(x.keys))
+			for i, k := range x.keys {
+				out[i] = x.keyValue(k)
+			}
+			return out
+		}
+	case text:
+		return x.chars(in)
+	case undefined:
+		return nil
+	}
+	fail("%s can't be iterated over", typeName(v))
+	return nil
+}
+
+func (x *binaryExpr) eval(in *interp, sc *scope) any {
+	l := defined(in.eval(x.l, sc))
+	r := defined(in.eval(x.r, sc))
+	if s, ok := l.(text); ok {
+		switch y := r.(type) {
+		case text:
+			if x.op == "+" {
+				return in.join(s, y)
+			}
+		case int64:
+			if x.op == "*" {
+				return in.repeat(s, y)
+			}
+		}
+		if x.op == "%" {
+			if t, ok := r.(*list); ok && t.tuple {
+				return in.percent(s, t.items)
+			}
+			return in.percent(s, []any{r})
+		}
+	}
+	if s, ok := r.(text); ok && x.op == "*" {
+		if n, ok := l.(int64); ok {
+			return in.repeat(s, n)
+		}
+	}
+	if a, ok := l.(*list); ok {
+		if b, ok := r.(*list); ok && x.op == "+" && a.tuple == b.tuple {
+			in.charge(16 * (len(a.items) + len(b.items)))
+			return &list{items: append(slices.Clone(a.items), b.items...), tuple: a.tuple}
+		}
+		if n, ok := r.(int64); ok && x.op == "*" {
+			var items []any
+			for range max(0, n) {
+				in.charge(16*len(a.items) + 1)
+				items = append(items, a.items...)
+			}
+			return &list{items: items, tuple: a.tuple}
+		}
+	}
+	a, b := number(l), number(r)
+	if a == nil || b == nil {
+		fail("'%s' does not work on %s and %s", x.op, typeName(l), typeName(r))
+	}
+	m, okM := a.(int64)
+	n, okN := b.(int64)
+	if okM && okN {
+		return integers(x.op, m, n)
+	}
+	return floats(x.op, toFloat(a), toFloat(b))
+}
+
+func (in *interp) repeat(s text, n int64) text {
+	b := builder{in: in}
+	for range max(0, n) {
+		in.step(1)
+		b.write(s)
+	}
+	return b.text()
+}
+
+func integers(op string, m, n int64) any {
+	switch op {
+	case "+":
+		if s := m + n; (s > m) == (n > 0) {
+			return s
+		}
+	case "-":
+		if d := m - n; (d < m) == (n > 0) {
+			return d
+		}
+	case "*":
+		if m == 0 || n == 0 {
+			return int64(0)
+		}
+		if p := m * n; p/n == m && !(n == -1 && m == math.MinInt64) && !(m == -1 && n == math.MinInt64) {
+			return p
+		}
+	case "/":
+		return floats(op, float64(m), float64(n))
+	case "//", "%":
+		if n == 0 {
+			fail("division by zero")
+		}
+		if n == -1 {
+			if op == "%" {
+				return int64(0)
+			}
+			return integers("*", m, -1)
+		}
+		q, r := m/n, m%n
+		if r != 0 && (r < 0) != (n < 0) {
+			q, r = q-1, r+n
+		}
+		if op == "//" {
+			return q
+		}
+		return r
+	case "**":
+		if n < 0 {
+			return floats(op, float64(m), float64(n))
+		}
+		p := int64(1)
+		for range n {
+			if p == 0 || (p == 1 && m == 1) {
+				return p
+			}
+			if m == -1 {
+				return 1 - 2*(n&1)
+			}
+			p = integers("*", p, m).(int64)
+		}
+		return p
+	}
+	fail("integer overflow in '%s'", op)
+	return nil
+}
+
+func floats(op string, x, y float64) any {
+	switch op {
+	case "+":
+		return x + y
+	case "-":
+		return x - y
+	case "*":
+		return x * y
+	case "**":
+		return math.Pow(x, y)
+	}
+	if y == 0 {
+		fail("division by zero")
+	}
+	switch op {
+	case "//":
+		return math.Floor(x / y)
+	case "%":
+		r := math.Mod(x, y)
+		if r != 0 && (r < 0) != (y < 0) {
+			r += y
+		}
+		return r
+	}
+	return x / y
+}
+
+// loop is the variable of that name inside a for.
+type loop struct {
+	items   []any
+	at      int
+	changed any
+	seen    bool
+}
+
+func (l *loop) attribute(name string) (any, bool) {
+	n, i := int64(len(l.items)), int64(l.at)
+	switch name {
+	case "index":
+		return i + 1, true
+	case "index0":
+		return i, true
+	case "revindex":
+		return n - i, true
+	case "revindex0":
+		return n - i - 1, true
+	case "first":
+		return i == 0, true
+	case "last":
+		return i == n-1, true
+	case "length":
+		return n, true
+	case "depth":
+		return int64(1), true
+	case "depth0":
+		return int64(0), true
+	case "previtem":
+		if i > 0 {
+			return l.items[i-1], true
+		}
+		return undefined{"loop.previtem"}, true
+	case "nextitem":
+		if i+1 < n {
+			return l.items[i+1], true
+		}
+		return undefined{"loop.nextitem"}, true
+	case "cycle":
+		return function{name, func(in *interp, a args) any {
+			a.limit(len(a.list))
+			if len(a.list) == 0 {
+				fail("loop.cycle() needs arguments")
+			}
+			return a.list[l.at%len(a.list)]
+		}}, true
+	case "changed":
+		return function{name, func(in *interp, a args) any {
+			a.limit(len(a.list))
+			now := &list{items: a.list, tuple: true}
+			if l.seen && in.equal(l.changed, now) {
+				return false
+			}
+			l.changed, l.seen = now, true
+			return true
+		}}, true
+	}
+	return nil, false
+}
+
+// attribute is x.name where that is not a mapping's key: methods and the loop's fields.
+func (in *interp) attribute(v any, name string) (any, bool) {
+	switch x := v.(type) {
+	case undefined:
+		fail("%s is undefined: it has no '%s'", x.name, name)
+	case *loop:
+		return x.attribute(name)
+	case text:
+		if m, ok := textMethods[name]; ok {
+			return function{name, func(in *interp, a args) any { return m(in, x, a) }}, true
+		}
+	case *dict:
+		if x.namespace {
+			return nil, false
+		}
+		if m, ok := dictMethods[name]; ok {
+			return function{name, func(in *interp, a args) any { return m(in, x, a) }}, true
+		}
+	case *list:
+		if m, ok := listMethods[name]; ok {
+			return function{name, func(in *interp, a args) any { return m(in, x, a) }}, true
+		}
+	}
+	return nil, false
+}
