@@ -27,16 +27,33 @@ type LayerCache struct {
 type CacheShape struct {
 	DType                               DType
 	Layers, KVHeads, HeadDim, Positions int
+
+	// Local lists the layers that keep only LocalPositions positions, a multiple of eight,
+	// position j at j % LocalPositions; nil = none.
+	Local          []bool
+	LocalPositions int
 }
 
-// layerBytes is the size of one layer's keys, which is also that of its values.
-func (s CacheShape) layerBytes() int64 {
-	return int64(s.KVHeads) * int64(s.Positions) * int64(s.HeadDim) * int64(s.DType.BlockBytes())
+// positions is how many positions layer i has room for.
+func (s CacheShape) positions(i int) int {
+	if i < len(s.Local) && s.Local[i] {
+		return min(s.Positions, s.LocalPositions)
+	}
+	return s.Positions
+}
+
+// layerBytes is the size of layer i's keys, which is also that of its values.
+func (s CacheShape) layerBytes(i int) int64 {
+	return int64(s.KVHeads) * int64(s.positions(i)) * int64(s.HeadDim) * int64(s.DType.BlockBytes())
 }
 
 // Bytes is the device memory the cache takes.
 func (s CacheShape) Bytes() int64 {
-	return 2 * int64(s.Layers) * alignUp(s.layerBytes(), weightAlign)
+	var n int64
+	for i := range s.Layers {
+		n += 2 * alignUp(s.layerBytes(i), weightAlign)
+	}
+	return n
 }
 
 // NewCache allocates a cache, all positions at once. The caller closes it after the plans
@@ -45,16 +62,16 @@ func (m *Manager) NewCache(s CacheShape) (*Cache, error) {
 	if s.DType != dtype.F32 && s.DType != dtype.F16 {
 		return nil, fmt.Errorf("pipeline: no kernel reads a KV cache of type %s", s.DType)
 	}
-	if limit := m.dev.PhysicalDevice().Limits.MaxStorageBufferRange; s.layerBytes() > limit {
-		return nil, fmt.Errorf("pipeline: the keys of one layer take %d bytes for %d positions in %s, the device binds at most %d",
-			s.layerBytes(), s.Positions, s.DType, limit)
+	if most := m.MaxCachePositions(s); most < s.Positions {
+		return nil, fmt.Errorf("pipeline: the device binds at most %d bytes, which is %d positions of one layer's keys in %s, not %d",
+			m.dev.PhysicalDevice().Limits.MaxStorageBufferRange, most, s.DType, s.Positions)
 	}
 	c := &Cache{pool: m.dev.NewPool(vk.DeviceLocal, min(s.Bytes(), weightBlockBytes)), Bytes: s.Bytes()}
-	for range s.Layers {
-		l := &LayerCache{DType: s.DType, Positions: s.Positions}
+	for i := range s.Layers {
+		l := &LayerCache{DType: s.DType, Positions: s.positions(i)}
 		var errK, errV error
-		l.keys, errK = c.pool.Alloc(s.layerBytes(), weightAlign)
-		l.values, errV = c.pool.Alloc(s.layerBytes(), weightAlign)
+		l.keys, errK = c.pool.Alloc(s.layerBytes(i), weightAlign)
+		l.values, errV = c.pool.Alloc(s.layerBytes(i), weightAlign)
 		if err := errors.Join(errK, errV); err != nil {
 			return nil, errors.Join(fmt.Errorf("pipeline: KV cache of %d bytes: %w", s.Bytes(), err), c.pool.Close())
 		}
@@ -69,14 +86,14 @@ func (c *Cache) Close() error { return c.pool.Close() }
 // Dry is a cache of this shape without memory, to build plans that are only measured.
 func (s CacheShape) Dry() *Cache {
 	c := &Cache{Bytes: s.Bytes()}
-	for range s.Layers {
-		c.Layers = append(c.Layers, &LayerCache{DType: s.DType, Positions: s.Positions})
+	for i := range s.Layers {
+		c.Layers = append(c.Layers, &LayerCache{DType: s.DType, Positions: s.positions(i)})
 	}
 	return c
 }
 
 // MaxCachePositions is the longest cache of this shape whose layers the device can bind.
 func (m *Manager) MaxCachePositions(s CacheShape) int {
-	s.Positions = 1
-	return int(m.dev.PhysicalDevice().Limits.MaxStorageBufferRange / s.layerBytes())
+	position := int64(s.KVHeads) * int64(s.HeadDim) * int64(s.DType.BlockBytes())
+	return int(m.dev.PhysicalDevice().Limits.MaxStorageBufferRange / position)
 }

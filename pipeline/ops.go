@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"cmp"
 	"strings"
 
 	"pumice/vk"
@@ -57,38 +58,73 @@ func (p *Part) scaleSpan() vk.Span {
 	return p.scales
 }
 
-// RMSNorm returns x divided by the root mean square of each row, times w. Zhang and Sennrich
-// 2019, arXiv:1910.07467.
-func (b *Builder) RMSNorm(x *Tensor, w *Vector, eps float32) *Tensor {
-	return b.rmsNorm(x, w, eps, false)
+// A Norm is the normalisation of rows and its weights.
+type Norm struct {
+	Layer   bool    // LayerNorm (Ba et al. 2016, arXiv:1607.06450); else RMSNorm (Zhang and Sennrich 2019, arXiv:1910.07467)
+	Weights *Vector // (cols)
+	Bias    *Vector // (cols), of LayerNorm alone; nil = none
+	Eps     float32
 }
 
-// RMSNormLast is RMSNorm of the run's last token alone: (1, cols).
-func (b *Builder) RMSNormLast(x *Tensor, w *Vector, eps float32) *Tensor {
-	return b.rmsNorm(x, w, eps, true)
-}
+// Norm returns the rows of x, normalised.
+func (b *Builder) Norm(x *Tensor, norm *Norm) *Tensor { return b.norm(x, norm, false) }
 
-func (b *Builder) rmsNorm(x *Tensor, w *Vector, eps float32, last bool) *Tensor {
-	if w.Cols != x.Cols {
-		b.Fail("rms_norm: %d columns, but %s has %d", x.Cols, w.Name, w.Cols)
+// NormLast is Norm of the run's last token alone: (1, cols).
+func (b *Builder) NormLast(x *Tensor, norm *Norm) *Tensor { return b.norm(x, norm, true) }
+
+func (b *Builder) norm(x *Tensor, norm *Norm, last bool) *Tensor {
+	w := norm.Weights
+	if w.Cols != x.Cols || norm.Bias != nil && (norm.Bias.Cols != x.Cols || !norm.Layer) {
+		b.Fail("norm: %s has %d columns, not %d, or a bias that does not fit", w.Name, w.Cols, x.Cols)
 	}
 	rows := x.Rows
 	if last {
 		rows = 1
 	}
 	out := b.tensor(rows, x.Cols)
-	n := &node{push: push(x.Cols, eps), grid: [3]int{rows, 1, 1}, weightBytes: 4 * int64(w.Cols), minimumBytes: 4 * int64(w.Cols)}
-	kernel, row := b.pick("rms_norm", x.Cols%4 == 0)
-	n.kernel = kernel
-	if row {
-		n.spec = []uint32{specBool(last)}
-		n.binds = []bind{stepBind(), read(x).as(vk.RGBA32Float), readSpan(w.span).as(vk.RGBA32Float), write(out)}
-	} else {
-		n.spec = []uint32{workgroup, specBool(last)}
-		n.binds = []bind{stepBind(), read(x), readSpan(w.span), write(out)}
+	op, weights := "rms_norm", []*Vector{w}
+	if norm.Layer {
+		op, weights = "layer_norm", append(weights, cmp.Or(norm.Bias, w))
 	}
+	n := &node{push: push(x.Cols, norm.Eps), grid: [3]int{rows, 1, 1}}
+	kernel, row := b.pick(op, x.Cols%4 == 0)
+	n.kernel = kernel
+	texel := storage
+	if row {
+		texel = vk.RGBA32Float
+	} else {
+		n.spec = []uint32{workgroup}
+	}
+	n.spec = append(n.spec, specBool(last))
+	n.binds = []bind{stepBind(), read(x).as(texel)}
+	for _, v := range weights {
+		n.binds = append(n.binds, readSpan(v.span).as(texel))
+		n.weightBytes += 4 * int64(v.Cols)
+	}
+	n.minimumBytes = n.weightBytes
+	if norm.Layer {
+		n.spec = append(n.spec, specBool(norm.Bias != nil))
+	}
+	n.binds = append(n.binds, write(out))
 	b.add(n)
 	return out
+}
+
+// HeadNorm normalises every query head of qkv, (tokens, (Heads + 2 KVHeads) * HeadDim), by its
+// root mean square and the weights q, and every key head by k, in place.
+func (b *Builder) HeadNorm(qkv *Tensor, h Heads, q, k *Vector, eps float32) {
+	if q.Cols != h.HeadDim || k.Cols != h.HeadDim {
+		b.Fail("head_norm: %s has %d columns and %s %d, heads have %d", q.Name, q.Cols, k.Name, k.Cols, h.HeadDim)
+	}
+	b.add(&node{
+		kernel:       "head_norm",
+		spec:         []uint32{workgroup},
+		binds:        []bind{stepBind(), readWrite(qkv), readSpan(q.span), readSpan(k.span)},
+		push:         push(h.Heads, h.KVHeads, h.HeadDim, eps),
+		grid:         [3]int{h.Heads + h.KVHeads, qkv.Rows, 1},
+		weightBytes:  8 * int64(h.HeadDim),
+		minimumBytes: 8 * int64(h.HeadDim),
+	})
 }
 
 // Linear returns x times the transpose of w, plus bias when it is not nil: (x.Rows, w.Rows).
@@ -172,6 +208,11 @@ type Heads struct {
 	Heads, KVHeads, HeadDim int
 	RotaryDim               int  // leading components of a head that rotate; 0 = none
 	Interleaved             bool // pairs are components 2j, 2j+1 rather than j, j + RotaryDim/2
+
+	Clip    float32 // queries, keys and values are clamped to +-Clip before rotation; 0 = not
+	Window  int     // positions a query sees, its own included; 0 = all
+	SoftCap float32 // scores s become SoftCap * tanh(s / SoftCap); 0 = not
+	Slopes  *Vector // (Heads) ALiBi slopes, Press et al. 2022, arXiv:2108.12409; nil = none
 }
 
 // RopeStore rotates the queries and keys of qkv, (tokens, (Heads + 2 KVHeads) * HeadDim), by
@@ -186,7 +227,7 @@ func (b *Builder) RopeStore(qkv *Tensor, h Heads, table *Vector, c *LayerCache) 
 		kernel: "rope_" + lower(c.DType),
 		spec:   []uint32{workgroup, specBool(h.Interleaved)},
 		binds:  []bind{stepBind(), read(qkv), readSpan(table.span), write(out), writeSpan(c.keys), writeSpan(c.values)},
-		push:   push(h.Heads, h.KVHeads, h.HeadDim, h.RotaryDim, c.Positions),
+		push:   push(h.Heads, h.KVHeads, h.HeadDim, h.RotaryDim, c.Positions, h.Clip),
 		grid:   [3]int{ceilDiv(qkv.Cols/2, workgroup), qkv.Rows, 1},
 	})
 	return out
@@ -196,7 +237,9 @@ func (b *Builder) RopeStore(qkv *Tensor, h Heads, table *Vector, c *LayerCache) 
 const maxHeadDim = 256
 
 // Attention returns causal attention of q, (tokens, Heads * HeadDim), over the cache up to
-// each token's own position: (tokens, Heads * HeadDim). Scores are multiplied by scale.
+// each token's own position: (tokens, Heads * HeadDim). Scores are multiplied by scale. A
+// layer with a window may have a cache of fewer positions than the context, a multiple of
+// eight and at least Window plus the tokens of a run.
 func (b *Builder) Attention(q *Tensor, h Heads, c *LayerCache, scale float32) *Tensor {
 	if h.HeadDim > maxHeadDim || h.HeadDim%2 != 0 {
 		b.Fail("attention: head dimension %d; kernels take even ones up to %d", h.HeadDim, maxHeadDim)
@@ -213,38 +256,75 @@ func (b *Builder) Attention(q *Tensor, h Heads, c *LayerCache, scale float32) *T
 	}
 	laneBytes := 8 * 16 // eight lanes, a texel each, must divide a position
 	kernel, row := b.pick(op, h.HeadDim*c.DType.BlockBytes()%laneBytes == 0)
+	window := ^uint32(0)
+	if h.Window > 0 {
+		window = uint32(h.Window)
+	}
+	slopes := readSpan(c.keys) // any memory will do where the kernel does not look
+	if h.Slopes != nil {
+		slopes = readSpan(h.Slopes.span)
+	}
+	flags := func(first uint32) []uint32 { // constants 10 and 11 are those of score.glsl
+		return append([]uint32{first, 9: 0}, specBool(h.Slopes != nil), specBool(h.SoftCap > 0))
+	}
 	n := &node{
-		push: push(h.Heads, h.KVHeads, h.HeadDim, c.Positions, scale),
-
+		push:       push(h.Heads, h.KVHeads, h.HeadDim, c.Positions, window, scale, h.SoftCap),
 		kvPerToken: 2 * int64(h.KVHeads*h.HeadDim*c.DType.BlockBytes()),
 	}
 	if row {
 		n.kernel = kernel
-		n.spec = []uint32{uint32(h.HeadDim)}
+		n.spec = flags(uint32(h.HeadDim))
 		n.grid = [3]int{ceilDiv(q.Rows, tileTokens), h.Heads, 1}
-		n.binds = []bind{stepBind(), read(q).as(vk.RGBA32Float), readSpan(c.keys).as(vk.RGBA32Uint), readSpan(c.values).as(vk.RGBA32Uint), write(out)}
+		n.binds = []bind{stepBind(), read(q).as(vk.RGBA32Float), readSpan(c.keys).as(vk.RGBA32Uint), readSpan(c.values).as(vk.RGBA32Uint), slopes, write(out)}
 	} else {
 		n.kernel = "attention_" + t
-		n.spec = []uint32{workgroup}
+		n.spec = flags(workgroup)
 		n.grid = [3]int{h.Heads, q.Rows, 1}
-		n.binds = []bind{stepBind(), read(q), readSpan(c.keys), readSpan(c.values), write(out)}
+		n.binds = []bind{stepBind(), read(q), readSpan(c.keys), readSpan(c.values), slopes, write(out)}
 	}
 	b.add(n)
 	return out
 }
 
-// ActMul returns silu(gate) * up for x whose columns alternate between gate and up:
+// An Activation is the nonlinearity of an MLP.
+type Activation uint32
+
+const (
+	SiLU     Activation = iota
+	GELU                // exact, by the error function: Hendrycks and Gimpel 2016, arXiv:1606.08415
+	GELUTanh            // its approximation by tanh
+)
+
+// ActMul returns act(gate) * up for x whose columns alternate between gate and up:
 // (x.Rows, x.Cols / 2). Shazeer 2020, arXiv:2002.05202.
-func (b *Builder) ActMul(x *Tensor) *Tensor {
-	out := b.tensor(x.Rows, x.Cols/2)
+func (b *Builder) ActMul(x *Tensor, act Activation) *Tensor {
+	return b.activate(x, x.Cols/2, act, true)
+}
+
+// Act returns act(x).
+func (b *Builder) Act(x *Tensor, act Activation) *Tensor { return b.activate(x, x.Cols, act, false) }
+
+func (b *Builder) activate(x *Tensor, cols int, act Activation, gated bool) *Tensor {
+	out := b.tensor(x.Rows, cols)
 	b.add(&node{
 		kernel: "act_mul",
-		spec:   []uint32{workgroup},
+		spec:   []uint32{workgroup, uint32(act), specBool(gated)},
 		binds:  []bind{stepBind(), read(x), write(out)},
-		push:   push(out.Cols),
-		grid:   [3]int{ceilDiv(out.Cols, workgroup), x.Rows, 1},
+		push:   push(cols),
+		grid:   [3]int{ceilDiv(cols, workgroup), x.Rows, 1},
 	})
 	return out
+}
+
+// SoftCap replaces x by limit * tanh(x / limit).
+func (b *Builder) SoftCap(x *Tensor, limit float32) {
+	b.add(&node{
+		kernel: "softcap",
+		spec:   []uint32{workgroup},
+		binds:  []bind{readWrite(x)},
+		push:   push(x.Cols, limit),
+		grid:   [3]int{ceilDiv(x.Cols, workgroup), x.Rows, 1},
+	})
 }
 
 // Add adds x to y.

@@ -1,11 +1,14 @@
 #version 450
 // attention: causal attention of a run's queries over the KV cache, grouped-query heads.
 //
-//   out[t, h] = sum_j softmax_j(scale * q[t, h] . k[h / G, j]) * v[h / G, j],
-//   j from 0 to Step.position + t, G = heads / kv_heads
+//   out[t, h] = sum_j softmax_j(score(q[t, h], k[h / G, j])) * v[h / G, j],
+//   j the last `window` positions up to i = Step.position + t, G = heads / kv_heads
+//   score(q, k) is scale * q . k, as include/score.glsl completes it
 //
 //   q, dst        (tokens, heads, head_dim) f32
-//   keys, values  (kv_heads, context, head_dim) of the cache's type
+//   keys, values  (kv_heads, context, head_dim) of the cache's type; position j is at
+//                 j % context, so that a windowed layer may keep fewer positions
+//   slopes        (heads) f32, of ALiBi
 //
 // One workgroup a head (x) and token (y). Keys are taken WORKGROUP at a time, a key an
 // invocation; the running maximum and sum of Milakov and Gimelshein 2018 (arXiv:1805.02867)
@@ -27,14 +30,9 @@ layout(std430, binding = 2) readonly buffer Keys { vec2 keys[]; };
 layout(std430, binding = 3) readonly buffer Values { vec2 values[]; };
 #define LOAD(v) (v)
 #endif
-layout(std430, binding = 4) writeonly buffer Out { float dst[]; };
-layout(push_constant) uniform Push {
-    uint heads;
-    uint kv_heads;
-    uint head_dim;
-    uint context;
-    float scale;
-} p;
+layout(std430, binding = 5) writeonly buffer Out { float dst[]; };
+#define SLOPES_BINDING 4
+#include "score.glsl"
 #include "reduce.glsl"
 
 #define MAX_HEAD_DIM 256u
@@ -49,6 +47,7 @@ void main() {
     uint q_base = (t * p.heads + h) * p.head_dim;
     uint kv_base = h / (p.heads / p.kv_heads) * p.context * half_dim;
     uint length = step.position + t + 1u;
+    float slope = head_slope(h);
 
     for (uint d = lane; d < half_dim; d += WORKGROUP) {
         query[d] = p.scale * vec2(q[q_base + 2u * d], q[q_base + 2u * d + 1u]);
@@ -58,12 +57,14 @@ void main() {
 
     float running_max = uintBitsToFloat(0xff800000u); // -inf
     float running_sum = 0.0;
-    for (uint first = 0u; first < length; first += WORKGROUP) {
+    for (uint first = first_key(length); first < length; first += WORKGROUP) {
         uint j = first + lane;
         float score = uintBitsToFloat(0xff800000u);
         if (j < length) {
+            uint at = kv_base + j % p.context * half_dim;
             score = 0.0;
-            for (uint d = 0u; d < half_dim; d++) score += dot(query[d], LOAD(keys[kv_base + j * half_dim + d]));
+            for (uint d = 0u; d < half_dim; d++) score += dot(query[d], LOAD(keys[at + d]));
+            score = finish_score(score, slope, int(j) - int(length) + 1);
         }
         float m = max(running_max, workgroup_max(score));
         float e = exp(score - m);
@@ -74,7 +75,7 @@ void main() {
         uint live = min(WORKGROUP, length - first);
         for (uint d = lane; d < half_dim; d += WORKGROUP) {
             vec2 s = sums[d] * rescale;
-            for (uint i = 0u; i < live; i++) s += weight[i] * LOAD(values[kv_base + (first + i) * half_dim + d]);
+            for (uint i = 0u; i < live; i++) s += weight[i] * LOAD(values[kv_base + (first + i) % p.context * half_dim + d]);
             sums[d] = s;
         }
     }

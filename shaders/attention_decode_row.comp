@@ -3,7 +3,7 @@
 // lanes a head (y). Eight keys at a time, a key a lane, for the scores; then each lane adds
 // up its own HEAD_DIM / 8 dimensions of the values.
 //
-//   q (heads, head_dim) f32 and keys, values (kv_heads, context, head_dim) as texels
+//   q (heads, head_dim) f32 and keys, values (kv_heads, context, head_dim) as texels; slopes (heads)
 //   dst (heads, head_dim) f32; HEAD_DIM is a multiple of 64 (f16) or 32 (f32)
 //
 // Reads the live keys and values once a head.
@@ -18,14 +18,9 @@ layout(constant_id = 0) const uint HEAD_DIM = 64u;
 layout(binding = 1) uniform textureBuffer q;
 layout(binding = 2) uniform utextureBuffer keys;
 layout(binding = 3) uniform utextureBuffer values;
-layout(std430, binding = 4) writeonly buffer Out { vec4 dst[]; };
-layout(push_constant) uniform Push {
-    uint heads;
-    uint kv_heads;
-    uint head_dim;
-    uint context;
-    float scale;
-} p;
+layout(std430, binding = 5) writeonly buffer Out { vec4 dst[]; };
+#define SLOPES_BINDING 4
+#include "score.glsl"
 #include "cache_row.glsl"
 
 void main() {
@@ -42,16 +37,22 @@ void main() {
     vec4 sums[LANE_TEXELS * TEXEL_QUADS];
     [[unroll]] for (uint i = 0u; i < LANE_TEXELS * TEXEL_QUADS; i++) sums[i] = vec4(0.0);
 
-    float running_max = minus_inf, running_sum = 0.0;
-    for (uint first = 0u; first < length; first += LANES) {
-        uint key = min(first + lane, length - 1u);
+    float slope = head_slope(h);
+    uint start = first_key(length);
+    // Blocks of eight start at multiples of eight, so that none wraps around the cache.
+    float running_max = LOWEST, running_sum = 0.0;
+    for (uint first = start & ~7u; first < length; first += LANES) {
+        uint slot = first % p.context; // of the block's first position
+        uint tail = length - 1u - first;
+        uint key = slot + min(lane, tail);
         float score = 0.0;
         [[unroll]] for (uint i = 0u; i < HEAD_TEXELS; i++) {
             uvec4 k = texelFetch(keys, int(base + key * HEAD_TEXELS + i));
             [[unroll]] for (uint n = 0u; n < TEXEL_QUADS; n++)
                 score += dot(texel_quad(k, n), query[i * TEXEL_QUADS + n]);
         }
-        score = first + lane < length ? score : minus_inf;
+        score = finish_score(score, slope, int(first + lane) - int(length) + 1);
+        score = first + lane >= start && lane <= tail ? score : minus_inf;
         float m = max(running_max, lanes_max(score));
         float e = exp(score - m);
         float rescale = exp(running_max - m);
@@ -60,7 +61,7 @@ void main() {
         [[unroll]] for (uint i = 0u; i < LANE_TEXELS * TEXEL_QUADS; i++) sums[i] *= rescale;
         [[unroll]] for (uint j = 0u; j < LANES; j++) {
             float w = subgroupShuffle(e, j);
-            uint at = base + min(first + j, length - 1u) * HEAD_TEXELS + lane;
+            uint at = base + (slot + min(j, tail)) * HEAD_TEXELS + lane;
             [[unroll]] for (uint i = 0u; i < LANE_TEXELS; i++) {
                 uvec4 v = texelFetch(values, int(at + i * LANES));
                 [[unroll]] for (uint n = 0u; n < TEXEL_QUADS; n++) sums[i * TEXEL_QUADS + n] += w * texel_quad(v, n);

@@ -3,7 +3,7 @@
 // lanes takes a head (y) and eight tokens (x), a query a lane. Keys and values are loaded
 // eight positions at a time, one texel a lane, and passed around by constant shuffles.
 //
-//   q (tokens, heads, head_dim) f32 and keys, values (kv_heads, context, head_dim) as texels
+//   q (tokens, heads, head_dim) f32 and keys, values (kv_heads, context, head_dim) as texels; slopes (heads)
 //   dst (tokens, heads, head_dim) f32; HEAD_DIM is a multiple of 64 (f16) or 32 (f32)
 //
 // Reads the live keys and values once a head and eight tokens.
@@ -18,14 +18,9 @@ layout(constant_id = 0) const uint HEAD_DIM = 64u;
 layout(binding = 1) uniform textureBuffer q;
 layout(binding = 2) uniform utextureBuffer keys;
 layout(binding = 3) uniform utextureBuffer values;
-layout(std430, binding = 4) writeonly buffer Out { vec4 dst[]; };
-layout(push_constant) uniform Push {
-    uint heads;
-    uint kv_heads;
-    uint head_dim;
-    uint context;
-    float scale;
-} p;
+layout(std430, binding = 5) writeonly buffer Out { vec4 dst[]; };
+#define SLOPES_BINDING 4
+#include "score.glsl"
 #include "cache_row.glsl"
 
 void main() {
@@ -43,23 +38,28 @@ void main() {
         query[i] = p.scale * texelFetch(q, int((t * p.heads + h) * HEAD_QUADS + i));
         sums[i] = vec4(0.0);
     }
-    float running_max = minus_inf, running_sum = 0.0;
-    for (uint first = 0u; first < last; first += LANES) {
+    float slope = head_slope(h);
+    uint start = first_key(length);                            // first key this lane sees
+    uint first_any = first_key(step.position + t0 + 1u) & ~7u; // and any lane, rounded down
+    float running_max = LOWEST, running_sum = 0.0;
+    for (uint first = first_any; first < last; first += LANES) {
         // Texel n of these eight positions is loaded by lane n % 8; positions from `last`
         // on may never have been written and are read as the last one, with weight zero.
-        uint end = base + last * HEAD_TEXELS - 1u;
+        uint slot = first % p.context;
+        uint tail = last - 1u - first;
         float score[LANES];
         [[unroll]] for (uint j = 0u; j < LANES; j++) {
             score[j] = 0.0;
             [[unroll]] for (uint i = 0u; i < LANE_TEXELS; i++) {
-                uvec4 mine = texelFetch(keys, int(min(base + (first + j) * HEAD_TEXELS + i * LANES + lane, end)));
+                uvec4 mine = texelFetch(keys, int(base + (slot + min(j, tail)) * HEAD_TEXELS + i * LANES + lane));
                 [[unroll]] for (uint l = 0u; l < LANES; l++) {
                     uvec4 k = subgroupShuffle(mine, l);
                     [[unroll]] for (uint n = 0u; n < TEXEL_QUADS; n++)
                         score[j] += dot(texel_quad(k, n), query[(i * LANES + l) * TEXEL_QUADS + n]);
                 }
             }
-            score[j] = first + j < length ? score[j] : minus_inf;
+            score[j] = finish_score(score[j], slope, int(first + j) - int(length) + 1);
+            score[j] = first + j >= start && first + j < length ? score[j] : minus_inf;
         }
         float m = running_max;
         [[unroll]] for (uint j = 0u; j < LANES; j++) m = max(m, score[j]);
@@ -73,7 +73,7 @@ void main() {
         [[unroll]] for (uint i = 0u; i < HEAD_QUADS; i++) sums[i] *= rescale;
         [[unroll]] for (uint j = 0u; j < LANES; j++)
             [[unroll]] for (uint i = 0u; i < LANE_TEXELS; i++) {
-                uvec4 mine = texelFetch(values, int(min(base + (first + j) * HEAD_TEXELS + i * LANES + lane, end)));
+                uvec4 mine = texelFetch(values, int(base + (slot + min(j, tail)) * HEAD_TEXELS + i * LANES + lane));
                 [[unroll]] for (uint l = 0u; l < LANES; l++) {
                     uvec4 v = subgroupShuffle(mine, l);
                     [[unroll]] for (uint n = 0u; n < TEXEL_QUADS; n++)

@@ -5,10 +5,11 @@
 //   qkv    (tokens, heads + 2 kv_heads, head_dim) f32: query heads, key heads, value heads
 //   table  (context, rotary_dim / 2, 2) f32: cos and sin of each position and frequency
 //   q      (tokens, heads, head_dim) f32
-//   keys, values  (kv_heads, context, head_dim) of the cache's type, from row Step.position on
+//   keys, values  (kv_heads, context, head_dim) of the cache's type, position j at j % context
 //
 // A pair (a, b) becomes (a cos - b sin, a sin + b cos). INTERLEAVED pairs components 2j and
 // 2j + 1, otherwise j and j + rotary_dim / 2; components from rotary_dim on pass unchanged.
+// clip > 0 clamps everything to [-clip, clip] first (MPT's clip_qkv).
 // One invocation produces two neighbouring components, since the f16 cache is written in
 // 32-bit words; workgroup y is the token.
 #define STEP_BINDING 0
@@ -34,17 +35,20 @@ layout(push_constant) uniform Push {
     uint head_dim;
     uint rotary_dim;
     uint context;
+    float clip;
 } p;
 
+float load(uint i) { return p.clip > 0.0 ? clamp(qkv[i], -p.clip, p.clip) : qkv[i]; }
+
 float rotated(uint base, uint d, uint position) {
-    float v = qkv[base + d];
+    float v = load(base + d);
     if (d >= p.rotary_dim) return v;
     uint half_dim = p.rotary_dim / 2u;
     uint j = INTERLEAVED ? d / 2u : d % half_dim;
     bool first = INTERLEAVED ? (d & 1u) == 0u : d < half_dim;
     uint partner = INTERLEAVED ? d ^ 1u : (first ? d + half_dim : d - half_dim);
     vec2 cs = table[position * half_dim + j];
-    float w = qkv[base + partner];
+    float w = load(base + partner);
     return first ? v * cs.x - w * cs.y : v * cs.x + w * cs.y;
 }
 
@@ -57,14 +61,15 @@ void main() {
     uint head = i / half_head, d = i % half_head * 2u;
     uint base = (t * total + head) * p.head_dim;
     uint position = step.position + t;
+    uint slot = position % p.context;
     if (head >= p.heads + p.kv_heads) {
         uint kv = head - p.heads - p.kv_heads;
-        values[(kv * p.context + position) * half_head + d / 2u] = STORE(vec2(qkv[base + d], qkv[base + d + 1u]));
+        values[(kv * p.context + slot) * half_head + d / 2u] = STORE(vec2(load(base + d), load(base + d + 1u)));
         return;
     }
     vec2 v = vec2(rotated(base, d, position), rotated(base, d + 1u, position));
     if (head < p.heads)
         q[(t * p.heads + head) * half_head + d / 2u] = v;
     else
-        keys[((head - p.heads) * p.context + position) * half_head + d / 2u] = STORE(v);
+        keys[((head - p.heads) * p.context + slot) * half_head + d / 2u] = STORE(v);
 }

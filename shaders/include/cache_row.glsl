@@ -15,3 +15,7 @@ vec4 texel_quad(uvec4 v, uint i) { return uintBitsToFloat(v); }
 #define HEAD_TEXELS (HEAD_DIM / TEXEL_DIMS)
 #define LANE_TEXELS (HEAD_TEXELS / LANES)
 #define HEAD_QUADS (HEAD_DIM / 4u)
+
+// Below every score and finite: a lane whose first keys are all masked subtracts it from
+// -inf, which must not give NaN.
+#define LOWEST (-3.0e38)

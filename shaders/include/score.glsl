@@ -1,0 +1,31 @@
+// What attention kernels share: their push constants, and what is done to a score after
+// scale * q . k.
+//
+// ALiBi (Press et al. 2022, arXiv:2108.12409) adds slope * (j - i) for key j and query i.
+// A soft cap (Gemma 2) replaces s by cap * tanh(s / cap). Neither is in the kernel unless
+// its specialization constant says so.
+//
+// The includer defines SLOPES_BINDING.
+layout(constant_id = 10) const bool HAS_ALIBI = false;
+layout(constant_id = 11) const bool HAS_SOFTCAP = false;
+layout(std430, binding = SLOPES_BINDING) readonly buffer Slopes { float slopes[]; };
+layout(push_constant) uniform Push {
+    uint heads;
+    uint kv_heads;
+    uint head_dim;
+    uint context; // positions the cache has room for
+    uint window;  // keys a query sees, itself included; 0xffffffff for all
+    float scale;
+    float softcap;
+} p;
+
+float head_slope(uint h) { return HAS_ALIBI ? slopes[h] : 0.0; }
+
+// The first key that the query at position length - 1 sees.
+uint first_key(uint length) { return length > p.window ? length - p.window : 0u; }
+
+float finish_score(float s, float slope, int distance) {
+    if (HAS_SOFTCAP) s = p.softcap * tanh(s / p.softcap);
+    if (HAS_ALIBI) s += slope * float(distance);
+    return s;
+}

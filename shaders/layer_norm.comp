@@ -1,0 +1,46 @@
+#version 450
+// layer_norm: y[t, c] = (x[t, c] - mean) / sqrt(variance + eps) * w[c] (+ b[c])
+// Ba et al. 2016, arXiv:1607.06450.
+//
+//   x  (tokens, cols) f32    w, b  (cols) f32    y  (tokens, cols) f32, or (1, cols) with LAST
+//
+// One workgroup a row; each invocation strides over the columns, mean and variance go through
+// shared memory (4 * WORKGROUP bytes), the variance around the mean in a second pass so that
+// it loses nothing when the mean is large. Reads 16 bytes and writes 4 an element.
+// LAST: only the run's last token is normalised, into row 0.
+#define STEP_BINDING 0
+#include "step.glsl"
+
+layout(local_size_x_id = 0) in;
+layout(constant_id = 0) const uint WORKGROUP = 64u;
+layout(constant_id = 1) const bool LAST = false;
+layout(constant_id = 2) const bool HAS_BIAS = false;
+layout(std430, binding = 1) readonly buffer X { float x[]; };
+layout(std430, binding = 2) readonly buffer W { float w[]; };
+layout(std430, binding = 3) readonly buffer B { float b[]; };
+layout(std430, binding = 4) writeonly buffer Y { float y[]; };
+layout(push_constant) uniform Push {
+    uint cols;
+    float eps;
+} p;
+#include "reduce.glsl"
+
+void main() {
+    uint t = gl_WorkGroupID.x;
+    if (t >= step.count) return; // uniform over the workgroup
+    uint src = (LAST ? step.count - 1u : t) * p.cols;
+    uint out_row = t * p.cols;
+    float sum = 0.0;
+    for (uint c = gl_LocalInvocationID.x; c < p.cols; c += WORKGROUP) sum += x[src + c];
+    float mean = workgroup_sum(sum) / float(p.cols);
+    sum = 0.0;
+    for (uint c = gl_LocalInvocationID.x; c < p.cols; c += WORKGROUP) {
+        float v = x[src + c] - mean;
+        sum += v * v;
+    }
+    float scale = inversesqrt(workgroup_sum(sum) / float(p.cols) + p.eps);
+    for (uint c = gl_LocalInvocationID.x; c < p.cols; c += WORKGROUP) {
+        float v = (x[src + c] - mean) * scale * w[c];
+        y[out_row + c] = HAS_BIAS ? v + b[c] : v;
+    }
+}
