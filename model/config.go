@@ -8,6 +8,7 @@
 package model
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 
@@ -29,11 +30,42 @@ type Config struct {
 	VocabSize             int `json:"vocab_size"`
 	MaxPositionEmbeddings int `json:"max_position_embeddings"` // positions the model was trained for
 
-	RMSNormEps        float32 `json:"rms_norm_eps"`
-	Rope              Rope    `json:"rope"`
-	AttentionBias     bool    `json:"attention_bias"` // q, k, v and o projections have biases
-	MLPBias           bool    `json:"mlp_bias"`       // gate, up and down projections have biases
-	TieWordEmbeddings bool    `json:"tie_word_embeddings"`
+	// Norm is RMSNorm unless LayerNorm is set. Weights that are stored as gain - 1 have one added.
+	LayerNorm   bool    `json:"layer_norm,omitempty"`
+	NormBias    bool    `json:"norm_bias,omitempty"`
+	NormPlusOne bool    `json:"norm_plus_one,omitempty"`
+	NormEps     float32 `json:"norm_eps"`
+
+	// Positions: rotation of a part of each head, or ALiBi slopes up to 2^-ALiBiMaxBias.
+	Rope         Rope    `json:"rope"`
+	LocalRope    *Rope   `json:"local_rope,omitempty"` // of layers with a window, where it differs
+	NoRope       []bool  `json:"no_rope,omitempty"`    // layers without rotation; nil = none
+	ALiBiMaxBias float64 `json:"alibi_max_bias,omitempty"`
+
+	// Attention. Local lists the layers that see SlidingWindow positions, nil = none.
+	AttentionScale       float32 `json:"attention_scale"`
+	AttnLogitSoftcapping float32 `json:"attn_logit_softcapping,omitempty"`
+	SlidingWindow        int     `json:"sliding_window,omitempty"`
+	Local                []bool  `json:"local,omitempty"`
+	QKNorm               bool    `json:"qk_norm,omitempty"` // RMSNorm of each query and key head
+	ClipQKV              float32 `json:"clip_qkv,omitempty"`
+	QKVBias              bool    `json:"qkv_bias,omitempty"`
+	OBias                bool    `json:"o_bias,omitempty"`
+
+	// MLP: Down(act(Gate x) * Up x), or Down(act(Up x)) where PlainMLP is set.
+	HiddenAct pipeline.Activation `json:"hidden_act"`
+	PlainMLP  bool                `json:"plain_mlp,omitempty"`
+	MLPBias   bool                `json:"mlp_bias,omitempty"`
+
+	// Block: attention then MLP, or both from one norm; norms of what a branch returns.
+	Parallel  bool `json:"parallel,omitempty"`
+	PostNorms bool `json:"post_norms,omitempty"`
+
+	// Embedding and head.
+	EmbeddingScale        float32 `json:"embedding_scale"`
+	TieWordEmbeddings     bool    `json:"tie_word_embeddings"`
+	NormalizedHead        bool    `json:"normalized_head,omitempty"` // rows of the head are scaled to length 1
+	FinalLogitSoftcapping float32 `json:"final_logit_softcapping,omitempty"`
 
 	BOSTokenID  int   `json:"bos_token_id"` // -1 when the checkpoint names none
 	EOSTokenIDs []int `json:"eos_token_ids"`
@@ -64,16 +96,49 @@ type RopeScaling struct {
 	Tensor string `json:"tensor,omitempty"`
 }
 
-// Heads is the attention shape as the pipeline takes it.
-func (c *Config) Heads() pipeline.Heads {
-	return pipeline.Heads{
+// local says whether layer i sees a window only.
+func (c *Config) local(i int) bool { return c.SlidingWindow > 0 && i < len(c.Local) && c.Local[i] }
+
+// heads is the attention of layer i as the pipeline takes it; slopes are ALiBi's or nil.
+func (c *Config) heads(i int, slopes *pipeline.Vector) pipeline.Heads {
+	h := pipeline.Heads{
 		Heads: c.NumAttentionHeads, KVHeads: c.NumKeyValueHeads, HeadDim: c.HeadDim,
 		RotaryDim: c.Rope.Dim, Interleaved: c.Rope.Interleaved,
+		Clip: c.ClipQKV, SoftCap: c.AttnLogitSoftcapping, Slopes: slopes,
 	}
+	if i < len(c.NoRope) && c.NoRope[i] {
+		h.RotaryDim = 0
+	}
+	if c.local(i) {
+		h.Window = c.SlidingWindow
+	}
+	return h
 }
 
-// AttentionScale multiplies attention scores.
-func (c *Config) AttentionScale() float32 { return float32(1 / math.Sqrt(float64(c.HeadDim))) }
+// alibiSlopes are the slopes of Press et al. 2022 (arXiv:2108.12409), section 3: a geometric
+// sequence for a power of two of heads; else that of the next power of two, its odd elements
+// first, cut to the number of heads.
+func (c *Config) alibiSlopes() []float32 {
+	n := c.NumAttentionHeads
+	power := 1
+	for power < n {
+		power *= 2
+	}
+	all := make([]float32, power)
+	for i := range all {
+		all[i] = float32(math.Pow(2, -c.ALiBiMaxBias*float64(i+1)/float64(power)))
+	}
+	if power == n {
+		return all
+	}
+	var out []float32
+	for _, start := range []int{1, 0} {
+		for i := start; i < power; i += 2 {
+			out = append(out, all[i])
+		}
+	}
+	return out[:n]
+}
 
 // A ConfigError is a configuration that contradicts itself or asks for what the program
 // does not have.
@@ -125,8 +190,14 @@ func (c *Config) check(file string) error {
 		return fail("%d rotary dimensions in a head of %d", c.Rope.Dim, c.HeadDim)
 	case !(c.Rope.Theta > 0):
 		return fail("rope theta is %v, must be positive", c.Rope.Theta)
-	case !(c.RMSNormEps > 0) || c.RMSNormEps > 1:
-		return fail("rms_norm_eps is %v, must be between 0 and 1", c.RMSNormEps)
+	case !(c.NormEps > 0) || c.NormEps > 1:
+		return fail("the norms' epsilon is %v, must be between 0 and 1", c.NormEps)
+	case c.LocalRope != nil && (c.LocalRope.Dim != c.Rope.Dim || !(c.LocalRope.Theta > 0)):
+		return fail("local rope of %d dimensions with theta %v beside one of %d", c.LocalRope.Dim, c.LocalRope.Theta, c.Rope.Dim)
+	case c.SlidingWindow < 0 || len(c.Local) > 0 && len(c.Local) != c.NumHiddenLayers:
+		return fail("a window of %d in %d of %d layers", c.SlidingWindow, len(c.Local), c.NumHiddenLayers)
+	case c.ALiBiMaxBias < 0 || c.ClipQKV < 0 || c.AttnLogitSoftcapping < 0 || c.FinalLogitSoftcapping < 0:
+		return fail("a negative alibi bias, clip or soft cap")
 	}
 	return nil
 }
@@ -157,7 +228,24 @@ func ReadConfig(c *checkpoint.Checkpoint) (*Config, error) {
 	if err := fields.Err(); err != nil {
 		return nil, err
 	}
+	cfg.AttentionScale = cmp.Or(cfg.AttentionScale, float32(1/math.Sqrt(float64(cfg.HeadDim))))
+	cfg.EmbeddingScale = cmp.Or(cfg.EmbeddingScale, 1)
 	return cfg, cfg.check(fields.File())
+}
+
+// activation reads an MLP's nonlinearity by its Hugging Face name.
+func activation(f *checkpoint.Fields, key string) pipeline.Activation {
+	switch name := f.String(key); name {
+	case "silu", "swish":
+		return pipeline.SiLU
+	case "gelu":
+		return pipeline.GELU
+	case "gelu_new", "gelu_pytorch_tanh":
+		return pipeline.GELUTanh
+	default:
+		f.Fail(key, "%q is not supported; known are silu, gelu, gelu_new and gelu_pytorch_tanh", name)
+		return 0
+	}
 }
 
 func readTokenIDs(cfg *Config, f *checkpoint.Fields) {

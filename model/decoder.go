@@ -28,56 +28,104 @@ const (
 //
 //	x  (tokens, HiddenSize)  the residual stream
 //	x += O(attention(rope(QKV(norm(x)))))
-//	x += Down(silu(Gate(norm(x))) * Up(norm(x)))
+//	x += Down(act(Gate(norm(x))) * Up(norm(x)))
 //
-// A plan with taps keeps each branch apart from the residual addition that it is fused with
-// otherwise, and leaves the results of layer 0 and the residual stream after every layer.
+// A parallel block takes both branches from one norm. A plan with taps keeps each branch apart
+// from the residual addition that it is fused with otherwise, and leaves the results of layer 0
+// and the residual stream after every layer.
 func decode(b *pipeline.Builder, cfg *Config, w *Weights, cache *pipeline.Cache, want Want) {
-	x := b.Embed(w.Embed, 1)
+	x := b.Embed(w.Embed, cfg.EmbeddingScale)
 	b.Tap("embed", x)
 	for i := range w.Layers {
-		l := &w.Layers[i]
-		tap := func(name string, t *pipeline.Tensor) {
-			if i == 0 {
-				b.Tap("layer0."+name, t)
-			}
+		d := decoderLayer{b: b, cfg: cfg, Layer: &w.Layers[i], tapped: i == 0}
+		heads := cfg.heads(i, w.Slopes)
+		table := w.RopeTable
+		if cfg.local(i) && w.LocalRopeTable != nil {
+			table = w.LocalRopeTable
 		}
-		h := b.RMSNorm(x, l.InputNorm, cfg.RMSNormEps)
-		tap("norm1", h)
-		qkv := b.Linear(h, l.QKV, l.QKVBias)
-		q := b.RopeStore(qkv, cfg.Heads(), w.RopeTable, cache.Layers[i])
-		tap("q", q)
-		a := b.Attention(q, cfg.Heads(), cache.Layers[i], cfg.AttentionScale())
-		addBranch(b, x, a, l.OProj, l.OBias, func(t *pipeline.Tensor) { tap("attention", t) })
-
-		h = b.RMSNorm(x, l.PostAttentionNorm, cfg.RMSNormEps)
-		m := b.ActMul(b.Linear(h, l.GateUp, l.GateUpBias))
-		addBranch(b, x, m, l.DownProj, l.DownBias, func(t *pipeline.Tensor) { tap("mlp", t) })
+		h := b.Norm(x, d.InputNorm)
+		d.tap("norm1", h)
+		attended := d.attention(h, heads, table, cache.Layers[i])
+		if cfg.Parallel {
+			m := d.mlp(h)
+			d.addBranch(x, attended, d.OProj, d.OBias, nil, "attn_out")
+			d.addBranch(x, m, d.DownProj, d.DownBias, nil, "mlp_out")
+		} else {
+			d.addBranch(x, attended, d.OProj, d.OBias, d.AttnPostNorm, "attn_out")
+			d.addBranch(x, d.mlp(b.Norm(x, d.MLPNorm)), d.DownProj, d.DownBias, d.MLPPostNorm, "mlp_out")
+		}
 		b.Tap(fmt.Sprintf("layer%d", i), x)
 	}
 	switch want {
 	case Nothing:
 	case AllLogits:
-		b.Output(outLogits, b.Linear(b.RMSNorm(x, w.FinalNorm, cfg.RMSNormEps), w.LMHead, nil))
+		logits := b.Linear(b.Norm(x, w.FinalNorm), w.LMHead, nil)
+		capLogits(b, cfg, logits)
+		b.Output(outLogits, logits)
 	case Argmax, Logits:
-		h := b.RMSNormLast(x, w.FinalNorm, cfg.RMSNormEps)
+		h := b.NormLast(x, w.FinalNorm)
 		b.Tap("final_norm", h)
 		logits := b.Linear(h, w.LMHead, nil)
-		if want == Logits {
-			b.Output(outLogits, logits)
-		} else {
+		if want == Argmax { // which a soft cap does not change
 			b.Output(outArgmax, b.TopK(logits, 1))
+			return
 		}
+		capLogits(b, cfg, logits)
+		b.Output(outLogits, logits)
 	}
 }
 
-// addBranch adds a projection of h to the residual stream, in one operation unless it is tapped.
-func addBranch(b *pipeline.Builder, x, h *pipeline.Tensor, w *pipeline.Matrix, bias *pipeline.Vector, tap func(*pipeline.Tensor)) {
-	if !b.Tapping() {
-		b.LinearAdd(x, h, w, bias)
+func capLogits(b *pipeline.Builder, cfg *Config, logits *pipeline.Tensor) {
+	if cfg.FinalLogitSoftcapping > 0 {
+		b.SoftCap(logits, cfg.FinalLogitSoftcapping)
+	}
+}
+
+// decoderLayer is one layer's part of decode.
+type decoderLayer struct {
+	b   *pipeline.Builder
+	cfg *Config
+	*Layer
+	tapped bool
+}
+
+func (d *decoderLayer) tap(name string, t *pipeline.Tensor) {
+	if d.tapped {
+		d.b.Tap("layer0."+name, t)
+	}
+}
+
+// attention is everything before the output projection.
+func (d *decoderLayer) attention(h *pipeline.Tensor, heads pipeline.Heads, table *pipeline.Vector, cache *pipeline.LayerCache) *pipeline.Tensor {
+	qkv := d.b.Linear(h, d.QKV, d.QKVBias)
+	if d.cfg.QKNorm {
+		d.b.HeadNorm(qkv, heads, d.QNorm, d.KNorm, d.cfg.NormEps)
+	}
+	q := d.b.RopeStore(qkv, heads, table, cache)
+	d.tap("q", q)
+	return d.b.Attention(q, heads, cache, d.cfg.AttentionScale)
+}
+
+// mlp is everything before the down projection.
+func (d *decoderLayer) mlp(h *pipeline.Tensor) *pipeline.Tensor {
+	up := d.b.Linear(h, d.GateUp, d.GateUpBias)
+	if d.cfg.PlainMLP {
+		return d.b.Act(up, d.cfg.HiddenAct)
+	}
+	return d.b.ActMul(up, d.cfg.HiddenAct)
+}
+
+// addBranch adds a projection of h, normalised if the family does so, to the residual stream:
+// in one operation where nothing needs the projection by itself.
+func (d *decoderLayer) addBranch(x, h *pipeline.Tensor, w *pipeline.Matrix, bias *pipeline.Vector, norm *pipeline.Norm, name string) {
+	if norm == nil && !d.b.Tapping() {
+		d.b.LinearAdd(x, h, w, bias)
 		return
 	}
-	branch := b.Linear(h, w, bias)
-	tap(branch)
-	b.Add(x, branch)
+	branch := d.b.Linear(h, w, bias)
+	d.tap(name, branch)
+	if norm != nil {
+		branch = d.b.Norm(branch, norm)
+	}
+	d.b.Add(x, branch)
 }

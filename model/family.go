@@ -21,8 +21,10 @@ type Family struct {
 	ReadGGUF func(cfg *Config, f *checkpoint.Fields, c *checkpoint.Checkpoint)
 }
 
-// families is the registry: one line a family.
-var families = []Family{llama, xverse}
+// families is the registry.
+var families = []Family{
+	baichuan, chatglm, falcon, gemma2, gemma3, internlm, llama, mistral, mpt, phi3, qwen2, qwen3, smollm3, xverse,
+}
 
 func familyOf(c *checkpoint.Checkpoint) (*Family, error) {
 	var file string
@@ -61,20 +63,27 @@ func familyOf(c *checkpoint.Checkpoint) (*Family, error) {
 		Feature: fmt.Sprintf("architecture %s; known: %s", strings.Join(want, ", "), strings.Join(known, ", "))}
 }
 
-// Names is how a format spells the tensors, without ".weight" and ".bias".
+// Names is how a format spells the tensors, without ".weight" and ".bias". QKVProj and
+// GateUpProj are set by families that store projections as one tensor: query, key and value
+// rows one under another, gate rows above up rows. Names that a family lacks stay empty.
 type Names struct {
 	Embed, FinalNorm, LMHead string
 
-	Layer                        string // prefix with the layer's number, e.g. "model.layers.%d."
-	InputNorm, PostAttentionNorm string
-	QProj, KProj, VProj, OProj   string
-	GateProj, UpProj, DownProj   string
+	Layer                      string // prefix with the layer's number, e.g. "model.layers.%d."
+	InputNorm, MLPNorm         string
+	AttnPostNorm, MLPPostNorm  string
+	QNorm, KNorm               string
+	QKVProj                    string
+	QProj, KProj, VProj, OProj string
+	GateUpProj                 string
+	GateProj, UpProj, DownProj string
 }
 
 // huggingFaceNames are those of Llama and of the families built on it.
 var huggingFaceNames = Names{
 	Embed: "model.embed_tokens", FinalNorm: "model.norm", LMHead: "lm_head",
-	Layer: "model.layers.%d.", InputNorm: "input_layernorm", PostAttentionNorm: "post_attention_layernorm",
+	Layer: "model.layers.%d.", InputNorm: "input_layernorm", MLPNorm: "post_attention_layernorm",
+	QNorm: "self_attn.q_norm", KNorm: "self_attn.k_norm",
 	QProj: "self_attn.q_proj", KProj: "self_attn.k_proj", VProj: "self_attn.v_proj", OProj: "self_attn.o_proj",
 	GateProj: "mlp.gate_proj", UpProj: "mlp.up_proj", DownProj: "mlp.down_proj",
 }
@@ -82,7 +91,9 @@ var huggingFaceNames = Names{
 // ggufNames are those of the GGUF specification, "Standardized tensor names".
 var ggufNames = Names{
 	Embed: "token_embd", FinalNorm: "output_norm", LMHead: "output",
-	Layer: "blk.%d.", InputNorm: "attn_norm", PostAttentionNorm: "ffn_norm",
+	Layer: "blk.%d.", InputNorm: "attn_norm", MLPNorm: "ffn_norm",
+	AttnPostNorm: "post_attention_norm", MLPPostNorm: "post_ffw_norm",
+	QNorm: "attn_q_norm", KNorm: "attn_k_norm",
 	QProj: "attn_q", KProj: "attn_k", VProj: "attn_v", OProj: "attn_output",
 	GateProj: "ffn_gate", UpProj: "ffn_up", DownProj: "ffn_down",
 }

@@ -19,7 +19,10 @@ import (
 
 // fixtures are checkpoints with random weights and the logits that an independent float64
 // decoder computes; testdata/fixtures/README.md says how they were made.
-var fixtures = []string{"xverse", "xverse-st", "llama", "llama-sharded", "smollm2"}
+var fixtures = []string{
+	"baichuan", "baichuan2", "chatglm2", "falcon", "gemma2", "gemma3", "internlm", "llama", "llama-sharded", "llama3",
+	"mistral", "mpt", "qwen2", "qwen3", "smollm2", "xverse", "xverse-st",
+}
 
 const fixtureDir = "../testdata/fixtures"
 
@@ -28,8 +31,8 @@ type golden struct {
 	Prompts []struct {
 		Name   string
 		IDs    []int
-		Logits vector `json:"last_logits"`
-		Top1   []int  `json:"top1_per_position"`
+		Logits vector    `json:"last_logits"`
+		Top1   []int     `json:"top1_per_position"`
 		Margin []float64 `json:"top1_margin_per_position"`
 		Greedy struct {
 			IDs     []int
@@ -227,6 +230,33 @@ func TestPrefillSplitsAgree(t *testing.T) {
 	}
 }
 
+// TestWindowedCacheKeepsTheWindow runs prompts longer than what local layers keep.
+func TestWindowedCacheKeepsTheWindow(t *testing.T) {
+	for _, name := range []string{"mistral", "gemma2", "gemma3"} {
+		for _, path := range []pipeline.Path{pipeline.PathBase, ""} {
+			t.Run(name+"/"+string(path), func(t *testing.T) {
+				o := exact
+				o.Chunk = 16
+				x := load(t, filepath.Join(fixtureDir, name), o, pipeline.Options{Path: path})
+				keeps := (x.cfg.SlidingWindow + 16 + 7) / 8 * 8
+				for i, l := range x.cache.Layers {
+					want := o.Context
+					if x.cfg.local(i) {
+						want = keeps
+					}
+					if l.Positions != want {
+						t.Errorf("layer %d keeps %d positions, want %d", i, l.Positions, want)
+					}
+				}
+				checkGolden(t, x, readGolden(t, filepath.Join(fixtureDir, name)), exactBound, 0)
+				if !x.CanResume(keeps, 0) || !x.CanResume(keeps+1, x.cfg.SlidingWindow) || x.CanResume(keeps+1, 0) || x.CanResume(5, 6) {
+					t.Errorf("CanResume is wrong around %d positions", keeps)
+				}
+			})
+		}
+	}
+}
+
 // TestTapsMatchReference compares what happens inside the decoder; the first tap that differs
 // is where to look.
 func TestTapsMatchReference(t *testing.T) {
@@ -268,7 +298,7 @@ func TestTapsMatchReference(t *testing.T) {
 					t.FailNow()
 				}
 			}
-			if want := x.cfg.NumHiddenLayers + 4; seen < want {
+			if want := x.cfg.NumHiddenLayers + 6; seen < want {
 				t.Errorf("compared %d taps of %v, want at least %d", seen, plan.TapNames(), want)
 			}
 		})

@@ -13,13 +13,17 @@ var llama = Family{
 	Architectures: []string{"LlamaForCausalLM", "LLaMAForCausalLM"},
 	GGUF:          []string{"llama"},
 	ReadHF:        readLlama,
-	ReadGGUF: func(cfg *Config, f *checkpoint.Fields, c *checkpoint.Checkpoint) {
-		readLlamaGGUF(cfg, f, c, "llama.")
-	},
+	ReadGGUF:      readLlamaGGUF,
 }
 
 // readLlama reads the keys of Hugging Face's LlamaConfig.
 func readLlama(cfg *Config, f *checkpoint.Fields) {
+	readLlamaAs(cfg, f, f.Int("max_position_embeddings"), "hidden_act")
+}
+
+// readLlamaAs is readLlama for families that spell the context's length or the activation in
+// their own way.
+func readLlamaAs(cfg *Config, f *checkpoint.Fields, positions int, act string) {
 	cfg.HiddenSize = f.Int("hidden_size")
 	cfg.IntermediateSize = f.Int("intermediate_size")
 	cfg.NumHiddenLayers = f.Int("num_hidden_layers")
@@ -27,14 +31,13 @@ func readLlama(cfg *Config, f *checkpoint.Fields) {
 	cfg.NumKeyValueHeads = f.IntOr("num_key_value_heads", cfg.NumAttentionHeads)
 	cfg.HeadDim = f.IntOr("head_dim", cfg.HiddenSize/max(cfg.NumAttentionHeads, 1))
 	cfg.VocabSize = f.Int("vocab_size")
-	cfg.MaxPositionEmbeddings = f.Int("max_position_embeddings")
-	cfg.RMSNormEps = float32(f.Float("rms_norm_eps"))
-	cfg.AttentionBias = f.BoolOr("attention_bias", false)
+	cfg.MaxPositionEmbeddings = positions
+	cfg.NormEps = float32(f.Float("rms_norm_eps"))
+	bias := f.BoolOr("attention_bias", false)
+	cfg.QKVBias, cfg.OBias = bias, bias
 	cfg.MLPBias = f.BoolOr("mlp_bias", false)
 	cfg.TieWordEmbeddings = f.BoolOr("tie_word_embeddings", false)
-	if act := f.String("hidden_act"); act != "silu" && act != "swish" {
-		f.Fail("hidden_act", "%q is not supported; this family has silu", act)
-	}
+	cfg.HiddenAct = activation(f, act)
 	cfg.Rope = readRope(cfg, f)
 }
 
@@ -76,53 +79,9 @@ func readRope(cfg *Config, f *checkpoint.Fields) Rope {
 	return r
 }
 
-// readLlamaGGUF reads the keys that llama.cpp writes for architectures built like Llama,
-// whose q and k rows it permutes so that rotation pairs neighbours.
-func readLlamaGGUF(cfg *Config, f *checkpoint.Fields, c *checkpoint.Checkpoint, arch string) {
-	cfg.HiddenSize = f.Int(arch + "embedding_length")
-	cfg.IntermediateSize = f.Int(arch + "feed_forward_length")
-	cfg.NumHiddenLayers = f.Int(arch + "block_count")
-	cfg.NumAttentionHeads = f.Int(arch + "attention.head_count")
-	cfg.NumKeyValueHeads = f.IntOr(arch+"attention.head_count_kv", cfg.NumAttentionHeads)
-	cfg.HeadDim = f.IntOr(arch+"attention.key_length", cfg.HiddenSize/max(cfg.NumAttentionHeads, 1))
-	if v := f.IntOr(arch+"attention.value_length", cfg.HeadDim); v != cfg.HeadDim {
-		f.Fail(arch+"attention.value_length", "%d differs from the keys' %d", v, cfg.HeadDim)
-	}
-	cfg.MaxPositionEmbeddings = f.Int(arch + "context_length")
-	cfg.RMSNormEps = float32(f.Float(arch + "attention.layer_norm_rms_epsilon"))
-	if n := f.IntOr(arch+"expert_count", 0); n > 0 {
-		f.Fail(arch+"expert_count", "mixtures of %d experts are not supported", n)
-	}
-	embed, ok := c.Tensor(ggufNames.Embed + ".weight")
-	if ok {
-		cfg.VocabSize = embed.Rows()
-	}
-	cfg.VocabSize = f.IntOr(arch+"vocab_size", cfg.VocabSize)
-	_, head := c.Tensor(ggufNames.LMHead + ".weight")
-	cfg.TieWordEmbeddings = !head
-	_, cfg.AttentionBias = c.Tensor("blk.0." + ggufNames.QProj + ".bias")
-	_, cfg.MLPBias = c.Tensor("blk.0." + ggufNames.GateProj + ".bias")
-
-	cfg.Rope = Rope{
-		Theta:       f.FloatOr(arch+"rope.freq_base", 10000),
-		Dim:         f.IntOr(arch+"rope.dimension_count", cfg.HeadDim),
-		Interleaved: true,
-	}
-	switch kind := f.StringOr(arch+"rope.scaling.type", "none"); kind {
-	case "none":
-	case "linear":
-		cfg.Rope.Scaling = RopeScaling{Type: kind, Factor: f.Float(arch + "rope.scaling.factor")}
-	default:
-		f.Fail(arch+"rope.scaling.type", "%q is not supported", kind)
-	}
-	if _, ok := c.Tensor(ropeFactors); ok {
-		cfg.Rope.Scaling = RopeScaling{Type: "factors", Tensor: ropeFactors}
-	}
-	cfg.BOSTokenID = f.IntOr("tokenizer.ggml.bos_token_id", -1)
-	if id := f.IntOr("tokenizer.ggml.eos_token_id", -1); id >= 0 {
-		cfg.EOSTokenIDs = []int{id}
-	}
+// readLlamaGGUF reads architectures built like Llama, whose q and k rows llama.cpp permutes so
+// that rotation pairs neighbours.
+func readLlamaGGUF(cfg *Config, f *checkpoint.Fields, c *checkpoint.Checkpoint) {
+	readGGUF(cfg, f, c)
+	cfg.Rope.Interleaved = true
 }
-
-// ropeFactors is the tensor in which GGUF keeps llama3 scaling: a divisor a frequency.
-const ropeFactors = "rope_freqs.weight"

@@ -126,10 +126,10 @@ func Estimate(m *pipeline.Manager, c *checkpoint.Checkpoint, o Options) (MemoryP
 }
 
 func estimate(m *pipeline.Manager, cfg *Config, w *Weights, o *Options) (MemoryPlan, error) {
-	shape := cfg.cacheShape(o.KVType, o.Context)
+	shape := cfg.cacheShape(o, o.Context)
 	p := MemoryPlan{
 		Context: o.Context, KVType: o.KVType.String(),
-		WeightsBytes: w.bytes, CacheBytes: shape.Bytes(), TableBytes: w.RopeTable.DeviceBytes(),
+		WeightsBytes: w.bytes, CacheBytes: shape.Bytes(), TableBytes: w.tableBytes,
 	}
 	dry := &Model{cfg: cfg, opts: *o, m: m, weights: w, cache: shape.Dry(), ladder: ladder(o.Chunk)}
 	for _, k := range []planKey{{o.Chunk, Logits}, {dry.allLogitsRun(), AllLogits}} {
@@ -153,11 +153,12 @@ func estimate(m *pipeline.Manager, cfg *Config, w *Weights, o *Options) (MemoryP
 	name := dev.PhysicalDevice().Name
 	if p.TotalBytes > p.AvailableBytes {
 		kept := w.Layers[0].DownProj.Parts[0].DType
-		return p, &FitError{Device: name, Needed: p.TotalBytes, Available: p.AvailableBytes, Plan: p, Fits: suggest(p, cfg, kept, o.KVType)}
+		return p, &FitError{Device: name, Needed: p.TotalBytes, Available: p.AvailableBytes, Plan: p, Fits: suggest(p, cfg, o, kept)}
 	}
 	if most := m.MaxCachePositions(shape); most < o.Context {
-		return p, &FitError{Device: name + "'s bindings for one layer's keys", Needed: shape.Bytes() / int64(2*shape.Layers),
-			Available: dev.PhysicalDevice().Limits.MaxStorageBufferRange, Plan: p, Fits: []string{fmt.Sprintf("--context %d", most)}}
+		limit := dev.PhysicalDevice().Limits.MaxStorageBufferRange
+		return p, &FitError{Device: name + "'s bindings for one layer's keys", Needed: limit / int64(most) * int64(o.Context),
+			Available: limit, Plan: p, Fits: []string{fmt.Sprintf("--context %d", most)}}
 	}
 	return p, nil
 }
@@ -185,7 +186,7 @@ func Load(ctx context.Context, m *pipeline.Manager, c *checkpoint.Checkpoint, o 
 			err = errors.Join(err, x.Close())
 		}
 	}()
-	if x.cache, err = m.NewCache(cfg.cacheShape(o.KVType, o.Context)); err != nil {
+	if x.cache, err = m.NewCache(cfg.cacheShape(&o, o.Context)); err != nil {
 		return nil, err
 	}
 	if err = m.ReserveArena(x.memory.ArenaBytes); err != nil {
@@ -221,6 +222,21 @@ func (x *Model) upload(ctx context.Context) error {
 	}
 	x.opts.Logger.Debug().Int64("bytes", x.store.Bytes()).Dur("took", time.Since(start)).Msg("weights are on the device")
 	return err
+}
+
+// CanResume says whether evaluation may go on at position when positions up to length have been
+// written: layers with a sliding window forget what is far behind.
+func (x *Model) CanResume(length, position int) bool {
+	if position > length {
+		return false
+	}
+	shape := x.cfg.cacheShape(&x.opts, x.opts.Context)
+	if shape.Local == nil || length <= shape.LocalPositions {
+		return true
+	}
+	// The token at position sees back to position - window + 1; that slot is overwritten by the
+	// token LocalPositions later.
+	return max(0, position-x.cfg.SlidingWindow+1) >= length-shape.LocalPositions
 }
 
 // Config is the model's configuration.

@@ -1,6 +1,7 @@
 package model
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,29 +17,36 @@ import (
 
 // Weights is a model's parameters on the device. Until load has run they have shapes only.
 type Weights struct {
-	Embed     *pipeline.Matrix // (VocabSize, HiddenSize)
-	FinalNorm *pipeline.Vector // (HiddenSize)
-	LMHead    *pipeline.Matrix // (VocabSize, HiddenSize); Embed itself when tied
-	RopeTable *pipeline.Vector // (context, Rope.Dim / 2, 2) cos and sin
-	Layers    []Layer
+	Embed          *pipeline.Matrix // (VocabSize, HiddenSize)
+	FinalNorm      *pipeline.Norm   // (HiddenSize)
+	LMHead         *pipeline.Matrix // (VocabSize, HiddenSize); Embed itself when tied
+	RopeTable      *pipeline.Vector // (context, Rope.Dim / 2, 2) cos and sin
+	LocalRopeTable *pipeline.Vector // the same of Config.LocalRope, nil if there is none
+	Slopes         *pipeline.Vector // (heads) of ALiBi, nil without
+	Layers         []Layer
 
-	loads []func(ctx context.Context, l *pipeline.Loader) error
-	bytes int64 // on the device
-	read  int64 // in the checkpoint
+	loads      []func(ctx context.Context, l *pipeline.Loader) error
+	bytes      int64 // of the checkpoint's tensors, on the device
+	tableBytes int64 // of tables that are computed
+	read       int64 // of the checkpoint's tensors, in the checkpoint
 }
 
-// A Layer is the parameters of one decoder layer. Biases are nil where the family has none.
+// A Layer is the parameters of one decoder layer. Norms and biases are nil where the family
+// has none.
 type Layer struct {
-	InputNorm         *pipeline.Vector // (HiddenSize)
-	QKV               *pipeline.Matrix // ((heads + 2 kv heads) * HeadDim, HiddenSize)
-	QKVBias           *pipeline.Vector
-	OProj             *pipeline.Matrix // (HiddenSize, heads * HeadDim)
-	OBias             *pipeline.Vector
-	PostAttentionNorm *pipeline.Vector // (HiddenSize)
-	GateUp            *pipeline.Matrix // (2 * IntermediateSize, HiddenSize), rows alternate
-	GateUpBias        *pipeline.Vector
-	DownProj          *pipeline.Matrix // (HiddenSize, IntermediateSize)
-	DownBias          *pipeline.Vector
+	InputNorm    *pipeline.Norm   // (HiddenSize)
+	QKV          *pipeline.Matrix // ((heads + 2 kv heads) * HeadDim, HiddenSize)
+	QKVBias      *pipeline.Vector
+	QNorm, KNorm *pipeline.Vector // (HeadDim)
+	OProj        *pipeline.Matrix // (HiddenSize, heads * HeadDim)
+	OBias        *pipeline.Vector
+	AttnPostNorm *pipeline.Norm   // (HiddenSize)
+	MLPNorm      *pipeline.Norm   // (HiddenSize)
+	GateUp       *pipeline.Matrix // (2 * IntermediateSize, HiddenSize), rows alternate; a plain MLP's (IntermediateSize, HiddenSize)
+	GateUpBias   *pipeline.Vector
+	DownProj     *pipeline.Matrix // (HiddenSize, IntermediateSize)
+	DownBias     *pipeline.Vector
+	MLPPostNorm  *pipeline.Norm // (HiddenSize)
 }
 
 // A binder finds tensors, checks them against the configuration, and notes how each
@@ -59,21 +67,25 @@ func bind(m *pipeline.Manager, c *checkpoint.Checkpoint, cfg *Config, o *Options
 	b := &binder{m: m, c: c, cfg: cfg, dtype: o.DType, log: o.Logger, used: map[string]bool{}, w: &Weights{}}
 	n := cfg.names
 	w := b.w
-	w.Embed = b.matrix(n.Embed, cfg.HiddenSize, part{n.Embed, cfg.VocabSize})
+	vocab := func(name string) part { return part{name: name, rows: cfg.VocabSize} }
+	w.Embed = b.matrix(n.Embed, cfg.HiddenSize, vocab(n.Embed))
 	for i := range cfg.NumHiddenLayers {
 		if b.err != nil {
 			break
 		}
 		w.Layers = append(w.Layers, b.layer(fmt.Sprintf(n.Layer, i)))
 	}
-	w.FinalNorm = b.vector(part{n.FinalNorm, cfg.HiddenSize})
-	if cfg.TieWordEmbeddings {
+	w.FinalNorm = b.norm(n.FinalNorm)
+	switch {
+	case cfg.TieWordEmbeddings:
 		b.used[n.LMHead+".weight"] = true // stored again by some writers
 		w.LMHead = w.Embed
-	} else {
-		w.LMHead = b.matrix(n.LMHead, cfg.HiddenSize, part{n.LMHead, cfg.VocabSize})
+	case cfg.NormalizedHead:
+		w.LMHead = b.normalizedHead(vocab(n.LMHead))
+	default:
+		w.LMHead = b.matrix(n.LMHead, cfg.HiddenSize, vocab(n.LMHead))
 	}
-	b.ropeTable(positions)
+	b.tables(positions)
 	if b.err != nil {
 		return nil, b.err
 	}
@@ -81,34 +93,64 @@ func bind(m *pipeline.Manager, c *checkpoint.Checkpoint, cfg *Config, o *Options
 	return w, nil
 }
 
-// A part is a tensor, by its name without suffix, and the rows it gives.
+// A part is rows of a tensor, whose name is without suffix.
 type part struct {
-	name string
-	rows int
+	name  string
+	first int // row of the tensor that is row 0 of the part
+	rows  int
+	of    int // rows of the whole tensor; 0 = first + rows
 }
+
+func (p part) tensorRows() int { return cmp.Or(p.of, p.first+p.rows) }
 
 func (b *binder) layer(prefix string) Layer {
 	c, n := b.cfg, b.cfg.names
-	at := func(name string, rows int) part { return part{prefix + name, rows} }
-	q := at(n.QProj, c.NumAttentionHeads*c.HeadDim)
-	k := at(n.KProj, c.NumKeyValueHeads*c.HeadDim)
-	v := at(n.VProj, c.NumKeyValueHeads*c.HeadDim)
-	o := at(n.OProj, c.HiddenSize)
-	gate, up := at(n.GateProj, c.IntermediateSize), at(n.UpProj, c.IntermediateSize)
-	down := at(n.DownProj, c.HiddenSize)
-	l := Layer{
-		InputNorm:         b.vector(at(n.InputNorm, c.HiddenSize)),
-		QKV:               b.matrix(prefix+"qkv", c.HiddenSize, q, k, v),
-		OProj:             b.matrix(o.name, q.rows, o),
-		PostAttentionNorm: b.vector(at(n.PostAttentionNorm, c.HiddenSize)),
-		GateUp:            b.alternating(prefix+"gate_up", c.HiddenSize, gate, up),
-		DownProj:          b.matrix(down.name, c.IntermediateSize, down),
+	at := func(name string, rows int) part { return part{name: prefix + name, rows: rows} }
+	heads, kvHeads, inner := c.NumAttentionHeads*c.HeadDim, c.NumKeyValueHeads*c.HeadDim, c.IntermediateSize
+	qkv := []part{at(n.QProj, heads), at(n.KProj, kvHeads), at(n.VProj, kvHeads)}
+	if n.QKVProj != "" {
+		qkv = []part{at(n.QKVProj, heads+2*kvHeads)}
 	}
-	if c.AttentionBias {
-		l.QKVBias, l.OBias = b.bias(q, k, v), b.bias(o)
+	gate, up := at(n.GateProj, inner), at(n.UpProj, inner)
+	if n.GateUpProj != "" {
+		gate = part{name: prefix + n.GateUpProj, rows: inner, of: 2 * inner}
+		up = part{name: prefix + n.GateUpProj, first: inner, rows: inner}
+	}
+	o, down := at(n.OProj, c.HiddenSize), at(n.DownProj, c.HiddenSize)
+
+	l := Layer{
+		InputNorm: b.norm(prefix + n.InputNorm),
+		QKV:       b.matrix(prefix+"qkv", c.HiddenSize, qkv...),
+		OProj:     b.matrix(o.name, heads, o),
+		DownProj:  b.matrix(down.name, inner, down),
+	}
+	if c.PlainMLP {
+		l.GateUp = b.matrix(up.name, c.HiddenSize, up)
+	} else {
+		l.GateUp = b.alternating(prefix+"gate_up", c.HiddenSize, gate, up)
+	}
+	if !c.Parallel {
+		l.MLPNorm = b.norm(prefix + n.MLPNorm)
+	}
+	if c.PostNorms {
+		l.AttnPostNorm, l.MLPPostNorm = b.norm(prefix+n.AttnPostNorm), b.norm(prefix+n.MLPPostNorm)
+	}
+	if c.QKNorm {
+		l.QNorm, l.KNorm = b.vector(prefix+n.QNorm+".weight", c.HeadDim), b.vector(prefix+n.KNorm+".weight", c.HeadDim)
+	}
+	if c.QKVBias {
+		l.QKVBias = b.bias(qkv...)
+	}
+	if c.OBias {
+		l.OBias = b.bias(o)
 	}
 	if c.MLPBias {
-		l.GateUpBias, l.DownBias = b.alternatingBias(gate, up), b.bias(down)
+		l.DownBias = b.bias(down)
+		if c.PlainMLP {
+			l.GateUpBias = b.bias(up)
+		} else {
+			l.GateUpBias = b.alternatingBias(gate, up)
+		}
 	}
 	return l
 }
@@ -128,14 +170,15 @@ func (b *binder) source(p part, cols int) *pipeline.Source {
 	case !ok:
 		b.fail("tensor %s is missing", name)
 		return nil
-	case len(t.Shape) != 2 || t.Rows() != p.rows || t.Cols() != cols:
-		b.fail("tensor %s has shape %v, want [%d %d]", name, t.Shape, p.rows, cols)
+	case len(t.Shape) != 2 || t.Rows() != p.tensorRows() || t.Cols() != cols:
+		b.fail("tensor %s has shape %v, want [%d %d]", name, t.Shape, p.tensorRows(), cols)
 		return nil
-	case !t.DType.Weight():
-		b.fail("tensor %s has type %s; supported: %v", name, t.DType, supported)
+	case !slices.Contains(supported, t.DType):
+		b.fail("tensor %s has type %s; supported: %v", name, t.TypeName(), supported)
 		return nil
 	}
-	return &pipeline.Source{Name: name, DType: t.DType, Rows: p.rows, Cols: cols, Row: t.Row}
+	row := func(i int, scratch []byte) []byte { return t.Row(p.first+i, scratch) }
+	return &pipeline.Source{Name: name, DType: t.DType, Rows: p.rows, Cols: cols, Row: row}
 }
 
 var supported = []dtype.DType{dtype.F32, dtype.F16, dtype.BF16, dtype.Q8_0, dtype.Q4_0, dtype.Q4_1}
@@ -214,9 +257,55 @@ func (b *binder) add(name string, cols int, runs []pipeline.Run, sources []*pipe
 	return x
 }
 
-// vector is a norm's weights.
-func (b *binder) vector(p part) *pipeline.Vector {
-	return b.values(p.name, p.rows, func() ([]float32, error) { return b.floats(p.name+".weight", p.rows) }, p.name+".weight")
+// normalizedHead is the head with every row divided by its length, at least 1e-12
+// (Baichuan 2's NormHead), which its writers leave to the reader.
+func (b *binder) normalizedHead(p part) *pipeline.Matrix {
+	raw := b.source(p, b.cfg.HiddenSize)
+	if raw == nil {
+		return nil
+	}
+	unit := *raw
+	unit.DType = dtype.F32
+	unit.Row = func(i int, scratch []byte) []byte {
+		values := make([]float32, raw.Cols)
+		raw.DType.Decode(values, raw.Row(i, nil))
+		sum := 0.0
+		for _, v := range values {
+			sum += float64(v) * float64(v)
+		}
+		length := max(math.Sqrt(sum), 1e-12)
+		for j, v := range values {
+			values[j] = float32(float64(v) / length)
+		}
+		out := make([]byte, 4*len(values))
+		dtype.F32.Encode(out, values)
+		return out
+	}
+	runs := []pipeline.Run{{DType: b.target(raw), Rows: p.rows}}
+	return b.add(p.name, raw.Cols, runs, []*pipeline.Source{raw}, func(r int) (*pipeline.Source, int) { return &unit, r })
+}
+
+// norm is the weights of a normalisation over the hidden size.
+func (b *binder) norm(name string) *pipeline.Norm {
+	c := b.cfg
+	n := &pipeline.Norm{Layer: c.LayerNorm, Weights: b.vector(name+".weight", c.HiddenSize), Eps: c.NormEps}
+	if c.NormBias {
+		n.Bias = b.values(name+".bias", c.HiddenSize, func() ([]float32, error) { return b.floats(name+".bias", c.HiddenSize) }, name+".bias")
+	}
+	return n
+}
+
+// vector is the n weights of a norm, as gains.
+func (b *binder) vector(name string, n int) *pipeline.Vector {
+	return b.values(name, n, func() ([]float32, error) {
+		f, err := b.floats(name, n)
+		if err == nil && b.cfg.NormPlusOne {
+			for i := range f {
+				f[i]++
+			}
+		}
+		return f, err
+	}, name)
 }
 
 // bias is the biases of the given projections one after another.
@@ -298,31 +387,55 @@ func (b *binder) floats(name string, n int) ([]float32, error) {
 	return out, nil
 }
 
-// ropeTable notes the table of rotary angles for the positions of the cache.
-func (b *binder) ropeTable(positions int) {
-	r := b.cfg.Rope
-	v := &pipeline.Vector{Name: "rope table", Cols: max(r.Dim*positions, 1)}
-	b.w.RopeTable = v
+// tables notes what is computed rather than read: rotary angles of the cache's positions,
+// ALiBi's slopes.
+func (b *binder) tables(positions int) {
+	c, w := b.cfg, b.w
+	rope := func(name string, r *Rope) *pipeline.Vector {
+		b.used[r.Scaling.Tensor] = true
+		// Where no component rotates the binding still needs memory.
+		return b.table(name, max(r.Dim*positions, 1), func() ([]float32, error) {
+			divisors, err := b.ropeDivisors(r)
+			if err != nil || r.Dim == 0 {
+				return []float32{0}, err
+			}
+			return r.ropeTable(positions, divisors), nil
+		})
+	}
+	w.RopeTable = rope("rope table", &c.Rope)
+	if c.LocalRope != nil {
+		w.LocalRopeTable = rope("local rope table", c.LocalRope)
+	}
+	if c.ALiBiMaxBias > 0 {
+		w.Slopes = b.table("alibi slopes", c.NumAttentionHeads, func() ([]float32, error) { return c.alibiSlopes(), nil })
+	}
+}
+
+func (b *binder) table(name string, n int, compute func() ([]float32, error)) *pipeline.Vector {
+	v := &pipeline.Vector{Name: name, Cols: n}
+	b.w.tableBytes += v.DeviceBytes()
 	b.w.loads = append(b.w.loads, func(_ context.Context, l *pipeline.Loader) error {
-		var divisors []float32
-		if r.Scaling.Tensor != "" {
-			var err error
-			if divisors, err = b.floats(r.Scaling.Tensor, r.Dim/2); err != nil {
-				return err
-			}
-			for i, d := range divisors {
-				if !(d > 0) {
-					return &ConfigError{File: b.c.Path(), Msg: fmt.Sprintf("tensor %s: divisor %d is %v, must be positive", r.Scaling.Tensor, i, d)}
-				}
-			}
+		f, err := compute()
+		if err != nil {
+			return err
 		}
-		table := r.ropeTable(positions, divisors)
-		if len(table) == 0 {
-			table = []float32{0} // no component rotates; the binding still needs memory
-		}
-		return l.Vector(v, table)
+		return l.Vector(v, f)
 	})
-	b.used[r.Scaling.Tensor] = true
+	return v
+}
+
+// ropeDivisors reads the tensor of scaling type "factors"; other types need none.
+func (b *binder) ropeDivisors(r *Rope) ([]float32, error) {
+	if r.Scaling.Tensor == "" {
+		return nil, nil
+	}
+	divisors, err := b.floats(r.Scaling.Tensor, r.Dim/2)
+	for i, d := range divisors {
+		if !(d > 0) {
+			return nil, &ConfigError{File: b.c.Path(), Msg: fmt.Sprintf("tensor %s: divisor %d is %v, must be positive", r.Scaling.Tensor, i, d)}
+		}
+	}
+	return divisors, err
 }
 
 // ignored are tensors that old checkpoints carry and that are computed instead.

@@ -1,7 +1,5 @@
 package model
 
-import "pumice/checkpoint"
-
 // xverse is XVERSE-7B, -13B and -65B and their Chat versions: Llama's decoder, untied, with
 // as many key-value heads as heads and no rope scaling. Old checkpoints carry inv_freq
 // tensors, which nothing asks for.
@@ -10,7 +8,5 @@ var xverse = Family{
 	Architectures: []string{"XverseForCausalLM"},
 	GGUF:          []string{"xverse"},
 	ReadHF:        readLlama,
-	ReadGGUF: func(cfg *Config, f *checkpoint.Fields, c *checkpoint.Checkpoint) {
-		readLlamaGGUF(cfg, f, c, "xverse.")
-	},
+	ReadGGUF:      readLlamaGGUF,
 }

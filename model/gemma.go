@@ -1,0 +1,94 @@
+package model
+
+import (
+	"math"
+
+	"pumice/checkpoint"
+	"pumice/pipeline"
+)
+
+// gemma2 has four norms a layer, soft caps, and a window on every other layer (Gemma Team
+// 2024, arXiv:2408.00118).
+var gemma2 = Family{
+	Name:          "gemma2",
+	Architectures: []string{"Gemma2ForCausalLM"},
+	GGUF:          []string{"gemma2"},
+	ReadHF: func(cfg *Config, f *checkpoint.Fields) {
+		readGemma(cfg, f)
+		cfg.AttnLogitSoftcapping = float32(f.FloatOr("attn_logit_softcapping", 0))
+		cfg.FinalLogitSoftcapping = float32(f.FloatOr("final_logit_softcapping", 0))
+		if !readLayerTypes(cfg, f) {
+			cfg.Local = everyLayer(cfg, func(i int) bool { return i%2 == 0 })
+		}
+	},
+	ReadGGUF: func(cfg *Config, f *checkpoint.Fields, c *checkpoint.Checkpoint) {
+		readGemmaGGUF(cfg, f, c)
+		cfg.Local = everyLayer(cfg, func(i int) bool { return i%2 == 0 })
+		if cfg.NumHiddenLayers == 46 { // the 27B alone scales by the hidden size of a head's share
+			cfg.AttentionScale = float32(1 / math.Sqrt(float64(cfg.HiddenSize/max(cfg.NumAttentionHeads, 1))))
+		}
+	},
+}
+
+// gemma3 normalises query and key heads; five layers of six are local, with a rope theta of
+// their own (Gemma Team 2025, arXiv:2503.19786).
+var gemma3 = Family{
+	Name:          "gemma3",
+	Architectures: []string{"Gemma3ForCausalLM"},
+	GGUF:          []string{"gemma3"},
+	ReadHF: func(cfg *Config, f *checkpoint.Fields) {
+		readGemma(cfg, f)
+		cfg.QKNorm = true
+		local := cfg.Rope
+		local.Theta, local.Scaling = f.FloatOr("rope_local_base_freq", 10000), RopeScaling{}
+		cfg.LocalRope = &local
+		if !readLayerTypes(cfg, f) {
+			every := f.IntOr("sliding_window_pattern", f.IntOr("_sliding_window_pattern", 6))
+			gemma3Pattern(cfg, f, every)
+		}
+	},
+	ReadGGUF: func(cfg *Config, f *checkpoint.Fields, c *checkpoint.Checkpoint) {
+		readGemmaGGUF(cfg, f, c)
+		cfg.QKNorm = true
+		local := cfg.Rope
+		local.Theta, local.Scaling = 10000, RopeScaling{} // neither is in the file
+		cfg.LocalRope = &local
+		gemma3Pattern(cfg, f, 6)
+		if cfg.NumHiddenLayers == 62 { // the 27B, as in gemma2
+			cfg.AttentionScale = float32(1 / math.Sqrt(float64(cfg.HiddenSize/max(cfg.NumAttentionHeads, 1))))
+		}
+	},
+}
+
+func gemma3Pattern(cfg *Config, f *checkpoint.Fields, every int) {
+	if every < 1 {
+		f.Fail("sliding_window_pattern", "%d must be positive", every)
+		return
+	}
+	cfg.Local = everyLayer(cfg, func(i int) bool { return (i+1)%every != 0 })
+}
+
+// readGemma reads what both have in Hugging Face's form, where norms are stored as gain - 1.
+func readGemma(cfg *Config, f *checkpoint.Fields) {
+	key := "hidden_activation"
+	if !f.Has(key) {
+		key = "hidden_act"
+	}
+	readLlamaAs(cfg, f, f.Int("max_position_embeddings"), key)
+	cfg.NormPlusOne, cfg.PostNorms = true, true
+	cfg.EmbeddingScale = float32(math.Sqrt(float64(cfg.HiddenSize)))
+	cfg.AttentionScale = float32(1 / math.Sqrt(f.Float("query_pre_attn_scalar")))
+	cfg.SlidingWindow = f.Int("sliding_window")
+	cfg.TieWordEmbeddings = f.BoolOr("tie_word_embeddings", true)
+	cfg.names.AttnPostNorm = "post_attention_layernorm"
+	cfg.names.MLPNorm = "pre_feedforward_layernorm"
+	cfg.names.MLPPostNorm = "post_feedforward_layernorm"
+}
+
+// readGemmaGGUF reads what both have in GGUF, whose writers have added the 1.
+func readGemmaGGUF(cfg *Config, f *checkpoint.Fields, c *checkpoint.Checkpoint) {
+	readGGUF(cfg, f, c)
+	cfg.HiddenAct = pipeline.GELUTanh
+	cfg.PostNorms = true
+	cfg.EmbeddingScale = float32(math.Sqrt(float64(cfg.HiddenSize)))
+}

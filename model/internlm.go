@@ -1,0 +1,15 @@
+package model
+
+import "pumice/checkpoint"
+
+// internlm is InternLM-7B and -Chat: Llama's decoder with biases on q, k, v and o, all or none
+// by the key "bias". InternLM2 is another architecture.
+var internlm = Family{
+	Name:          "internlm",
+	Architectures: []string{"InternLMForCausalLM"},
+	ReadHF: func(cfg *Config, f *checkpoint.Fields) {
+		readLlama(cfg, f)
+		bias := f.Bool("bias")
+		cfg.QKVBias, cfg.OBias = bias, bias
+	},
+}
