@@ -68,8 +68,10 @@ func (m *charsMap) match(s []byte, longest bool) (replacement []byte, n int) {
 			}
 		}
 	}
-	if k := bytes.IndexByte(replacement, 0); k >= 0 {
+	if k := bytes.IndexByte(replacement[:min(len(replacement), maxPiece)], 0); k >= 0 {
 		replacement = replacement[:k]
+	} else if len(replacement) > maxPiece {
+		return nil, 0 // no end in sight: a broken list
 	}
 	return replacement, n
 }
@@ -79,10 +81,10 @@ func (m *charsMap) match(s []byte, longest bool) (replacement []byte, n int) {
 // known prefix gives, a longer one character by character.
 type precompiledNorm struct{ m *charsMap }
 
-func (p precompiledNorm) normalize(_ *encoder, s []byte) ([]byte, bool) {
+func (p precompiledNorm) normalize(e *encoder, s []byte) ([]byte, bool) {
 	out := make([]byte, 0, len(s)+len(s)/8)
 	moved := false
-	for rest, state := s, -1; len(rest) > 0; {
+	for rest, state := s, -1; len(rest) > 0 && !e.grown(len(out), len(s)); {
 		var cluster []byte
 		cluster, rest, _, state = uniseg.FirstGraphemeCluster(rest, state)
 		if len(cluster) < 6 {
@@ -134,7 +136,8 @@ func (p *pieceNorm) next(s []byte) ([]byte, int) {
 	return s[:n], n
 }
 
-func (p *pieceNorm) normalize(_ *encoder, s []byte) ([]byte, bool) {
+func (p *pieceNorm) normalize(e *encoder, s []byte) ([]byte, bool) {
+	full := len(s)
 	if p.removeExtraWhitespaces {
 		for len(s) > 0 {
 			r, n := p.next(s)
@@ -156,7 +159,7 @@ func (p *pieceNorm) normalize(_ *encoder, s []byte) ([]byte, bool) {
 		out = append(out, space...)
 	}
 	afterSpace := p.removeExtraWhitespaces
-	for len(s) > 0 {
+	for len(s) > 0 && !e.grown(len(out), full) {
 		r, n := p.next(s)
 		s = s[n:]
 		for afterSpace && len(r) > 0 && r[0] == ' ' {

@@ -137,7 +137,10 @@ func NewGGUF(v GGUFVocab) (*Tokenizer, error) {
 			*s.text = t.pieces[s.id]
 		}
 	}
-	t.buildAdded()
+	t.buildAdded(r)
+	if r.err != nil {
+		return nil, r.err
+	}
 	return t, nil
 }
 
@@ -191,7 +194,7 @@ func (v *GGUFVocab) buildBPE(t *Tokenizer, r *reader) {
 		return
 	}
 	for _, expr := range pre.patterns {
-		p, err := ggufSplit(v.File, expr)
+		p, err := ggufSplit(expr)
 		if err != nil {
 			r.unsupported("tokenizer.ggml.pre", "pattern %q: %v", expr, err)
 			return
@@ -254,7 +257,7 @@ func (v *GGUFVocab) buildBPE(t *Tokenizer, r *reader) {
 }
 
 // ggufSplit returns the splitter of one pattern: by hand where there is one.
-func ggufSplit(file, expr string) (preTokenizer, error) {
+func ggufSplit(expr string) (preTokenizer, error) {
 	switch expr {
 	case patternPunct:
 		return classSplit{class: classPunct, how: contiguous}, nil
@@ -264,7 +267,7 @@ func ggufSplit(file, expr string) (preTokenizer, error) {
 	if p := knownSplit(expr, isolated, false); p != nil {
 		return p, nil
 	}
-	re, err := compilePattern(file, expr)
+	re, err := compilePattern(expr)
 	if err != nil {
 		return nil, err
 	}

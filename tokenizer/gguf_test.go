@@ -186,7 +186,7 @@ func TestGGUFPreTokenizersMatchVectors(t *testing.T) {
 func TestEveryGGUFPreTokenizerCompiles(t *testing.T) {
 	for name, pre := range ggufPres {
 		for _, expr := range pre.patterns {
-			if _, err := ggufSplit("", expr); err != nil {
+			if _, err := ggufSplit(expr); err != nil {
 				t.Errorf("%s: %q: %v", name, expr, err)
 			}
 		}

@@ -94,6 +94,21 @@ func TestSlowPatternEndsInAnError(t *testing.T) {
 	}
 }
 
+func TestNormalizerThatGrowsWithoutEnd(t *testing.T) {
+	double := strings.TrimSuffix(strings.Repeat(`{"type": "Replace", "pattern": {"String": "a"}, "content": "aa"},`, 60), ",")
+	long := `{"type": "Replace", "pattern": {"Regex": "a"}, "content": "` + strings.Repeat("b", 500) + `"}`
+	for _, list := range []string{double, long} {
+		tok, err := parseJSON("grow.json", []byte(tiny(`"normalizer": {"type": "Sequence", "normalizers": [`+list+`]}`)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var e *EncodeError
+		if _, err := tok.TryEncode(strings.Repeat("a", 10_000), EncodeOptions{}); !errors.As(err, &e) || e.File != "grow.json" {
+			t.Errorf("got %v, want an EncodeError", err)
+		}
+	}
+}
+
 // Merges that lead back to where they came from still end: each makes the word shorter.
 func TestCyclicMergesEnd(t *testing.T) {
 	vocab := map[string]int{"": 4, "a": 0, "aa": 1, "aaa": 2, "aaaa": 3}

@@ -18,6 +18,7 @@ import (
 
 const (
 	maxDepth  = 16      // of Sequence in Sequence
+	maxAdded  = 1 << 12 // bytes of an added token
 	maxVocab  = 1 << 24 // ids
 	maxPiece  = 1 << 9  // bytes of a SentencePiece piece that takes part in merging
 	maxLength = 1 << 20 // numbers such as Strip's counts
@@ -95,6 +96,15 @@ func (s section) needText(key string) string {
 		s.r.fail(s.at(key), "missing")
 	}
 	return s.text(key, "")
+}
+
+// shortText reads a text that is put into others, so its length is bounded.
+func (s section) shortText(key string) string {
+	text := s.needText(key)
+	if len(text) > maxPiece {
+		s.r.fail(s.at(key), "%d bytes", len(text))
+	}
+	return text
 }
 
 func (s section) flag(key string, def bool) bool {
@@ -183,7 +193,7 @@ func parseJSON(file string, data []byte) (*Tokenizer, error) {
 			r.fail("post_processor", "adds id %d, which is no token", id)
 		}
 	}
-	t.buildAdded()
+	t.buildAdded(r)
 	t.useRawBytes()
 	if r.err != nil {
 		return nil, r.err
@@ -236,7 +246,10 @@ func readModel(t *Tokenizer, s section) model {
 		vocab := readVocab(t, s)
 		m := &wordPiece{t: t, vocab: vocab, prefix: s.text("continuing_subword_prefix", "##"),
 			maxChars: s.number("max_input_chars_per_word", 100)}
-		if m.maxChars < 0 || m.maxChars > 1<<12 {
+		for text := range vocab {
+			m.longest = max(m.longest, len(text))
+		}
+		if m.maxChars < 0 || m.maxChars > maxPiece {
 			s.r.fail(s.at("max_input_chars_per_word"), "%d is out of range", m.maxChars)
 		}
 		m.unk = readUnknown(s, vocab, "[UNK]")
@@ -464,12 +477,12 @@ func readNormalizer(s section, depth int) normalizer {
 	case "Strip":
 		return stripNorm{s.flag("strip_left", true), s.flag("strip_right", true)}
 	case "Prepend":
-		return prependNorm{[]byte(s.needText("prepend"))}
+		return prependNorm{[]byte(s.shortText("prepend"))}
 	case "ByteLevel":
 		return byteLevelNorm{}
 	case "Replace":
 		old, re := readPattern(s)
-		content := []byte(s.needText("content"))
+		content := []byte(s.shortText("content"))
 		if re != nil {
 			return replaceRegexNorm{re, content}
 		}
@@ -523,7 +536,7 @@ func readPattern(s section) (literal string, re *pattern) {
 	p := s.section("pattern")
 	if p.has("Regex") {
 		expr := p.text("Regex", "")
-		re, err := compilePattern(s.r.file, expr)
+		re, err := compilePattern(expr)
 		if err != nil {
 			s.r.unsupported(p.at("Regex"), "pattern %q: %v", expr, err)
 		}
@@ -754,7 +767,7 @@ func (d *decoderReader) read(s section, depth int) decoder {
 		return fuseDecoder{}
 	case "Replace":
 		old, re := readPattern(s)
-		content := s.text("content", "")
+		content := s.shortText("content")
 		d.local = d.local && !(d.fused && (re != nil || utf8.RuneCountInString(old) > 1))
 		if re != nil {
 			return regexReplaceDecoder{replaceRegexNorm{re, []byte(content)}}

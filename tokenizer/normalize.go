@@ -17,12 +17,27 @@ type normalizer interface {
 
 type normSequence []normalizer
 
+// maxGrowth bounds what normalizers may make of a text; NFKD's worst is 18.
+const maxGrowth = 64
+
+// grown reports whether a text of n bytes has become too long to go on, or normalizing failed.
+func (e *encoder) grown(out, n int) bool {
+	if out > maxGrowth*(n+maxPiece) {
+		e.fail("the normalizer makes the text more than %d times as long", maxGrowth)
+	}
+	return e.err != nil
+}
+
 func (n normSequence) normalize(e *encoder, s []byte) ([]byte, bool) {
 	moved := false
+	full := len(s)
 	for _, p := range n {
 		var m bool
 		s, m = p.normalize(e, s)
 		moved = moved || m
+		if e.grown(len(s), full) {
+			return nil, false
+		}
 	}
 	return s, moved
 }
@@ -135,8 +150,12 @@ func (n prependNorm) normalize(_ *encoder, s []byte) ([]byte, bool) {
 // replaceNorm is Replace with a string.
 type replaceNorm struct{ old, new []byte }
 
-func (n replaceNorm) normalize(_ *encoder, s []byte) ([]byte, bool) {
-	if len(n.old) == 0 || !bytes.Contains(s, n.old) {
+func (n replaceNorm) normalize(e *encoder, s []byte) ([]byte, bool) {
+	if len(n.old) == 0 {
+		return s, false
+	}
+	k := bytes.Count(s, n.old)
+	if k == 0 || e.grown(len(s)+k*(len(n.new)-len(n.old)), len(s)) {
 		return s, false
 	}
 	return bytes.ReplaceAll(s, n.old, n.new), len(n.new) == 0 && bytes.HasPrefix(s, n.old)
@@ -155,6 +174,7 @@ func (n replaceRegexNorm) normalize(e *encoder, s []byte) ([]byte, bool) {
 		moved = moved || start == 0 && end > 0 && len(n.new) == 0
 		out = append(append(out, s[from:start]...), n.new...)
 		from = end
+		e.grown(len(out), len(s))
 	}) {
 		return nil, false
 	}

@@ -313,7 +313,10 @@ func (t *Tokenizer) apply(b *beside) error {
 			d.plain[id] = true
 		}
 	}
-	t.buildAdded()
+	t.buildAdded(r)
+	if r.err != nil {
+		return r.err
+	}
 	for text, id := range map[string]*int{t.config.BOSToken: &t.bos, t.config.EOSToken: &t.eos} {
 		if k, ok := t.ids[text]; ok && text != "" {
 			*id = int(k)

@@ -53,7 +53,7 @@ func TestScannersMatchRegexp(t *testing.T) {
 
 func TestDigitSplitsMatchRegexp(t *testing.T) {
 	for _, expr := range []string{`\p{N}`, `\p{N}+`, `\p{N}{1,3}`, `[0-9]`, `[0-9][0-9][0-9]`} {
-		re, err := compilePattern("", expr)
+		re, err := compilePattern(expr)
 		if err != nil {
 			t.Fatal(err)
 		}

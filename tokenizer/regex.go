@@ -13,10 +13,7 @@ import (
 // A pattern is a regular expression of a tokenizer file. Those files are written for
 // Oniguruma; regexp2 (the .NET dialect) agrees with it on what they use, after the
 // translation below. Both backtrack, so each search has a time limit.
-type pattern struct {
-	file string // for errors
-	re   *regexp2.Regexp
-}
+type pattern struct{ re *regexp2.Regexp }
 
 const (
 	matchTimeout = 2 * time.Second
@@ -31,7 +28,7 @@ var errSlowPattern = errors.New("pattern takes more than linear time")
 
 // compilePattern translates and compiles an Oniguruma expression, and tries it on
 // inputs that make catastrophic patterns explode.
-func compilePattern(file, expr string) (*pattern, error) {
+func compilePattern(expr string) (*pattern, error) {
 	if len(expr) > maxPattern {
 		return nil, fmt.Errorf("pattern of %d bytes", len(expr))
 	}
@@ -53,7 +50,7 @@ func compilePattern(file, expr string) (*pattern, error) {
 		}
 	}
 	re.MatchTimeout = matchTimeout
-	return &pattern{file, re}, nil
+	return &pattern{re}, nil
 }
 
 // translatePattern turns possessive quantifiers, which regexp2 lacks, into atomic
@@ -251,8 +248,8 @@ func (p *pattern) each(e *encoder, stage int, s []byte, found func(start, end in
 	if searchErr != nil {
 		err = searchErr
 	}
-	if err != nil && e.err == nil {
-		e.err = &EncodeError{File: p.file, Msg: fmt.Sprintf("pattern %q: %v", p.re.String(), err)}
+	if err != nil {
+		e.fail("pattern %q: %v", p.re.String(), err)
 	}
 	return err == nil
 }

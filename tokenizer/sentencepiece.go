@@ -184,10 +184,12 @@ func parsePiece(file string, data []byte, chatGLM bool) (*Tokenizer, error) {
 		}
 		t.prefix = []int{n + 1, n + 3}
 	}
+	if r.err == nil {
+		t.buildAdded(r)
+	}
 	if r.err != nil {
 		return nil, r.err
 	}
-	t.buildAdded()
 	return t, nil
 }
 

@@ -7,6 +7,7 @@
 package tokenizer
 
 import (
+	"fmt"
 	"strings"
 	"sync"
 	"unicode/utf8"
@@ -54,7 +55,7 @@ type EncodeOptions struct {
 type encoder struct {
 	parseSpecial bool
 	out          []int
-	err          error
+	err          *EncodeError
 	cache        *wordCache
 	merge        merger
 	scratch      [][]byte  // one buffer for each pre-tokenizer
@@ -133,6 +134,7 @@ func (t *Tokenizer) TryEncode(text string, o EncodeOptions) ([]int, error) {
 		t.splitAdded(e, norm, s, first, emit)
 	})
 	if e.err != nil {
+		e.err.File = t.file
 		return nil, e.err
 	}
 	if o.AddSpecial {
@@ -167,9 +169,9 @@ func validUTF8(s string) []byte {
 	return []byte(string([]rune(s)))
 }
 
-func (e *encoder) fail(t *Tokenizer, msg string) {
+func (e *encoder) fail(format string, args ...any) {
 	if e.err == nil {
-		e.err = &EncodeError{File: t.file, Msg: msg}
+		e.err = &EncodeError{Msg: fmt.Sprintf(format, args...)}
 	}
 }
 

@@ -30,7 +30,7 @@ const unkPenalty = 10
 
 func (m *unigram) encode(e *encoder, word []byte) {
 	if len(word) >= math.MaxInt32 {
-		e.fail(m.t, "text over 2 GiB")
+		e.fail("text over 2 GiB")
 		return
 	}
 	if cap(e.best) < len(word)+1 {
@@ -71,7 +71,7 @@ func (m *unigram) encode(e *encoder, word []byte) {
 		}
 		if !known {
 			if m.unk < 0 {
-				e.fail(m.t, "unknown character and no unknown token")
+				e.fail("unknown character and no unknown token")
 				return
 			}
 			offer(i, i+n, m.unk, m.unkScore)

@@ -45,6 +45,10 @@ func (t *Tokenizer) addToken(r *reader, a AddedToken, path string) {
 	if a.Content == "" {
 		return
 	}
+	if len(a.Content) > maxAdded {
+		r.fail(path, "token of %d bytes", len(a.Content))
+		return
+	}
 	if id, ok := t.ids[a.Content]; ok && int(id) != a.ID {
 		r.fail(path, "%q has id %d there and %d in the vocabulary", a.Content, a.ID, id)
 		return
@@ -67,7 +71,7 @@ func (t *Tokenizer) addToken(r *reader, a AddedToken, path string) {
 }
 
 // buildAdded makes the matchers of the added tokens.
-func (t *Tokenizer) buildAdded() {
+func (t *Tokenizer) buildAdded(r *reader) {
 	s := &t.added
 	s.raw, s.plain, s.norm, s.normPlain = newMatcher(), newMatcher(), newMatcher(), newMatcher()
 	s.written = map[int32]string{}
@@ -87,6 +91,9 @@ func (t *Tokenizer) buildAdded() {
 		if !a.Special {
 			plain.add(text, id)
 		}
+	}
+	if e.err != nil {
+		r.fail("normalizer", "%s", e.err.Msg)
 	}
 }
 

@@ -11,6 +11,7 @@ type wordPiece struct {
 	prefix   string
 	unk      int32
 	maxChars int // longer words are unknown
+	longest  int // bytes of the longest token
 }
 
 func (m *wordPiece) encode(e *encoder, word []byte) {
@@ -19,7 +20,7 @@ func (m *wordPiece) encode(e *encoder, word []byte) {
 		return
 	}
 	from := len(e.out)
-	buf := make([]byte, 0, len(m.prefix)+len(word))
+	buf := make([]byte, 0, m.longest+len(word))
 	for start := 0; start < len(word); {
 		buf = buf[:0]
 		if start > 0 {
@@ -27,6 +28,10 @@ func (m *wordPiece) encode(e *encoder, word []byte) {
 		}
 		skip := len(buf)
 		buf = append(buf, word[start:]...)
+		for len(buf) > m.longest && len(buf) > skip {
+			_, n := utf8.DecodeLastRune(buf)
+			buf = buf[:len(buf)-n]
+		}
 		id := int32(-1)
 		for len(buf) > skip {
 			if k, ok := m.vocab[string(buf)]; ok && (e.parseSpecial || !m.t.isSpecial(k)) {
@@ -60,7 +65,7 @@ func (m *wordLevel) encode(e *encoder, word []byte) {
 	switch {
 	case ok:
 	case m.unk < 0:
-		e.fail(m.t, "unknown word and no unknown token")
+		e.fail("unknown word and no unknown token")
 		return
 	default:
 		id = m.unk
