@@ -44,32 +44,73 @@ type bpe struct {
 	unused []bool   // SentencePiece unused pieces: split again on output
 	split  map[int32][2]int32
 
-	joins *pairFilter // which characters are ever neighbours inside a token; nil: don't cut
+	joins *pairFilter // which characters, or in byteMode bytes around their boundaries, are ever neighbours inside a token; nil: don't cut
 }
 
-// pairFilter is a Bloom filter of one hash over pairs of characters: false
-// positives only cost speed.
+// pairFilter is a Bloom filter of one hash over what stands on both sides of a place
+// inside a token: false positives only cost speed.
 type pairFilter [1 << 21 / 64]uint64
 
-func (f *pairFilter) bit(a, b rune) (word, mask uint64) {
-	h := (uint64(a)<<21 | uint64(b)) * 0x9E3779B97F4A7C15 >> 43
-	return h >> 6, 1 << (h & 63)
+func (f *pairFilter) set(key uint64) {
+	h := key * 0x9E3779B97F4A7C15 >> 43
+	f[h>>6] |= 1 << (h & 63)
 }
+
+func (f *pairFilter) get(key uint64) bool {
+	h := key * 0x9E3779B97F4A7C15 >> 43
+	return f[h>>6]&(1<<(h&63)) != 0
+}
+
+func runeKey(a, b rune) uint64 { return uint64(a)<<21 | uint64(b) }
 
 func (f *pairFilter) add(token string) {
 	prev := rune(-1)
 	for _, r := range token {
 		if prev >= 0 {
-			w, m := f.bit(prev, r)
-			f[w] |= m
+			f.set(runeKey(prev, r))
 		}
 		prev = r
 	}
 }
 
-func (f *pairFilter) has(a, b rune) bool {
-	w, m := f.bit(a, b)
-	return f[w]&m != 0
+func (f *pairFilter) has(a, b rune) bool { return f.get(runeKey(a, b)) }
+
+// sideBytes is how many bytes on either side of a character boundary addBytes notes.
+const sideBytes = 3
+
+// packSide packs up to sideBytes bytes and their number.
+func packSide(s []byte) uint64 {
+	k := uint64(len(s))
+	for _, b := range s {
+		k = k<<8 | uint64(b)
+	}
+	return k
+}
+
+// boundary reports whether a character starts at s[i] after another, neither of them ASCII.
+func boundary(s []byte, i int) bool { return s[i] >= 0xC0 && s[i-1] >= utf8.RuneSelf }
+
+// addBytes notes the bytes around each character boundary inside a token. A token
+// that has fewer than sideBytes there may have anything beyond.
+func (f *pairFilter) addBytes(token []byte) {
+	for i := 1; i < len(token); i++ {
+		if boundary(token, i) {
+			f.set(packSide(token[max(0, i-sideBytes):i])<<32 | packSide(token[i:min(len(token), i+sideBytes)]))
+		}
+	}
+}
+
+// hasBytes reports whether some token may reach across the boundary at word[i].
+func (f *pairFilter) hasBytes(word []byte, i int) bool {
+	for l := min(i, sideBytes); l > 0; l-- {
+		left := packSide(word[i-l:i]) << 32
+		for r := min(len(word)-i, sideBytes); r > 0; r-- {
+			if f.get(left | packSide(word[i:i+r])) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func newBPE(t *Tokenizer) *bpe {
@@ -123,6 +164,15 @@ func (m *bpe) encode(e *encoder, word []byte) {
 		}
 	}
 	switch {
+	case m.byteMode && m.joins != nil && len(word) > cacheKeyMax/2:
+		start := 0
+		for i := 1; i < len(word); i++ {
+			if boundary(word, i) && !m.joins.hasBytes(word, i) {
+				m.encodeCached(e, word[start:i])
+				start = i
+			}
+		}
+		m.encodeCached(e, word[start:])
 	case m.byteMode:
 		m.encodeCached(e, word)
 	case m.user != nil:

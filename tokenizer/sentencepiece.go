@@ -352,6 +352,9 @@ func (b *pieceBuilder) bpe() model {
 			}
 		}
 	}
+	if m.unk < 0 && !(m.fallback && m.allBytes) {
+		m.joins = nil // unknown characters vanish, and their neighbours meet
+	}
 	b.splitUnused(m)
 	return m
 }

@@ -110,9 +110,22 @@ func (t *Tokenizer) useRawBytes() {
 	}
 	last.raw = true
 	t.pre[len(t.pre)-1] = last
-	m.byteMode, m.joins = true, nil
+	m.byteMode, m.joins = true, new(pairFilter)
 	for b := range m.byteIDs {
-		m.byteIDs[b] = m.rune(byteRunes[b])
+		if m.byteIDs[b] = m.rune(byteRunes[b]); m.byteIDs[b] < 0 {
+			m.joins = nil // a byte without a symbol vanishes, and its neighbours meet
+		}
+	}
+	for _, s := range m.pairs.slots {
+		if s.key == 0 || m.joins == nil {
+			continue
+		}
+		b, ok := byteLevelBytes(nil, t.pieces[s.id])
+		if !ok {
+			m.joins = nil
+			break
+		}
+		m.joins.addBytes(b)
 	}
 	if m.whole != nil {
 		raw := make(map[string]int32, len(m.whole))
