@@ -53,7 +53,6 @@ type output struct {
 	tensor *Tensor
 	after  int // node after which the tensor is copied out
 	tap    bool
-	last   bool // of a tap: only the run's last row matters
 }
 
 // NewBuilder starts a plan for runs of up to tokens tokens.

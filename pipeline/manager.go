@@ -40,6 +40,8 @@ type Manager struct {
 	lane8    bool // subgroups of exactly eight, with shuffle
 	row      bool // the row path is this device's choice
 
+	maxBinding int64 // when not 0, a smaller limit on what one binding holds, for Verify
+
 	mu        sync.Mutex
 	pipelines map[string]*pipelineEntry
 	arena     *vk.Buffer

@@ -166,6 +166,9 @@ func rowGroup(t DType) int { return 8 * max(laneRows(t), matmulLaneRows) }
 func (m *Manager) maxRows(t DType, cols, group int) int {
 	l := m.dev.PhysicalDevice().Limits
 	limit := min(l.MaxStorageBufferRange, 1<<31-1)
+	if m.maxBinding > 0 {
+		limit = min(limit, m.maxBinding)
+	}
 	if l.MaxBufferSize > 0 {
 		limit = min(limit, l.MaxBufferSize)
 	}

@@ -35,7 +35,7 @@ var layers = map[string][]string{
 
 	"vk":       {"internal/humanize"},
 	"shaders":  {},
-	"pipeline": {"vk", "shaders", "internal/dtype", "internal/half", "internal/humanize"},
+	"pipeline": {"vk", "shaders", "internal/dtype", "internal/half", "internal/humanize", "internal/ref"},
 
 	"checkpoint": {"internal/dtype", "internal/half", "internal/humanize"},
 	"model":      {"pipeline", "vk", "checkpoint", "internal/dtype", "internal/half", "internal/humanize"},
@@ -79,7 +79,7 @@ var confined = map[string][]string{
 	"github.com/nikolalohinski/gonja": {"chat"},
 	"github.com/dlclark/regexp2":      {"tokenizer"},
 	"github.com/x448/float16":         {"internal/half"},
-	"internal/ref":                    {"test", "cmd/pumice", "internal/gputest"},
+	"internal/ref":                    {"test", "pipeline", "cmd/pumice", "internal/gputest"}, // pipeline: Verify
 }
 
 // source is one parsed Go file of the module.
@@ -221,7 +221,8 @@ func TestCheckImport(t *testing.T) {
 		{"vk/internal/shim", false, "C", true},
 		{"pipeline", false, "C", false},
 		{"pipeline", false, "github.com/vulkan-go/vulkan", false},
-		{"pipeline", false, "pumice/internal/ref", false},
+		{"pipeline", false, "pumice/internal/ref", true},
+		{"model", false, "pumice/internal/ref", false},
 		{"pipeline", true, "pumice/internal/ref", true},
 		{"pipeline", true, "pumice/model", false},
 		{"cmd/pumice", false, "pumice/internal/ref", true},

@@ -39,6 +39,46 @@ func RMSNorm(x, w []float64, eps float64) []float64 {
 	return out
 }
 
+// LayerNorm returns (x - mean(x)) / sqrt(variance(x) + eps) * w + b for each row of x,
+// (n, len(w)); b may be nil. Ba et al. 2016, arXiv:1607.06450.
+func LayerNorm(x, w, b []float64, eps float64) []float64 {
+	out := make([]float64, len(x))
+	cols := len(w)
+	for row := 0; row < len(x); row += cols {
+		mean, variance := 0.0, 0.0
+		for c := range cols {
+			mean += x[row+c] / float64(cols)
+		}
+		for c := range cols {
+			variance += (x[row+c] - mean) * (x[row+c] - mean) / float64(cols)
+		}
+		for c := range cols {
+			out[row+c] = (x[row+c] - mean) / math.Sqrt(variance+eps) * w[c]
+			if b != nil {
+				out[row+c] += b[c]
+			}
+		}
+	}
+	return out
+}
+
+// HeadNorm is RMSNorm of every query head of qkv, (n, Heads + 2 KVHeads, HeadDim), by q and of
+// every key head by k.
+func (h Heads) HeadNorm(qkv, q, k []float64, eps float64) []float64 {
+	out := slices.Clone(qkv)
+	total := h.Heads + 2*h.KVHeads
+	for i := range len(qkv) / h.HeadDim {
+		w := q
+		if i%total >= h.Heads {
+			w = k
+		}
+		if i%total < h.Heads+h.KVHeads {
+			copy(out[i*h.HeadDim:], RMSNorm(qkv[i*h.HeadDim:][:h.HeadDim], w, eps))
+		}
+	}
+	return out
+}
+
 // Linear returns x, (n, cols), times the transpose of w, (rows, cols), plus bias, (rows),
 // unless it is nil: (n, rows).
 func Linear(x, w, bias []float64, rows, cols int) []float64 {
@@ -64,6 +104,11 @@ type Heads struct {
 	Heads, KVHeads, HeadDim int
 	RotaryDim               int  // leading components that rotate
 	Interleaved             bool // pairs are 2j, 2j+1 rather than j, j + RotaryDim/2
+
+	Clip    float64   // queries, keys and values are clamped to +-Clip; 0 = not
+	Window  int       // positions a query sees, its own included; 0 = all
+	SoftCap float64   // scores s become SoftCap * tanh(s / SoftCap); 0 = not
+	Slopes  []float64 // (Heads): slope * (j - i) is added to query i's score for key j; nil = none
 }
 
 // Rope rotates one head, (HeadDim), by the angles of one position, (RotaryDim / 2, 2) cosines
@@ -84,9 +129,15 @@ func (h Heads) Rope(head, angles []float64) []float64 {
 }
 
 // RopeStore splits qkv, (n, Heads + 2 KVHeads, HeadDim), whose rows are at consecutive
-// positions from position on, into rotated queries, (n, Heads, HeadDim), rotated keys and
+// positions from position on, clamped, into rotated queries, (n, Heads, HeadDim), rotated keys and
 // values, (n, KVHeads, HeadDim). table is (positions, RotaryDim / 2, 2).
 func (h Heads) RopeStore(qkv, table []float64, position int) (q, k, v []float64) {
+	if h.Clip > 0 {
+		qkv = slices.Clone(qkv)
+		for i, x := range qkv {
+			qkv[i] = max(-h.Clip, min(h.Clip, x))
+		}
+	}
 	total := h.Heads + 2*h.KVHeads
 	for t := range len(qkv) / (total * h.HeadDim) {
 		angles := table[(position+t)*h.RotaryDim:][:h.RotaryDim]
@@ -107,22 +158,34 @@ func (h Heads) RopeStore(qkv, table []float64, position int) (q, k, v []float64)
 
 // Attention returns causal attention of q, (n, Heads, HeadDim), whose rows are at consecutive
 // positions from position on, over keys and values, (KVHeads, context, HeadDim), up to each
-// row's own position: (n, Heads, HeadDim). Vaswani et al. 2017, arXiv:1706.03762.
+// row's own position: (n, Heads, HeadDim). Position j is kept at j % context. Vaswani et al.
+// 2017, arXiv:1706.03762; slopes: Press et al. 2022, arXiv:2108.12409.
 func (h Heads) Attention(q, keys, values []float64, context, position int, scale float64) []float64 {
 	out := make([]float64, len(q))
 	for t := range len(q) / (h.Heads * h.HeadDim) {
 		for i := range h.Heads {
 			at := (t*h.Heads + i) * h.HeadDim
-			base := i / (h.Heads / h.KVHeads) * context * h.HeadDim
-			scores := make([]float64, position+t+1)
-			for j := range scores {
-				for d := range h.HeadDim {
-					scores[j] += scale * q[at+d] * keys[base+j*h.HeadDim+d]
-				}
+			slot := func(j int) int { return (i/(h.Heads/h.KVHeads)*context + j%context) * h.HeadDim }
+			own := position + t
+			first := 0
+			if h.Window > 0 {
+				first = max(0, own-h.Window+1)
 			}
-			for j, p := range Softmax(scores, len(scores), 1) {
+			var scores []float64
+			for j := first; j <= own; j++ {
+				s := 0.0
 				for d := range h.HeadDim {
-					out[at+d] += p * values[base+j*h.HeadDim+d]
+					s += scale * q[at+d] * keys[slot(j)+d]
+				}
+				s = SoftCap([]float64{s}, h.SoftCap)[0]
+				if h.Slopes != nil {
+					s += h.Slopes[i] * float64(j-own)
+				}
+				scores = append(scores, s)
+			}
+			for n, p := range Softmax(scores, len(scores), 1) {
+				for d := range h.HeadDim {
+					out[at+d] += p * values[slot(first+n)+d]
 				}
 			}
 		}
@@ -130,13 +193,44 @@ func (h Heads) Attention(q, keys, values []float64, context, position int, scale
 	return out
 }
 
-// ActMul returns silu(gate) * up for x that alternates between gate and up.
+// SoftCap returns limit * tanh(x / limit), and x itself for limit 0.
+func SoftCap(x []float64, limit float64) []float64 {
+	out := slices.Clone(x)
+	if limit > 0 {
+		for i := range out {
+			out[i] = limit * math.Tanh(x[i]/limit)
+		}
+	}
+	return out
+}
+
+// SiLU is x / (1 + exp(-x)).
+func SiLU(x float64) float64 { return x / (1 + math.Exp(-x)) }
+
+// GELU is x times the probability that a standard normal variable is less than x.
+// Hendrycks and Gimpel 2016, arXiv:1606.08415.
+func GELU(x float64) float64 { return x / 2 * math.Erfc(-x/math.Sqrt2) }
+
+// GELUTanh is the approximation of GELU by tanh, of the same paper.
+func GELUTanh(x float64) float64 {
+	return x / 2 * (1 + math.Tanh(math.Sqrt(2/math.Pi)*(x+0.044715*x*x*x)))
+}
+
+// ActMul returns act(gate) * up for x that alternates between gate and up.
 // Shazeer 2020, arXiv:2002.05202.
-func ActMul(x []float64) []float64 {
+func ActMul(x []float64, act func(float64) float64) []float64 {
 	out := make([]float64, len(x)/2)
 	for i := range out {
-		gate, up := x[2*i], x[2*i+1]
-		out[i] = gate / (1 + math.Exp(-gate)) * up
+		out[i] = act(x[2*i]) * x[2*i+1]
+	}
+	return out
+}
+
+// Act returns act(x) of each value.
+func Act(x []float64, act func(float64) float64) []float64 {
+	out := make([]float64, len(x))
+	for i, v := range x {
+		out[i] = act(v)
 	}
 	return out
 }

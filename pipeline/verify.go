@@ -1,0 +1,403 @@
+package pipeline
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"math"
+	"math/rand/v2"
+
+	"pumice/internal/dtype"
+	"pumice/vk"
+)
+
+// A VerifyResult is one kernel compared with the float64 oracle on one case.
+type VerifyResult struct {
+	Kernel    string  `json:"kernel"` // variant, as Manager.Variants names it
+	Case      string  `json:"case"`
+	NMSE      float64 `json:"nmse"`      // sum of squared errors over the sum of squared values
+	MaxAbs    float64 `json:"max_abs"`   // largest error
+	MaxRel    float64 `json:"max_rel"`   // largest error relative to the magnitude of what the value was computed from
+	Tolerance float64 `json:"tolerance"` // of MaxRel
+	OK        bool    `json:"ok"`
+
+	Index     int     `json:"-"` // of the value with the largest relative error
+	Got, Want float64 `json:"-"` // at Index
+}
+
+func (r VerifyResult) String() string {
+	return fmt.Sprintf("%s: %s: max abs %.3g, max rel %.3g (tolerance %.3g), NMSE %.3g; at %d got %.9g, want %.9g",
+		r.Kernel, r.Case, r.MaxAbs, r.MaxRel, r.Tolerance, r.NMSE, r.Index, r.Got, r.Want)
+}
+
+// Tolerances. Each bounds an error divided by the magnitude of the value's own terms (for a
+// product, the sum of |w x|), in units of u = 2^-24, half a float32 ulp.
+//
+// Basic operations round correctly: u each. Vulkan's other bounds (specification, "Precision
+// of core SPIR-V instructions"): division 2.5 ulp = 5u, inversesqrt 2 ulp = 4u, exp(x)
+// 3 + 2|x| ulp = (6 + 4|x|)u. An ulp is 2u.
+//
+// A sum of n rounded terms, in any order, is within min(n, 8 sqrt(n)) u of the sum of their
+// magnitudes: the first is the worst case, the second (Higham and Mary 2019, SIAM J. Sci.
+// Comput. 41(5), theorem 2.4, lambda = 8) fails with probability under 2n exp(-32). It is
+// below 1/n up to n = 2^14, so a missing or doubled term shows.
+//
+// What a kernel is given is rounded before the oracle sees it: weights as they are stored,
+// keys and values as the cache's type holds them.
+const unit = 0x1p-24
+
+func sumBound(n int) float64 { return min(float64(n), 8*math.Sqrt(float64(n))) }
+
+// tolerances, by op; n is the number of terms, headDim that of a score's.
+var tolerances = struct {
+	embed, rope, ropeF16, silu, gelu, softCap, add, topK float64
+	rmsNorm, layerNorm, linear, softmax                  func(n int) float64
+	attention                                            func(n, headDim int) float64
+}{
+	// d q and d q + m round, relative to |d q| + |m|, and so does the scaling.
+	embed: 3 * unit,
+	// Two products and their sum, relative to twice the head's largest component.
+	rope: 2 * unit,
+	// Storing in f16 may round either way: one ulp, 2^-10 of the value.
+	ropeF16: 0x1p-10,
+	// g / (1 + exp(-g)) * u: exp's error, a sum, a division and a product, relative to
+	// |y| (1 + |g|).
+	silu: (6 + 1 + 5 + 1) * unit,
+	// Relative to |g u|. By erf: the approximation's 1.5e-7 / 2 = 1.3u, and half of a
+	// polynomial of five terms of 4.5 in all, each rounded at most ten times. By tanh, as
+	// 1 - 1 / (exp(2x) + 1): less.
+	gelu: (1.3 + 4.5*10/2 + 6 + 5 + 3) * unit,
+	// tanh as (a - b) / (a + b), a and b from exp: half the difference of their errors, the
+	// roundings, the division, and a division before; relative to the limit.
+	softCap: (6 + 2 + 2 + 5 + 5 + 1) * unit,
+	add:     unit,
+	topK:    0,
+	// The sum of squares enters through a square root, and so do its division and eps.
+	rmsNorm: func(n int) float64 { return (sumBound(n+1)/2 + 5./2 + 1 + 4 + 2) * unit },
+	// The mean errs as a sum does, relative to (mean |x| + |x - mean|) / sigma |w|, to which
+	// the root of the variance adds what it does in rmsNorm. The error of the mean moves the
+	// variance only in second order.
+	layerNorm: func(n int) float64 { return (sumBound(n) + 6 + sumBound(n+1)/2 + 10) * unit },
+	// Bias, the old value and the product's own roundings of dequantisation are terms too.
+	linear: func(n int) float64 { return sumBound(n+4) * unit },
+	// Argument (a product and a difference) and exp for numerator and sum, a division;
+	// relative to p (1 + r), r the largest magnitude of an exponent.
+	softmax: func(n int) float64 { return (2*(2+6) + sumBound(n) + 5) * unit },
+	// A score errs by sumBound(headDim) + 2 of its terms' magnitude S, exp by 6 + 4|x| with
+	// |x| <= 2S; both enter numerator and sum, which add n terms and are rescaled at most n
+	// times. Relative to (1 + S) sum p |v|. S includes a soft cap, whose 21 are less than
+	// what a score has, and a slope's term.
+	attention: func(n, headDim int) float64 {
+		return (2*(sumBound(headDim)+2+8) + 2*sumBound(2*n) + 5) * unit
+	},
+}
+
+// Underflow is not an error: Vulkan lets denormals be flushed, and silu of a number below
+// -88 divides by an infinite exp.
+const negligible = 0x1p-118
+
+// compare judges got by its distance from want relative to magnitude.
+func compare(kernel, name string, got []float32, want, magnitude []float64, tolerance float64) VerifyResult {
+	r := VerifyResult{Kernel: kernel, Case: name, Tolerance: tolerance, OK: len(got) == len(want) && len(want) == len(magnitude)}
+	var errors2, values2 float64
+	for i := range got {
+		g, w := float64(got[i]), want[i]
+		diff := math.Abs(g - w)
+		if g == w || diff < negligible {
+			diff = 0
+		}
+		if math.IsNaN(diff) || math.IsInf(diff, 0) {
+			diff = math.MaxFloat64 // JSON has no larger number
+		}
+		errors2 = min(errors2+diff*diff, math.MaxFloat64)
+		if !math.IsInf(w, 0) {
+			values2 += w * w
+		}
+		rel := 0.0
+		if diff > 0 {
+			rel = min(diff/magnitude[i], math.MaxFloat64)
+		}
+		r.MaxAbs = max(r.MaxAbs, diff)
+		if rel > r.MaxRel || i == 0 {
+			r.MaxRel, r.Index, r.Got, r.Want = rel, i, g, w
+		}
+	}
+	if errors2 > 0 {
+		r.NMSE = min(errors2/max(values2, math.SmallestNonzeroFloat64), math.MaxFloat64)
+	}
+	r.OK = r.OK && r.MaxRel <= tolerance
+	return r
+}
+
+// Verify runs every kernel that m's device can run, on either path, against the oracle of
+// internal/ref and gives each result to each. The error says that something could not be
+// run; a wrong result is a VerifyResult that is not OK. Unused rows, padding and the part of
+// the KV cache that was never written hold NaN. No plan of m is running meanwhile.
+func Verify(ctx context.Context, m *Manager, each func(VerifyResult)) error {
+	paths := []Path{PathBase}
+	if m.lane8 {
+		paths = append(paths, PathRow)
+	}
+	for _, path := range paths {
+		if err := verifyPath(ctx, m, path, each); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func verifyPath(ctx context.Context, parent *Manager, path Path, each func(VerifyResult)) (err error) {
+	m, err := NewManager(parent.dev, Options{Logger: parent.opts.Logger, Path: path})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, m.Close()) }()
+	v := &verifier{ctx: ctx, m: m, each: each}
+	v.cases()
+	return v.err
+}
+
+// A verifier runs cases one after another. The first error sticks.
+type verifier struct {
+	ctx  context.Context
+	m    *Manager
+	each func(VerifyResult)
+	err  error
+
+	// Of the case that is running.
+	name    string
+	rnd     *rand.Rand
+	weights *Weights
+	loader  *Loader
+}
+
+// check runs one case with its own weights, and random numbers that its name determines.
+func (v *verifier) check(name string, run func() error) {
+	if v.err == nil {
+		v.err = v.ctx.Err()
+	}
+	if v.err != nil {
+		return
+	}
+	seed := fnv.New64a()
+	seed.Write([]byte(name))
+	v.name, v.rnd = name, rand.New(rand.NewPCG(seed.Sum64(), 0))
+	v.weights = v.m.NewWeights()
+	v.loader, v.err = v.weights.NewLoader()
+	if v.err == nil {
+		v.err = errors.Join(run(), v.loader.Close())
+	}
+	v.err = errors.Join(v.err, v.weights.Close())
+	if v.err != nil {
+		v.err = fmt.Errorf("pipeline: verify %s: %w", name, v.err)
+	}
+}
+
+// poison is NaN as one float32 and as two float16.
+const poison = 0xffffffff
+
+// evaluate runs the builder's plan once and returns the rows of y that the step's tokens
+// have. What the plan does not write is NaN.
+func (v *verifier) evaluate(b *Builder, y *Tensor, s Step) (out []float32, err error) {
+	b.Output("y", y)
+	bytes, err := b.ArenaBytes()
+	if err != nil {
+		return nil, err
+	}
+	if err := v.m.growArena(bytes); err != nil {
+		return nil, err
+	}
+	if err := v.m.fill(v.m.arena.Whole(), poison); err != nil {
+		return nil, err
+	}
+	if err := v.loader.up.Flush(); err != nil {
+		return nil, err
+	}
+	p, err := b.Build()
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, p.Close()) }()
+	if _, err := p.Run(s); err != nil {
+		return nil, err
+	}
+	n := min(len(s.Tokens), y.Rows)
+	out = make([]float32, n*y.Cols)
+	_, err = p.Output("y", 0, n, out)
+	return out, err
+}
+
+// growArena replaces an arena that is too small. No plan of the Manager exists.
+func (m *Manager) growArena(bytes int64) error {
+	if m.arena != nil {
+		if m.arena.Size() >= bytes {
+			return nil
+		}
+		if err := m.arena.Close(); err != nil {
+			return err
+		}
+		m.arena = nil
+	}
+	return m.ReserveArena(bytes)
+}
+
+// fill sets a span to a word.
+func (m *Manager) fill(s vk.Span, word uint32) error {
+	rec := m.dev.NewRecorder(vk.RecorderOptions{})
+	rec.Fill(s, word)
+	c, err := rec.Finish()
+	if err != nil {
+		return err
+	}
+	return errors.Join(c.Run(), c.Close())
+}
+
+// normal returns n float32 values of the standard normal distribution, as float64.
+func (v *verifier) normal(n int) []float64 {
+	out := make([]float64, n)
+	for i := range out {
+		out[i] = float64(float32(v.rnd.NormFloat64()))
+	}
+	return out
+}
+
+// input gives the plan x, (b.Tokens(), cols): row t is row t of an embedding table.
+func (v *verifier) input(b *Builder, x []float64, cols int) (*Tensor, error) {
+	w, err := v.store([]Run{{DType: dtype.F32, Rows: b.tokens}}, x, cols)
+	if err != nil {
+		return nil, err
+	}
+	return b.Embed(w.matrix, 1), nil
+}
+
+// inputStep is the step for which input works.
+func inputStep(position, count int) Step {
+	s := Step{Position: position, Tokens: make([]int, count)}
+	for i := range s.Tokens {
+		s.Tokens[i] = i
+	}
+	return s
+}
+
+// A stored matrix is on the device and, as the device has it, on the host.
+type stored struct {
+	matrix *Matrix
+	values []float64 // dequantised
+	terms  []float64 // magnitude of the terms that a kernel makes each value of
+}
+
+// store quantises values, (rows, cols), uploads them and fills the rows' padding with NaN.
+func (v *verifier) store(runs []Run, values []float64, cols int) (*stored, error) {
+	x, err := v.m.NewMatrix("matrix", runs, cols)
+	if err != nil {
+		return nil, err
+	}
+	s := &stored{matrix: x}
+	var sources []*Source
+	f := make([]float32, cols)
+	first := 0
+	for _, run := range runs {
+		size := int(run.DType.RowBytes(cols))
+		data := make([]byte, run.Rows*size)
+		for r := range run.Rows {
+			for c := range f {
+				f[c] = float32(values[(first+r)*cols+c])
+			}
+			row := data[r*size:][:size]
+			run.DType.Encode(row, f)
+			run.DType.Decode(f, row)
+			for c, w := range f {
+				s.values = append(s.values, float64(w))
+				s.terms = append(s.terms, math.Abs(float64(w))+2*offset(run.DType, row, c))
+			}
+		}
+		src := &Source{Name: "matrix", DType: run.DType, Rows: run.Rows, Cols: cols,
+			Row: func(i int, _ []byte) []byte { return data[i*size:][:size] }}
+		for range run.Rows {
+			sources = append(sources, src)
+		}
+		first += run.Rows
+	}
+	starts := map[*Source]int{}
+	for r, src := range sources {
+		if _, ok := starts[src]; !ok {
+			starts[src] = r
+		}
+	}
+	if err := v.loader.Matrix(v.ctx, x, func(r int) (*Source, int) { return sources[r], r - starts[sources[r]] }); err != nil {
+		return nil, err
+	}
+	return s, v.poisonPadding(x)
+}
+
+// offset is the magnitude of the constant that a kernel adds to d q for column c of a row.
+func offset(t DType, row []byte, c int) float64 {
+	half := func(at int) float64 {
+		var f [1]float32
+		dtype.F16.Decode(f[:], row[c/blockCols*t.BlockBytes()+at:][:2])
+		return math.Abs(float64(f[0]))
+	}
+	switch t {
+	case dtype.Q8_0:
+		return 128 * half(0)
+	case dtype.Q4_0:
+		return 8 * half(0)
+	case dtype.Q4_1:
+		return half(2)
+	}
+	return 0
+}
+
+// poisonPadding makes the rows that fill up a matrix's last groups NaN.
+func (v *verifier) poisonPadding(x *Matrix) error {
+	unit := make([]byte, 16)
+	for i := range 4 {
+		binary.LittleEndian.PutUint32(unit[4*i:], poison)
+	}
+	for _, p := range x.Parts {
+		for r := p.Rows; r < p.paddedRows(); r++ {
+			group, in := r/p.Group, r%p.Group
+			for u := range p.unitsPerRow() {
+				at := 16 * int64((group*p.unitsPerRow()+u)*p.Group+in)
+				if err := v.loader.write(p.units.Slice(at, 16), unit); err != nil {
+					return err
+				}
+			}
+			for k := range p.blocksPerRow() {
+				size := int64(scaleBytes(p.DType))
+				if size == 0 {
+					break
+				}
+				at := size * int64((group*p.blocksPerRow()+k)*p.Group+in)
+				if err := v.loader.write(p.scales.Slice(at, size), unit[:size]); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// vector uploads values.
+func (v *verifier) vector(values []float64) (*Vector, error) {
+	f := make([]float32, len(values))
+	for i, x := range values {
+		f[i] = float32(x)
+	}
+	w := &Vector{Name: "vector", Cols: len(f)}
+	return w, v.loader.Vector(w, f)
+}
+
+// magnitudes returns |x|, nil for nil.
+func magnitudes(x []float64) []float64 {
+	if x == nil {
+		return nil
+	}
+	out := make([]float64, len(x))
+	for i, v := range x {
+		out[i] = math.Abs(v)
+	}
+	return out
+}
