@@ -474,8 +474,8 @@ func TestGGUFListsTensorsOfUnknownTypes(t *testing.T) {
 	if x := g.tensors[0]; x.TypeName() != "ggml type 200" || x.Data != nil || x.NumBytes() != 0 {
 		t.Errorf("unknown: %s, %d bytes", x.TypeName(), len(x.Data))
 	}
-	if x := g.tensors[1]; x.TypeName() != "Q4_K" || len(x.Data) != 144 || x.DType.Weight() {
-		t.Errorf("storage-only: %s, %d bytes", x.TypeName(), len(x.Data))
+	if x := g.tensors[1]; x.TypeName() != "Q4_K" || len(x.Data) != 144 || !x.DType.Weight() {
+		t.Errorf("known: %s, %d bytes", x.TypeName(), len(x.Data))
 	}
 }
 

@@ -1,10 +1,10 @@
 // Package dtype names the element types that tensors are stored in, and
 // converts the ones that weights are computed with to and from float32.
 //
-// F32, F16, BF16, Q8_0, Q4_0 and Q4_1 are weight types: Decode and Encode
-// handle them (see Weight). All the others are storage-only: a reader can name
-// them and knows their size, nothing computes with them. Names and quantised
-// block layouts are GGUF's, little-endian (ggml, ggml-common.h).
+// The weight types, F32 to IQ4_XS, can be decoded (see Weight); most of them
+// can be encoded too (see Encodable). All the others are storage-only: a reader
+// can name them and knows their size, nothing computes with them. Names and
+// quantised block layouts are GGUF's, little-endian (ggml, ggml-common.h).
 package dtype
 
 import (
@@ -24,6 +24,17 @@ const (
 	Q8_0 // 32 weights: f16 scale d, 32 int8 q; weight = d*q
 	Q4_0 // 32 weights: f16 scale d, 16 bytes; weight = d*(nibble-8); low nibbles are weights 0..15, high ones 16..31
 	Q4_1 // 32 weights: f16 scale d, f16 minimum m, 16 bytes as Q4_0's; weight = d*nibble+m
+	Q5_0 // 32 weights: f16 scale d, 4 bytes of fifth bits (bit i is weight i's), 16 bytes as Q4_0's; weight = d*(q-16)
+	Q5_1 // 32 weights: f16 scale d, f16 minimum m, then as Q5_0; weight = d*q+m
+	// The K types have 256 weights in sub-blocks of 16 (Q2_K, Q3_K, Q6_K) or 32
+	// (Q4_K, Q5_K), each with a small integer scale, some with a minimum too.
+	Q2_K
+	Q3_K
+	Q4_K
+	Q5_K
+	Q6_K
+	IQ4_NL // Q4_0's layout; a nibble stands for one of 16 fixed int8 values (see levels): weight = d*level
+	IQ4_XS // 256 weights in sub-blocks of 32, each with a 6-bit scale; nibbles as IQ4_NL's
 
 	F64
 	I8
@@ -37,14 +48,7 @@ const (
 	Bool
 	F8_E4M3
 	F8_E5M2
-	Q5_0
-	Q5_1
 	Q8_1
-	Q2_K
-	Q3_K
-	Q4_K
-	Q5_K
-	Q6_K
 	Q8_K
 	IQ1_S
 	IQ1_M
@@ -53,8 +57,6 @@ const (
 	IQ2_S
 	IQ3_XXS
 	IQ3_S
-	IQ4_NL
-	IQ4_XS
 	TQ1_0
 	TQ2_0
 	MXFP4
@@ -76,6 +78,15 @@ var info = [count]struct {
 	Q8_0:    {"Q8_0", 32, 2 + 32},
 	Q4_0:    {"Q4_0", 32, 2 + 16},
 	Q4_1:    {"Q4_1", 32, 2 + 2 + 16},
+	Q5_0:    {"Q5_0", 32, 2 + 4 + 16},
+	Q5_1:    {"Q5_1", 32, 2 + 2 + 4 + 16},
+	Q2_K:    {"Q2_K", 256, 2 + 2 + 16 + 64},
+	Q3_K:    {"Q3_K", 256, 2 + 64 + 32 + 12},
+	Q4_K:    {"Q4_K", 256, 2 + 2 + 12 + 128},
+	Q5_K:    {"Q5_K", 256, 2 + 2 + 12 + 32 + 128},
+	Q6_K:    {"Q6_K", 256, 2 + 128 + 64 + 16},
+	IQ4_NL:  {"IQ4_NL", 32, 2 + 16},
+	IQ4_XS:  {"IQ4_XS", 256, 2 + 2 + 4 + 128},
 
 	F64:     {"F64", 1, 8},
 	I8:      {"I8", 1, 1},
@@ -89,14 +100,7 @@ var info = [count]struct {
 	Bool:    {"BOOL", 1, 1},
 	F8_E4M3: {"F8_E4M3", 1, 1},
 	F8_E5M2: {"F8_E5M2", 1, 1},
-	Q5_0:    {"Q5_0", 32, 2 + 4 + 16},
-	Q5_1:    {"Q5_1", 32, 2 + 2 + 4 + 16},
 	Q8_1:    {"Q8_1", 32, 2 + 2 + 32},
-	Q2_K:    {"Q2_K", 256, 2 + 2 + 16 + 64},
-	Q3_K:    {"Q3_K", 256, 2 + 64 + 32 + 12},
-	Q4_K:    {"Q4_K", 256, 2 + 2 + 12 + 128},
-	Q5_K:    {"Q5_K", 256, 2 + 2 + 12 + 32 + 128},
-	Q6_K:    {"Q6_K", 256, 2 + 128 + 64 + 16},
 	Q8_K:    {"Q8_K", 256, 4 + 256 + 32},
 	IQ1_S:   {"IQ1_S", 256, 2 + 32 + 16},
 	IQ1_M:   {"IQ1_M", 256, 32 + 16 + 8},
@@ -105,8 +109,6 @@ var info = [count]struct {
 	IQ2_S:   {"IQ2_S", 256, 2 + 64 + 16},
 	IQ3_XXS: {"IQ3_XXS", 256, 2 + 96},
 	IQ3_S:   {"IQ3_S", 256, 2 + 64 + 8 + 32 + 4},
-	IQ4_NL:  {"IQ4_NL", 32, 2 + 16},
-	IQ4_XS:  {"IQ4_XS", 256, 2 + 2 + 4 + 128},
 	TQ1_0:   {"TQ1_0", 256, 2 + 48 + 4},
 	TQ2_0:   {"TQ2_0", 256, 2 + 64},
 	MXFP4:   {"MXFP4", 32, 1 + 16},
@@ -131,8 +133,17 @@ func (d DType) String() string {
 	return info[d].name
 }
 
-// Weight reports whether Decode and Encode handle the type.
-func (d DType) Weight() bool { return d >= F32 && d <= Q4_1 }
+// Weight reports whether Decode handles the type.
+func (d DType) Weight() bool { return d >= F32 && d <= IQ4_XS }
+
+// Encodable reports whether Encode handles the type.
+func (d DType) Encodable() bool {
+	switch d {
+	case F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K, Q6_K:
+		return true
+	}
+	return false
+}
 
 // BlockSize returns the number of weights in a block: 1 unless the type is
 // quantised, 0 for Invalid and Unknown.

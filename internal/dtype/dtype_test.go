@@ -3,6 +3,7 @@ package dtype
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"testing"
@@ -10,7 +11,31 @@ import (
 	"pumice/internal/half"
 )
 
-var weights = []DType{F32, F16, BF16, Q8_0, Q4_0, Q4_1}
+var weights, encodable = typesWith(DType.Weight), typesWith(DType.Encodable)
+
+func typesWith(property func(DType) bool) []DType {
+	var all []DType
+	for d := range count {
+		if property(d) {
+			all = append(all, d)
+		}
+	}
+	return all
+}
+
+func TestEncodablesAreWeights(t *testing.T) {
+	for d := range count + 1 {
+		if d.Encodable() && !d.Weight() {
+			t.Errorf("%v can be written and not be read", d)
+		}
+	}
+	defer func() {
+		if s := fmt.Sprint(recover()); s != "dtype: Encode does not handle Q3_K" {
+			t.Errorf("Encode to Q3_K: %s", s)
+		}
+	}()
+	Q3_K.Encode(make([]byte, 110), make([]float32, 256))
+}
 
 func TestParseTakesEveryNameInAnyCase(t *testing.T) {
 	for d := F32; d < Unknown; d++ {
@@ -151,14 +176,17 @@ func reference(d DType, x []float32) []byte {
 }
 
 // A quantised weight is at most half a step off; the step's own rounding to
-// f16 adds 2^-11 of the weight (in Q4_0 the far end may lose a whole step).
+// f16 adds 2^-11 of the weight (in Q4_0 and Q5_0 the far end may lose a whole
+// step). The K types round the steps of sub-blocks and their minimums to 1/63
+// of the largest (Q6_K: 1/128), and weigh small errors against large ones:
+// their bound is a whole step of the largest range, 2 amax of the superblock.
 func TestEncodeDecodeErrorIsBounded(t *testing.T) {
 	rng := rand.New(rand.NewPCG(7, 8))
 	x := make([]float32, 4096)
 	for i := range x {
 		x[i] = float32(rng.NormFloat64())
 	}
-	for _, d := range weights {
+	for _, d := range encodable {
 		b := make([]byte, d.RowBytes(len(x)))
 		d.Encode(b, x)
 		got := make([]float32, len(x))
@@ -169,13 +197,15 @@ func TestEncodeDecodeErrorIsBounded(t *testing.T) {
 				worst, at = e, i
 			}
 		}
-		block := x[at/32*32 : at/32*32+32]
+		n := max(32, d.BlockSize())
+		block := x[at/n*n:][:n]
 		var amax float64
 		for _, v := range block {
 			amax = max(amax, math.Abs(float64(v)))
 		}
 		bound := map[DType]float64{F32: 0, F16: amax * 0x1p-11, BF16: amax * 0x1p-8,
-			Q8_0: amax/254 + amax*0x1p-10, Q4_0: amax/8 + amax*0x1p-10, Q4_1: amax/15 + amax*0x1p-9}[d]
+			Q8_0: amax/254 + amax*0x1p-10, Q4_0: amax/8 + amax*0x1p-10, Q4_1: amax/15 + amax*0x1p-9,
+			Q5_0: amax/16 + amax*0x1p-10, Q5_1: amax/31 + amax*0x1p-9, Q4_K: 2 * amax / 15, Q5_K: 2 * amax / 31, Q6_K: 2 * amax / 63}[d]
 		if worst > bound {
 			t.Errorf("%v: weight %d: %v became %v, off by %v, bound %v", d, at, x[at], got[at], worst, bound)
 		}
@@ -183,10 +213,10 @@ func TestEncodeDecodeErrorIsBounded(t *testing.T) {
 }
 
 func TestEncodeSurvivesNaNAndInfinity(t *testing.T) {
-	x := make([]float32, 32)
-	x[3], x[20] = float32(math.NaN()), float32(math.Inf(-1))
-	for _, d := range weights {
-		d.Encode(make([]byte, d.RowBytes(32)), x)
+	x := make([]float32, 256)
+	x[3], x[20], x[70], x[150] = float32(math.NaN()), float32(math.Inf(-1)), float32(math.Inf(1)), math.MaxFloat32
+	for _, d := range encodable {
+		d.Encode(make([]byte, d.RowBytes(len(x))), x)
 	}
 }
 
@@ -195,7 +225,9 @@ func BenchmarkDecode(b *testing.B) {
 		b.Run(d.String(), func(b *testing.B) {
 			x := make([]float32, 1<<14)
 			src := make([]byte, d.RowBytes(len(x)))
-			d.Encode(src, x)
+			for i := range src {
+				src[i] = byte(37 * i)
+			}
 			b.SetBytes(int64(len(src)))
 			for b.Loop() {
 				d.Decode(x, src)
@@ -205,7 +237,7 @@ func BenchmarkDecode(b *testing.B) {
 }
 
 func BenchmarkEncode(b *testing.B) {
-	for _, d := range weights {
+	for _, d := range encodable {
 		b.Run(d.String(), func(b *testing.B) {
 			x := make([]float32, 1<<14)
 			for i := range x {
