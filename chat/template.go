@@ -1,0 +1,144 @@
+package chat
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+
+	"pumice/chat/internal/jinja"
+)
+
+// Jinja returns the format that a Jinja template describes, as Hugging Face transformers renders it: trim_blocks and
+// lstrip_blocks on, and messages, add_generation_prompt, bos_token, eos_token, raise_exception, strftime_now and
+// Options.Variables in scope. name appears in errors, which are *TemplateError.
+//
+// Rendering keeps apart what the template wrote and what came from the messages, through any trimming, splitting and joining
+// the template does, so the texts of special tokens count only where the template put them. The segments of one
+// rendering are joined: they are tokenized as the one text that transformers would tokenize.
+//
+// A template is a stranger's program. It can't reach files or other templates, and its time, memory and recursion are
+// bounded; one that exceeds them gives an error.
+func Jinja(name, template, bos, eos string) (*Format, error) {
+	t, err := jinja.Parse(name, template)
+	if err != nil {
+		return nil, fmt.Errorf("chat: %w", err)
+	}
+	f := &Format{name: name}
+	f.render = func(f *Format, msgs []Message, o Options) ([]Segment, error) {
+		v := jinja.Variables{
+			Template: map[string]any{"bos_token": bos, "eos_token": eos, "add_generation_prompt": !o.NoGenerationPrompt},
+			Foreign:  map[string]any{},
+			Now:      o.Now,
+		}
+		for k, x := range o.Variables {
+			v.Foreign[k] = x
+		}
+		list := make([]any, len(msgs))
+		for i, m := range msgs {
+			list[i] = map[string]any{"role": m.Role, "content": m.Content}
+		}
+		v.Foreign["messages"] = list
+		spans, err := t.Render(context.Background(), v)
+		if err != nil {
+			return nil, fmt.Errorf("chat: %w", err)
+		}
+		p := &page{parse: o.ParseSpecial}
+		for _, s := range spans {
+			if s.Foreign {
+				p.said(s.Text)
+			} else {
+				p.own(s.Text)
+			}
+		}
+		return p.done(), nil
+	}
+	if eos != "" {
+		f.stop = append(f.stop, eos)
+	}
+	for _, end := range turnEnds {
+		if end != eos && strings.Contains(template, end) {
+			f.stop = append(f.stop, end)
+		}
+	}
+	return f, nil
+}
+
+// turnEnds are the tokens by which published templates end the assistant's turn. A template names them but does not say
+// what they are for.
+var turnEnds = []string{"<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<end_of_turn>", "<|end|>", "<eoa>", "<|end_of_turn|>", "<|return|>", "<|endoftext|>"}
+
+// A NoFormatError says that a model has no chat template and none of the built-in formats is known to be its own.
+type NoFormatError struct{ Family string }
+
+func (e *NoFormatError) Error() string {
+	of := ""
+	if e.Family != "" {
+		of = " of family " + e.Family
+	}
+	return fmt.Sprintf("chat: the model%s has no chat template and may be no chat model: choose a format with --chat-template, a Jinja file or one of %s",
+		of, strings.Join(Names(), ", "))
+}
+
+// Detect chooses the format of a model: its Jinja template when it has one, else the built-in format that its family
+// (model_type or general.architecture) and vocabulary point to, else a *NoFormatError. has reports whether the vocabulary has a
+// token of that text.
+func Detect(family, template, bos, eos string, has func(token string) bool) (*Format, error) {
+	if template != "" {
+		return Jinja("chat_template", template, bos, eos)
+	}
+	every := func(name string) bool {
+		f, err := Builtin(name)
+		return err == nil && !slices.ContainsFunc(f.needs, func(t string) bool { return !has(t) })
+	}
+	family = strings.ToLower(family)
+	// The families whose vocabularies other families share, or whose format has no token of its own.
+	switch {
+	case family == "xverse":
+		return Builtin("xverse")
+	case strings.HasPrefix(family, "baichuan") && every("baichuan2"):
+		return Builtin("baichuan2")
+	case family == "chatglm" && every("chatglm2") && !has("<|user|>"): // ChatGLM3 has that token, and another format
+		return Builtin("chatglm2")
+	case family == "internlm" && every("internlm"):
+		return Builtin("internlm")
+	}
+	for _, name := range []string{"chatml", "llama3", "gemma"} {
+		if every(name) {
+			return Builtin(name)
+		}
+	}
+	switch family {
+	case "falcon", "refinedweb", "refinedwebmodel":
+		return Builtin("falcon")
+	case "mpt":
+		return Builtin("mpt-instruct")
+	}
+	return nil, &NoFormatError{family}
+}
+
+// Open returns the format that a user names: a built-in one, or the Jinja template in a file.
+func Open(nameOrFile, bos, eos string) (*Format, error) {
+	if f, err := Builtin(nameOrFile); err == nil {
+		return f, nil
+	}
+	info, err := os.Stat(nameOrFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("chat: %s is neither a file nor a built-in format: there are %s", nameOrFile, strings.Join(Names(), ", "))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("chat: template: %w", err)
+	}
+	const limit = 1 << 20
+	if !info.Mode().IsRegular() || info.Size() > limit {
+		return nil, fmt.Errorf("chat: template %s: want a regular file of at most %d bytes", nameOrFile, limit)
+	}
+	source, err := os.ReadFile(nameOrFile)
+	if err != nil {
+		return nil, fmt.Errorf("chat: template: %w", err)
+	}
+	return Jinja(nameOrFile, string(source), bos, eos)
+}
