@@ -680,11 +680,13 @@ func (v *verifier) attentionCases(t DType) {
 	}
 	capped := plain
 	capped.SoftCap = 5
+	tight := plain
+	tight.SoftCap = 0.02 // scores are up to some hundred times as large
 	sloped := plain
 	sloped.Slopes = &Vector{} // filled in below
 	window := plain
 	window.Window = 13
-	for _, h := range []Heads{capped, sloped, window} {
+	for _, h := range []Heads{capped, tight, sloped, window} {
 		add(h, 70, 1, 1, 96)
 		add(h, 33, 20, 17, 96)
 		add(h, 0, 9, 9, 96)

@@ -4,6 +4,7 @@
 //   x  (rows, cols) f32
 //
 // One invocation an element; workgroup y is the row. Reads and writes 4 bytes an element.
+#include "softcap.glsl"
 layout(local_size_x_id = 0) in;
 layout(std430, binding = 0) buffer X { float x[]; };
 layout(push_constant) uniform Push {
@@ -15,5 +16,5 @@ void main() {
     uint c = gl_GlobalInvocationID.x;
     if (c >= p.cols) return;
     uint i = gl_WorkGroupID.y * p.cols + c;
-    x[i] = p.cap * tanh(x[i] / p.cap);
+    x[i] = soft_cap(x[i], p.cap);
 }

@@ -6,6 +6,8 @@
 // its specialization constant says so.
 //
 // The includer defines SLOPES_BINDING.
+#include "softcap.glsl"
+
 layout(constant_id = 10) const bool HAS_ALIBI = false;
 layout(constant_id = 11) const bool HAS_SOFTCAP = false;
 layout(std430, binding = SLOPES_BINDING) readonly buffer Slopes { float slopes[]; };
@@ -25,7 +27,7 @@ float head_slope(uint h) { return HAS_ALIBI ? slopes[h] : 0.0; }
 uint first_key(uint length) { return length > p.window ? length - p.window : 0u; }
 
 float finish_score(float s, float slope, int distance) {
-    if (HAS_SOFTCAP) s = p.softcap * tanh(s / p.softcap);
+    if (HAS_SOFTCAP) s = soft_cap(s, p.softcap);
     if (HAS_ALIBI) s += slope * float(distance);
     return s;
 }
