@@ -1,0 +1,127 @@
+package pumice
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+
+	"pumice/pipeline"
+	"pumice/vk"
+)
+
+// A Device is a Vulkan device of this machine.
+type Device struct {
+	Index        int      `json:"index"`
+	Name         string   `json:"name"`
+	Vendor       string   `json:"vendor"`
+	Driver       string   `json:"driver"` // the driver's name and version in its own words
+	Type         string   `json:"type"`   // "discrete", "integrated", "virtual", "cpu" or "other"
+	UUID         string   `json:"uuid"`
+	APIVersion   string   `json:"api_version"`
+	MemoryTotal  int64    `json:"memory_total"` // bytes of device-local memory
+	MemoryFree   int64    `json:"memory_free"`  // what the driver says is left for this process; the total where it doesn't say
+	SubgroupSize int      `json:"subgroup_size"`
+	Features     []string `json:"features"`
+	KernelPaths  []string `json:"kernel_paths"`    // the families of kernels that the device would use
+	Error        string   `json:"error,omitempty"` // why the device can't be used, "" if it can
+}
+
+// Devices lists this machine's Vulkan devices. Of the options it heeds Logger, Validation and KernelPath. It is an error
+// that errors.Is calls vk.ErrNoDevice if there is no Vulkan loader or no driver.
+func Devices(o Options) (devices []Device, err error) {
+	if _, err := o.settings(); err != nil {
+		return nil, err
+	}
+	in, err := vk.NewInstance(vk.InstanceOptions{Validation: o.Validation, Logger: o.Logger})
+	if err != nil {
+		return nil, fmt.Errorf("pumice: %w", err)
+	}
+	defer func() { err = errors.Join(err, in.Close()) }()
+	found, err := in.Devices()
+	if err != nil {
+		return nil, fmt.Errorf("pumice: %w", err)
+	}
+	for _, pd := range found {
+		d := describe(pd)
+		if err := probe(&d, pd, o); err != nil {
+			d.Error = err.Error()
+		}
+		devices = append(devices, d)
+	}
+	return devices, nil
+}
+
+// probe opens a device to learn what only an open one tells.
+func probe(d *Device, pd *vk.PhysicalDevice, o Options) (err error) {
+	dev, err := pd.Open(vk.DeviceOptions{Logger: o.Logger})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, dev.Close()) }()
+	memory, err := dev.Memory()
+	if err != nil {
+		return err
+	}
+	d.MemoryTotal, d.MemoryFree = memory.TotalBytes, memory.FreeBytes
+	m, err := pipeline.NewManager(dev, pipeline.Options{Logger: o.Logger, Path: pipeline.Path(o.KernelPath)})
+	if err != nil {
+		return err
+	}
+	d.KernelPaths = []string{string(m.Path())}
+	return m.Close()
+}
+
+// describe tells what is known without opening the device.
+func describe(pd *vk.PhysicalDevice) Device {
+	d := Device{
+		Index: pd.Index, Name: pd.Name, Vendor: pd.Vendor, Driver: pd.Driver, Type: pd.Type.String(),
+		UUID: hex.EncodeToString(pd.UUID[:]), APIVersion: pd.APIVersion.String(), SubgroupSize: pd.Limits.SubgroupSize,
+		Features: features(pd), KernelPaths: []string{},
+	}
+	if pd.DriverInfo != "" {
+		d.Driver += " " + pd.DriverInfo
+	}
+	for _, h := range pd.Heaps {
+		if h.DeviceLocal {
+			d.MemoryTotal += h.Bytes
+		}
+	}
+	return d
+}
+
+// features names what the device can do beyond what every device can.
+func features(pd *vk.PhysicalDevice) []string {
+	f := pd.Features
+	names := []string{}
+	for _, c := range []struct {
+		has  bool
+		name string
+	}{
+		{f.ShaderFloat16, "fp16"},
+		{f.ShaderInt8, "int8"},
+		{f.ShaderInt16, "int16"},
+		{f.ShaderInt64, "int64"},
+		{f.StorageBuffer8Bit, "storage8"},
+		{f.StorageBuffer16Bit, "storage16"},
+		{f.IntegerDotProduct, "integer-dot"},
+		{f.IntegerDotProductAccelerated, "integer-dot-accelerated"},
+		{f.SubgroupArithmetic, "subgroup-arithmetic"},
+		{f.SubgroupShuffle, "subgroup-shuffle"},
+		{f.SubgroupClustered, "subgroup-clustered"},
+		{f.SubgroupSizeControl, "subgroup-size-control"},
+		{f.TimelineSemaphore, "timeline-semaphore"},
+		{f.Synchronization2, "synchronization2"},
+		{f.BufferDeviceAddress, "buffer-device-address"},
+		{f.VulkanMemoryModel, "memory-model"},
+		{f.MemoryBudget, "memory-budget"},
+		{f.ExternalMemoryHost, "external-memory-host"},
+	} {
+		if c.has {
+			names = append(names, c.name)
+		}
+	}
+	for _, shape := range f.CooperativeMatrix {
+		names = append(names, "cooperative-matrix "+shape.String())
+	}
+	return names
+}

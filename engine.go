@@ -1,0 +1,312 @@
+package pumice
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"pumice/chat"
+	"pumice/checkpoint"
+	"pumice/model"
+	"pumice/pipeline"
+	"pumice/sample"
+	"pumice/tokenizer"
+	"pumice/vk"
+)
+
+// An Engine is a model in the memory of a device. It is safe for concurrent use: its sessions take turns, one evaluation
+// at a time.
+type Engine struct {
+	path      string
+	instance  *vk.Instance
+	device    *vk.Device
+	manager   *pipeline.Manager
+	model     *model.Model
+	info      Device
+	text      *text
+	format    *chat.Format // nil where formatErr is set
+	formatErr error
+	sampling  sample.Params
+	endTokens []int
+	vocab     int
+	context   int
+	loadTime  time.Duration
+	closeOnce sync.Once
+	closeErr  error
+	source    Source
+
+	mu    sync.Mutex // held while evaluating
+	run   evaluator
+	owner *Session // whose tokens the KV cache holds
+}
+
+// evaluator is what a Session needs of a model; tests have one without a device.
+type evaluator interface {
+	Forward(ctx context.Context, tokens []int, position int, want model.Want) (model.Output, error)
+}
+
+// Source says what a model was loaded from.
+type Source struct {
+	Path   string // after Resolve
+	Format string // "GGUF", "safetensors" or "torch"
+	Bytes  int64  // of the tensors as they are stored
+}
+
+// Open loads a model: a GGUF file, a Hugging Face directory, or the name of a model (see Resolve). It returns when the
+// weights are in device memory; the files are closed by then. The caller closes the Engine. Cancelling ctx stops the loading.
+//
+// Errors that a caller may want to tell apart, by errors.Is or errors.As: vk.ErrNoDevice (also *vk.SelectError), *model.FitError,
+// *checkpoint.FormatError, *checkpoint.UnsupportedError, *OptionError, *ModelError.
+func Open(ctx context.Context, path string, o Options) (*Engine, error) {
+	start := time.Now()
+	s, err := o.settings()
+	if err != nil {
+		return nil, err
+	}
+	if path, err = Resolve(path); err != nil {
+		return nil, err
+	}
+	e := &Engine{path: path}
+	if err := e.open(ctx, o, s); err != nil {
+		e.Close()
+		return nil, err
+	}
+	e.loadTime = time.Since(start)
+	return e, nil
+}
+
+func (e *Engine) open(ctx context.Context, o Options, s settings) error {
+	c, err := checkpoint.Open(e.path)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	e.source = Source{e.path, c.Format().String(), c.NumBytes()}
+	config, err := model.ReadConfig(c)
+	if err != nil {
+		return err
+	}
+	if e.sampling, err = samplingDefaults(c); err != nil {
+		return err
+	}
+	loadText, err := checkpointText(c)
+	if err != nil {
+		return err
+	}
+	e.vocab = config.VocabSize
+	// A tokenizer takes as long to build as a small model to upload. If it can't be used there is no point in going on.
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var wait sync.WaitGroup
+	var textErr error
+	wait.Go(func() {
+		if textErr = e.readText(loadText, config.Family, o); textErr != nil {
+			cancel()
+		}
+	})
+	err = e.load(ctx, c, o, s)
+	wait.Wait()
+	if textErr != nil {
+		return textErr
+	}
+	if err != nil {
+		return err
+	}
+	e.endTokens, err = endTokens(c, config, e.text.tokenizer)
+	return err
+}
+
+// readText builds the tokenizer and the chat format.
+func (e *Engine) readText(load func() (*text, error), family string, o Options) error {
+	t, err := load()
+	if err != nil {
+		return err
+	}
+	if t.family == "" {
+		t.family = family
+	}
+	e.text = t
+	e.format, e.formatErr = t.format(o.ChatTemplate)
+	if o.ChatTemplate != "" && e.formatErr != nil {
+		return e.formatErr
+	}
+	return t.matches(e.path, e.vocab, o.Logger)
+}
+
+// load opens the device and brings the weights to it.
+func (e *Engine) load(ctx context.Context, c *checkpoint.Checkpoint, o Options, s settings) error {
+	var err error
+	if e.instance, e.device, err = openDevice(o); err != nil {
+		return err
+	}
+	e.info = describe(e.device.PhysicalDevice())
+	if e.manager, err = pipeline.NewManager(e.device, pipeline.Options{Logger: o.Logger, Path: s.path, Profile: o.Profile}); err != nil {
+		return err
+	}
+	e.info.KernelPaths = []string{string(e.manager.Path())}
+	if memory, err := e.device.Memory(); err == nil {
+		e.info.MemoryTotal, e.info.MemoryFree = memory.TotalBytes, memory.FreeBytes
+	}
+	e.model, err = model.Load(ctx, e.manager, c, model.Options{
+		Context: o.Context, DType: s.weights, KVType: s.cache, Progress: o.Progress, Logger: o.Logger,
+	})
+	if err != nil {
+		return err
+	}
+	e.run, e.context = e.model, e.model.Context()
+	return nil
+}
+
+// openDevice opens the device that the options select, and says so where that is a CPU driver nobody asked for.
+func openDevice(o Options) (*vk.Instance, *vk.Device, error) {
+	in, err := vk.NewInstance(vk.InstanceOptions{Validation: o.Validation, Logger: o.Logger})
+	if err != nil {
+		return nil, nil, fmt.Errorf("pumice: %w", err)
+	}
+	dev, err := selectDevice(in, o)
+	if err != nil {
+		return nil, nil, errors.Join(fmt.Errorf("pumice: %w", err), in.Close())
+	}
+	return in, dev, nil
+}
+
+func selectDevice(in *vk.Instance, o Options) (*vk.Device, error) {
+	devices, err := in.Devices()
+	if err != nil {
+		return nil, err
+	}
+	pd, err := vk.Select(devices, o.Device)
+	if err != nil {
+		return nil, err
+	}
+	if pd.Type == vk.CPU && o.Device == "" {
+		o.Logger.Warn().Str("device", pd.Name).Msg("no GPU was found: a CPU driver is used, which is slow")
+	}
+	o.Logger.Debug().Int("index", pd.Index).Str("device", pd.Name).Str("uuid", hex.EncodeToString(pd.UUID[:])).Msg("device")
+	return pd.Open(vk.DeviceOptions{CacheDir: o.CacheDir, Logger: o.Logger})
+}
+
+// checkpointText is openText for an open checkpoint. c is not used any more when it returns.
+func checkpointText(c *checkpoint.Checkpoint) (load func() (*text, error), err error) {
+	if c.Format() == checkpoint.GGUF {
+		return ggufText(c.Metadata())
+	}
+	path := c.Path()
+	return func() (*text, error) { return directoryText(path) }, nil
+}
+
+// A MismatchError says that a tokenizer belongs to another model.
+type MismatchError struct {
+	Path          string
+	Tokens, Vocab int // of the tokenizer, and rows of the model's embedding
+}
+
+func (e *MismatchError) Error() string {
+	return fmt.Sprintf("pumice: %s: the tokenizer has %d tokens, the model %d: they don't belong together", e.Path, e.Tokens, e.Vocab)
+}
+
+// matches compares the tokenizer's size with the model's vocabulary. They differ by a few added tokens (Gemma 3's tokenizer
+// has one more than its text model) or by rows of padding (Qwen pads by hundreds), but not by more than a known model's.
+func (t *text) matches(path string, vocab int, log zerolog.Logger) error {
+	if t.tokenizer == nil {
+		return nil
+	}
+	n := t.tokenizer.VocabSize()
+	const mayExceed = 256
+	if n > vocab+mayExceed || n < vocab/2 {
+		return &MismatchError{path, n, vocab}
+	}
+	if n > vocab {
+		log.Info().Int("tokens", n).Int("vocabulary", vocab).Msg("the tokenizer has tokens that the model can't take")
+	}
+	return nil
+}
+
+// Close frees everything on the device. It waits for an evaluation that is under way. Closing twice is fine.
+func (e *Engine) Close() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.closeOnce.Do(func() {
+		e.run = nil
+		var errs []error
+		if e.model != nil {
+			errs = append(errs, e.model.Close())
+		}
+		if e.manager != nil {
+			errs = append(errs, e.manager.Close())
+		}
+		if e.device != nil {
+			errs = append(errs, e.device.Close())
+		}
+		if e.instance != nil {
+			errs = append(errs, e.instance.Close())
+		}
+		e.closeErr = errors.Join(errs...)
+	})
+	return e.closeErr
+}
+
+// ErrClosed is what using a closed Engine, or a session of one, gives.
+var ErrClosed = errors.New("pumice: the engine is closed")
+
+// Source says what was loaded.
+func (e *Engine) Source() Source { return e.source }
+
+// Config returns the model's configuration. The caller must not change it.
+func (e *Engine) Config() *model.Config { return e.model.Config() }
+
+// Device describes the device that the model is on.
+func (e *Engine) Device() Device { return e.info }
+
+// Memory says what the model takes of the device.
+func (e *Engine) Memory() model.MemoryPlan { return e.model.Memory() }
+
+// Context returns how many tokens a session can hold, prompt and answer together.
+func (e *Engine) Context() int { return e.context }
+
+// LoadTime returns how long Open took.
+func (e *Engine) LoadTime() time.Duration { return e.loadTime }
+
+// Tokenizer returns the model's tokenizer, nil if it has none. Token ids can be used without.
+func (e *Engine) Tokenizer() *tokenizer.Tokenizer { return e.text.tokenizer }
+
+// ChatFormat returns the format that conversations are written in for this model: that of Options.ChatTemplate, else the
+// template that came with the model, else the format that its family and vocabulary point to, else a *chat.NoFormatError.
+func (e *Engine) ChatFormat() (*chat.Format, error) { return e.format, e.formatErr }
+
+// EncodeChat returns the prompt for the answer to a conversation. Set o.MaxTokens to have old messages left out where the
+// conversation is longer; the zero Options leave nothing out.
+func (e *Engine) EncodeChat(messages []chat.Message, o chat.Options) (chat.Prompt, error) {
+	if e.text.tokenizer == nil {
+		return chat.Prompt{}, &NoTokenizerError{e.path}
+	}
+	if e.formatErr != nil {
+		return chat.Prompt{}, e.formatErr
+	}
+	return e.format.EncodeWith(e.text.tokenizer, messages, o)
+}
+
+// Encode returns the prompt for the continuation of text. Special tokens spelled out in it count as such, and the tokenizer
+// adds those that it adds by itself.
+func (e *Engine) Encode(text string) ([]int, error) {
+	if e.text.tokenizer == nil {
+		return nil, &NoTokenizerError{e.path}
+	}
+	return e.text.tokenizer.TryEncode(text, tokenizer.EncodeOptions{AddSpecial: true, ParseSpecial: true})
+}
+
+// SamplingDefaults returns how the model's authors want tokens to be chosen. A value comes from generation_config.json
+// (temperature, top_k, top_p, min_p, repetition_penalty) or GGUF's general.sampling keys, and where these are silent from
+// sample.Default. do_sample false means temperature 0, whatever temperature stands beside it, as in transformers.
+func (e *Engine) SamplingDefaults() sample.Params { return e.sampling }
+
+// EndTokens returns the tokens that end a text. The caller must not change the list.
+func (e *Engine) EndTokens() []int { return e.endTokens }
+
+// NewSession returns a session without tokens. It needs no closing.
+func (e *Engine) NewSession() *Session { return &Session{engine: e} }

@@ -1,0 +1,88 @@
+package pumice_test
+
+import (
+	"context"
+	"fmt"
+	"log"
+
+	"pumice"
+	"pumice/chat"
+)
+
+// Token ids in, token ids out: what a program needs that brings its own text, or a model without a tokenizer.
+func Example() {
+	ctx := context.Background()
+	engine, err := pumice.Open(ctx, "testdata/fixtures/llama", pumice.Options{DType: "f32", KVType: "f32"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer engine.Close()
+
+	session := engine.NewSession()
+	for token, err := range session.Generate(ctx, []int{51}, pumice.GenerateOptions{MaxTokens: 8}) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Print(token.ID, " ")
+	}
+	fmt.Println(session.Result().FinishReason)
+	// Prints: 165 336 485 50 91 63 227 204 length
+}
+
+// A conversation: the second prompt contains the first turn, which the cache still holds.
+func ExampleSession_Generate_chat() {
+	ctx := context.Background()
+	engine, err := pumice.Open(ctx, "smollm2", pumice.Options{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer engine.Close()
+
+	session := engine.NewSession()
+	var messages []chat.Message
+	for _, question := range []string{"What is the capital of France?", "And of Italy?"} {
+		messages = append(messages, chat.Message{Role: "user", Content: question})
+		prompt, err := engine.EncodeChat(messages, chat.Options{})
+		if err != nil {
+			log.Fatal(err)
+		}
+		options := pumice.GenerateOptions{MaxTokens: 64, Sampling: engine.SamplingDefaults()}
+		for token, err := range session.Generate(ctx, prompt.IDs, options) {
+			if err != nil {
+				log.Fatal(err)
+			}
+			fmt.Print(token.Text)
+		}
+		result := session.Result()
+		fmt.Printf("\n%d tokens reused, %.1f tokens/s\n", result.Stats.CachedN, result.Stats.PredictedPerSecond)
+		messages = append(messages, chat.Message{Role: "assistant", Content: result.Text})
+	}
+}
+
+// Logits yields one row for each position of the prompt.
+func ExampleSession_Logits() {
+	ctx := context.Background()
+	engine, err := pumice.Open(ctx, "testdata/fixtures/llama", pumice.Options{DType: "f32", KVType: "f32"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer engine.Close()
+
+	for row, err := range engine.NewSession().Logits(ctx, []int{314, 438, 421}, true) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(len(row))
+	}
+	// Prints 640 three times.
+}
+
+func ExampleDevices() {
+	devices, err := pumice.Devices(pumice.Options{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, d := range devices {
+		fmt.Printf("%d %s (%s, %s): %d MiB free\n", d.Index, d.Name, d.Type, d.Driver, d.MemoryFree>>20)
+	}
+}

@@ -1,0 +1,45 @@
+package pumice
+
+import (
+	"errors"
+
+	"pumice/checkpoint"
+	"pumice/model"
+	"pumice/pipeline"
+)
+
+// A MemoryCheck is the device memory that a model would take, and whether it is there.
+type MemoryCheck struct {
+	Device string `json:"device"`
+	model.MemoryPlan
+	Fits  bool     `json:"fits"`
+	Would []string `json:"would_fit,omitempty"` // what would, if it doesn't: flags of the command line
+}
+
+// CheckMemory plans the memory that Open would take for an open checkpoint with these options. Nothing is loaded. A model
+// that doesn't fit is no error.
+func CheckMemory(c *checkpoint.Checkpoint, o Options) (check MemoryCheck, err error) {
+	s, err := o.settings()
+	if err != nil {
+		return check, err
+	}
+	in, dev, err := openDevice(o)
+	if err != nil {
+		return check, err
+	}
+	defer func() { err = errors.Join(err, dev.Close(), in.Close()) }()
+	m, err := pipeline.NewManager(dev, pipeline.Options{Logger: o.Logger, Path: s.path})
+	if err != nil {
+		return check, err
+	}
+	defer func() { err = errors.Join(err, m.Close()) }()
+	check.Device = dev.PhysicalDevice().Name
+	check.MemoryPlan, err = model.Estimate(m, c, model.Options{Context: o.Context, DType: s.weights, KVType: s.cache, Logger: o.Logger})
+	var fit *model.FitError
+	if errors.As(err, &fit) {
+		check.Would = fit.Fits
+		return check, nil
+	}
+	check.Fits = err == nil
+	return check, err
+}

@@ -1,0 +1,86 @@
+package pumice
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/rs/zerolog"
+
+	"pumice/internal/dtype"
+	"pumice/pipeline"
+)
+
+// Options says how Open loads a model. The zero value is the default.
+type Options struct {
+	Device       string // an index, a part of a name, or a UUID; "" = the best GPU, a CPU driver only if there is nothing else
+	Context      int    // positions that the KV cache holds; 0 = what the model was made for, at most 4096
+	DType        string // convert the matrices while loading: "f32", "f16", "q8_0"...; "" or "keep" = as they are stored
+	KVType       string // type of the KV cache: "f16" (also ""), "f32"
+	KernelPath   string // force one family of kernels, "base" or "row"; "" = the device's best
+	ChatTemplate string // a built-in format's name or the path of a Jinja template; "" = the model's own
+	CacheDir     string // where compiled pipelines are kept between runs; "" = nowhere
+	Validation   bool   // load Vulkan's validation layer with synchronization validation; its messages go to Logger
+	Profile      bool   // take a timestamp around every dispatch
+
+	Logger   zerolog.Logger          // the zero value logs nothing
+	Progress func(done, total int64) // called while loading with bytes of the checkpoint; calls don't overlap
+}
+
+// An OptionError is a value that an option can't have.
+type OptionError struct {
+	Option, Value, Want string
+}
+
+func (e *OptionError) Error() string {
+	return fmt.Sprintf("pumice: %s %q: want %s", e.Option, e.Value, e.Want)
+}
+
+// weightTypes and cacheTypes are what matrices and the KV cache may be converted to.
+var (
+	weightTypes = []dtype.DType{dtype.F32, dtype.F16, dtype.BF16, dtype.Q8_0, dtype.Q4_0, dtype.Q4_1}
+	cacheTypes  = []dtype.DType{dtype.F16, dtype.F32}
+)
+
+// settings are Options in the types of the packages below.
+type settings struct {
+	weights, cache dtype.DType
+	path           pipeline.Path
+}
+
+func (o *Options) settings() (settings, error) {
+	s := settings{path: pipeline.Path(o.KernelPath)}
+	var err error
+	if o.DType != "keep" {
+		if s.weights, err = parseType("dtype", o.DType, weightTypes, "keep, "); err != nil {
+			return s, err
+		}
+	}
+	if s.cache, err = parseType("kv-type", o.KVType, cacheTypes, ""); err != nil {
+		return s, err
+	}
+	switch s.path {
+	case "", pipeline.PathBase, pipeline.PathRow:
+	default:
+		return s, &OptionError{"kernel-path", o.KernelPath, fmt.Sprintf("%s or %s", pipeline.PathBase, pipeline.PathRow)}
+	}
+	if o.Context < 0 {
+		return s, &OptionError{"context", fmt.Sprint(o.Context), "0 (the model's own) or a number of tokens"}
+	}
+	return s, nil
+}
+
+// parseType finds the type called value, dtype.Invalid for "".
+func parseType(option, value string, known []dtype.DType, also string) (dtype.DType, error) {
+	if value == "" {
+		return dtype.Invalid, nil
+	}
+	if t, err := dtype.Parse(value); err == nil && slices.Contains(known, t) {
+		return t, nil
+	}
+	var names []string
+	for _, t := range known {
+		names = append(names, strings.ToLower(t.String()))
+	}
+	return dtype.Invalid, &OptionError{option, value, "one of " + also + strings.Join(names, ", ")}
+}

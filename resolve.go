@@ -1,0 +1,69 @@
+package pumice
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// DefaultModel is the name of the model that a newcomer is given: SmolLM2-135M-Instruct.
+const DefaultModel = "smollm2"
+
+// models are the names that stand for a file below <user cache>/pumice/models, and how each is fetched.
+var models = map[string]struct{ file, fetch string }{
+	DefaultModel: {"smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", "make chat, or tools/model.sh"},
+}
+
+// A ModelError is a model that isn't there.
+type ModelError struct {
+	Model, Msg string
+}
+
+func (e *ModelError) Error() string { return fmt.Sprintf("pumice: model %q: %s", e.Model, e.Msg) }
+
+// CacheDir returns the directory for what this project keeps between runs: $XDG_CACHE_HOME/pumice or ~/.cache/pumice.
+// It need not exist.
+func CacheDir() (string, error) {
+	dir := os.Getenv("XDG_CACHE_HOME")
+	if dir == "" {
+		home, err := os.UserHomeDir()
+		if err != nil {
+			return "", fmt.Errorf("pumice: %w", err)
+		}
+		dir = filepath.Join(home, ".cache")
+	}
+	return filepath.Join(dir, "pumice"), nil
+}
+
+// Resolve returns the path that model stands for: itself if something is there, else the file of a model by that name.
+func Resolve(model string) (string, error) {
+	if model == "" {
+		return "", &ModelError{model, "want a GGUF file, a directory, or a name"}
+	}
+	_, err := os.Stat(model)
+	if err == nil {
+		return model, nil
+	}
+	if strings.HasPrefix(model, "hf:") {
+		return "", &ModelError{model, "fetching models needs the command pull, which this version doesn't have: give a GGUF file or a directory"}
+	}
+	known, ok := models[model]
+	switch {
+	case !ok && errors.Is(err, fs.ErrNotExist):
+		return "", &ModelError{model, "no such file or directory, and no model by that name (there is " + DefaultModel + ")"}
+	case !ok:
+		return "", fmt.Errorf("pumice: %w", err)
+	}
+	dir, err := CacheDir()
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(dir, "models", filepath.FromSlash(known.file))
+	if _, err := os.Stat(path); err != nil {
+		return "", &ModelError{model, path + " is not there: fetch it with " + known.fetch}
+	}
+	return path, nil
+}

@@ -1,0 +1,551 @@
+package pumice
+
+import (
+	"context"
+	"errors"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/rs/zerolog"
+	"go.uber.org/goleak"
+
+	"pumice/chat"
+	"pumice/model"
+	"pumice/pipeline"
+	"pumice/sample"
+	"pumice/tokenizer"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// fake is a model without a device: after the tokens so far comes script[number of tokens], and the cache's content is checked.
+type fake struct {
+	t       *testing.T
+	context int
+	vocab   int
+	script  map[int]int // next token by position; 0 elsewhere
+	cache   []int
+	calls   []int // tokens evaluated, call by call
+	err     error // of every Forward, if set
+	before  func()
+}
+
+func (f *fake) Forward(ctx context.Context, tokens []int, position int, want model.Want) (model.Output, error) {
+	if f.before != nil {
+		f.before()
+	}
+	if err := ctx.Err(); err != nil {
+		return model.Output{}, err
+	}
+	if f.err != nil {
+		return model.Output{}, f.err
+	}
+	if position > len(f.cache) || position+len(tokens) > f.context {
+		f.t.Errorf("evaluated %d tokens at %d, the cache holds %d of %d", len(tokens), position, len(f.cache), f.context)
+	}
+	f.cache = append(f.cache[:position], tokens...)
+	f.calls = append(f.calls, len(tokens))
+	out := model.Output{Argmax: f.script[len(f.cache)], Counters: pipeline.Counters{Submits: 1, WeightBytes: int64(10 * len(f.calls))}}
+	if want == model.Logits {
+		out.Logits = make([]float32, f.vocab)
+		out.Logits[out.Argmax] = 1
+	}
+	if want == model.AllLogits {
+		out.Logits = make([]float32, f.vocab*len(tokens))
+		for i := range tokens {
+			out.Logits[i*f.vocab+f.script[position+i+1]] = 1
+		}
+	}
+	return out, nil
+}
+
+// fakeEngine makes an Engine on f. tok may be nil.
+func fakeEngine(f *fake, tok *tokenizer.Tokenizer, ends ...int) *Engine {
+	return &Engine{path: "fake", run: f, vocab: f.vocab, context: f.context, endTokens: ends, text: &text{tokenizer: tok}}
+}
+
+func newFake(t *testing.T, script map[int]int) *fake {
+	return &fake{t: t, context: 64, vocab: 6000, script: script}
+}
+
+// follow makes the script that continues a prompt of n tokens by ids.
+func follow(n int, ids ...int) map[int]int {
+	script := map[int]int{}
+	for i, id := range ids {
+		script[n+i] = id
+	}
+	return script
+}
+
+func xverseTokenizer(t *testing.T) *tokenizer.Tokenizer {
+	t.Helper()
+	tok, err := tokenizer.Open("tokenizer/testdata/xverse-a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tok
+}
+
+// generate runs Generate to its end and returns the pieces of text.
+func generate(t *testing.T, s *Session, prompt []int, o GenerateOptions) []string {
+	t.Helper()
+	var pieces []string
+	for token, err := range s.Generate(t.Context(), prompt, o) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		pieces = append(pieces, token.Text)
+	}
+	if got := strings.Join(pieces, ""); got != s.Result().Text {
+		t.Errorf("pieces join to %q, Result.Text is %q", got, s.Result().Text)
+	}
+	return pieces
+}
+
+func TestOnlyNewTokensAreEvaluated(t *testing.T) {
+	f := newFake(t, follow(3, 11, 12, 13))
+	s := fakeEngine(f, nil).NewSession()
+	generate(t, s, []int{1, 2, 3}, GenerateOptions{MaxTokens: 3})
+	if diff := cmp.Diff([]int{3, 1, 1}, f.calls); diff != "" {
+		t.Errorf("first turn (-want +got):\n%s", diff)
+	}
+
+	// The last token, 13, was chosen and not evaluated.
+	f.calls = nil
+	generate(t, s, []int{1, 2, 3, 11, 12, 13, 20, 21}, GenerateOptions{MaxTokens: 1})
+	if r := s.Result(); r.Stats.CachedN != 5 || r.Stats.PromptN != 3 || !slices.Equal(f.calls, []int{3}) {
+		t.Errorf("second turn: cached %d, evaluated %d in calls of %v; want 5, 3, [3]", r.Stats.CachedN, r.Stats.PromptN, f.calls)
+	}
+
+	f.calls = nil
+	generate(t, s, []int{1, 2, 9}, GenerateOptions{MaxTokens: 1})
+	if r := s.Result(); r.Stats.CachedN != 2 {
+		t.Errorf("edited prompt: cached %d, want 2", r.Stats.CachedN)
+	}
+	generate(t, s, []int{1, 2}, GenerateOptions{MaxTokens: 1})
+	if r := s.Result(); r.Stats.CachedN != 1 || r.Stats.PromptN != 1 {
+		t.Errorf("a prompt that is all in the cache: cached %d, evaluated %d; want its last token evaluated", r.Stats.CachedN, r.Stats.PromptN)
+	}
+	s.Reset()
+	generate(t, s, []int{1, 2}, GenerateOptions{MaxTokens: 1})
+	if r := s.Result(); r.Stats.CachedN != 0 {
+		t.Errorf("after Reset: cached %d", r.Stats.CachedN)
+	}
+}
+
+func TestSessionsShareTheCache(t *testing.T) {
+	f := newFake(t, follow(3, 11, 12, 13))
+	e := fakeEngine(f, nil)
+	a, b := e.NewSession(), e.NewSession()
+	step := 0
+	for _, err := range a.Generate(t.Context(), []int{1, 2, 3}, GenerateOptions{MaxTokens: 3}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if step++; step == 1 { // in the middle of a's answer
+			generate(t, b, []int{7, 8, 9}, GenerateOptions{MaxTokens: 2})
+		}
+	}
+	if diff := cmp.Diff([]int{1, 2, 3, 11, 12}, f.cache); diff != "" {
+		t.Errorf("cache (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff([]int{11, 12, 13}, a.Result().Tokens); diff != "" {
+		t.Errorf("tokens (-want +got):\n%s", diff)
+	}
+}
+
+func TestLongPromptsReportProgress(t *testing.T) {
+	f := newFake(t, nil)
+	f.context = 4096
+	var seen []int
+	s := fakeEngine(f, nil).NewSession()
+	generate(t, s, make([]int, 1200), GenerateOptions{MaxTokens: 1, OnPrompt: func(done, total int) { seen = append(seen, done, total) }})
+	if diff := cmp.Diff([]int{512, 1200, 1024, 1200, 1200, 1200}, seen); diff != "" {
+		t.Errorf("progress (-want +got):\n%s", diff)
+	}
+}
+
+func TestWhatEndsAnAnswer(t *testing.T) {
+	tok := xverseTokenizer(t)
+	ids := tok.Encode("Hello 世界", tokenizer.EncodeOptions{})
+	for _, c := range []struct {
+		name    string
+		ids     []int
+		o       GenerateOptions
+		ends    []int
+		tokens  int
+		reason  string
+		context int
+	}{
+		{"first of several end tokens", []int{9, 3, 9}, GenerateOptions{}, []int{3, 5}, 2, FinishStop, 64},
+		{"second of several end tokens", []int{9, 9, 5}, GenerateOptions{}, []int{3, 5}, 3, FinishStop, 64},
+		{"end tokens ignored", []int{9, 3, 5, 7}, GenerateOptions{IgnoreEOS: true, MaxTokens: 4}, []int{3, 5}, 4, FinishLength, 64},
+		{"the limit", ids, GenerateOptions{MaxTokens: 2}, []int{3}, 2, FinishLength, 64},
+		{"a full context", []int{9, 9, 9, 9, 9}, GenerateOptions{}, []int{3}, 3, FinishLength, 4},
+		{"a stop string that is a special token", []int{9, 9, 2, 9}, GenerateOptions{Stop: []string{"<|startoftext|>"}, IgnoreEOS: true}, nil, 3, FinishStop, 64},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			f := newFake(t, follow(2, c.ids...))
+			f.context = c.context
+			s := fakeEngine(f, tok, c.ends...).NewSession()
+			generate(t, s, []int{100, 101}, c.o)
+			if r := s.Result(); len(r.Tokens) != c.tokens || r.FinishReason != c.reason || r.Stats.PredictedN != c.tokens {
+				t.Errorf("got %v, %q; want %d tokens, %q", r.Tokens, r.FinishReason, c.tokens, c.reason)
+			}
+		})
+	}
+}
+
+func TestStopStringsAcrossTokensNeverLeak(t *testing.T) {
+	tok := xverseTokenizer(t)
+	const answer = "one two\n\nHuman: three"
+	ids := tok.Encode(answer, tokenizer.EncodeOptions{})
+	for _, c := range []struct {
+		stop []string
+		want string
+	}{
+		{[]string{"\n\nHuman:"}, "one two"},
+		{[]string{"Human"}, "one two\n\n"},
+		{[]string{"two\n", "wo\n\nH"}, "one "},
+		{[]string{"three!"}, answer}, // its beginning is held back and comes at the end
+		{nil, answer},
+	} {
+		f := newFake(t, follow(1, append(slices.Clone(ids), 3)...))
+		s := fakeEngine(f, tok, 3).NewSession()
+		pieces := generate(t, s, []int{1}, GenerateOptions{Stop: c.stop})
+		if got := strings.Join(pieces, ""); got != c.want || s.Result().FinishReason != FinishStop {
+			t.Errorf("stop %q: got %q, %q; want %q", c.stop, got, s.Result().FinishReason, c.want)
+		}
+	}
+}
+
+func TestStopperAgainstWholeText(t *testing.T) {
+	stops := []string{"aab", "ab\n", "世界"}
+	text := "xaaaab世世界ab\nz"
+	for cut := range len(text) {
+		for next := cut; next <= len(text); next++ {
+			s := stopper{stops: stops}
+			var shown string
+			var hit bool
+			for _, piece := range []string{text[:cut], text[cut:next], text[next:]} {
+				if hit {
+					break
+				}
+				var out string
+				out, hit = s.push(piece)
+				shown += out
+			}
+			if shown != "xaa" || !hit {
+				t.Fatalf("cut at %d and %d: got %q, %t; want \"xaa\", true", cut, next, shown, hit)
+			}
+		}
+	}
+}
+
+func TestTextIsWholeCharacters(t *testing.T) {
+	tok := xverseTokenizer(t)
+	const answer = "𝒜𝓑 👩‍👩‍👧 ok 𓀀"
+	ids := tok.Encode(answer, tokenizer.EncodeOptions{})
+	s := fakeEngine(newFake(t, follow(1, ids...)), tok).NewSession()
+	var pieces []string
+	for token, err := range s.Generate(t.Context(), []int{1}, GenerateOptions{MaxTokens: len(ids)}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !utf8.ValidString(token.Text) || strings.Contains(token.Text, "\uFFFD") {
+			t.Errorf("piece %q is not whole characters", token.Text)
+		}
+		pieces = append(pieces, token.Text)
+	}
+	if got := strings.Join(pieces, ""); got != answer {
+		t.Errorf("got %q, want %q", got, answer)
+	}
+	// Cut inside a character: what is left comes with the last token.
+	s = fakeEngine(newFake(t, follow(1, ids...)), tok).NewSession()
+	pieces = generate(t, s, []int{1}, GenerateOptions{MaxTokens: 2})
+	if got := strings.Join(pieces, ""); !utf8.ValidString(got) {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestBadPromptsAreErrors(t *testing.T) {
+	f := newFake(t, nil)
+	s := fakeEngine(f, nil).NewSession()
+	run := func(prompt []int, o GenerateOptions) error {
+		for _, err := range s.Generate(t.Context(), prompt, o) {
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if err := run(nil, GenerateOptions{}); !errors.Is(err, ErrEmptyPrompt) {
+		t.Errorf("empty: %v", err)
+	}
+	var long *PromptError
+	if err := run(make([]int, 65), GenerateOptions{}); !errors.As(err, &long) || long.Tokens != 65 || long.Context != 64 {
+		t.Errorf("too long: %v", err)
+	}
+	var token *model.TokenError
+	if err := run([]int{0, 6000}, GenerateOptions{}); !errors.As(err, &token) || token.Index != 1 {
+		t.Errorf("token out of range: %v", err)
+	}
+	if err := run([]int{-1}, GenerateOptions{}); !errors.As(err, &token) {
+		t.Errorf("negative token: %v", err)
+	}
+	var param *sample.ParamError
+	if err := run([]int{1}, GenerateOptions{Sampling: sample.Params{TopP: 2}}); !errors.As(err, &param) {
+		t.Errorf("sampling: %v", err)
+	}
+	var option *OptionError
+	if err := run([]int{1}, GenerateOptions{MaxTokens: -1}); !errors.As(err, &option) {
+		t.Errorf("limit: %v", err)
+	}
+	if err := run([]int{1}, GenerateOptions{Stop: []string{""}}); !errors.As(err, &option) {
+		t.Errorf("empty stop string: %v", err)
+	}
+	var none *NoTokenizerError
+	if err := run([]int{1}, GenerateOptions{Stop: []string{"x"}}); !errors.As(err, &none) {
+		t.Errorf("stop string without tokenizer: %v", err)
+	}
+	if f.calls != nil {
+		t.Errorf("something was evaluated: %v", f.calls)
+	}
+	if err := s.engine.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := run([]int{1}, GenerateOptions{}); !errors.Is(err, ErrClosed) {
+		t.Errorf("closed: %v", err)
+	}
+}
+
+func TestCancellingKeepsTheSession(t *testing.T) {
+	f := newFake(t, follow(2, 11, 12, 13, 14))
+	f.context = 4096
+	s := fakeEngine(f, nil).NewSession()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var got []int
+	var last error
+	for token, err := range s.Generate(ctx, []int{1, 2}, GenerateOptions{}) {
+		if last = err; err != nil {
+			break
+		}
+		got = append(got, token.ID)
+		if len(got) == 2 {
+			cancel()
+		}
+	}
+	if !errors.Is(last, context.Canceled) || !slices.Equal(got, []int{11, 12}) {
+		t.Fatalf("got %v, %v; want [11 12], context.Canceled", got, last)
+	}
+	if r := s.Result(); r.FinishReason != "" || !slices.Equal(r.Tokens, got) {
+		t.Errorf("result %+v", r)
+	}
+	generate(t, s, []int{1, 2, 11, 99}, GenerateOptions{MaxTokens: 1})
+	if n := s.Result().Stats.CachedN; n != 3 {
+		t.Errorf("after cancelling: cached %d, want 3", n)
+	}
+
+	// Cancelled during the prompt: the runs that were done are kept.
+	ctx, cancel = context.WithCancel(t.Context())
+	defer cancel()
+	prompt := slices.Repeat([]int{5}, 1200)
+	for _, err := range s.Generate(ctx, prompt, GenerateOptions{OnPrompt: func(int, int) { cancel() }}) {
+		last = err
+	}
+	if !errors.Is(last, context.Canceled) {
+		t.Fatal(last)
+	}
+	generate(t, s, prompt, GenerateOptions{MaxTokens: 1})
+	if n := s.Result().Stats.CachedN; n != promptRun {
+		t.Errorf("after cancelling a prompt: cached %d, want %d", n, promptRun)
+	}
+}
+
+func TestFailedEvaluationIsForgotten(t *testing.T) {
+	f := newFake(t, follow(2, 11, 12))
+	s := fakeEngine(f, nil).NewSession()
+	generate(t, s, []int{1, 2}, GenerateOptions{MaxTokens: 2})
+	f.err = errors.New("lost")
+	for _, err := range s.Generate(t.Context(), []int{1, 2, 11, 12}, GenerateOptions{}) {
+		if !errors.Is(err, f.err) {
+			t.Errorf("got %v, want %v", err, f.err)
+		}
+	}
+	f.err = nil
+	generate(t, s, []int{1, 2, 11, 12}, GenerateOptions{MaxTokens: 1})
+	if n := s.Result().Stats.CachedN; n != 3 {
+		t.Errorf("cached %d, want 3: what failed was never in the cache", n)
+	}
+}
+
+func TestBreakingOffKeepsTheSession(t *testing.T) {
+	f := newFake(t, follow(2, 11, 12))
+	s := fakeEngine(f, nil).NewSession()
+	for range s.Generate(t.Context(), []int{1, 2}, GenerateOptions{}) {
+		break
+	}
+	if diff := cmp.Diff([]int{11}, s.Result().Tokens); diff != "" {
+		t.Errorf("tokens (-want +got):\n%s", diff)
+	}
+	for range s.Logits(t.Context(), []int{1, 2, 3}, true) {
+		break
+	}
+	generate(t, s, []int{1, 2, 3}, GenerateOptions{MaxTokens: 1})
+}
+
+func TestCountersAreTheMeanOfDecodedTokens(t *testing.T) {
+	f := newFake(t, nil)
+	s := fakeEngine(f, nil).NewSession()
+	generate(t, s, []int{1, 2}, GenerateOptions{MaxTokens: 4})
+	// Call 1 is the prompt; calls 2, 3 and 4 count 20, 30 and 40.
+	if c := s.Result().Counters; c.Submits != 1 || c.WeightBytes != 30 {
+		t.Errorf("got %+v, want 1 submit and 30 bytes", c)
+	}
+	generate(t, s, []int{1, 2}, GenerateOptions{MaxTokens: 1})
+	if c := s.Result().Counters; c != (pipeline.Counters{}) {
+		t.Errorf("nothing was decoded, got %+v", c)
+	}
+}
+
+func TestSamplingSeesTheWholeHistory(t *testing.T) {
+	f := newFake(t, map[int]int{2: 50, 3: 50})
+	s := fakeEngine(f, nil).NewSession()
+	// The logit of 50 is 1 and others are 0: after one 50 the penalty takes it below them, and 0 is the lowest id that is left.
+	o := GenerateOptions{MaxTokens: 2, Sampling: sample.Params{PresencePenalty: 2}}
+	generate(t, s, []int{1, 2}, o)
+	if diff := cmp.Diff([]int{50, 0}, s.Result().Tokens); diff != "" {
+		t.Errorf("tokens (-want +got):\n%s", diff)
+	}
+}
+
+func TestLogitsAtEveryPosition(t *testing.T) {
+	f := newFake(t, follow(1, 5, 6, 7))
+	f.context = 200
+	s := fakeEngine(f, nil).NewSession()
+	for _, c := range []struct {
+		n    int
+		all  bool
+		want int
+	}{{3, true, 3}, {3, false, 1}, {130, true, 130}, {130, false, 1}} {
+		rows := 0
+		for row, err := range s.Logits(t.Context(), make([]int, c.n), c.all) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(row) != f.vocab {
+				t.Fatalf("row of %d logits", len(row))
+			}
+			if at := rows + 1; c.all && row[f.script[at]] != 1 {
+				t.Errorf("row %d is not that of position %d", rows, rows)
+			}
+			rows++
+		}
+		if rows != c.want {
+			t.Errorf("%d tokens, all %t: %d rows, want %d", c.n, c.all, rows, c.want)
+		}
+	}
+}
+
+func TestResolve(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("XDG_CACHE_HOME", dir)
+	var missing *ModelError
+	for _, c := range []struct{ name, says string }{
+		{"smollm2", "make chat"},
+		{"hf:owner/name", "pull"},
+		{"no/such/file.gguf", "no such file"},
+		{"", "GGUF file"},
+	} {
+		if _, err := Resolve(c.name); !errors.As(err, &missing) || !strings.Contains(err.Error(), c.says) {
+			t.Errorf("%q: %v, want a ModelError that says %q", c.name, err, c.says)
+		}
+	}
+	if path, err := Resolve(dir); err != nil || path != dir {
+		t.Errorf("a path: %q, %v", path, err)
+	}
+	file := dir + "/pumice/models/smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+	if err := os.MkdirAll(dir+"/pumice/models/smollm2", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if path, err := Resolve("smollm2"); err != nil || path != file {
+		t.Errorf("got %q, %v; want %q", path, err, file)
+	}
+}
+
+func TestOptionsThatDoNotExist(t *testing.T) {
+	for _, o := range []Options{{DType: "q3_z"}, {KVType: "q4_0"}, {DType: "i8"}, {Context: -1}} {
+		var option *OptionError
+		if _, err := Open(t.Context(), "testdata/fixtures/llama", o); !errors.As(err, &option) {
+			t.Errorf("%+v: %v", o, err)
+		}
+	}
+}
+
+func TestTokenizerOfAnotherModel(t *testing.T) {
+	tok := &text{tokenizer: xverseTokenizer(t)} // 6000 tokens
+	for _, c := range []struct {
+		vocab int
+		ok    bool
+	}{{6000, true}, {6144, true}, {5999, true}, {11000, true}, {613, false}, {5000, false}, {49152, false}} {
+		var mismatch *MismatchError
+		err := tok.matches("model", c.vocab, zerolog.Nop())
+		if c.ok && err != nil || !c.ok && !errors.As(err, &mismatch) {
+			t.Errorf("vocabulary of %d: %v", c.vocab, err)
+		}
+	}
+}
+
+func TestChatFormatOrder(t *testing.T) {
+	const template = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
+	file := t.TempDir() + "/mine.jinja"
+	if err := os.WriteFile(file, []byte(template), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	messages := []chat.Message{{Role: "user", Content: "hi"}}
+	for _, c := range []struct {
+		name, override string
+		text           text
+		want           string
+	}{
+		{"a name before all", "chatml", text{template: template, family: "xverse"}, "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n"},
+		{"a file before all", file, text{family: "xverse"}, "<user>hi"},
+		{"the model's template before its family", "", text{template: template, family: "xverse"}, "<user>hi"},
+		{"the family", "", text{family: "xverse"}, "Human: hi\n\nAssistant: "},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			f, err := c.text.format(c.override)
+			if err != nil {
+				t.Fatal(err)
+			}
+			segments, err := f.Render(messages, true)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var b strings.Builder
+			for _, s := range segments {
+				b.WriteString(strings.Join(s.Tokens, ""))
+				b.WriteString(s.Text)
+			}
+			if b.String() != c.want {
+				t.Errorf("got %q, want %q", b.String(), c.want)
+			}
+		})
+	}
+	var none *chat.NoFormatError
+	if _, err := (&text{family: "llama"}).format(""); !errors.As(err, &none) {
+		t.Errorf("no format: %v", err)
+	}
+	var option *OptionError
+	if _, err := (&text{}).format("nonsense"); !errors.As(err, &option) {
+		t.Errorf("unknown name: %v", err)
+	}
+}

@@ -1,0 +1,228 @@
+package pumice
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"pumice/chat"
+	"pumice/checkpoint"
+	"pumice/tokenizer"
+)
+
+// text is the side of a model that knows about text. Its tokenizer is nil where the model has none.
+type text struct {
+	tokenizer *tokenizer.Tokenizer
+	template  string // Jinja source, "" = none
+	bos, eos  string // their spelling, for the template
+	family    string // model_type of config.json or general.architecture, "" = unknown
+}
+
+// OpenTokenizer opens the tokenizer of a model without its weights: a directory or file that a tokenizer is in, a GGUF
+// file, or a model's name.
+func OpenTokenizer(model string) (*tokenizer.Tokenizer, error) {
+	t, err := openText(model)
+	if err != nil {
+		return nil, err
+	}
+	return t.tokenizer, nil
+}
+
+// OpenChatFormat opens the chat format of a model without its weights. template overrides the model's own, as
+// Options.ChatTemplate does.
+func OpenChatFormat(model, template string) (*chat.Format, error) {
+	t, err := openText(model)
+	if err != nil {
+		return nil, err
+	}
+	return t.format(template)
+}
+
+func openText(model string) (*text, error) {
+	path, err := Resolve(model)
+	if err != nil {
+		return nil, err
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, fmt.Errorf("pumice: %w", err)
+	}
+	if gguf := ggufAt(path, info); gguf != "" {
+		c, err := checkpoint.Open(gguf)
+		if err != nil {
+			return nil, err
+		}
+		defer c.Close()
+		load, err := ggufText(c.Metadata())
+		if err != nil {
+			return nil, err
+		}
+		return found(path)(load())
+	}
+	return found(path)(directoryText(path))
+}
+
+// found turns a text without a tokenizer into an error.
+func found(path string) func(*text, error) (*text, error) {
+	return func(t *text, err error) (*text, error) {
+		if err == nil && t.tokenizer == nil {
+			return nil, &NoTokenizerError{path}
+		}
+		return t, err
+	}
+}
+
+// A NoTokenizerError says that text was given to or asked from a model that has no tokenizer.
+type NoTokenizerError struct{ Path string }
+
+func (e *NoTokenizerError) Error() string {
+	return fmt.Sprintf("pumice: %s has no tokenizer (tokenizer.json, tokenizer.model, or a GGUF vocabulary): only token ids can be used", e.Path)
+}
+
+// ggufAt returns the GGUF file that path means, "" if it is something else.
+func ggufAt(path string, info fs.FileInfo) string {
+	if info.IsDir() {
+		if hasFile(path, "tokenizer.json") || hasFile(path, "tokenizer.model") || hasFile(path, "config.json") {
+			return ""
+		}
+		if files, _ := filepath.Glob(filepath.Join(path, "*.gguf")); len(files) > 0 {
+			return path
+		}
+		return ""
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	magic := make([]byte, 4)
+	if _, err := f.Read(magic); err != nil || string(magic) != "GGUF" {
+		return ""
+	}
+	return path
+}
+
+func hasFile(dir, name string) bool {
+	_, err := os.Stat(filepath.Join(dir, name))
+	return !errors.Is(err, fs.ErrNotExist)
+}
+
+// weightSuffixes are names of files that Open takes as weights, beside which the tokenizer lies.
+var weightSuffixes = []string{".safetensors", ".bin", ".pt", ".pth"}
+
+// directoryText reads the text side of a Hugging Face directory, of a file of weights in one, or of a tokenizer's file.
+func directoryText(path string) (*text, error) {
+	dir := path
+	if info, err := os.Stat(path); err == nil && !info.IsDir() {
+		dir = filepath.Dir(path)
+		if slices.Contains(weightSuffixes, filepath.Ext(path)) {
+			path = dir
+		}
+	}
+	t := &text{}
+	if hasFile(dir, "config.json") {
+		config, err := checkpoint.ReadFields(filepath.Join(dir, "config.json"))
+		if err != nil {
+			return nil, err
+		}
+		t.family = config.StringOr("model_type", "")
+		if err := config.Err(); err != nil {
+			return nil, err
+		}
+	}
+	if path == dir && !hasFile(dir, "tokenizer.json") && !hasFile(dir, "tokenizer.model") {
+		return t, nil
+	}
+	tok, err := tokenizer.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	c := tok.Config()
+	t.tokenizer, t.template, t.bos, t.eos = tok, c.ChatTemplate, c.BOSToken, c.EOSToken
+	return t, nil
+}
+
+// ggufText reads the text side of a GGUF file. The metadata has been read when it returns; load does the rest, which
+// may then be done beside other readers.
+func ggufText(meta *checkpoint.Fields) (load func() (*text, error), err error) {
+	t := &text{template: meta.StringOr("tokenizer.chat_template", ""), family: meta.StringOr("general.architecture", "")}
+	v := ggufVocab(meta)
+	if err := meta.Err(); err != nil {
+		return nil, err
+	}
+	if len(v.Tokens) == 0 {
+		return func() (*text, error) { return t, nil }, nil
+	}
+	spelling := func(id int) string {
+		if id < 0 || id >= len(v.Tokens) {
+			return ""
+		}
+		return v.Tokens[id]
+	}
+	t.bos, t.eos = spelling(v.BOS), spelling(v.EOS)
+	return func() (*text, error) {
+		tok, err := tokenizer.NewGGUF(v)
+		if err != nil {
+			return nil, err
+		}
+		t.tokenizer = tok
+		return t, nil
+	}, nil
+}
+
+// ggufVocab reads tokenizer.ggml.* (GGUF specification, "Tokenizer").
+func ggufVocab(meta *checkpoint.Fields) tokenizer.GGUFVocab {
+	const prefix = "tokenizer.ggml."
+	optional := func(key string) *bool {
+		if !meta.Has(prefix + key) {
+			return nil
+		}
+		b := meta.Bool(prefix + key)
+		return &b
+	}
+	v := tokenizer.GGUFVocab{
+		File:   meta.File(),
+		Model:  meta.StringOr(prefix+"model", ""),
+		Pre:    meta.StringOr(prefix+"pre", ""),
+		Tokens: meta.Strings(prefix + "tokens"),
+		Scores: meta.Floats(prefix + "scores"),
+		Merges: meta.Strings(prefix + "merges"),
+
+		BOS: meta.IntOr(prefix+"bos_token_id", -1),
+		EOS: meta.IntOr(prefix+"eos_token_id", -1),
+		UNK: meta.IntOr(prefix+"unknown_token_id", -1),
+		PAD: meta.IntOr(prefix+"padding_token_id", -1),
+
+		AddBOS:                 optional("add_bos_token"),
+		AddEOS:                 optional("add_eos_token"),
+		AddSpacePrefix:         optional("add_space_prefix"),
+		RemoveExtraWhitespaces: optional("remove_extra_whitespaces"),
+		PrecompiledCharsmap:    meta.Bytes(prefix + "precompiled_charsmap"),
+	}
+	for _, id := range meta.Ints(prefix + "token_type") {
+		v.Types = append(v.Types, int32(id))
+	}
+	return v
+}
+
+// format chooses the chat format: what the caller names, else the model's own template, else what its family and vocabulary
+// point to.
+func (t *text) format(override string) (*chat.Format, error) {
+	if override == "" {
+		return chat.Detect(t.family, t.template, t.bos, t.eos, func(token string) bool {
+			if t.tokenizer == nil {
+				return false
+			}
+			_, ok := t.tokenizer.TokenID(token)
+			return ok
+		})
+	}
+	if _, err := os.Stat(override); errors.Is(err, fs.ErrNotExist) && !slices.Contains(chat.Names(), override) {
+		return nil, &OptionError{"chat-template", override, "a file or one of " + strings.Join(chat.Names(), ", ")}
+	}
+	return chat.Open(override, t.bos, t.eos)
+}
