@@ -1,0 +1,200 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"pumice"
+	"pumice/chat"
+)
+
+func (p *program) chatCommand() *cli.Command {
+	flags := []cli.Flag{
+		stringFlag("prompt", "", "answer `TEXT` and exit", "p"),
+		stringFlag("system", "", "`TEXT` of the system message"),
+		stringFlag("messages", "", "answer the conversation in `FILE`, [{\"role\":...,\"content\":...},...], - for standard input"),
+		chatTemplateFlag(),
+		intFlag("max-tokens", 0, "at most `N` tokens an answer, 0 = until it ends or the context is full", "n"),
+		boolFlag("verbose", false, "say how fast each answer was, on standard error"),
+		jsonFlag(),
+	}
+	return &cli.Command{
+		Name:      "chat",
+		Usage:     "talk to a model",
+		ArgsUsage: "MODEL [TEXT...]",
+		Description: "On a terminal this is a conversation; /help lists its commands. With -p, TEXT, --messages or text on standard input it is one\n" +
+			"answer. Ctrl-C stops an answer.",
+		Flags:  append(append(flags, samplingFlags()...), modelFlags()...),
+		Action: p.chat,
+	}
+}
+
+func (p *program) chat(c *cli.Context) error {
+	if err := checkSampling(c); err != nil {
+		return err
+	}
+	messages, err := p.conversation(c)
+	if err != nil {
+		return err
+	}
+	interactive := messages == nil
+	if interactive && c.Bool("json") {
+		return &usageError{"chat: --json needs -p or --messages"}
+	}
+	ctx, stop := interruptible(c.Context)
+	defer stop()
+	engine, err := p.open(ctx, c, modelName(c))
+	if err != nil {
+		return err
+	}
+	defer engine.Close()
+	t, err := newTalk(c, engine)
+	if err != nil {
+		return err
+	}
+	if interactive {
+		stop() // from here on an interrupt stops an answer
+		return p.repl(c, t)
+	}
+	return p.answerOnce(ctx, c, t, messages)
+}
+
+// conversation is what the command line or standard input asks, nil if a person at the terminal will.
+func (p *program) conversation(c *cli.Context) ([]chat.Message, error) {
+	text, given := c.String("prompt"), c.IsSet("prompt")
+	if c.NArg() > 1 {
+		if given {
+			return nil, &usageError{fmt.Sprintf("chat: unexpected argument %q beside -p", c.Args().Get(1))}
+		}
+		text, given = strings.Join(c.Args().Slice()[1:], " "), true
+	}
+	var messages []chat.Message
+	if name := c.String("messages"); name != "" {
+		var err error
+		if messages, err = p.readMessages(name); err != nil {
+			return nil, err
+		}
+	}
+	if !given && messages == nil {
+		if isTerminal(p.stdin) {
+			return nil, nil
+		}
+		var err error
+		if text, err = p.readFile("-"); err != nil {
+			return nil, err
+		}
+		text, given = strings.TrimSuffix(text, "\n"), true // of the last line
+	}
+	if given {
+		if text == "" {
+			return nil, pumice.ErrEmptyPrompt
+		}
+		messages = append(messages, chat.Message{Role: "user", Content: text})
+	}
+	if system := c.String("system"); system != "" {
+		messages = withSystem(messages, system)
+	}
+	return messages, nil
+}
+
+// withSystem puts a system message first, in the place of one that is there. An empty text removes it.
+func withSystem(messages []chat.Message, text string) []chat.Message {
+	if len(messages) > 0 && messages[0].Role == "system" {
+		messages = messages[1:]
+	}
+	if text == "" {
+		return messages
+	}
+	return slices.Insert(slices.Clone(messages), 0, chat.Message{Role: "system", Content: text})
+}
+
+// answerOnce writes the one answer.
+func (p *program) answerOnce(ctx context.Context, c *cli.Context, t *talk, messages []chat.Message) error {
+	t.messages = messages
+	prompt, err := t.engine.EncodeChat(messages, chat.Options{})
+	if err != nil {
+		return err
+	}
+	spinner := p.spin()
+	defer spinner.stop()
+	err = t.answer(ctx, prompt, func(text string) error {
+		spinner.stop()
+		if c.Bool("json") {
+			return nil
+		}
+		return p.printf("%s", text)
+	})
+	spinner.stop()
+	if err != nil {
+		return err
+	}
+	return p.finish(c, t.session.Result())
+}
+
+// A talk is a conversation with a model.
+type talk struct {
+	engine   *pumice.Engine
+	session  *pumice.Session
+	options  pumice.GenerateOptions
+	messages []chat.Message
+}
+
+func newTalk(c *cli.Context, engine *pumice.Engine) (*talk, error) {
+	format, err := engine.ChatFormat()
+	if err != nil {
+		return nil, err
+	}
+	t := &talk{engine: engine, session: engine.NewSession()}
+	t.options = pumice.GenerateOptions{MaxTokens: c.Int("n"), Stop: append(format.Stop(), c.StringSlice("stop")...)}
+	t.options.Sampling, err = sampling(c, engine.SamplingDefaults())
+	return t, err
+}
+
+// answer generates the answer to a prompt of the messages, hands its text to show as it comes, and adds it to the messages;
+// also what there is of it when ctx is cancelled.
+func (t *talk) answer(ctx context.Context, prompt chat.Prompt, show func(text string) error) error {
+	defer func() { t.options.Sampling.Seed++ }() // or asking again would give the same answer
+	var err error
+	for token, tokenErr := range t.session.Generate(ctx, prompt.IDs, t.options) {
+		if err = tokenErr; err != nil {
+			break
+		}
+		if token.Text == "" {
+			continue
+		}
+		if err = show(token.Text); err != nil {
+			break
+		}
+	}
+	if r := t.session.Result(); len(r.Tokens) > 0 {
+		t.messages = append(t.messages, chat.Message{Role: "assistant", Content: r.Text})
+	}
+	return err
+}
+
+// prompt encodes the messages so that a quarter of the context is free for the answer. Where that takes forgetting old
+// messages, half of the context is freed at once: each time the beginning changes, all of the rest is evaluated again.
+func (t *talk) prompt() (p chat.Prompt, err error) {
+	for _, limit := range []int{t.engine.Context() * 3 / 4, t.engine.Context() / 2} {
+		shorter, err := t.engine.EncodeChat(t.messages, chat.Options{MaxTokens: limit})
+		if p.IDs != nil && err != nil {
+			break // the newest message alone is longer than half
+		}
+		if err != nil {
+			return p, err
+		}
+		if p = shorter; p.Dropped == 0 && p.Cut == 0 {
+			break
+		}
+	}
+	first := 0
+	for first < len(t.messages) && t.messages[first].Role == "system" {
+		first++
+	}
+	t.messages = slices.Delete(t.messages, first, first+p.Dropped)
+	return p, nil
+}

@@ -1,0 +1,190 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"pumice"
+	"pumice/sample"
+)
+
+// env is the environment variable that stands for a flag.
+func env(name string) []string {
+	return []string{"PUMICE_" + strings.ToUpper(strings.ReplaceAll(name, "-", "_"))}
+}
+
+func stringFlag(name, value, usage string, aliases ...string) cli.Flag {
+	return &cli.StringFlag{Name: name, Aliases: aliases, Value: value, Usage: usage, EnvVars: env(name)}
+}
+
+func intFlag(name string, value int, usage string, aliases ...string) cli.Flag {
+	return &cli.IntFlag{Name: name, Aliases: aliases, Value: value, Usage: usage, EnvVars: env(name)}
+}
+
+func boolFlag(name string, value bool, usage string) cli.Flag {
+	return &cli.BoolFlag{Name: name, Value: value, Usage: usage, EnvVars: env(name)}
+}
+
+func floatFlag(name, usage string) cli.Flag {
+	return &cli.Float64Flag{Name: name, Usage: usage, EnvVars: env(name), DefaultText: "the model's"}
+}
+
+func globalFlags() []cli.Flag {
+	return []cli.Flag{
+		stringFlag("device", "", "`INDEX`, part of a name, or UUID (default: the best GPU; a CPU driver only when there is nothing else)"),
+		stringFlag("log-level", "warn", "`LEVEL`: debug, info, warn or error"),
+		stringFlag("log-format", "text", "`FORMAT`: text or json"),
+		boolFlag("quiet", false, "no progress and no warnings"),
+		boolFlag("validation", false, "load Vulkan's validation layer; its messages are logged"),
+	}
+}
+
+func jsonFlag() cli.Flag { return boolFlag("json", false, "write one JSON value to standard output") }
+
+func modelFlags() []cli.Flag {
+	return []cli.Flag{
+		intFlag("context", 0, "`N` tokens that prompt and answer may have (default: the model's, at most 4096)"),
+		stringFlag("kv-type", "f16", "`TYPE` of the KV cache: f16 or f32"),
+		stringFlag("dtype", "keep", "`TYPE` to convert matrices to while loading: keep, f32, f16, bf16, q8_0, q4_0 or q4_1"),
+		stringFlag("kernel-path", "", "`PATH` of kernels to force: base or row (default: the device's best)"),
+		stringFlag("cache-dir", "auto", "`DIR` where compiled pipelines are kept, none to keep none"),
+	}
+}
+
+func chatTemplateFlag() cli.Flag {
+	return stringFlag("chat-template", "", "`NAME|FILE` of a built-in chat format or a Jinja template (default: the model's own)")
+}
+
+func samplingFlags() []cli.Flag {
+	d := sample.Default()
+	return []cli.Flag{
+		floatFlag("temp", fmt.Sprintf("temperature `T`, 0 is greedy (a model that says nothing: %g)", d.Temperature)),
+		&cli.IntFlag{Name: "top-k", EnvVars: env("top-k"), DefaultText: "the model's",
+			Usage: fmt.Sprintf("keep the `K` likeliest tokens, 0 = off (a model that says nothing: %d)", d.TopK)},
+		floatFlag("top-p", fmt.Sprintf("keep the likeliest tokens that reach `P` together, 1 = off (a model that says nothing: %g)", d.TopP)),
+		floatFlag("min-p", fmt.Sprintf("keep tokens of at least `P` times the likeliest, 0 = off (a model that says nothing: %g)", d.MinP)),
+		floatFlag("repeat-penalty", "divide logits of tokens that were there by `R`, 1 = off (a model that says nothing: 1)"),
+		floatFlag("presence-penalty", "take `P` from logits of tokens that were there (default: 0)"),
+		floatFlag("frequency-penalty", "take `P` from logits for each time a token was there (default: 0)"),
+		&cli.Uint64Flag{Name: "seed", EnvVars: env("seed"), Usage: "`N`: the same seed gives the same answer", DefaultText: "random"},
+		&cli.StringSliceFlag{Name: "stop", EnvVars: env("stop"), Usage: "end before this `TEXT`; may be repeated"},
+	}
+}
+
+// sampling is how tokens are chosen: the model's defaults, and what the flags say. --temp 0 is greedy: it also drops the
+// penalties that the model asks for, unless a flag asks for them.
+func sampling(c *cli.Context, p sample.Params) (sample.Params, error) {
+	if c.IsSet("temp") {
+		p.Temperature = float32(c.Float64("temp"))
+		if p.Temperature == 0 {
+			p.RepeatPenalty, p.PresencePenalty, p.FrequencyPenalty = 1, 0, 0
+		}
+	}
+	if c.IsSet("top-k") {
+		p.TopK = c.Int("top-k")
+	}
+	for name, field := range map[string]*float32{
+		"top-p": &p.TopP, "min-p": &p.MinP, "repeat-penalty": &p.RepeatPenalty,
+		"presence-penalty": &p.PresencePenalty, "frequency-penalty": &p.FrequencyPenalty,
+	} {
+		if c.IsSet(name) {
+			*field = float32(c.Float64(name))
+		}
+	}
+	if c.IsSet("seed") {
+		p.Seed = c.Uint64("seed")
+	} else {
+		var b [8]byte
+		rand.Read(b[:])
+		p.Seed = binary.LittleEndian.Uint64(b[:])
+	}
+	return p, p.Validate()
+}
+
+// checkSampling finds mistakes in the sampling flags before a model is loaded.
+func checkSampling(c *cli.Context) error {
+	if _, err := sampling(c, sample.Params{}); err != nil {
+		return err
+	}
+	if slices.Contains(c.StringSlice("stop"), "") {
+		return &usageError{"--stop: the text is empty"}
+	}
+	if c.Int("n") < 0 {
+		return &usageError{fmt.Sprintf("-n %d: want 0 (no limit) or a count", c.Int("n"))}
+	}
+	return nil
+}
+
+// options are the model's options as the flags give them.
+func (p *program) options(c *cli.Context) pumice.Options {
+	o := pumice.Options{
+		Device:       c.String("device"),
+		Context:      c.Int("context"),
+		DType:        c.String("dtype"),
+		KVType:       c.String("kv-type"),
+		KernelPath:   c.String("kernel-path"),
+		ChatTemplate: c.String("chat-template"),
+		Validation:   c.Bool("validation"),
+		Logger:       p.log,
+	}
+	switch dir := c.String("cache-dir"); dir {
+	case "none":
+	case "auto":
+		if dir, err := pumice.CacheDir(); err == nil {
+			o.CacheDir = filepath.Join(dir, "pipelines")
+		}
+	default:
+		o.CacheDir = dir
+	}
+	return o
+}
+
+// open loads the model that the command line names.
+func (p *program) open(ctx context.Context, c *cli.Context, name string) (*pumice.Engine, error) {
+	o := p.options(c)
+	bar := p.newBar("loading")
+	defer bar.close()
+	o.Progress = bar.set
+	return pumice.Open(ctx, name, o)
+}
+
+// modelName is the model that the command line names, the default one where it names none.
+func modelName(c *cli.Context) string {
+	if name := c.Args().First(); name != "" {
+		return name
+	}
+	return pumice.DefaultModel
+}
+
+// noMoreArgs refuses arguments after the first n.
+func noMoreArgs(c *cli.Context, n int) error {
+	if c.NArg() > n {
+		return &usageError{fmt.Sprintf("%s: unexpected argument %q", c.Command.Name, c.Args().Get(n))}
+	}
+	return nil
+}
+
+// parseIDs reads token ids separated by commas or white space, with or without brackets around them.
+func parseIDs(text string) ([]int, error) {
+	text = strings.TrimSpace(text)
+	if inner, ok := strings.CutPrefix(text, "["); ok {
+		text = strings.TrimSuffix(inner, "]")
+	}
+	ids := []int{}
+	for field := range strings.FieldsFuncSeq(text, func(r rune) bool { return r == ',' || r == ' ' || r == '\t' || r == '\n' || r == '\r' }) {
+		id, err := strconv.Atoi(field)
+		if err != nil {
+			return nil, &usageError{fmt.Sprintf("%q is no token id", field)}
+		}
+		ids = append(ids, id)
+	}
+	return ids, nil
+}

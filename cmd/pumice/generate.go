@@ -1,0 +1,149 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"pumice"
+)
+
+func (p *program) generateCommand() *cli.Command {
+	flags := []cli.Flag{
+		stringFlag("prompt", "", "`TEXT` to continue; special tokens may be spelled out", "p"),
+		stringFlag("prompt-file", "", "`FILE` to continue, - for standard input"),
+		stringFlag("tokens", "", "token `IDS` to continue, such as 1,2,3; no tokenizer is needed"),
+		intFlag("max-tokens", 256, "at most `N` tokens, 0 = until the text ends or the context is full", "n"),
+		boolFlag("ignore-eos", false, "go on after tokens that end a text"),
+		boolFlag("verbose", false, "say how fast it was, on standard error"),
+		jsonFlag(),
+	}
+	return &cli.Command{
+		Name:      "generate",
+		Usage:     "continue a text or token ids",
+		ArgsUsage: "MODEL",
+		Flags:     append(append(flags, samplingFlags()...), modelFlags()...),
+		Action:    p.generate,
+	}
+}
+
+func (p *program) generate(c *cli.Context) error {
+	if err := noMoreArgs(c, 1); err != nil {
+		return err
+	}
+	if err := checkSampling(c); err != nil {
+		return err
+	}
+	prompt, err := p.prompt(c)
+	if err != nil {
+		return err
+	}
+	ctx, stop := interruptible(c.Context)
+	defer stop()
+	engine, err := p.open(ctx, c, modelName(c))
+	if err != nil {
+		return err
+	}
+	defer engine.Close()
+	ids, err := prompt.tokens(engine)
+	if err != nil {
+		return err
+	}
+	options := pumice.GenerateOptions{MaxTokens: c.Int("n"), Stop: c.StringSlice("stop"), IgnoreEOS: c.Bool("ignore-eos")}
+	if options.Sampling, err = sampling(c, engine.SamplingDefaults()); err != nil {
+		return err
+	}
+	session := engine.NewSession()
+	spinner := p.spin()
+	defer spinner.stop()
+	for token, err := range session.Generate(ctx, ids, options) {
+		spinner.stop()
+		if err != nil {
+			return err
+		}
+		if c.Bool("json") {
+			continue
+		}
+		text := token.Text
+		if engine.Tokenizer() == nil {
+			text = fmt.Sprint(token.ID, " ")
+		}
+		if err := p.printf("%s", text); err != nil {
+			return err
+		}
+	}
+	return p.finish(c, session.Result())
+}
+
+// finish writes what comes after the text of an answer, or the answer itself with --json.
+func (p *program) finish(c *cli.Context, r pumice.Result) error {
+	if c.Bool("verbose") {
+		defer p.note("%s", statsLine(r))
+	}
+	if c.Bool("json") {
+		return p.writeJSON(r)
+	}
+	if strings.HasSuffix(r.Text, "\n") {
+		return nil
+	}
+	return p.printf("\n")
+}
+
+// A prompt is text or token ids.
+type prompt struct {
+	text string
+	ids  []int // nil for text
+}
+
+// prompt reads the one prompt that the flags give.
+func (p *program) prompt(c *cli.Context) (prompt, error) {
+	given := 0
+	for _, name := range []string{"prompt", "prompt-file", "tokens"} {
+		if c.IsSet(name) {
+			given++
+		}
+	}
+	if given != 1 {
+		return prompt{}, &usageError{fmt.Sprintf("%s: give one of -p, --prompt-file and --tokens", c.Command.Name)}
+	}
+	if c.IsSet("tokens") {
+		ids, err := parseIDs(c.String("tokens"))
+		if err == nil && len(ids) == 0 {
+			err = pumice.ErrEmptyPrompt
+		}
+		return prompt{ids: ids}, err
+	}
+	text := c.String("prompt")
+	if c.IsSet("prompt-file") {
+		var err error
+		if text, err = p.readFile(c.String("prompt-file")); err != nil {
+			return prompt{}, err
+		}
+	}
+	if text == "" {
+		return prompt{}, pumice.ErrEmptyPrompt
+	}
+	return prompt{text: text}, nil
+}
+
+func (q prompt) tokens(engine *pumice.Engine) ([]int, error) {
+	if q.ids != nil {
+		return q.ids, nil
+	}
+	return engine.Encode(q.text)
+}
+
+// readFile reads a whole file, standard input for "-".
+func (p *program) readFile(name string) (string, error) {
+	var text []byte
+	var err error
+	if name == "-" {
+		text, err = io.ReadAll(p.stdin)
+	} else {
+		text, err = os.ReadFile(name)
+	}
+	return string(text), err
+}

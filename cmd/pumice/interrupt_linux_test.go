@@ -1,0 +1,181 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// command prepares the program as a child process, on fixtures and caches of the test.
+func command(t *testing.T, args ...string) *exec.Cmd {
+	t.Helper()
+	if !hasDevice(t) {
+		t.Skip("no Vulkan device")
+	}
+	c := exec.Command("pumice", args...) // testscript.Main put it into PATH
+	c.Env = append(os.Environ(), "XDG_CACHE_HOME="+t.TempDir())
+	return c
+}
+
+func TestInterruptEndsWithStatus130(t *testing.T) {
+	c := command(t, "--quiet", "generate", filepath.Join(top(t), "testdata", "fixtures", "llama"), "--tokens", "51", "--temp", "0", "-n", "0", "--ignore-eos")
+	out, err := c.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var messages bytes.Buffer
+	c.Stderr = &messages
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(out, make([]byte, 8)); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	io.Copy(io.Discard, out)
+	c.Wait()
+	if got := c.ProcessState.ExitCode(); got != exitInterrupted || messages.String() != "pumice: interrupted\n" {
+		t.Errorf("status %d, %q; want %d and one line", got, messages.String(), exitInterrupted)
+	}
+}
+
+// TestControlCStopsTheAnswer talks with the program on a terminal.
+func TestControlCStopsTheAnswer(t *testing.T) {
+	model := filepath.Join(t.TempDir(), "model")
+	if err := writeXVERSE(model, filepath.Join(top(t), "tokenizer", "testdata", "xverse-a")); err != nil {
+		t.Fatal(err)
+	}
+	c := command(t, "chat", model, "--temp", "1", "--seed", "1", "--verbose")
+	terminal, err := openTerminal(c)
+	if err != nil {
+		t.Skipf("no pseudo-terminal: %v", err)
+	}
+	defer terminal.Close()
+	screen := watch(terminal)
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	c.Stdin.(*os.File).Close()
+	defer c.Process.Kill()
+
+	screen.await(t, ">>> ")
+	fmt.Fprint(terminal, "ask\r")
+	screen.await(t, "ask\r\n")
+	screen.awaitMore(t, 40) // some of the answer
+	fmt.Fprint(terminal, "\x03")
+	screen.await(t, "(stopped)")
+	screen.await(t, ">>> ")
+	fmt.Fprint(terminal, "/stats\r")
+	screen.await(t, "context")
+	screen.await(t, ">>> ")
+	fmt.Fprint(terminal, "\x03")
+	done := make(chan error, 1)
+	go func() { done <- c.Wait() }()
+	select {
+	case err := <-done:
+		if err != nil {
+			t.Errorf("leaving by Ctrl-C at the prompt: %v", err)
+		}
+	case <-time.After(time.Minute):
+		t.Errorf("Ctrl-C at the prompt doesn't leave; screen:\n%s", screen.text())
+	}
+}
+
+// openTerminal connects c to a new terminal and returns its other end.
+func openTerminal(c *exec.Cmd) (*os.File, error) {
+	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		return nil, err
+	}
+	n, err := unix.IoctlGetInt(int(master.Fd()), unix.TIOCGPTN)
+	if err == nil {
+		err = unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0)
+	}
+	if err != nil {
+		master.Close()
+		return nil, err
+	}
+	slave, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		master.Close()
+		return nil, err
+	}
+	c.Stdin, c.Stdout, c.Stderr = slave, slave, slave
+	c.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+	return master, nil
+}
+
+// screen is what a terminal has shown.
+type screen struct {
+	mu   sync.Mutex
+	all  strings.Builder
+	seen int // up to where await has looked
+}
+
+func watch(terminal *os.File) *screen {
+	s := &screen{}
+	go func() {
+		b := make([]byte, 4096)
+		for {
+			n, err := terminal.Read(b)
+			s.mu.Lock()
+			s.all.Write(b[:n])
+			s.mu.Unlock()
+			if err != nil {
+				return
+			}
+		}
+	}()
+	return s
+}
+
+func (s *screen) text() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.all.String()
+}
+
+// await waits until the terminal shows text after what was awaited before.
+func (s *screen) await(t *testing.T, text string) {
+	t.Helper()
+	s.until(t, fmt.Sprintf("%q", text), func(rest string) int {
+		if i := strings.Index(rest, text); i >= 0 {
+			return i + len(text)
+		}
+		return -1
+	})
+}
+
+// awaitMore waits for n more bytes.
+func (s *screen) awaitMore(t *testing.T, n int) {
+	t.Helper()
+	s.until(t, fmt.Sprintf("%d bytes", n), func(rest string) int {
+		if len(rest) < n {
+			return -1
+		}
+		return n
+	})
+}
+
+func (s *screen) until(t *testing.T, what string, found func(rest string) int) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		if n := found(s.text()[s.seen:]); n >= 0 {
+			s.seen += n
+			return
+		}
+	}
+	t.Fatalf("%s never came; screen:\n%q", what, s.text())
+}

@@ -1,0 +1,141 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"slices"
+
+	"github.com/urfave/cli/v2"
+
+	"pumice"
+)
+
+func (p *program) logitsCommand() *cli.Command {
+	flags := []cli.Flag{
+		stringFlag("prompt", "", "`TEXT` to evaluate", "p"),
+		stringFlag("prompt-file", "", "`FILE` to evaluate, - for standard input"),
+		stringFlag("tokens", "", "token `IDS` to evaluate, such as 1,2,3; no tokenizer is needed"),
+		boolFlag("all", false, "at every position, not only the last"),
+		stringFlag("output", "", "`FILE` for the logits: little-endian float32, a row of the vocabulary's size for each position"),
+		jsonFlag(),
+	}
+	return &cli.Command{
+		Name:      "logits",
+		Usage:     "evaluate a prompt and show the likeliest next tokens, or write all logits",
+		ArgsUsage: "MODEL",
+		Flags:     append(flags, modelFlags()...),
+		Action:    p.logits,
+	}
+}
+
+// logitsResult is what --json writes.
+type logitsResult struct {
+	N      int   `json:"n"` // rows
+	Vocab  int   `json:"vocab"`
+	Argmax []int `json:"argmax"` // of each row
+}
+
+func (p *program) logits(c *cli.Context) error {
+	if err := noMoreArgs(c, 1); err != nil {
+		return err
+	}
+	prompt, err := p.prompt(c)
+	if err != nil {
+		return err
+	}
+	ctx, stop := interruptible(c.Context)
+	defer stop()
+	engine, err := p.open(ctx, c, modelName(c))
+	if err != nil {
+		return err
+	}
+	defer engine.Close()
+	ids, err := prompt.tokens(engine)
+	if err != nil {
+		return err
+	}
+	argmax, last, err := logitsTo(ctx, c.String("output"), engine, ids, c.Bool("all"))
+	if err != nil {
+		return err
+	}
+	result := logitsResult{N: len(argmax), Vocab: len(last), Argmax: argmax}
+	if c.Bool("json") {
+		return p.writeJSON(result)
+	}
+	return p.printTop(engine, result, last)
+}
+
+// logitsTo is eachRow into the file called name, or into none.
+func logitsTo(ctx context.Context, name string, engine *pumice.Engine, ids []int, all bool) (argmax []int, last []float32, err error) {
+	if name == "" {
+		return eachRow(ctx, engine, ids, all, func([]float32) error { return nil })
+	}
+	f, err := os.Create(name)
+	if err != nil {
+		return nil, nil, err
+	}
+	w := bufio.NewWriter(f)
+	defer func() { err = errors.Join(err, w.Flush(), f.Close()) }()
+	return eachRow(ctx, engine, ids, all, func(row []float32) error { return binary.Write(w, binary.LittleEndian, row) })
+}
+
+// eachRow evaluates ids, hands each row of logits to write, and returns the largest of each and the last row.
+func eachRow(ctx context.Context, engine *pumice.Engine, ids []int, all bool, write func([]float32) error) (argmax []int, last []float32, err error) {
+	for row, err := range engine.NewSession().Logits(ctx, ids, all) {
+		if err != nil {
+			return nil, nil, err
+		}
+		best := 0
+		for id, l := range row {
+			if l > row[best] {
+				best = id
+			}
+		}
+		argmax = append(argmax, best)
+		last = append(last[:0], row...)
+		if err := write(row); err != nil {
+			return nil, nil, err
+		}
+	}
+	return argmax, last, nil
+}
+
+// printTop shows the ten likeliest tokens after the last position.
+func (p *program) printTop(engine *pumice.Engine, r logitsResult, row []float32) error {
+	if r.N > 1 {
+		if err := p.printf("largest at each of %d positions: %v\n", r.N, r.Argmax); err != nil {
+			return err
+		}
+	}
+	ids := make([]int, len(row))
+	sum, top := 0.0, row[r.Argmax[r.N-1]]
+	for id, l := range row {
+		ids[id] = id
+		sum += math.Exp(float64(l - top))
+	}
+	slices.SortStableFunc(ids, func(a, b int) int {
+		switch {
+		case row[a] > row[b]:
+			return -1
+		case row[a] < row[b]:
+			return 1
+		}
+		return 0
+	})
+	for _, id := range ids[:min(10, len(ids))] {
+		piece := ""
+		if tok := engine.Tokenizer(); tok != nil {
+			piece = fmt.Sprintf("  %q", tok.Piece(id))
+		}
+		probability := math.Exp(float64(row[id]-top)) / sum
+		if err := p.printf("%7d  %10.4f  %6.2f %%%s\n", id, row[id], 100*probability, piece); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,164 @@
+// Command pumice chats with, evaluates and inspects large language models on Vulkan devices.
+//
+// Results go to standard output, logs and progress to standard error. The exit status is 0 when all went well, 1 for a
+// failure, 2 for wrong usage, 3 without a usable device, 4 when the model does not fit in device memory, and 130 when
+// interrupted.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/rs/zerolog"
+	"github.com/urfave/cli/v2"
+
+	"pumice"
+	"pumice/model"
+	"pumice/sample"
+	"pumice/vk"
+)
+
+// Exit statuses.
+const (
+	exitFailure     = 1
+	exitUsage       = 2
+	exitNoDevice    = 3
+	exitNoMemory    = 4
+	exitInterrupted = 130
+)
+
+func main() {
+	p := &program{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}
+	os.Exit(p.run(os.Args))
+}
+
+// program is one run of the command.
+type program struct {
+	stdin, stdout, stderr *os.File
+	log                   zerolog.Logger
+	quiet                 bool // neither progress nor warnings
+}
+
+// run returns the exit status.
+func (p *program) run(args []string) int {
+	app := p.app()
+	args, err := arrange(app, args)
+	if err == nil {
+		err = app.RunContext(context.Background(), args)
+	}
+	if err == nil {
+		return 0
+	}
+	fmt.Fprintln(p.stderr, line(err))
+	return status(err)
+}
+
+func (p *program) app() *cli.App {
+	app := &cli.App{
+		Name:      "pumice",
+		Usage:     "run large language models on any Vulkan GPU",
+		UsageText: "pumice [global flags] command [flags] MODEL",
+		Description: "MODEL is a GGUF file, a Hugging Face directory, or the name of a model (" + pumice.DefaultModel + ").\n" +
+			"Every flag can be given as an environment variable: --top-k as PUMICE_TOP_K.",
+		Flags: globalFlags(),
+		Commands: []*cli.Command{
+			p.devicesCommand(), p.chatCommand(), p.generateCommand(), p.logitsCommand(), p.tokenizeCommand(), p.detokenizeCommand(),
+			p.inspectCommand(), p.verifyCommand(), p.completionCommand(),
+		},
+		EnableBashCompletion:      true,
+		HideVersion:               true,
+		DisableSliceFlagSeparator: true, // a stop string may hold a comma
+		Reader:                    p.stdin,
+		Writer:                    p.stdout,
+		ErrWriter:                 p.stderr,
+		Before:                    p.configure,
+		ExitErrHandler:            func(*cli.Context, error) {},
+		OnUsageError:              usage,
+	}
+	app.Action = func(c *cli.Context) error {
+		if name := c.Args().First(); name != "" {
+			return &usageError{fmt.Sprintf("unknown command %q; see pumice --help", name)}
+		}
+		return cli.ShowAppHelp(c)
+	}
+	for _, command := range app.Commands {
+		command.OnUsageError = usage
+		command.HideHelpCommand = true
+	}
+	return app
+}
+
+// configure acts on the global flags.
+func (p *program) configure(c *cli.Context) error {
+	p.quiet = c.Bool("quiet")
+	level, err := zerolog.ParseLevel(c.String("log-level"))
+	if err != nil || level == zerolog.NoLevel {
+		return &usageError{fmt.Sprintf("--log-level %q: want debug, info, warn or error", c.String("log-level"))}
+	}
+	if p.quiet {
+		level = max(level, zerolog.ErrorLevel)
+	}
+	switch format := c.String("log-format"); format {
+	case "json":
+		p.log = zerolog.New(p.stderr).With().Timestamp().Logger()
+	case "text":
+		p.log = zerolog.New(zerolog.ConsoleWriter{
+			Out: p.stderr, NoColor: !colour(p.stderr), PartsExclude: []string{zerolog.TimestampFieldName},
+		})
+	default:
+		return &usageError{fmt.Sprintf("--log-format %q: want text or json", format)}
+	}
+	p.log = p.log.Level(level)
+	return nil
+}
+
+// interruptible returns a context that the first interrupt cancels. The second one ends the program.
+func interruptible(parent context.Context) (context.Context, context.CancelFunc) {
+	ctx, stop := signal.NotifyContext(parent, os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop)
+	return ctx, stop
+}
+
+// A usageError is a mistake in the command line.
+type usageError struct{ msg string }
+
+func (e *usageError) Error() string { return e.msg }
+
+func usage(_ *cli.Context, err error, _ bool) error { return &usageError{err.Error()} }
+
+// status is the exit status for an error.
+func status(err error) int {
+	var wrong *usageError
+	var option *pumice.OptionError
+	var param *sample.ParamError
+	var fit *model.FitError
+	switch {
+	case errors.As(err, &wrong), errors.As(err, &option), errors.As(err, &param):
+		return exitUsage
+	case errors.Is(err, context.Canceled):
+		return exitInterrupted
+	case errors.As(err, &fit), errors.Is(err, vk.ErrOutOfDeviceMemory):
+		return exitNoMemory
+	case errors.Is(err, vk.ErrNoDevice):
+		return exitNoDevice
+	}
+	return exitFailure
+}
+
+// line is an error in one line, with the program's name in front.
+func line(err error) string {
+	if errors.Is(err, context.Canceled) {
+		return "pumice: interrupted"
+	}
+	text := strings.ReplaceAll(strings.TrimSpace(err.Error()), "\n", "; ")
+	var prompt *pumice.PromptError
+	if errors.As(err, &prompt) {
+		text += ": shorten it, or ask for a longer one with --context"
+	}
+	return "pumice: " + strings.TrimPrefix(text, "pumice: ")
+}

@@ -1,0 +1,223 @@
+package main
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"pumice"
+	"pumice/internal/dtype"
+	"pumice/vk"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"pumice": main})
+}
+
+// top is the module's directory.
+func top(t testing.TB) string {
+	t.Helper()
+	dir, err := filepath.Abs(filepath.Join("..", ".."))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// hasDevice reports whether there is a Vulkan device. It fails the test where a run demands one.
+func hasDevice(t testing.TB) bool {
+	t.Helper()
+	_, err := pumice.Devices(pumice.Options{})
+	if err != nil && os.Getenv("PUMICE_TEST_REQUIRE_DEVICE") != "" {
+		t.Fatalf("no Vulkan device, and PUMICE_TEST_REQUIRE_DEVICE is set: %v", err)
+	}
+	if err != nil && !errors.Is(err, vk.ErrNoDevice) {
+		t.Fatal(err)
+	}
+	return err == nil
+}
+
+func TestScripts(t *testing.T) {
+	device := hasDevice(t)
+	root := top(t)
+	testscript.Run(t, testscript.Params{
+		Dir: filepath.Join("testdata", "script"),
+		Setup: func(e *testscript.Env) error {
+			e.Setenv("FIXTURES", filepath.Join(root, "testdata", "fixtures"))
+			e.Setenv("TOKENIZERS", filepath.Join(root, "tokenizer", "testdata"))
+			e.Setenv("XDG_CACHE_HOME", filepath.Join(e.WorkDir, "cache"))
+			for _, name := range []string{"VK_DRIVER_FILES", "VK_ICD_FILENAMES", "LP_NATIVE_VECTOR_WIDTH"} {
+				if value := os.Getenv(name); value != "" {
+					e.Setenv(name, value)
+				}
+			}
+			return nil
+		},
+		Condition: func(c string) (bool, error) {
+			if c == "device" {
+				return device, nil
+			}
+			return false, fmt.Errorf("unknown condition %q", c)
+		},
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
+			"keys":   scriptKeys,
+			"value":  scriptValue,
+			"status": scriptStatus,
+			"xverse": func(ts *testscript.TestScript, _ bool, args []string) {
+				ts.Check(writeXVERSE(ts.MkAbs(args[0]), filepath.Join(root, "tokenizer", "testdata", "xverse-a")))
+			},
+		},
+	})
+}
+
+// lookUp reads a file and follows a path such as stats or [0].text in its JSON.
+func lookUp(ts *testscript.TestScript, file, path string) any {
+	var v any
+	ts.Check(json.Unmarshal([]byte(ts.ReadFile(file)), &v))
+	for _, part := range strings.FieldsFunc(path, func(r rune) bool { return r == '.' || r == ']' }) {
+		if index, ok := strings.CutPrefix(part, "["); ok {
+			var i int
+			fmt.Sscan(index, &i)
+			list, ok := v.([]any)
+			if !ok || i >= len(list) {
+				ts.Fatalf("%s: %s: no element %d", file, path, i)
+			}
+			v = list[i]
+			continue
+		}
+		object, ok := v.(map[string]any)
+		if !ok {
+			ts.Fatalf("%s: %s: %q is of no object", file, path, part)
+		}
+		v = object[part]
+	}
+	return v
+}
+
+// scriptKeys is `keys FILE PATH KEY...`: the object at PATH (. is the whole) has these keys and no others.
+func scriptKeys(ts *testscript.TestScript, _ bool, args []string) {
+	object, ok := lookUp(ts, args[0], args[1]).(map[string]any)
+	if !ok {
+		ts.Fatalf("%s: %s is no object", args[0], args[1])
+	}
+	var got []string
+	for key := range object {
+		got = append(got, key)
+	}
+	slices.Sort(got)
+	want := slices.Sorted(slices.Values(args[2:]))
+	if !slices.Equal(got, want) {
+		ts.Fatalf("%s: keys of %s are %v, want %v", args[0], args[1], got, want)
+	}
+}
+
+// scriptValue is `[!] value FILE PATH JSON`: the value at PATH is JSON.
+func scriptValue(ts *testscript.TestScript, neg bool, args []string) {
+	var want any
+	ts.Check(json.Unmarshal([]byte(args[2]), &want))
+	if got := lookUp(ts, args[0], args[1]); reflect.DeepEqual(got, want) == neg {
+		text, _ := json.Marshal(got)
+		ts.Fatalf("%s: %s is %s, want %s (negated: %t)", args[0], args[1], text, args[2], neg)
+	}
+}
+
+// scriptStatus is `status N ARG...`: pumice exits with status N and says one line on standard error.
+func scriptStatus(ts *testscript.TestScript, _ bool, args []string) {
+	err := ts.Exec("pumice", append([]string{"--quiet"}, args[1:]...)...)
+	got := "0"
+	var exit interface{ ExitCode() int }
+	if errors.As(err, &exit) {
+		got = fmt.Sprint(exit.ExitCode())
+	} else {
+		ts.Check(err)
+	}
+	text := ts.ReadFile("stderr")
+	if got != args[0] {
+		ts.Fatalf("pumice %v: status %s, want %s: %s", args[1:], got, args[0], text)
+	}
+	if got != "0" && (strings.Count(text, "\n") != 1 || !strings.HasPrefix(text, "pumice: ")) {
+		ts.Fatalf("pumice %v: want one line on standard error, got %q", args[1:], text)
+	}
+}
+
+// writeXVERSE makes a model directory in XVERSE's format: random weights, and the tokenizer in another directory.
+func writeXVERSE(dir, tokenizer string) error {
+	const hidden, intermediate, layers, vocab = 64, 96, 2, 6000
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	for _, name := range []string{"tokenizer.json", "tokenizer_config.json"} {
+		text, err := os.ReadFile(filepath.Join(tokenizer, name))
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), text, 0o644); err != nil {
+			return err
+		}
+	}
+	config := fmt.Sprintf(`{"architectures": ["XverseForCausalLM"], "model_type": "xverse", "hidden_size": %d, "intermediate_size": %d,
+		"num_hidden_layers": %d, "num_attention_heads": 2, "vocab_size": %d, "hidden_act": "silu", "rms_norm_eps": 1e-06,
+		"tie_word_embeddings": false, "torch_dtype": "bfloat16", "pad_token_id": 1, "bos_token_id": 2, "eos_token_id": 3,
+		"max_position_embeddings": 512}`, hidden, intermediate, layers, vocab)
+	if err := os.WriteFile(filepath.Join(dir, "config.json"), []byte(config), 0o644); err != nil {
+		return err
+	}
+	shapes := []struct {
+		name  string
+		shape []int
+	}{{"model.embed_tokens.weight", []int{vocab, hidden}}, {"lm_head.weight", []int{vocab, hidden}}, {"model.norm.weight", []int{hidden}}}
+	for i := range layers {
+		for name, shape := range map[string][]int{
+			"self_attn.q_proj": {hidden, hidden}, "self_attn.k_proj": {hidden, hidden}, "self_attn.v_proj": {hidden, hidden},
+			"self_attn.o_proj": {hidden, hidden}, "mlp.gate_proj": {intermediate, hidden}, "mlp.up_proj": {intermediate, hidden},
+			"mlp.down_proj": {hidden, intermediate}, "input_layernorm": {hidden}, "post_attention_layernorm": {hidden},
+		} {
+			shapes = append(shapes, struct {
+				name  string
+				shape []int
+			}{fmt.Sprintf("model.layers.%d.%s.weight", i, name), shape})
+		}
+	}
+	slices.SortFunc(shapes, func(a, b struct {
+		name  string
+		shape []int
+	}) int {
+		return strings.Compare(a.name, b.name)
+	})
+	header := map[string]any{}
+	var data []byte
+	random := rand.New(rand.NewPCG(1, 2))
+	for _, s := range shapes {
+		n := 1
+		for _, d := range s.shape {
+			n *= d
+		}
+		values := make([]float32, n)
+		for i := range values {
+			values[i] = float32(random.NormFloat64()) / 8
+			if len(s.shape) == 1 {
+				values[i]++
+			}
+		}
+		encoded := make([]byte, 2*n)
+		dtype.BF16.Encode(encoded, values)
+		header[s.name] = map[string]any{"dtype": "BF16", "shape": s.shape, "data_offsets": []int{len(data), len(data) + len(encoded)}}
+		data = append(data, encoded...)
+	}
+	text, err := json.Marshal(header)
+	if err != nil {
+		return err
+	}
+	file := binary.LittleEndian.AppendUint64(nil, uint64(len(text)))
+	return os.WriteFile(filepath.Join(dir, "model.safetensors"), append(append(file, text...), data...), 0o644)
+}

@@ -1,0 +1,140 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/schollz/progressbar/v3"
+	"golang.org/x/term"
+
+	"pumice"
+)
+
+func isTerminal(f *os.File) bool { return term.IsTerminal(int(f.Fd())) }
+
+// colour reports whether f may be given colours (https://no-color.org).
+func colour(f *os.File) bool { return os.Getenv("NO_COLOR") == "" && isTerminal(f) }
+
+// writeJSON writes v to standard output as one line.
+func (p *program) writeJSON(v any) error {
+	e := json.NewEncoder(p.stdout)
+	e.SetEscapeHTML(false)
+	return e.Encode(v)
+}
+
+// printf writes to standard output.
+func (p *program) printf(format string, args ...any) error {
+	_, err := fmt.Fprintf(p.stdout, format, args...)
+	return err
+}
+
+// note writes a remark for the person at the terminal to standard error.
+func (p *program) note(format string, args ...any) {
+	if !p.quiet {
+		fmt.Fprintf(p.stderr, format+"\n", args...)
+	}
+}
+
+// bar is a progress bar on standard error. Without a terminal it shows nothing.
+type bar struct{ bar *progressbar.ProgressBar }
+
+func (p *program) newBar(what string) *bar {
+	if p.quiet || !isTerminal(p.stderr) {
+		return &bar{}
+	}
+	return &bar{progressbar.NewOptions64(1,
+		progressbar.OptionSetDescription(what),
+		progressbar.OptionSetWriter(p.stderr),
+		progressbar.OptionShowBytes(true),
+		progressbar.OptionUseIECUnits(true),
+		progressbar.OptionThrottle(65*time.Millisecond),
+		progressbar.OptionEnableColorCodes(false),
+		progressbar.OptionSetWidth(30),
+		progressbar.OptionClearOnFinish(),
+	)}
+}
+
+func (b *bar) set(done, total int64) {
+	if b.bar == nil || total <= 0 {
+		return
+	}
+	b.bar.ChangeMax64(total)
+	b.bar.Set64(min(done, total-1)) // the last one would end the bar, which close does
+}
+
+func (b *bar) close() {
+	if b.bar != nil {
+		b.bar.Clear()
+	}
+}
+
+// spinner shows that something is under way until it is stopped.
+type spinner struct {
+	stopped chan struct{}
+	done    sync.WaitGroup
+	once    sync.Once
+}
+
+// spin starts a spinner on standard error, one that shows nothing without a terminal.
+func (p *program) spin() *spinner {
+	s := &spinner{stopped: make(chan struct{})}
+	if p.quiet || !isTerminal(p.stderr) {
+		return s
+	}
+	s.done.Go(func() {
+		tick := time.NewTicker(100 * time.Millisecond)
+		defer tick.Stop()
+		const frames = `|/-\`
+		for i := 0; ; i++ {
+			select {
+			case <-s.stopped:
+				fmt.Fprint(p.stderr, "\r \r")
+				return
+			case <-tick.C:
+				fmt.Fprintf(p.stderr, "\r%c", frames[i%len(frames)])
+			}
+		}
+	})
+	return s
+}
+
+// stop removes the spinner. It may be called often.
+func (s *spinner) stop() {
+	s.once.Do(func() { close(s.stopped) })
+	s.done.Wait()
+}
+
+// statsLine is what an answer took, for people.
+func statsLine(r pumice.Result) string {
+	s := r.Stats
+	var b strings.Builder
+	fmt.Fprintf(&b, "prompt %d tokens", s.PromptN)
+	if s.CachedN > 0 {
+		fmt.Fprintf(&b, " (+%d reused)", s.CachedN)
+	}
+	fmt.Fprintf(&b, " %.1f t/s, answer %d tokens %.1f t/s, first token %.0f ms, loaded in %.0f ms",
+		s.PromptPerSecond, s.PredictedN, s.PredictedPerSecond, s.FirstTokenMS, s.LoadMS)
+	return b.String()
+}
+
+// size is a number of bytes for people.
+func size(n int64) string {
+	if n < 1<<20 {
+		return fmt.Sprintf("%.1f KiB", float64(n)/(1<<10))
+	}
+	if n < 1<<30 {
+		return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20))
+	}
+	return fmt.Sprintf("%.1f GiB", float64(n)/(1<<30))
+}
+
+// tabular writes rows of a name and a value.
+type tabular struct{ b *strings.Builder }
+
+func (t tabular) row(name, format string, args ...any) {
+	fmt.Fprintf(t.b, "%-36s %s\n", name, fmt.Sprintf(format, args...))
+}

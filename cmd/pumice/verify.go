@@ -1,0 +1,170 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+
+	"github.com/urfave/cli/v2"
+
+	"pumice"
+	"pumice/pipeline"
+	"pumice/vk"
+)
+
+func (p *program) verifyCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "verify",
+		Usage: "check every kernel that this device can run against a float64 oracle",
+		Flags: []cli.Flag{
+			stringFlag("model", "", "`MODEL` to check from end to end as well"),
+			stringFlag("cache-dir", "auto", "`DIR` where compiled pipelines are kept, none to keep none"),
+			jsonFlag(),
+		},
+		Action: p.verify,
+	}
+}
+
+// errWrong says that some check failed.
+var errWrong = errors.New("verify: this device computes wrong results")
+
+func (p *program) verify(c *cli.Context) error {
+	if err := noMoreArgs(c, 0); err != nil {
+		return err
+	}
+	ctx, stop := interruptible(c.Context)
+	defer stop()
+	results := []pipeline.VerifyResult{}
+	wrong := 0
+	each := func(r pipeline.VerifyResult) {
+		for _, v := range []*float64{&r.NMSE, &r.MaxAbs, &r.MaxRel} {
+			if math.IsNaN(*v) || math.IsInf(*v, 0) { // JSON has neither
+				*v = math.MaxFloat64
+			}
+		}
+		if !r.OK {
+			wrong++
+		}
+		results = append(results, r)
+		if !c.Bool("json") {
+			word := "ok"
+			if !r.OK {
+				word = "WRONG"
+			}
+			p.printf("%-5s  %-28s %-34s nmse %.1e  max abs %.1e\n", word, r.Kernel, r.Case, r.NMSE, r.MaxAbs)
+		}
+	}
+	if err := verifyKernels(ctx, p.options(c), each); err != nil {
+		return err
+	}
+	if name := c.String("model"); name != "" {
+		if err := p.verifyModel(ctx, c, name, each); err != nil {
+			return err
+		}
+	}
+	if c.Bool("json") {
+		if err := p.writeJSON(results); err != nil {
+			return err
+		}
+	} else if err := p.printf("%d checks, %d wrong\n", len(results), wrong); err != nil {
+		return err
+	}
+	if wrong > 0 {
+		return errWrong
+	}
+	return nil
+}
+
+// verifyKernels runs the checks of package pipeline on the device that the options select.
+func verifyKernels(ctx context.Context, o pumice.Options, each func(pipeline.VerifyResult)) (err error) {
+	in, err := vk.NewInstance(vk.InstanceOptions{Validation: o.Validation, Logger: o.Logger})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, in.Close()) }()
+	devices, err := in.Devices()
+	if err != nil {
+		return err
+	}
+	pd, err := vk.Select(devices, o.Device)
+	if err != nil {
+		return err
+	}
+	dev, err := pd.Open(vk.DeviceOptions{CacheDir: o.CacheDir, Logger: o.Logger})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, dev.Close()) }()
+	m, err := pipeline.NewManager(dev, pipeline.Options{Logger: o.Logger})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, m.Close()) }()
+	return pipeline.Verify(ctx, m, each)
+}
+
+// verifyModel compares the logits of a prompt that is evaluated at once with those of the same prompt token by token: the
+// two take different kernels, and agree unless one of them is wrong.
+func (p *program) verifyModel(ctx context.Context, c *cli.Context, name string, each func(pipeline.VerifyResult)) error {
+	engine, err := p.open(ctx, c, name)
+	if err != nil {
+		return err
+	}
+	defer engine.Close()
+	const n = 33 // no multiple of a tile
+	vocab := engine.Config().VocabSize
+	prompt := make([]int, min(n, engine.Context()))
+	for i := range prompt {
+		prompt[i] = (i*7919 + 11) % vocab // any spread of tokens will do
+	}
+	var atOnce []float32
+	for row, err := range engine.NewSession().Logits(ctx, prompt, false) {
+		if err != nil {
+			return err
+		}
+		atOnce = append(atOnce, row...)
+	}
+	stepped, err := stepLogits(ctx, engine.NewSession(), prompt)
+	if err != nil {
+		return err
+	}
+	each(compare(fmt.Sprintf("%d tokens at once and one by one", len(prompt)), stepped, atOnce))
+	return nil
+}
+
+// stepLogits evaluates a prompt one token at a time and returns the logits after the last.
+func stepLogits(ctx context.Context, session *pumice.Session, prompt []int) ([]float32, error) {
+	var last []float32
+	for n := range prompt {
+		for row, err := range session.Logits(ctx, prompt[:n+1], false) {
+			if err != nil {
+				return nil, err
+			}
+			last = append(last[:0], row...)
+		}
+	}
+	return last, nil
+}
+
+// modelTolerance is the NMSE that two evaluations of the same tokens may differ by. They round keys and values to the cache's
+// type alike, so only the order of float32 sums is left: 1.5e-9 on SmolLM2 (lavapipe 22.3.6), with room for deeper models.
+const modelTolerance = 1e-5
+
+// compare checks got against want.
+func compare(what string, want, got []float32) pipeline.VerifyResult {
+	r := pipeline.VerifyResult{Kernel: "model", Case: what, Tolerance: modelTolerance}
+	var noise, signal float64
+	for i := range want {
+		d := float64(got[i]) - float64(want[i])
+		noise += d * d
+		signal += float64(want[i]) * float64(want[i])
+		r.MaxAbs = max(r.MaxAbs, math.Abs(d))
+		if want[i] != 0 {
+			r.MaxRel = max(r.MaxRel, math.Abs(d/float64(want[i])))
+		}
+	}
+	r.NMSE = noise / signal
+	r.OK = r.NMSE <= r.Tolerance // not if it is NaN
+	return r
+}
