@@ -33,8 +33,14 @@ func boolFlag(name string, value bool, usage string) cli.Flag {
 	return &cli.BoolFlag{Name: name, Value: value, Usage: usage, EnvVars: env(name)}
 }
 
-func floatFlag(name, usage string) cli.Flag {
-	return &cli.Float64Flag{Name: name, Usage: usage, EnvVars: env(name), DefaultText: "the model's"}
+// floatFlag is a flag whose value is the model's where it is not given.
+func floatFlag(name string, silent float32, usage string) cli.Flag {
+	return &cli.Float64Flag{Name: name, Usage: usage, EnvVars: env(name), DefaultText: defaultText(silent)}
+}
+
+// defaultText says what a sampling flag is without being given; silent is for models that say nothing.
+func defaultText[T int | float32](silent T) string {
+	return fmt.Sprintf("the model's, else %v", silent)
 }
 
 func globalFlags() []cli.Flag {
@@ -51,11 +57,11 @@ func jsonFlag() cli.Flag { return boolFlag("json", false, "write one JSON value 
 
 func modelFlags() []cli.Flag {
 	return []cli.Flag{
-		intFlag("context", 0, "`N` tokens that prompt and answer may have (default: the model's, at most 4096)"),
+		&cli.IntFlag{Name: "context", EnvVars: env("context"), Usage: "`N` tokens that prompt and answer may have", DefaultText: "the model's, at most 4096"},
 		stringFlag("kv-type", "f16", "`TYPE` of the KV cache: f16 or f32"),
 		stringFlag("dtype", "keep", "`TYPE` to convert matrices to while loading: keep, f32, f16, bf16, q8_0, q4_0 or q4_1"),
 		stringFlag("kernel-path", "", "`PATH` of kernels to force: base or row (default: the device's best)"),
-		stringFlag("cache-dir", "auto", "`DIR` where compiled pipelines are kept, none to keep none"),
+		stringFlag("cache-dir", "auto", "`DIR` where compiled pipelines are kept; none keeps none"),
 	}
 }
 
@@ -66,15 +72,14 @@ func chatTemplateFlag() cli.Flag {
 func samplingFlags() []cli.Flag {
 	d := sample.Default()
 	return []cli.Flag{
-		floatFlag("temp", fmt.Sprintf("temperature `T`, 0 is greedy (a model that says nothing: %g)", d.Temperature)),
-		&cli.IntFlag{Name: "top-k", EnvVars: env("top-k"), DefaultText: "the model's",
-			Usage: fmt.Sprintf("keep the `K` likeliest tokens, 0 = off (a model that says nothing: %d)", d.TopK)},
-		floatFlag("top-p", fmt.Sprintf("keep the likeliest tokens that reach `P` together, 1 = off (a model that says nothing: %g)", d.TopP)),
-		floatFlag("min-p", fmt.Sprintf("keep tokens of at least `P` times the likeliest, 0 = off (a model that says nothing: %g)", d.MinP)),
-		floatFlag("repeat-penalty", "divide logits of tokens that were there by `R`, 1 = off (a model that says nothing: 1)"),
-		floatFlag("presence-penalty", "take `P` from logits of tokens that were there (default: 0)"),
-		floatFlag("frequency-penalty", "take `P` from logits for each time a token was there (default: 0)"),
-		&cli.Uint64Flag{Name: "seed", EnvVars: env("seed"), Usage: "`N`: the same seed gives the same answer", DefaultText: "random"},
+		floatFlag("temp", d.Temperature, "temperature `T`, 0 is greedy"),
+		&cli.IntFlag{Name: "top-k", EnvVars: env("top-k"), DefaultText: defaultText(d.TopK), Usage: "keep the `K` likeliest tokens, 0 = off"},
+		floatFlag("top-p", d.TopP, "keep the likeliest tokens that reach `P` together, 1 = off"),
+		floatFlag("min-p", d.MinP, "keep tokens of at least `P` times the likeliest, 0 = off"),
+		floatFlag("repeat-penalty", d.RepeatPenalty, "divide logits of tokens that were there by `R`, 1 = off"),
+		floatFlag("presence-penalty", d.PresencePenalty, "take `P` from logits of tokens that were there"),
+		floatFlag("frequency-penalty", d.FrequencyPenalty, "take `P` from logits for each time a token was there"),
+		&cli.Uint64Flag{Name: "seed", EnvVars: env("seed"), Usage: "`SEED`: the same one gives the same answer", DefaultText: "random"},
 		&cli.StringSliceFlag{Name: "stop", EnvVars: env("stop"), Usage: "end before this `TEXT`; may be repeated"},
 	}
 }

@@ -117,9 +117,15 @@ func TestFixtureGoldens(t *testing.T) {
 					t.Run(types.name+"/"+p.Name, func(t *testing.T) {
 						output := filepath.Join(t.TempDir(), "logits")
 						flags := append([]string{"--quiet", "--tokens", commas(p.IDs), "--json"}, types.flags...)
+						want := floats(t, blob[p.LastLogits.Offset:][:4*p.LastLogits.Count])
 						var all, last logitsResult
+						decodeJSON(t, pumiceRun(t, append([]string{"logits", dir, "--output", output}, flags...)...), &last)
+						if last.N != 1 || last.Vocab != len(want) {
+							t.Errorf("%d rows of %d without --all", last.N, last.Vocab)
+						}
+						near(t, "last", floats(t, readAll(t, output)), want, types.bound)
 						decodeJSON(t, pumiceRun(t, append([]string{"logits", dir, "--all", "--output", output}, flags...)...), &all)
-						if all.N != len(p.IDs) || all.Vocab != p.LastLogits.Count || len(all.Argmax) != all.N {
+						if all.N != len(p.IDs) || all.Vocab != len(want) || len(all.Argmax) != all.N {
 							t.Fatalf("got %d rows of %d, %d argmax", all.N, all.Vocab, len(all.Argmax))
 						}
 						for i, id := range p.Top1 {
@@ -127,17 +133,11 @@ func TestFixtureGoldens(t *testing.T) {
 								t.Errorf("largest logit at position %d: token %d, want %d by %g", i, all.Argmax[i], id, p.Margins[i])
 							}
 						}
-						want := floats(t, blob[p.LastLogits.Offset:][:4*p.LastLogits.Count])
 						rows := floats(t, readAll(t, output))
 						if len(rows) != all.N*all.Vocab {
 							t.Fatalf("%d logits in the file, want %d x %d", len(rows), all.N, all.Vocab)
 						}
 						near(t, "--all, last row", rows[len(rows)-all.Vocab:], want, types.bound)
-						decodeJSON(t, pumiceRun(t, append([]string{"logits", dir, "--output", output}, flags...)...), &last)
-						if last.N != 1 {
-							t.Errorf("%d rows without --all", last.N)
-						}
-						near(t, "last", floats(t, readAll(t, output)), want, types.bound)
 
 						var r pumice.Result
 						n := fmt.Sprint(len(p.Greedy.IDs))

@@ -64,7 +64,8 @@ func (p *program) app() *cli.App {
 		Usage:     "run large language models on any Vulkan GPU",
 		UsageText: "pumice [global flags] command [flags] MODEL",
 		Description: "MODEL is a GGUF file, a Hugging Face directory, or the name of a model (" + pumice.DefaultModel + ").\n" +
-			"Every flag can be given as an environment variable: --top-k as PUMICE_TOP_K.",
+			"Every flag can be given as an environment variable: --top-k as PUMICE_TOP_K.\n" +
+			"Exit status: 0 ok, 1 failure, 2 wrong usage, 3 no usable device, 4 does not fit in device memory, 130 interrupted.",
 		Flags: globalFlags(),
 		Commands: []*cli.Command{
 			p.devicesCommand(), p.chatCommand(), p.generateCommand(), p.logitsCommand(), p.tokenizeCommand(), p.detokenizeCommand(),
