@@ -48,6 +48,7 @@ type Engine struct {
 // evaluator is what a Session needs of a model; tests have one without a device.
 type evaluator interface {
 	Forward(ctx context.Context, tokens []int, position int, want model.Want) (model.Output, error)
+	CanResume(length, position int) bool
 }
 
 // Source says what a model was loaded from.
@@ -55,6 +56,8 @@ type Source struct {
 	Path   string // after Resolve
 	Format string // "GGUF", "safetensors" or "torch"
 	Bytes  int64  // of the tensors as they are stored
+
+	Parameters int64 // elements of the tensors
 }
 
 // Open loads a model: a GGUF file, a Hugging Face directory, or the name of a model (see Resolve). It returns when the
@@ -86,7 +89,12 @@ func (e *Engine) open(ctx context.Context, o Options, s settings) error {
 		return err
 	}
 	defer c.Close()
-	e.source = Source{e.path, c.Format().String(), c.NumBytes()}
+	e.source = Source{Path: e.path, Format: c.Format().String(), Bytes: c.NumBytes()}
+	for _, name := range c.Names() {
+		if t, ok := c.Tensor(name); ok {
+			e.source.Parameters += int64(t.NumElements())
+		}
+	}
 	config, err := model.ReadConfig(c)
 	if err != nil {
 		return err

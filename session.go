@@ -22,6 +22,8 @@ type Session struct {
 	engine *Engine
 	cached []int // tokens whose keys and values are at positions 0.. of the cache, if the session owns it
 	result Result
+
+	written int // end of the highest position written since the cache was last filled from the start
 }
 
 // GenerateOptions says how Generate continues. The zero value is greedy, until the text ends or the context is full;
@@ -50,6 +52,8 @@ type Result struct {
 	FinishReason string            `json:"finish_reason"`
 	Stats        Stats             `json:"stats"`
 	Counters     pipeline.Counters `json:"counters"` // of one decoded token, the mean of all
+
+	PromptCounters pipeline.Counters `json:"-"` // of the prompt's evaluation
 }
 
 // What a Result's FinishReason can be; it is empty when the caller or an error ended the iteration.
@@ -204,6 +208,7 @@ func (g *generation) next(ctx context.Context) (Token, error) {
 	t := Token{ID: id, Text: g.read(id)}
 	r.Text += t.Text
 	if first {
+		r.PromptCounters = counters
 		r.Stats.CachedN, r.Stats.PromptN = cached, len(r.PromptTokens)-cached
 		r.Stats.PromptMS = milliseconds(time.Since(start))
 		r.Stats.PromptPerSecond = perSecond(r.Stats.PromptN, r.Stats.PromptMS)
@@ -265,6 +270,12 @@ func (s *Session) evaluate(ctx context.Context, tokens []int, want model.Want, p
 		s.cached, e.owner = nil, s
 	}
 	cached = min(commonPrefix(s.cached, tokens), len(tokens)-1)
+	if !e.run.CanResume(s.written, cached) {
+		cached = 0 // a sliding window has forgotten what the next token sees
+	}
+	if cached == 0 {
+		s.written = 0
+	}
 	s.cached = s.cached[:cached]
 	for len(s.cached) < len(tokens) {
 		if err := ctx.Err(); err != nil {
@@ -281,6 +292,7 @@ func (s *Session) evaluate(ctx context.Context, tokens []int, want model.Want, p
 			return cached, counters, err
 		}
 		s.cached = append(s.cached, tokens[at:end]...)
+		s.written = max(s.written, end)
 		counters.Add(out.Counters)
 		if progress != nil {
 			progress(end-cached, len(tokens)-cached)

@@ -24,6 +24,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // fake is a model without a device: after the tokens so far comes script[number of tokens], and the cache's content is checked.
 type fake struct {
+	keeps   int // how far back evaluation can resume, 0 = anywhere
 	t       *testing.T
 	context int
 	vocab   int
@@ -32,6 +33,10 @@ type fake struct {
 	calls   []int // tokens evaluated, call by call
 	err     error // of every Forward, if set
 	before  func()
+}
+
+func (f *fake) CanResume(length, position int) bool {
+	return length-position <= f.keeps || f.keeps == 0
 }
 
 func (f *fake) Forward(ctx context.Context, tokens []int, position int, want model.Want) (model.Output, error) {
@@ -135,6 +140,29 @@ func TestOnlyNewTokensAreEvaluated(t *testing.T) {
 	if r := s.Result(); r.Stats.CachedN != 0 {
 		t.Errorf("after Reset: cached %d", r.Stats.CachedN)
 	}
+}
+
+// TestWindowsLimitReuse goes back further than a sliding window remembers, which counts from the
+// highest position ever written.
+func TestWindowsLimitReuse(t *testing.T) {
+	f := &fake{t: t, context: 64, vocab: 100, keeps: 4}
+	s := fakeEngine(f, nil).NewSession()
+	run := func(prompt []int, cached int) {
+		t.Helper()
+		for _, err := range s.Generate(context.Background(), prompt, GenerateOptions{MaxTokens: 1}) {
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := s.Result().Stats.CachedN; got != cached {
+			t.Errorf("%v: %d tokens came from the cache, want %d", prompt, got, cached)
+		}
+	}
+	run([]int{1, 2, 3, 4, 5, 6, 7, 8}, 0)
+	run([]int{1, 2, 3, 4, 5, 9}, 5)  // three back from 8
+	run([]int{1, 2, 3, 4, 7}, 4)     // four back from 8
+	run([]int{1, 2, 3, 8}, 0)        // five back from 8, though only two from what is held
+	run([]int{1, 2, 3, 8, 9, 10}, 4) // filled from the start again
 }
 
 func TestSessionsShareTheCache(t *testing.T) {

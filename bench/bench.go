@@ -1,0 +1,222 @@
+// Package bench measures how fast a model reads prompts and generates tokens, in the terms of
+// llama.cpp's llama-bench so that tables can be compared line by line.
+//
+// A Test is a prompt of so many tokens or a generation of so many, after a cache that already
+// holds Depth tokens. Each is repeated on a warmed-up engine and reported as mean and standard
+// deviation, with what the recorder counted for a token beside it. A CPU driver's figures are
+// labelled as such: they say nothing about a GPU.
+package bench
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"pumice"
+	"pumice/pipeline"
+	"pumice/vk"
+)
+
+// Options says what is measured. Every prompt length and every generation length is a test at
+// every depth.
+type Options struct {
+	Prompt []int // llama-bench -p
+	Gen    []int // llama-bench -n
+	Depth  []int // llama-bench -d; empty means 0
+	Reps   int   // llama-bench -r; at least 1
+}
+
+// A Test is one row of the table.
+type Test struct {
+	Prompt, Gen, Depth int // Prompt or Gen is zero
+}
+
+// Name is the row's name as llama-bench writes it: "pp512", "tg128 @ d2048".
+func (t Test) Name() string {
+	name := fmt.Sprintf("pp%d", t.Prompt)
+	if t.Gen > 0 {
+		name = fmt.Sprintf("tg%d", t.Gen)
+	}
+	if t.Depth > 0 {
+		name += fmt.Sprintf(" @ d%d", t.Depth)
+	}
+	return name
+}
+
+func (t Test) tokens() int { return t.Prompt + t.Gen }
+
+// Tests lists the tests in the order they run.
+func (o Options) Tests() []Test {
+	depths := o.Depth
+	if len(depths) == 0 {
+		depths = []int{0}
+	}
+	var out []Test
+	for _, d := range depths {
+		for _, n := range o.Prompt {
+			if n > 0 {
+				out = append(out, Test{Prompt: n, Depth: d})
+			}
+		}
+		for _, n := range o.Gen {
+			if n > 0 {
+				out = append(out, Test{Gen: n, Depth: d})
+			}
+		}
+	}
+	return out
+}
+
+// Context is the number of positions the tests need.
+func (o Options) Context() int {
+	n := 1
+	for _, t := range o.Tests() {
+		n = max(n, t.Depth+t.tokens()+1)
+	}
+	return n
+}
+
+// A Result is one test's measurement under llama-bench's JSON keys, and the program's own.
+type Result struct {
+	GPUInfo       string `json:"gpu_info"`
+	Backends      string `json:"backends"`
+	Driver        string `json:"driver"`
+	SoftwareOnly  bool   `json:"software_device"` // measured on a CPU driver
+	KernelPath    string `json:"kernel_path"`
+	ModelFilename string `json:"model_filename"`
+	ModelType     string `json:"model_type"`
+	ModelSize     int64  `json:"model_size"`
+	ModelNParams  int64  `json:"model_n_params"`
+	TypeK         string `json:"type_k"`
+	TypeV         string `json:"type_v"`
+
+	NPrompt  int       `json:"n_prompt"`
+	NGen     int       `json:"n_gen"`
+	NDepth   int       `json:"n_depth"`
+	TestTime string    `json:"test_time"` // RFC 3339
+	AvgNS    int64     `json:"avg_ns"`
+	StddevNS int64     `json:"stddev_ns"`
+	AvgTS    float64   `json:"avg_ts"` // tokens a second
+	StddevTS float64   `json:"stddev_ts"`
+	SampleNS []int64   `json:"samples_ns"`
+	SampleTS []float64 `json:"samples_ts"`
+
+	Counters pipeline.Counters `json:"counters"` // of one generated token, or of a whole prompt
+}
+
+// Median is the median of the samples, in tokens a second.
+func (r Result) Median() float64 {
+	s := slices.Clone(r.SampleTS)
+	slices.Sort(s)
+	return (s[(len(s)-1)/2] + s[len(s)/2]) / 2
+}
+
+// Test is the test the result is of.
+func (r Result) Test() Test { return Test{Prompt: r.NPrompt, Gen: r.NGen, Depth: r.NDepth} }
+
+// Run measures every test on the engine and hands each result over as it is complete.
+// The engine's context must hold Options.Context positions.
+func Run(ctx context.Context, e *pumice.Engine, o Options, each func(Result)) error {
+	if o.Reps < 1 {
+		return fmt.Errorf("bench: %d repetitions, want at least 1", o.Reps)
+	}
+	if need := o.Context(); e.Context() < need {
+		return fmt.Errorf("bench: the tests need a context of %d, the engine has %d", need, e.Context())
+	}
+	s := e.NewSession()
+	for _, t := range o.Tests() {
+		r := describe(e, t)
+		var counters pipeline.Counters
+		for rep := -1; rep < o.Reps; rep++ { // the first one warms up
+			took, c, err := measure(ctx, s, t, e.Config().VocabSize, uint64(rep+1))
+			if err != nil {
+				return fmt.Errorf("bench: %s: %w", t.Name(), err)
+			}
+			if rep >= 0 {
+				r.SampleNS = append(r.SampleNS, took.Nanoseconds())
+				r.SampleTS = append(r.SampleTS, float64(t.tokens())/took.Seconds())
+				counters = c
+			}
+		}
+		r.Counters = counters
+		r.summarise()
+		each(r)
+	}
+	return nil
+}
+
+// measure runs a test once, on random tokens.
+func measure(ctx context.Context, s *pumice.Session, t Test, vocab int, seed uint64) (time.Duration, pipeline.Counters, error) {
+	rng := rand.New(rand.NewPCG(seed, 0x62656e6368))
+	tokens := make([]int, t.Depth+max(t.Prompt, 1))
+	for i := range tokens {
+		tokens[i] = rng.IntN(vocab)
+	}
+	s.Reset()
+	if t.Depth > 0 {
+		if _, _, err := generate(ctx, s, tokens[:t.Depth], 1); err != nil {
+			return 0, pipeline.Counters{}, err
+		}
+	}
+	result, prompt, err := generate(ctx, s, tokens, max(t.Gen, 0)+1)
+	if err != nil {
+		return 0, pipeline.Counters{}, err
+	}
+	if t.Gen > 0 { // the first token is the prompt's
+		return milliseconds(result.Stats.PredictedMS), result.Counters, nil
+	}
+	return milliseconds(result.Stats.PromptMS), prompt, nil
+}
+
+func generate(ctx context.Context, s *pumice.Session, prompt []int, n int) (pumice.Result, pipeline.Counters, error) {
+	for _, err := range s.Generate(ctx, prompt, pumice.GenerateOptions{MaxTokens: n, IgnoreEOS: true}) {
+		if err != nil {
+			return pumice.Result{}, pipeline.Counters{}, err
+		}
+	}
+	r := s.Result()
+	return r, r.PromptCounters, nil
+}
+
+func milliseconds(ms float64) time.Duration { return time.Duration(ms * float64(time.Millisecond)) }
+
+func describe(e *pumice.Engine, t Test) Result {
+	d, src, m := e.Device(), e.Source(), e.Memory()
+	r := Result{
+		GPUInfo: d.Name, Backends: "Vulkan", Driver: d.Driver, SoftwareOnly: d.Type == vk.CPU.String(),
+		ModelFilename: src.Path, ModelType: e.Config().Family, ModelSize: src.Bytes, ModelNParams: src.Parameters,
+		TypeK: m.KVType, TypeV: m.KVType,
+		NPrompt: t.Prompt, NGen: t.Gen, NDepth: t.Depth, TestTime: time.Now().UTC().Format(time.RFC3339),
+	}
+	if len(d.KernelPaths) > 0 {
+		r.KernelPath = d.KernelPaths[0]
+	}
+	return r
+}
+
+func (r *Result) summarise() {
+	var ns []float64
+	for _, n := range r.SampleNS {
+		ns = append(ns, float64(n))
+	}
+	mean, dev := spread(ns)
+	r.AvgNS, r.StddevNS = int64(mean), int64(dev)
+	r.AvgTS, r.StddevTS = spread(r.SampleTS)
+}
+
+// spread is the mean and the sample standard deviation.
+func spread(x []float64) (mean, dev float64) {
+	for _, v := range x {
+		mean += v / float64(len(x))
+	}
+	if len(x) < 2 {
+		return mean, 0
+	}
+	for _, v := range x {
+		dev += (v - mean) * (v - mean) / float64(len(x)-1)
+	}
+	return mean, math.Sqrt(dev)
+}

@@ -1,0 +1,69 @@
+package bench
+
+import (
+	"context"
+	"math"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"pumice"
+	"pumice/internal/gputest"
+)
+
+func TestTestsAreEveryLengthAtEveryDepth(t *testing.T) {
+	o := Options{Prompt: []int{512, 0}, Gen: []int{128}, Depth: []int{0, 2048}}
+	var names []string
+	for _, x := range o.Tests() {
+		names = append(names, x.Name())
+	}
+	if diff := cmp.Diff([]string{"pp512", "tg128", "pp512 @ d2048", "tg128 @ d2048"}, names); diff != "" {
+		t.Error(diff)
+	}
+	if got, want := o.Context(), 2048+512+1; got != want {
+		t.Errorf("context %d, want %d", got, want)
+	}
+}
+
+func TestSpread(t *testing.T) {
+	mean, dev := spread([]float64{2, 4, 4, 4, 5, 5, 7, 9})
+	if mean != 5 || math.Abs(dev-math.Sqrt(32.0/7)) > 1e-12 {
+		t.Errorf("mean %v, deviation %v", mean, dev)
+	}
+}
+
+// TestRunMeasuresAModel runs short tests on a fixture: what is timed is what was asked for.
+func TestRunMeasuresAModel(t *testing.T) {
+	gputest.Open(t) // skips without a device
+	e, err := pumice.Open(context.Background(), "../testdata/fixtures/llama", pumice.Options{Context: 64})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	var got []Result
+	o := Options{Prompt: []int{8}, Gen: []int{4}, Depth: []int{0, 16}, Reps: 2}
+	if err := Run(context.Background(), e, o, func(r Result) { got = append(got, r) }); err != nil {
+		t.Fatal(err)
+	}
+	if len(got) != 4 {
+		t.Fatalf("%d results, want 4", len(got))
+	}
+	for _, r := range got {
+		if len(r.SampleTS) != 2 || !(r.AvgTS > 0) || r.Median() <= 0 {
+			t.Errorf("%s: samples %v", r.Test().Name(), r.SampleTS)
+		}
+		if r.NGen > 0 {
+			kv := r.Counters.KVBytes / (2 * 3 * 128 * 2) // bytes a position: both sides, layers, columns, f16
+			if want := int64(r.NDepth + 1); kv < want || kv > want+4 {
+				t.Errorf("%s: a token read %d positions of cache, want about %d", r.Test().Name(), kv, want)
+			}
+		}
+		if !strings.Contains(TableRow(r), r.Test().Name()) {
+			t.Errorf("the row of %s is %q", r.Test().Name(), TableRow(r))
+		}
+	}
+	if err := Run(context.Background(), e, Options{Prompt: []int{65}, Reps: 1}, nil); err == nil {
+		t.Error("a test that exceeds the context ran")
+	}
+}

@@ -1,0 +1,47 @@
+package bench
+
+import (
+	"fmt"
+	"path/filepath"
+	"strings"
+)
+
+// TableHead begins the Markdown table; its columns are llama-bench's.
+const TableHead = `| model                          |       size |     params | backend | path |            test |                  t/s |
+| ------------------------------ | ---------: | ---------: | ------- | ---- | --------------: | -------------------: |
+`
+
+// TableRow is a result as a row of the table.
+func TableRow(r Result) string {
+	return fmt.Sprintf("| %-30s | %6.2f GiB | %8.2f B | %-7s | %-4s | %15s | %20s |\n",
+		clip(r.ModelType+" "+filepath.Base(r.ModelFilename), 30), float64(r.ModelSize)/(1<<30), float64(r.ModelNParams)/1e9,
+		r.Backends, r.KernelPath, r.Test().Name(), fmt.Sprintf("%.2f ± %.2f", r.AvgTS, r.StddevTS))
+}
+
+// TableFoot says what the figures were measured on, and what a generated token costs.
+func TableFoot(results []Result) string {
+	if len(results) == 0 {
+		return ""
+	}
+	var b strings.Builder
+	r := results[0]
+	fmt.Fprintf(&b, "\ndevice: %s, %s\n", r.GPUInfo, r.Driver)
+	if r.SoftwareOnly {
+		b.WriteString("this is a CPU driver: the figures say nothing about a GPU\n")
+	}
+	for _, r := range results {
+		if c := r.Counters; r.NGen > 0 {
+			fmt.Fprintf(&b, "%s, a token: %d submits, %d dispatches, %d barriers; weights %.1f MB, cache %.1f MB, least %.1f MB; %.2f GB/s; bus %d + %d bytes\n",
+				r.Test().Name(), c.Submits, c.Dispatches, c.Barriers, float64(c.WeightBytes)/1e6, float64(c.KVBytes)/1e6, float64(c.MinimumBytes)/1e6,
+				r.AvgTS*float64(c.WeightBytes+c.KVBytes)/1e9, c.HostToDeviceBytes, c.DeviceToHostBytes)
+		}
+	}
+	return b.String()
+}
+
+func clip(s string, n int) string {
+	if r := []rune(s); len(r) > n {
+		return string(r[:n])
+	}
+	return s
+}

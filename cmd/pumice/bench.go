@@ -1,0 +1,93 @@
+package main
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"pumice/bench"
+)
+
+func (p *program) benchCommand() *cli.Command {
+	flags := []cli.Flag{
+		stringFlag("prompt-lengths", "512", "measure prompts of these `N,...` tokens", "p"),
+		stringFlag("gen-lengths", "128", "measure generations of these `N,...` tokens", "n"),
+		stringFlag("depths", "0", "each after a cache of these `N,...` tokens", "d"),
+		intFlag("reps", 5, "repetitions of each test, after one to warm up", "r"),
+		jsonFlag(),
+	}
+	return &cli.Command{
+		Name:      "bench",
+		Usage:     "measure prompt reading and generation, as llama-bench does",
+		ArgsUsage: "MODEL",
+		Flags:     append(flags, modelFlags()...),
+		Action:    p.bench,
+	}
+}
+
+func (p *program) bench(c *cli.Context) error {
+	if err := noMoreArgs(c, 1); err != nil {
+		return err
+	}
+	o := bench.Options{Reps: c.Int("reps")}
+	for name, field := range map[string]*[]int{"prompt-lengths": &o.Prompt, "gen-lengths": &o.Gen, "depths": &o.Depth} {
+		var err error
+		if *field, err = counts(name, c.String(name)); err != nil {
+			return err
+		}
+	}
+	if o.Reps < 1 {
+		return &usageError{fmt.Sprintf("-r %d: want at least 1", o.Reps)}
+	}
+	if len(o.Tests()) == 0 {
+		return &usageError{"nothing to measure: -p and -n are both 0"}
+	}
+	if !c.IsSet("context") {
+		if err := c.Set("context", strconv.Itoa(o.Context())); err != nil {
+			return err
+		}
+	}
+	ctx, stop := interruptible(c.Context)
+	defer stop()
+	engine, err := p.open(ctx, c, modelName(c))
+	if err != nil {
+		return err
+	}
+	defer engine.Close()
+
+	results := []bench.Result{}
+	asJSON := c.Bool("json")
+	if !asJSON {
+		if err := p.printf("%s", bench.TableHead); err != nil {
+			return err
+		}
+	}
+	err = bench.Run(ctx, engine, o, func(r bench.Result) {
+		results = append(results, r)
+		if !asJSON {
+			p.printf("%s", bench.TableRow(r))
+		}
+	})
+	if err != nil {
+		return err
+	}
+	if asJSON {
+		return p.writeJSON(results)
+	}
+	return p.printf("%s", bench.TableFoot(results))
+}
+
+// counts reads a list of numbers.
+func counts(flag, list string) ([]int, error) {
+	var out []int
+	for _, s := range strings.Split(list, ",") {
+		n, err := strconv.Atoi(strings.TrimSpace(s))
+		if err != nil || n < 0 {
+			return nil, &usageError{fmt.Sprintf("--%s %q: want numbers with commas between", flag, list)}
+		}
+		out = append(out, n)
+	}
+	return out, nil
+}
