@@ -173,15 +173,13 @@ func (b *binder) source(p part, cols int) *pipeline.Source {
 	case len(t.Shape) != 2 || t.Rows() != p.tensorRows() || t.Cols() != cols:
 		b.fail("tensor %s has shape %v, want [%d %d]", name, t.Shape, p.tensorRows(), cols)
 		return nil
-	case !slices.Contains(supported, t.DType):
-		b.fail("tensor %s has type %s; supported: %v", name, t.TypeName(), supported)
+	case !slices.Contains(pipeline.WeightTypes(), t.DType):
+		b.fail("tensor %s has type %s; supported: %v", name, t.TypeName(), pipeline.WeightTypes())
 		return nil
 	}
 	row := func(i int, scratch []byte) []byte { return t.Row(p.first+i, scratch) }
 	return &pipeline.Source{Name: name, DType: t.DType, Rows: p.rows, Cols: cols, Row: row}
 }
-
-var supported = []dtype.DType{dtype.F32, dtype.F16, dtype.BF16, dtype.Q8_0, dtype.Q4_0, dtype.Q4_1}
 
 // target is the type a matrix is kept in on the device.
 func (b *binder) target(s *pipeline.Source) dtype.DType {

@@ -114,7 +114,7 @@ func (b *Builder) add(n *node) {
 			continue
 		}
 		if x.tensor.first < 0 {
-			if x.access == vk.Read {
+			if x.access != vk.Write {
 				b.Fail("%s reads a tensor that nothing has written", n.kernel)
 				return
 			}

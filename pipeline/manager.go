@@ -146,6 +146,12 @@ func (m *Manager) runnable(v shaders.Variant) bool {
 	return true
 }
 
+// hasRow says whether the row kernels read a type.
+func (m *Manager) hasRow(t DType) bool {
+	_, ok := m.variants["matvec_"+lower(t)+"_row"]
+	return ok
+}
+
 // Variants lists the names of the kernels this device can run, sorted.
 func (m *Manager) Variants() []string {
 	var names []string

@@ -31,10 +31,10 @@ func (b *Builder) Embed(table *Matrix, scale float32) *Tensor {
 		b.add(&node{
 			kernel:       "embed_" + lower(p.DType),
 			spec:         []uint32{workgroup},
-			binds:        []bind{stepBind(), readSpan(p.units), readSpan(p.scaleSpan()), w},
+			binds:        []bind{stepBind(), readSpan(p.units), readSpan(p.metaSpan()), w},
 			push:         push(p.First, p.Rows, table.Cols, p.Group, scale),
 			grid:         [3]int{ceilDiv(p.unitsPerRow(), workgroup), b.tokens, 1},
-			weightBytes:  embedBytes(i, b.tokens, p.unitRowBytes()+p.scaleRowBytes()),
+			weightBytes:  embedBytes(i, b.tokens, p.unitRowBytes()+p.metaRowBytes()),
 			minimumBytes: embedBytes(i, b.tokens, p.DType.RowBytes(p.cols)),
 		})
 	}
@@ -49,13 +49,13 @@ func embedBytes(part, tokens int, row int64) int64 {
 	return int64(tokens) * row
 }
 
-// scaleSpan is the scale plane, or the units again for types that have none: every binding
+// metaSpan is the plane of records, or the units again for types that have none: every binding
 // of a kernel must name some memory.
-func (p *Part) scaleSpan() vk.Span {
-	if p.scalePlaneBytes() == 0 {
+func (p *Part) metaSpan() vk.Span {
+	if p.metaBytes() == 0 {
 		return p.units
 	}
-	return p.scales
+	return p.meta
 }
 
 // A Norm is the normalisation of rows and its weights.
@@ -156,9 +156,9 @@ func (b *Builder) linear(x *Tensor, w *Matrix, bias *Vector, out *Tensor, accumu
 		n := &node{weightBytes: p.readBytes(), minimumBytes: p.storedBytes()}
 		kernel, row := b.pick(op+lower(p.DType), p.Group > 1)
 		n.kernel = kernel
-		units, scales, in := readSpan(p.units), readSpan(p.scaleSpan()), read(x)
+		units, meta, in := readSpan(p.units), readSpan(p.metaSpan()), read(x)
 		if row {
-			units, scales, in = units.as(vk.RGBA32Uint), scales.as(vk.R32Uint), in.as(vk.RGBA32Float)
+			units, meta, in = units.as(vk.RGBA32Uint), meta.as(vk.R32Uint), in.as(vk.RGBA32Float)
 		}
 		biasBind := units
 		if bias != nil {
@@ -169,7 +169,7 @@ func (b *Builder) linear(x *Tensor, w *Matrix, bias *Vector, out *Tensor, accumu
 		if !accumulate && i == 0 {
 			y = write(out)
 		}
-		n.binds = []bind{units, scales, in, biasBind, y}
+		n.binds = []bind{units, meta, in, biasBind, y}
 		n.push = push(p.Rows, p.cols, p.Group, p.First, p.First)
 		flags := []uint32{specBool(bias != nil), specBool(accumulate)}
 		if x.Rows == 1 {
@@ -298,6 +298,9 @@ const (
 // ActMul returns act(gate) * up for x whose columns alternate between gate and up:
 // (x.Rows, x.Cols / 2). Shazeer 2020, arXiv:2002.05202.
 func (b *Builder) ActMul(x *Tensor, act Activation) *Tensor {
+	if x.Cols%2 != 0 {
+		b.Fail("act_mul: %d columns do not alternate between gate and up", x.Cols)
+	}
 	return b.activate(x, x.Cols/2, act, true)
 }
 

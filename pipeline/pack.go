@@ -9,7 +9,6 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"pumice/internal/dtype"
 	"pumice/vk"
 )
 
@@ -83,10 +82,10 @@ func (l *Loader) Matrix(ctx context.Context, x *Matrix, at func(r int) (src *Sou
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(max(l.Workers, 1))
 	for _, p := range x.Parts {
-		rowBytes := p.unitRowBytes() + p.scaleRowBytes()
+		rowBytes := p.unitRowBytes() + p.metaRowBytes()
 		groups := max(1, int(chunkBytes/(rowBytes*int64(p.Group))))
-		if p.scaleRowBytes() > 0 && p.Group == 1 {
-			// A piece of the scale plane must start and end on a whole 4-byte word.
+		if p.metaRowBytes() > 0 && p.Group == 1 {
+			// A piece of the plane of records must start and end on a whole 4-byte word.
 			groups = max(2, groups&^1)
 		}
 		step := groups * p.Group
@@ -109,12 +108,12 @@ func (l *Loader) piece(x *Matrix, p *Part, first, n int, at func(r int) (*Source
 	defer scratchPool.Put(s)
 	unitBytes := int64(n) * p.unitRowBytes()
 	lastPiece := first+n == p.paddedRows()
-	scaleLo, scaleHi := int64(first)*p.scaleRowBytes(), int64(first+n)*p.scaleRowBytes()
+	metaLo, metaHi := int64(first)*p.metaRowBytes(), int64(first+n)*p.metaRowBytes()
 	if lastPiece {
-		scaleHi = p.scalePlaneBytes()
+		metaHi = p.metaBytes()
 	}
 	s.units = zeroed(s.units, int(unitBytes))
-	s.scales = zeroed(s.scales, int(scaleHi-scaleLo))
+	s.meta = zeroed(s.meta, int(metaHi-metaLo))
 	var read int64
 	for r := first; r < min(first+n, p.Rows); r++ {
 		src, row := at(p.First + r)
@@ -129,13 +128,13 @@ func (l *Loader) piece(x *Matrix, p *Part, first, n int, at func(r int) (*Source
 		if src.DType != p.DType {
 			b = s.convert(p.DType, src.DType, b, p.cols)
 		}
-		p.pack(s.units, s.scales, r-first, b)
+		p.pack(s.units, s.meta, r-first, b)
 	}
 	if err := l.write(p.units.Slice(int64(first)*p.unitRowBytes(), unitBytes), s.units); err != nil {
 		return fmt.Errorf("pipeline: %s: %w", x.Name, err)
 	}
-	if len(s.scales) > 0 {
-		if err := l.write(p.scales.Slice(scaleLo, scaleHi-scaleLo), s.scales); err != nil {
+	if len(s.meta) > 0 {
+		if err := l.write(p.meta.Slice(metaLo, metaHi-metaLo), s.meta); err != nil {
 			return fmt.Errorf("pipeline: %s: %w", x.Name, err)
 		}
 	}
@@ -163,8 +162,8 @@ func (l *Loader) write(dst vk.Span, src []byte) error {
 
 // packScratch is what one goroutine needs to convert and repack.
 type packScratch struct {
-	units, scales, row, out []byte
-	floats                  []float32
+	units, meta, row, out []byte
+	floats                []float32
 }
 
 var scratchPool = sync.Pool{New: func() any { return &packScratch{} }}
@@ -181,54 +180,6 @@ func (s *packScratch) convert(to, from DType, b []byte, cols int) []byte {
 	}
 	to.Encode(s.out[:size], f)
 	return s.out[:size]
-}
-
-// pack puts one row, in the checkpoint's blocks, at row r of a piece that starts on a
-// group's first row.
-func (p *Part) pack(units, scales []byte, r int, b []byte) {
-	nunits, blocks := p.unitsPerRow(), p.blocksPerRow()
-	group, in := r/p.Group, r%p.Group
-	unit := func(u int) []byte { return units[16*((group*nunits+u)*p.Group+in):][:16] }
-	scale := func(k int) int { return (group*blocks+k)*p.Group + in }
-	switch p.DType {
-	case dtype.Q8_0:
-		for k := range blocks {
-			blk := b[34*k:][:34]
-			copy(scales[2*scale(k):], blk[:2])
-			for h := range 2 {
-				u, q := unit(2*k+h), blk[2+16*h:][:16]
-				for i, v := range q {
-					u[i] = v ^ 0x80 // q + 128
-				}
-			}
-		}
-	case dtype.Q4_0:
-		for k := range blocks {
-			blk := b[18*k:][:18]
-			copy(scales[2*scale(k):], blk[:2])
-			packNibbles(unit(k), blk[2:18])
-		}
-	case dtype.Q4_1:
-		for k := range blocks {
-			blk := b[20*k:][:20]
-			copy(scales[4*scale(k):], blk[:4])
-			packNibbles(unit(k), blk[4:20])
-		}
-	default:
-		for u := range nunits {
-			copy(unit(u), b[16*u:min(16*u+16, len(b))])
-		}
-	}
-}
-
-// packNibbles turns ggml's order (byte i: column i low, column i + 16 high) into
-// ascending columns.
-func packNibbles(dst, q []byte) {
-	for i := range 8 {
-		lo, hi := q[2*i], q[2*i+1]
-		dst[i] = lo&15 | hi<<4
-		dst[8+i] = lo>>4 | hi&0xf0
-	}
 }
 
 func zeroed(b []byte, n int) []byte {

@@ -85,6 +85,9 @@ func (p *Plan) Run(s Step) (Counters, error) {
 	if len(s.Tokens) < 1 || len(s.Tokens) > p.tokens {
 		return Counters{}, fmt.Errorf("pipeline: %s: %d tokens in a plan for %d", p.name, len(s.Tokens), p.tokens)
 	}
+	if s.Position < 0 || int64(s.Position)+int64(len(s.Tokens)) > math.MaxUint32 {
+		return Counters{}, fmt.Errorf("pipeline: %s: position %d", p.name, s.Position)
+	}
 	buf := p.step.Mapped()
 	binary.LittleEndian.PutUint32(buf, uint32(s.Position))
 	binary.LittleEndian.PutUint32(buf[4:], uint32(len(s.Tokens)))

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 
-	"pumice/internal/dtype"
 	"pumice/vk"
 )
 
@@ -30,14 +29,14 @@ type Matrix struct {
 }
 
 // A Part is a run of a matrix's rows of one type, stored as shaders/include/weights.glsl
-// describes: a plane of 16-byte units and, for quantised types, a plane of scales.
+// describes: a plane of 16-byte units and, for quantised types, a plane of metadata records.
 type Part struct {
 	First, Rows int // rows of the matrix
 	DType       DType
 	Group       int // rows interleaved; 1 is row-major
 
-	cols          int
-	units, scales vk.Span
+	cols        int
+	units, meta vk.Span
 }
 
 // A Vector is float32 values in device memory: a norm's weights, a bias, the table of
@@ -51,43 +50,9 @@ type Vector struct {
 // DeviceBytes is the memory the vector takes on the device.
 func (v *Vector) DeviceBytes() int64 { return alignUp(4*int64(v.Cols), 16) }
 
-// Geometry of the device layout of a type: columns a unit of 16 bytes holds, and bytes of
-// scale a block of 32 columns has.
-func unitCols(t DType) int {
-	switch t {
-	case dtype.F32:
-		return 4
-	case dtype.F16, dtype.BF16:
-		return 8
-	case dtype.Q8_0:
-		return 16
-	default:
-		return 32
-	}
-}
-
-func scaleBytes(t DType) int {
-	switch t {
-	case dtype.Q8_0, dtype.Q4_0:
-		return 2
-	case dtype.Q4_1:
-		return 4
-	default:
-		return 0
-	}
-}
-
-const blockCols = 32
-
-func (p *Part) unitsPerRow() int     { return ceilDiv(p.cols, unitCols(p.DType)) }
-func (p *Part) blocksPerRow() int    { return p.cols / blockCols }
-func (p *Part) paddedRows() int      { return ceilDiv(p.Rows, p.Group) * p.Group }
-func (p *Part) unitRowBytes() int64  { return 16 * int64(p.unitsPerRow()) }
-func (p *Part) scaleRowBytes() int64 { return int64(scaleBytes(p.DType)) * int64(p.blocksPerRow()) }
-func (p *Part) unitBytes() int64     { return int64(p.paddedRows()) * p.unitRowBytes() }
-func (p *Part) scalePlaneBytes() int64 {
-	return alignUp(int64(p.paddedRows())*p.scaleRowBytes(), 16)
-}
+func (p *Part) paddedRows() int  { return ceilDiv(p.Rows, p.Group) * p.Group }
+func (p *Part) unitBytes() int64 { return int64(p.paddedRows()) * p.unitRowBytes() }
+func (p *Part) metaBytes() int64 { return alignUp(int64(p.paddedRows())*p.metaRowBytes(), 16) }
 
 // readBytes is what a kernel reads when it uses every row once, rows rounded up to a
 // multiple of what one invocation handles.
@@ -96,7 +61,7 @@ func (p *Part) readBytes() int64 {
 	if p.Group > 1 {
 		rows = ceilDiv(rows, laneRows(p.DType)) * laneRows(p.DType)
 	}
-	return int64(rows) * (p.unitRowBytes() + p.scaleRowBytes())
+	return int64(rows) * (p.unitRowBytes() + p.metaRowBytes())
 }
 
 // storedBytes is the size of the same weights in the checkpoint's blocks, without padding.
@@ -106,7 +71,7 @@ func (p *Part) storedBytes() int64 { return int64(p.Rows) * p.DType.RowBytes(p.c
 func (w *Matrix) DeviceBytes() int64 {
 	var n int64
 	for _, p := range w.Parts {
-		n += alignUp(p.unitBytes(), weightAlign) + alignUp(p.scalePlaneBytes(), weightAlign)
+		n += alignUp(p.unitBytes(), weightAlign) + alignUp(p.metaBytes(), weightAlign)
 	}
 	return n
 }
@@ -126,14 +91,14 @@ func (m *Manager) NewMatrix(name string, runs []Run, cols int) (*Matrix, error) 
 	}
 	for _, run := range runs {
 		t := run.DType
-		if unsupported(t) {
+		if _, ok := layouts[t]; !ok {
 			return nil, fmt.Errorf("pipeline: %s: no kernel reads %s weights", name, t)
 		}
 		if run.Rows < 1 || cols%t.BlockSize() != 0 {
 			return nil, fmt.Errorf("pipeline: %s: (%d, %d) is not a matrix of whole %s blocks of %d", name, run.Rows, cols, t, t.BlockSize())
 		}
 		group := 1
-		if m.row && cols%4 == 0 {
+		if m.row && cols%4 == 0 && m.hasRow(t) {
 			group = rowGroup(t)
 		}
 		limit := m.maxRows(t, cols, group)
@@ -149,14 +114,6 @@ func (m *Manager) NewMatrix(name string, runs []Run, cols int) (*Matrix, error) 
 		}
 	}
 	return w, nil
-}
-
-func unsupported(t DType) bool {
-	switch t {
-	case dtype.F32, dtype.F16, dtype.BF16, dtype.Q8_0, dtype.Q4_0, dtype.Q4_1:
-		return false
-	}
-	return true
 }
 
 // rowGroup is the interleave of the row kernels: the rows of one matvec workgroup.
@@ -175,7 +132,7 @@ func (m *Manager) maxRows(t DType, cols, group int) int {
 	if group > 1 {
 		limit = min(limit, 16*l.MaxTexelBufferElements)
 	}
-	rows := limit / (16 * int64(ceilDiv(cols, unitCols(t))))
+	rows := limit / layouts[t].rowBytes(cols)
 	return int(min(rows, 1<<30)) / group * group
 }
 
@@ -205,8 +162,8 @@ func (w *Weights) Close() error { return w.pool.Close() }
 func (w *Weights) alloc(x *Matrix) error {
 	for _, p := range x.Parts {
 		var err error
-		if p.units, err = w.pool.Alloc(p.unitBytes(), weightAlign); err == nil && p.scalePlaneBytes() > 0 {
-			p.scales, err = w.pool.Alloc(p.scalePlaneBytes(), weightAlign)
+		if p.units, err = w.pool.Alloc(p.unitBytes(), weightAlign); err == nil && p.metaBytes() > 0 {
+			p.meta, err = w.pool.Alloc(p.metaBytes(), weightAlign)
 		}
 		if err != nil {
 			return fmt.Errorf("pipeline: %s: %w", x.Name, err)

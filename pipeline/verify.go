@@ -166,6 +166,8 @@ type verifier struct {
 	each func(VerifyResult)
 	err  error
 
+	binding int64 // when not 0, what one binding holds of a matrix under test
+
 	// Of the case that is running.
 	name    string
 	rnd     *rand.Rand
@@ -288,13 +290,41 @@ type stored struct {
 	terms  []float64 // magnitude of the terms that a kernel makes each value of
 }
 
+// operand makes a random matrix to test with.
+func (v *verifier) operand(runs []Run, cols int) (*stored, error) {
+	v.m.maxBinding = v.binding
+	defer func() { v.m.maxBinding = 0 }()
+	return v.store(runs, v.normal(totalRows(runs)*cols), cols)
+}
+
+// blockHalves are the offsets in a block of the type's float16 numbers (ggml, ggml-common.h).
+var blockHalves = map[DType][]int{
+	dtype.Q8_0: {0}, dtype.Q4_0: {0}, dtype.Q4_1: {0, 2}, dtype.Q5_0: {0}, dtype.Q5_1: {0, 2}, dtype.IQ4_NL: {0}, dtype.IQ4_XS: {0},
+	dtype.Q2_K: {80, 82}, dtype.Q3_K: {108}, dtype.Q4_K: {0, 2}, dtype.Q5_K: {0, 2}, dtype.Q6_K: {208},
+}
+
+// randomBlocks makes every field of a row's blocks random, so that each value a field can
+// have occurs, and the float16 numbers of either sign between 1/64 and 1/32.
+func (v *verifier) randomBlocks(row []byte, t DType, halves []int) {
+	for i := range row {
+		row[i] = byte(v.rnd.Uint32())
+	}
+	for at := 0; at < len(row); at += t.BlockBytes() {
+		for _, h := range halves {
+			binary.LittleEndian.PutUint16(row[at+h:], uint16(9<<10|v.rnd.Uint32()&0x83ff))
+		}
+	}
+}
+
 // store quantises values, (rows, cols), uploads them and fills the rows' padding with NaN.
+// Of quantised types every other row, or all if there is no way to quantise, is random bits
+// instead.
 func (v *verifier) store(runs []Run, values []float64, cols int) (*stored, error) {
 	x, err := v.m.NewMatrix("matrix", runs, cols)
 	if err != nil {
 		return nil, err
 	}
-	s := &stored{matrix: x}
+	s := &stored{matrix: x, values: make([]float64, 0, len(values)), terms: make([]float64, 0, len(values))}
 	var sources []*Source
 	f := make([]float32, cols)
 	first := 0
@@ -306,11 +336,19 @@ func (v *verifier) store(runs []Run, values []float64, cols int) (*stored, error
 				f[c] = float32(values[(first+r)*cols+c])
 			}
 			row := data[r*size:][:size]
-			run.DType.Encode(row, f)
+			if halves := blockHalves[run.DType]; halves != nil && (r%2 == 1 || !run.DType.Encodable()) {
+				v.randomBlocks(row, run.DType, halves)
+			} else {
+				run.DType.Encode(row, f)
+			}
 			run.DType.Decode(f, row)
-			for c, w := range f {
-				s.values = append(s.values, float64(w))
-				s.terms = append(s.terms, math.Abs(float64(w))+2*offset(run.DType, row, c))
+			n := run.DType.BlockSize()
+			for c := 0; c < cols; c += n {
+				constant := constantTerm(run.DType, f[c:c+n])
+				for _, w := range f[c : c+n] {
+					s.values = append(s.values, float64(w))
+					s.terms = append(s.terms, math.Abs(float64(w))+constant)
+				}
 			}
 		}
 		src := &Source{Name: "matrix", DType: run.DType, Rows: run.Rows, Cols: cols,
@@ -332,46 +370,40 @@ func (v *verifier) store(runs []Run, values []float64, cols int) (*stored, error
 	return s, v.poisonPadding(x)
 }
 
-// offset is the magnitude of the constant that a kernel adds to d q for column c of a row.
-func offset(t DType, row []byte, c int) float64 {
-	half := func(at int) float64 {
-		var f [1]float32
-		dtype.F16.Decode(f[:], row[c/blockCols*t.BlockBytes()+at:][:2])
-		return math.Abs(float64(f[0]))
+// constantTerm bounds twice the magnitude of the constant m that kernels add to d q to make a
+// quantised weight, which makes |d q| + |m| at most |w| + 2|m|. Where a type has one, it is
+// about the weight farthest from zero in the block on one side; its own rounding and a block
+// whose weights are all on one side of zero are within the factor.
+func constantTerm(t DType, block []float32) float64 {
+	if t.BlockSize() == 1 {
+		return 0
 	}
-	switch t {
-	case dtype.Q8_0:
-		return 128 * half(0)
-	case dtype.Q4_0:
-		return 8 * half(0)
-	case dtype.Q4_1:
-		return half(2)
+	largest := 0.0
+	for _, w := range block {
+		largest = max(largest, math.Abs(float64(w)))
 	}
-	return 0
+	return 4 * largest
 }
 
 // poisonPadding makes the rows that fill up a matrix's last groups NaN.
 func (v *verifier) poisonPadding(x *Matrix) error {
-	unit := make([]byte, 16)
-	for i := range 4 {
-		binary.LittleEndian.PutUint32(unit[4*i:], poison)
+	nan := make([]byte, 256)
+	for i := range nan {
+		nan[i] = poison & 0xff
 	}
 	for _, p := range x.Parts {
+		size := int64(layouts[p.DType].metaBytes)
 		for r := p.Rows; r < p.paddedRows(); r++ {
 			group, in := r/p.Group, r%p.Group
 			for u := range p.unitsPerRow() {
 				at := 16 * int64((group*p.unitsPerRow()+u)*p.Group+in)
-				if err := v.loader.write(p.units.Slice(at, 16), unit); err != nil {
+				if err := v.loader.write(p.units.Slice(at, 16), nan[:16]); err != nil {
 					return err
 				}
 			}
-			for k := range p.blocksPerRow() {
-				size := int64(scaleBytes(p.DType))
-				if size == 0 {
-					break
-				}
-				at := size * int64((group*p.blocksPerRow()+k)*p.Group+in)
-				if err := v.loader.write(p.scales.Slice(at, size), unit[:size]); err != nil {
+			for k := range p.recordsPerRow() {
+				at := size * int64((group*p.recordsPerRow()+k)*p.Group+in)
+				if err := v.loader.write(p.meta.Slice(at, size), nan[:size]); err != nil {
 					return err
 				}
 			}

@@ -11,14 +11,11 @@ import (
 	"pumice/vk"
 )
 
-var (
-	weightTypes = []DType{dtype.F32, dtype.F16, dtype.BF16, dtype.Q8_0, dtype.Q4_0, dtype.Q4_1}
-	cacheTypes  = []DType{dtype.F32, dtype.F16}
-)
+var cacheTypes = []DType{dtype.F32, dtype.F16}
 
 // cases runs everything on the verifier's path.
 func (v *verifier) cases() {
-	for _, t := range weightTypes {
+	for _, t := range WeightTypes() {
 		v.embedCases(t)
 		v.linearCases(t)
 	}
@@ -37,10 +34,11 @@ func (v *verifier) cases() {
 // break, and every one of them not a multiple of some tile. A row kernel takes columns in
 // fours; what it does not take goes to the base kernel on either path.
 func shapes(t DType) [][2]int {
-	if t.BlockSize() == 1 {
+	n := t.BlockSize()
+	if n == 1 {
 		return [][2]int{{1, 1}, {7, 63}, {64, 65}, {33, 4097}, {4097, 7}, {1, 4}, {7, 64}, {63, 68}, {65, 4100}, {4097, 36}, {64, 7}}
 	}
-	return [][2]int{{1, 32}, {7, 64}, {63, 96}, {64, 32}, {65, 4128}, {4097, 32}, {33, 4096}}
+	return [][2]int{{1, n}, {7, 2 * n}, {63, 3 * n}, {64, n}, {65, 4096 + n}, {4097, n}, {33, 4096}}
 }
 
 // runs are the tokens a plan is built for and those of its run.
@@ -56,7 +54,7 @@ func (v *verifier) embedCases(t DType) {
 func (v *verifier) embed(runs []Run, cols, tokens, count int, scale float32) {
 	v.check(fmt.Sprintf("embed %s, cols %d, scale %g, %d of %d tokens", describe(runs), cols, scale, count, tokens), func() error {
 		rows := totalRows(runs)
-		table, err := v.store(runs, v.normal(rows*cols), cols)
+		table, err := v.operand(runs, cols)
 		if err != nil {
 			return err
 		}
@@ -100,21 +98,24 @@ func (v *verifier) linearCases(t DType) {
 // what one binding holds.
 func (v *verifier) partCases() {
 	var mixed []Run
-	for i, t := range weightTypes {
+	cols := 32
+	for i, t := range WeightTypes() {
 		mixed = append(mixed, Run{t, 37 + i})
+		cols = max(cols, t.BlockSize())
 	}
-	v.linear(mixed, 64, 1, 1, true, true)
-	v.linear(mixed, 96, 1, 1, false, false)
-	v.linear(mixed, 64, 17, 13, true, true)
-	v.embed(mixed, 64, 65, 65, 1)
+	v.linear(mixed, 2*cols, 1, 1, true, true)
+	v.linear(mixed, 3*cols, 1, 1, false, false)
+	v.linear(mixed, 2*cols, 17, 13, true, true)
+	v.embed(mixed, 2*cols, 65, 65, 1)
 
-	v.m.maxBinding = 4 << 10 // 16 rows of 64 float32
-	defer func() { v.m.maxBinding = 0 }()
-	for _, t := range weightTypes {
+	defer func() { v.binding = 0 }()
+	for _, t := range WeightTypes() {
+		cols := max(64, t.BlockSize())
 		cut := []Run{{t, 150}}
-		v.linear(cut, 64, 1, 1, true, true)
-		v.linear(cut, 64, 11, 9, true, true)
-		v.embed(cut, 64, 65, 65, 1)
+		v.binding = 48 * t.RowBytes(cols) // a few groups of rows
+		v.linear(cut, cols, 1, 1, true, true)
+		v.linear(cut, cols, 11, 9, true, true)
+		v.embed(cut, cols, 65, 65, 1)
 	}
 }
 
@@ -128,7 +129,7 @@ func (v *verifier) linear(runs []Run, cols, tokens, count int, withBias, add boo
 	}
 	v.check("linear "+name, func() error {
 		rows := totalRows(runs)
-		w, err := v.store(runs, v.normal(rows*cols), cols)
+		w, err := v.operand(runs, cols)
 		if err != nil {
 			return err
 		}
@@ -462,12 +463,14 @@ func (v *verifier) softmaxCases() {
 			x := v.normal(tokens * cols)
 			want := ref.Softmax(x, cols, float64(scale))
 			terms := make([]float64, len(want))
-			for i := range terms {
+			for row := 0; row < len(x); row += cols {
 				largest := 0.0
-				for _, v := range x[i/cols*cols:][:cols] {
+				for _, v := range x[row:][:cols] {
 					largest = max(largest, 2*float64(scale)*math.Abs(v))
 				}
-				terms[i] = want[i] * (1 + largest)
+				for c := range cols {
+					terms[row+c] = want[row+c] * (1 + largest)
+				}
 			}
 			return v.one(x, tokens, inputStep(0, tokens), func(b *Builder, x *Tensor) (*Tensor, error) {
 				return b.Softmax(x, scale), nil

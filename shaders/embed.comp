@@ -1,7 +1,7 @@
 #version 450
 // embed: out[t, c] = scale * table[tokens[t], c]
 //
-//   units, scales  the embedding table, or one part of its rows (weights.glsl)
+//   units, meta    the embedding table, or one part of its rows (weights.glsl)
 //   dst            (tokens, cols) f32
 //
 // One invocation decodes one unit of one token's row; workgroup y is the token.
@@ -13,7 +13,7 @@
 
 layout(local_size_x_id = 0) in;
 layout(std430, binding = 1) readonly buffer Units { uvec4 units[]; };
-layout(std430, binding = 2) readonly buffer Scales { uint scales[]; };
+layout(std430, binding = 2) readonly buffer Metas { uint meta[]; };
 layout(std430, binding = 3) writeonly buffer Out { float dst[]; };
 layout(push_constant) uniform Push {
     uint first_row; // of this part, in the whole table
@@ -24,7 +24,7 @@ layout(push_constant) uniform Push {
 } p;
 
 uvec4 load_unit(uint i) { return units[i]; }
-uint load_scale(uint word) { return scales[word]; }
+uint load_meta_word(uint i) { return meta[i]; }
 #include "weights.glsl"
 
 void main() {
@@ -35,13 +35,12 @@ void main() {
     uint row = step.tokens[t] - p.first_row; // wraps for rows of earlier parts
     if (row >= p.rows) return;
     uint group_row = row / p.group, in_group = row % p.group;
-    vec2 dm = vec2(1.0, 0.0);
+    Meta m;
 #ifdef QUANTISED
-    uint blocks = p.cols / BLOCK_COLS;
-    dm = load_dm((group_row * blocks + u / BLOCK_UNITS) * p.group + in_group);
+    m = load_meta(group_row * row_records(p.cols) * p.group + in_group, u, p.group);
 #endif
     float w[UNIT_COLS];
-    decode_unit(load_unit((group_row * nunits + u) * p.group + in_group), dm, w);
+    decode_unit(load_unit((group_row * nunits + u) * p.group + in_group), m, w);
     [[unroll]] for (uint i = 0u; i < UNIT_COLS; i++) {
         uint c = u * UNIT_COLS + i;
         if (c < p.cols) dst[t * p.cols + c] = p.scale * w[i];

@@ -18,7 +18,7 @@ layout(constant_id = 1) const uint TILE_TOKENS = 8u;
 layout(constant_id = 2) const bool HAS_BIAS = false;
 layout(constant_id = 3) const bool ACCUMULATE = false;
 #define UNITS_BINDING 1
-#define SCALES_BINDING 2
+#define META_BINDING 2
 #include "weights_row.glsl"
 layout(binding = 3) uniform textureBuffer x;
 layout(std430, binding = 4) readonly buffer Bias { float bias[]; };
@@ -36,22 +36,29 @@ float acc[LANE_ROWS * TILE_TOKENS];
 
 // Adds block b's products for tokens t0 on; nunits is the number of units the block has.
 void block(uint b, uint nunits, uint t0, Rows at) {
-#ifdef QUANTISED
+#ifdef MASKED
     vec2 dm[LANE_ROWS];
-    load_row_scales(at, b, p.group, dm);
+    load_block_scales(at, b, p.group, dm);
 #endif
     vec4 w[LANE_ROWS * LANES];
     [[unroll]] for (uint i = 0u; i < LANE_ROWS * LANES; i++) w[i] = vec4(0.0);
     [[unroll]] for (uint i = 0u; i < nunits; i++)
         [[unroll]] for (uint r = 0u; r < LANE_ROWS; r++) {
-            uvec4 q = load_unit(at.unit + (b * BLOCK_UNITS + i) * p.group + r);
+            uint u = b * BLOCK_UNITS + i;
+#if defined(QUANTISED) && !defined(MASKED)
+            vec4 unit[UNIT_QUADS];
+            decode_quads(at, u, r, p.group, unit);
+            [[unroll]] for (uint j = 0u; j < UNIT_QUADS; j++) w[r * LANES + i * UNIT_QUADS + j] = unit[j];
+#else
+            uvec4 q = load_unit(at.unit + u * p.group + r);
             [[unroll]] for (uint j = 0u; j < UNIT_QUADS; j++) {
                 vec4 v = quad(q, j);
-#ifdef QUANTISED
+#ifdef MASKED
                 v = v * (lane_scale(j) * dm[r].x) + dm[r].y;
 #endif
                 w[r * LANES + i * UNIT_QUADS + j] = v;
             }
+#endif
         }
     uint c4 = b * LANES + gl_SubgroupInvocationID;
     bool inside = c4 * 4u < p.cols;

@@ -1,7 +1,7 @@
 #version 450
 // matvec: y[r] = sum_c w[r, c] * x[c] (+ bias[r]) (+ y[r])
 //
-//   units, scales  w, (rows, cols), or one part of its rows (weights.glsl)
+//   units, meta    w, (rows, cols), or one part of its rows (weights.glsl)
 //   x (cols) f32   bias (rows) f32   y (rows) f32, written from element y_first
 //
 // One workgroup a row; each invocation strides over the row's units and the partial
@@ -13,7 +13,7 @@ layout(constant_id = 0) const uint WORKGROUP = 64u;
 layout(constant_id = 1) const bool HAS_BIAS = false;
 layout(constant_id = 2) const bool ACCUMULATE = false;
 layout(std430, binding = 0) readonly buffer Units { uvec4 units[]; };
-layout(std430, binding = 1) readonly buffer Scales { uint scales[]; };
+layout(std430, binding = 1) readonly buffer Metas { uint meta[]; };
 layout(std430, binding = 2) readonly buffer X { float x[]; };
 layout(std430, binding = 3) readonly buffer Bias { float bias[]; };
 layout(std430, binding = 4) buffer Y { float y[]; };
@@ -27,7 +27,7 @@ layout(push_constant) uniform Push {
 #include "reduce.glsl"
 
 uvec4 load_unit(uint i) { return units[i]; }
-uint load_scale(uint word) { return scales[word]; }
+uint load_meta_word(uint i) { return meta[i]; }
 #include "weights.glsl"
 
 void main() {
@@ -36,14 +36,15 @@ void main() {
     if (row >= p.rows) return; // uniform over the workgroup
     uint nunits = (p.cols + UNIT_COLS - 1u) / UNIT_COLS;
     uint group_row = row / p.group, in_group = row % p.group;
+    uint record0 = group_row * row_records(p.cols) * p.group + in_group;
     float sum = 0.0;
     for (uint u = gl_LocalInvocationID.x; u < nunits; u += WORKGROUP) {
-        vec2 dm = vec2(1.0, 0.0);
+        Meta m;
 #ifdef QUANTISED
-        dm = load_dm((group_row * (p.cols / BLOCK_COLS) + u / BLOCK_UNITS) * p.group + in_group);
+        m = load_meta(record0, u, p.group);
 #endif
         float w[UNIT_COLS];
-        decode_unit(load_unit((group_row * nunits + u) * p.group + in_group), dm, w);
+        decode_unit(load_unit((group_row * nunits + u) * p.group + in_group), m, w);
         uint c = u * UNIT_COLS;
         if (c + UNIT_COLS <= p.cols) {
             [[unroll]] for (uint i = 0u; i < UNIT_COLS; i++) sum += w[i] * x[c + i];

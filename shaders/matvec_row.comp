@@ -13,7 +13,7 @@ layout(constant_id = 0) const uint LANE_ROWS = 4u;
 layout(constant_id = 1) const bool HAS_BIAS = false;
 layout(constant_id = 2) const bool ACCUMULATE = false;
 #define UNITS_BINDING 0
-#define SCALES_BINDING 1
+#define META_BINDING 1
 #include "weights_row.glsl"
 layout(binding = 2) uniform textureBuffer x;
 layout(std430, binding = 3) readonly buffer Bias { float bias[]; };
@@ -32,25 +32,32 @@ float acc[LANE_ROWS];
 void block(uint b, uint nunits, Rows at, vec4 to_lane) {
     uint c4 = b * LANES + gl_SubgroupInvocationID;
     vec4 xv = c4 * 4u < p.cols ? texelFetch(x, int(c4)) : vec4(0.0);
-#ifdef QUANTISED
+#ifdef MASKED
     vec2 dm[LANE_ROWS];
-    load_row_scales(at, b, p.group, dm);
+    load_block_scales(at, b, p.group, dm);
     float xsum = lanes_sum(xv.x + xv.y + xv.z + xv.w);
     float dots[LANE_ROWS];
     [[unroll]] for (uint r = 0u; r < LANE_ROWS; r++) dots[r] = 0.0;
+    xv *= to_lane;
 #else
 #define dots acc
 #endif
-    xv *= to_lane;
     [[unroll]] for (uint i = 0u; i < nunits; i++) {
         vec4 xs[UNIT_QUADS];
         [[unroll]] for (uint j = 0u; j < UNIT_QUADS; j++) xs[j] = subgroupShuffle(xv, i * UNIT_QUADS + j);
         [[unroll]] for (uint r = 0u; r < LANE_ROWS; r++) {
-            uvec4 q = load_unit(at.unit + (b * BLOCK_UNITS + i) * p.group + r);
+            uint u = b * BLOCK_UNITS + i;
+#if defined(QUANTISED) && !defined(MASKED)
+            vec4 w[UNIT_QUADS];
+            decode_quads(at, u, r, p.group, w);
+            [[unroll]] for (uint j = 0u; j < UNIT_QUADS; j++) dots[r] += dot(w[j], xs[j]);
+#else
+            uvec4 q = load_unit(at.unit + u * p.group + r);
             [[unroll]] for (uint j = 0u; j < UNIT_QUADS; j++) dots[r] += dot(quad(q, j), xs[j]);
+#endif
         }
     }
-#ifdef QUANTISED
+#ifdef MASKED
     [[unroll]] for (uint r = 0u; r < LANE_ROWS; r++) acc[r] += dm[r].x * dots[r] + dm[r].y * xsum;
 #endif
 }

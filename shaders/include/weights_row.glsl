@@ -1,20 +1,27 @@
 // Weights as the `row` kernels read them: uniform texel buffers, one block of 32 columns
 // at a time, for the LANE_ROWS adjacent rows of each of the eight lanes.
 //
-// A lane loads one vec4 of x for the block (lane l: columns 4l to 4l + 3) and the
-// subgroup passes them around by constant shuffles. Packed integers are masked in place
-// instead of shifted, so field n of a word is 2^(bits n) times too large, which x
-// prepared by lane_scale takes back exactly; the top field alone is shifted.
+// A lane loads one vec4 of x for the block (lane l: columns 4l to 4l + 3) and the subgroup
+// passes them around by constant shuffles. Where a type is MASKED, packed integers are
+// masked in place instead of shifted, so field n of a word is 2^(bits n) times too large,
+// which x prepared by lane_scale takes back exactly; the top field alone is shifted. Other
+// types are decoded to floats.
 layout(binding = UNITS_BINDING) uniform utextureBuffer units;
-layout(binding = SCALES_BINDING) uniform utextureBuffer scales;
+layout(binding = META_BINDING) uniform utextureBuffer meta;
 uvec4 load_unit(uint i) { return texelFetch(units, int(i)); }
-uint load_scale(uint word) { return texelFetch(scales, int(word)).x; }
+uint load_meta_word(uint i) { return texelFetch(meta, int(i)).x; }
 #include "weights.glsl"
+
+#if defined(W_Q8_0) || defined(W_Q4_0) || defined(W_Q4_1) || defined(W_Q4_K)
+#define MASKED
+#endif
+#define BLOCK_UNITS (BLOCK_COLS / UNIT_COLS)
+#define UNIT_QUADS (UNIT_COLS / 4u)
 
 // Where this lane's rows start in the two planes.
 struct Rows {
-    uint unit;  // unit 0 of the first row; unit u of row r is at unit + u * group + r
-    uint scale; // block 0 of the first row, likewise
+    uint unit;   // unit 0 of the first row; unit u of row r is at unit + u * group + r
+    uint record; // record 0 of the first row, likewise
 };
 
 Rows lane_rows(uint row, uint rows, uint cols, uint group) {
@@ -22,21 +29,21 @@ Rows lane_rows(uint row, uint rows, uint cols, uint group) {
     row = row < rows ? row : subgroupShuffle(row, 0u);
     uint nunits = (cols + UNIT_COLS - 1u) / UNIT_COLS;
     return Rows(row / group * nunits * group + row % group,
-                row / group * (cols / BLOCK_COLS) * group + row % group);
+                row / group * row_records(cols) * group + row % group);
 }
 
-#ifdef QUANTISED
+#ifdef MASKED
 // d and m of block b of the lane's rows. Two halves share a word, and LANE_ROWS is even.
-void load_row_scales(Rows at, uint b, uint group, out vec2 dm[LANE_ROWS]) {
-    uint i = at.scale + b * group;
-#ifdef W_Q4_1
-    [[unroll]] for (uint r = 0u; r < LANE_ROWS; r++) dm[r] = unpackHalf2x16(load_scale(i + r));
-#else
+void load_block_scales(Rows at, uint b, uint group, out vec2 dm[LANE_ROWS]) {
+#ifdef HALF_META
     [[unroll]] for (uint r = 0u; r < LANE_ROWS; r += 2u) {
-        vec2 d = unpackHalf2x16(load_scale((i + r) >> 1u));
+        vec2 d = unpackHalf2x16(load_meta_word((at.record + b * group + r) >> 1u));
         dm[r] = vec2(d.x, -OFFSET * d.x);
         dm[r + 1u] = vec2(d.y, -OFFSET * d.y);
     }
+#else
+    [[unroll]] for (uint r = 0u; r < LANE_ROWS; r++)
+        dm[r] = load_meta(at.record + r, b * BLOCK_UNITS, group).dm[0];
 #endif
 }
 #endif
@@ -45,7 +52,7 @@ void load_row_scales(Rows at, uint b, uint group, out vec2 dm[LANE_ROWS]) {
 vec4 lane_scale(uint lane) {
 #if defined(W_Q8_0)
     return vec4(1.0, 1.0 / 256.0, 1.0 / 65536.0, 1.0);
-#elif defined(W_Q4_0) || defined(W_Q4_1)
+#elif defined(MASKED)
     return (lane & 1u) == 0u ? vec4(1.0, 1.0 / 16.0, 1.0 / 256.0, 1.0 / 4096.0)
                              : vec4(1.0 / 65536.0, 1.0 / 1048576.0, 1.0 / 16777216.0, 1.0);
 #else
@@ -55,8 +62,8 @@ vec4 lane_scale(uint lane) {
 
 float masked(uint word, uint mask) { return float(int(word & mask)); }
 
-// Four consecutive columns, xv[4 of the block], of unit q of block-relative unit number i:
-// the raw (unscaled, still multiplied) values of columns 4j to 4j + 3 of the unit.
+// Columns 4j to 4j + 3 of unit q: for a MASKED type raw, unscaled and still multiplied; for a
+// plain type the weights.
 vec4 quad(uvec4 q, uint j) {
 #if defined(W_F32)
     return uintBitsToFloat(q);
@@ -74,4 +81,13 @@ vec4 quad(uvec4 q, uint j) {
         : vec4(masked(w, 0xf0000u), masked(w, 0xf00000u), masked(w, 0xf000000u), float(int(w >> 28u)));
 #endif
 }
-#define UNIT_QUADS (UNIT_COLS / 4u)
+
+#if defined(QUANTISED) && !defined(MASKED)
+// The weights of unit u of the lane's row r, four at a time.
+void decode_quads(Rows at, uint u, uint r, uint group, out vec4 w[UNIT_QUADS]) {
+    float f[UNIT_COLS];
+    decode_unit(load_unit(at.unit + u * group + r), load_meta(at.record + r, u, group), f);
+    [[unroll]] for (uint j = 0u; j < UNIT_QUADS; j++)
+        w[j] = vec4(f[4u * j], f[4u * j + 1u], f[4u * j + 2u], f[4u * j + 3u]);
+}
+#endif

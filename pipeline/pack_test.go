@@ -1,0 +1,189 @@
+package pipeline
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"pumice/internal/dtype"
+	"pumice/internal/gputest"
+)
+
+// unpack reads a part back by the formulas of shaders/include/weights.glsl.
+func unpack(p *Part, units, scales []byte, row int) []float32 {
+	out := make([]float32, p.cols)
+	unitCols, blocks := map[DType]int{dtype.F32: 4, dtype.F16: 8, dtype.BF16: 8, dtype.Q8_0: 16, dtype.Q4_0: 32, dtype.Q4_1: 32}[p.DType], p.cols/32
+	nunits := ceilDiv(p.cols, unitCols)
+	half := func(b []byte) float32 {
+		var f [1]float32
+		dtype.F16.Decode(f[:], b[:2])
+		return f[0]
+	}
+	for c := range out {
+		unit := units[16*((row/p.Group*nunits+c/unitCols)*p.Group+row%p.Group):][:16]
+		i := c % unitCols
+		word := func(bits int) uint32 {
+			w := binary.LittleEndian.Uint32(unit[i*bits/32*4:])
+			return w >> (i * bits % 32) & (1<<bits - 1)
+		}
+		at := (row/p.Group*blocks+c/32)*p.Group + row%p.Group
+		switch p.DType {
+		case dtype.F32:
+			out[c] = math.Float32frombits(binary.LittleEndian.Uint32(unit[4*i:]))
+		case dtype.F16:
+			out[c] = half(unit[2*i:])
+		case dtype.BF16:
+			out[c] = math.Float32frombits(word(16) << 16)
+		case dtype.Q8_0:
+			out[c] = half(scales[2*at:]) * float32(int(word(8))-128)
+		case dtype.Q4_0:
+			out[c] = half(scales[2*at:]) * float32(int(word(4))-8)
+		case dtype.Q4_1:
+			out[c] = float32(half(scales[4*at:])*float32(word(4))) + half(scales[4*at+2:])
+		}
+	}
+	return out
+}
+
+func randomRows(rnd *rand.Rand, t DType, rows, cols int) []byte {
+	f := make([]float32, rows*cols)
+	for i := range f {
+		f[i] = float32(rnd.NormFloat64())
+	}
+	b := make([]byte, int64(rows)*t.RowBytes(cols))
+	t.Encode(b, f)
+	return b
+}
+
+func TestPackRoundTrip(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		kind := rapid.SampledFrom([]DType{dtype.F32, dtype.F16, dtype.BF16, dtype.Q8_0, dtype.Q4_0, dtype.Q4_1}).Draw(t, "type")
+		rows := rapid.IntRange(1, 70).Draw(t, "rows")
+		cols := kind.BlockSize() * rapid.IntRange(1, 200/kind.BlockSize()).Draw(t, "blocks")
+		p := &Part{Rows: rows, DType: kind, Group: rapid.SampledFrom([]int{1, 8, 16, 32}).Draw(t, "group"), cols: cols}
+		src := randomRows(rand.New(rand.NewPCG(1, rapid.Uint64().Draw(t, "seed"))), kind, rows, cols)
+		size := int(kind.RowBytes(cols))
+		units, scales := make([]byte, p.unitBytes()), make([]byte, p.metaBytes())
+		for r := range rows {
+			p.pack(units, scales, r, src[r*size:][:size])
+		}
+		want := make([]float32, cols)
+		for r := range rows {
+			kind.Decode(want, src[r*size:][:size])
+			if d := cmp.Diff(want, unpack(p, units, scales, r)); d != "" {
+				t.Fatalf("row %d (-want +got):\n%s", r, d)
+			}
+		}
+		for r := rows; r < p.paddedRows(); r++ {
+			for c, w := range unpack(p, units, scales, r) {
+				if w != 0 { // a scale of zero makes it so for every type
+					t.Fatalf("padding row %d, column %d is %g", r, c, w)
+				}
+			}
+		}
+	})
+}
+
+// A matrix larger than a piece of an upload, of parts with odd numbers of rows and blocks,
+// from a source of another type.
+func TestLoaderUploadsInPieces(t *testing.T) {
+	dev := gputest.Open(t)
+	paths := []Path{PathBase}
+	if hasLane8(dev.PhysicalDevice()) {
+		paths = append(paths, PathRow)
+	}
+	const rows, cols = 16003, 544 // 17 blocks
+	values := randomRows(rand.New(rand.NewPCG(1, 2)), dtype.F16, 999, cols)
+	rowBytes := int(dtype.F16.RowBytes(cols))
+	src := &Source{Name: "source", DType: dtype.F16, Rows: 999, Cols: cols, Row: func(i int, _ []byte) []byte { return values[i*rowBytes:][:rowBytes] }}
+	for _, path := range paths {
+		for _, kind := range []DType{dtype.F16, dtype.Q8_0, dtype.Q4_1} {
+			t.Run(fmt.Sprint(path, kind), func(t *testing.T) {
+				m := managerOn(t, dev, Options{Path: path})
+				x, err := m.NewMatrix("x", []Run{{kind, 3}, {kind, rows - 3}}, cols)
+				if err != nil {
+					t.Fatal(err)
+				}
+				w := m.NewWeights()
+				defer w.Close()
+				l, err := w.NewLoader()
+				if err != nil {
+					t.Fatal(err)
+				}
+				l.Workers = 3
+				var done atomic.Int64
+				l.Progress = func(n int64) { done.Add(n) }
+				if err := l.Matrix(t.Context(), x, func(r int) (*Source, int) { return src, r % 999 }); err != nil {
+					t.Fatal(err)
+				}
+				if err := l.Close(); err != nil {
+					t.Fatal(err)
+				}
+				if got, want := done.Load(), int64(rows*rowBytes); got != want {
+					t.Errorf("progress to %d bytes, want %d", got, want)
+				}
+				f, want, enc := make([]float32, cols), make([]float32, cols), make([]byte, kind.RowBytes(cols))
+				for _, p := range x.Parts {
+					units, scales := make([]byte, p.units.Size), make([]byte, p.meta.Size)
+					if err := dev.Read(p.units, units); err != nil {
+						t.Fatal(err)
+					}
+					if len(scales) > 0 {
+						if err := dev.Read(p.meta, scales); err != nil {
+							t.Fatal(err)
+						}
+					}
+					for r := 0; r < p.Rows; r += 1 + r%7 {
+						dtype.F16.Decode(f, src.Row((p.First+r)%999, nil))
+						kind.Encode(enc, f)
+						kind.Decode(want, enc)
+						if d := cmp.Diff(want, unpack(p, units, scales, r)); d != "" {
+							t.Fatalf("row %d (-want +got):\n%s", p.First+r, d)
+						}
+					}
+				}
+			})
+		}
+	}
+}
+
+func TestLoaderErrorsNameTheRow(t *testing.T) {
+	m := newManager(t, Options{})
+	w := m.NewWeights()
+	defer w.Close()
+	l, err := w.NewLoader()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	cancelled, cancel := context.WithCancel(t.Context())
+	cancel()
+	row := make([]byte, 256)
+	for _, c := range []struct {
+		name string
+		ctx  context.Context
+		src  Source
+		want string
+	}{
+		{"columns", t.Context(), Source{Name: "s", DType: dtype.F32, Cols: 63, Row: func(int, []byte) []byte { return row[:252] }}, "x: row 0 has 63 columns, want 64"},
+		{"bytes", t.Context(), Source{Name: "s", DType: dtype.F32, Cols: 64, Row: func(int, []byte) []byte { return row[:255] }}, "x: row 7 of s has 255 bytes, want 256"},
+		{"cancelled", cancelled, Source{Name: "s", DType: dtype.F32, Cols: 64, Row: func(int, []byte) []byte { return row }}, "context canceled"},
+	} {
+		x, err := m.NewMatrix("x", []Run{{dtype.F32, 3}}, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = l.Matrix(c.ctx, x, func(r int) (*Source, int) { return &c.src, 7 + r })
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: got %v, want %q in it", c.name, err, c.want)
+		}
+	}
+}
