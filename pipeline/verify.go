@@ -8,6 +8,9 @@ import (
 	"hash/fnv"
 	"math"
 	"math/rand/v2"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
 
 	"pumice/internal/dtype"
 	"pumice/vk"
@@ -132,20 +135,26 @@ func compare(kernel, name string, got []float32, want, magnitude []float64, tole
 }
 
 // Verify runs every kernel that m's device can run, on either path, against the oracle of
-// internal/ref and gives each result to each. The error says that something could not be
-// run; a wrong result is a VerifyResult that is not OK. Unused rows, padding and the part of
-// the KV cache that was never written hold NaN. No plan of m is running meanwhile.
+// internal/ref and gives each result to each, one at a time. The error says that something
+// could not be run; a wrong result is a VerifyResult that is not OK. Unused rows, padding and
+// the part of the KV cache that was never written hold NaN.
 func Verify(ctx context.Context, m *Manager, each func(VerifyResult)) error {
 	paths := []Path{PathBase}
 	if m.lane8 {
 		paths = append(paths, PathRow)
 	}
-	for _, path := range paths {
-		if err := verifyPath(ctx, m, path, each); err != nil {
-			return err
-		}
+	var mu sync.Mutex
+	g, ctx := errgroup.WithContext(ctx)
+	for _, path := range paths { // at once, since most of the time goes into compiling
+		g.Go(func() error {
+			return verifyPath(ctx, m, path, func(r VerifyResult) {
+				mu.Lock()
+				defer mu.Unlock()
+				each(r)
+			})
+		})
 	}
-	return nil
+	return g.Wait()
 }
 
 func verifyPath(ctx context.Context, parent *Manager, path Path, each func(VerifyResult)) (err error) {
