@@ -192,9 +192,7 @@ func (v *verifier) check(name string, run func() error) {
 	if v.err != nil {
 		return
 	}
-	seed := fnv.New64a()
-	seed.Write([]byte(name))
-	v.name, v.rnd = name, rand.New(rand.NewPCG(seed.Sum64(), 0))
+	v.name, v.rnd = name, newRand(name)
 	v.weights = v.m.NewWeights()
 	v.loader, v.err = v.weights.NewLoader()
 	if v.err == nil {
@@ -204,6 +202,12 @@ func (v *verifier) check(name string, run func() error) {
 	if v.err != nil {
 		v.err = fmt.Errorf("pipeline: verify %s: %w", name, v.err)
 	}
+}
+
+func newRand(name string) *rand.Rand {
+	seed := fnv.New64a()
+	seed.Write([]byte(name))
+	return rand.New(rand.NewPCG(seed.Sum64(), 0))
 }
 
 // poison is NaN as one float32 and as two float16.

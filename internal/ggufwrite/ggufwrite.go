@@ -1,5 +1,6 @@
-// Package ggufwrite writes GGUF files (version 3, little-endian), so that tests
-// can make models of any shape.
+// Package ggufwrite writes GGUF files (version 3, little-endian) from tensors in
+// memory or from ones that are made while they are written, so that tests can
+// make models of any shape and size.
 package ggufwrite
 
 import (
@@ -20,12 +21,14 @@ type KV struct {
 }
 
 // Tensor is one array. Shape is outermost first. Data holds the elements in
-// the stored type, little-endian, row after row.
+// the stored type, little-endian, row after row. Where Fill is set it writes
+// them instead, when their turn comes.
 type Tensor struct {
 	Name  string
 	DType dtype.DType
 	Shape []int
 	Data  []byte
+	Fill  func(w io.Writer) error
 }
 
 // Float32s returns a tensor of type d with the values converted to it.
@@ -35,16 +38,17 @@ func Float32s(name string, d dtype.DType, shape []int, values []float32) Tensor 
 		cols = shape[len(shape)-1]
 	}
 	if cols == 0 {
-		return Tensor{name, d, shape, nil}
+		return Tensor{Name: name, DType: d, Shape: shape}
 	}
 	data := make([]byte, d.RowBytes(cols)*int64(len(values)/cols))
 	d.Encode(data, values)
-	return Tensor{name, d, shape, data}
+	return Tensor{Name: name, DType: d, Shape: shape, Data: data}
 }
 
 // types maps to ggml's numbers (ggml.h, enum ggml_type).
 var types = map[dtype.DType]uint32{
-	dtype.F32: 0, dtype.F16: 1, dtype.Q4_0: 2, dtype.Q4_1: 3, dtype.Q8_0: 8, dtype.Q4_K: 12, dtype.Q6_K: 14,
+	dtype.F32: 0, dtype.F16: 1, dtype.Q4_0: 2, dtype.Q4_1: 3, dtype.Q5_0: 6, dtype.Q5_1: 7, dtype.Q8_0: 8,
+	dtype.Q4_K: 12, dtype.Q5_K: 13, dtype.Q6_K: 14,
 	dtype.I8: 24, dtype.I16: 25, dtype.I32: 26, dtype.I64: 27, dtype.F64: 28, dtype.BF16: 30,
 }
 
@@ -84,6 +88,7 @@ func write(w io.Writer, meta []KV, tensors []Tensor) error {
 		}
 	}
 	offset := 0
+	var sizes []int
 	for _, t := range tensors {
 		id, ok := types[t.DType]
 		if !ok {
@@ -93,9 +98,11 @@ func write(w io.Writer, meta []KV, tensors []Tensor) error {
 		for _, d := range t.Shape {
 			n *= d
 		}
-		if want := n / t.DType.BlockSize() * t.DType.BlockBytes(); want != len(t.Data) {
-			return fmt.Errorf("%s: %d bytes, want %d for %v of %s", t.Name, len(t.Data), want, t.Shape, t.DType)
+		size := n / t.DType.BlockSize() * t.DType.BlockBytes()
+		if t.Fill == nil && size != len(t.Data) {
+			return fmt.Errorf("%s: %d bytes, want %d for %v of %s", t.Name, len(t.Data), size, t.Shape, t.DType)
 		}
+		sizes = append(sizes, size)
 		b = appendString(b, t.Name)
 		b = binary.LittleEndian.AppendUint32(b, uint32(len(t.Shape)))
 		for i := len(t.Shape) - 1; i >= 0; i-- {
@@ -103,21 +110,49 @@ func write(w io.Writer, meta []KV, tensors []Tensor) error {
 		}
 		b = binary.LittleEndian.AppendUint32(b, id)
 		b = binary.LittleEndian.AppendUint64(b, uint64(offset))
-		offset += len(t.Data) + padding(len(t.Data))
+		offset += size + padding(size)
 	}
 	b = append(b, make([]byte, padding(len(b)))...)
 	if _, err := w.Write(b); err != nil {
 		return err
 	}
-	for _, t := range tensors {
-		if _, err := w.Write(t.Data); err != nil {
+	for i, t := range tensors {
+		if err := t.write(w, sizes[i]); err != nil {
 			return err
 		}
-		if _, err := w.Write(make([]byte, padding(len(t.Data)))); err != nil {
+		if _, err := w.Write(make([]byte, padding(sizes[i]))); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// write writes the tensor's size bytes.
+func (t *Tensor) write(w io.Writer, size int) error {
+	if t.Fill == nil {
+		_, err := w.Write(t.Data)
+		return err
+	}
+	c := &counter{w: w}
+	if err := t.Fill(c); err != nil {
+		return err
+	}
+	if c.n != size {
+		return fmt.Errorf("%s: %d bytes written, want %d for %v of %s", t.Name, c.n, size, t.Shape, t.DType)
+	}
+	return nil
+}
+
+// counter counts what is written through it.
+type counter struct {
+	w io.Writer
+	n int
+}
+
+func (c *counter) Write(b []byte) (int, error) {
+	n, err := c.w.Write(b)
+	c.n += n
+	return n, err
 }
 
 func padding(n int) int { return (alignment - n%alignment) % alignment }
