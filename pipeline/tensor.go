@@ -104,7 +104,7 @@ func (m *Manager) NewMatrix(name string, runs []Run, cols int) (*Matrix, error) 
 		limit := m.maxRows(t, cols, group)
 		if limit < 1 {
 			return nil, fmt.Errorf("pipeline: %s: one group of rows of %d %s weights exceeds the device's binding limit of %d bytes",
-				name, cols, t, m.dev.PhysicalDevice().Limits.MaxStorageBufferRange)
+				name, cols, t, m.bindingBytes(group))
 		}
 		for left := run.Rows; left > 0; {
 			n := min(left, limit)
@@ -119,8 +119,8 @@ func (m *Manager) NewMatrix(name string, runs []Run, cols int) (*Matrix, error) 
 // rowGroup is the interleave of the row kernels: the rows of one matvec workgroup.
 func rowGroup(t DType) int { return 8 * max(laneRows(t), matmulLaneRows) }
 
-// maxRows is how many rows of a matrix one binding can hold, a multiple of group.
-func (m *Manager) maxRows(t DType, cols, group int) int {
+// bindingBytes is what one binding of a matrix can hold.
+func (m *Manager) bindingBytes(group int) int64 {
 	l := m.dev.PhysicalDevice().Limits
 	limit := min(l.MaxStorageBufferRange, 1<<31-1)
 	if m.maxBinding > 0 {
@@ -132,7 +132,12 @@ func (m *Manager) maxRows(t DType, cols, group int) int {
 	if group > 1 {
 		limit = min(limit, 16*l.MaxTexelBufferElements)
 	}
-	rows := limit / layouts[t].rowBytes(cols)
+	return limit
+}
+
+// maxRows is how many rows of a matrix one binding can hold, a multiple of group.
+func (m *Manager) maxRows(t DType, cols, group int) int {
+	rows := m.bindingBytes(group) / layouts[t].rowBytes(cols)
 	return int(min(rows, 1<<30)) / group * group
 }
 

@@ -1,0 +1,160 @@
+package pipeline
+
+import (
+	"strings"
+	"testing"
+
+	"pumice/internal/dtype"
+	"pumice/internal/gputest"
+)
+
+func wantError(t *testing.T, what string, err error, parts ...string) {
+	t.Helper()
+	if err == nil {
+		t.Errorf("%s: no error", what)
+		return
+	}
+	for _, part := range parts {
+		if !strings.Contains(err.Error(), part) {
+			t.Errorf("%s: %q does not say %q", what, err, part)
+		}
+	}
+}
+
+// An operation that does not fit is the plan's error, with the numbers; what follows it
+// neither panics nor replaces the error.
+func TestBuilderErrorsStick(t *testing.T) {
+	b := newBench(t, newManager(t, Options{}))
+	w := b.matrix(dtype.F32, 8, 64).matrix
+	gain, err := b.vector(b.normal(64))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cache, err := b.m.NewCache(CacheShape{DType: dtype.F16, Layers: 1, KVHeads: 2, HeadDim: 16, Positions: 4})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cache.Close()
+	l := cache.Layers[0]
+	for _, c := range []struct {
+		name  string
+		op    func(p *Builder, x *Tensor) // x is (2, 64)
+		parts []string
+	}{
+		{"linear columns", func(p *Builder, x *Tensor) { p.Linear(p.Linear(x, w, nil), w, nil) }, []string{"matrix", "(8, 64)", "8 columns"}},
+		{"linear bias", func(p *Builder, x *Tensor) { p.Linear(x, w, gain) }, []string{"matrix", "(8, 64)"}},
+		{"linear add", func(p *Builder, x *Tensor) { p.LinearAdd(x, x, w, nil) }, []string{"(2, 8)", "(2, 64)"}},
+		{"norm", func(p *Builder, x *Tensor) { p.Norm(p.Linear(x, w, nil), &Norm{Weights: gain}) }, []string{"64", "8"}},
+		{"rms norm with bias", func(p *Builder, x *Tensor) { p.Norm(x, &Norm{Weights: gain, Bias: gain}) }, []string{"bias"}},
+		{"head norm", func(p *Builder, x *Tensor) { p.HeadNorm(x, Heads{Heads: 2, KVHeads: 1, HeadDim: 16}, gain, gain, 0) }, []string{"64", "16"}},
+		{"rope", func(p *Builder, x *Tensor) { p.RopeStore(x, Heads{Heads: 3, KVHeads: 1, HeadDim: 16}, gain, l) }, []string{"64 columns", "3 + 2 * 1 heads of 16"}},
+		{"rope dimensions", func(p *Builder, x *Tensor) {
+			p.RopeStore(x, Heads{Heads: 2, KVHeads: 1, HeadDim: 16, RotaryDim: 18}, gain, l)
+		}, []string{"18 of them rotary"}},
+		{"attention heads", func(p *Builder, x *Tensor) { p.Attention(x, Heads{Heads: 4, KVHeads: 3, HeadDim: 16}, l, 1) }, []string{"4 heads", "3 key-value"}},
+		{"attention dimension", func(p *Builder, x *Tensor) { p.Attention(x, Heads{Heads: 1, KVHeads: 1, HeadDim: 512}, l, 1) }, []string{"512", "256"}},
+		{"add", func(p *Builder, x *Tensor) { p.Add(x, p.Linear(x, w, nil)) }, []string{"(2, 8)", "(2, 64)"}},
+		{"odd gate and up", func(p *Builder, x *Tensor) {
+			p.ActMul(p.ActMul(p.ActMul(p.ActMul(p.Linear(x, w, nil), SiLU), SiLU), SiLU), SiLU)
+		}, []string{"1 columns"}},
+		{"topk rows", func(p *Builder, x *Tensor) { p.TopK(x, 1) }, []string{"k = 1", "(2, 64)"}},
+		{"topk k", func(p *Builder, x *Tensor) { p.TopK(p.NormLast(x, &Norm{Weights: gain}), 257) }, []string{"k = 257", "256"}},
+		{"unwritten", func(p *Builder, x *Tensor) { p.Add(p.tensor(2, 64), x) }, []string{"add reads a tensor that nothing has written"}},
+		{"driver of the builder", func(p *Builder, x *Tensor) { p.Fail("layer %d: %s", 17, "odd") }, []string{"layer 17: odd"}},
+	} {
+		p := b.m.NewBuilder("sticky", 2)
+		x := b.inputOf(p, b.normal(2*64), 64)
+		c.op(p, x)
+		nodes := len(p.nodes)
+		p.Fail("a later error")
+		y := p.Linear(x, w, nil)
+		p.Tap("y", y)
+		p.Output("y", p.Softmax(y, 1))
+		if len(p.nodes) != nodes {
+			t.Errorf("%s: later operations were recorded", c.name)
+		}
+		_, err := p.ArenaBytes()
+		wantError(t, c.name, err, append(c.parts, "pipeline: sticky: ")...)
+		_, again := p.Build()
+		if again == nil || err == nil || again.Error() != err.Error() {
+			t.Errorf("%s: Build says %v, ArenaBytes %v", c.name, again, err)
+		}
+	}
+	_, err = b.m.NewBuilder("none", 0).Build()
+	wantError(t, "no tokens", err, "none: a plan for 0 tokens")
+}
+
+func TestErrorsNameTheNumbers(t *testing.T) {
+	dev := gputest.Open(t)
+	b := newBench(t, managerOn(t, dev, Options{}))
+	m := b.m
+	limit := dev.PhysicalDevice().Limits.MaxStorageBufferRange
+
+	_, err := m.NewMatrix("w", []Run{{dtype.F64, 2}}, 64)
+	wantError(t, "type", err, "w: no kernel reads F64 weights")
+	_, err = m.NewMatrix("w", []Run{{dtype.Q8_0, 2}}, 63)
+	wantError(t, "block", err, "w: (2, 63) is not a matrix of whole Q8_0 blocks of 32")
+	_, err = m.NewMatrix("w", []Run{{dtype.F32, 0}}, 64)
+	wantError(t, "rows", err, "w: (0, 64)")
+	_, err = m.NewMatrix("w", []Run{{dtype.F32, 1}}, 0)
+	wantError(t, "columns", err, "w: 0 columns")
+	m.maxBinding = 4096
+	_, err = m.NewMatrix("w", []Run{{dtype.F32, 100}}, 2000)
+	wantError(t, "binding", err, "w: one group of rows of 2000 F32 weights", "binding limit of 4096 bytes")
+	m.maxBinding = 0
+
+	_, err = m.NewCache(CacheShape{DType: dtype.Q8_0, Layers: 1, KVHeads: 1, HeadDim: 64, Positions: 8})
+	wantError(t, "cache type", err, "Q8_0")
+	shape := CacheShape{DType: dtype.F16, Layers: 1, KVHeads: 1, HeadDim: 64}
+	if most := m.MaxCachePositions(shape); int64(most) < limit/128 || int64(most+1)*128 <= limit {
+		t.Errorf("a cache of at most %d positions of 128 bytes for a limit of %d", most, limit)
+	}
+	shape.Positions = m.MaxCachePositions(shape) + 1
+	_, err = m.NewCache(shape)
+	wantError(t, "cache size", err, "F16", "the device binds at most")
+
+	_, err = NewManager(dev, Options{Path: "fast"})
+	wantError(t, "path", err, `"fast"`, `"base"`, `"row"`)
+	if !hasLane8(dev.PhysicalDevice()) {
+		_, err = NewManager(dev, Options{Path: PathRow})
+		wantError(t, "row path", err, "subgroups of eight", dev.PhysicalDevice().Name)
+	}
+
+	p := m.NewBuilder("small", 2)
+	y := b.inputOf(p, b.normal(2*64), 64)
+	p.Output("y", y)
+	_, err = p.Build()
+	wantError(t, "no arena", err, "small needs an arena of 512 bytes")
+	if err := m.ReserveArena(1); err != nil {
+		t.Fatal(err)
+	}
+	wantError(t, "second arena", m.ReserveArena(1), "256 bytes is already reserved")
+	_, err = p.Build()
+	wantError(t, "small arena", err, "small needs an arena of 512 bytes")
+	if err := m.growArena(512); err != nil {
+		t.Fatal(err)
+	}
+	plan := b.build(p)
+	_, err = plan.Run(Step{})
+	wantError(t, "no tokens", err, "small: 0 tokens in a plan for 2")
+	_, err = plan.Run(Step{Tokens: make([]int, 3)})
+	wantError(t, "too many tokens", err, "small: 3 tokens in a plan for 2")
+	_, err = plan.Run(Step{Position: -1, Tokens: []int{0}})
+	wantError(t, "position", err, "small: position -1")
+	run(t, plan, inputStep(0, 2))
+	_, err = plan.Output("z", 0, 1, make([]float32, 64))
+	wantError(t, "output name", err, `no output "z"`)
+	_, err = plan.Output("y", 1, 2, make([]float32, 128))
+	wantError(t, "output rows", err, "rows 1 to 3", "(2, 64)", "128 values")
+	_, err = plan.Output("y", 0, 1, make([]float32, 63))
+	wantError(t, "output values", err, "63 values")
+	wantError(t, "tap", plan.Tap("y", 0, 1, make([]float32, 64)), `no output "y"`)
+	if err := plan.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := plan.Close(); err != nil {
+		t.Error("second Close:", err)
+	}
+	_, err = plan.Run(inputStep(0, 1))
+	wantError(t, "closed", err, "closed")
+}
