@@ -32,6 +32,7 @@ var layers = map[string][]string{
 	"internal/dtype":     {"internal/half"},
 	"internal/ref":       {"internal/half", "internal/dtype"},
 	"internal/gputest":   {"vk", "internal"},
+	"internal/synth":     {"internal/dtype", "internal/ggufwrite"},
 
 	"vk":       {"internal/humanize"},
 	"shaders":  {},
@@ -58,7 +59,7 @@ var layers = map[string][]string{
 }
 
 // testOnly are the packages that tests of any layer may import besides: the oracle, the makers of input, the device helpers.
-var testOnly = []string{"checkpoint", "internal/ref", "internal/ggufwrite", "internal/gputest", "internal/dtype", "internal/half", "internal/humanize"}
+var testOnly = []string{"checkpoint", "internal/ref", "internal/ggufwrite", "internal/synth", "internal/gputest", "internal/dtype", "internal/half", "internal/humanize"}
 
 // confined names the imports that only some places may have. Places are as in layers; "test" is any _test.go file.
 var confined = map[string][]string{

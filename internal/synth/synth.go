@@ -1,0 +1,274 @@
+// Package synth writes checkpoints with random weights: any registered family, at any size, as
+// a Hugging Face directory or a GGUF file. They open and run like real ones and say nothing
+// sensible. They are for trying sizes that cannot be fetched, and shapes that nobody ships.
+//
+// A Shape is a family with its sizes; Lookup gives those of published models. Write draws the
+// weights while it writes them, so that memory stays small and the disk sets the pace. No
+// tokenizer is written: token ids are all that such a model understands.
+package synth
+
+import (
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"pumice/internal/dtype"
+)
+
+// A Shape is the sizes of a model. Fields have the meaning of model.Config's.
+type Shape struct {
+	Family        string
+	Hidden        int
+	Layers        int
+	Heads         int
+	KVHeads       int
+	HeadDim       int
+	Intermediate  int
+	Vocab         int
+	Context       int
+	Eps           float64
+	Theta         float64 // 0 where nothing rotates
+	Window        int     // 0 where the family has none
+	Tied          bool    // the embedding is the head
+	Second        bool    // Baichuan 2 rather than Baichuan
+	LocalInterval int     // Gemma 3: one layer in so many sees everything
+}
+
+// A Format is how a checkpoint is stored.
+type Format int
+
+const (
+	SafeTensors Format = iota // a directory with config.json and safetensors
+	GGUF                      // one file
+)
+
+func (f Format) String() string { return [...]string{"safetensors", "gguf"}[f] }
+
+// ParseFormat reads the name of a format.
+func ParseFormat(name string) (Format, error) {
+	for _, f := range []Format{SafeTensors, GGUF} {
+		if strings.EqualFold(name, f.String()) {
+			return f, nil
+		}
+	}
+	return 0, fmt.Errorf("synth: unknown format %q: want safetensors or gguf", name)
+}
+
+// Families lists the families by name.
+func Families() []string {
+	var names []string
+	for i := range families {
+		names = append(names, families[i].name)
+	}
+	return names
+}
+
+func find(name string) (*family, error) {
+	for i := range families {
+		if families[i].name == name {
+			return &families[i], nil
+		}
+	}
+	return nil, fmt.Errorf("synth: unknown family %q: want one of %s", name, strings.Join(Families(), ", "))
+}
+
+// Sizes lists the published sizes of a family, none for an unknown one.
+func Sizes(name string) []string {
+	var out []string
+	if f, err := find(name); err == nil {
+		for _, p := range f.presets {
+			out = append(out, p.name)
+		}
+	}
+	return out
+}
+
+// Tiny is the size that every family has and nobody published: two to four layers.
+const Tiny = "tiny"
+
+// Lookup returns the shape of a published size, or of Tiny.
+func Lookup(name, size string) (Shape, error) {
+	f, err := find(name)
+	if err != nil {
+		return Shape{}, err
+	}
+	if size == Tiny {
+		return f.tiny(), nil
+	}
+	for _, p := range f.presets {
+		if p.name == size {
+			s := p.Shape
+			s.Family = name
+			return s, nil
+		}
+	}
+	return Shape{}, fmt.Errorf("synth: %s has no size %q: want one of %s, %s", name, size, strings.Join(Sizes(name), ", "), Tiny)
+}
+
+// tiny keeps what makes the family's first size special and takes its bulk.
+func (f *family) tiny() Shape {
+	s := f.presets[0].Shape
+	s.Family = f.name
+	s.Hidden, s.Intermediate, s.Layers, s.Heads, s.HeadDim = 256, 512, 2, 4, 64
+	switch {
+	case s.KVHeads == 1:
+	case f.grouped:
+		s.KVHeads = 2
+	default:
+		s.KVHeads = 4
+	}
+	if s.LocalInterval > 0 || f.name == "smollm3" {
+		s.Layers = 6 // one of each kind
+	}
+	if f.fourfold {
+		s.Intermediate = 4 * s.Hidden
+	}
+	s.Vocab, s.Context = 512, 512
+	if s.Window > 0 {
+		s.Window = 32
+	}
+	return s
+}
+
+// check refuses shapes that the family cannot have.
+func (s *Shape) check() error {
+	f, err := find(s.Family)
+	if err != nil {
+		return err
+	}
+	for _, x := range []struct {
+		name  string
+		value int
+	}{
+		{"hidden", s.Hidden}, {"layers", s.Layers}, {"heads", s.Heads}, {"key-value heads", s.KVHeads}, {"head dim", s.HeadDim},
+		{"intermediate", s.Intermediate}, {"vocabulary", s.Vocab}, {"context", s.Context},
+	} {
+		if x.value < 1 || x.value > 1<<24 {
+			return fmt.Errorf("synth: %s: %s of %d", s.Family, x.name, x.value)
+		}
+	}
+	switch {
+	case s.Heads%s.KVHeads != 0:
+		return fmt.Errorf("synth: %s: %d heads do not share %d key-value heads evenly", s.Family, s.Heads, s.KVHeads)
+	case s.HeadDim%2 != 0 || f.name == "chatglm" && s.HeadDim%4 != 0:
+		return fmt.Errorf("synth: %s: heads of %d do not rotate", s.Family, s.HeadDim)
+	case !f.headDim && s.Heads*s.HeadDim != s.Hidden:
+		return fmt.Errorf("synth: %s: %d heads of %d are not the hidden size, %d", s.Family, s.Heads, s.HeadDim, s.Hidden)
+	case f.oneKV && s.KVHeads != 1:
+		return fmt.Errorf("synth: %s has one key-value head, not %d", s.Family, s.KVHeads)
+	case !f.oneKV && !f.grouped && s.KVHeads != s.Heads:
+		return fmt.Errorf("synth: %s has as many key-value heads as heads: %d, not %d", s.Family, s.Heads, s.KVHeads)
+	case f.fourfold && s.Intermediate%s.Hidden != 0:
+		return fmt.Errorf("synth: %s: an intermediate size of %d is no multiple of the hidden size, %d", s.Family, s.Intermediate, s.Hidden)
+	}
+	return nil
+}
+
+// Resized returns the shape with other sizes where they are not 0. Head dim and key-value heads
+// follow where the family derives them.
+func (s Shape) Resized(to Shape) Shape {
+	f, err := find(s.Family)
+	if err != nil {
+		return s
+	}
+	set := func(p *int, v int) {
+		if v != 0 {
+			*p = v
+		}
+	}
+	set(&s.Hidden, to.Hidden)
+	set(&s.Layers, to.Layers)
+	set(&s.Heads, to.Heads)
+	set(&s.Intermediate, to.Intermediate)
+	set(&s.Vocab, to.Vocab)
+	set(&s.Context, to.Context)
+	if !f.headDim && s.Heads > 0 {
+		s.HeadDim = s.Hidden / s.Heads
+	}
+	if !f.oneKV && !f.grouped {
+		s.KVHeads = s.Heads
+	}
+	if f.fourfold && to.Intermediate == 0 {
+		s.Intermediate = 4 * s.Hidden
+	}
+	set(&s.HeadDim, to.HeadDim)
+	set(&s.KVHeads, to.KVHeads)
+	return s
+}
+
+// Parameters counts the weights of a shape.
+func (s Shape) Parameters() (int64, error) {
+	if err := s.check(); err != nil {
+		return 0, err
+	}
+	f, _ := find(s.Family)
+	var n int64
+	for _, t := range s.tensors(f.hf) {
+		n += t.elements()
+	}
+	return n, nil
+}
+
+// Options says what Write writes.
+type Options struct {
+	Format     Format
+	DType      dtype.DType // of the matrices
+	Seed       uint64      // the same one gives the same bytes
+	ShardBytes int64       // largest safetensors file; 0 = 5 GB
+	Progress   func(done, total int64)
+}
+
+// Formats lists the formats that a family is shipped in.
+func Formats(name string) []Format {
+	f, err := find(name)
+	switch {
+	case err != nil:
+		return nil
+	case f.arch == "":
+		return []Format{SafeTensors}
+	}
+	return []Format{SafeTensors, GGUF}
+}
+
+// Write writes a checkpoint to path: a directory of safetensors, which is made, or a GGUF file
+// (in the directory path where the name does not end in .gguf). Nothing that is there already
+// is overwritten.
+func Write(path string, s Shape, o Options) error {
+	if err := s.check(); err != nil {
+		return err
+	}
+	f, _ := find(s.Family)
+	if !slices.Contains(Formats(s.Family), o.Format) {
+		return fmt.Errorf("synth: GGUF has no architecture of %s's name", s.Family)
+	}
+	if !o.DType.Encodable() {
+		return fmt.Errorf("synth: %s weights cannot be written", o.DType)
+	}
+	if o.Format == SafeTensors && o.DType.BlockSize() > 1 {
+		return fmt.Errorf("synth: safetensors hold f32, f16 or bf16, not %s", o.DType)
+	}
+	list := f.hf
+	if o.Format == GGUF {
+		list = f.gguf
+	}
+	tensors := s.tensors(list)
+	for i := range tensors {
+		t := &tensors[i]
+		t.dtype = o.DType
+		if o.Format == GGUF && t.kind != matrix {
+			t.dtype = dtype.F32 // as llama.cpp's converter keeps vectors
+		}
+		if t.cols%t.dtype.BlockSize() != 0 {
+			return fmt.Errorf("synth: %s: rows of %d cannot be %s, which has blocks of %d", t.name, t.cols, t.dtype, t.dtype.BlockSize())
+		}
+	}
+	d := newDrawer(o.Seed, f.gainMinusOne && o.Format == SafeTensors, tensors, o.Progress)
+	if o.Format == SafeTensors {
+		return writeDirectory(path, f.config(&s), tensors, o, d)
+	}
+	if !strings.EqualFold(filepath.Ext(path), ".gguf") {
+		path = filepath.Join(path, "model.gguf")
+	}
+	return writeGGUF(path, s.metadata(f), tensors, d)
+}
