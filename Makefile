@@ -12,6 +12,7 @@ help:
 	@echo "make lint               gofmt, go vet, staticcheck, shellcheck"
 	@echo "make shaders            compile the shaders that changed (shaders/spv is committed)"
 	@echo "make fuzz FUZZTIME=30s  run every fuzz target"
+	@echo "make bench-peer         measure beside llama.cpp's Vulkan backend, on this machine's device"
 	@echo "make clean              remove bin/"
 
 BUILD = go build -trimpath -o bin/pumice ./cmd/pumice
@@ -43,6 +44,12 @@ shaders:
 .PHONY: fuzz
 fuzz:
 	@FUZZTIME="$(or $(FUZZTIME),30s)" tools/fuzz.sh
+
+.PHONY: bench-peer
+bench-peer:
+	@tools/setup.sh chat
+	$(BUILD)
+	@tools/bench-peer.py --model "$$(tools/model.sh)" $(ARGS)
 
 .PHONY: clean
 clean:

