@@ -51,10 +51,10 @@ var gemma3 = Family{
 		readGemmaGGUF(cfg, f, c)
 		cfg.QKNorm = true
 		local := cfg.Rope
-		local.Theta, local.Scaling = 10000, RopeScaling{} // neither is in the file
+		local.Theta, local.Scaling = f.FloatOr("gemma3.rope.freq_base_swa", 10000), RopeScaling{}
 		cfg.LocalRope = &local
-		gemma3Pattern(cfg, f, 6)
-		if cfg.NumHiddenLayers == 62 { // the 27B, as in gemma2
+		gemma3Pattern(cfg, f, f.IntOr("gemma3.attention.sliding_window_pattern", 6)) // most files have neither key
+		if cfg.NumHiddenLayers == 62 {                                               // the 27B, as in gemma2
 			cfg.AttentionScale = float32(1 / math.Sqrt(float64(cfg.HiddenSize/max(cfg.NumAttentionHeads, 1))))
 		}
 	},

@@ -33,7 +33,7 @@ func readGGUF(cfg *Config, f *checkpoint.Fields, c *checkpoint.Checkpoint) {
 		cfg.VocabSize = embed.Rows()
 	}
 	cfg.VocabSize = f.IntOr(arch+"vocab_size", cfg.VocabSize)
-	has := func(name string) bool { _, ok := c.Tensor(name); return ok }
+	has := func(name string) bool { return hasTensor(c, name) }
 	cfg.TieWordEmbeddings = !has(ggufNames.LMHead + ".weight")
 	cfg.QKVBias = has("blk.0.attn_q.bias") || has("blk.0.attn_qkv.bias")
 	cfg.OBias = has("blk.0.attn_output.bias")
@@ -60,4 +60,9 @@ func readGGUF(cfg *Config, f *checkpoint.Fields, c *checkpoint.Checkpoint) {
 	if id := f.IntOr("tokenizer.ggml.eos_token_id", -1); id >= 0 {
 		cfg.EOSTokenIDs = []int{id}
 	}
+}
+
+func hasTensor(c *checkpoint.Checkpoint, name string) bool {
+	_, ok := c.Tensor(name)
+	return ok
 }

@@ -61,7 +61,11 @@ var mpt = Family{
 		cfg.LayerNorm = true
 		cfg.HiddenAct, cfg.PlainMLP = pipeline.GELU, true
 		cfg.Rope.Dim = 0
+		cfg.NormBias = hasTensor(c, "blk.0.attn_norm.bias")
 		cfg.ALiBiMaxBias = f.FloatOr("mpt.attention.max_alibi_bias", 8)
+		if cfg.ALiBiMaxBias == 0 || hasTensor(c, "position_embd.weight") {
+			f.Fail("mpt.attention.max_alibi_bias", "a model without ALiBi has learned positions, which are not supported")
+		}
 		cfg.ClipQKV = float32(f.FloatOr("mpt.attention.clamp_kqv", 0))
 		cfg.names.QKVProj = "attn_qkv"
 	},

@@ -1,0 +1,143 @@
+package model
+
+import (
+	"compress/gzip"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"pumice/internal/dtype"
+	"pumice/pipeline"
+)
+
+// ggufFixtures are the fixtures that testdata/make_gguf.py has written as GGUF.
+var ggufFixtures = []string{
+	"baichuan", "baichuan2", "chatglm2", "falcon", "gemma2", "gemma3", "internlm", "llama", "llama3",
+	"mistral", "mpt", "qwen2", "qwen3", "smollm2", "xverse",
+}
+
+// unpack is the path of a fixture's GGUF file.
+func unpack(t *testing.T, name string) string {
+	t.Helper()
+	packed, err := os.Open(filepath.Join("../testdata/gguf", name+".gguf.gz"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer packed.Close()
+	r, err := gzip.NewReader(packed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), name+".gguf")
+	out, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err = io.Copy(out, r); err != nil {
+		t.Fatal(err)
+	}
+	if err := out.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// sameWeights bounds what two orders of the same sums differ by; goldens have exactBound.
+const sameWeights = 1e-4
+
+// TestGGUFMatchesDirectory runs the same weights from both formats: the logits equal the goldens
+// and each other.
+func TestGGUFMatchesDirectory(t *testing.T) {
+	ctx := context.Background()
+	for _, name := range ggufFixtures {
+		t.Run(name, func(t *testing.T) {
+			dir := filepath.Join(fixtureDir, name)
+			g := readGolden(t, dir)
+			file, directory := load(t, unpack(t, name), exact, pipeline.Options{}), load(t, dir, exact, pipeline.Options{})
+			if a, b := file.cfg.MaxPositionEmbeddings, directory.cfg.MaxPositionEmbeddings; a != b {
+				t.Errorf("trained for %d positions, the directory says %d", a, b)
+			}
+			if a, b := directory.cfg.EOSTokenIDs, file.cfg.EOSTokenIDs; len(a) > 0 && (len(b) == 0 || a[0] != b[0]) {
+				t.Errorf("end tokens %v, the directory says %v", b, a) // the format has one
+			}
+			longest := 1 << 30
+			if name == "mistral" { // the llama architecture has no window
+				longest = directory.cfg.SlidingWindow
+			}
+			for _, p := range g.Prompts {
+				if len(p.IDs) > longest {
+					continue
+				}
+				want, err := directory.Forward(ctx, p.IDs, 0, AllLogits)
+				if err != nil {
+					t.Fatal(err)
+				}
+				got, err := file.Forward(ctx, p.IDs, 0, AllLogits)
+				if err != nil {
+					t.Fatal(err)
+				}
+				compare(t, p.Name+" beside the directory", got.Logits, want.Logits, sameWeights)
+				compare(t, p.Name, got.Logits[(len(p.IDs)-1)*file.cfg.VocabSize:], g.floats(p.Logits), exactBound)
+			}
+			if longest > len(g.Prompts[3].IDs) {
+				checkGolden(t, file, g, exactBound, 0)
+			}
+		})
+	}
+}
+
+// TestMixedQuantisedTypes runs models whose projections have different types, as the mixes of
+// GGUF's quantisers do, against the reference over the same dequantised weights.
+func TestMixedQuantisedTypes(t *testing.T) {
+	mixes := []map[string]dtype.DType{
+		{ // in the manner of Q4_K_M
+			"token_embd": dtype.Q8_0, "attn_q": dtype.Q4_K, "attn_k": dtype.Q4_K, "attn_v": dtype.Q6_K, "attn_output": dtype.Q4_K,
+			"ffn_gate": dtype.Q4_K, "ffn_up": dtype.Q4_K, "ffn_down": dtype.Q6_K, "output": dtype.Q6_K,
+		},
+		{
+			"token_embd": dtype.Q6_K, "attn_q": dtype.Q5_0, "attn_k": dtype.Q8_0, "attn_v": dtype.Q4_K, "attn_output": dtype.Q5_1,
+			"ffn_gate": dtype.Q5_K, "ffn_up": dtype.Q5_K, "ffn_down": dtype.Q5_0, "output": dtype.Q8_0,
+		},
+		{
+			"token_embd": dtype.Q4_K, "attn_q": dtype.BF16, "attn_k": dtype.Q4_0, "attn_v": dtype.Q4_1, "attn_output": dtype.Q5_K,
+			"ffn_gate": dtype.Q4_1, "ffn_up": dtype.Q4_1, "ffn_down": dtype.Q4_0, "output": dtype.F16,
+		},
+		{
+			"token_embd": dtype.Q5_K, "attn_q": dtype.Q6_K, "attn_k": dtype.Q5_0, "attn_v": dtype.Q8_0, "attn_output": dtype.Q6_K,
+			"ffn_gate": dtype.Q6_K, "ffn_up": dtype.Q6_K, "ffn_down": dtype.Q5_1, "output": dtype.Q4_K,
+		},
+		{
+			"token_embd": dtype.Q3_K, "attn_q": dtype.Q2_K, "attn_k": dtype.Q3_K, "attn_v": dtype.IQ4_NL, "attn_output": dtype.IQ4_XS,
+			"ffn_gate": dtype.Q2_K, "ffn_up": dtype.Q2_K, "ffn_down": dtype.Q3_K, "output": dtype.IQ4_XS,
+		},
+		{
+			"token_embd": dtype.IQ4_XS, "attn_q": dtype.IQ4_XS, "attn_k": dtype.IQ4_NL, "attn_v": dtype.Q2_K, "attn_output": dtype.Q2_K,
+			"ffn_gate": dtype.IQ4_NL, "ffn_up": dtype.IQ4_NL, "ffn_down": dtype.IQ4_XS, "output": dtype.Q2_K,
+		},
+	}
+	for i, types := range mixes {
+		path := filepath.Join(t.TempDir(), fmt.Sprintf("mix%d.gguf", i))
+		writeLlama(t, path, llamaShape{hidden: 256, layers: 2, heads: 8, kvHeads: 2, inner: 512, vocab: 1003, types: types})
+		tokens := []int{5, 1002, 0, 77, 500, 501, 3, 940, 12}
+		want := narrow(newReference(t, path).logits(t, tokens))
+		for _, kernels := range paths(t) {
+			t.Run(fmt.Sprintf("mix%d/%s", i, kernels), func(t *testing.T) {
+				x := load(t, path, Options{KVType: dtype.F32, Context: 64}, pipeline.Options{Path: kernels})
+				out, err := x.Forward(context.Background(), tokens, 0, Logits) // by matrix products
+				if err != nil {
+					t.Fatal(err)
+				}
+				compare(t, "prefill", out.Logits, want, exactBound)
+				for p := range tokens { // by matrix-vector products
+					if out, err = x.Forward(context.Background(), tokens[p:p+1], p, Logits); err != nil {
+						t.Fatal(err)
+					}
+				}
+				compare(t, "decode", out.Logits, want, exactBound)
+			})
+		}
+	}
+}
