@@ -49,7 +49,7 @@ func runSynthesised(t *testing.T, family string, s synth.Shape, format synth.For
 	if format == synth.GGUF {
 		path += ".gguf"
 	}
-	if err := synth.Write(path, s, synth.Options{Format: format, DType: d, Seed: 1}); err != nil {
+	if err := synth.Write(context.Background(), path, s, synth.Options{Format: format, DType: d, Seed: 1}); err != nil {
 		t.Fatal(err)
 	}
 	x := load(t, path, Options{Context: 16}, pipeline.Options{})

@@ -70,6 +70,7 @@ func (p *program) app() *cli.App {
 		Commands: []*cli.Command{
 			p.devicesCommand(), p.chatCommand(), p.generateCommand(), p.logitsCommand(), p.tokenizeCommand(), p.detokenizeCommand(),
 			p.inspectCommand(), p.verifyCommand(), p.benchCommand(), p.completionCommand(),
+			p.synthCommand(),
 		},
 		EnableBashCompletion:      true,
 		HideVersion:               true,

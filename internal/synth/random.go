@@ -1,6 +1,7 @@
 package synth
 
 import (
+	"context"
 	"hash/fnv"
 	"io"
 	"math"
@@ -19,6 +20,7 @@ const minRun = 32
 
 // A drawer makes the bytes of tensors.
 type drawer struct {
+	ctx          context.Context // of the one call of Write
 	seed         uint64
 	gainMinusOne bool
 	pools        map[poolKey][]byte
@@ -31,8 +33,8 @@ type poolKey struct {
 	fanIn int
 }
 
-func newDrawer(seed uint64, gainMinusOne bool, tensors []tensor, progress func(done, total int64)) *drawer {
-	d := &drawer{seed: seed, gainMinusOne: gainMinusOne, pools: map[poolKey][]byte{}, progress: progress}
+func newDrawer(ctx context.Context, seed uint64, gainMinusOne bool, tensors []tensor, progress func(done, total int64)) *drawer {
+	d := &drawer{ctx: ctx, seed: seed, gainMinusOne: gainMinusOne, pools: map[poolKey][]byte{}, progress: progress}
 	for i := range tensors {
 		d.total += tensors[i].bytes()
 	}
@@ -57,6 +59,9 @@ func (d *drawer) write(w io.Writer, t *tensor) error {
 			copy(row[at:], pool[i:i+size])
 		}
 		if _, err := w.Write(row); err != nil {
+			return err
+		}
+		if err := d.ctx.Err(); err != nil {
 			return err
 		}
 		d.done += int64(len(row))

@@ -8,6 +8,7 @@
 package synth
 
 import (
+	"context"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -233,8 +234,8 @@ func Formats(name string) []Format {
 
 // Write writes a checkpoint to path: a directory of safetensors, which is made, or a GGUF file
 // (in the directory path where the name does not end in .gguf). Nothing that is there already
-// is overwritten.
-func Write(path string, s Shape, o Options) error {
+// is overwritten; an interrupted or failed write leaves no partial file behind, but whole ones.
+func Write(ctx context.Context, path string, s Shape, o Options) error {
 	if err := s.check(); err != nil {
 		return err
 	}
@@ -263,7 +264,7 @@ func Write(path string, s Shape, o Options) error {
 			return fmt.Errorf("synth: %s: rows of %d cannot be %s, which has blocks of %d", t.name, t.cols, t.dtype, t.dtype.BlockSize())
 		}
 	}
-	d := newDrawer(o.Seed, f.gainMinusOne && o.Format == SafeTensors, tensors, o.Progress)
+	d := newDrawer(ctx, o.Seed, f.gainMinusOne && o.Format == SafeTensors, tensors, o.Progress)
 	if o.Format == SafeTensors {
 		return writeDirectory(path, f.config(&s), tensors, o, d)
 	}

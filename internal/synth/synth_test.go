@@ -2,6 +2,7 @@ package synth
 
 import (
 	"bytes"
+	"context"
 	"math"
 	"os"
 	"path/filepath"
@@ -61,13 +62,13 @@ func TestShardsHoldEveryTensorOnce(t *testing.T) {
 	s := tinyShape(t, "xverse")
 	whole, shards := t.TempDir(), t.TempDir()
 	o := Options{DType: dtype.BF16, Seed: 7}
-	if err := Write(whole, s, o); err != nil {
+	if err := Write(context.Background(), whole, s, o); err != nil {
 		t.Fatal(err)
 	}
 	o.ShardBytes = 1 << 20
 	var last, total int64
 	o.Progress = func(done, all int64) { last, total = done, all }
-	if err := Write(shards, s, o); err != nil {
+	if err := Write(context.Background(), shards, s, o); err != nil {
 		t.Fatal(err)
 	}
 	if last <= 0 || last > total {
@@ -106,7 +107,7 @@ func TestWeightsHaveUnitGain(t *testing.T) {
 		{Options{DType: dtype.F16}, t.TempDir(), 0},
 		{Options{DType: dtype.Q8_0, Format: GGUF}, filepath.Join(t.TempDir(), "x.gguf"), 1},
 	} {
-		if err := Write(x.path, s, x.o); err != nil {
+		if err := Write(context.Background(), x.path, s, x.o); err != nil {
 			t.Fatal(err)
 		}
 		c := open(t, x.path)
@@ -137,7 +138,7 @@ func TestSeedsGiveTheSameBytesAgain(t *testing.T) {
 	var got [3][]byte
 	for i, seed := range []uint64{1, 1, 2} {
 		path := filepath.Join(t.TempDir(), "x.gguf")
-		if err := Write(path, s, Options{Format: GGUF, DType: dtype.Q4_0, Seed: seed}); err != nil {
+		if err := Write(context.Background(), path, s, Options{Format: GGUF, DType: dtype.Q4_0, Seed: seed}); err != nil {
 			t.Fatal(err)
 		}
 		var err error
@@ -170,7 +171,7 @@ func TestWriteRefuses(t *testing.T) {
 		"negative sizes":                         {tiny("llama", Shape{Vocab: -1}), Options{DType: dtype.F16}},
 	} {
 		dir := filepath.Join(t.TempDir(), "out")
-		if err := Write(dir, x.s, x.o); err == nil {
+		if err := Write(context.Background(), dir, x.s, x.o); err == nil {
 			t.Errorf("%s: no error", name)
 		}
 		if _, err := os.Stat(dir); err == nil {
@@ -179,7 +180,7 @@ func TestWriteRefuses(t *testing.T) {
 	}
 	dir := t.TempDir()
 	for i := range 2 {
-		if err := Write(dir, tiny("llama", Shape{}), Options{DType: dtype.F16}); (err == nil) != (i == 0) {
+		if err := Write(context.Background(), dir, tiny("llama", Shape{}), Options{DType: dtype.F16}); (err == nil) != (i == 0) {
 			t.Errorf("written %d times into one directory: %v", i+1, err)
 		}
 	}
