@@ -1,0 +1,141 @@
+package pipeline
+
+import (
+	"fmt"
+	"testing"
+
+	"pumice/internal/dtype"
+	"pumice/internal/gputest"
+	"pumice/vk"
+)
+
+// Each benchmark replays one plan of many dispatches of one kernel. Bytes are those of the
+// weights or of the live cache. On a CPU driver small matrices stay in its cache.
+
+// benchShapes are (rows, cols) of SmolLM2-135M's feed-forward and head, and of a 7B model's
+// attention. K-quantised matrices have 768 columns instead of 576.
+var benchShapes = [][2]int{{576, 1536}, {1536, 576}, {49152, 576}, {4096, 4096}}
+
+func benchDevice(b *testing.B) *vk.Device {
+	dev := gputest.OpenWith(b, gputest.Options{NoValidation: true})
+	b.Logf("%s, %s", dev.PhysicalDevice().Name, dev.PhysicalDevice().Type)
+	return dev
+}
+
+// anyMatrix is a matrix of random blocks, the same few rows over and over.
+func (b *bench) anyMatrix(t DType, rows, cols int) *Matrix {
+	b.t.Helper()
+	x, err := b.m.NewMatrix("matrix", []Run{{t, rows}}, cols)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	size := int(t.RowBytes(cols))
+	data := make([]byte, 61*size)
+	if halves := blockHalves[t]; halves != nil {
+		b.randomBlocks(data, t, halves)
+	} else {
+		data = randomRows(b.rnd, t, 61, cols)
+	}
+	src := &Source{Name: "matrix", DType: t, Rows: 61, Cols: cols, Row: func(i int, _ []byte) []byte { return data[i*size:][:size] }}
+	if err := b.loader.Matrix(b.ctx, x, func(r int) (*Source, int) { return src, r % 61 }); err != nil {
+		b.t.Fatal(err)
+	}
+	return x
+}
+
+func benchLinear(b *testing.B, tokens int, report func(b *testing.B, weights float64)) {
+	dev := benchDevice(b)
+	for _, path := range paths(dev) {
+		for _, t := range WeightTypes() {
+			for _, s := range benchShapes {
+				rows, cols := s[0], s[1]
+				if cols%t.BlockSize() != 0 {
+					cols = 768
+				}
+				m := managerOn(b, dev, Options{Path: path})
+				if path == PathRow && !m.hasRow(t) {
+					continue
+				}
+				b.Run(fmt.Sprintf("%s/%s/%dx%d", t, path, rows, cols), func(b *testing.B) {
+					bb := newBench(b, managerOn(b, dev, Options{Path: path}))
+					w := bb.anyMatrix(t, rows, cols)
+					p := bb.m.NewBuilder("bench", tokens)
+					x := bb.inputOf(p, bb.normal(tokens*cols), cols)
+					dispatches := max(1, min(20, 1<<25/(rows*cols)))
+					for range dispatches {
+						p.Linear(x, w, nil)
+					}
+					plan := bb.build(p)
+					step := inputStep(0, tokens)
+					run(b, plan, step)
+					b.SetBytes(int64(dispatches) * int64(rows) * t.RowBytes(cols))
+					for b.Loop() {
+						run(b, plan, step)
+					}
+					report(b, float64(dispatches)*float64(rows)*float64(cols)*float64(b.N)/b.Elapsed().Seconds())
+				})
+			}
+		}
+	}
+}
+
+func BenchmarkMatvec(b *testing.B) {
+	benchLinear(b, 1, func(b *testing.B, weights float64) { b.ReportMetric(weights/1e9, "Gweights/s") })
+}
+
+func BenchmarkMatmul64(b *testing.B) {
+	benchLinear(b, 64, func(b *testing.B, weights float64) { b.ReportMetric(2*64*weights/1e9, "GFLOP/s") })
+}
+
+// SmolLM2's heads, at several lengths of the cache: one token, and a run of 64 at the end.
+func BenchmarkAttention(b *testing.B) {
+	dev := benchDevice(b)
+	h := Heads{Heads: 9, KVHeads: 3, HeadDim: 64}
+	for _, path := range paths(dev) {
+		for _, t := range cacheTypes {
+			for _, tokens := range []int{1, 64} {
+				for _, length := range []int{128, 512, 2048} {
+					b.Run(fmt.Sprintf("%s/%s/%dof%d", t, path, tokens, length), func(b *testing.B) {
+						bb := newBench(b, managerOn(b, dev, Options{Path: path}))
+						cache, err := bb.m.NewCache(CacheShape{DType: t, Layers: 1, KVHeads: h.KVHeads, HeadDim: h.HeadDim, Positions: length})
+						if err != nil {
+							b.Fatal(err)
+						}
+						defer cache.Close()
+						for _, s := range []vk.Span{cache.Layers[0].keys, cache.Layers[0].values} {
+							if _, err := bb.cacheSide(t, h, s, length, length); err != nil {
+								b.Fatal(err)
+							}
+						}
+						p := bb.m.NewBuilder("bench", tokens)
+						q := bb.inputOf(p, bb.normal(tokens*h.Heads*h.HeadDim), h.Heads*h.HeadDim)
+						const dispatches = 5
+						for range dispatches {
+							p.Attention(q, h, cache.Layers[0], 0.125)
+						}
+						plan := bb.build(p)
+						step := inputStep(length-tokens, tokens)
+						run(b, plan, step)
+						b.SetBytes(dispatches * 2 * int64(length*h.KVHeads*h.HeadDim*t.BlockBytes()))
+						for b.Loop() {
+							run(b, plan, step)
+						}
+						b.ReportMetric(b.Elapsed().Seconds()*1e6/float64(b.N*dispatches), "us/dispatch")
+					})
+				}
+			}
+		}
+	}
+}
+
+// What the shortest plan costs: one dispatch of one workgroup, submitted and waited for.
+func BenchmarkSubmit(b *testing.B) {
+	bb := newBench(b, managerOn(b, benchDevice(b), Options{}))
+	w := bb.anyMatrix(dtype.F32, 1, 4)
+	p := bb.m.NewBuilder("bench", 1)
+	p.Embed(w, 1)
+	plan := bb.build(p)
+	for b.Loop() {
+		run(b, plan, inputStep(0, 1))
+	}
+}
