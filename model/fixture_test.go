@@ -21,7 +21,7 @@ import (
 // decoder computes; testdata/fixtures/README.md says how they were made.
 var fixtures = []string{
 	"baichuan", "baichuan2", "chatglm2", "falcon", "gemma2", "gemma3", "internlm", "llama", "llama-sharded", "llama3",
-	"mistral", "mpt", "qwen2", "qwen3", "smollm2", "xverse", "xverse-st",
+	"mistral", "mpt", "phi3", "qwen2", "qwen3", "smollm2", "smollm3", "xverse", "xverse-st",
 }
 
 const fixtureDir = "../testdata/fixtures"
