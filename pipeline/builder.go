@@ -33,7 +33,13 @@ type node struct {
 	grid   [3]int
 
 	weightBytes, minimumBytes int64 // of weights: read by the kernel; once, unpadded
-	kvPerToken                int64 // bytes of KV cache read for each position it holds
+	kv                        kvRead
+}
+
+// A kvRead is what a node reads of the KV cache.
+type kvRead struct {
+	perPosition int64 // bytes of each position
+	window      int   // positions a query sees; 0 = all
 }
 
 // storage marks a bind that is a storage buffer rather than a texel buffer.
@@ -229,7 +235,7 @@ func (b *Builder) Build() (_ *Plan, err error) {
 	if err := b.compile(); err != nil {
 		return nil, err
 	}
-	p := &Plan{m: b.m, name: b.name, tokens: b.tokens}
+	p := &Plan{m: b.m, name: b.name, tokens: b.tokens, kv: map[int]int64{}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, p.Close())
@@ -300,7 +306,7 @@ func (b *Builder) record(p *Plan) error {
 		p.kernels = append(p.kernels, n.kernel)
 		p.counters.WeightBytes += n.weightBytes
 		p.minimumWeights += n.minimumBytes
-		p.kvPerToken += n.kvPerToken
+		p.kv[n.kv.window] += n.kv.perPosition
 		copyOutputs(i)
 	}
 	cmds, err := rec.Finish()

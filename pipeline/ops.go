@@ -268,8 +268,8 @@ func (b *Builder) Attention(q *Tensor, h Heads, c *LayerCache, scale float32) *T
 		return append([]uint32{first, 9: 0}, specBool(h.Slopes != nil), specBool(h.SoftCap > 0))
 	}
 	n := &node{
-		push:       push(h.Heads, h.KVHeads, h.HeadDim, c.Positions, window, scale, h.SoftCap),
-		kvPerToken: 2 * int64(h.KVHeads*h.HeadDim*c.DType.BlockBytes()),
+		push: push(h.Heads, h.KVHeads, h.HeadDim, c.Positions, window, scale, h.SoftCap),
+		kv:   kvRead{perPosition: 2 * int64(h.KVHeads*h.HeadDim*c.DType.BlockBytes()), window: h.Window},
 	}
 	if row {
 		n.kernel = kernel

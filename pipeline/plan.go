@@ -63,7 +63,7 @@ type Plan struct {
 
 	counters       Counters // that do not depend on the step
 	minimumWeights int64
-	kvPerToken     int64
+	kv             map[int]int64 // bytes a position, by window
 	runs           int64
 }
 
@@ -98,10 +98,15 @@ func (p *Plan) Run(s Step) (Counters, error) {
 		return Counters{}, fmt.Errorf("pipeline: %s at position %d: %w", p.name, s.Position, err)
 	}
 	c := p.counters
-	live := int64(s.Position + len(s.Tokens))
+	for window, perPosition := range p.kv {
+		live := s.Position + len(s.Tokens)
+		if window > 0 {
+			live = min(live, window+len(s.Tokens)-1)
+		}
+		c.KVBytes += perPosition * int64(live)
+	}
 	c.HostToDeviceBytes = stepHeader + 4*int64(len(s.Tokens))
-	c.KVBytes = p.kvPerToken * live
-	c.MinimumBytes = p.minimumWeights + p.kvPerToken*live
+	c.MinimumBytes = p.minimumWeights + c.KVBytes
 	if p.runs == 0 {
 		c.Records = 1
 	}

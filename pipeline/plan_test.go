@@ -177,14 +177,18 @@ func TestCountersFollowTheCache(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := b.m.NewBuilder("kv", 3)
-	p.Attention(b.inputOf(p, b.normal(3*256), 256), h, cache.Layers[0], 1)
+	x := b.inputOf(p, b.normal(3*256), 256)
+	p.Attention(x, h, cache.Layers[0], 1)
+	h.Window = 20
+	p.Attention(x, h, cache.Layers[0], 1)
 	plan := b.build(p)
 	const perToken = 2 * 2 * 64 * 2
 	for _, s := range []Step{inputStep(0, 3), inputStep(90, 2)} {
 		c := run(t, plan, s)
-		live := int64(s.Position + len(s.Tokens))
-		if c.KVBytes != perToken*live {
-			t.Errorf("%d bytes of cache for %d positions, want %d", c.KVBytes, live, perToken*live)
+		live := s.Position + len(s.Tokens)
+		want := perToken * int64(live+min(live, 20+len(s.Tokens)-1))
+		if c.KVBytes != want {
+			t.Errorf("%d bytes of cache for %d positions, of which one of two layers sees 20 each: want %d", c.KVBytes, live, want)
 		}
 	}
 }
