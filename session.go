@@ -114,6 +114,10 @@ func (s *Session) Result() Result { return s.result }
 // Reset forgets the tokens, so that the next prompt is evaluated whole.
 func (s *Session) Reset() { s.cached = nil }
 
+// Truncate forgets all but the first n tokens, so that the next prompt reuses at most these. A caller that always forgets at the
+// same places has the same tokens evaluated in the same pieces, and so the same numbers to the last bit.
+func (s *Session) Truncate(n int) { s.cached = s.cached[:max(0, min(n, len(s.cached)))] }
+
 // generation is the state of one Generate.
 type generation struct {
 	s        *Session

@@ -1,0 +1,385 @@
+package eval
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"math"
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"pumice/tokenizer"
+)
+
+// PlanOptions say which questions are asked and how. The zero value asks all, without examples.
+type PlanOptions struct {
+	NumShots  int              // examples before a question, at most those that the task has
+	MaxLength int              // tokens that a prompt may have; examples are left out until it fits
+	Limit     float64          // the first so many questions of a task, a share of them below 1; 0 = all
+	Samples   map[string][]int // task to the places of the questions to ask; tasks that are not in it are asked whole
+
+	// Chat makes the prompt of a question that is put as a user's message; nil asks it as plain text to continue.
+	Chat func(text string) ([]int, error)
+}
+
+// A Request is one question as a model is asked it.
+type Request struct {
+	Task      *Task
+	Doc       *Doc
+	Index     int // of Doc in Task.Docs
+	NumShots  int
+	Truncated bool // the beginning of the prompt is cut off, for without examples it was still too long
+
+	IDs          []int32
+	PromptSHA256 string  // of the text
+	IDsSHA256    string  // of the ids as little-endian uint32
+	Choices      [][]int // the tokens of each choice
+	steps        []int   // lengths of the beginnings of IDs that are shared with neighbours, ascending
+}
+
+// cost is how many tokens are new after the request before it, which is nil for the first.
+func (r *Request) cost(before *Request) int {
+	if before == nil {
+		return len(r.IDs)
+	}
+	return len(r.IDs) - r.shared(before)
+}
+
+// A Plan is the questions of tasks in the order they are best asked in.
+type Plan struct {
+	Tasks    []*Task
+	Requests []*Request
+	Options  PlanOptions
+}
+
+// Longest returns the number of tokens of the longest prompt with its longest choice, which is the context that a model needs.
+func (p *Plan) Longest() int {
+	n := 1
+	for _, r := range p.Requests {
+		for _, c := range r.Choices {
+			n = max(n, len(r.IDs)+len(c)-1)
+		}
+	}
+	return n
+}
+
+// NewPlan tokenizes the questions of tasks.
+func NewPlan(ctx context.Context, tok *tokenizer.Tokenizer, tasks []*Task, o PlanOptions) (*Plan, error) {
+	if o.MaxLength < 1 {
+		return nil, fmt.Errorf("eval: prompts of at most %d tokens", o.MaxLength)
+	}
+	p := &Plan{Tasks: tasks, Options: o}
+	e := newEncoder(tok)
+	for _, t := range tasks {
+		if err := p.add(e, t); err != nil {
+			return nil, err
+		}
+	}
+	var failed atomic.Pointer[error]
+	var next atomic.Int64
+	var wait sync.WaitGroup
+	for range runtime.GOMAXPROCS(0) {
+		wait.Go(func() {
+			for {
+				i := int(next.Add(1)) - 1
+				if i >= len(p.Requests) || ctx.Err() != nil || failed.Load() != nil {
+					return
+				}
+				if err := p.Requests[i].encode(e, o); err != nil {
+					failed.CompareAndSwap(nil, &err)
+				}
+			}
+		})
+	}
+	wait.Wait()
+	if err := failed.Load(); err != nil {
+		return nil, *err
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	p.share(e)
+	return p, nil
+}
+
+// add appends the questions of a task that o asks for.
+func (p *Plan) add(e *encoder, t *Task) error {
+	choices := map[int][][]int{} // by their number
+	take := func(i int) error {
+		d := &t.Docs[i]
+		if choices[d.N] == nil {
+			for _, letter := range letters[:d.N] {
+				c, err := e.choice(t, string(letter), p.Options.Chat != nil)
+				if err != nil {
+					return err
+				}
+				choices[d.N] = append(choices[d.N], c)
+			}
+		}
+		p.Requests = append(p.Requests, &Request{Task: t, Doc: d, Index: i, Choices: choices[d.N]})
+		return nil
+	}
+	if only, ok := p.Options.Samples[t.Name]; ok {
+		for _, i := range slices.Compact(slices.Sorted(slices.Values(only))) {
+			if i < 0 || i >= len(t.Docs) {
+				return fmt.Errorf("eval: %s has no question %d, it has %d", t.Name, i, len(t.Docs))
+			}
+			if err := take(i); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	for i := range limited(len(t.Docs), p.Options.Limit) {
+		if err := take(i); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// limited is how many of n questions are asked.
+func limited(n int, limit float64) int {
+	switch {
+	case limit <= 0:
+		return n
+	case limit < 1:
+		return int(math.Ceil(limit * float64(n)))
+	}
+	return int(min(limit, float64(n)))
+}
+
+// encode finds how many examples fit, and the tokens.
+func (r *Request) encode(e *encoder, o PlanOptions) error {
+	for r.NumShots = min(o.NumShots, len(r.Task.Shots)); ; r.NumShots-- {
+		prompt := r.Task.prompt(r.Doc, r.NumShots)
+		ids, err := e.prompt(prompt, o.Chat)
+		if err != nil {
+			return fmt.Errorf("eval: %s: question %s: %w", r.Task.Name, r.Doc.ID, err)
+		}
+		if len(ids) > o.MaxLength && r.NumShots > 0 {
+			continue
+		}
+		r.Truncated = len(ids) > o.MaxLength
+		ids = ids[max(0, len(ids)-o.MaxLength):]
+		r.PromptSHA256 = hexSHA256([]byte(prompt))
+		little := make([]byte, 0, 4*len(ids))
+		for _, id := range ids {
+			r.IDs = append(r.IDs, int32(id))
+			little = binary.LittleEndian.AppendUint32(little, uint32(id))
+		}
+		r.IDsSHA256 = hexSHA256(little)
+		return nil
+	}
+}
+
+func hexSHA256(b []byte) string {
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:])
+}
+
+// minShared is how many tokens more than the examples neighbours must share for these to be evaluated apart, as the passages
+// are that several questions are about. An evaluation of few tokens costs a device little less than one of these.
+const minShared = 32
+
+// share sets the steps: the end of what all questions of a task with as many examples begin with, and the end of what a run of
+// neighbours begins with beyond that. They depend on the plan alone and not on the order of evaluation, so that a question's
+// tokens are always evaluated in the same pieces and give the same numbers to the last bit, whatever ran before.
+func (p *Plan) share(e *encoder) {
+	type block struct {
+		task  *Task
+		shots int
+	}
+	preambles := map[block][]int32{}
+	for _, r := range p.Requests {
+		if r.Truncated {
+			continue
+		}
+		b := block{r.Task, r.NumShots}
+		if known, ok := preambles[b]; ok {
+			preambles[b] = known[:commonPrefix(known, r.IDs)]
+		} else {
+			preambles[b] = e.start(r)
+		}
+	}
+	for i := 0; i < len(p.Requests); {
+		r := p.Requests[i]
+		if r.Truncated {
+			i++
+			continue
+		}
+		base := len(preambles[block{r.Task, r.NumShots}])
+		end, shared := i+1, 0
+		for ; end < len(p.Requests); end++ {
+			next := p.Requests[end]
+			if next.Truncated || next.Task != r.Task || next.NumShots != r.NumShots {
+				break
+			}
+			n := commonPrefix(next.IDs, p.Requests[end-1].IDs)
+			n = min(n, len(next.IDs)-1, len(p.Requests[end-1].IDs)-1)
+			if n < base+minShared {
+				break
+			}
+			if shared == 0 || n < shared {
+				shared = n
+			}
+		}
+		for _, r := range p.Requests[i:end] {
+			if base > 0 && base < len(r.IDs) {
+				r.steps = append(r.steps, base)
+			}
+			if shared > 0 {
+				r.steps = append(r.steps, shared)
+			}
+		}
+		i = end
+	}
+}
+
+// shared returns how many tokens of the steps two requests have in common.
+func (r *Request) shared(before *Request) int {
+	n := 0
+	for i, s := range r.steps {
+		if i >= len(before.steps) || before.steps[i] != s || !slices.Equal(r.IDs[n:s], before.IDs[n:s]) {
+			break
+		}
+		n = s
+	}
+	return n
+}
+
+func commonPrefix(a, b []int32) int {
+	n := min(len(a), len(b))
+	for i := range n {
+		if a[i] != b[i] {
+			return i
+		}
+	}
+	return n
+}
+
+// Shard cuts a plan into n parts of about as many tokens to evaluate, each in the plan's order, and returns the i-th, from 1.
+func (p *Plan) Shard(i, n int) ([]*Request, error) {
+	if n < 1 || i < 1 || i > n {
+		return nil, fmt.Errorf("eval: shard %d of %d", i, n)
+	}
+	total, costs := p.costs()
+	var part []*Request
+	done := int64(0)
+	for j, r := range p.Requests {
+		// A question belongs to the part that its middle token is in.
+		if middle := 2*done + costs[j]; middle*int64(n) >= 2*total*int64(i-1) && middle*int64(n) < 2*total*int64(i) {
+			part = append(part, r)
+		}
+		done += costs[j]
+	}
+	return part, nil
+}
+
+func (p *Plan) costs() (total int64, costs []int64) {
+	var before *Request
+	for _, r := range p.Requests {
+		c := int64(r.cost(before))
+		costs = append(costs, c)
+		total += c
+		before = r
+	}
+	return total, costs
+}
+
+// encoder tokenizes prompts. Strings that look like special tokens are plain text, and what the tokenizer puts before a text
+// by itself, such as BOS, stands before a prompt; what it puts behind one does not.
+type encoder struct {
+	tok   *tokenizer.Tokenizer
+	first []int
+}
+
+func newEncoder(tok *tokenizer.Tokenizer) *encoder {
+	e := &encoder{tok: tok}
+	const text = "a"
+	plain := tok.Encode(text, tokenizer.EncodeOptions{})
+	with := tok.Encode(text, tokenizer.EncodeOptions{AddSpecial: true})
+	for n := range with {
+		if len(with)-n >= len(plain) && slices.Equal(with[n:n+len(plain)], plain) {
+			e.first = with[:n]
+			break
+		}
+	}
+	return e
+}
+
+func (e *encoder) prompt(text string, chat func(string) ([]int, error)) ([]int, error) {
+	if chat != nil {
+		return chat(text)
+	}
+	ids, err := e.tok.TryEncode(text, tokenizer.EncodeOptions{})
+	return append(slices.Clone(e.first), ids...), err
+}
+
+// start returns the beginning of r's prompt, up to the question as far as the tokens tell.
+func (e *encoder) start(r *Request) []int32 {
+	text := r.Task.preamble(r.NumShots)
+	whole := r.Task.prompt(r.Doc, r.NumShots)
+	// Seen from the end, the question's own text ends alike in both; cutting its share of the tokens off finds the seam to within
+	// a token, and the common prefix with the other questions does the rest.
+	n := len(r.IDs) - len(e.tok.Encode(whole[len(text):], tokenizer.EncodeOptions{}))
+	return r.IDs[:max(0, min(n, len(r.IDs)-1))]
+}
+
+// choice returns the tokens of a letter as an answer: what it adds to the cue, which is one token with all but few tokenizers.
+// In a conversation the answer begins with the letter.
+func (e *encoder) choice(t *Task, letter string, chat bool) ([]int, error) {
+	if chat {
+		return e.tok.TryEncode(letter, tokenizer.EncodeOptions{})
+	}
+	cue, err := e.tok.TryEncode(t.Cue, tokenizer.EncodeOptions{})
+	if err != nil {
+		return nil, err
+	}
+	whole, err := e.tok.TryEncode(t.Cue+t.Sep+letter, tokenizer.EncodeOptions{})
+	if err != nil {
+		return nil, err
+	}
+	if len(whole) > len(cue) && slices.Equal(whole[:len(cue)], cue) {
+		return whole[len(cue):], nil
+	}
+	return e.tok.TryEncode(t.Sep+letter, tokenizer.EncodeOptions{}) // the cue's end and the letter are one token
+}
+
+// ChoiceIDs are the tokens of choices, in JSON a number where a choice has one token and a list where it has more.
+type ChoiceIDs [][]int
+
+// MarshalJSON implements json.Marshaler.
+func (c ChoiceIDs) MarshalJSON() ([]byte, error) {
+	out := make([]any, len(c))
+	for i, ids := range c {
+		out[i] = ids
+		if len(ids) == 1 {
+			out[i] = ids[0]
+		}
+	}
+	return json.Marshal(out)
+}
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (c *ChoiceIDs) UnmarshalJSON(text []byte) error {
+	var raw []json.RawMessage
+	if err := json.Unmarshal(text, &raw); err != nil {
+		return err
+	}
+	*c = make(ChoiceIDs, len(raw))
+	for i := range raw {
+		var one int
+		if json.Unmarshal(raw[i], &one) == nil {
+			(*c)[i] = []int{one}
+		} else if err := json.Unmarshal(raw[i], &(*c)[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,314 @@
+package eval
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"iter"
+	"math"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// A pieces session stands for a model on a device whose numbers depend on the pieces that tokens were evaluated in, as rounding
+// does. It keeps the cache as pumice.Session does.
+type pieces struct {
+	ids    []int
+	state  []uint64 // after each token
+	runs   int
+	tokens int // evaluated
+	fail   int // evaluations until one fails, 0 = none does
+}
+
+const pieceVocab = 50000
+
+var errPiece = errors.New("device lost")
+
+func (p *pieces) Truncate(n int) {
+	n = min(n, len(p.ids))
+	p.ids, p.state = p.ids[:n], p.state[:n]
+}
+
+func (p *pieces) Logits(ctx context.Context, tokens []int, _ bool) iter.Seq2[[]float32, error] {
+	return func(yield func([]float32, error) bool) {
+		if p.runs++; p.runs == p.fail {
+			yield(nil, errPiece)
+			return
+		}
+		if ctx.Err() != nil {
+			yield(nil, ctx.Err())
+			return
+		}
+		n := 0
+		for n < min(len(p.ids), len(tokens)-1) && p.ids[n] == tokens[n] {
+			n++
+		}
+		p.Truncate(n)
+		h := fnv.New64()
+		if n > 0 {
+			fmt.Fprint(h, p.state[n-1])
+		}
+		fmt.Fprint(h, tokens[n:])
+		p.tokens += len(tokens) - n
+		for _, id := range tokens[n:] {
+			p.ids, p.state = append(p.ids, id), append(p.state, h.Sum64())
+		}
+		random := rand.New(rand.NewPCG(h.Sum64(), 0))
+		row := make([]float32, pieceVocab)
+		for i := range row {
+			row[i] = float32(random.NormFloat64())
+		}
+		yield(row, nil)
+	}
+}
+
+// samplePlan is all questions of testdata/samples, plus some about one long passage.
+func samplePlan(t *testing.T) *Plan {
+	t.Helper()
+	d := &Data{Root: "testdata/samples", Strict: true}
+	var tasks []*Task
+	for _, name := range taskNames {
+		task, err := d.Load(name)
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		tasks = append(tasks, task)
+	}
+	passage := &Task{Name: "mmlu_virology", Benchmark: MMLU}
+	d.english(passage, "virology")
+	for i := range 12 {
+		text := strings.Repeat(fmt.Sprintf("passage %d ", i/4), 50)
+		passage.Docs = append(passage.Docs, passage.question(fmt.Sprint(i), fmt.Sprintf("%s Question %d?", text, i), []string{"w", "x", "y", "z"}, "A"))
+	}
+	p, err := NewPlan(t.Context(), smolTokenizer(t), append(tasks, passage), PlanOptions{NumShots: 5, MaxLength: 300})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func openJournal(t *testing.T, name string, id Identity) *Journal {
+	t.Helper()
+	j, err := OpenJournal(name, id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { j.Close() })
+	return j
+}
+
+var testIdentity = Identity{Model: "m", ModelSHA256: "00", NumShots: 5, MaxLength: 300}
+
+func answers(entries []Entry) []Answer {
+	var out []Answer
+	for _, e := range entries {
+		out = append(out, e.Answer)
+	}
+	return out
+}
+
+// TestAnswersDoNotDependOnWhatRanBefore interrupts a run at every place, shares it between devices and cuts it into shards: each
+// answer is that of an unbroken run to the last digit, although the model's numbers depend on the pieces of evaluation.
+func TestAnswersDoNotDependOnWhatRanBefore(t *testing.T) {
+	plan := samplePlan(t)
+	whole := &pieces{}
+	entries, err := run(t.Context(), []session{whole}, plan.Requests, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := answers(entries)
+	naive := 0
+	for _, r := range plan.Requests {
+		naive += len(r.IDs)
+	}
+	t.Logf("%d questions of %d tokens, %d evaluated in %d runs", len(want), naive, whole.tokens, whole.runs)
+	if whole.tokens*5 > naive*3 {
+		t.Errorf("%d of %d tokens evaluated: what neighbours share isn't kept", whole.tokens, naive)
+	}
+	for fail := 1; fail < whole.runs; fail += 7 {
+		name := filepath.Join(t.TempDir(), "journal.jsonl")
+		j := openJournal(t, name, testIdentity)
+		if _, err := run(t.Context(), []session{&pieces{fail: fail}}, plan.Requests, j, nil); !errors.Is(err, errPiece) {
+			t.Fatalf("failure %d: %v", fail, err)
+		}
+		j.Close()
+		// A kill in the middle of a write.
+		f, err := os.OpenFile(name, os.O_APPEND|os.O_WRONLY, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.WriteString(`{"task":"mmlu_virology","id":"1`)
+		f.Close()
+		reused := 0
+		got, err := run(t.Context(), []session{&pieces{}}, plan.Requests, openJournal(t, name, testIdentity), func(p Progress) { reused = p.Reused })
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, answers(got)); diff != "" {
+			t.Fatalf("resumed after failure %d (-want +got):\n%s", fail, diff)
+		}
+		if fail > 20 && reused == 0 {
+			t.Errorf("nothing was reused after failure %d", fail)
+		}
+	}
+	devices := []session{&pieces{}, &pieces{}, &pieces{}}
+	got, err := run(t.Context(), devices, plan.Requests, openJournal(t, filepath.Join(t.TempDir(), "j"), testIdentity), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, answers(got)); diff != "" {
+		t.Errorf("three devices (-want +got):\n%s", diff)
+	}
+	for _, n := range []int{1, 2, 3, 8, 1000} {
+		var joined []Answer
+		for i := 1; i <= n; i++ {
+			part, err := plan.Shard(i, n)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := run(t.Context(), []session{&pieces{}}, part, nil, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			joined = append(joined, answers(got)...)
+		}
+		if diff := cmp.Diff(want, joined); diff != "" {
+			t.Errorf("%d shards (-want +got):\n%s", n, diff)
+		}
+	}
+}
+
+func TestJournalBelongsToOneRun(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "out", "journal.jsonl")
+	j := openJournal(t, name, testIdentity)
+	var je *JournalError
+	if _, err := OpenJournal(name, testIdentity); !errors.As(err, &je) {
+		t.Errorf("a second process opened it: %v", err)
+	}
+	j.Close()
+	other := testIdentity
+	other.DType = "f32"
+	if _, err := OpenJournal(name, other); !errors.As(err, &je) || !strings.Contains(err.Error(), `dtype is "f32", was ""`) {
+		t.Errorf("another run opened it: %v", err)
+	}
+	openJournal(t, name, testIdentity).Close()
+	if err := os.WriteFile(name, []byte("notes\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := OpenJournal(name, testIdentity); !errors.As(err, &je) {
+		t.Errorf("a file that is no journal was opened: %v", err)
+	}
+}
+
+// TestIdentityKeysAreTheMembers keeps the list that runs are compared by complete.
+func TestIdentityKeysAreTheMembers(t *testing.T) {
+	id := Identity{"m", "s", "d", "k", "p", []string{"t"}, 1, 2, 3, map[string][]int{"a": {1}}, "x", "y", "z", "c"}
+	var keys []string
+	for key := range id.members() {
+		keys = append(keys, key)
+	}
+	want := append([]string{"model"}, identityKeys...)
+	slices.Sort(want)
+	slices.Sort(keys)
+	if diff := cmp.Diff(want, keys); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// rows is a session that gives prepared logits.
+type rows func(tokens []int) []float32
+
+func (r rows) Truncate(int) {}
+
+func (r rows) Logits(_ context.Context, tokens []int, _ bool) iter.Seq2[[]float32, error] {
+	return func(yield func([]float32, error) bool) { yield(r(tokens), nil) }
+}
+
+func TestScore(t *testing.T) {
+	request := func(choices ...[]int) *Request {
+		return &Request{Task: &Task{}, Doc: &Doc{Gold: "B", N: len(choices)}, IDs: []int32{1, 2, 3}, Choices: choices}
+	}
+	uniform := []float32{0, 0, 0, 0}
+	for _, c := range []struct {
+		name string
+		r    *Request
+		rows rows
+		want Answer
+	}{
+		{"first letter on a tie", request([]int{0}, []int{1}), func([]int) []float32 { return uniform },
+			Answer{Logits: []float64{0, 0}, LogProbs: []float64{-1.3863, -1.3863}, Pred: "A", Greedy: []bool{true, false}}},
+		{"greatest wins", request([]int{0}, []int{1}, []int{3}), func([]int) []float32 { return []float32{1, 2.5, 9, 2} },
+			Answer{Logits: []float64{1, 2.5, 2}, LogProbs: []float64{-8.0027, -6.5027, -7.0027}, Margin: 0.5, Pred: "B", Correct: true, Greedy: []bool{false, false, false}}},
+		{"a choice of two tokens", request([]int{0}, []int{1, 2}), func(ids []int) []float32 {
+			if len(ids) == 4 {
+				return []float32{-1e4, -1e4, 0, -1e4}
+			}
+			return []float32{0, 1, -1e4, -1e4}
+		}, Answer{Logits: []float64{-1.3133, -0.3133}, LogProbs: []float64{-1.3133, -0.3133}, Margin: 1, Pred: "B", Correct: true, Greedy: []bool{false, true}}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			got, err := (&scorer{session: c.rows}).score(t.Context(), c.r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.want.NumTokens, c.want.ChoiceIDs, c.want.Gold = 3, c.r.Choices, "B"
+			if diff := cmp.Diff(c.want, got); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+	for _, bad := range [][]float32{{float32(math.NaN()), 0}, {0, float32(math.Inf(1))}} {
+		s := scorer{session: rows(func([]int) []float32 { return bad })}
+		if _, err := s.score(t.Context(), request([]int{0}, []int{1})); !errors.Is(err, errNotFinite) {
+			t.Errorf("logits %v: %v", bad, err)
+		}
+	}
+}
+
+func TestChoiceIDsInJSON(t *testing.T) {
+	for _, text := range []string{`[1,2]`, `[1,[2,3]]`, `[]`} {
+		var c ChoiceIDs
+		if err := json.Unmarshal([]byte(text), &c); err != nil {
+			t.Fatal(err)
+		}
+		got, err := json.Marshal(c)
+		if err != nil || string(got) != text {
+			t.Errorf("%s became %s, %v", text, got, err)
+		}
+	}
+}
+
+func TestSelect(t *testing.T) {
+	for _, c := range []struct {
+		names         string
+		groups, tasks int
+	}{
+		{"mmlu", 5, 57}, {"MMLU,mmlu_virology", 5, 57}, {"mmlu_other", 1, 14}, {"mmlu_virology", 0, 1}, {"ceval-valid", 6, 52},
+		{"ceval-valid_law", 0, 1}, {"agieval_cn", 1, 10}, {"agieval_lsat_ar", 0, 1}, {"agieval", 3, 18}, {"gaokao_bench_2010-2022_*", 0, 12},
+		{"mmlu,ceval,agieval,gaokao_bench,gaokao_english", 16, 138},
+	} {
+		s, err := Select(strings.Split(c.names, ","))
+		if err != nil {
+			t.Errorf("%s: %v", c.names, err)
+		} else if len(s.Groups) != c.groups || len(s.Tasks) != c.tasks {
+			t.Errorf("%s: %d groups, %d tasks, want %d and %d", c.names, len(s.Groups), len(s.Tasks), c.groups, c.tasks)
+		}
+	}
+	var unknown *UnknownTaskError
+	for _, name := range []string{"", "gsm8k", "[", "mmlu_virolog"} {
+		if _, err := Select([]string{name}); !errors.As(err, &unknown) {
+			t.Errorf("%q: %v, want that it is unknown", name, err)
+		}
+	}
+}

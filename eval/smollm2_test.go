@@ -1,0 +1,64 @@
+package eval
+
+import (
+	"math"
+	"os"
+	"testing"
+
+	"pumice"
+)
+
+// TestSmolLM2MatchesGoldens asks the model that the goldens were made with, in float32 throughout, and compares question by
+// question: first everything about the prompt, then log-probabilities within 0.02, then the letter chosen wherever the
+// reference's margin is over twice that. It asks all questions if PUMICE_SHARED is set, which takes long on a CPU driver, else the
+// first two of each task of this repository.
+func TestSmolLM2MatchesGoldens(t *testing.T) {
+	path := os.Getenv("PUMICE_TEST_SMOLLM2")
+	if path == "" {
+		t.Skip("PUMICE_TEST_SMOLLM2 is not set: give it the path of SmolLM2-135M-Instruct.Q4_1.gguf, which tools/model.sh prints")
+	}
+	engine, err := pumice.Open(t.Context(), path, pumice.Options{DType: "f32", KVType: "f32", Context: 4096})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { engine.Close() })
+	const bound = 0.02
+	all := os.Getenv("PUMICE_SHARED") != ""
+	for _, set := range goldenSets() {
+		if set.name == "shared" && !all {
+			continue
+		}
+		t.Run(set.name, func(t *testing.T) {
+			for _, g := range set.tasks(t) {
+				t.Run(g.tag(), func(t *testing.T) {
+					plan := set.plan(t, engine.Tokenizer(), g)
+					if !all {
+						plan.Requests = plan.Requests[:min(2, len(plan.Requests))]
+					}
+					got, err := Run(t.Context(), []*pumice.Engine{engine}, plan.Requests, nil, nil)
+					if err != nil {
+						t.Fatal(err)
+					}
+					worst, sum, n := 0.0, 0.0, 0
+					for i, e := range got {
+						want := g.answers[i]
+						if e.PromptSHA256 != want.PromptSHA256 || e.NumShots != want.NumShots || e.IDsSHA256 != want.IDsSHA256 {
+							t.Fatalf("question %s was asked differently: got %+v, want %+v", want.ID, e.Answer, want)
+						}
+						for c := range want.LogProbs {
+							d := math.Abs(e.LogProbs[c] - want.LogProbs[c])
+							worst, sum, n = max(worst, d), sum+d, n+1
+							if !(d <= bound) {
+								t.Errorf("question %s, choice %c: log-probability %g, want %g", want.ID, letters[c], e.LogProbs[c], want.LogProbs[c])
+							}
+						}
+						if want.Margin > 2*bound && (e.Pred != want.Pred || e.Correct != want.Correct) {
+							t.Errorf("question %s: answer %s (correct: %t), want %s (%t)", want.ID, e.Pred, e.Correct, want.Pred, want.Correct)
+						}
+					}
+					t.Logf("%d questions: |log-probability - reference| mean %.2g, greatest %.2g", len(got), sum/float64(n), worst)
+				})
+			}
+		})
+	}
+}
