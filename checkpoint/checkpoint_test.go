@@ -201,6 +201,28 @@ func TestOpenReadsSharedFixtures(t *testing.T) {
 	}
 }
 
+func TestPrefetchIsTakenForAnyRows(t *testing.T) {
+	for _, name := range []string{"llama", "xverse"} {
+		c, err := Open(filepath.Join(fixtures, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range c.Names() {
+			x, _ := c.Tensor(name)
+			rows := x.Rows()
+			for _, r := range [][2]int{{0, rows}, {rows / 2, rows - rows/2}, {rows - 1, 1}, {rows, 0}} {
+				x.Prefetch(r[0], r[1])
+			}
+			if err := willNeed(x.Data, x.Offset); err != nil {
+				t.Errorf("%s at %d: %v", name, x.Offset, err)
+			}
+		}
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 func TestCloseIsIdempotent(t *testing.T) {
 	c, err := Open(filepath.Join(fixtures, "llama"))
 	if err != nil {

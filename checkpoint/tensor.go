@@ -103,6 +103,17 @@ func (t *Tensor) Row(i int, scratch []byte) []byte {
 	return scratch
 }
 
+// Prefetch has the system read rows first to first+n into its cache while the caller does
+// something else: a page that is only read when it is touched makes whoever touches it wait.
+func (t *Tensor) Prefetch(first, n int) {
+	if t.Strides != nil || t.DType == dtype.Unknown || n < 1 {
+		return
+	}
+	rowBytes := int(t.DType.RowBytes(t.Cols()))
+	// Advice that is not taken costs time only, and a file that cannot be read fails when it is.
+	_ = willNeed(t.Data[first*rowBytes:(first+n)*rowBytes], t.Offset+int64(first*rowBytes))
+}
+
 // numElements returns the product of the dimensions, and whether none is
 // negative and no product, in whatever order, leaves room for overflow when
 // sizes in bytes are computed from it.

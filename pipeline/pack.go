@@ -21,6 +21,8 @@ type Source struct {
 	// Row returns the bytes of row i in DType, in a slice that it owns or in scratch.
 	// It is called from several goroutines at once, each with its own scratch.
 	Row func(i int, scratch []byte) []byte
+	// Prefetch says that rows first to first+n will be asked for soon; nil = there is no use in it.
+	Prefetch func(first, n int)
 }
 
 // A Loader moves weights to the device: it converts, repacks and uploads a group of rows at
@@ -89,8 +91,10 @@ func (l *Loader) Matrix(ctx context.Context, x *Matrix, at func(r int) (src *Sou
 			groups = max(2, groups&^1)
 		}
 		step := groups * p.Group
+		prefetch(p, 0, (lookahead-1)*step, at)
 		for first := 0; first < p.paddedRows(); first += step {
 			n := min(step, p.paddedRows()-first)
+			prefetch(p, first+(lookahead-1)*step, step, at)
 			g.Go(func() error {
 				if err := ctx.Err(); err != nil {
 					return err
@@ -100,6 +104,29 @@ func (l *Loader) Matrix(ctx context.Context, x *Matrix, at func(r int) (src *Sou
 		}
 	}
 	return g.Wait()
+}
+
+// lookahead is how many pieces are asked of the disk at a time.
+const lookahead = 4
+
+// prefetch announces rows first to first+n of a part, as far as there are such.
+func prefetch(p *Part, first, n int, at func(r int) (*Source, int)) {
+	type span struct{ lo, hi int }
+	spans := map[*Source]span{}
+	for r := first; r < min(first+n, p.Rows); r++ {
+		src, row := at(p.First + r)
+		if src.Prefetch == nil {
+			return
+		}
+		s, ok := spans[src]
+		if !ok {
+			s.lo = row
+		}
+		spans[src] = span{min(s.lo, row), max(s.hi, row+1)}
+	}
+	for src, s := range spans {
+		src.Prefetch(s.lo, s.hi-s.lo)
+	}
 }
 
 // piece packs rows first to first+n of a part, padding included, and uploads them.

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -186,5 +187,50 @@ func TestLoaderErrorsNameTheRow(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: got %v, want %q in it", c.name, err, c.want)
 		}
+	}
+}
+
+func TestLoaderAnnouncesRowsBeforeItReadsThem(t *testing.T) {
+	m := newManager(t, Options{})
+	w := m.NewWeights()
+	defer w.Close()
+	l, err := w.NewLoader()
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Workers = 2
+	const rows, cols = 3000, 2048 // of each source; about three pieces a source
+	var mu sync.Mutex
+	newSource := func(name string) *Source {
+		announced := make([]bool, rows)
+		row := make([]byte, 4*cols)
+		return &Source{Name: name, DType: dtype.F32, Rows: rows, Cols: cols,
+			Row: func(i int, _ []byte) []byte {
+				mu.Lock()
+				defer mu.Unlock()
+				if !announced[i] {
+					t.Errorf("%s: row %d is read and was not announced", name, i)
+				}
+				return row
+			},
+			Prefetch: func(first, n int) {
+				mu.Lock()
+				defer mu.Unlock()
+				for i := range n {
+					announced[first+i] = true
+				}
+			},
+		}
+	}
+	sources := []*Source{newSource("even"), newSource("odd")}
+	x, err := m.NewMatrix("x", []Run{{dtype.F32, 2 * rows}}, cols)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Matrix(t.Context(), x, func(r int) (*Source, int) { return sources[r%2], r / 2 }); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
 	}
 }
