@@ -161,7 +161,7 @@ func (e *Engine) load(ctx context.Context, c *checkpoint.Checkpoint, o Options, 
 		e.info.MemoryTotal, e.info.MemoryFree = memory.TotalBytes, memory.FreeBytes
 	}
 	e.model, err = model.Load(ctx, e.manager, c, model.Options{
-		Context: o.Context, DType: s.weights, KVType: s.cache, Progress: o.Progress, Logger: o.Logger,
+		Context: o.Context, DType: s.weights, KVType: s.cache, LoRA: s.lora, Progress: o.Progress, Logger: o.Logger,
 	})
 	if err != nil {
 		return err

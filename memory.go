@@ -34,7 +34,7 @@ func CheckMemory(c *checkpoint.Checkpoint, o Options) (check MemoryCheck, err er
 	}
 	defer func() { err = errors.Join(err, m.Close()) }()
 	check.Device = dev.PhysicalDevice().Name
-	check.MemoryPlan, err = model.Estimate(m, c, model.Options{Context: o.Context, DType: s.weights, KVType: s.cache, Logger: o.Logger})
+	check.MemoryPlan, err = model.Estimate(m, c, model.Options{Context: o.Context, DType: s.weights, KVType: s.cache, LoRA: s.lora, Logger: o.Logger})
 	var fit *model.FitError
 	if errors.As(err, &fit) {
 		check.Would = fit.Fits

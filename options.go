@@ -2,26 +2,30 @@ package pumice
 
 import (
 	"fmt"
+	"math"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/rs/zerolog"
 
 	"pumice/internal/dtype"
+	"pumice/model"
 	"pumice/pipeline"
 )
 
 // Options says how Open loads a model. The zero value is the default.
 type Options struct {
-	Device       string // an index, a part of a name, or a UUID; "" = the best GPU, a CPU driver only if there is nothing else
-	Context      int    // positions that the KV cache holds; 0 = what the model was made for, at most 4096
-	DType        string // convert the matrices while loading: "f32", "f16", "q8_0"...; "" or "keep" = as they are stored
-	KVType       string // type of the KV cache: "f16" (also ""), "f32"
-	KernelPath   string // force one family of kernels, "base" or "row"; "" = the device's best
-	ChatTemplate string // a built-in format's name or the path of a Jinja template; "" = the model's own
-	CacheDir     string // where compiled pipelines are kept between runs; "" = nowhere
-	Validation   bool   // load Vulkan's validation layer with synchronization validation; its messages go to Logger
-	Profile      bool   // take a timestamp around every dispatch
+	Device       string   // an index, a part of a name, or a UUID; "" = the best GPU, a CPU driver only if there is nothing else
+	Context      int      // positions that the KV cache holds; 0 = what the model was made for, at most 4096
+	DType        string   // convert the matrices while loading: "f32", "f16", "q8_0"...; "" or "keep" = as they are stored
+	KVType       string   // type of the KV cache: "f16" (also ""), "f32"
+	LoRA         []string // PEFT adapters to apply while loading, each a directory, or directory:scale to scale what it changes
+	KernelPath   string   // force one family of kernels, "base" or "row"; "" = the device's best
+	ChatTemplate string   // a built-in format's name or the path of a Jinja template; "" = the model's own
+	CacheDir     string   // where compiled pipelines are kept between runs; "" = nowhere
+	Validation   bool     // load Vulkan's validation layer with synchronization validation; its messages go to Logger
+	Profile      bool     // take a timestamp around every dispatch
 
 	Logger   zerolog.Logger          // the zero value logs nothing
 	Progress func(done, total int64) // called while loading with bytes of the checkpoint; calls don't overlap
@@ -45,6 +49,7 @@ var (
 // settings are Options in the types of the packages below.
 type settings struct {
 	weights, cache dtype.DType
+	lora           []model.LoRA
 	path           pipeline.Path
 }
 
@@ -59,6 +64,13 @@ func (o *Options) settings() (settings, error) {
 	if s.cache, err = parseType("kv-type", o.KVType, cacheTypes, ""); err != nil {
 		return s, err
 	}
+	for _, text := range o.LoRA {
+		l, err := parseLoRA(text)
+		if err != nil {
+			return s, err
+		}
+		s.lora = append(s.lora, l)
+	}
 	switch s.path {
 	case "", pipeline.PathBase, pipeline.PathRow:
 	default:
@@ -68,6 +80,20 @@ func (o *Options) settings() (settings, error) {
 		return s, &OptionError{"context", fmt.Sprint(o.Context), "0 (the model's own) or a number of tokens"}
 	}
 	return s, nil
+}
+
+// parseLoRA reads PATH or PATH:SCALE. A colon that no number follows belongs to the path.
+func parseLoRA(text string) (model.LoRA, error) {
+	l := model.LoRA{Path: text, Scale: 1}
+	if i := strings.LastIndexByte(text, ':'); i >= 0 {
+		if scale, err := strconv.ParseFloat(text[i+1:], 32); err == nil {
+			l.Path, l.Scale = text[:i], float32(scale)
+		}
+	}
+	if f := float64(l.Scale); l.Path == "" || f == 0 || math.IsNaN(f) || math.IsInf(f, 0) {
+		return l, &OptionError{"lora", text, "an adapter's directory, with :SCALE after it where that is not 1"}
+	}
+	return l, nil
 }
 
 // parseType finds the type called value, dtype.Invalid for "".

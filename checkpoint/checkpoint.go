@@ -66,6 +66,24 @@ func Open(path string) (*Checkpoint, error) {
 	return c, nil
 }
 
+// OpenWeights opens one safetensors or torch file by itself, such as an
+// adapter's: Config is nil. The caller closes the Checkpoint.
+func OpenWeights(path string) (*Checkpoint, error) {
+	c := &Checkpoint{path: path, tensors: map[string]*Tensor{}}
+	var err error
+	if c.format, err = sniff(path); err != nil {
+		return nil, err
+	}
+	if c.format == GGUF {
+		return nil, &UnsupportedError{File: path, Feature: "GGUF in place of safetensors"}
+	}
+	if err := c.addFile(path, nil); err != nil {
+		c.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
 func (c *Checkpoint) open(path string) error {
 	info, err := os.Stat(path)
 	if err != nil {

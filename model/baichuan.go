@@ -9,10 +9,10 @@ var baichuan = Family{
 	Name:          "baichuan",
 	Architectures: []string{"BaiChuanForCausalLM", "BaichuanForCausalLM"},
 	GGUF:          []string{"baichuan"},
+	Names:         huggingFaceNames.with(func(n *Names) { n.QKVProj = "self_attn.W_pack" }),
 	ReadHF: func(cfg *Config, f *checkpoint.Fields) {
 		// Both spellings of the context's length occur, the 13B's under the tokenizer's name.
 		readLlamaAs(cfg, f, f.IntOr("max_position_embeddings", f.IntOr("model_max_length", 4096)), "hidden_act")
-		cfg.names.QKVProj = "self_attn.W_pack"
 		// Version 1 of the 7B spells its class BaiChuan; that of the 13B has 64000 tokens.
 		second := f.Strings("architectures")
 		cfg.NormalizedHead = len(second) > 0 && second[0] == "BaichuanForCausalLM" && cfg.VocabSize != 64000

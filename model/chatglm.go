@@ -9,6 +9,13 @@ var chatglm = Family{
 	Name:          "chatglm",
 	Architectures: []string{"ChatGLMModel", "ChatGLMForConditionalGeneration"},
 	GGUF:          []string{"chatglm"},
+	Names: Names{
+		Embed: "transformer.embedding.word_embeddings", FinalNorm: "transformer.encoder.final_layernorm",
+		LMHead: "transformer.output_layer",
+		Layer:  "transformer.encoder.layers.%d.", InputNorm: "input_layernorm", MLPNorm: "post_attention_layernorm",
+		QKVProj: "self_attention.query_key_value", OProj: "self_attention.dense",
+		GateUpProj: "mlp.dense_h_to_4h", DownProj: "mlp.dense_4h_to_h",
+	},
 	ReadHF: func(cfg *Config, f *checkpoint.Fields) {
 		cfg.HiddenSize = f.Int("hidden_size")
 		cfg.IntermediateSize = f.Int("ffn_hidden_size")
@@ -31,14 +38,6 @@ var chatglm = Family{
 		cfg.Rope = Rope{Theta: 10000 * f.FloatOr("rope_ratio", 1), Dim: cfg.HeadDim / 2, Interleaved: true}
 		mustBe(f, "post_layer_norm", true)
 		mustBe(f, "apply_residual_connection_post_layernorm", false)
-
-		cfg.names = Names{
-			Embed: "transformer.embedding.word_embeddings", FinalNorm: "transformer.encoder.final_layernorm",
-			LMHead: "transformer.output_layer",
-			Layer:  "transformer.encoder.layers.%d.", InputNorm: "input_layernorm", MLPNorm: "post_attention_layernorm",
-			QKVProj: "self_attention.query_key_value", OProj: "self_attention.dense",
-			GateUpProj: "mlp.dense_h_to_4h", DownProj: "mlp.dense_4h_to_h",
-		}
 	},
 	ReadGGUF: func(cfg *Config, f *checkpoint.Fields, c *checkpoint.Checkpoint) {
 		readGGUF(cfg, f, c)

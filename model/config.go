@@ -70,7 +70,11 @@ type Config struct {
 	BOSTokenID  int   `json:"bos_token_id"` // -1 when the checkpoint names none
 	EOSTokenIDs []int `json:"eos_token_ids"`
 
-	names Names
+	names   Names // of the tensors in this checkpoint
+	modules Names // of the same in a Hugging Face directory, which adapters go by
+	// permutedQK: in each query and key head, rows j and j + HeadDim/2 of the directory's tensors
+	// lie side by side in this checkpoint's.
+	permutedQK bool
 }
 
 // Rope is rotary position embedding (Su et al. 2021, arXiv:2104.09864).
@@ -208,14 +212,13 @@ func ReadConfig(c *checkpoint.Checkpoint) (*Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	cfg := &Config{Family: f.Name, BOSTokenID: -1}
+	cfg := &Config{Family: f.Name, BOSTokenID: -1, names: f.Names, modules: f.Names}
 	var fields *checkpoint.Fields
 	if fields = c.Metadata(); fields != nil {
 		cfg.names = ggufNames
 		f.ReadGGUF(cfg, fields, c)
 	} else {
 		fields = c.Config()
-		cfg.names = huggingFaceNames
 		f.ReadHF(cfg, fields)
 		readTokenIDs(cfg, fields)
 		if g := c.GenerationConfig(); g != nil {

@@ -12,6 +12,12 @@ var falcon = Family{
 	Name:          "falcon",
 	Architectures: []string{"FalconForCausalLM", "RWForCausalLM"},
 	GGUF:          []string{"falcon"},
+	Names: Names{
+		Embed: "transformer.word_embeddings", FinalNorm: "transformer.ln_f", LMHead: "lm_head",
+		Layer: "transformer.h.%d.", InputNorm: "input_layernorm",
+		QKVProj: "self_attention.query_key_value", OProj: "self_attention.dense",
+		UpProj: "mlp.dense_h_to_4h", DownProj: "mlp.dense_4h_to_h",
+	},
 	ReadHF: func(cfg *Config, f *checkpoint.Fields) {
 		either := func(key, old string) int {
 			if f.Has(old) {
@@ -43,13 +49,6 @@ var falcon = Family{
 		mustBe(f, "alibi", false)
 		mustBe(f, "new_decoder_architecture", false)
 		mustBe(f, "apply_residual_connection_post_layernorm", false)
-
-		cfg.names = Names{
-			Embed: "transformer.word_embeddings", FinalNorm: "transformer.ln_f", LMHead: "lm_head",
-			Layer: "transformer.h.%d.", InputNorm: "input_layernorm",
-			QKVProj: "self_attention.query_key_value", OProj: "self_attention.dense",
-			UpProj: "mlp.dense_h_to_4h", DownProj: "mlp.dense_4h_to_h",
-		}
 	},
 	ReadGGUF: func(cfg *Config, f *checkpoint.Fields, c *checkpoint.Checkpoint) {
 		readGGUF(cfg, f, c)

@@ -14,6 +14,7 @@ type Family struct {
 	Name          string
 	Architectures []string // of config.json's "architectures"
 	GGUF          []string // of "general.architecture"
+	Names         Names    // of the tensors in a Hugging Face directory
 
 	// ReadHF fills cfg from config.json. Errors stick to the fields.
 	ReadHF func(cfg *Config, f *checkpoint.Fields)
@@ -86,6 +87,12 @@ var huggingFaceNames = Names{
 	QNorm: "self_attn.q_norm", KNorm: "self_attn.k_norm",
 	QProj: "self_attn.q_proj", KProj: "self_attn.k_proj", VProj: "self_attn.v_proj", OProj: "self_attn.o_proj",
 	GateProj: "mlp.gate_proj", UpProj: "mlp.up_proj", DownProj: "mlp.down_proj",
+}
+
+// with is a copy of n that f has changed.
+func (n Names) with(f func(n *Names)) Names {
+	f(&n)
+	return n
 }
 
 // ggufNames are those of the GGUF specification, "Standardized tensor names".

@@ -13,6 +13,7 @@ var gemma2 = Family{
 	Name:          "gemma2",
 	Architectures: []string{"Gemma2ForCausalLM"},
 	GGUF:          []string{"gemma2"},
+	Names:         gemmaNames,
 	ReadHF: func(cfg *Config, f *checkpoint.Fields) {
 		readGemma(cfg, f)
 		cfg.AttnLogitSoftcapping = float32(f.FloatOr("attn_logit_softcapping", 0))
@@ -36,6 +37,7 @@ var gemma3 = Family{
 	Name:          "gemma3",
 	Architectures: []string{"Gemma3ForCausalLM"},
 	GGUF:          []string{"gemma3"},
+	Names:         gemmaNames,
 	ReadHF: func(cfg *Config, f *checkpoint.Fields) {
 		readGemma(cfg, f)
 		cfg.QKNorm = true
@@ -60,6 +62,12 @@ var gemma3 = Family{
 	},
 }
 
+var gemmaNames = huggingFaceNames.with(func(n *Names) {
+	n.AttnPostNorm = "post_attention_layernorm"
+	n.MLPNorm = "pre_feedforward_layernorm"
+	n.MLPPostNorm = "post_feedforward_layernorm"
+})
+
 func gemma3Pattern(cfg *Config, f *checkpoint.Fields, every int) {
 	if every < 1 {
 		f.Fail("sliding_window_pattern", "%d must be positive", every)
@@ -80,9 +88,6 @@ func readGemma(cfg *Config, f *checkpoint.Fields) {
 	cfg.AttentionScale = float32(1 / math.Sqrt(f.Float("query_pre_attn_scalar")))
 	cfg.SlidingWindow = f.Int("sliding_window")
 	cfg.TieWordEmbeddings = f.BoolOr("tie_word_embeddings", true)
-	cfg.names.AttnPostNorm = "post_attention_layernorm"
-	cfg.names.MLPNorm = "pre_feedforward_layernorm"
-	cfg.names.MLPPostNorm = "post_feedforward_layernorm"
 }
 
 // readGemmaGGUF reads what both have in GGUF, whose writers have added the 1.

@@ -7,6 +7,7 @@ import "pumice/checkpoint"
 var internlm = Family{
 	Name:          "internlm",
 	Architectures: []string{"InternLMForCausalLM"},
+	Names:         huggingFaceNames,
 	ReadHF: func(cfg *Config, f *checkpoint.Fields) {
 		readLlama(cfg, f)
 		bias := f.Bool("bias")

@@ -12,6 +12,7 @@ var llama = Family{
 	Name:          "llama",
 	Architectures: []string{"LlamaForCausalLM", "LLaMAForCausalLM"},
 	GGUF:          []string{"llama"},
+	Names:         huggingFaceNames,
 	ReadHF:        readLlama,
 	ReadGGUF:      readLlamaGGUF,
 }
@@ -84,4 +85,5 @@ func readRope(cfg *Config, f *checkpoint.Fields) Rope {
 func readLlamaGGUF(cfg *Config, f *checkpoint.Fields, c *checkpoint.Checkpoint) {
 	readGGUF(cfg, f, c)
 	cfg.Rope.Interleaved = true
+	cfg.permutedQK = true
 }

@@ -8,6 +8,7 @@ import "pumice/checkpoint"
 var mistral = Family{
 	Name:          "mistral",
 	Architectures: []string{"MistralForCausalLM"},
+	Names:         huggingFaceNames,
 	ReadHF: func(cfg *Config, f *checkpoint.Fields) {
 		readLlama(cfg, f)
 		cfg.SlidingWindow = f.IntOr("sliding_window", 0)

@@ -21,6 +21,7 @@ type Options struct {
 	DType    dtype.DType             // type that matrices are converted to; Invalid keeps the checkpoint's
 	KVType   dtype.DType             // F16 or F32; Invalid means F16
 	Chunk    int                     // largest run of a prefill; 0 means DefaultChunk
+	LoRA     []LoRA                  // adapters, added to the matrices in this order
 	Taps     bool                    // record the results inside the decoder, for tests
 	Workers  int                     // goroutines that convert weights; 0 means 2
 	Progress func(done, total int64) // bytes of the checkpoint, one call at a time; may be nil
@@ -118,7 +119,12 @@ func Estimate(m *pipeline.Manager, c *checkpoint.Checkpoint, o Options) (MemoryP
 	if err := o.normalise(cfg); err != nil {
 		return MemoryPlan{}, err
 	}
-	w, err := bind(m, c, cfg, &o, o.Context)
+	adapters, err := openAdapters(o.LoRA)
+	if err != nil {
+		return MemoryPlan{}, err
+	}
+	defer adapters.Close()
+	w, err := bind(m, c, cfg, adapters, &o, o.Context)
 	if err != nil {
 		return MemoryPlan{}, err
 	}
@@ -173,7 +179,12 @@ func Load(ctx context.Context, m *pipeline.Manager, c *checkpoint.Checkpoint, o 
 	if err := o.normalise(cfg); err != nil {
 		return nil, err
 	}
-	w, err := bind(m, c, cfg, &o, o.Context)
+	adapters, err := openAdapters(o.LoRA)
+	if err != nil {
+		return nil, err
+	}
+	defer adapters.Close()
+	w, err := bind(m, c, cfg, adapters, &o, o.Context)
 	if err != nil {
 		return nil, err
 	}

@@ -11,6 +11,11 @@ var mpt = Family{
 	Name:          "mpt",
 	Architectures: []string{"MPTForCausalLM", "MptForCausalLM"},
 	GGUF:          []string{"mpt"},
+	Names: Names{
+		Embed: "transformer.wte", FinalNorm: "transformer.norm_f", LMHead: "lm_head",
+		Layer: "transformer.blocks.%d.", InputNorm: "norm_1", MLPNorm: "norm_2",
+		QKVProj: "attn.Wqkv", OProj: "attn.out_proj", UpProj: "ffn.up_proj", DownProj: "ffn.down_proj",
+	},
 	ReadHF: func(cfg *Config, f *checkpoint.Fields) {
 		cfg.HiddenSize = f.Int("d_model")
 		cfg.IntermediateSize = f.IntOr("expansion_ratio", 4) * cfg.HiddenSize
@@ -48,12 +53,6 @@ var mpt = Family{
 		cfg.AttentionScale = float32(attn.FloatOr("softmax_scale", 0))
 		if kind := attn.StringOr("attn_type", "multihead_attention"); kind != "multihead_attention" {
 			attn.Fail("attn_type", "%q is not supported", kind)
-		}
-
-		cfg.names = Names{
-			Embed: "transformer.wte", FinalNorm: "transformer.norm_f", LMHead: "lm_head",
-			Layer: "transformer.blocks.%d.", InputNorm: "norm_1", MLPNorm: "norm_2",
-			QKVProj: "attn.Wqkv", OProj: "attn.out_proj", UpProj: "ffn.up_proj", DownProj: "ffn.down_proj",
 		}
 	},
 	ReadGGUF: func(cfg *Config, f *checkpoint.Fields, c *checkpoint.Checkpoint) {

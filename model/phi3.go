@@ -9,12 +9,13 @@ var phi3 = Family{
 	Name:          "phi3",
 	Architectures: []string{"Phi3ForCausalLM"},
 	GGUF:          []string{"phi3"},
+	Names: huggingFaceNames.with(func(n *Names) {
+		n.QKVProj, n.GateUpProj = "self_attn.qkv_proj", "mlp.gate_up_proj"
+	}),
 	ReadHF: func(cfg *Config, f *checkpoint.Fields) {
 		readLlama(cfg, f)
 		cfg.SlidingWindow = f.IntOr("sliding_window", 0)
 		cfg.Local = everyLayer(cfg, func(int) bool { return true })
-		cfg.names.QKVProj = "self_attn.qkv_proj"
-		cfg.names.GateUpProj = "mlp.gate_up_proj"
 	},
 	ReadGGUF: func(cfg *Config, f *checkpoint.Fields, c *checkpoint.Checkpoint) {
 		readGGUF(cfg, f, c)

@@ -8,6 +8,7 @@ var qwen2 = Family{
 	Name:          "qwen2",
 	Architectures: []string{"Qwen2ForCausalLM"},
 	GGUF:          []string{"qwen2"},
+	Names:         huggingFaceNames,
 	ReadHF: func(cfg *Config, f *checkpoint.Fields) {
 		readLlama(cfg, f)
 		cfg.QKVBias = true
@@ -22,6 +23,7 @@ var qwen3 = Family{
 	Name:          "qwen3",
 	Architectures: []string{"Qwen3ForCausalLM"},
 	GGUF:          []string{"qwen3"},
+	Names:         huggingFaceNames,
 	ReadHF: func(cfg *Config, f *checkpoint.Fields) {
 		readLlama(cfg, f)
 		cfg.QKNorm = true

@@ -7,6 +7,7 @@ var smollm3 = Family{
 	Name:          "smollm3",
 	Architectures: []string{"SmolLM3ForCausalLM"},
 	GGUF:          []string{"smollm3"},
+	Names:         huggingFaceNames,
 	ReadHF: func(cfg *Config, f *checkpoint.Fields) {
 		readLlama(cfg, f)
 		readQwenWindow(cfg, f)

@@ -52,28 +52,32 @@ type Layer struct {
 // A binder finds tensors, checks them against the configuration, and notes how each
 // parameter will be loaded. Its first error sticks.
 type binder struct {
-	m     *pipeline.Manager
-	c     *checkpoint.Checkpoint
-	cfg   *Config
-	dtype dtype.DType // to convert matrices to; Invalid keeps theirs
-	log   zerolog.Logger
-	used  map[string]bool
-	w     *Weights
-	err   error
+	m        *pipeline.Manager
+	c        *checkpoint.Checkpoint
+	cfg      *Config
+	adapters adapters
+	dtype    dtype.DType // to convert matrices to; Invalid keeps theirs
+	log      zerolog.Logger
+	used     map[string]bool
+	w        *Weights
+	err      error
+
+	requantised bool // an adapter made it so, and the log says it
 }
 
 // bind describes the weights of a checkpoint without allocating or reading them.
-func bind(m *pipeline.Manager, c *checkpoint.Checkpoint, cfg *Config, o *Options, positions int) (*Weights, error) {
-	b := &binder{m: m, c: c, cfg: cfg, dtype: o.DType, log: o.Logger, used: map[string]bool{}, w: &Weights{}}
+func bind(m *pipeline.Manager, c *checkpoint.Checkpoint, cfg *Config, a adapters, o *Options, positions int) (*Weights, error) {
+	b := &binder{m: m, c: c, cfg: cfg, adapters: a, dtype: o.DType, log: o.Logger, used: map[string]bool{}, w: &Weights{}}
 	n := cfg.names
 	w := b.w
-	vocab := func(name string) part { return part{name: name, rows: cfg.VocabSize} }
-	w.Embed = b.matrix(n.Embed, cfg.HiddenSize, vocab(n.Embed))
+	embed := part{name: n.Embed, hf: cfg.modules.Embed, rows: cfg.VocabSize}
+	head := part{name: n.LMHead, hf: cfg.modules.LMHead, rows: cfg.VocabSize}
+	w.Embed = b.matrix(n.Embed, cfg.HiddenSize, embed)
 	for i := range cfg.NumHiddenLayers {
 		if b.err != nil {
 			break
 		}
-		w.Layers = append(w.Layers, b.layer(fmt.Sprintf(n.Layer, i)))
+		w.Layers = append(w.Layers, b.layer(i))
 	}
 	w.FinalNorm = b.norm(n.FinalNorm)
 	switch {
@@ -81,11 +85,12 @@ func bind(m *pipeline.Manager, c *checkpoint.Checkpoint, cfg *Config, o *Options
 		b.used[n.LMHead+".weight"] = true // stored again by some writers
 		w.LMHead = w.Embed
 	case cfg.NormalizedHead:
-		w.LMHead = b.normalizedHead(vocab(n.LMHead))
+		w.LMHead = b.normalizedHead(head)
 	default:
-		w.LMHead = b.matrix(n.LMHead, cfg.HiddenSize, vocab(n.LMHead))
+		w.LMHead = b.matrix(n.LMHead, cfg.HiddenSize, head)
 	}
 	b.tables(positions)
+	b.checkAdapters()
 	if b.err != nil {
 		return nil, b.err
 	}
@@ -99,24 +104,59 @@ type part struct {
 	first int // row of the tensor that is row 0 of the part
 	rows  int
 	of    int // rows of the whole tensor; 0 = first + rows
+
+	// Where a Hugging Face directory has these rows, which adapters go by.
+	hf      string
+	hfFirst int // row of that tensor which is this one's row 0
+	hfRows  int // of that tensor; 0 = as many as this one
+	// permuted is the size of heads whose rows j and j + permuted/2 there lie side by side here;
+	// 0 = the order is the same.
+	permuted int
 }
 
 func (p part) tensorRows() int { return cmp.Or(p.of, p.first+p.rows) }
 
-func (b *binder) layer(prefix string) Layer {
-	c, n := b.cfg, b.cfg.names
-	at := func(name string, rows int) part { return part{name: prefix + name, rows: rows} }
+// module is the tensor of the Hugging Face directory, and its rows.
+func (p part) module() (name string, rows int) { return p.hf, cmp.Or(p.hfRows, p.tensorRows()) }
+
+// moduleRow is the row of the module that is row i of the part.
+func (p part) moduleRow(i int) int {
+	r := p.first + i
+	if d := p.permuted; d > 0 {
+		in := r % d
+		r += in%2*(d/2) + in/2 - in
+	}
+	return p.hfFirst + r
+}
+
+func (b *binder) layer(i int) Layer {
+	c, n, hf := b.cfg, b.cfg.names, b.cfg.modules
+	prefix, hfPrefix := fmt.Sprintf(n.Layer, i), fmt.Sprintf(hf.Layer, i)
+	at := func(name, module string, rows int) part {
+		return part{name: prefix + name, hf: hfPrefix + module, rows: rows}
+	}
 	heads, kvHeads, inner := c.NumAttentionHeads*c.HeadDim, c.NumKeyValueHeads*c.HeadDim, c.IntermediateSize
-	qkv := []part{at(n.QProj, heads), at(n.KProj, kvHeads), at(n.VProj, kvHeads)}
-	if n.QKVProj != "" {
-		qkv = []part{at(n.QKVProj, heads+2*kvHeads)}
+	qkv := []part{at(n.QProj, hf.QProj, heads), at(n.KProj, hf.KProj, kvHeads), at(n.VProj, hf.VProj, kvHeads)}
+	if c.permutedQK {
+		qkv[0].permuted, qkv[1].permuted = c.HeadDim, c.HeadDim
 	}
-	gate, up := at(n.GateProj, inner), at(n.UpProj, inner)
+	switch {
+	case n.QKVProj != "":
+		qkv = []part{at(n.QKVProj, hf.QKVProj, heads+2*kvHeads)}
+	case hf.QKVProj != "": // fused there, apart here
+		first := 0
+		for i := range qkv {
+			qkv[i].hf, qkv[i].hfFirst, qkv[i].hfRows = hfPrefix+hf.QKVProj, first, heads+2*kvHeads
+			first += qkv[i].rows
+		}
+	}
+	gate, up := at(n.GateProj, hf.GateProj, inner), at(n.UpProj, hf.UpProj, inner)
 	if n.GateUpProj != "" {
-		gate = part{name: prefix + n.GateUpProj, rows: inner, of: 2 * inner}
-		up = part{name: prefix + n.GateUpProj, first: inner, rows: inner}
+		gate = at(n.GateUpProj, hf.GateUpProj, inner)
+		up = gate
+		gate.of, up.first = 2*inner, inner
 	}
-	o, down := at(n.OProj, c.HiddenSize), at(n.DownProj, c.HiddenSize)
+	o, down := at(n.OProj, hf.OProj, c.HiddenSize), at(n.DownProj, hf.DownProj, c.HiddenSize)
 
 	l := Layer{
 		InputNorm: b.norm(prefix + n.InputNorm),
@@ -162,7 +202,7 @@ func (b *binder) fail(format string, args ...any) {
 }
 
 // source finds a matrix and checks its shape and type.
-func (b *binder) source(p part, cols int) *pipeline.Source {
+func (b *binder) source(p part, cols int) *source {
 	name := p.name + ".weight"
 	t, ok := b.c.Tensor(name)
 	b.used[name] = true
@@ -178,13 +218,16 @@ func (b *binder) source(p part, cols int) *pipeline.Source {
 		return nil
 	}
 	row := func(i int, scratch []byte) []byte { return t.Row(p.first+i, scratch) }
-	return &pipeline.Source{Name: name, DType: t.DType, Rows: p.rows, Cols: cols, Row: row}
+	s := &source{Source: pipeline.Source{Name: name, DType: t.DType, Rows: p.rows, Cols: cols, Row: row}, stored: t.DType}
+	s.Prefetch = func(first, n int) { t.Prefetch(p.first+first, n) }
+	b.adapt(s, p)
+	return s
 }
 
 // target is the type a matrix is kept in on the device.
-func (b *binder) target(s *pipeline.Source) dtype.DType {
+func (b *binder) target(s *source) dtype.DType {
 	if b.dtype == dtype.Invalid {
-		return s.DType
+		return s.stored
 	}
 	if s.Cols%b.dtype.BlockSize() != 0 {
 		b.fail("tensor %s: rows of %d cannot be converted to %s, which has blocks of %d", s.Name, s.Cols, b.dtype, b.dtype.BlockSize())
@@ -194,7 +237,7 @@ func (b *binder) target(s *pipeline.Source) dtype.DType {
 
 // matrix is the given tensors one under another.
 func (b *binder) matrix(name string, cols int, parts ...part) *pipeline.Matrix {
-	var sources []*pipeline.Source
+	var sources []*source
 	var runs []pipeline.Run
 	var first []int
 	rows := 0
@@ -212,7 +255,7 @@ func (b *binder) matrix(name string, cols int, parts ...part) *pipeline.Matrix {
 			runs = append(runs, pipeline.Run{DType: t, Rows: p.rows})
 		}
 	}
-	return b.add(name, cols, runs, sources, func(r int) (*pipeline.Source, int) {
+	return b.add(name, cols, runs, sources, func(r int) (*source, int) {
 		i := len(first) - 1
 		for first[i] > r {
 			i--
@@ -232,13 +275,14 @@ func (b *binder) alternating(name string, cols int, even, odd part) *pipeline.Ma
 		b.log.Warn().Str("tensor", e.Name).Stringer("type", t).Stringer("other", u).Msg("gate and up differ in type; both are kept as F16")
 		t = dtype.F16
 	}
-	sources := []*pipeline.Source{e, o}
-	return b.add(name, cols, []pipeline.Run{{DType: t, Rows: 2 * even.rows}}, sources, func(r int) (*pipeline.Source, int) {
+	sources := []*source{e, o}
+	return b.add(name, cols, []pipeline.Run{{DType: t, Rows: 2 * even.rows}}, sources, func(r int) (*source, int) {
 		return sources[r%2], r / 2
 	})
 }
 
-func (b *binder) add(name string, cols int, runs []pipeline.Run, sources []*pipeline.Source, at func(int) (*pipeline.Source, int)) *pipeline.Matrix {
+// add notes a matrix whose row r is the row of the source that at names.
+func (b *binder) add(name string, cols int, runs []pipeline.Run, sources []*source, at func(r int) (*source, int)) *pipeline.Matrix {
 	if b.err != nil {
 		return nil
 	}
@@ -251,7 +295,18 @@ func (b *binder) add(name string, cols int, runs []pipeline.Run, sources []*pipe
 	for _, s := range sources {
 		b.w.read += int64(s.Rows) * s.DType.RowBytes(s.Cols)
 	}
-	b.w.loads = append(b.w.loads, func(ctx context.Context, l *pipeline.Loader) error { return l.Matrix(ctx, x, at) })
+	b.w.loads = append(b.w.loads, func(ctx context.Context, l *pipeline.Loader) error {
+		for _, s := range sources {
+			for _, u := range s.updates {
+				u.open()
+				defer u.close()
+			}
+		}
+		return l.Matrix(ctx, x, func(r int) (*pipeline.Source, int) {
+			s, row := at(r)
+			return &s.Source, row
+		})
+	})
 	return x
 }
 
@@ -264,7 +319,7 @@ func (b *binder) normalizedHead(p part) *pipeline.Matrix {
 	}
 	unit := *raw
 	unit.DType = dtype.F32
-	unit.Row = func(i int, scratch []byte) []byte {
+	unit.Row = func(i int, _ []byte) []byte {
 		values := make([]float32, raw.Cols)
 		raw.DType.Decode(values, raw.Row(i, nil))
 		sum := 0.0
@@ -280,7 +335,7 @@ func (b *binder) normalizedHead(p part) *pipeline.Matrix {
 		return out
 	}
 	runs := []pipeline.Run{{DType: b.target(raw), Rows: p.rows}}
-	return b.add(p.name, raw.Cols, runs, []*pipeline.Source{raw}, func(r int) (*pipeline.Source, int) { return &unit, r })
+	return b.add(p.name, raw.Cols, runs, []*source{&unit}, func(r int) (*source, int) { return &unit, r })
 }
 
 // norm is the weights of a normalisation over the hidden size.

@@ -7,6 +7,7 @@ var xverse = Family{
 	Name:          "xverse",
 	Architectures: []string{"XverseForCausalLM"},
 	GGUF:          []string{"xverse"},
+	Names:         huggingFaceNames,
 	ReadHF:        readLlama,
 	ReadGGUF:      readLlamaGGUF,
 }

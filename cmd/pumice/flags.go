@@ -60,6 +60,7 @@ func modelFlags() []cli.Flag {
 		&cli.IntFlag{Name: "context", EnvVars: env("context"), Usage: "`N` tokens that prompt and answer may have", DefaultText: "the model's, at most 4096"},
 		stringFlag("kv-type", "f16", "`TYPE` of the KV cache: f16 or f32"),
 		stringFlag("dtype", "keep", "`TYPE` to convert matrices to while loading: keep, f32, f16, bf16, q8_0, q4_0 or q4_1"),
+		&cli.StringSliceFlag{Name: "lora", EnvVars: env("lora"), Usage: "`PATH[:SCALE]` of a PEFT adapter to apply while loading; may be repeated"},
 		stringFlag("kernel-path", "", "`PATH` of kernels to force: base or row (default: the device's best)"),
 		stringFlag("cache-dir", "auto", "`DIR` where compiled pipelines are kept; none keeps none"),
 	}
@@ -135,6 +136,7 @@ func (p *program) options(c *cli.Context) pumice.Options {
 		Context:      c.Int("context"),
 		DType:        c.String("dtype"),
 		KVType:       c.String("kv-type"),
+		LoRA:         c.StringSlice("lora"),
 		KernelPath:   c.String("kernel-path"),
 		ChatTemplate: c.String("chat-template"),
 		Validation:   c.Bool("validation"),

@@ -1,0 +1,317 @@
+package model
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+
+	"pumice/checkpoint"
+	"pumice/internal/dtype"
+	"pumice/pipeline"
+)
+
+// A LoRA is a low-rank adapter (Hu et al. 2021, arXiv:2106.09685) as PEFT saves it: a directory
+// of adapter_config.json and adapter_model.safetensors (or .bin). Each matrix W it trained
+// becomes W + Scale * alpha / r * B A while loading, in float32; the result has the type that W
+// would have had, so on a quantised checkpoint it is quantised again unless Options.DType says
+// otherwise. Adapters name matrices as the Hugging Face directory does, whatever the format of
+// the checkpoint.
+type LoRA struct {
+	Path  string
+	Scale float32 // of what the adapter adds; 0 means 1
+}
+
+// An adapter is an open LoRA.
+type adapter struct {
+	path    string
+	c       *checkpoint.Checkpoint
+	updates map[string]*update // by module: a tensor's name without ".weight"
+}
+
+type adapters []*adapter
+
+// update is what an adapter adds to a matrix (rows, cols): scale * B A.
+type update struct {
+	a, b  *checkpoint.Tensor // (rank, cols), (rows, rank)
+	scale float64
+	used  bool
+
+	down []float32 // A, while its matrix is loaded
+}
+
+// openAdapters opens every adapter. The caller closes them after the weights are loaded.
+func openAdapters(list []LoRA) (adapters, error) {
+	var open adapters
+	for _, l := range list {
+		a, err := openAdapter(l)
+		if err != nil {
+			return nil, errors.Join(err, open.Close())
+		}
+		open = append(open, a)
+	}
+	return open, nil
+}
+
+// Close unmaps the files.
+func (list adapters) Close() error {
+	var errs []error
+	for _, a := range list {
+		errs = append(errs, a.c.Close())
+	}
+	return errors.Join(errs...)
+}
+
+func openAdapter(l LoRA) (*adapter, error) {
+	fields, err := checkpoint.ReadFields(filepath.Join(l.Path, "adapter_config.json"))
+	if err != nil {
+		return nil, fmt.Errorf("model: adapter %s: %w", l.Path, err)
+	}
+	config := readAdapterConfig(fields)
+	if err := fields.Err(); err != nil {
+		return nil, err
+	}
+	c, err := openAdapterWeights(l.Path)
+	if err != nil {
+		return nil, fmt.Errorf("model: adapter %s: %w", l.Path, err)
+	}
+	a := &adapter{path: l.Path, c: c, updates: map[string]*update{}}
+	if err := a.pair(config, float64(cmp.Or(l.Scale, 1))); err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	return a, nil
+}
+
+// openAdapterWeights opens what PEFT saves, safetensors for preference.
+func openAdapterWeights(dir string) (*checkpoint.Checkpoint, error) {
+	c, err := checkpoint.OpenWeights(filepath.Join(dir, "adapter_model.safetensors"))
+	if !errors.Is(err, fs.ErrNotExist) {
+		return c, err
+	}
+	if c, other := checkpoint.OpenWeights(filepath.Join(dir, "adapter_model.bin")); !errors.Is(other, fs.ErrNotExist) {
+		return c, other
+	}
+	return nil, err
+}
+
+// adapterConfig is what adapter_config.json says about the scale of the updates.
+type adapterConfig struct {
+	rank     int
+	ranks    bool // some modules have ranks of their own
+	alpha    float64
+	alphas   []moduleAlpha
+	rankRoot bool // divide alpha by the rank's root (Kalajdzievski 2023, arXiv:2312.03732)
+}
+
+type moduleAlpha struct {
+	module string
+	alpha  float64
+}
+
+// plainModule is a pattern of modules that is a name: PEFT takes them for regular expressions.
+var plainModule = regexp.MustCompile(`^[A-Za-z0-9_.]+$`)
+
+func readAdapterConfig(f *checkpoint.Fields) adapterConfig {
+	if kind := f.String("peft_type"); kind != "LORA" {
+		f.Fail("peft_type", "%q is not supported; only LORA is", kind)
+	}
+	c := adapterConfig{
+		rank: f.Int("r"), alpha: f.Float("lora_alpha"), rankRoot: f.BoolOr("use_rslora", false),
+	}
+	if c.rank < 1 {
+		f.Fail("r", "%d must be positive", c.rank)
+	}
+	if bias := f.StringOr("bias", "none"); bias != "none" {
+		f.Fail("bias", "%q is not supported; adapters must leave biases alone", bias)
+	}
+	for _, key := range []string{"fan_in_fan_out", "use_dora", "lora_bias", "use_qalora"} {
+		mustBe(f, key, false)
+	}
+	// What these name is trained or wired in other ways than by two factors a matrix.
+	for _, key := range []string{"modules_to_save", "trainable_token_indices", "layer_replication", "target_parameters",
+		"alora_invocation_tokens", "megatron_config"} {
+		if text := f.Describe(key); f.Has(key) && text != "[]" && text != "{}" {
+			f.Fail(key, "%s is not supported", text)
+		}
+	}
+	// These initialisations change the weights that the adapter goes on top of.
+	if text := f.Describe("init_lora_weights"); f.Has("init_lora_weights") {
+		switch text {
+		case "true", "false", `"gaussian"`, `"orthogonal"`, `"eva"`:
+		default:
+			f.Fail("init_lora_weights", "%s is not supported: such an adapter does not fit the original weights", text)
+		}
+	}
+	if p := f.Object("rank_pattern"); p != nil {
+		c.ranks = len(p.Keys()) > 0 // the factors' shapes say which
+	}
+	if p := f.Object("alpha_pattern"); p != nil {
+		for _, key := range p.Keys() {
+			if !plainModule.MatchString(key) {
+				p.Fail(key, "regular expressions are not supported")
+			}
+			c.alphas = append(c.alphas, moduleAlpha{key, p.Float(key)})
+		}
+	}
+	return c
+}
+
+// scale is alpha / rank of a module. As in PEFT the first pattern that is the end of the
+// module's name counts.
+func (c *adapterConfig) scale(module string, rank int) float64 {
+	alpha := c.alpha
+	for _, m := range c.alphas {
+		if module == m.module || strings.HasSuffix(module, "."+m.module) {
+			alpha = m.alpha
+			break
+		}
+	}
+	if c.rankRoot {
+		return alpha / math.Sqrt(float64(rank))
+	}
+	return alpha / float64(rank)
+}
+
+// factorName is PEFT's name of a factor; "default" is the adapter's own, which it leaves out in
+// files.
+var factorName = regexp.MustCompile(`^base_model\.model\.(.+)\.lora_([AB])(?:\.default)?\.weight$`)
+
+// pair finds both factors of every module.
+func (a *adapter) pair(config adapterConfig, scale float64) error {
+	fail := func(format string, args ...any) error {
+		return &ConfigError{File: a.path, Msg: fmt.Sprintf(format, args...)}
+	}
+	for _, name := range a.c.Names() {
+		t, _ := a.c.Tensor(name)
+		m := factorName.FindStringSubmatch(name)
+		switch {
+		case m == nil:
+			return fail("tensor %q is not a factor of a linear layer, the only kind that is supported", name)
+		case len(t.Shape) != 2 || !t.DType.Weight() || t.DType.BlockSize() != 1:
+			return fail("tensor %s has shape %v and type %s, want a matrix of floats", name, t.Shape, t.TypeName())
+		}
+		u := a.updates[m[1]]
+		if u == nil {
+			u = &update{}
+			a.updates[m[1]] = u
+		}
+		if m[2] == "A" {
+			u.a = t
+		} else {
+			u.b = t
+		}
+	}
+	if len(a.updates) == 0 {
+		return fail("the adapter has no tensors")
+	}
+	for module, u := range a.updates {
+		if u.a == nil || u.b == nil {
+			return fail("module %s has one of its factors lora_A and lora_B only", module)
+		}
+		rank := u.a.Rows()
+		if rank < 1 || u.b.Cols() != rank || !config.ranks && rank != config.rank {
+			return fail("module %s has factors of shapes %v and %v, want a rank of %d", module, u.a.Shape, u.b.Shape, config.rank)
+		}
+		u.scale = scale * config.scale(module, rank)
+	}
+	return nil
+}
+
+// A source is rows of a tensor as they go to the device.
+type source struct {
+	pipeline.Source
+	stored  dtype.DType // in the checkpoint; where adapters change the rows, Source has F32
+	updates []*update
+}
+
+// adapt puts the adapters that name p's module between the tensor's rows and the device.
+func (b *binder) adapt(s *source, p part) {
+	module, rows := p.module()
+	for _, a := range b.adapters {
+		u := a.updates[module]
+		if u == nil {
+			continue
+		}
+		u.used = true
+		if u.b.Rows() != rows || u.a.Cols() != s.Cols {
+			b.fail("adapter %s: module %s has factors of shapes %v and %v for a matrix (%d, %d)", a.path, module, u.a.Shape, u.b.Shape, rows, s.Cols)
+			return
+		}
+		s.updates = append(s.updates, u)
+	}
+	if len(s.updates) == 0 {
+		return
+	}
+	if b.dtype == dtype.Invalid && s.stored.BlockSize() > 1 {
+		if !s.stored.Encodable() {
+			b.fail("tensor %s has type %s, which an adapted matrix cannot be written in again; convert with --dtype, such as q8_0 or f16", s.Name, s.stored)
+			return
+		}
+		if !b.requantised {
+			b.requantised = true
+			b.log.Warn().Str("tensor", s.Name).Stringer("type", s.stored).Msg("adapted matrices are quantised again; --dtype f16 keeps the adapter's precision")
+		}
+	}
+	raw := s.Row
+	s.DType = dtype.F32
+	s.Row = func(i int, _ []byte) []byte {
+		values := make([]float32, s.Cols)
+		s.stored.Decode(values, raw(i, nil))
+		for _, u := range s.updates {
+			u.add(values, p.moduleRow(i))
+		}
+		out := make([]byte, 4*len(values))
+		dtype.F32.Encode(out, values)
+		return out
+	}
+}
+
+// checkAdapters refuses an adapter of modules that no matrix of the model took.
+func (b *binder) checkAdapters() {
+	for _, a := range b.adapters {
+		var unknown []string
+		for module, u := range a.updates {
+			if !u.used {
+				unknown = append(unknown, module)
+			}
+		}
+		if len(unknown) > 0 {
+			slices.Sort(unknown)
+			b.fail("adapter %s: %d of its modules are not matrices of this model: %s", a.path, len(unknown),
+				strings.Join(unknown[:min(len(unknown), 4)], ", "))
+		}
+	}
+}
+
+// open decodes A before rows are added to; close forgets it.
+func (u *update) open() {
+	if u.down != nil { // two halves of one tensor
+		return
+	}
+	u.down = make([]float32, 0, u.a.NumElements())
+	for i := range u.a.Rows() {
+		row := make([]float32, u.a.Cols())
+		u.a.DType.Decode(row, u.a.Row(i, nil))
+		u.down = append(u.down, row...)
+	}
+}
+
+func (u *update) close() { u.down = nil }
+
+// add adds row r of scale * B A to values. Several goroutines may call it.
+func (u *update) add(values []float32, r int) {
+	up := make([]float32, u.b.Cols())
+	u.b.DType.Decode(up, u.b.Row(r, nil))
+	cols := len(values)
+	for k, v := range up {
+		v = float32(u.scale * float64(v))
+		for j, x := range u.down[k*cols:][:cols] {
+			values[j] += v * x
+		}
+	}
+}
