@@ -28,7 +28,10 @@ const fixtureDir = "../testdata/fixtures"
 
 // golden is the part of a fixture's golden.json that tests look at.
 type golden struct {
-	Prompts []struct {
+	Stored    string `json:"stored_dtype"`
+	Reference string
+	Checks    []struct{ With string } `json:"cross_checks"`
+	Prompts   []struct {
 		Name   string
 		IDs    []int
 		Logits vector    `json:"last_logits"`
@@ -141,15 +144,16 @@ func TestFixtureLogits(t *testing.T) {
 		} {
 			t.Run(name+"/"+mode.name, func(t *testing.T) {
 				x := load(t, filepath.Join(fixtureDir, name), mode.o, pipeline.Options{})
-				checkGolden(t, x, readGolden(t, filepath.Join(fixtureDir, name)), mode.bound, mode.margin)
+				worst := checkGolden(t, x, readGolden(t, filepath.Join(fixtureDir, name)), mode.bound, mode.margin)
+				checkTable(t, name, mode.name == "default", worst)
 			})
 		}
 	}
 }
 
 // checkGolden compares logits at every prompt's end, the argmax of every position, and the
-// greedy continuation with its last logits.
-func checkGolden(t *testing.T, x *Model, g *golden, bound, margin float64) {
+// greedy continuation with its last logits. It returns the largest error of a logit.
+func checkGolden(t *testing.T, x *Model, g *golden, bound, margin float64) (worst float64) {
 	t.Helper()
 	ctx := context.Background()
 	for _, p := range g.Prompts {
@@ -164,7 +168,7 @@ func checkGolden(t *testing.T, x *Model, g *golden, bound, margin float64) {
 				t.Errorf("%s: position %d: argmax %d, want %d, which leads by %g", p.Name, i, got, p.Top1[i], p.Margin[i])
 			}
 		}
-		compare(t, p.Name+" last logits", out.Logits[(len(p.IDs)-1)*v:], g.floats(p.Logits), bound)
+		worst = max(worst, compare(t, p.Name+" last logits", out.Logits[(len(p.IDs)-1)*v:], g.floats(p.Logits), bound))
 
 		out, err = x.Forward(ctx, p.IDs, 0, Argmax)
 		if err != nil {
@@ -190,11 +194,13 @@ func checkGolden(t *testing.T, x *Model, g *golden, bound, margin float64) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		compare(t, p.Name+" final logits", out.Logits, g.floats(p.Greedy.Final), bound)
+		worst = max(worst, compare(t, p.Name+" final logits", out.Logits, g.floats(p.Greedy.Final), bound))
 	}
+	return worst
 }
 
-func compare(t *testing.T, what string, got, want []float32, bound float64) {
+// compare returns the largest error.
+func compare(t *testing.T, what string, got, want []float32, bound float64) float64 {
 	t.Helper()
 	if len(got) != len(want) {
 		t.Fatalf("%s: %d values, want %d", what, len(got), len(want))
@@ -209,6 +215,7 @@ func compare(t *testing.T, what string, got, want []float32, bound float64) {
 	if !(worst <= bound) {
 		t.Errorf("%s: max abs error %g at %d: got %v, want %v (bound %g)", what, worst, at, got[at], want[at], bound)
 	}
+	return worst
 }
 
 func argmax(row []float32) int {
