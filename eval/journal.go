@@ -21,6 +21,7 @@ type Identity struct {
 	DType        string           `json:"dtype"`
 	KVType       string           `json:"kv_type"`
 	KernelPath   string           `json:"kernel_path,omitempty"` // where one was forced
+	LoRA         []string         `json:"lora,omitempty"`        // adapters, with their hashes
 	Tasks        []string         `json:"tasks"`                 // as Select takes them
 	NumShots     int              `json:"num_fewshot"`
 	MaxLength    int              `json:"max_length"`
@@ -43,7 +44,7 @@ func (id Identity) differs(other Identity) string {
 	return ""
 }
 
-var identityKeys = []string{"model_sha256", "dtype", "kv_type", "kernel_path", "tasks", "num_fewshot", "max_length", "limit", "samples",
+var identityKeys = []string{"model_sha256", "dtype", "kv_type", "kernel_path", "lora", "tasks", "num_fewshot", "max_length", "limit", "samples",
 	"ceval_split", "prompt_style", "shots", "chat_template"}
 
 func (id Identity) members() map[string]json.RawMessage {

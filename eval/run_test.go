@@ -213,7 +213,7 @@ func TestJournalBelongsToOneRun(t *testing.T) {
 
 // TestIdentityKeysAreTheMembers keeps the list that runs are compared by complete.
 func TestIdentityKeysAreTheMembers(t *testing.T) {
-	id := Identity{"m", "s", "d", "k", "p", []string{"t"}, 1, 2, 3, map[string][]int{"a": {1}}, "x", "y", "z", "c"}
+	id := Identity{"m", "s", "d", "k", "p", []string{"l"}, []string{"t"}, 1, 2, 3, map[string][]int{"a": {1}}, "x", "y", "z", "c"}
 	var keys []string
 	for key := range id.members() {
 		keys = append(keys, key)

@@ -162,3 +162,11 @@ func (t *Task) takeShots() {
 	n := min(NumShots, len(t.Docs))
 	t.Shots, t.Docs = t.Docs[:n:n], t.Docs[n:]
 }
+
+// FirstPrompt is the text of the first question with numShots examples before it, "" where there is none.
+func (t *Task) FirstPrompt(numShots int) string {
+	if len(t.Docs) == 0 {
+		return ""
+	}
+	return t.prompt(&t.Docs[0], min(numShots, len(t.Shots)))
+}

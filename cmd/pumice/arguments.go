@@ -36,6 +36,7 @@ func arrange(app *cli.App, args []string) ([]string, error) {
 			rest = append(rest, arg)
 			continue
 		}
+		arg = dashed(arg)
 		name, _, valued := strings.Cut(strings.TrimLeft(arg, "-"), "=")
 		takes, ofCommand := own[name]
 		to := &flags
@@ -69,6 +70,16 @@ func arrange(app *cli.App, args []string) ([]string, error) {
 		out = append(out, "--")
 	}
 	return append(out, rest...), nil
+}
+
+// dashed writes a flag's name with dashes, for people used to programs that have underscores there.
+func dashed(arg string) string {
+	name, rest, valued := strings.Cut(arg, "=")
+	name = strings.ReplaceAll(name, "_", "-")
+	if valued {
+		return name + "=" + rest
+	}
+	return name
 }
 
 // kind is what a flag takes.

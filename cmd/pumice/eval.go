@@ -1,0 +1,522 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"pumice"
+	"pumice/chat"
+	"pumice/checkpoint"
+	"pumice/eval"
+	"pumice/model"
+	"pumice/tokenizer"
+)
+
+func (p *program) evalCommand() *cli.Command {
+	flags := []cli.Flag{
+		stringFlag("tasks", "", "`NAME,...` of tasks and groups, as pumice eval ls lists them; * stands for any text"),
+		stringFlag("data", "data", "`DIR` that holds mmlu, ceval, agieval, gaokao_bench, gaokao_english as they are downloaded"),
+		&cli.StringSliceFlag{Name: "data-dir", EnvVars: env("data-dir"), Usage: "`BENCHMARK=DIR` of one that lies elsewhere; may be repeated"},
+		intFlag("num-fewshot", eval.NumShots, "`N` examples before a question"),
+		stringFlag("limit", "", "the first `N` questions of each task, or a share of them (0.1): not the benchmark's result"),
+		stringFlag("samples", "", "`JSON` of the questions to ask: {\"task\":[0,1]}"),
+		&cli.IntFlag{Name: "max-length", EnvVars: env("max-length"), Usage: "`N` tokens that a prompt may have; examples are left out until it fits", DefaultText: "what the model was made for"},
+		stringFlag("split", "val", "part of C-Eval to score: val or test, which also writes the file to submit"),
+		stringFlag("prompt-style", "authors", "prompts of MMLU and C-Eval: authors or harness"),
+		stringFlag("shots", "file", "examples of AGIEval: file (its first questions) or official"),
+		boolFlag("apply-chat-template", false, "ask in a conversation; the published numbers are without"),
+		chatTemplateFlag(),
+		stringFlag("output-path", "", "`DIR` for the results and the journal; a run that was stopped goes on there"),
+		boolFlag("log-samples", false, "also write each question with its answer"),
+		stringFlag("devices", "", "`A,B,...` devices that share the work, as --device takes them"),
+		stringFlag("shard", "", "`I/N`: answer only this part, for pumice eval merge to put together"),
+		boolFlag("strict", false, "stop at the first thing in the files that can't be used"),
+		boolFlag("write-out", false, "print the first prompt of each task before it is asked"),
+		stringFlag("published", "XVERSE-7B-Chat", "`MODEL,...` of the published numbers to show beside; all or none"),
+		stringFlag("published-file", "", "`FILE` of published numbers, instead of those of the XVERSE-7B-Chat card"),
+		stringFlag("chart", "", "`FILE.svg` to draw the numbers into"),
+		jsonFlag(),
+	}
+	return &cli.Command{
+		Name:  "eval",
+		Usage: "score a model on MMLU, C-Eval, AGIEval, GAOKAO-Bench and GAOKAO-English",
+		ArgsUsage: "MODEL | ls [tasks|groups] | merge --output-path DIR RESULTS... | compare RESULTS RESULTS\n\n" +
+			"RESULTS is a results file or the directory with it.",
+		Flags:  append(flags, modelFlags()...),
+		Action: p.eval,
+	}
+}
+
+func (p *program) eval(c *cli.Context) error {
+	switch c.Args().First() {
+	case "ls":
+		return p.evalList(c)
+	case "merge":
+		return p.evalMerge(c)
+	case "compare":
+		return p.evalCompare(c)
+	}
+	if err := noMoreArgs(c, 1); err != nil {
+		return err
+	}
+	r, err := newEvalRun(p, c)
+	if err != nil {
+		return err
+	}
+	ctx, stop := interruptible(c.Context)
+	defer stop()
+	return r.run(ctx)
+}
+
+// evalRun is one run of `pumice eval MODEL`.
+type evalRun struct {
+	p    *program
+	c    *cli.Context
+	path string // of the model
+
+	data      eval.Data
+	selection *eval.Selection
+	planned   eval.PlanOptions
+	identity  eval.Identity
+	shard     [2]int // of; 1 of 1 for all
+	published []eval.CardRow
+	started   time.Time
+}
+
+// newEvalRun reads the flags.
+func newEvalRun(p *program, c *cli.Context) (*evalRun, error) {
+	r := &evalRun{p: p, c: c, shard: [2]int{1, 1}, started: time.Now()}
+	names := slices.DeleteFunc(strings.Split(c.String("tasks"), ","), func(s string) bool { return strings.TrimSpace(s) == "" })
+	if len(names) == 0 {
+		return nil, &usageError{"--tasks: want names of tasks or groups; pumice eval ls lists them"}
+	}
+	var err error
+	if r.selection, err = eval.Select(names); err != nil {
+		return nil, &usageError{strings.TrimPrefix(err.Error(), "eval: ")}
+	}
+	for flag, allowed := range map[string][]string{"split": {"val", "test"}, "prompt-style": {"authors", "harness"}, "shots": {"file", "official"}} {
+		if !slices.Contains(allowed, c.String(flag)) {
+			return nil, &usageError{fmt.Sprintf("--%s %q: want %s", flag, c.String(flag), strings.Join(allowed, " or "))}
+		}
+	}
+	if c.Int("num-fewshot") < 0 || c.Int("max-length") < 0 {
+		return nil, &usageError{"--num-fewshot and --max-length can't be negative"}
+	}
+	r.planned = eval.PlanOptions{NumShots: c.Int("num-fewshot"), MaxLength: c.Int("max-length")}
+	if text := c.String("limit"); text != "" {
+		if r.planned.Limit, err = strconv.ParseFloat(text, 64); err != nil || !(r.planned.Limit > 0 && r.planned.Limit < 1e9) {
+			return nil, &usageError{fmt.Sprintf("--limit %q: want a number of questions, or a share of them below 1", text)}
+		}
+	}
+	if text := c.String("samples"); text != "" {
+		if err := json.Unmarshal([]byte(text), &r.planned.Samples); err != nil {
+			return nil, &usageError{fmt.Sprintf("--samples: %v", err)}
+		}
+		for task := range r.planned.Samples {
+			if !slices.Contains(r.selection.Tasks, task) {
+				return nil, &usageError{fmt.Sprintf("--samples: %q is no task of --tasks", task)}
+			}
+		}
+	}
+	if text := c.String("shard"); text != "" {
+		i, n, ok := strings.Cut(text, "/")
+		r.shard[0], err = strconv.Atoi(i)
+		if r.shard[1], _ = strconv.Atoi(n); !ok || err != nil || r.shard[0] < 1 || r.shard[1] < r.shard[0] {
+			return nil, &usageError{fmt.Sprintf("--shard %q: want I/N, such as 2/8", text)}
+		}
+		if c.String("output-path") == "" {
+			return nil, &usageError{"--shard needs --output-path"}
+		}
+	}
+	r.data = eval.Data{
+		Root: c.String("data"), Dirs: map[string]string{}, Split: c.String("split"), Strict: c.Bool("strict"),
+		HarnessStyle: c.String("prompt-style") == "harness", OfficialShots: c.String("shots") == "official",
+	}
+	for _, text := range c.StringSlice("data-dir") {
+		benchmark, dir, ok := strings.Cut(text, "=")
+		benchmark = strings.ReplaceAll(benchmark, "-", "_")
+		if !ok || dir == "" || !slices.Contains(eval.Benchmarks(), benchmark) {
+			return nil, &usageError{fmt.Sprintf("--data-dir %q: want one of %s, =, and a directory", text, strings.Join(eval.Benchmarks(), ", "))}
+		}
+		r.data.Dirs[benchmark] = dir
+	}
+	if r.published, err = publishedRows(c); err != nil {
+		return nil, err
+	}
+	r.identity = eval.Identity{
+		DType: strings.ToLower(c.String("dtype")), KVType: strings.ToLower(c.String("kv-type")), KernelPath: c.String("kernel-path"), Tasks: names,
+		NumShots: r.planned.NumShots, Limit: r.planned.Limit, Samples: r.planned.Samples, Split: c.String("split"),
+		PromptStyle: c.String("prompt-style"), Shots: c.String("shots"),
+	}
+	return r, nil
+}
+
+// publishedRows are the rows that --published names.
+func publishedRows(c *cli.Context) ([]eval.CardRow, error) {
+	card := eval.PublishedCard()
+	if name := c.String("published-file"); name != "" {
+		var err error
+		if card, err = eval.ReadCard(name); err != nil {
+			return nil, err
+		}
+		if !c.IsSet("published") {
+			return card.Rows, nil
+		}
+	}
+	switch c.String("published") {
+	case "all":
+		return card.Rows, nil
+	case "none", "":
+		return nil, nil
+	}
+	var out []eval.CardRow
+	for name := range strings.SplitSeq(c.String("published"), ",") {
+		at := slices.IndexFunc(card.Rows, func(r eval.CardRow) bool { return strings.EqualFold(r.Model, strings.TrimSpace(name)) })
+		if at < 0 {
+			var known []string
+			for _, r := range card.Rows {
+				known = append(known, r.Model)
+			}
+			return nil, &usageError{fmt.Sprintf("--published %q: want all, none or some of %s", name, strings.Join(known, ", "))}
+		}
+		out = append(out, card.Rows[at])
+	}
+	return out, nil
+}
+
+func (r *evalRun) run(ctx context.Context) error {
+	tasks, absent, err := r.load()
+	if err != nil {
+		return err
+	}
+	tok, err := r.openModel(ctx)
+	if err != nil {
+		return err
+	}
+	plan, err := eval.NewPlan(ctx, tok, tasks, r.planned)
+	if err != nil {
+		return err
+	}
+	requests, err := plan.Shard(r.shard[0], r.shard[1])
+	if err != nil {
+		return err
+	}
+	if r.c.Bool("write-out") {
+		for _, t := range tasks {
+			if len(t.Docs) > 0 {
+				r.p.note("--- %s\n%s", t.Name, t.FirstPrompt(r.planned.NumShots))
+			}
+		}
+	}
+	dir, suffix := r.c.String("output-path"), ""
+	if r.shard[1] > 1 {
+		suffix = fmt.Sprintf("%d/%d", r.shard[0], r.shard[1])
+		dir = filepath.Join(dir, fmt.Sprintf("shard-%d-of-%d", r.shard[0], r.shard[1]))
+	}
+	var journal *eval.Journal
+	if r.c.String("output-path") != "" {
+		if journal, err = eval.OpenJournal(filepath.Join(dir, "journal.jsonl"), r.identity); err != nil {
+			return err
+		}
+		defer journal.Close()
+	}
+	summary := &eval.Summary{Identity: r.identity, Shard: suffix, Devices: []string{}, Absent: absent, Problems: r.data.Problems}
+	if summary.Problems == nil {
+		summary.Problems = []eval.Problem{}
+	}
+	entries, err := r.ask(ctx, plan, requests, journal, summary)
+	if err != nil {
+		if journal != nil && len(entries) == 0 {
+			r.p.note("what was answered is in %s: the same command goes on from there", filepath.Join(dir, "journal.jsonl"))
+		}
+		return err
+	}
+	summary.Tasks = eval.Summarize(plan, requests, entries)
+	summary.Groups = r.selection.Group(summary.Tasks)
+	for _, e := range entries {
+		summary.Seconds += e.Seconds
+	}
+	if journal != nil {
+		var samples map[string][]eval.Sample
+		if r.c.Bool("log-samples") || r.shard[1] > 1 || r.data.Split == "test" {
+			if samples, err = eval.Samples(requests, entries); err != nil {
+				return err
+			}
+		}
+		name, err := eval.Write(dir, summary, samples, r.started)
+		if err != nil {
+			return err
+		}
+		r.p.note("results: %s", name)
+	}
+	return r.p.showResults(r.c, summary, r.published)
+}
+
+// load reads the tasks. Those without files are only named.
+func (r *evalRun) load() (tasks []*eval.Task, absent []string, err error) {
+	absent = []string{}
+	for _, name := range r.selection.Tasks {
+		t, err := r.data.Load(name)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			absent = append(absent, name)
+		case err != nil:
+			return nil, nil, err
+		default:
+			tasks = append(tasks, t)
+		}
+	}
+	for _, problem := range r.data.Problems {
+		r.p.log.Warn().Str("file", problem.File).Int("line", problem.Line).Msg(problem.Msg)
+	}
+	if len(tasks) == 0 {
+		return nil, nil, fmt.Errorf("eval: none of the tasks' files is below %s: --data names the directory", r.c.String("data"))
+	}
+	return tasks, absent, nil
+}
+
+// openModel finds out about the model what the plan needs.
+func (r *evalRun) openModel(ctx context.Context) (*tokenizer.Tokenizer, error) {
+	var err error
+	name := modelName(r.c)
+	if r.path, err = pumice.Resolve(name); err != nil {
+		return nil, err
+	}
+	tok, err := pumice.OpenTokenizer(r.path)
+	if err != nil {
+		return nil, err
+	}
+	longest, err := trainedContext(r.path)
+	if err != nil {
+		return nil, err
+	}
+	for _, flag := range []string{"max-length", "context"} {
+		if n := r.c.Int(flag); n > 0 {
+			longest = min(longest, n)
+		}
+	}
+	r.planned.MaxLength, r.identity.MaxLength = longest, longest
+	if r.c.Bool("apply-chat-template") {
+		format, err := pumice.OpenChatFormat(r.path, r.c.String("chat-template"))
+		if err != nil {
+			return nil, err
+		}
+		r.identity.ChatTemplate = format.Name()
+		r.planned.Chat = func(text string) ([]int, error) {
+			return format.Encode(tok, []chat.Message{{Role: "user", Content: text}})
+		}
+	}
+	r.identity.Model = strings.TrimSuffix(filepath.Base(r.path), ".gguf")
+	r.identity.ModelSHA256, err = eval.ModelSHA256(ctx, r.path)
+	if err != nil {
+		return nil, err
+	}
+	for _, adapter := range r.c.StringSlice("lora") {
+		path := adapter
+		if at := strings.LastIndex(adapter, ":"); at >= 0 {
+			if _, err := strconv.ParseFloat(adapter[at+1:], 64); err == nil {
+				path = adapter[:at]
+			}
+		}
+		sum, err := eval.ModelSHA256(ctx, path)
+		if err != nil {
+			return nil, err
+		}
+		r.identity.LoRA = append(r.identity.LoRA, adapter+" "+sum)
+	}
+	return tok, nil
+}
+
+// trainedContext is how many positions a model was made for.
+func trainedContext(path string) (int, error) {
+	c, err := checkpoint.Open(path)
+	if err != nil {
+		return 0, err
+	}
+	defer c.Close()
+	config, err := model.ReadConfig(c)
+	if err != nil {
+		return 0, err
+	}
+	return config.MaxPositionEmbeddings, nil
+}
+
+// contextStep rounds contexts, so that nearly equal plans record the same shapes.
+const contextStep = 256
+
+// ask loads the model on each device, with no more context than the plan needs, and asks.
+func (r *evalRun) ask(ctx context.Context, plan *eval.Plan, requests []*eval.Request, journal *eval.Journal, s *eval.Summary) (entries []eval.Entry, err error) {
+	o := r.p.options(r.c)
+	o.Context = (plan.Longest() + contextStep - 1) / contextStep * contextStep
+	o.Context = max(plan.Longest(), min(o.Context, plan.Options.MaxLength))
+	devices := []string{o.Device}
+	if text := r.c.String("devices"); text != "" {
+		devices = strings.Split(text, ",")
+	}
+	var engines []*pumice.Engine
+	defer func() {
+		for _, e := range engines {
+			err = errors.Join(err, e.Close())
+		}
+	}()
+	for _, d := range devices {
+		o.Device = strings.TrimSpace(d)
+		bar := r.p.newBar("loading")
+		o.Progress = bar.set
+		e, err := pumice.Open(ctx, r.path, o)
+		bar.close()
+		if err != nil {
+			return nil, err
+		}
+		engines = append(engines, e)
+		s.Devices = append(s.Devices, e.Device().Name)
+	}
+	return eval.Run(ctx, engines, requests, journal, r.progress(len(requests)))
+}
+
+// progress shows how far a run is: on a terminal always, else at every tenth part.
+func (r *evalRun) progress(total int) func(eval.Progress) {
+	terminal := !r.p.quiet && isTerminal(r.p.stderr)
+	shown := time.Time{}
+	next := 0
+	return func(p eval.Progress) {
+		end := p.Done == p.Total
+		if terminal {
+			if time.Since(shown) > 100*time.Millisecond || end {
+				shown = time.Now()
+				fmt.Fprintf(r.p.stderr, "\r\x1b[K%d of %d questions, %s, %s left", p.Done, p.Total, p.Task, p.Remaining.Round(time.Second))
+			}
+			if end {
+				fmt.Fprint(r.p.stderr, "\r\x1b[K")
+			}
+			return
+		}
+		if p.Done*10 >= next*total {
+			r.p.note("%d of %d questions, %s left", p.Done, p.Total, p.Remaining.Round(time.Second))
+			next = p.Done*10/max(1, total) + 1
+		}
+	}
+}
+
+// showResults writes the tables to standard output, and the chart where one is asked for.
+func (p *program) showResults(c *cli.Context, s *eval.Summary, published []eval.CardRow) error {
+	rows := append([]eval.CardRow{s.CardRow()}, published...)
+	if name := c.String("chart"); name != "" {
+		if err := os.WriteFile(name, []byte(eval.Chart("Multiple-choice benchmarks: "+s.Identity.Model, rows)), 0o666); err != nil {
+			return err
+		}
+	}
+	if c.Bool("json") {
+		return p.writeJSON(s)
+	}
+	text := eval.Table(s)
+	if card := eval.CardTables(rows); card != "" {
+		text += "\n" + card
+	}
+	return p.printf("%s", text)
+}
+
+// evalList is `pumice eval ls`.
+func (p *program) evalList(c *cli.Context) error {
+	what := c.Args().Get(1)
+	if c.NArg() > 2 || what != "" && what != "tasks" && what != "groups" {
+		return &usageError{"eval ls: want nothing more, tasks or groups"}
+	}
+	if c.Bool("json") {
+		return p.writeJSON(map[string]any{"groups": eval.Groups(), "tasks": eval.TaskNames()})
+	}
+	if what != "tasks" {
+		for _, g := range eval.Groups() {
+			if err := p.printf("%-24s %3d tasks, %s mean  %s\n", g.Name, len(g.Tasks), g.Headline, g.Title); err != nil {
+				return err
+			}
+		}
+	}
+	if what != "groups" {
+		for _, name := range eval.TaskNames() {
+			if err := p.printf("%s\n", name); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// evalMerge is `pumice eval merge`.
+func (p *program) evalMerge(c *cli.Context) error {
+	out := c.String("output-path")
+	names := c.Args().Slice()[1:]
+	if out == "" {
+		return &usageError{"eval merge: --output-path says where the results are to go"}
+	}
+	if len(names) == 0 {
+		found, err := filepath.Glob(filepath.Join(out, "shard-*-of-*"))
+		if err != nil {
+			return err
+		}
+		names = found
+	}
+	if len(names) == 0 {
+		return &usageError{"eval merge: want the shards' directories; there are none below " + out}
+	}
+	published, err := publishedRows(c)
+	if err != nil {
+		return err
+	}
+	var summaries []*eval.Summary
+	var samples []map[string][]eval.Sample
+	for _, name := range names {
+		s, err := eval.ReadSummary(name)
+		if err != nil {
+			return err
+		}
+		read, err := eval.ReadSamples(name)
+		if err != nil {
+			return err
+		}
+		summaries, samples = append(summaries, s), append(samples, read)
+	}
+	merged, err := eval.Merge(summaries)
+	if err != nil {
+		return err
+	}
+	name, err := eval.Write(out, merged, eval.MergeSamples(samples), time.Now())
+	if err != nil {
+		return err
+	}
+	p.note("results: %s", name)
+	return p.showResults(c, merged, published)
+}
+
+// evalCompare is `pumice eval compare`.
+func (p *program) evalCompare(c *cli.Context) error {
+	if c.NArg() != 3 {
+		return &usageError{"eval compare: want two results, each with its samples (--log-samples)"}
+	}
+	var runs [2]map[string][]eval.Sample
+	for i := range runs {
+		var err error
+		if runs[i], err = eval.ReadSamples(c.Args().Get(1 + i)); err != nil {
+			return err
+		}
+	}
+	comparison, err := eval.Compare(runs[0], runs[1])
+	if err != nil {
+		return err
+	}
+	if c.Bool("json") {
+		return p.writeJSON(comparison)
+	}
+	return p.printf("%s", comparison)
+}

@@ -1,0 +1,141 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"pumice"
+	"pumice/eval"
+)
+
+func (p *program) perplexityCommand() *cli.Command {
+	flags := []cli.Flag{
+		stringFlag("file", "", "`FILE` of text, - for standard input", "f"),
+		stringFlag("tokens", "", "token `IDS` instead of text; no tokenizer is needed, and no token is put before a window"),
+		intFlag("window", 512, "`N` tokens that are evaluated together (llama-perplexity -c)"),
+		intFlag("stride", 0, "`N` tokens between windows, each foretelling its last N; 0: side by side, each foretelling its second half (--ppl-stride)"),
+		intFlag("chunks", 0, "`N` windows at most, 0 = all"),
+		stringFlag("kl-base", "", "`FILE` for the log-probabilities, in llama-perplexity's format; with --kl it is read"),
+		boolFlag("kl", false, "compare with the log-probabilities in --kl-base, on the tokens there"),
+		jsonFlag(),
+	}
+	return &cli.Command{
+		Name:      "perplexity",
+		Usage:     "measure how well a model foretells a text, and how far it is from another one",
+		ArgsUsage: "MODEL",
+		Flags:     append(flags, modelFlags()...),
+		Action:    p.perplexity,
+	}
+}
+
+func (p *program) perplexity(c *cli.Context) error {
+	if err := noMoreArgs(c, 1); err != nil {
+		return err
+	}
+	given := 0
+	for _, name := range []string{"file", "tokens"} {
+		if c.String(name) != "" {
+			given++
+		}
+	}
+	switch kl := c.Bool("kl"); {
+	case kl && (c.String("kl-base") == "" || given > 0 || c.IsSet("window") || c.IsSet("stride")):
+		return &usageError{"--kl takes text and windows from the file of --kl-base, and nothing else"}
+	case !kl && given != 1:
+		return &usageError{"want one of --file and --tokens"}
+	case c.Int("window") < 4 || c.Int("stride") < 0 || c.Int("chunks") < 0:
+		return &usageError{"want --window of at least 4, and no negative --stride or --chunks"}
+	case c.Int("stride") > 0 && c.String("kl-base") != "":
+		return &usageError{"--kl-base takes windows side by side: leave out --stride"}
+	}
+	ctx, stop := interruptible(c.Context)
+	defer stop()
+	o := eval.PerplexityOptions{Context: c.Int("window"), Stride: c.Int("stride"), Chunks: c.Int("chunks"), BOS: -1}
+	if o.Stride > 0 {
+		o.Context += o.Stride / 2 // as llama-perplexity does
+	}
+	if c.Bool("kl") {
+		f, err := os.Open(c.String("kl-base"))
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		if o.Compare, err = eval.NewBaseReader(f); err != nil {
+			return err
+		}
+		o.Context = o.Compare.Context
+	}
+	result, err := p.measurePerplexity(ctx, c, o)
+	if err != nil {
+		return err
+	}
+	if c.Bool("json") {
+		return p.writeJSON(result)
+	}
+	if err := p.printf("PPL = %.4f +/- %.5f (%d tokens in %d windows of %d)\n", result.Perplexity, result.Error, result.Tokens, result.Chunks, result.Context); err != nil {
+		return err
+	}
+	if kl := result.KL; kl != nil {
+		return p.printf("base PPL = %.4f, ratio %.6f\nKL divergence = %.6f +/- %.6f, greatest %.6f\nsame top token: %.3f %%\nprobability of the right token: RMS difference %.3f %%, greatest %.3f %%\n",
+			kl.BasePerplexity, kl.Ratio, kl.Mean, kl.Error, kl.Greatest, 100*kl.SameTop, 100*kl.ProbRMS, 100*kl.ProbGreatest)
+	}
+	return nil
+}
+
+// measurePerplexity loads the model with the context of a window.
+func (p *program) measurePerplexity(ctx context.Context, c *cli.Context, o eval.PerplexityOptions) (result eval.PerplexityResult, err error) {
+	if !c.IsSet("context") {
+		if err := c.Set("context", fmt.Sprint(o.Context)); err != nil {
+			return result, err
+		}
+	}
+	engine, err := p.open(ctx, c, modelName(c))
+	if err != nil {
+		return result, err
+	}
+	defer func() { err = errors.Join(err, engine.Close()) }()
+	ids, err := p.perplexityTokens(c, engine, &o)
+	if err != nil {
+		return result, err
+	}
+	if name := c.String("kl-base"); name != "" && o.Compare == nil {
+		f, err := os.Create(name)
+		if err != nil {
+			return result, err
+		}
+		o.Base = eval.NewBaseWriter(f, engine.Config().VocabSize)
+		defer func() { err = errors.Join(err, o.Base.Flush(), f.Close()) }()
+	}
+	o.Progress = func(r eval.PerplexityResult, of int) {
+		p.note("[%d/%d] %.4f", r.Chunks, of, r.Perplexity)
+	}
+	return eval.Perplexity(ctx, engine, ids, o)
+}
+
+// perplexityTokens are the tokens to foretell; it sets o.BOS.
+func (p *program) perplexityTokens(c *cli.Context, engine *pumice.Engine, o *eval.PerplexityOptions) (ids []int, err error) {
+	if text := c.String("tokens"); text != "" {
+		return parseIDs(text)
+	}
+	tok := engine.Tokenizer()
+	if tok == nil && o.Compare != nil {
+		return nil, nil
+	}
+	if tok == nil {
+		return nil, &pumice.NoTokenizerError{Path: engine.Source().Path}
+	}
+	text := ""
+	if o.Compare == nil {
+		if text, err = p.readFile(c.String("file")); err != nil {
+			return nil, err
+		}
+		text = strings.TrimSuffix(text, "\n") // as llama-perplexity does with a file
+	}
+	ids, o.BOS, err = eval.PerplexityTokens(tok, text)
+	return ids, err
+}

@@ -1,0 +1,240 @@
+package eval
+
+import (
+	"context"
+	"fmt"
+	"math"
+
+	"pumice"
+	"pumice/tokenizer"
+)
+
+// PerplexityOptions say which windows of a text are evaluated, as llama-perplexity (llama.cpp) does. The zero value is its default.
+type PerplexityOptions struct {
+	Context int // tokens of a window; 0 = 512
+	Stride  int // distance of windows; 0: windows side by side, of which the second half counts
+	Chunks  int // windows at most; 0 = all
+
+	BOS int // token that stands in place of a window's first one; -1 = none does. With a stride it isn't used.
+
+	Base     *BaseWriter // takes the log-probabilities
+	Compare  *BaseReader // log-probabilities to compare with; its tokens are used instead of the caller's
+	Progress func(PerplexityResult, int)
+}
+
+// A PerplexityResult is how well a model foretells a text, and how far it is from another one.
+type PerplexityResult struct {
+	Tokens     int         `json:"tokens"` // foretold
+	Chunks     int         `json:"chunks"`
+	Context    int         `json:"context"`
+	Stride     int         `json:"stride,omitempty"`
+	NLL        float64     `json:"nll"` // mean negative log-likelihood
+	Perplexity float64     `json:"perplexity"`
+	Error      float64     `json:"perplexity_stderr"`
+	KL         *Divergence `json:"kl,omitempty"`
+}
+
+// A Divergence compares the next-token distributions of a model with those of a base.
+type Divergence struct {
+	BasePerplexity float64 `json:"base_perplexity"`
+	Ratio          float64 `json:"perplexity_ratio"` // the model's over the base's
+	Mean           float64 `json:"kl_mean"`          // of KL(base || model), in nats
+	Error          float64 `json:"kl_stderr"`
+	Greatest       float64 `json:"kl_greatest"`
+	SameTop        float64 `json:"same_top"`         // share of positions with the same likeliest token
+	ProbRMS        float64 `json:"probability_rms"`  // of the difference of the right token's probability
+	ProbGreatest   float64 `json:"probability_most"` // the greatest such difference
+}
+
+// A ShortTextError is a text too short for its windows.
+type ShortTextError struct{ Tokens, Need int }
+
+func (e *ShortTextError) Error() string {
+	return fmt.Sprintf("eval: the text has %d tokens, these windows need %d", e.Tokens, e.Need)
+}
+
+// PerplexityTokens tokenizes a text as llama-perplexity does: with what the tokenizer puts before it by itself, special tokens
+// being plain text. bos is the token for PerplexityOptions.BOS.
+func PerplexityTokens(tok *tokenizer.Tokenizer, text string) (ids []int, bos int, err error) {
+	e := newEncoder(tok)
+	ids, err = e.prompt(text, nil)
+	if b, ok := tok.BOS(); ok && len(e.first) == 1 && e.first[0] == b {
+		return ids, b, err
+	}
+	return ids, -1, err
+}
+
+// window is the tokens that are evaluated together, and those of them that are foretold.
+type window struct {
+	start, first, last int // first..last-1 are places of rows; each foretells the token after it
+}
+
+// windows lays windows over n tokens.
+func (o *PerplexityOptions) windows(n int) ([]window, error) {
+	if o.Context == 0 {
+		o.Context = 512
+	}
+	length := o.Context
+	if o.Context < 4 || o.Stride < 0 || o.Chunks < 0 {
+		return nil, fmt.Errorf("eval: windows of %d tokens with stride %d: want at least 4, and no negative stride", o.Context, o.Stride)
+	}
+	if n < 2*length && o.Compare == nil { // a base may hold a single window
+		return nil, &ShortTextError{n, 2 * length}
+	}
+	if o.Stride >= length {
+		return nil, fmt.Errorf("eval: stride %d: want less than the %d tokens of a window", o.Stride, length)
+	}
+	count := n / length
+	if o.Stride > 0 {
+		count = (n - length + o.Stride - 1) / o.Stride
+	}
+	if o.Chunks > 0 {
+		count = min(count, o.Chunks)
+	}
+	var out []window
+	for i := range count {
+		w := window{start: i * length, first: length / 2, last: length - 1}
+		if o.Stride > 0 {
+			w = window{start: i * o.Stride, first: length - o.Stride - 1, last: length - 1}
+		}
+		out = append(out, w)
+	}
+	return out, nil
+}
+
+// Perplexity evaluates ids in windows, each from an empty cache. The engine's context must hold a window.
+func Perplexity(ctx context.Context, engine *pumice.Engine, ids []int, o PerplexityOptions) (PerplexityResult, error) {
+	return perplexity(ctx, engine.NewSession(), ids, o)
+}
+
+func perplexity(ctx context.Context, s session, ids []int, o PerplexityOptions) (PerplexityResult, error) {
+	if o.Compare != nil {
+		if o.Stride != 0 || o.Context != 0 && o.Context != o.Compare.Context {
+			return PerplexityResult{}, fmt.Errorf("eval: the base has windows of %d tokens side by side", o.Compare.Context)
+		}
+		ids, o.Context = o.Compare.Tokens, o.Compare.Context
+	}
+	if o.Base != nil && o.Stride != 0 {
+		return PerplexityResult{}, fmt.Errorf("eval: a base has windows side by side, without a stride")
+	}
+	windows, err := o.windows(len(ids))
+	if err != nil {
+		return PerplexityResult{}, err
+	}
+	m := &measure{o: o}
+	if o.Base != nil {
+		if err := o.Base.begin(o.Context, len(windows), ids); err != nil {
+			return PerplexityResult{}, err
+		}
+	}
+	for i, w := range windows {
+		if err := m.window(ctx, s, ids, w); err != nil {
+			return PerplexityResult{}, err
+		}
+		if o.Progress != nil {
+			o.Progress(m.result(i+1), len(windows))
+		}
+	}
+	return m.result(len(windows)), nil
+}
+
+// measure sums up over rows.
+type measure struct {
+	o          PerplexityOptions
+	count      int
+	nll, nll2  float64
+	baseNLL    float64
+	kl, kl2    float64
+	worst      float64
+	diff2, far float64
+	same       int
+}
+
+func (m *measure) window(ctx context.Context, s session, all []int, w window) error {
+	length := m.o.Context
+	ids := append([]int(nil), all[w.start:w.start+length]...)
+	if m.o.BOS >= 0 && m.o.Stride == 0 {
+		ids[0] = m.o.BOS
+	}
+	at := 0
+	for row, err := range s.Logits(ctx, ids, true) {
+		if err != nil {
+			return err
+		}
+		if at >= w.first && at < w.last {
+			if err := m.row(row, all[w.start+at+1]); err != nil {
+				return fmt.Errorf("eval: token %d: %w", w.start+at, err)
+			}
+		}
+		at++
+	}
+	return nil
+}
+
+// row takes in the logits that foretell token.
+func (m *measure) row(row []float32, token int) error {
+	sum, argmax, err := logSumExp(row)
+	if err != nil {
+		return err
+	}
+	nll := sum - float64(row[token])
+	m.count++
+	m.nll += nll
+	m.nll2 += nll * nll
+	if m.o.Base != nil {
+		if err := m.o.Base.row(row, sum); err != nil {
+			return err
+		}
+	}
+	if m.o.Compare == nil {
+		return nil
+	}
+	base, err := m.o.Compare.row(len(row))
+	if err != nil {
+		return err
+	}
+	kl, top := 0.0, 0
+	for i, logP := range base {
+		if logP > base[top] {
+			top = i
+		}
+		if logP > -baseRange {
+			p := math.Exp(float64(logP))
+			kl += p * (float64(logP) - float64(row[i]) + sum)
+		}
+	}
+	m.kl += kl
+	m.kl2 += kl * kl
+	m.worst = max(m.worst, kl)
+	if top == argmax {
+		m.same++
+	}
+	m.baseNLL -= float64(base[token])
+	d := math.Exp(-nll) - math.Exp(float64(base[token]))
+	m.diff2 += d * d
+	m.far = max(m.far, math.Abs(d))
+	return nil
+}
+
+func (m *measure) result(chunks int) PerplexityResult {
+	n := float64(m.count)
+	r := PerplexityResult{Tokens: m.count, Chunks: chunks, Context: m.o.Context, Stride: m.o.Stride, NLL: m.nll / n}
+	r.Perplexity = math.Exp(r.NLL)
+	r.Error = stderrOf(m.nll, m.nll2, n) * r.Perplexity
+	if m.o.Compare != nil {
+		r.KL = &Divergence{
+			BasePerplexity: math.Exp(m.baseNLL / n), Ratio: math.Exp((m.nll - m.baseNLL) / n), Mean: m.kl / n, Error: stderrOf(m.kl, m.kl2, n),
+			Greatest: m.worst, SameTop: float64(m.same) / n, ProbRMS: math.Sqrt(m.diff2 / n), ProbGreatest: m.far,
+		}
+	}
+	return r
+}
+
+// stderrOf is the standard error of a mean of n values of which the sum and the sum of squares are given.
+func stderrOf(sum, sum2, n float64) float64 {
+	v := sum2/n - sum/n*(sum/n)
+	if !(v > 0) || n < 2 {
+		return 0
+	}
+	return math.Sqrt(v / (n - 1))
+}
