@@ -380,3 +380,18 @@ func TestAdaptersRefuseWhatTheyCannotDo(t *testing.T) {
 		}
 	})
 }
+
+// BenchmarkAdapterRow adds rank 16 to a row of 4096 values.
+func BenchmarkAdapterRow(b *testing.B) {
+	const cols, rank = 4096, 16
+	u := &update{down: make([]float32, rank*cols)}
+	values := make([]float32, cols)
+	up := make([]float32, rank)
+	for i := range up {
+		up[i] = float32(i)
+	}
+	b.SetBytes(4 * cols)
+	for b.Loop() {
+		u.addScaled(values, up)
+	}
+}
