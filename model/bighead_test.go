@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"pumice/internal/dtype"
@@ -63,6 +64,7 @@ func TestHeadBeyondOneBinding(t *testing.T) {
 type llamaShape struct {
 	hidden, layers, heads, kvHeads, inner, vocab int
 	types                                        map[string]dtype.DType
+	meta                                         []ggufwrite.KV // beside what the shape says
 }
 
 // writeLlama writes a GGUF of the llama architecture with random weights, deviation
@@ -127,7 +129,7 @@ func writeLlama(t *testing.T, path string, s llamaShape) {
 		{Key: "llama.attention.head_count_kv", Value: uint32(s.kvHeads)},
 		{Key: "llama.attention.layer_norm_rms_epsilon", Value: float32(1e-5)},
 	}
-	if err := ggufwrite.Write(path, meta, tensors); err != nil {
+	if err := ggufwrite.Write(path, slices.Concat(meta, s.meta), tensors); err != nil {
 		t.Fatal(err)
 	}
 }

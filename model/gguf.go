@@ -46,10 +46,16 @@ func readGGUF(cfg *Config, f *checkpoint.Fields, c *checkpoint.Checkpoint) {
 		Theta: f.FloatOr(arch+"rope.freq_base", 10000),
 		Dim:   f.IntOr(arch+"rope.dimension_count", cfg.HeadDim),
 	}
-	switch kind := f.StringOr(arch+"rope.scaling.type", "none"); kind {
+	// Files from before rope.scaling have scale_linear; without a type, a factor means linear.
+	factor := f.FloatOr(arch+"rope.scaling.factor", f.FloatOr(arch+"rope.scale_linear", 1))
+	switch kind := f.StringOr(arch+"rope.scaling.type", "linear"); kind {
 	case "none":
 	case "linear":
-		cfg.Rope.Scaling = RopeScaling{Type: kind, Factor: f.Float(arch + "rope.scaling.factor")}
+		if !(factor > 0) {
+			f.Fail(arch+"rope.scaling.factor", "%v must be positive", factor)
+		} else if factor != 1 {
+			cfg.Rope.Scaling = RopeScaling{Type: kind, Factor: factor}
+		}
 	default:
 		f.Fail(arch+"rope.scaling.type", "%q is not supported", kind)
 	}

@@ -7,9 +7,12 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
+	"pumice/checkpoint"
 	"pumice/internal/dtype"
+	"pumice/internal/ggufwrite"
 	"pumice/pipeline"
 )
 
@@ -139,5 +142,46 @@ func TestMixedQuantisedTypes(t *testing.T) {
 				compare(t, "decode", out.Logits, want, exactBound)
 			})
 		}
+	}
+}
+
+// TestGGUFRopeScaling reads every way that files spell linear scaling.
+func TestGGUFRopeScaling(t *testing.T) {
+	kv := func(key string, v any) ggufwrite.KV { return ggufwrite.KV{Key: "llama.rope." + key, Value: v} }
+	linear := RopeScaling{Type: "linear", Factor: 4}
+	for _, c := range []struct {
+		name string
+		meta []ggufwrite.KV
+		want RopeScaling
+		fail string
+	}{
+		{name: "none"},
+		{name: "type none", meta: []ggufwrite.KV{kv("scaling.type", "none"), kv("scaling.factor", float32(4))}},
+		{name: "linear", meta: []ggufwrite.KV{kv("scaling.type", "linear"), kv("scaling.factor", float32(4))}, want: linear},
+		{name: "no type", meta: []ggufwrite.KV{kv("scaling.factor", float32(4))}, want: linear},
+		{name: "old key", meta: []ggufwrite.KV{kv("scale_linear", float32(4))}, want: linear},
+		{name: "yarn", meta: []ggufwrite.KV{kv("scaling.type", "yarn"), kv("scaling.factor", float32(4))}, fail: "yarn"},
+		{name: "zero", meta: []ggufwrite.KV{kv("scaling.factor", float32(0))}, fail: "positive"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "scaling.gguf")
+			writeLlama(t, path, llamaShape{hidden: 64, layers: 1, heads: 2, kvHeads: 2, inner: 64, vocab: 32, meta: c.meta})
+			file, err := checkpoint.Open(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer file.Close()
+			cfg, err := ReadConfig(file)
+			switch {
+			case c.fail != "":
+				if err == nil || !strings.Contains(err.Error(), c.fail) {
+					t.Errorf("error %v, want one with %q", err, c.fail)
+				}
+			case err != nil:
+				t.Error(err)
+			case cfg.Rope.Scaling != c.want:
+				t.Errorf("got %+v, want %+v", cfg.Rope.Scaling, c.want)
+			}
+		})
 	}
 }
