@@ -43,8 +43,7 @@ func decode(b *pipeline.Builder, cfg *Config, w *Weights, cache *pipeline.Cache,
 		if cfg.local(i) && w.LocalRopeTable != nil {
 			table = w.LocalRopeTable
 		}
-		h := b.Norm(x, d.InputNorm)
-		d.tap("norm1", h)
+		h := d.input(x)
 		attended := d.attention(h, heads, table, cache.Layers[i])
 		if cfg.Parallel {
 			m := d.mlp(h)
@@ -52,14 +51,14 @@ func decode(b *pipeline.Builder, cfg *Config, w *Weights, cache *pipeline.Cache,
 			d.addBranch(x, m, d.DownProj, d.DownBias, nil, "mlp_out")
 		} else {
 			d.addBranch(x, attended, d.OProj, d.OBias, d.AttnPostNorm, "attn_out")
-			d.addBranch(x, d.mlp(b.Norm(x, d.MLPNorm)), d.DownProj, d.DownBias, d.MLPPostNorm, "mlp_out")
+			d.addBranch(x, d.mlp(branch{x, d.MLPNorm}), d.DownProj, d.DownBias, d.MLPPostNorm, "mlp_out")
 		}
 		b.Tap(fmt.Sprintf("layer%d", i), x)
 	}
 	switch want {
 	case Nothing:
 	case AllLogits:
-		logits := b.Linear(b.Norm(x, w.FinalNorm), w.LMHead, nil)
+		logits := b.Project(x, pipeline.Projection{W: w.LMHead, Norm: w.FinalNorm})
 		capLogits(b, cfg, logits)
 		b.Output(outLogits, logits)
 	case Argmax, Logits:
@@ -95,9 +94,26 @@ func (d *decoderLayer) tap(name string, t *pipeline.Tensor) {
 	}
 }
 
+// A branch is the input of a branch of the layer: x, to be normalised unless norm is nil.
+type branch struct {
+	x    *pipeline.Tensor
+	norm *pipeline.Norm
+}
+
+// input is the residual stream under the layer's first norm. The norm is left to the product
+// that follows where nothing else reads its result.
+func (d *decoderLayer) input(x *pipeline.Tensor) branch {
+	if !d.cfg.Parallel && !d.b.Tapping() {
+		return branch{x, d.InputNorm}
+	}
+	h := d.b.Norm(x, d.InputNorm)
+	d.tap("norm1", h)
+	return branch{h, nil}
+}
+
 // attention is everything before the output projection.
-func (d *decoderLayer) attention(h *pipeline.Tensor, heads pipeline.Heads, table *pipeline.Vector, cache *pipeline.LayerCache) *pipeline.Tensor {
-	qkv := d.b.Linear(h, d.QKV, d.QKVBias)
+func (d *decoderLayer) attention(h branch, heads pipeline.Heads, table *pipeline.Vector, cache *pipeline.LayerCache) *pipeline.Tensor {
+	qkv := d.b.Project(h.x, pipeline.Projection{W: d.QKV, Norm: h.norm, Bias: d.QKVBias})
 	if d.cfg.QKNorm {
 		d.b.HeadNorm(qkv, heads, d.QNorm, d.KNorm, d.cfg.NormEps)
 	}
@@ -107,12 +123,10 @@ func (d *decoderLayer) attention(h *pipeline.Tensor, heads pipeline.Heads, table
 }
 
 // mlp is everything before the down projection.
-func (d *decoderLayer) mlp(h *pipeline.Tensor) *pipeline.Tensor {
-	up := d.b.Linear(h, d.GateUp, d.GateUpBias)
-	if d.cfg.PlainMLP {
-		return d.b.Act(up, d.cfg.HiddenAct)
-	}
-	return d.b.ActMul(up, d.cfg.HiddenAct)
+func (d *decoderLayer) mlp(h branch) *pipeline.Tensor {
+	return d.b.Project(h.x, pipeline.Projection{
+		W: d.GateUp, Norm: h.norm, Bias: d.GateUpBias, Activate: true, Gated: !d.cfg.PlainMLP, Act: d.cfg.HiddenAct,
+	})
 }
 
 // addBranch adds a projection of h, normalised if the family does so, to the residual stream:

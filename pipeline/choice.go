@@ -39,7 +39,7 @@ func laneRows(t DType) int {
 
 // Tile of matmul_*_row: rows a lane and tokens (lavapipe 22.3.6: docs/design/0001).
 const (
-	matmulLaneRows = 2
+	matmulLaneRows = 4
 	matmulTokens   = 8
 )
 

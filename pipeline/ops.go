@@ -127,74 +127,140 @@ func (b *Builder) HeadNorm(qkv *Tensor, h Heads, q, k *Vector, eps float32) {
 	})
 }
 
+// A Projection is a matrix product and what may be fused to it. The zero value of every field
+// but W does nothing.
+type Projection struct {
+	W        *Matrix
+	Norm     *Norm   // x is normalised first
+	Bias     *Vector // (W.Rows), added
+	Activate bool    // Activation is applied after; with Gated to every other row, as ActMul does
+	Gated    bool    // rows alternate between gate and up; the result has half as many columns
+	Act      Activation
+	AddTo    *Tensor // (x.Rows, W.Rows), what the result is added to instead of being returned
+}
+
 // Linear returns x times the transpose of w, plus bias when it is not nil: (x.Rows, w.Rows).
 func (b *Builder) Linear(x *Tensor, w *Matrix, bias *Vector) *Tensor {
-	out := b.tensor(x.Rows, w.Rows)
-	b.linear(x, w, bias, out, false)
-	return out
+	return b.Project(x, Projection{W: w, Bias: bias})
 }
 
 // LinearAdd adds x times the transpose of w, plus bias when it is not nil, to y.
 func (b *Builder) LinearAdd(y, x *Tensor, w *Matrix, bias *Vector) {
-	if y.Rows != x.Rows || y.Cols != w.Rows {
-		b.Fail("%s: adding (%d, %d) to (%d, %d)", w.Name, x.Rows, w.Rows, y.Rows, y.Cols)
-		return
-	}
-	b.linear(x, w, bias, y, true)
+	b.Project(x, Projection{W: w, Bias: bias, AddTo: y})
 }
 
-func (b *Builder) linear(x *Tensor, w *Matrix, bias *Vector, out *Tensor, accumulate bool) {
-	if x.Cols != w.Cols || bias != nil && bias.Cols != w.Rows {
-		b.Fail("%s: (%d, %d) does not take %d columns", w.Name, w.Rows, w.Cols, x.Cols)
-		return
+// Project returns p of x: (x.Rows, W.Rows), or half the columns if gated, or AddTo. For one
+// token RMSNorm and activation are part of the product; for more, where they would be computed
+// again for every tile of rows, and for LayerNorm they are operations of their own.
+func (b *Builder) Project(x *Tensor, p Projection) *Tensor {
+	fuse := x.Rows == 1
+	if p.Norm != nil && (!fuse || p.Norm.Layer) {
+		x, p.Norm = b.Norm(x, p.Norm), nil
 	}
-	op := "matmul_"
-	if x.Rows == 1 {
-		op = "matvec_"
+	if p.Activate && !fuse {
+		out := b.project(x, Projection{W: p.W, Norm: p.Norm, Bias: p.Bias})
+		if p.Gated {
+			return b.ActMul(out, p.Act)
+		}
+		return b.Act(out, p.Act)
 	}
-	for i, p := range w.Parts {
-		n := &node{weightBytes: p.readBytes(), minimumBytes: p.storedBytes()}
-		kernel, row := b.pick(op+lower(p.DType), p.Group > 1)
-		n.kernel = kernel
-		units, meta, in := readSpan(p.units), readSpan(p.metaSpan()), read(x)
-		if row {
-			units, meta, in = units.as(vk.RGBA32Uint), meta.as(vk.R32Uint), in.as(vk.RGBA32Float)
-		}
-		biasBind := units
-		if bias != nil {
-			biasBind = readSpan(bias.span)
-		}
-		biasBind.texel = storage
+	return b.project(x, p)
+}
+
+func (b *Builder) project(x *Tensor, p Projection) *Tensor {
+	cols := p.W.Rows
+	if p.Gated {
+		cols /= 2
+	}
+	switch {
+	case x.Cols != p.W.Cols, p.Bias != nil && p.Bias.Cols != p.W.Rows, p.Norm != nil && p.Norm.Weights.Cols != x.Cols:
+		b.Fail("%s: (%d, %d) does not take %d columns", p.W.Name, p.W.Rows, p.W.Cols, x.Cols)
+		return x
+	case p.AddTo != nil && (p.AddTo.Rows != x.Rows || p.AddTo.Cols != cols || p.Gated):
+		b.Fail("%s: adding (%d, %d) to (%d, %d)", p.W.Name, x.Rows, cols, p.AddTo.Rows, p.AddTo.Cols)
+		return x
+	case p.Gated && (!p.Activate || p.W.Rows%2 != 0):
+		b.Fail("%s: %d rows do not alternate between gate and up", p.W.Name, p.W.Rows)
+		return x
+	}
+	out := p.AddTo
+	if out == nil {
+		out = b.tensor(x.Rows, cols)
+	}
+	for i, part := range p.W.Parts {
 		y := readWrite(out)
-		if !accumulate && i == 0 {
+		if p.AddTo == nil && i == 0 {
 			y = write(out)
 		}
-		n.binds = []bind{units, meta, in, biasBind, y}
-		n.push = push(p.Rows, p.cols, p.Group, p.First, p.First)
-		flags := []uint32{specBool(bias != nil), specBool(accumulate)}
 		if x.Rows == 1 {
-			tile, size := 1, uint32(workgroup)
-			if row {
-				tile, size = 8*laneRows(p.DType), uint32(laneRows(p.DType))
-			}
-			n.spec = append([]uint32{size}, flags...)
-			n.grid = spread(ceilDiv(p.Rows, tile), b.m.dev.PhysicalDevice().Limits.MaxComputeWorkGroupCount[0])
+			b.matvec(x, &p, part, y)
 		} else {
-			n.binds = append([]bind{stepBind()}, n.binds...)
-			n.push = append(n.push, push(out.Cols)...)
-			tileRows, tileTokens := 32, 32
-			n.spec = flags
-			if row {
-				tileRows, tileTokens = 8*matmulLaneRows, matmulTokens
-				n.spec = append([]uint32{matmulLaneRows, matmulTokens}, flags...)
-			}
-			n.grid = [3]int{ceilDiv(p.Rows, tileRows), ceilDiv(x.Rows, tileTokens), 1}
-			if row {
-				n.grid[0], n.grid[1] = n.grid[1], n.grid[0]
-			}
+			b.matmul(x, &p, part, y)
 		}
-		b.add(n)
 	}
+	return out
+}
+
+// operands are the binds of a part's kernel, up to x, and whether it is of the row path.
+func (b *Builder) operands(n *node, op string, x *Tensor, part *Part) (binds []bind, row bool) {
+	n.weightBytes, n.minimumBytes = part.readBytes(), part.storedBytes()
+	n.kernel, row = b.pick(op+lower(part.DType), part.Group > 1)
+	units, meta, in := readSpan(part.units), readSpan(part.metaSpan()), read(x)
+	if row {
+		units, meta, in = units.as(vk.RGBA32Uint), meta.as(vk.R32Uint), in.as(vk.RGBA32Float)
+	}
+	return []bind{units, meta, in}, row
+}
+
+// optional binds a vector, or any memory where there is none and the kernel does not look.
+func optional(v *Vector, otherwise vk.Span) bind {
+	if v != nil {
+		return readSpan(v.span)
+	}
+	return readSpan(otherwise)
+}
+
+// matvecRows is how many rows a workgroup of the base kernel takes.
+const matvecRows = 2
+
+func (b *Builder) matvec(x *Tensor, p *Projection, part *Part, y bind) {
+	n := &node{}
+	binds, row := b.operands(n, "matvec_", x, part)
+	var gain *Vector
+	var eps float32
+	if p.Norm != nil {
+		gain, eps = p.Norm.Weights, p.Norm.Eps
+		n.weightBytes += 4 * int64(gain.Cols)
+		n.minimumBytes += 4 * int64(gain.Cols)
+	}
+	gainBind := optional(gain, part.units)
+	size, tile := uint32(workgroup), matvecRows
+	if row {
+		gainBind = gainBind.as(vk.RGBA32Float)
+		size, tile = uint32(laneRows(part.DType)), 8*laneRows(part.DType)
+	}
+	n.binds = append(binds, gainBind, optional(p.Bias, part.units), y)
+	n.push = push(part.Rows, part.cols, part.Group, part.First, part.First, eps)
+	n.spec = []uint32{size, specBool(p.Bias != nil), specBool(p.AddTo != nil), specBool(p.Norm != nil),
+		specBool(p.Activate), specBool(p.Gated), uint32(p.Act)}
+	n.grid = spread(ceilDiv(part.Rows, tile), b.m.dev.PhysicalDevice().Limits.MaxComputeWorkGroupCount[0])
+	b.add(n)
+}
+
+func (b *Builder) matmul(x *Tensor, p *Projection, part *Part, y bind) {
+	n := &node{}
+	binds, row := b.operands(n, "matmul_", x, part)
+	n.binds = append([]bind{stepBind()}, append(binds, optional(p.Bias, part.units), y)...)
+	n.push = push(part.Rows, part.cols, part.Group, part.First, part.First, y.tensor.Cols)
+	flags := []uint32{specBool(p.Bias != nil), specBool(p.AddTo != nil)}
+	if row {
+		n.spec = append([]uint32{matmulLaneRows, matmulTokens}, flags...)
+		n.grid = [3]int{ceilDiv(x.Rows, matmulTokens), ceilDiv(part.Rows, 8*matmulLaneRows), 1}
+	} else {
+		n.spec = flags
+		n.grid = [3]int{ceilDiv(part.Rows, 32), ceilDiv(x.Rows, 32), 1}
+	}
+	b.add(n)
 }
 
 // spread puts n workgroups on x and y, since x alone may be limited to 65535.

@@ -135,10 +135,12 @@ func (m *Manager) bindingBytes(group int) int64 {
 	return limit
 }
 
-// maxRows is how many rows of a matrix one binding can hold, a multiple of group.
+// maxRows is how many rows of a matrix one binding can hold: a multiple of group, and even, so
+// that a gate row and its up row are in one part.
 func (m *Manager) maxRows(t DType, cols, group int) int {
 	rows := m.bindingBytes(group) / layouts[t].rowBytes(cols)
-	return int(min(rows, 1<<30)) / group * group
+	step := max(group, matvecRows)
+	return int(min(rows, 1<<30)) / step * step
 }
 
 // Weights is the device memory that matrices and vectors live in.

@@ -56,7 +56,7 @@ func sumBound(n int) float64 { return min(float64(n), 8*math.Sqrt(float64(n))) }
 // tolerances, by op; n is the number of terms, headDim that of a score's.
 var tolerances = struct {
 	embed, rope, ropeF16, silu, gelu, softCap, add, topK float64
-	rmsNorm, layerNorm, linear, softmax                  func(n int) float64
+	rmsNorm, layerNorm, linear, fused, softmax           func(n int) float64
 	attention                                            func(n, headDim int) float64
 }{
 	// d q and d q + m round, relative to |d q| + |m|, and so does the scaling.
@@ -85,6 +85,11 @@ var tolerances = struct {
 	layerNorm: func(n int) float64 { return (sumBound(n) + 6 + sumBound(n+1)/2 + 10) * unit },
 	// Bias, the old value and the product's own roundings of dequantisation are terms too.
 	linear: func(n int) float64 { return sumBound(n+4) * unit },
+	// A norm before and an activation after the product, gelu's being the larger; relative to
+	// fusedTerms.
+	fused: func(n int) float64 {
+		return (sumBound(n+1)/2 + 5./2 + 7 + sumBound(n+4) + 1.3 + 4.5*10/2 + 14) * unit
+	},
 	// Argument (a product and a difference) and exp for numerator and sum, a division;
 	// relative to p (1 + r), r the largest magnitude of an exponent.
 	softmax: func(n int) float64 { return (2*(2+6) + sumBound(n) + 5) * unit },

@@ -104,7 +104,59 @@ func (v *verifier) linearCases(t DType) {
 		v.linear(run, s[1], 1, 1, bias, add)
 		r := runs[i%len(runs)]
 		v.linear(run, s[1], r[0], r[1], bias, add)
+		if s[0]%2 == 0 || i == 1 {
+			v.fused([]Run{{t, s[0] + s[0]%2}}, s[1], Activation(i%3))
+		}
 	}
+}
+
+// fused has a norm before a product of one token and a gated activation after it.
+func (v *verifier) fused(runs []Run, cols int, act Activation) {
+	v.check(fmt.Sprintf("fused norm, linear, gated activation %d, %s, cols %d", act, describe(runs), cols), func() error {
+		const eps = float32(1e-5)
+		rows := totalRows(runs)
+		w, err := v.operand(runs, cols)
+		if err != nil {
+			return err
+		}
+		x, gain, bias := v.normal(cols), v.normal(cols), v.normal(rows)
+		n := &Norm{Eps: eps}
+		if n.Weights, err = v.vector(gain); err != nil {
+			return err
+		}
+		biasVector, err := v.vector(bias)
+		if err != nil {
+			return err
+		}
+		b := v.m.NewBuilder(v.name, 1)
+		xt, err := v.input(b, x, cols)
+		if err != nil {
+			return err
+		}
+		y := b.Project(xt, Projection{W: w.matrix, Norm: n, Bias: biasVector, Activate: true, Gated: true, Act: act})
+		got, err := v.evaluate(b, y, inputStep(0, 1))
+		if err != nil {
+			return err
+		}
+		f := []func(float64) float64{ref.SiLU, ref.GELU, ref.GELUTanh}[act]
+		normed := ref.RMSNorm(x, gain, float64(eps))
+		product := ref.Linear(normed, w.values, bias, rows, cols)
+		terms := ref.Linear(magnitudes(normed), w.terms, magnitudes(bias), rows, cols)
+		v.each(compare(b.nodes[len(b.nodes)-1].kernel, v.name, got, ref.ActMul(product, f), fusedTerms(product, terms, f), tolerances.fused(cols)))
+		return nil
+	})
+}
+
+// fusedTerms bounds how an error of the products, relative to their terms, moves act(g) u: no
+// activation is steeper than 1.13. The last term is of second order, where u is near zero.
+func fusedTerms(product, terms []float64, f func(float64) float64) []float64 {
+	out := make([]float64, len(product)/2)
+	for i := range out {
+		g, u := product[2*i], product[2*i+1]
+		tg, tu := terms[2*i], terms[2*i+1]
+		out[i] = 1.13*tg*math.Abs(u) + math.Abs(f(g))*tu + math.Abs(g*u) + 1e-4*tg*tu
+	}
+	return out
 }
 
 // partCases has matrices of several parts: of different types, and cut by a small limit on
