@@ -77,7 +77,6 @@ var confined = map[string][]string{
 	"testing":                         {"test", "internal/gputest"},
 	"github.com/nlpodyssey/gopickle":  {"checkpoint"},
 	"github.com/edsrzf/mmap-go":       {"checkpoint"},
-	"github.com/nikolalohinski/gonja": {"chat"},
 	"github.com/dlclark/regexp2":      {"tokenizer"},
 	"github.com/x448/float16":         {"internal/half"},
 	"internal/ref":                    {"test", "pipeline", "cmd/pumice", "internal/gputest"}, // pipeline: Verify
