@@ -3,25 +3,80 @@ package eval
 import (
 	"math"
 	"os"
+	"slices"
+	"strconv"
+	"strings"
 	"testing"
 
 	"pumice"
 )
+
+// openSmolLM2 opens the default model in float32 throughout, where PUMICE_TEST_SMOLLM2 says that it is.
+func openSmolLM2(t *testing.T, context int) *pumice.Engine {
+	t.Helper()
+	path := os.Getenv("PUMICE_TEST_SMOLLM2")
+	if path == "" {
+		t.Skip("PUMICE_TEST_SMOLLM2 is not set: give it the path of SmolLM2-135M-Instruct.Q4_1.gguf, which tools/model.sh prints")
+	}
+	engine, err := pumice.Open(t.Context(), path, pumice.Options{DType: "f32", KVType: "f32", Context: context})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { engine.Close() })
+	return engine
+}
+
+// TestSmolLM2Perplexity compares with another program's float32 arithmetic (testdata/perplexity/exact.py) to 4 digits.
+func TestSmolLM2Perplexity(t *testing.T) {
+	engine := openSmolLM2(t, 64)
+	text, err := os.ReadFile("testdata/perplexity/text.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ids, bos, err := PerplexityTokens(engine.Tokenizer(), string(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, err := os.ReadFile("testdata/perplexity/tokens.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var tokens []int
+	for field := range strings.SplitSeq(string(list), ",") {
+		id, err := strconv.Atoi(field)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tokens = append(tokens, id)
+	}
+	if bos != -1 || len(ids) < len(tokens) || !slices.Equal(ids[:len(tokens)], tokens) {
+		t.Errorf("tokens of the text: %v, BOS %d; want %v and none", ids, bos, tokens)
+	}
+	for _, c := range []struct {
+		o    PerplexityOptions
+		want float64
+		n    int
+	}{
+		{PerplexityOptions{Context: 64, BOS: -1}, 49.58215607978064, 62},
+		{PerplexityOptions{Context: 48, Stride: 16, BOS: -1}, 87.44178977905294, 80},
+	} {
+		got, err := Perplexity(t.Context(), engine, tokens, c.o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("%+v", got)
+		if got.Tokens != c.n || math.Abs(got.Perplexity-c.want) > 0.5e-4*c.want {
+			t.Errorf("perplexity %.6f over %d tokens, want %.6f over %d", got.Perplexity, got.Tokens, c.want, c.n)
+		}
+	}
+}
 
 // TestSmolLM2MatchesGoldens asks the model that the goldens were made with, in float32 throughout, and compares question by
 // question: first everything about the prompt, then log-probabilities within 0.02, then the letter chosen wherever the
 // reference's margin is over twice that. It asks all questions if PUMICE_SHARED is set, which takes long on a CPU driver, else the
 // first two of each task of this repository.
 func TestSmolLM2MatchesGoldens(t *testing.T) {
-	path := os.Getenv("PUMICE_TEST_SMOLLM2")
-	if path == "" {
-		t.Skip("PUMICE_TEST_SMOLLM2 is not set: give it the path of SmolLM2-135M-Instruct.Q4_1.gguf, which tools/model.sh prints")
-	}
-	engine, err := pumice.Open(t.Context(), path, pumice.Options{DType: "f32", KVType: "f32", Context: 4096})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { engine.Close() })
+	engine := openSmolLM2(t, 4096)
 	const bound = 0.02
 	all := os.Getenv("PUMICE_SHARED") != ""
 	for _, set := range goldenSets() {
