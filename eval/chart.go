@@ -13,6 +13,7 @@ const (
 	panelGap    = 86
 	barWidth    = 26
 	clusterGap  = 30
+	minCluster  = 108 // that the longest name fits below
 	legendRow   = 22
 )
 
@@ -28,7 +29,7 @@ func Chart(title string, rows []CardRow) string {
 	for _, t := range cardTables() {
 		if shown := t.with(rows); len(shown.groups) > 0 {
 			panels = append(panels, shown)
-			width = max(width, len(shown.groups)*(len(rows)*barWidth+clusterGap))
+			width = max(width, len(shown.groups)*clusterWidth(rows))
 		}
 	}
 	width += 2 * chartMargin
@@ -58,6 +59,9 @@ func Chart(title string, rows []CardRow) string {
 	b.WriteString("</svg>\n")
 	return b.String()
 }
+
+// clusterWidth is the room of one group of bars.
+func clusterWidth(rows []CardRow) int { return max(len(rows)*barWidth+clusterGap, minCluster) }
 
 func fill(i int, r CardRow) string {
 	if r.Published {
@@ -89,7 +93,7 @@ func (t cardTable) draw(b *strings.Builder, rows []CardRow, y, width int) {
 		fmt.Fprintf(b, `<line x1="%d" y1="%d" x2="%d" y2="%d" stroke="#ddd"/><text x="%d" y="%d" text-anchor="end">%d</text>`+"\n", chartMargin, at, width-chartMargin/2, at, chartMargin-6, at+4, v)
 	}
 	for i, g := range t.groups {
-		left := chartMargin + clusterGap/2 + i*(len(rows)*barWidth+clusterGap)
+		left := chartMargin + i*clusterWidth(rows) + (clusterWidth(rows)-len(rows)*barWidth)/2
 		for j, r := range rows {
 			v, ok := r.Scores[g]
 			if !ok {

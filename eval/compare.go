@@ -161,10 +161,10 @@ func (c *Comparison) String() string {
 		})
 	}
 	var b strings.Builder
-	b.WriteString(render([]string{"", "n", "A", "B", "B - A", "95 %", "only A", "only B", "p", "same", "|dlogp|", "greatest"},
+	b.WriteString(render([]string{"", "n", "A", "B", "B - A", "95 %", "only A", "only B", "p", "same", "dlogp", "greatest"},
 		[]bool{true, false, false, false, false, false, false, false, false, false, false, false}, rows))
 	b.WriteString("Accuracy over questions in percent. p: exact two-sided McNemar test over the questions that one run alone has right; it is not\n" +
-		"corrected for the number of rows. 95 %: Wald interval of the paired difference. |dlogp|: of the choices' log-probabilities.\n")
+		"corrected for the number of rows. 95 %: Wald interval of the paired difference. dlogp: mean and greatest difference of the choices' log-probabilities.\n")
 	if c.Unpaired > 0 {
 		fmt.Fprintf(&b, "%d questions have an answer in one run only, or another text: they are left out.\n", c.Unpaired)
 	}
