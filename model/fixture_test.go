@@ -79,6 +79,15 @@ func readGolden(t *testing.T, dir string) *golden {
 	return g
 }
 
+// long marks a test of what does not depend on the driver, or is checked on each by another: it
+// is left out by -short, with which the package runs again on other drivers.
+func long(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("-short: the run on the main driver has it")
+	}
+}
+
 // paths are the kernel paths of the test device, each once.
 func paths(t *testing.T) []pipeline.Path {
 	t.Helper()
@@ -143,6 +152,9 @@ func TestFixtureLogits(t *testing.T) {
 			{"default", Options{Context: 256}, halfBound, halfMargin},
 		} {
 			t.Run(name+"/"+mode.name, func(t *testing.T) {
+				if mode.name == "default" && name != "xverse" && name != "smollm2" {
+					long(t)
+				}
 				x := load(t, filepath.Join(fixtureDir, name), mode.o, pipeline.Options{})
 				worst := checkGolden(t, x, readGolden(t, filepath.Join(fixtureDir, name)), mode.bound, mode.margin)
 				checkTable(t, name, mode.name == "default", worst)
@@ -195,6 +207,16 @@ func checkGolden(t *testing.T, x *Model, g *golden, bound, margin float64) (wors
 			t.Fatal(err)
 		}
 		worst = max(worst, compare(t, p.Name+" final logits", out.Logits, g.floats(p.Greedy.Final), bound))
+
+		if turn := len(p.IDs) * 2 / 3; turn > 0 { // a second turn after a first is the whole
+			if _, err = x.Forward(ctx, p.IDs[:turn], 0, Nothing); err != nil {
+				t.Fatal(err)
+			}
+			if out, err = x.Forward(ctx, p.IDs[turn:], turn, Logits); err != nil {
+				t.Fatal(err)
+			}
+			worst = max(worst, compare(t, p.Name+" in two turns", out.Logits, g.floats(p.Logits), bound))
+		}
 	}
 	return worst
 }

@@ -54,6 +54,7 @@ const sameWeights = 1e-4
 // TestGGUFMatchesDirectory runs the same weights from both formats: the logits equal the goldens
 // and each other.
 func TestGGUFMatchesDirectory(t *testing.T) {
+	long(t)
 	ctx := context.Background()
 	for _, name := range ggufFixtures {
 		t.Run(name, func(t *testing.T) {
@@ -95,6 +96,7 @@ func TestGGUFMatchesDirectory(t *testing.T) {
 // TestMixedQuantisedTypes runs models whose projections have different types, as the mixes of
 // GGUF's quantisers do, against the reference over the same dequantised weights.
 func TestMixedQuantisedTypes(t *testing.T) {
+	long(t)
 	mixes := []map[string]dtype.DType{
 		{ // in the manner of Q4_K_M
 			"token_embd": dtype.Q8_0, "attn_q": dtype.Q4_K, "attn_k": dtype.Q4_K, "attn_v": dtype.Q6_K, "attn_output": dtype.Q4_K,
@@ -147,6 +149,7 @@ func TestMixedQuantisedTypes(t *testing.T) {
 
 // TestGGUFRopeScaling reads every way that files spell linear scaling.
 func TestGGUFRopeScaling(t *testing.T) {
+	long(t)
 	kv := func(key string, v any) ggufwrite.KV { return ggufwrite.KV{Key: "llama.rope." + key, Value: v} }
 	linear := RopeScaling{Type: "linear", Factor: 4}
 	for _, c := range []struct {

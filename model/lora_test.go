@@ -187,6 +187,7 @@ func lastLogits(t *testing.T, x *Model) []float32 {
 // weights were merged in float64, and with the reference over these; from a directory and from a
 // GGUF file of the same weights.
 func TestAdaptersEqualMergedWeights(t *testing.T) {
+	long(t)
 	dir := filepath.Join(fixtureDir, "llama")
 	first := newAdapter(1, nil, llamaModules(4, 0, 1, 2), "")
 	second := newAdapter(2, map[string]any{ // a rank-stabilised one, with patterns
@@ -234,6 +235,7 @@ func TestAdaptersEqualMergedWeights(t *testing.T) {
 // TestAdaptersOfFusedProjections goes by the names of the directory, also where GGUF has the
 // projections apart.
 func TestAdaptersOfFusedProjections(t *testing.T) {
+	long(t)
 	for name, modules := range map[string]map[string][3]int{
 		"baichuan": {"model.layers.1.self_attn.W_pack": {4, 3 * 64, 64}, "model.layers.0.mlp.gate_proj": {4, 172, 64}},
 		"chatglm2": {"transformer.encoder.layers.0.self_attention.query_key_value": {4, 256, 128},
@@ -264,6 +266,7 @@ func TestAdaptersOfFusedProjections(t *testing.T) {
 // TestAdaptersOfQuantisedWeights writes adapted matrices in the type they had, and refuses types
 // that nothing writes.
 func TestAdaptersOfQuantisedWeights(t *testing.T) {
+	long(t)
 	shape := llamaShape{hidden: 256, layers: 1, heads: 4, kvHeads: 2, inner: 256, vocab: 600}
 	a := newAdapter(4, nil, map[string][3]int{"model.layers.0.mlp.down_proj": {4, 256, 256}}, "").write(t)
 	path := filepath.Join(t.TempDir(), "q.gguf")

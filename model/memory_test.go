@@ -18,6 +18,7 @@ import (
 // the device, padding at most 2 %, little beside them on the host, and decoding that reads each
 // weight once and moves a few bytes across the bus.
 func TestMemoryOfSmolLM2(t *testing.T) {
+	long(t)
 	path := os.Getenv("PUMICE_TEST_SMOLLM2")
 	if path == "" {
 		t.Skip("PUMICE_TEST_SMOLLM2 is not set: give it the path of SmolLM2-135M-Instruct.Q4_1.gguf, which tools/model.sh prints")

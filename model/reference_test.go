@@ -162,6 +162,7 @@ func narrow(x []float64) []float32 {
 
 // TestReferenceMatchesGoldens compares the reference itself with goldens of another program.
 func TestReferenceMatchesGoldens(t *testing.T) {
+	long(t)
 	for _, name := range []string{"llama", "smollm2", "xverse-st"} {
 		r := newReference(t, fixtureDir+"/"+name)
 		g := readGolden(t, fixtureDir+"/"+name)

@@ -15,6 +15,7 @@ import (
 // TestSynthesisedFamiliesRun makes a small checkpoint of every registered family in every format
 // that it comes in, and evaluates it.
 func TestSynthesisedFamiliesRun(t *testing.T) {
+	long(t)
 	for i := range families {
 		f := &families[i]
 		if !slices.Contains(synth.Families(), f.Name) {

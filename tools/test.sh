@@ -40,7 +40,7 @@ shaders() {
 on_driver() {
 	local icd=$1
 	shift
-	VK_DRIVER_FILES=$icd VK_ICD_FILENAMES=$icd PUMICE_TEST_REQUIRE_DEVICE=1 go test -count=1 -timeout 20m "$@"
+	VK_DRIVER_FILES=$icd VK_ICD_FILENAMES=$icd PUMICE_TEST_REQUIRE_DEVICE=1 go test -count=1 -timeout 40m "$@"
 }
 
 lavapipe() { # [ARG...]: go test's arguments
@@ -70,13 +70,13 @@ run_stage() {
 		export LP_NATIVE_VECTOR_WIDTH=${1#lavapipe-}
 		packages=$(gpu_packages) || return 1
 		# shellcheck disable=SC2086
-		lavapipe $packages
+		lavapipe -short $packages
 		;;
 	swiftshader)
 		[ -e "$SWIFTSHADER" ] || return $SKIPPED
 		packages=$(gpu_packages) || return 1
 		# shellcheck disable=SC2086
-		on_driver "$SWIFTSHADER" $packages
+		on_driver "$SWIFTSHADER" -short $packages
 		;;
 	*) die "no stage $1; there are ${STAGES[*]}" ;;
 	esac
