@@ -142,6 +142,24 @@ func TestOnlyNewTokensAreEvaluated(t *testing.T) {
 	}
 }
 
+// TestTruncateBoundsReuse asks for one prompt again after forgetting parts of it.
+func TestTruncateBoundsReuse(t *testing.T) {
+	f := newFake(t, nil)
+	s := fakeEngine(f, nil).NewSession()
+	prompt := []int{1, 2, 3, 4, 5, 6}
+	for _, c := range []struct{ keep, evaluated int }{{6, 6}, {4, 2}, {99, 1}, {0, 6}, {-1, 6}} {
+		s.Truncate(c.keep)
+		for _, err := range s.Logits(t.Context(), prompt, false) {
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := f.calls[len(f.calls)-1]; got != c.evaluated {
+			t.Errorf("%d tokens kept: %d evaluated, want %d", c.keep, got, c.evaluated)
+		}
+	}
+}
+
 // TestWindowsLimitReuse goes back further than a sliding window remembers, which counts from the
 // highest position ever written.
 func TestWindowsLimitReuse(t *testing.T) {
