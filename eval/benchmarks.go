@@ -297,6 +297,9 @@ func (d *Data) gaokaoEnglish(t *Task, subset string) error {
 		if err != nil {
 			return err
 		}
+		if note := "gaokao_english is " + filepath.Join(dir, derivedDir) + ", a stand-in: its numbers are not the published benchmark's."; len(papers) > 0 && !slices.Contains(d.Notes, note) {
+			d.Notes = append(d.Notes, note)
+		}
 	}
 	if len(papers) == 0 {
 		return &fs.PathError{Op: "open", Path: filepath.Join(dir, "*", name), Err: os.ErrNotExist}

@@ -302,6 +302,25 @@ sample 2,,"{'passage': None, 'question': 'two', 'options': ['(A)x', '(B)y'], 'la
 	}
 }
 
+// TestStandInIsNamed reads papers that are not the published ones.
+func TestStandInIsNamed(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, "gaokao_english/derived/p/processed_listening.jsonl", strings.Repeat("{'context': 'c', 'question': 'q', 'options': ['x', 'y'], 'answer': 'y'}\n", 7))
+	d := &Data{Root: dir, Strict: true}
+	task, err := d.Load("gaokao_english_listening")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(task.Docs) != 2 || len(d.Notes) != 1 || !strings.Contains(d.Notes[0], "stand-in") {
+		t.Errorf("%d questions, notes %q", len(task.Docs), d.Notes)
+	}
+	write(t, dir, "gaokao_english/p/processed_listening.jsonl", "")
+	d = &Data{Root: dir}
+	if task, err = d.Load("gaokao_english_listening"); err != nil || len(task.Docs) != 0 || len(d.Notes) != 0 {
+		t.Errorf("the papers themselves come first: %+v, notes %q, %v", task, d.Notes, err)
+	}
+}
+
 func TestAbsentFilesAreNotProblems(t *testing.T) {
 	d := &Data{Root: t.TempDir(), Strict: true}
 	for _, name := range taskNames {

@@ -14,9 +14,10 @@ type Summary struct {
 	Devices  []string       `json:"devices"`
 	Tasks    []TaskSummary  `json:"tasks"`
 	Groups   []GroupSummary `json:"groups"`
-	Absent   []string       `json:"absent"`   // tasks whose files are not there
-	Problems []Problem      `json:"problems"` // with the files
-	Seconds  float64        `json:"seconds"`  // of devices' time, that of answers from the journal included
+	Absent   []string       `json:"absent"`          // tasks whose files are not there
+	Problems []Problem      `json:"problems"`        // with the files
+	Notes    []string       `json:"notes,omitempty"` // on the data, in whole sentences
+	Seconds  float64        `json:"seconds"`         // of devices' time, that of answers from the journal included
 }
 
 // A TaskSummary counts the answers to a task's questions.

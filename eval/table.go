@@ -89,7 +89,7 @@ func notes(s *Summary) string {
 		fewer, cut = fewer+t.FewerShots, cut+t.Truncated
 	}
 	if fewer > 0 {
-		say("%d questions had to do with fewer examples, and %d of them were cut at the beginning, for that length.", fewer, cut)
+		say("Questions that had to do with fewer examples for that length: %d. Of these, cut at the beginning: %d.", fewer, cut)
 	}
 	for _, g := range s.Groups {
 		if g.Found == 0 {
@@ -106,6 +106,9 @@ func notes(s *Summary) string {
 			means = append(means, "points won "+percent(g.ScoreRate))
 		}
 		say("%s: %s percent (%d of %d tasks, %d scored).", g.Name, strings.Join(means, ", "), g.Found, g.Of, g.Questions)
+	}
+	for _, note := range s.Notes {
+		say("%s", note)
 	}
 	if len(s.Absent) > 0 {
 		say("Left out, as their files are absent: %s.", strings.Join(s.Absent, ", "))

@@ -74,6 +74,7 @@ type Data struct {
 	Strict        bool   // stop at the first problem with the files' contents
 
 	Problems []Problem // of the tasks loaded so far
+	Notes    []string  // on these, in whole sentences
 }
 
 // An UnknownTaskError is a name that no task or group has.

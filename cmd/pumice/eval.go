@@ -231,13 +231,13 @@ func (r *evalRun) run(ctx context.Context) error {
 		}
 		defer journal.Close()
 	}
-	summary := &eval.Summary{Identity: r.identity, Shard: suffix, Devices: []string{}, Absent: absent, Problems: r.data.Problems}
+	summary := &eval.Summary{Identity: r.identity, Shard: suffix, Devices: []string{}, Absent: absent, Problems: r.data.Problems, Notes: r.data.Notes}
 	if summary.Problems == nil {
 		summary.Problems = []eval.Problem{}
 	}
 	entries, err := r.ask(ctx, plan, requests, journal, summary)
 	if err != nil {
-		if journal != nil && len(entries) == 0 {
+		if journal != nil {
 			r.p.note("what was answered is in %s: the same command goes on from there", filepath.Join(dir, "journal.jsonl"))
 		}
 		return err
