@@ -13,6 +13,7 @@ help:
 	@echo "make shaders            compile the shaders that changed (shaders/spv is committed)"
 	@echo "make fuzz FUZZTIME=30s  run every fuzz target"
 	@echo "make bench-peer         measure beside llama.cpp's Vulkan backend, on this machine's device"
+	@echo "make bench-tokenizers   measure encoding beside the Rust library tokenizers, on one core"
 	@echo "make clean              remove bin/"
 
 BUILD = go build -trimpath -o bin/pumice ./cmd/pumice
@@ -50,6 +51,10 @@ bench-peer:
 	@tools/setup.sh chat
 	$(BUILD)
 	@tools/bench-peer.py --model "$$(tools/model.sh)" $(ARGS)
+
+.PHONY: bench-tokenizers
+bench-tokenizers:
+	@tools/bench-tokenizers.py $(ARGS)
 
 .PHONY: clean
 clean:
