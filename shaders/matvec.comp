@@ -54,14 +54,15 @@ void main() {
     for (uint u = gl_LocalInvocationID.x; u < nunits; u += WORKGROUP) {
         uint c = u * UNIT_COLS;
         float xs[UNIT_COLS];
-        [[unroll]] for (uint i = 0u; i < UNIT_COLS; i++) {
-            xs[i] = c + i < p.cols ? x[c + i] : 0.0;
-            if (NORM) {
-                squares += xs[i] * xs[i];
-                xs[i] *= c + i < p.cols ? gain[c + i] : 0.0;
-            }
+        for (uint i = 0u; i < UNIT_COLS; i++) {
+            bool inside = c + i < p.cols;
+            float v = inside ? x[c + i] : 0.0;
+            if (NORM) squares += v * v;
+            xs[i] = NORM && inside ? v * gain[c + i] : v;
         }
-        [[unroll]] for (uint r = 0u; r < ROWS; r++) {
+        // Not unrolled: a row's body is long, and drivers without a limit of their own compile
+        // it as often as it stands.
+        for (uint r = 0u; r < ROWS; r++) {
             uint row = min(row0 + r, p.rows - 1u);
             uint group_row = row / p.group, in_group = row % p.group;
             Meta m;
@@ -70,7 +71,9 @@ void main() {
 #endif
             float w[UNIT_COLS];
             decode_unit(load_unit((group_row * nunits + u) * p.group + in_group), m, w);
-            [[unroll]] for (uint i = 0u; i < UNIT_COLS; i++) sums[r] += w[i] * xs[i];
+            float sum = 0.0;
+            for (uint i = 0u; i < UNIT_COLS; i++) sum += w[i] * xs[i];
+            sums[r] += sum;
         }
     }
     [[unroll]] for (uint r = 0u; r < ROWS; r++) sums[r] = workgroup_sum(sums[r]);
