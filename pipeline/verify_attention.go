@@ -1,0 +1,274 @@
+package pipeline
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+
+	"pumice/internal/dtype"
+	"pumice/internal/ref"
+	"pumice/vk"
+)
+
+func oracleHeads(h Heads, slopes []float64) ref.Heads {
+	return ref.Heads{Heads: h.Heads, KVHeads: h.KVHeads, HeadDim: h.HeadDim, RotaryDim: h.RotaryDim, Interleaved: h.Interleaved,
+		Clip: float64(h.Clip), Window: h.Window, SoftCap: float64(h.SoftCap), Slopes: slopes}
+}
+
+func (v *verifier) ropeCases(t DType) {
+	for _, c := range []struct {
+		h                           Heads
+		position, tokens, count, of int
+	}{
+		{Heads{Heads: 3, KVHeads: 1, HeadDim: 64, RotaryDim: 64}, 0, 1, 1, 5},
+		{Heads{Heads: 4, KVHeads: 2, HeadDim: 32, RotaryDim: 32, Interleaved: true}, 63, 65, 63, 130},
+		{Heads{Heads: 2, KVHeads: 2, HeadDim: 80, RotaryDim: 20}, 7, 7, 7, 64},
+		{Heads{Heads: 2, KVHeads: 1, HeadDim: 80, RotaryDim: 32, Interleaved: true}, 1, 2, 1, 3},
+		{Heads{Heads: 8, KVHeads: 1, HeadDim: 128, RotaryDim: 128, Clip: 1.5}, 4000, 64, 64, 4097},
+		{Heads{Heads: 1, KVHeads: 1, HeadDim: 256, RotaryDim: 0}, 2, 3, 3, 7},
+		{Heads{Heads: 1, KVHeads: 1, HeadDim: 2, RotaryDim: 2}, 2, 7, 7, 65},
+		{Heads{Heads: 2, KVHeads: 2, HeadDim: 64, RotaryDim: 64, Window: 16}, 30, 8, 7, 32}, // wraps around
+	} {
+		v.rope(t, c.h, c.position, c.tokens, c.count, c.of)
+	}
+}
+
+func (v *verifier) rope(t DType, h Heads, position, tokens, count, positions int) {
+	name := fmt.Sprintf("rope %s, %d + 2 * %d heads of %d, rotary %d, interleaved %t, clip %g, %d of %d tokens at %d of %d", t, h.Heads, h.KVHeads,
+		h.HeadDim, h.RotaryDim, h.Interleaved, h.Clip, count, tokens, position, positions)
+	v.check(name, func() error {
+		width := (h.Heads + 2*h.KVHeads) * h.HeadDim
+		x := v.normal(tokens * width)
+		var angles []float64
+		for p := range position + tokens {
+			for j := range h.RotaryDim / 2 {
+				sin, cos := math.Sincos(float64(p) * math.Pow(10000, -2*float64(j)/float64(h.RotaryDim)))
+				angles = append(angles, float64(float32(cos)), float64(float32(sin)))
+			}
+		}
+		table, err := v.vector(append(angles, make([]float64, 1)...)) // never empty
+		if err != nil {
+			return err
+		}
+		cache, err := v.m.NewCache(CacheShape{DType: t, Layers: 1, KVHeads: h.KVHeads, HeadDim: h.HeadDim, Positions: positions})
+		if err != nil {
+			return err
+		}
+		defer cache.Close()
+		l := cache.Layers[0]
+		for _, s := range []vk.Span{l.keys, l.values} {
+			if err := v.m.fill(s, poison); err != nil {
+				return err
+			}
+		}
+		b := v.m.NewBuilder(v.name, tokens)
+		xt, err := v.input(b, x, width)
+		if err != nil {
+			return err
+		}
+		q := b.RopeStore(xt, h, table, l)
+		kernel := b.lastKernel()
+		got, err := v.evaluate(b, q, inputStep(position, count))
+		if err != nil {
+			return err
+		}
+		wantQ, wantK, wantV := oracleHeads(h, nil).RopeStore(x[:count*width], angles, position)
+		v.each(compare(kernel, v.name+": queries", got, wantQ, headTerms(wantQ, h.HeadDim), tolerances.rope))
+		for _, kv := range []struct {
+			name string
+			span vk.Span
+			want []float64
+		}{{"keys", l.keys, wantK}, {"values", l.values, wantV}} {
+			raw := make([]byte, kv.span.Size)
+			if err := v.m.dev.Read(kv.span, raw); err != nil {
+				return err
+			}
+			got, untouched := cacheRows(l.DType, h, raw, position, count, positions)
+			terms, tolerance := headTerms(kv.want, h.HeadDim), tolerances.rope
+			if t == dtype.F16 {
+				for i := range terms {
+					terms[i] = math.Abs(kv.want[i]) + terms[i]*0x1p-11
+				}
+				tolerance = tolerances.ropeF16
+			}
+			r := compare(kernel, v.name+": "+kv.name, got, kv.want, terms, tolerance)
+			if !untouched {
+				r.Case, r.OK = r.Case+": wrote outside the run's positions", false
+			}
+			v.each(r)
+		}
+		return nil
+	})
+}
+
+// headTerms is twice the largest magnitude of each head.
+func headTerms(x []float64, headDim int) []float64 {
+	out := make([]float64, len(x))
+	for i := range out {
+		for _, v := range x[i/headDim*headDim:][:headDim] {
+			out[i] = max(out[i], 2*math.Abs(v))
+		}
+	}
+	return out
+}
+
+// cacheRows returns what is at count positions from position on, (count, KVHeads, HeadDim),
+// and whether all the rest is still poison.
+func cacheRows(t DType, h Heads, raw []byte, position, count, positions int) (rows []float32, untouched bool) {
+	size := h.HeadDim * t.BlockBytes()
+	written := make([]bool, h.KVHeads*positions)
+	row := make([]float32, h.HeadDim)
+	for i := range count {
+		for kv := range h.KVHeads {
+			at := kv*positions + (position+i)%positions
+			written[at] = true
+			t.Decode(row, raw[at*size:][:size])
+			rows = append(rows, row...)
+		}
+	}
+	untouched = true
+	for at, w := range written {
+		for i := 0; i < size && !w; i += 2 {
+			untouched = untouched && binary.LittleEndian.Uint16(raw[at*size+i:]) == poison&0xffff
+		}
+	}
+	return rows, untouched
+}
+
+func (v *verifier) attentionCases(t DType) {
+	type attention struct {
+		h                           Heads
+		position, tokens, count, of int
+	}
+	var list []attention
+	add := func(h Heads, position, tokens, count, of int) {
+		list = append(list, attention{h, position, tokens, count, of})
+	}
+	plain := Heads{Heads: 6, KVHeads: 2, HeadDim: 64}
+	for _, length := range []int{1, 7, 8, 9, 63, 64, 65, 300} {
+		add(plain, length-1, 1, 1, 300)
+	}
+	add(plain, 0, 65, 63, 80)
+	add(plain, 57, 9, 9, 80)
+	add(plain, 64, 8, 3, 80)
+	add(plain, 5, 7, 1, 20)
+	for _, headDim := range []int{32, 80, 128, 256} {
+		h := Heads{Heads: 3, KVHeads: 3, HeadDim: headDim}
+		if headDim == 80 {
+			h.KVHeads = 1
+		}
+		add(h, 40, 1, 1, 64)
+		add(h, 17, 13, 11, 64)
+	}
+	capped := plain
+	capped.SoftCap = 5
+	tight := plain
+	tight.SoftCap = 0.02 // scores are up to some hundred times as large
+	sloped := plain
+	sloped.Slopes = &Vector{} // filled in below
+	window := plain
+	window.Window = 13
+	for _, h := range []Heads{capped, tight, sloped, window} {
+		add(h, 70, 1, 1, 96)
+		add(h, 33, 20, 17, 96)
+		add(h, 0, 9, 9, 96)
+	}
+	add(window, 100, 1, 1, 40) // a cache shorter than the context
+	add(window, 100, 20, 17, 40)
+	add(window, 6, 20, 20, 40)
+	for _, c := range list {
+		v.attention(t, c.h, c.position, c.tokens, c.count, c.of)
+	}
+}
+
+func (v *verifier) attention(t DType, h Heads, position, tokens, count, positions int) {
+	name := fmt.Sprintf("attention %s, %d / %d heads of %d, window %d, soft cap %g, slopes %t, %d of %d tokens at %d of %d", t, h.Heads, h.KVHeads, h.HeadDim,
+		h.Window, h.SoftCap, h.Slopes != nil, count, tokens, position, positions)
+	v.check(name, func() error {
+		width := h.Heads * h.HeadDim
+		scale := float32(1 / math.Sqrt(float64(h.HeadDim)))
+		var slopes []float64
+		if h.Slopes != nil {
+			for i := range h.Heads {
+				slopes = append(slopes, math.Exp2(-float64(i+1)))
+			}
+			var err error
+			if h.Slopes, err = v.vector(slopes); err != nil {
+				return err
+			}
+		}
+		cache, err := v.m.NewCache(CacheShape{DType: t, Layers: 1, KVHeads: h.KVHeads, HeadDim: h.HeadDim, Positions: positions})
+		if err != nil {
+			return err
+		}
+		defer cache.Close()
+		l := cache.Layers[0]
+		live := min(position+count, positions)
+		keys, err := v.cacheSide(t, h, l.keys, live, positions)
+		if err != nil {
+			return err
+		}
+		values, err := v.cacheSide(t, h, l.values, live, positions)
+		if err != nil {
+			return err
+		}
+		x := v.normal(tokens * width)
+		oracle := oracleHeads(h, slopes)
+		q := x[:count*width]
+		want := oracle.Attention(q, keys, values, positions, position, float64(scale))
+		terms := oracle.Attention(q, keys, magnitudes(values), positions, position, float64(scale))
+		for i := range terms {
+			terms[i] *= 1 + scoreTerms(oracle, q[i/h.HeadDim*h.HeadDim:][:h.HeadDim], keys, i/h.HeadDim%h.Heads, position+i/width, positions, float64(scale))
+		}
+		return v.one(x, tokens, inputStep(position, count), func(b *Builder, x *Tensor) (*Tensor, error) {
+			return b.Attention(x, h, l, scale), nil
+		}, want, terms, tolerances.attention(min(position+count, positions), h.HeadDim))
+	})
+}
+
+// cacheSide fills live positions of a cache's keys or values with random numbers and the
+// rest with NaN. It returns what the cache holds, (KVHeads, positions, HeadDim), 0 for NaN.
+func (v *verifier) cacheSide(t DType, h Heads, span vk.Span, live, positions int) ([]float64, error) {
+	out := make([]float64, h.KVHeads*positions*h.HeadDim)
+	raw := make([]byte, span.Size)
+	for i := range raw {
+		raw[i] = poison & 0xff
+	}
+	size := h.HeadDim * t.BlockBytes()
+	f := make([]float32, h.HeadDim)
+	for kv := range h.KVHeads {
+		for j := range live {
+			for d := range f {
+				f[d] = float32(v.rnd.NormFloat64())
+			}
+			at := kv*positions + j
+			t.Encode(raw[at*size:][:size], f)
+			t.Decode(f, raw[at*size:][:size])
+			for d := range f {
+				out[at*h.HeadDim+d] = float64(f[d])
+			}
+		}
+	}
+	return out, v.loader.write(span, raw)
+}
+
+// scoreTerms is the largest magnitude of the terms of a score of the query of a head at
+// position own.
+func scoreTerms(h ref.Heads, q, keys []float64, head, own, positions int, scale float64) float64 {
+	largest := 0.0
+	for j := max(0, own-positions+1); j <= own; j++ {
+		if h.Window > 0 && j <= own-h.Window {
+			continue
+		}
+		s := h.SoftCap
+		if h.Slopes != nil {
+			s += h.Slopes[head] * float64(own-j)
+		}
+		key := keys[(head/(h.Heads/h.KVHeads)*positions+j%positions)*h.HeadDim:]
+		for d := range q {
+			s += scale * math.Abs(q[d]*key[d])
+		}
+		largest = max(largest, s)
+	}
+	return largest
+}

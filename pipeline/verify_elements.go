@@ -1,0 +1,172 @@
+package pipeline
+
+import (
+	"fmt"
+	"math"
+
+	"pumice/internal/ref"
+)
+
+func (v *verifier) elementCases() {
+	for i, cols := range []int{1, 7, 63, 64, 65, 4097} {
+		r := runs[i%len(runs)]
+		tokens, count := r[0], r[1]
+		v.check(fmt.Sprintf("add, cols %d, %d of %d tokens", cols, count, tokens), func() error {
+			x, y := v.normal(tokens*cols), v.normal(tokens*cols)
+			want := ref.Add(x[:count*cols], y[:count*cols])
+			return v.one(x, tokens, inputStep(0, count), func(b *Builder, xt *Tensor) (*Tensor, error) {
+				yt, err := v.input(b, y, cols)
+				if err != nil {
+					return nil, err
+				}
+				b.Add(yt, xt)
+				return yt, nil
+			}, want, magnitudes(want), tolerances.add)
+		})
+		v.check(fmt.Sprintf("softcap, cols %d, %d tokens", cols, count), func() error {
+			x := v.normal(count * cols)
+			for i := range x {
+				x[i] *= []float64{1, 0.01, 50, 1000}[i%4]
+			}
+			const limit = float32(30)
+			return v.one(x, count, inputStep(0, count), func(b *Builder, x *Tensor) (*Tensor, error) {
+				b.SoftCap(x, limit)
+				return x, nil
+			}, ref.SoftCap(x, float64(limit)), constant(len(x), float64(limit)), tolerances.softCap)
+		})
+		for _, act := range []Activation{SiLU, GELU, GELUTanh} {
+			v.act(cols, tokens, count, act, true)
+			v.act(cols, tokens, count, act, false)
+		}
+	}
+}
+
+func (v *verifier) act(cols, tokens, count int, act Activation, gated bool) {
+	v.check(fmt.Sprintf("act_mul, activation %d, gated %t, cols %d, %d of %d tokens", act, gated, cols, count, tokens), func() error {
+		width := cols
+		if gated {
+			width *= 2
+		}
+		x := v.normal(tokens * width)
+		gate := func(i int) *float64 { return &x[i*width/cols] }
+		extremes := []float64{0, -0.001, 20, -20, 100, -100, 5, -5}
+		for i := range count * cols {
+			if i%3 == 0 {
+				*gate(i) = float64(float32(*gate(i)))
+			}
+			if i%5 == 0 {
+				*gate(i) = extremes[i/5%len(extremes)]
+			}
+		}
+		f, tolerance := ref.SiLU, tolerances.silu
+		switch act {
+		case GELU:
+			f, tolerance = ref.GELU, tolerances.gelu
+		case GELUTanh:
+			f, tolerance = ref.GELUTanh, tolerances.gelu
+		}
+		rows := x[:count*width]
+		want := ref.Act(rows, f)
+		if gated {
+			want = ref.ActMul(rows, f)
+		}
+		terms := make([]float64, len(want))
+		for i := range terms {
+			g := math.Abs(*gate(i))
+			terms[i] = g
+			if gated {
+				terms[i] *= math.Abs(x[2*i+1])
+			}
+			if act == SiLU {
+				terms[i] = math.Abs(want[i]) * (1 + g)
+			}
+		}
+		return v.one(x, tokens, inputStep(0, count), func(b *Builder, x *Tensor) (*Tensor, error) {
+			if gated {
+				return b.ActMul(x, act), nil
+			}
+			return b.Act(x, act), nil
+		}, want, terms, tolerance)
+	})
+}
+
+func (v *verifier) softmaxCases() {
+	for i, cols := range []int{1, 7, 63, 64, 65, 4096, 4097, 4100} {
+		tokens := runs[i%len(runs)][0]
+		scale := []float32{1, 0.5, 8}[i%3]
+		v.check(fmt.Sprintf("softmax, cols %d, %d rows, scale %g", cols, tokens, scale), func() error {
+			x := v.normal(tokens * cols)
+			want := ref.Softmax(x, cols, float64(scale))
+			terms := make([]float64, len(want))
+			for row := 0; row < len(x); row += cols {
+				largest := 0.0
+				for _, v := range x[row:][:cols] {
+					largest = max(largest, 2*float64(scale)*math.Abs(v))
+				}
+				for c := range cols {
+					terms[row+c] = want[row+c] * (1 + largest)
+				}
+			}
+			return v.one(x, tokens, inputStep(0, tokens), func(b *Builder, x *Tensor) (*Tensor, error) {
+				return b.Softmax(x, scale), nil
+			}, want, terms, tolerances.softmax(cols))
+		})
+	}
+}
+
+func (v *verifier) topKCases() {
+	for _, c := range []struct {
+		n, k int
+		kind string
+	}{
+		{1, 1, "normal"}, {7, 2, "normal"}, {63, 63, "normal"}, {64, 1, "ties"}, {65, 7, "ties"}, {1024, 1, "normal"}, {1025, 40, "ties"},
+		{4097, 1, "normal"}, {4097, 256, "ties"}, {49152, 1, "ties"}, {49152, 40, "normal"}, {7, 9, "normal"},
+		{4097, 9, "nan"}, {4097, 1, "nan"}, {2050, 5, "minus infinity"}, {65, 65, "minus infinity"},
+	} {
+		v.check(fmt.Sprintf("topk, %d of %d, %s", c.k, c.n, c.kind), func() error {
+			x := v.normal(c.n)
+			for i := range x {
+				switch {
+				case c.kind == "ties":
+					x[i] = math.Round(x[i])
+				case c.kind == "nan" && i%1000 == 999:
+					x[i] = math.NaN()
+				case c.kind == "nan" && i%1000 == 500:
+					x[i] = math.Inf(1)
+				case c.kind == "minus infinity" && i > 2:
+					x[i] = math.Inf(-1)
+				}
+			}
+			var want []float64
+			for _, id := range ref.TopK(x, c.k) {
+				value := x[id]
+				if math.IsNaN(value) {
+					value = math.Inf(1)
+				}
+				want = append(want, value, float64(id))
+			}
+			for len(want) < 2*c.k {
+				want = append(want, math.Inf(-1), math.MaxUint32)
+			}
+			b := v.m.NewBuilder(v.name, 1)
+			xt, err := v.input(b, x, c.n)
+			if err != nil {
+				return err
+			}
+			y := b.TopK(xt, c.k)
+			got, err := v.evaluate(b, y, inputStep(0, 1))
+			if err != nil {
+				return err
+			}
+			// Ids are told apart as float32: they are below 2^24, or the largest of all.
+			for i := 1; i < len(got); i += 2 {
+				got[i] = float32(math.Float32bits(got[i]))
+			}
+			for i := 1; i < len(want); i += 2 {
+				want[i] = float64(float32(want[i]))
+			}
+			v.each(compare("topk", v.name, got, want, constant(len(want), 1), tolerances.topK))
+			return nil
+		})
+	}
+}

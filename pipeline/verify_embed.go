@@ -1,0 +1,43 @@
+package pipeline
+
+import (
+	"fmt"
+
+	"pumice/internal/ref"
+)
+
+func (v *verifier) embedCases(t DType) {
+	for i, s := range shapes(t) {
+		r := runs[i%len(runs)]
+		v.embed([]Run{{t, s[0]}}, s[1], r[0], r[1], []float32{1, 0.7}[i%2])
+	}
+}
+
+func (v *verifier) embed(runs []Run, cols, tokens, count int, scale float32) {
+	v.check(fmt.Sprintf("embed %s, cols %d, scale %g, %d of %d tokens", describe(runs), cols, scale, count, tokens), func() error {
+		rows := totalRows(runs)
+		table, err := v.operand(runs, cols)
+		if err != nil {
+			return err
+		}
+		s := Step{Tokens: make([]int, count)}
+		for i := range s.Tokens {
+			s.Tokens[i] = v.rnd.IntN(rows)
+		}
+		s.Tokens[0], s.Tokens[count-1] = rows-1, 0
+		b := v.m.NewBuilder(v.name, tokens)
+		got, err := v.evaluate(b, b.Embed(table.matrix, scale), s)
+		if err != nil {
+			return err
+		}
+		want := ref.Embed(table.values, cols, s.Tokens, float64(scale))
+		terms := ref.Embed(table.terms, cols, s.Tokens, float64(scale))
+		for _, k := range partsByKernel(b, table.matrix) {
+			pick := func(i int) bool { return k.has(s.Tokens[i/cols]) }
+			if g, w, m := choose(got, want, terms, pick); len(g) > 0 {
+				v.each(compare(k.kernel, v.name, g, w, m, tolerances.embed))
+			}
+		}
+		return nil
+	})
+}
