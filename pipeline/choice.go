@@ -11,11 +11,16 @@ const (
 )
 
 // hasLane8 says whether a device runs subgroups of exactly eight invocations with shuffle,
-// by default or on demand.
+// by default or on demand. A CPU driver must have them by default: its subgroup is its vector,
+// and lavapipe 26.1 at other widths (LP_NATIVE_VECTOR_WIDTH) gives wrong values, or ends the
+// process, when texel buffers are read with an index that differs by lane.
 func hasLane8(pd *vk.PhysicalDevice) bool {
 	l, f := pd.Limits, pd.Features
 	size := l.SubgroupSize == 8 && (l.MinSubgroupSize == 0 || l.MinSubgroupSize == l.MaxSubgroupSize) ||
 		f.SubgroupSizeControl && l.MinSubgroupSize <= 8 && 8 <= l.MaxSubgroupSize
+	if pd.Type == vk.CPU && l.SubgroupSize != 8 {
+		return false
+	}
 	return size && f.SubgroupShuffle && f.SubgroupBasic
 }
 

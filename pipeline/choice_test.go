@@ -1,0 +1,34 @@
+package pipeline
+
+import (
+	"testing"
+
+	"pumice/vk"
+)
+
+func TestRowKernelsNeedEightLanes(t *testing.T) {
+	device := func(kind vk.DeviceType, size, least, most int, control bool) *vk.PhysicalDevice {
+		return &vk.PhysicalDevice{
+			Type:     kind,
+			Limits:   vk.Limits{SubgroupSize: size, MinSubgroupSize: least, MaxSubgroupSize: most},
+			Features: vk.Features{SubgroupBasic: true, SubgroupShuffle: true, SubgroupSizeControl: control},
+		}
+	}
+	for _, c := range []struct {
+		name string
+		pd   *vk.PhysicalDevice
+		want bool
+	}{
+		{"CPU, eight alone", device(vk.CPU, 8, 8, 8, false), true},
+		{"CPU, four alone", device(vk.CPU, 4, 4, 4, true), false},
+		{"CPU, sixteen, eight on demand", device(vk.CPU, 16, 8, 16, true), false},
+		{"CPU, eight by default", device(vk.CPU, 8, 4, 16, true), true},
+		{"GPU, eight on demand", device(vk.Integrated, 32, 8, 32, true), true},
+		{"GPU, varying without control", device(vk.Integrated, 8, 8, 32, false), false},
+		{"GPU, thirty-two", device(vk.Discrete, 32, 32, 64, true), false},
+	} {
+		if got := hasLane8(c.pd); got != c.want {
+			t.Errorf("%s: %t, want %t", c.name, got, c.want)
+		}
+	}
+}
