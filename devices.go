@@ -67,9 +67,20 @@ func probe(d *Device, pd *vk.PhysicalDevice, o Options) (err error) {
 	if err != nil {
 		return err
 	}
-	d.KernelPaths = []string{string(m.Path())}
+	d.KernelPaths = pathNames(m.Chosen())
 	return m.Close()
 }
+
+func pathNames(paths []pipeline.Path) []string {
+	names := make([]string, len(paths))
+	for i, p := range paths {
+		names[i] = string(p)
+	}
+	return names
+}
+
+// KernelPaths names the families of kernels that Options.KernelPath may force on a device that has what they need.
+func KernelPaths() []string { return pathNames(pipeline.Paths) }
 
 // describe tells what is known without opening the device.
 func describe(pd *vk.PhysicalDevice) Device {

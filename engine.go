@@ -156,7 +156,7 @@ func (e *Engine) load(ctx context.Context, c *checkpoint.Checkpoint, o Options, 
 	if e.manager, err = pipeline.NewManager(e.device, pipeline.Options{Logger: o.Logger, Path: s.path, Profile: o.Profile}); err != nil {
 		return err
 	}
-	e.info.KernelPaths = []string{string(e.manager.Path())}
+	e.info.KernelPaths = pathNames(e.manager.Chosen())
 	if memory, err := e.device.Memory(); err == nil {
 		e.info.MemoryTotal, e.info.MemoryFree = memory.TotalBytes, memory.FreeBytes
 	}

@@ -21,7 +21,7 @@ type Options struct {
 	DType        string   // convert the matrices while loading: "f32", "f16", "q8_0"...; "" or "keep" = as they are stored
 	KVType       string   // type of the KV cache: "f16" (also ""), "f32"
 	LoRA         []string // PEFT adapters to apply while loading, each a directory, or directory:scale to scale what it changes
-	KernelPath   string   // force one family of kernels, "base" or "row"; "" = the device's best
+	KernelPath   string   // force one family of kernels, one of KernelPaths(); "" = the device's best
 	ChatTemplate string   // a built-in format's name or the path of a Jinja template; "" = the model's own
 	CacheDir     string   // where compiled pipelines are kept between runs; "" = nowhere
 	Validation   bool     // load Vulkan's validation layer with synchronization validation; its messages go to Logger
@@ -71,10 +71,8 @@ func (o *Options) settings() (settings, error) {
 		}
 		s.lora = append(s.lora, l)
 	}
-	switch s.path {
-	case "", pipeline.PathBase, pipeline.PathRow:
-	default:
-		return s, &OptionError{"kernel-path", o.KernelPath, fmt.Sprintf("%s or %s", pipeline.PathBase, pipeline.PathRow)}
+	if s.path != "" && !slices.Contains(pipeline.Paths, s.path) {
+		return s, &OptionError{"kernel-path", o.KernelPath, fmt.Sprintf("one of %q", pipeline.Paths)}
 	}
 	if o.Context < 0 {
 		return s, &OptionError{"context", fmt.Sprint(o.Context), "0 (the model's own) or a number of tokens"}

@@ -1,14 +1,118 @@
 package pipeline
 
-import "pumice/vk"
+import (
+	"slices"
+	"strings"
 
-// A Path is a family of kernel variants written for one kind of machine.
+	"pumice/vk"
+)
+
+// A Path is a family of kernel variants written for one kind of machine. Its name is the
+// suffix of the variants' names in shaders/variants.txt; base variants have none.
 type Path string
 
 const (
 	PathBase Path = "base" // Vulkan 1.1, 32-bit storage, workgroups with shared memory
 	PathRow  Path = "row"  // barrier-free: one subgroup of eight lanes, several rows a lane
 )
+
+// Paths lists every path, the one that runs everywhere first.
+var Paths = []Path{PathBase, PathRow}
+
+// variant is the name of an op's variant of the path.
+func (p Path) variant(op string) string {
+	if p == PathBase {
+		return op
+	}
+	return op + "_" + string(p)
+}
+
+// pathOf is the path of a variant.
+func pathOf(name string) Path {
+	for _, path := range Paths {
+		if path != PathBase && strings.HasSuffix(name, "_"+string(path)) {
+			return path
+		}
+	}
+	return PathBase
+}
+
+// A rule says which paths of an op are tried on some devices, best first, for runs of
+// minTokens tokens and more. The base path is tried last whatever the rule.
+type rule struct {
+	op        string // prefix of the op's name; "" is every op
+	cpu       bool   // of CPU drivers, or of GPUs
+	minTokens int
+	paths     []Path
+}
+
+// rules is the choice where nothing has been measured on the device (pumice tune): the first
+// rule that applies decides. Each states the measurement it rests on.
+var rules = []rule{
+	// A CPU driver runs a workgroup barrier as a switch between coroutines: on lavapipe 22.3.6
+	// (2 cores, AVX-512) a Q4_1 matrix of 1536 x 576 goes through matvec_q4_1 at 0.15 and
+	// through matvec_q4_1_row at more than 8 billion weights a second. A GPU has no such cost,
+	// and eight lanes would leave most of its subgroup idle.
+	{cpu: true, paths: []Path{PathRow}},
+}
+
+// pick names the variant of an op for a run of tokens: of the forced path, of the path that
+// was measured to be best on this device, or of the first path of the rules, whichever is
+// the first to exist, to run on the device and to suit the operands.
+func (b *Builder) pick(op string, tokens int, suits func(Path) bool) (kernel string, path Path) {
+	for _, path := range b.m.paths(op, tokens) {
+		if v, ok := b.m.variants[path.variant(op)]; ok && b.m.runnable(v) && suits(path) {
+			return v.Name, path
+		}
+	}
+	return op, PathBase
+}
+
+// paths is the order in which an op's paths are tried.
+func (m *Manager) paths(op string, tokens int) []Path {
+	if m.opts.Path != "" {
+		return []Path{m.opts.Path}
+	}
+	for _, r := range rules {
+		if r.cpu == m.cpu() && tokens >= r.minTokens && strings.HasPrefix(op, r.op) {
+			return r.paths
+		}
+	}
+	return nil
+}
+
+// Chosen lists the paths that plans on this device take kernels from beside the base path,
+// or that one alone.
+func (m *Manager) Chosen() []Path {
+	if m.opts.Path != "" {
+		return []Path{m.opts.Path}
+	}
+	var list []Path
+	for _, r := range rules {
+		for _, path := range r.paths {
+			if r.cpu == m.cpu() && slices.Contains(m.Paths(), path) && !slices.Contains(list, path) {
+				list = append(list, path)
+			}
+		}
+	}
+	if list == nil {
+		return []Path{PathBase}
+	}
+	return list
+}
+
+func (m *Manager) cpu() bool { return m.dev.PhysicalDevice().Type == vk.CPU }
+
+// rowIf suits every path, the row path only under a condition.
+func rowIf(condition bool) func(Path) bool {
+	return func(p Path) bool { return p != PathRow || condition }
+}
+
+// interleaves says whether matrices are laid out for the row path. That is decided once, when
+// they are loaded, by what the products of one token prefer.
+func (m *Manager) interleaves() bool {
+	return m.lane8 && slices.Contains(m.paths("matvec", 1), PathRow)
+}
 
 // hasLane8 says whether a device runs subgroups of exactly eight invocations with shuffle,
 // by default or on demand. A CPU driver must have them by default: its subgroup is its vector,
@@ -23,14 +127,6 @@ func hasLane8(pd *vk.PhysicalDevice) bool {
 	}
 	return size && f.SubgroupShuffle && f.SubgroupBasic
 }
-
-// prefersRow is the choice between the base and the row path where a device has both.
-//
-// A CPU driver runs a workgroup barrier as a switch between coroutines: on lavapipe 22.3.6
-// (2 cores, AVX-512) a Q4_1 matrix of 1536 x 576 goes through matvec_q4_1 at 0.15 and
-// through matvec_q4_1_row at more than 8 billion weights a second. A GPU has no such cost,
-// and eight lanes would leave most of its subgroup idle.
-func prefersRow(pd *vk.PhysicalDevice) bool { return pd.Type == vk.CPU }
 
 // laneRows is how many adjacent rows a lane of matvec_*_row takes. More rows use each load
 // of x more often and make the weight stream of a workgroup longer; float32 weights are

@@ -38,7 +38,7 @@ type Manager struct {
 	opts     Options
 	variants map[string]shaders.Variant
 	lane8    bool // subgroups of exactly eight, with shuffle
-	row      bool // the row path is this device's choice
+	row      bool // matrices are interleaved for the row path
 
 	maxBinding int64 // when not 0, a smaller limit on what one binding holds, for Verify
 
@@ -66,25 +66,35 @@ func NewManager(dev *vk.Device, o Options) (*Manager, error) {
 		m.variants[v.Name] = v
 	}
 	m.lane8 = hasLane8(dev.PhysicalDevice())
-	switch o.Path {
-	case "":
-		m.row = m.lane8 && prefersRow(dev.PhysicalDevice())
-	case PathBase:
-	case PathRow:
-		if !m.lane8 {
-			return nil, fmt.Errorf("pipeline: kernel path %q needs subgroups of eight with shuffle, which %s lacks", o.Path, dev.PhysicalDevice().Name)
-		}
-		m.row = true
-	default:
-		return nil, fmt.Errorf("pipeline: unknown kernel path %q; there are %q and %q", o.Path, PathBase, PathRow)
+	if o.Path != "" && !slices.Contains(Paths, o.Path) {
+		return nil, fmt.Errorf("pipeline: unknown kernel path %q; there are %q", o.Path, Paths)
 	}
+	if o.Path != "" && !slices.Contains(m.Paths(), o.Path) {
+		return nil, fmt.Errorf("pipeline: %s lacks what kernel path %q needs; it has %q", dev.PhysicalDevice().Name, o.Path, m.Paths())
+	}
+	m.row = m.interleaves()
 	return m, nil
 }
 
 // Device is the device the Manager was made for.
 func (m *Manager) Device() *vk.Device { return m.dev }
 
-// Path is the kernel path the Manager chose.
+// Paths lists the kernel paths that the device can run, base first.
+func (m *Manager) Paths() []Path {
+	var list []Path
+	for _, path := range Paths {
+		for name, v := range m.variants {
+			if pathOf(name) == path && m.runnable(v) {
+				list = append(list, path)
+				break
+			}
+		}
+	}
+	return list
+}
+
+// Path is the kernel path that products of one token prefer, which decides how matrices are
+// laid out.
 func (m *Manager) Path() Path {
 	if m.row {
 		return PathRow

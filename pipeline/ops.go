@@ -7,17 +7,6 @@ import (
 	"pumice/vk"
 )
 
-// pick names the variant of an op: the row path where the manager prefers it and the shape
-// suits it, else the one that runs everywhere.
-func (b *Builder) pick(op string, suits bool) (kernel string, row bool) {
-	if b.m.row && suits {
-		if _, ok := b.m.variants[op+"_row"]; ok {
-			return op + "_row", true
-		}
-	}
-	return op, false
-}
-
 func lower(t DType) string { return strings.ToLower(t.String()) }
 
 // Embed returns the rows of table that the step's tokens name, times scale: (tokens, cols).
@@ -87,10 +76,10 @@ func (b *Builder) norm(x *Tensor, norm *Norm, last bool) *Tensor {
 		op, weights = "layer_norm", append(weights, cmp.Or(norm.Bias, w))
 	}
 	n := &node{push: push(x.Cols, norm.Eps), grid: [3]int{rows, 1, 1}}
-	kernel, row := b.pick(op, x.Cols%4 == 0)
+	kernel, path := b.pick(op, rows, rowIf(x.Cols%4 == 0))
 	n.kernel = kernel
 	texel := storage
-	if row {
+	if path == PathRow {
 		texel = vk.RGBA32Float
 	} else {
 		n.spec = []uint32{workgroup}
@@ -201,15 +190,15 @@ func (b *Builder) project(x *Tensor, p Projection) *Tensor {
 	return out
 }
 
-// operands are the binds of a part's kernel, up to x, and whether it is of the row path.
-func (b *Builder) operands(n *node, op string, x *Tensor, part *Part) (binds []bind, row bool) {
+// operands are the binds of a part's kernel, up to x, and its path.
+func (b *Builder) operands(n *node, op string, x *Tensor, part *Part) (binds []bind, path Path) {
 	n.weightBytes, n.minimumBytes = part.readBytes(), part.storedBytes()
-	n.kernel, row = b.pick(op+lower(part.DType), part.Group > 1)
+	n.kernel, path = b.pick(op+lower(part.DType), x.Rows, rowIf(part.Group > 1))
 	units, meta, in := readSpan(part.units), readSpan(part.metaSpan()), read(x)
-	if row {
+	if path == PathRow {
 		units, meta, in = units.as(vk.RGBA32Uint), meta.as(vk.R32Uint), in.as(vk.RGBA32Float)
 	}
-	return []bind{units, meta, in}, row
+	return []bind{units, meta, in}, path
 }
 
 // optional binds a vector, or any memory where there is none and the kernel does not look.
@@ -225,7 +214,7 @@ const matvecRows = 2
 
 func (b *Builder) matvec(x *Tensor, p *Projection, part *Part, y bind) {
 	n := &node{}
-	binds, row := b.operands(n, "matvec_", x, part)
+	binds, path := b.operands(n, "matvec_", x, part)
 	var gain *Vector
 	var eps float32
 	if p.Norm != nil {
@@ -235,7 +224,7 @@ func (b *Builder) matvec(x *Tensor, p *Projection, part *Part, y bind) {
 	}
 	gainBind := optional(gain, part.units)
 	size, tile := uint32(workgroup), matvecRows
-	if row {
+	if path == PathRow {
 		gainBind = gainBind.as(vk.RGBA32Float)
 		size, tile = uint32(laneRows(part.DType)), 8*laneRows(part.DType)
 	}
@@ -249,11 +238,11 @@ func (b *Builder) matvec(x *Tensor, p *Projection, part *Part, y bind) {
 
 func (b *Builder) matmul(x *Tensor, p *Projection, part *Part, y bind) {
 	n := &node{}
-	binds, row := b.operands(n, "matmul_", x, part)
+	binds, path := b.operands(n, "matmul_", x, part)
 	n.binds = append([]bind{stepBind()}, append(binds, optional(p.Bias, part.units), y)...)
 	n.push = push(part.Rows, part.cols, part.Group, part.First, part.First, y.tensor.Cols)
 	flags := []uint32{specBool(p.Bias != nil), specBool(p.AddTo != nil)}
-	if row {
+	if path == PathRow {
 		n.spec = append([]uint32{matmulLaneRows, matmulTokens}, flags...)
 		n.grid = [3]int{ceilDiv(x.Rows, matmulTokens), ceilDiv(part.Rows, 8*matmulLaneRows), 1}
 	} else {
@@ -321,7 +310,7 @@ func (b *Builder) Attention(q *Tensor, h Heads, c *LayerCache, scale float32) *T
 		op, tileTokens = "attention_decode_"+t, 1
 	}
 	laneBytes := 8 * 16 // eight lanes, a texel each, must divide a position
-	kernel, row := b.pick(op, h.HeadDim*c.DType.BlockBytes()%laneBytes == 0)
+	kernel, path := b.pick(op, q.Rows, rowIf(h.HeadDim*c.DType.BlockBytes()%laneBytes == 0))
 	window := ^uint32(0)
 	if h.Window > 0 {
 		window = uint32(h.Window)
@@ -337,7 +326,7 @@ func (b *Builder) Attention(q *Tensor, h Heads, c *LayerCache, scale float32) *T
 		push: push(h.Heads, h.KVHeads, h.HeadDim, c.Positions, window, scale, h.SoftCap),
 		kv:   kvRead{perPosition: 2 * int64(h.KVHeads*h.HeadDim*c.DType.BlockBytes()), window: h.Window},
 	}
-	if row {
+	if path == PathRow {
 		n.kernel = kernel
 		n.spec = flags(uint32(h.HeadDim))
 		n.grid = [3]int{ceilDiv(q.Rows, tileTokens), h.Heads, 1}
@@ -415,9 +404,9 @@ func (b *Builder) Add(y, x *Tensor) {
 func (b *Builder) Softmax(x *Tensor, scale float32) *Tensor {
 	out := b.tensor(x.Rows, x.Cols)
 	n := &node{push: push(x.Cols, scale), grid: [3]int{x.Rows, 1, 1}}
-	kernel, row := b.pick("softmax", x.Cols%4 == 0)
+	kernel, path := b.pick("softmax", x.Rows, rowIf(x.Cols%4 == 0))
 	n.kernel = kernel
-	if row {
+	if path == PathRow {
 		n.binds = []bind{read(x).as(vk.RGBA32Float), write(out)}
 	} else {
 		n.spec = []uint32{workgroup}

@@ -98,15 +98,11 @@ func TestPackRoundTrip(t *testing.T) {
 // from a source of another type.
 func TestLoaderUploadsInPieces(t *testing.T) {
 	dev := gputest.Open(t)
-	paths := []Path{PathBase}
-	if hasLane8(dev.PhysicalDevice()) {
-		paths = append(paths, PathRow)
-	}
 	const rows, cols = 16003, 544 // 17 blocks
 	values := randomRows(rand.New(rand.NewPCG(1, 2)), dtype.F16, 999, cols)
 	rowBytes := int(dtype.F16.RowBytes(cols))
 	src := &Source{Name: "source", DType: dtype.F16, Rows: 999, Cols: cols, Row: func(i int, _ []byte) []byte { return values[i*rowBytes:][:rowBytes] }}
-	for _, path := range paths {
+	for _, path := range paths(dev) {
 		for _, kind := range []DType{dtype.F16, dtype.Q8_0, dtype.Q4_1} {
 			t.Run(fmt.Sprint(path, kind), func(t *testing.T) {
 				m := managerOn(t, dev, Options{Path: path})

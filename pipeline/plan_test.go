@@ -20,10 +20,12 @@ import (
 
 // paths are those that the device can run.
 func paths(dev *vk.Device) []Path {
-	if hasLane8(dev.PhysicalDevice()) {
-		return []Path{PathBase, PathRow}
+	m, err := NewManager(dev, Options{})
+	if err != nil {
+		panic(err) // the embedded list of variants does not parse
 	}
-	return []Path{PathBase}
+	defer m.Close()
+	return m.Paths()
 }
 
 // A bench is a manager with weights for tests and benchmarks to build plans over.

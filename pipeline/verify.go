@@ -139,18 +139,14 @@ func compare(kernel, name string, got []float32, want, magnitude []float64, tole
 	return r
 }
 
-// Verify runs every kernel that m's device can run, on either path, against the oracle of
+// Verify runs every kernel that m's device can run, on every path, against the oracle of
 // internal/ref and gives each result to each, one at a time. The error says that something
 // could not be run; a wrong result is a VerifyResult that is not OK. Unused rows, padding and
 // the part of the KV cache that was never written hold NaN.
 func Verify(ctx context.Context, m *Manager, each func(VerifyResult)) error {
-	paths := []Path{PathBase}
-	if m.lane8 {
-		paths = append(paths, PathRow)
-	}
 	var mu sync.Mutex
 	g, ctx := errgroup.WithContext(ctx)
-	for _, path := range paths { // at once, since most of the time goes into compiling
+	for _, path := range m.Paths() { // at once, since most of the time goes into compiling
 		g.Go(func() error {
 			return verifyPath(ctx, m, path, func(r VerifyResult) {
 				mu.Lock()

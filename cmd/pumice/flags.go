@@ -61,7 +61,7 @@ func modelFlags() []cli.Flag {
 		stringFlag("kv-type", "f16", "`TYPE` of the KV cache: f16 or f32"),
 		stringFlag("dtype", "keep", "`TYPE` to convert matrices to while loading: keep, f32, f16, bf16, q8_0, q4_0 or q4_1"),
 		&cli.StringSliceFlag{Name: "lora", EnvVars: env("lora"), Usage: "`PATH[:SCALE]` of a PEFT adapter to apply while loading; may be repeated"},
-		stringFlag("kernel-path", "", "`PATH` of kernels to force: base or row (default: the device's best)"),
+		stringFlag("kernel-path", "", fmt.Sprintf("`PATH` of kernels to force, of %s (default: the device's best); ops it has none of are base", strings.Join(pumice.KernelPaths(), ", "))),
 		stringFlag("cache-dir", "auto", "`DIR` where compiled pipelines are kept; none keeps none"),
 	}
 }
