@@ -3,6 +3,7 @@ package vk
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 	"unsafe"
@@ -10,14 +11,16 @@ import (
 	vulkan "github.com/vulkan-go/vulkan"
 )
 
-// Commands are recorded operations that can be submitted any number of times, one submission at a time. At their end all writes are
-// made visible to the host and to whatever is submitted next.
+// Commands are recorded operations that can be submitted any number of times, one submission at a time. They have one part, or more where
+// Recorder.Cut was called, that can be submitted apart, in their order. At the end of the last all writes are made visible to the host and to
+// whatever is submitted next.
 type Commands struct {
 	d       *Device
 	made    string
 	stats   Stats
 	pool    uint64
-	cmd     vulkan.CommandBuffer
+	parts   []uint64 // command buffers, in their order; the last is being recorded until Finish
+	repeat  bool
 	fence   uint64
 	pools   []uint64 // descriptor pools
 	views   []uint64 // texel buffer views
@@ -55,13 +58,31 @@ func (c *Commands) begin() error {
 	if c.pool, r = d.shim.NewCommandPool(d.compute.family); r != 0 {
 		return d.check(r, "vkCreateCommandPool", "")
 	}
-	cmd, r := d.shim.NewCommandBuffer(c.pool)
-	if r != 0 {
-		return d.check(r, "vkAllocateCommandBuffers", "")
-	}
-	c.cmd = as[vulkan.CommandBuffer](cmd)
-	return d.check(d.shim.Begin(cmd), "vkBeginCommandBuffer", "")
+	return c.nextPart()
 }
+
+// nextPart starts recording one more command buffer.
+func (c *Commands) nextPart() error {
+	cmd, r := c.d.shim.NewCommandBuffer(c.pool)
+	if r != 0 {
+		return c.d.check(r, "vkAllocateCommandBuffers", "")
+	}
+	c.parts = append(c.parts, cmd)
+	return c.d.check(c.d.shim.Begin(cmd, c.repeat), "vkBeginCommandBuffer", "")
+}
+
+// raw is the command buffer that is being recorded.
+func (c *Commands) raw() uint64 { return c.parts[len(c.parts)-1] }
+
+func (c *Commands) cmd() vulkan.CommandBuffer { return as[vulkan.CommandBuffer](c.raw()) }
+
+// endPart ends the command buffer that is being recorded.
+func (c *Commands) endPart() error {
+	return c.d.check(int32(vulkan.EndCommandBuffer(c.cmd())), "vkEndCommandBuffer", "%d dispatches", c.stats.Dispatches)
+}
+
+// Parts is the number of parts.
+func (c *Commands) Parts() int { return len(c.parts) }
 
 // timestamp records one more timestamp, taken when everything before it is done.
 func (c *Commands) timestamp(dispatch bool) error {
@@ -72,10 +93,10 @@ func (c *Commands) timestamp(dispatch bool) error {
 			return c.d.check(r, "vkCreateQueryPool", "%d queries", queriesPerPool)
 		}
 		c.queries = append(c.queries, pool)
-		vulkan.CmdResetQueryPool(c.cmd, as[vulkan.QueryPool](pool), 0, queriesPerPool)
+		vulkan.CmdResetQueryPool(c.cmd(), as[vulkan.QueryPool](pool), 0, queriesPerPool)
 	}
 	pool := as[vulkan.QueryPool](c.queries[i/queriesPerPool])
-	vulkan.CmdWriteTimestamp(c.cmd, vulkan.PipelineStageBottomOfPipeBit, pool, uint32(i%queriesPerPool))
+	vulkan.CmdWriteTimestamp(c.cmd(), vulkan.PipelineStageBottomOfPipeBit, pool, uint32(i%queriesPerPool))
 	c.marks = append(c.marks, dispatch)
 	return nil
 }
@@ -87,7 +108,25 @@ type Submission struct {
 }
 
 // Submit starts the commands. If their last submission still runs it is waited for first.
-func (c *Commands) Submit() (*Submission, error) {
+func (c *Commands) Submit() (*Submission, error) { return c.SubmitParts(0, c.Parts()) }
+
+// SubmitParts is Submit of parts first to end - 1 alone.
+func (c *Commands) SubmitParts(first, end int) (*Submission, error) {
+	if first < 0 || end > len(c.parts) || first >= end {
+		return nil, fmt.Errorf("vk: parts %d to %d of commands that have %d", first, end, len(c.parts))
+	}
+	return c.submit(c.parts[first:end])
+}
+
+// SubmitTimes starts the commands n times, one after another, in one submission. They were recorded with Repeat.
+func (c *Commands) SubmitTimes(n int) (*Submission, error) {
+	if n < 1 || !c.repeat {
+		return nil, fmt.Errorf("vk: commands submitted %d times at once, recorded with repeat: %t", n, c.repeat)
+	}
+	return c.submit(slices.Repeat(c.parts, n))
+}
+
+func (c *Commands) submit(parts []uint64) (*Submission, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
@@ -96,7 +135,7 @@ func (c *Commands) Submit() (*Submission, error) {
 	if err := c.wait(); err != nil {
 		return nil, err
 	}
-	if err := c.d.submit(c.d.compute, rawOf(c.cmd), 0, 0, c.fence); err != nil {
+	if err := c.d.submit(c.d.compute, parts, 0, 0, c.fence); err != nil {
 		return nil, err
 	}
 	c.submitted++

@@ -192,13 +192,13 @@ func (d *Device) check(r int32, call, format string, args ...any) error {
 	return check(r, call, format, args...)
 }
 
-// submit submits one command buffer. Zero handles are left out.
-func (d *Device) submit(q queue, cmd, wait, signal, fence uint64) error {
+// submit submits command buffers in their order. Zero handles are left out.
+func (d *Device) submit(q queue, cmds []uint64, wait, signal, fence uint64) error {
 	if err := d.usable("vkQueueSubmit"); err != nil {
 		return err
 	}
 	q.mu.Lock()
-	r := d.shim.Submit(q.handle, cmd, wait, signal, fence)
+	r := d.shim.Submit(q.handle, cmds, wait, signal, fence)
 	q.mu.Unlock()
 	return d.check(r, "vkQueueSubmit", "%s", d.pd.Name)
 }

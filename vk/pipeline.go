@@ -28,6 +28,7 @@ type PipelineConfig struct {
 	PushBytes     int           // size of the push constants, a multiple of 4
 	Spec          []uint32      // specialization constants; constant_id is the index
 	SubgroupSize  int           // 0 = driver's choice, else a power of two within the limits' range; needs SubgroupSizeControl where it isn't the only size
+	DispatchBase  bool          // for Recorder.DispatchPart
 	FullSubgroups bool          // no subgroup is partly filled; needs ComputeFullSubgroups and local_size_x a multiple of the subgroup size
 }
 
@@ -37,6 +38,7 @@ type Pipeline struct {
 	name, made     string
 	bindings       []BindingKind
 	pushBytes      int
+	base           bool
 	storage, texel uint32 // descriptors of each kind
 	setLayout      uint64
 	layout         vulkan.PipelineLayout
@@ -51,7 +53,7 @@ func (d *Device) NewPipeline(c PipelineConfig) (*Pipeline, error) {
 	if err := d.usable("vkCreateComputePipelines"); err != nil {
 		return nil, err
 	}
-	p := &Pipeline{d: d, name: c.Name, made: madeAt(), pushBytes: c.PushBytes, bindings: append([]BindingKind(nil), c.Bindings...)}
+	p := &Pipeline{d: d, name: c.Name, made: madeAt(), pushBytes: c.PushBytes, base: c.DispatchBase, bindings: append([]BindingKind(nil), c.Bindings...)}
 	raw, err := p.configure(c)
 	if err != nil {
 		return nil, fmt.Errorf("vk: pipeline %s: %w", c.Name, err)
@@ -85,6 +87,9 @@ func (p *Pipeline) configure(c PipelineConfig) (*shim.PipelineConfig, error) {
 	}
 	raw := &shim.PipelineConfig{NumBindings: uint32(len(c.Bindings)), PushBytes: uint32(c.PushBytes), NumSpec: uint32(len(c.Spec))}
 	copy(raw.Spec[:], c.Spec)
+	if c.DispatchBase {
+		raw.DispatchBase = 1
+	}
 	if c.FullSubgroups {
 		raw.FullSubgroups = 1
 	}

@@ -1,6 +1,7 @@
 package vk
 
 import (
+	"errors"
 	"fmt"
 	"unsafe"
 
@@ -45,6 +46,7 @@ type Bind struct {
 // RecorderOptions configure NewRecorder.
 type RecorderOptions struct {
 	Timestamps bool // record timestamps for Commands.Timings; costs a little in each dispatch
+	Repeat     bool // allow Commands.SubmitTimes
 }
 
 // Recorder records operations into Commands. It puts a barrier before an operation that depends on an earlier one through overlapping
@@ -75,7 +77,7 @@ type viewKey struct {
 
 // NewRecorder starts recording for the compute queue.
 func (d *Device) NewRecorder(o RecorderOptions) *Recorder {
-	r := &Recorder{d: d, c: &Commands{d: d, timed: o.Timestamps, made: madeAt()}, views: map[viewKey]uint64{}}
+	r := &Recorder{d: d, c: &Commands{d: d, timed: o.Timestamps, repeat: o.Repeat, made: madeAt()}, views: map[viewKey]uint64{}}
 	if r.err = d.usable("vkBeginCommandBuffer"); r.err != nil {
 		r.c.closed = true
 		return r
@@ -86,6 +88,10 @@ func (d *Device) NewRecorder(o RecorderOptions) *Recorder {
 	}
 	if o.Timestamps && d.pd.Limits.TimestampValidBits == 0 {
 		r.err = fmt.Errorf("vk: timestamps on %s: %w", d.pd.Name, ErrLimit)
+		return r
+	}
+	if o.Timestamps && o.Repeat {
+		r.err = errors.New("vk: timestamps of commands that are submitted several times at once")
 		return r
 	}
 	r.err = r.c.begin()
@@ -114,10 +120,22 @@ func (r *Recorder) fail(format string, args ...any) { r.err = fmt.Errorf("vk: "+
 
 // Dispatch records x*y*z workgroups of p with binds[i] at binding i and push as push constants, whose length is the pipeline's PushBytes.
 func (r *Recorder) Dispatch(p *Pipeline, binds []Bind, push []byte, x, y, z int) {
+	r.dispatch(p, binds, push, [3]int{}, [3]int{x, y, z})
+}
+
+// DispatchPart is Dispatch of the n workgroups from base on alone. The pipeline was made with DispatchBase.
+func (r *Recorder) DispatchPart(p *Pipeline, binds []Bind, push []byte, base, n [3]int) {
+	if r.ok() && p != nil && !p.base {
+		r.fail("pipeline %s was made without DispatchBase", p.name)
+	}
+	r.dispatch(p, binds, push, base, n)
+}
+
+func (r *Recorder) dispatch(p *Pipeline, binds []Bind, push []byte, base, n [3]int) {
 	if !r.ok() {
 		return
 	}
-	if r.err = r.checkDispatch(p, binds, push, [3]int{x, y, z}); r.err != nil {
+	if r.err = r.checkDispatch(p, binds, push, base, n); r.err != nil {
 		return
 	}
 	for i, b := range binds {
@@ -136,23 +154,29 @@ func (r *Recorder) Dispatch(p *Pipeline, binds []Bind, push []byte, x, y, z int)
 	}
 	r.order(stageCompute, binds)
 
-	cmd := r.c.cmd
+	cmd, raw := r.c.cmd(), r.c.raw()
 	if r.bound != p {
 		vulkan.CmdBindPipeline(cmd, vulkan.PipelineBindPointCompute, p.handle)
 		r.bound = p
 	}
 	if len(binds) > 0 {
-		r.d.shim.BindSet(rawOf(cmd), rawOf(p.layout), set)
+		r.d.shim.BindSet(raw, rawOf(p.layout), set)
 	}
 	if len(push) > 0 {
 		vulkan.CmdPushConstants(cmd, p.layout, vulkan.ShaderStageFlags(vulkan.ShaderStageComputeBit), 0, uint32(len(push)), unsafe.Pointer(&push[0]))
 	}
-	vulkan.CmdDispatch(cmd, uint32(x), uint32(y), uint32(z))
+	if base == [3]int{} {
+		vulkan.CmdDispatch(cmd, uint32(n[0]), uint32(n[1]), uint32(n[2]))
+	} else {
+		r.d.shim.DispatchBase(raw, words(base), words(n))
+	}
 	r.c.stats.Dispatches++
 	r.timestamp(true)
 }
 
-func (r *Recorder) checkDispatch(p *Pipeline, binds []Bind, push []byte, groups [3]int) error {
+func words(v [3]int) [3]uint32 { return [3]uint32{uint32(v[0]), uint32(v[1]), uint32(v[2])} }
+
+func (r *Recorder) checkDispatch(p *Pipeline, binds []Bind, push []byte, base, groups [3]int) error {
 	switch {
 	case p == nil || p.d != r.d:
 		return fmt.Errorf("vk: dispatch without a pipeline of this device")
@@ -165,8 +189,8 @@ func (r *Recorder) checkDispatch(p *Pipeline, binds []Bind, push []byte, groups 
 	}
 	l := &r.d.pd.Limits
 	for i, n := range groups {
-		if n < 1 || n > l.MaxComputeWorkGroupCount[i] {
-			return fmt.Errorf("vk: pipeline %s: %v workgroups, the device allows %v: %w", p.name, groups, l.MaxComputeWorkGroupCount, ErrLimit)
+		if n < 1 || base[i] < 0 || base[i]+n > l.MaxComputeWorkGroupCount[i] {
+			return fmt.Errorf("vk: pipeline %s: %v workgroups from %v, the device allows %v: %w", p.name, groups, base, l.MaxComputeWorkGroupCount, ErrLimit)
 		}
 	}
 	for i, b := range binds {
@@ -241,7 +265,7 @@ func (r *Recorder) newSet(p *Pipeline, descriptors []shim.Descriptor) (uint64, e
 func (r *Recorder) order(stage uint32, binds []Bind) {
 	for _, b := range binds {
 		if r.hazards.conflicts(b.Span, b.Access) {
-			r.d.shim.Barrier(rawOf(r.c.cmd), r.hazards.stages, stageCompute|stageTransfer, r.hazards.writes, deviceAccess)
+			r.d.shim.Barrier(r.c.raw(), r.hazards.stages, stageCompute|stageTransfer, r.hazards.writes, deviceAccess)
 			r.hazards.clear()
 			r.c.stats.Barriers++
 			break
@@ -268,7 +292,7 @@ func (r *Recorder) Copy(dst, src Span) {
 		return
 	}
 	r.order(stageTransfer, []Bind{{Span: dst, Access: Write}, {Span: src, Access: Read}})
-	r.d.shim.Copy(rawOf(r.c.cmd), rawOf(src.Buffer.handle), uint64(src.Offset), rawOf(dst.Buffer.handle), uint64(dst.Offset), uint64(src.Size))
+	r.d.shim.Copy(r.c.raw(), rawOf(src.Buffer.handle), uint64(src.Offset), rawOf(dst.Buffer.handle), uint64(dst.Offset), uint64(src.Size))
 	r.c.stats.Copies++
 	r.c.stats.CopyBytes += src.Size
 	r.timestamp(false)
@@ -287,8 +311,22 @@ func (r *Recorder) Fill(dst Span, value uint32) {
 		return
 	}
 	r.order(stageTransfer, []Bind{{Span: dst, Access: Write}})
-	vulkan.CmdFillBuffer(r.c.cmd, dst.Buffer.handle, vulkan.DeviceSize(dst.Offset), vulkan.DeviceSize(dst.Size), value)
+	vulkan.CmdFillBuffer(r.c.cmd(), dst.Buffer.handle, vulkan.DeviceSize(dst.Offset), vulkan.DeviceSize(dst.Size), value)
 	r.timestamp(false)
+}
+
+// Cut ends a part of the commands and starts the next one. What follows still waits for what it depends on in earlier parts.
+func (r *Recorder) Cut() {
+	if !r.ok() {
+		return
+	}
+	if r.err = r.c.endPart(); r.err != nil {
+		return
+	}
+	r.bound = nil
+	if r.err = r.c.nextPart(); r.err == nil {
+		r.timestamp(false) // the time between two submissions is nobody's
+	}
 }
 
 // timestamp marks the end of an operation.
@@ -310,8 +348,8 @@ func (r *Recorder) Finish() (*Commands, error) {
 	if ok {
 		// What follows in the queue may depend on anything here, and so may the host.
 		const used = stageCompute | stageTransfer
-		r.d.shim.Barrier(rawOf(c.cmd), used, used|stageHost, writeAccess, deviceAccess|uint32(vulkan.AccessHostReadBit))
-		r.err = r.d.check(int32(vulkan.EndCommandBuffer(c.cmd)), "vkEndCommandBuffer", "%d dispatches", c.stats.Dispatches)
+		r.d.shim.Barrier(c.raw(), used, used|stageHost, writeAccess, deviceAccess|uint32(vulkan.AccessHostReadBit))
+		r.err = c.endPart()
 	}
 	if r.err != nil {
 		_ = c.Close()

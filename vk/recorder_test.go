@@ -149,6 +149,86 @@ func TestCommandsReplay(t *testing.T) {
 	}
 }
 
+// TestPartsAreSubmittedApart counts in a loop that is cut after every third dispatch: first in order, part by part, then several
+// times in one submission.
+func TestPartsAreSubmittedApart(t *testing.T) {
+	d := gputest.Open(t)
+	b := newBuffer(t, d, 64*4, vk.DeviceLocal)
+	p := newPipeline(t, d, vk.PipelineConfig{Name: "increment", Bindings: storage1})
+	r := d.NewRecorder(vk.RecorderOptions{Repeat: true})
+	for i := range 9 {
+		if i > 0 && i%3 == 0 {
+			r.Cut()
+		}
+		if i == 0 {
+			r.Fill(b.Whole(), 0)
+		}
+		r.Dispatch(p, []vk.Bind{{Span: b.Whole(), Access: vk.ReadWrite}}, nil, 1, 1, 1)
+	}
+	c := finish(t, r)
+	if s := c.Stats(); c.Parts() != 3 || s.Dispatches != 9 || s.Barriers != 9 {
+		t.Fatalf("%d parts, %+v; want 3 parts, 9 dispatches, 9 barriers", c.Parts(), s)
+	}
+	submit := func(s *vk.Submission, err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Wait(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, step := range []struct{ first, end, want int }{{0, 1, 3}, {1, 2, 6}, {2, 3, 9}, {1, 3, 15}, {0, 3, 9}} {
+		submit(c.SubmitParts(step.first, step.end))
+		if got := word(read(t, d, b.Whole()), 5); int(got) != step.want {
+			t.Errorf("after parts %d to %d: %d, want %d", step.first, step.end, got, step.want)
+		}
+	}
+	submit(c.SubmitTimes(4)) // each begins with filling
+	submit(c.SubmitParts(1, 3))
+	if got := word(read(t, d, b.Whole()), 5); got != 15 {
+		t.Errorf("after four times and two parts: %d, want 15", got)
+	}
+	for _, bad := range [][2]int{{-1, 1}, {0, 4}, {2, 2}} {
+		if _, err := c.SubmitParts(bad[0], bad[1]); err == nil {
+			t.Errorf("parts %v: no error", bad)
+		}
+	}
+	r = d.NewRecorder(vk.RecorderOptions{})
+	r.Fill(b.Whole(), 0)
+	if _, err := finish(t, r).SubmitTimes(2); err == nil {
+		t.Error("several times without Repeat: no error")
+	}
+}
+
+func TestDispatchPartStartsAtItsBase(t *testing.T) {
+	d := gputest.Open(t)
+	b := newBuffer(t, d, 256*4, vk.DeviceLocal)
+	p := newPipeline(t, d, vk.PipelineConfig{Name: "increment", Bindings: storage1, DispatchBase: true})
+	whole := newPipeline(t, d, vk.PipelineConfig{Name: "increment", Bindings: storage1})
+	binds := []vk.Bind{{Span: b.Whole(), Access: vk.ReadWrite}}
+	r := d.NewRecorder(vk.RecorderOptions{})
+	r.Fill(b.Whole(), 0)
+	r.DispatchPart(p, binds, nil, [3]int{1, 0, 0}, [3]int{2, 1, 1})
+	r.DispatchPart(p, binds, nil, [3]int{0, 0, 0}, [3]int{1, 1, 1})
+	run(t, finish(t, r))
+	got := read(t, d, b.Whole())
+	for i := range 256 {
+		want := uint32(1)
+		if i >= 192 {
+			want = 0
+		}
+		if word(got, i) != want {
+			t.Fatalf("element %d counts %d, want %d", i, word(got, i), want)
+		}
+	}
+	r = d.NewRecorder(vk.RecorderOptions{})
+	r.DispatchPart(whole, binds, nil, [3]int{1, 0, 0}, [3]int{1, 1, 1})
+	if _, err := r.Finish(); err == nil {
+		t.Error("a pipeline without DispatchBase: no error")
+	}
+}
+
 func TestTimingsOfEachDispatch(t *testing.T) {
 	d := gputest.Open(t)
 	if d.PhysicalDevice().Limits.TimestampValidBits == 0 {

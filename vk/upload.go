@@ -116,7 +116,7 @@ func (u *Uploader) ready(c *uploadChunk) error {
 // copy submits the copy of a filled chunk.
 func (u *Uploader) copy(c *uploadChunk, dst Span) error {
 	d, cmd := u.d, rawOf(c.cmd)
-	if err := d.check(d.shim.Begin(cmd), "vkBeginCommandBuffer", ""); err != nil {
+	if err := d.check(d.shim.Begin(cmd, false), "vkBeginCommandBuffer", ""); err != nil {
 		return err
 	}
 	d.shim.Copy(cmd, rawOf(c.buffer.handle), 0, rawOf(dst.Buffer.handle), uint64(dst.Offset), uint64(dst.Size))
@@ -128,7 +128,7 @@ func (u *Uploader) copy(c *uploadChunk, dst Span) error {
 	if err := d.check(int32(vulkan.EndCommandBuffer(c.cmd)), "vkEndCommandBuffer", "upload of %s", formatBytes(dst.Size)); err != nil {
 		return err
 	}
-	if err := d.submit(d.transfer, cmd, 0, 0, c.fence); err != nil {
+	if err := d.submit(d.transfer, []uint64{cmd}, 0, 0, c.fence); err != nil {
 		return err
 	}
 	c.pending = true
@@ -176,10 +176,10 @@ func (u *Uploader) handOver() error {
 			return d.check(r, "vkCreateFence", "")
 		}
 	}
-	if err := d.submit(d.transfer, 0, 0, u.handover, 0); err != nil {
+	if err := d.submit(d.transfer, nil, 0, u.handover, 0); err != nil {
 		return err
 	}
-	if err := d.submit(d.compute, 0, u.handover, 0, u.fence); err != nil {
+	if err := d.submit(d.compute, nil, u.handover, 0, u.fence); err != nil {
 		return err
 	}
 	return d.waitFence(u.fence)

@@ -19,8 +19,9 @@ int32_t vs_command_buffer_allocate(vs_device *d, uint64_t pool, uint64_t *cmd) {
     return r;
 }
 
-int32_t vs_command_begin(vs_device *d, uint64_t cmd) {
-    VsCommandBufferBeginInfo info = {.sType = VS_STRUCTURE_TYPE_COMMAND_BUFFER_BEGIN_INFO};
+int32_t vs_command_begin(vs_device *d, uint64_t cmd, int repeat) {
+    VsCommandBufferBeginInfo info = {.sType = VS_STRUCTURE_TYPE_COMMAND_BUFFER_BEGIN_INFO,
+                                     .flags = repeat ? VS_COMMAND_BUFFER_USAGE_SIMULTANEOUS_USE_BIT : 0};
     return d->BeginCommandBuffer(command(cmd), &info);
 }
 
@@ -31,6 +32,10 @@ void vs_cmd_bind_set(vs_device *d, uint64_t cmd, uint64_t layout, uint64_t set) 
 void vs_cmd_barrier(vs_device *d, uint64_t cmd, uint32_t src_stages, uint32_t dst_stages, uint32_t src_access, uint32_t dst_access) {
     VsMemoryBarrier b = {.sType = VS_STRUCTURE_TYPE_MEMORY_BARRIER, .srcAccessMask = src_access, .dstAccessMask = dst_access};
     d->CmdPipelineBarrier(command(cmd), src_stages, dst_stages, 0, 1, &b, 0, NULL, 0, NULL);
+}
+
+void vs_cmd_dispatch_base(vs_device *d, uint64_t cmd, const uint32_t base[3], const uint32_t n[3]) {
+    d->CmdDispatchBase(command(cmd), base[0], base[1], base[2], n[0], n[1], n[2]);
 }
 
 void vs_cmd_copy(vs_device *d, uint64_t cmd, uint64_t src, uint64_t src_offset, uint64_t dst, uint64_t dst_offset, uint64_t size) {
@@ -44,7 +49,7 @@ int32_t vs_query_pool_create(vs_device *d, uint32_t count, uint64_t *pool) {
     return d->CreateQueryPool(d->handle, &info, NULL, pool);
 }
 
-int32_t vs_submit(vs_device *d, uint64_t queue, uint64_t cmd, uint64_t wait, uint64_t signal, uint64_t fence) {
+int32_t vs_submit(vs_device *d, uint64_t queue, uint32_t n, const uint64_t *cmds, uint64_t wait, uint64_t signal, uint64_t fence) {
     if (d->fail_next) {
         int32_t r = d->fail_next;
         d->fail_next = 0;
@@ -54,10 +59,10 @@ int32_t vs_submit(vs_device *d, uint64_t queue, uint64_t cmd, uint64_t wait, uin
         int32_t r = d->ResetFences(d->handle, 1, &fence);
         if (r != VS_SUCCESS) return r;
     }
-    void *buffer = command(cmd);
+    _Static_assert(sizeof(void *) == sizeof *cmds, "a handle is a pointer");
     uint32_t stages = 0x10000; // VK_PIPELINE_STAGE_ALL_COMMANDS_BIT
     VsSubmitInfo info = {.sType = VS_STRUCTURE_TYPE_SUBMIT_INFO, .waitSemaphoreCount = wait ? 1 : 0, .pWaitSemaphores = &wait,
-                         .pWaitDstStageMask = &stages, .commandBufferCount = cmd ? 1 : 0, .pCommandBuffers = &buffer,
+                         .pWaitDstStageMask = &stages, .commandBufferCount = n, .pCommandBuffers = (void *const *)cmds,
                          .signalSemaphoreCount = signal ? 1 : 0, .pSignalSemaphores = &signal};
     return d->QueueSubmit(command(queue), 1, &info, fence);
 }

@@ -87,6 +87,7 @@ int32_t vs_device_create(vs_instance *in, uint64_t handle, uint32_t num_families
     LOAD(BeginCommandBuffer);
     LOAD(CmdBindDescriptorSets);
     LOAD(CmdPipelineBarrier);
+    LOAD(CmdDispatchBase);
     LOAD(CmdCopyBuffer);
     LOAD(CreateFence);
     LOAD(ResetFences);

@@ -44,6 +44,7 @@ static int32_t create_pipeline(vs_device *d, uint64_t cache, uint64_t module, co
                   .pName = "main",
                   .pSpecializationInfo = c->num_spec ? &spec : NULL},
         .layout = out->layout,
+        .flags = c->dispatch_base ? VS_PIPELINE_CREATE_DISPATCH_BASE_BIT : 0,
         .basePipelineIndex = -1,
     };
     return d->CreateComputePipelines(d->handle, cache, 1, &info, NULL, &out->pipeline);

@@ -173,9 +173,9 @@ func (d *Device) NewCache(data []byte) (cache uint64, r int32) {
 
 // PipelineConfig mirrors vs_pipeline_config; Types holds VkDescriptorType values.
 type PipelineConfig struct {
-	NumBindings, PushBytes, NumSpec, SubgroupSize, FullSubgroups uint32
-	Types                                                        [MaxBindings]uint32
-	Spec                                                         [MaxSpec]uint32
+	NumBindings, PushBytes, NumSpec, SubgroupSize, FullSubgroups, DispatchBase uint32
+	Types                                                                      [MaxBindings]uint32
+	Spec                                                                       [MaxSpec]uint32
 }
 
 // Pipeline is a compute pipeline with its layouts.
@@ -221,8 +221,14 @@ func (d *Device) NewCommandBuffer(pool uint64) (cmd uint64, r int32) {
 	return uint64(c), int32(res)
 }
 
-// Begin starts recording, resetting the command buffer if it was recorded before.
-func (d *Device) Begin(cmd uint64) int32 { return int32(C.vs_command_begin(d.p, C.uint64_t(cmd))) }
+// Begin starts recording, resetting the command buffer if it was recorded before. With repeat it may be pending more than once.
+func (d *Device) Begin(cmd uint64, repeat bool) int32 {
+	var r C.int
+	if repeat {
+		r = 1
+	}
+	return int32(C.vs_command_begin(d.p, C.uint64_t(cmd), r))
+}
 
 // BindSet binds a descriptor set as set 0.
 func (d *Device) BindSet(cmd, layout, set uint64) {
@@ -232,6 +238,11 @@ func (d *Device) BindSet(cmd, layout, set uint64) {
 // Barrier records one global memory barrier.
 func (d *Device) Barrier(cmd uint64, srcStages, dstStages, srcAccess, dstAccess uint32) {
 	C.vs_cmd_barrier(d.p, C.uint64_t(cmd), C.uint32_t(srcStages), C.uint32_t(dstStages), C.uint32_t(srcAccess), C.uint32_t(dstAccess))
+}
+
+// DispatchBase records n workgroups that count from base. The pipeline was made with DispatchBase.
+func (d *Device) DispatchBase(cmd uint64, base, n [3]uint32) {
+	C.vs_cmd_dispatch_base(d.p, C.uint64_t(cmd), (*C.uint32_t)(&base[0]), (*C.uint32_t)(&n[0]))
 }
 
 // Copy records a buffer copy of one region.
@@ -265,8 +276,8 @@ func (d *Device) NewQueryPool(count uint32) (pool uint64, r int32) {
 	return uint64(p), int32(res)
 }
 
-// Submit resets fence and submits cmd to queue, waiting for one semaphore and signalling another. Any of the last four may be 0. The
-// caller serialises submissions to a queue.
-func (d *Device) Submit(queue, cmd, wait, signal, fence uint64) int32 {
-	return int32(C.vs_submit(d.p, C.uint64_t(queue), C.uint64_t(cmd), C.uint64_t(wait), C.uint64_t(signal), C.uint64_t(fence)))
+// Submit resets fence and submits cmds to queue in their order, waiting for one semaphore and signalling another. Any of the last three may
+// be 0. The caller serialises submissions to a queue.
+func (d *Device) Submit(queue uint64, cmds []uint64, wait, signal, fence uint64) int32 {
+	return int32(C.vs_submit(d.p, C.uint64_t(queue), C.uint32_t(len(cmds)), (*C.uint64_t)(unsafe.SliceData(cmds)), C.uint64_t(wait), C.uint64_t(signal), C.uint64_t(fence)))
 }

@@ -48,7 +48,7 @@ typedef struct vs_descriptor {
 } vs_descriptor;
 
 typedef struct vs_pipeline_config {
-    uint32_t num_bindings, push_bytes, num_spec, subgroup_size, full_subgroups;
+    uint32_t num_bindings, push_bytes, num_spec, subgroup_size, full_subgroups, dispatch_base;
     uint32_t types[VS_MAX_BINDINGS]; // VkDescriptorType of each binding
     uint32_t spec[VS_MAX_SPEC];      // constant_id is the index
 } vs_pipeline_config;
@@ -88,16 +88,18 @@ int32_t vs_set_make(vs_device *d, uint64_t pool, uint64_t layout, uint32_t n, co
 
 int32_t vs_command_pool_create(vs_device *d, uint32_t family, uint64_t *pool);
 int32_t vs_command_buffer_allocate(vs_device *d, uint64_t pool, uint64_t *cmd);
-int32_t vs_command_begin(vs_device *d, uint64_t cmd);
+int32_t vs_command_begin(vs_device *d, uint64_t cmd, int repeat); // repeat: it may be pending more than once
 void vs_cmd_bind_set(vs_device *d, uint64_t cmd, uint64_t layout, uint64_t set);
 void vs_cmd_barrier(vs_device *d, uint64_t cmd, uint32_t src_stages, uint32_t dst_stages, uint32_t src_access, uint32_t dst_access);
+// vs_cmd_dispatch_base records n workgroups that count from base; the pipeline has the flag for it.
+void vs_cmd_dispatch_base(vs_device *d, uint64_t cmd, const uint32_t base[3], const uint32_t n[3]);
 void vs_cmd_copy(vs_device *d, uint64_t cmd, uint64_t src, uint64_t src_offset, uint64_t dst, uint64_t dst_offset, uint64_t size);
 
 int32_t vs_fence_create(vs_device *d, uint64_t *fence);
 int32_t vs_fence_wait(vs_device *d, uint64_t fence, uint64_t nanoseconds);
 int32_t vs_semaphore_create(vs_device *d, uint64_t *semaphore);
 int32_t vs_query_pool_create(vs_device *d, uint32_t count, uint64_t *pool);
-// vs_submit resets fence, then submits cmd (0 = none), waiting for and signalling a binary semaphore each where not 0.
-int32_t vs_submit(vs_device *d, uint64_t queue, uint64_t cmd, uint64_t wait, uint64_t signal, uint64_t fence);
+// vs_submit resets fence, then submits n command buffers in order, waiting for and signalling a binary semaphore each where not 0.
+int32_t vs_submit(vs_device *d, uint64_t queue, uint32_t n, const uint64_t *cmds, uint64_t wait, uint64_t signal, uint64_t fence);
 
 #endif

@@ -60,6 +60,7 @@ struct vs_device {
     void(VS_CALL *CmdBindDescriptorSets)(void *, uint32_t, uint64_t, uint32_t, uint32_t, const uint64_t *, uint32_t, const uint32_t *);
     void(VS_CALL *CmdPipelineBarrier)(void *, uint32_t, uint32_t, uint32_t, uint32_t, const VsMemoryBarrier *, uint32_t, const void *,
                                       uint32_t, const void *);
+    void(VS_CALL *CmdDispatchBase)(void *, uint32_t, uint32_t, uint32_t, uint32_t, uint32_t, uint32_t);
     void(VS_CALL *CmdCopyBuffer)(void *, uint64_t, uint64_t, uint32_t, const VsBufferCopy *);
     int32_t(VS_CALL *CreateFence)(void *, const VsFenceCreateInfo *, const void *, uint64_t *);
     int32_t(VS_CALL *ResetFences)(void *, uint32_t, const uint64_t *);
