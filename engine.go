@@ -2,7 +2,6 @@ package pumice
 
 import (
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"sync"
@@ -13,21 +12,16 @@ import (
 	"pumice/chat"
 	"pumice/checkpoint"
 	"pumice/model"
-	"pumice/pipeline"
 	"pumice/sample"
 	"pumice/tokenizer"
-	"pumice/vk"
 )
 
 // An Engine is a model in the memory of a device. It is safe for concurrent use: its sessions take turns, one evaluation
 // at a time.
 type Engine struct {
 	path      string
-	instance  *vk.Instance
-	device    *vk.Device
-	manager   *pipeline.Manager
+	kernels   *Kernels
 	model     *model.Model
-	info      Device
 	text      *text
 	format    *chat.Format // nil where formatErr is set
 	formatErr error
@@ -149,18 +143,13 @@ func (e *Engine) readText(load func() (*text, error), family string, o Options) 
 // load opens the device and brings the weights to it.
 func (e *Engine) load(ctx context.Context, c *checkpoint.Checkpoint, o Options, s settings) error {
 	var err error
-	if e.instance, e.device, err = openDevice(o); err != nil {
+	if e.kernels, err = openKernels(o, s); err != nil {
 		return err
 	}
-	e.info = describe(e.device.PhysicalDevice())
-	if e.manager, err = pipeline.NewManager(e.device, pipeline.Options{Logger: o.Logger, Path: s.path, Profile: o.Profile}); err != nil {
+	if err := e.kernels.checkFor(ctx, c, s); err != nil {
 		return err
 	}
-	e.info.KernelPaths = pathNames(e.manager.Chosen())
-	if memory, err := e.device.Memory(); err == nil {
-		e.info.MemoryTotal, e.info.MemoryFree = memory.TotalBytes, memory.FreeBytes
-	}
-	e.model, err = model.Load(ctx, e.manager, c, model.Options{
+	e.model, err = model.Load(ctx, e.kernels.manager, c, model.Options{
 		Context: o.Context, DType: s.weights, KVType: s.cache, LoRA: s.lora, Progress: o.Progress, Logger: o.Logger,
 	})
 	if err != nil {
@@ -168,35 +157,6 @@ func (e *Engine) load(ctx context.Context, c *checkpoint.Checkpoint, o Options, 
 	}
 	e.run, e.context = e.model, e.model.Context()
 	return nil
-}
-
-// openDevice opens the device that the options select, and says so where that is a CPU driver nobody asked for.
-func openDevice(o Options) (*vk.Instance, *vk.Device, error) {
-	in, err := vk.NewInstance(vk.InstanceOptions{Validation: o.Validation, Logger: o.Logger})
-	if err != nil {
-		return nil, nil, fmt.Errorf("pumice: %w", err)
-	}
-	dev, err := selectDevice(in, o)
-	if err != nil {
-		return nil, nil, errors.Join(fmt.Errorf("pumice: %w", err), in.Close())
-	}
-	return in, dev, nil
-}
-
-func selectDevice(in *vk.Instance, o Options) (*vk.Device, error) {
-	devices, err := in.Devices()
-	if err != nil {
-		return nil, err
-	}
-	pd, err := vk.Select(devices, o.Device)
-	if err != nil {
-		return nil, err
-	}
-	if pd.Type == vk.CPU && o.Device == "" {
-		o.Logger.Warn().Str("device", pd.Name).Msg("no GPU was found: a CPU driver is used, which is slow")
-	}
-	o.Logger.Debug().Int("index", pd.Index).Str("device", pd.Name).Str("uuid", hex.EncodeToString(pd.UUID[:])).Msg("device")
-	return pd.Open(vk.DeviceOptions{CacheDir: o.CacheDir, Logger: o.Logger})
 }
 
 // checkpointText is openText for an open checkpoint. c is not used any more when it returns.
@@ -245,14 +205,8 @@ func (e *Engine) Close() error {
 		if e.model != nil {
 			errs = append(errs, e.model.Close())
 		}
-		if e.manager != nil {
-			errs = append(errs, e.manager.Close())
-		}
-		if e.device != nil {
-			errs = append(errs, e.device.Close())
-		}
-		if e.instance != nil {
-			errs = append(errs, e.instance.Close())
+		if e.kernels != nil {
+			errs = append(errs, e.kernels.Close())
 		}
 		e.closeErr = errors.Join(errs...)
 	})
@@ -269,7 +223,7 @@ func (e *Engine) Source() Source { return e.source }
 func (e *Engine) Config() *model.Config { return e.model.Config() }
 
 // Device describes the device that the model is on.
-func (e *Engine) Device() Device { return e.info }
+func (e *Engine) Device() Device { return e.kernels.info }
 
 // Memory says what the model takes of the device.
 func (e *Engine) Memory() model.MemoryPlan { return e.model.Memory() }

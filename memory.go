@@ -5,7 +5,6 @@ import (
 
 	"pumice/checkpoint"
 	"pumice/model"
-	"pumice/pipeline"
 )
 
 // A MemoryCheck is the device memory that a model would take, and whether it is there.
@@ -23,18 +22,13 @@ func CheckMemory(c *checkpoint.Checkpoint, o Options) (check MemoryCheck, err er
 	if err != nil {
 		return check, err
 	}
-	in, dev, err := openDevice(o)
+	k, err := openKernels(o, s)
 	if err != nil {
 		return check, err
 	}
-	defer func() { err = errors.Join(err, dev.Close(), in.Close()) }()
-	m, err := pipeline.NewManager(dev, pipeline.Options{Logger: o.Logger, Path: s.path})
-	if err != nil {
-		return check, err
-	}
-	defer func() { err = errors.Join(err, m.Close()) }()
-	check.Device = dev.PhysicalDevice().Name
-	check.MemoryPlan, err = model.Estimate(m, c, model.Options{Context: o.Context, DType: s.weights, KVType: s.cache, LoRA: s.lora, Logger: o.Logger})
+	defer func() { err = errors.Join(err, k.Close()) }()
+	check.Device = k.info.Name
+	check.MemoryPlan, err = model.Estimate(k.manager, c, model.Options{Context: o.Context, DType: s.weights, KVType: s.cache, LoRA: s.lora, Logger: o.Logger})
 	var fit *model.FitError
 	if errors.As(err, &fit) {
 		check.Would = fit.Fits

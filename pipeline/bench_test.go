@@ -22,22 +22,10 @@ func benchDevice(b *testing.B) *vk.Device {
 	return dev
 }
 
-// anyMatrix is a matrix of random blocks, the same few rows over and over.
-func (b *bench) anyMatrix(t DType, rows, cols int) *Matrix {
+func (b *bench) matrixOf(t DType, rows, cols int) *Matrix {
 	b.t.Helper()
-	x, err := b.m.NewMatrix("matrix", []Run{{t, rows}}, cols)
+	x, err := b.anyMatrix(t, rows, cols)
 	if err != nil {
-		b.t.Fatal(err)
-	}
-	size := int(t.RowBytes(cols))
-	data := make([]byte, 61*size)
-	if halves := blockHalves[t]; halves != nil {
-		b.randomBlocks(data, t, halves)
-	} else {
-		data = randomRows(b.rnd, t, 61, cols)
-	}
-	src := &Source{Name: "matrix", DType: t, Rows: 61, Cols: cols, Row: func(i int, _ []byte) []byte { return data[i*size:][:size] }}
-	if err := b.loader.Matrix(b.ctx, x, func(r int) (*Source, int) { return src, r % 61 }); err != nil {
 		b.t.Fatal(err)
 	}
 	return x
@@ -58,7 +46,7 @@ func benchLinear(b *testing.B, tokens int, report func(b *testing.B, weights flo
 				}
 				b.Run(fmt.Sprintf("%s/%s/%dx%d", t, path, rows, cols), func(b *testing.B) {
 					bb := newBench(b, managerOn(b, dev, Options{Path: path}))
-					w := bb.anyMatrix(t, rows, cols)
+					w := bb.matrixOf(t, rows, cols)
 					p := bb.m.NewBuilder("bench", tokens)
 					x := bb.inputOf(p, bb.normal(tokens*cols), cols)
 					dispatches := max(1, min(20, 1<<25/(rows*cols)))
@@ -131,7 +119,7 @@ func BenchmarkAttention(b *testing.B) {
 // What the shortest plan costs: one dispatch of one workgroup, submitted and waited for.
 func BenchmarkSubmit(b *testing.B) {
 	bb := newBench(b, managerOn(b, benchDevice(b), Options{}))
-	w := bb.anyMatrix(dtype.F32, 1, 4)
+	w := bb.matrixOf(dtype.F32, 1, 4)
 	p := bb.m.NewBuilder("bench", 1)
 	p.Embed(w, 1)
 	plan := bb.build(p)

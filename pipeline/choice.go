@@ -61,17 +61,27 @@ var rules = []rule{
 // the first to exist, to run on the device and to suit the operands.
 func (b *Builder) pick(op string, tokens int, suits func(Path) bool) (kernel string, path Path) {
 	for _, path := range b.m.paths(op, tokens) {
-		if v, ok := b.m.variants[path.variant(op)]; ok && b.m.runnable(v) && suits(path) {
-			return v.Name, path
+		if suits(path) && b.m.offers(op, path) {
+			return path.variant(op), path
 		}
 	}
 	return op, PathBase
+}
+
+// offers says whether an op has a variant of the path that runs on the device and is not
+// known to compute wrong results there.
+func (m *Manager) offers(op string, path Path) bool {
+	v, ok := m.variants[path.variant(op)]
+	return ok && m.runnable(v) && !m.opts.Tuning.refuses(v.Name)
 }
 
 // paths is the order in which an op's paths are tried.
 func (m *Manager) paths(op string, tokens int) []Path {
 	if m.opts.Path != "" {
 		return []Path{m.opts.Path}
+	}
+	if tuned := m.opts.Tuning.paths(op, tokens); tuned != nil {
+		return tuned
 	}
 	for _, r := range rules {
 		if r.cpu == m.cpu() && tokens >= r.minTokens && strings.HasPrefix(op, r.op) {
@@ -108,10 +118,16 @@ func rowIf(condition bool) func(Path) bool {
 	return func(p Path) bool { return p != PathRow || condition }
 }
 
-// interleaves says whether matrices are laid out for the row path. That is decided once, when
-// they are loaded, by what the products of one token prefer.
-func (m *Manager) interleaves() bool {
-	return m.lane8 && slices.Contains(m.paths("matvec", 1), PathRow)
+// interleaves says whether matrices of a type are laid out for the row path. That is decided
+// once, when they are loaded, by what the products of one token prefer.
+func (m *Manager) interleaves(t DType) bool {
+	op := "matvec_" + lower(t)
+	for _, path := range m.paths(op, 1) {
+		if m.offers(op, path) {
+			return path == PathRow
+		}
+	}
+	return false
 }
 
 // hasLane8 says whether a device runs subgroups of exactly eight invocations with shuffle,

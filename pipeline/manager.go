@@ -26,8 +26,9 @@ type DType = dtype.DType
 // Options configures a Manager. The zero value is the default.
 type Options struct {
 	Logger  zerolog.Logger
-	Path    Path // force one kernel path where it exists; "" lets the choice table decide
-	Profile bool // record a timestamp around every dispatch
+	Path    Path    // force one kernel path where it exists; "" lets the choice table decide
+	Profile bool    // record a timestamp around every dispatch
+	Tuning  *Tuning // what is known of the device; nil = nothing
 }
 
 // A Manager owns the compute pipelines of one device and the memory that its plans
@@ -38,7 +39,7 @@ type Manager struct {
 	opts     Options
 	variants map[string]shaders.Variant
 	lane8    bool // subgroups of exactly eight, with shuffle
-	row      bool // matrices are interleaved for the row path
+	row      bool // the row path is the rules' choice, or forced
 
 	maxBinding int64 // when not 0, a smaller limit on what one binding holds, for Verify
 
@@ -72,7 +73,7 @@ func NewManager(dev *vk.Device, o Options) (*Manager, error) {
 	if o.Path != "" && !slices.Contains(m.Paths(), o.Path) {
 		return nil, fmt.Errorf("pipeline: %s lacks what kernel path %q needs; it has %q", dev.PhysicalDevice().Name, o.Path, m.Paths())
 	}
-	m.row = m.interleaves()
+	m.row = m.lane8 && slices.Contains(m.paths("matvec", 1), PathRow)
 	return m, nil
 }
 
@@ -158,7 +159,7 @@ func (m *Manager) runnable(v shaders.Variant) bool {
 
 // hasRow says whether the row kernels read a type.
 func (m *Manager) hasRow(t DType) bool {
-	_, ok := m.variants["matvec_"+lower(t)+"_row"]
+	_, ok := m.variants[PathRow.variant("matvec_"+lower(t))]
 	return ok
 }
 
@@ -189,6 +190,11 @@ func (m *Manager) kernel(n *node) (*vk.Pipeline, error) {
 		v, ok := m.variants[n.kernel]
 		if !ok || !m.runnable(v) {
 			e.err = fmt.Errorf("pipeline: no kernel %q for %s", n.kernel, m.dev.PhysicalDevice().Name)
+			return
+		}
+		if m.opts.Tuning.refuses(n.kernel) {
+			e.err = fmt.Errorf("pipeline: %s: kernel %s computes wrong results on this device, which another version of its driver (now %s) may mend",
+				m.dev.PhysicalDevice().Name, n.kernel, m.opts.Tuning.Driver)
 			return
 		}
 		cfg := vk.PipelineConfig{Name: key, SPIRV: v.SPIRV, PushBytes: len(n.push), Spec: n.spec}

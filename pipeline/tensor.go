@@ -98,7 +98,7 @@ func (m *Manager) NewMatrix(name string, runs []Run, cols int) (*Matrix, error) 
 			return nil, fmt.Errorf("pipeline: %s: (%d, %d) is not a matrix of whole %s blocks of %d", name, run.Rows, cols, t, t.BlockSize())
 		}
 		group := 1
-		if m.row && cols%4 == 0 && m.hasRow(t) {
+		if cols%4 == 0 && m.interleaves(t) {
 			group = rowGroup(t)
 		}
 		limit := m.maxRows(t, cols, group)

@@ -152,20 +152,20 @@ func Verify(ctx context.Context, m *Manager, each func(VerifyResult)) error {
 				mu.Lock()
 				defer mu.Unlock()
 				each(r)
-			})
+			}, (*verifier).cases)
 		})
 	}
 	return g.Wait()
 }
 
-func verifyPath(ctx context.Context, parent *Manager, path Path, each func(VerifyResult)) (err error) {
+func verifyPath(ctx context.Context, parent *Manager, path Path, each func(VerifyResult), cases func(*verifier)) (err error) {
 	m, err := NewManager(parent.dev, Options{Logger: parent.opts.Logger, Path: path})
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, m.Close()) }()
 	v := &verifier{ctx: ctx, m: m, each: each}
-	v.cases()
+	cases(v)
 	return v.err
 }
 

@@ -123,50 +123,54 @@ func (v *verifier) topKCases() {
 		{4097, 1, "normal"}, {4097, 256, "ties"}, {49152, 1, "ties"}, {49152, 40, "normal"}, {7, 9, "normal"},
 		{4097, 9, "nan"}, {4097, 1, "nan"}, {2050, 5, "minus infinity"}, {65, 65, "minus infinity"},
 	} {
-		v.check(fmt.Sprintf("topk, %d of %d, %s", c.k, c.n, c.kind), func() error {
-			x := v.normal(c.n)
-			for i := range x {
-				switch {
-				case c.kind == "ties":
-					x[i] = math.Round(x[i])
-				case c.kind == "nan" && i%1000 == 999:
-					x[i] = math.NaN()
-				case c.kind == "nan" && i%1000 == 500:
-					x[i] = math.Inf(1)
-				case c.kind == "minus infinity" && i > 2:
-					x[i] = math.Inf(-1)
-				}
-			}
-			var want []float64
-			for _, id := range ref.TopK(x, c.k) {
-				value := x[id]
-				if math.IsNaN(value) {
-					value = math.Inf(1)
-				}
-				want = append(want, value, float64(id))
-			}
-			for len(want) < 2*c.k {
-				want = append(want, math.Inf(-1), math.MaxUint32)
-			}
-			b := v.m.NewBuilder(v.name, 1)
-			xt, err := v.input(b, x, c.n)
-			if err != nil {
-				return err
-			}
-			y := b.TopK(xt, c.k)
-			got, err := v.evaluate(b, y, inputStep(0, 1))
-			if err != nil {
-				return err
-			}
-			// Ids are told apart as float32: they are below 2^24, or the largest of all.
-			for i := 1; i < len(got); i += 2 {
-				got[i] = float32(math.Float32bits(got[i]))
-			}
-			for i := 1; i < len(want); i += 2 {
-				want[i] = float64(float32(want[i]))
-			}
-			v.each(compare("topk", v.name, got, want, constant(len(want), 1), tolerances.topK))
-			return nil
-		})
+		v.topK(c.n, c.k, c.kind)
 	}
+}
+
+func (v *verifier) topK(n, k int, kind string) {
+	v.check(fmt.Sprintf("topk, %d of %d, %s", k, n, kind), func() error {
+		x := v.normal(n)
+		for i := range x {
+			switch {
+			case kind == "ties":
+				x[i] = math.Round(x[i])
+			case kind == "nan" && i%1000 == 999:
+				x[i] = math.NaN()
+			case kind == "nan" && i%1000 == 500:
+				x[i] = math.Inf(1)
+			case kind == "minus infinity" && i > 2:
+				x[i] = math.Inf(-1)
+			}
+		}
+		var want []float64
+		for _, id := range ref.TopK(x, k) {
+			value := x[id]
+			if math.IsNaN(value) {
+				value = math.Inf(1)
+			}
+			want = append(want, value, float64(id))
+		}
+		for len(want) < 2*k {
+			want = append(want, math.Inf(-1), math.MaxUint32)
+		}
+		b := v.m.NewBuilder(v.name, 1)
+		xt, err := v.input(b, x, n)
+		if err != nil {
+			return err
+		}
+		y := b.TopK(xt, k)
+		got, err := v.evaluate(b, y, inputStep(0, 1))
+		if err != nil {
+			return err
+		}
+		// Ids are told apart as float32: they are below 2^24, or the largest of all.
+		for i := 1; i < len(got); i += 2 {
+			got[i] = float32(math.Float32bits(got[i]))
+		}
+		for i := 1; i < len(want); i += 2 {
+			want[i] = float64(float32(want[i]))
+		}
+		v.each(compare("topk", v.name, got, want, constant(len(want), 1), tolerances.topK))
+		return nil
+	})
 }

@@ -4,7 +4,9 @@ package shaders
 
 import (
 	"bufio"
+	"crypto/sha256"
 	"embed"
+	"encoding/hex"
 	"fmt"
 	"strings"
 )
@@ -19,6 +21,20 @@ type Variant struct {
 	Needs   []string // capabilities beyond Vulkan 1.1 and 32-bit storage, by the table's names
 	Defines []string
 	SPIRV   []byte
+}
+
+// Hash is the SHA-256 of the table and of every kernel, in hexadecimal: what was measured or checked holds for these alone.
+func Hash() (string, error) {
+	list, err := Variants()
+	if err != nil {
+		return "", err
+	}
+	h := sha256.New()
+	for _, v := range list {
+		fmt.Fprintln(h, v.Name, v.Source, v.Needs, v.Defines, len(v.SPIRV))
+		h.Write(v.SPIRV)
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
 // Variants returns every row of the table, in its order.

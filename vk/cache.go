@@ -37,6 +37,12 @@ func cacheKey(pd *PhysicalDevice) []byte {
 	return append(key, pd.DriverUUID[:]...)
 }
 
+// CacheName is a file name, without its extension, for what holds for this device and this version of its driver alone.
+func (pd *PhysicalDevice) CacheName() string {
+	sum := sha256.Sum256(cacheKey(pd))
+	return fmt.Sprintf("%04x-%04x-%x", pd.VendorID, pd.DeviceID, sum[:8])
+}
+
 // encodeCache is the file's content: magic, key, SHA-256 of the data, data.
 func encodeCache(key, data []byte) []byte {
 	sum := sha256.Sum256(data)
@@ -66,8 +72,7 @@ func (c *diskCache) open(d *Device, dir string) error {
 	var data []byte
 	if dir != "" {
 		key := cacheKey(d.pd)
-		sum := sha256.Sum256(key)
-		c.path = filepath.Join(dir, fmt.Sprintf("%04x-%04x-%x.pipelines", d.pd.VendorID, d.pd.DeviceID, sum[:8]))
+		c.path = filepath.Join(dir, d.pd.CacheName()+".pipelines")
 		var err error
 		if data, err = readCache(c.path, key); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			d.log.Info().Err(err).Str("file", c.path).Msg("pipeline cache ignored")
@@ -121,18 +126,18 @@ func (c *diskCache) close(d *Device) {
 	if sha256.Sum256(data) == c.loaded {
 		return
 	}
-	if err := writeFile(c.path, encodeCache(cacheKey(d.pd), data)); err != nil {
+	if err := WriteFile(c.path, encodeCache(cacheKey(d.pd), data)); err != nil {
 		d.log.Info().Err(err).Str("file", c.path).Msg("pipeline cache not saved")
 	}
 }
 
-// writeFile replaces a file as a whole: readers see the old content or the new.
-func writeFile(path string, data []byte) error {
+// WriteFile replaces a file as a whole, in a folder that is made if missing: readers see the old content or the new.
+func WriteFile(path string, data []byte) error {
 	dir := filepath.Dir(path)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(dir, ".pipelines-*")
+	f, err := os.CreateTemp(dir, ".new-*")
 	if err != nil {
 		return err
 	}

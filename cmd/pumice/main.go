@@ -69,7 +69,7 @@ func (p *program) app() *cli.App {
 		Flags: globalFlags(),
 		Commands: []*cli.Command{
 			p.devicesCommand(), p.chatCommand(), p.generateCommand(), p.logitsCommand(), p.tokenizeCommand(), p.detokenizeCommand(),
-			p.inspectCommand(), p.verifyCommand(), p.benchCommand(), p.evalCommand(), p.perplexityCommand(), p.completionCommand(),
+			p.inspectCommand(), p.verifyCommand(), p.tuneCommand(), p.benchCommand(), p.evalCommand(), p.perplexityCommand(), p.completionCommand(),
 			p.synthCommand(),
 		},
 		EnableBashCompletion:      true,

@@ -10,7 +10,6 @@ import (
 
 	"pumice"
 	"pumice/pipeline"
-	"pumice/vk"
 )
 
 func (p *program) verifyCommand() *cli.Command {
@@ -77,31 +76,12 @@ func (p *program) verify(c *cli.Context) error {
 }
 
 // verifyKernels runs the checks of package pipeline on the device that the options select.
-func verifyKernels(ctx context.Context, o pumice.Options, each func(pipeline.VerifyResult)) (err error) {
-	in, err := vk.NewInstance(vk.InstanceOptions{Validation: o.Validation, Logger: o.Logger})
+func verifyKernels(ctx context.Context, o pumice.Options, each func(pipeline.VerifyResult)) error {
+	k, err := pumice.OpenKernels(o)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, in.Close()) }()
-	devices, err := in.Devices()
-	if err != nil {
-		return err
-	}
-	pd, err := vk.Select(devices, o.Device)
-	if err != nil {
-		return err
-	}
-	dev, err := pd.Open(vk.DeviceOptions{CacheDir: o.CacheDir, Logger: o.Logger})
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, dev.Close()) }()
-	m, err := pipeline.NewManager(dev, pipeline.Options{Logger: o.Logger})
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, m.Close()) }()
-	return pipeline.Verify(ctx, m, each)
+	return errors.Join(k.Verify(ctx, each), k.Close())
 }
 
 // verifyModel compares the logits of a prompt that is evaluated at once with those of the same prompt token by token: the

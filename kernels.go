@@ -1,0 +1,218 @@
+package pumice
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"pumice/checkpoint"
+	"pumice/internal/dtype"
+	"pumice/pipeline"
+	"pumice/vk"
+)
+
+// Kernels are the compute kernels of one device, with what is known of them there: which compute wrong results, and which
+// are the fastest. The caller closes them.
+type Kernels struct {
+	instance *vk.Instance
+	device   *vk.Device
+	manager  *pipeline.Manager
+	tuning   *pipeline.Tuning
+	file     string // where tuning is kept; "" = nowhere
+	info     Device
+	log      zerolog.Logger
+}
+
+// OpenKernels opens the device that the options select, without a model.
+func OpenKernels(o Options) (*Kernels, error) {
+	s, err := o.settings()
+	if err != nil {
+		return nil, err
+	}
+	return openKernels(o, s)
+}
+
+func openKernels(o Options, s settings) (_ *Kernels, err error) {
+	k := &Kernels{log: o.Logger}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, k.Close())
+		}
+	}()
+	if k.instance, k.device, err = openDevice(o); err != nil {
+		return nil, err
+	}
+	pd := k.device.PhysicalDevice()
+	k.info = describe(pd)
+	if o.CacheDir == "" {
+		k.tuning, err = pipeline.NewTuning(pd)
+	} else {
+		k.file = pipeline.TuningFile(o.CacheDir, pd)
+		k.tuning, err = pipeline.ReadTuning(k.file, pd)
+		if k.tuning != nil && err != nil {
+			k.log.Warn().Err(err).Msg("what pumice tune found is not used")
+			err = nil
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	if k.manager, err = pipeline.NewManager(k.device, pipeline.Options{Logger: o.Logger, Path: s.path, Profile: o.Profile, Tuning: k.tuning}); err != nil {
+		return nil, err
+	}
+	k.info.KernelPaths = pathNames(k.manager.Chosen())
+	if memory, err := k.device.Memory(); err == nil {
+		k.info.MemoryTotal, k.info.MemoryFree = memory.TotalBytes, memory.FreeBytes
+	}
+	return k, nil
+}
+
+// openDevice opens the device that the options select, and says so where that is a CPU driver nobody asked for.
+func openDevice(o Options) (*vk.Instance, *vk.Device, error) {
+	in, err := vk.NewInstance(vk.InstanceOptions{Validation: o.Validation, Logger: o.Logger})
+	if err != nil {
+		return nil, nil, fmt.Errorf("pumice: %w", err)
+	}
+	dev, err := selectDevice(in, o)
+	if err != nil {
+		return nil, nil, errors.Join(fmt.Errorf("pumice: %w", err), in.Close())
+	}
+	return in, dev, nil
+}
+
+func selectDevice(in *vk.Instance, o Options) (*vk.Device, error) {
+	devices, err := in.Devices()
+	if err != nil {
+		return nil, err
+	}
+	pd, err := vk.Select(devices, o.Device)
+	if err != nil {
+		return nil, err
+	}
+	if pd.Type == vk.CPU && o.Device == "" {
+		o.Logger.Warn().Str("device", pd.Name).Msg("no GPU was found: a CPU driver is used, which is slow")
+	}
+	o.Logger.Debug().Int("index", pd.Index).Str("device", pd.Name).Str("uuid", hex.EncodeToString(pd.UUID[:])).Msg("device")
+	return pd.Open(vk.DeviceOptions{CacheDir: o.CacheDir, Logger: o.Logger})
+}
+
+// Device describes the device.
+func (k *Kernels) Device() Device { return k.info }
+
+// Close may be called twice.
+func (k *Kernels) Close() error {
+	var errs []error
+	if k.manager != nil {
+		errs = append(errs, k.manager.Close())
+	}
+	if k.device != nil {
+		errs = append(errs, k.device.Close())
+	}
+	if k.instance != nil {
+		errs = append(errs, k.instance.Close())
+	}
+	k.manager, k.device, k.instance = nil, nil, nil
+	return errors.Join(errs...)
+}
+
+// Verify compares every kernel that the device can run with a float64 reference. Those that fail are not used from then on,
+// by this program or a later one with the same CacheDir, until driver or kernels change.
+func (k *Kernels) Verify(ctx context.Context, each func(pipeline.VerifyResult)) error {
+	fresh, err := pipeline.NewTuning(k.device.PhysicalDevice())
+	if err != nil {
+		return err
+	}
+	err = pipeline.Verify(ctx, k.manager, func(r pipeline.VerifyResult) {
+		fresh.Add(r)
+		each(r)
+	})
+	if err != nil {
+		return err
+	}
+	k.tuning.Refused = fresh.Refused
+	for _, t := range slices.Concat(pipeline.WeightTypes(), pipeline.CacheTypes()) {
+		k.tuning.MarkChecked(t)
+	}
+	k.save()
+	return nil
+}
+
+// Tune checks the kernels for weights of the types and measures those that there is a choice between, within the budget.
+// The results are kept in CacheDir and used from then on.
+func (k *Kernels) Tune(ctx context.Context, types []string, budget time.Duration, each func(pipeline.Measurement)) (*pipeline.Tuning, error) {
+	list := pipeline.TuneTypes()
+	if types != nil {
+		list = nil
+		for _, name := range types {
+			t, err := parseType("types", name, pipeline.WeightTypes(), "")
+			if err != nil {
+				return nil, err
+			}
+			list = append(list, t)
+		}
+	}
+	deadline := time.Now().Add(budget)
+	if err := k.check(ctx, list[:min(len(list), 4)], dtype.F16); err != nil {
+		return nil, err
+	}
+	if err := pipeline.Tune(ctx, k.manager, k.tuning, pipeline.TuneOptions{Types: list, Budget: time.Until(deadline)}, each); err != nil {
+		return nil, err
+	}
+	k.save()
+	return k.tuning, nil
+}
+
+// check compares the kernels for these types with the oracle unless that was done before.
+func (k *Kernels) check(ctx context.Context, types []dtype.DType, cache dtype.DType) error {
+	unchecked := slices.DeleteFunc(slices.Clone(types), k.tuning.IsChecked)
+	if len(unchecked) == 0 && k.tuning.IsChecked(cache) {
+		return nil
+	}
+	start, before := time.Now(), len(k.tuning.Refused)
+	if err := pipeline.Check(ctx, k.manager, k.tuning, unchecked, cache); err != nil {
+		return fmt.Errorf("pumice: checking the kernels on %s: %w", k.info.Name, err)
+	}
+	k.log.Info().Dur("took", time.Since(start)).Msg("kernels checked, which is done once for a device, its driver and a type of weights")
+	for _, r := range k.tuning.Refused[before:] {
+		k.log.Warn().Str("kernel", r.Kernel).Str("case", r.Case).Float64("max_rel", r.MaxRel).Msg("kernel computes wrong results on this device and is not used")
+	}
+	k.save()
+	return nil
+}
+
+// checkFor checks the kernels that a checkpoint needs. CPU drivers, which the project's own tests run on, are spared it.
+func (k *Kernels) checkFor(ctx context.Context, c *checkpoint.Checkpoint, s settings) error {
+	if k.device.PhysicalDevice().Type == vk.CPU {
+		return nil
+	}
+	readable := pipeline.WeightTypes()
+	var types []dtype.DType
+	for _, name := range c.Names() {
+		if t, ok := c.Tensor(name); ok && slices.Contains(readable, t.DType) && !slices.Contains(types, t.DType) {
+			types = append(types, t.DType)
+		}
+	}
+	if s.weights != dtype.Invalid {
+		types = []dtype.DType{s.weights}
+	}
+	cache := s.cache
+	if cache == dtype.Invalid {
+		cache = dtype.F16
+	}
+	return k.check(ctx, types, cache)
+}
+
+// save keeps what is known. That it cannot is no reason to stop.
+func (k *Kernels) save() {
+	if k.file == "" {
+		return
+	}
+	if err := k.tuning.Write(k.file); err != nil {
+		k.log.Warn().Err(err).Str("file", k.file).Msg("what was found out about the kernels is not kept")
+	}
+}

@@ -1,0 +1,206 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"pumice/internal/dtype"
+)
+
+// Check compares the kernels that models of these weight types and this cache type use with
+// the oracle, a few cases each, and notes in t what was checked and what failed. Verify is
+// the same for every kernel and every case.
+func Check(ctx context.Context, m *Manager, t *Tuning, types []DType, cache DType) error {
+	for _, path := range m.Paths() {
+		err := verifyPath(ctx, m, path, t.Add, func(v *verifier) { v.briefCases(types, cache) })
+		if err != nil {
+			return err
+		}
+	}
+	for _, kind := range types {
+		t.MarkChecked(kind)
+	}
+	t.MarkChecked(cache)
+	return nil
+}
+
+// briefCases is one or two cases of every op, at shapes that are multiples of nothing.
+func (v *verifier) briefCases(types []DType, cache DType) {
+	for _, t := range types {
+		cols := 4100
+		if n := t.BlockSize(); n > 1 {
+			cols = 4096 + n
+		}
+		run := []Run{{t, 66}}
+		v.embed(run, cols, 65, 65, 1)
+		v.linear(run, cols, 1, 1, true, true)
+		v.fused(run, cols, SiLU)
+		v.linear(run, cols, 7, 7, true, false)
+		v.linear(run, cols, 65, 65, false, true)
+	}
+	v.norm(4100, 65, 33, false, false, false, 1)
+	v.norm(4100, 65, 33, true, false, false, 1)
+	h := Heads{Heads: 4, KVHeads: 2, HeadDim: 64, RotaryDim: 64}
+	v.rope(cache, h, 63, 65, 63, 130)
+	v.attention(cache, h, 1000, 1, 1, 1024)
+	v.attention(cache, h, 100, 65, 63, 256)
+	v.act(67, 9, 7, SiLU, true)
+	v.topK(5000, 1, "normal")
+}
+
+// TuneOptions bounds Tune.
+type TuneOptions struct {
+	Types  []DType       // of weights, the most important first
+	Budget time.Duration // after which nothing new is started
+}
+
+// Tune measures the paths of matrix products on m's device, an op after another until the
+// budget is spent, and adds them to t in place of older ones. Kernels that t refuses are not
+// run. Every timing goes to each as well.
+func Tune(ctx context.Context, m *Manager, t *Tuning, o TuneOptions, each func(Measurement)) error {
+	deadline := time.Now().Add(o.Budget)
+	tokens := []int{1, 2, 8, 32, 128, 512}
+	if m.cpu() {
+		tokens = []int{1, 2, 8, 64}
+	}
+	for _, kind := range o.Types {
+		for _, n := range tokens {
+			op := "matmul_" + lower(kind)
+			if n == 1 {
+				op = "matvec_" + lower(kind)
+			}
+			for _, path := range m.Paths() {
+				if v, ok := m.variants[path.variant(op)]; !ok || !m.runnable(v) || t.refuses(v.Name) {
+					continue
+				}
+				if time.Now().After(deadline) {
+					return nil
+				}
+				x, ok, err := measure(ctx, m, path, op, kind, n, t)
+				if err != nil {
+					return fmt.Errorf("pipeline: tune %s: %w", path.variant(op), err)
+				}
+				if ok {
+					t.replace(x)
+					each(x)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+func (t *Tuning) replace(x Measurement) {
+	t.Timings = slices.DeleteFunc(t.Timings, func(y Measurement) bool { return y.Op == x.Op && y.Path == x.Path && y.Tokens == x.Tokens })
+	t.Timings = append(t.Timings, x)
+}
+
+// measure times a chain of products with square matrices: on a GPU together larger than its
+// caches, as a model's are.
+func measure(ctx context.Context, parent *Manager, path Path, op string, kind DType, tokens int, t *Tuning) (x Measurement, ok bool, err error) {
+	size, count := 4096, 8
+	if parent.cpu() {
+		size, count = 1024, 2
+	}
+	m, err := NewManager(parent.dev, Options{Logger: parent.opts.Logger, Path: path, Tuning: t})
+	if err != nil {
+		return x, false, err
+	}
+	defer func() { err = errors.Join(err, m.Close()) }()
+	v := &verifier{ctx: ctx, m: m, rnd: newRand(op), weights: m.NewWeights()}
+	defer func() { err = errors.Join(err, v.weights.Close()) }()
+	if v.loader, err = v.weights.NewLoader(); err != nil {
+		return x, false, err
+	}
+	defer func() { err = errors.Join(err, v.loader.Close()) }()
+
+	b := m.NewBuilder(op, tokens)
+	y, err := v.input(b, v.normal(tokens*size), size)
+	if err != nil {
+		return x, false, err
+	}
+	for range count {
+		w, err := v.anyMatrix(kind, size, size)
+		if err != nil {
+			return x, false, err
+		}
+		y = b.Linear(y, w, nil)
+	}
+	if b.lastKernel() != path.variant(op) {
+		return x, false, nil // the path does not take these operands
+	}
+	bytes, err := b.ArenaBytes()
+	if err != nil {
+		return x, false, err
+	}
+	if err := errors.Join(m.ReserveArena(bytes), v.loader.up.Flush()); err != nil {
+		return x, false, err
+	}
+	p, err := b.Build()
+	if err != nil {
+		return x, false, err
+	}
+	defer func() { err = errors.Join(err, p.Close()) }()
+	best, err := fastest(ctx, p, inputStep(0, tokens))
+	return Measurement{op, path, tokens, size, size, best.Nanoseconds() / int64(count)}, true, err
+}
+
+// fastest is the shortest of several runs after one that compiles, 50 ms of them or two.
+func fastest(ctx context.Context, p *Plan, s Step) (time.Duration, error) {
+	best := time.Duration(0)
+	var total time.Duration
+	for i := 0; i < 3 || total < 50*time.Millisecond && i < 100; i++ {
+		if err := ctx.Err(); err != nil {
+			return 0, err
+		}
+		start := time.Now()
+		if _, err := p.Run(s); err != nil {
+			return 0, err
+		}
+		if took := time.Since(start); i > 0 {
+			total += took
+			if best == 0 || took < best {
+				best = took
+			}
+		}
+	}
+	return best, nil
+}
+
+// anyMatrix is a matrix of random numbers, the same few rows over and over.
+func (v *verifier) anyMatrix(t DType, rows, cols int) (*Matrix, error) {
+	x, err := v.m.NewMatrix("matrix", []Run{{t, rows}}, cols)
+	if err != nil {
+		return nil, err
+	}
+	const distinct = 61
+	size := int(t.RowBytes(cols))
+	data := make([]byte, distinct*size)
+	if halves := blockHalves[t]; halves != nil {
+		v.randomBlocks(data, t, halves)
+	} else {
+		row := make([]float32, cols)
+		for i := range distinct {
+			for c := range row {
+				row[c] = float32(v.rnd.NormFloat64())
+			}
+			t.Encode(data[i*size:][:size], row)
+		}
+	}
+	src := &Source{Name: "matrix", DType: t, Rows: distinct, Cols: cols, Row: func(i int, _ []byte) []byte { return data[i*size:][:size] }}
+	return x, v.loader.Matrix(v.ctx, x, func(r int) (*Source, int) { return src, r % distinct })
+}
+
+// TuneTypes is the order in which Tune takes weight types where nothing says which matter.
+func TuneTypes() []DType {
+	first := []DType{dtype.Q4_K, dtype.Q6_K, dtype.Q8_0, dtype.Q4_0, dtype.F16, dtype.BF16, dtype.Q4_1, dtype.F32}
+	for _, t := range WeightTypes() {
+		if !slices.Contains(first, t) {
+			first = append(first, t)
+		}
+	}
+	return first
+}

@@ -1,0 +1,155 @@
+package pipeline
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"pumice/shaders"
+	"pumice/vk"
+)
+
+// A Tuning is what has been found out about the kernels on one device with one driver: which
+// of them compute wrong results, and how fast each path of an op is. It overrides the rules
+// of choice.go. The zero value says nothing.
+type Tuning struct {
+	Device  string        `json:"device"`
+	Driver  string        `json:"driver"`
+	Shaders string        `json:"shaders"` // shaders.Hash of the kernels
+	Checked []string      `json:"checked"` // types whose kernels were compared with the oracle
+	Refused []Refusal     `json:"refused"` // kernels that failed, never chosen
+	Timings []Measurement `json:"timings"`
+}
+
+// A Refusal is a kernel whose results are wrong.
+type Refusal struct {
+	Kernel    string  `json:"kernel"`
+	Case      string  `json:"case"`
+	MaxRel    float64 `json:"max_rel"`
+	Tolerance float64 `json:"tolerance"`
+}
+
+// A Measurement is the time of one product by one path.
+type Measurement struct {
+	Op          string `json:"op"` // with the weights' type: matvec_q4_0
+	Path        Path   `json:"path"`
+	Tokens      int    `json:"tokens"`
+	Rows        int    `json:"rows"`
+	Cols        int    `json:"cols"`
+	Nanoseconds int64  `json:"ns"`
+}
+
+// maxTuningBytes bounds what is read: a larger file is not ours.
+const maxTuningBytes = 4 << 20
+
+// TuningFile is where a device's Tuning is kept in a folder.
+func TuningFile(dir string, pd *vk.PhysicalDevice) string {
+	return filepath.Join(dir, pd.CacheName()+".tuning.json")
+}
+
+// NewTuning is an empty Tuning of a device and the embedded kernels.
+func NewTuning(pd *vk.PhysicalDevice) (*Tuning, error) {
+	hash, err := shaders.Hash()
+	if err != nil {
+		return nil, err
+	}
+	return &Tuning{Device: pd.Name, Driver: fmt.Sprintf("%s %s %#x", pd.Driver, pd.DriverInfo, pd.DriverVersion), Shaders: hash,
+		Checked: []string{}, Refused: []Refusal{}, Timings: []Measurement{}}, nil
+}
+
+// ReadTuning reads what Write has written for this device, its driver and these kernels. It
+// returns an empty Tuning where there is none: a file of other kernels or another driver says
+// nothing about these. A file that cannot be read or makes no sense is an error beside it.
+func ReadTuning(file string, pd *vk.PhysicalDevice) (*Tuning, error) {
+	none, err := NewTuning(pd)
+	if err != nil {
+		return nil, err
+	}
+	f, err := os.Open(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return none, nil
+	}
+	if err != nil {
+		return none, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxTuningBytes+1))
+	if err == nil && len(data) > maxTuningBytes {
+		err = fmt.Errorf("larger than %d bytes", maxTuningBytes)
+	}
+	t := &Tuning{}
+	if err == nil {
+		err = json.Unmarshal(data, t)
+	}
+	if err != nil {
+		return none, fmt.Errorf("pipeline: %s: %w", file, err)
+	}
+	if t.Device != none.Device || t.Driver != none.Driver || t.Shaders != none.Shaders {
+		return none, nil
+	}
+	return t, nil
+}
+
+// Write replaces the file as a whole.
+func (t *Tuning) Write(file string) error {
+	data, err := json.MarshalIndent(t, "", " ")
+	if err != nil {
+		return err
+	}
+	return vk.WriteFile(file, append(data, '\n'))
+}
+
+// refuses says whether a kernel failed its check.
+func (t *Tuning) refuses(kernel string) bool {
+	return t != nil && slices.ContainsFunc(t.Refused, func(r Refusal) bool { return r.Kernel == kernel })
+}
+
+// Add takes a result: a wrong one refuses its kernel, once.
+func (t *Tuning) Add(r VerifyResult) {
+	if !r.OK && !t.refuses(r.Kernel) {
+		t.Refused = append(t.Refused, Refusal{r.Kernel, r.Case, r.MaxRel, r.Tolerance})
+	}
+}
+
+// IsChecked says whether the kernels for a type of weights or cache were compared with the oracle.
+func (t *Tuning) IsChecked(kind DType) bool { return slices.Contains(t.Checked, kind.String()) }
+
+// MarkChecked notes that they were.
+func (t *Tuning) MarkChecked(kind DType) {
+	if !t.IsChecked(kind) {
+		t.Checked = append(t.Checked, kind.String())
+	}
+}
+
+// paths is an op's paths, the fastest first, for a run of tokens: by the timings of the
+// longest run that is not longer, or of the shortest. It is nil where nothing was measured.
+func (t *Tuning) paths(op string, tokens int) []Path {
+	if t == nil {
+		return nil
+	}
+	var at []Measurement
+	for _, x := range t.Timings {
+		if x.Op != op {
+			continue
+		}
+		if len(at) > 0 && at[0].Tokens != x.Tokens {
+			if closer := x.Tokens <= tokens && (at[0].Tokens < x.Tokens || at[0].Tokens > tokens) || tokens < x.Tokens && x.Tokens < at[0].Tokens; !closer {
+				continue
+			}
+			at = nil
+		}
+		at = append(at, x)
+	}
+	slices.SortStableFunc(at, func(a, b Measurement) int { return cmp.Compare(a.Nanoseconds, b.Nanoseconds) })
+	var paths []Path
+	for _, x := range at {
+		paths = append(paths, x.Path)
+	}
+	return paths
+}
