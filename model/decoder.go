@@ -62,7 +62,7 @@ func decode(b *pipeline.Builder, cfg *Config, w *Weights, cache *pipeline.Cache,
 		capLogits(b, cfg, logits)
 		b.Output(outLogits, logits)
 	case Argmax, Logits:
-		h := b.NormLast(x, w.FinalNorm)
+		h := b.NormLast(x, w.FinalNorm, 1)
 		b.Tap("final_norm", h)
 		logits := b.Linear(h, w.LMHead, nil)
 		if want == Argmax { // which a soft cap does not change

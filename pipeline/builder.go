@@ -13,10 +13,11 @@ import (
 // A Builder collects the operations of one plan. An operation that cannot be built makes
 // every later one do nothing, and Build reports the first error.
 type Builder struct {
-	m      *Manager
-	name   string
-	tokens int
-	tap    bool
+	m         *Manager
+	name      string
+	tokens    int
+	sequences int // that the plan has room for
+	tap       bool
 
 	nodes   []*node
 	tensors []*Tensor
@@ -63,7 +64,7 @@ type output struct {
 
 // NewBuilder starts a plan for runs of up to tokens tokens.
 func (m *Manager) NewBuilder(name string, tokens int) *Builder {
-	b := &Builder{m: m, name: name, tokens: tokens}
+	b := &Builder{m: m, name: name, tokens: tokens, sequences: MaxSequences}
 	if tokens < 1 {
 		b.err = fmt.Errorf("pipeline: %s: a plan for %d tokens", name, tokens)
 	}
@@ -235,7 +236,7 @@ func (b *Builder) Build() (_ *Plan, err error) {
 	if err := b.compile(); err != nil {
 		return nil, err
 	}
-	p := &Plan{m: b.m, name: b.name, tokens: b.tokens, kv: map[int]int64{}}
+	p := &Plan{m: b.m, name: b.name, tokens: b.tokens, sequences: b.sequences, kv: map[int]int64{}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, p.Close())

@@ -58,7 +58,8 @@ func TestBuilderErrorsStick(t *testing.T) {
 			p.ActMul(p.ActMul(p.ActMul(p.ActMul(p.Linear(x, w, nil), SiLU), SiLU), SiLU), SiLU)
 		}, []string{"1 columns"}},
 		{"topk rows", func(p *Builder, x *Tensor) { p.TopK(x, 1) }, []string{"k = 1", "(2, 64)"}},
-		{"topk k", func(p *Builder, x *Tensor) { p.TopK(p.NormLast(x, &Norm{Weights: gain}), 257) }, []string{"k = 257", "256"}},
+		{"sequences", func(p *Builder, x *Tensor) { p.NormLast(x, &Norm{Weights: gain}, 17) }, []string{"17 sequences", "16"}},
+		{"topk k", func(p *Builder, x *Tensor) { p.TopK(p.NormLast(x, &Norm{Weights: gain}, 1), 257) }, []string{"k = 257", "256"}},
 		{"unwritten", func(p *Builder, x *Tensor) { p.Add(p.tensor(2, 64), x) }, []string{"add reads a tensor that nothing has written"}},
 		{"driver of the builder", func(p *Builder, x *Tensor) { p.Fail("layer %d: %s", 17, "odd") }, []string{"layer 17: odd"}},
 	} {
@@ -141,6 +142,12 @@ func TestErrorsNameTheNumbers(t *testing.T) {
 	wantError(t, "too many tokens", err, "small: 3 tokens in a plan for 2")
 	_, err = plan.Run(Step{Position: -1, Tokens: []int{0}})
 	wantError(t, "position", err, "small: position -1")
+	_, err = plan.Run(Step{Tokens: []int{0, 1}, Lengths: []int{1}})
+	wantError(t, "short sequences", err, "small: sequences of 1 tokens in a run of 2")
+	_, err = plan.Run(Step{Tokens: []int{0, 1}, Lengths: []int{1, 2}})
+	wantError(t, "long sequences", err, "small: sequence 1 of 2 tokens in a run of 2")
+	_, err = plan.Run(Step{Tokens: []int{0, 1}, Lengths: []int{2, 0}})
+	wantError(t, "empty sequence", err, "small: sequence 1 of 0 tokens in a run of 2")
 	run(t, plan, inputStep(0, 2))
 	_, err = plan.Output("z", 0, 1, make([]float32, 64))
 	wantError(t, "output name", err, `no output "z"`)

@@ -56,19 +56,22 @@ type Norm struct {
 }
 
 // Norm returns the rows of x, normalised.
-func (b *Builder) Norm(x *Tensor, norm *Norm) *Tensor { return b.norm(x, norm, false) }
+func (b *Builder) Norm(x *Tensor, norm *Norm) *Tensor { return b.norm(x, norm, x.Rows, false) }
 
-// NormLast is Norm of the run's last token alone: (1, cols).
-func (b *Builder) NormLast(x *Tensor, norm *Norm) *Tensor { return b.norm(x, norm, true) }
+// NormLast is Norm of the last token of each sequence of the run alone: (sequences, cols). The
+// plan takes runs of at most so many sequences.
+func (b *Builder) NormLast(x *Tensor, norm *Norm, sequences int) *Tensor {
+	if sequences < 1 || sequences > MaxSequences {
+		b.Fail("norm: last tokens of %d sequences; 1 to %d are possible", sequences, MaxSequences)
+	}
+	b.sequences = min(b.sequences, sequences)
+	return b.norm(x, norm, sequences, true)
+}
 
-func (b *Builder) norm(x *Tensor, norm *Norm, last bool) *Tensor {
+func (b *Builder) norm(x *Tensor, norm *Norm, rows int, last bool) *Tensor {
 	w := norm.Weights
 	if w.Cols != x.Cols || norm.Bias != nil && (norm.Bias.Cols != x.Cols || !norm.Layer) {
 		b.Fail("norm: %s has %d columns, not %d, or a bias that does not fit", w.Name, w.Cols, x.Cols)
-	}
-	rows := x.Rows
-	if last {
-		rows = 1
 	}
 	out := b.tensor(rows, x.Cols)
 	op, weights := "rms_norm", []*Vector{w}
@@ -271,7 +274,7 @@ type Heads struct {
 }
 
 // RopeStore rotates the queries and keys of qkv, (tokens, (Heads + 2 KVHeads) * HeadDim), by
-// table, (positions, RotaryDim / 2, 2) cosines and sines, and moves keys and values into the
+// table, (places, RotaryDim / 2, 2) cosines and sines, and moves keys and values into the
 // cache. It returns the queries, (tokens, Heads * HeadDim). Su et al. 2021, arXiv:2104.09864.
 func (b *Builder) RopeStore(qkv *Tensor, h Heads, table *Vector, c *LayerCache) *Tensor {
 	if qkv.Cols != (h.Heads+2*h.KVHeads)*h.HeadDim || h.HeadDim%2 != 0 || h.RotaryDim%2 != 0 || h.RotaryDim > h.HeadDim {
@@ -292,7 +295,7 @@ func (b *Builder) RopeStore(qkv *Tensor, h Heads, table *Vector, c *LayerCache) 
 const maxHeadDim = 256
 
 // Attention returns causal attention of q, (tokens, Heads * HeadDim), over the cache up to
-// each token's own position: (tokens, Heads * HeadDim). Scores are multiplied by scale. A
+// each token's own position, in its own sequence: (tokens, Heads * HeadDim). Scores are multiplied by scale. A
 // layer with a window may have a cache of fewer positions than the context, a multiple of
 // eight and at least Window plus the tokens of a run.
 func (b *Builder) Attention(q *Tensor, h Heads, c *LayerCache, scale float32) *Tensor {

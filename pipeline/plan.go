@@ -15,11 +15,70 @@ import (
 type Step struct {
 	Position int   // cache position of Tokens[0]
 	Tokens   []int // 1 to the number the plan was built for
+
+	// Lengths cuts Tokens into sequences, each of which goes on from what the cache holds before Position and sees nothing
+	// of the others: their queries, keys and places are as if it ran alone. nil is one sequence.
+	Lengths []int
 }
 
-const stepHeader = 16
+// MaxSequences is how many sequences a Step can have.
+const MaxSequences = 16
 
-func stepBytes(tokens int) int64 { return alignUp(stepHeader+4*int64(tokens), 16) }
+const (
+	stepEnds   = 16 // where the ends of the sequences are in the Step buffer
+	stepTokens = stepEnds + 4*MaxSequences
+)
+
+func stepBytes(tokens int) int64 { return alignUp(stepTokens+8*int64(tokens), 16) }
+
+// write puts s into a Step buffer. It returns how many bytes it wrote.
+func (s Step) write(buf []byte) int64 {
+	put := func(at, v int) { binary.LittleEndian.PutUint32(buf[at:], uint32(v)) }
+	one := [1]int{len(s.Tokens)} // on the stack: a token costs no allocation
+	lengths := s.Lengths
+	if lengths == nil {
+		lengths = one[:]
+	}
+	put(0, s.Position)
+	put(4, len(s.Tokens))
+	put(8, len(lengths))
+	start := 0
+	for i, n := range lengths {
+		put(stepEnds+4*i, start+n-1)
+		for t := start; t < start+n; t++ {
+			put(stepTokens+8*t, s.Tokens[t])
+			put(stepTokens+8*t+4, start)
+		}
+		start += n
+	}
+	return 12 + 4*int64(len(lengths)) + 8*int64(len(s.Tokens))
+}
+
+// check says what is wrong with s for a plan of so many tokens and sequences.
+func (s Step) check(tokens, sequences int) error {
+	if len(s.Tokens) < 1 || len(s.Tokens) > tokens {
+		return fmt.Errorf("%d tokens in a plan for %d", len(s.Tokens), tokens)
+	}
+	if s.Position < 0 || int64(s.Position)+int64(len(s.Tokens)) > math.MaxUint32 {
+		return fmt.Errorf("position %d", s.Position)
+	}
+	if s.Lengths == nil {
+		return nil
+	}
+	sum := 0
+	for i, n := range s.Lengths {
+		if sum += n; n < 1 || sum > len(s.Tokens) {
+			return fmt.Errorf("sequence %d of %d tokens in a run of %d", i, n, len(s.Tokens))
+		}
+	}
+	if sum != len(s.Tokens) {
+		return fmt.Errorf("sequences of %d tokens in a run of %d", sum, len(s.Tokens))
+	}
+	if len(s.Lengths) > sequences {
+		return fmt.Errorf("%d sequences in a plan for %d", len(s.Lengths), sequences)
+	}
+	return nil
+}
 
 // Counters says what a run did, counted while recording and not estimated.
 type Counters struct {
@@ -52,14 +111,15 @@ func (c *Counters) Add(d Counters) {
 // A Plan is a recorded sequence of dispatches. Run replays it. One goroutine at a time uses
 // it, and one plan of a Manager runs at a time.
 type Plan struct {
-	m        *Manager
-	name     string
-	tokens   int
-	step     *vk.Buffer
-	readback *vk.Buffer
-	commands *vk.Commands
-	outputs  []planOutput
-	kernels  []string // of each dispatch
+	m         *Manager
+	name      string
+	tokens    int
+	sequences int
+	step      *vk.Buffer
+	readback  *vk.Buffer
+	commands  *vk.Commands
+	outputs   []planOutput
+	kernels   []string // of each dispatch
 
 	counters       Counters // that do not depend on the step
 	minimumWeights int64
@@ -82,18 +142,10 @@ func (p *Plan) Run(s Step) (Counters, error) {
 	if p.commands == nil {
 		return Counters{}, errClosed
 	}
-	if len(s.Tokens) < 1 || len(s.Tokens) > p.tokens {
-		return Counters{}, fmt.Errorf("pipeline: %s: %d tokens in a plan for %d", p.name, len(s.Tokens), p.tokens)
+	if err := s.check(p.tokens, p.sequences); err != nil {
+		return Counters{}, fmt.Errorf("pipeline: %s: %w", p.name, err)
 	}
-	if s.Position < 0 || int64(s.Position)+int64(len(s.Tokens)) > math.MaxUint32 {
-		return Counters{}, fmt.Errorf("pipeline: %s: position %d", p.name, s.Position)
-	}
-	buf := p.step.Mapped()
-	binary.LittleEndian.PutUint32(buf, uint32(s.Position))
-	binary.LittleEndian.PutUint32(buf[4:], uint32(len(s.Tokens)))
-	for i, id := range s.Tokens {
-		binary.LittleEndian.PutUint32(buf[stepHeader+4*i:], uint32(id))
-	}
+	written := s.write(p.step.Mapped())
 	if err := p.commands.Run(); err != nil {
 		return Counters{}, fmt.Errorf("pipeline: %s at position %d: %w", p.name, s.Position, err)
 	}
@@ -105,7 +157,7 @@ func (p *Plan) Run(s Step) (Counters, error) {
 		}
 		c.KVBytes += perPosition * int64(live)
 	}
-	c.HostToDeviceBytes = stepHeader + 4*int64(len(s.Tokens))
+	c.HostToDeviceBytes = written
 	c.MinimumBytes = p.minimumWeights + c.KVBytes
 	if p.runs == 0 {
 		c.Records = 1

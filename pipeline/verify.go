@@ -288,6 +288,36 @@ func (v *verifier) input(b *Builder, x []float64, cols int) (*Tensor, error) {
 	return b.Embed(w.matrix, 1), nil
 }
 
+// packed cuts a step's tokens into sequences; none is one.
+func packed(s Step, lengths []int) Step {
+	s.Lengths = lengths
+	return s
+}
+
+// A span is the tokens of one sequence of a step, from start up to end.
+type span struct{ start, end int }
+
+func (s Step) spans() []span {
+	if s.Lengths == nil {
+		return []span{{0, len(s.Tokens)}}
+	}
+	var out []span
+	start := 0
+	for _, n := range s.Lengths {
+		out = append(out, span{start, start + n})
+		start += n
+	}
+	return out
+}
+
+// inSequences is the part of a case's name that says of them.
+func inSequences(lengths []int) string {
+	if lengths == nil {
+		return ""
+	}
+	return fmt.Sprintf(" in sequences of %v", lengths)
+}
+
 // inputStep is the step for which input works.
 func inputStep(position, count int) Step {
 	s := Step{Position: position, Tokens: make([]int, count)}

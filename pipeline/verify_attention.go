@@ -31,11 +31,13 @@ func (v *verifier) ropeCases(t DType) {
 	} {
 		v.rope(t, c.h, c.position, c.tokens, c.count, c.of)
 	}
+	v.rope(t, Heads{Heads: 3, KVHeads: 1, HeadDim: 64, RotaryDim: 64}, 5, 17, 15, 23, 3, 1, 9, 2)
+	v.rope(t, Heads{Heads: 2, KVHeads: 2, HeadDim: 64, RotaryDim: 64, Window: 16}, 30, 8, 7, 32, 5, 2)
 }
 
-func (v *verifier) rope(t DType, h Heads, position, tokens, count, positions int) {
-	name := fmt.Sprintf("rope %s, %d + 2 * %d heads of %d, rotary %d, interleaved %t, clip %g, %d of %d tokens at %d of %d", t, h.Heads, h.KVHeads,
-		h.HeadDim, h.RotaryDim, h.Interleaved, h.Clip, count, tokens, position, positions)
+func (v *verifier) rope(t DType, h Heads, position, tokens, count, positions int, lengths ...int) {
+	name := fmt.Sprintf("rope %s, %d + 2 * %d heads of %d, rotary %d, interleaved %t, clip %g, %d of %d tokens%s at %d of %d", t, h.Heads, h.KVHeads,
+		h.HeadDim, h.RotaryDim, h.Interleaved, h.Clip, count, tokens, inSequences(lengths), position, positions)
 	v.check(name, func() error {
 		width := (h.Heads + 2*h.KVHeads) * h.HeadDim
 		x := v.normal(tokens * width)
@@ -68,11 +70,16 @@ func (v *verifier) rope(t DType, h Heads, position, tokens, count, positions int
 		}
 		q := b.RopeStore(xt, h, table, l)
 		kernel := b.lastKernel()
-		got, err := v.evaluate(b, q, inputStep(position, count))
+		step := packed(inputStep(position, count), lengths)
+		got, err := v.evaluate(b, q, step)
 		if err != nil {
 			return err
 		}
-		wantQ, wantK, wantV := oracleHeads(h, nil).RopeStore(x[:count*width], angles, position)
+		var wantQ, wantK, wantV []float64
+		for _, s := range step.spans() {
+			q, k, v := oracleHeads(h, nil).RopeStore(x[s.start*width:s.end*width], angles, position)
+			wantQ, wantK, wantV = append(wantQ, q...), append(wantK, k...), append(wantV, v...)
+		}
 		v.each(compare(kernel, v.name+": queries", got, wantQ, headTerms(wantQ, h.HeadDim), tolerances.rope))
 		for _, kv := range []struct {
 			name string
@@ -139,10 +146,11 @@ func (v *verifier) attentionCases(t DType) {
 	type attention struct {
 		h                           Heads
 		position, tokens, count, of int
+		lengths                     []int
 	}
 	var list []attention
-	add := func(h Heads, position, tokens, count, of int) {
-		list = append(list, attention{h, position, tokens, count, of})
+	add := func(h Heads, position, tokens, count, of int, lengths ...int) {
+		list = append(list, attention{h, position, tokens, count, of, lengths})
 	}
 	plain := Heads{Heads: 6, KVHeads: 2, HeadDim: 64}
 	for _, length := range []int{1, 7, 8, 9, 63, 64, 65, 300} {
@@ -176,14 +184,21 @@ func (v *verifier) attentionCases(t DType) {
 	add(window, 100, 1, 1, 40) // a cache shorter than the context
 	add(window, 100, 20, 17, 40)
 	add(window, 6, 20, 20, 40)
+	for _, h := range []Heads{plain, capped, sloped, window} {
+		add(h, 0, 40, 37, 96, 1, 20, 7, 9)
+		add(h, 21, 40, 40, 96, 3, 30, 5, 2)
+		add(h, 40, 70, 66, 160, 17, 15, 16, 18)
+	}
+	add(window, 100, 20, 17, 40, 4, 9, 4)
+	add(window, 100, 20, 20, 40, 1, 19)
 	for _, c := range list {
-		v.attention(t, c.h, c.position, c.tokens, c.count, c.of)
+		v.attention(t, c.h, c.position, c.tokens, c.count, c.of, c.lengths...)
 	}
 }
 
-func (v *verifier) attention(t DType, h Heads, position, tokens, count, positions int) {
-	name := fmt.Sprintf("attention %s, %d / %d heads of %d, window %d, soft cap %g, slopes %t, %d of %d tokens at %d of %d", t, h.Heads, h.KVHeads, h.HeadDim,
-		h.Window, h.SoftCap, h.Slopes != nil, count, tokens, position, positions)
+func (v *verifier) attention(t DType, h Heads, position, tokens, count, positions int, lengths ...int) {
+	name := fmt.Sprintf("attention %s, %d / %d heads of %d, window %d, soft cap %g, slopes %t, %d of %d tokens%s at %d of %d", t, h.Heads, h.KVHeads, h.HeadDim,
+		h.Window, h.SoftCap, h.Slopes != nil, count, tokens, inSequences(lengths), position, positions)
 	v.check(name, func() error {
 		width := h.Heads * h.HeadDim
 		scale := float32(1 / math.Sqrt(float64(h.HeadDim)))
@@ -214,16 +229,37 @@ func (v *verifier) attention(t DType, h Heads, position, tokens, count, position
 		}
 		x := v.normal(tokens * width)
 		oracle := oracleHeads(h, slopes)
-		q := x[:count*width]
-		want := oracle.Attention(q, keys, values, positions, position, float64(scale))
-		terms := oracle.Attention(q, keys, magnitudes(values), positions, position, float64(scale))
-		for i := range terms {
-			terms[i] *= 1 + scoreTerms(oracle, q[i/h.HeadDim*h.HeadDim:][:h.HeadDim], keys, i/h.HeadDim%h.Heads, position+i/width, positions, float64(scale))
+		step := packed(inputStep(position, count), lengths)
+		var want, terms []float64
+		for _, s := range step.spans() {
+			q, places := x[s.start*width:s.end*width], position+s.end-s.start
+			keys, values := sequenceCache(h, keys, positions, position, s), sequenceCache(h, values, positions, position, s)
+			want = append(want, oracle.Attention(q, keys, values, places, position, float64(scale))...)
+			for i, m := range oracle.Attention(q, keys, magnitudes(values), places, position, float64(scale)) {
+				own := q[i/h.HeadDim*h.HeadDim:][:h.HeadDim]
+				terms = append(terms, m*(1+scoreTerms(oracle, own, keys, i/h.HeadDim%h.Heads, position+i/width, places, float64(scale))))
+			}
 		}
-		return v.one(x, tokens, inputStep(position, count), func(b *Builder, x *Tensor) (*Tensor, error) {
+		return v.one(x, tokens, step, func(b *Builder, x *Tensor) (*Tensor, error) {
 			return b.Attention(x, h, l, scale), nil
 		}, want, terms, tolerances.attention(min(position+count, positions), h.HeadDim))
 	})
+}
+
+// sequenceCache is a side of a cache of so many positions as one sequence of a run at position sees it: (KVHeads, places,
+// HeadDim), the last of which are its own.
+func sequenceCache(h Heads, side []float64, positions, position int, s span) []float64 {
+	places := position + s.end - s.start
+	out := make([]float64, 0, h.KVHeads*places*h.HeadDim)
+	for kv := range h.KVHeads {
+		for at := range places {
+			if at >= position {
+				at += s.start
+			}
+			out = append(out, side[(kv*positions+at%positions)*h.HeadDim:][:h.HeadDim]...)
+		}
+	}
+	return out
 }
 
 // cacheSide fills live positions of a cache's keys or values with random numbers and the

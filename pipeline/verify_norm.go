@@ -15,6 +15,7 @@ func (v *verifier) normCases() {
 			v.norm(cols, r[0], r[1], last, true, false, 1)
 			v.norm(cols, r[0], r[1], last, true, true, 1)
 		}
+		v.norm(cols, 9, 7, true, i%2 == 0, false, 1, 1, 4, 2)
 	}
 	v.norm(64, 1, 1, false, false, false, 1e-4) // eps decides
 	v.norm(64, 2, 2, false, true, true, 1e3)
@@ -26,12 +27,14 @@ func (v *verifier) normCases() {
 	}
 }
 
-func (v *verifier) norm(cols, tokens, count int, last, layer, withBias bool, scale float64) {
+func (v *verifier) norm(cols, tokens, count int, last, layer, withBias bool, scale float64, lengths ...int) {
 	kind := "rms_norm"
 	if layer {
 		kind = "layer_norm"
 	}
-	v.check(fmt.Sprintf("%s, cols %d, %d of %d tokens, last %t, bias %t, scale %g", kind, cols, count, tokens, last, withBias, scale), func() error {
+	step := packed(inputStep(0, count), lengths)
+	name := fmt.Sprintf("%s, cols %d, %d of %d tokens%s, last %t, bias %t, scale %g", kind, cols, count, tokens, inSequences(lengths), last, withBias, scale)
+	v.check(name, func() error {
 		const eps = float32(1e-5)
 		x, w, bias := v.normal(tokens*cols), v.normal(cols), v.normal(cols)
 		for i := range x {
@@ -49,7 +52,10 @@ func (v *verifier) norm(cols, tokens, count int, last, layer, withBias bool, sca
 		}
 		rows := x[:count*cols]
 		if last {
-			rows = rows[(count-1)*cols:]
+			rows = nil
+			for _, s := range step.spans() {
+				rows = append(rows, x[(s.end-1)*cols:][:cols]...)
+			}
 		}
 		want, tolerance := ref.RMSNorm(rows, w, float64(eps)), tolerances.rmsNorm(cols)
 		terms := magnitudes(want)
@@ -57,9 +63,9 @@ func (v *verifier) norm(cols, tokens, count int, last, layer, withBias bool, sca
 			want, tolerance = ref.LayerNorm(rows, w, bias, float64(eps)), tolerances.layerNorm(cols)
 			terms = layerNormTerms(rows, w, bias, float64(eps))
 		}
-		return v.one(x, tokens, inputStep(0, count), func(b *Builder, x *Tensor) (*Tensor, error) {
+		return v.one(x, tokens, step, func(b *Builder, x *Tensor) (*Tensor, error) {
 			if last {
-				return b.NormLast(x, n), nil
+				return b.NormLast(x, n, len(step.spans())), nil
 			}
 			return b.Norm(x, n), nil
 		}, want, terms, tolerance)

@@ -2,7 +2,7 @@
 // attention: causal attention of a run's queries over the KV cache, grouped-query heads.
 //
 //   out[t, h] = sum_j softmax_j(score(q[t, h], k[h / G, j])) * v[h / G, j],
-//   j the last `window` positions up to i = Step.position + t, G = heads / kv_heads
+//   j the last `window` places of t's sequence up to its own, G = heads / kv_heads
 //   score(q, k) is scale * q . k, as include/score.glsl completes it
 //
 //   q, dst        (tokens, heads, head_dim) f32
@@ -46,7 +46,8 @@ void main() {
     uint half_dim = p.head_dim / 2u;
     uint q_base = (t * p.heads + h) * p.head_dim;
     uint kv_base = h / (p.heads / p.kv_heads) * p.context * half_dim;
-    uint length = step.position + t + 1u;
+    uint start = step.tokens[t].start;
+    uint length = step.position + t - start + 1u;
     float slope = head_slope(h);
 
     for (uint d = lane; d < half_dim; d += WORKGROUP) {
@@ -61,7 +62,7 @@ void main() {
         uint j = first + lane;
         float score = uintBitsToFloat(0xff800000u);
         if (j < length) {
-            uint at = kv_base + j % p.context * half_dim;
+            uint at = kv_base + cache_position(j, start) % p.context * half_dim;
             score = 0.0;
             for (uint d = 0u; d < half_dim; d++) score += dot(query[d], LOAD(keys[at + d]));
             score = finish_score(score, slope, int(j) - int(length) + 1);
@@ -75,7 +76,7 @@ void main() {
         uint live = min(WORKGROUP, length - first);
         for (uint d = lane; d < half_dim; d += WORKGROUP) {
             vec2 s = sums[d] * rescale;
-            for (uint i = 0u; i < live; i++) s += weight[i] * LOAD(values[kv_base + (first + i) % p.context * half_dim + d]);
+            for (uint i = 0u; i < live; i++) s += weight[i] * LOAD(values[kv_base + cache_position(first + i, start) % p.context * half_dim + d]);
             sums[d] = s;
         }
     }

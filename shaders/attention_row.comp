@@ -28,8 +28,17 @@ void main() {
     uint t0 = gl_WorkGroupID.x * LANES;
     if (t0 >= step.count) return; // uniform
     uint t = min(t0 + lane, step.count - 1u);
-    uint length = step.position + t + 1u;                           // keys this lane sees
-    uint last = step.position + min(t0 + LANES, step.count);        // keys any lane sees
+    uint start = step.tokens[t].start;
+    uint length = step.position + t - start + 1u;            // of this lane's sequence up to its token
+    uint end = min(t0 + LANES, step.count);
+    uint last = step.position + end;                         // of what any lane sees in the cache
+    // Other sequences' keys, between those that all share and those of the first lane's
+    // sequence, are skipped as far as whole blocks of eight go.
+    uint start_any = step.tokens[t0].start;
+    uint resume = (step.position + start_any) & ~7u;
+    bool one = step.tokens[end - 1u].start == start_any;
+    uint first_any = first_key(one ? step.position + t0 - start_any + 1u : step.position + 1u);
+    first_any = cache_position(first_any, start_any) & ~7u;
     uint base = h / (p.heads / p.kv_heads) * p.context * HEAD_TEXELS;
     float minus_inf = uintBitsToFloat(0xff800000u);
 
@@ -39,10 +48,10 @@ void main() {
         sums[i] = vec4(0.0);
     }
     float slope = head_slope(h);
-    uint start = first_key(length);                            // first key this lane sees
-    uint first_any = first_key(step.position + t0 + 1u) & ~7u; // and any lane, rounded down
+    uint first_seen = first_key(length);
+    uint own_from = max(first_seen, step.position);
     float running_max = LOWEST, running_sum = 0.0;
-    for (uint first = first_any; first < last; first += LANES) {
+    for (uint first = first_any; first < last; first = first + LANES < step.position ? first + LANES : max(first + LANES, resume)) {
         // Texel n of these eight positions is loaded by lane n % 8; positions from `last`
         // on may never have been written and are read as the last one, with weight zero.
         uint slot = first % p.context;
@@ -58,8 +67,10 @@ void main() {
                         score[j] += dot(texel_quad(k, n), query[(i * LANES + l) * TEXEL_QUADS + n]);
                 }
             }
-            score[j] = finish_score(score[j], slope, int(first + j) - int(length) + 1);
-            score[j] = first + j >= start && first + j < length ? score[j] : minus_inf;
+            bool shared_key = first + j < step.position;
+            uint place = shared_key ? first + j : first + j - start;
+            score[j] = finish_score(score[j], slope, int(place) - int(length) + 1);
+            score[j] = place >= (shared_key ? first_seen : own_from) && place < length ? score[j] : minus_inf;
         }
         float m = running_max;
         [[unroll]] for (uint j = 0u; j < LANES; j++) m = max(m, score[j]);

@@ -32,7 +32,7 @@ void main() {
     uint u = gl_GlobalInvocationID.x;
     uint nunits = (p.cols + UNIT_COLS - 1u) / UNIT_COLS;
     if (t >= step.count || u >= nunits) return;
-    uint row = step.tokens[t] - p.first_row; // wraps for rows of earlier parts
+    uint row = step.tokens[t].id - p.first_row; // wraps for rows of earlier parts
     if (row >= p.rows) return;
     uint group_row = row / p.group, in_group = row % p.group;
     Meta m;

@@ -2,12 +2,12 @@
 // layer_norm: y[t, c] = (x[t, c] - mean) / sqrt(variance + eps) * w[c] (+ b[c])
 // Ba et al. 2016, arXiv:1607.06450.
 //
-//   x  (tokens, cols) f32    w, b  (cols) f32    y  (tokens, cols) f32, or (1, cols) with LAST
+//   x  (tokens, cols) f32    w, b  (cols) f32    y  (tokens, cols) f32, or (sequences, cols) with LAST
 //
 // One workgroup a row; each invocation strides over the columns, mean and variance go through
 // shared memory (4 * WORKGROUP bytes), the variance around the mean in a second pass so that
 // it loses nothing when the mean is large. Reads 16 bytes and writes 4 an element.
-// LAST: only the run's last token is normalised, into row 0.
+// LAST: only the last token of each of the run's sequences is normalised.
 #define STEP_BINDING 0
 #include "step.glsl"
 
@@ -27,8 +27,8 @@ layout(push_constant) uniform Push {
 
 void main() {
     uint t = gl_WorkGroupID.x;
-    if (t >= step.count) return; // uniform over the workgroup
-    uint src = (LAST ? step.count - 1u : t) * p.cols;
+    if (t >= (LAST ? step.sequences : step.count)) return; // uniform over the workgroup
+    uint src = (LAST ? step.ends[t] : t) * p.cols;
     uint out_row = t * p.cols;
     float sum = 0.0;
     for (uint c = gl_LocalInvocationID.x; c < p.cols; c += WORKGROUP) sum += x[src + c];

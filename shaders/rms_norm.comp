@@ -2,11 +2,11 @@
 // rms_norm: y[t, c] = x[t, c] / sqrt(mean_c(x[t, c]^2) + eps) * w[c]
 // Zhang and Sennrich 2019, arXiv:1910.07467.
 //
-//   x  (tokens, cols) f32    w  (cols) f32    y  (tokens, cols) f32, or (1, cols) with LAST
+//   x  (tokens, cols) f32    w  (cols) f32    y  (tokens, cols) f32, or (sequences, cols) with LAST
 //
 // One workgroup a row; each invocation strides over the columns, the sum of squares
 // goes through shared memory (4 * WORKGROUP bytes). Reads 8 bytes and writes 4 an element.
-// LAST: only the run's last token is normalised, into row 0.
+// LAST: only the last token of each of the run's sequences is normalised.
 #define STEP_BINDING 0
 #include "step.glsl"
 
@@ -24,8 +24,8 @@ layout(push_constant) uniform Push {
 
 void main() {
     uint t = gl_WorkGroupID.x;
-    if (t >= step.count) return; // uniform over the workgroup
-    uint src = (LAST ? step.count - 1u : t) * p.cols;
+    if (t >= (LAST ? step.sequences : step.count)) return; // uniform over the workgroup
+    uint src = (LAST ? step.ends[t] : t) * p.cols;
     uint out_row = t * p.cols;
     float sum = 0.0;
     for (uint c = gl_LocalInvocationID.x; c < p.cols; c += WORKGROUP) {

@@ -1,9 +1,9 @@
 #version 450
-// rope: rotates the queries and keys of a run by their positions and moves keys and
+// rope: rotates the queries and keys of a run by their places and moves keys and
 // values into the KV cache. Su et al. 2021, arXiv:2104.09864, section 3.4.2.
 //
 //   qkv    (tokens, heads + 2 kv_heads, head_dim) f32: query heads, key heads, value heads
-//   table  (context, rotary_dim / 2, 2) f32: cos and sin of each position and frequency
+//   table  (context, rotary_dim / 2, 2) f32: cos and sin of each place and frequency
 //   q      (tokens, heads, head_dim) f32
 //   keys, values  (kv_heads, context, head_dim) of the cache's type, position j at j % context
 //
@@ -40,14 +40,14 @@ layout(push_constant) uniform Push {
 
 float load(uint i) { return p.clip > 0.0 ? clamp(qkv[i], -p.clip, p.clip) : qkv[i]; }
 
-float rotated(uint base, uint d, uint position) {
+float rotated(uint base, uint d, uint place) {
     float v = load(base + d);
     if (d >= p.rotary_dim) return v;
     uint half_dim = p.rotary_dim / 2u;
     uint j = INTERLEAVED ? d / 2u : d % half_dim;
     bool first = INTERLEAVED ? (d & 1u) == 0u : d < half_dim;
     uint partner = INTERLEAVED ? d ^ 1u : (first ? d + half_dim : d - half_dim);
-    vec2 cs = table[position * half_dim + j];
+    vec2 cs = table[place * half_dim + j];
     float w = load(base + partner);
     return first ? v * cs.x - w * cs.y : v * cs.x + w * cs.y;
 }
@@ -60,14 +60,14 @@ void main() {
     if (t >= step.count || i >= total * half_head) return;
     uint head = i / half_head, d = i % half_head * 2u;
     uint base = (t * total + head) * p.head_dim;
-    uint position = step.position + t;
-    uint slot = position % p.context;
+    uint place = step.position + t - step.tokens[t].start;
+    uint slot = (step.position + t) % p.context;
     if (head >= p.heads + p.kv_heads) {
         uint kv = head - p.heads - p.kv_heads;
         values[(kv * p.context + slot) * half_head + d / 2u] = STORE(vec2(load(base + d), load(base + d + 1u)));
         return;
     }
-    vec2 v = vec2(rotated(base, d, position), rotated(base, d + 1u, position));
+    vec2 v = vec2(rotated(base, d, place), rotated(base, d + 1u, place));
     if (head < p.heads)
         q[(t * p.heads + head) * half_head + d / 2u] = v;
     else

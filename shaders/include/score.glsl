@@ -23,7 +23,7 @@ layout(push_constant) uniform Push {
 
 float head_slope(uint h) { return HAS_ALIBI ? slopes[h] : 0.0; }
 
-// The first key that the query at position length - 1 sees.
+// The first place that the query at place length - 1 sees.
 uint first_key(uint length) { return length > p.window ? length - p.window : 0u; }
 
 float finish_score(float s, float slope, int distance) {
