@@ -10,13 +10,16 @@ import (
 type Want int
 
 const (
-	Nothing   Want = iota // only the KV cache is written
-	Argmax                // the id of the last position's largest logit
-	Logits                // the last position's logits
-	AllLogits             // every position's logits
+	Nothing        Want = iota // only the KV cache is written
+	Argmax                     // the id of the last position's largest logit
+	Logits                     // the last position's logits
+	AllLogits                  // every position's logits
+	SequenceLogits             // the logits of the last position of each sequence of the run
 )
 
-func (w Want) String() string { return [...]string{"nothing", "argmax", "logits", "all logits"}[w] }
+func (w Want) String() string {
+	return [...]string{"nothing", "argmax", "logits", "all logits", "logits of sequences"}[w]
+}
 
 // Names of a plan's outputs.
 const (
@@ -61,8 +64,12 @@ func decode(b *pipeline.Builder, cfg *Config, w *Weights, cache *pipeline.Cache,
 		logits := b.Project(x, pipeline.Projection{W: w.LMHead, Norm: w.FinalNorm})
 		capLogits(b, cfg, logits)
 		b.Output(outLogits, logits)
-	case Argmax, Logits:
-		h := b.NormLast(x, w.FinalNorm, 1)
+	case Argmax, Logits, SequenceLogits:
+		sequences := 1
+		if want == SequenceLogits {
+			sequences = maxSequences(b.Tokens())
+		}
+		h := b.NormLast(x, w.FinalNorm, sequences)
 		b.Tap("final_norm", h)
 		logits := b.Linear(h, w.LMHead, nil)
 		if want == Argmax { // which a soft cap does not change
@@ -73,6 +80,9 @@ func decode(b *pipeline.Builder, cfg *Config, w *Weights, cache *pipeline.Cache,
 		b.Output(outLogits, logits)
 	}
 }
+
+// maxSequences is how many sequences a run of so many tokens can have.
+func maxSequences(tokens int) int { return min(pipeline.MaxSequences, tokens) }
 
 func capLogits(b *pipeline.Builder, cfg *Config, logits *pipeline.Tensor) {
 	if cfg.FinalLogitSoftcapping > 0 {

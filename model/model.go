@@ -138,7 +138,7 @@ func estimate(m *pipeline.Manager, cfg *Config, w *Weights, o *Options) (MemoryP
 		WeightsBytes: w.bytes, CacheBytes: shape.Bytes(), TableBytes: w.tableBytes,
 	}
 	dry := &Model{cfg: cfg, opts: *o, m: m, weights: w, cache: shape.Dry(), ladder: ladder(o.Chunk)}
-	for _, k := range []planKey{{o.Chunk, Logits}, {dry.allLogitsRun(), AllLogits}} {
+	for _, k := range []planKey{{o.Chunk, Logits}, {dry.allLogitsRun(), AllLogits}, {o.Chunk, SequenceLogits}} {
 		b := dry.builder(k)
 		n, err := b.ArenaBytes()
 		if err != nil {
@@ -324,7 +324,7 @@ func (x *Model) rung(n int, want Want) int {
 // Output is what a run leaves.
 type Output struct {
 	Argmax   int       // with Argmax: the last position's largest logit, the lowest id among equals
-	Logits   []float32 // with Logits (vocab), with AllLogits (tokens, vocab); valid until the next Forward
+	Logits   []float32 // with Logits (vocab), with AllLogits (tokens, vocab), of sequences (sequences, vocab); valid until the next run
 	Counters pipeline.Counters
 }
 
@@ -333,16 +333,8 @@ type Output struct {
 // which ctx is looked at. Errors: ErrContextFull, *TokenError, those of the device.
 func (x *Model) Forward(ctx context.Context, tokens []int, position int, want Want) (Output, error) {
 	var out Output
-	if len(tokens) == 0 {
-		return out, errors.New("model: no tokens to evaluate")
-	}
-	for i, id := range tokens {
-		if id < 0 || id >= x.cfg.VocabSize {
-			return out, &TokenError{Index: i, ID: id, VocabSize: x.cfg.VocabSize}
-		}
-	}
-	if position < 0 || position+len(tokens) > x.opts.Context {
-		return out, fmt.Errorf("model: %d tokens at position %d of a context of %d: %w", len(tokens), position, x.opts.Context, ErrContextFull)
+	if err := x.checkRun(tokens, position); err != nil {
+		return out, err
 	}
 	if want == AllLogits {
 		x.logits = resize(x.logits, len(tokens)*x.cfg.VocabSize)
@@ -372,6 +364,56 @@ func (x *Model) Forward(ctx context.Context, tokens []int, position int, want Wa
 		done += n
 	}
 	return out, nil
+}
+
+// checkRun finds what is wrong with a run before anything is evaluated.
+func (x *Model) checkRun(tokens []int, position int) error {
+	if len(tokens) == 0 {
+		return errors.New("model: no tokens to evaluate")
+	}
+	for i, id := range tokens {
+		if id < 0 || id >= x.cfg.VocabSize {
+			return &TokenError{Index: i, ID: id, VocabSize: x.cfg.VocabSize}
+		}
+	}
+	if position < 0 || position+len(tokens) > x.opts.Context {
+		return fmt.Errorf("model: %d tokens at position %d of a context of %d: %w", len(tokens), position, x.opts.Context, ErrContextFull)
+	}
+	return nil
+}
+
+// Sequences is how many sequences ForwardSequences takes at once, and how many tokens they may have together.
+func (x *Model) Sequences() (n, tokens int) { return maxSequences(x.opts.Chunk), x.opts.Chunk }
+
+// ForwardSequences evaluates several sequences at once, each of which goes on from what the cache holds before position as if it
+// were the only one, and leaves the logits at the end of each. Together they take the positions from there on, whose keys and
+// values are of no use afterwards. Errors are those of Forward.
+func (x *Model) ForwardSequences(sequences [][]int, position int) (Output, error) {
+	var out Output
+	var tokens, lengths []int
+	for i, s := range sequences {
+		if len(s) == 0 {
+			return out, fmt.Errorf("model: sequence %d has no tokens", i)
+		}
+		tokens, lengths = append(tokens, s...), append(lengths, len(s))
+	}
+	if err := x.checkRun(tokens, position); err != nil {
+		return out, err
+	}
+	if n, most := x.Sequences(); len(sequences) > n || len(tokens) > most {
+		return out, fmt.Errorf("model: %d sequences of %d tokens together; at most %d of %d are possible", len(sequences), len(tokens), n, most)
+	}
+	p, err := x.Plan(len(tokens), SequenceLogits)
+	if err != nil {
+		return out, err
+	}
+	if out.Counters, err = p.Run(pipeline.Step{Position: position, Tokens: tokens, Lengths: lengths}); err != nil {
+		return out, err
+	}
+	x.logits = resize(x.logits, len(sequences)*x.cfg.VocabSize)
+	out.Logits = x.logits
+	out.Counters.DeviceToHostBytes, err = p.Output(outLogits, 0, len(sequences), out.Logits)
+	return out, err
 }
 
 // read fetches what a run of n tokens, the first of which is number done, has left.
