@@ -29,6 +29,7 @@ type PipelineConfig struct {
 	Spec          []uint32      // specialization constants; constant_id is the index
 	SubgroupSize  int           // 0 = driver's choice, else a power of two within the limits' range; needs SubgroupSizeControl where it isn't the only size
 	DispatchBase  bool          // for Recorder.DispatchPart
+	Capture       bool          // keep what Compiled tells; needs PipelineExecutableProperties
 	FullSubgroups bool          // no subgroup is partly filled; needs ComputeFullSubgroups and local_size_x a multiple of the subgroup size
 }
 
@@ -82,6 +83,8 @@ func (p *Pipeline) configure(c PipelineConfig) (*shim.PipelineConfig, error) {
 		return nil, fmt.Errorf("%d specialization constants, %d allowed: %w", len(c.Spec), shim.MaxSpec, ErrLimit)
 	case c.PushBytes < 0 || c.PushBytes%4 != 0 || c.PushBytes > l.MaxPushConstantsSize:
 		return nil, fmt.Errorf("%d bytes of push constants, the device allows %d: %w", c.PushBytes, l.MaxPushConstantsSize, ErrLimit)
+	case c.Capture && !f.PipelineExecutableProperties:
+		return nil, fmt.Errorf("capture of what the compiler made: %w", ErrLimit)
 	case c.FullSubgroups && !f.ComputeFullSubgroups:
 		return nil, fmt.Errorf("full subgroups: %w", ErrLimit)
 	}
@@ -89,6 +92,9 @@ func (p *Pipeline) configure(c PipelineConfig) (*shim.PipelineConfig, error) {
 	copy(raw.Spec[:], c.Spec)
 	if c.DispatchBase {
 		raw.DispatchBase = 1
+	}
+	if c.Capture {
+		raw.Capture = 1
 	}
 	if c.FullSubgroups {
 		raw.FullSubgroups = 1
@@ -114,6 +120,36 @@ func (p *Pipeline) configure(c PipelineConfig) (*shim.PipelineConfig, error) {
 
 // Name is the name of the PipelineConfig.
 func (p *Pipeline) Name() string { return p.name }
+
+// Compiled is what a driver's compiler says of a pipeline. The names are the driver's.
+type Compiled struct {
+	Statistics map[string]float64
+	Texts      map[string]string // forms of the shader, disassembly among them
+}
+
+// Compiled returns what the driver's compiler made of the shader. The pipeline was made with Capture.
+func (p *Pipeline) Compiled() (*Compiled, error) {
+	if err := p.d.usable("vkGetPipelineExecutableStatisticsKHR"); err != nil {
+		return nil, err
+	}
+	c := &Compiled{map[string]float64{}, map[string]string{}}
+	list, r := p.d.shim.Statistics(rawOf(p.handle))
+	if r != 0 {
+		return nil, p.d.check(r, "vkGetPipelineExecutableStatisticsKHR", "%s", p.name)
+	}
+	for _, s := range list {
+		c.Statistics[cString(s.Name[:])] = s.Value
+	}
+	texts, bytes, r := p.d.shim.Texts(rawOf(p.handle))
+	if r != 0 {
+		return nil, p.d.check(r, "vkGetPipelineExecutableInternalRepresentationsKHR", "%s", p.name)
+	}
+	for _, t := range texts {
+		c.Texts[cString(t.Name[:])] += cString(bytes[:t.Size])
+		bytes = bytes[t.Size:]
+	}
+	return c, nil
+}
 
 // Close waits for submissions that may use the pipeline and destroys it.
 func (p *Pipeline) Close() error {

@@ -34,8 +34,10 @@ static int32_t create_pipeline(vs_device *d, uint64_t cache, uint64_t module, co
                                  .pData = c->spec};
     VsPipelineShaderStageRequiredSubgroupSizeCreateInfo size = {
         .sType = VS_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_REQUIRED_SUBGROUP_SIZE_CREATE_INFO, .requiredSubgroupSize = c->subgroup_size};
+    uint32_t capture = c->capture ? VS_PIPELINE_CREATE_CAPTURE_STATISTICS_BIT_KHR | VS_PIPELINE_CREATE_CAPTURE_INTERNAL_REPRESENTATIONS_BIT_KHR : 0;
     VsComputePipelineCreateInfo info = {
         .sType = VS_STRUCTURE_TYPE_COMPUTE_PIPELINE_CREATE_INFO,
+        .flags = capture | (c->dispatch_base ? VS_PIPELINE_CREATE_DISPATCH_BASE_BIT : 0),
         .stage = {.sType = VS_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_CREATE_INFO,
                   .pNext = c->subgroup_size ? &size : NULL,
                   .flags = c->full_subgroups ? VS_PIPELINE_SHADER_STAGE_CREATE_REQUIRE_FULL_SUBGROUPS_BIT : 0,
@@ -44,7 +46,6 @@ static int32_t create_pipeline(vs_device *d, uint64_t cache, uint64_t module, co
                   .pName = "main",
                   .pSpecializationInfo = c->num_spec ? &spec : NULL},
         .layout = out->layout,
-        .flags = c->dispatch_base ? VS_PIPELINE_CREATE_DISPATCH_BASE_BIT : 0,
         .basePipelineIndex = -1,
     };
     return d->CreateComputePipelines(d->handle, cache, 1, &info, NULL, &out->pipeline);
@@ -76,6 +77,52 @@ int32_t vs_pipeline_create(vs_device *d, uint64_t cache, const void *spirv, size
         if (out->layout) d->DestroyPipelineLayout(d->handle, out->layout, NULL);
         if (out->set_layout) d->DestroyDescriptorSetLayout(d->handle, out->set_layout, NULL);
         memset(out, 0, sizeof *out);
+    }
+    return r;
+}
+
+// A compute pipeline has one executable.
+static VsPipelineExecutableInfoKHR executable(uint64_t pipeline) {
+    return (VsPipelineExecutableInfoKHR){.sType = VS_STRUCTURE_TYPE_PIPELINE_EXECUTABLE_INFO_KHR, .pipeline = pipeline};
+}
+
+int32_t vs_pipeline_statistics(vs_device *d, uint64_t pipeline, uint32_t *count, vs_statistic out[VS_MAX_STATISTICS]) {
+    VsPipelineExecutableInfoKHR info = executable(pipeline);
+    VsPipelineExecutableStatisticKHR list[VS_MAX_STATISTICS];
+    memset(list, 0, sizeof list);
+    for (int i = 0; i < VS_MAX_STATISTICS; i++) list[i].sType = VS_STRUCTURE_TYPE_PIPELINE_EXECUTABLE_STATISTIC_KHR;
+    *count = VS_MAX_STATISTICS;
+    int32_t r = d->GetPipelineExecutableStatisticsKHR(d->handle, &info, count, list);
+    if (r != VS_SUCCESS) return r;
+    for (uint32_t i = 0; i < *count; i++) {
+        memcpy(out[i].name, list[i].name, sizeof out[i].name);
+        switch (list[i].format) {
+        case VS_PIPELINE_EXECUTABLE_STATISTIC_FORMAT_FLOAT64_KHR: memcpy(&out[i].value, &list[i].value, 8); break;
+        case VS_PIPELINE_EXECUTABLE_STATISTIC_FORMAT_INT64_KHR: out[i].value = (double)(int64_t)list[i].value; break;
+        default: out[i].value = (double)list[i].value;
+        }
+    }
+    return r;
+}
+
+int32_t vs_pipeline_texts(vs_device *d, uint64_t pipeline, uint32_t *count, vs_text out[VS_MAX_TEXTS], char *bytes) {
+    VsPipelineExecutableInfoKHR info = executable(pipeline);
+    VsPipelineExecutableInternalRepresentationKHR list[VS_MAX_TEXTS];
+    memset(list, 0, sizeof list);
+    for (int i = 0; i < VS_MAX_TEXTS; i++) {
+        list[i].sType = VS_STRUCTURE_TYPE_PIPELINE_EXECUTABLE_INTERNAL_REPRESENTATION_KHR;
+        if (bytes) {
+            list[i].dataSize = out[i].size;
+            list[i].pData = bytes;
+            bytes += out[i].size;
+        }
+    }
+    *count = VS_MAX_TEXTS;
+    int32_t r = d->GetPipelineExecutableInternalRepresentationsKHR(d->handle, &info, count, list);
+    if (r != VS_SUCCESS) return r;
+    for (uint32_t i = 0; i < *count; i++) {
+        memcpy(out[i].name, list[i].name, sizeof out[i].name);
+        out[i].size = list[i].dataSize;
     }
     return r;
 }

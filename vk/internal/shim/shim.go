@@ -104,6 +104,10 @@ var (
 	_ [C.sizeof_vs_descriptor - unsafe.Sizeof(Descriptor{})]byte
 	_ [unsafe.Sizeof(PipelineConfig{}) - C.sizeof_vs_pipeline_config]byte
 	_ [C.sizeof_vs_pipeline_config - unsafe.Sizeof(PipelineConfig{})]byte
+	_ [unsafe.Sizeof(Statistic{}) - C.sizeof_vs_statistic]byte
+	_ [C.sizeof_vs_statistic - unsafe.Sizeof(Statistic{})]byte
+	_ [unsafe.Sizeof(Text{}) - C.sizeof_vs_text]byte
+	_ [C.sizeof_vs_text - unsafe.Sizeof(Text{})]byte
 )
 
 // Query fills in what a physical device is and can do. A device older than Vulkan 1.1 has only name, version and ids.
@@ -173,9 +177,9 @@ func (d *Device) NewCache(data []byte) (cache uint64, r int32) {
 
 // PipelineConfig mirrors vs_pipeline_config; Types holds VkDescriptorType values.
 type PipelineConfig struct {
-	NumBindings, PushBytes, NumSpec, SubgroupSize, FullSubgroups, DispatchBase uint32
-	Types                                                                      [MaxBindings]uint32
-	Spec                                                                       [MaxSpec]uint32
+	NumBindings, PushBytes, NumSpec, SubgroupSize, FullSubgroups, DispatchBase, Capture uint32
+	Types                                                                               [MaxBindings]uint32
+	Spec                                                                                [MaxSpec]uint32
 }
 
 // Pipeline is a compute pipeline with its layouts.
@@ -188,6 +192,42 @@ func (d *Device) NewPipeline(cache uint64, spirv []byte, c *PipelineConfig) (p P
 	var failed *C.char
 	res := C.vs_pipeline_create(d.p, C.uint64_t(cache), unsafe.Pointer(&spirv[0]), C.size_t(len(spirv)), (*C.vs_pipeline_config)(unsafe.Pointer(c)), &out, &failed)
 	return Pipeline{uint64(out.set_layout), uint64(out.layout), uint64(out.pipeline)}, C.GoString(failed), int32(res)
+}
+
+// A Statistic is a number about a pipeline.
+type Statistic struct {
+	Name  [256]byte
+	Value float64
+}
+
+// Statistics returns what the driver's compiler says about a pipeline made with Capture.
+func (d *Device) Statistics(pipeline uint64) ([]Statistic, int32) {
+	var list [C.VS_MAX_STATISTICS]Statistic
+	var n C.uint32_t
+	r := C.vs_pipeline_statistics(d.p, C.uint64_t(pipeline), &n, (*C.vs_statistic)(unsafe.Pointer(&list[0])))
+	return list[:n], int32(r)
+}
+
+// A Text is one of the forms of a shader.
+type Text struct {
+	Name [256]byte
+	Size uint64
+}
+
+// Texts returns the forms the driver's compiler shows of a pipeline made with Capture, and their bytes, one form after another.
+func (d *Device) Texts(pipeline uint64) ([]Text, []byte, int32) {
+	var list [C.VS_MAX_TEXTS]Text
+	var n C.uint32_t
+	if r := C.vs_pipeline_texts(d.p, C.uint64_t(pipeline), &n, (*C.vs_text)(unsafe.Pointer(&list[0])), nil); r != 0 {
+		return nil, nil, int32(r)
+	}
+	var size uint64 = 1
+	for _, t := range list[:n] {
+		size += t.Size
+	}
+	bytes := make([]byte, size)
+	r := C.vs_pipeline_texts(d.p, C.uint64_t(pipeline), &n, (*C.vs_text)(unsafe.Pointer(&list[0])), (*C.char)(unsafe.Pointer(&bytes[0])))
+	return list[:n], bytes, int32(r)
 }
 
 // NewDescriptorPool creates a pool for sets descriptor sets with storage and texel descriptors in all.

@@ -9,7 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { VS_MAX_BINDINGS = 32, VS_MAX_SPEC = 64, VS_MAX_MATRICES = 128, VS_MAX_FAMILIES = 16 };
+enum { VS_MAX_BINDINGS = 32, VS_MAX_SPEC = 64, VS_MAX_MATRICES = 128, VS_MAX_FAMILIES = 16, VS_MAX_STATISTICS = 32, VS_MAX_TEXTS = 16 };
 
 typedef struct vs_instance vs_instance;
 typedef struct vs_device vs_device;
@@ -48,7 +48,7 @@ typedef struct vs_descriptor {
 } vs_descriptor;
 
 typedef struct vs_pipeline_config {
-    uint32_t num_bindings, push_bytes, num_spec, subgroup_size, full_subgroups, dispatch_base;
+    uint32_t num_bindings, push_bytes, num_spec, subgroup_size, full_subgroups, dispatch_base, capture;
     uint32_t types[VS_MAX_BINDINGS]; // VkDescriptorType of each binding
     uint32_t spec[VS_MAX_SPEC];      // constant_id is the index
 } vs_pipeline_config;
@@ -56,6 +56,17 @@ typedef struct vs_pipeline_config {
 typedef struct vs_pipeline {
     uint64_t set_layout, layout, pipeline;
 } vs_pipeline;
+
+// vs_statistic is a number the driver's compiler gives about a pipeline, vs_text one of the forms the shader had on its way.
+typedef struct vs_statistic {
+    char name[256];
+    double value;
+} vs_statistic;
+
+typedef struct vs_text {
+    char name[256];
+    uint64_t size;
+} vs_text;
 
 // Loader. vs_load opens the first of the platform's loader libraries and returns vkGetInstanceProcAddr, NULL when there is none.
 void *vs_load(void);
@@ -82,6 +93,11 @@ int32_t vs_view_create(vs_device *d, uint64_t buffer, uint32_t format, uint64_t 
 int32_t vs_cache_create(vs_device *d, const void *data, size_t size, uint64_t *cache);
 int32_t vs_pipeline_create(vs_device *d, uint64_t cache, const void *spirv, size_t size, const vs_pipeline_config *c, vs_pipeline *out,
                            const char **failed_call);
+
+// Of a pipeline created with capture set. vs_pipeline_texts fills bytes with all texts, one after another, each as long as the call
+// with bytes NULL has said, which fills out.
+int32_t vs_pipeline_statistics(vs_device *d, uint64_t pipeline, uint32_t *count, vs_statistic out[VS_MAX_STATISTICS]);
+int32_t vs_pipeline_texts(vs_device *d, uint64_t pipeline, uint32_t *count, vs_text out[VS_MAX_TEXTS], char *bytes);
 
 int32_t vs_descriptor_pool_create(vs_device *d, uint32_t sets, uint32_t storage, uint32_t texel, uint64_t *pool);
 int32_t vs_set_make(vs_device *d, uint64_t pool, uint64_t layout, uint32_t n, const vs_descriptor *descriptors, uint64_t *set);

@@ -68,6 +68,10 @@
 #define VS_STRUCTURE_TYPE_COMMAND_BUFFER_ALLOCATE_INFO 40
 #define VS_STRUCTURE_TYPE_COMMAND_BUFFER_BEGIN_INFO 42
 #define VS_STRUCTURE_TYPE_MEMORY_BARRIER 46
+#define VS_STRUCTURE_TYPE_PIPELINE_INFO_KHR 1000269001
+#define VS_STRUCTURE_TYPE_PIPELINE_EXECUTABLE_INFO_KHR 1000269003
+#define VS_STRUCTURE_TYPE_PIPELINE_EXECUTABLE_STATISTIC_KHR 1000269004
+#define VS_STRUCTURE_TYPE_PIPELINE_EXECUTABLE_INTERNAL_REPRESENTATION_KHR 1000269005
 #define VS_STRUCTURE_TYPE_SUBMIT_INFO 4
 #define VS_STRUCTURE_TYPE_FENCE_CREATE_INFO 8
 #define VS_STRUCTURE_TYPE_SEMAPHORE_CREATE_INFO 9
@@ -91,6 +95,10 @@
 #define VS_DESCRIPTOR_TYPE_STORAGE_BUFFER 7
 #define VS_PIPELINE_SHADER_STAGE_CREATE_REQUIRE_FULL_SUBGROUPS_BIT 2
 #define VS_PIPELINE_BIND_POINT_COMPUTE 1
+#define VS_PIPELINE_CREATE_CAPTURE_STATISTICS_BIT_KHR 64
+#define VS_PIPELINE_CREATE_CAPTURE_INTERNAL_REPRESENTATIONS_BIT_KHR 128
+#define VS_PIPELINE_EXECUTABLE_STATISTIC_FORMAT_INT64_KHR 1
+#define VS_PIPELINE_EXECUTABLE_STATISTIC_FORMAT_FLOAT64_KHR 3
 #define VS_COMMAND_BUFFER_LEVEL_PRIMARY 0
 #define VS_COMMAND_POOL_CREATE_RESET_COMMAND_BUFFER_BIT 2
 #define VS_COMMAND_BUFFER_USAGE_SIMULTANEOUS_USE_BIT 4
@@ -669,5 +677,37 @@ typedef struct VsCooperativeMatrixPropertiesKHR {
     uint32_t AType, BType, CType, ResultType;
     uint32_t saturatingAccumulation, scope;
 } VsCooperativeMatrixPropertiesKHR;
+
+typedef struct VsPipelineInfoKHR {
+    uint32_t sType;
+    const void *pNext;
+    uint64_t pipeline;
+} VsPipelineInfoKHR;
+
+typedef struct VsPipelineExecutableInfoKHR {
+    uint32_t sType;
+    const void *pNext;
+    uint64_t pipeline;
+    uint32_t executableIndex;
+} VsPipelineExecutableInfoKHR;
+
+typedef struct VsPipelineExecutableStatisticKHR {
+    uint32_t sType;
+    void *pNext;
+    char name[256];
+    char description[256];
+    uint32_t format;
+    uint64_t value;
+} VsPipelineExecutableStatisticKHR;
+
+typedef struct VsPipelineExecutableInternalRepresentationKHR {
+    uint32_t sType;
+    void *pNext;
+    char name[256];
+    char description[256];
+    uint32_t isText;
+    size_t dataSize;
+    void *pData;
+} VsPipelineExecutableInternalRepresentationKHR;
 
 #endif

@@ -1,0 +1,35 @@
+package vk_test
+
+import (
+	"errors"
+	"testing"
+
+	"pumice/internal/gputest"
+	"pumice/vk"
+)
+
+// TestCompiledTellsOfTheShader needs a driver that shows what its compiler made, which CPU drivers do not: tools/mesa.sh has some.
+func TestCompiledTellsOfTheShader(t *testing.T) {
+	d := gputest.Open(t)
+	p, err := d.NewPipeline(vk.PipelineConfig{Name: "increment", SPIRV: spirv(t, "increment"), Capture: true, Bindings: storage1})
+	if !d.PhysicalDevice().Features.PipelineExecutableProperties {
+		if !errors.Is(err, vk.ErrLimit) {
+			t.Errorf("error %v", err)
+		}
+		return
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := p.Compiled()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(c.Statistics) == 0 || len(c.Texts) == 0 {
+		t.Errorf("%d statistics, %d texts", len(c.Statistics), len(c.Texts))
+	}
+	for name, text := range c.Texts {
+		t.Logf("%s: %d bytes", name, len(text))
+	}
+	t.Logf("%v", c.Statistics)
+}
