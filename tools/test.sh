@@ -8,6 +8,7 @@
 #   lavapipe      every test, on Mesa's CPU driver, the default model's weights included
 #   lavapipe-128  the GPU packages' tests with 128-bit vectors: subgroups of 4
 #   lavapipe-512  the same with 512-bit vectors: subgroups of 16
+#   lavapipe-26   the same on a newer Mesa, which has cooperative matrices; skipped, and said so, where it can't be had
 #   swiftshader   the same on a driver with the minimum of features; skipped, and said so, where it is not installed
 #
 # Exactly one driver is visible to each run. The tests turn on validation themselves. Needs tools/setup.sh test.
@@ -17,7 +18,7 @@ cd "$(dirname "$0")/.."
 . tools/lib.sh
 
 GPU_PACKAGES=(./vk/... ./pipeline/... ./model/... .)
-STAGES=(lint shaders lavapipe lavapipe-128 lavapipe-512 swiftshader)
+STAGES=(lint shaders lavapipe lavapipe-128 lavapipe-512 lavapipe-26 swiftshader)
 SWIFTSHADER=$TOOLS_CACHE/swiftshader/vk_swiftshader_icd.json
 SKIPPED=77 # exit status of a stage that could not run
 
@@ -58,7 +59,7 @@ gpu_packages() {
 }
 
 run_stage() {
-	local packages
+	local packages program
 	case $1 in
 	lint) lint ;;
 	shaders) shaders ;;
@@ -71,6 +72,12 @@ run_stage() {
 		packages=$(gpu_packages) || return 1
 		# shellcheck disable=SC2086
 		lavapipe -short $packages
+		;;
+	lavapipe-26)
+		program=$(tools/mesa.sh lavapipe) || return
+		packages=$(gpu_packages) || return 1
+		# shellcheck disable=SC2086
+		PUMICE_TEST_REQUIRE_DEVICE=1 go test -count=1 -timeout 40m -exec "$program" -short $packages
 		;;
 	swiftshader)
 		[ -e "$SWIFTSHADER" ] || return $SKIPPED

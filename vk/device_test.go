@@ -3,7 +3,6 @@ package vk_test
 import (
 	"errors"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -242,7 +241,7 @@ func TestSubgroupSizeFollowsLavapipeWidth(t *testing.T) {
 		t.Skipf("driver %q is not lavapipe", pd.Driver)
 	}
 	for _, width := range []int{128, 256, 512} {
-		cmd := exec.Command(os.Args[0], "-test.run=^(TestSubgroupSizeIsWhatTheShaderSees|TestReportedSubgroupSize)$", "-test.v")
+		cmd := gputest.Again("-test.run=^(TestSubgroupSizeIsWhatTheShaderSees|TestReportedSubgroupSize)$", "-test.v")
 		cmd.Env = append(os.Environ(), "LP_NATIVE_VECTOR_WIDTH="+strconv.Itoa(width), "PUMICE_TEST_REQUIRE_DEVICE=1")
 		out, err := cmd.CombinedOutput()
 		if err != nil || !strings.Contains(string(out), "subgroup size is "+strconv.Itoa(width/32)+"\n") {
@@ -257,7 +256,7 @@ func TestReportedSubgroupSize(t *testing.T) {
 
 func TestNoDriverIsErrNoDevice(t *testing.T) {
 	if os.Getenv("PUMICE_TEST_NO_DRIVER") == "" {
-		cmd := exec.Command(os.Args[0], "-test.run=^TestNoDriverIsErrNoDevice$", "-test.v")
+		cmd := gputest.Again("-test.run=^TestNoDriverIsErrNoDevice$", "-test.v")
 		none := filepath.Join(t.TempDir(), "none.json")
 		cmd.Env = append(os.Environ(), "PUMICE_TEST_NO_DRIVER=1", "VK_DRIVER_FILES="+none, "VK_ICD_FILENAMES="+none)
 		if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "--- PASS") {

@@ -2,7 +2,6 @@ package vk_test
 
 import (
 	"os"
-	"os/exec"
 	"runtime"
 	"strings"
 	"sync"
@@ -20,7 +19,7 @@ func TestSurvivesGarbageCollection(t *testing.T) {
 	const perturb = "MALLOC_PERTURB_"
 	if os.Getenv(perturb) == "" {
 		gputest.Physical(t, false) // skip here, where it is seen
-		cmd := exec.Command(os.Args[0], "-test.run=^TestSurvivesGarbageCollection$", "-test.v")
+		cmd := gputest.Again("-test.run=^TestSurvivesGarbageCollection$", "-test.v")
 		cmd.Env = append(os.Environ(), perturb+"=165", "PUMICE_TEST_REQUIRE_DEVICE=1")
 		if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "--- PASS") {
 			t.Errorf("%v\n%s", err, out)

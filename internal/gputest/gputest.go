@@ -1,12 +1,15 @@
 // Package gputest opens the device that tests run on.
 //
 // The environment decides: PUMICE_DEVICE selects the device as --device does, VK_DRIVER_FILES (or VK_ICD_FILENAMES) is the loader's own
-// choice of driver, and PUMICE_TEST_REQUIRE_DEVICE=1 turns a missing device from a skipped test into a failed one.
+// choice of driver, and PUMICE_TEST_REQUIRE_DEVICE=1 turns a missing device from a skipped test into a failed one. PUMICE_TEST_EXEC is
+// what starts a test binary on drivers that come with a libc of their own; the programs of tools/mesa.sh set it.
 package gputest
 
 import (
 	"errors"
 	"os"
+	"os/exec"
+	"strings"
 	"sync"
 	"testing"
 
@@ -79,6 +82,12 @@ func instance(t testing.TB, validation bool) *vk.Instance {
 		m.stop()
 	})
 	return in
+}
+
+// Again is the command that runs this test binary with other arguments in a process of its own.
+func Again(args ...string) *exec.Cmd {
+	line := append(strings.Fields(os.Getenv("PUMICE_TEST_EXEC")), os.Args[0])
+	return exec.Command(line[0], append(line[1:], args...)...)
 }
 
 // missing ends a test that has no device.
