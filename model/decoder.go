@@ -15,16 +15,21 @@ const (
 	Logits                     // the last position's logits
 	AllLogits                  // every position's logits
 	SequenceLogits             // the logits of the last position of each sequence of the run
+	Hidden                     // every position's residual stream after the span's last layer
 )
 
 func (w Want) String() string {
-	return [...]string{"nothing", "argmax", "logits", "all logits", "logits of sequences"}[w]
+	return [...]string{"nothing", "argmax", "logits", "all logits", "logits of sequences", "hidden"}[w]
 }
+
+// everyRow says whether a run leaves a row for every token.
+func (w Want) everyRow() bool { return w == AllLogits || w == Hidden }
 
 // Names of a plan's outputs.
 const (
 	outArgmax = "argmax"
 	outLogits = "logits"
+	outHidden = "hidden"
 )
 
 // decode strings together the forward pass of one run over b.
@@ -33,21 +38,27 @@ const (
 //	x += O(attention(rope(QKV(norm(x)))))
 //	x += Down(act(Gate(norm(x))) * Up(norm(x)))
 //
-// A parallel block takes both branches from one norm. A plan with taps keeps each branch apart
+// A span of layers that does not begin with the embedding is given x. A parallel block takes both branches from one norm. A plan with taps keeps each branch apart
 // from the residual addition that it is fused with otherwise, and leaves the results of layer 0
 // and the residual stream after every layer.
 func decode(b *pipeline.Builder, cfg *Config, w *Weights, cache *pipeline.Cache, want Want) {
-	x := b.Embed(w.Embed, cfg.EmbeddingScale)
-	b.Tap("embed", x)
-	for i := range w.Layers {
-		d := decoderLayer{b: b, cfg: cfg, Layer: &w.Layers[i], tapped: i == 0}
+	var x *pipeline.Tensor
+	if w.span.begins() {
+		x = b.Embed(w.Embed, cfg.EmbeddingScale)
+		b.Tap("embed", x)
+	} else {
+		x = b.Input(cfg.HiddenSize)
+	}
+	for at := range w.Layers {
+		i := w.span.first + at
+		d := decoderLayer{b: b, cfg: cfg, Layer: &w.Layers[at], tapped: i == 0}
 		heads := cfg.heads(i, w.Slopes)
 		table := w.RopeTable
 		if cfg.local(i) && w.LocalRopeTable != nil {
 			table = w.LocalRopeTable
 		}
 		h := d.input(x)
-		attended := d.attention(h, heads, table, cache.Layers[i])
+		attended := d.attention(h, heads, table, cache.Layers[at])
 		if cfg.Parallel {
 			m := d.mlp(h)
 			d.addBranch(x, attended, d.OProj, d.OBias, nil, "attn_out")
@@ -60,6 +71,8 @@ func decode(b *pipeline.Builder, cfg *Config, w *Weights, cache *pipeline.Cache,
 	}
 	switch want {
 	case Nothing:
+	case Hidden:
+		b.Output(outHidden, x)
 	case AllLogits:
 		logits := b.Project(x, pipeline.Projection{W: w.LMHead, Norm: w.FinalNorm})
 		capLogits(b, cfg, logits)

@@ -80,23 +80,23 @@ func hostAvailable() (int64, bool) {
 
 // cacheShape is the KV cache for a number of positions. A local layer keeps its window and
 // what one run adds, so that the run's first token still finds all it sees.
-func (c *Config) cacheShape(o *Options, positions int) pipeline.CacheShape {
+func (c *Config) cacheShape(o *Options, positions int, at span) pipeline.CacheShape {
 	s := pipeline.CacheShape{
-		DType: o.KVType, Layers: c.NumHiddenLayers, KVHeads: c.NumKeyValueHeads, HeadDim: c.HeadDim, Positions: positions,
+		DType: o.KVType, Layers: at.layers(), KVHeads: c.NumKeyValueHeads, HeadDim: c.HeadDim, Positions: positions,
 	}
 	if c.SlidingWindow > 0 {
-		s.Local, s.LocalPositions = c.Local, (c.SlidingWindow+o.Chunk+7)/8*8
+		s.Local, s.LocalPositions = c.Local[at.first:at.end], (c.SlidingWindow+o.Chunk+7)/8*8
 	}
 	return s
 }
 
 // suggest lists changes that would bring total under limit, given what each part takes.
-func suggest(p MemoryPlan, cfg *Config, o *Options, kept dtype.DType) []string {
+func suggest(p MemoryPlan, cfg *Config, o *Options, at span, kept dtype.DType) []string {
 	var out []string
 	rest := p.TotalBytes - p.WeightsBytes - p.CacheBytes
 	fixed := p.TotalBytes - p.CacheBytes
 	for n := p.Context / 2; n >= 256; n /= 2 {
-		if fixed+cfg.cacheShape(o, n).Bytes() <= p.AvailableBytes {
+		if fixed+cfg.cacheShape(o, n, at).Bytes() <= p.AvailableBytes {
 			out = append(out, fmt.Sprintf("--context %d", n))
 			break
 		}

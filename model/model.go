@@ -63,6 +63,7 @@ type Model struct {
 	plans   map[planKey]*pipeline.Plan
 	ladder  []int
 	logits  []float32
+	hidden  []float32 // the tokens' rows, for a span that does not begin with the embedding
 }
 
 type planKey struct {
@@ -124,7 +125,7 @@ func Estimate(m *pipeline.Manager, c *checkpoint.Checkpoint, o Options) (MemoryP
 		return MemoryPlan{}, err
 	}
 	defer adapters.Close()
-	w, err := bind(m, c, cfg, adapters, &o, o.Context)
+	w, err := bind(m, c, cfg, adapters, &o, cfg.whole())
 	if err != nil {
 		return MemoryPlan{}, err
 	}
@@ -132,13 +133,17 @@ func Estimate(m *pipeline.Manager, c *checkpoint.Checkpoint, o Options) (MemoryP
 }
 
 func estimate(m *pipeline.Manager, cfg *Config, w *Weights, o *Options) (MemoryPlan, error) {
-	shape := cfg.cacheShape(o, o.Context)
+	shape := cfg.cacheShape(o, o.Context, w.span)
 	p := MemoryPlan{
 		Context: o.Context, KVType: o.KVType.String(),
 		WeightsBytes: w.bytes, CacheBytes: shape.Bytes(), TableBytes: w.tableBytes,
 	}
 	dry := &Model{cfg: cfg, opts: *o, m: m, weights: w, cache: shape.Dry(), ladder: ladder(o.Chunk)}
-	for _, k := range []planKey{{o.Chunk, Logits}, {dry.allLogitsRun(), AllLogits}, {o.Chunk, SequenceLogits}} {
+	largest := []planKey{{o.Chunk, Logits}, {dry.allLogitsRun(), AllLogits}, {o.Chunk, SequenceLogits}}
+	if !w.span.ends(cfg) {
+		largest = []planKey{{o.Chunk, Hidden}}
+	}
+	for _, k := range largest {
 		b := dry.builder(k)
 		n, err := b.ArenaBytes()
 		if err != nil {
@@ -159,7 +164,7 @@ func estimate(m *pipeline.Manager, cfg *Config, w *Weights, o *Options) (MemoryP
 	name := dev.PhysicalDevice().Name
 	if p.TotalBytes > p.AvailableBytes {
 		kept := w.Layers[0].DownProj.Parts[0].DType
-		return p, &FitError{Device: name, Needed: p.TotalBytes, Available: p.AvailableBytes, Plan: p, Fits: suggest(p, cfg, o, kept)}
+		return p, &FitError{Device: name, Needed: p.TotalBytes, Available: p.AvailableBytes, Plan: p, Fits: suggest(p, cfg, o, w.span, kept)}
 	}
 	if most := m.MaxCachePositions(shape); most < o.Context {
 		limit := dev.PhysicalDevice().Limits.MaxStorageBufferRange
@@ -171,7 +176,7 @@ func estimate(m *pipeline.Manager, cfg *Config, w *Weights, o *Options) (MemoryP
 
 // Load puts a checkpoint on the device of m. The checkpoint may be closed afterwards; the
 // caller closes the Model before the Manager.
-func Load(ctx context.Context, m *pipeline.Manager, c *checkpoint.Checkpoint, o Options) (_ *Model, err error) {
+func Load(ctx context.Context, m *pipeline.Manager, c *checkpoint.Checkpoint, o Options) (*Model, error) {
 	cfg, err := ReadConfig(c)
 	if err != nil {
 		return nil, err
@@ -184,7 +189,12 @@ func Load(ctx context.Context, m *pipeline.Manager, c *checkpoint.Checkpoint, o 
 		return nil, err
 	}
 	defer adapters.Close()
-	w, err := bind(m, c, cfg, adapters, &o, o.Context)
+	return loadSpan(ctx, m, c, cfg, adapters, o, cfg.whole())
+}
+
+// loadSpan is Load of some layers, with what comes before the first and after the last layer.
+func loadSpan(ctx context.Context, m *pipeline.Manager, c *checkpoint.Checkpoint, cfg *Config, a adapters, o Options, at span) (_ *Model, err error) {
+	w, err := bind(m, c, cfg, a, &o, at)
 	if err != nil {
 		return nil, err
 	}
@@ -197,7 +207,7 @@ func Load(ctx context.Context, m *pipeline.Manager, c *checkpoint.Checkpoint, o 
 			err = errors.Join(err, x.Close())
 		}
 	}()
-	if x.cache, err = m.NewCache(cfg.cacheShape(&o, o.Context)); err != nil {
+	if x.cache, err = m.NewCache(cfg.cacheShape(&o, o.Context, at)); err != nil {
 		return nil, err
 	}
 	if err = m.ReserveArena(x.memory.ArenaBytes); err != nil {
@@ -241,7 +251,7 @@ func (x *Model) CanResume(length, position int) bool {
 	if position > length {
 		return false
 	}
-	shape := x.cfg.cacheShape(&x.opts, x.opts.Context)
+	shape := x.cfg.cacheShape(&x.opts, x.opts.Context, x.cfg.whole())
 	if shape.Local == nil || length <= shape.LocalPositions {
 		return true
 	}
@@ -324,7 +334,7 @@ func (x *Model) rung(n int, want Want) int {
 // Output is what a run leaves.
 type Output struct {
 	Argmax   int       // with Argmax: the last position's largest logit, the lowest id among equals
-	Logits   []float32 // with Logits (vocab), with AllLogits (tokens, vocab), of sequences (sequences, vocab); valid until the next run
+	Logits   []float32 // with Logits (vocab), AllLogits (tokens, vocab) or Hidden (tokens, hidden size), of sequences (sequences, vocab); valid until the next run
 	Counters pipeline.Counters
 }
 
@@ -336,8 +346,8 @@ func (x *Model) Forward(ctx context.Context, tokens []int, position int, want Wa
 	if err := x.checkRun(tokens, position); err != nil {
 		return out, err
 	}
-	if want == AllLogits {
-		x.logits = resize(x.logits, len(tokens)*x.cfg.VocabSize)
+	if want.everyRow() {
+		x.logits = resize(x.logits, len(tokens)*x.rowSize(want))
 		out.Logits = x.logits
 	}
 	for done := 0; done < len(tokens); {
@@ -346,17 +356,25 @@ func (x *Model) Forward(ctx context.Context, tokens []int, position int, want Wa
 		}
 		n := min(len(tokens)-done, x.rung(len(tokens)-done, want))
 		now := want
-		if done+n < len(tokens) && want != AllLogits {
+		if done+n < len(tokens) && !want.everyRow() {
 			now = Nothing
 		}
 		p, err := x.Plan(n, now)
 		if err != nil {
 			return out, err
 		}
+		var hidden int64
+		if !x.weights.span.begins() {
+			size := x.cfg.HiddenSize
+			if hidden, err = p.Input(x.hidden[done*size : (done+n)*size]); err != nil {
+				return out, err
+			}
+		}
 		c, err := p.Run(pipeline.Step{Position: position + done, Tokens: tokens[done : done+n]})
 		if err != nil {
 			return out, err
 		}
+		c.HostToDeviceBytes += hidden
 		if c.DeviceToHostBytes, err = x.read(p, now, done, n, &out); err != nil {
 			return out, err
 		}
@@ -434,8 +452,19 @@ func (x *Model) read(p *pipeline.Plan, want Want, done, n int, out *Output) (int
 	case AllLogits:
 		v := x.cfg.VocabSize
 		return p.Output(outLogits, 0, n, out.Logits[done*v:(done+n)*v])
+	case Hidden:
+		h := x.cfg.HiddenSize
+		return p.Output(outHidden, 0, n, out.Logits[done*h:(done+n)*h])
 	}
 	return 0, nil
+}
+
+// rowSize is the length of a row of Output.Logits.
+func (x *Model) rowSize(want Want) int {
+	if want == Hidden {
+		return x.cfg.HiddenSize
+	}
+	return x.cfg.VocabSize
 }
 
 func resize(f []float32, n int) []float32 {

@@ -25,6 +25,7 @@ type Weights struct {
 	Slopes         *pipeline.Vector // (heads) of ALiBi, nil without
 	Layers         []Layer
 
+	span       span // of layers that Layers are; Embed is of the first layer's span, FinalNorm and LMHead of the last one's
 	loads      []func(ctx context.Context, l *pipeline.Loader) error
 	bytes      int64 // of the checkpoint's tensors, on the device
 	tableBytes int64 // of tables that are computed
@@ -65,22 +66,34 @@ type binder struct {
 	requantised bool // an adapter made it so, and the log says it
 }
 
-// bind describes the weights of a checkpoint without allocating or reading them.
-func bind(m *pipeline.Manager, c *checkpoint.Checkpoint, cfg *Config, a adapters, o *Options, positions int) (*Weights, error) {
-	b := &binder{m: m, c: c, cfg: cfg, adapters: a, dtype: o.DType, log: o.Logger, used: map[string]bool{}, w: &Weights{}}
+// A span is the layers of a model, from first to before end, that one device has.
+type span struct{ first, end int }
+
+// whole is the span of all layers.
+func (c *Config) whole() span { return span{0, c.NumHiddenLayers} }
+
+func (s span) begins() bool        { return s.first == 0 }
+func (s span) ends(c *Config) bool { return s.end == c.NumHiddenLayers }
+func (s span) layers() int         { return s.end - s.first }
+
+// bind describes the weights of a span of a checkpoint without allocating or reading them.
+func bind(m *pipeline.Manager, c *checkpoint.Checkpoint, cfg *Config, a adapters, o *Options, at span) (*Weights, error) {
+	b := &binder{m: m, c: c, cfg: cfg, adapters: a, dtype: o.DType, log: o.Logger, used: map[string]bool{}, w: &Weights{span: at}}
 	n := cfg.names
 	w := b.w
 	embed := part{name: n.Embed, hf: cfg.modules.Embed, rows: cfg.VocabSize}
 	head := part{name: n.LMHead, hf: cfg.modules.LMHead, rows: cfg.VocabSize}
-	w.Embed = b.matrix(n.Embed, cfg.HiddenSize, embed)
-	for i := range cfg.NumHiddenLayers {
-		if b.err != nil {
-			break
-		}
+	if at.begins() || at.ends(cfg) && cfg.TieWordEmbeddings {
+		w.Embed = b.matrix(n.Embed, cfg.HiddenSize, embed)
+	}
+	for i := at.first; i < at.end && b.err == nil; i++ {
 		w.Layers = append(w.Layers, b.layer(i))
 	}
-	w.FinalNorm = b.norm(n.FinalNorm)
+	if at.ends(cfg) {
+		w.FinalNorm = b.norm(n.FinalNorm)
+	}
 	switch {
+	case !at.ends(cfg):
 	case cfg.TieWordEmbeddings:
 		b.used[n.LMHead+".weight"] = true // stored again by some writers
 		w.LMHead = w.Embed
@@ -89,12 +102,16 @@ func bind(m *pipeline.Manager, c *checkpoint.Checkpoint, cfg *Config, a adapters
 	default:
 		w.LMHead = b.matrix(n.LMHead, cfg.HiddenSize, head)
 	}
-	b.tables(positions)
-	b.checkAdapters()
+	b.tables(o.Context)
+	if at.ends(cfg) { // the spans before have had their modules
+		b.checkAdapters()
+	}
+	if at == cfg.whole() {
+		b.warnUnused()
+	}
 	if b.err != nil {
 		return nil, b.err
 	}
-	b.warnUnused()
 	return w, nil
 }
 

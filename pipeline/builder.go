@@ -21,6 +21,7 @@ type Builder struct {
 
 	nodes   []*node
 	tensors []*Tensor
+	input   *Tensor // what Plan.Input sets; nil = none
 	outputs []output
 	err     error
 }
@@ -159,6 +160,18 @@ func specBool(v bool) uint32 {
 	return 0
 }
 
+// Input returns a tensor whose rows the host gives with Plan.Input before each run, (tokens,
+// cols). A plan has at most one, and it comes before every operation.
+func (b *Builder) Input(cols int) *Tensor {
+	if b.input != nil || len(b.nodes) > 0 {
+		b.Fail("a plan's one input comes first")
+		return b.tensor(b.tokens, cols)
+	}
+	b.input = b.tensor(b.tokens, cols)
+	b.input.first = 0
+	return b.input
+}
+
 // Output makes the tensor's rows readable after a run, as Plan.Output(name).
 func (b *Builder) Output(name string, t *Tensor) {
 	b.outputs = append(b.outputs, output{name: name, tensor: t, after: len(b.nodes) - 1})
@@ -221,6 +234,9 @@ func (b *Builder) OutputBytes() int64 {
 	for _, o := range b.outputs {
 		n += alignUp(o.tensor.bytes(), arenaAlign)
 	}
+	if b.input != nil {
+		n += b.input.bytes()
+	}
 	return n
 }
 
@@ -244,6 +260,12 @@ func (b *Builder) Build() (_ *Plan, err error) {
 	}()
 	if p.step, err = b.m.dev.NewBuffer(stepBytes(b.tokens), vk.Upload); err != nil {
 		return nil, fmt.Errorf("pipeline: %s: step buffer: %w", b.name, err)
+	}
+	if b.input != nil {
+		if p.input, err = b.m.dev.NewBuffer(b.input.bytes(), vk.Upload); err != nil {
+			return nil, fmt.Errorf("pipeline: %s: input buffer: %w", b.name, err)
+		}
+		p.inputCols = b.input.Cols
 	}
 	if len(b.outputs) > 0 {
 		if p.readback, err = b.m.dev.NewBuffer(b.OutputBytes(), vk.Readback); err != nil {
@@ -282,6 +304,9 @@ func (b *Builder) record(p *Plan) error {
 			p.outputs = append(p.outputs, planOutput{name: o.name, rows: o.tensor.Rows, cols: o.tensor.Cols, span: dst, tap: o.tap})
 			at += alignUp(o.tensor.bytes(), arenaAlign)
 		}
+	}
+	if b.input != nil {
+		rec.Copy(arena(b.input), p.input.Whole())
 	}
 	for i, n := range b.nodes {
 		k, err := b.m.kernel(n)

@@ -116,6 +116,8 @@ type Plan struct {
 	tokens    int
 	sequences int
 	step      *vk.Buffer
+	input     *vk.Buffer // what Input writes; nil = the plan has none
+	inputCols int
 	readback  *vk.Buffer
 	commands  *vk.Commands
 	outputs   []planOutput
@@ -164,6 +166,19 @@ func (p *Plan) Run(s Step) (Counters, error) {
 	}
 	p.runs++
 	return c, nil
+}
+
+// Input gives the rows of the builder's Input tensor for the next run, a row a token. It
+// returns the bytes that cross to the device.
+func (p *Plan) Input(rows []float32) (int64, error) {
+	if p.input == nil || len(rows) == 0 || len(rows)%p.inputCols != 0 || len(rows) > p.tokens*p.inputCols {
+		return 0, fmt.Errorf("pipeline: %s: %d values for an input of (%d, %d)", p.name, len(rows), p.tokens, p.inputCols)
+	}
+	buf := p.input.Mapped()
+	for i, v := range rows {
+		binary.LittleEndian.PutUint32(buf[4*i:], math.Float32bits(v))
+	}
+	return 4 * int64(len(rows)), nil
 }
 
 // Output reads rows first to first+n of an output of the last run into dst, n * cols values.
@@ -256,6 +271,10 @@ func (p *Plan) Close() error {
 	if p.step != nil {
 		errs = append(errs, p.step.Close())
 		p.step = nil
+	}
+	if p.input != nil {
+		errs = append(errs, p.input.Close())
+		p.input = nil
 	}
 	if p.readback != nil {
 		errs = append(errs, p.readback.Close())

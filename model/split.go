@@ -1,0 +1,177 @@
+package model
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"pumice/checkpoint"
+	"pumice/pipeline"
+)
+
+// A Split is a checkpoint whose layers lie on several devices, one span after another. What
+// passes between two devices is the residual stream, by way of the host: HiddenSize float32
+// values a token. The devices work in turn, so a Split is for models that one device has no
+// room for. One goroutine at a time uses it.
+type Split struct {
+	stages []*Model
+}
+
+// LoadSplit puts a checkpoint on the devices of the managers, each of which gets a share of
+// the layers in proportion to the memory it has available. The caller closes the Split before
+// the managers. Two managers of one device count its memory twice.
+func LoadSplit(ctx context.Context, managers []*pipeline.Manager, c *checkpoint.Checkpoint, o Options) (_ *Split, err error) {
+	cfg, err := ReadConfig(c)
+	if err != nil {
+		return nil, err
+	}
+	if err := o.normalise(cfg); err != nil {
+		return nil, err
+	}
+	spans, err := spans(managers, cfg)
+	if err != nil {
+		return nil, err
+	}
+	adapters, err := openAdapters(o.LoRA)
+	if err != nil {
+		return nil, err
+	}
+	defer adapters.Close()
+	s := &Split{}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.Close())
+		}
+	}()
+	progress := o.Progress
+	for i, m := range managers {
+		if progress != nil { // a device after another, each as large a part as it has layers
+			o.Progress = func(done, total int64) {
+				all := total * int64(cfg.NumHiddenLayers) / int64(spans[i].layers())
+				progress(all*int64(spans[i].first)/int64(cfg.NumHiddenLayers)+done, all)
+			}
+		}
+		x, err := loadSpan(ctx, m, c, cfg, adapters, o, spans[i])
+		if err != nil {
+			return nil, fmt.Errorf("model: layers %d to %d: %w", spans[i].first, spans[i].end-1, err)
+		}
+		s.stages = append(s.stages, x)
+	}
+	return s, nil
+}
+
+// spans shares the layers out in proportion to available memory, at least one a device.
+func spans(managers []*pipeline.Manager, cfg *Config) ([]span, error) {
+	n := cfg.NumHiddenLayers
+	if len(managers) > n {
+		return nil, fmt.Errorf("model: %d devices for %d layers", len(managers), n)
+	}
+	memory := make([]int64, len(managers))
+	var total int64
+	for i, m := range managers {
+		var err error
+		if memory[i], err = available(m.Device()); err != nil {
+			return nil, err
+		}
+		total += memory[i]
+	}
+	out := make([]span, len(managers))
+	var before int64
+	for i := range managers {
+		before += memory[i]
+		first := 0
+		if i > 0 {
+			first = out[i-1].end
+		}
+		end := int(float64(n)*float64(before)/float64(max(total, 1)) + 0.5)
+		out[i] = span{first, min(max(end, first+1), n-(len(managers)-1-i))}
+	}
+	return out, nil
+}
+
+// Forward is Model.Forward.
+func (s *Split) Forward(ctx context.Context, tokens []int, position int, want Want) (Output, error) {
+	var out Output
+	last := s.stages[len(s.stages)-1]
+	if err := last.checkRun(tokens, position); err != nil {
+		return out, err
+	}
+	var all []float32
+	for done := 0; done < len(tokens); {
+		n := min(len(tokens)-done, last.rung(len(tokens)-done, want))
+		piece, now := tokens[done:done+n], want
+		if done+n < len(tokens) && !want.everyRow() {
+			now = Nothing
+		}
+		var hidden []float32
+		for _, x := range s.stages {
+			x.hidden = hidden
+			w := Hidden
+			if x == last {
+				w = now
+			}
+			step, err := x.Forward(ctx, piece, position+done, w)
+			if err != nil {
+				return out, err
+			}
+			hidden = step.Logits
+			out.Counters.Add(step.Counters)
+			out.Argmax, out.Logits = step.Argmax, step.Logits
+		}
+		if want.everyRow() {
+			all = append(all, out.Logits...)
+		}
+		done += n
+	}
+	if want.everyRow() {
+		out.Logits = all
+	}
+	return out, nil
+}
+
+// CanResume is Model.CanResume.
+func (s *Split) CanResume(length, position int) bool { return s.stages[0].CanResume(length, position) }
+
+// Context is the number of positions of the KV cache.
+func (s *Split) Context() int { return s.stages[0].Context() }
+
+// Config is the model's configuration.
+func (s *Split) Config() *Config { return s.stages[0].Config() }
+
+// Memory is what the model takes on all devices together.
+func (s *Split) Memory() MemoryPlan {
+	sum := s.stages[0].Memory()
+	for _, x := range s.stages[1:] {
+		p := x.Memory()
+		sum.WeightsBytes += p.WeightsBytes
+		sum.CacheBytes += p.CacheBytes
+		sum.TableBytes += p.TableBytes
+		sum.ArenaBytes += p.ArenaBytes
+		sum.OutputBytes += p.OutputBytes
+		sum.StagingBytes += p.StagingBytes
+		sum.TotalBytes += p.TotalBytes
+		sum.AvailableBytes += p.AvailableBytes
+	}
+	return sum
+}
+
+// String names the layers of each device.
+func (s *Split) String() string {
+	var parts []string
+	for _, x := range s.stages {
+		at := x.weights.span
+		parts = append(parts, fmt.Sprintf("layers %d to %d on %s", at.first, at.end-1, x.m.Device().PhysicalDevice().Name))
+	}
+	return strings.Join(parts, ", ")
+}
+
+// Close frees what the devices hold.
+func (s *Split) Close() error {
+	var errs []error
+	for _, x := range s.stages {
+		errs = append(errs, x.Close())
+	}
+	s.stages = nil
+	return errors.Join(errs...)
+}

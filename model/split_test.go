@@ -1,0 +1,108 @@
+package model
+
+import (
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"pumice/checkpoint"
+	"pumice/internal/dtype"
+	"pumice/internal/gputest"
+	"pumice/pipeline"
+)
+
+// A model whose layers lie on two devices computes, bit for bit, what it computes on one:
+// float32 passes between them unchanged. The devices here are one driver's, opened twice.
+func TestSplit(t *testing.T) {
+	for _, name := range []string{"llama", "gemma2", "mpt", "falcon"} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(fixtureDir, name)
+			o := Options{Context: 160, KVType: dtype.F16, Chunk: 32}
+			whole := load(t, path, o, pipeline.Options{})
+			split := loadSplit(t, path, o, 2)
+			if got := split.stages[0].weights.span.layers() + split.stages[1].weights.span.layers(); got != whole.cfg.NumHiddenLayers {
+				t.Fatalf("%d layers in %s", got, split)
+			}
+			tokens := make([]int, 75)
+			for i := range tokens {
+				tokens[i] = (i*7919 + 11) % whole.cfg.VocabSize
+			}
+			position := 0
+			for _, run := range []struct {
+				n    int
+				want Want
+			}{{70, Logits}, {1, Argmax}, {3, AllLogits}, {1, Logits}} {
+				piece := tokens[position : position+run.n]
+				a, err := whole.Forward(t.Context(), piece, position, run.want)
+				check(t, err)
+				want := slices.Clone(a.Logits)
+				b, err := split.Forward(t.Context(), piece, position, run.want)
+				check(t, err)
+				if a.Argmax != b.Argmax || !slices.Equal(want, b.Logits) {
+					t.Errorf("%d tokens at %d, %s: argmax %d and %d, or the logits differ", run.n, position, run.want, a.Argmax, b.Argmax)
+				}
+				if b.Counters.Submits < 2*a.Counters.Submits || b.Counters.Dispatches != a.Counters.Dispatches {
+					t.Errorf("%d tokens: counters %+v, on one device %+v", run.n, b.Counters, a.Counters)
+				}
+				position += run.n
+			}
+			if _, err := split.Forward(t.Context(), []int{-1}, position, Argmax); err == nil {
+				t.Error("token -1 was evaluated")
+			}
+			if m := split.Memory(); m.CacheBytes != whole.Memory().CacheBytes || m.WeightsBytes < whole.Memory().WeightsBytes {
+				t.Errorf("memory %+v, on one device %+v", m, whole.Memory())
+			}
+		})
+	}
+}
+
+func loadSplit(t *testing.T, path string, o Options, devices int) *Split {
+	t.Helper()
+	var managers []*pipeline.Manager
+	for range devices {
+		m, err := pipeline.NewManager(gputest.Open(t), pipeline.Options{})
+		check(t, err)
+		t.Cleanup(func() { check(t, m.Close()) })
+		managers = append(managers, m)
+	}
+	c, err := checkpoint.Open(path)
+	check(t, err)
+	defer c.Close()
+	var done, total int64
+	o.Progress = func(d, all int64) {
+		if d < done || all < d {
+			t.Errorf("progress %d of %d after %d of %d", d, all, done, total)
+		}
+		done, total = d, all
+	}
+	s, err := LoadSplit(t.Context(), managers, c, o)
+	check(t, err)
+	t.Cleanup(func() { check(t, s.Close()) })
+	return s
+}
+
+func TestSplitNeedsALayerForEveryDevice(t *testing.T) {
+	dev := gputest.Open(t)
+	var managers []*pipeline.Manager
+	for range 3 {
+		m, err := pipeline.NewManager(dev, pipeline.Options{})
+		check(t, err)
+		t.Cleanup(func() { check(t, m.Close()) })
+		managers = append(managers, m)
+	}
+	if _, err := spans(managers, &Config{NumHiddenLayers: 2}); err == nil {
+		t.Error("two layers were shared among three devices")
+	}
+	got, err := spans(managers, &Config{NumHiddenLayers: 7})
+	check(t, err)
+	end := 0
+	for _, s := range got {
+		if s.first != end || s.layers() < 1 {
+			t.Errorf("%v", got)
+		}
+		end = s.end
+	}
+	if end != 7 {
+		t.Errorf("%v", got)
+	}
+}
