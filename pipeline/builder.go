@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"sync"
 
 	"pumice/vk"
@@ -18,6 +19,8 @@ type Builder struct {
 	tokens    int
 	sequences int // that the plan has room for
 	tap       bool
+	log       int // pairs that Advance logs in each run; 0 without it
+	most      int // positions of the largest cache
 
 	nodes   []*node
 	tensors []*Tensor
@@ -36,22 +39,40 @@ type node struct {
 
 	weightBytes, minimumBytes int64 // of weights: read by the kernel; once, unpadded
 	kv                        kvRead
+	pieces                    int // dispatches that the grid is divided into, so that none takes long; 0 = 1
 }
 
 // A kvRead is what a node reads of the KV cache.
 type kvRead struct {
 	perPosition int64 // bytes of each position
 	window      int   // positions a query sees; 0 = all
+	positions   int   // of the cache
+}
+
+// work is what the node does for each token of a run.
+func (n *node) work() work {
+	return work{perToken: n.weightBytes, perPosition: n.kv.perPosition, window: n.kv.window}
 }
 
 // storage marks a bind that is a storage buffer rather than a texel buffer.
 const storage vk.TexelFormat = -1
 
-// A bind is an argument of a kernel: a tensor of the plan, or memory that outlives it.
+// A planBuffer is one of the buffers that each plan has of its own.
+type planBuffer int
+
+const (
+	noBuffer planBuffer = iota
+	stepBuffer
+	drawBuffer
+	logBuffer
+)
+
+// A bind is an argument of a kernel: a tensor of the plan, a buffer of the plan, or memory that
+// outlives it.
 type bind struct {
 	tensor *Tensor
 	span   vk.Span
-	step   bool // the plan's Step buffer
+	buffer planBuffer
 	access vk.Access
 	texel  vk.TexelFormat
 }
@@ -98,7 +119,7 @@ func (b *Builder) tensor(rows, cols int) *Tensor {
 func read(t *Tensor) bind      { return bind{tensor: t, access: vk.Read, texel: storage} }
 func write(t *Tensor) bind     { return bind{tensor: t, access: vk.Write, texel: storage} }
 func readWrite(t *Tensor) bind { return bind{tensor: t, access: vk.ReadWrite, texel: storage} }
-func stepBind() bind           { return bind{step: true, access: vk.Read, texel: storage} }
+func stepBind() bind           { return bind{buffer: stepBuffer, access: vk.Read, texel: storage} }
 func readSpan(s vk.Span) bind  { return bind{span: s, access: vk.Read, texel: storage} }
 func writeSpan(s vk.Span) bind { return bind{span: s, access: vk.Write, texel: storage} }
 
@@ -231,6 +252,15 @@ func (b *Builder) ArenaBytes() (int64, error) {
 // OutputBytes is the host-visible memory that outputs and Step will need.
 func (b *Builder) OutputBytes() int64 {
 	n := stepBytes(b.tokens)
+	if b.log > 0 {
+		n += drawBytes + logBytes(b.log)
+	}
+	return n + b.readbackBytes()
+}
+
+// readbackBytes is OutputBytes of the outputs alone.
+func (b *Builder) readbackBytes() int64 {
+	var n int64
 	for _, o := range b.outputs {
 		n += alignUp(o.tensor.bytes(), arenaAlign)
 	}
@@ -249,6 +279,7 @@ func (b *Builder) Build() (_ *Plan, err error) {
 	if need := b.layout(); b.m.arena == nil || b.m.arena.Size() < need {
 		return nil, fmt.Errorf("pipeline: %s needs an arena of %d bytes; ReserveArena was given less", b.name, need)
 	}
+	b.divide()
 	if err := b.compile(); err != nil {
 		return nil, err
 	}
@@ -267,12 +298,31 @@ func (b *Builder) Build() (_ *Plan, err error) {
 		}
 		p.inputCols = b.input.Cols
 	}
+	clear(p.step.Mapped())
 	if len(b.outputs) > 0 {
-		if p.readback, err = b.m.dev.NewBuffer(b.OutputBytes(), vk.Readback); err != nil {
+		if p.readback, err = b.m.dev.NewBuffer(b.readbackBytes(), vk.Readback); err != nil {
 			return nil, fmt.Errorf("pipeline: %s: output buffer: %w", b.name, err)
 		}
 	}
+	if b.log > 0 {
+		p.logged = b.log
+		if p.draw, err = b.m.dev.NewBuffer(drawBytes, vk.Upload); err != nil {
+			return nil, fmt.Errorf("pipeline: %s: draw buffer: %w", b.name, err)
+		}
+		if p.log, err = b.m.dev.NewBuffer(logBytes(b.log), vk.Readback); err != nil {
+			return nil, fmt.Errorf("pipeline: %s: log buffer: %w", b.name, err)
+		}
+	}
 	return p, b.record(p)
+}
+
+// divide decides which nodes have more work than a part should, and into how many pieces their
+// grids are divided. Workgroups don't know of one another, so the pieces do what the whole does.
+func (b *Builder) divide() {
+	for _, n := range b.nodes {
+		b.most = max(b.most, n.kv.positions)
+		n.pieces = int(min(n.work().bytes(b.tokens, n.kv.positions)/float64(b.m.partBytes())+1, float64(slices.Max(n.grid[:]))))
+	}
 }
 
 // compile makes the pipelines of all nodes, several at a time.
@@ -292,9 +342,10 @@ func (b *Builder) compile() error {
 
 // record writes the plan's commands: every node, and the copies of outputs where they are due.
 func (b *Builder) record(p *Plan) error {
-	rec := b.m.dev.NewRecorder(vk.RecorderOptions{Timestamps: b.m.opts.Profile})
+	rec := b.m.dev.NewRecorder(vk.RecorderOptions{Timestamps: b.m.opts.Profile, Repeat: p.repeats()})
 	var at int64
 	next := 0
+	var part work // of the part under way
 	arena := func(t *Tensor) vk.Span { return b.m.arena.Whole().Slice(t.offset, t.bytes()) }
 	copyOutputs := func(node int) {
 		for ; next < len(b.outputs) && b.outputs[next].after <= node; next++ {
@@ -317,8 +368,12 @@ func (b *Builder) record(p *Plan) error {
 		for j, x := range n.binds {
 			s := x.span
 			switch {
-			case x.step:
+			case x.buffer == stepBuffer:
 				s = p.step.Whole()
+			case x.buffer == drawBuffer:
+				s = p.draw.Whole()
+			case x.buffer == logBuffer:
+				s = p.log.Whole()
 			case x.tensor != nil:
 				s = arena(x.tensor)
 				p.counters.ActivationBytes += x.tensor.bytes()
@@ -328,8 +383,7 @@ func (b *Builder) record(p *Plan) error {
 				binds[j].Format = x.texel
 			}
 		}
-		rec.Dispatch(k, binds, n.push, n.grid[0], n.grid[1], n.grid[2])
-		p.kernels = append(p.kernels, n.kernel)
+		part = b.dispatch(rec, p, n, k, binds, part)
 		p.counters.WeightBytes += n.weightBytes
 		p.minimumWeights += n.minimumBytes
 		p.kv[n.kv.window] += n.kv.perPosition
@@ -340,9 +394,44 @@ func (b *Builder) record(p *Plan) error {
 		return fmt.Errorf("pipeline: %s: %w", b.name, err)
 	}
 	p.commands = cmds
+	p.pace = newPace(append(p.parts, part))
 	stats := cmds.Stats()
-	p.counters.Submits = 1
 	p.counters.Dispatches = int64(stats.Dispatches)
 	p.counters.Barriers = int64(stats.Barriers)
 	return nil
+}
+
+// dispatch records a node, in pieces if it was divided, and cuts the commands where a part has
+// enough work. part is the work of the part so far; it returns that of the part at the end.
+func (b *Builder) dispatch(rec *vk.Recorder, p *Plan, n *node, k *vk.Pipeline, binds []vk.Bind, part work) work {
+	long := 0 // the grid's longest side
+	for i, size := range n.grid {
+		if size > n.grid[long] {
+			long = i
+		}
+	}
+	total := n.work()
+	for i := range n.pieces {
+		base, size := [3]int{}, n.grid
+		from, to := n.grid[long]*i/n.pieces, n.grid[long]*(i+1)/n.pieces
+		base[long], size[long] = from, to-from
+		piece := work{
+			perToken:    total.perToken * int64(to-from) / int64(n.grid[long]),
+			perPosition: total.perPosition * int64(to-from) / int64(n.grid[long]),
+			window:      total.window,
+		}
+		if part.perToken+part.perPosition > 0 && part.plus(piece).bytes(b.tokens, b.most) > float64(b.m.partBytes()) {
+			rec.Cut()
+			p.parts = append(p.parts, part)
+			part = work{}
+		}
+		part = part.plus(piece)
+		if n.pieces == 1 {
+			rec.Dispatch(k, binds, n.push, size[0], size[1], size[2])
+		} else {
+			rec.DispatchPart(k, binds, n.push, base, size)
+		}
+		p.kernels = append(p.kernels, n.kernel)
+	}
+	return part
 }

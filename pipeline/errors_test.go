@@ -57,8 +57,8 @@ func TestBuilderErrorsStick(t *testing.T) {
 		{"odd gate and up", func(p *Builder, x *Tensor) {
 			p.ActMul(p.ActMul(p.ActMul(p.ActMul(p.Linear(x, w, nil), SiLU), SiLU), SiLU), SiLU)
 		}, []string{"1 columns"}},
-		{"topk rows", func(p *Builder, x *Tensor) { p.TopK(x, 1) }, []string{"k = 1", "(2, 64)"}},
 		{"sequences", func(p *Builder, x *Tensor) { p.NormLast(x, &Norm{Weights: gain}, 17) }, []string{"17 sequences", "16"}},
+		{"advance", func(p *Builder, x *Tensor) { p.Advance(x) }, []string{"2 tokens"}},
 		{"topk k", func(p *Builder, x *Tensor) { p.TopK(p.NormLast(x, &Norm{Weights: gain}, 1), 257) }, []string{"k = 257", "256"}},
 		{"unwritten", func(p *Builder, x *Tensor) { p.Add(p.tensor(2, 64), x) }, []string{"add reads a tensor that nothing has written"}},
 		{"driver of the builder", func(p *Builder, x *Tensor) { p.Fail("layer %d: %s", 17, "odd") }, []string{"layer 17: odd"}},

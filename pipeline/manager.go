@@ -8,6 +8,7 @@
 package pipeline
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -29,6 +30,8 @@ type Options struct {
 	Path    Path    // force one kernel path where it exists; "" lets the choice table decide
 	Profile bool    // record a timestamp around every dispatch
 	Tuning  *Tuning // what is known of the device; nil = nothing
+
+	PartBytes int64 // work of a part of a plan, the least that is submitted alone; 0 = what suits any device
 }
 
 // A Manager owns the compute pipelines of one device and the memory that its plans
@@ -79,6 +82,9 @@ func NewManager(dev *vk.Device, o Options) (*Manager, error) {
 
 // Device is the device the Manager was made for.
 func (m *Manager) Device() *vk.Device { return m.dev }
+
+// partBytes is how much work a part of a plan has.
+func (m *Manager) partBytes() int64 { return cmp.Or(m.opts.PartBytes, partBytes) }
 
 // Paths lists the kernel paths that the device can run, base first.
 func (m *Manager) Paths() []Path {
@@ -179,6 +185,9 @@ func (m *Manager) Variants() []string {
 // compiling it at the first call. Concurrent calls for different kernels compile in parallel.
 func (m *Manager) kernel(n *node) (*vk.Pipeline, error) {
 	key := fmt.Sprint(n.kernel, n.spec)
+	if n.pieces > 1 {
+		key += " in pieces"
+	}
 	m.mu.Lock()
 	e := m.pipelines[key]
 	if e == nil {
@@ -197,7 +206,7 @@ func (m *Manager) kernel(n *node) (*vk.Pipeline, error) {
 				m.dev.PhysicalDevice().Name, n.kernel, m.opts.Tuning.Driver)
 			return
 		}
-		cfg := vk.PipelineConfig{Name: key, SPIRV: v.SPIRV, PushBytes: len(n.push), Spec: n.spec}
+		cfg := vk.PipelineConfig{Name: key, SPIRV: v.SPIRV, PushBytes: len(n.push), Spec: n.spec, DispatchBase: n.pieces > 1}
 		for _, b := range n.binds {
 			kind := vk.StorageBuffer
 			if b.texel != storage {

@@ -327,7 +327,7 @@ func (b *Builder) Attention(q *Tensor, h Heads, c *LayerCache, scale float32) *T
 	}
 	n := &node{
 		push: push(h.Heads, h.KVHeads, h.HeadDim, c.Positions, window, scale, h.SoftCap),
-		kv:   kvRead{perPosition: 2 * int64(h.KVHeads*h.HeadDim*c.DType.BlockBytes()), window: h.Window},
+		kv:   kvRead{perPosition: 2 * int64(h.KVHeads*h.HeadDim*c.DType.BlockBytes()), window: h.Window, positions: c.Positions},
 	}
 	if path == PathRow {
 		n.kernel = kernel
@@ -425,27 +425,37 @@ const topkChunk = 1024
 // MaxTopK is the largest k of TopK: each pass must shrink what is left.
 const MaxTopK = 256
 
-// TopK returns the k largest values of a one-row tensor and their columns, largest first, the
-// lowest column first among equals: (1, 2k), value and column bits in turn. Pairs beyond the
+// TopK returns the k largest values of each row and their columns, largest first, the lowest
+// column first among equals: (x.Rows, 2k), value and column bits in turn. Pairs beyond the
 // number of columns hold -inf and 0xffffffff. k = 1 is argmax.
 func (b *Builder) TopK(x *Tensor, k int) *Tensor {
-	if x.Rows != 1 || k < 1 || k > MaxTopK {
-		b.Fail("topk: k = %d of a (%d, %d) tensor; one row and 1 to %d are allowed", k, x.Rows, x.Cols, MaxTopK)
+	if k < 1 || k > MaxTopK {
+		b.Fail("topk: k = %d; 1 to %d are possible", k, MaxTopK)
 		return x
 	}
-	for n, pairs := x.Cols, false; ; pairs = true {
-		chunks := ceilDiv(n, topkChunk)
-		out := b.tensor(1, 2*k*chunks)
-		b.add(&node{
-			kernel: "topk",
-			spec:   []uint32{specBool(pairs)},
-			binds:  []bind{read(x), write(out)},
-			push:   push(n, k),
-			grid:   [3]int{chunks, 1, 1},
-		})
-		x, n = out, k*chunks
-		if chunks == 1 {
-			return out
-		}
+	x, n := b.chunkBest(x, k)
+	for n > k {
+		x, n = b.topkPass(x, n, k, true)
 	}
+	return x
+}
+
+// chunkBest is the first pass of TopK: the k best of each chunk, n pairs in each row.
+func (b *Builder) chunkBest(x *Tensor, k int) (pairs *Tensor, n int) {
+	return b.topkPass(x, x.Cols, k, false)
+}
+
+// topkPass returns the k best of each chunk of each row's n values, or pairs of them.
+func (b *Builder) topkPass(x *Tensor, n, k int, pairs bool) (*Tensor, int) {
+	chunks := ceilDiv(n, topkChunk)
+	out := b.tensor(x.Rows, 2*k*chunks)
+	kernel, path := b.pick("topk", x.Rows, rowIf(k == 1 && n%4 == 0 && !pairs))
+	node := &node{kernel: kernel, binds: []bind{read(x), write(out)}, push: push(n, k), grid: [3]int{chunks, x.Rows, 1}}
+	if path == PathRow {
+		node.binds[0] = node.binds[0].as(vk.RGBA32Float)
+	} else {
+		node.spec = []uint32{specBool(pairs)}
+	}
+	b.add(node)
+	return out, k * chunks
 }

@@ -19,6 +19,12 @@ type Step struct {
 	// Lengths cuts Tokens into sequences, each of which goes on from what the cache holds before Position and sees nothing
 	// of the others: their queries, keys and places are as if it ran alone. nil is one sequence.
 	Lengths []int
+
+	// Runs of the plan, each after the first with the token that the run before chose, and one
+	// position on, 0 meaning 1. More than one needs one token and Builder.Advance, and MaxRuns is
+	// the most.
+	Runs int
+	Draw *Draw // how tokens are chosen by Builder.AdvanceDraw; nil is the largest logit
 }
 
 // MaxSequences is how many sequences a Step can have.
@@ -120,6 +126,8 @@ type Plan struct {
 	inputCols int
 	readback  *vk.Buffer
 	commands  *vk.Commands
+	pace      *pace
+	parts     []work // of the commands, while recording
 	outputs   []planOutput
 	kernels   []string // of each dispatch
 
@@ -127,6 +135,8 @@ type Plan struct {
 	minimumWeights int64
 	kv             map[int]int64 // bytes a position, by window
 	runs           int64
+
+	advance // of a plan with Builder.Advance
 }
 
 type planOutput struct {
@@ -139,28 +149,36 @@ type planOutput struct {
 // Tokens is the largest run the plan takes.
 func (p *Plan) Tokens() int { return p.tokens }
 
-// Run writes the step, submits the commands and waits. It returns what the run did.
+// Run writes the step, submits the commands and waits, in pieces of bounded time. It returns
+// what the run did.
 func (p *Plan) Run(s Step) (Counters, error) {
 	if p.commands == nil {
 		return Counters{}, errClosed
 	}
-	if err := s.check(p.tokens, p.sequences); err != nil {
+	runs := max(1, s.Runs)
+	if err := errors.Join(s.check(p.tokens, p.sequences), p.check(s, runs)); err != nil {
 		return Counters{}, fmt.Errorf("pipeline: %s: %w", p.name, err)
 	}
-	written := s.write(p.step.Mapped())
-	if err := p.commands.Run(); err != nil {
+	sent := p.write(s, runs)
+	submits, err := p.submit(s, runs)
+	if err != nil {
 		return Counters{}, fmt.Errorf("pipeline: %s at position %d: %w", p.name, s.Position, err)
 	}
-	c := p.counters
-	for window, perPosition := range p.kv {
-		live := s.Position + len(s.Tokens)
-		if window > 0 {
-			live = min(live, window+len(s.Tokens)-1)
+	p.advanced(s, runs)
+	var c Counters
+	for i := range runs {
+		c.Add(p.counters)
+		for window, perPosition := range p.kv {
+			live := s.Position + i + len(s.Tokens)
+			if window > 0 {
+				live = min(live, window+len(s.Tokens)-1)
+			}
+			c.KVBytes += perPosition * int64(live)
 		}
-		c.KVBytes += perPosition * int64(live)
+		c.MinimumBytes += p.minimumWeights
 	}
-	c.HostToDeviceBytes = written
-	c.MinimumBytes = p.minimumWeights + c.KVBytes
+	c.MinimumBytes += c.KVBytes
+	c.Submits, c.HostToDeviceBytes = int64(submits), sent
 	if p.runs == 0 {
 		c.Records = 1
 	}
@@ -179,6 +197,43 @@ func (p *Plan) Input(rows []float32) (int64, error) {
 		binary.LittleEndian.PutUint32(buf[4*i:], math.Float32bits(v))
 	}
 	return 4 * int64(len(rows)), nil
+}
+
+// submit runs the commands to their end, a part of them or all several times in each submission,
+// and returns the number of submissions.
+func (p *Plan) submit(s Step, runs int) (submits int, err error) {
+	submission := func(sub *vk.Submission, err error) error {
+		if err != nil {
+			return err
+		}
+		submits++
+		return sub.Wait()
+	}
+	pace := p.pace.run(len(s.Tokens), s.Position+len(s.Tokens)+runs-1)
+	parts := p.commands.Parts()
+	for runs > 0 {
+		if each, known := pace.expected(); known && runs > 1 && p.repeats() && 2*each <= submitTarget {
+			n := min(runs, int(submitTarget/max(1, each)))
+			start := time.Now()
+			if err := submission(p.commands.SubmitTimes(n)); err != nil {
+				return submits, err
+			}
+			pace.took(0, parts, time.Since(start)/time.Duration(n))
+			runs -= n
+			continue
+		}
+		for first := 0; first < parts; {
+			end := pace.end(first)
+			start := time.Now()
+			if err := submission(p.commands.SubmitParts(first, end)); err != nil {
+				return submits, err
+			}
+			pace.took(first, end, time.Since(start))
+			first = end
+		}
+		runs--
+	}
+	return submits, nil
 }
 
 // Output reads rows first to first+n of an output of the last run into dst, n * cols values.
@@ -268,17 +323,11 @@ func (p *Plan) Close() error {
 		errs = append(errs, p.commands.Close())
 		p.commands = nil
 	}
-	if p.step != nil {
-		errs = append(errs, p.step.Close())
-		p.step = nil
-	}
-	if p.input != nil {
-		errs = append(errs, p.input.Close())
-		p.input = nil
-	}
-	if p.readback != nil {
-		errs = append(errs, p.readback.Close())
-		p.readback = nil
+	for _, b := range []**vk.Buffer{&p.step, &p.input, &p.readback, &p.draw, &p.log} {
+		if *b != nil {
+			errs = append(errs, (*b).Close())
+			*b = nil
+		}
 	}
 	return errors.Join(errs...)
 }

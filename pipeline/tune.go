@@ -48,7 +48,8 @@ func (v *verifier) briefCases(types []DType, cache DType) {
 	v.attention(cache, h, 1000, 1, 1, 1024)
 	v.attention(cache, h, 100, 65, 63, 256)
 	v.act(67, 9, 7, SiLU, true)
-	v.topK(5000, 1, "normal")
+	v.topK(1, 5000, 1, "normal")
+	v.check("advance", func() error { return v.walk(1030, nil, 2, 3) })
 }
 
 // TuneOptions bounds Tune.

@@ -29,6 +29,7 @@ func (v *verifier) cases() {
 		v.attentionCases(t)
 	}
 	v.softmaxCases()
+	v.topKCases()
 	if v.m.row {
 		return
 	}
@@ -36,7 +37,7 @@ func (v *verifier) cases() {
 		v.ropeCases(t)
 	}
 	v.elementCases()
-	v.topKCases()
+	v.advanceCases()
 }
 
 // shapes are (rows, cols) of weight matrices: the sizes at which tiles, groups and units

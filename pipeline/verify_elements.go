@@ -116,20 +116,22 @@ func (v *verifier) softmaxCases() {
 
 func (v *verifier) topKCases() {
 	for _, c := range []struct {
-		n, k int
-		kind string
+		rows, n, k int
+		kind       string
 	}{
-		{1, 1, "normal"}, {7, 2, "normal"}, {63, 63, "normal"}, {64, 1, "ties"}, {65, 7, "ties"}, {1024, 1, "normal"}, {1025, 40, "ties"},
-		{4097, 1, "normal"}, {4097, 256, "ties"}, {49152, 1, "ties"}, {49152, 40, "normal"}, {7, 9, "normal"},
-		{4097, 9, "nan"}, {4097, 1, "nan"}, {2050, 5, "minus infinity"}, {65, 65, "minus infinity"},
+		{1, 1, 1, "normal"}, {1, 7, 2, "normal"}, {1, 63, 63, "normal"}, {1, 64, 1, "ties"}, {1, 65, 7, "ties"}, {3, 1024, 1, "normal"},
+		{1, 1025, 40, "ties"}, {5, 1028, 1, "ties"}, {4, 1025, 3, "normal"},
+		{1, 4097, 1, "normal"}, {1, 4097, 256, "ties"}, {1, 49152, 1, "ties"}, {1, 49152, 40, "normal"}, {2, 7, 9, "normal"},
+		{1, 4097, 9, "nan"}, {1, 4097, 1, "nan"}, {1, 4100, 1, "nan"}, {1, 2050, 5, "minus infinity"}, {1, 65, 65, "minus infinity"},
+		{2, 64, 1, "all minus infinity"},
 	} {
-		v.topK(c.n, c.k, c.kind)
+		v.topK(c.rows, c.n, c.k, c.kind)
 	}
 }
 
-func (v *verifier) topK(n, k int, kind string) {
-	v.check(fmt.Sprintf("topk, %d of %d, %s", k, n, kind), func() error {
-		x := v.normal(n)
+func (v *verifier) topK(rows, n, k int, kind string) {
+	v.check(fmt.Sprintf("topk, %d of %d in %d rows, %s", k, n, rows, kind), func() error {
+		x := v.normal(rows * n)
 		for i := range x {
 			switch {
 			case kind == "ties":
@@ -138,28 +140,31 @@ func (v *verifier) topK(n, k int, kind string) {
 				x[i] = math.NaN()
 			case kind == "nan" && i%1000 == 500:
 				x[i] = math.Inf(1)
-			case kind == "minus infinity" && i > 2:
+			case kind == "minus infinity" && i > 2, kind == "all minus infinity":
 				x[i] = math.Inf(-1)
 			}
 		}
 		var want []float64
-		for _, id := range ref.TopK(x, k) {
-			value := x[id]
-			if math.IsNaN(value) {
-				value = math.Inf(1)
+		for row := range rows {
+			for _, id := range ref.TopK(x[row*n:][:n], k) {
+				value := x[row*n+id]
+				if math.IsNaN(value) {
+					value = math.Inf(1)
+				}
+				want = append(want, value, float64(id))
 			}
-			want = append(want, value, float64(id))
+			for len(want) < 2*k*(row+1) {
+				want = append(want, math.Inf(-1), math.MaxUint32)
+			}
 		}
-		for len(want) < 2*k {
-			want = append(want, math.Inf(-1), math.MaxUint32)
-		}
-		b := v.m.NewBuilder(v.name, 1)
+		b := v.m.NewBuilder(v.name, rows)
 		xt, err := v.input(b, x, n)
 		if err != nil {
 			return err
 		}
 		y := b.TopK(xt, k)
-		got, err := v.evaluate(b, y, inputStep(0, 1))
+		kernel := b.nodes[1].kernel
+		got, err := v.evaluate(b, y, inputStep(0, rows))
 		if err != nil {
 			return err
 		}
@@ -170,7 +175,7 @@ func (v *verifier) topK(n, k int, kind string) {
 		for i := 1; i < len(want); i += 2 {
 			want[i] = float64(float32(want[i]))
 		}
-		v.each(compare("topk", v.name, got, want, constant(len(want), 1), tolerances.topK))
+		v.each(compare(kernel, v.name, got, want, constant(len(want), 1), tolerances.topK))
 		return nil
 	})
 }

@@ -1,13 +1,13 @@
 #version 450
-// topk: the k largest of each chunk of 1024 values, in falling order; the lowest id wins
-// ties. Applied to its own output until one chunk is left. k = 1 is argmax.
+// topk: of each row the k largest of each chunk of 1024 values, in falling order; the lowest
+// id wins ties. Applied to its own output until one chunk is left. k = 1 is argmax.
 //
-//   values  n f32, or n (value, id) pairs with PAIRS
-//   dst     (chunks, k) pairs of value bits and id; missing ones are (-inf, 0xffffffff)
+//   values  (rows, n) f32, or (rows, n) pairs (value, id) with PAIRS
+//   dst     (rows, chunks, k) pairs of value bits and id; missing ones are (-inf, 0xffffffff)
 //
-// One workgroup of 64 a chunk, 16 values an invocation in registers; k rounds of a
-// workgroup maximum through shared memory (512 bytes). NaN counts as +inf, so that a
-// broken model shows. Reads n values once.
+// One workgroup of 64 a chunk, workgroup y is the row, 16 values an invocation in registers;
+// k rounds of a workgroup maximum through shared memory (512 bytes). NaN counts as +inf, so
+// that a broken model shows. Reads each value once.
 #extension GL_EXT_control_flow_attributes : require
 layout(local_size_x = 64) in;
 layout(constant_id = 0) const bool PAIRS = false;
@@ -18,25 +18,24 @@ layout(push_constant) uniform Push {
     uint k;
 } p;
 
-#define NONE 0xffffffffu
+#include "best.glsl"
 shared float best_value[64];
 shared uint best_id[64];
 
-bool better(float v, uint id, float w, uint jd) { return v > w || (v == w && id < jd); }
-
 void main() {
     uint lane = gl_LocalInvocationID.x;
-    float minus_inf = uintBitsToFloat(0xff800000u);
+    uint chunks = (p.n + 1023u) / 1024u;
     float value[16];
     uint id[16];
     [[unroll]] for (uint i = 0u; i < 16u; i++) {
-        uint at = gl_WorkGroupID.x * 1024u + i * 64u + lane;
-        value[i] = minus_inf;
+        uint column = gl_WorkGroupID.x * 1024u + i * 64u + lane;
+        value[i] = MINUS_INF;
         id[i] = NONE;
-        if (at < p.n) {
+        if (column < p.n) {
+            uint at = gl_WorkGroupID.y * p.n + column;
             float v = uintBitsToFloat(PAIRS ? values[2u * at] : values[at]);
-            value[i] = isnan(v) ? uintBitsToFloat(0x7f800000u) : v;
-            id[i] = PAIRS ? values[2u * at + 1u] : at;
+            value[i] = isnan(v) ? PLUS_INF : v;
+            id[i] = PAIRS ? values[2u * at + 1u] : column;
         }
     }
     for (uint round = 0u; round < p.k; round++) {
@@ -55,9 +54,9 @@ void main() {
             barrier(); // level s is complete before level s/2 reads it
         }
         uint won = best_id[0];
-        if (lane == 0u) dst[gl_WorkGroupID.x * p.k + round] = uvec2(floatBitsToUint(best_value[0]), won);
+        if (lane == 0u) dst[(gl_WorkGroupID.y * chunks + gl_WorkGroupID.x) * p.k + round] = uvec2(floatBitsToUint(best_value[0]), won);
         [[unroll]] for (uint i = 0u; i < 16u; i++)
-            if (id[i] == won) { value[i] = minus_inf; id[i] = NONE; }
+            if (id[i] == won) { value[i] = MINUS_INF; id[i] = NONE; }
         barrier(); // the winner is read by all before the next round overwrites it
     }
 }

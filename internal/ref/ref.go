@@ -291,3 +291,27 @@ func TopK(x []float64, k int) []int {
 	})
 	return ids[:min(k, len(ids))]
 }
+
+// Draw is the candidate that u in [0, 1) falls on: softmax of logits over the candidates, most
+// probable first, at a temperature; the fewest that reach topP together, and of these the ones
+// with at least minP times the largest. 1 and 0 turn the two off.
+func Draw(logits []float64, candidates []int, temperature, topP, minP, u float64) int {
+	p := make([]float64, len(candidates))
+	total := 0.0
+	for i, id := range candidates {
+		p[i] = math.Exp((logits[id] - logits[candidates[0]]) / temperature)
+		total += p[i]
+	}
+	kept := 0.0
+	n := 0
+	for n < len(p) && (n == 0 || p[n] >= minP && (topP >= 1 || kept < topP*total)) {
+		kept += p[n]
+		n++
+	}
+	at, sum := 0, p[0]
+	for at < n-1 && u*kept >= sum {
+		at++
+		sum += p[at]
+	}
+	return candidates[at]
+}

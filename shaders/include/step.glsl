@@ -1,5 +1,6 @@
 // Step: what changes from one run of a recorded plan to the next. The host writes it
-// before each submission; kernels read it, so command buffers are never recorded again.
+// before each submission, or the run before has moved it on (advance.comp); kernels read
+// it, so command buffers are never recorded again.
 //
 // A run's tokens are one or more sequences, one behind another. Each goes on from what the KV
 // cache holds before `position`, and sees nothing of the others: the places of a sequence are
@@ -9,19 +10,23 @@
 // count:     tokens in this run, at most the rows the plan was recorded for.
 // sequences: in this run, at most MAX_SEQUENCES.
 // ends:      the last token of each sequence.
+// runs:      that have moved the step on, ever; the host does not write it.
 // tokens:    of each token its id, and the token that its sequence begins with.
 //
-// The includer defines STEP_BINDING.
+// The includer defines STEP_BINDING, and STEP_ACCESS if it writes.
+#ifndef STEP_ACCESS
+#define STEP_ACCESS readonly
+#endif
 #define MAX_SEQUENCES 16
 struct StepToken {
     uint id;
     uint start;
 };
-layout(std430, set = 0, binding = STEP_BINDING) readonly buffer StepBuffer {
+layout(std430, set = 0, binding = STEP_BINDING) STEP_ACCESS buffer StepBuffer {
     uint position;
     uint count;
     uint sequences;
-    uint reserved;
+    uint runs;
     uint ends[MAX_SEQUENCES];
     StepToken tokens[];
 } step;

@@ -1,0 +1,115 @@
+package pipeline
+
+import (
+	"slices"
+	"time"
+)
+
+// Drivers reset a device whose job takes longer than about two seconds (Linux's amdgpu, Windows), so what is submitted at once
+// is bounded by the time that it is expected to take: eight times less, since attention grows with the position, other programs
+// take their share, and the first run of a kernel includes what a driver compiles late.
+const submitTarget = 250 * time.Millisecond
+
+// partBytes is how much work a part of a plan has: bytes of weights and of KV cache that its kernels go through, times the
+// tokens that each is multiplied with. One product of more work is divided by its grid. A part is submitted alone where nothing
+// is known of its speed: at the two billion bytes a second of a slow CPU it is past the target and within the bound of two
+// seconds; a GPU needs milliseconds.
+const partBytes = 2 << 30
+
+// work is what a part of a plan does in a run: bytes for each token, and for each token and position that it sees.
+type work struct {
+	perToken, perPosition int64
+	window                int // positions that a token sees at most; 0 = all
+}
+
+func (w work) bytes(tokens, live int) float64 {
+	if w.window > 0 {
+		live = min(live, w.window)
+	}
+	return float64(tokens) * (float64(w.perToken) + float64(w.perPosition)*float64(live))
+}
+
+// plus is the work of both. Where only one has a window that doesn't bound the sum.
+func (w work) plus(v work) work {
+	if w.perPosition == 0 {
+		w.window = v.window
+	} else if v.perPosition > 0 && v.window != w.window {
+		w.window = 0
+	}
+	w.perToken += v.perToken
+	w.perPosition += v.perPosition
+	return w
+}
+
+// A pace decides how many parts of a plan go into a submission. It keeps the last measurements of each part, halving the weight
+// of old ones with each new one, so that one slow run doesn't count for long.
+type pace struct {
+	parts []work
+	rate  []float64 // seconds a byte of work of each part; 0 = not measured
+}
+
+func newPace(parts []work) *pace { return &pace{parts, make([]float64, len(parts))} }
+
+// A stretch is a run of a plan under way: what it has learned of parts that were never measured.
+type stretch struct {
+	*pace
+	tokens, live int
+	last         float64 // work of the last submission
+	lastRate     float64 // and its seconds a byte
+}
+
+func (p *pace) run(tokens, live int) stretch {
+	return stretch{pace: p, tokens: tokens, live: live}
+}
+
+func (s *stretch) work(part int) float64 {
+	return max(1, s.parts[part].bytes(s.tokens, s.live))
+}
+
+// expected is what the whole run should take, and false if not all of it was measured.
+func (s *stretch) expected() (time.Duration, bool) {
+	if slices.Contains(s.rate, 0) {
+		return 0, false
+	}
+	seconds := 0.0
+	for i, rate := range s.rate {
+		seconds += rate * s.work(i)
+	}
+	return time.Duration(seconds * 1e9), true
+}
+
+// end is the end of the submission that begins with part first. It takes parts until the target is reached; unmeasured ones at
+// the rate of the submission before, and not more than twice its work.
+func (s *stretch) end(first int) int {
+	seconds, unknown := 0.0, 0.0
+	for i := first; i < len(s.parts); i++ {
+		rate := s.rate[i]
+		if rate == 0 {
+			unknown += s.work(i)
+			rate = s.lastRate
+			if i > first && (rate == 0 || unknown > 2*s.last) {
+				return i
+			}
+		}
+		seconds += rate * s.work(i)
+		if i > first && seconds > submitTarget.Seconds() {
+			return i
+		}
+	}
+	return len(s.parts)
+}
+
+// took notes how long the submission of parts first to end - 1 has taken.
+func (s *stretch) took(first, end int, d time.Duration) {
+	s.last = 0
+	for i := first; i < end; i++ {
+		s.last += s.work(i)
+	}
+	s.lastRate = max(d.Seconds(), 1e-9) / s.last
+	for i := first; i < end; i++ {
+		if s.rate[i] == 0 {
+			s.rate[i] = s.lastRate
+		}
+		s.rate[i] = (s.rate[i] + s.lastRate) / 2
+	}
+}

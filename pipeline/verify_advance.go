@@ -1,0 +1,109 @@
+package pipeline
+
+import (
+	"errors"
+	"fmt"
+	"math"
+
+	"pumice/internal/dtype"
+	"pumice/internal/ref"
+)
+
+// advanceCases walk over tables whose row t are the logits after token t: what a run has chosen
+// is what the next one starts from.
+func (v *verifier) advanceCases() {
+	for _, c := range []struct{ vocab, first, runs int }{{1, 1, 3}, {7, 3, 8}, {1030, 2, 9}, {1100, MaxRuns, MaxRuns}} {
+		v.check(fmt.Sprintf("advance, %d and %d runs over %d tokens", c.first, c.runs, c.vocab), func() error {
+			return v.walk(c.vocab, nil, c.first, c.runs)
+		})
+	}
+	for _, d := range []Draw{
+		{Temperature: 1, TopK: DrawCandidates, TopP: 1},
+		{Temperature: .8, TopK: 40, TopP: .95, MinP: .05},
+		{Temperature: 2, TopK: 5, TopP: .5},
+		{Temperature: .1, TopK: DrawCandidates, TopP: 1, MinP: .3},
+		{Temperature: 5, TopK: 1, TopP: 1},
+	} {
+		v.check(fmt.Sprintf("advance, temperature %g, top-k %d, top-p %g, min-p %g", d.Temperature, d.TopK, d.TopP, d.MinP), func() error {
+			return errors.Join(v.walk(9, &d, 3, 20), v.walk(1030, &d, 7, 20))
+		})
+	}
+}
+
+// walk runs a plan first times in one Run and then runs times in another, and compares what each
+// run has found and chosen with the oracle.
+func (v *verifier) walk(vocab int, draw *Draw, first, runs int) (err error) {
+	table := v.normal(vocab * vocab)
+	w, err := v.store([]Run{{DType: dtype.F32, Rows: vocab}}, table, vocab)
+	if err != nil {
+		return err
+	}
+	p, err := v.walker(w.matrix, draw != nil)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, p.Close()) }()
+	var got []float32
+	var want []float64
+	token, position := 0, 5
+	for _, n := range []int{first, runs} {
+		s := Step{Position: position, Tokens: []int{token}, Runs: n}
+		if draw != nil {
+			s.Draw = &Draw{draw.Temperature, draw.TopK, draw.TopP, draw.MinP, make([]float32, n)}
+			for i := range s.Draw.Uniform {
+				s.Draw.Uniform[i] = v.rnd.Float32()
+			}
+		}
+		if _, err := p.Run(s); err != nil {
+			return err
+		}
+		for run := range n {
+			row := table[token*vocab:][:vocab]
+			candidates := max(1, p.logged-1)
+			logits, ids := make([]float32, candidates), make([]int, candidates)
+			if _, err := p.Candidates(run, logits, ids); err != nil {
+				return err
+			}
+			best := ref.TopK(row, candidates)
+			for i := range candidates {
+				value, id := math.Inf(-1), math.MaxUint32
+				if i < len(best) {
+					value, id = row[best[i]], best[i]
+				}
+				got = append(got, logits[i], float32(ids[i]))
+				want = append(want, value, float64(float32(id)))
+			}
+			token = best[0]
+			if draw != nil {
+				token = ref.Draw(row, best[:min(len(best), draw.TopK)], float64(draw.Temperature), float64(draw.TopP), float64(draw.MinP), float64(s.Draw.Uniform[run]))
+			}
+			got = append(got, float32(p.Chosen(run)))
+			want = append(want, float64(token))
+		}
+		position += n
+	}
+	v.each(compare("advance", v.name, got, want, constant(len(want), 1), tolerances.topK))
+	return nil
+}
+
+// walker is the plan of a walk over a table.
+func (v *verifier) walker(table *Matrix, draw bool) (*Plan, error) {
+	b := v.m.NewBuilder(v.name, 1)
+	logits := b.Embed(table, 1)
+	if draw {
+		b.AdvanceDraw(logits)
+	} else {
+		b.Advance(logits)
+	}
+	bytes, err := b.ArenaBytes()
+	if err != nil {
+		return nil, err
+	}
+	if err := v.m.growArena(bytes); err != nil {
+		return nil, err
+	}
+	if err := v.loader.up.Flush(); err != nil {
+		return nil, err
+	}
+	return b.Build()
+}
