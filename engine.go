@@ -12,6 +12,7 @@ import (
 	"pumice/chat"
 	"pumice/checkpoint"
 	"pumice/model"
+	"pumice/pipeline"
 	"pumice/sample"
 	"pumice/tokenizer"
 )
@@ -20,8 +21,8 @@ import (
 // at a time.
 type Engine struct {
 	path      string
-	kernels   *Kernels
-	model     *model.Model
+	kernels   []*Kernels // one a device
+	model     loaded
 	text      *text
 	format    *chat.Format // nil where formatErr is set
 	formatErr error
@@ -37,6 +38,15 @@ type Engine struct {
 	mu    sync.Mutex // held while evaluating
 	run   evaluator
 	owner *Session // whose tokens the KV cache holds
+}
+
+// loaded is a model in device memory: a *model.Model, or a *model.Split on several devices.
+type loaded interface {
+	evaluator
+	Config() *model.Config
+	Memory() model.MemoryPlan
+	Context() int
+	Close() error
 }
 
 // evaluator is what a Session needs of a model; tests have one without a device.
@@ -140,20 +150,38 @@ func (e *Engine) readText(load func() (*text, error), family string, o Options) 
 	return t.matches(e.path, e.vocab, o.Logger)
 }
 
-// load opens the device and brings the weights to it.
+// load opens the devices and brings the weights to them.
 func (e *Engine) load(ctx context.Context, c *checkpoint.Checkpoint, o Options, s settings) error {
-	var err error
-	if e.kernels, err = openKernels(o, s); err != nil {
-		return err
+	devices := o.Devices
+	if len(devices) == 0 {
+		devices = []string{o.Device}
 	}
-	if err := e.kernels.checkFor(ctx, c, s); err != nil {
-		return err
+	var managers []*pipeline.Manager
+	for _, d := range devices {
+		o.Device = d
+		k, err := openKernels(o, s)
+		if err != nil {
+			return err
+		}
+		e.kernels, managers = append(e.kernels, k), append(managers, k.manager)
+		if err := k.checkFor(ctx, c, s); err != nil {
+			return err
+		}
 	}
-	e.model, err = model.Load(ctx, e.kernels.manager, c, model.Options{
-		Context: o.Context, DType: s.weights, KVType: s.cache, LoRA: s.lora, Progress: o.Progress, Logger: o.Logger,
-	})
-	if err != nil {
-		return err
+	mo := model.Options{Context: o.Context, DType: s.weights, KVType: s.cache, LoRA: s.lora, Progress: o.Progress, Logger: o.Logger}
+	if len(managers) == 1 {
+		x, err := model.Load(ctx, managers[0], c, mo)
+		if err != nil {
+			return err
+		}
+		e.model = x
+	} else {
+		x, err := model.LoadSplit(ctx, managers, c, mo)
+		if err != nil {
+			return err
+		}
+		o.Logger.Info().Msg(x.String())
+		e.model = x
 	}
 	e.run, e.context = e.model, e.model.Context()
 	return nil
@@ -205,8 +233,8 @@ func (e *Engine) Close() error {
 		if e.model != nil {
 			errs = append(errs, e.model.Close())
 		}
-		if e.kernels != nil {
-			errs = append(errs, e.kernels.Close())
+		for _, k := range e.kernels {
+			errs = append(errs, k.Close())
 		}
 		e.closeErr = errors.Join(errs...)
 	})
@@ -222,10 +250,19 @@ func (e *Engine) Source() Source { return e.source }
 // Config returns the model's configuration. The caller must not change it.
 func (e *Engine) Config() *model.Config { return e.model.Config() }
 
-// Device describes the device that the model is on.
-func (e *Engine) Device() Device { return e.kernels.info }
+// Device describes the device that the model is on, the first of several.
+func (e *Engine) Device() Device { return e.kernels[0].info }
 
-// Memory says what the model takes of the device.
+// Devices describes every device that the model is on.
+func (e *Engine) Devices() []Device {
+	var list []Device
+	for _, k := range e.kernels {
+		list = append(list, k.info)
+	}
+	return list
+}
+
+// Memory says what the model takes of its devices together.
 func (e *Engine) Memory() model.MemoryPlan { return e.model.Memory() }
 
 // Context returns how many tokens a session can hold, prompt and answer together.

@@ -17,6 +17,7 @@ import (
 // Options says how Open loads a model. The zero value is the default.
 type Options struct {
 	Device       string   // an index, a part of a name, or a UUID; "" = the best GPU, a CPU driver only if there is nothing else
+	Devices      []string // spread the layers over these devices, named as Device does, in this order; nil = one device has them all
 	Context      int      // positions that the KV cache holds; 0 = what the model was made for, at most 4096
 	DType        string   // convert the matrices while loading: "f32", "f16", "q8_0"...; "" or "keep" = as they are stored
 	KVType       string   // type of the KV cache: "f16" (also ""), "f32"
@@ -73,6 +74,12 @@ func (o *Options) settings() (settings, error) {
 	}
 	if s.path != "" && !slices.Contains(pipeline.Paths, s.path) {
 		return s, &OptionError{"kernel-path", o.KernelPath, fmt.Sprintf("one of %q", pipeline.Paths)}
+	}
+	if len(o.Devices) > 0 && o.Device != "" {
+		return s, &OptionError{"devices", strings.Join(o.Devices, ","), "no device beside it"}
+	}
+	if slices.Contains(o.Devices, "") {
+		return s, &OptionError{"devices", strings.Join(o.Devices, ","), "an index, a part of a name or a UUID of each"}
 	}
 	if o.Context < 0 {
 		return s, &OptionError{"context", fmt.Sprint(o.Context), "0 (the model's own) or a number of tokens"}

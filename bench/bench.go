@@ -191,6 +191,9 @@ func describe(e *pumice.Engine, t Test) Result {
 		TypeK: m.KVType, TypeV: m.KVType,
 		NPrompt: t.Prompt, NGen: t.Gen, NDepth: t.Depth, TestTime: time.Now().UTC().Format(time.RFC3339),
 	}
+	for _, also := range e.Devices()[1:] {
+		r.GPUInfo += " + " + also.Name
+	}
 	if len(d.KernelPaths) > 0 {
 		r.KernelPath = d.KernelPaths[0]
 	}

@@ -22,7 +22,7 @@ func (p *program) benchCommand() *cli.Command {
 		Name:      "bench",
 		Usage:     "measure prompt reading and generation, as llama-bench does",
 		ArgsUsage: "MODEL",
-		Flags:     append(flags, modelFlags()...),
+		Flags:     append(flags, append(modelFlags(), splitFlag())...),
 		Action:    p.bench,
 	}
 }

@@ -28,7 +28,7 @@ func (p *program) chatCommand() *cli.Command {
 		ArgsUsage: "MODEL [TEXT...]",
 		Description: "On a terminal this is a conversation; /help lists its commands. With -p, TEXT, --messages or text on standard input it is one\n" +
 			"answer. Ctrl-C stops an answer.",
-		Flags:  append(append(flags, samplingFlags()...), modelFlags()...),
+		Flags:  append(append(flags, samplingFlags()...), append(modelFlags(), splitFlag())...),
 		Action: p.chat,
 	}
 }

@@ -361,8 +361,8 @@ func (r *evalRun) ask(ctx context.Context, plan *eval.Plan, requests []*eval.Req
 	o.Context = (plan.Longest() + contextStep - 1) / contextStep * contextStep
 	o.Context = max(plan.Longest(), min(o.Context, plan.Options.MaxLength))
 	devices := []string{o.Device}
-	if text := r.c.String("devices"); text != "" {
-		devices = strings.Split(text, ",")
+	if o.Devices != nil { // each has the whole model
+		devices, o.Devices = o.Devices, nil
 	}
 	var engines []*pumice.Engine
 	defer func() {
@@ -371,7 +371,7 @@ func (r *evalRun) ask(ctx context.Context, plan *eval.Plan, requests []*eval.Req
 		}
 	}()
 	for _, d := range devices {
-		o.Device = strings.TrimSpace(d)
+		o.Device = d
 		bar := r.p.newBar("loading")
 		o.Progress = bar.set
 		e, err := pumice.Open(ctx, r.path, o)

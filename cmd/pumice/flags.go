@@ -66,6 +66,11 @@ func modelFlags() []cli.Flag {
 	}
 }
 
+// splitFlag is for commands that evaluate one model at a time.
+func splitFlag() cli.Flag {
+	return stringFlag("devices", "", "`A,B,...` devices to spread the layers over, as --device takes them, for a model that none has room for")
+}
+
 func chatTemplateFlag() cli.Flag {
 	return stringFlag("chat-template", "", "`NAME|FILE` of a built-in chat format or a Jinja template (default: the model's own)")
 }
@@ -133,6 +138,7 @@ func checkSampling(c *cli.Context) error {
 func (p *program) options(c *cli.Context) pumice.Options {
 	o := pumice.Options{
 		Device:       c.String("device"),
+		Devices:      splitDevices(c.String("devices")),
 		Context:      c.Int("context"),
 		DType:        c.String("dtype"),
 		KVType:       c.String("kv-type"),
@@ -152,6 +158,18 @@ func (p *program) options(c *cli.Context) pumice.Options {
 		o.CacheDir = dir
 	}
 	return o
+}
+
+// splitDevices reads --devices.
+func splitDevices(text string) []string {
+	if text == "" {
+		return nil
+	}
+	var list []string
+	for _, d := range strings.Split(text, ",") {
+		list = append(list, strings.TrimSpace(d))
+	}
+	return list
 }
 
 // open loads the model that the command line names.

@@ -25,7 +25,7 @@ func (p *program) generateCommand() *cli.Command {
 		Name:      "generate",
 		Usage:     "continue a text or token ids",
 		ArgsUsage: "MODEL",
-		Flags:     append(append(flags, samplingFlags()...), modelFlags()...),
+		Flags:     append(append(flags, samplingFlags()...), append(modelFlags(), splitFlag())...),
 		Action:    p.generate,
 	}
 }

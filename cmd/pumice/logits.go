@@ -28,7 +28,7 @@ func (p *program) logitsCommand() *cli.Command {
 		Name:      "logits",
 		Usage:     "evaluate a prompt and show the likeliest next tokens, or write all logits",
 		ArgsUsage: "MODEL",
-		Flags:     append(flags, modelFlags()...),
+		Flags:     append(flags, append(modelFlags(), splitFlag())...),
 		Action:    p.logits,
 	}
 }

@@ -28,7 +28,7 @@ func (p *program) perplexityCommand() *cli.Command {
 		Name:      "perplexity",
 		Usage:     "measure how well a model foretells a text, and how far it is from another one",
 		ArgsUsage: "MODEL",
-		Flags:     append(flags, modelFlags()...),
+		Flags:     append(flags, append(modelFlags(), splitFlag())...),
 		Action:    p.perplexity,
 	}
 }
