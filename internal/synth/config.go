@@ -1,6 +1,8 @@
 package synth
 
 import (
+	"fmt"
+
 	"maps"
 
 	"pumice/internal/ggufwrite"
@@ -157,5 +159,31 @@ func (s *Shape) metadata(f *family) []ggufwrite.KV {
 		add("attn_logit_softcapping", float32(50))
 		add("final_logit_softcapping", float32(30))
 	}
-	return kv
+	return append(kv, standInVocabulary(s.Vocab)...)
+}
+
+// standInVocabulary is a SentencePiece vocabulary of n tokens that says nothing, since other programs open no file without one:
+// the three usual special tokens, the bytes, and numbered words. It is empty where there is no room for the bytes.
+func standInVocabulary(n int) []ggufwrite.KV {
+	const special, bytes = 3, 256
+	if n < special+bytes {
+		return nil
+	}
+	const normal, unknown, control, byteToken = int32(1), int32(2), int32(3), int32(6) // llama.cpp's llama_token_type
+	tokens, scores, types := []string{"<unk>", "<s>", "</s>"}, make([]float32, n), []int32{unknown, control, control}
+	for i := range bytes {
+		tokens, types = append(tokens, fmt.Sprintf("<0x%02X>", i)), append(types, byteToken)
+	}
+	for i := len(tokens); i < n; i++ {
+		tokens, types = append(tokens, fmt.Sprintf("\u2581w%d", i)), append(types, normal)
+	}
+	for i := range scores {
+		scores[i] = -float32(i)
+	}
+	return []ggufwrite.KV{
+		{Key: "tokenizer.ggml.model", Value: "llama"}, {Key: "tokenizer.ggml.tokens", Value: tokens}, {Key: "tokenizer.ggml.scores", Value: scores},
+		{Key: "tokenizer.ggml.token_type", Value: types}, {Key: "tokenizer.ggml.unknown_token_id", Value: uint32(0)},
+		{Key: "tokenizer.ggml.bos_token_id", Value: uint32(1)}, {Key: "tokenizer.ggml.eos_token_id", Value: uint32(2)},
+		{Key: "tokenizer.ggml.add_bos_token", Value: false},
+	}
 }
