@@ -262,6 +262,16 @@ func (e *Engine) Devices() []Device {
 	return list
 }
 
+// CopyBandwidth is Kernels.CopyBandwidth of the first device, where there is room beside the model.
+func (e *Engine) CopyBandwidth(ctx context.Context) (float64, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.run == nil {
+		return 0, ErrClosed
+	}
+	return e.kernels[0].CopyBandwidth(ctx)
+}
+
 // Memory says what the model takes of its devices together.
 func (e *Engine) Memory() model.MemoryPlan { return e.model.Memory() }
 

@@ -101,6 +101,11 @@ func selectDevice(in *vk.Instance, o Options) (*vk.Device, error) {
 	return pd.Open(vk.DeviceOptions{CacheDir: o.CacheDir, Logger: o.Logger})
 }
 
+// CopyBandwidth measures how many bytes a second the device's memory moves when it is copied, read and written bytes alike.
+func (k *Kernels) CopyBandwidth(ctx context.Context) (float64, error) {
+	return k.manager.CopyBandwidth(ctx)
+}
+
 // Device describes the device.
 func (k *Kernels) Device() Device { return k.info }
 

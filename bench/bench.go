@@ -12,10 +12,12 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"runtime/debug"
 	"slices"
 	"time"
 
 	"pumice"
+	"pumice/model"
 	"pumice/pipeline"
 	"pumice/vk"
 )
@@ -81,6 +83,7 @@ func (o Options) Context() int {
 
 // A Result is one test's measurement under llama-bench's JSON keys, and the program's own.
 type Result struct {
+	BuildCommit   string `json:"build_commit"`
 	GPUInfo       string `json:"gpu_info"`
 	Backends      string `json:"backends"`
 	Driver        string `json:"driver"`
@@ -90,6 +93,12 @@ type Result struct {
 	ModelType     string `json:"model_type"`
 	ModelSize     int64  `json:"model_size"`
 	ModelNParams  int64  `json:"model_n_params"`
+	NBatch        int    `json:"n_batch"`
+	NUBatch       int    `json:"n_ubatch"`
+	NGPULayers    int    `json:"n_gpu_layers"`
+	SplitMode     string `json:"split_mode"` // none, or layer over several devices
+	FlashAttn     bool   `json:"flash_attn"` // scores are never kept: always
+	Devices       string `json:"devices"`
 	TypeK         string `json:"type_k"`
 	TypeV         string `json:"type_v"`
 
@@ -104,7 +113,9 @@ type Result struct {
 	SampleNS []int64   `json:"samples_ns"`
 	SampleTS []float64 `json:"samples_ts"`
 
-	Counters pipeline.Counters `json:"counters"` // of one generated token, or of a whole prompt
+	Counters      pipeline.Counters `json:"counters"`       // of one generated token, or of a whole prompt
+	BytesPerSec   float64           `json:"bytes_per_s"`    // of weights and cache that a generated token reads; 0 of a prompt
+	CopyBandwidth float64           `json:"copy_bandwidth"` // bytes a second, measured on the device before the tests
 }
 
 // Median is the median of the samples, in tokens a second.
@@ -126,9 +137,14 @@ func Run(ctx context.Context, e *pumice.Engine, o Options, each func(Result)) er
 	if need := o.Context(); e.Context() < need {
 		return fmt.Errorf("bench: the tests need a context of %d, the engine has %d", need, e.Context())
 	}
+	bandwidth, err := e.CopyBandwidth(ctx)
+	if err != nil {
+		return fmt.Errorf("bench: %w", err)
+	}
 	s := e.NewSession()
 	for _, t := range o.Tests() {
 		r := describe(e, t)
+		r.CopyBandwidth = bandwidth
 		var counters pipeline.Counters
 		for rep := -1; rep < o.Reps; rep++ { // the first one warms up
 			took, c, err := measure(ctx, s, t, e.Config().VocabSize, uint64(rep+1))
@@ -143,6 +159,9 @@ func Run(ctx context.Context, e *pumice.Engine, o Options, each func(Result)) er
 		}
 		r.Counters = counters
 		r.summarise()
+		if t.Gen > 0 {
+			r.BytesPerSec = r.AvgTS * float64(counters.WeightBytes+counters.KVBytes)
+		}
 		each(r)
 	}
 	return nil
@@ -188,16 +207,33 @@ func describe(e *pumice.Engine, t Test) Result {
 	r := Result{
 		GPUInfo: d.Name, Backends: "Vulkan", Driver: d.Driver, SoftwareOnly: d.Type == vk.CPU.String(),
 		ModelFilename: src.Path, ModelType: e.Config().Family, ModelSize: src.Bytes, ModelNParams: src.Parameters,
+		BuildCommit: commit(), NBatch: model.DefaultChunk, NUBatch: model.DefaultChunk, NGPULayers: e.Config().NumHiddenLayers, SplitMode: "none", FlashAttn: true,
 		TypeK: m.KVType, TypeV: m.KVType,
 		NPrompt: t.Prompt, NGen: t.Gen, NDepth: t.Depth, TestTime: time.Now().UTC().Format(time.RFC3339),
 	}
 	for _, also := range e.Devices()[1:] {
 		r.GPUInfo += " + " + also.Name
+		r.SplitMode = "layer"
 	}
+	r.Devices = r.GPUInfo
 	if len(d.KernelPaths) > 0 {
 		r.KernelPath = d.KernelPaths[0]
 	}
 	return r
+}
+
+// commit is the revision the program was built from, empty where the build does not say.
+func commit() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return ""
+	}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" {
+			return s.Value[:min(len(s.Value), 8)]
+		}
+	}
+	return ""
 }
 
 func (r *Result) summarise() {

@@ -53,6 +53,9 @@ func TestRunMeasuresAModel(t *testing.T) {
 		if len(r.SampleTS) != 2 || !(r.AvgTS > 0) || r.Median() <= 0 {
 			t.Errorf("%s: samples %v", r.Test().Name(), r.SampleTS)
 		}
+		if r.CopyBandwidth <= 0 || (r.NGen > 0) != (r.BytesPerSec > 0) {
+			t.Errorf("%s: %g bytes a second of %g", r.Test().Name(), r.BytesPerSec, r.CopyBandwidth)
+		}
 		if r.NGen > 0 {
 			kv := r.Counters.KVBytes / (2 * 3 * 128 * 2) // bytes a position: both sides, layers, columns, f16
 			if want := int64(r.NDepth + 1); kv < want || kv > want+4 {
