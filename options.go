@@ -20,7 +20,7 @@ type Options struct {
 	Devices      []string // spread the layers over these devices, named as Device does, in this order; nil = one device has them all
 	Context      int      // positions that the KV cache holds; 0 = what the model was made for, at most 4096
 	DType        string   // convert the matrices while loading: "f32", "f16", "q8_0"...; "" or "keep" = as they are stored
-	KVType       string   // type of the KV cache: "f16" (also ""), "f32"
+	KVType       string   // type of the KV cache: "f16" (also ""), "f32", "q8_0"
 	LoRA         []string // PEFT adapters to apply while loading, each a directory, or directory:scale to scale what it changes
 	KernelPath   string   // force one family of kernels, one of KernelPaths(); "" = the device's best
 	ChatTemplate string   // a built-in format's name or the path of a Jinja template; "" = the model's own
@@ -44,7 +44,7 @@ func (e *OptionError) Error() string {
 // weightTypes and cacheTypes are what matrices and the KV cache may be converted to.
 var (
 	weightTypes = []dtype.DType{dtype.F32, dtype.F16, dtype.BF16, dtype.Q8_0, dtype.Q4_0, dtype.Q4_1}
-	cacheTypes  = []dtype.DType{dtype.F16, dtype.F32}
+	cacheTypes  = pipeline.CacheTypes()
 )
 
 // settings are Options in the types of the packages below.

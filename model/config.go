@@ -188,8 +188,8 @@ func (c *Config) check(file string) error {
 		return fail("%d attention heads do not share %d key-value heads evenly", c.NumAttentionHeads, c.NumKeyValueHeads)
 	case c.NumAttentionHeads*c.HeadDim > maxDim:
 		return fail("%d heads of %d exceed %d", c.NumAttentionHeads, c.HeadDim, maxDim)
-	case c.HeadDim%2 != 0:
-		return fail("head_dim %d is odd", c.HeadDim)
+	case c.HeadDim%4 != 0:
+		return fail("head_dim %d is not a multiple of four", c.HeadDim)
 	case c.Rope.Dim < 0 || c.Rope.Dim > c.HeadDim || c.Rope.Dim%2 != 0:
 		return fail("%d rotary dimensions in a head of %d", c.Rope.Dim, c.HeadDim)
 	case !(c.Rope.Theta > 0):

@@ -101,6 +101,11 @@ func suggest(p MemoryPlan, cfg *Config, o *Options, at span, kept dtype.DType) [
 			break
 		}
 	}
+	smaller := *o
+	smaller.KVType = dtype.Q8_0
+	if o.KVType != dtype.Q8_0 && fixed+cfg.cacheShape(&smaller, p.Context, at).Bytes() <= p.AvailableBytes {
+		out = append(out, "--kv-type q8_0")
+	}
 	keptBytes := float64(kept.BlockBytes()) / float64(kept.BlockSize())
 	for _, t := range []dtype.DType{dtype.Q8_0, dtype.Q4_0} {
 		ratio := float64(t.BlockBytes()) / float64(t.BlockSize()) / keptBytes

@@ -104,7 +104,7 @@ func BenchmarkAttention(b *testing.B) {
 						plan := bb.build(p)
 						step := inputStep(length-tokens, tokens)
 						run(b, plan, step)
-						b.SetBytes(dispatches * 2 * int64(length*h.KVHeads*h.HeadDim*t.BlockBytes()))
+						b.SetBytes(dispatches * 2 * int64(length*h.KVHeads) * cacheRowBytes(t, h.HeadDim))
 						for b.Loop() {
 							run(b, plan, step)
 						}

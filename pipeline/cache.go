@@ -3,6 +3,7 @@ package pipeline
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"pumice/internal/dtype"
 	"pumice/vk"
@@ -18,7 +19,7 @@ type Cache struct {
 
 // A LayerCache is the keys and the values of one layer.
 type LayerCache struct {
-	DType        DType // F32 or F16
+	DType        DType // one of CacheTypes
 	Positions    int
 	keys, values vk.Span
 }
@@ -34,6 +35,20 @@ type CacheShape struct {
 	LocalPositions int
 }
 
+var cacheTypes = []DType{dtype.F16, dtype.F32, dtype.Q8_0}
+
+// CacheTypes lists the types that a KV cache may have.
+func CacheTypes() []DType { return slices.Clone(cacheTypes) }
+
+// cacheRowBytes is what one head's keys of one position take, as shaders/include/cache.glsl
+// stores them. A row's Q8_0 scales fill whole 32-bit words.
+func cacheRowBytes(t DType, headDim int) int64 {
+	if t == dtype.Q8_0 {
+		return int64(headDim + 4*ceilDiv(headDim, 2*t.BlockSize()))
+	}
+	return int64(headDim * t.BlockBytes())
+}
+
 // positions is how many positions layer i has room for.
 func (s CacheShape) positions(i int) int {
 	if i < len(s.Local) && s.Local[i] {
@@ -44,7 +59,7 @@ func (s CacheShape) positions(i int) int {
 
 // layerBytes is the size of layer i's keys, which is also that of its values.
 func (s CacheShape) layerBytes(i int) int64 {
-	return int64(s.KVHeads) * int64(s.positions(i)) * int64(s.HeadDim) * int64(s.DType.BlockBytes())
+	return alignUp(int64(s.KVHeads)*int64(s.positions(i))*cacheRowBytes(s.DType, s.HeadDim), 16)
 }
 
 // Bytes is the device memory the cache takes.
@@ -59,8 +74,11 @@ func (s CacheShape) Bytes() int64 {
 // NewCache allocates a cache, all positions at once. The caller closes it after the plans
 // that use it.
 func (m *Manager) NewCache(s CacheShape) (*Cache, error) {
-	if s.DType != dtype.F32 && s.DType != dtype.F16 {
-		return nil, fmt.Errorf("pipeline: no kernel reads a KV cache of type %s", s.DType)
+	if !slices.Contains(cacheTypes, s.DType) {
+		return nil, fmt.Errorf("pipeline: no kernel reads a KV cache of type %s; there are %s", s.DType, cacheTypes)
+	}
+	if s.HeadDim%4 != 0 {
+		return nil, fmt.Errorf("pipeline: a KV cache of heads of %d; kernels take multiples of four", s.HeadDim)
 	}
 	if most := m.MaxCachePositions(s); most < s.Positions {
 		return nil, fmt.Errorf("pipeline: the device binds at most %d bytes, which is %d positions of one layer's keys in %s, not %d",
@@ -94,6 +112,6 @@ func (s CacheShape) Dry() *Cache {
 
 // MaxCachePositions is the longest cache of this shape whose layers the device can bind.
 func (m *Manager) MaxCachePositions(s CacheShape) int {
-	position := int64(s.KVHeads) * int64(s.HeadDim) * int64(s.DType.BlockBytes())
+	position := int64(s.KVHeads) * cacheRowBytes(s.DType, s.HeadDim)
 	return int(m.dev.PhysicalDevice().Limits.MaxStorageBufferRange / position)
 }

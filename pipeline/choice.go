@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 
+	"pumice/internal/dtype"
 	"pumice/vk"
 )
 
@@ -163,3 +164,46 @@ const (
 // workgroup is the size of base kernels' workgroups. 64 is a whole number of subgroups on
 // every device known (4 to 64 lanes) and within the 128 invocations that Vulkan guarantees.
 const workgroup = 64
+
+// rowReadsCache says whether the row kernels read a cache of the type: a row's texels of 16
+// bytes are dealt evenly to eight lanes, or eight lanes to texels.
+func rowReadsCache(t DType, headDim int) bool {
+	size := headDim * t.BlockBytes() / t.BlockSize() // without scales
+	if t == dtype.Q8_0 {
+		size = headDim
+	}
+	texels := size / 16
+	return size%16 == 0 && (texels%8 == 0 || 8%max(texels, 1) == 0)
+}
+
+// decodeGroup is how many of the heads that share keys one workgroup of attention_decode
+// takes: all, unless their queries and sums become too many to hold.
+func decodeGroup(path Path, h Heads) int {
+	most := min(8, 1024/h.HeadDim)
+	if path == PathRow {
+		most = 256 / h.HeadDim
+	}
+	sharing := h.Heads / h.KVHeads
+	return ceilDiv(sharing, ceilDiv(sharing, max(1, most)))
+}
+
+// decodeKeys is how many keys attention_decode.comp has in shared memory at a time: 16 KiB.
+func decodeKeys(headDim int) int {
+	keys := 64
+	for keys*headDim > 4096 {
+		keys /= 2
+	}
+	return keys
+}
+
+// decodeSplits is into how many parts attention_decode divides the keys of a layer with room
+// for so many positions.
+func decodeSplits(path Path, groups, positions, window int) int {
+	if path == PathRow {
+		return 1
+	}
+	if window > 0 {
+		positions = min(positions, window)
+	}
+	return max(1, min(ceilDiv(128, groups), positions/256))
+}

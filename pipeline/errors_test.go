@@ -104,8 +104,10 @@ func TestErrorsNameTheNumbers(t *testing.T) {
 	wantError(t, "binding", err, "w: one group of rows of 2000 F32 weights", "binding limit of 4096 bytes")
 	m.maxBinding = 0
 
-	_, err = m.NewCache(CacheShape{DType: dtype.Q8_0, Layers: 1, KVHeads: 1, HeadDim: 64, Positions: 8})
-	wantError(t, "cache type", err, "Q8_0")
+	_, err = m.NewCache(CacheShape{DType: dtype.Q4_0, Layers: 1, KVHeads: 1, HeadDim: 64, Positions: 8})
+	wantError(t, "cache type", err, "Q4_0")
+	_, err = m.NewCache(CacheShape{DType: dtype.F16, Layers: 1, KVHeads: 1, HeadDim: 66, Positions: 8})
+	wantError(t, "head dimension", err, "66")
 	shape := CacheShape{DType: dtype.F16, Layers: 1, KVHeads: 1, HeadDim: 64}
 	if most := m.MaxCachePositions(shape); int64(most) < limit/128 || int64(most+1)*128 <= limit {
 		t.Errorf("a cache of at most %d positions of 128 bytes for a limit of %d", most, limit)

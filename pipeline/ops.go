@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"strings"
 
+	"pumice/internal/dtype"
 	"pumice/vk"
 )
 
@@ -281,12 +282,16 @@ func (b *Builder) RopeStore(qkv *Tensor, h Heads, table *Vector, c *LayerCache) 
 		b.Fail("rope: %d columns for %d + 2 * %d heads of %d, %d of them rotary", qkv.Cols, h.Heads, h.KVHeads, h.HeadDim, h.RotaryDim)
 	}
 	out := b.tensor(qkv.Rows, h.Heads*h.HeadDim)
+	invocations := qkv.Cols / 2
+	if c.DType == dtype.Q8_0 {
+		invocations = out.Cols/2 + 2*h.KVHeads*ceilDiv(h.HeadDim, 2*c.DType.BlockSize())
+	}
 	b.add(&node{
 		kernel: "rope_" + lower(c.DType),
 		spec:   []uint32{workgroup, specBool(h.Interleaved)},
 		binds:  []bind{stepBind(), read(qkv), readSpan(table.span), write(out), writeSpan(c.keys), writeSpan(c.values)},
 		push:   push(h.Heads, h.KVHeads, h.HeadDim, h.RotaryDim, c.Positions, h.Clip),
-		grid:   [3]int{ceilDiv(qkv.Cols/2, workgroup), qkv.Rows, 1},
+		grid:   [3]int{ceilDiv(invocations, workgroup), qkv.Rows, 1},
 	})
 	return out
 }
@@ -299,21 +304,14 @@ const maxHeadDim = 256
 // layer with a window may have a cache of fewer positions than the context, a multiple of
 // eight and at least Window plus the tokens of a run.
 func (b *Builder) Attention(q *Tensor, h Heads, c *LayerCache, scale float32) *Tensor {
-	if h.HeadDim > maxHeadDim || h.HeadDim%2 != 0 {
-		b.Fail("attention: head dimension %d; kernels take even ones up to %d", h.HeadDim, maxHeadDim)
+	if h.HeadDim > maxHeadDim || h.HeadDim%4 != 0 {
+		b.Fail("attention: head dimension %d; kernels take multiples of four up to %d", h.HeadDim, maxHeadDim)
 	}
 	if h.KVHeads < 1 || h.Heads%h.KVHeads != 0 {
 		b.Fail("attention: %d heads do not share %d key-value heads evenly", h.Heads, h.KVHeads)
 		return q
 	}
-	out := b.tensor(q.Rows, q.Cols)
-	t := lower(c.DType)
-	op, tileTokens := "attention_"+t, 8
-	if q.Rows == 1 {
-		op, tileTokens = "attention_decode_"+t, 1
-	}
-	laneBytes := 8 * 16 // eight lanes, a texel each, must divide a position
-	kernel, path := b.pick(op, q.Rows, rowIf(h.HeadDim*c.DType.BlockBytes()%laneBytes == 0))
+	row := cacheRowBytes(c.DType, h.HeadDim)
 	window := ^uint32(0)
 	if h.Window > 0 {
 		window = uint32(h.Window)
@@ -322,25 +320,54 @@ func (b *Builder) Attention(q *Tensor, h Heads, c *LayerCache, scale float32) *T
 	if h.Slopes != nil {
 		slopes = readSpan(h.Slopes.span)
 	}
-	flags := func(first uint32) []uint32 { // constants 10 and 11 are those of score.glsl
-		return append([]uint32{first, 9: 0}, specBool(h.Slopes != nil), specBool(h.SoftCap > 0))
-	}
 	n := &node{
 		push: push(h.Heads, h.KVHeads, h.HeadDim, c.Positions, window, scale, h.SoftCap),
-		kv:   kvRead{perPosition: 2 * int64(h.KVHeads*h.HeadDim*c.DType.BlockBytes()), window: h.Window, positions: c.Positions},
+		kv:   kvRead{perPosition: 2 * int64(h.KVHeads) * row, window: h.Window, positions: c.Positions},
 	}
+	op := "attention_" + lower(c.DType)
+	if q.Rows == 1 {
+		op = "attention_decode_" + lower(c.DType)
+	}
+	var path Path
+	n.kernel, path = b.pick(op, q.Rows, rowIf(rowReadsCache(c.DType, h.HeadDim)))
+	queries, keys, values := read(q), readSpan(c.keys), readSpan(c.values)
 	if path == PathRow {
-		n.kernel = kernel
-		n.spec = flags(uint32(h.HeadDim))
-		n.grid = [3]int{ceilDiv(q.Rows, tileTokens), h.Heads, 1}
-		n.binds = []bind{stepBind(), read(q).as(vk.RGBA32Float), readSpan(c.keys).as(vk.RGBA32Uint), readSpan(c.values).as(vk.RGBA32Uint), slopes, write(out)}
-	} else {
-		n.kernel = "attention_" + t
-		n.spec = flags(workgroup)
-		n.grid = [3]int{h.Heads, q.Rows, 1}
-		n.binds = []bind{stepBind(), read(q), readSpan(c.keys), readSpan(c.values), slopes, write(out)}
+		queries, keys, values = queries.as(vk.RGBA32Float), keys.as(vk.RGBA32Uint), values.as(vk.RGBA32Uint)
 	}
+	// Constants 10 and 11 are those of score.glsl.
+	spec := func(own ...uint32) []uint32 {
+		return append(append(own, make([]uint32, 10-len(own))...), specBool(h.Slopes != nil), specBool(h.SoftCap > 0))
+	}
+	out := b.tensor(q.Rows, q.Cols)
+	to, splits := out, 1
+	switch {
+	case q.Rows == 1:
+		group := decodeGroup(path, h)
+		groups := h.KVHeads * ceilDiv(h.Heads/h.KVHeads, group)
+		splits = decodeSplits(path, groups, c.Positions, h.Window)
+		if splits > 1 {
+			to = b.tensor(h.Heads*splits, h.HeadDim+4)
+		}
+		n.spec = spec(uint32(h.HeadDim), uint32(group), uint32(splits), uint32(decodeKeys(h.HeadDim)))
+		n.grid = [3]int{splits, groups, 1}
+	case path == PathRow:
+		n.spec = spec(uint32(h.HeadDim))
+		n.grid = [3]int{ceilDiv(q.Rows, 8), h.Heads, 1}
+	default:
+		n.spec = spec(workgroup)
+		n.grid = [3]int{h.Heads, q.Rows, 1}
+	}
+	n.binds = []bind{stepBind(), queries, keys, values, slopes, write(to)}
 	b.add(n)
+	if splits > 1 {
+		b.add(&node{
+			kernel: "attention_reduce",
+			spec:   []uint32{workgroup, 0, uint32(splits)},
+			binds:  []bind{stepBind(), read(to), write(out)},
+			push:   push(h.Heads, h.HeadDim, window),
+			grid:   [3]int{ceilDiv(q.Cols/4, workgroup), 1, 1},
+		})
+	}
 	return out
 }
 

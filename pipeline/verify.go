@@ -55,9 +55,9 @@ func sumBound(n int) float64 { return min(float64(n), 8*math.Sqrt(float64(n))) }
 
 // tolerances, by op; n is the number of terms, headDim that of a score's.
 var tolerances = struct {
-	embed, rope, ropeF16, silu, gelu, softCap, add, topK float64
-	rmsNorm, layerNorm, linear, fused, softmax           func(n int) float64
-	attention                                            func(n, headDim int) float64
+	embed, rope, ropeF16, ropeQ8, silu, gelu, softCap, add, topK float64
+	rmsNorm, layerNorm, linear, fused, softmax                   func(n int) float64
+	attention                                                    func(n, headDim int) float64
 }{
 	// d q and d q + m round, relative to |d q| + |m|, and so does the scaling.
 	embed: 3 * unit,
@@ -65,6 +65,9 @@ var tolerances = struct {
 	rope: 2 * unit,
 	// Storing in f16 may round either way: one ulp, 2^-10 of the value.
 	ropeF16: 0x1p-10,
+	// Of a block's largest magnitude: half a step of 1/127, the scale's own ulp in f16, and the
+	// roundings before the value is rounded to a step.
+	ropeQ8: 0.5/127 + 0x1p-10 + 0x1p-20,
 	// g / (1 + exp(-g)) * u: exp's error, a sum, a division and a product, relative to
 	// |y| (1 + |g|).
 	silu: (6 + 1 + 5 + 1) * unit,

@@ -4,8 +4,10 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"slices"
 
 	"pumice/internal/dtype"
+	"pumice/internal/half"
 	"pumice/internal/ref"
 	"pumice/vk"
 )
@@ -26,7 +28,8 @@ func (v *verifier) ropeCases(t DType) {
 		{Heads{Heads: 2, KVHeads: 1, HeadDim: 80, RotaryDim: 32, Interleaved: true}, 1, 2, 1, 3},
 		{Heads{Heads: 8, KVHeads: 1, HeadDim: 128, RotaryDim: 128, Clip: 1.5}, 4000, 64, 64, 4097},
 		{Heads{Heads: 1, KVHeads: 1, HeadDim: 256, RotaryDim: 0}, 2, 3, 3, 7},
-		{Heads{Heads: 1, KVHeads: 1, HeadDim: 2, RotaryDim: 2}, 2, 7, 7, 65},
+		{Heads{Heads: 1, KVHeads: 1, HeadDim: 4, RotaryDim: 2}, 2, 7, 7, 65},
+		{Heads{Heads: 3, KVHeads: 3, HeadDim: 96, RotaryDim: 96}, 11, 5, 4, 21},
 		{Heads{Heads: 2, KVHeads: 2, HeadDim: 64, RotaryDim: 64, Window: 16}, 30, 8, 7, 32}, // wraps around
 	} {
 		v.rope(t, c.h, c.position, c.tokens, c.count, c.of)
@@ -92,11 +95,17 @@ func (v *verifier) rope(t DType, h Heads, position, tokens, count, positions int
 			}
 			got, untouched := cacheRows(l.DType, h, raw, position, count, positions)
 			terms, tolerance := headTerms(kv.want, h.HeadDim), tolerances.rope
-			if t == dtype.F16 {
+			switch t {
+			case dtype.F16:
 				for i := range terms {
 					terms[i] = math.Abs(kv.want[i]) + terms[i]*0x1p-11
 				}
 				tolerance = tolerances.ropeF16
+			case dtype.Q8_0:
+				for i := range terms {
+					terms[i] = blockMax(kv.want, i, h.HeadDim) + terms[i]*0x1p-11
+				}
+				tolerance = tolerances.ropeQ8
 			}
 			r := compare(kernel, v.name+": "+kv.name, got, kv.want, terms, tolerance)
 			if !untouched {
@@ -119,27 +128,82 @@ func headTerms(x []float64, headDim int) []float64 {
 	return out
 }
 
+// blockMax is the largest magnitude in the block of a Q8_0 cache that value i is in.
+func blockMax(x []float64, i, headDim int) float64 {
+	n := dtype.Q8_0.BlockSize()
+	row := x[i/headDim*headDim:][:headDim]
+	from := i % headDim / n * n
+	largest := 0.0
+	for _, v := range row[from:min(from+n, headDim)] {
+		largest = max(largest, math.Abs(v))
+	}
+	return largest
+}
+
+// A cacheRow is where row number at of a side of a cache is in its bytes: components, and for
+// Q8_0 behind all rows the scales.
+type cacheRow struct {
+	t           DType
+	row, scales []byte
+}
+
+func cacheRowAt(t DType, h Heads, raw []byte, positions, at int) cacheRow {
+	if t != dtype.Q8_0 {
+		size := h.HeadDim * t.BlockBytes()
+		return cacheRow{t, raw[at*size:][:size], nil}
+	}
+	scales := int(cacheRowBytes(t, h.HeadDim)) - h.HeadDim
+	return cacheRow{t, raw[at*h.HeadDim:][:h.HeadDim], raw[h.KVHeads*positions*h.HeadDim+at*scales:][:scales]}
+}
+
+func (c cacheRow) decode(dst []float32) {
+	if c.t != dtype.Q8_0 {
+		c.t.Decode(dst, c.row)
+		return
+	}
+	for d := range dst {
+		scale := half.FromF16(binary.LittleEndian.Uint16(c.scales[d/c.t.BlockSize()*2:]))
+		dst[d] = scale * float32(int8(c.row[d]))
+	}
+}
+
+// encode stores a row; what a block lacks at the end of a row is not looked at.
+func (c cacheRow) encode(src []float32) {
+	if c.t != dtype.Q8_0 {
+		c.t.Encode(c.row, src)
+		return
+	}
+	n := c.t.BlockSize()
+	full := make([]float32, ceilDiv(len(src), n)*n)
+	copy(full, src)
+	blocks := make([]byte, c.t.RowBytes(len(full)))
+	c.t.Encode(blocks, full)
+	for b := range len(full) / n {
+		block := blocks[b*c.t.BlockBytes():]
+		copy(c.scales[2*b:], block[:2])
+		copy(c.row[b*n:], block[2:c.t.BlockBytes()])
+	}
+}
+
 // cacheRows returns what is at count positions from position on, (count, KVHeads, HeadDim),
 // and whether all the rest is still poison.
 func cacheRows(t DType, h Heads, raw []byte, position, count, positions int) (rows []float32, untouched bool) {
-	size := h.HeadDim * t.BlockBytes()
-	written := make([]bool, h.KVHeads*positions)
-	row := make([]float32, h.HeadDim)
+	rest := slices.Clone(raw)
 	for i := range count {
 		for kv := range h.KVHeads {
 			at := kv*positions + (position+i)%positions
-			written[at] = true
-			t.Decode(row, raw[at*size:][:size])
+			row := make([]float32, h.HeadDim)
+			cacheRowAt(t, h, raw, positions, at).decode(row)
 			rows = append(rows, row...)
+			own := cacheRowAt(t, h, rest, positions, at)
+			for _, b := range [][]byte{own.row, own.scales} {
+				for j := range b {
+					b[j] = poison & 0xff
+				}
+			}
 		}
 	}
-	untouched = true
-	for at, w := range written {
-		for i := 0; i < size && !w; i += 2 {
-			untouched = untouched && binary.LittleEndian.Uint16(raw[at*size+i:]) == poison&0xffff
-		}
-	}
-	return rows, untouched
+	return rows, !slices.ContainsFunc(rest, func(b byte) bool { return b != poison&0xff })
 }
 
 func (v *verifier) attentionCases(t DType) {
@@ -160,9 +224,9 @@ func (v *verifier) attentionCases(t DType) {
 	add(plain, 57, 9, 9, 80)
 	add(plain, 64, 8, 3, 80)
 	add(plain, 5, 7, 1, 20)
-	for _, headDim := range []int{32, 80, 128, 256} {
+	for _, headDim := range []int{4, 16, 32, 80, 96, 128, 256} {
 		h := Heads{Heads: 3, KVHeads: 3, HeadDim: headDim}
-		if headDim == 80 {
+		if headDim == 80 || headDim == 256 {
 			h.KVHeads = 1
 		}
 		add(h, 40, 1, 1, 64)
@@ -180,6 +244,18 @@ func (v *verifier) attentionCases(t DType) {
 		add(h, 70, 1, 1, 96)
 		add(h, 33, 20, 17, 96)
 		add(h, 0, 9, 9, 96)
+	}
+	grouped := Heads{Heads: 14, KVHeads: 2, HeadDim: 64} // more heads share keys than a workgroup takes
+	add(grouped, 50, 1, 1, 64)
+	sloped.KVHeads = 1
+	for _, length := range []int{1, 63, 65, 120, 128, 500, 700, 1031} { // keys in several splits
+		add(plain, length-1, 1, 1, 1040)
+		add(sloped, length-1, 1, 1, 1040)
+	}
+	wide := plain
+	wide.Window = 600
+	for _, position := range []int{500, 599, 607, 900, 2000} {
+		add(wide, position, 1, 1, 1040)
 	}
 	add(window, 100, 1, 1, 40) // a cache shorter than the context
 	add(window, 100, 20, 17, 40)
@@ -240,9 +316,25 @@ func (v *verifier) attention(t DType, h Heads, position, tokens, count, position
 				terms = append(terms, m*(1+scoreTerms(oracle, own, keys, i/h.HeadDim%h.Heads, position+i/width, places, float64(scale))))
 			}
 		}
-		return v.one(x, tokens, step, func(b *Builder, x *Tensor) (*Tensor, error) {
-			return b.Attention(x, h, l, scale), nil
-		}, want, terms, tolerances.attention(min(position+count, positions), h.HeadDim))
+		b := v.m.NewBuilder(v.name, tokens)
+		xt, err := v.input(b, x, width)
+		if err != nil {
+			return err
+		}
+		before := len(b.nodes)
+		y := b.Attention(xt, h, l, scale)
+		var kernels []string
+		for _, n := range b.nodes[min(before, len(b.nodes)):] {
+			kernels = append(kernels, n.kernel)
+		}
+		got, err := v.evaluate(b, y, step)
+		if err != nil {
+			return err
+		}
+		for _, kernel := range kernels { // a reduction has what the splits leave, and both must be right
+			v.each(compare(kernel, v.name, got, want, terms, tolerances.attention(min(position+count, positions), h.HeadDim)))
+		}
+		return nil
 	})
 }
 
@@ -270,7 +362,6 @@ func (v *verifier) cacheSide(t DType, h Heads, span vk.Span, live, positions int
 	for i := range raw {
 		raw[i] = poison & 0xff
 	}
-	size := h.HeadDim * t.BlockBytes()
 	f := make([]float32, h.HeadDim)
 	for kv := range h.KVHeads {
 		for j := range live {
@@ -278,8 +369,9 @@ func (v *verifier) cacheSide(t DType, h Heads, span vk.Span, live, positions int
 				f[d] = float32(v.rnd.NormFloat64())
 			}
 			at := kv*positions + j
-			t.Encode(raw[at*size:][:size], f)
-			t.Decode(f, raw[at*size:][:size])
+			row := cacheRowAt(t, h, raw, positions, at)
+			row.encode(f)
+			row.decode(f)
 			for d := range f {
 				out[at*h.HeadDim+d] = float64(f[d])
 			}

@@ -2,16 +2,8 @@ package pipeline
 
 import (
 	"fmt"
-	"slices"
 	"strings"
-
-	"pumice/internal/dtype"
 )
-
-var cacheTypes = []DType{dtype.F32, dtype.F16}
-
-// CacheTypes lists the types that a KV cache may have.
-func CacheTypes() []DType { return slices.Clone(cacheTypes) }
 
 // cases runs everything on the base path, and on the row path what may go to other kernels
 // or reads another layout.

@@ -1,12 +1,13 @@
 #version 450
-// attention_decode, barrier-free: as attention.comp for one token; one subgroup of eight
-// lanes a head (y). Eight keys at a time, a key a lane, for the scores; then each lane adds
-// up its own HEAD_DIM / 8 dimensions of the values.
+// attention_decode, barrier-free: attention of one token, as attention.comp has it; one
+// subgroup of eight lanes takes GROUP heads that share keys (y) and one split of the keys
+// (x). Eight keys at a time, a key a lane, for the scores; then each lane adds up its own
+// components of the values, a texel of 16 bytes at a time.
 //
-//   q (heads, head_dim) f32 and keys, values (kv_heads, context, head_dim) as texels; slopes (heads)
-//   dst (heads, head_dim) f32; HEAD_DIM is a multiple of 64 (f16) or 32 (f32)
+//   q (heads, head_dim) f32 and keys, values (cache_row.glsl) as texels; slopes (heads)
+//   dst (heads, head_dim) f32, or of split.glsl (heads, SPLITS, head_dim + 4)
 //
-// Reads the live keys and values once a head.
+// Reads the live keys and values once for GROUP heads.
 #extension GL_EXT_control_flow_attributes : require
 #extension GL_EXT_samplerless_texture_functions : require
 #define STEP_BINDING 0
@@ -15,6 +16,7 @@
 
 layout(local_size_x = 8) in;
 layout(constant_id = 0) const uint HEAD_DIM = 64u;
+layout(constant_id = 1) const uint GROUP = 1u;
 layout(binding = 1) uniform textureBuffer q;
 layout(binding = 2) uniform utextureBuffer keys;
 layout(binding = 3) uniform utextureBuffer values;
@@ -22,53 +24,108 @@ layout(std430, binding = 5) writeonly buffer Out { vec4 dst[]; };
 #define SLOPES_BINDING 4
 #include "score.glsl"
 #include "cache_row.glsl"
+#include "split.glsl"
+
+// Of one load of the values: the positions it spans, and a lane's loads a position.
+#define SPAN (HEAD_TEXELS < LANES ? LANES / HEAD_TEXELS : 1u)
+#define LANE_TEXELS (HEAD_TEXELS < LANES ? 1u : HEAD_TEXELS / LANES)
+#define LANE_QUADS (LANE_TEXELS * TEXEL_QUADS)
+#define QUERY_LOADS ((GROUP * HEAD_QUADS + LANES - 1u) / LANES)
 
 void main() {
-    uint h = gl_WorkGroupID.y, lane = gl_SubgroupInvocationID;
-    uint length = step.position + 1u;
-    uint base = h / (p.heads / p.kv_heads) * p.context * HEAD_TEXELS;
+    uint lane = gl_SubgroupInvocationID;
+    uint sharing = p.heads / p.kv_heads;
+    uint groups = (sharing + GROUP - 1u) / GROUP;
+    uint kv = gl_WorkGroupID.y / groups;
+    uint h0 = kv * sharing + gl_WorkGroupID.y % groups * GROUP;
+    uint last_head = kv * sharing + sharing - 1u; // what comes after it in a group is thrown away
+    uint row0 = kv * p.context;
     float minus_inf = uintBitsToFloat(0xff800000u);
 
-    vec4 query[HEAD_QUADS]; // the same in every lane
-    [[unroll]] for (uint i = 0u; i < HEAD_QUADS / LANES; i++) {
-        vec4 mine = p.scale * texelFetch(q, int(h * HEAD_QUADS + i * LANES + lane));
-        [[unroll]] for (uint j = 0u; j < LANES; j++) query[i * LANES + j] = subgroupShuffle(mine, j);
-    }
-    vec4 sums[LANE_TEXELS * TEXEL_QUADS];
-    [[unroll]] for (uint i = 0u; i < LANE_TEXELS * TEXEL_QUADS; i++) sums[i] = vec4(0.0);
-
-    float slope = head_slope(h);
+    uint length = step.position + 1u;
     uint start = first_key(length);
-    // Blocks of eight start at multiples of eight, so that none wraps around the cache.
-    float running_max = LOWEST, running_sum = 0.0;
-    for (uint first = start & ~7u; first < length; first += LANES) {
-        uint slot = first % p.context; // of the block's first position
-        uint tail = length - 1u - first;
-        uint key = slot + min(lane, tail);
-        float score = 0.0;
+    uint size = split_keys(start, length);
+    uint from = first_counted(start) + gl_WorkGroupID.x * size;
+    if (from >= length) return; // uniform
+    uint to = min(length, from + size);
+
+    vec4 query[QUERY_LOADS * LANES]; // (GROUP, HEAD_QUADS), the same in every lane
+    [[unroll]] for (uint i = 0u; i < QUERY_LOADS; i++) {
+        uint at = min(h0 * HEAD_QUADS + i * LANES + lane, p.heads * HEAD_QUADS - 1u);
+        vec4 mine = p.scale * texelFetch(q, int(at));
+        [[unroll]] for (uint l = 0u; l < LANES; l++) query[i * LANES + l] = subgroupShuffle(mine, l);
+    }
+    vec4 sums[GROUP * LANE_QUADS];
+    float slope[GROUP], running_max[GROUP], running_sum[GROUP]; // the sum: of this lane's keys
+    [[unroll]] for (uint g = 0u; g < GROUP; g++) {
+        [[unroll]] for (uint i = 0u; i < LANE_QUADS; i++) sums[g * LANE_QUADS + i] = vec4(0.0);
+        slope[g] = head_slope(min(h0 + g, last_head));
+        running_max[g] = LOWEST;
+        running_sum[g] = 0.0;
+    }
+    for (uint first = from; first < to; first += LANES) {
+        uint row = row0 + first % p.context; // of the block's first position
+        uint tail = to - 1u - first;
+        uint own = row + min(lane, tail);
+        float score[GROUP];
+        [[unroll]] for (uint g = 0u; g < GROUP; g++) score[g] = 0.0;
         [[unroll]] for (uint i = 0u; i < HEAD_TEXELS; i++) {
-            uvec4 k = texelFetch(keys, int(base + key * HEAD_TEXELS + i));
-            [[unroll]] for (uint n = 0u; n < TEXEL_QUADS; n++)
-                score += dot(texel_quad(k, n), query[i * TEXEL_QUADS + n]);
+            uvec4 k = texelFetch(keys, int(own * HEAD_TEXELS + i));
+            float scale = TEXEL_SCALE(keys, own, i);
+            float product[GROUP];
+            [[unroll]] for (uint g = 0u; g < GROUP; g++) product[g] = 0.0;
+            [[unroll]] for (uint n = 0u; n < TEXEL_QUADS; n++) {
+                vec4 quad = texel_quad(k, n);
+                [[unroll]] for (uint g = 0u; g < GROUP; g++)
+                    product[g] += dot(quad, query[g * HEAD_QUADS + i * TEXEL_QUADS + n]);
+            }
+            [[unroll]] for (uint g = 0u; g < GROUP; g++) score[g] += scale * product[g];
         }
-        score = finish_score(score, slope, int(first + lane) - int(length) + 1);
-        score = first + lane >= start && lane <= tail ? score : minus_inf;
-        float m = max(running_max, lanes_max(score));
-        float e = exp(score - m);
-        float rescale = exp(running_max - m);
-        running_sum = running_sum * rescale + lanes_sum(e);
-        running_max = m;
-        [[unroll]] for (uint i = 0u; i < LANE_TEXELS * TEXEL_QUADS; i++) sums[i] *= rescale;
-        [[unroll]] for (uint j = 0u; j < LANES; j++) {
-            float w = subgroupShuffle(e, j);
-            uint at = base + (slot + min(j, tail)) * HEAD_TEXELS + lane;
+        [[unroll]] for (uint g = 0u; g < GROUP; g++) {
+            float s = finish_score(score[g], slope[g], int(first + lane) - int(length) + 1);
+            s = first + lane >= start && lane <= tail ? s : minus_inf;
+            float m = max(running_max[g], lanes_max(s));
+            float rescale = exp(running_max[g] - m);
+            score[g] = exp(s - m); // a weight from here on
+            running_sum[g] = running_sum[g] * rescale + score[g];
+            running_max[g] = m;
+            [[unroll]] for (uint i = 0u; i < LANE_QUADS; i++) sums[g * LANE_QUADS + i] *= rescale;
+        }
+        [[unroll]] for (uint j = 0u; j < LANES; j += SPAN) {
+            uint in_span = SPAN == 1u ? 0u : lane / HEAD_TEXELS;
+            uint at = row + min(j + in_span, tail);
+            float w[GROUP];
+            [[unroll]] for (uint g = 0u; g < GROUP; g++) {
+                w[g] = subgroupShuffle(score[g], j);
+                [[unroll]] for (uint a = 1u; a < SPAN; a++) {
+                    float other = subgroupShuffle(score[g], j + a);
+                    w[g] = in_span == a ? other : w[g];
+                }
+            }
             [[unroll]] for (uint i = 0u; i < LANE_TEXELS; i++) {
-                uvec4 v = texelFetch(values, int(at + i * LANES));
-                [[unroll]] for (uint n = 0u; n < TEXEL_QUADS; n++) sums[i * TEXEL_QUADS + n] += w * texel_quad(v, n);
+                uint texel = (i * LANES + lane) % HEAD_TEXELS;
+                uvec4 v = texelFetch(values, int(at * HEAD_TEXELS + texel));
+                float scale = TEXEL_SCALE(values, at, texel);
+                [[unroll]] for (uint n = 0u; n < TEXEL_QUADS; n++) {
+                    vec4 quad = scale * texel_quad(v, n);
+                    [[unroll]] for (uint g = 0u; g < GROUP; g++) sums[g * LANE_QUADS + i * TEXEL_QUADS + n] += w[g] * quad;
+                }
             }
         }
     }
-    [[unroll]] for (uint i = 0u; i < LANE_TEXELS; i++)
-        [[unroll]] for (uint n = 0u; n < TEXEL_QUADS; n++)
-            dst[h * HEAD_QUADS + (i * LANES + lane) * TEXEL_QUADS + n] = sums[i * TEXEL_QUADS + n] / running_sum;
+    [[unroll]] for (uint g = 0u; g < GROUP; g++) {
+        float total = lanes_sum(running_sum[g]);
+        uint h = h0 + g;
+        uint base = SPLITS == 1u ? h * HEAD_QUADS : (h * SPLITS + gl_WorkGroupID.x) * (HEAD_QUADS + 1u);
+        [[unroll]] for (uint i = 0u; i < LANE_QUADS; i++) {
+            vec4 s = sums[g * LANE_QUADS + i];
+            if (HEAD_TEXELS <= 4u) s += subgroupShuffleXor(s, 4u);
+            if (HEAD_TEXELS <= 2u) s += subgroupShuffleXor(s, 2u);
+            if (HEAD_TEXELS == 1u) s += subgroupShuffleXor(s, 1u);
+            uint texel = i / TEXEL_QUADS * LANES + lane;
+            if (texel < HEAD_TEXELS && h <= last_head)
+                dst[base + texel * TEXEL_QUADS + i % TEXEL_QUADS] = SPLITS == 1u ? s / total : s;
+        }
+        if (SPLITS > 1u && lane == 0u && h <= last_head) dst[base + HEAD_QUADS] = vec4(running_max[g], total, 0.0, 0.0);
+    }
 }

@@ -1,10 +1,11 @@
 #version 450
 // attention, barrier-free: as attention.comp for a run of tokens; one subgroup of eight
 // lanes takes a head (y) and eight tokens (x), a query a lane. Keys and values are loaded
-// eight positions at a time, one texel a lane, and passed around by constant shuffles.
+// eight positions at a time, one texel a lane, converted there and passed around by constant
+// shuffles.
 //
-//   q (tokens, heads, head_dim) f32 and keys, values (kv_heads, context, head_dim) as texels; slopes (heads)
-//   dst (tokens, heads, head_dim) f32; HEAD_DIM is a multiple of 64 (f16) or 32 (f32)
+//   q (tokens, heads, head_dim) f32 and keys, values (cache_row.glsl) as texels; slopes (heads)
+//   dst (tokens, heads, head_dim) f32
 //
 // Reads the live keys and values once a head and eight tokens.
 #extension GL_EXT_control_flow_attributes : require
@@ -39,7 +40,7 @@ void main() {
     bool one = step.tokens[end - 1u].start == start_any;
     uint first_any = first_key(one ? step.position + t0 - start_any + 1u : step.position + 1u);
     first_any = cache_position(first_any, start_any) & ~7u;
-    uint base = h / (p.heads / p.kv_heads) * p.context * HEAD_TEXELS;
+    uint row0 = h / (p.heads / p.kv_heads) * p.context;
     float minus_inf = uintBitsToFloat(0xff800000u);
 
     vec4 query[HEAD_QUADS], sums[HEAD_QUADS];
@@ -52,21 +53,25 @@ void main() {
     uint own_from = max(first_seen, step.position);
     float running_max = LOWEST, running_sum = 0.0;
     for (uint first = first_any; first < last; first = first + LANES < step.position ? first + LANES : max(first + LANES, resume)) {
-        // Texel n of these eight positions is loaded by lane n % 8; positions from `last`
-        // on may never have been written and are read as the last one, with weight zero.
-        uint slot = first % p.context;
+        // Texel n of these eight rows is loaded by lane n % 8; positions from `last` on may
+        // never have been written and are read as the last one, with weight zero.
+        uint row = row0 + first % p.context;
         uint tail = last - 1u - first;
         float score[LANES];
-        [[unroll]] for (uint j = 0u; j < LANES; j++) {
-            score[j] = 0.0;
-            [[unroll]] for (uint i = 0u; i < LANE_TEXELS; i++) {
-                uvec4 mine = texelFetch(keys, int(base + (slot + min(j, tail)) * HEAD_TEXELS + i * LANES + lane));
+        [[unroll]] for (uint j = 0u; j < LANES; j++) score[j] = 0.0;
+        [[unroll]] for (uint i = 0u; i < HEAD_TEXELS; i++) {
+            uint n = i * LANES + lane, at = row + min(n / HEAD_TEXELS, tail);
+            uvec4 k = texelFetch(keys, int(at * HEAD_TEXELS + n % HEAD_TEXELS));
+            float scale = TEXEL_SCALE(keys, at, n % HEAD_TEXELS);
+            [[unroll]] for (uint c = 0u; c < TEXEL_QUADS; c++) {
+                vec4 mine = scale * texel_quad(k, c);
                 [[unroll]] for (uint l = 0u; l < LANES; l++) {
-                    uvec4 k = subgroupShuffle(mine, l);
-                    [[unroll]] for (uint n = 0u; n < TEXEL_QUADS; n++)
-                        score[j] += dot(texel_quad(k, n), query[(i * LANES + l) * TEXEL_QUADS + n]);
+                    uint m = i * LANES + l;
+                    score[m / HEAD_TEXELS] += dot(subgroupShuffle(mine, l), query[m % HEAD_TEXELS * TEXEL_QUADS + c]);
                 }
             }
+        }
+        [[unroll]] for (uint j = 0u; j < LANES; j++) {
             bool shared_key = first + j < step.position;
             uint place = shared_key ? first + j : first + j - start;
             score[j] = finish_score(score[j], slope, int(place) - int(length) + 1);
@@ -82,15 +87,18 @@ void main() {
             running_sum += score[j];
         }
         [[unroll]] for (uint i = 0u; i < HEAD_QUADS; i++) sums[i] *= rescale;
-        [[unroll]] for (uint j = 0u; j < LANES; j++)
-            [[unroll]] for (uint i = 0u; i < LANE_TEXELS; i++) {
-                uvec4 mine = texelFetch(values, int(base + (slot + min(j, tail)) * HEAD_TEXELS + i * LANES + lane));
+        [[unroll]] for (uint i = 0u; i < HEAD_TEXELS; i++) {
+            uint n = i * LANES + lane, at = row + min(n / HEAD_TEXELS, tail);
+            uvec4 v = texelFetch(values, int(at * HEAD_TEXELS + n % HEAD_TEXELS));
+            float scale = TEXEL_SCALE(values, at, n % HEAD_TEXELS);
+            [[unroll]] for (uint c = 0u; c < TEXEL_QUADS; c++) {
+                vec4 mine = scale * texel_quad(v, c);
                 [[unroll]] for (uint l = 0u; l < LANES; l++) {
-                    uvec4 v = subgroupShuffle(mine, l);
-                    [[unroll]] for (uint n = 0u; n < TEXEL_QUADS; n++)
-                        sums[(i * LANES + l) * TEXEL_QUADS + n] += score[j] * texel_quad(v, n);
+                    uint m = i * LANES + l;
+                    sums[m % HEAD_TEXELS * TEXEL_QUADS + c] += score[m / HEAD_TEXELS] * subgroupShuffle(mine, l);
                 }
             }
+        }
     }
     if (t0 + lane >= step.count) return;
     [[unroll]] for (uint i = 0u; i < HEAD_QUADS; i++)

@@ -58,7 +58,7 @@ func jsonFlag() cli.Flag { return boolFlag("json", false, "write one JSON value 
 func modelFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.IntFlag{Name: "context", EnvVars: env("context"), Usage: "`N` tokens that prompt and answer may have", DefaultText: "the model's, at most 4096"},
-		stringFlag("kv-type", "f16", "`TYPE` of the KV cache: f16 or f32"),
+		stringFlag("kv-type", "f16", "`TYPE` of the KV cache: f16, f32 or q8_0 (half of f16)"),
 		stringFlag("dtype", "keep", "`TYPE` to convert matrices to while loading: keep, f32, f16, bf16, q8_0, q4_0 or q4_1"),
 		&cli.StringSliceFlag{Name: "lora", EnvVars: env("lora"), Usage: "`PATH[:SCALE]` of a PEFT adapter to apply while loading; may be repeated"},
 		stringFlag("kernel-path", "", fmt.Sprintf("`PATH` of kernels to force, of %s (default: the device's best); ops it has none of are base", strings.Join(pumice.KernelPaths(), ", "))),
