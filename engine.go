@@ -52,6 +52,8 @@ type loaded interface {
 // evaluator is what a Session needs of a model; tests have one without a device.
 type evaluator interface {
 	Forward(ctx context.Context, tokens []int, position int, want model.Want) (model.Output, error)
+	ForwardSequences(sequences [][]int, position int) (model.Output, error)
+	Sequences() (n, tokens int)
 	CanResume(length, position int) bool
 }
 

@@ -77,6 +77,31 @@ func ExampleSession_Logits() {
 	// Prints 640 three times.
 }
 
+// Questions that begin alike: what they share is evaluated once, their ends several at a time.
+func ExampleSession_Score() {
+	ctx := context.Background()
+	engine, err := pumice.Open(ctx, "testdata/fixtures/llama", pumice.Options{DType: "f32", KVType: "f32"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer engine.Close()
+
+	session := engine.NewSession()
+	for logits, err := range session.Score(ctx, []int{51}, [][]int{{165}, {165, 336}, {165, 336, 485}}) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		best := 0
+		for id, x := range logits {
+			if x > logits[best] {
+				best = id
+			}
+		}
+		fmt.Print(best, " ")
+	}
+	// Prints: 336 485 50
+}
+
 func ExampleDevices() {
 	devices, err := pumice.Devices(pumice.Options{})
 	if err != nil {

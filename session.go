@@ -267,13 +267,26 @@ func (s *Session) evaluate(ctx context.Context, tokens []int, want model.Want, p
 	e := s.engine
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if cached, err = s.resume(tokens, len(tokens)-1); err != nil {
+		return 0, counters, err
+	}
+	out, err := s.extend(ctx, tokens, want, progress)
+	if err != nil {
+		return cached, out.Counters, err
+	}
+	return cached, out.Counters, use(out)
+}
+
+// resume takes the cache for the session and cuts it to what it holds of tokens, at most the first so many. The caller has e.mu.
+func (s *Session) resume(tokens []int, most int) (cached int, err error) {
+	e := s.engine
 	if e.run == nil {
-		return 0, counters, ErrClosed
+		return 0, ErrClosed
 	}
 	if e.owner != s {
 		s.cached, e.owner = nil, s
 	}
-	cached = min(commonPrefix(s.cached, tokens), len(tokens)-1)
+	cached = min(commonPrefix(s.cached, tokens), most)
 	if !e.run.CanResume(s.written, cached) {
 		cached = 0 // a sliding window has forgotten what the next token sees
 	}
@@ -281,19 +294,25 @@ func (s *Session) evaluate(ctx context.Context, tokens []int, want model.Want, p
 		s.written = 0
 	}
 	s.cached = s.cached[:cached]
-	for len(s.cached) < len(tokens) {
-		if err := ctx.Err(); err != nil {
-			return cached, counters, err
+	return cached, nil
+}
+
+// extend evaluates those of tokens that follow the ones in the cache. The counters of the output are of all its runs, after an
+// error of those before. The caller has e.mu.
+func (s *Session) extend(ctx context.Context, tokens []int, want model.Want, progress func(done, total int)) (out model.Output, err error) {
+	var counters pipeline.Counters
+	cached := len(s.cached)
+	for at := cached; at < len(tokens); at = len(s.cached) {
+		if err = ctx.Err(); err != nil {
+			break
 		}
-		at := len(s.cached)
 		end := min(at+promptRun, len(tokens))
 		now := model.Nothing
 		if end == len(tokens) {
 			now = want
 		}
-		out, err := e.run.Forward(ctx, tokens[at:end], at, now)
-		if err != nil {
-			return cached, counters, err
+		if out, err = s.engine.run.Forward(ctx, tokens[at:end], at, now); err != nil {
+			break
 		}
 		s.cached = append(s.cached, tokens[at:end]...)
 		s.written = max(s.written, end)
@@ -301,11 +320,9 @@ func (s *Session) evaluate(ctx context.Context, tokens []int, want model.Want, p
 		if progress != nil {
 			progress(end-cached, len(tokens)-cached)
 		}
-		if end == len(tokens) {
-			return cached, counters, use(out)
-		}
 	}
-	return cached, counters, nil
+	out.Counters = counters
+	return out, err
 }
 
 func commonPrefix(a, b []int) int {
@@ -363,6 +380,84 @@ func (s *Session) logits(ctx context.Context, tokens []int, all bool, yield func
 		}
 	}
 	return nil
+}
+
+// Score evaluates prefix followed by each of tails, none of which is empty, and yields the logits at the end of each in turn. As
+// many as the device takes at a time are evaluated at once, and the cache keeps prefix, so that another Score with the same one
+// evaluates tails alone; without tails it only brings prefix into the cache. A tail that is evaluated alone, as the only one is,
+// stays in the cache too. A row is valid until the next one is asked for. An error is the last element. Breaking off leaves the
+// session usable. Other sessions wait while rows are yielded, so the iteration's body must not use the engine.
+func (s *Session) Score(ctx context.Context, prefix []int, tails [][]int) iter.Seq2[[]float32, error] {
+	return func(yield func([]float32, error) bool) {
+		if err := s.score(ctx, prefix, tails, yield); err != nil && err != errBroken {
+			yield(nil, err)
+		}
+	}
+}
+
+func (s *Session) score(ctx context.Context, prefix []int, tails [][]int, yield func([]float32, error) bool) error {
+	e := s.engine
+	if len(tails) == 0 {
+		if err := e.checkPrompt(prefix); err != nil {
+			return err
+		}
+	}
+	for i, tail := range tails {
+		if len(tail) == 0 {
+			return fmt.Errorf("pumice: tail %d is empty", i)
+		}
+		if err := e.checkPrompt(slices.Concat(prefix, tail)); err != nil {
+			return fmt.Errorf("tail %d: %w", i, err)
+		}
+	}
+	for first := true; first || len(tails) > 0; first = false {
+		n, err := s.scoreRun(ctx, prefix, tails, yield)
+		if err != nil {
+			return err
+		}
+		tails = tails[n:]
+	}
+	return nil
+}
+
+// scoreRun evaluates the first of tails at once, and returns how many they are.
+func (s *Session) scoreRun(ctx context.Context, prefix []int, tails [][]int, yield func([]float32, error) bool) (n int, err error) {
+	e := s.engine
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if _, err := s.resume(prefix, len(prefix)); err != nil {
+		return 0, err
+	}
+	if _, err := s.extend(ctx, prefix, model.Nothing, nil); err != nil || len(tails) == 0 {
+		return 0, err
+	}
+	most, tokens := e.run.Sequences()
+	tokens = min(tokens, e.context-len(prefix))
+	total := 0
+	for n < min(len(tails), most) && total+len(tails[n]) <= tokens {
+		total += len(tails[n])
+		n++
+	}
+	var out model.Output
+	if n > 1 {
+		if err := ctx.Err(); err != nil {
+			return 0, err
+		}
+		s.written = max(s.written, len(prefix)+total)
+		out, err = e.run.ForwardSequences(tails[:n], len(prefix))
+	} else {
+		n = 1
+		out, err = s.extend(ctx, slices.Concat(prefix, tails[0]), model.Logits, nil)
+	}
+	if err != nil {
+		return 0, err
+	}
+	for i := range n {
+		if !yield(out.Logits[i*e.vocab:(i+1)*e.vocab:(i+1)*e.vocab], nil) {
+			return 0, errBroken
+		}
+	}
+	return n, nil
 }
 
 func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }

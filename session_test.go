@@ -68,6 +68,37 @@ func (f *fake) Forward(ctx context.Context, tokens []int, position int, want mod
 	return out, nil
 }
 
+// Limits of a fake's ForwardSequences.
+const (
+	fakeSequences = 4
+	fakeRun       = 10
+)
+
+func (f *fake) Sequences() (n, tokens int) { return fakeSequences, fakeRun }
+
+// ForwardSequences gives each sequence the row whose largest logit is the sum of its tokens and of all before.
+func (f *fake) ForwardSequences(sequences [][]int, position int) (model.Output, error) {
+	if f.err != nil {
+		return model.Output{}, f.err
+	}
+	total := 0
+	var out model.Output
+	for _, s := range sequences {
+		row := make([]float32, f.vocab)
+		for _, id := range slices.Concat(f.cache[:position], s) {
+			row[0] += float32(id)
+		}
+		out.Logits = append(out.Logits, row...)
+		total += len(s)
+	}
+	if len(sequences) > fakeSequences || total > fakeRun || position+total > f.context || position > len(f.cache) {
+		f.t.Errorf("%d sequences of %d tokens at %d, the cache holds %d of %d", len(sequences), total, position, len(f.cache), f.context)
+	}
+	f.cache = f.cache[:position]
+	f.calls = append(f.calls, -total)
+	return out, nil
+}
+
 // fakeEngine makes an Engine on f. tok may be nil.
 func fakeEngine(f *fake, tok *tokenizer.Tokenizer, ends ...int) *Engine {
 	return &Engine{path: "fake", run: f, vocab: f.vocab, context: f.context, endTokens: ends, text: &text{tokenizer: tok}}
@@ -157,6 +188,115 @@ func TestTruncateBoundsReuse(t *testing.T) {
 		if got := f.calls[len(f.calls)-1]; got != c.evaluated {
 			t.Errorf("%d tokens kept: %d evaluated, want %d", c.keep, got, c.evaluated)
 		}
+	}
+}
+
+// TestScoreFillsRuns asks for rows behind a shared beginning: as many tails at once as a run and the context take.
+func TestScoreFillsRuns(t *testing.T) {
+	tails := func(lengths ...int) (out [][]int) {
+		for i, n := range lengths {
+			out = append(out, slices.Repeat([]int{i + 1}, n))
+		}
+		return out
+	}
+	for _, c := range []struct {
+		name   string
+		prefix []int
+		tails  [][]int
+		before []int // what another prompt left in the cache
+		calls  []int // tokens evaluated, negative where at once
+	}{
+		{"no tails", []int{5, 6}, nil, nil, []int{2}},
+		{"one", []int{5, 6}, tails(3), nil, []int{2, 3}},
+		{"a run of tokens", []int{5, 6}, tails(3, 4, 3, 1, 9), nil, []int{2, -10, -10}},
+		{"a run of sequences", []int{5, 6}, tails(1, 1, 1, 1, 1), nil, []int{2, -4, 1}},
+		{"too long for a run", []int{5, 6}, tails(3, 11, 2, 2), nil, []int{2, 3, 11, -4}},
+		{"the context's end", slices.Repeat([]int{7}, 57), tails(4, 3, 2), nil, []int{57, -7, 2}},
+		{"no prefix", nil, tails(2, 3), nil, []int{-5}},
+		{"the prefix is there", []int{5, 6}, tails(1, 2), []int{5, 6}, []int{-3}},
+		{"more than the prefix is there", []int{5, 6}, tails(1, 2), []int{5, 6, 1}, []int{-3}},
+		{"a part is there", []int{5, 6}, tails(2), []int{5, 7}, []int{1, 2}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			f := newFake(t, nil)
+			s := fakeEngine(f, nil).NewSession()
+			if c.before != nil {
+				for _, err := range s.Logits(t.Context(), c.before, false) {
+					if err != nil {
+						t.Fatal(err)
+					}
+				}
+				f.calls = nil
+			}
+			n := 0
+			for row, err := range s.Score(t.Context(), c.prefix, c.tails) {
+				if err != nil {
+					t.Fatal(err)
+				}
+				sum := 0
+				for _, id := range slices.Concat(c.prefix, c.tails[n]) {
+					sum += id
+				}
+				if len(row) != f.vocab || row[0] != float32(sum) && row[0] != 1 { // 1 is Forward's
+					t.Errorf("row %d of %d logits says %g, want %d", n, len(row), row[0], sum)
+				}
+				n++
+			}
+			if n != len(c.tails) {
+				t.Errorf("%d rows, want %d", n, len(c.tails))
+			}
+			if diff := cmp.Diff(c.calls, f.calls); diff != "" {
+				t.Errorf("evaluated (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestScoreErrors(t *testing.T) {
+	f := newFake(t, nil)
+	s := fakeEngine(f, nil).NewSession()
+	lost := errors.New("lost")
+	full := slices.Repeat([]int{1}, 60)
+	for _, c := range []struct {
+		name   string
+		prefix []int
+		tails  [][]int
+		err    error // of the device
+		want   string
+	}{
+		{"nothing", nil, nil, nil, ErrEmptyPrompt.Error()},
+		{"an empty tail", []int{1}, [][]int{{2}, {}}, nil, "tail 1 is empty"},
+		{"an unknown token", []int{1}, [][]int{{2}, {1, 6000}}, nil, "tail 1: model: token 2 is 6000"},
+		{"a full context", full, [][]int{{2}, full[:5]}, nil, "tail 1: pumice: the prompt has 65 tokens"},
+		{"the device", []int{1}, [][]int{{2}, {3}}, lost, "lost"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			f.err = c.err
+			n, last := 0, error(nil)
+			for _, last = range s.Score(t.Context(), c.prefix, c.tails) {
+				n++
+			}
+			if n != 1 || last == nil || !strings.Contains(last.Error(), c.want) {
+				t.Errorf("%d elements, the last is %v; want one with %q", n, last, c.want)
+			}
+		})
+	}
+	f.err = nil
+	for _, err := range s.Score(t.Context(), []int{1}, [][]int{{2}, {3}}) { // breaking off and going on
+		if err != nil {
+			t.Fatal(err)
+		}
+		break
+	}
+	rows := 0
+	for _, err := range s.Score(t.Context(), []int{1}, [][]int{{2}, {3}}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		rows++
+	}
+	if rows != 2 {
+		t.Errorf("%d rows after breaking off", rows)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"math"
+	"slices"
 )
 
 // An Answer is what a model made of a question. Log-probabilities are over the whole vocabulary; they, the logits and the
@@ -29,17 +30,29 @@ type Answer struct {
 	Greedy []bool `json:"greedy,omitempty"` // whether a choice is what the model would go on with
 }
 
-// answer is what is known of the answer before the model is asked.
-func (r *Request) answer() Answer {
-	return Answer{
+// answer is what is known of the answer from the prospects of its choices, which are none before the model is asked.
+func (r *Request) answer(found []prospect) Answer {
+	a := Answer{
 		Task: r.Task.Name, ID: r.Doc.ID, NumShots: r.NumShots, Truncated: r.Truncated, NumTokens: len(r.IDs),
 		PromptSHA256: r.PromptSHA256, IDsSHA256: r.IDsSHA256, ChoiceIDs: r.Choices, Gold: r.Doc.Gold,
 	}
+	for _, f := range found {
+		a.Logits = append(a.Logits, f.logit)
+		a.LogProbs = append(a.LogProbs, f.logProb)
+		a.Greedy = append(a.Greedy, f.greedy)
+	}
+	return a
 }
 
-// session is what scoring needs of a *pumice.Session; tests have one without a device.
-type session interface {
+// forward is a *pumice.Session that gives logits; tests have one without a device.
+type forward interface {
 	Logits(ctx context.Context, tokens []int, all bool) iter.Seq2[[]float32, error]
+}
+
+// session is what scoring needs of a *pumice.Session.
+type session interface {
+	forward
+	Score(ctx context.Context, prefix []int, tails [][]int) iter.Seq2[[]float32, error]
 	Truncate(n int)
 }
 
@@ -47,70 +60,107 @@ type session interface {
 type scorer struct {
 	session session
 	last    *Request // whose steps the session holds
-	ids     []int
 }
 
-// score asks one question.
-func (s *scorer) score(ctx context.Context, r *Request) (Answer, error) {
+// score asks a batch of questions, those with one lead.
+func (s *scorer) score(ctx context.Context, batch []*Request) ([]Answer, error) {
+	first, last := batch[0], batch[len(batch)-1]
 	kept := 0
 	if s.last != nil {
-		kept = r.shared(s.last)
+		kept = first.shared(s.last)
 	}
 	s.last = nil
-	s.ids = s.ids[:0]
-	for _, id := range r.IDs {
-		s.ids = append(s.ids, int(id))
+	var tails [][]int
+	for _, r := range batch {
+		tails = append(tails, toInts(r.IDs[r.prefix():]))
 	}
+	prefix := toInts(first.IDs[:first.prefix()])
 	s.session.Truncate(kept)
-	for _, step := range r.steps {
+	for _, step := range first.steps {
 		if step <= kept {
 			continue
 		}
-		if _, err := s.logits(ctx, s.ids[:step], nil); err != nil {
-			return Answer{}, err
-		}
-	}
-	a := r.answer()
-	first, err := s.logits(ctx, s.ids, r.Choices)
-	if err != nil {
-		return Answer{}, fmt.Errorf("eval: %s: question %s: %w", a.Task, a.ID, err)
-	}
-	values := make([]float64, len(first)) // that the choices are compared by
-	for i, f := range first {
-		values[i] = f.logit
-		logProb, greedy := f.logProb, f.greedy
-		for n := 1; n < len(r.Choices[i]); n++ {
-			more, err := s.logits(ctx, append(s.ids, r.Choices[i][:n]...), [][]int{r.Choices[i][n:]})
+		for _, err := range s.session.Score(ctx, prefix[:step], nil) {
 			if err != nil {
-				return Answer{}, err
+				return nil, err
 			}
-			logProb += more[0].logProb
-			greedy = greedy && more[0].greedy
-			values[i] = logProb
 		}
-		a.LogProbs = append(a.LogProbs, logProb)
-		a.Greedy = append(a.Greedy, greedy)
 	}
-	if severalTokens(r.Choices) {
-		copy(values, a.LogProbs)
+	var out []Answer
+	for row, err := range s.session.Score(ctx, prefix, tails) {
+		if err != nil {
+			if first == last {
+				return nil, fmt.Errorf("eval: %s: question %s: %w", first.Task.Name, first.Doc.ID, err)
+			}
+			return nil, fmt.Errorf("eval: %s: questions %s to %s: %w", first.Task.Name, first.Doc.ID, last.Doc.ID, err)
+		}
+		r := batch[len(out)]
+		found, err := prospects(row, r.Choices)
+		if err != nil {
+			return nil, fmt.Errorf("eval: %s: question %s: %w", r.Task.Name, r.Doc.ID, err)
+		}
+		out = append(out, r.answer(found))
 	}
+	if severalTokens(first.Choices) { // asked by itself
+		if err := s.goOn(ctx, first, &out[0]); err != nil {
+			return nil, fmt.Errorf("eval: %s: question %s: %w", first.Task.Name, first.Doc.ID, err)
+		}
+	}
+	s.last = last
+	for i := range out {
+		out[i].decide()
+	}
+	return out, nil
+}
+
+func toInts(ids []int32) []int {
+	out := make([]int, len(ids))
+	for i, id := range ids {
+		out[i] = int(id)
+	}
+	return out
+}
+
+// goOn evaluates the choices of several tokens behind a question that the session holds, and makes the choices' logits their
+// log-probabilities.
+func (s *scorer) goOn(ctx context.Context, r *Request, a *Answer) error {
+	ids := toInts(r.IDs)
+	for i, c := range r.Choices {
+		for n := 1; n < len(c); n++ {
+			for row, err := range s.session.Logits(ctx, slices.Concat(ids, c[:n]), false) {
+				if err != nil {
+					return err
+				}
+				more, err := prospects(row, [][]int{c[n:]})
+				if err != nil {
+					return err
+				}
+				a.LogProbs[i] += more[0].logProb
+				a.Greedy[i] = a.Greedy[i] && more[0].greedy
+			}
+		}
+	}
+	copy(a.Logits, a.LogProbs)
+	return nil
+}
+
+// decide chooses the letter, and rounds.
+func (a *Answer) decide() {
 	best, second := 0, math.Inf(-1)
-	for i, v := range values[1:] {
-		if v > values[best] {
-			best, second = i+1, values[best]
+	for i, v := range a.Logits[1:] {
+		if v > a.Logits[best] {
+			best, second = i+1, a.Logits[best]
 		} else {
 			second = max(second, v)
 		}
 	}
-	a.Margin = round4(values[best] - second)
+	a.Margin = round4(a.Logits[best] - second)
 	a.Pred = letters[best : best+1]
 	a.Correct = a.Pred == a.Gold
-	for i := range values {
-		a.Logits = append(a.Logits, round4(values[i]))
+	for i := range a.Logits {
+		a.Logits[i] = round4(a.Logits[i])
 		a.LogProbs[i] = round4(a.LogProbs[i])
 	}
-	s.last = r
-	return a, nil
 }
 
 func severalTokens(choices [][]int) bool {
@@ -132,27 +182,19 @@ type prospect struct {
 
 var errNotFinite = errors.New("the model's logits are not finite numbers")
 
-// logits evaluates ids and looks at the first token of each choice.
-func (s *scorer) logits(ctx context.Context, ids []int, choices [][]int) ([]prospect, error) {
+// prospects looks at the first token of each choice.
+func prospects(row []float32, choices [][]int) ([]prospect, error) {
+	sum, argmax, err := logSumExp(row)
+	if err != nil {
+		return nil, err
+	}
 	var out []prospect
-	for row, err := range s.session.Logits(ctx, ids, false) {
-		if err != nil {
-			return nil, err
+	for _, c := range choices {
+		if c[0] >= len(row) {
+			return nil, fmt.Errorf("a choice is token %d, the model has %d", c[0], len(row))
 		}
-		if len(choices) == 0 {
-			break
-		}
-		sum, argmax, err := logSumExp(row)
-		if err != nil {
-			return nil, err
-		}
-		for _, c := range choices {
-			if c[0] >= len(row) {
-				return nil, fmt.Errorf("a choice is token %d, the model has %d", c[0], len(row))
-			}
-			l := float64(row[c[0]])
-			out = append(out, prospect{l, l - sum, c[0] == argmax})
-		}
+		l := float64(row[c[0]])
+		out = append(out, prospect{l, l - sum, c[0] == argmax})
 	}
 	return out, nil
 }

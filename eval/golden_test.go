@@ -159,7 +159,7 @@ func TestPromptsMatchGoldens(t *testing.T) {
 					}
 					for i, r := range plan.Requests {
 						want := g.answers[i]
-						got := r.answer()
+						got := r.answer(nil)
 						want.Logits, want.LogProbs, want.Margin, want.Pred, want.Correct = nil, nil, 0, "", false
 						if diff := cmp.Diff(want, got); diff != "" {
 							t.Fatalf("question %d (-want +got):\n%s", i, diff)

@@ -107,7 +107,7 @@ func Perplexity(ctx context.Context, engine *pumice.Engine, ids []int, o Perplex
 	return perplexity(ctx, engine.NewSession(), ids, o)
 }
 
-func perplexity(ctx context.Context, s session, ids []int, o PerplexityOptions) (PerplexityResult, error) {
+func perplexity(ctx context.Context, s forward, ids []int, o PerplexityOptions) (PerplexityResult, error) {
 	if o.Compare != nil {
 		if o.Stride != 0 || o.Context != 0 && o.Context != o.Compare.Context {
 			return PerplexityResult{}, fmt.Errorf("eval: the base has windows of %d tokens side by side", o.Compare.Context)
@@ -150,7 +150,7 @@ type measure struct {
 	same       int
 }
 
-func (m *measure) window(ctx context.Context, s session, all []int, w window) error {
+func (m *measure) window(ctx context.Context, s forward, all []int, w window) error {
 	length := m.o.Context
 	ids := append([]int(nil), all[w.start:w.start+length]...)
 	if m.o.BOS >= 0 && m.o.Stride == 0 {

@@ -40,6 +40,16 @@ type Request struct {
 	IDsSHA256    string  // of the ids as little-endian uint32
 	Choices      [][]int // the tokens of each choice
 	steps        []int   // lengths of the beginnings of IDs that are shared with neighbours, ascending
+
+	lead *Request // the first of the questions that are evaluated at once with this one
+}
+
+// prefix is how many tokens a request shares with those that it is evaluated with.
+func (r *Request) prefix() int {
+	if len(r.steps) == 0 {
+		return 0
+	}
+	return r.steps[len(r.steps)-1]
 }
 
 // cost is how many tokens are new after the request before it, which is nil for the first.
@@ -64,6 +74,19 @@ func (p *Plan) Longest() int {
 		for _, c := range r.Choices {
 			n = max(n, len(r.IDs)+len(c)-1)
 		}
+	}
+	return n
+}
+
+// Widest returns the context with which all questions that may be evaluated at once are. With less, down to Longest, fewer are.
+func (p *Plan) Widest() int {
+	n, batch := p.Longest(), 0
+	for _, r := range p.Requests {
+		if r.lead == r {
+			batch = r.prefix()
+		}
+		batch += len(r.IDs) - r.prefix()
+		n = max(n, batch)
 	}
 	return n
 }
@@ -104,6 +127,7 @@ func NewPlan(ctx context.Context, tok *tokenizer.Tokenizer, tasks []*Task, o Pla
 		return nil, err
 	}
 	p.share(e)
+	p.batch()
 	return p, nil
 }
 
@@ -241,6 +265,31 @@ func (p *Plan) share(e *encoder) {
 	}
 }
 
+// What is evaluated at once: as much as a session takes with the default options. An engine that takes less cuts batches up.
+const (
+	batchTokens    = 512
+	batchQuestions = 16
+)
+
+// batch finds the neighbours that are evaluated at once behind what they share. Like steps, this depends on the plan alone. A
+// question whose choices have several tokens is asked by itself, for these are evaluated behind it.
+func (p *Plan) batch() {
+	n, tokens := 0, 0
+	var before *Request
+	for _, r := range p.Requests {
+		tail := len(r.IDs) - r.prefix()
+		if before != nil && r.Task == before.Task && len(r.steps) == len(before.steps) && r.shared(before) == r.prefix() &&
+			n < batchQuestions && tokens+tail <= batchTokens && !severalTokens(r.Choices) && !severalTokens(before.Choices) {
+			r.lead = before.lead
+			n, tokens = n+1, tokens+tail
+		} else {
+			r.lead = r
+			n, tokens = 1, tail
+		}
+		before = r
+	}
+}
+
 // shared returns how many tokens of the steps two requests have in common.
 func (r *Request) shared(before *Request) int {
 	n := 0
@@ -264,6 +313,7 @@ func commonPrefix(a, b []int32) int {
 }
 
 // Shard cuts a plan into n parts of about as many tokens to evaluate, each in the plan's order, and returns the i-th, from 1.
+// Questions that are evaluated at once stay together.
 func (p *Plan) Shard(i, n int) ([]*Request, error) {
 	if n < 1 || i < 1 || i > n {
 		return nil, fmt.Errorf("eval: shard %d of %d", i, n)
@@ -271,12 +321,17 @@ func (p *Plan) Shard(i, n int) ([]*Request, error) {
 	total, costs := p.costs()
 	var part []*Request
 	done := int64(0)
-	for j, r := range p.Requests {
-		// A question belongs to the part that its middle token is in.
-		if middle := 2*done + costs[j]; middle*int64(n) >= 2*total*int64(i-1) && middle*int64(n) < 2*total*int64(i) {
-			part = append(part, r)
+	for j := 0; j < len(p.Requests); {
+		batch, cost := p.Requests[j:j+1], costs[j]
+		for end := j + 1; end < len(p.Requests) && p.Requests[end].lead == p.Requests[j]; end++ {
+			batch, cost = p.Requests[j:end+1], cost+costs[end]
 		}
-		done += costs[j]
+		// They belong to the part that their middle token is in.
+		if middle := 2*done + cost; middle*int64(n) >= 2*total*int64(i-1) && middle*int64(n) < 2*total*int64(i) {
+			part = append(part, batch...)
+		}
+		done += cost
+		j += len(batch)
 	}
 	return part, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -19,8 +20,9 @@ type Progress struct {
 }
 
 // Run asks requests and returns their answers in the same order. The engines share the work; they must be of one model. Answers
-// that the journal holds are not asked for again; journal may be nil. progress is called after each answer, one call at a time;
-// it may be nil. After an error, or when ctx is cancelled, what was answered is in the journal.
+// that the journal holds are not asked for again, unless others are missing of those that were evaluated at once; journal may be
+// nil. progress is called after each answer, one call at a time; it may be nil. After an error, or when ctx is cancelled, what was
+// answered is in the journal.
 func Run(ctx context.Context, engines []*pumice.Engine, requests []*Request, journal *Journal, progress func(Progress)) ([]Entry, error) {
 	var sessions []session
 	for _, e := range engines {
@@ -33,15 +35,34 @@ func Run(ctx context.Context, engines []*pumice.Engine, requests []*Request, jou
 // begins a chunk evaluates the examples again.
 const maxChunk = 32
 
-// chunks cuts the questions at places that pending lacks or where the examples change.
-func chunks(requests []*Request, pending []int, devices int) [][]int {
-	var out [][]int
-	for i, at := range pending {
-		if i > 0 && requests[pending[i-1]].Task == requests[at].Task && (devices == 1 || len(out[len(out)-1]) < maxChunk) {
-			out[len(out)-1] = append(out[len(out)-1], at)
-			continue
+// A batch is a range of the requests, those with one lead.
+type batch struct{ first, end int }
+
+// pending returns the batches that want an answer, whole: a question is always evaluated with the same others.
+func pending(requests []*Request, answered []bool) (out []batch) {
+	for i := 0; i < len(requests); {
+		b := batch{i, i + 1}
+		for b.end < len(requests) && requests[b.end].lead == requests[i].lead {
+			b.end++
 		}
-		out = append(out, []int{at})
+		if slices.Contains(answered[b.first:b.end], false) {
+			out = append(out, b)
+		}
+		i = b.end
+	}
+	return out
+}
+
+// chunks cuts the batches where the examples change.
+func chunks(requests []*Request, batches []batch, devices int) (out [][]batch) {
+	questions := 0
+	for i, b := range batches {
+		if i > 0 && requests[batches[i-1].first].Task == requests[b.first].Task && (devices == 1 || questions+b.end-b.first <= maxChunk) {
+			out[len(out)-1] = append(out[len(out)-1], b)
+		} else {
+			out, questions = append(out, []batch{b}), 0
+		}
+		questions += b.end - b.first
 	}
 	return out
 }
@@ -50,22 +71,26 @@ func run(ctx context.Context, sessions []session, requests []*Request, journal *
 	if len(sessions) == 0 {
 		return nil, errors.New("eval: no engine")
 	}
-	out := make([]Entry, len(requests))
-	var pending []int
-	var before *Request
-	todo := 0 // tokens
+	out, answered := make([]Entry, len(requests)), make([]bool, len(requests))
+	p := Progress{Total: len(requests)}
 	for i, r := range requests {
 		if journal != nil {
-			if e, ok := journal.find(r); ok {
-				out[i] = e
-				continue
-			}
+			out[i], answered[i] = journal.find(r)
 		}
-		pending = append(pending, i)
-		todo += r.cost(before)
-		before = r
+		if answered[i] {
+			p.Reused++
+		}
 	}
-	p := Progress{Total: len(requests), Reused: len(requests) - len(pending), Done: len(requests) - len(pending)}
+	p.Done = p.Reused
+	batches := pending(requests, answered)
+	var before *Request
+	todo := 0 // tokens
+	for _, b := range batches {
+		for _, r := range requests[b.first:b.end] {
+			todo += r.cost(before)
+			before = r
+		}
+	}
 	var mu sync.Mutex
 	var errs []error
 	start, done := time.Now(), 0
@@ -74,13 +99,16 @@ func run(ctx context.Context, sessions []session, requests []*Request, journal *
 	finish := func(i int, e Entry, tokens int) error {
 		mu.Lock()
 		defer mu.Unlock()
+		done += tokens
+		if answered[i] {
+			return nil
+		}
 		if journal != nil {
 			if err := journal.add(e); err != nil {
 				return fmt.Errorf("eval: journal: %w", err)
 			}
 		}
 		out[i] = e
-		done += tokens
 		p.Done++
 		p.Task = e.Task
 		p.Remaining = time.Duration(float64(time.Since(start)) / float64(done) * float64(max(0, todo-done)))
@@ -89,8 +117,8 @@ func run(ctx context.Context, sessions []session, requests []*Request, journal *
 		}
 		return nil
 	}
-	queue := make(chan []int, len(pending))
-	for _, c := range chunks(requests, pending, len(sessions)) {
+	queue := make(chan []batch, len(batches))
+	for _, c := range chunks(requests, batches, len(sessions)) {
 		queue <- c
 	}
 	close(queue)
@@ -99,15 +127,8 @@ func run(ctx context.Context, sessions []session, requests []*Request, journal *
 		wait.Go(func() {
 			s := scorer{session: s}
 			for chunk := range queue {
-				for _, i := range chunk {
-					r := requests[i]
-					tokens := max(1, r.cost(s.last))
-					began := time.Now()
-					a, err := s.score(ctx, r)
-					if err == nil {
-						err = finish(i, Entry{a, time.Since(began).Seconds()}, tokens)
-					}
-					if err != nil {
+				for _, b := range chunk {
+					if err := s.ask(ctx, requests, b, finish); err != nil {
 						mu.Lock()
 						errs = append(errs, err)
 						mu.Unlock()
@@ -123,4 +144,26 @@ func run(ctx context.Context, sessions []session, requests []*Request, journal *
 		return nil, errs[0] // the others are its consequence
 	}
 	return out, nil
+}
+
+// ask asks a batch and finishes each question, with a share of the time that is its share of the tokens evaluated.
+func (s *scorer) ask(ctx context.Context, requests []*Request, b batch, finish func(i int, e Entry, tokens int) error) error {
+	var tokens []int
+	total, before := 0, s.last
+	for _, r := range requests[b.first:b.end] {
+		n := max(1, r.cost(before))
+		tokens, total, before = append(tokens, n), total+n, r
+	}
+	began := time.Now()
+	answers, err := s.score(ctx, requests[b.first:b.end])
+	if err != nil {
+		return err
+	}
+	took := time.Since(began).Seconds()
+	for i, a := range answers {
+		if err := finish(b.first+i, Entry{a, took * float64(tokens[i]) / float64(total)}, tokens[i]); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -21,11 +21,12 @@ import (
 // A pieces session stands for a model on a device whose numbers depend on the pieces that tokens were evaluated in, as rounding
 // does. It keeps the cache as pumice.Session does.
 type pieces struct {
-	ids    []int
-	state  []uint64 // after each token
-	runs   int
-	tokens int // evaluated
-	fail   int // evaluations until one fails, 0 = none does
+	ids     []int
+	state   []uint64 // after each token
+	runs    int
+	tokens  int // evaluated
+	batched int // questions that were evaluated at once with others
+	fail    int // evaluations until one fails, 0 = none does
 }
 
 const pieceVocab = 50000
@@ -39,35 +40,85 @@ func (p *pieces) Truncate(n int) {
 
 func (p *pieces) Logits(ctx context.Context, tokens []int, _ bool) iter.Seq2[[]float32, error] {
 	return func(yield func([]float32, error) bool) {
-		if p.runs++; p.runs == p.fail {
-			yield(nil, errPiece)
+		if err := p.extend(ctx, tokens, len(tokens)-1); err != nil {
+			yield(nil, err)
 			return
 		}
-		if ctx.Err() != nil {
-			yield(nil, ctx.Err())
-			return
-		}
-		n := 0
-		for n < min(len(p.ids), len(tokens)-1) && p.ids[n] == tokens[n] {
-			n++
-		}
-		p.Truncate(n)
-		h := fnv.New64()
-		if n > 0 {
-			fmt.Fprint(h, p.state[n-1])
-		}
-		fmt.Fprint(h, tokens[n:])
-		p.tokens += len(tokens) - n
-		for _, id := range tokens[n:] {
-			p.ids, p.state = append(p.ids, id), append(p.state, h.Sum64())
-		}
-		random := rand.New(rand.NewPCG(h.Sum64(), 0))
-		row := make([]float32, pieceVocab)
-		for i := range row {
-			row[i] = float32(random.NormFloat64())
-		}
-		yield(row, nil)
+		yield(pieceRow(p.state[len(p.state)-1]), nil)
 	}
+}
+
+// Score gives each row for all that is evaluated at once.
+func (p *pieces) Score(ctx context.Context, prefix []int, tails [][]int) iter.Seq2[[]float32, error] {
+	return func(yield func([]float32, error) bool) {
+		err := p.extend(ctx, prefix, len(prefix))
+		if len(tails) == 1 && err == nil {
+			for row, err := range p.Logits(ctx, slices.Concat(prefix, tails[0]), false) {
+				yield(row, err)
+			}
+			return
+		}
+		if err == nil && len(tails) > 0 {
+			err = p.run(ctx)
+		}
+		if err != nil {
+			yield(nil, err)
+			return
+		}
+		h := fnv.New64()
+		if len(prefix) > 0 {
+			fmt.Fprint(h, p.state[len(prefix)-1])
+		}
+		fmt.Fprint(h, tails)
+		p.batched += len(tails)
+		for i, tail := range tails {
+			p.tokens += len(tail)
+			if !yield(pieceRow(h.Sum64()+uint64(i)), nil) {
+				return
+			}
+		}
+	}
+}
+
+func (p *pieces) run(ctx context.Context) error {
+	if p.runs++; p.runs == p.fail {
+		return errPiece
+	}
+	return ctx.Err()
+}
+
+// extend evaluates what the cache lacks, and what it holds beyond the first so many tokens.
+func (p *pieces) extend(ctx context.Context, tokens []int, most int) error {
+	n := 0
+	for n < min(len(p.ids), most) && p.ids[n] == tokens[n] {
+		n++
+	}
+	p.Truncate(n)
+	if n == len(tokens) {
+		return nil
+	}
+	if err := p.run(ctx); err != nil {
+		return err
+	}
+	h := fnv.New64()
+	if n > 0 {
+		fmt.Fprint(h, p.state[n-1])
+	}
+	fmt.Fprint(h, tokens[n:])
+	p.tokens += len(tokens) - n
+	for _, id := range tokens[n:] {
+		p.ids, p.state = append(p.ids, id), append(p.state, h.Sum64())
+	}
+	return nil
+}
+
+func pieceRow(state uint64) []float32 {
+	random := rand.New(rand.NewPCG(state, 0))
+	row := make([]float32, pieceVocab)
+	for i := range row {
+		row[i] = float32(random.NormFloat64())
+	}
+	return row
 }
 
 // samplePlan is all questions of testdata/samples, plus some about one long passage.
@@ -132,7 +183,10 @@ func TestAnswersDoNotDependOnWhatRanBefore(t *testing.T) {
 	for _, r := range plan.Requests {
 		naive += len(r.IDs)
 	}
-	t.Logf("%d questions of %d tokens, %d evaluated in %d runs", len(want), naive, whole.tokens, whole.runs)
+	t.Logf("%d questions of %d tokens, %d evaluated in %d runs, %d questions with others", len(want), naive, whole.tokens, whole.runs, whole.batched)
+	if whole.batched*2 < len(want) || whole.runs > len(want) {
+		t.Errorf("%d of %d questions evaluated with others, in %d runs", whole.batched, len(want), whole.runs)
+	}
 	if whole.tokens*5 > naive*3 {
 		t.Errorf("%d of %d tokens evaluated: what neighbours share isn't kept", whole.tokens, naive)
 	}
@@ -143,13 +197,17 @@ func TestAnswersDoNotDependOnWhatRanBefore(t *testing.T) {
 			t.Fatalf("failure %d: %v", fail, err)
 		}
 		j.Close()
-		// A kill in the middle of a write.
-		f, err := os.OpenFile(name, os.O_APPEND|os.O_WRONLY, 0)
+		// A kill in the middle of a write: some of the answers that came at once, and a piece of a line.
+		text, err := os.ReadFile(name)
 		if err != nil {
 			t.Fatal(err)
 		}
-		f.WriteString(`{"task":"mmlu_virology","id":"1`)
-		f.Close()
+		lines := strings.SplitAfter(string(text), "\n")
+		lines = lines[:max(1, len(lines)-fail%5)]
+		text = []byte(strings.Join(lines, "") + `{"task":"mmlu_virology","id":"1`)
+		if err := os.WriteFile(name, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
 		reused := 0
 		got, err := run(t.Context(), []session{&pieces{}}, plan.Requests, openJournal(t, name, testIdentity), func(p Progress) { reused = p.Reused })
 		if err != nil {
@@ -231,6 +289,16 @@ type rows func(tokens []int) []float32
 
 func (r rows) Truncate(int) {}
 
+func (r rows) Score(_ context.Context, prefix []int, tails [][]int) iter.Seq2[[]float32, error] {
+	return func(yield func([]float32, error) bool) {
+		for _, tail := range tails {
+			if !yield(r(slices.Concat(prefix, tail)), nil) {
+				return
+			}
+		}
+	}
+}
+
 func (r rows) Logits(_ context.Context, tokens []int, _ bool) iter.Seq2[[]float32, error] {
 	return func(yield func([]float32, error) bool) { yield(r(tokens), nil) }
 }
@@ -258,10 +326,11 @@ func TestScore(t *testing.T) {
 		}, Answer{Logits: []float64{-1.3133, -0.3133}, LogProbs: []float64{-1.3133, -0.3133}, Margin: 1, Pred: "B", Correct: true, Greedy: []bool{false, true}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			got, err := (&scorer{session: c.rows}).score(t.Context(), c.r)
+			all, err := (&scorer{session: c.rows}).score(t.Context(), []*Request{c.r})
 			if err != nil {
 				t.Fatal(err)
 			}
+			got := all[0]
 			c.want.NumTokens, c.want.ChoiceIDs, c.want.Gold = 3, c.r.Choices, "B"
 			if diff := cmp.Diff(c.want, got); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
@@ -270,7 +339,7 @@ func TestScore(t *testing.T) {
 	}
 	for _, bad := range [][]float32{{float32(math.NaN()), 0}, {0, float32(math.Inf(1))}} {
 		s := scorer{session: rows(func([]int) []float32 { return bad })}
-		if _, err := s.score(t.Context(), request([]int{0}, []int{1})); !errors.Is(err, errNotFinite) {
+		if _, err := s.score(t.Context(), []*Request{request([]int{0}, []int{1})}); !errors.Is(err, errNotFinite) {
 			t.Errorf("logits %v: %v", bad, err)
 		}
 	}

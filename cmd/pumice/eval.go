@@ -355,10 +355,10 @@ func trainedContext(path string) (int, error) {
 // contextStep rounds contexts, so that nearly equal plans record the same shapes.
 const contextStep = 256
 
-// ask loads the model on each device, with no more context than the plan needs, and asks.
+// ask loads the model on each device, with no more context than the plan has use for, and asks.
 func (r *evalRun) ask(ctx context.Context, plan *eval.Plan, requests []*eval.Request, journal *eval.Journal, s *eval.Summary) (entries []eval.Entry, err error) {
 	o := r.p.options(r.c)
-	o.Context = (plan.Longest() + contextStep - 1) / contextStep * contextStep
+	o.Context = (plan.Widest() + contextStep - 1) / contextStep * contextStep
 	o.Context = max(plan.Longest(), min(o.Context, plan.Options.MaxLength))
 	devices := []string{o.Device}
 	if o.Devices != nil { // each has the whole model
