@@ -359,29 +359,42 @@ func (x *Model) Forward(ctx context.Context, tokens []int, position int, want Wa
 		if done+n < len(tokens) && !want.everyRow() {
 			now = Nothing
 		}
-		p, err := x.Plan(n, now)
-		if err != nil {
+		if err := x.run(pipeline.Step{Position: position + done, Tokens: tokens[done : done+n]}, now, done, &out); err != nil {
 			return out, err
 		}
-		var hidden int64
-		if !x.weights.span.begins() {
-			size := x.cfg.HiddenSize
-			if hidden, err = p.Input(x.hidden[done*size : (done+n)*size]); err != nil {
-				return out, err
-			}
-		}
-		c, err := p.Run(pipeline.Step{Position: position + done, Tokens: tokens[done : done+n]})
-		if err != nil {
-			return out, err
-		}
-		c.HostToDeviceBytes += hidden
-		if c.DeviceToHostBytes, err = x.read(p, now, done, n, &out); err != nil {
-			return out, err
-		}
-		out.Counters.Add(c)
 		done += n
 	}
 	return out, nil
+}
+
+// run evaluates a run, the first token of which is number done, and adds what it leaves to out.
+func (x *Model) run(s pipeline.Step, want Want, done int, out *Output) error {
+	n := len(s.Tokens)
+	p, err := x.Plan(n, want)
+	if err != nil {
+		return err
+	}
+	var hidden int64
+	if !x.weights.span.begins() {
+		size := x.cfg.HiddenSize
+		if hidden, err = p.Input(x.hidden[done*size : (done+n)*size]); err != nil {
+			return err
+		}
+	}
+	c, err := p.Run(s)
+	if err != nil {
+		return err
+	}
+	c.HostToDeviceBytes += hidden
+	rows := n
+	if want == SequenceLogits {
+		rows = len(s.Lengths)
+	}
+	if c.DeviceToHostBytes, err = x.read(p, want, done, rows, out); err != nil {
+		return err
+	}
+	out.Counters.Add(c)
+	return nil
 }
 
 // checkRun finds what is wrong with a run before anything is evaluated.
@@ -407,34 +420,41 @@ func (x *Model) Sequences() (n, tokens int) { return maxSequences(x.opts.Chunk),
 // were the only one, and leaves the logits at the end of each. Together they take the positions from there on, whose keys and
 // values are of no use afterwards. Errors are those of Forward.
 func (x *Model) ForwardSequences(sequences [][]int, position int) (Output, error) {
-	var out Output
-	var tokens, lengths []int
-	for i, s := range sequences {
-		if len(s) == 0 {
-			return out, fmt.Errorf("model: sequence %d has no tokens", i)
-		}
-		tokens, lengths = append(tokens, s...), append(lengths, len(s))
-	}
-	if err := x.checkRun(tokens, position); err != nil {
-		return out, err
-	}
-	if n, most := x.Sequences(); len(sequences) > n || len(tokens) > most {
-		return out, fmt.Errorf("model: %d sequences of %d tokens together; at most %d of %d are possible", len(sequences), len(tokens), n, most)
-	}
-	p, err := x.Plan(len(tokens), SequenceLogits)
+	s, err := x.sequences(sequences, position)
 	if err != nil {
-		return out, err
+		return Output{}, err
 	}
-	if out.Counters, err = p.Run(pipeline.Step{Position: position, Tokens: tokens, Lengths: lengths}); err != nil {
-		return out, err
+	return x.runSequences(s, SequenceLogits)
+}
+
+func (x *Model) runSequences(s pipeline.Step, want Want) (out Output, err error) {
+	if want.everyRow() {
+		x.logits = resize(x.logits, len(s.Tokens)*x.rowSize(want))
+		out.Logits = x.logits
 	}
-	x.logits = resize(x.logits, len(sequences)*x.cfg.VocabSize)
-	out.Logits = x.logits
-	out.Counters.DeviceToHostBytes, err = p.Output(outLogits, 0, len(sequences), out.Logits)
+	err = x.run(s, want, 0, &out)
 	return out, err
 }
 
-// read fetches what a run of n tokens, the first of which is number done, has left.
+// sequences puts sequences into one run, unless something is wrong with them.
+func (x *Model) sequences(sequences [][]int, position int) (s pipeline.Step, err error) {
+	s.Position = position
+	for i, q := range sequences {
+		if len(q) == 0 {
+			return s, fmt.Errorf("model: sequence %d has no tokens", i)
+		}
+		s.Tokens, s.Lengths = append(s.Tokens, q...), append(s.Lengths, len(q))
+	}
+	if err := x.checkRun(s.Tokens, position); err != nil {
+		return s, err
+	}
+	if n, most := x.Sequences(); len(sequences) > n || len(s.Tokens) > most {
+		return s, fmt.Errorf("model: %d sequences of %d tokens together; at most %d of %d are possible", len(sequences), len(s.Tokens), n, most)
+	}
+	return s, nil
+}
+
+// read fetches n rows that a run, the first token of which is number done, has left.
 func (x *Model) read(p *pipeline.Plan, want Want, done, n int, out *Output) (int64, error) {
 	switch want {
 	case Argmax:
@@ -449,6 +469,10 @@ func (x *Model) read(p *pipeline.Plan, want Want, done, n int, out *Output) (int
 		x.logits = resize(x.logits, x.cfg.VocabSize)
 		out.Logits = x.logits
 		return p.Output(outLogits, 0, 1, out.Logits)
+	case SequenceLogits:
+		x.logits = resize(x.logits, n*x.cfg.VocabSize)
+		out.Logits = x.logits
+		return p.Output(outLogits, 0, n, out.Logits)
 	case AllLogits:
 		v := x.cfg.VocabSize
 		return p.Output(outLogits, 0, n, out.Logits[done*v:(done+n)*v])

@@ -130,6 +130,35 @@ func (s *Split) Forward(ctx context.Context, tokens []int, position int, want Wa
 	return out, nil
 }
 
+// Sequences is Model.Sequences.
+func (s *Split) Sequences() (n, tokens int) { return s.stages[0].Sequences() }
+
+// ForwardSequences is Model.ForwardSequences.
+func (s *Split) ForwardSequences(sequences [][]int, position int) (Output, error) {
+	var out Output
+	last := s.stages[len(s.stages)-1]
+	step, err := last.sequences(sequences, position)
+	if err != nil {
+		return out, err
+	}
+	var hidden []float32
+	for _, x := range s.stages {
+		x.hidden = hidden
+		want := Hidden
+		if x == last {
+			want = SequenceLogits
+		}
+		stage, err := x.runSequences(step, want)
+		if err != nil {
+			return out, err
+		}
+		hidden = stage.Logits
+		out.Counters.Add(stage.Counters)
+	}
+	out.Logits = hidden
+	return out, nil
+}
+
 // CanResume is Model.CanResume.
 func (s *Split) CanResume(length, position int) bool { return s.stages[0].CanResume(length, position) }
 

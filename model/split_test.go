@@ -46,6 +46,14 @@ func TestSplit(t *testing.T) {
 				}
 				position += run.n
 			}
+			sequences := [][]int{tokens[:9], tokens[20:21], tokens[40:60]}
+			a, err := whole.ForwardSequences(sequences, position)
+			check(t, err)
+			b, err := split.ForwardSequences(sequences, position)
+			check(t, err)
+			if len(b.Logits) != 3*whole.cfg.VocabSize || !slices.Equal(a.Logits, b.Logits) {
+				t.Errorf("three sequences: %d logits, or they differ", len(b.Logits))
+			}
 			if _, err := split.Forward(t.Context(), []int{-1}, position, Argmax); err == nil {
 				t.Error("token -1 was evaluated")
 			}
