@@ -15,10 +15,17 @@ type Path string
 const (
 	PathBase Path = "base" // Vulkan 1.1, 32-bit storage, workgroups with shared memory
 	PathRow  Path = "row"  // barrier-free: one subgroup of eight lanes, several rows a lane
+	PathFew  Path = "few"  // products with a few tokens, without tiles
+	PathFP16 Path = "fp16" // products of float16 numbers, in float16
+	PathDP   Path = "dp"   // products of 8-bit activations, by integer dot products
+	PathCM   Path = "cm"   // products of float16 numbers, by cooperative matrices
 )
 
 // Paths lists every path, the one that runs everywhere first.
-var Paths = []Path{PathBase, PathRow}
+var Paths = []Path{PathBase, PathRow, PathFew, PathFP16, PathDP, PathCM}
+
+// productsOnly says that the path has kernels for products with several tokens and nothing else.
+func (p Path) productsOnly() bool { return p != PathBase && p != PathRow }
 
 // variant is the name of an op's variant of the path.
 func (p Path) variant(op string) string {
@@ -55,6 +62,13 @@ var rules = []rule{
 	// through matvec_q4_1_row at more than 8 billion weights a second. A GPU has no such cost,
 	// and eight lanes would leave most of its subgroup idle.
 	{cpu: true, paths: []Path{PathRow}},
+	// Not measured: up to eight tokens a product waits for the weights, which the few path reads
+	// as a product of one token does, in more workgroups than there are tiles. Beyond, matrix
+	// instructions have at least twice the rate of packed float16 and that has twice float32's,
+	// by every vendor's figures. The dp path, where it is fast, rounds activations to eight bits,
+	// which shows in perplexity (docs/models.md): it is for who asks for it.
+	{op: "matmul_", minTokens: fewTokens + 1, paths: []Path{PathCM, PathFP16}},
+	{op: "matmul_", minTokens: 2, paths: []Path{PathFew}},
 }
 
 // pick names the variant of an op for a run of tokens: of the forced path, of the path that
@@ -73,6 +87,9 @@ func (b *Builder) pick(op string, tokens int, suits func(Path) bool) (kernel str
 // known to compute wrong results there.
 func (m *Manager) offers(op string, path Path) bool {
 	v, ok := m.variants[path.variant(op)]
+	if path == PathDP && m.opts.Tuning.refuses("quantize_acts") {
+		return false
+	}
 	return ok && m.runnable(v) && !m.opts.Tuning.refuses(v.Name)
 }
 
@@ -155,11 +172,81 @@ func laneRows(t DType) int {
 	return 4
 }
 
-// Tile of matmul_*_row: rows a lane and tokens (lavapipe 22.3.6: docs/design/0001).
+// Tile of matmul_*_row: rows a lane and at most so many tokens (lavapipe 22.3.6:
+// docs/design/0001).
 const (
 	matmulLaneRows = 4
 	matmulTokens   = 8
 )
+
+// fewTokens is the most tokens that one workgroup of matmul_*_few takes.
+const fewTokens = 8
+
+// tokenTile is the power of two, at most limit, that is no less than a run's tokens.
+func tokenTile(tokens, limit int) int {
+	n := 1
+	for n < tokens && n < limit {
+		n *= 2
+	}
+	return n
+}
+
+// A matrixTile is the shape of a workgroup of matmul_*_cm: subgroups over rows and tokens, and
+// the device's matrices over those of each.
+type matrixTile struct {
+	subgroupsM, subgroupsN, matricesM, matricesN int
+}
+
+// matrixTiles are tried in order. For matrices of 16 x 16 they are 128 x 128, 64 x 64, 64 x 32
+// and 64 x 16 rows by tokens, and take at most 28 KiB of shared memory.
+var matrixTiles = []matrixTile{{4, 2, 2, 4}, {2, 2, 2, 2}, {4, 1, 1, 2}, {4, 1, 1, 1}}
+
+// minLargeTiles is how many of the largest tiles a product must have to use them: with fewer
+// the larger devices of today, of up to some 150 units, would stand still in part.
+const minLargeTiles = 300
+
+func (t matrixTile) rows(s *vk.MatrixShape) int   { return t.subgroupsM * t.matricesM * s.M }
+func (t matrixTile) tokens(s *vk.MatrixShape) int { return t.subgroupsN * t.matricesN * s.N }
+
+// matrixTileFor is the first tile of which a product fills at least half with tokens.
+func matrixTileFor(s *vk.MatrixShape, rows, tokens int) matrixTile {
+	for i, t := range matrixTiles {
+		enough := i > 0 || ceilDiv(rows, t.rows(s))*ceilDiv(tokens, t.tokens(s)) >= minLargeTiles
+		if 2*tokens > t.tokens(s) && enough {
+			return t
+		}
+	}
+	return matrixTiles[len(matrixTiles)-1]
+}
+
+// matrixShape is the cooperative matrix product that kernels use: float16 summed in float32,
+// the largest whose sides divide 16. nil: the device has none.
+func matrixShape(pd *vk.PhysicalDevice) *vk.MatrixShape {
+	var best *vk.MatrixShape
+	if !pd.Features.ShaderFloat16 || !pd.Features.VulkanMemoryModel {
+		return nil
+	}
+	fits := func(n int) bool { return n >= 4 && n <= 16 && n&(n-1) == 0 }
+	for _, s := range pd.Features.CooperativeMatrix {
+		if s.A != vk.Float16 || s.B != vk.Float16 || s.C != vk.Float32 || s.Result != vk.Float32 || s.Saturating ||
+			!fits(s.M) || !fits(s.N) || !fits(s.K) || best != nil && s.M*s.N*s.K <= best.M*best.N*best.K {
+			continue
+		}
+		best = &s
+	}
+	return best
+}
+
+// matrixSubgroup is the subgroup size of kernels with cooperative matrices: 32 where the device
+// can, else its own. AMD's default of 64 spreads a matrix over twice the lanes its
+// instructions use.
+func matrixSubgroup(pd *vk.PhysicalDevice) int {
+	l := pd.Limits
+	if pd.Features.SubgroupSizeControl && l.MinSubgroupSize <= 32 && 32 <= l.MaxSubgroupSize {
+		return 32
+	}
+	return l.SubgroupSize
+}
 
 // workgroup is the size of base kernels' workgroups. 64 is a whole number of subgroups on
 // every device known (4 to 64 lanes) and within the 128 invocations that Vulkan guarantees.

@@ -41,8 +41,9 @@ type Manager struct {
 	dev      *vk.Device
 	opts     Options
 	variants map[string]shaders.Variant
-	lane8    bool // subgroups of exactly eight, with shuffle
-	row      bool // the row path is the rules' choice, or forced
+	lane8    bool            // subgroups of exactly eight, with shuffle
+	matrix   *vk.MatrixShape // of kernels with cooperative matrices; nil: none
+	row      bool            // the row path is the rules' choice, or forced
 
 	maxBinding int64 // when not 0, a smaller limit on what one binding holds, for Verify
 
@@ -70,6 +71,7 @@ func NewManager(dev *vk.Device, o Options) (*Manager, error) {
 		m.variants[v.Name] = v
 	}
 	m.lane8 = hasLane8(dev.PhysicalDevice())
+	m.matrix = matrixShape(dev.PhysicalDevice())
 	if o.Path != "" && !slices.Contains(Paths, o.Path) {
 		return nil, fmt.Errorf("pipeline: unknown kernel path %q; there are %q", o.Path, Paths)
 	}
@@ -151,12 +153,18 @@ func (m *Manager) ReserveArena(bytes int64) error {
 // runnable says whether this device has what a variant needs.
 func (m *Manager) runnable(v shaders.Variant) bool {
 	for _, need := range v.Needs {
+		has := false
 		switch need {
 		case "lane8":
-			if !m.lane8 {
-				return false
-			}
-		default:
+			has = m.lane8
+		case "fp16":
+			has = m.dev.PhysicalDevice().Features.ShaderFloat16
+		case "dot8":
+			has = m.dev.PhysicalDevice().Features.IntegerDotProduct
+		case "coopmat":
+			has = m.matrix != nil
+		}
+		if !has {
 			return false
 		}
 	}
@@ -214,8 +222,12 @@ func (m *Manager) kernel(n *node) (*vk.Pipeline, error) {
 			}
 			cfg.Bindings = append(cfg.Bindings, kind)
 		}
-		if slices.Contains(v.Needs, "lane8") && m.dev.PhysicalDevice().Limits.SubgroupSize != 8 {
+		if slices.Contains(v.Needs, "lane8") {
 			cfg.SubgroupSize = 8
+		}
+		if slices.Contains(v.Needs, "coopmat") {
+			cfg.SubgroupSize = matrixSubgroup(m.dev.PhysicalDevice())
+			cfg.FullSubgroups = m.dev.PhysicalDevice().Features.ComputeFullSubgroups
 		}
 		e.p, e.err = m.dev.NewPipeline(cfg)
 	})

@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"cmp"
+	"slices"
 	"strings"
 
 	"pumice/internal/dtype"
@@ -180,6 +181,7 @@ func (b *Builder) project(x *Tensor, p Projection) *Tensor {
 	if out == nil {
 		out = b.tensor(x.Rows, cols)
 	}
+	acts := b.quantize(x, p.W)
 	for i, part := range p.W.Parts {
 		y := readWrite(out)
 		if p.AddTo == nil && i == 0 {
@@ -188,7 +190,7 @@ func (b *Builder) project(x *Tensor, p Projection) *Tensor {
 		if x.Rows == 1 {
 			b.matvec(x, &p, part, y)
 		} else {
-			b.matmul(x, &p, part, y)
+			b.matmul(x, &p, part, y, acts)
 		}
 	}
 	return out
@@ -240,20 +242,67 @@ func (b *Builder) matvec(x *Tensor, p *Projection, part *Part, y bind) {
 	b.add(n)
 }
 
-func (b *Builder) matmul(x *Tensor, p *Projection, part *Part, y bind) {
+// matmul is the product of several tokens with a part; acts are those of the dp path.
+func (b *Builder) matmul(x *Tensor, p *Projection, part *Part, y bind, acts *quantised) {
 	n := &node{}
 	binds, path := b.operands(n, "matmul_", x, part)
 	n.binds = append([]bind{stepBind()}, append(binds, optional(p.Bias, part.units), y)...)
 	n.push = push(part.Rows, part.cols, part.Group, part.First, part.First, y.tensor.Cols)
 	flags := []uint32{specBool(p.Bias != nil), specBool(p.AddTo != nil)}
-	if path == PathRow {
-		n.spec = append([]uint32{matmulLaneRows, matmulTokens}, flags...)
-		n.grid = [3]int{ceilDiv(x.Rows, matmulTokens), ceilDiv(part.Rows, 8*matmulLaneRows), 1}
-	} else {
-		n.spec = flags
-		n.grid = [3]int{ceilDiv(part.Rows, 32), ceilDiv(x.Rows, 32), 1}
+	tokens := tokenTile(ceilDiv(x.Rows, 16), 4)
+	switch path {
+	case PathRow:
+		tokens := tokenTile(x.Rows, matmulTokens)
+		n.spec = append([]uint32{matmulLaneRows, uint32(tokens)}, flags...)
+		n.grid = [3]int{ceilDiv(x.Rows, tokens), ceilDiv(part.Rows, 8*matmulLaneRows), 1}
+	case PathFew:
+		tokens := tokenTile(x.Rows, fewTokens)
+		n.spec = append(flags, workgroup, uint32(tokens))
+		n.grid = spread(ceilDiv(part.Rows, 4), b.m.dev.PhysicalDevice().Limits.MaxComputeWorkGroupCount[0])
+		n.grid[2] = ceilDiv(x.Rows, tokens)
+	case PathCM:
+		shape := b.m.matrix
+		t := matrixTileFor(shape, part.Rows, x.Rows)
+		invocations := t.subgroupsM * t.subgroupsN * matrixSubgroup(b.m.dev.PhysicalDevice())
+		n.spec = append(flags, uint32(invocations), uint32(shape.M), uint32(shape.N), uint32(shape.K),
+			uint32(t.subgroupsM), uint32(t.subgroupsN), uint32(t.matricesM), uint32(t.matricesN))
+		n.grid = [3]int{ceilDiv(part.Rows, t.rows(shape)), ceilDiv(x.Rows, t.tokens(shape)), 1}
+	case PathDP:
+		n.binds[3] = read(acts.values)
+		n.binds = append(n.binds, read(acts.scales))
+		fallthrough
+	default:
+		n.spec = append(flags, uint32(tokens))
+		n.grid = [3]int{ceilDiv(part.Rows, 64), ceilDiv(x.Rows, 16*tokens), 1}
 	}
 	b.add(n)
+}
+
+// quantised activations are 8-bit integers in blocks of 32 columns.
+type quantised struct {
+	values *Tensor // (tokens, cols / 4): four integers each
+	scales *Tensor // (tokens, cols / 16): scale, and scale times the sum of the integers, of each block
+}
+
+// quantize returns x, (tokens, cols), in blocks, if a part of w goes through a kernel that
+// takes them, and nil otherwise.
+func (b *Builder) quantize(x *Tensor, w *Matrix) *quantised {
+	needed := func(p *Part) bool {
+		_, path := b.operands(&node{}, "matmul_", x, p)
+		return path == PathDP
+	}
+	if x.Rows == 1 || !slices.ContainsFunc(w.Parts, needed) {
+		return nil
+	}
+	q := &quantised{values: b.tensor(x.Rows, x.Cols/4), scales: b.tensor(x.Rows, x.Cols/16)}
+	b.add(&node{
+		kernel: "quantize_acts",
+		spec:   []uint32{workgroup},
+		binds:  []bind{stepBind(), read(x), write(q.values), write(q.scales)},
+		push:   push(x.Cols),
+		grid:   [3]int{ceilDiv(x.Cols/32, workgroup), x.Rows, 1},
+	})
+	return q
 }
 
 // spread puts n workgroups on x and y, since x alone may be limited to 65535.

@@ -57,6 +57,8 @@ func sumBound(n int) float64 { return min(float64(n), 8*math.Sqrt(float64(n))) }
 var tolerances = struct {
 	embed, rope, ropeF16, ropeQ8, silu, gelu, softCap, add, topK float64
 	rmsNorm, layerNorm, linear, fused, softmax                   func(n int) float64
+	quantised, blockScale                                        float64
+	linearCM, linearFP16                                         func(n int) float64
 	attention                                                    func(n, headDim int) float64
 }{
 	// d q and d q + m round, relative to |d q| + |m|, and so does the scaling.
@@ -80,6 +82,11 @@ var tolerances = struct {
 	softCap: (6 + 2 + 2 + 5 + 5 + 1) * unit,
 	add:     unit,
 	topK:    0,
+	// Half a step, and of an integer of up to 127 the roundings of a division by 127, of the
+	// inverse and of the product with it. Relative to the step.
+	quantised: 0.5 + 127*(5+5+1+1)*unit,
+	// The division by 127; a product, relative to the magnitudes of its sum.
+	blockScale: 5 * unit,
 	// The sum of squares enters through a square root, and so do its division and eps.
 	rmsNorm: func(n int) float64 { return (sumBound(n+1)/2 + 5./2 + 1 + 4 + 2) * unit },
 	// The mean errs as a sum does, relative to (mean |x| + |x - mean|) / sigma |w|, to which
@@ -88,6 +95,19 @@ var tolerances = struct {
 	layerNorm: func(n int) float64 { return (sumBound(n) + 6 + sumBound(n+1)/2 + 10) * unit },
 	// Bias, the old value and the product's own roundings of dequantisation are terms too.
 	linear: func(n int) float64 { return sumBound(n+4) * unit },
+	// Both operands of each product are rounded to float16, by at most h = 2^-11 each, before
+	// the rest is as in linear. Independent roundings, each with a variance of h^2 / 3, err
+	// together by less than 8 sqrt(2/3 sum (w x)^2) h, whose root is C sqrt(1/n) of the sum of
+	// magnitudes: C is 1.6 for normal values, here up to 2.4.
+	linearCM: func(n int) float64 {
+		return min(2, 16/math.Sqrt(float64(n)))*0x1p-11 + sumBound(n+4)*unit
+	},
+	// As above, and a product and the sums of at most 16 are rounded to float16 too. A partial
+	// sum's magnitude, that of a random walk, is 2.9 times the root mean square of its terms on
+	// average, and so is its rounding: 8 (1.7 + sqrt(3) / sqrt(3)) C / sqrt(n).
+	linearFP16: func(n int) float64 {
+		return min(3+min(float64(n), 16), 8*2.7*2.4/math.Sqrt(float64(n)))*0x1p-11 + sumBound(n+4)*unit
+	},
 	// A norm before and an activation after the product, gelu's being the larger; relative to
 	// fusedTerms.
 	fused: func(n int) float64 {
@@ -220,7 +240,18 @@ const poison = 0xffffffff
 // evaluate runs the builder's plan once and returns the rows of y that the step's tokens
 // have. What the plan does not write is NaN.
 func (v *verifier) evaluate(b *Builder, y *Tensor, s Step) (out []float32, err error) {
-	b.Output("y", y)
+	all, err := v.evaluateAll(b, s, y)
+	if err != nil {
+		return nil, err
+	}
+	return all[0], nil
+}
+
+// evaluateAll is evaluate for several tensors.
+func (v *verifier) evaluateAll(b *Builder, s Step, tensors ...*Tensor) (out [][]float32, err error) {
+	for i, t := range tensors {
+		b.Output(fmt.Sprint(i), t)
+	}
 	bytes, err := b.ArenaBytes()
 	if err != nil {
 		return nil, err
@@ -242,10 +273,15 @@ func (v *verifier) evaluate(b *Builder, y *Tensor, s Step) (out []float32, err e
 	if _, err := p.Run(s); err != nil {
 		return nil, err
 	}
-	n := min(len(s.Tokens), y.Rows)
-	out = make([]float32, n*y.Cols)
-	_, err = p.Output("y", 0, n, out)
-	return out, err
+	for i, t := range tensors {
+		n := min(len(s.Tokens), t.Rows)
+		values := make([]float32, n*t.Cols)
+		if _, err := p.Output(fmt.Sprint(i), 0, n, values); err != nil {
+			return nil, err
+		}
+		out = append(out, values)
+	}
+	return out, nil
 }
 
 // growArena replaces an arena that is too small. No plan of the Manager exists.

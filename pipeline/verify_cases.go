@@ -6,8 +6,12 @@ import (
 )
 
 // cases runs everything on the base path, and on the row path what may go to other kernels
-// or reads another layout.
+// or reads another layout. The other paths have products with several tokens alone.
 func (v *verifier) cases() {
+	if v.m.opts.Path.productsOnly() {
+		v.tileCases()
+		return
+	}
 	for _, t := range WeightTypes() {
 		if v.m.row && !v.m.hasRow(t) {
 			continue
@@ -46,19 +50,23 @@ func shapes(t DType) [][2]int {
 // runs are the tokens a plan is built for and those of its run.
 var runs = [][2]int{{65, 65}, {7, 7}, {64, 63}, {9, 1}, {65, 33}, {2, 2}, {8, 8}}
 
+// mixed has some rows of every type; the columns of a matrix of it are a multiple of 256.
+func mixed() []Run {
+	var out []Run
+	for i, t := range WeightTypes() {
+		out = append(out, Run{t, 37 + i})
+	}
+	return out
+}
+
 // partCases has matrices of several parts: of different types, and cut by a small limit on
 // what one binding holds.
 func (v *verifier) partCases() {
-	var mixed []Run
-	cols := 32
-	for i, t := range WeightTypes() {
-		mixed = append(mixed, Run{t, 37 + i})
-		cols = max(cols, t.BlockSize())
-	}
-	v.linear(mixed, 2*cols, 1, 1, true, true)
-	v.linear(mixed, 3*cols, 1, 1, true, true)
-	v.linear(mixed, 2*cols, 17, 13, true, true)
-	v.embed(mixed, 2*cols, 65, 65, 1)
+	mixed := mixed()
+	v.linear(mixed, 512, 1, 1, true, true)
+	v.linear(mixed, 768, 1, 1, true, true)
+	v.linear(mixed, 512, 17, 13, true, true)
+	v.embed(mixed, 512, 65, 65, 1)
 
 	defer func() { v.binding = 0 }()
 	for _, t := range WeightTypes() {

@@ -3,6 +3,7 @@ package pipeline
 import (
 	"fmt"
 	"math"
+	"slices"
 
 	"pumice/internal/dtype"
 	"pumice/internal/ref"
@@ -107,28 +108,112 @@ func (v *verifier) linear(runs []Run, cols, tokens, count int, withBias, add boo
 			}
 		}
 		x = x[:count*cols]
-		want := ref.Linear(x, w.values, bias, rows, cols)
-		terms := ref.Linear(magnitudes(x), w.terms, magnitudes(bias), rows, cols)
-		var y *Tensor
+		y := xt
+		var old []float64
 		if add {
-			old := v.normal(tokens * rows)
+			old = v.normal(tokens * rows)
 			if y, err = v.input(b, old, rows); err != nil {
 				return err
 			}
 			b.LinearAdd(y, xt, w.matrix, biasVector)
-			want = ref.Add(want, old[:len(want)])
-			terms = ref.Add(terms, magnitudes(old[:len(terms)]))
 		} else {
 			y = b.Linear(xt, w.matrix, biasVector)
 		}
-		got, err := v.evaluate(b, y, inputStep(0, count))
+		expect := func(x []float64) (want, terms []float64) {
+			want = ref.Linear(x, w.values, bias, rows, cols)
+			terms = ref.Linear(magnitudes(x), w.terms, magnitudes(bias), rows, cols)
+			if add {
+				want, terms = ref.Add(want, old[:len(want)]), ref.Add(terms, magnitudes(old[:len(terms)]))
+			}
+			return want, terms
+		}
+		want, terms := expect(x)
+		got, err := v.evaluateAll(b, inputStep(0, count), append([]*Tensor{y}, quantisedOf(b)...)...)
 		if err != nil {
 			return err
 		}
 		for _, k := range partsByKernel(b, w.matrix) {
-			g, r, m := choose(got, want, terms, func(i int) bool { return k.has(i % rows) })
-			v.each(compare(k.kernel, v.name, g, r, m, tolerances.linear(cols)))
+			want, terms, tolerance := want, terms, tolerances.linear(cols)
+			switch pathOf(k.kernel) {
+			case PathCM:
+				tolerance = tolerances.linearCM(cols)
+			case PathFP16:
+				tolerance = tolerances.linearFP16(cols)
+			case PathDP: // of the activations as the device has rounded them
+				want, terms = expect(v.quantised(x, got[1], got[2]))
+			}
+			g, r, m := choose(got[0], want, terms, func(i int) bool { return k.has(i % rows) })
+			v.each(compare(k.kernel, v.name, g, r, m, tolerance))
 		}
 		return nil
 	})
+}
+
+// quantisedOf lists the integers and the scales that the last products of the builder take
+// their activations from, if they do.
+func quantisedOf(b *Builder) []*Tensor {
+	for _, n := range slices.Backward(b.nodes) {
+		if n.kernel == "quantize_acts" {
+			return []*Tensor{n.binds[2].tensor, n.binds[3].tensor}
+		}
+	}
+	return nil
+}
+
+// quantised judges what the device made of x, in blocks of 32, and returns its values.
+func (v *verifier) quantised(x []float64, integers, scales []float32) []float64 {
+	const block = 32
+	values, steps := make([]float64, len(x)), make([]float64, len(x))
+	var wantScales, magnitudes []float64
+	for i := 0; i < len(x); i += block {
+		most, sum, terms := 0.0, 0.0, 0.0
+		d := float64(scales[2*(i/block)])
+		for j := i; j < i+block; j++ {
+			q := float64(int8(math.Float32bits(integers[j/4]) >> (8 * (j % 4))))
+			values[j] = q * d
+			sum, terms, most = sum+q*d, terms+math.Abs(q*d), max(most, math.Abs(x[j]))
+		}
+		for j := i; j < i+block; j++ {
+			steps[j] = most / 127
+		}
+		wantScales = append(wantScales, most/127, sum)
+		magnitudes = append(magnitudes, most/127, max(terms, most/127))
+	}
+	got := make([]float32, len(values))
+	for i, value := range values {
+		got[i] = float32(value)
+	}
+	v.each(compare("quantize_acts", v.name+", values", got, x, steps, tolerances.quantised))
+	v.each(compare("quantize_acts", v.name+", scales", scales, wantScales, magnitudes, tolerances.blockScale))
+	return values
+}
+
+// tileCases has the products with several tokens that a path has kernels for. Tiles and what is
+// added are the same source for all types: one plain and one quantised type have them all,
+// the others, which are spared compiling, the largest.
+func (v *verifier) tileCases() {
+	all := [][2]int{{65, 65}, {7, 7}, {64, 63}, {20, 17}, {130, 129}, {2, 2}, {9, 3}, {32, 31}, {16, 16}, {4, 4}, {3, 3}}
+	large := [][2]int{{65, 65}, {130, 129}}
+	path := v.m.opts.Path
+	for _, t := range WeightTypes() {
+		if _, ok := v.m.variants[path.variant("matmul_"+lower(t))]; !ok {
+			continue
+		}
+		for i, s := range shapes(t) {
+			if t == dtype.F32 || t == dtype.Q4_0 {
+				tokens := all[i%len(all)]
+				v.linear([]Run{{t, s[0]}}, s[1], tokens[0], tokens[1], i%4 < 2, i%2 == 0)
+			} else {
+				tokens := large[i%len(large)]
+				v.linear([]Run{{t, s[0]}}, s[1], tokens[0], tokens[1], true, true)
+			}
+		}
+	}
+	v.linear(mixed(), 512, 17, 13, true, true)
+	if path == PathCM {
+		shape := v.m.matrix
+		tile := matrixTiles[0]
+		rows := minLargeTiles / 4 * tile.rows(shape)
+		v.linear([]Run{{dtype.Q4_0, rows - 1}}, 32, 4*tile.tokens(shape), 4*tile.tokens(shape)-1, true, false)
+	}
 }

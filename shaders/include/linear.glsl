@@ -1,0 +1,55 @@
+// What the kernels of a product with several tokens share: operands, and the last step. The
+// includer has step.glsl.
+//
+//   y[t, r] = sum_c w[r, c] * x[t, c] (+ bias[r]) (+ y[t, r])
+//
+//   units, meta    w, (rows, cols), or one part of its rows (weights.glsl)
+//   x (tokens, cols) f32, or with X_BLOCKS as quantize_acts.comp leaves it
+//   bias (rows) f32
+//   y (tokens, y_stride) f32, written from column y_first
+layout(constant_id = 0) const bool HAS_BIAS = false;
+layout(constant_id = 1) const bool ACCUMULATE = false;
+layout(std430, binding = 1) readonly buffer Units { uvec4 units[]; };
+layout(std430, binding = 2) readonly buffer Metas { uint meta[]; };
+#ifdef X_BLOCKS
+layout(std430, binding = 3) readonly buffer X { uvec4 x[]; };         // sixteen columns each
+layout(std430, binding = 6) readonly buffer XScales { vec2 x_scales[]; }; // of 32 columns: d, d times the sum of integers
+#else
+layout(std430, binding = 3) readonly buffer X { float x[]; };
+layout(std430, binding = 3) readonly buffer XQuads { vec4 x_quads[]; };
+#endif
+layout(std430, binding = 4) readonly buffer Bias { float bias[]; };
+layout(std430, binding = 5) buffer Y { float y[]; };
+layout(push_constant) uniform Push {
+    uint rows;
+    uint cols;
+    uint group;
+    uint y_first;
+    uint bias_first;
+    uint y_stride;
+} p;
+
+uvec4 load_unit(uint i) { return units[i]; }
+uint load_meta_word(uint i) { return meta[i]; }
+#include "weights_part.glsl"
+
+#ifndef X_BLOCKS
+// Columns c to c + 3 of token t, with zeros beyond the last of either; c is a multiple of 4.
+vec4 load_x(uint t, uint c) {
+    if (t >= step.count || c >= p.cols) return vec4(0.0);
+    if (p.cols % 4u == 0u) return x_quads[(t * p.cols + c) / 4u];
+    vec4 v = vec4(0.0);
+    [[unroll]] for (uint i = 0u; i < 4u; i++)
+        if (c + i < p.cols) v[i] = x[t * p.cols + c + i];
+    return v;
+}
+#endif
+
+// Stores the product of row and token, if there are such.
+void store_y(uint t, uint row, float sum) {
+    if (row >= p.rows || t >= step.count) return;
+    uint at = t * p.y_stride + p.y_first + row;
+    if (HAS_BIAS) sum += bias[p.bias_first + row];
+    if (ACCUMULATE) sum += y[at];
+    y[at] = sum;
+}

@@ -1,0 +1,97 @@
+#version 450
+// matmul by cooperative matrices: as matmul.comp; both operands are rounded to float16, which
+// holds up to 65504 and beyond that is clamped, and products are summed in float32.
+//
+// One workgroup computes a tile of rows by tokens; each of its SUBGROUPS_M x SUBGROUPS_N
+// subgroups MATRICES_M x MATRICES_N matrices of the device's shape CM_M x CM_N x CM_K. 32 columns
+// of both operands at a time go through shared memory, 80 bytes a row or token: 64 of columns
+// and 16 so that eight rows are read from different banks. Each subgroup passes its results
+// through 4 * CM_M * CM_N bytes of shared memory, since only the driver knows which invocation
+// holds which. For 128 x 128 and shapes of 16 x 16 that is 28672 bytes.
+// Reads the weights once for every tile's tokens, x once for every tile's rows.
+#extension GL_EXT_control_flow_attributes : require
+#extension GL_EXT_shader_explicit_arithmetic_types_float16 : require
+#extension GL_KHR_cooperative_matrix : require
+#extension GL_KHR_memory_scope_semantics : require
+#extension GL_KHR_shader_subgroup_basic : require
+#pragma use_vulkan_memory_model
+#define STEP_BINDING 0
+#include "step.glsl"
+
+layout(local_size_x_id = 2) in;
+layout(constant_id = 2) const uint WORKGROUP = 128u;
+layout(constant_id = 3) const uint CM_M = 16u;
+layout(constant_id = 4) const uint CM_N = 16u;
+layout(constant_id = 5) const uint CM_K = 16u;
+layout(constant_id = 6) const uint SUBGROUPS_M = 2u;
+layout(constant_id = 7) const uint SUBGROUPS_N = 2u;
+layout(constant_id = 8) const uint MATRICES_M = 2u;
+layout(constant_id = 9) const uint MATRICES_N = 2u;
+#include "linear.glsl"
+
+const uint SUBGROUP_ROWS = MATRICES_M * CM_M, SUBGROUP_TOKENS = MATRICES_N * CM_N;
+const uint TILE_ROWS = SUBGROUPS_M * SUBGROUP_ROWS, TILE_TOKENS = SUBGROUPS_N * SUBGROUP_TOKENS;
+#define TILE_COLS 32u
+#define TILE_QUADS (TILE_COLS / 4u)
+#define PITCH (TILE_QUADS + 2u)
+shared f16vec4 w_tile[TILE_ROWS * PITCH];
+shared f16vec4 x_tile[TILE_TOKENS * PITCH];
+shared float results[SUBGROUPS_M * SUBGROUPS_N * CM_M * CM_N];
+
+f16vec4 to_half(vec4 v) { return f16vec4(clamp(v, vec4(-65504.0), vec4(65504.0))); }
+
+void load_weights(uint row0, uint c0) {
+    const uint parts = TILE_COLS / PART_COLS;
+    for (uint i = gl_LocalInvocationID.x; i < TILE_ROWS * parts; i += WORKGROUP) {
+        uint r = i / parts, n = i % parts;
+        uint part = c0 / PART_COLS + n;
+        vec4 w[PART_QUADS];
+        bool inside = row0 + r < p.rows && part < row_parts();
+        if (inside) load_part(row0 + r, part, w);
+        [[unroll]] for (uint j = 0u; j < PART_QUADS; j++)
+            w_tile[r * PITCH + n * PART_QUADS + j] = to_half(inside ? w[j] : vec4(0.0));
+    }
+}
+
+void load_tokens(uint t0, uint c0) {
+    for (uint i = gl_LocalInvocationID.x; i < TILE_TOKENS * TILE_QUADS; i += WORKGROUP) {
+        uint t = i / TILE_QUADS, quad = i % TILE_QUADS;
+        x_tile[t * PITCH + quad] = to_half(load_x(t0 + t, c0 + 4u * quad));
+    }
+}
+
+void main() {
+    uint row0 = gl_WorkGroupID.x * TILE_ROWS, t0 = gl_WorkGroupID.y * TILE_TOKENS;
+    if (t0 >= step.count) return; // uniform over the workgroup
+    uint first_row = gl_SubgroupID % SUBGROUPS_M * SUBGROUP_ROWS;
+    uint first_token = gl_SubgroupID / SUBGROUPS_M * SUBGROUP_TOKENS;
+    coopmat<float, gl_ScopeSubgroup, CM_M, CM_N, gl_MatrixUseAccumulator> acc[MATRICES_M * MATRICES_N];
+    [[unroll]] for (uint i = 0u; i < MATRICES_M * MATRICES_N; i++)
+        acc[i] = coopmat<float, gl_ScopeSubgroup, CM_M, CM_N, gl_MatrixUseAccumulator>(0.0);
+    for (uint c0 = 0u; c0 < p.cols; c0 += TILE_COLS) {
+        load_weights(row0, c0);
+        load_tokens(t0, c0);
+        barrier(); // the tiles are written
+        [[unroll]] for (uint k = 0u; k < TILE_COLS; k += CM_K) {
+            coopmat<float16_t, gl_ScopeSubgroup, CM_K, CM_N, gl_MatrixUseB> b[MATRICES_N];
+            [[unroll]] for (uint j = 0u; j < MATRICES_N; j++)
+                coopMatLoad(b[j], x_tile, (first_token + j * CM_N) * PITCH + k / 4u, PITCH, gl_CooperativeMatrixLayoutColumnMajor);
+            [[unroll]] for (uint i = 0u; i < MATRICES_M; i++) {
+                coopmat<float16_t, gl_ScopeSubgroup, CM_M, CM_K, gl_MatrixUseA> a;
+                coopMatLoad(a, w_tile, (first_row + i * CM_M) * PITCH + k / 4u, PITCH, gl_CooperativeMatrixLayoutRowMajor);
+                [[unroll]] for (uint j = 0u; j < MATRICES_N; j++)
+                    acc[i * MATRICES_N + j] = coopMatMulAdd(a, b[j], acc[i * MATRICES_N + j]);
+            }
+        }
+        barrier(); // the tiles are read before the next ones overwrite them
+    }
+    uint own = gl_SubgroupID * CM_M * CM_N;
+    [[unroll]] for (uint i = 0u; i < MATRICES_M; i++)
+        [[unroll]] for (uint j = 0u; j < MATRICES_N; j++) {
+            coopMatStore(acc[i * MATRICES_N + j], results, own, CM_M, gl_CooperativeMatrixLayoutColumnMajor);
+            subgroupBarrier(); // the results are written
+            for (uint e = gl_SubgroupInvocationID; e < CM_M * CM_N; e += gl_SubgroupSize)
+                store_y(t0 + first_token + j * CM_N + e / CM_M, row0 + first_row + i * CM_M + e % CM_M, results[own + e]);
+            subgroupBarrier(); // the results are read before the next ones overwrite them
+        }
+}

@@ -1,0 +1,148 @@
+#version 450
+// matmul by integer dot products: as linear.glsl says, with x in 8-bit blocks. A block's
+// products are summed exactly in integers; scales are applied and blocks summed in float32.
+//
+// One workgroup of 128 computes a tile of 64 rows by 16 * TOKENS tokens, 8 rows by TOKENS
+// tokens an invocation. 64 columns of both operands at a time go through shared memory: 5120
+// bytes and at most 5120 (80 a row or token: 64 of columns and 16 so that eight rows are read
+// from different banks), and 1024 each of scales.
+// Reads the weights once for every 16 * TOKENS tokens, x, 1.25 bytes a column, once for every
+// 64 rows.
+#extension GL_EXT_control_flow_attributes : require
+#extension GL_EXT_integer_dot_product : require
+#define STEP_BINDING 0
+#include "step.glsl"
+
+layout(local_size_x = 128) in;
+layout(constant_id = 2) const uint TOKENS = 4u;
+#define X_BLOCKS
+#include "linear.glsl"
+
+#define WORKGROUP 128u
+#define ROWS 8u
+#define TILE_ROWS 64u
+#define TILE_TOKENS (16u * TOKENS)
+#define TILE_PARTS 4u // of sixteen columns
+#define TILE_BLOCKS 2u
+#define PITCH 5u
+shared uvec4 w_tile[TILE_ROWS * PITCH];
+shared uvec4 x_tile[TILE_TOKENS * PITCH];
+// Of a row: scale and constant of each block, or for HALF_BLOCKS the scales of its halves.
+shared vec2 w_scales[TILE_ROWS * TILE_BLOCKS];
+shared vec2 x_tile_scales[TILE_TOKENS * TILE_BLOCKS];
+
+#if defined(W_Q3_K) || defined(W_Q6_K)
+#define HALF_BLOCKS
+#endif
+// What is subtracted from a byte to make an integer to which the scale alone applies.
+#if defined(W_Q8_0)
+#define ZERO 128u
+#elif defined(W_Q4_0)
+#define ZERO 8u
+#elif defined(W_Q5_0)
+#define ZERO 16u
+#elif defined(W_Q6_K)
+#define ZERO 32u
+#elif defined(W_Q3_K)
+#define ZERO 4u
+#elif !defined(LOOKUP)
+#define HAS_CONSTANT
+#endif
+
+uvec4 signed_bytes(uvec4 v) {
+#if defined(LOOKUP)
+    uvec4 out_bytes;
+    [[unroll]] for (uint j = 0u; j < 4u; j++) {
+        uvec4 b = (uvec4(v[j]) >> uvec4(0u, 8u, 16u, 24u)) & 0xffu;
+        out_bytes[j] = uint(int(levels[b.x]) & 0xff) | uint(int(levels[b.y]) & 0xff) << 8u |
+                       uint(int(levels[b.z]) & 0xff) << 16u | uint(int(levels[b.w]) & 0xff) << 24u;
+    }
+    return out_bytes;
+#elif defined(W_Q8_0)
+    return v ^ 0x80808080u;
+#elif defined(ZERO)
+    // With the top bit of every byte set no byte borrows of the next; taking it back is the same as 128 less.
+    return ((v | 0x80808080u) - ZERO * 0x01010101u) ^ 0x80808080u;
+#else
+    return v;
+#endif
+}
+
+void load_weights(uint row0, uint c0) {
+    for (uint i = gl_LocalInvocationID.x; i < TILE_ROWS * TILE_PARTS; i += WORKGROUP) {
+        uint r = i / TILE_PARTS, n = i % TILE_PARTS;
+        uint row = row0 + r, part = c0 / PART_COLS + n;
+        uvec4 v = uvec4(0u);
+        vec2 dm = vec2(0.0);
+        if (row < p.rows && part < row_parts()) {
+            Meta m = part_meta(row, part);
+            v = signed_bytes(part_bytes(part_unit(row, part), m, part % UNIT_PARTS));
+            dm = part_scale(m, part % UNIT_PARTS);
+        }
+        w_tile[r * PITCH + n] = v;
+#ifdef HALF_BLOCKS
+        if (n % 2u == 0u) w_scales[r * TILE_BLOCKS + n / 2u].x = dm.x;
+        else w_scales[r * TILE_BLOCKS + n / 2u].y = dm.x;
+#else
+        if (n % 2u == 0u) w_scales[r * TILE_BLOCKS + n / 2u] = dm;
+#endif
+    }
+}
+
+void load_tokens(uint t0, uint c0) {
+    uint parts = p.cols / 16u;
+    for (uint i = gl_LocalInvocationID.x; i < TILE_TOKENS * TILE_PARTS; i += WORKGROUP) {
+        uint t = i / TILE_PARTS, n = i % TILE_PARTS, part = c0 / 16u + n;
+        bool inside = t0 + t < step.count && part < parts;
+        x_tile[t * PITCH + n] = inside ? x[(t0 + t) * parts + part] : uvec4(0u);
+        if (n % 2u == 0u)
+            x_tile_scales[t * TILE_BLOCKS + n / 2u] = inside ? x_scales[((t0 + t) * parts + part) / 2u] : vec2(0.0);
+    }
+}
+
+int dot16(ivec4 a, ivec4 b) {
+    return dotPacked4x8EXT(a.x, b.x) + dotPacked4x8EXT(a.y, b.y) + dotPacked4x8EXT(a.z, b.z) + dotPacked4x8EXT(a.w, b.w);
+}
+
+void main() {
+    uint row0 = gl_WorkGroupID.x * TILE_ROWS, t0 = gl_WorkGroupID.y * TILE_TOKENS;
+    if (t0 >= step.count) return; // uniform over the workgroup
+    uint tr = gl_LocalInvocationID.x % 8u, tt = gl_LocalInvocationID.x / 8u;
+    float acc[ROWS * TOKENS];
+    [[unroll]] for (uint i = 0u; i < ROWS * TOKENS; i++) acc[i] = 0.0;
+    for (uint c0 = 0u; c0 < p.cols; c0 += 16u * TILE_PARTS) {
+        load_weights(row0, c0);
+        load_tokens(t0, c0);
+        barrier(); // the tiles are written
+        for (uint k = 0u; k < TILE_BLOCKS; k++) {
+            ivec4 b0[TOKENS], b1[TOKENS];
+            vec2 scales[TOKENS];
+            [[unroll]] for (uint j = 0u; j < TOKENS; j++) {
+                uint t = tt + 16u * j;
+                b0[j] = ivec4(x_tile[t * PITCH + 2u * k]);
+                b1[j] = ivec4(x_tile[t * PITCH + 2u * k + 1u]);
+                scales[j] = x_tile_scales[t * TILE_BLOCKS + k];
+            }
+            [[unroll]] for (uint i = 0u; i < ROWS; i++) {
+                uint r = tr + 8u * i;
+                ivec4 a0 = ivec4(w_tile[r * PITCH + 2u * k]), a1 = ivec4(w_tile[r * PITCH + 2u * k + 1u]);
+                vec2 dm = w_scales[r * TILE_BLOCKS + k];
+                [[unroll]] for (uint j = 0u; j < TOKENS; j++) {
+#ifdef HALF_BLOCKS
+                    float sum = float(dot16(a0, b0[j])) * dm.x + float(dot16(a1, b1[j])) * dm.y;
+                    acc[i * TOKENS + j] += sum * scales[j].x;
+#else
+                    acc[i * TOKENS + j] += float(dot16(a0, b0[j]) + dot16(a1, b1[j])) * (dm.x * scales[j].x);
+#ifdef HAS_CONSTANT
+                    acc[i * TOKENS + j] += dm.y * scales[j].y;
+#endif
+#endif
+                }
+            }
+        }
+        barrier(); // the tiles are read before the next ones overwrite them
+    }
+    [[unroll]] for (uint j = 0u; j < TOKENS; j++)
+        [[unroll]] for (uint i = 0u; i < ROWS; i++)
+            store_y(t0 + tt + 16u * j, row0 + tr + 8u * i, acc[i * TOKENS + j]);
+}
