@@ -102,7 +102,7 @@ func (o *Options) normalise(cfg *Config) error {
 // shortest plan that takes it.
 func ladder(chunk int) []int {
 	var out []int
-	for _, n := range []int{1, 8, 16, 32, 64, 128, 256, 512, 1024} {
+	for _, n := range []int{1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024} {
 		if n < chunk {
 			out = append(out, n)
 		}
