@@ -38,20 +38,23 @@ func Chart(title string, rows []CardRow) string {
 		longest = max(longest, len(r.label()))
 	}
 	width = max(width, 2*chartMargin+60+8*longest, 2*chartMargin+9*len(title))
-	top := 64 + legendRow*len(rows)
+	column := 26 + 8*longest + 16 // of the legend
+	lines := ceilDiv(len(rows), max(1, (width-2*chartMargin)/column))
+	top := 64 + legendRow*lines
 	height := top + len(panels)*(panelHeight+panelGap) + 8
 	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" viewBox="0 0 %d %d" font-family="Helvetica, Arial, sans-serif" font-size="12">`+"\n", width, height, width, height)
 	b.WriteString("<defs>\n")
 	for i := range rows {
-		fmt.Fprintf(&b, `<pattern id="published%d" width="6" height="6" patternUnits="userSpaceOnUse" patternTransform="rotate(45)"><rect width="6" height="6" fill="white"/><rect width="3" height="6" fill="%s"/></pattern>`+"\n", i, fills[i%len(fills)])
+		angle := 45 - 90*(i/len(fills)%2) // the other way where the colours come again
+		fmt.Fprintf(&b, `<pattern id="published%d" width="6" height="6" patternUnits="userSpaceOnUse" patternTransform="rotate(%d)"><rect width="6" height="6" fill="white"/><rect width="3" height="6" fill="%s"/></pattern>`+"\n", i, angle, fills[i%len(fills)])
 	}
 	b.WriteString("</defs>\n")
 	fmt.Fprintf(&b, `<rect width="%d" height="%d" fill="white"/>`+"\n", width, height)
 	fmt.Fprintf(&b, `<text x="%d" y="32" font-size="16" font-weight="bold">%s</text>`+"\n", chartMargin, html.EscapeString(title))
 	for i, r := range rows {
-		y := 48 + legendRow*i
-		fmt.Fprintf(&b, `<rect x="%d" y="%d" width="18" height="12" fill="%s" stroke="#333"/>`, chartMargin, y, fill(i, r))
-		fmt.Fprintf(&b, `<text x="%d" y="%d">%s</text>`+"\n", chartMargin+26, y+11, html.EscapeString(r.label()))
+		x, y := chartMargin+i/lines*column, 48+legendRow*(i%lines)
+		fmt.Fprintf(&b, `<rect x="%d" y="%d" width="18" height="12" fill="%s" stroke="#333"/>`, x, y, fill(i, r))
+		fmt.Fprintf(&b, `<text x="%d" y="%d">%s</text>`+"\n", x+26, y+11, html.EscapeString(r.label()))
 	}
 	for i, p := range panels {
 		p.draw(&b, rows, top+i*(panelHeight+panelGap)+24, width)
@@ -59,6 +62,8 @@ func Chart(title string, rows []CardRow) string {
 	b.WriteString("</svg>\n")
 	return b.String()
 }
+
+func ceilDiv(a, b int) int { return (a + b - 1) / b }
 
 // clusterWidth is the room of one group of bars.
 func clusterWidth(rows []CardRow) int { return max(len(rows)*barWidth+clusterGap, minCluster) }

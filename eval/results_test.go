@@ -4,11 +4,14 @@ import (
 	"encoding/json"
 	"encoding/xml"
 	"errors"
+	"fmt"
 	"io"
 	"math"
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -262,6 +265,32 @@ func TestTablesAndChartNameWhatIsPublished(t *testing.T) {
 	}
 	if !strings.Contains(chart, "url(#published1)") || strings.Contains(chart, `fill="url(#published0)"`) {
 		t.Error("the published bars, and no others, must be hatched")
+	}
+}
+
+// TestChartTellsRowsApart draws all published rows: no two bars look alike, and the legend is within the picture.
+func TestChartTellsRowsApart(t *testing.T) {
+	rows := PublishedCard().Rows
+	chart := Chart("all", rows)
+	looks := map[string]bool{}
+	for _, m := range regexp.MustCompile(`<pattern id="[^"]*"(.*)</pattern>`).FindAllStringSubmatch(chart, -1) {
+		looks[m[1]] = true
+	}
+	if len(looks) != len(rows) || len(rows) < 10 {
+		t.Errorf("%d looks for %d rows", len(looks), len(rows))
+	}
+	width := 0
+	if _, err := fmt.Sscanf(chart[strings.Index(chart, "width="):], `width="%d"`, &width); err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range rows {
+		at := regexp.MustCompile(`<text x="(\d+)" y="\d+">` + regexp.QuoteMeta(r.label()) + `<`).FindStringSubmatch(chart)
+		if at == nil {
+			t.Fatalf("no legend for %s", r.label())
+		}
+		if x, err := strconv.Atoi(at[1]); err != nil || x+7*len(r.label()) > width {
+			t.Errorf("%s begins at %s of %d", r.label(), at[1], width)
+		}
 	}
 }
 
