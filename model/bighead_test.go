@@ -88,19 +88,17 @@ func writeLlama(t *testing.T, path string, s llamaShape) {
 		}
 		scale := float32(math.Sqrt(3 / float64(cols)))
 		data := make([]byte, int64(rows)*d.RowBytes(cols))
-		switch {
-		case d == dtype.F32: // in place: the head is large
+		switch d {
+		case dtype.F32: // in place: the head is large
 			for i := range rows * cols {
 				binary.LittleEndian.PutUint32(data[4*i:], math.Float32bits(scale*random.uniform()))
 			}
-		case d.Encodable():
+		default:
 			w := make([]float32, rows*cols)
 			for i := range w {
 				w[i] = scale * random.uniform()
 			}
 			d.Encode(data, w)
-		default:
-			randomBlocks(data, d, random)
 		}
 		tensors = append(tensors, ggufwrite.Tensor{Name: prefix + name + ".weight", DType: d, Shape: []int{rows, cols}, Data: data})
 	}
@@ -147,21 +145,3 @@ func (s *splitmix) next() uint64 {
 
 // uniform is between -1 and 1.
 func (s *splitmix) uniform() float32 { return float32(int32(s.next()>>40)-1<<23) / (1 << 23) }
-
-// randomBlocks fills blocks of a type that nothing encodes: random bits, scales that make weights
-// of about 1/16, and Q2_K's minimum that centres them.
-func randomBlocks(data []byte, d dtype.DType, random *splitmix) {
-	for i := range data {
-		data[i] = byte(random.next() >> 56)
-	}
-	field := map[dtype.DType]struct {
-		at     int // of the scale in a block
-		values []float32
-	}{
-		dtype.Q2_K: {80, []float32{0.003, 0.0045}}, dtype.Q3_K: {108, []float32{0.0015}},
-		dtype.IQ4_NL: {0, []float32{0.001}}, dtype.IQ4_XS: {0, []float32{0.0001}},
-	}[d]
-	for at := field.at; at < len(data); at += d.BlockBytes() {
-		dtype.F16.Encode(data[at:][:2*len(field.values)], field.values)
-	}
-}

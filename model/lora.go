@@ -248,10 +248,6 @@ func (b *binder) adapt(s *source, p part) {
 		return
 	}
 	if b.dtype == dtype.Invalid && s.stored.BlockSize() > 1 {
-		if !s.stored.Encodable() {
-			b.fail("tensor %s has type %s, which an adapted matrix cannot be written in again; convert with --dtype, such as q8_0 or f16", s.Name, s.stored)
-			return
-		}
 		if !b.requantised {
 			b.requantised = true
 			b.log.Warn().Str("tensor", s.Name).Stringer("type", s.stored).Msg("adapted matrices are quantised again; --dtype f16 keeps the adapter's precision")

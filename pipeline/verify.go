@@ -400,8 +400,7 @@ func (v *verifier) randomBlocks(row []byte, t DType, halves []int) {
 }
 
 // store quantises values, (rows, cols), uploads them and fills the rows' padding with NaN.
-// Of quantised types every other row, or all if there is no way to quantise, is random bits
-// instead.
+// Of quantised types every other row is random bits instead.
 func (v *verifier) store(runs []Run, values []float64, cols int) (*stored, error) {
 	x, err := v.m.NewMatrix("matrix", runs, cols)
 	if err != nil {
@@ -419,7 +418,7 @@ func (v *verifier) store(runs []Run, values []float64, cols int) (*stored, error
 				f[c] = float32(values[(first+r)*cols+c])
 			}
 			row := data[r*size:][:size]
-			if halves := blockHalves[run.DType]; halves != nil && (r%2 == 1 || !run.DType.Encodable()) {
+			if halves := blockHalves[run.DType]; halves != nil && r%2 == 1 {
 				v.randomBlocks(row, run.DType, halves)
 			} else {
 				run.DType.Encode(row, f)

@@ -50,15 +50,12 @@ func (d DType) Decode(dst []float32, src []byte) {
 	}
 }
 
-// Encode stores src in an encodable type (see Encodable). dst must be exactly
-// as long as the blocks, and len(src) a multiple of BlockSize. Floats are
-// rounded to nearest, ties to even. Blocks are quantised as ggml's reference
-// quantisers do (quantize_row_q8_0_ref and its siblings); a NaN or an infinity
-// spoils its whole block.
+// Encode stores src in a weight type. dst must be exactly as long as the
+// blocks, and len(src) a multiple of BlockSize. Floats are rounded to nearest,
+// ties to even. Blocks are quantised as ggml quantises without an importance
+// matrix (ggml_quantize_chunk: quantize_row_q8_0_ref and its siblings); a NaN
+// or an infinity spoils its whole block.
 func (d DType) Encode(dst []byte, src []float32) {
-	if !d.Encodable() {
-		panic(fmt.Sprintf("dtype: Encode does not handle %s", d))
-	}
 	d.check(len(src), len(dst))
 	switch d {
 	case F32:
@@ -79,12 +76,20 @@ func (d DType) Encode(dst []byte, src []float32) {
 		eachBlock(d, dst, src, encodeQ5_0)
 	case Q5_1:
 		eachBlock(d, dst, src, encodeQ5_1)
+	case Q2_K:
+		eachBlock(d, dst, src, encodeQ2_K)
+	case Q3_K:
+		eachBlock(d, dst, src, encodeQ3_K)
 	case Q4_K:
 		eachBlock(d, dst, src, encodeQ4_K)
 	case Q5_K:
 		eachBlock(d, dst, src, encodeQ5_K)
 	case Q6_K:
 		eachBlock(d, dst, src, encodeQ6_K)
+	case IQ4_NL:
+		eachBlock(d, dst, src, encodeIQ4_NL)
+	case IQ4_XS:
+		eachBlock(d, dst, src, encodeIQ4_XS)
 	}
 }
 

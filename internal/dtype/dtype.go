@@ -1,9 +1,9 @@
 // Package dtype names the element types that tensors are stored in, and
 // converts the ones that weights are computed with to and from float32.
 //
-// The weight types, F32 to IQ4_XS, can be decoded (see Weight); most of them
-// can be encoded too (see Encodable). All the others are storage-only: a reader
-// can name them and knows their size, nothing computes with them. Names and
+// The weight types, F32 to IQ4_XS, can be decoded and encoded (see Weight). All
+// the others are storage-only: a reader can name them and knows their size,
+// nothing computes with them. Names and
 // quantised block layouts are GGUF's, little-endian (ggml, ggml-common.h).
 package dtype
 
@@ -122,7 +122,7 @@ func Parse(s string) (DType, error) {
 			return d, nil
 		}
 	}
-	return Invalid, fmt.Errorf("dtype: unknown type %q: want f32, f16, bf16, q8_0, q4_0 or q4_1", s)
+	return Invalid, fmt.Errorf("dtype: unknown type %q: want one of %s", s, Names(Weights()))
 }
 
 // String returns GGUF's name of the type: "F16", "Q4_0".
@@ -133,16 +133,25 @@ func (d DType) String() string {
 	return info[d].name
 }
 
-// Weight reports whether Decode handles the type.
+// Weight reports whether Decode and Encode handle the type.
 func (d DType) Weight() bool { return d >= F32 && d <= IQ4_XS }
 
-// Encodable reports whether Encode handles the type.
-func (d DType) Encodable() bool {
-	switch d {
-	case F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K, Q6_K:
-		return true
+// Weights lists the weight types.
+func Weights() []DType {
+	var all []DType
+	for d := F32; d <= IQ4_XS; d++ {
+		all = append(all, d)
 	}
-	return false
+	return all
+}
+
+// Names lists types as flags spell them: "f32, f16".
+func Names(types []DType) string {
+	names := make([]string, len(types))
+	for i, d := range types {
+		names[i] = strings.ToLower(d.String())
+	}
+	return strings.Join(names, ", ")
 }
 
 // BlockSize returns the number of weights in a block: 1 unless the type is

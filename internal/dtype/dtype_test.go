@@ -11,30 +11,13 @@ import (
 	"pumice/internal/half"
 )
 
-var weights, encodable = typesWith(DType.Weight), typesWith(DType.Encodable)
-
-func typesWith(property func(DType) bool) []DType {
-	var all []DType
-	for d := range count {
-		if property(d) {
-			all = append(all, d)
-		}
-	}
-	return all
-}
-
-func TestEncodablesAreWeights(t *testing.T) {
-	for d := range count + 1 {
-		if d.Encodable() && !d.Weight() {
-			t.Errorf("%v can be written and not be read", d)
-		}
-	}
+func TestEncodeRefusesStorageTypes(t *testing.T) {
 	defer func() {
-		if s := fmt.Sprint(recover()); s != "dtype: Encode does not handle Q3_K" {
-			t.Errorf("Encode to Q3_K: %s", s)
+		if s := fmt.Sprint(recover()); s != "dtype: IQ2_S is not a weight type" {
+			t.Errorf("Encode to IQ2_S: %s", s)
 		}
 	}()
-	Q3_K.Encode(make([]byte, 110), make([]float32, 256))
+	IQ2_S.Encode(make([]byte, 82), make([]float32, 256))
 }
 
 func TestParseTakesEveryNameInAnyCase(t *testing.T) {
@@ -178,15 +161,16 @@ func reference(d DType, x []float32) []byte {
 // A quantised weight is at most half a step off; the step's own rounding to
 // f16 adds 2^-11 of the weight (in Q4_0 and Q5_0 the far end may lose a whole
 // step). The K types round the steps of sub-blocks and their minimums to 1/63
-// of the largest (Q6_K: 1/128), and weigh small errors against large ones:
-// their bound is a whole step of the largest range, 2 amax of the superblock.
+// of the largest (Q2_K: 1/15, Q3_K: 1/32, Q6_K: 1/128), and weigh small errors
+// against large ones: their bound is a whole step of the largest range, 2 amax
+// of the superblock. The IQ4 types' widest step is 24 of 240.
 func TestEncodeDecodeErrorIsBounded(t *testing.T) {
 	rng := rand.New(rand.NewPCG(7, 8))
 	x := make([]float32, 4096)
 	for i := range x {
 		x[i] = float32(rng.NormFloat64())
 	}
-	for _, d := range encodable {
+	for _, d := range Weights() {
 		b := make([]byte, d.RowBytes(len(x)))
 		d.Encode(b, x)
 		got := make([]float32, len(x))
@@ -205,7 +189,8 @@ func TestEncodeDecodeErrorIsBounded(t *testing.T) {
 		}
 		bound := map[DType]float64{F32: 0, F16: amax * 0x1p-11, BF16: amax * 0x1p-8,
 			Q8_0: amax/254 + amax*0x1p-10, Q4_0: amax/8 + amax*0x1p-10, Q4_1: amax/15 + amax*0x1p-9,
-			Q5_0: amax/16 + amax*0x1p-10, Q5_1: amax/31 + amax*0x1p-9, Q4_K: 2 * amax / 15, Q5_K: 2 * amax / 31, Q6_K: 2 * amax / 63}[d]
+			Q5_0: amax/16 + amax*0x1p-10, Q5_1: amax/31 + amax*0x1p-9, Q4_K: 2 * amax / 15, Q5_K: 2 * amax / 31, Q6_K: 2 * amax / 63,
+			Q2_K: 2 * amax / 3, Q3_K: 2 * amax / 7, IQ4_NL: 24 * amax / 113, IQ4_XS: 24 * amax / 113}[d]
 		if worst > bound {
 			t.Errorf("%v: weight %d: %v became %v, off by %v, bound %v", d, at, x[at], got[at], worst, bound)
 		}
@@ -215,13 +200,13 @@ func TestEncodeDecodeErrorIsBounded(t *testing.T) {
 func TestEncodeSurvivesNaNAndInfinity(t *testing.T) {
 	x := make([]float32, 256)
 	x[3], x[20], x[70], x[150] = float32(math.NaN()), float32(math.Inf(-1)), float32(math.Inf(1)), math.MaxFloat32
-	for _, d := range encodable {
+	for _, d := range Weights() {
 		d.Encode(make([]byte, d.RowBytes(len(x))), x)
 	}
 }
 
 func BenchmarkDecode(b *testing.B) {
-	for _, d := range weights {
+	for _, d := range Weights() {
 		b.Run(d.String(), func(b *testing.B) {
 			x := make([]float32, 1<<14)
 			src := make([]byte, d.RowBytes(len(x)))
@@ -237,7 +222,7 @@ func BenchmarkDecode(b *testing.B) {
 }
 
 func BenchmarkEncode(b *testing.B) {
-	for _, d := range encodable {
+	for _, d := range Weights() {
 		b.Run(d.String(), func(b *testing.B) {
 			x := make([]float32, 1<<14)
 			for i := range x {

@@ -8,22 +8,164 @@ import (
 )
 
 // The quantisers of this file follow ggml's (ggml-quants.c: make_qkx2_quants,
-// make_qx_quants and the quantize_row functions that call them) operation by
+// make_qx_quants, make_q3_quants and the quantize_row functions that call them) operation by
 // operation: their searches compare sums of floats, so that another order of
 // adding would choose other codes. As everywhere in this package, float32
 // conversions keep products from being fused with sums.
 
+// A search says which scales fitScaleMin tries, and how it measures an error.
+type search struct {
+	most     int32   // codes are 0..most
+	from     float32 // the widest scale has from+most codes, and each next one a tenth of a code more
+	steps    int
+	absolute bool // errors count, not their squares
+}
+
+var (
+	searchQ2_K = search{3, -0.5, 15, true}
+	searchQ4_K = search{15, -1, 20, false}
+	searchQ5_K = search{31, -0.5, 15, false}
+)
+
+// encodeQ2_K encodes a block of 256; the layout is decodeQ2_K's.
+func encodeQ2_K(dst []byte, src []float32) {
+	var q [256]byte
+	var scales, mins [16]float32
+	var maxScale, maxMin float32
+	for j := range 16 {
+		x := src[16*j:][:16]
+		var weights [16]float32
+		for i, v := range x {
+			weights[i] = abs(v)
+		}
+		scales[j], mins[j] = searchQ2_K.fit(q[16*j:][:16], x, weights[:])
+		maxScale, maxMin = larger(maxScale, scales[j]), larger(maxMin, mins[j])
+	}
+	binary.LittleEndian.PutUint16(dst[80:], half.F16(maxScale/15))
+	binary.LittleEndian.PutUint16(dst[82:], half.F16(maxMin/15))
+	invScale, invMin := ratio(15, maxScale), ratio(15, maxMin)
+	d, m := f16(dst[80:]), f16(dst[82:])
+	for j := range 16 {
+		dst[j] = byte(nearest(float32(invScale*scales[j]))) | byte(nearest(float32(invMin*mins[j])))<<4
+		scale, least := d*float32(dst[j]&15), float32(m*float32(dst[j]>>4))
+		if scale == 0 {
+			continue
+		}
+		for i := 16 * j; i < 16*j+16; i++ {
+			q[i] = byte(clamp(nearest((src[i]+least)/scale), 0, 3))
+		}
+	}
+	packPairs(dst[16:80], &q)
+}
+
+// packPairs packs 2-bit codes: bits 0-1 of a half's 32 bytes are its codes
+// 0-31, bits 2-3 are codes 32-63, and so on.
+func packPairs(dst []byte, q *[256]byte) {
+	for i := range dst {
+		at := i>>5<<7 + i&31
+		dst[i] = q[at]&3 | q[at+32]&3<<2 | q[at+64]&3<<4 | q[at+96]&3<<6
+	}
+}
+
+// encodeQ3_K encodes a block of 256; the layout is decodeQ3_K's.
+func encodeQ3_K(dst []byte, src []float32) {
+	clear(dst)
+	var q [256]byte
+	var scales [16]float32
+	for j := range scales {
+		scales[j] = fitQ3((*[16]byte)(q[16*j:]), (*[16]float32)(src[16*j:]))
+	}
+	if most := extreme(scales[:]); most != 0 {
+		inv := -32 / most
+		packed := dst[96:108]
+		binary.LittleEndian.PutUint16(dst[108:], half.F16(1/inv))
+		d := f16(dst[108:])
+		for j, s := range scales {
+			stored := clamp(nearest(float32(inv*s)), -32, 31)
+			code := byte(stored + 32)
+			packed[j&7] |= code & 15 << (j & 8 >> 1)
+			packed[8+j&3] |= code >> 4 << (j >> 2 * 2)
+			scale := d * float32(stored)
+			if scale == 0 {
+				continue
+			}
+			for i := 16 * j; i < 16*j+16; i++ {
+				q[i] = byte(clamp(nearest(src[i]/scale), -4, 3) + 4)
+			}
+		}
+	}
+	for l := range 32 {
+		for j := range 8 {
+			dst[l] |= q[32*j+l] >> 2 << j
+		}
+	}
+	packPairs(dst[32:96], &q)
+}
+
+// fitQ3 returns the scale for which codes -4..3, written to q plus 4, give a
+// small squared error weighted with x*x (make_q3_quants): one weight after
+// another gets the code that suits the scale of the others, five times at most.
+func fitQ3(q *[16]byte, x *[16]float32) float32 {
+	most := extreme(x[:])
+	if abs(most) < tiny {
+		*q = [16]byte{}
+		return 0
+	}
+	var codes [16]int32
+	inv := -4 / most
+	var sumLX, sumLL float32
+	for i, v := range x {
+		l := clamp(nearest(float32(inv*v)), -4, 3)
+		codes[i] = l
+		w := float32(v * v)
+		sumLX += float32(float32(w*v) * float32(l))
+		sumLL += float32(float32(w*float32(l)) * float32(l))
+	}
+	for range 5 {
+		changed := false
+		for i, v := range x {
+			w, l := float32(v*v), float32(codes[i])
+			restLX := sumLX - float32(float32(w*v)*l)
+			if !(restLX > 0) {
+				continue
+			}
+			restLL := sumLL - float32(float32(w*l)*l)
+			next := clamp(nearest(float32(v*restLL)/restLX), -4, 3)
+			if next == codes[i] {
+				continue
+			}
+			l = float32(next)
+			restLX += float32(float32(w*v) * l)
+			restLL += float32(float32(w*l) * l)
+			if restLL > 0 && float32(float32(restLX*restLX)*sumLL) > float32(float32(sumLX*sumLX)*restLL) {
+				codes[i], sumLX, sumLL = next, restLX, restLL
+				changed = true
+			}
+		}
+		if !changed {
+			break
+		}
+	}
+	for i, l := range codes {
+		q[i] = byte(l + 4)
+	}
+	if sumLL > 0 {
+		return sumLX / sumLL
+	}
+	return 0
+}
+
 // encodeQ4_K encodes a block of 256; the layout is decodeQ4_K's.
 func encodeQ4_K(dst []byte, src []float32) {
 	var q [256]byte
-	fitSubBlocks(dst, &q, src, 15, -1, 20)
+	fitSubBlocks(dst, &q, src, searchQ4_K)
 	packNibblePairs(dst[16:144], &q)
 }
 
 // encodeQ5_K encodes a block of 256; the layout is decodeQ5_K's.
 func encodeQ5_K(dst []byte, src []float32) {
 	var q [256]byte
-	fitSubBlocks(dst, &q, src, 31, -0.5, 15)
+	fitSubBlocks(dst, &q, src, searchQ5_K)
 	packNibblePairs(dst[48:176], &q)
 	for l := range 32 {
 		var fifth byte
@@ -42,13 +184,12 @@ func packNibblePairs(dst []byte, q *[256]byte) {
 }
 
 // fitSubBlocks chooses the codes q of the 8 sub-blocks of Q4_K or Q5_K, and
-// writes the scales and minimums to the first 16 bytes of dst. from and steps
-// say which scales fitScaleMin tries.
-func fitSubBlocks(dst []byte, q *[256]byte, src []float32, most int32, from float32, steps int) {
+// writes the scales and minimums to the first 16 bytes of dst.
+func fitSubBlocks(dst []byte, q *[256]byte, src []float32, how search) {
 	var scales, mins [8]float32
 	var maxScale, maxMin float32
 	for j := range 8 {
-		x := (*[32]float32)(src[32*j:])
+		x := src[32*j:][:32]
 		var sum float32
 		for _, v := range x {
 			sum += float32(v * v)
@@ -58,13 +199,13 @@ func fitSubBlocks(dst []byte, q *[256]byte, src []float32, most int32, from floa
 		for i, v := range x {
 			weights[i] = mean + abs(v)
 		}
-		scales[j], mins[j] = fitScaleMin((*[32]byte)(q[32*j:]), x, &weights, most, from, steps)
+		scales[j], mins[j] = how.fit(q[32*j:][:32], x, weights[:])
 		maxScale, maxMin = larger(maxScale, scales[j]), larger(maxMin, mins[j])
 	}
 
 	binary.LittleEndian.PutUint16(dst, half.F16(maxScale/63))
 	binary.LittleEndian.PutUint16(dst[2:], half.F16(maxMin/63))
-	invScale, invMin := ratio63(maxScale), ratio63(maxMin)
+	invScale, invMin := ratio(63, maxScale), ratio(63, maxMin)
 	packed := dst[4:16]
 	for j := range 8 {
 		scale := min(63, byte(nearest(float32(invScale*scales[j]))))
@@ -88,44 +229,43 @@ func fitSubBlocks(dst []byte, q *[256]byte, src []float32, most int32, from floa
 			continue
 		}
 		for i := 32 * j; i < 32*j+32; i++ {
-			q[i] = byte(clamp(nearest((src[i]+least)/scale), 0, most))
+			q[i] = byte(clamp(nearest((src[i]+least)/scale), 0, how.most))
 		}
 	}
 }
 
-// fitScaleMin returns the scale and the minimum >= 0 (to be subtracted) for
-// which codes 0..most, written to q, give the least squared error weighted
-// with w, of those that weighted least squares finds for the codes that
-// steps+1 scales give, the widest with from+most codes.
-func fitScaleMin(q *[32]byte, x, w *[32]float32, most int32, from float32, steps int) (scale, least float32) {
+// fit returns the scale and the minimum >= 0 (to be subtracted) for which
+// codes 0..most, written to q, give the least error weighted with w, of those
+// that weighted least squares finds for the codes that the scales tried give.
+// q, x and w are of one length, 32 at most.
+func (how search) fit(q []byte, x, w []float32) (scale, least float32) {
+	q, w = q[:len(x)], w[:len(x)]
 	lo, hi := x[0], x[0]
 	sumW := w[0]
 	sumX := float32(sumW * x[0])
-	for i := 1; i < 32; i++ {
+	for i := 1; i < len(x); i++ {
 		lo, hi = smaller(lo, x[i]), larger(hi, x[i])
 		sumW += w[i]
 		sumX += float32(w[i] * x[i])
 	}
 	lo = smaller(lo, 0)
 	if lo == hi {
-		*q = [32]byte{}
+		clear(q)
 		return 0, -lo
 	}
-	inv := float32(most) / (hi - lo)
+	inv := float32(how.most) / (hi - lo)
 	scale = 1 / inv
-	var best float32
 	for i, v := range x {
-		l := clamp(nearest(float32(inv*(v-lo))), 0, most)
-		q[i] = byte(l)
-		diff := float32(scale*float32(l)) + lo - v
-		best += float32(w[i] * float32(diff*diff))
+		q[i] = byte(clamp(nearest(float32(inv*(v-lo))), 0, how.most))
 	}
-	var try [32]byte
-	for step := range steps + 1 {
-		inv := (from + float32(0.1*float32(step)) + float32(most)) / (hi - lo)
+	best := how.loss(q, x, w, scale, lo)
+	var space [32]byte
+	try := space[:len(x)]
+	for step := range how.steps + 1 {
+		inv := (how.from + float32(0.1*float32(step)) + float32(how.most)) / (hi - lo)
 		var sumL, sumLL, sumLX float32
 		for i, v := range x {
-			l := clamp(nearest(float32(inv*(v-lo))), 0, most)
+			l := clamp(nearest(float32(inv*(v-lo))), 0, how.most)
 			try[i] = byte(l)
 			wl := float32(w[i] * float32(l))
 			sumL += wl
@@ -142,16 +282,29 @@ func fitScaleMin(q *[32]byte, x, w *[32]float32, most int32, from float32, steps
 			m = 0
 			s = sumLX / sumLL
 		}
-		var sum float32
-		for i, v := range x {
-			diff := float32(s*float32(try[i])) + m - v
-			sum += float32(w[i] * float32(diff*diff))
-		}
-		if sum < best {
-			*q, best, scale, lo = try, sum, s, m // the next scales are tried from this minimum
+		if sum := how.loss(try, x, w, s, m); sum < best {
+			copy(q, try)
+			best, scale, lo = sum, s, m // the next scales are tried from this minimum
 		}
 	}
 	return scale, -lo
+}
+
+// loss is the error of codes q for x, weighted with w.
+func (how search) loss(q []byte, x, w []float32, scale, lo float32) float32 {
+	q, w = q[:len(x)], w[:len(x)]
+	var sum float32
+	if how.absolute {
+		for i, v := range x {
+			sum += float32(w[i] * abs(float32(scale*float32(q[i]))+lo-v))
+		}
+		return sum
+	}
+	for i, v := range x {
+		diff := float32(scale*float32(q[i])) + lo - v
+		sum += float32(w[i] * float32(diff*diff))
+	}
+	return sum
 }
 
 // encodeQ6_K encodes a block of 256; the layout is decodeQ6_K's.
@@ -246,9 +399,10 @@ func nearest(v float32) int32 {
 
 func clamp(v, lo, hi int32) int32 { return max(lo, min(hi, v)) }
 
-func ratio63(most float32) float32 {
+// ratio returns codes/most, and 0 unless most is positive.
+func ratio(codes, most float32) float32 {
 	if most > 0 {
-		return 63 / most
+		return codes / most
 	}
 	return 0
 }

@@ -243,7 +243,7 @@ func Write(ctx context.Context, path string, s Shape, o Options) error {
 	if !slices.Contains(Formats(s.Family), o.Format) {
 		return fmt.Errorf("synth: GGUF has no architecture of %s's name", s.Family)
 	}
-	if !o.DType.Encodable() {
+	if !o.DType.Weight() {
 		return fmt.Errorf("synth: %s weights cannot be written", o.DType)
 	}
 	if o.Format == SafeTensors && o.DType.BlockSize() > 1 {

@@ -161,7 +161,7 @@ func TestWriteRefuses(t *testing.T) {
 		"quantised safetensors":                  {tiny("llama", Shape{}), Options{DType: dtype.Q8_0}},
 		"a GGUF that has no architecture":        {tiny("internlm", Shape{}), Options{DType: dtype.Q8_0, Format: GGUF}},
 		"rows that are no whole blocks":          {tiny("llama", Shape{Intermediate: 500}), Options{DType: dtype.Q8_0, Format: GGUF}},
-		"a type that cannot be encoded":          {tiny("llama", Shape{}), Options{DType: dtype.IQ4_XS, Format: GGUF}},
+		"a type that cannot be encoded":          {tiny("llama", Shape{}), Options{DType: dtype.IQ2_XS, Format: GGUF}},
 		"no type":                                {tiny("llama", Shape{}), Options{}},
 		"heads that do not divide":               {tiny("llama", Shape{Heads: 3}), Options{DType: dtype.F16}},
 		"grouped heads where there are none":     {tiny("xverse", Shape{KVHeads: 2}), Options{DType: dtype.F16}},

@@ -5,7 +5,7 @@
     make_goldens.py model.gguf hashes.json              (the SHA-256 of each tensor's float32s, little-endian)
 
 Decoding is gguf's (gguf.quants.dequantize); ggml's own dequantize_row functions must give the same bits.
-Encoding is ggml's quantize_row_*_ref; where gguf can quantise, it must give the same bytes. The library must be
+Encoding is ggml_quantize_chunk without an importance matrix; where gguf can quantise, it must give the same bytes. The library must be
 one compiled without fused multiply-add, as ggml-base is unless it is built for one machine.
 
 The file is one line of JSON, [{"op", "type", "bytes", "floats"}], then for each entry its blocks
@@ -22,8 +22,7 @@ from gguf import GGML_QUANT_SIZES, GGUFReader
 from gguf import GGMLQuantizationType as T
 from gguf import quants
 
-DECODE = [T.Q8_0, T.Q4_0, T.Q4_1, T.Q5_0, T.Q5_1, T.Q2_K, T.Q3_K, T.Q4_K, T.Q5_K, T.Q6_K, T.IQ4_NL, T.IQ4_XS]
-ENCODE = [T.Q8_0, T.Q4_0, T.Q4_1, T.Q5_0, T.Q5_1, T.Q4_K, T.Q5_K, T.Q6_K]
+TYPES = [T.Q8_0, T.Q4_0, T.Q4_1, T.Q5_0, T.Q5_1, T.Q2_K, T.Q3_K, T.Q4_K, T.Q5_K, T.Q6_K, T.IQ4_NL, T.IQ4_XS]
 # Where a block's binary16s are.
 HALVES = {T.Q8_0: [0], T.Q4_0: [0], T.Q4_1: [0, 2], T.Q5_0: [0], T.Q5_1: [0, 2], T.Q2_K: [80, 82], T.Q3_K: [108],
           T.Q4_K: [0, 2], T.Q5_K: [0, 2], T.Q6_K: [208], T.IQ4_NL: [0], T.IQ4_XS: [0]}
@@ -52,7 +51,9 @@ def decode(lib, t, blocks):
 def encode(lib, t, floats):
     n, size = GGML_QUANT_SIZES[t]
     out = np.zeros(floats.size // n * size, dtype=np.uint8)
-    row_function(lib, f"quantize_row_{symbol(t)}_ref")(floats.ctypes.data, out.ctypes.data, floats.size)
+    chunk = lib.ggml_quantize_chunk
+    chunk.argtypes, chunk.restype = [ctypes.c_int, *[ctypes.c_void_p] * 2, *[ctypes.c_int64] * 3, ctypes.c_void_p], ctypes.c_size_t
+    assert chunk(t.value, floats.ctypes.data, out.ctypes.data, 0, floats.size // n, n, None) == out.size
     try:
         check = quants.quantize(floats, t)
     except NotImplementedError:
@@ -96,12 +97,12 @@ def goldens(library, path):
 
     rng = np.random.default_rng(11)
     floats = sources(rng)
-    for t in DECODE:
+    for t in TYPES:
         blocks = random_blocks(rng, t)
         add("decode", t, blocks, decode(lib, t, blocks))
         blocks = encode(lib, t, floats[:6 * 256])
         add("decode", t, blocks, decode(lib, t, blocks))
-    for t in ENCODE:
+    for t in TYPES:
         add("encode", t, encode(lib, t, floats), floats)
     with open(path, "wb") as f:
         f.write(gzip.compress(json.dumps(entries).encode() + b"\n" + b"".join(blobs), 9, mtime=0))
