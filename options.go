@@ -19,7 +19,7 @@ type Options struct {
 	Device       string   // an index, a part of a name, or a UUID; "" = the best GPU, a CPU driver only if there is nothing else
 	Devices      []string // spread the layers over these devices, named as Device does, in this order; nil = one device has them all
 	Context      int      // positions that the KV cache holds; 0 = what the model was made for, at most 4096
-	DType        string   // convert the matrices while loading: "f32", "f16", "q8_0"...; "" or "keep" = as they are stored
+	DType        string   // convert the matrices while loading: "f32", "q8_0", "q4_k" or another weight type; "" or "keep" = as they are stored
 	KVType       string   // type of the KV cache: "f16" (also ""), "f32", "q8_0"
 	LoRA         []string // PEFT adapters to apply while loading, each a directory, or directory:scale to scale what it changes
 	KernelPath   string   // force one family of kernels, one of KernelPaths(); "" = the device's best
@@ -43,7 +43,7 @@ func (e *OptionError) Error() string {
 
 // weightTypes and cacheTypes are what matrices and the KV cache may be converted to.
 var (
-	weightTypes = []dtype.DType{dtype.F32, dtype.F16, dtype.BF16, dtype.Q8_0, dtype.Q4_0, dtype.Q4_1}
+	weightTypes = dtype.Weights()
 	cacheTypes  = pipeline.CacheTypes()
 )
 
@@ -109,9 +109,5 @@ func parseType(option, value string, known []dtype.DType, also string) (dtype.DT
 	if t, err := dtype.Parse(value); err == nil && slices.Contains(known, t) {
 		return t, nil
 	}
-	var names []string
-	for _, t := range known {
-		names = append(names, strings.ToLower(t.String()))
-	}
-	return dtype.Invalid, &OptionError{option, value, "one of " + also + strings.Join(names, ", ")}
+	return dtype.Invalid, &OptionError{option, value, "one of " + also + dtype.Names(known)}
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -144,6 +145,56 @@ func TestMixedQuantisedTypes(t *testing.T) {
 				compare(t, "decode", out.Logits, want, exactBound)
 			})
 		}
+	}
+}
+
+// TestConversionWhileLoading converts a file's matrices to every type: the logits are those of a
+// file that was written in the type, to the bit. Rows that the type's blocks do not divide are
+// kept in another, which the memory plan says.
+func TestConversionWhileLoading(t *testing.T) {
+	long(t)
+	tokens := []int{5, 1002, 0, 77}
+	logits := func(path string, d dtype.DType) ([]float32, MemoryPlan) {
+		x := load(t, path, Options{KVType: dtype.F32, Context: 64, DType: d}, pipeline.Options{})
+		out, err := x.Forward(context.Background(), tokens, 0, Logits)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return slices.Clone(out.Logits), x.Memory()
+	}
+	shape := llamaShape{hidden: 256, layers: 1, heads: 4, kvHeads: 2, inner: 288, vocab: 1003}
+	dir := t.TempDir()
+	source := filepath.Join(dir, "f32.gguf")
+	writeLlama(t, source, shape)
+	for _, d := range dtype.Weights() {
+		t.Run(d.String(), func(t *testing.T) {
+			as := shape
+			as.types = map[string]dtype.DType{}
+			for _, name := range []string{"token_embd", "attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "output"} {
+				as.types[name] = d
+			}
+			as.types["ffn_down"] = d.ForRow(shape.inner)
+			written := filepath.Join(dir, d.String()+".gguf")
+			writeLlama(t, written, as)
+			want, _ := logits(written, dtype.Invalid)
+			got, plan := logits(source, d)
+			if !slices.Equal(got, want) {
+				t.Errorf("converted while loading, the logits begin %v; of the file in %s they begin %v", got[:4], d, want[:4])
+			}
+			var shares []string
+			for _, s := range plan.WeightTypes {
+				shares = append(shares, strings.TrimSpace(s.Type+" "+s.Instead))
+			}
+			all := []string{d.String()}
+			if other := d.ForRow(shape.inner); other != d {
+				all = append(all, other.String()+" "+d.String())
+			}
+			slices.Sort(shares)
+			slices.Sort(all)
+			if !slices.Equal(shares, all) {
+				t.Errorf("the memory plan lists %q, want %q", shares, all)
+			}
+		})
 	}
 }
 

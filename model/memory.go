@@ -23,6 +23,26 @@ type MemoryPlan struct {
 	StagingBytes   int64  `json:"staging_bytes"` // while loading; 0 where weights are written directly
 	TotalBytes     int64  `json:"total_bytes"`
 	AvailableBytes int64  `json:"available_bytes"`
+
+	WeightTypes []TypeShare `json:"weight_types"` // of the matrices
+}
+
+// A TypeShare is the matrices that the device keeps in one type.
+type TypeShare struct {
+	Type    string `json:"type"`
+	Bytes   int64  `json:"bytes"`
+	Instead string `json:"instead_of,omitempty"` // the type asked for, whose blocks do not divide the rows
+}
+
+// addShare counts s among those of its type.
+func addShare(list []TypeShare, s TypeShare) []TypeShare {
+	for i := range list {
+		if list[i].Type == s.Type {
+			list[i].Bytes += s.Bytes
+			return list
+		}
+	}
+	return append(list, s)
 }
 
 // A FitError is a model that the device has no room for.
@@ -90,10 +110,9 @@ func (c *Config) cacheShape(o *Options, positions int, at span) pipeline.CacheSh
 	return s
 }
 
-// suggest lists changes that would bring total under limit, given what each part takes.
-func suggest(p MemoryPlan, cfg *Config, o *Options, at span, kept dtype.DType) []string {
+// suggest lists changes that would bring total under limit; weightsAs is what the weights take in a type.
+func suggest(p MemoryPlan, cfg *Config, o *Options, at span, weightsAs func(dtype.DType) int64) []string {
 	var out []string
-	rest := p.TotalBytes - p.WeightsBytes - p.CacheBytes
 	fixed := p.TotalBytes - p.CacheBytes
 	for n := p.Context / 2; n >= 256; n /= 2 {
 		if fixed+cfg.cacheShape(o, n, at).Bytes() <= p.AvailableBytes {
@@ -106,10 +125,10 @@ func suggest(p MemoryPlan, cfg *Config, o *Options, at span, kept dtype.DType) [
 	if o.KVType != dtype.Q8_0 && fixed+cfg.cacheShape(&smaller, p.Context, at).Bytes() <= p.AvailableBytes {
 		out = append(out, "--kv-type q8_0")
 	}
-	keptBytes := float64(kept.BlockBytes()) / float64(kept.BlockSize())
-	for _, t := range []dtype.DType{dtype.Q8_0, dtype.Q4_0} {
-		ratio := float64(t.BlockBytes()) / float64(t.BlockSize()) / keptBytes
-		if ratio < 1 && rest+p.CacheBytes+int64(ratio*float64(p.WeightsBytes)) <= p.AvailableBytes {
+	// Of about equal types the one that loses less (docs/quantization.md).
+	for _, t := range []dtype.DType{dtype.Q8_0, dtype.Q6_K, dtype.Q5_K, dtype.Q4_K, dtype.Q3_K, dtype.Q2_K} {
+		n := weightsAs(t)
+		if n < p.WeightsBytes && p.TotalBytes-p.WeightsBytes+n <= p.AvailableBytes {
 			out = append(out, "--dtype "+strings.ToLower(t.String()))
 			break
 		}

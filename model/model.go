@@ -18,7 +18,7 @@ import (
 // Options says how a model is loaded. The zero value is the default.
 type Options struct {
 	Context  int                     // positions of the KV cache; 0: what was trained, at most DefaultContext
-	DType    dtype.DType             // type that matrices are converted to; Invalid keeps the checkpoint's
+	DType    dtype.DType             // type that matrices are converted to, or the one that ForRow gives for theirs; Invalid keeps the checkpoint's
 	KVType   dtype.DType             // one of pipeline.CacheTypes; Invalid means F16
 	Chunk    int                     // largest run of a prefill; 0 means DefaultChunk
 	LoRA     []LoRA                  // adapters, added to the matrices in this order
@@ -129,14 +129,14 @@ func Estimate(m *pipeline.Manager, c *checkpoint.Checkpoint, o Options) (MemoryP
 	if err != nil {
 		return MemoryPlan{}, err
 	}
-	return estimate(m, cfg, w, &o)
+	return estimate(m, c, cfg, adapters, w, &o)
 }
 
-func estimate(m *pipeline.Manager, cfg *Config, w *Weights, o *Options) (MemoryPlan, error) {
+func estimate(m *pipeline.Manager, c *checkpoint.Checkpoint, cfg *Config, a adapters, w *Weights, o *Options) (MemoryPlan, error) {
 	shape := cfg.cacheShape(o, o.Context, w.span)
 	p := MemoryPlan{
 		Context: o.Context, KVType: o.KVType.String(),
-		WeightsBytes: w.bytes, CacheBytes: shape.Bytes(), TableBytes: w.tableBytes,
+		WeightsBytes: w.bytes, WeightTypes: w.types, CacheBytes: shape.Bytes(), TableBytes: w.tableBytes,
 	}
 	dry := &Model{cfg: cfg, opts: *o, m: m, weights: w, cache: shape.Dry(), ladder: ladder(o.Chunk)}
 	largest := []planKey{{o.Chunk, Logits}, {dry.allLogitsRun(), AllLogits}, {o.Chunk, SequenceLogits}}
@@ -163,8 +163,15 @@ func estimate(m *pipeline.Manager, cfg *Config, w *Weights, o *Options) (MemoryP
 	}
 	name := dev.PhysicalDevice().Name
 	if p.TotalBytes > p.AvailableBytes {
-		kept := w.Layers[0].DownProj.Parts[0].DType
-		return p, &FitError{Device: name, Needed: p.TotalBytes, Available: p.AvailableBytes, Plan: p, Fits: suggest(p, cfg, o, w.span, kept)}
+		weightsAs := func(t dtype.DType) int64 {
+			as := *o
+			as.DType, as.Logger = t, zerolog.Nop()
+			if other, err := bind(m, c, cfg, a, &as, w.span); err == nil {
+				return other.bytes
+			}
+			return p.WeightsBytes
+		}
+		return p, &FitError{Device: name, Needed: p.TotalBytes, Available: p.AvailableBytes, Plan: p, Fits: suggest(p, cfg, o, w.span, weightsAs)}
 	}
 	if most := m.MaxCachePositions(shape); most < o.Context {
 		limit := dev.PhysicalDevice().Limits.MaxStorageBufferRange
@@ -199,7 +206,7 @@ func loadSpan(ctx context.Context, m *pipeline.Manager, c *checkpoint.Checkpoint
 		return nil, err
 	}
 	x := &Model{cfg: cfg, opts: o, m: m, weights: w, plans: map[planKey]*pipeline.Plan{}, ladder: ladder(o.Chunk)}
-	if x.memory, err = estimate(m, cfg, w, &o); err != nil {
+	if x.memory, err = estimate(m, c, cfg, a, w, &o); err != nil {
 		return nil, err
 	}
 	defer func() {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"pumice/checkpoint"
@@ -171,9 +172,13 @@ func (s *Split) Config() *Config { return s.stages[0].Config() }
 // Memory is what the model takes on all devices together.
 func (s *Split) Memory() MemoryPlan {
 	sum := s.stages[0].Memory()
+	sum.WeightTypes = slices.Clone(sum.WeightTypes)
 	for _, x := range s.stages[1:] {
 		p := x.Memory()
 		sum.WeightsBytes += p.WeightsBytes
+		for _, t := range p.WeightTypes {
+			sum.WeightTypes = addShare(sum.WeightTypes, t)
+		}
 		sum.CacheBytes += p.CacheBytes
 		sum.TableBytes += p.TableBytes
 		sum.ArenaBytes += p.ArenaBytes

@@ -28,6 +28,7 @@ type Weights struct {
 	span       span // of layers that Layers are; Embed is of the first layer's span, FinalNorm and LMHead of the last one's
 	loads      []func(ctx context.Context, l *pipeline.Loader) error
 	bytes      int64 // of the checkpoint's tensors, on the device
+	types      []TypeShare
 	tableBytes int64 // of tables that are computed
 	read       int64 // of the checkpoint's tensors, in the checkpoint
 }
@@ -138,15 +139,27 @@ func (p part) module() (name string, rows int) { return p.hf, cmp.Or(p.hfRows, p
 
 // moduleRow is the row of the module that is row i of the part.
 func (p part) moduleRow(i int) int {
-	r := p.first + i
-	if d := p.permuted; d > 0 {
-		in := r % d
-		r += in%2*(d/2) + in/2 - in
-	}
-	return p.hfFirst + r
+	return p.hfFirst + paired(p.first+i, p.permuted)
 }
 
-func (b *binder) layer(i int) Layer {
+// paired is the place, where rotation pairs halves of heads of size d, of what is row r where it
+// pairs neighbours; r itself where d is 0.
+func paired(r, d int) int {
+	if d == 0 {
+		return r
+	}
+	in := r % d
+	return r + in%2*(d/2) + in/2 - in
+}
+
+// layerParts are the projections of a layer in the checkpoint: q, k and v or one that holds them,
+// and gate and up, each as rows of one tensor or of their own.
+type layerParts struct {
+	qkv               []part
+	o, gate, up, down part
+}
+
+func (b *binder) parts(i int) layerParts {
 	c, n, hf := b.cfg, b.cfg.names, b.cfg.modules
 	prefix, hfPrefix := fmt.Sprintf(n.Layer, i), fmt.Sprintf(hf.Layer, i)
 	at := func(name, module string, rows int) part {
@@ -173,12 +186,18 @@ func (b *binder) layer(i int) Layer {
 		up = gate
 		gate.of, up.first = 2*inner, inner
 	}
-	o, down := at(n.OProj, hf.OProj, c.HiddenSize), at(n.DownProj, hf.DownProj, c.HiddenSize)
+	return layerParts{qkv, at(n.OProj, hf.OProj, c.HiddenSize), gate, up, at(n.DownProj, hf.DownProj, c.HiddenSize)}
+}
 
+func (b *binder) layer(i int) Layer {
+	c, n, inner := b.cfg, b.cfg.names, b.cfg.IntermediateSize
+	prefix := fmt.Sprintf(n.Layer, i)
+	p := b.parts(i)
+	qkv, o, gate, up, down := p.qkv, p.o, p.gate, p.up, p.down
 	l := Layer{
 		InputNorm: b.norm(prefix + n.InputNorm),
 		QKV:       b.matrix(prefix+"qkv", c.HiddenSize, qkv...),
-		OProj:     b.matrix(o.name, heads, o),
+		OProj:     b.matrix(o.name, c.NumAttentionHeads*c.HeadDim, o),
 		DownProj:  b.matrix(down.name, inner, down),
 	}
 	if c.PlainMLP {
@@ -246,10 +265,7 @@ func (b *binder) target(s *source) dtype.DType {
 	if b.dtype == dtype.Invalid {
 		return s.stored
 	}
-	if s.Cols%b.dtype.BlockSize() != 0 {
-		b.fail("tensor %s: rows of %d cannot be converted to %s, which has blocks of %d", s.Name, s.Cols, b.dtype, b.dtype.BlockSize())
-	}
-	return b.dtype
+	return b.dtype.ForRow(s.Cols)
 }
 
 // matrix is the given tensors one under another.
@@ -309,6 +325,9 @@ func (b *binder) add(name string, cols int, runs []pipeline.Run, sources []*sour
 		return nil
 	}
 	b.w.bytes += x.DeviceBytes()
+	for _, p := range x.Parts {
+		b.w.share(p, b.dtype)
+	}
 	for _, s := range sources {
 		b.w.read += int64(s.Rows) * s.DType.RowBytes(s.Cols)
 	}
@@ -327,6 +346,15 @@ func (b *binder) add(name string, cols int, runs []pipeline.Run, sources []*sour
 	return x
 }
 
+// share counts a part of a matrix among those of its type; wanted is Options.DType.
+func (w *Weights) share(p *pipeline.Part, wanted dtype.DType) {
+	s := TypeShare{Type: p.DType.String(), Bytes: p.DeviceBytes()}
+	if wanted != dtype.Invalid && wanted != p.DType {
+		s.Instead = wanted.String()
+	}
+	w.types = addShare(w.types, s)
+}
+
 // normalizedHead is the head with every row divided by its length, at least 1e-12
 // (Baichuan 2's NormHead), which its writers leave to the reader.
 func (b *binder) normalizedHead(p part) *pipeline.Matrix {
@@ -334,6 +362,13 @@ func (b *binder) normalizedHead(p part) *pipeline.Matrix {
 	if raw == nil {
 		return nil
 	}
+	unit := unitRows(raw)
+	runs := []pipeline.Run{{DType: b.target(raw), Rows: p.rows}}
+	return b.add(p.name, raw.Cols, runs, []*source{unit}, func(r int) (*source, int) { return unit, r })
+}
+
+// unitRows is a source with every row divided by its length.
+func unitRows(raw *source) *source {
 	unit := *raw
 	unit.DType = dtype.F32
 	unit.Row = func(i int, _ []byte) []byte {
@@ -351,8 +386,7 @@ func (b *binder) normalizedHead(p part) *pipeline.Matrix {
 		dtype.F32.Encode(out, values)
 		return out
 	}
-	runs := []pipeline.Run{{DType: b.target(raw), Rows: p.rows}}
-	return b.add(p.name, raw.Cols, runs, []*source{&unit}, func(r int) (*source, int) { return &unit, r })
+	return &unit
 }
 
 // norm is the weights of a normalisation over the hidden size.
@@ -367,15 +401,18 @@ func (b *binder) norm(name string) *pipeline.Norm {
 
 // vector is the n weights of a norm, as gains.
 func (b *binder) vector(name string, n int) *pipeline.Vector {
-	return b.values(name, n, func() ([]float32, error) {
-		f, err := b.floats(name, n)
-		if err == nil && b.cfg.NormPlusOne {
-			for i := range f {
-				f[i]++
-			}
+	return b.values(name, n, func() ([]float32, error) { return b.gains(name, n) }, name)
+}
+
+// gains reads the n weights of a norm.
+func (b *binder) gains(name string, n int) ([]float32, error) {
+	f, err := b.floats(name, n)
+	if err == nil && b.cfg.NormPlusOne {
+		for i := range f {
+			f[i]++
 		}
-		return f, err
-	}, name)
+	}
+	return f, err
 }
 
 // bias is the biases of the given projections one after another.

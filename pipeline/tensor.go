@@ -54,6 +54,11 @@ func (p *Part) paddedRows() int  { return ceilDiv(p.Rows, p.Group) * p.Group }
 func (p *Part) unitBytes() int64 { return int64(p.paddedRows()) * p.unitRowBytes() }
 func (p *Part) metaBytes() int64 { return alignUp(int64(p.paddedRows())*p.metaRowBytes(), 16) }
 
+// DeviceBytes is the memory the part takes on the device, padding included.
+func (p *Part) DeviceBytes() int64 {
+	return alignUp(p.unitBytes(), weightAlign) + alignUp(p.metaBytes(), weightAlign)
+}
+
 // readBytes is what a kernel reads when it uses every row once, rows rounded up to a
 // multiple of what one invocation handles.
 func (p *Part) readBytes() int64 {
@@ -71,7 +76,7 @@ func (p *Part) storedBytes() int64 { return int64(p.Rows) * p.DType.RowBytes(p.c
 func (w *Matrix) DeviceBytes() int64 {
 	var n int64
 	for _, p := range w.Parts {
-		n += alignUp(p.unitBytes(), weightAlign) + alignUp(p.metaBytes(), weightAlign)
+		n += p.DeviceBytes()
 	}
 	return n
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"pumice"
+	"pumice/internal/dtype"
 	"pumice/sample"
 )
 
@@ -59,7 +60,7 @@ func modelFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.IntFlag{Name: "context", EnvVars: env("context"), Usage: "`N` tokens that prompt and answer may have", DefaultText: "the model's, at most 4096"},
 		stringFlag("kv-type", "f16", "`TYPE` of the KV cache: f16, f32 or q8_0 (half of f16)"),
-		stringFlag("dtype", "keep", "`TYPE` to convert matrices to while loading: keep, f32, f16, bf16, q8_0, q4_0 or q4_1"),
+		stringFlag("dtype", "keep", "`TYPE` to convert all matrices to while loading: keep, "+dtype.Names(dtype.Weights())),
 		&cli.StringSliceFlag{Name: "lora", EnvVars: env("lora"), Usage: "`PATH[:SCALE]` of a PEFT adapter to apply while loading; may be repeated"},
 		stringFlag("kernel-path", "", fmt.Sprintf("`PATH` of kernels to force, of %s (default: the device's best); ops it has none of are base", strings.Join(pumice.KernelPaths(), ", "))),
 		stringFlag("cache-dir", "auto", "`DIR` where compiled pipelines are kept; none keeps none"),

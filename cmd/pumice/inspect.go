@@ -169,6 +169,19 @@ func inspectCheckpoint(c *checkpoint.Checkpoint) (*inspection, error) {
 	return info, nil
 }
 
+// weightTypes is what the device's matrices take by type.
+func weightTypes(shares []model.TypeShare) string {
+	var out []string
+	for _, s := range shares {
+		text := s.Type + " " + size(s.Bytes)
+		if s.Instead != "" {
+			text += " (rows that " + s.Instead + "'s blocks do not divide)"
+		}
+		out = append(out, text)
+	}
+	return strings.Join(out, ", ")
+}
+
 func (p *program) printInspection(info *inspection) error {
 	var b strings.Builder
 	w := tabular{&b}
@@ -188,6 +201,7 @@ func (p *program) printInspection(info *inspection) error {
 		if !m.Fits {
 			word = "does not fit"
 		}
+		w.row("weight types", "%s", weightTypes(m.WeightTypes))
 		w.row("", "%s: %s available on %s", word, size(m.AvailableBytes), m.Device)
 	} else {
 		w.row("memory", "%s", info.MemoryError)

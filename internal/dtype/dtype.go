@@ -154,6 +154,21 @@ func Names(types []DType) string {
 	return strings.Join(names, ", ")
 }
 
+// ForRow returns the type that rows of cols weights are kept in where d is
+// wanted: d itself where its blocks divide the row, else the type of blocks of
+// 32 that has the next more bits, else F16. It is the choice of llama.cpp's
+// quantiser (tensor_type_fallback).
+func (d DType) ForRow(cols int) DType {
+	if cols%d.BlockSize() == 0 {
+		return d
+	}
+	small := map[DType]DType{Q2_K: IQ4_NL, Q3_K: IQ4_NL, IQ4_XS: IQ4_NL, Q4_K: Q5_0, Q5_K: Q5_1, Q6_K: Q8_0}
+	if s, ok := small[d]; ok && cols%s.BlockSize() == 0 {
+		return s
+	}
+	return F16
+}
+
 // BlockSize returns the number of weights in a block: 1 unless the type is
 // quantised, 0 for Invalid and Unknown.
 func (d DType) BlockSize() int {

@@ -41,6 +41,26 @@ func TestParseTakesEveryNameInAnyCase(t *testing.T) {
 
 func lower(s string) string { return string(bytes.ToLower([]byte(s))) }
 
+func TestForRow(t *testing.T) {
+	for _, tt := range []struct {
+		d    DType
+		cols int
+		want DType
+	}{
+		{Q4_K, 512, Q4_K}, {Q4_K, 576, Q5_0}, {Q5_K, 576, Q5_1}, {Q6_K, 576, Q8_0}, {Q2_K, 32, IQ4_NL}, {Q3_K, 96, IQ4_NL},
+		{IQ4_XS, 288, IQ4_NL}, {Q4_K, 100, F16}, {Q8_0, 100, F16}, {Q8_0, 32, Q8_0}, {F32, 7, F32}, {BF16, 7, BF16},
+	} {
+		if got := tt.d.ForRow(tt.cols); got != tt.want {
+			t.Errorf("%v for %d columns: %v, want %v", tt.d, tt.cols, got, tt.want)
+		}
+	}
+	for _, d := range Weights() {
+		if got := d.ForRow(d.BlockSize() + 1); got.BlockSize() != 1 {
+			t.Errorf("%v for %d columns: %v", d, d.BlockSize()+1, got)
+		}
+	}
+}
+
 // The blocks are written out by hand from the layouts in ggml-common.h.
 func TestDecodeReadsBlockLayouts(t *testing.T) {
 	half16 := func(f float32) []byte { return binary.LittleEndian.AppendUint16(nil, half.F16(f)) }
