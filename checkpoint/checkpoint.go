@@ -13,6 +13,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"iter"
 	"os"
 	"path/filepath"
 	"strings"
@@ -164,6 +165,21 @@ func (c *Checkpoint) GenerationConfig() *Fields { return c.generation }
 // Metadata returns GGUF's key-value pairs, nil for the other formats. They are
 // read from the mapped file and valid until Close.
 func (c *Checkpoint) Metadata() *Fields { return c.metadata }
+
+// RawMetadata returns GGUF's key-value pairs in file order, each value as the
+// file has it, its type first. For the other formats there are none.
+func (c *Checkpoint) RawMetadata() iter.Seq2[string, []byte] {
+	return func(yield func(string, []byte) bool) {
+		if len(c.pairs) == 0 {
+			return
+		}
+		for _, key := range c.pairs[0].order {
+			if !yield(key, c.pairs[0].raw(key)) {
+				return
+			}
+		}
+	}
+}
 
 // Tensor returns the tensor of that name.
 func (c *Checkpoint) Tensor(name string) (*Tensor, bool) {

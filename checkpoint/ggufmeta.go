@@ -94,6 +94,21 @@ func (p *ggufPairs) read(c *cursor) {
 	p.values[key] = v
 }
 
+// raw returns a value as the file has it: the number of its type, for an array
+// also that of its elements' and their number, and the bytes.
+func (p *ggufPairs) raw(key string) []byte {
+	v := p.values[key]
+	var b []byte
+	if v.array {
+		b = binary.LittleEndian.AppendUint32(b, ggufArray)
+	}
+	b = binary.LittleEndian.AppendUint32(b, v.typ)
+	if v.array {
+		b = binary.LittleEndian.AppendUint64(b, uint64(v.count))
+	}
+	return append(b, p.data[v.start:v.end]...)
+}
+
 // alignment returns general.alignment.
 func (p *ggufPairs) alignment() (int64, error) {
 	const key = "general.alignment"

@@ -10,6 +10,8 @@ var baichuan = Family{
 	Architectures: []string{"BaiChuanForCausalLM", "BaichuanForCausalLM"},
 	GGUF:          []string{"baichuan"},
 	Names:         huggingFaceNames.with(func(n *Names) { n.QKVProj = "self_attn.W_pack" }),
+	PermutedQK:    true,
+	WriteGGUF:     writeLlamaGGUF,
 	ReadHF: func(cfg *Config, f *checkpoint.Fields) {
 		// Both spellings of the context's length occur, the 13B's under the tokenizer's name.
 		readLlamaAs(cfg, f, f.IntOr("max_position_embeddings", f.IntOr("model_max_length", 4096)), "hidden_act")

@@ -16,6 +16,7 @@ var chatglm = Family{
 		QKVProj: "self_attention.query_key_value", OProj: "self_attention.dense",
 		GateUpProj: "mlp.dense_h_to_4h", DownProj: "mlp.dense_4h_to_h",
 	},
+	GGUFNames: ggufNames.with(func(n *Names) { n.QKVProj, n.GateUpProj = "attn_qkv", "ffn_up" }),
 	ReadHF: func(cfg *Config, f *checkpoint.Fields) {
 		cfg.HiddenSize = f.Int("hidden_size")
 		cfg.IntermediateSize = f.Int("ffn_hidden_size")
@@ -42,8 +43,6 @@ var chatglm = Family{
 	ReadGGUF: func(cfg *Config, f *checkpoint.Fields, c *checkpoint.Checkpoint) {
 		readGGUF(cfg, f, c)
 		cfg.Rope.Interleaved = true
-		cfg.names.QKVProj = "attn_qkv"
-		cfg.names.GateUpProj = "ffn_up"
 	},
 }
 

@@ -215,7 +215,7 @@ func ReadConfig(c *checkpoint.Checkpoint) (*Config, error) {
 	cfg := &Config{Family: f.Name, BOSTokenID: -1, names: f.Names, modules: f.Names}
 	var fields *checkpoint.Fields
 	if fields = c.Metadata(); fields != nil {
-		cfg.names = ggufNames
+		cfg.names, cfg.permutedQK = f.ggufNames(), f.PermutedQK
 		f.ReadGGUF(cfg, fields, c)
 	} else {
 		fields = c.Config()

@@ -18,6 +18,7 @@ var falcon = Family{
 		QKVProj: "self_attention.query_key_value", OProj: "self_attention.dense",
 		UpProj: "mlp.dense_h_to_4h", DownProj: "mlp.dense_4h_to_h",
 	},
+	GGUFNames: ggufNames.with(func(n *Names) { n.QKVProj = "attn_qkv" }),
 	ReadHF: func(cfg *Config, f *checkpoint.Fields) {
 		either := func(key, old string) int {
 			if f.Has(old) {
@@ -50,12 +51,12 @@ var falcon = Family{
 		mustBe(f, "new_decoder_architecture", false)
 		mustBe(f, "apply_residual_connection_post_layernorm", false)
 	},
+	WriteGGUF: func(_ *Config, add func(key string, value any)) { add("tensor_data_layout", "jploski") },
 	ReadGGUF: func(cfg *Config, f *checkpoint.Fields, c *checkpoint.Checkpoint) {
 		readGGUF(cfg, f, c)
 		cfg.LayerNorm, cfg.NormBias = true, true
 		cfg.HiddenAct = pipeline.GELU
 		cfg.PlainMLP, cfg.Parallel = true, true
-		cfg.names.QKVProj = "attn_qkv"
 		if _, ok := c.Tensor("blk.0.attn_norm_2.weight"); ok {
 			f.Fail("falcon.attention.head_count_kv", "Falcon-40B's two norms a layer are not supported")
 		}

@@ -1,6 +1,7 @@
 package model
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -15,12 +16,20 @@ type Family struct {
 	Architectures []string // of config.json's "architectures"
 	GGUF          []string // of "general.architecture"
 	Names         Names    // of the tensors in a Hugging Face directory
+	GGUFNames     Names    // of those in a GGUF file; none means ggufNames
+	PermutedQK    bool     // GGUF's writers reorder the rows of q and k so that rotation pairs neighbours
+	Windowed      bool     // GGUF's architecture has a sliding window
+	WrittenAs     string   // family whose architecture GGUF files of this one have, where that is another
 
 	// ReadHF fills cfg from config.json. Errors stick to the fields.
 	ReadHF func(cfg *Config, f *checkpoint.Fields)
 	// ReadGGUF fills cfg from the metadata; the tensors of the checkpoint may be looked at.
 	ReadGGUF func(cfg *Config, f *checkpoint.Fields, c *checkpoint.Checkpoint)
+	// WriteGGUF adds the keys that only this architecture has, without the prefix; nil = none.
+	WriteGGUF func(cfg *Config, add func(key string, value any))
 }
+
+func (f *Family) ggufNames() Names { return cmp.Or(f.GGUFNames, ggufNames) }
 
 // families is the registry.
 var families = []Family{

@@ -1,7 +1,9 @@
 package model
 
 import (
+	"cmp"
 	"math"
+	"slices"
 
 	"pumice/checkpoint"
 	"pumice/pipeline"
@@ -14,6 +16,7 @@ var gemma2 = Family{
 	Architectures: []string{"Gemma2ForCausalLM"},
 	GGUF:          []string{"gemma2"},
 	Names:         gemmaNames,
+	Windowed:      true,
 	ReadHF: func(cfg *Config, f *checkpoint.Fields) {
 		readGemma(cfg, f)
 		cfg.AttnLogitSoftcapping = float32(f.FloatOr("attn_logit_softcapping", 0))
@@ -38,6 +41,7 @@ var gemma3 = Family{
 	Architectures: []string{"Gemma3ForCausalLM"},
 	GGUF:          []string{"gemma3"},
 	Names:         gemmaNames,
+	Windowed:      true,
 	ReadHF: func(cfg *Config, f *checkpoint.Fields) {
 		readGemma(cfg, f)
 		cfg.QKNorm = true
@@ -48,6 +52,11 @@ var gemma3 = Family{
 			every := f.IntOr("sliding_window_pattern", f.IntOr("_sliding_window_pattern", 6))
 			gemma3Pattern(cfg, f, every)
 		}
+	},
+	WriteGGUF: func(cfg *Config, add func(key string, value any)) {
+		add("rope.freq_base_swa", float32(cfg.LocalRope.Theta))
+		every := slices.Index(cfg.Local, false) + 1 // 0: all are local
+		add("attention.sliding_window_pattern", uint32(cmp.Or(every, cfg.NumHiddenLayers+1)))
 	},
 	ReadGGUF: func(cfg *Config, f *checkpoint.Fields, c *checkpoint.Checkpoint) {
 		readGemmaGGUF(cfg, f, c)

@@ -13,8 +13,10 @@ var llama = Family{
 	Architectures: []string{"LlamaForCausalLM", "LLaMAForCausalLM"},
 	GGUF:          []string{"llama"},
 	Names:         huggingFaceNames,
+	PermutedQK:    true,
 	ReadHF:        readLlama,
 	ReadGGUF:      readLlamaGGUF,
+	WriteGGUF:     writeLlamaGGUF,
 }
 
 // readLlama reads the keys of Hugging Face's LlamaConfig.
@@ -80,10 +82,14 @@ func readRope(cfg *Config, f *checkpoint.Fields) Rope {
 	return r
 }
 
+// writeLlamaGGUF says whose order the rows of q and k have.
+func writeLlamaGGUF(_ *Config, add func(key string, value any)) {
+	add("tensor_data_layout", "Meta AI original pth")
+}
+
 // readLlamaGGUF reads architectures built like Llama, whose q and k rows llama.cpp permutes so
 // that rotation pairs neighbours.
 func readLlamaGGUF(cfg *Config, f *checkpoint.Fields, c *checkpoint.Checkpoint) {
 	readGGUF(cfg, f, c)
 	cfg.Rope.Interleaved = true
-	cfg.permutedQK = true
 }

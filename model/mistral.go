@@ -9,6 +9,7 @@ var mistral = Family{
 	Name:          "mistral",
 	Architectures: []string{"MistralForCausalLM"},
 	Names:         huggingFaceNames,
+	WrittenAs:     "llama",
 	ReadHF: func(cfg *Config, f *checkpoint.Fields) {
 		readLlama(cfg, f)
 		cfg.SlidingWindow = f.IntOr("sliding_window", 0)

@@ -16,6 +16,7 @@ var mpt = Family{
 		Layer: "transformer.blocks.%d.", InputNorm: "norm_1", MLPNorm: "norm_2",
 		QKVProj: "attn.Wqkv", OProj: "attn.out_proj", UpProj: "ffn.up_proj", DownProj: "ffn.down_proj",
 	},
+	GGUFNames: ggufNames.with(func(n *Names) { n.QKVProj = "attn_qkv" }),
 	ReadHF: func(cfg *Config, f *checkpoint.Fields) {
 		cfg.HiddenSize = f.Int("d_model")
 		cfg.IntermediateSize = f.IntOr("expansion_ratio", 4) * cfg.HiddenSize
@@ -55,6 +56,12 @@ var mpt = Family{
 			attn.Fail("attn_type", "%q is not supported", kind)
 		}
 	},
+	WriteGGUF: func(cfg *Config, add func(key string, value any)) {
+		add("attention.max_alibi_bias", float32(cfg.ALiBiMaxBias))
+		if cfg.ClipQKV > 0 {
+			add("attention.clamp_kqv", cfg.ClipQKV)
+		}
+	},
 	ReadGGUF: func(cfg *Config, f *checkpoint.Fields, c *checkpoint.Checkpoint) {
 		readGGUF(cfg, f, c)
 		cfg.LayerNorm = true
@@ -66,6 +73,5 @@ var mpt = Family{
 			f.Fail("mpt.attention.max_alibi_bias", "a model without ALiBi has learned positions, which are not supported")
 		}
 		cfg.ClipQKV = float32(f.FloatOr("mpt.attention.clamp_kqv", 0))
-		cfg.names.QKVProj = "attn_qkv"
 	},
 }

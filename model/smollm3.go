@@ -8,6 +8,7 @@ var smollm3 = Family{
 	Architectures: []string{"SmolLM3ForCausalLM"},
 	GGUF:          []string{"smollm3"},
 	Names:         huggingFaceNames,
+	PermutedQK:    true,
 	ReadHF: func(cfg *Config, f *checkpoint.Fields) {
 		readLlama(cfg, f)
 		readQwenWindow(cfg, f)

@@ -8,6 +8,8 @@ var xverse = Family{
 	Architectures: []string{"XverseForCausalLM"},
 	GGUF:          []string{"xverse"},
 	Names:         huggingFaceNames,
+	PermutedQK:    true,
 	ReadHF:        readLlama,
 	ReadGGUF:      readLlamaGGUF,
+	WriteGGUF:     writeLlamaGGUF,
 }

@@ -69,8 +69,8 @@ func (p *program) app() *cli.App {
 		Flags: globalFlags(),
 		Commands: []*cli.Command{
 			p.devicesCommand(), p.chatCommand(), p.generateCommand(), p.logitsCommand(), p.tokenizeCommand(), p.detokenizeCommand(),
-			p.inspectCommand(), p.verifyCommand(), p.tuneCommand(), p.benchCommand(), p.evalCommand(), p.perplexityCommand(), p.completionCommand(),
-			p.synthCommand(),
+			p.inspectCommand(), p.verifyCommand(), p.tuneCommand(), p.benchCommand(), p.evalCommand(), p.perplexityCommand(), p.quantizeCommand(),
+			p.completionCommand(), p.synthCommand(),
 		},
 		EnableBashCompletion:      true,
 		HideVersion:               true,

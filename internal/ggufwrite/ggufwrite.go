@@ -1,6 +1,6 @@
 // Package ggufwrite writes GGUF files (version 3, little-endian) from tensors in
-// memory or from ones that are made while they are written, so that tests can
-// make models of any shape and size.
+// memory or from ones that are made while they are written, so that models of
+// any size can be written. What the keys and tensors mean is the caller's.
 package ggufwrite
 
 import (
@@ -14,11 +14,14 @@ import (
 )
 
 // KV is one key-value pair. Value is a bool, a string, a sized integer or
-// float, or a slice of one of these; the Go type decides the stored type.
+// float, a slice of one of these (the Go type decides the stored type), or Raw.
 type KV struct {
 	Key   string
 	Value any
 }
+
+// Raw is a value as GGUF has it: its type's number, and its bytes.
+type Raw []byte
 
 // Tensor is one array. Shape is outermost first. Data holds the elements in
 // the stored type, little-endian, row after row. Where Fill is set it writes
@@ -57,12 +60,18 @@ const alignment = 32
 
 // Write makes the file at path.
 func Write(path string, meta []KV, tensors []Tensor) error {
+	layout, err := New(meta, tensors)
+	if err != nil {
+		return fmt.Errorf("ggufwrite: %s: %w", path, err)
+	}
 	f, err := os.Create(path)
 	if err != nil {
 		return fmt.Errorf("ggufwrite: %w", err)
 	}
 	w := bufio.NewWriterSize(f, 1<<20)
-	err = write(w, meta, tensors)
+	if _, err = w.Write(layout.Header); err == nil {
+		err = layout.WriteTensors(w)
+	}
 	if err == nil {
 		err = w.Flush()
 	}
@@ -75,7 +84,17 @@ func Write(path string, meta []KV, tensors []Tensor) error {
 	return nil
 }
 
-func write(w io.Writer, meta []KV, tensors []Tensor) error {
+// A File is one whose places are laid out and whose tensors are still to be written.
+type File struct {
+	Header []byte // all that comes before the tensors
+	Size   int64  // of the whole
+
+	tensors []Tensor
+	sizes   []int64
+}
+
+// New lays out a file.
+func New(meta []KV, tensors []Tensor) (*File, error) {
 	b := []byte("GGUF")
 	b = binary.LittleEndian.AppendUint32(b, 3)
 	b = binary.LittleEndian.AppendUint64(b, uint64(len(tensors)))
@@ -84,43 +103,45 @@ func write(w io.Writer, meta []KV, tensors []Tensor) error {
 		b = appendString(b, kv.Key)
 		var err error
 		if b, err = appendValue(b, kv.Value); err != nil {
-			return fmt.Errorf("%s: %w", kv.Key, err)
+			return nil, fmt.Errorf("%s: %w", kv.Key, err)
 		}
 	}
-	offset := 0
-	var sizes []int
+	f := &File{tensors: tensors}
 	for _, t := range tensors {
 		id, ok := types[t.DType]
 		if !ok {
-			return fmt.Errorf("%s: no number for %s", t.Name, t.DType)
+			return nil, fmt.Errorf("%s: no number for %s", t.Name, t.DType)
 		}
-		n := 1
+		n := int64(1)
 		for _, d := range t.Shape {
-			n *= d
+			n *= int64(d)
 		}
-		size := n / t.DType.BlockSize() * t.DType.BlockBytes()
-		if t.Fill == nil && size != len(t.Data) {
-			return fmt.Errorf("%s: %d bytes, want %d for %v of %s", t.Name, len(t.Data), size, t.Shape, t.DType)
+		size := n / int64(t.DType.BlockSize()) * int64(t.DType.BlockBytes())
+		if t.Fill == nil && size != int64(len(t.Data)) {
+			return nil, fmt.Errorf("%s: %d bytes, want %d for %v of %s", t.Name, len(t.Data), size, t.Shape, t.DType)
 		}
-		sizes = append(sizes, size)
+		f.sizes = append(f.sizes, size)
 		b = appendString(b, t.Name)
 		b = binary.LittleEndian.AppendUint32(b, uint32(len(t.Shape)))
 		for i := len(t.Shape) - 1; i >= 0; i-- {
 			b = binary.LittleEndian.AppendUint64(b, uint64(t.Shape[i]))
 		}
 		b = binary.LittleEndian.AppendUint32(b, id)
-		b = binary.LittleEndian.AppendUint64(b, uint64(offset))
-		offset += size + padding(size)
+		b = binary.LittleEndian.AppendUint64(b, uint64(f.Size))
+		f.Size += size + padding(size)
 	}
-	b = append(b, make([]byte, padding(len(b)))...)
-	if _, err := w.Write(b); err != nil {
-		return err
-	}
-	for i, t := range tensors {
-		if err := t.write(w, sizes[i]); err != nil {
+	f.Header = append(b, make([]byte, padding(int64(len(b))))...)
+	f.Size += int64(len(f.Header))
+	return f, nil
+}
+
+// WriteTensors writes what follows the header.
+func (f *File) WriteTensors(w io.Writer) error {
+	for i, t := range f.tensors {
+		if err := t.write(w, f.sizes[i]); err != nil {
 			return err
 		}
-		if _, err := w.Write(make([]byte, padding(sizes[i]))); err != nil {
+		if _, err := w.Write(make([]byte, padding(f.sizes[i]))); err != nil {
 			return err
 		}
 	}
@@ -128,7 +149,7 @@ func write(w io.Writer, meta []KV, tensors []Tensor) error {
 }
 
 // write writes the tensor's size bytes.
-func (t *Tensor) write(w io.Writer, size int) error {
+func (t *Tensor) write(w io.Writer, size int64) error {
 	if t.Fill == nil {
 		_, err := w.Write(t.Data)
 		return err
@@ -146,16 +167,16 @@ func (t *Tensor) write(w io.Writer, size int) error {
 // counter counts what is written through it.
 type counter struct {
 	w io.Writer
-	n int
+	n int64
 }
 
 func (c *counter) Write(b []byte) (int, error) {
 	n, err := c.w.Write(b)
-	c.n += n
+	c.n += int64(n)
 	return n, err
 }
 
-func padding(n int) int { return (alignment - n%alignment) % alignment }
+func padding(n int64) int64 { return (alignment - n%alignment) % alignment }
 
 func appendString(b []byte, s string) []byte {
 	b = binary.LittleEndian.AppendUint64(b, uint64(len(s)))
@@ -165,6 +186,8 @@ func appendString(b []byte, s string) []byte {
 // appendValue appends the type's number and the value.
 func appendValue(b []byte, v any) ([]byte, error) {
 	switch v := v.(type) {
+	case Raw:
+		return append(b, v...), nil
 	case string:
 		return appendString(binary.LittleEndian.AppendUint32(b, 8), v), nil
 	case []string:

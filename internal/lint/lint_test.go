@@ -39,11 +39,13 @@ var layers = map[string][]string{
 	"pipeline": {"vk", "shaders", "internal/dtype", "internal/half", "internal/humanize", "internal/ref"},
 
 	"checkpoint": {"internal/dtype", "internal/half", "internal/humanize"},
-	"model":      {"pipeline", "vk", "checkpoint", "internal/dtype", "internal/half", "internal/humanize"},
+	"model":      {"pipeline", "vk", "checkpoint", "internal/dtype", "internal/ggufwrite", "internal/half", "internal/humanize"},
 
 	"tokenizer": {},
 	"chat":      {"tokenizer"},
 	"sample":    {},
+
+	"quantize": {"model", "checkpoint", "tokenizer", "internal/dtype", "internal/ggufwrite"},
 
 	root: {"model", "pipeline", "vk", "checkpoint", "chat", "sample", "tokenizer",
 		"internal/dtype", "internal/half", "internal/humanize"},
@@ -53,7 +55,7 @@ var layers = map[string][]string{
 	"eval":   {root, "chat", "sample", "tokenizer", "internal/humanize"},
 	"bench":  {root, "pipeline", "vk", "chat", "sample", "tokenizer", "internal/humanize"},
 
-	"cmd/pumice": {root, "server", "eval", "bench", "model", "pipeline", "vk", "shaders", "checkpoint", "chat", "sample",
+	"cmd/pumice": {root, "quantize", "server", "eval", "bench", "model", "pipeline", "vk", "shaders", "checkpoint", "chat", "sample",
 		"tokenizer", "internal"},
 	"cmd/pumice-window": {root, "pipeline", "vk", "chat", "sample", "tokenizer", "internal/humanize"},
 }

@@ -1,0 +1,127 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"pumice"
+	"pumice/checkpoint"
+	"pumice/internal/dtype"
+	"pumice/quantize"
+)
+
+func (p *program) quantizeCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "quantize",
+		Usage:     "write a model as a GGUF file that llama.cpp reads, its matrices in another type",
+		ArgsUsage: "MODEL FILE.gguf",
+		Description: "MODEL is anything that runs: a Hugging Face directory, or a GGUF file, whose metadata are carried over.\n" +
+			"Types: " + dtype.Names(dtype.Weights()) + ".\n" +
+			"Rows that a type's blocks do not divide are kept in another (Q4_K: Q5_0, Q5_K: Q5_1, Q6_K: Q8_0, other K types and IQ4_XS: IQ4_NL,\n" +
+			"none of these: F16). Norms and biases stay float32. docs/quantization.md has what each type costs in quality.",
+		Flags: []cli.Flag{
+			stringFlag("type", "q8_0", "`TYPE` of the matrices"),
+			boolFlag("pure", false, "also the embedding and the head in this type; without it they are Q6_K at least"),
+			boolFlag("force", false, "overwrite the file"),
+			jsonFlag(),
+		},
+		Action: p.quantize,
+	}
+}
+
+// quantized is what --json writes.
+type quantized struct {
+	Path          string           `json:"path"`
+	Architecture  string           `json:"architecture"`
+	Type          string           `json:"type"`
+	Bytes         int64            `json:"bytes"`
+	Parameters    int64            `json:"parameters"`
+	BitsPerWeight float64          `json:"bits_per_weight"`
+	Tensors       map[string]int   `json:"tensors"`      // by type
+	TensorBytes   map[string]int64 `json:"tensor_bytes"` // by type
+}
+
+func (p *program) quantize(c *cli.Context) error {
+	if err := noMoreArgs(c, 2); err != nil {
+		return err
+	}
+	if c.NArg() < 2 {
+		return &usageError{"quantize: want a model and the name of a GGUF file"}
+	}
+	d, err := dtype.Parse(c.String("type"))
+	if err != nil || !d.Weight() {
+		return &usageError{fmt.Sprintf("--type %q: want one of %s", c.String("type"), dtype.Names(dtype.Weights()))}
+	}
+	out := c.Args().Get(1)
+	if info, err := os.Stat(out); err == nil && (info.IsDir() || !c.Bool("force")) {
+		return fmt.Errorf("%s is there already: --force overwrites a file", out)
+	}
+	path, err := pumice.Resolve(c.Args().First())
+	if err != nil {
+		return err
+	}
+	ck, err := checkpoint.Open(path)
+	if err != nil {
+		return err
+	}
+	defer ck.Close()
+	o := quantize.Options{Type: d, Pure: c.Bool("pure"), Workers: runtime.GOMAXPROCS(0)}
+	if ck.Metadata() == nil {
+		var none *pumice.NoTokenizerError
+		if o.Tokenizer, err = pumice.OpenTokenizer(path); errors.As(err, &none) {
+			p.note("%s has no tokenizer: neither will the file", path)
+		} else if err != nil {
+			return err
+		}
+	}
+	bar := p.newBar("writing")
+	defer bar.close()
+	o.Progress = bar.set
+	plan, err := quantize.NewPlan(ck, o)
+	if err != nil {
+		return err
+	}
+	for _, note := range plan.Notes {
+		p.note("%s", note)
+	}
+	ctx, stop := interruptible(c.Context)
+	defer stop()
+	if err := plan.Write(ctx, out, c.Bool("force")); errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("%w: --force overwrites a file", err)
+	} else if err != nil {
+		return err
+	}
+	bar.close()
+	return p.printQuantized(c, plan, out, d)
+}
+
+func (p *program) printQuantized(c *cli.Context, plan *quantize.Plan, path string, d dtype.DType) error {
+	q := quantized{Path: path, Architecture: plan.Architecture, Type: d.String(), Bytes: plan.Bytes(), Parameters: plan.Parameters,
+		Tensors: map[string]int{}, TensorBytes: map[string]int64{}}
+	var total int64
+	var types []string
+	for _, t := range plan.Tensors {
+		name := t.DType.String()
+		if q.Tensors[name]++; !slices.Contains(types, name) {
+			types = append(types, name)
+		}
+		q.TensorBytes[name] += t.Bytes
+		total += t.Bytes
+	}
+	q.BitsPerWeight = 8 * float64(total) / float64(max(q.Parameters, 1))
+	if c.Bool("json") {
+		return p.writeJSON(q)
+	}
+	var parts []string
+	for _, name := range types {
+		parts = append(parts, fmt.Sprintf("%d tensors %s (%s)", q.Tensors[name], name, size(q.TensorBytes[name])))
+	}
+	return p.printf("%s: %s, %s, %.2f bits a weight: %s\n", path, q.Architecture, size(q.Bytes), q.BitsPerWeight, strings.Join(parts, ", "))
+}

@@ -1,0 +1,381 @@
+package model
+
+import (
+	"fmt"
+	"math"
+	"reflect"
+	"slices"
+	"strings"
+
+	"pumice/checkpoint"
+	"pumice/internal/dtype"
+	"pumice/internal/ggufwrite"
+)
+
+// An Export is a model as llama.cpp's GGUF has it: the reverse of what a family reads. It is
+// valid until its checkpoint is closed.
+type Export struct {
+	Architecture string // general.architecture
+	VocabSize    int
+	BOSTokenID   int // -1 when the checkpoint names none
+	EOSTokenIDs  []int
+	Pairs        []ggufwrite.KV // of the architecture: hyper-parameters. None for a GGUF checkpoint, whose own are valid
+	Tensors      []ExportTensor
+	Notes        []string // what a user of the file should know
+
+	cfg *Config // what reading the file must give
+}
+
+// A Role says which types a tensor may be kept in.
+type Role int
+
+const (
+	AsStored   Role = iota // norms, biases, tables
+	Matrix                 // of a layer
+	Vocabulary             // a matrix with a row for each token: the embedding, the head
+)
+
+// An ExportTensor is a tensor of the file.
+type ExportTensor struct {
+	Name  string
+	Role  Role
+	Shape []int       // outermost first
+	DType dtype.DType // of Row: as the checkpoint has it, or F32 where it is computed
+
+	// Row is row i; several goroutines may call it, each with a scratch of its own.
+	Row func(i int, scratch []byte) []byte
+	// Prefetch has the system read rows ahead; nil where there is nothing to read.
+	Prefetch func(first, n int)
+}
+
+// Rows is the number of rows.
+func (t *ExportTensor) Rows() int {
+	n := 1
+	for _, d := range t.Shape[:len(t.Shape)-1] {
+		n *= d
+	}
+	return n
+}
+
+// Cols is the length of a row.
+func (t *ExportTensor) Cols() int { return t.Shape[len(t.Shape)-1] }
+
+// NewExport describes a checkpoint of a registered family as GGUF. Tensors of a GGUF checkpoint
+// stay as they are; those of a directory get the names and the order of rows that llama.cpp's
+// converter gives them.
+func NewExport(c *checkpoint.Checkpoint) (*Export, error) {
+	cfg, err := ReadConfig(c)
+	if err != nil {
+		return nil, err
+	}
+	f, err := familyOf(c)
+	if err != nil {
+		return nil, err
+	}
+	x := &Export{VocabSize: cfg.VocabSize, BOSTokenID: cfg.BOSTokenID, EOSTokenIDs: cfg.EOSTokenIDs, cfg: cfg}
+	if c.Metadata() != nil {
+		x.Architecture = c.Metadata().String("general.architecture")
+		return x, x.copyTensors(c)
+	}
+	target := f
+	if f.WrittenAs != "" {
+		i := slices.IndexFunc(families, func(g Family) bool { return g.Name == f.WrittenAs })
+		target = &families[i]
+	}
+	x.Architecture = target.GGUF[0]
+	x.expect(target)
+	x.Pairs = x.pairs(target)
+	e := &exporter{binder: binder{c: c, cfg: cfg, used: map[string]bool{}, w: &Weights{}}, x: x, names: target.ggufNames(), permuted: target.PermutedQK}
+	e.tensors()
+	if e.err != nil {
+		return nil, e.err
+	}
+	return x, nil
+}
+
+// copyTensors takes the tensors of a GGUF checkpoint.
+func (x *Export) copyTensors(c *checkpoint.Checkpoint) error {
+	for _, name := range c.Names() {
+		t, _ := c.Tensor(name)
+		if t.NumElements() == 0 || t.DType.BlockSize() == 0 {
+			return &ConfigError{File: c.Path(), Msg: fmt.Sprintf("tensor %s has shape %v and type %s, which cannot be written", name, t.Shape, t.TypeName())}
+		}
+		out := ExportTensor{Name: name, Shape: t.Shape, DType: t.DType, Row: t.Row, Prefetch: t.Prefetch}
+		switch {
+		case len(t.Shape) == 0:
+			out.Shape = []int{1}
+		case len(t.Shape) != 2 || !strings.HasSuffix(name, ".weight"):
+		case name == ggufNames.Embed+".weight" || name == ggufNames.LMHead+".weight":
+			out.Role = Vocabulary
+		default:
+			out.Role = Matrix
+		}
+		x.Tensors = append(x.Tensors, out)
+	}
+	return nil
+}
+
+// expect turns cfg into what reading a file of the target's architecture gives, and notes where
+// that is less than the checkpoint has.
+func (x *Export) expect(target *Family) {
+	c := *x.cfg
+	c.NormPlusOne, c.NormalizedHead = false, false // done to the weights
+	c.Rope.Interleaved = c.Rope.Interleaved || target.PermutedQK
+	if c.Rope.Scaling.Type == "llama3" {
+		c.Rope.Scaling = RopeScaling{Type: "factors", Tensor: ropeFactors}
+	}
+	windowed := c.SlidingWindow > 0 && slices.Contains(c.Local, true)
+	if windowed && !target.Windowed && c.SlidingWindow < c.MaxPositionEmbeddings {
+		x.Notes = append(x.Notes, fmt.Sprintf("the architecture %s has no sliding window: the file is for contexts of up to %d tokens, in which the window makes no difference",
+			x.Architecture, c.SlidingWindow))
+		c.MaxPositionEmbeddings = c.SlidingWindow
+	}
+	if !windowed || !target.Windowed {
+		c.SlidingWindow, c.Local, c.LocalRope = 0, nil, nil
+	}
+	x.cfg = &c
+}
+
+// pairs are the keys of the architecture ("Standardized key-value pairs" of the GGUF
+// specification, and what llama.cpp's converter writes besides).
+func (x *Export) pairs(target *Family) []ggufwrite.KV {
+	c := x.cfg
+	var out []ggufwrite.KV
+	add := func(key string, v any) { out = append(out, ggufwrite.KV{Key: x.Architecture + "." + key, Value: v}) }
+	count := func(key string, n int) { add(key, uint32(n)) }
+	count("vocab_size", c.VocabSize)
+	count("context_length", c.MaxPositionEmbeddings)
+	count("embedding_length", c.HiddenSize)
+	count("block_count", c.NumHiddenLayers)
+	count("feed_forward_length", c.IntermediateSize)
+	count("attention.head_count", c.NumAttentionHeads)
+	count("attention.head_count_kv", c.NumKeyValueHeads)
+	count("attention.key_length", c.HeadDim)
+	count("attention.value_length", c.HeadDim)
+	if c.LayerNorm {
+		add("attention.layer_norm_epsilon", c.NormEps)
+	} else {
+		add("attention.layer_norm_rms_epsilon", c.NormEps)
+	}
+	if c.Rope.Dim > 0 {
+		add("rope.freq_base", float32(c.Rope.Theta))
+		count("rope.dimension_count", c.Rope.Dim)
+	}
+	if s := c.Rope.Scaling; s.Type == "linear" {
+		add("rope.scaling.type", s.Type)
+		add("rope.scaling.factor", float32(s.Factor))
+	}
+	if c.SlidingWindow > 0 {
+		count("attention.sliding_window", c.SlidingWindow)
+	}
+	if c.AttnLogitSoftcapping > 0 {
+		add("attn_logit_softcapping", c.AttnLogitSoftcapping)
+	}
+	if c.FinalLogitSoftcapping > 0 {
+		add("final_logit_softcapping", c.FinalLogitSoftcapping)
+	}
+	if target.WriteGGUF != nil {
+		target.WriteGGUF(c, add)
+	}
+	return out
+}
+
+// Check compares the configuration that a reader found in the written file with what it must be.
+// Where they differ, the architecture has no way to say what this model is.
+func (x *Export) Check(c *checkpoint.Checkpoint) error {
+	got, err := ReadConfig(c)
+	if err != nil {
+		return err
+	}
+	want, have := reflect.ValueOf(essence(x.cfg)), reflect.ValueOf(essence(got))
+	for i := range want.NumField() {
+		f := want.Type().Field(i)
+		if !f.IsExported() {
+			continue
+		}
+		if a, b := want.Field(i).Interface(), have.Field(i).Interface(); !reflect.DeepEqual(a, b) {
+			return &ConfigError{File: c.Path(), Msg: fmt.Sprintf("llama.cpp's architecture %s cannot say that %s is %v: it would be read as %v",
+				x.Architecture, strings.TrimSuffix(f.Tag.Get("json"), ",omitempty"), a, b)}
+		}
+	}
+	return nil
+}
+
+// essence is a configuration without what two spellings of one model may differ in.
+func essence(c *Config) Config {
+	out := *c
+	out.Family = ""
+	out.BOSTokenID, out.EOSTokenIDs = -1, nil // the vocabulary's
+	out.NormalizedHead = false                // a second time changes nothing
+	out.Rope.Theta = float64(float32(out.Rope.Theta))
+	if !slices.Contains(out.NoRope, true) {
+		out.NoRope = nil
+	}
+	if out.SlidingWindow == 0 || !slices.Contains(out.Local, true) {
+		out.SlidingWindow, out.Local, out.LocalRope = 0, nil, nil
+	}
+	return out
+}
+
+// An exporter walks a directory's tensors in the order of a GGUF file.
+type exporter struct {
+	binder
+	x        *Export
+	names    Names // in the file
+	permuted bool  // rows of q and k are reordered
+}
+
+func (e *exporter) tensors() {
+	c, from, to := e.cfg, e.binder.cfg.names, e.names
+	e.matrix(to.Embed, Vocabulary, 0, part{name: from.Embed, rows: c.VocabSize})
+	for i := range c.NumHiddenLayers {
+		if e.err != nil {
+			return
+		}
+		e.layer(i)
+	}
+	e.norm(to.FinalNorm, from.FinalNorm)
+	if !c.TieWordEmbeddings {
+		head := part{name: from.LMHead, rows: c.VocabSize}
+		if c.NormalizedHead {
+			if s := e.source(head, c.HiddenSize); s != nil {
+				e.rows(to.LMHead, Vocabulary, 0, unitRows(s))
+			}
+		} else {
+			e.matrix(to.LMHead, Vocabulary, 0, head)
+		}
+	}
+	if s := c.Rope.Scaling; s.Type == "llama3" {
+		divisors := make([]float32, c.Rope.Dim/2)
+		for j := range divisors {
+			f := math.Pow(c.Rope.Theta, -2*float64(j)/float64(c.Rope.Dim))
+			divisors[j] = float32(f / s.llama3(f))
+		}
+		e.values(ropeFactors, divisors)
+	}
+}
+
+func (e *exporter) layer(i int) {
+	c, from, to := e.cfg, e.binder.cfg.names, e.names
+	p, prefix := e.parts(i), fmt.Sprintf(to.Layer, i)
+	in := fmt.Sprintf(from.Layer, i)
+	e.norm(prefix+to.InputNorm, in+from.InputNorm)
+	if c.QKNorm {
+		e.vector(prefix+to.QNorm+".weight", in+from.QNorm+".weight", c.HeadDim)
+		e.vector(prefix+to.KNorm+".weight", in+from.KNorm+".weight", c.HeadDim)
+	}
+	qkv := p.qkv
+	if len(qkv) == 1 && to.QKVProj == "" { // fused there, apart here
+		heads, kvHeads := c.NumAttentionHeads*c.HeadDim, c.NumKeyValueHeads*c.HeadDim
+		whole := qkv[0]
+		qkv = nil
+		for first, rows := range map[int]int{0: heads, heads: kvHeads, heads + kvHeads: kvHeads} {
+			qkv = append(qkv, part{name: whole.name, first: first, rows: rows, of: whole.rows})
+		}
+		slices.SortFunc(qkv, func(a, b part) int { return a.first - b.first })
+	}
+	if len(qkv) == 1 {
+		e.projection(prefix+to.QKVProj, 0, c.HiddenSize, c.QKVBias, qkv[0])
+	} else {
+		permuted := 0
+		if e.permuted {
+			permuted = c.HeadDim
+		}
+		for j, name := range []string{to.QProj, to.KProj, to.VProj} {
+			if j == 2 {
+				permuted = 0
+			}
+			e.projection(prefix+name, permuted, c.HiddenSize, c.QKVBias, qkv[j])
+		}
+	}
+	e.projection(prefix+to.OProj, 0, c.NumAttentionHeads*c.HeadDim, c.OBias, p.o)
+	if c.PostNorms {
+		e.norm(prefix+to.AttnPostNorm, in+from.AttnPostNorm)
+	}
+	if !c.Parallel {
+		e.norm(prefix+to.MLPNorm, in+from.MLPNorm)
+	}
+	switch {
+	case c.PlainMLP:
+		e.projection(prefix+to.UpProj, 0, c.HiddenSize, c.MLPBias, p.up)
+	case to.GateUpProj != "":
+		whole := p.gate
+		whole.rows = whole.of
+		e.projection(prefix+to.GateUpProj, 0, c.HiddenSize, c.MLPBias, whole)
+	default:
+		e.projection(prefix+to.GateProj, 0, c.HiddenSize, c.MLPBias, p.gate)
+		e.projection(prefix+to.UpProj, 0, c.HiddenSize, c.MLPBias, p.up)
+	}
+	e.projection(prefix+to.DownProj, 0, c.IntermediateSize, c.MLPBias, p.down)
+	if c.PostNorms {
+		e.norm(prefix+to.MLPPostNorm, in+from.MLPPostNorm)
+	}
+}
+
+// projection is a matrix and its bias; permuted is the size of the heads whose rows are reordered, or 0.
+func (e *exporter) projection(name string, permuted, cols int, bias bool, p part) {
+	if s := e.source(p, cols); s != nil {
+		e.rows(name, Matrix, permuted, s)
+	}
+	if !bias || e.err != nil {
+		return
+	}
+	all, err := e.floats(p.name+".bias", p.tensorRows())
+	if err != nil {
+		e.err = err
+		return
+	}
+	values := make([]float32, p.rows)
+	for i := range values {
+		values[i] = all[p.first+paired(i, permuted)]
+	}
+	e.values(name+".bias", values)
+}
+
+func (e *exporter) matrix(name string, role Role, permuted int, p part) {
+	if s := e.source(p, e.cfg.HiddenSize); s != nil {
+		e.rows(name, role, permuted, s)
+	}
+}
+
+// rows is the matrix of a source.
+func (e *exporter) rows(name string, role Role, permuted int, s *source) {
+	row := func(i int, scratch []byte) []byte { return s.Row(paired(i, permuted), scratch) }
+	e.x.Tensors = append(e.x.Tensors, ExportTensor{
+		Name: name + ".weight", Role: role, Shape: []int{s.Rows, s.Cols}, DType: s.DType, Row: row, Prefetch: s.Prefetch,
+	})
+}
+
+// norm is the weights of a normalisation over the hidden size, as gains, and its bias.
+func (e *exporter) norm(name, from string) {
+	e.vector(name+".weight", from+".weight", e.cfg.HiddenSize)
+	if e.cfg.NormBias {
+		e.copied(name+".bias", from+".bias", e.cfg.HiddenSize)
+	}
+}
+
+// vector is the n weights of a norm, as gains.
+func (e *exporter) vector(name, from string, n int) {
+	f, err := e.gains(from, n)
+	if err != nil && e.err == nil {
+		e.err = err
+	}
+	e.values(name, f)
+}
+
+func (e *exporter) copied(name, from string, n int) {
+	f, err := e.floats(from, n)
+	if err != nil && e.err == nil {
+		e.err = err
+	}
+	e.values(name, f)
+}
+
+// values is a vector of floats.
+func (e *exporter) values(name string, f []float32) {
+	data := make([]byte, 4*len(f))
+	dtype.F32.Encode(data, f)
+	e.x.Tensors = append(e.x.Tensors, ExportTensor{
+		Name: name, Shape: []int{len(f)}, DType: dtype.F32, Row: func(int, []byte) []byte { return data },
+	})
+}

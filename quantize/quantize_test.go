@@ -1,0 +1,340 @@
+package quantize
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"pumice/checkpoint"
+	"pumice/internal/dtype"
+	"pumice/internal/synth"
+	"pumice/tokenizer"
+)
+
+const (
+	fixtures = "../testdata/fixtures"
+	ggufs    = "../testdata/gguf"
+)
+
+func open(t *testing.T, path string) *checkpoint.Checkpoint {
+	t.Helper()
+	c, err := checkpoint.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+// write writes a checkpoint and opens the file.
+func write(t *testing.T, path string, o Options) *checkpoint.Checkpoint {
+	t.Helper()
+	p, err := NewPlan(open(t, path), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := filepath.Join(t.TempDir(), "out.gguf")
+	if err := p.Write(context.Background(), out, false); err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Stat(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info.Size() != p.Bytes() {
+		t.Errorf("the file has %d bytes, planned %d", info.Size(), p.Bytes())
+	}
+	return open(t, out)
+}
+
+// unpack writes a .gz file out.
+func unpack(t *testing.T, packed, name string) string {
+	t.Helper()
+	b, err := os.ReadFile(packed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	z, err := gzip.NewReader(bytes.NewReader(b))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b, err = io.ReadAll(z); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(path, b, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func values(t *checkpoint.Tensor) []float32 {
+	out := make([]float32, t.NumElements())
+	for i := range t.Rows() {
+		t.DType.Decode(out[i*t.Cols():][:t.Cols()], t.Row(i, nil))
+	}
+	return out
+}
+
+// The committed GGUF files are another program's conversion of the fixtures
+// (model/testdata/make_gguf.py). Tensors are the same to the bit, and so is every key there.
+func TestDirectoriesBecomeWhatTheConverterWrites(t *testing.T) {
+	files, err := filepath.Glob(filepath.Join(ggufs, "*.gguf.gz"))
+	if err != nil || len(files) < 15 {
+		t.Fatalf("%d files, %v", len(files), err)
+	}
+	for _, file := range files {
+		name := strings.TrimSuffix(filepath.Base(file), ".gguf.gz")
+		t.Run(name, func(t *testing.T) {
+			want, got := open(t, unpack(t, file, name+".gguf")), write(t, filepath.Join(fixtures, name), Options{Type: dtype.F32})
+			for _, name := range want.Names() {
+				w, _ := want.Tensor(name)
+				g, ok := got.Tensor(name)
+				if !ok && name == "output.weight" { // a second copy of a tied head
+					continue
+				}
+				if !ok || !slices.Equal(g.Shape, w.Shape) {
+					t.Errorf("tensor %s: %v, want %v", name, g, w.Shape)
+					continue
+				}
+				if a, b := values(g), values(w); !slices.Equal(a, b) {
+					t.Errorf("tensor %s begins %v, want %v", name, a[:4], b[:4])
+				}
+			}
+			for _, name := range got.Names() {
+				if _, ok := want.Tensor(name); !ok {
+					t.Errorf("tensor %s is one too many", name)
+				}
+			}
+			g, w := got.Metadata(), want.Metadata()
+			for _, key := range w.Keys() {
+				if a, b := g.Describe(key), w.Describe(key); a != b && key != "llama.context_length" {
+					t.Errorf("%s is %s, want %s", key, a, b)
+				}
+			}
+			if name == "mistral" && g.Int("llama.context_length") != 40 {
+				t.Errorf("context_length %d, want the window's 40", g.Int("llama.context_length"))
+			}
+		})
+	}
+}
+
+// Every type is the encoder's, rows that its blocks do not divide have another, and the embedding
+// and the head keep more bits unless the file is to be pure.
+func TestTypes(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "model")
+	s, err := synth.Lookup("xverse", synth.Tiny)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s = s.Resized(synth.Shape{Hidden: 256, Heads: 4, KVHeads: 4, HeadDim: 64, Intermediate: 288, Layers: 2, Vocab: 300})
+	if err := synth.Write(context.Background(), dir, s, synth.Options{DType: dtype.BF16}); err != nil {
+		t.Fatal(err)
+	}
+	source := open(t, dir)
+	for _, d := range dtype.Weights() {
+		for _, pure := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%v/pure=%t", d, pure), func(t *testing.T) {
+				c := write(t, dir, Options{Type: d, Pure: pure, Workers: 3})
+				vocabulary := d
+				if !pure && slices.Contains([]dtype.DType{dtype.Q4_0, dtype.Q4_1, dtype.Q5_0, dtype.Q5_1, dtype.Q2_K, dtype.Q3_K, dtype.Q4_K, dtype.Q5_K, dtype.IQ4_NL, dtype.IQ4_XS}, d) {
+					vocabulary = dtype.Q6_K
+				}
+				for name, x := range map[string]struct {
+					source string
+					dtype  dtype.DType
+				}{
+					"token_embd.weight":      {"model.embed_tokens.weight", vocabulary},
+					"output.weight":          {"lm_head.weight", vocabulary},
+					"blk.1.attn_v.weight":    {"model.layers.1.self_attn.v_proj.weight", d},
+					"blk.1.ffn_down.weight":  {"model.layers.1.mlp.down_proj.weight", d.ForRow(288)},
+					"blk.0.attn_norm.weight": {"model.layers.0.input_layernorm.weight", dtype.F32},
+				} {
+					got, ok := c.Tensor(name)
+					if !ok || got.DType != x.dtype {
+						t.Errorf("%s: %v, want %v", name, got, x.dtype)
+						continue
+					}
+					from, ok := source.Tensor(x.source)
+					if !ok {
+						t.Fatalf("no tensor %s", x.source)
+					}
+					for i := range from.Rows() {
+						want := make([]byte, x.dtype.RowBytes(from.Cols()))
+						f := make([]float32, from.Cols())
+						from.DType.Decode(f, from.Row(i, nil))
+						x.dtype.Encode(want, f)
+						if !bytes.Equal(got.Row(i, nil), want) {
+							t.Errorf("%s: row %d is not the encoder's", name, i)
+							break
+						}
+					}
+				}
+				if got := c.Metadata().Int("general.file_type"); uint32(got) != fileTypes[d] {
+					t.Errorf("file type %d, want %d", got, fileTypes[d])
+				}
+			})
+		}
+	}
+}
+
+// A GGUF file's metadata, tokenizer included, go over as they are; tensors of the wanted type too.
+func TestGGUFIsCarriedOver(t *testing.T) {
+	tok, err := tokenizer.Open("../tokenizer/testdata/xverse-a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(t.TempDir(), "model")
+	s, err := synth.Lookup("xverse", synth.Tiny)
+	if err != nil {
+		t.Fatal(err)
+	}
+	size := tok.VocabSize() + 5
+	if err := synth.Write(context.Background(), dir, s.Resized(synth.Shape{Vocab: size}), synth.Options{DType: dtype.F32}); err != nil {
+		t.Fatal(err)
+	}
+	first := write(t, dir, Options{Type: dtype.Q8_0, Tokenizer: tok})
+	if got := len(first.Metadata().Strings("tokenizer.ggml.tokens")); got != size {
+		t.Errorf("%d tokens, want %d", got, size)
+	}
+	second := write(t, first.Path(), Options{Type: dtype.Q8_0})
+	a, b := first.Metadata(), second.Metadata()
+	if !slices.Equal(slices.Sorted(slices.Values(a.Keys())), slices.Sorted(slices.Values(b.Keys()))) {
+		t.Errorf("keys %q, want %q", b.Keys(), a.Keys())
+	}
+	for _, key := range []string{"tokenizer.ggml.tokens", "tokenizer.ggml.model"} {
+		if !slices.Equal(a.Strings(key), b.Strings(key)) {
+			t.Errorf("%s has changed", key)
+		}
+	}
+	if !slices.Equal(a.Floats("tokenizer.ggml.scores"), b.Floats("tokenizer.ggml.scores")) || !slices.Equal(a.Ints("tokenizer.ggml.token_type"), b.Ints("tokenizer.ggml.token_type")) {
+		t.Error("scores or types have changed")
+	}
+	for _, name := range first.Names() {
+		x, _ := first.Tensor(name)
+		y, ok := second.Tensor(name)
+		if !ok || x.DType != y.DType || !bytes.Equal(x.Data, y.Data) {
+			t.Errorf("tensor %s has changed", name)
+		}
+	}
+	if err := errors.Join(a.Err(), b.Err()); err != nil {
+		t.Error(err)
+	}
+}
+
+// Whatever goes wrong, no file stays behind.
+func TestFailuresLeaveNothing(t *testing.T) {
+	cancelled, cancel := context.WithCancel(context.Background())
+	cancel()
+	for _, c := range []struct {
+		name   string
+		change map[string]string // in config.json
+		ctx    context.Context
+		want   string
+	}{
+		{name: "cancelled", ctx: cancelled, want: "context canceled"},
+		{name: "a scale that the architecture has no key for", change: map[string]string{`"query_pre_attn_scalar": 32`: `"query_pre_attn_scalar": 50`},
+			ctx: context.Background(), want: "architecture gemma2 cannot say that attention_scale is"},
+		{name: "other local layers", change: map[string]string{`"model_type": "gemma2"`: `"model_type": "gemma2", "layer_types": ["full_attention", "sliding_attention"]`},
+			ctx: context.Background(), want: "cannot say that local is"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			dir := t.TempDir()
+			if err := os.CopyFS(dir, os.DirFS(filepath.Join(fixtures, "gemma2"))); err != nil {
+				t.Fatal(err)
+			}
+			config, err := os.ReadFile(filepath.Join(dir, "config.json"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for from, to := range c.change {
+				if !bytes.Contains(config, []byte(from)) {
+					t.Fatalf("config.json has no %s", from)
+				}
+				config = bytes.Replace(config, []byte(from), []byte(to), 1)
+			}
+			if err := os.WriteFile(filepath.Join(dir, "config.json"), config, 0o666); err != nil {
+				t.Fatal(err)
+			}
+			p, err := NewPlan(open(t, dir), Options{Type: dtype.Q8_0})
+			if err != nil {
+				t.Fatal(err)
+			}
+			out := t.TempDir()
+			if err := p.Write(c.ctx, filepath.Join(out, "out.gguf"), false); err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("error %v, want %q", err, c.want)
+			}
+			if left, err := os.ReadDir(out); err != nil || len(left) > 0 {
+				t.Errorf("%v is left, %v", left, err)
+			}
+		})
+	}
+}
+
+func TestFilesAreNotOverwritten(t *testing.T) {
+	p, err := NewPlan(open(t, filepath.Join(fixtures, "llama")), Options{Type: dtype.Q8_0})
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := filepath.Join(t.TempDir(), "out.gguf")
+	if err := os.WriteFile(out, []byte("mine"), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Write(context.Background(), out, false); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("got %v", err)
+	}
+	if b, _ := os.ReadFile(out); string(b) != "mine" {
+		t.Error("the file has changed")
+	}
+	if err := p.Write(context.Background(), out, true); err != nil {
+		t.Error(err)
+	}
+	open(t, out)
+}
+
+func TestWeightsMustBeFinite(t *testing.T) {
+	for _, c := range []struct {
+		to    dtype.DType
+		value float32
+		ok    bool
+	}{
+		{dtype.Q8_0, float32(math.NaN()), false}, {dtype.Q8_0, float32(math.Inf(1)), false}, {dtype.F16, 65536, false}, {dtype.F16, -65504, true}, {dtype.BF16, 65536, true},
+	} {
+		dir := t.TempDir()
+		if err := os.CopyFS(dir, os.DirFS(filepath.Join(fixtures, "mistral"))); err != nil { // in F32
+			t.Fatal(err)
+		}
+		file := filepath.Join(dir, "model.safetensors")
+		c0 := open(t, dir)
+		x, ok := c0.Tensor("model.layers.0.mlp.up_proj.weight")
+		if !ok {
+			t.Fatal("no up_proj")
+		}
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		dtype.F32.Encode(b[x.Offset+4*5:][:4], []float32{c.value})
+		if err := os.WriteFile(file, b, 0o666); err != nil {
+			t.Fatal(err)
+		}
+		p, err := NewPlan(open(t, dir), Options{Type: c.to})
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = p.Write(context.Background(), filepath.Join(t.TempDir(), "out.gguf"), false)
+		if c.ok && err != nil || !c.ok && (err == nil || !strings.Contains(err.Error(), "element 5 of row 0 is")) {
+			t.Errorf("%v as %v: %v", c.value, c.to, err)
+		}
+	}
+}

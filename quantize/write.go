@@ -1,0 +1,172 @@
+package quantize
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"math"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"pumice/checkpoint"
+	"pumice/internal/dtype"
+	"pumice/model"
+)
+
+// batchBytes is about what is converted between two writes.
+const batchBytes = 8 << 20
+
+// Write makes the file at path. It is written beside it under another name, which is removed if
+// anything goes wrong, and takes its place when it is whole. A file that is there is an error
+// that is fs.ErrExist, unless overwrite is set.
+//
+// Before the first tensor is converted the header is read back as any GGUF file is: where it does
+// not say the same model, because llama.cpp's architecture has no word for something, that is the
+// error.
+func (p *Plan) Write(ctx context.Context, path string, overwrite bool) (err error) {
+	if _, statErr := os.Stat(path); statErr == nil && !overwrite {
+		return fmt.Errorf("quantize: %s: %w", path, fs.ErrExist)
+	}
+	f, err := os.OpenFile(fmt.Sprintf("%s.%d.partial", path, os.Getpid()), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o666)
+	if err != nil {
+		return fmt.Errorf("quantize: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, ignoreClosed(f.Close()), os.Remove(f.Name()))
+		}
+	}()
+	if _, err = f.Write(p.file.Header); err != nil {
+		return fmt.Errorf("quantize: %w", err)
+	}
+	if err = f.Truncate(p.file.Size); err != nil {
+		return fmt.Errorf("quantize: %w", err)
+	}
+	if err = p.check(f.Name()); err != nil {
+		return err
+	}
+	var total int64
+	for _, t := range p.Tensors {
+		total += t.Bytes
+	}
+	var done int64
+	for _, r := range p.rows {
+		r.ctx = ctx
+		r.progress = func(n int64) {
+			if done += n; p.o.Progress != nil {
+				p.o.Progress(done, total)
+			}
+		}
+	}
+	if err = p.file.WriteTensors(f); err != nil {
+		return fmt.Errorf("quantize: %w", err)
+	}
+	if err = errors.Join(f.Sync(), f.Close()); err != nil {
+		return fmt.Errorf("quantize: %w", err)
+	}
+	if err = os.Rename(f.Name(), path); err != nil {
+		return fmt.Errorf("quantize: %w", err)
+	}
+	return nil
+}
+
+func ignoreClosed(err error) error {
+	if errors.Is(err, os.ErrClosed) {
+		return nil
+	}
+	return err
+}
+
+// check reads the header back.
+func (p *Plan) check(path string) error {
+	c, err := checkpoint.Open(path)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	if err := p.export.Check(c); err != nil {
+		var config *model.ConfigError
+		if errors.As(err, &config) {
+			config.File = filepath.Base(path) // it is gone when the error is read
+		}
+		return err
+	}
+	return nil
+}
+
+// fill converts one tensor's rows.
+type fill struct {
+	plan *Plan
+	from *model.ExportTensor
+	to   dtype.DType
+
+	ctx      context.Context
+	progress func(n int64)
+}
+
+// write writes the rows in batches, each divided among the workers.
+func (f *fill) write(w io.Writer) error {
+	rows, size := f.from.Rows(), int(f.to.RowBytes(f.from.Cols()))
+	batch := max(f.plan.o.Workers, batchBytes/max(size, 1))
+	buf := make([]byte, min(batch, rows)*size)
+	for first := 0; first < rows; first += batch {
+		if err := f.ctx.Err(); err != nil {
+			return err
+		}
+		n := min(batch, rows-first)
+		if next := min(batch, rows-first-n); f.from.Prefetch != nil && next > 0 {
+			f.from.Prefetch(first+n, next)
+		}
+		if err := f.convert(buf[:n*size], first, n); err != nil {
+			return err
+		}
+		if _, err := w.Write(buf[:n*size]); err != nil {
+			return err
+		}
+		f.progress(int64(n * size))
+	}
+	return nil
+}
+
+// convert converts n rows from first on.
+func (f *fill) convert(dst []byte, first, n int) error {
+	workers := min(f.plan.o.Workers, n)
+	size := len(dst) / n
+	errs := make([]error, workers)
+	var wait sync.WaitGroup
+	for k := range workers {
+		wait.Go(func() {
+			var scratch []byte
+			floats := make([]float32, f.from.Cols())
+			for i := n * k / workers; i < n*(k+1)/workers && errs[k] == nil; i++ {
+				b := f.from.Row(first+i, scratch)
+				if f.to == f.from.DType {
+					copy(dst[i*size:], b)
+					continue
+				}
+				f.from.DType.Decode(floats, b)
+				errs[k] = f.finite(floats, first+i)
+				f.to.Encode(dst[i*size:][:size], floats)
+			}
+		})
+	}
+	wait.Wait()
+	return errors.Join(errs...)
+}
+
+// finite refuses rows that would spoil their blocks.
+func (f *fill) finite(row []float32, i int) error {
+	limit := math.Inf(1)
+	if f.to == dtype.F16 {
+		limit = 65520 // what rounds to infinity
+	}
+	for j, v := range row {
+		if x := math.Abs(float64(v)); !(x < limit) {
+			return fmt.Errorf("tensor %s: element %d of row %d is %v, which %s cannot hold", f.from.Name, j, i, v, f.to)
+		}
+	}
+	return nil
+}
