@@ -54,6 +54,8 @@ type evaluator interface {
 	Forward(ctx context.Context, tokens []int, position int, want model.Want) (model.Output, error)
 	ForwardSequences(sequences [][]int, position int) (model.Output, error)
 	Sequences() (n, tokens int)
+	Decode(token, position, runs int, want model.Want, draw *pipeline.Draw) (model.Output, error)
+	MaxRuns() int
 	CanResume(length, position int) bool
 }
 
@@ -251,6 +253,16 @@ func (e *Engine) Source() Source { return e.source }
 
 // Config returns the model's configuration. The caller must not change it.
 func (e *Engine) Config() *model.Config { return e.model.Config() }
+
+// gpu reports whether the model is on GPUs, and not on a CPU driver.
+func (e *Engine) gpu() bool {
+	for _, k := range e.kernels {
+		if k.info.Type == "cpu" {
+			return false
+		}
+	}
+	return len(e.kernels) > 0
+}
 
 // Device describes the device that the model is on, the first of several.
 func (e *Engine) Device() Device { return e.kernels[0].info }

@@ -24,6 +24,7 @@ type Session struct {
 	result Result
 
 	written int // end of the highest position written since the cache was last filled from the start
+	changes int // of cached, other than by the generation that knows what it has evaluated
 }
 
 // GenerateOptions says how Generate continues. The zero value is greedy, until the text ends or the context is full;
@@ -33,6 +34,16 @@ type GenerateOptions struct {
 	Sampling  sample.Params // zero = greedy
 	Stop      []string      // ends the text before the first of these; one that spells a special token ends it at that token
 	IgnoreEOS bool          // go on after tokens that end a text
+
+	// Pipeline is how many tokens are queued on the device at once, which chooses each and goes on without the host; they come
+	// in bursts, and none comes later than a quarter of a second for it. 0 is 1 on a CPU driver, where nothing is gained, and
+	// otherwise as many as take a twentieth of a second, at most 8. The tokens are the same whatever it is. Sampling goes
+	// one by one where it looks at more than the 64 largest logits: with penalties, without TopK or with a larger one.
+	Pipeline int
+
+	// Lookup guesses up to so many tokens from where the text so far had the same last ones, and evaluates them together: what
+	// the model would have chosen too is kept (prompt lookup decoding). Only greedy decoding can: the tokens are the same. 0 = off.
+	Lookup int
 
 	OnPrompt func(done, total int) // called as the prompt is evaluated; total is what the cache didn't hold
 }
@@ -74,6 +85,8 @@ type Stats struct {
 	PredictedMS        float64 `json:"predicted_ms"`
 	PredictedPerSecond float64 `json:"predicted_per_second"`
 	FirstTokenMS       float64 `json:"first_token_ms"`
+	DraftN             int     `json:"draft_n,omitempty"`          // tokens that Lookup guessed
+	DraftNAccepted     int     `json:"draft_n_accepted,omitempty"` // and those that were right
 }
 
 // ErrEmptyPrompt says that there is no token to continue.
@@ -112,11 +125,14 @@ func (s *Session) Generate(ctx context.Context, prompt []int, o GenerateOptions)
 func (s *Session) Result() Result { return s.result }
 
 // Reset forgets the tokens, so that the next prompt is evaluated whole.
-func (s *Session) Reset() { s.cached = nil }
+func (s *Session) Reset() { s.Truncate(0) }
 
 // Truncate forgets all but the first n tokens, so that the next prompt reuses at most these. A caller that always forgets at the
 // same places has the same tokens evaluated in the same pieces, and so the same numbers to the last bit.
-func (s *Session) Truncate(n int) { s.cached = s.cached[:max(0, min(n, len(s.cached)))] }
+func (s *Session) Truncate(n int) {
+	s.cached = s.cached[:max(0, min(n, len(s.cached)))]
+	s.changes++
+}
 
 // generation is the state of one Generate.
 type generation struct {
@@ -128,9 +144,15 @@ type generation struct {
 	stream   *tokenizer.Stream // nil without a tokenizer
 	stop     stopper
 	started  time.Time
-	decoded  int64         // evaluations of one token
+	decoded  int64         // tokens after the first
 	took     time.Duration // by them
 	counters pipeline.Counters
+
+	queue   []int         // tokens that were chosen and not given out
+	failed  error         // what comes after them
+	changes int           // of the session, when the queue was filled
+	each    time.Duration // an evaluation of one token has taken
+	close   bool          // the next token must be evaluated by itself: with guesses it was too close to call
 }
 
 func (s *Session) generation(prompt []int, o GenerateOptions) (*generation, error) {
@@ -143,6 +165,15 @@ func (s *Session) generation(prompt []int, o GenerateOptions) (*generation, erro
 	}
 	if o.MaxTokens < 0 {
 		return nil, &OptionError{"MaxTokens", fmt.Sprint(o.MaxTokens), "0 (no limit) or a count"}
+	}
+	if o.Pipeline < 0 || o.Pipeline > pipeline.MaxRuns {
+		return nil, &OptionError{"Pipeline", fmt.Sprint(o.Pipeline), fmt.Sprintf("0 (as suits the device) to %d", pipeline.MaxRuns)}
+	}
+	if o.Lookup < 0 || o.Lookup > model.MaxDraft {
+		return nil, &OptionError{"Lookup", fmt.Sprint(o.Lookup), fmt.Sprintf("0 (off) to %d", model.MaxDraft)}
+	}
+	if o.Lookup > 0 && !o.Sampling.Greedy() {
+		return nil, &OptionError{"Lookup", fmt.Sprint(o.Lookup), "0 (off), or greedy decoding: temperature 0 without penalties"}
 	}
 	g := &generation{s: s, o: o, tokens: slices.Clone(prompt), sampler: sample.New(o.Sampling), started: time.Now()}
 	if !o.IgnoreEOS {
@@ -184,36 +215,33 @@ func (e *Engine) checkPrompt(prompt []int) error {
 	return nil
 }
 
-// next evaluates what the cache lacks, chooses a token, and sets the result's FinishReason when it is the last one.
+// next gives out the next token, evaluating what the cache lacks if none is queued, and sets the result's FinishReason when it is
+// the last one.
 func (g *generation) next(ctx context.Context) (Token, error) {
 	start := time.Now()
 	r := &g.s.result
 	first := len(r.Tokens) == 0
-	want, id := model.Logits, 0
-	if g.o.Sampling.Greedy() {
-		want = model.Argmax
-	}
-	var progress func(done, total int)
-	if first {
-		progress = g.o.OnPrompt
-	}
-	cached, counters, err := g.s.evaluate(ctx, g.tokens, want, progress, func(out model.Output) (err error) {
-		id = out.Argmax
-		if want == model.Logits {
-			id, err = g.sampler.Sample(out.Logits, g.tokens)
+	var counters pipeline.Counters
+	if len(g.queue) == 0 {
+		cached, c, err := g.fill(ctx, first)
+		if err != nil {
+			return Token{}, err
 		}
-		return err
-	})
-	if err != nil {
-		return Token{}, err
+		counters = c
+		if first {
+			r.Stats.CachedN, r.Stats.PromptN = cached, len(r.PromptTokens)-cached
+		}
+	} else {
+		g.keep()
 	}
+	id := g.queue[0]
+	g.queue = g.queue[1:]
 	g.tokens = append(g.tokens, id)
 	r.Tokens = append(r.Tokens, id)
 	t := Token{ID: id, Text: g.read(id)}
 	r.Text += t.Text
 	if first {
 		r.PromptCounters = counters
-		r.Stats.CachedN, r.Stats.PromptN = cached, len(r.PromptTokens)-cached
 		r.Stats.PromptMS = milliseconds(time.Since(start))
 		r.Stats.PromptPerSecond = perSecond(r.Stats.PromptN, r.Stats.PromptMS)
 		r.Stats.FirstTokenMS = milliseconds(time.Since(g.started))
@@ -227,6 +255,143 @@ func (g *generation) next(ctx context.Context) (Token, error) {
 	r.Stats.PredictedN = len(r.Tokens)
 	r.Stats.PredictedPerSecond = perSecond(r.Stats.PredictedN-1, r.Stats.PredictedMS)
 	return t, nil
+}
+
+// keep notes that the newest token, which was given out from the queue, is in the cache: it was evaluated with the others. Tokens
+// that are never given out are in the cache too, but as good as forgotten.
+func (g *generation) keep() {
+	if s := g.s; s.changes == g.changes {
+		s.cached = append(s.cached, g.tokens[len(g.tokens)-1])
+	}
+}
+
+// fill evaluates what the cache lacks, and queues one token or more.
+func (g *generation) fill(ctx context.Context, first bool) (cached int, counters pipeline.Counters, err error) {
+	if g.failed != nil {
+		return 0, counters, g.failed
+	}
+	start := time.Now()
+	for len(g.queue) == 0 && err == nil {
+		e := evaluation{want: g.want(), draw: g.draw, use: g.choose}
+		if first {
+			e.progress = g.o.OnPrompt
+		} else {
+			e.runs = g.runs()
+			if g.o.Lookup > 0 && !g.close {
+				e.draft = lookup(g.tokens, min(g.o.Lookup, g.left()-1))
+			}
+		}
+		g.close = false
+		var c pipeline.Counters
+		cached, c, err = g.s.evaluate(ctx, g.tokens, e)
+		counters.Add(c)
+	}
+	if !first && err == nil {
+		g.each = time.Since(start) / time.Duration(len(g.queue))
+	}
+	g.changes = g.s.changes
+	return cached, counters, err
+}
+
+// want is what an evaluation has to leave for a token to be chosen.
+func (g *generation) want() model.Want {
+	p := g.o.Sampling
+	switch {
+	case p.Greedy():
+		return model.Argmax
+	case p.Decides(pipeline.DrawCandidates) && (g.o.Pipeline > 1 || g.s.engine.gpu()):
+		return model.Candidates
+	}
+	return model.Logits
+}
+
+// left is how many tokens may come.
+func (g *generation) left() int {
+	n := g.s.engine.context - len(g.tokens) + 1
+	if g.o.MaxTokens > 0 {
+		n = min(n, g.o.MaxTokens-len(g.s.result.Tokens))
+	}
+	return n
+}
+
+// A burst is what tokens that are queued by default may take: reading notices none.
+const (
+	burst     = 50 * time.Millisecond
+	burstRuns = 8
+)
+
+// runs is how many tokens the device is asked for at once.
+func (g *generation) runs() int {
+	n := g.o.Pipeline
+	if n == 0 {
+		n = 1
+		if g.s.engine.gpu() && g.each > 0 {
+			n = min(burstRuns, int(burst/g.each))
+		}
+	}
+	return max(1, min(n, g.left()))
+}
+
+// draw is how the device chooses n tokens.
+func (g *generation) draw(n int) *pipeline.Draw {
+	p := g.o.Sampling
+	d := &pipeline.Draw{Temperature: p.Temperature, TopK: p.TopK, TopP: p.TopP, MinP: p.MinP, Uniform: make([]float32, n)}
+	if d.TopP == 0 {
+		d.TopP = 1
+	}
+	for i, u := range g.sampler.Preview(nil, n) {
+		d.Uniform[i] = float32(u)
+	}
+	return d
+}
+
+// choose queues the tokens that an evaluation has decided. From candidates it chooses in float64, and what the device has evaluated
+// after another choice is dropped.
+func (g *generation) choose(out model.Output, draft []int) error {
+	if len(draft) > 0 {
+		g.accept(out.Choices, draft)
+		return nil
+	}
+	if out.Choices == nil {
+		id, err := g.sampler.Sample(out.Logits, g.tokens)
+		g.queue = append(g.queue, id)
+		return err
+	}
+	for i, c := range out.Choices {
+		id := c.ID
+		if c.IDs != nil {
+			var err error
+			if id, err = g.sampler.SampleCandidates(c.IDs, c.Logits, nil); err != nil {
+				if i > 0 {
+					g.failed, err = err, nil
+				}
+				return err
+			}
+		}
+		g.queue = append(g.queue, id)
+		if id != c.ID {
+			break
+		}
+	}
+	return nil
+}
+
+// accept queues the largest logits' tokens as far as the guesses before them were right. Evaluating tokens together rounds otherwise
+// than one by one; where that could decide, the token is left to an evaluation by itself.
+func (g *generation) accept(choices []model.Choice, draft []int) {
+	stats := &g.s.result.Stats
+	stats.DraftN += len(draft)
+	for i, c := range choices {
+		if c.Margin < closeCall {
+			g.close = true
+			return
+		}
+		g.queue = append(g.queue, c.ID)
+		if i == len(draft) || c.ID != draft[i] {
+			return
+		}
+		stats.DraftNAccepted++
+	}
 }
 
 // read finds the text of the newest token, and whether it is the last one.
@@ -260,21 +425,32 @@ func (g *generation) read(id int) string {
 // largest run that a model records by default.
 const promptRun = 512
 
-// evaluate brings the cache to hold tokens, and hands the output at the last of them to use while nobody else evaluates. The
-// last token is evaluated even if the cache holds it. It returns how many tokens were found in the cache. After an error the
-// cache holds what had been evaluated.
-func (s *Session) evaluate(ctx context.Context, tokens []int, want model.Want, progress func(done, total int), use func(model.Output) error) (cached int, counters pipeline.Counters, err error) {
+// An evaluation is what evaluate is asked for besides the tokens.
+type evaluation struct {
+	want     model.Want
+	progress func(done, total int)
+	use      func(out model.Output, draft []int) error // with the output at the last token, while nobody else evaluates
+
+	// Where the last token alone is to be evaluated:
+	runs  int                        // tokens that the device may choose and evaluate after it; 0 = 1
+	draw  func(n int) *pipeline.Draw // how, where want is model.Candidates
+	draft []int                      // or tokens to evaluate behind it, of all of which the largest logits' are wanted
+}
+
+// evaluate brings the cache to hold tokens, and hands over the output at the last of them. The last token is evaluated even if
+// the cache holds it. It returns how many tokens were found in the cache. After an error the cache holds what had been evaluated.
+func (s *Session) evaluate(ctx context.Context, tokens []int, what evaluation) (cached int, counters pipeline.Counters, err error) {
 	e := s.engine
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if cached, err = s.resume(tokens, len(tokens)-1); err != nil {
 		return 0, counters, err
 	}
-	out, err := s.extend(ctx, tokens, want, progress)
+	out, draft, err := s.extend(ctx, tokens, what)
 	if err != nil {
 		return cached, out.Counters, err
 	}
-	return cached, out.Counters, use(out)
+	return cached, out.Counters, what.use(out, draft)
 }
 
 // resume takes the cache for the session and cuts it to what it holds of tokens, at most the first so many. The caller has e.mu.
@@ -286,6 +462,7 @@ func (s *Session) resume(tokens []int, most int) (cached int, err error) {
 	if e.owner != s {
 		s.cached, e.owner = nil, s
 	}
+	s.changes++
 	cached = min(commonPrefix(s.cached, tokens), most)
 	if !e.run.CanResume(s.written, cached) {
 		cached = 0 // a sliding window has forgotten what the next token sees
@@ -298,8 +475,8 @@ func (s *Session) resume(tokens []int, most int) (cached int, err error) {
 }
 
 // extend evaluates those of tokens that follow the ones in the cache. The counters of the output are of all its runs, after an
-// error of those before. The caller has e.mu.
-func (s *Session) extend(ctx context.Context, tokens []int, want model.Want, progress func(done, total int)) (out model.Output, err error) {
+// error of those before. draft is what was evaluated behind the last one. The caller has e.mu.
+func (s *Session) extend(ctx context.Context, tokens []int, what evaluation) (out model.Output, draft []int, err error) {
 	var counters pipeline.Counters
 	cached := len(s.cached)
 	for at := cached; at < len(tokens); at = len(s.cached) {
@@ -307,22 +484,50 @@ func (s *Session) extend(ctx context.Context, tokens []int, want model.Want, pro
 			break
 		}
 		end := min(at+promptRun, len(tokens))
-		now := model.Nothing
-		if end == len(tokens) {
-			now = want
-		}
-		if out, err = s.engine.run.Forward(ctx, tokens[at:end], at, now); err != nil {
+		if out, draft, err = s.run(ctx, tokens, at, end, what); err != nil {
 			break
 		}
 		s.cached = append(s.cached, tokens[at:end]...)
-		s.written = max(s.written, end)
 		counters.Add(out.Counters)
-		if progress != nil {
-			progress(end-cached, len(tokens)-cached)
+		if what.progress != nil {
+			what.progress(end-cached, len(tokens)-cached)
 		}
 	}
 	out.Counters = counters
-	return out, err
+	return out, draft, err
+}
+
+// run evaluates tokens at to end, and what may follow the last one. It returns the draft that was evaluated too.
+func (s *Session) run(ctx context.Context, tokens []int, at, end int, what evaluation) (out model.Output, draft []int, err error) {
+	run := s.engine.run
+	alone := at+1 == end && end == len(tokens)
+	after := 0 // tokens that are evaluated behind the last one
+	// The token after the last one must be able to see what it sees, also if it isn't the one that was evaluated there.
+	goesOn := func(n int) bool { return end+n <= s.engine.context && run.CanResume(max(s.written, end+n), end) }
+	switch {
+	case end < len(tokens):
+		out, err = run.Forward(ctx, tokens[at:end], at, model.Nothing)
+	case alone && len(what.draft) > 0 && goesOn(len(what.draft)):
+		draft, after = what.draft, len(what.draft)
+		out, err = run.Forward(ctx, append(slices.Clone(tokens[at:end]), draft...), at, model.AllArgmax)
+	case alone && (what.want == model.Argmax || what.want == model.Candidates):
+		runs := max(1, min(what.runs, run.MaxRuns()))
+		if !goesOn(runs - 1) {
+			runs = 1
+		}
+		var draw *pipeline.Draw
+		if what.want == model.Candidates {
+			draw = what.draw(runs)
+		}
+		after = runs - 1
+		out, err = run.Decode(tokens[at], at, runs, what.want, draw)
+	default:
+		out, err = run.Forward(ctx, tokens[at:end], at, what.want)
+	}
+	if err == nil {
+		s.written = max(s.written, end+after)
+	}
+	return out, draft, err
 }
 
 func commonPrefix(a, b []int) int {
@@ -356,7 +561,7 @@ func (s *Session) logits(ctx context.Context, tokens []int, all bool, yield func
 	if err := s.engine.checkPrompt(tokens); err != nil {
 		return err
 	}
-	rows := func(out model.Output) error {
+	rows := func(out model.Output, _ []int) error {
 		for vocab := s.engine.vocab; len(out.Logits) > 0; out.Logits = out.Logits[vocab:] {
 			if !yield(out.Logits[:vocab:vocab], nil) {
 				return errBroken
@@ -371,7 +576,7 @@ func (s *Session) logits(ctx context.Context, tokens []int, all bool, yield func
 	}
 	for end := 0; end < len(tokens); {
 		end = min(end+run, len(tokens))
-		_, _, err := s.evaluate(ctx, tokens[:end], want, nil, rows)
+		_, _, err := s.evaluate(ctx, tokens[:end], evaluation{want: want, use: rows})
 		if err == errBroken {
 			return nil
 		}
@@ -428,7 +633,7 @@ func (s *Session) scoreRun(ctx context.Context, prefix []int, tails [][]int, yie
 	if _, err := s.resume(prefix, len(prefix)); err != nil {
 		return 0, err
 	}
-	if _, err := s.extend(ctx, prefix, model.Nothing, nil); err != nil || len(tails) == 0 {
+	if _, _, err := s.extend(ctx, prefix, evaluation{want: model.Nothing}); err != nil || len(tails) == 0 {
 		return 0, err
 	}
 	most, tokens := e.run.Sequences()
@@ -447,7 +652,7 @@ func (s *Session) scoreRun(ctx context.Context, prefix []int, tails [][]int, yie
 		out, err = e.run.ForwardSequences(tails[:n], len(prefix))
 	} else {
 		n = 1
-		out, err = s.extend(ctx, slices.Concat(prefix, tails[0]), model.Logits, nil)
+		out, _, err = s.extend(ctx, slices.Concat(prefix, tails[0]), evaluation{want: model.Logits})
 	}
 	if err != nil {
 		return 0, err

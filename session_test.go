@@ -30,8 +30,13 @@ type fake struct {
 	vocab   int
 	script  map[int]int // next token by position; 0 elsewhere
 	cache   []int
-	calls   []int // tokens evaluated, call by call
-	err     error // of every Forward, if set
+	calls   []int           // tokens evaluated, call by call
+	sure    float32         // largest logit, 0 = 1
+	runs    int             // that Decode takes at most, 0 = 1
+	margin  map[int]float32 // of the largest logit by position, less 1
+	misses  map[int]bool    // positions at which the device draws another token than the host
+	drawn   []float32       // numbers that the device was given
+	err     error           // of every Forward, if set
 	before  func()
 }
 
@@ -54,10 +59,19 @@ func (f *fake) Forward(ctx context.Context, tokens []int, position int, want mod
 	}
 	f.cache = append(f.cache[:position], tokens...)
 	f.calls = append(f.calls, len(tokens))
-	out := model.Output{Argmax: f.script[len(f.cache)], Counters: pipeline.Counters{Submits: 1, WeightBytes: int64(10 * len(f.calls))}}
-	if want == model.Logits {
+	out := model.Output{Counters: pipeline.Counters{Submits: 1, WeightBytes: int64(10 * len(f.calls))}}
+	switch want {
+	case model.Argmax:
+		out.Choices = []model.Choice{{ID: f.script[len(f.cache)]}}
+	case model.Candidates:
+		out.Choices = []model.Choice{f.candidates(len(f.cache))}
+	case model.AllArgmax:
+		for i := range tokens {
+			out.Choices = append(out.Choices, model.Choice{ID: f.script[position+i+1], Margin: f.margin[position+i+1] + 1})
+		}
+	case model.Logits:
 		out.Logits = make([]float32, f.vocab)
-		out.Logits[out.Argmax] = 1
+		out.Logits[f.script[len(f.cache)]] = max(1, f.sure)
 	}
 	if want == model.AllLogits {
 		out.Logits = make([]float32, f.vocab*len(tokens))
@@ -97,6 +111,43 @@ func (f *fake) ForwardSequences(sequences [][]int, position int) (model.Output, 
 	f.cache = f.cache[:position]
 	f.calls = append(f.calls, -total)
 	return out, nil
+}
+
+func (f *fake) MaxRuns() int { return max(1, f.runs) }
+
+// Decode follows the script, but where misses says otherwise.
+func (f *fake) Decode(token, position, runs int, want model.Want, draw *pipeline.Draw) (model.Output, error) {
+	var out model.Output
+	if runs < 1 || runs > f.MaxRuns() || (draw != nil) != (want == model.Candidates) || draw != nil && len(draw.Uniform) != runs {
+		f.t.Errorf("%d runs for %s with draw %+v", runs, want, draw)
+	}
+	calls := len(f.calls)
+	for i := range runs {
+		one, err := f.Forward(context.Background(), []int{token}, position+i, want)
+		if err != nil {
+			return out, err
+		}
+		if draw != nil {
+			one.Choices = []model.Choice{f.candidates(position + i + 1)}
+			f.drawn = append(f.drawn, draw.Uniform[i])
+		}
+		out.Choices = append(out.Choices, one.Choices...)
+		out.Counters.Add(one.Counters)
+		token = out.Choices[i].ID
+	}
+	f.calls = append(f.calls[:calls], runs)
+	out.Counters.Submits = 1
+	return out, nil
+}
+
+// candidates are the script's token, which is as good as certain, and two more.
+func (f *fake) candidates(at int) model.Choice {
+	id := f.script[at]
+	c := model.Choice{ID: id, IDs: []int{id, (id + 1) % f.vocab, (id + 2) % f.vocab}, Logits: []float32{100, 1, 0}}
+	if f.misses[at] {
+		c.ID = c.IDs[1]
+	}
+	return c
 }
 
 // fakeEngine makes an Engine on f. tok may be nil.

@@ -53,8 +53,8 @@ func TestHeadBeyondOneBinding(t *testing.T) {
 		if out, err = x.Forward(ctx, tokens, 0, Argmax); err != nil {
 			t.Fatal(err)
 		}
-		if best := argmax(narrow(want)); out.Argmax != best {
-			t.Errorf("argmax %d, want %d", out.Argmax, best)
+		if best := argmax(narrow(want)); out.Choices[0].ID != best {
+			t.Errorf("argmax %d, want %d", out.Choices[0].ID, best)
 		}
 	}
 }

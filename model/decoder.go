@@ -16,18 +16,20 @@ const (
 	AllLogits                  // every position's logits
 	SequenceLogits             // the logits of the last position of each sequence of the run
 	Hidden                     // every position's residual stream after the span's last layer
+	Candidates                 // the last position's pipeline.DrawCandidates largest logits
+	AllArgmax                  // the id of every position's largest logit
 )
 
 func (w Want) String() string {
-	return [...]string{"nothing", "argmax", "logits", "all logits", "logits of sequences", "hidden"}[w]
+	return [...]string{"nothing", "argmax", "logits", "all logits", "logits of sequences", "hidden", "candidates", "all argmax"}[w]
 }
 
 // everyRow says whether a run leaves a row for every token.
-func (w Want) everyRow() bool { return w == AllLogits || w == Hidden }
+func (w Want) everyRow() bool { return w == AllLogits || w == Hidden || w == AllArgmax }
 
 // Names of a plan's outputs.
 const (
-	outArgmax = "argmax"
+	outTop    = "top"
 	outLogits = "logits"
 	outHidden = "hidden"
 )
@@ -77,7 +79,10 @@ func decode(b *pipeline.Builder, cfg *Config, w *Weights, cache *pipeline.Cache,
 		logits := b.Project(x, pipeline.Projection{W: w.LMHead, Norm: w.FinalNorm})
 		capLogits(b, cfg, logits)
 		b.Output(outLogits, logits)
-	case Argmax, Logits, SequenceLogits:
+	case AllArgmax:
+		logits := b.Project(x, pipeline.Projection{W: w.LMHead, Norm: w.FinalNorm})
+		b.Output(outTop, b.TopK(logits, 2))
+	case Argmax, Candidates, Logits, SequenceLogits:
 		sequences := 1
 		if want == SequenceLogits {
 			sequences = maxSequences(b.Tokens())
@@ -85,17 +90,31 @@ func decode(b *pipeline.Builder, cfg *Config, w *Weights, cache *pipeline.Cache,
 		h := b.NormLast(x, w.FinalNorm, sequences)
 		b.Tap("final_norm", h)
 		logits := b.Linear(h, w.LMHead, nil)
-		if want == Argmax { // which a soft cap does not change
-			b.Output(outArgmax, b.TopK(logits, 1))
-			return
+		if want != Argmax { // which a soft cap does not change
+			capLogits(b, cfg, logits)
 		}
-		capLogits(b, cfg, logits)
-		b.Output(outLogits, logits)
+		choose(b, logits, want)
 	}
 }
 
 // maxSequences is how many sequences a run of so many tokens can have.
 func maxSequences(tokens int) int { return min(pipeline.MaxSequences, tokens) }
+
+// choose ends a plan with what is wanted of the last position. A plan of one token chooses the next one itself.
+func choose(b *pipeline.Builder, logits *pipeline.Tensor, want Want) {
+	switch {
+	case want == Argmax && b.Tokens() == 1:
+		b.Advance(logits)
+	case want == Argmax:
+		b.Output(outTop, b.TopK(logits, 1))
+	case want == Candidates && b.Tokens() == 1:
+		b.AdvanceDraw(logits)
+	case want == Candidates:
+		b.Output(outTop, b.TopK(logits, pipeline.DrawCandidates))
+	default:
+		b.Output(outLogits, logits)
+	}
+}
 
 func capLogits(b *pipeline.Builder, cfg *Config, logits *pipeline.Tensor) {
 	if cfg.FinalLogitSoftcapping > 0 {

@@ -187,11 +187,11 @@ func checkGolden(t *testing.T, x *Model, g *golden, bound, margin float64) (wors
 			t.Fatal(err)
 		}
 		for i, want := range p.Greedy.IDs {
-			if out.Argmax != want {
+			if out.Choices[0].ID != want {
 				if p.Greedy.Margins[i] <= margin {
 					break
 				}
-				t.Errorf("%s: greedy token %d is %d, want %d, which leads by %g", p.Name, i, out.Argmax, want, p.Greedy.Margins[i])
+				t.Errorf("%s: greedy token %d is %d, want %d, which leads by %g", p.Name, i, out.Choices[0].ID, want, p.Greedy.Margins[i])
 				break
 			}
 			if i+1 == len(p.Greedy.IDs) {

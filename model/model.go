@@ -139,7 +139,7 @@ func estimate(m *pipeline.Manager, c *checkpoint.Checkpoint, cfg *Config, a adap
 		WeightsBytes: w.bytes, WeightTypes: w.types, CacheBytes: shape.Bytes(), TableBytes: w.tableBytes,
 	}
 	dry := &Model{cfg: cfg, opts: *o, m: m, weights: w, cache: shape.Dry(), ladder: ladder(o.Chunk)}
-	largest := []planKey{{o.Chunk, Logits}, {dry.allLogitsRun(), AllLogits}, {o.Chunk, SequenceLogits}}
+	largest := []planKey{{o.Chunk, Logits}, {dry.allLogitsRun(), AllLogits}, {o.Chunk, SequenceLogits}, {dry.allArgmaxRun(), AllArgmax}}
 	if !w.span.ends(cfg) {
 		largest = []planKey{{o.Chunk, Hidden}}
 	}
@@ -298,6 +298,12 @@ func (x *Model) allLogitsRun() int {
 	return max(1, min(x.opts.Chunk, allLogitsBytes/(4*x.cfg.VocabSize)))
 }
 
+// allArgmaxRun bounds the rows of logits that a run of AllArgmax has in device memory.
+func (x *Model) allArgmaxRun() int { return min(x.opts.Chunk, MaxDraft+1) }
+
+// MaxDraft is how many guessed tokens are worth evaluating at once to see which are right.
+const MaxDraft = 31
+
 func (x *Model) builder(k planKey) *pipeline.Builder {
 	b := x.m.NewBuilder(fmt.Sprintf("plan of %d tokens for %s", k.tokens, k.want), k.tokens)
 	if x.opts.Taps {
@@ -330,17 +336,21 @@ func (x *Model) rung(n int, want Want) int {
 	if want == AllLogits {
 		return x.allLogitsRun()
 	}
+	most := x.ladder[len(x.ladder)-1]
+	if want == AllArgmax {
+		most = x.allArgmaxRun()
+	}
 	for _, r := range x.ladder {
 		if n <= r {
-			return r
+			return min(r, most)
 		}
 	}
-	return x.ladder[len(x.ladder)-1]
+	return most
 }
 
 // Output is what a run leaves.
 type Output struct {
-	Argmax   int       // with Argmax: the last position's largest logit, the lowest id among equals
+	Choices  []Choice  // with Argmax or Candidates one of the last position, or of each run of Decode; with AllArgmax of every position
 	Logits   []float32 // with Logits (vocab), AllLogits (tokens, vocab) or Hidden (tokens, hidden size), of sequences (sequences, vocab); valid until the next run
 	Counters pipeline.Counters
 }
@@ -353,7 +363,7 @@ func (x *Model) Forward(ctx context.Context, tokens []int, position int, want Wa
 	if err := x.checkRun(tokens, position); err != nil {
 		return out, err
 	}
-	if want.everyRow() {
+	if want.everyRow() && want != AllArgmax {
 		x.logits = resize(x.logits, len(tokens)*x.rowSize(want))
 		out.Logits = x.logits
 	}
@@ -366,7 +376,11 @@ func (x *Model) Forward(ctx context.Context, tokens []int, position int, want Wa
 		if done+n < len(tokens) && !want.everyRow() {
 			now = Nothing
 		}
-		if err := x.run(pipeline.Step{Position: position + done, Tokens: tokens[done : done+n]}, now, done, &out); err != nil {
+		step := pipeline.Step{Position: position + done, Tokens: tokens[done : done+n]}
+		if now == Candidates && x.rung(n, now) == 1 {
+			step.Draw = &pipeline.Draw{Temperature: 1, TopK: 1, TopP: 1, Uniform: make([]float32, 1)} // the caller chooses
+		}
+		if err := x.run(step, now, done, &out); err != nil {
 			return out, err
 		}
 		done += n
@@ -461,17 +475,120 @@ func (x *Model) sequences(sequences [][]int, position int) (s pipeline.Step, err
 	return s, nil
 }
 
+// A Choice is the token that a device chose after some position. The caller may choose another one of the candidates.
+type Choice struct {
+	ID     int       // with Candidates of Decode: what Draw says, in float32
+	Margin float32   // with AllArgmax: by which the largest logit exceeds the second
+	IDs    []int     // with Candidates: of the largest logits, largest first
+	Logits []float32 // and these
+}
+
+// MaxRuns is how many tokens Decode can be asked for: the device goes on by itself where the embedding and the head are on it.
+func (x *Model) MaxRuns() int {
+	if !x.weights.span.begins() || x.opts.Taps {
+		return 1
+	}
+	return pipeline.MaxRuns
+}
+
+// Decode evaluates token at position, and after it runs - 1 tokens that the device chooses and the host hears of at the end. want is
+// Argmax, or Candidates, which draw says how to choose from. Errors are those of Forward.
+func (x *Model) Decode(token, position, runs int, want Want, draw *pipeline.Draw) (Output, error) {
+	var out Output
+	tokens := []int{token}
+	if err := x.checkRun(tokens, position); err != nil {
+		return out, err
+	}
+	if runs < 1 || runs > x.MaxRuns() || position+runs > x.opts.Context {
+		return out, fmt.Errorf("model: %d tokens in one go at position %d of a context of %d; at most %d are possible: %w", runs, position, x.opts.Context, x.MaxRuns(), ErrContextFull)
+	}
+	p, err := x.Plan(1, want)
+	if err != nil {
+		return out, err
+	}
+	if out.Counters, err = p.Run(pipeline.Step{Position: position, Tokens: tokens, Runs: runs, Draw: draw}); err != nil {
+		return out, err
+	}
+	for run := range runs {
+		n, err := x.chosen(p, run, want, &out)
+		if err != nil {
+			return out, err
+		}
+		out.Counters.DeviceToHostBytes += n
+	}
+	return out, nil
+}
+
+// chosen adds the choice of a run of a plan that advances.
+func (x *Model) chosen(p *pipeline.Plan, run int, want Want, out *Output) (int64, error) {
+	k := 1
+	if want == Candidates {
+		k = pipeline.DrawCandidates
+	}
+	logits, ids := make([]float32, k), make([]int, k)
+	bytes, err := p.Candidates(run, logits, ids)
+	if err != nil {
+		return 0, err
+	}
+	if want == Candidates {
+		bytes += 8 // the choice
+	}
+	return bytes, x.choice(p.Chosen(run), logits, ids, want, out)
+}
+
+// choice adds a choice, or says why there is none. Pairs beyond the vocabulary are left out.
+func (x *Model) choice(id int, logits []float32, ids []int, want Want, out *Output) error {
+	if l := float64(logits[0]); math.IsNaN(l) || math.IsInf(l, 0) || ids[0] >= x.cfg.VocabSize {
+		return fmt.Errorf("model: the largest logit is %v: the model's output is not finite", l)
+	}
+	c := Choice{ID: id}
+	if want == Candidates {
+		n := len(ids)
+		for ids[n-1] >= x.cfg.VocabSize {
+			n--
+		}
+		c.IDs, c.Logits = ids[:n], logits[:n]
+	}
+	if want == AllArgmax {
+		c.Margin = logits[0] - logits[1]
+	}
+	out.Choices = append(out.Choices, c)
+	return nil
+}
+
+// readTop adds the choices of n rows of k pairs.
+func (x *Model) readTop(p *pipeline.Plan, n, k int, want Want, out *Output) (int64, error) {
+	pairs := make([]float32, 2*n*k)
+	bytes, err := p.Output(outTop, 0, n, pairs)
+	if err != nil {
+		return 0, err
+	}
+	for ; len(pairs) > 0; pairs = pairs[2*k:] {
+		logits, ids := make([]float32, k), make([]int, k)
+		for i := range k {
+			logits[i], ids[i] = pairs[2*i], int(math.Float32bits(pairs[2*i+1]))
+		}
+		if err := x.choice(ids[0], logits, ids, want, out); err != nil {
+			return 0, err
+		}
+	}
+	return bytes, nil
+}
+
 // read fetches n rows that a run, the first token of which is number done, has left.
 func (x *Model) read(p *pipeline.Plan, want Want, done, n int, out *Output) (int64, error) {
 	switch want {
-	case Argmax:
-		var pair [2]float32
-		bytes, err := p.Output(outArgmax, 0, 1, pair[:])
-		out.Argmax = int(math.Float32bits(pair[1]))
-		if err == nil && (math.IsNaN(float64(pair[0])) || math.IsInf(float64(pair[0]), 0) || out.Argmax >= x.cfg.VocabSize) {
-			err = fmt.Errorf("model: the largest logit is %v: the model's output is not finite", pair[0])
+	case Argmax, Candidates:
+		if p.Tokens() == 1 {
+			return x.chosen(p, 0, want, out)
 		}
-		return bytes, err
+		k := 1
+		if want == Candidates {
+			k = pipeline.DrawCandidates
+		}
+		return x.readTop(p, 1, k, want, out)
+	case AllArgmax:
+		return x.readTop(p, n, 2, want, out)
 	case Logits:
 		x.logits = resize(x.logits, x.cfg.VocabSize)
 		out.Logits = x.logits

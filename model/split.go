@@ -118,7 +118,8 @@ func (s *Split) Forward(ctx context.Context, tokens []int, position int, want Wa
 			}
 			hidden = step.Logits
 			out.Counters.Add(step.Counters)
-			out.Argmax, out.Logits = step.Argmax, step.Logits
+			out.Logits = step.Logits
+			out.Choices = append(out.Choices, step.Choices...)
 		}
 		if want.everyRow() {
 			all = append(all, out.Logits...)
@@ -158,6 +159,17 @@ func (s *Split) ForwardSequences(sequences [][]int, position int) (Output, error
 	}
 	out.Logits = hidden
 	return out, nil
+}
+
+// MaxRuns is 1: a token passes through the host on its way to the first device.
+func (s *Split) MaxRuns() int { return 1 }
+
+// Decode is Model.Decode of one run.
+func (s *Split) Decode(token, position, runs int, want Want, draw *pipeline.Draw) (Output, error) {
+	if runs != 1 {
+		return Output{}, fmt.Errorf("model: %d tokens in one go on several devices", runs)
+	}
+	return s.Forward(context.Background(), []int{token}, position, want)
 }
 
 // CanResume is Model.CanResume.

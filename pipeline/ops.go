@@ -525,10 +525,11 @@ func (b *Builder) chunkBest(x *Tensor, k int) (pairs *Tensor, n int) {
 func (b *Builder) topkPass(x *Tensor, n, k int, pairs bool) (*Tensor, int) {
 	chunks := ceilDiv(n, topkChunk)
 	out := b.tensor(x.Rows, 2*k*chunks)
-	kernel, path := b.pick("topk", x.Rows, rowIf(k == 1 && n%4 == 0 && !pairs))
+	kernel, path := b.pick("topk", x.Rows, rowIf(k <= 2 && n%4 == 0 && !pairs))
 	node := &node{kernel: kernel, binds: []bind{read(x), write(out)}, push: push(n, k), grid: [3]int{chunks, x.Rows, 1}}
 	if path == PathRow {
 		node.binds[0] = node.binds[0].as(vk.RGBA32Float)
+		node.spec = []uint32{uint32(k)}
 	} else {
 		node.spec = []uint32{specBool(pairs)}
 	}

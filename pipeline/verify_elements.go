@@ -123,7 +123,7 @@ func (v *verifier) topKCases() {
 		{1, 1025, 40, "ties"}, {5, 1028, 1, "ties"}, {4, 1025, 3, "normal"},
 		{1, 4097, 1, "normal"}, {1, 4097, 256, "ties"}, {1, 49152, 1, "ties"}, {1, 49152, 40, "normal"}, {2, 7, 9, "normal"},
 		{1, 4097, 9, "nan"}, {1, 4097, 1, "nan"}, {1, 4100, 1, "nan"}, {1, 2050, 5, "minus infinity"}, {1, 65, 65, "minus infinity"},
-		{2, 64, 1, "all minus infinity"},
+		{2, 64, 1, "all minus infinity"}, {3, 1028, 2, "ties"}, {1, 49152, 2, "ties"}, {1, 4100, 2, "nan"}, {1, 2052, 2, "minus infinity"}, {1, 4, 2, "normal"},
 	} {
 		v.topK(c.rows, c.n, c.k, c.kind)
 	}

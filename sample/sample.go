@@ -85,6 +85,11 @@ func (p Params) Validate() error {
 // Greedy reports whether the token is the largest logit as it comes, so that a device may find it alone.
 func (p Params) Greedy() bool { return p.Temperature == 0 && !p.penalised() }
 
+// Decides reports whether the token is always among the n largest logits as they come, so that a device may find these alone.
+func (p Params) Decides(n int) bool {
+	return p.TopK > 0 && p.TopK <= n && p.Temperature > 0 && !p.penalised()
+}
+
 func (p Params) penalised() bool {
 	return (p.RepeatPenalty != 0 && p.RepeatPenalty != 1) || p.PresencePenalty != 0 || p.FrequencyPenalty != 0
 }
@@ -172,6 +177,17 @@ func (s *Sampler) SampleCandidates(ids []int, logits []float32, history []int) (
 	}
 	return s.draw(), nil
 }
+
+// Preview appends to dst the n numbers in [0, 1) that the next n tokens will be drawn with: each takes one, whatever the logits.
+func (s *Sampler) Preview(dst []float64, n int) []float64 {
+	ahead := *s.random
+	for range n {
+		dst = append(dst, uniform(&ahead))
+	}
+	return dst
+}
+
+func uniform(r *rand.PCG) float64 { return float64(r.Uint64()>>11) / (1 << 53) }
 
 // A Choice is a token and its probability.
 type Choice struct {
@@ -370,10 +386,7 @@ func (s *Sampler) total() float64 {
 
 // draw takes one token of s.kept by its probability, with one 53-bit random number.
 func (s *Sampler) draw() int {
-	if len(s.kept) == 1 {
-		return s.kept[0].id
-	}
-	r := float64(s.random.Uint64()>>11) / (1 << 53) * s.total()
+	r := uniform(s.random) * s.total()
 	for _, c := range s.kept {
 		r -= c.p
 		if r < 0 {

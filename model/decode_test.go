@@ -1,0 +1,167 @@
+package model
+
+import (
+	"context"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"pumice/pipeline"
+)
+
+// greedy continues prompt token by token.
+func greedy(t *testing.T, x *Model, prompt []int, n int) []int {
+	t.Helper()
+	tokens := slices.Clone(prompt)
+	at := 0
+	for range n {
+		out, err := x.Forward(context.Background(), tokens[at:], at, Argmax)
+		if err != nil {
+			t.Fatal(err)
+		}
+		at = len(tokens)
+		tokens = append(tokens, out.Choices[0].ID)
+	}
+	return tokens[len(prompt):]
+}
+
+// TestDecodeInOneGo has the device continue by itself: the same tokens as one by one, in one submission, with no byte sent for
+// a token that follows from the one before.
+func TestDecodeInOneGo(t *testing.T) {
+	for _, name := range []string{"llama", "gemma2", "mpt", "smollm2"} {
+		t.Run(name, func(t *testing.T) {
+			x := load(t, filepath.Join(fixtureDir, name), Options{Context: 64}, pipeline.Options{})
+			prompt := []int{5, 6, 7, 8, 9}
+			want := greedy(t, x, prompt, 30)
+			out, err := x.Forward(context.Background(), prompt, 0, Argmax)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := []int{out.Choices[0].ID}
+			for i, runs := range []int{1, 1, 7, 20} {
+				out, err := x.Decode(got[len(got)-1], len(prompt)+len(got)-1, runs, Argmax, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				c := out.Counters
+				if c.DeviceToHostBytes != 8*int64(runs) || i > 0 && c.HostToDeviceBytes != 0 || c.Submits != 1 {
+					t.Errorf("%d runs: %d submits, %d bytes to the device, %d back; want 1, 0, 8 a run", runs, c.Submits, c.HostToDeviceBytes, c.DeviceToHostBytes)
+				}
+				for _, choice := range out.Choices {
+					got = append(got, choice.ID)
+				}
+			}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("tokens (-one by one +in one go):\n%s", diff)
+			}
+		})
+	}
+}
+
+// TestCandidatesAreTheLargestLogits compares both plans that find them with the logits.
+func TestCandidatesAreTheLargestLogits(t *testing.T) {
+	x := load(t, filepath.Join(fixtureDir, "gemma2"), Options{Context: 64}, pipeline.Options{})
+	for _, tokens := range [][]int{{5, 6, 7, 8}, {9}} {
+		full, err := x.Forward(context.Background(), tokens, 0, Logits)
+		if err != nil {
+			t.Fatal(err)
+		}
+		logits := slices.Clone(full.Logits)
+		out, err := x.Forward(context.Background(), tokens, 0, Candidates)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := out.Choices[0]
+		if len(c.IDs) != pipeline.DrawCandidates || len(out.Choices) != 1 {
+			t.Fatalf("%d choices, %d candidates", len(out.Choices), len(c.IDs))
+		}
+		slices.SortFunc(logits, func(a, b float32) int { return cmpFloat(b, a) })
+		for i, id := range c.IDs {
+			if full.Logits[id] != c.Logits[i] || logits[i] != c.Logits[i] {
+				t.Fatalf("%d tokens: candidate %d is token %d with %g; its logit is %g, the %dth largest %g", len(tokens), i, id, c.Logits[i], full.Logits[id], i+1, logits[i])
+			}
+		}
+	}
+}
+
+func cmpFloat(a, b float32) int {
+	switch {
+	case a < b:
+		return -1
+	case a > b:
+		return 1
+	}
+	return 0
+}
+
+// TestAllArgmaxIsThatOfTheLogits is what guessed tokens are checked by.
+func TestAllArgmaxIsThatOfTheLogits(t *testing.T) {
+	x := load(t, filepath.Join(fixtureDir, "llama"), Options{Context: 64, Chunk: 40}, pipeline.Options{})
+	tokens := make([]int, 50)
+	for i := range tokens {
+		tokens[i] = i * 7 % x.cfg.VocabSize
+	}
+	full, err := x.Forward(context.Background(), tokens, 0, AllLogits)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range []int{1, 2, 9, 31, 50} {
+		out, err := x.Forward(context.Background(), tokens[:n], 0, AllArgmax)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(out.Choices) != n {
+			t.Fatalf("%d choices of %d tokens", len(out.Choices), n)
+		}
+		for i, c := range out.Choices {
+			row := full.Logits[i*x.cfg.VocabSize:][:x.cfg.VocabSize]
+			if best := slices.Index(row, slices.Max(row)); c.ID != best {
+				t.Errorf("%d tokens: largest at position %d is %d, want %d", n, i, c.ID, best)
+			}
+		}
+	}
+}
+
+// TestPartsDoNotChangeResults cuts plans after almost every kernel, and kernels into pieces: not a bit of the logits changes.
+func TestPartsDoNotChangeResults(t *testing.T) {
+	tokens := make([]int, 45)
+	for i := range tokens {
+		tokens[i] = i*11 + 3
+	}
+	logits := func(partBytes int64) ([]float32, pipeline.Counters) {
+		x := load(t, filepath.Join(fixtureDir, "gemma3"), Options{Context: 64}, pipeline.Options{PartBytes: partBytes})
+		out, err := x.Forward(context.Background(), tokens, 0, Logits)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return slices.Clone(out.Logits), out.Counters
+	}
+	whole, few := logits(0)
+	cut, many := logits(1 << 18)
+	if few.Submits != 1 || many.Submits < 5 || many.Dispatches < 2*few.Dispatches {
+		t.Errorf("%d submits and %d dispatches, in parts %d and %d", few.Submits, few.Dispatches, many.Submits, many.Dispatches)
+	}
+	if !slices.Equal(whole, cut) {
+		t.Error("logits differ")
+	}
+}
+
+func TestDecodeRefusesBadInput(t *testing.T) {
+	x := load(t, filepath.Join(fixtureDir, "smollm2"), Options{Context: 16}, pipeline.Options{})
+	draw := &pipeline.Draw{Temperature: 1, TopK: 1, TopP: 1, Uniform: make([]float32, 2)}
+	for _, c := range []struct {
+		token, position, runs int
+		want                  Want
+		draw                  *pipeline.Draw
+	}{{640, 0, 1, Argmax, nil}, {1, 0, 0, Argmax, nil}, {1, 0, pipeline.MaxRuns + 1, Argmax, nil}, {1, 15, 2, Argmax, nil}, {1, 0, 2, Candidates, nil},
+		{1, 0, 2, Argmax, draw}, {1, 0, 3, Candidates, draw}} {
+		if _, err := x.Decode(c.token, c.position, c.runs, c.want, c.draw); err == nil {
+			t.Errorf("%+v: no error", c)
+		}
+	}
+	if _, err := x.Decode(1, 0, 2, Candidates, draw); err != nil {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,221 @@
+package pumice
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"pumice/model"
+	"pumice/sample"
+	"pumice/tokenizer"
+)
+
+// TestQueuedTokensAreAsOneByOne stops at every kind of end in the middle of what was queued. What the caller sees, and what the
+// next turn finds in the cache, is as if the surplus had never been evaluated.
+func TestQueuedTokensAreAsOneByOne(t *testing.T) {
+	tok := xverseTokenizer(t)
+	text := tok.Encode("one two three\n\nHuman: four five six", tokenizer.EncodeOptions{})
+	turn := func(pipeline int, ids []int, o GenerateOptions, breakAfter int) (Result, int, []int) {
+		f := newFake(t, follow(2, ids...))
+		f.runs, f.sure = 32, 100
+		f.context = 40
+		s := fakeEngine(f, tok, 3).NewSession()
+		o.Pipeline = pipeline
+		n := 0
+		for _, err := range s.Generate(t.Context(), []int{100, 101}, o) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if n++; n == breakAfter {
+				break
+			}
+		}
+		first := s.Result()
+		calls := slices.Clone(f.calls)
+		next := append(append([]int{100, 101}, first.Tokens...), 7)
+		next = next[:min(len(next), f.context)]
+		generate(t, s, next, GenerateOptions{MaxTokens: 1})
+		return first, s.Result().Stats.CachedN, calls
+	}
+	for _, c := range []struct {
+		name       string
+		ids        []int
+		o          GenerateOptions
+		breakAfter int
+	}{
+		{"an end token", []int{9, 8, 7, 6, 3, 5, 4, 9, 9, 9}, GenerateOptions{}, 0},
+		{"a stop string", text, GenerateOptions{Stop: []string{"\n\nHuman"}}, 0},
+		{"a limit", text, GenerateOptions{MaxTokens: 6}, 0},
+		{"a full context", nil, GenerateOptions{IgnoreEOS: true}, 0},
+		{"a caller who has enough", text, GenerateOptions{}, 5},
+		{"sampling", text, GenerateOptions{Sampling: sample.Default(), MaxTokens: 9}, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			want, wantCached, _ := turn(1, c.ids, c.o, c.breakAfter)
+			for _, n := range []int{2, 3, 5, 8, 32} {
+				got, cached, calls := turn(n, c.ids, c.o, c.breakAfter)
+				if diff := cmp.Diff(want.Tokens, got.Tokens); diff != "" || want.Text != got.Text || want.FinishReason != got.FinishReason {
+					t.Errorf("%d queued: %q, %q; want %q, %q; tokens (-one by one +queued):\n%s", n, got.Text, got.FinishReason, want.Text, want.FinishReason, diff)
+				}
+				if cached != wantCached {
+					t.Errorf("%d queued: the next turn finds %d tokens, want %d", n, cached, wantCached)
+				}
+				if most := slices.Max(calls[1:]); most < 2 || most > n {
+					t.Errorf("%d queued: runs of %v", n, calls[1:])
+				}
+			}
+		})
+	}
+}
+
+// TestQueueIsDroppedWithTheCache lets another session, a Reset and a new Generate come between queued tokens.
+func TestQueueIsDroppedWithTheCache(t *testing.T) {
+	ids := []int{11, 12, 13, 14, 15, 16, 17, 18}
+	for name, between := range map[string]func(a, b *Session){
+		"another session": func(a, b *Session) {
+			generate(t, b, []int{7, 8, 9}, GenerateOptions{MaxTokens: 2})
+		},
+		"reset":    func(a, b *Session) { a.Reset() },
+		"truncate": func(a, b *Session) { a.Truncate(2) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFake(t, follow(3, ids...))
+			f.runs = 8
+			e := fakeEngine(f, nil)
+			a, b := e.NewSession(), e.NewSession()
+			step := 0
+			for _, err := range a.Generate(t.Context(), []int{1, 2, 3}, GenerateOptions{MaxTokens: 8, Pipeline: 4}) {
+				if err != nil {
+					t.Fatal(err)
+				}
+				if step++; step == 3 {
+					between(a, b)
+				}
+			}
+			if diff := cmp.Diff(ids, a.Result().Tokens); diff != "" {
+				t.Errorf("tokens (-want +got):\n%s", diff)
+			}
+			if want := append([]int{1, 2, 3}, ids[:7]...); !slices.Equal(f.cache[:len(want)], want) {
+				t.Errorf("cache %v, want it to begin with %v", f.cache, want)
+			}
+		})
+	}
+}
+
+// TestWindowsLimitTheQueue has a model that can't go back by more than three positions.
+func TestWindowsLimitTheQueue(t *testing.T) {
+	f := newFake(t, follow(2, 11, 12, 13, 14, 15, 16, 17, 18, 19))
+	f.runs, f.keeps = 32, 3
+	s := fakeEngine(f, nil).NewSession()
+	generate(t, s, []int{1, 2}, GenerateOptions{MaxTokens: 9, Pipeline: 4})
+	if diff := cmp.Diff([]int{2, 4, 4}, f.calls); diff != "" {
+		t.Errorf("runs of four leave three behind (-want +got):\n%s", diff)
+	}
+	s.Reset()
+	f.calls = nil
+	generate(t, s, []int{1, 2}, GenerateOptions{MaxTokens: 9, Pipeline: 5})
+	if diff := cmp.Diff([]int{2, 1, 1, 1, 1, 4}, f.calls); diff != "" {
+		t.Errorf("runs of five would leave four behind (-want +got):\n%s", diff)
+	}
+}
+
+// TestDeviceDrawsAreOnlyGuesses has the device choose another token than the host now and then.
+func TestDeviceDrawsAreOnlyGuesses(t *testing.T) {
+	ids := []int{11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21}
+	f := newFake(t, follow(2, ids...))
+	f.runs, f.misses = 8, map[int]bool{5: true, 6: true, 9: true}
+	s := fakeEngine(f, nil).NewSession()
+	p := sample.Default()
+	p.Seed = 5
+	generate(t, s, []int{1, 2}, GenerateOptions{MaxTokens: len(ids), Pipeline: 8, Sampling: p})
+	if diff := cmp.Diff(ids, s.Result().Tokens); diff != "" {
+		t.Errorf("tokens (-want +got):\n%s", diff)
+	}
+	// Each token has its number, whatever was evaluated for nothing: token i the (i+1)th of the seed.
+	want := sample.New(p).Preview(nil, len(ids))
+	if len(f.drawn) <= len(ids) || f.drawn[0] != float32(want[1]) || f.drawn[len(f.drawn)-1] != float32(want[len(ids)-1]) {
+		t.Errorf("%d numbers were used, the first %g and the last %g; want %g and %g", len(f.drawn), f.drawn[0], f.drawn[len(f.drawn)-1], want[1], want[len(ids)-1])
+	}
+}
+
+// TestLookupKeepsWhatTheModelWouldHaveChosen has a text that repeats itself, and does so almost.
+func TestLookupKeepsWhatTheModelWouldHaveChosen(t *testing.T) {
+	phrase := []int{11, 12, 13, 14, 15, 16}
+	ids := slices.Concat(phrase, phrase, []int{11, 12, 13, 44, 45}, phrase, []int{21})
+	for _, c := range []struct {
+		name   string
+		margin map[int]float32
+		keeps  int
+	}{
+		{"sure", nil, 0},
+		{"too close to call now and then", map[int]float32{10: -1, 12: -.99, 13: -1}, 0},
+		{"a window", nil, 4},
+	} {
+		f := newFake(t, follow(2, ids...))
+		f.margin, f.keeps = c.margin, c.keeps
+		s := fakeEngine(f, nil).NewSession()
+		generate(t, s, []int{1, 2}, GenerateOptions{MaxTokens: len(ids), Lookup: 5})
+		r := s.Result()
+		if diff := cmp.Diff(ids, r.Tokens); diff != "" {
+			t.Errorf("%s: tokens (-want +got):\n%s", c.name, diff)
+		}
+		if c.keeps == 0 && (r.Stats.DraftNAccepted < 6 || r.Stats.DraftN <= r.Stats.DraftNAccepted || len(f.calls) > len(ids)-r.Stats.DraftNAccepted/2) {
+			t.Errorf("%s: %d of %d guesses, in calls of %v", c.name, r.Stats.DraftNAccepted, r.Stats.DraftN, f.calls)
+		}
+		if c.keeps > 0 && r.Stats.DraftN > 0 && slices.Max(f.calls[1:]) > c.keeps+1 {
+			t.Errorf("%s: calls of %v go back too far", c.name, f.calls)
+		}
+		generate(t, s, append([]int{1, 2}, ids...), GenerateOptions{MaxTokens: 1})
+		if got, want := s.Result().Stats.CachedN, len(ids)+1; got != want {
+			t.Errorf("%s: the next turn finds %d tokens, want %d", c.name, got, want)
+		}
+	}
+}
+
+func TestLookupGuessesFromTheNewestLongestRepetition(t *testing.T) {
+	for _, c := range []struct {
+		tokens []int
+		n      int
+		want   []int
+	}{
+		{[]int{1, 2, 3, 9, 1, 2}, 3, []int{3, 9, 1}},
+		{[]int{1, 2, 3, 1, 2, 4, 1, 2}, 2, []int{4, 1}},       // the newest of equals
+		{[]int{7, 1, 2, 3, 1, 2, 4, 7, 1, 2}, 2, []int{3, 1}}, // the longest
+		{[]int{5, 5, 5, 5, 5}, 3, []int{5}},                   // up to the end
+		{[]int{1, 2, 3, 4}, 3, nil},                           // never seen
+		{[]int{1, 9, 1}, 3, nil},                              // one token says nothing
+		{[]int{1, 2, 1, 2}, 0, nil},
+		{nil, 4, nil},
+	} {
+		if got := lookup(c.tokens, c.n); !slices.Equal(got, c.want) {
+			t.Errorf("%d after %v: %v, want %v", c.n, c.tokens, got, c.want)
+		}
+	}
+}
+
+func TestQueueOptionsAreChecked(t *testing.T) {
+	f := newFake(t, nil)
+	for _, c := range []struct {
+		o    GenerateOptions
+		want string
+	}{
+		{GenerateOptions{Pipeline: 33}, "0 (as suits the device) to 32"},
+		{GenerateOptions{Pipeline: -1}, "Pipeline"},
+		{GenerateOptions{Lookup: model.MaxDraft + 1}, "0 (off) to 31"},
+		{GenerateOptions{Lookup: 4, Sampling: sample.Default()}, "greedy"},
+	} {
+		var got *OptionError
+		for _, err := range fakeEngine(f, nil).NewSession().Generate(t.Context(), []int{1}, c.o) {
+			if !errors.As(err, &got) || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("%+v: error %v, want %q", c.o, err, c.want)
+			}
+		}
+		if got == nil {
+			t.Error(fmt.Sprint(c.o), "was taken")
+		}
+	}
+}

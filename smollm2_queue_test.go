@@ -1,0 +1,60 @@
+package pumice_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"pumice"
+	"pumice/sample"
+)
+
+// TestSmolLM2QueuedAndGuessedTokensAreTheSame generates one by one, several at once, and with guesses: greedy and sampled.
+func TestSmolLM2QueuedAndGuessedTokensAreTheSame(t *testing.T) {
+	engine := openSmolLM2(t)
+	list := "Repeat this list twice.\n\n- apples from the garden\n- bread from the baker\n- milk from the farm\n\nList:\n- apples from the garden\n"
+	sampled := sample.Default()
+	sampled.Seed = 11
+	for _, c := range []struct {
+		name, prompt string
+		o            pumice.GenerateOptions
+		others       []pumice.GenerateOptions
+	}{
+		{"greedy", "The capital of France is", pumice.GenerateOptions{MaxTokens: 40}, []pumice.GenerateOptions{{Pipeline: 3}, {Pipeline: 16}, {Lookup: 7}}},
+		{"repetition", list, pumice.GenerateOptions{MaxTokens: 60}, []pumice.GenerateOptions{{Pipeline: 8}, {Lookup: 7}, {Lookup: 15}}},
+		{"sampled", "Once upon a time", pumice.GenerateOptions{MaxTokens: 32, Sampling: sampled}, []pumice.GenerateOptions{{Pipeline: 2}, {Pipeline: 8}}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			ids, err := engine.Encode(c.prompt)
+			if err != nil {
+				t.Fatal(err)
+			}
+			run := func(o pumice.GenerateOptions) pumice.Result {
+				session := engine.NewSession()
+				o.MaxTokens, o.Sampling = c.o.MaxTokens, c.o.Sampling
+				for _, err := range session.Generate(t.Context(), ids, o) {
+					if err != nil {
+						t.Fatal(err)
+					}
+				}
+				r := session.Result()
+				t.Logf("pipeline %d, lookup %d: %.1f t/s, %d of %d guesses, %+v", o.Pipeline, o.Lookup, r.Stats.PredictedPerSecond, r.Stats.DraftNAccepted, r.Stats.DraftN, r.Counters)
+				return r
+			}
+			want := run(pumice.GenerateOptions{Pipeline: 1})
+			for _, o := range c.others {
+				got := run(o)
+				if diff := cmp.Diff(want.Tokens, got.Tokens); diff != "" || got.FinishReason != want.FinishReason {
+					t.Errorf("pipeline %d, lookup %d (-one by one +this):\n%s", o.Pipeline, o.Lookup, diff)
+				}
+				if c := got.Counters; o.Pipeline > 1 && o.Sampling.Greedy() && (c.HostToDeviceBytes > 8 || c.DeviceToHostBytes > 16) {
+					t.Errorf("pipeline %d: %d bytes to the device and %d back a token", o.Pipeline, c.HostToDeviceBytes, c.DeviceToHostBytes)
+				}
+				if strings.Contains(c.name, "repetition") && o.Lookup > 0 && got.Stats.DraftNAccepted < 10 {
+					t.Errorf("lookup %d: %d of %d guesses were right", o.Lookup, got.Stats.DraftNAccepted, got.Stats.DraftN)
+				}
+			}
+		})
+	}
+}
