@@ -263,6 +263,15 @@ func rowReadsCache(t DType, headDim int) bool {
 	return size%16 == 0 && (texels%8 == 0 || 8%max(texels, 1) == 0)
 }
 
+// attentionRows is how many queries a workgroup of attention.comp takes: as many as leave
+// it within 32 KiB of shared memory and each invocation within 32 sums.
+func attentionRows(headDim int) int {
+	if headDim > 128 {
+		return 16
+	}
+	return 32
+}
+
 // decodeGroup is how many of the heads that share keys one workgroup of attention_decode
 // takes: all, unless their queries and sums become too many to hold.
 func decodeGroup(path Path, h Heads) int {

@@ -345,7 +345,7 @@ func (b *Builder) RopeStore(qkv *Tensor, h Heads, table *Vector, c *LayerCache) 
 	return out
 }
 
-// maxHeadDim is the largest head the base attention kernel has shared memory for.
+// maxHeadDim is the largest head the base attention kernels have shared memory for.
 const maxHeadDim = 256
 
 // Attention returns causal attention of q, (tokens, Heads * HeadDim), over the cache up to
@@ -403,8 +403,9 @@ func (b *Builder) Attention(q *Tensor, h Heads, c *LayerCache, scale float32) *T
 		n.spec = spec(uint32(h.HeadDim))
 		n.grid = [3]int{ceilDiv(q.Rows, 8), h.Heads, 1}
 	default:
-		n.spec = spec(workgroup)
-		n.grid = [3]int{h.Heads, q.Rows, 1}
+		tile := attentionRows(h.HeadDim)
+		n.spec = spec(uint32(h.HeadDim), uint32(tile))
+		n.grid = [3]int{ceilDiv(q.Rows*h.Heads/h.KVHeads, tile), h.KVHeads, 1}
 	}
 	n.binds = []bind{stepBind(), queries, keys, values, slopes, write(to)}
 	b.add(n)

@@ -247,6 +247,8 @@ func (v *verifier) attentionCases(t DType) {
 	}
 	grouped := Heads{Heads: 14, KVHeads: 2, HeadDim: 64} // more heads share keys than a workgroup takes
 	add(grouped, 50, 1, 1, 64)
+	add(grouped, 90, 21, 19, 130)
+	add(plain, 190, 70, 70, 264)
 	sloped.KVHeads = 1
 	for _, length := range []int{1, 63, 65, 120, 128, 500, 700, 1031} { // keys in several splits
 		add(plain, length-1, 1, 1, 1040)
@@ -257,6 +259,7 @@ func (v *verifier) attentionCases(t DType) {
 	for _, position := range []int{500, 599, 607, 900, 2000} {
 		add(wide, position, 1, 1, 1040)
 	}
+	add(wide, 620, 40, 40, 664)
 	add(window, 100, 1, 1, 40) // a cache shorter than the context
 	add(window, 100, 20, 17, 40)
 	add(window, 6, 20, 20, 40)
