@@ -148,7 +148,10 @@ func (t *Task) agievalDoc(id string, v any) (doc Doc, kept bool, err error) {
 	if f.err != nil {
 		return doc, false, f.err
 	}
-	if len(options) < 2 || len(label) != 1 {
+	if len(options) < 2 && len(label) > 0 {
+		return doc, false, fmt.Errorf("the label %.20q, but %d options", label[0], len(options))
+	}
+	if len(label) != 1 {
 		return doc, false, nil
 	}
 	if len(options) > len(letters) {
@@ -412,11 +415,15 @@ func (f *fields) labels(key string) []string {
 	if v == nil {
 		return nil
 	}
+	text := f.text(key)
 	var out []string
-	for _, r := range f.text(key) {
+	for _, r := range text {
 		if strings.ContainsRune(letters, r) {
 			out = append(out, string(r))
 		}
+	}
+	if len(out) == 0 && trim(text) != "" {
+		return []string{text} // no letter, but not nothing either
 	}
 	return out
 }

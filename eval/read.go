@@ -157,11 +157,12 @@ type lineGuard struct {
 	r       *bufio.Reader
 	pending []byte // of r's buffer, or cutMark: to be passed on
 	line    int    // bytes of the line so far
+	quotes  int    // in what was dropped of the line
 	record  int    // bytes passed on since the caller set it to 0
 }
 
 // cutMark stands where the rest of a line was dropped. It is no valid UTF-8, so that no record with it is taken for a whole one.
-const cutMark = "\xff\xfe<cut>\xff\xfe\n"
+const cutMark = "\xff\xfe<cut>\xff\xfe"
 
 var errRecord = errors.New("record too long")
 
@@ -192,18 +193,23 @@ func (g *lineGuard) fill() error {
 		if ended {
 			g.line = 0
 		}
-		switch {
-		case before+len(piece) <= maxLineBytes:
+		if before+len(piece) <= maxLineBytes {
 			g.pending = piece
 			return nil
-		case before <= maxLineBytes:
+		}
+		g.pending = nil
+		if before <= maxLineBytes {
 			g.pending = []byte(cutMark)
-			if !ended {
-				g.pending = g.pending[:len(cutMark)-1]
+			g.quotes = 0
+		}
+		g.quotes += bytes.Count(piece, []byte{'"'})
+		if ended {
+			if g.quotes%2 != 0 { // what was dropped closes a cell
+				g.pending = append(g.pending, '"')
 			}
-			return nil
-		case ended:
-			g.pending = []byte("\n")
+			g.pending = append(g.pending, '\n')
+		}
+		if len(g.pending) > 0 {
 			return nil
 		}
 	}

@@ -59,9 +59,12 @@ func TestHostileDataIsNamedAndLeftOut(t *testing.T) {
 				`{"question":"Q","options":["(A)x",2],"label":"A"}` + "\n" +
 				`{"question":"Q","options":["(A)x","(B)y"],"label":["A","B"]}` + "\n" +
 				`{"question":"Q","options":null,"label":null}` + "\n" +
-				`{"question":"Q","options":["(A)x","(B)y"],"label":["B"]}`,
+				`{"question":"Q","options":["(A)x","(B)y"],"label":["B"]}` + "\n" +
+				`{"question":"Q","options":["(A)x","(B)y"],"label":"z"}` + "\n" +
+				`{"question":"Q","options":["(A)x","(B)y"],"label":" "}` + "\n" +
+				`{"question":"Q","label":"A"}`,
 			[]string{"5", "13"},
-			[]string{"7: invalid JSON", "8: no object", "10: the label \"C\"", "11: \"options\": want a list of strings"}},
+			[]string{"7: invalid JSON", "8: no object", "10: the label \"C\"", "11: \"options\": want a list of strings", "15: the label \"z\"", "17: the label \"A\", but 0 options"}},
 		{"gaokao_bench", "gaokao_bench_2010-2013_English_MCQs", "gaokao_bench/Data/Objective_Questions/2010-2013_English_MCQs.json",
 			"{\"keywords\": \"k\", \"example\": [\n" + strings.Repeat(`{"question":" q ","answer":["A"],"score":1.0},`+"\n", 6) +
 				`{"question":"q","answer":["H"]},` + "\n" + `{"question":"q","answer":"A"},` + "\n" + `{"question":"q","answer":["AB"]},` + "\n" +
@@ -118,15 +121,18 @@ func TestLongLinesAreNotHeld(t *testing.T) {
 		t.Skip("writes half a gigabyte")
 	}
 	const length = 256 << 20
-	for task, parts := range map[string][3]string{
-		"mmlu_virology":            {"mmlu/data/test/virology_test.csv", "Q,a,b,c,d,A\n", "\"Q"},
-		"gaokao_english_listening": {"gaokao_english/p/processed_listening.jsonl", "{'context': 'c', 'question': 'q', 'options': ['x', 'y'], 'answer': 'y'}\n", "{'"},
+	const row, object = "Q,a,b,c,d,A\n", "{'context': 'c', 'question': 'q', 'options': ['x', 'y'], 'answer': 'y'}\n"
+	for _, c := range []struct{ name, task, file, good, before, after string }{
+		{"a cell of two lines", "mmlu_virology", "mmlu/data/test/virology_test.csv", row, "\"Q", "\n\",b,c,d,e,A\n"},
+		{"a quoted cell", "mmlu_virology", "mmlu/data/test/virology_test.csv", row, "\"Q", "\",b,c,d,e,A\n"},
+		{"a bare cell", "mmlu_virology", "mmlu/data/test/virology_test.csv", row, "Q", ",b,\"c\",d,e,A\n"},
+		{"a literal", "gaokao_english_listening", "gaokao_english/p/processed_listening.jsonl", object, "{'", "\n"},
 	} {
-		t.Run(task, func(t *testing.T) {
+		t.Run(c.name, func(t *testing.T) {
 			dir := t.TempDir()
 			write(t, dir, "mmlu/data/dev/virology_dev.csv", "")
-			write(t, dir, parts[0], strings.Repeat(parts[1], 6)+parts[2])
-			name := filepath.Join(dir, parts[0])
+			write(t, dir, c.file, strings.Repeat(c.good, 6)+c.before)
+			name := filepath.Join(dir, c.file)
 			f, err := os.OpenFile(name, os.O_APPEND|os.O_WRONLY, 0)
 			if err != nil {
 				t.Fatal(err)
@@ -136,14 +142,14 @@ func TestLongLinesAreNotHeld(t *testing.T) {
 			for range length >> 20 {
 				w.WriteString(block)
 			}
-			w.WriteString("\n" + strings.Replace(parts[1], "Q", `",b,c,d,e,A`+"\nQ", 1))
+			w.WriteString(c.after + c.good)
 			if err := errors.Join(w.Flush(), f.Close()); err != nil {
 				t.Fatal(err)
 			}
 			var before, after runtime.MemStats
 			runtime.ReadMemStats(&before)
 			d := &Data{Root: dir}
-			got, err := d.Load(task)
+			got, err := d.Load(c.task)
 			if err != nil {
 				t.Fatal(err)
 			}
