@@ -248,6 +248,9 @@ func matrixSubgroup(pd *vk.PhysicalDevice) int {
 	return l.SubgroupSize
 }
 
+// rowSteps is how many times eight quads a workgroup of the elementwise *_row kernels takes.
+const rowSteps = 8
+
 // workgroup is the size of base kernels' workgroups. 64 is a whole number of subgroups on
 // every device known (4 to 64 lanes) and within the 128 invocations that Vulkan guarantees.
 const workgroup = 64

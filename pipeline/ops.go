@@ -335,13 +335,24 @@ func (b *Builder) RopeStore(qkv *Tensor, h Heads, table *Vector, c *LayerCache) 
 	if c.DType == dtype.Q8_0 {
 		invocations = out.Cols/2 + 2*h.KVHeads*ceilDiv(h.HeadDim, 2*c.DType.BlockSize())
 	}
-	b.add(&node{
-		kernel: "rope_" + lower(c.DType),
-		spec:   []uint32{workgroup, specBool(h.Interleaved)},
-		binds:  []bind{stepBind(), read(qkv), readSpan(table.span), write(out), writeSpan(c.keys), writeSpan(c.values)},
-		push:   push(h.Heads, h.KVHeads, h.HeadDim, h.RotaryDim, c.Positions, h.Clip),
-		grid:   [3]int{ceilDiv(invocations, workgroup), qkv.Rows, 1},
-	})
+	n := &node{push: push(h.Heads, h.KVHeads, h.HeadDim, h.RotaryDim, c.Positions, h.Clip)}
+	in, angles := read(qkv), readSpan(table.span)
+	pairs := 8 // a quad and its partner's
+	if h.Interleaved {
+		pairs = 4
+	}
+	kernel, path := b.pick("rope_"+lower(c.DType), qkv.Rows, rowIf(h.HeadDim%4 == 0 && h.RotaryDim%pairs == 0 && h.RotaryDim > 0))
+	n.kernel = kernel
+	if path == PathRow {
+		in, angles = in.as(vk.RGBA32Float), angles.as(vk.RGBA32Float)
+		n.spec = []uint32{rowSteps, specBool(h.Interleaved)}
+		n.grid = [3]int{ceilDiv(qkv.Cols, 4*8*rowSteps), qkv.Rows, 1}
+	} else {
+		n.spec = []uint32{workgroup, specBool(h.Interleaved)}
+		n.grid = [3]int{ceilDiv(invocations, workgroup), qkv.Rows, 1}
+	}
+	n.binds = []bind{stepBind(), in, angles, write(out), writeSpan(c.keys), writeSpan(c.values)}
+	b.add(n)
 	return out
 }
 
@@ -444,13 +455,20 @@ func (b *Builder) Act(x *Tensor, act Activation) *Tensor { return b.activate(x, 
 
 func (b *Builder) activate(x *Tensor, cols int, act Activation, gated bool) *Tensor {
 	out := b.tensor(x.Rows, cols)
-	b.add(&node{
-		kernel: "act_mul",
+	kernel, path := b.pick("act_mul", x.Rows, rowIf(cols%4 == 0))
+	n := &node{
+		kernel: kernel,
 		spec:   []uint32{workgroup, uint32(act), specBool(gated)},
 		binds:  []bind{stepBind(), read(x), write(out)},
 		push:   push(cols),
 		grid:   [3]int{ceilDiv(cols, workgroup), x.Rows, 1},
-	})
+	}
+	if path == PathRow {
+		n.spec[0] = rowSteps
+		n.binds[1] = n.binds[1].as(vk.RGBA32Float)
+		n.grid[0] = ceilDiv(cols, 4*8*rowSteps)
+	}
+	b.add(n)
 	return out
 }
 

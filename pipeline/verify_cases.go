@@ -26,11 +26,12 @@ func (v *verifier) cases() {
 	}
 	v.softmaxCases()
 	v.topKCases()
-	if v.m.row {
-		return
-	}
 	for _, t := range cacheTypes {
 		v.ropeCases(t)
+	}
+	v.actCases()
+	if v.m.row {
+		return
 	}
 	v.elementCases()
 	v.advanceCases()

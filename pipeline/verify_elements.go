@@ -34,9 +34,15 @@ func (v *verifier) elementCases() {
 				return x, nil
 			}, ref.SoftCap(x, float64(limit)), constant(len(x), float64(limit)), tolerances.softCap)
 		})
+	}
+}
+
+func (v *verifier) actCases() {
+	for i, cols := range []int{1, 7, 63, 64, 65, 4097, 36, 4100} {
 		for _, act := range []Activation{SiLU, GELU, GELUTanh} {
-			v.act(cols, tokens, count, act, true)
-			v.act(cols, tokens, count, act, false)
+			r := runs[i%len(runs)]
+			v.act(cols, r[0], r[1], act, true)
+			v.act(cols, r[0], r[1], act, false)
 		}
 	}
 }

@@ -1,0 +1,80 @@
+#version 450
+// rope, barrier-free: as rope.comp for a cache of f32 or f16, four neighbouring components an
+// invocation.
+//
+//   qkv (tokens, heads + 2 kv_heads, head_dim) f32 and table (context, rotary_dim / 2, 2) f32 as texels
+//   q (tokens, heads, head_dim) f32; keys, values as cache.glsl stores them
+//
+// head_dim is a multiple of four; rotary_dim of eight, of four if INTERLEAVED. Workgroup y is
+// the token, x takes STEPS times eight quads of it.
+#extension GL_EXT_control_flow_attributes : require
+#extension GL_EXT_samplerless_texture_functions : require
+#define STEP_BINDING 0
+#include "step.glsl"
+#include "lane8.glsl"
+
+layout(local_size_x = 8) in;
+layout(constant_id = 0) const uint STEPS = 8u;
+layout(constant_id = 1) const bool INTERLEAVED = false;
+layout(binding = 1) uniform textureBuffer qkv;
+layout(binding = 2) uniform textureBuffer table;
+layout(std430, binding = 3) writeonly buffer Q { vec4 q[]; };
+#ifdef KV_F32
+#define STORED vec4
+#define STORE(v) (v)
+#else
+#define STORED uvec2
+#define STORE(v) uvec2(packHalf2x16((v).xy), packHalf2x16((v).zw))
+#endif
+layout(std430, binding = 4) writeonly buffer Keys { STORED keys[]; };
+layout(std430, binding = 5) writeonly buffer Values { STORED values[]; };
+layout(push_constant) uniform Push {
+    uint heads;
+    uint kv_heads;
+    uint head_dim;
+    uint rotary_dim;
+    uint context;
+    float clip;
+} p;
+
+vec4 load(uint i) {
+    vec4 v = texelFetch(qkv, int(i));
+    return p.clip > 0.0 ? clamp(v, -p.clip, p.clip) : v;
+}
+
+// Quad d of a head's rotary ones, at i of all quads.
+vec4 rotated(vec4 v, uint i, uint d, uint place) {
+    uint row = place * (p.rotary_dim / 4u);
+    if (INTERLEAVED) {
+        vec4 cs = texelFetch(table, int(row + d));
+        return vec4(v.x * cs.x - v.y * cs.y, v.y * cs.x + v.x * cs.y, v.z * cs.z - v.w * cs.w, v.w * cs.z + v.z * cs.w);
+    }
+    uint half_quads = p.rotary_dim / 8u;
+    bool first = d < half_quads;
+    uint at = row + 2u * (first ? d : d - half_quads);
+    vec4 a = texelFetch(table, int(at)), b = texelFetch(table, int(at + 1u));
+    vec4 w = load(first ? i + half_quads : i - half_quads);
+    vec4 cosines = vec4(a.xz, b.xz), sines = vec4(a.yw, b.yw);
+    return first ? v * cosines - w * sines : v * cosines + w * sines;
+}
+
+void main() {
+    uint t = gl_WorkGroupID.y;
+    if (t >= step.count) return; // uniform
+    uint quads = p.head_dim / 4u, total = (p.heads + 2u * p.kv_heads) * quads;
+    uint place = step.position + t - step.tokens[t].start;
+    uint slot = (step.position + t) % p.context;
+    for (uint s = 0u; s < STEPS; s++) {
+        uint i = (gl_WorkGroupID.x * STEPS + s) * LANES + gl_SubgroupInvocationID;
+        if (i >= total) return;
+        uint head = i / quads, d = i % quads;
+        vec4 v = load(t * total + i);
+        if (head < p.heads + p.kv_heads && d < p.rotary_dim / 4u) v = rotated(v, t * total + i, d, place);
+        if (head < p.heads)
+            q[(t * p.heads + head) * quads + d] = v;
+        else if (head < p.heads + p.kv_heads)
+            keys[((head - p.heads) * p.context + slot) * quads + d] = STORE(v);
+        else
+            values[((head - p.heads - p.kv_heads) * p.context + slot) * quads + d] = STORE(v);
+    }
+}
