@@ -48,6 +48,12 @@ type GenerateOptions struct {
 	OnPrompt func(done, total int) // called as the prompt is evaluated; total is what the cache didn't hold
 }
 
+// The most that GenerateOptions.Pipeline and Lookup can be.
+const (
+	MaxPipeline = pipeline.MaxRuns
+	MaxLookup   = model.MaxDraft
+)
+
 // A Token is one generated token and the text that became certain by it. Text is whole UTF-8 characters and may be empty: a
 // character may take several tokens, and what could begin a stop string waits. All Texts joined are Result.Text.
 type Token struct {
@@ -166,11 +172,11 @@ func (s *Session) generation(prompt []int, o GenerateOptions) (*generation, erro
 	if o.MaxTokens < 0 {
 		return nil, &OptionError{"MaxTokens", fmt.Sprint(o.MaxTokens), "0 (no limit) or a count"}
 	}
-	if o.Pipeline < 0 || o.Pipeline > pipeline.MaxRuns {
-		return nil, &OptionError{"Pipeline", fmt.Sprint(o.Pipeline), fmt.Sprintf("0 (as suits the device) to %d", pipeline.MaxRuns)}
+	if o.Pipeline < 0 || o.Pipeline > MaxPipeline {
+		return nil, &OptionError{"Pipeline", fmt.Sprint(o.Pipeline), fmt.Sprintf("0 (as suits the device) to %d", MaxPipeline)}
 	}
-	if o.Lookup < 0 || o.Lookup > model.MaxDraft {
-		return nil, &OptionError{"Lookup", fmt.Sprint(o.Lookup), fmt.Sprintf("0 (off) to %d", model.MaxDraft)}
+	if o.Lookup < 0 || o.Lookup > MaxLookup {
+		return nil, &OptionError{"Lookup", fmt.Sprint(o.Lookup), fmt.Sprintf("0 (off) to %d", MaxLookup)}
 	}
 	if o.Lookup > 0 && !o.Sampling.Greedy() {
 		return nil, &OptionError{"Lookup", fmt.Sprint(o.Lookup), "0 (off), or greedy decoding: temperature 0 without penalties"}

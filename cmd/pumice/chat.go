@@ -28,7 +28,7 @@ func (p *program) chatCommand() *cli.Command {
 		ArgsUsage: "MODEL [TEXT...]",
 		Description: "On a terminal this is a conversation; /help lists its commands. With -p, TEXT, --messages or text on standard input it is one\n" +
 			"answer. Ctrl-C stops an answer.",
-		Flags:  append(append(flags, samplingFlags()...), append(modelFlags(), splitFlag())...),
+		Flags:  slices.Concat(flags, samplingFlags(), speedFlags(), modelFlags(), []cli.Flag{splitFlag()}),
 		Action: p.chat,
 	}
 }
@@ -149,8 +149,8 @@ func newTalk(c *cli.Context, engine *pumice.Engine) (*talk, error) {
 		return nil, err
 	}
 	t := &talk{engine: engine, session: engine.NewSession()}
-	t.options = pumice.GenerateOptions{MaxTokens: c.Int("n"), Stop: append(format.Stop(), c.StringSlice("stop")...)}
-	t.options.Sampling, err = sampling(c, engine.SamplingDefaults())
+	t.options, err = generateOptions(c, engine.SamplingDefaults())
+	t.options.Stop = append(format.Stop(), t.options.Stop...)
 	return t, err
 }
 

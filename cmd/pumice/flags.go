@@ -91,6 +91,23 @@ func samplingFlags() []cli.Flag {
 	}
 }
 
+// speedFlags say how tokens come sooner without being others.
+func speedFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.IntFlag{Name: "pipeline", EnvVars: env("pipeline"), DefaultText: "as suits the device",
+			Usage: "queue `N` tokens on the device, which come in bursts; 1 = one by one"},
+		&cli.IntFlag{Name: "lookup", EnvVars: env("lookup"), DefaultText: "off",
+			Usage: "guess up to `N` tokens at a time from repetitions in the text; needs --temp 0"},
+	}
+}
+
+// generateOptions are how an answer is generated, as the flags say, with the model's sampling where they are silent.
+func generateOptions(c *cli.Context, defaults sample.Params) (o pumice.GenerateOptions, err error) {
+	o = pumice.GenerateOptions{MaxTokens: c.Int("n"), Stop: c.StringSlice("stop"), Pipeline: c.Int("pipeline"), Lookup: c.Int("lookup")}
+	o.Sampling, err = sampling(c, defaults)
+	return o, err
+}
+
 // sampling is how tokens are chosen: the model's defaults, and what the flags say. --temp 0 is greedy: it also drops the
 // penalties that the model asks for, unless a flag asks for them.
 func sampling(c *cli.Context, p sample.Params) (sample.Params, error) {
@@ -123,8 +140,18 @@ func sampling(c *cli.Context, p sample.Params) (sample.Params, error) {
 
 // checkSampling finds mistakes in the sampling flags before a model is loaded.
 func checkSampling(c *cli.Context) error {
-	if _, err := sampling(c, sample.Params{}); err != nil {
+	p, err := sampling(c, sample.Params{})
+	if err != nil {
 		return err
+	}
+	if n := c.Int("pipeline"); n < 0 || n > pumice.MaxPipeline {
+		return &usageError{fmt.Sprintf("--pipeline %d: want 1 to %d", n, pumice.MaxPipeline)}
+	}
+	if n := c.Int("lookup"); n < 0 || n > pumice.MaxLookup {
+		return &usageError{fmt.Sprintf("--lookup %d: want 0 (off) to %d", n, pumice.MaxLookup)}
+	}
+	if c.Int("lookup") > 0 && !p.Greedy() {
+		return &usageError{"--lookup guesses what greedy decoding chooses: it needs --temp 0 without penalties"}
 	}
 	if slices.Contains(c.StringSlice("stop"), "") {
 		return &usageError{"--stop: the text is empty"}

@@ -1,9 +1,12 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -25,7 +28,7 @@ func (p *program) generateCommand() *cli.Command {
 		Name:      "generate",
 		Usage:     "continue a text or token ids",
 		ArgsUsage: "MODEL",
-		Flags:     append(append(flags, samplingFlags()...), append(modelFlags(), splitFlag())...),
+		Flags:     slices.Concat(flags, samplingFlags(), speedFlags(), modelFlags(), []cli.Flag{splitFlag()}),
 		Action:    p.generate,
 	}
 }
@@ -37,25 +40,18 @@ func (p *program) generate(c *cli.Context) error {
 	if err := checkSampling(c); err != nil {
 		return err
 	}
-	prompt, err := p.prompt(c)
-	if err != nil {
-		return err
-	}
 	ctx, stop := interruptible(c.Context)
 	defer stop()
-	engine, err := p.open(ctx, c, modelName(c))
+	engine, ids, err := p.openWithPrompt(ctx, c)
 	if err != nil {
 		return err
 	}
 	defer engine.Close()
-	ids, err := prompt.tokens(engine)
+	options, err := generateOptions(c, engine.SamplingDefaults())
 	if err != nil {
 		return err
 	}
-	options := pumice.GenerateOptions{MaxTokens: c.Int("n"), Stop: c.StringSlice("stop"), IgnoreEOS: c.Bool("ignore-eos")}
-	if options.Sampling, err = sampling(c, engine.SamplingDefaults()); err != nil {
-		return err
-	}
+	options.IgnoreEOS = c.Bool("ignore-eos")
 	session := engine.NewSession()
 	spinner := p.spin()
 	defer spinner.stop()
@@ -90,6 +86,21 @@ func (p *program) finish(c *cli.Context, r pumice.Result) error {
 		return nil
 	}
 	return p.printf("\n")
+}
+
+// openWithPrompt reads the prompt that the flags give, loads the model and finds the prompt's tokens. The caller closes the engine.
+func (p *program) openWithPrompt(ctx context.Context, c *cli.Context) (engine *pumice.Engine, ids []int, err error) {
+	prompt, err := p.prompt(c)
+	if err != nil {
+		return nil, nil, err
+	}
+	if engine, err = p.open(ctx, c, modelName(c)); err != nil {
+		return nil, nil, err
+	}
+	if ids, err = prompt.tokens(engine); err != nil {
+		return nil, nil, errors.Join(err, engine.Close())
+	}
+	return engine, ids, nil
 }
 
 // A prompt is text or token ids.

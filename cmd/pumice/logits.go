@@ -44,21 +44,13 @@ func (p *program) logits(c *cli.Context) error {
 	if err := noMoreArgs(c, 1); err != nil {
 		return err
 	}
-	prompt, err := p.prompt(c)
-	if err != nil {
-		return err
-	}
 	ctx, stop := interruptible(c.Context)
 	defer stop()
-	engine, err := p.open(ctx, c, modelName(c))
+	engine, ids, err := p.openWithPrompt(ctx, c)
 	if err != nil {
 		return err
 	}
 	defer engine.Close()
-	ids, err := prompt.tokens(engine)
-	if err != nil {
-		return err
-	}
 	argmax, last, err := logitsTo(ctx, c.String("output"), engine, ids, c.Bool("all"))
 	if err != nil {
 		return err

@@ -118,6 +118,9 @@ func statsLine(r pumice.Result) string {
 	}
 	fmt.Fprintf(&b, " %.1f t/s, answer %d tokens %.1f t/s, first token %.0f ms, loaded in %.0f ms",
 		s.PromptPerSecond, s.PredictedN, s.PredictedPerSecond, s.FirstTokenMS, s.LoadMS)
+	if s.DraftN > 0 {
+		fmt.Fprintf(&b, ", %d of %d guesses kept", s.DraftNAccepted, s.DraftN)
+	}
 	return b.String()
 }
 
