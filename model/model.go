@@ -132,13 +132,54 @@ func Estimate(m *pipeline.Manager, c *checkpoint.Checkpoint, o Options) (MemoryP
 	return estimate(m, c, cfg, adapters, w, &o)
 }
 
+// dryModel is a model without memory: its plans can be built up but not recorded.
+func dryModel(m *pipeline.Manager, cfg *Config, w *Weights, o *Options) *Model {
+	return &Model{cfg: cfg, opts: *o, m: m, weights: w, cache: cfg.cacheShape(o, o.Context, w.span).Dry(), ladder: ladder(o.Chunk)}
+}
+
+// Kernels lists the kernels that the plans of a checkpoint are made of on the device of m, each
+// with its constants once. Nothing is compiled or allocated.
+func Kernels(m *pipeline.Manager, c *checkpoint.Checkpoint, o Options) ([]pipeline.Kernel, error) {
+	cfg, err := ReadConfig(c)
+	if err != nil {
+		return nil, err
+	}
+	if err := o.normalise(cfg); err != nil {
+		return nil, err
+	}
+	w, err := bind(m, c, cfg, nil, &o, cfg.whole())
+	if err != nil {
+		return nil, err
+	}
+	dry := dryModel(m, cfg, w, &o)
+	keys := []planKey{{dry.allLogitsRun(), AllLogits}, {dry.allArgmaxRun(), AllArgmax}}
+	for _, tokens := range dry.ladder {
+		keys = append(keys, planKey{tokens, Nothing}, planKey{tokens, Argmax}, planKey{tokens, Logits}, planKey{tokens, SequenceLogits})
+	}
+	var list []pipeline.Kernel
+	seen := map[string]bool{}
+	for _, key := range keys {
+		kernels, err := dry.builder(key).Kernels()
+		if err != nil {
+			return nil, err
+		}
+		for _, k := range kernels {
+			if !seen[k.Config.Name] {
+				seen[k.Config.Name] = true
+				list = append(list, k)
+			}
+		}
+	}
+	return list, nil
+}
+
 func estimate(m *pipeline.Manager, c *checkpoint.Checkpoint, cfg *Config, a adapters, w *Weights, o *Options) (MemoryPlan, error) {
 	shape := cfg.cacheShape(o, o.Context, w.span)
 	p := MemoryPlan{
 		Context: o.Context, KVType: o.KVType.String(),
 		WeightsBytes: w.bytes, WeightTypes: w.types, CacheBytes: shape.Bytes(), TableBytes: w.tableBytes,
 	}
-	dry := &Model{cfg: cfg, opts: *o, m: m, weights: w, cache: shape.Dry(), ladder: ladder(o.Chunk)}
+	dry := dryModel(m, cfg, w, o)
 	largest := []planKey{{o.Chunk, Logits}, {dry.allLogitsRun(), AllLogits}, {o.Chunk, SequenceLogits}, {dry.allArgmaxRun(), AllArgmax}}
 	if !w.span.ends(cfg) {
 		largest = []planKey{{o.Chunk, Hidden}}

@@ -39,7 +39,17 @@ type node struct {
 
 	weightBytes, minimumBytes int64 // of weights: read by the kernel; once, unpadded
 	kv                        kvRead
+	trip                      Trip
 	pieces                    int // dispatches that the grid is divided into, so that none takes long; 0 = 1
+}
+
+// key names the pipeline of the node: the kernel and what it is made with.
+func (n *node) key() string {
+	key := fmt.Sprint(n.kernel, n.spec)
+	if n.pieces > 1 {
+		key += " in pieces"
+	}
+	return key
 }
 
 // A kvRead is what a node reads of the KV cache.
@@ -323,6 +333,37 @@ func (b *Builder) divide() {
 		b.most = max(b.most, n.kv.positions)
 		n.pieces = int(min(n.work().bytes(b.tokens, n.kv.positions)/float64(b.m.partBytes())+1, float64(slices.Max(n.grid[:]))))
 	}
+}
+
+// A Kernel is a kernel as a plan uses it.
+type Kernel struct {
+	Variant string
+	Config  vk.PipelineConfig
+	Trip    Trip
+}
+
+// A Trip is what one invocation of a matrix-vector kernel does in a trip of its main loop, to
+// judge the instructions that a compiler makes of it. It is zero of other kernels.
+type Trip struct {
+	Weights int // that it multiplies
+	Inner   int // trips of a loop inside
+}
+
+// Kernels lists the kernels that the plan is made of, each with its constants once, in order of
+// first use. Nothing is compiled.
+func (b *Builder) Kernels() ([]Kernel, error) {
+	if b.err != nil {
+		return nil, b.err
+	}
+	var list []Kernel
+	seen := map[string]bool{}
+	for _, n := range b.nodes {
+		if !seen[n.key()] {
+			seen[n.key()] = true
+			list = append(list, Kernel{n.kernel, b.m.config(n, b.m.variants[n.kernel]), n.trip})
+		}
+	}
+	return list, nil
 }
 
 // compile makes the pipelines of all nodes, several at a time.

@@ -15,6 +15,7 @@ type Path string
 const (
 	PathBase Path = "base" // Vulkan 1.1, 32-bit storage, workgroups with shared memory
 	PathRow  Path = "row"  // barrier-free: one subgroup of eight lanes, several rows a lane
+	PathSG   Path = "sg"   // products with one token, by subgroup arithmetic
 	PathFew  Path = "few"  // products with a few tokens, without tiles
 	PathFP16 Path = "fp16" // products of float16 numbers, in float16
 	PathDP   Path = "dp"   // products of 8-bit activations, by integer dot products
@@ -22,10 +23,10 @@ const (
 )
 
 // Paths lists every path, the one that runs everywhere first.
-var Paths = []Path{PathBase, PathRow, PathFew, PathFP16, PathDP, PathCM}
+var Paths = []Path{PathBase, PathRow, PathSG, PathFew, PathFP16, PathDP, PathCM}
 
 // productsOnly says that the path has kernels for products with several tokens and nothing else.
-func (p Path) productsOnly() bool { return p != PathBase && p != PathRow }
+func (p Path) productsOnly() bool { return p != PathBase && p != PathRow && p != PathSG }
 
 // variant is the name of an op's variant of the path.
 func (p Path) variant(op string) string {
@@ -69,6 +70,9 @@ var rules = []rule{
 	// which shows in perplexity (docs/models.md): it is for who asks for it.
 	{op: "matmul_", minTokens: fewTokens + 1, paths: []Path{PathCM, PathFP16}},
 	{op: "matmul_", minTokens: 2, paths: []Path{PathFew}},
+	// By what drivers' compilers make of them (docs/isa.md), not measured: matvec_q4_0_sg takes a
+	// third of the instructions a weight of matvec_q4_0, in loads three times as wide.
+	{op: "matvec_", paths: []Path{PathSG}},
 }
 
 // pick names the variant of an op for a run of tokens: of the forced path, of the path that
@@ -161,6 +165,24 @@ func hasLane8(pd *vk.PhysicalDevice) bool {
 	}
 	return size && f.SubgroupShuffle && f.SubgroupBasic
 }
+
+// hasSubgroups says whether a device has subgroup arithmetic in compute.
+func hasSubgroups(pd *vk.PhysicalDevice) bool {
+	return pd.Features.SubgroupBasic && pd.Features.SubgroupArithmetic
+}
+
+// subgroupLanes is the workgroup, one subgroup, of the sg path: of 32 lanes where the device
+// has a choice, so that a row of 4096 columns in blocks of 32 gives every lane four blocks.
+func subgroupLanes(pd *vk.PhysicalDevice) int {
+	l := pd.Limits
+	if pd.Features.SubgroupSizeControl {
+		return min(max(32, l.MinSubgroupSize), l.MaxSubgroupSize)
+	}
+	return l.SubgroupSize
+}
+
+// matvecSGRows is how many rows a workgroup of matvec_*_sg takes: ROWS of matvec_sg.comp.
+const matvecSGRows = 4
 
 // laneRows is how many adjacent rows a lane of matvec_*_row takes. More rows use each load
 // of x more often and make the weight stream of a workgroup longer; float32 weights are

@@ -157,6 +157,8 @@ func (m *Manager) runnable(v shaders.Variant) bool {
 		switch need {
 		case "lane8":
 			has = m.lane8
+		case "subgroup":
+			has = hasSubgroups(m.dev.PhysicalDevice())
 		case "fp16":
 			has = m.dev.PhysicalDevice().Features.ShaderFloat16
 		case "dot8":
@@ -189,13 +191,32 @@ func (m *Manager) Variants() []string {
 	return names
 }
 
+// config is what the pipeline of a node is made from.
+func (m *Manager) config(n *node, v shaders.Variant) vk.PipelineConfig {
+	cfg := vk.PipelineConfig{Name: n.key(), SPIRV: v.SPIRV, PushBytes: len(n.push), Spec: n.spec, DispatchBase: n.pieces > 1}
+	for _, b := range n.binds {
+		kind := vk.StorageBuffer
+		if b.texel != storage {
+			kind = vk.UniformTexelBuffer
+		}
+		cfg.Bindings = append(cfg.Bindings, kind)
+	}
+	pd := m.dev.PhysicalDevice()
+	switch {
+	case slices.Contains(v.Needs, "lane8"):
+		cfg.SubgroupSize = 8
+	case slices.Contains(v.Needs, "coopmat"):
+		cfg.SubgroupSize, cfg.FullSubgroups = matrixSubgroup(pd), pd.Features.ComputeFullSubgroups
+	case slices.Contains(v.Needs, "subgroup") && pd.Features.SubgroupSizeControl:
+		cfg.SubgroupSize, cfg.FullSubgroups = subgroupLanes(pd), pd.Features.ComputeFullSubgroups
+	}
+	return cfg
+}
+
 // kernel returns the compute pipeline of a variant with these specialization constants,
 // compiling it at the first call. Concurrent calls for different kernels compile in parallel.
 func (m *Manager) kernel(n *node) (*vk.Pipeline, error) {
-	key := fmt.Sprint(n.kernel, n.spec)
-	if n.pieces > 1 {
-		key += " in pieces"
-	}
+	key := n.key()
 	m.mu.Lock()
 	e := m.pipelines[key]
 	if e == nil {
@@ -214,22 +235,7 @@ func (m *Manager) kernel(n *node) (*vk.Pipeline, error) {
 				m.dev.PhysicalDevice().Name, n.kernel, m.opts.Tuning.Driver)
 			return
 		}
-		cfg := vk.PipelineConfig{Name: key, SPIRV: v.SPIRV, PushBytes: len(n.push), Spec: n.spec, DispatchBase: n.pieces > 1}
-		for _, b := range n.binds {
-			kind := vk.StorageBuffer
-			if b.texel != storage {
-				kind = vk.UniformTexelBuffer
-			}
-			cfg.Bindings = append(cfg.Bindings, kind)
-		}
-		if slices.Contains(v.Needs, "lane8") {
-			cfg.SubgroupSize = 8
-		}
-		if slices.Contains(v.Needs, "coopmat") {
-			cfg.SubgroupSize = matrixSubgroup(m.dev.PhysicalDevice())
-			cfg.FullSubgroups = m.dev.PhysicalDevice().Features.ComputeFullSubgroups
-		}
-		e.p, e.err = m.dev.NewPipeline(cfg)
+		e.p, e.err = m.dev.NewPipeline(m.config(n, v))
 	})
 	return e.p, e.err
 }

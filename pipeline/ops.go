@@ -199,7 +199,10 @@ func (b *Builder) project(x *Tensor, p Projection) *Tensor {
 // operands are the binds of a part's kernel, up to x, and its path.
 func (b *Builder) operands(n *node, op string, x *Tensor, part *Part) (binds []bind, path Path) {
 	n.weightBytes, n.minimumBytes = part.readBytes(), part.storedBytes()
-	n.kernel, path = b.pick(op+lower(part.DType), x.Rows, rowIf(part.Group > 1))
+	whole := part.Group == 1 && part.cols%layouts[part.DType].unitCols == 0
+	n.kernel, path = b.pick(op+lower(part.DType), x.Rows, func(p Path) bool {
+		return (p != PathRow || part.Group > 1) && (p != PathSG || whole)
+	})
 	units, meta, in := readSpan(part.units), readSpan(part.metaSpan()), read(x)
 	if path == PathRow {
 		units, meta, in = units.as(vk.RGBA32Uint), meta.as(vk.R32Uint), in.as(vk.RGBA32Float)
@@ -230,9 +233,16 @@ func (b *Builder) matvec(x *Tensor, p *Projection, part *Part, y bind) {
 	}
 	gainBind := optional(gain, part.units)
 	size, tile := uint32(workgroup), matvecRows
-	if path == PathRow {
+	units := layouts[part.DType].unitCols
+	n.trip = Trip{Weights: units * matvecRows, Inner: matvecRows}
+	switch path {
+	case PathRow:
 		gainBind = gainBind.as(vk.RGBA32Float)
 		size, tile = uint32(laneRows(part.DType)), 8*laneRows(part.DType)
+		n.trip = Trip{}
+	case PathSG:
+		n.trip = Trip{Weights: units * matvecSGRows, Inner: 1}
+		size, tile = uint32(subgroupLanes(b.m.dev.PhysicalDevice())), matvecSGRows
 	}
 	n.binds = append(binds, gainBind, optional(p.Bias, part.units), y)
 	n.push = push(part.Rows, part.cols, part.Group, part.First, part.First, eps)

@@ -8,6 +8,10 @@ import (
 // cases runs everything on the base path, and on the row path what may go to other kernels
 // or reads another layout. The other paths have products with several tokens alone.
 func (v *verifier) cases() {
+	if v.m.opts.Path == PathSG {
+		v.oneTokenCases()
+		return
+	}
 	if v.m.opts.Path.productsOnly() {
 		v.tileCases()
 		return
@@ -35,6 +39,29 @@ func (v *verifier) cases() {
 	}
 	v.elementCases()
 	v.advanceCases()
+}
+
+// oneTokenCases are the products of one token whose columns fill whole units, in matrices that
+// are whole and that are cut.
+func (v *verifier) oneTokenCases() {
+	for _, t := range WeightTypes() {
+		if !v.m.offers("matvec_"+lower(t), PathSG) {
+			continue
+		}
+		n := 3
+		for _, s := range append(shapes(t), [2]int{35, 4104}) {
+			if s[1]%layouts[t].unitCols != 0 || s[1]%t.BlockSize() != 0 {
+				continue
+			}
+			n++
+			v.linear([]Run{{t, s[0]}}, s[1], 1, 1, n%2 == 0, n/2%2 == 0)
+			v.fused([]Run{{t, s[0] + s[0]%2}}, s[1], Activation(n%3))
+		}
+		v.binding = 48 * t.RowBytes(max(64, t.BlockSize()))
+		v.linear([]Run{{t, 150}}, max(64, t.BlockSize()), 1, 1, true, true)
+		v.fused([]Run{{t, 150}}, max(64, t.BlockSize()), SiLU)
+		v.binding = 0
+	}
 }
 
 // shapes are (rows, cols) of weight matrices: the sizes at which tiles, groups and units

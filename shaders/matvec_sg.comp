@@ -1,0 +1,165 @@
+#version 450
+// matvec for GPUs: what matvec.comp computes, with its bindings and push constants, by
+// subgroups instead of shared memory.
+//
+// One workgroup, which is one subgroup, takes ROWS adjacent rows. A lane takes a whole unit of
+// each row, 16 consecutive bytes in one load, and the same columns of x for all of them, four a
+// load; scales are decoded once a unit. Quantised weights stay unsigned integers q until the
+// end: a row is sum_b d_b * (q . x)_b + m_b * sum(x)_b over blocks b, and sum(x) is the same for
+// every row. Packed fields are masked four at a time into the bytes of a word, from which
+// conversion to float is one instruction on most GPUs.
+//
+// Reads each weight once; x is 4 * cols bytes for ROWS rows. cols is a multiple of UNIT_COLS
+// and rows are not interleaved (group = 1). Where the driver makes several subgroups of a
+// workgroup after all, their sums meet in shared memory (4 * 128 * (ROWS + 1) bytes).
+#extension GL_EXT_control_flow_attributes : require
+#extension GL_KHR_shader_subgroup_basic : require
+#extension GL_KHR_shader_subgroup_arithmetic : require
+layout(local_size_x_id = 0) in;
+layout(constant_id = 0) const uint WORKGROUP = 32u;
+layout(constant_id = 1) const bool HAS_BIAS = false;
+layout(constant_id = 2) const bool ACCUMULATE = false;
+layout(constant_id = 3) const bool NORM = false;
+layout(constant_id = 4) const bool ACTIVATE = false;
+layout(constant_id = 5) const bool GATED = false;
+layout(constant_id = 6) const uint ACTIVATION = 0u;
+layout(std430, binding = 0) readonly buffer Units { uvec4 units[]; };
+layout(std430, binding = 1) readonly buffer Metas { uint meta[]; };
+layout(std430, binding = 2) readonly buffer X { vec4 x[]; };
+layout(std430, binding = 3) readonly buffer Gain { vec4 gain[]; };
+layout(std430, binding = 4) readonly buffer Bias { float bias[]; };
+layout(std430, binding = 5) buffer Y { float y[]; };
+layout(push_constant) uniform Push {
+    uint rows;
+    uint cols;
+    uint group;
+    uint y_first;
+    uint bias_first;
+    float eps;
+} p;
+#include "activation.glsl"
+
+uvec4 load_unit(uint i) { return units[i]; }
+uint load_meta_word(uint i) { return meta[i]; }
+#include "weights.glsl"
+
+#define ROWS 4u
+#define QUADS (UNIT_COLS / 4u)
+shared float partial[(ROWS + 1u) * WORKGROUP];
+
+#ifdef QUANTISED
+#define FIELD_BITS (128u / UNIT_COLS)
+#define FIELDS (8u / FIELD_BITS) // words of bytes that a word of fields becomes
+#define SCALE_COLS (UNIT_COLS / SCALES)
+
+#ifdef HIGH_BITS
+// Nibble i of the low half of v at the foot of byte i.
+uint spread(uint v) {
+    v = (v | (v << 8u)) & 0x00ff00ffu;
+    return (v | (v << 4u)) & 0x0f0f0f0fu;
+}
+#endif
+
+// Fields f, f + FIELDS, f + 2 FIELDS and f + 3 FIELDS of word j, one a byte.
+uint field_bytes(uvec4 q, uvec2 high, uint j, uint f) {
+    uint mask = 0x01010101u * ((1u << FIELD_BITS) - 1u);
+    uint v = (q[j] >> (FIELD_BITS * f)) & mask;
+#ifdef HIGH_BITS
+    // The bits of the word's 4 * FIELDS columns, in order of columns.
+    uint bits = 4u * FIELDS * HIGH_BITS, at = bits * j;
+    uint h = high[at / 32u] >> (at % 32u);
+#if defined(W_Q6_K)
+    v |= spread((h >> (2u * f)) & 0x3333u) << 4u;
+#elif defined(W_Q3_K)
+    v |= spread((h >> f) & 0x1111u) << 2u;
+#else
+    // Bits f, f + 2, f + 4 and f + 6 go to bit 4 of the bytes: the other products of the
+    // multiplication fall between.
+    v |= (((h >> f) & 0x55u) * 0x00410410u) & 0x10101010u;
+#endif
+#endif
+    return v;
+}
+
+vec4 bytes_to_float(uint v) {
+    return vec4(float(v & 0xffu), float((v >> 8u) & 0xffu), float((v >> 16u) & 0xffu), float(v >> 24u));
+}
+#endif
+
+void main() {
+    // Workgroups are spread over x and y because x alone is limited to 65535.
+    uint row0 = (gl_WorkGroupID.y * gl_NumWorkGroups.x + gl_WorkGroupID.x) * ROWS;
+    if (row0 >= p.rows) return; // uniform over the workgroup
+    uint nunits = p.cols / UNIT_COLS;
+    float sums[ROWS];
+    [[unroll]] for (uint r = 0u; r < ROWS; r++) sums[r] = 0.0;
+    float squares = 0.0;
+    for (uint u = gl_LocalInvocationID.x; u < nunits; u += WORKGROUP) {
+        uvec4 q[ROWS];
+        [[unroll]] for (uint r = 0u; r < ROWS; r++) q[r] = load_unit(min(row0 + r, p.rows - 1u) * nunits + u);
+        vec4 xs[QUADS];
+        [[unroll]] for (uint i = 0u; i < QUADS; i++) {
+            xs[i] = x[u * QUADS + i];
+            if (NORM) {
+                squares += dot(xs[i], xs[i]);
+                xs[i] *= gain[u * QUADS + i];
+            }
+        }
+#ifdef QUANTISED
+        float total[SCALES];
+        [[unroll]] for (uint s = 0u; s < SCALES; s++) {
+            vec4 t = vec4(0.0);
+            [[unroll]] for (uint i = 0u; i < SCALE_COLS / 4u; i++) t += xs[s * (SCALE_COLS / 4u) + i];
+            total[s] = (t.x + t.y) + (t.z + t.w);
+        }
+#endif
+        [[unroll]] for (uint r = 0u; r < ROWS; r++) {
+#ifdef QUANTISED
+            Meta m = load_meta(min(row0 + r, p.rows - 1u) * row_records(p.cols), u, 1u);
+            float d[SCALES];
+            [[unroll]] for (uint s = 0u; s < SCALES; s++) d[s] = 0.0;
+            [[unroll]] for (uint j = 0u; j < 4u; j++)
+                [[unroll]] for (uint f = 0u; f < FIELDS; f++) {
+                    vec4 w = bytes_to_float(field_bytes(q[r], m.high, j, f));
+                    [[unroll]] for (uint n = 0u; n < 4u; n++) {
+                        uint c = 4u * FIELDS * j + FIELDS * n + f;
+                        d[c / SCALE_COLS] += w[n] * xs[c / 4u][c % 4u];
+                    }
+                }
+            [[unroll]] for (uint s = 0u; s < SCALES; s++) sums[r] += m.dm[s].x * d[s] + m.dm[s].y * total[s];
+#else
+            float w[UNIT_COLS];
+            Meta none;
+            decode_unit(q[r], none, w);
+            [[unroll]] for (uint i = 0u; i < UNIT_COLS; i++) sums[r] += w[i] * xs[i / 4u][i % 4u];
+#endif
+        }
+    }
+    [[unroll]] for (uint r = 0u; r < ROWS; r++) sums[r] = subgroupAdd(sums[r]);
+    if (NORM) squares = subgroupAdd(squares);
+    if (gl_NumSubgroups > 1u) {
+        if (subgroupElect()) {
+            [[unroll]] for (uint r = 0u; r < ROWS; r++) partial[r * WORKGROUP + gl_SubgroupID] = sums[r];
+            partial[ROWS * WORKGROUP + gl_SubgroupID] = squares;
+        }
+        barrier(); // every subgroup's sums are there
+        squares = 0.0;
+        [[unroll]] for (uint r = 0u; r < ROWS; r++) sums[r] = 0.0;
+        for (uint i = 0u; i < gl_NumSubgroups; i++) {
+            [[unroll]] for (uint r = 0u; r < ROWS; r++) sums[r] += partial[r * WORKGROUP + i];
+            squares += partial[ROWS * WORKGROUP + i];
+        }
+    }
+    if (gl_LocalInvocationID.x != 0u) return;
+    // The norm scales every product alike, so it is applied to the sums.
+    float scale = NORM ? inversesqrt(squares / float(p.cols) + p.eps) : 1.0;
+    [[unroll]] for (uint r = 0u; r < ROWS; r++) {
+        if (row0 + r >= p.rows) break;
+        sums[r] *= scale;
+        if (HAS_BIAS) sums[r] += bias[p.bias_first + row0 + r];
+        if (ACTIVATE && (!GATED || r % 2u == 0u)) sums[r] = activate(sums[r]);
+        uint at = p.y_first + row0 + r;
+        if (!GATED) y[at] = ACCUMULATE ? y[at] + sums[r] : sums[r];
+        else if (r % 2u == 1u) y[at / 2u] = sums[r - 1u] * sums[r];
+    }
+}
