@@ -1,11 +1,10 @@
 #version 450
 // attention_decode, barrier-free: attention of one token, as attention.comp has it; one
-// subgroup of eight lanes takes GROUP heads that share keys (y) and one split of the keys
-// (x). Eight keys at a time, a key a lane, for the scores; then each lane adds up its own
+// subgroup of eight lanes takes GROUP heads that share keys (y). Eight keys at a time, a key a lane, for the scores; then each lane adds up its own
 // components of the values, a texel of 16 bytes at a time.
 //
 //   q (heads, head_dim) f32 and keys, values (cache_row.glsl) as texels; slopes (heads)
-//   dst (heads, head_dim) f32, or of split.glsl (heads, SPLITS, head_dim + 4)
+//   dst (heads, head_dim) f32
 //
 // Reads the live keys and values once for GROUP heads.
 #extension GL_EXT_control_flow_attributes : require
@@ -24,7 +23,6 @@ layout(std430, binding = 5) writeonly buffer Out { vec4 dst[]; };
 #define SLOPES_BINDING 4
 #include "score.glsl"
 #include "cache_row.glsl"
-#include "split.glsl"
 
 // Of one load of the values: the positions it spans, and a lane's loads a position.
 #define SPAN (HEAD_TEXELS < LANES ? LANES / HEAD_TEXELS : 1u)
@@ -44,10 +42,6 @@ void main() {
 
     uint length = step.position + 1u;
     uint start = first_key(length);
-    uint size = split_keys(start, length);
-    uint from = first_counted(start) + gl_WorkGroupID.x * size;
-    if (from >= length) return; // uniform
-    uint to = min(length, from + size);
 
     vec4 query[QUERY_LOADS * LANES]; // (GROUP, HEAD_QUADS), the same in every lane
     [[unroll]] for (uint i = 0u; i < QUERY_LOADS; i++) {
@@ -63,9 +57,10 @@ void main() {
         running_max[g] = LOWEST;
         running_sum[g] = 0.0;
     }
-    for (uint first = from; first < to; first += LANES) {
+    // Blocks of eight start at multiples of eight, so that none wraps around the cache.
+    for (uint first = start & ~7u; first < length; first += LANES) {
         uint row = row0 + first % p.context; // of the block's first position
-        uint tail = to - 1u - first;
+        uint tail = length - 1u - first;
         uint own = row + min(lane, tail);
         float score[GROUP];
         [[unroll]] for (uint g = 0u; g < GROUP; g++) score[g] = 0.0;
@@ -116,7 +111,6 @@ void main() {
     [[unroll]] for (uint g = 0u; g < GROUP; g++) {
         float total = lanes_sum(running_sum[g]);
         uint h = h0 + g;
-        uint base = SPLITS == 1u ? h * HEAD_QUADS : (h * SPLITS + gl_WorkGroupID.x) * (HEAD_QUADS + 1u);
         [[unroll]] for (uint i = 0u; i < LANE_QUADS; i++) {
             vec4 s = sums[g * LANE_QUADS + i];
             if (HEAD_TEXELS <= 4u) s += subgroupShuffleXor(s, 4u);
@@ -124,8 +118,7 @@ void main() {
             if (HEAD_TEXELS == 1u) s += subgroupShuffleXor(s, 1u);
             uint texel = i / TEXEL_QUADS * LANES + lane;
             if (texel < HEAD_TEXELS && h <= last_head)
-                dst[base + texel * TEXEL_QUADS + i % TEXEL_QUADS] = SPLITS == 1u ? s / total : s;
+                dst[h * HEAD_QUADS + texel * TEXEL_QUADS + i % TEXEL_QUADS] = s / total;
         }
-        if (SPLITS > 1u && lane == 0u && h <= last_head) dst[base + HEAD_QUADS] = vec4(running_max[g], total, 0.0, 0.0);
     }
 }
