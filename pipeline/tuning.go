@@ -149,7 +149,9 @@ func (t *Tuning) paths(op string, tokens int) []Path {
 	slices.SortStableFunc(at, func(a, b Measurement) int { return cmp.Compare(a.Nanoseconds, b.Nanoseconds) })
 	var paths []Path
 	for _, x := range at {
-		paths = append(paths, x.Path)
+		if x.Path != PathDP { // whose rounding shows in perplexity: it is for who asks for it
+			paths = append(paths, x.Path)
+		}
 	}
 	return paths
 }

@@ -18,6 +18,7 @@ func TestTuningOrdersPathsByTime(t *testing.T) {
 		{Op: "matmul_q4_0", Path: PathBase, Tokens: 8, Nanoseconds: 10}, {Op: "matmul_q4_0", Path: PathRow, Tokens: 8, Nanoseconds: 20},
 		{Op: "matmul_q4_0", Path: PathRow, Tokens: 64, Nanoseconds: 30}, {Op: "matmul_q4_0", Path: PathBase, Tokens: 64, Nanoseconds: 40},
 		{Op: "matmul_q4_1", Path: PathBase, Tokens: 8, Nanoseconds: 1},
+		{Op: "matmul_q4_0", Path: PathDP, Tokens: 64, Nanoseconds: 1}, // is never chosen for its speed
 	}}
 	for tokens, want := range map[int][]Path{
 		2: {PathBase, PathRow}, 8: {PathBase, PathRow}, 63: {PathBase, PathRow}, 64: {PathRow, PathBase}, 512: {PathRow, PathBase},

@@ -1,0 +1,51 @@
+package model
+
+import (
+	"context"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"pumice/internal/dtype"
+	"pumice/internal/gputest"
+	"pumice/pipeline"
+)
+
+// pathBounds is how far logits of the paths that only multiply prompts may be from the base
+// path's. few sums in another order; fp16 and cm round weights and activations to 11 bits, dp
+// activations to 8. Bounds are at least twice the largest differences seen: 2e-5, 0.05, 0.5.
+var pathBounds = map[pipeline.Path]float64{
+	pipeline.PathFew: 1e-4, pipeline.PathFP16: 0.1, pipeline.PathCM: 0.1, pipeline.PathDP: 1,
+}
+
+// TestFixturesOnEveryPath compares every family on the paths that TestFixtureLogits leaves out.
+func TestFixturesOnEveryPath(t *testing.T) {
+	long(t)
+	m, err := pipeline.NewManager(gputest.Open(t), pipeline.Options{})
+	check(t, err)
+	available := m.Paths()
+	check(t, m.Close())
+	for _, name := range fixtures {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(fixtureDir, name)
+			ids := readGolden(t, path).Prompts[2].IDs
+			ids = ids[:min(len(ids), 48)]
+			logits := func(kernels pipeline.Path) []float32 {
+				x := load(t, path, Options{Context: 64, DType: dtype.Q8_0, KVType: dtype.F32}, pipeline.Options{Path: kernels})
+				if _, err := x.Forward(context.Background(), ids[:len(ids)-5], 0, Nothing); err != nil {
+					t.Fatal(err)
+				}
+				out, err := x.Forward(context.Background(), ids[len(ids)-5:], len(ids)-5, Logits)
+				check(t, err)
+				return slices.Clone(out.Logits)
+			}
+			want := logits(pipeline.PathBase)
+			for _, kernels := range available {
+				if bound, ok := pathBounds[kernels]; ok {
+					worst := compare(t, string(kernels), logits(kernels), want, bound)
+					t.Logf("%s: max abs error %.3g", kernels, worst)
+				}
+			}
+		})
+	}
+}
