@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"slices"
 	"sync"
 
 	"pumice/vk"
@@ -326,12 +325,24 @@ func (b *Builder) Build() (_ *Plan, err error) {
 	return p, b.record(p)
 }
 
+// side is the dimension that the grid is divided along: the longest, but not x where there is y,
+// since kernels whose rows don't all fit on x count them with gl_NumWorkGroups.x.
+func (n *node) side() int {
+	long := 0
+	for i, size := range n.grid {
+		if size > n.grid[long] || i == 1 && size > 1 {
+			long = i
+		}
+	}
+	return long
+}
+
 // divide decides which nodes have more work than a part should, and into how many pieces their
 // grids are divided. Workgroups don't know of one another, so the pieces do what the whole does.
 func (b *Builder) divide() {
 	for _, n := range b.nodes {
 		b.most = max(b.most, n.kv.positions)
-		n.pieces = int(min(n.work().bytes(b.tokens, n.kv.positions)/float64(b.m.partBytes())+1, float64(slices.Max(n.grid[:]))))
+		n.pieces = int(min(n.work().bytes(b.tokens, n.kv.positions)/float64(b.m.partBytes())+1, float64(n.grid[n.side()])))
 	}
 }
 
@@ -445,12 +456,7 @@ func (b *Builder) record(p *Plan) error {
 // dispatch records a node, in pieces if it was divided, and cuts the commands where a part has
 // enough work. part is the work of the part so far; it returns that of the part at the end.
 func (b *Builder) dispatch(rec *vk.Recorder, p *Plan, n *node, k *vk.Pipeline, binds []vk.Bind, part work) work {
-	long := 0 // the grid's longest side
-	for i, size := range n.grid {
-		if size > n.grid[long] {
-			long = i
-		}
-	}
+	long := n.side()
 	total := n.work()
 	for i := range n.pieces {
 		base, size := [3]int{}, n.grid

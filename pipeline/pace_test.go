@@ -1,8 +1,12 @@
 package pipeline
 
 import (
+	"slices"
 	"testing"
 	"time"
+
+	"pumice/internal/dtype"
+	"pumice/internal/gputest"
 )
 
 // submissions runs a pace over parts whose seconds a byte are known, and returns the parts of each submission and the longest.
@@ -93,5 +97,38 @@ func TestDepthIsForeseen(t *testing.T) {
 	}
 	if got := (work{perPosition: 1}).plus(w); got.window != 0 || got.perPosition != 4 {
 		t.Errorf("sum of a window and none: %+v", got)
+	}
+}
+
+// TestPiecesOfAGrid divides a product with more rows than one dimension of a grid has workgroups.
+func TestPiecesOfAGrid(t *testing.T) {
+	dev := gputest.Open(t)
+	limit := dev.PhysicalDevice().Limits.MaxComputeWorkGroupCount[0]
+	rows, cols := matvecRows*limit+100, 4
+	if rows > 1<<20 {
+		t.Skipf("a dimension of a grid has %d workgroups: too many for a small matrix", limit)
+	}
+	results := map[int64][]float32{}
+	for _, partBytes := range []int64{0, 1 << 18} {
+		b := newBench(t, managerOn(t, dev, Options{Path: PathBase, PartBytes: partBytes}))
+		b.rnd = newRand("the same")
+		w := b.matrix(dtype.F32, rows, cols)
+		p := b.m.NewBuilder("pieces", 1)
+		y := p.Linear(b.inputOf(p, b.normal(cols), cols), w.matrix, nil)
+		p.Output("y", y)
+		plan := b.build(p)
+		c := run(t, plan, Step{Tokens: []int{0}})
+		if partBytes > 0 && (c.Submits < 2 || c.Dispatches < 3) {
+			t.Errorf("%d submits of %d dispatches", c.Submits, c.Dispatches)
+		}
+		results[partBytes] = outputOf(t, plan, "y", 1, rows)
+	}
+	if !slices.Equal(results[0], results[1<<18]) {
+		t.Error("the pieces give another result than the whole")
+	}
+	for grid, want := range map[[3]int]int{{7, 1, 1}: 0, {70, 2, 1}: 1, {3, 1, 9}: 2, {2, 5, 3}: 1} {
+		if got := (&node{grid: grid}).side(); got != want {
+			t.Errorf("a grid of %v is divided along dimension %d, want %d", grid, got, want)
+		}
 	}
 }
