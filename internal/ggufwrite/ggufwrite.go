@@ -84,6 +84,21 @@ func Write(path string, meta []KV, tensors []Tensor) error {
 	return nil
 }
 
+// WriteHollow makes the file at path with a hole in place of the tensors' bytes, which reads as zeros and takes no disk.
+func WriteHollow(path string, meta []KV, tensors []Tensor) error {
+	f, err := New(meta, tensors)
+	if err == nil {
+		err = os.WriteFile(path, f.Header, 0o644)
+	}
+	if err == nil {
+		err = os.Truncate(path, f.Size)
+	}
+	if err != nil {
+		return fmt.Errorf("ggufwrite: %s: %w", path, err)
+	}
+	return nil
+}
+
 // A File is one whose places are laid out and whose tensors are still to be written.
 type File struct {
 	Header []byte // all that comes before the tensors

@@ -137,7 +137,7 @@ func create(path string, write func(w io.Writer) error) error {
 	return nil
 }
 
-func writeGGUF(path string, meta []ggufwrite.KV, tensors []tensor, d *drawer) error {
+func writeGGUF(path string, meta []ggufwrite.KV, tensors []tensor, o Options, d *drawer) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return fmt.Errorf("synth: %w", err)
 	}
@@ -150,7 +150,11 @@ func writeGGUF(path string, meta []ggufwrite.KV, tensors []tensor, d *drawer) er
 		list = append(list, ggufwrite.Tensor{Name: t.name, DType: t.dtype, Shape: t.shape(),
 			Fill: func(w io.Writer) error { return d.write(w, t) }})
 	}
-	if err := ggufwrite.Write(path, meta, list); err != nil {
+	write := ggufwrite.Write
+	if o.Hollow {
+		write = ggufwrite.WriteHollow
+	}
+	if err := write(path, meta, list); err != nil {
 		return errors.Join(err, os.Remove(path))
 	}
 	return nil

@@ -216,6 +216,7 @@ type Options struct {
 	Format     Format
 	DType      dtype.DType // of the matrices
 	Seed       uint64      // the same one gives the same bytes
+	Hollow     bool        // zeros that take no disk instead of weights; GGUF only
 	ShardBytes int64       // largest safetensors file; 0 = 5 GB
 	Progress   func(done, total int64)
 }
@@ -246,6 +247,9 @@ func Write(ctx context.Context, path string, s Shape, o Options) error {
 	if !o.DType.Weight() {
 		return fmt.Errorf("synth: %s weights cannot be written", o.DType)
 	}
+	if o.Hollow && o.Format != GGUF {
+		return fmt.Errorf("synth: only GGUF files can be hollow, not %s", o.Format)
+	}
 	if o.Format == SafeTensors && o.DType.BlockSize() > 1 {
 		return fmt.Errorf("synth: safetensors hold f32, f16 or bf16, not %s", o.DType)
 	}
@@ -271,5 +275,5 @@ func Write(ctx context.Context, path string, s Shape, o Options) error {
 	if !strings.EqualFold(filepath.Ext(path), ".gguf") {
 		path = filepath.Join(path, "model.gguf")
 	}
-	return writeGGUF(path, s.metadata(f), tensors, d)
+	return writeGGUF(path, s.metadata(f), tensors, o, d)
 }
