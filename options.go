@@ -32,6 +32,9 @@ type Options struct {
 	Progress func(done, total int64) // called while loading with bytes of the checkpoint; calls don't overlap
 }
 
+// PromptChunk is the most tokens of a prompt that are evaluated at once.
+const PromptChunk = model.DefaultChunk
+
 // An OptionError is a value that an option can't have.
 type OptionError struct {
 	Option, Value, Want string

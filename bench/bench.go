@@ -17,7 +17,6 @@ import (
 	"time"
 
 	"pumice"
-	"pumice/model"
 	"pumice/pipeline"
 	"pumice/vk"
 )
@@ -207,7 +206,7 @@ func describe(e *pumice.Engine, t Test) Result {
 	r := Result{
 		GPUInfo: d.Name, Backends: "Vulkan", Driver: d.Driver, SoftwareOnly: d.Type == vk.CPU.String(),
 		ModelFilename: src.Path, ModelType: e.Config().Family, ModelSize: src.Bytes, ModelNParams: src.Parameters,
-		BuildCommit: commit(), NBatch: model.DefaultChunk, NUBatch: model.DefaultChunk, NGPULayers: e.Config().NumHiddenLayers, SplitMode: "none", FlashAttn: true,
+		BuildCommit: commit(), NBatch: pumice.PromptChunk, NUBatch: pumice.PromptChunk, NGPULayers: e.Config().NumHiddenLayers, SplitMode: "none", FlashAttn: true,
 		TypeK: m.KVType, TypeV: m.KVType,
 		NPrompt: t.Prompt, NGen: t.Gen, NDepth: t.Depth, TestTime: time.Now().UTC().Format(time.RFC3339),
 	}
