@@ -207,7 +207,14 @@ func essence(c *Config) Config {
 	out.Family = ""
 	out.BOSTokenID, out.EOSTokenIDs = -1, nil // the vocabulary's
 	out.NormalizedHead = false                // a second time changes nothing
-	out.Rope.Theta = float64(float32(out.Rope.Theta))
+	for _, x := range []*float64{&out.Rope.Theta, &out.Rope.Scaling.Factor, &out.ALiBiMaxBias} {
+		*x = float64(float32(*x)) // GGUF's keys have float32
+	}
+	if out.LocalRope != nil {
+		local := *out.LocalRope
+		local.Theta = float64(float32(local.Theta))
+		out.LocalRope = &local
+	}
 	if !slices.Contains(out.NoRope, true) {
 		out.NoRope = nil
 	}

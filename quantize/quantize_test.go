@@ -17,6 +17,7 @@ import (
 
 	"pumice/checkpoint"
 	"pumice/internal/dtype"
+	"pumice/internal/ggufwrite"
 	"pumice/internal/synth"
 	"pumice/tokenizer"
 )
@@ -229,6 +230,73 @@ func TestGGUFIsCarriedOver(t *testing.T) {
 	}
 	if err := errors.Join(a.Err(), b.Err()); err != nil {
 		t.Error(err)
+	}
+}
+
+// The parts of a split model become one file.
+func TestSplitModelsBecomeOneFile(t *testing.T) {
+	whole := open(t, unpack(t, filepath.Join(ggufs, "llama.gguf.gz"), "llama.gguf"))
+	dir := t.TempDir()
+	names := whole.Names()
+	for i, part := range [][]string{names[:5], names[5:]} {
+		meta := []ggufwrite.KV{{Key: "split.no", Value: uint16(i)}, {Key: "split.count", Value: uint16(2)}, {Key: "split.tensors.count", Value: int32(len(names))}}
+		if i == 0 {
+			for key, value := range whole.RawMetadata() {
+				meta = append(meta, ggufwrite.KV{Key: key, Value: ggufwrite.Raw(value)})
+			}
+		}
+		var tensors []ggufwrite.Tensor
+		for _, name := range part {
+			x, _ := whole.Tensor(name)
+			tensors = append(tensors, ggufwrite.Tensor{Name: name, DType: x.DType, Shape: x.Shape, Data: x.Data})
+		}
+		if err := ggufwrite.Write(filepath.Join(dir, fmt.Sprintf("m-%05d-of-00002.gguf", i+1)), meta, tensors); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c := write(t, filepath.Join(dir, "m-00001-of-00002.gguf"), Options{Type: dtype.F16})
+	if !slices.Equal(c.Names(), names) || c.Metadata().Has("split.count") {
+		t.Errorf("tensors %q, split.count %t; want %q and none", c.Names(), c.Metadata().Has("split.count"), names)
+	}
+}
+
+// The file has what a conversation needs: every template, and each token that ends an answer.
+func TestConversationsAreCarriedOver(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "model")
+	s, err := synth.Lookup("llama", synth.Tiny)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := synth.Write(context.Background(), dir, s.Resized(synth.Shape{Vocab: 6000}), synth.Options{DType: dtype.F16}); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile("../tokenizer/testdata/xverse-a/tokenizer.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{
+		"tokenizer.json": string(text),
+		"tokenizer_config.json": `{"bos_token": "<|startoftext|>", "eos_token": "<|endoftext|>", "chat_template": [
+			{"name": "default", "template": "plain"}, {"name": "tool_use", "template": "tools"}]}`,
+		"generation_config.json": `{"eos_token_id": [7, 3, 9], "temperature": 0.25, "top_k": 40}`,
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o666); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tok, err := tokenizer.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := write(t, dir, Options{Type: dtype.Q8_0, Tokenizer: tok}).Metadata()
+	for key, want := range map[string]string{
+		"tokenizer.chat_template": `"plain"`, "tokenizer.chat_template.tool_use": `"tools"`, "tokenizer.chat_templates": "a list of 1",
+		"tokenizer.ggml.bos_token_id": "2", "tokenizer.ggml.eos_token_id": "3", "tokenizer.ggml.eot_token_id": "7", "tokenizer.ggml.eom_token_id": "9",
+		"general.sampling.temp": "0.25", "general.sampling.top_k": "40", "general.name": `"model"`, "general.quantization_version": "2",
+	} {
+		if got := m.Describe(key); got != want {
+			t.Errorf("%s is %s, want %s", key, got, want)
+		}
 	}
 }
 
