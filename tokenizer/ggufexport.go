@@ -179,7 +179,9 @@ func (t *Tokenizer) pieceVocabs(v GGUFVocab, m *bpe) ([]GGUFVocab, error) {
 		v.Model = "t5"
 	}
 	if mask, ok := t.ids["[gMASK]"]; ok && len(t.prefix) == 2 && t.prefix[0] == int(mask) {
-		v.Pre = "chatglm-spm"
+		v.Pre = "chatglm-spm" // whose readers put both there
+		none := false
+		v.AddBOS, v.AddEOS = &none, &none
 	} else {
 		v.Pre = "default"
 		if err := v.putAround(t); err != nil {
