@@ -1,7 +1,6 @@
 package pumice_test
 
 import (
-	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -48,10 +47,10 @@ func TestSmolLM2QueuedAndGuessedTokensAreTheSame(t *testing.T) {
 				if diff := cmp.Diff(want.Tokens, got.Tokens); diff != "" || got.FinishReason != want.FinishReason {
 					t.Errorf("pipeline %d, lookup %d (-one by one +this):\n%s", o.Pipeline, o.Lookup, diff)
 				}
-				if c := got.Counters; o.Pipeline > 1 && o.Sampling.Greedy() && (c.HostToDeviceBytes > 8 || c.DeviceToHostBytes > 16) {
-					t.Errorf("pipeline %d: %d bytes to the device and %d back a token", o.Pipeline, c.HostToDeviceBytes, c.DeviceToHostBytes)
+				if k := got.Counters; o.Lookup == 0 && c.o.Sampling.Greedy() && (k.HostToDeviceBytes > 1 || k.DeviceToHostBytes > 9) {
+					t.Errorf("pipeline %d: %d bytes to the device and %d back a token", o.Pipeline, k.HostToDeviceBytes, k.DeviceToHostBytes)
 				}
-				if strings.Contains(c.name, "repetition") && o.Lookup > 0 && got.Stats.DraftNAccepted < 10 {
+				if c.name == "repetition" && o.Lookup > 0 && got.Stats.DraftNAccepted < 10 {
 					t.Errorf("lookup %d: %d of %d guesses were right", o.Lookup, got.Stats.DraftNAccepted, got.Stats.DraftN)
 				}
 			}

@@ -86,7 +86,9 @@ func NewManager(dev *vk.Device, o Options) (*Manager, error) {
 func (m *Manager) Device() *vk.Device { return m.dev }
 
 // partBytes is how much work a part of a plan has.
-func (m *Manager) partBytes() int64 { return cmp.Or(m.opts.PartBytes, partBytes) }
+func (m *Manager) partBytes() int64 {
+	return cmp.Or(m.opts.PartBytes, partBytes(m.dev.PhysicalDevice().Type))
+}
 
 // Paths lists the kernel paths that the device can run, base first.
 func (m *Manager) Paths() []Path {

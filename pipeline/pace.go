@@ -3,6 +3,8 @@ package pipeline
 import (
 	"slices"
 	"time"
+
+	"pumice/vk"
 )
 
 // Drivers reset a device whose job takes longer than about two seconds (Linux's amdgpu, Windows), so what is submitted at once
@@ -12,9 +14,18 @@ const submitTarget = 250 * time.Millisecond
 
 // partBytes is how much work a part of a plan has: bytes of weights and of KV cache that its kernels go through, times the
 // tokens that each is multiplied with. One product of more work is divided by its grid. A part is submitted alone where nothing
-// is known of its speed: at the two billion bytes a second of a slow CPU it is past the target and within the bound of two
-// seconds; a GPU needs milliseconds.
-const partBytes = 2 << 30
+// is known of its speed, and dividing costs a fast device a little, so there is one size for each class of devices: what the
+// slow ones do in about 0.2 s. Two cores go through 19 GiB a second (lavapipe 22.3.6, Q4_1); GPUs were not measured, 0.1 and
+// 0.3 TFLOP/s are assumed of old integrated and discrete ones, which is 30 and 90 GiB a second of Q4.
+func partBytes(t vk.DeviceType) int64 {
+	switch t {
+	case vk.Discrete, vk.Virtual:
+		return 16 << 30
+	case vk.CPU:
+		return 1 << 30
+	}
+	return 4 << 30
+}
 
 // work is what a part of a plan does in a run: bytes for each token, and for each token and position that it sees.
 type work struct {

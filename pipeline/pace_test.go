@@ -36,8 +36,8 @@ func parts(n int, perToken, perPosition int64) []work {
 }
 
 func TestSubmissionsAreBoundedByTime(t *testing.T) {
-	const tokens = 512
-	p := newPace(parts(64, partBytes/tokens, 0))
+	const tokens, part = 512, 2 << 30
+	p := newPace(parts(64, part/tokens, 0))
 	// 20 GB/s, what 8 lanes of a CPU do: a part takes 107 ms.
 	sizes, longest := submissions(p, tokens, tokens, 1/20e9)
 	if sizes[0] != 1 {
@@ -51,7 +51,7 @@ func TestSubmissionsAreBoundedByTime(t *testing.T) {
 		t.Errorf("second run: %d submissions, the longest of %v; want 32 of two parts", len(sizes), longest)
 	}
 	// A GPU a thousand times as fast: found out in a few submissions, then one is enough.
-	p = newPace(parts(64, partBytes/tokens, 0))
+	p = newPace(parts(64, part/tokens, 0))
 	if sizes, _ = submissions(p, tokens, tokens, 1/20e12); len(sizes) > 7 || sizes[0] != 1 {
 		t.Errorf("a fast device, first run: %v", sizes)
 	}

@@ -123,7 +123,8 @@ func (r *Recorder) Dispatch(p *Pipeline, binds []Bind, push []byte, x, y, z int)
 	r.dispatch(p, binds, push, [3]int{}, [3]int{x, y, z})
 }
 
-// DispatchPart is Dispatch of the n workgroups from base on alone. The pipeline was made with DispatchBase.
+// DispatchPart is Dispatch of the n workgroups from base on alone. The parts of one dispatch follow one another, the one from (0, 0, 0) first,
+// and are not ordered among themselves. The pipeline was made with DispatchBase.
 func (r *Recorder) DispatchPart(p *Pipeline, binds []Bind, push []byte, base, n [3]int) {
 	if r.ok() && p != nil && !p.base {
 		r.fail("pipeline %s was made without DispatchBase", p.name)
@@ -152,7 +153,9 @@ func (r *Recorder) dispatch(p *Pipeline, binds []Bind, push []byte, base, n [3]i
 		r.err = err
 		return
 	}
-	r.order(stageCompute, binds)
+	if base == [3]int{} {
+		r.order(stageCompute, binds) // the parts after the first are of the same dispatch
+	}
 
 	cmd, raw := r.c.cmd(), r.c.raw()
 	if r.bound != p {

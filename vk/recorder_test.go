@@ -209,9 +209,13 @@ func TestDispatchPartStartsAtItsBase(t *testing.T) {
 	binds := []vk.Bind{{Span: b.Whole(), Access: vk.ReadWrite}}
 	r := d.NewRecorder(vk.RecorderOptions{})
 	r.Fill(b.Whole(), 0)
-	r.DispatchPart(p, binds, nil, [3]int{1, 0, 0}, [3]int{2, 1, 1})
 	r.DispatchPart(p, binds, nil, [3]int{0, 0, 0}, [3]int{1, 1, 1})
-	run(t, finish(t, r))
+	r.DispatchPart(p, binds, nil, [3]int{1, 0, 0}, [3]int{2, 1, 1})
+	c := finish(t, r)
+	run(t, c)
+	if s := c.Stats(); s.Dispatches != 2 || s.Barriers != 1 {
+		t.Errorf("%d dispatches, %d barriers; want 2, and 1 after the fill", s.Dispatches, s.Barriers)
+	}
 	got := read(t, d, b.Whole())
 	for i := range 256 {
 		want := uint32(1)
