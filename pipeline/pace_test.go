@@ -50,6 +50,10 @@ func TestSubmissionsAreBoundedByTime(t *testing.T) {
 	if longest > submitTarget || len(sizes) != 32 {
 		t.Errorf("second run: %d submissions, the longest of %v; want 32 of two parts", len(sizes), longest)
 	}
+	run := p.run(tokens, tokens)
+	if d, known := run.expected(); !known || d < 6*time.Second || d > 8*time.Second {
+		t.Errorf("the run is expected to take %v (%t), want 64 times 0.107 s", d, known)
+	}
 	// A GPU a thousand times as fast: found out in a few submissions, then one is enough.
 	p = newPace(parts(64, part/tokens, 0))
 	if sizes, _ = submissions(p, tokens, tokens, 1/20e12); len(sizes) > 7 || sizes[0] != 1 {
