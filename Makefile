@@ -13,6 +13,7 @@ help:
 	@echo "make shaders            compile the shaders that changed (shaders/spv is committed)"
 	@echo "make fuzz FUZZTIME=30s  run every fuzz target"
 	@echo "make bench-peer         measure beside llama.cpp's Vulkan backend, on this machine's device"
+	@echo "make isa-report         count what GPU drivers' compilers make of the kernels, without a GPU, into docs/isa.md"
 	@echo "make bench-tokenizers   measure encoding beside the Rust library tokenizers, on one core"
 	@echo "make clean              remove bin/"
 
@@ -51,6 +52,10 @@ bench-peer:
 	@tools/setup.sh chat
 	$(BUILD)
 	@tools/bench-peer.py --model "$$(tools/model.sh)" $(ARGS)
+
+.PHONY: isa-report
+isa-report:
+	@tools/isa.sh
 
 .PHONY: bench-tokenizers
 bench-tokenizers:

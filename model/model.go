@@ -154,7 +154,7 @@ func Kernels(m *pipeline.Manager, c *checkpoint.Checkpoint, o Options) ([]pipeli
 	dry := dryModel(m, cfg, w, &o)
 	keys := []planKey{{dry.allLogitsRun(), AllLogits}, {dry.allArgmaxRun(), AllArgmax}}
 	for _, tokens := range dry.ladder {
-		keys = append(keys, planKey{tokens, Nothing}, planKey{tokens, Argmax}, planKey{tokens, Logits}, planKey{tokens, SequenceLogits})
+		keys = append(keys, planKey{tokens, Nothing}, planKey{tokens, Argmax}, planKey{tokens, Logits}, planKey{tokens, SequenceLogits}, planKey{tokens, Candidates})
 	}
 	var list []pipeline.Kernel
 	seen := map[string]bool{}

@@ -8,7 +8,7 @@ same Vulkan device and threads in two settings, its defaults and GGML_VK_DISABLE
 counts. Each round runs every test once with each program; the table shows medians and their ratio. ppN evaluates a
 prompt of N random tokens, tgN generates N after one token, greedily, end-of-text ignored; times are each program's own,
 without loading, and both have warmed up on the measured shape. PROGRAM runs both programs, for another driver than
-the system's: --run "$(tools/mesa.sh lavapipe)". Only Python's standard library is used.
+the system's: --run "$(tools/mesa.sh lavapipe)". --fetch prints the folder of llama.cpp's build and does no more. Only Python's standard library is used.
 """
 
 import argparse
@@ -118,7 +118,11 @@ def main():
     parser.add_argument("--tg", default="32")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--run")
+    parser.add_argument("--fetch", action="store_true")
     args = parser.parse_args()
+    if args.fetch:
+        print(fetch(args.dir))
+        return
     run = [args.run] if args.run else []
     pp = [int(n) for n in args.pp.split(",") if n]
     tg = [int(n) for n in args.tg.split(",") if n]

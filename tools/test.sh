@@ -9,7 +9,8 @@
 #   lavapipe-128  the GPU packages' tests with 128-bit vectors: subgroups of 4
 #   lavapipe-512  the same with 512-bit vectors: subgroups of 16
 #   lavapipe-26   the same on a newer Mesa, which has cooperative matrices; skipped, and said so, where it can't be had
-#   swiftshader   the same on a driver with the minimum of features; skipped, and said so, where it is not installed
+#   swiftshader   the GPU packages' tests on a driver with the minimum of features; skipped, and said so, where it is not installed
+#   isa           what compilers make of every kernel on five GPUs: no spills, and mat-vec loops as short as committed
 #
 # Exactly one driver is visible to each run. The tests turn on validation themselves. Needs tools/setup.sh test.
 set -euo pipefail
@@ -18,7 +19,7 @@ cd "$(dirname "$0")/.."
 . tools/lib.sh
 
 GPU_PACKAGES=(./vk/... ./pipeline/... ./model/... .)
-STAGES=(lint shaders lavapipe lavapipe-128 lavapipe-512 lavapipe-26 swiftshader)
+STAGES=(lint shaders lavapipe lavapipe-128 lavapipe-512 lavapipe-26 swiftshader isa)
 SWIFTSHADER=$TOOLS_CACHE/swiftshader/vk_swiftshader_icd.json
 SKIPPED=77 # exit status of a stage that could not run
 
@@ -85,6 +86,7 @@ run_stage() {
 		# shellcheck disable=SC2086
 		on_driver "$SWIFTSHADER" -short $packages
 		;;
+	isa) tools/isa.sh --check ;;
 	*) die "no stage $1; there are ${STAGES[*]}" ;;
 	esac
 }

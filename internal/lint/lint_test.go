@@ -57,7 +57,8 @@ var layers = map[string][]string{
 
 	"cmd/pumice": {root, "quantize", "server", "eval", "bench", "model", "pipeline", "vk", "shaders", "checkpoint", "chat", "sample",
 		"tokenizer", "internal"},
-	"cmd/pumice-window": {root, "pipeline", "vk", "chat", "sample", "tokenizer", "internal/humanize"},
+	"internal/isareport": {"model", "pipeline", "vk", "checkpoint", "internal/dtype", "internal/synth"},
+	"cmd/pumice-window":  {root, "pipeline", "vk", "chat", "sample", "tokenizer", "internal/humanize"},
 }
 
 // testOnly are the packages that tests of any layer may import besides: the oracle, the makers of input, the device helpers.

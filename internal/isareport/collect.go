@@ -1,0 +1,212 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/rs/zerolog"
+
+	"pumice/checkpoint"
+	"pumice/internal/dtype"
+	"pumice/internal/synth"
+	"pumice/model"
+	"pumice/pipeline"
+	"pumice/vk"
+)
+
+// A shape is a model whose plans are looked through for kernels.
+type shape struct {
+	family, size string
+	dtype        dtype.DType
+}
+
+// shapes are every weight type in the shape of a 7B, SmolLM2, and one model of every family that
+// GGUF knows: between them they use every option of a kernel.
+func shapes() []shape {
+	list := []shape{{"llama", "135m", dtype.Q4_1}}
+	for _, t := range pipeline.WeightTypes() {
+		list = append(list, shape{"llama", "2-7b", t})
+	}
+	for _, family := range synth.Families() {
+		if slices.Contains(synth.Formats(family), synth.GGUF) {
+			list = append(list, shape{family, synth.Sizes(family)[0], dtype.F16})
+		}
+	}
+	return list
+}
+
+// device opens the machine's device.
+func device() (*vk.Device, func() error, error) {
+	in, err := vk.NewInstance(vk.InstanceOptions{Logger: zerolog.Nop()})
+	if err != nil {
+		return nil, nil, err
+	}
+	devices, err := in.Devices()
+	if err == nil {
+		var pd *vk.PhysicalDevice
+		if pd, err = vk.Select(devices, ""); err == nil {
+			var dev *vk.Device
+			if dev, err = pd.Open(vk.DeviceOptions{}); err == nil {
+				return dev, in.Close, nil
+			}
+		}
+	}
+	in.Close()
+	return nil, nil, err
+}
+
+// collect compiles every kernel that plans would use on the machine's device, and the peer's
+// where its library is named.
+func collect(ctx context.Context, library string) ([]Record, error) {
+	dev, done, err := device()
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	kernels, err := production(ctx, dev)
+	if err != nil {
+		return nil, err
+	}
+	if library != "" {
+		theirs, err := peer(library, dev.PhysicalDevice())
+		if err != nil {
+			return nil, err
+		}
+		kernels = append(kernels, theirs...)
+	}
+	records := make([]Record, len(kernels))
+	errs := make([]error, len(kernels))
+	var wg sync.WaitGroup
+	slots := make(chan struct{}, runtime.NumCPU())
+	for i, k := range kernels {
+		slots <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			records[i], errs[i] = compile(dev, k)
+		})
+	}
+	wg.Wait()
+	for _, err := range errs {
+		if err != nil {
+			return nil, err
+		}
+	}
+	return records, nil
+}
+
+// production lists the kernels of all shapes, for the paths that the device's rules choose and
+// for the one that every device has.
+func production(ctx context.Context, dev *vk.Device) ([]pipeline.Kernel, error) {
+	dir, err := os.MkdirTemp("", "isareport")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	var list []pipeline.Kernel
+	seen := map[string]bool{}
+	for _, path := range []pipeline.Path{"", pipeline.PathBase} {
+		m, err := pipeline.NewManager(dev, pipeline.Options{Path: path})
+		if err != nil {
+			return nil, err
+		}
+		defer m.Close()
+		for _, s := range shapes() {
+			kernels, err := s.kernels(ctx, m, dir)
+			if err != nil {
+				return nil, fmt.Errorf("%s %s %s: %w", s.family, s.size, s.dtype, err)
+			}
+			for _, k := range kernels {
+				if !seen[k.Config.Name] {
+					seen[k.Config.Name] = true
+					list = append(list, k)
+				}
+			}
+		}
+	}
+	return list, nil
+}
+
+func (s shape) kernels(ctx context.Context, m *pipeline.Manager, dir string) ([]pipeline.Kernel, error) {
+	sizes, err := synth.Lookup(s.family, s.size)
+	if err != nil {
+		return nil, err
+	}
+	file := filepath.Join(dir, strings.Join([]string{s.family, s.size, s.dtype.String()}, "-")+".gguf")
+	if _, err := os.Stat(file); err != nil {
+		if err := synth.Write(ctx, file, sizes, synth.Options{Format: synth.GGUF, DType: s.dtype, Hollow: true}); err != nil {
+			return nil, err
+		}
+	}
+	c, err := checkpoint.Open(file)
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	return model.Kernels(m, c, model.Options{Logger: zerolog.Nop()})
+}
+
+// A Record is what a device's compiler made of one kernel.
+type Record struct {
+	Kernel       string // with its constants
+	Variant      string
+	Registers    int // of an invocation
+	Spills       int // registers that do not fit
+	Kept         int // predicates and the like that stay in ordinary registers, for want of their own kind
+	Scratch      int // bytes of memory for an invocation
+	Instructions int
+	Waves        int // subgroups that a SIMD unit (AMD) or a multiprocessor (NVIDIA) holds
+	CodeBytes    int
+	Matrix, Dot  bool // instructions for matrices, for dot products of bytes
+	Weights      int  // in a trip of the main loop
+	Loop         Work
+}
+
+// compile makes a pipeline and reads what became of it.
+func compile(dev *vk.Device, k pipeline.Kernel) (Record, error) {
+	k.Config.Capture = true
+	p, err := dev.NewPipeline(k.Config)
+	if err != nil {
+		return Record{}, err
+	}
+	defer p.Close()
+	made, err := p.Compiled()
+	if err != nil {
+		return Record{}, fmt.Errorf("%s: %w", k.Config.Name, err)
+	}
+	stat := func(names ...string) int {
+		sum := 0.0
+		for _, name := range names {
+			sum += made.Statistics[name]
+		}
+		return int(sum)
+	}
+	r := Record{
+		Kernel: k.Config.Name, Variant: k.Variant,
+		Registers:    stat("VGPRs", "Number of GPRs"),
+		Spills:       stat("Spilled SGPRs", "Spilled VGPRs", "Spills to memory"),
+		Kept:         stat("Spills to reg"),
+		Scratch:      stat("Scratch size", "SLM size"),
+		Instructions: stat("Instructions", "Instruction count"),
+		Waves:        stat("Subgroups per SIMD", "Max warps/SM"),
+		CodeBytes:    stat("Code size"),
+		Weights:      k.Trip.Weights,
+	}
+	blocks := parseRADV(made.Texts["Assembly"])
+	if text, ok := made.Texts["NAK assembly"]; ok {
+		blocks = parseNAK(text)
+	}
+	if len(blocks) == 0 || r.Instructions == 0 {
+		return r, fmt.Errorf("%s: the driver shows no assembly", k.Config.Name)
+	}
+	r.Matrix, r.Dot = has(blocks, matrixInstruction), has(blocks, dotInstruction)
+	if k.Trip.Weights > 0 {
+		r.Loop = mainLoop(blocks, k.Trip.Inner)
+	}
+	return r, nil
+}

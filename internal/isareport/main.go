@@ -1,0 +1,68 @@
+// Command isareport tells what drivers' compilers make of the kernels, without a GPU: the work is
+// in tools/isa.sh, which runs it once on each driver and then to write the report.
+//
+//	isareport collect [PEER]            records of the present driver, as JSON; PEER is llama.cpp's Vulkan library
+//	isareport report REPORT DIR         the tables, of DIR/DEVICE.json, put into the file REPORT
+//	isareport check REPORT DIR          fails where they break a rule or are worse than REPORT's
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+)
+
+// devices are the names of tools/mesa.sh, in the order of columns.
+var devices = []string{"navi21", "navi31", "gfx1201", "turing", "ampere"}
+
+func main() {
+	if err := run(os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "isareport:", err)
+		os.Exit(1)
+	}
+}
+
+func run(args []string) error {
+	switch {
+	case len(args) >= 1 && len(args) <= 2 && args[0] == "collect":
+		library := ""
+		if len(args) == 2 {
+			library = args[1]
+		}
+		records, err := collect(context.Background(), library)
+		if err != nil {
+			return err
+		}
+		return json.NewEncoder(os.Stdout).Encode(records)
+	case len(args) == 3 && (args[0] == "report" || args[0] == "check"):
+		all := map[string][]Record{}
+		for _, d := range devices {
+			text, err := os.ReadFile(filepath.Join(args[2], d+".json"))
+			if err != nil {
+				return err
+			}
+			var list []Record
+			if err := json.Unmarshal(text, &list); err != nil {
+				return fmt.Errorf("%s: %w", d, err)
+			}
+			all[d] = list
+		}
+		report := newReport(all)
+		old, err := os.ReadFile(args[1])
+		if err != nil {
+			return err
+		}
+		if args[0] == "check" {
+			return report.check(string(old))
+		}
+		text, err := report.write(string(old))
+		if err != nil {
+			return fmt.Errorf("%s: %w", args[1], err)
+		}
+		return errors.Join(os.WriteFile(args[1], []byte(text), 0o644), report.check(text))
+	}
+	return errors.New("usage: isareport collect [PEER] | report REPORT DIR | check REPORT DIR")
+}

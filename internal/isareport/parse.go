@@ -1,0 +1,230 @@
+package main
+
+import (
+	"maps"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// A block is a basic block of a disassembly.
+type block struct {
+	name string
+	code []string // instructions, without operands' comments
+	next []int    // blocks that may follow
+}
+
+var (
+	radvLabel  = regexp.MustCompile(`^(BB\d+):`)
+	radvTarget = regexp.MustCompile(`^s_c?branch\w* (BB\d+)`)
+	nakBlock   = regexp.MustCompile(`^block\S* (\d+) .*-> \{`)
+	nakEnd     = regexp.MustCompile(`^\} -> \[(.*)\]`)
+)
+
+// parseRADV reads the assembly of Mesa's AMD compiler: labels BBn, a branch names its target.
+func parseRADV(text string) []block {
+	var list []block
+	for line := range strings.Lines(text) {
+		if m := radvLabel.FindStringSubmatch(line); m != nil {
+			list = append(list, block{name: m[1]})
+			continue
+		}
+		code, _, _ := strings.Cut(line, ";")
+		if code = strings.TrimSpace(code); code != "" && len(list) > 0 {
+			b := &list[len(list)-1]
+			b.code = append(b.code, code)
+		}
+	}
+	at := map[string]int{}
+	for i, b := range list {
+		at[b.name] = i
+	}
+	for i := range list {
+		b := &list[i]
+		falls := true
+		for _, code := range b.code {
+			if m := radvTarget.FindStringSubmatch(code); m != nil {
+				b.next = append(b.next, at[m[1]])
+				falls = !strings.HasPrefix(code, "s_branch")
+			} else if strings.HasPrefix(code, "s_endpgm") {
+				falls = false
+			}
+		}
+		if falls && i+1 < len(list) {
+			b.next = append(b.next, i+1)
+		}
+	}
+	return list
+}
+
+// parseNAK reads the assembly of Mesa's NVIDIA compiler, which prints the graph.
+func parseNAK(text string) []block {
+	var list []block
+	for line := range strings.Lines(text) {
+		line = strings.TrimSpace(line)
+		if m := nakBlock.FindStringSubmatch(line); m != nil {
+			list = append(list, block{name: m[1]})
+			continue
+		}
+		if len(list) == 0 {
+			continue
+		}
+		b := &list[len(list)-1]
+		if m := nakEnd.FindStringSubmatch(line); m != nil {
+			for _, s := range strings.Split(m[1], ",") {
+				if n, err := strconv.Atoi(strings.TrimSpace(s)); err == nil {
+					b.next = append(b.next, n)
+				}
+			}
+			continue
+		}
+		code, _, _ := strings.Cut(line, "//")
+		code = strings.TrimSpace(code)
+		if _, operation, ok := strings.Cut(code, "= "); ok {
+			code = operation // after the results
+		} else if strings.HasPrefix(code, "@") {
+			_, code, _ = strings.Cut(code, " ") // after the predicate
+		}
+		if code = strings.TrimSpace(code); code != "" {
+			b.code = append(b.code, code)
+		}
+	}
+	return list
+}
+
+// A loop is the blocks that a trip may go through.
+type loop struct {
+	blocks map[int]bool
+	inner  []loop
+}
+
+// loops finds the loops among the blocks of a set and, within each, those that are left when it
+// is not entered again: components that are strongly connected (Tarjan 1972).
+func loops(list []block, set map[int]bool) []loop {
+	var out []loop
+	index, low := map[int]int{}, map[int]int{}
+	var stack []int
+	var visit func(b int)
+	visit = func(b int) {
+		index[b], low[b] = len(index), len(index)
+		stack = append(stack, b)
+		again := false
+		for _, n := range list[b].next {
+			again = again || n == b
+			if !set[n] {
+				continue
+			}
+			if _, seen := index[n]; !seen {
+				visit(n)
+				low[b] = min(low[b], low[n])
+			} else if slices.Contains(stack, n) {
+				low[b] = min(low[b], index[n])
+			}
+		}
+		if low[b] != index[b] {
+			return
+		}
+		at := slices.Index(stack, b)
+		l := loop{blocks: map[int]bool{}}
+		for _, x := range stack[at:] {
+			l.blocks[x] = true
+		}
+		stack = stack[:at]
+		if len(l.blocks) > 1 || again {
+			out = append(out, l)
+		}
+	}
+	for b := range list {
+		if _, seen := index[b]; set[b] && !seen {
+			visit(b)
+		}
+	}
+	for i := range out {
+		rest := maps.Clone(out[i].blocks)
+		for b := range list {
+			for _, n := range list[b].next {
+				if !out[i].blocks[b] && out[i].blocks[n] {
+					delete(rest, n) // where it is entered
+				}
+			}
+		}
+		out[i].inner = loops(list, rest)
+	}
+	return out
+}
+
+// idle are directives to the scheduler, which no unit executes.
+var idle = []string{"s_delay_alu", "s_waitcnt", "s_wait_", "s_clause", "s_nop", "nop", "s_set_inst_prefetch"}
+
+func counts(code string) bool {
+	return !slices.ContainsFunc(idle, func(p string) bool { return strings.HasPrefix(code, p) })
+}
+
+var loadWidth = regexp.MustCompile(`^(?:buffer|global)_load_(?:d16_)?(?:hi_)?(ubyte|sbyte|ushort|sshort|short|u8|i8|b8|u16|i16|b16|dwordx2|dwordx3|dwordx4|dword|b32|b64|b96|b128)\b|^ld\.global\S*?\.(u8|s8|b8|u16|s16|b16|b32|b64|b128)\b`)
+
+var widths = map[string]int{
+	"ubyte": 1, "sbyte": 1, "u8": 1, "i8": 1, "s8": 1, "b8": 1, "ushort": 2, "sshort": 2, "short": 2, "u16": 2, "i16": 2, "s16": 2, "b16": 2,
+	"dword": 4, "b32": 4, "dwordx2": 8, "b64": 8, "dwordx3": 12, "b96": 12, "dwordx4": 16, "b128": 16,
+}
+
+// A Work is what one trip of a loop takes.
+type Work struct {
+	Instructions, Loads, LoadBytes int
+}
+
+// mainLoop is the work of a trip of the outermost loop that takes most. A loop inside it is gone
+// through `inner` times a trip.
+func mainLoop(list []block, inner int) Work {
+	all := map[int]bool{}
+	for b := range list {
+		all[b] = true
+	}
+	var best Work
+	for _, l := range loops(list, all) {
+		if w := l.work(list, inner); w.Instructions > best.Instructions {
+			best = w
+		}
+	}
+	return best
+}
+
+func (l *loop) work(list []block, inner int) Work {
+	var w Work
+	outer := maps.Clone(l.blocks)
+	for _, in := range l.inner {
+		for b := range in.blocks {
+			delete(outer, b)
+		}
+		x := in.work(list, inner)
+		w.Instructions, w.Loads, w.LoadBytes = w.Instructions+inner*x.Instructions, w.Loads+inner*x.Loads, w.LoadBytes+inner*x.LoadBytes
+	}
+	for b := range outer {
+		for _, code := range list[b].code {
+			if !counts(code) {
+				continue
+			}
+			w.Instructions++
+			if m := loadWidth.FindStringSubmatch(code); m != nil {
+				w.Loads++
+				w.LoadBytes += widths[m[1]+m[2]]
+			}
+		}
+	}
+	return w
+}
+
+// matrixInstruction and dotInstruction are what `cm` and `dp` variants must have.
+var (
+	matrixInstruction = regexp.MustCompile(`^(v_wmma|v_swmmac|v_mfma|hmma|imma)`)
+	dotInstruction    = regexp.MustCompile(`^(v_dot4|v_dot4c|idp4)`)
+)
+
+func has(list []block, pattern *regexp.Regexp) bool {
+	for _, b := range list {
+		if slices.ContainsFunc(b.code, pattern.MatchString) {
+			return true
+		}
+	}
+	return false
+}

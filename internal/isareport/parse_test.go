@@ -1,0 +1,100 @@
+package main
+
+import (
+	"strings"
+	"testing"
+)
+
+// Two rows a trip inside, and a tail that is no loop. The loop is entered at its test, as ACO lays loops out.
+const radv = `BB0:
+	s_mov_b32 s0, s3                                            ; be800003
+	s_branch BB2                                                ; bfa00279
+BB1:
+	buffer_load_b128 v[4:7], v3, s[16:19], 0 offen              ; e05c0000 80440403
+	s_delay_alu instid0(VALU_DEP_1)                             ; bf870091
+	v_cvt_f32_ubyte0_e32 v1, v2                                 ; 7e022302
+BB3:
+	buffer_load_ushort v2, v2, s[20:23], 0 offen                ; e0500000
+	v_fmac_f32_e32 v1, v2, v3                                   ; 56020702
+	s_waitcnt vmcnt(0)                                          ; bf8903f7
+	s_cbranch_scc0 BB3                                          ; bfa10005
+BB2:
+	s_cmp_lt_u32 s0, s1                                         ; bf0a0100
+	s_cbranch_scc1 BB1                                          ; bfa2fd84
+BB4:
+	v_dot4_i32_i8 v0, v1, v2, v3                                ; cc160000
+	s_endpgm                                                    ; bfb00000
+`
+
+const nak = `block.u 0 L2 [] -> {
+      r2      = lea r2 2 0x70                              // delay=4
+                bra pT L4                                  // delay=5
+} -> [1]
+block 1 L4 [0, 1] -> {
+      r8..12  = ld.global.a64.constant.b128 [r6..8]        // delay=2 wt=000001
+@!p0  r1      = ffma.ftz r8 r2 r1                          // delay=4
+      nop L4                                               // delay=1
+@p0             bra pT L4                                  // delay=1
+} -> [1, 2]
+block 2 L5 [1] -> {
+      r4..8   = hmma.m16n8k16.f32 r0..4 r8..10 rZ          // delay=4
+                exit                                       // delay=1
+} -> []
+`
+
+func TestMainLoopCountsWhatATripTakes(t *testing.T) {
+	blocks := parseRADV(radv)
+	if w, want := mainLoop(blocks, 2), (Work{Instructions: 2 + 2*3 + 2, Loads: 3, LoadBytes: 16 + 2*2}); w != want {
+		t.Errorf("RADV: %+v, want %+v", w, want)
+	}
+	if !has(blocks, dotInstruction) || has(blocks, matrixInstruction) {
+		t.Error("RADV: dot and matrix instructions are mistaken")
+	}
+	blocks = parseNAK(nak)
+	if w, want := mainLoop(blocks, 2), (Work{Instructions: 3, Loads: 1, LoadBytes: 16}); w != want {
+		t.Errorf("NAK: %+v, want %+v", w, want)
+	}
+	if has(blocks, dotInstruction) || !has(blocks, matrixInstruction) {
+		t.Error("NAK: dot and matrix instructions are mistaken")
+	}
+}
+
+func TestReportRefusesWhatBreaksARule(t *testing.T) {
+	good := Record{Kernel: "matvec_q4_0_sg[32 0]", Variant: "matvec_q4_0_sg", Weights: 8, Loop: Work{Instructions: 24, Loads: 1, LoadBytes: 16}}
+	on := func(list ...Record) map[string][]Record {
+		all := map[string][]Record{}
+		for _, d := range devices {
+			all[d] = list
+		}
+		return all
+	}
+	empty := loopsBegin + loopsEnd + kernelsBegin + kernelsEnd
+	written, err := newReport(on(good)).write(empty)
+	if err != nil || !strings.Contains(written, "| matvec_q4_0_sg | 3.00, 16.0 |") {
+		t.Fatalf("%v\n%s", err, written)
+	}
+	longer, spilling := good, good
+	longer.Loop.Instructions, spilling.Spills = 25, 3
+	for _, c := range []struct {
+		name, want string
+		record     Record
+	}{
+		{"as committed", "", good},
+		{"longer", "takes 3.12 instructions a weight", longer},
+		{"spill", "spills 3 registers", spilling},
+		{"matrix", "no matrix instruction", Record{Kernel: "x", Variant: "matmul_f16_cm"}},
+		{"dot", "no dot instruction", Record{Kernel: "x", Variant: "matmul_q4_0_dp"}},
+		{"new", "not in the committed table", Record{Kernel: "x", Variant: "matvec_f16_sg", Weights: 8, Loop: good.Loop}},
+	} {
+		err := newReport(on(c.record)).check(written)
+		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v", c.name, err)
+		}
+	}
+	// What is measured without the peer keeps the peer's rows.
+	theirs := "| " + peerPrefix + "mul_mat_vec_f16 | 1 | 1 | 1 | 1 | 1 |\n"
+	kept, err := newReport(on(good)).write(strings.Replace(written, loopsEnd, theirs+loopsEnd, 1))
+	if err != nil || strings.Count(kept, theirs) != 1 {
+		t.Errorf("%v\n%s", err, kept)
+	}
+}

@@ -1,0 +1,91 @@
+package main
+
+import (
+	"debug/elf"
+	"encoding/binary"
+	"fmt"
+
+	"pumice/pipeline"
+	"pumice/vk"
+)
+
+// peerPrefix marks a kernel of llama.cpp's Vulkan backend.
+const peerPrefix = "llama.cpp "
+
+// peerKernels are mat-vec shaders of llama.cpp b10434, whose constants are workgroup, rows a
+// workgroup and columns of the right-hand side, set as its ggml-vulkan.cpp does for these
+// devices. The weights of a trip are its products, counted in navi21's assembly: columns an
+// iteration of mul_mat_vec.comp (8, of plain types 4) times four iterations times the rows;
+// sixteen times the rows in mul_mat_vec_q4_k.comp.
+var peerKernels = []struct {
+	name    string
+	rows    uint32
+	weights int
+}{
+	{"f16", 2, 4 * 4 * 2},
+	{"q8_0", 1, 8 * 4},
+	{"q4_0", 2, 8 * 4 * 2},
+	{"q4_1", 2, 8 * 4 * 2},
+	{"q4_k", 2, 16 * 2},
+}
+
+// peer reads the peer's kernels from its library, which has each as an array of words.
+func peer(library string, pd *vk.PhysicalDevice) ([]pipeline.Kernel, error) {
+	f, err := elf.Open(library)
+	if err != nil {
+		return nil, fmt.Errorf("peer: %w", err)
+	}
+	defer f.Close()
+	symbols, err := f.DynamicSymbols()
+	if err != nil {
+		return nil, fmt.Errorf("peer: %s: %w", library, err)
+	}
+	at := map[string]uint64{}
+	for _, s := range symbols {
+		at[s.Name] = s.Value
+	}
+	var list []pipeline.Kernel
+	for _, k := range peerKernels {
+		name := "mul_mat_vec_" + k.name + "_f32_f32_subgroup_no_shmem"
+		length := make([]byte, 8)
+		if err := readAt(f, at[name+"_len"], length); err != nil {
+			return nil, fmt.Errorf("peer: %s: %s: %w", library, name, err)
+		}
+		code := make([]byte, binary.LittleEndian.Uint64(length)&(1<<24-1))
+		if err := readAt(f, at[name+"_data"], code); err != nil {
+			return nil, fmt.Errorf("peer: %s: %s: %w", library, name, err)
+		}
+		list = append(list, pipeline.Kernel{
+			Variant: peerPrefix + "mul_mat_vec_" + k.name,
+			Config: vk.PipelineConfig{
+				Name: peerPrefix + name, SPIRV: code, PushBytes: 128, Bindings: make([]vk.BindingKind, bindings(code)),
+				Spec: []uint32{uint32(pd.Limits.SubgroupSize), k.rows, 1}, SubgroupSize: pd.Limits.SubgroupSize, FullSubgroups: true,
+			},
+			Trip: pipeline.Trip{Weights: k.weights, Inner: 1},
+		})
+	}
+	return list, nil
+}
+
+func readAt(f *elf.File, address uint64, to []byte) error {
+	for _, s := range f.Sections {
+		if s.Type == elf.SHT_PROGBITS && s.Addr <= address && address+uint64(len(to)) <= s.Addr+s.Size {
+			_, err := s.ReadAt(to, int64(address-s.Addr))
+			return err
+		}
+	}
+	return fmt.Errorf("nothing at address %#x", address)
+}
+
+// bindings is one more than the highest binding a module decorates a variable with.
+func bindings(code []byte) int {
+	const opDecorate, decorationBinding = 71, 33
+	word := func(i int) uint32 { return binary.LittleEndian.Uint32(code[4*i:]) }
+	n := 0
+	for i := 5; i < len(code)/4; i += max(1, int(word(i)>>16)) {
+		if word(i)&0xffff == opDecorate && word(i)>>16 == 4 && word(i+2) == decorationBinding {
+			n = max(n, int(word(i+3))+1)
+		}
+	}
+	return n
+}

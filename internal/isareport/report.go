@@ -1,0 +1,179 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// A report is, by variant and device, the worst that any of the kernel's constants gives, and
+// of a mat-vec's loop the plain kernel, which has the fewest instructions.
+type report struct {
+	variants map[string]map[string]Record
+	errs     []error
+}
+
+func newReport(all map[string][]Record) *report {
+	p := &report{variants: map[string]map[string]Record{}}
+	for device, list := range all {
+		for _, r := range list {
+			if p.variants[r.Variant] == nil {
+				p.variants[r.Variant] = map[string]Record{}
+			}
+			w, ok := p.variants[r.Variant][device]
+			if !strings.HasPrefix(r.Variant, peerPrefix) {
+				p.rules(device, r)
+			}
+			if !ok {
+				p.variants[r.Variant][device] = r
+				continue
+			}
+			w.Registers, w.Instructions, w.CodeBytes = max(w.Registers, r.Registers), max(w.Instructions, r.Instructions), max(w.CodeBytes, r.CodeBytes)
+			w.Spills, w.Kept, w.Scratch, w.Waves = max(w.Spills, r.Spills), max(w.Kept, r.Kept), max(w.Scratch, r.Scratch), min(w.Waves, r.Waves)
+			if r.Loop.Instructions < w.Loop.Instructions {
+				w.Loop = r.Loop
+			}
+			p.variants[r.Variant][device] = w
+		}
+	}
+	return p
+}
+
+// rules are what every production kernel must keep.
+func (p *report) rules(device string, r Record) {
+	if r.Spills > 0 {
+		p.errs = append(p.errs, fmt.Errorf("%s: %s spills %d registers", device, r.Kernel, r.Spills))
+	}
+	if strings.HasSuffix(r.Variant, "_cm") && !r.Matrix {
+		p.errs = append(p.errs, fmt.Errorf("%s: %s has no matrix instruction", device, r.Kernel))
+	}
+	if strings.HasSuffix(r.Variant, "_dp") && !r.Dot {
+		p.errs = append(p.errs, fmt.Errorf("%s: %s has no dot instruction", device, r.Kernel))
+	}
+}
+
+func (r *Record) perWeight() float64 { return float64(r.Loop.Instructions) / float64(r.Weights) }
+
+// ours lists the variants that are not the peer's.
+func (p *report) ours() []string {
+	return slices.DeleteFunc(slices.Sorted(maps.Keys(p.variants)), func(v string) bool { return strings.HasPrefix(v, peerPrefix) })
+}
+
+const (
+	loopsBegin, loopsEnd     = "<!-- loops:begin -->\n", "<!-- loops:end -->"
+	kernelsBegin, kernelsEnd = "<!-- kernels:begin -->\n", "<!-- kernels:end -->"
+)
+
+func (p *report) write(old string) (string, error) {
+	kept := peerRows(old)
+	rows := p.loopRows()
+	if !slices.ContainsFunc(rows, isPeer) {
+		rows = append(rows, kept...)
+	}
+	head := "| kernel | " + strings.Join(devices, " | ") + " |\n|---" + strings.Repeat("|---", len(devices)) + "|\n"
+	text, err := between(old, loopsBegin, loopsEnd, head+strings.Join(rows, ""))
+	if err != nil {
+		return "", err
+	}
+	return between(text, kernelsBegin, kernelsEnd, head+strings.Join(p.kernelRows(), ""))
+}
+
+// between replaces what stands between two markers.
+func between(text, begin, end, with string) (string, error) {
+	head, rest, ok := strings.Cut(text, begin)
+	_, tail, ok2 := strings.Cut(rest, end)
+	if !ok || !ok2 {
+		return "", fmt.Errorf("no %s and %s", strings.TrimSpace(begin), end)
+	}
+	return head + begin + with + end + tail, nil
+}
+
+func isPeer(row string) bool { return strings.HasPrefix(row, "| "+peerPrefix) }
+
+func peerRows(text string) []string {
+	return slices.DeleteFunc(slices.Collect(strings.Lines(text)), func(row string) bool { return !isPeer(row) })
+}
+
+// loopRows has instructions a weight and bytes a load.
+func (p *report) loopRows() []string {
+	var out []string
+	for _, v := range slices.Sorted(maps.Keys(p.variants)) {
+		var cells []string
+		for _, d := range devices {
+			if r, ok := p.variants[v][d]; ok && r.Loop.Loads > 0 {
+				cells = append(cells, fmt.Sprintf("%.2f, %.1f", r.perWeight(), float64(r.Loop.LoadBytes)/float64(r.Loop.Loads)))
+			}
+		}
+		if len(cells) == len(devices) {
+			out = append(out, row(v, cells))
+		}
+	}
+	slices.SortStableFunc(out, func(a, b string) int {
+		return strings.Compare(strconv.FormatBool(isPeer(a)), strconv.FormatBool(isPeer(b)))
+	})
+	return out
+}
+
+// kernelRows has registers, instructions, bytes of code and waves.
+func (p *report) kernelRows() []string {
+	var out []string
+	for _, v := range p.ours() {
+		var cells []string
+		for _, d := range devices {
+			cell := "-"
+			if r, ok := p.variants[v][d]; ok {
+				cell = fmt.Sprintf("%d, %d, %d, %d", r.Registers, r.Instructions, r.CodeBytes, r.Waves)
+				if r.Spills > 0 {
+					cell += fmt.Sprintf(", **%d spills**", r.Spills)
+				}
+				if r.Kept > 0 {
+					cell += fmt.Sprintf(", %d kept", r.Kept)
+				}
+				if r.Scratch > 0 {
+					cell += fmt.Sprintf(", scratch %d", r.Scratch)
+				}
+			}
+			cells = append(cells, cell)
+		}
+		out = append(out, row(v, cells))
+	}
+	return out
+}
+
+func row(name string, cells []string) string {
+	return "| " + name + " | " + strings.Join(cells, " | ") + " |\n"
+}
+
+// check holds the records to the rules, and the loops to the committed table.
+func (p *report) check(committed string) error {
+	errs := slices.Clone(p.errs)
+	table := map[string][]string{}
+	_, text, _ := strings.Cut(committed, loopsBegin)
+	text, _, _ = strings.Cut(text, loopsEnd)
+	for line := range strings.Lines(text) {
+		if cells := strings.Split(strings.Trim(strings.TrimSpace(line), "|"), "|"); len(cells) == 1+len(devices) {
+			table[strings.TrimSpace(cells[0])] = cells[1:]
+		}
+	}
+	for _, v := range p.ours() {
+		for i, d := range devices {
+			r, ok := p.variants[v][d]
+			if !ok || r.Loop.Loads == 0 {
+				continue
+			}
+			if table[v] == nil {
+				errs = append(errs, fmt.Errorf("%s is not in the committed table: run make isa-report", v))
+				break
+			}
+			number, _, _ := strings.Cut(strings.TrimSpace(table[v][i]), ",")
+			limit, err := strconv.ParseFloat(number, 64)
+			if err != nil || r.perWeight() > limit+0.005 {
+				errs = append(errs, fmt.Errorf("%s: %s takes %.2f instructions a weight, the committed table has %s", d, v, r.perWeight(), number))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}

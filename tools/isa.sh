@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# Tells what drivers' compilers make of every kernel, on GPUs that need not be there (tools/mesa.sh), and puts it into
+# docs/isa.md.
+#
+#   tools/isa.sh           measure, with llama.cpp's mat-vec kernels beside ours where they can be had, and write the tables
+#   tools/isa.sh --check   fail where a kernel spills, a `cm` kernel has no matrix or a `dp` kernel no dot instruction, or a
+#                          mat-vec loop takes more instructions a weight than the committed table says
+#
+# The same kernels give the same counts on any machine. Exits with 77 where the pinned drivers can't be had.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+# shellcheck source=tools/lib.sh
+. tools/lib.sh
+
+mode=report peer=()
+case ${1-} in
+'')
+	if binaries=$(tools/bench-peer.py --fetch); then
+		peer=("$binaries/libggml-vulkan.so")
+	else
+		say "llama.cpp's build can't be had: its rows of the table stay as they are"
+	fi
+	;;
+--check) mode=check ;;
+*) die "usage: tools/isa.sh [--check]" ;;
+esac
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+go build -o "$work/isareport" ./internal/isareport
+for device in navi21 navi31 gfx1201 turing ampere; do
+	program=$(tools/mesa.sh "$device") || exit
+	say "compiling for $device"
+	"$program" "$work/isareport" collect "${peer[@]}" >"$work/$device.json" 2>"$work/errors" || {
+		cat "$work/errors" >&2 # else RADV's remark that it is not conformant
+		exit 1
+	}
+done
+"$work/isareport" $mode docs/isa.md "$work"
+[ $mode = check ] || sed -n '/loops:begin/,/loops:end/p' docs/isa.md
