@@ -31,6 +31,7 @@ layout(constant_id = 9) const uint MATRICES_N = 2u;
 
 const uint SUBGROUP_ROWS = MATRICES_M * CM_M, SUBGROUP_TOKENS = MATRICES_N * CM_N;
 const uint TILE_ROWS = SUBGROUPS_M * SUBGROUP_ROWS, TILE_TOKENS = SUBGROUPS_N * SUBGROUP_TOKENS;
+const uint SUBGROUP = WORKGROUP / (SUBGROUPS_M * SUBGROUPS_N);
 #define TILE_COLS 32u
 #define TILE_QUADS (TILE_COLS / 4u)
 #define PITCH (TILE_QUADS + 2u)
@@ -90,8 +91,10 @@ void main() {
         [[unroll]] for (uint j = 0u; j < MATRICES_N; j++) {
             coopMatStore(acc[i * MATRICES_N + j], results, own, CM_M, gl_CooperativeMatrixLayoutColumnMajor);
             subgroupBarrier(); // the results are written
-            for (uint e = gl_SubgroupInvocationID; e < CM_M * CM_N; e += gl_SubgroupSize)
+            [[unroll]] for (uint n = 0u; n < CM_M * CM_N / SUBGROUP; n++) {
+                uint e = gl_SubgroupInvocationID + n * SUBGROUP;
                 store_y(t0 + first_token + j * CM_N + e / CM_M, row0 + first_row + i * CM_M + e % CM_M, results[own + e]);
+            }
             subgroupBarrier(); // the results are read before the next ones overwrite them
         }
 }

@@ -54,8 +54,8 @@ uvec4 signed_bytes(uvec4 v) {
     uvec4 out_bytes;
     [[unroll]] for (uint j = 0u; j < 4u; j++) {
         uvec4 b = (uvec4(v[j]) >> uvec4(0u, 8u, 16u, 24u)) & 0xffu;
-        out_bytes[j] = uint(int(levels[b.x]) & 0xff) | uint(int(levels[b.y]) & 0xff) << 8u |
-                       uint(int(levels[b.z]) & 0xff) << 16u | uint(int(levels[b.w]) & 0xff) << 24u;
+        out_bytes[j] = uint(level(b.x) & 0xff) | uint(level(b.y) & 0xff) << 8u | uint(level(b.z) & 0xff) << 16u |
+                       uint(level(b.w) & 0xff) << 24u;
     }
     return out_bytes;
 #elif defined(W_Q8_0)

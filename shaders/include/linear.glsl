@@ -47,7 +47,9 @@ vec4 load_x(uint t, uint c) {
 
 // Stores the product of row and token, if there are such.
 void store_y(uint t, uint row, float sum) {
-    if (row >= p.rows || t >= step.count) return;
+    // One comparison: of two, both of which other products need as well, a compiler keeps the
+    // results, and a GPU has few registers for truths.
+    if (min(int(p.rows - row), int(step.count - t)) <= 0) return;
     uint at = t * p.y_stride + p.y_first + row;
     if (HAS_BIAS) sum += bias[p.bias_first + row];
     if (ACCUMULATE) sum += y[at];

@@ -194,9 +194,13 @@ Meta load_meta(uint record0, uint u, uint group) {
 }
 
 #ifdef LOOKUP
-// ggml's kvalues_iq4nl: four bits stand for one of sixteen levels.
-const float levels[16] = float[](-127.0, -104.0, -83.0, -65.0, -49.0, -35.0, -22.0, -10.0,
-                                 1.0, 13.0, 25.0, 38.0, 53.0, 69.0, 89.0, 113.0);
+// ggml's kvalues_iq4nl: four bits stand for one of -127, -104, -83, -65, -49, -35, -22, -10,
+// 1, 13, 25, 38, 53, 69, 89 and 113. Four bytes a word, and not an array: NVIDIA's open driver
+// copies a constant array to memory in each invocation.
+int level(uint v) {
+    uint word = (v & 8u) == 0u ? ((v & 4u) == 0u ? 0xbfad9881u : 0xf6eaddcfu) : ((v & 4u) == 0u ? 0x26190d01u : 0x71594535u);
+    return int(word << (24u - 8u * (v & 3u))) >> 24;
+}
 #endif
 #endif
 
@@ -229,7 +233,7 @@ void decode_unit(uvec4 q, Meta m, out float w[UNIT_COLS]) {
 #endif
             vec2 dm = m.dm[c / (UNIT_COLS / SCALES)];
 #ifdef LOOKUP
-            w[c] = levels[v] * dm.x;
+            w[c] = float(level(v)) * dm.x;
 #else
             w[c] = float(int(v)) * dm.x + dm.y;
 #endif

@@ -85,7 +85,7 @@ void load_part(uint row, uint part, out vec4 w[PART_QUADS]) {
     [[unroll]] for (uint j = 0u; j < 4u; j++) {
         uvec4 b = (uvec4(v[j]) >> uvec4(0u, 8u, 16u, 24u)) & 0xffu;
 #ifdef LOOKUP
-        w[j] = vec4(levels[b.x], levels[b.y], levels[b.z], levels[b.w]) * dm.x;
+        w[j] = vec4(level(b.x), level(b.y), level(b.z), level(b.w)) * dm.x;
 #else
         w[j] = vec4(b) * dm.x + dm.y;
 #endif
