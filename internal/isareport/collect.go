@@ -101,7 +101,7 @@ func collect(ctx context.Context, library string) ([]Record, error) {
 }
 
 // production lists the kernels of all shapes, for the paths that the device's rules choose and
-// for the one that every device has.
+// for each that can be forced.
 func production(ctx context.Context, dev *vk.Device) ([]pipeline.Kernel, error) {
 	dir, err := os.MkdirTemp("", "isareport")
 	if err != nil {
@@ -110,7 +110,12 @@ func production(ctx context.Context, dev *vk.Device) ([]pipeline.Kernel, error) 
 	defer os.RemoveAll(dir)
 	var list []pipeline.Kernel
 	seen := map[string]bool{}
-	for _, path := range []pipeline.Path{"", pipeline.PathBase} {
+	chosen, err := pipeline.NewManager(dev, pipeline.Options{})
+	if err != nil {
+		return nil, err
+	}
+	defer chosen.Close()
+	for _, path := range append([]pipeline.Path{""}, chosen.Paths()...) {
 		m, err := pipeline.NewManager(dev, pipeline.Options{Path: path})
 		if err != nil {
 			return nil, err
