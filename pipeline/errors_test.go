@@ -120,7 +120,7 @@ func TestErrorsNameTheNumbers(t *testing.T) {
 	wantError(t, "path", err, `"fast"`, `"base"`, `"row"`)
 	if !hasLane8(dev.PhysicalDevice()) {
 		_, err = NewManager(dev, Options{Path: PathRow})
-		wantError(t, "row path", err, "subgroups of eight", dev.PhysicalDevice().Name)
+		wantError(t, "row path", err, "lacks what kernel path", dev.PhysicalDevice().Name)
 	}
 
 	p := m.NewBuilder("small", 2)
