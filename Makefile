@@ -15,6 +15,7 @@ help:
 	@echo "make bench-peer         measure beside llama.cpp's Vulkan backend, on this machine's device"
 	@echo "make isa-report         count what GPU drivers' compilers make of the kernels, without a GPU, into docs/isa.md"
 	@echo "make bench-tokenizers   measure encoding beside the Rust library tokenizers, on one core"
+	@echo "make quantization-table  measure what each weight type costs in quality, and write the table of docs/quantization.md"
 	@echo "make clean              remove bin/"
 
 BUILD = go build -trimpath -o bin/pumice ./cmd/pumice
@@ -60,6 +61,12 @@ isa-report:
 .PHONY: bench-tokenizers
 bench-tokenizers:
 	@tools/bench-tokenizers.py $(ARGS)
+
+.PHONY: quantization-table
+quantization-table:
+	@tools/setup.sh chat
+	$(BUILD)
+	@tools/quantization.py --model "$$(tools/model.sh)" --spread --doc docs/quantization.md $(ARGS)
 
 .PHONY: clean
 clean:

@@ -45,7 +45,8 @@ var layers = map[string][]string{
 	"chat":      {"tokenizer"},
 	"sample":    {},
 
-	"quantize": {"model", "checkpoint", "tokenizer", "internal/dtype", "internal/ggufwrite"},
+	"tools/spread": {"checkpoint", "internal/dtype", "internal/ggufwrite", "internal/half"},
+	"quantize":     {"model", "checkpoint", "tokenizer", "internal/dtype", "internal/ggufwrite"},
 
 	root: {"model", "pipeline", "vk", "checkpoint", "chat", "sample", "tokenizer",
 		"internal/dtype", "internal/half", "internal/humanize"},
