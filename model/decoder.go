@@ -159,6 +159,9 @@ func (d *decoderLayer) attention(h branch, heads pipeline.Heads, table *pipeline
 	if d.cfg.QKNorm {
 		d.b.HeadNorm(qkv, heads, d.QNorm, d.KNorm, d.cfg.NormEps)
 	}
+	if !d.b.Tapping() {
+		return d.b.RopeAttention(qkv, heads, table, cache, d.cfg.AttentionScale)
+	}
 	q := d.b.RopeStore(qkv, heads, table, cache)
 	d.tap("q", q)
 	return d.b.Attention(q, heads, cache, d.cfg.AttentionScale)

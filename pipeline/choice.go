@@ -288,6 +288,22 @@ func rowReadsCache(t DType, headDim int) bool {
 	return size%16 == 0 && (texels%8 == 0 || 8%max(texels, 1) == 0)
 }
 
+// rowRotates says whether the row kernels rotate heads of this shape: four components have
+// their partners in four others, or among themselves.
+func rowRotates(h Heads) bool {
+	n := 8
+	if h.Interleaved {
+		n = 4
+	}
+	return h.HeadDim%4 == 0 && h.RotaryDim%n == 0 && h.RotaryDim > 0
+}
+
+// rowRopesCache says whether attention_rope_*_row takes heads of this shape: each of eight
+// lanes has whole texels of a row.
+func rowRopesCache(t DType, h Heads) bool {
+	return rowRotates(h) && t != dtype.Q8_0 && h.HeadDim*t.BlockBytes()%(8*16) == 0
+}
+
 // attentionRows is how many queries a workgroup of attention.comp takes: as many as leave
 // it within 32 KiB of shared memory and each invocation within 32 sums.
 func attentionRows(headDim int) int {
@@ -330,5 +346,5 @@ func decodeSplits(path Path, groups, positions, window int) int {
 	if window > 0 {
 		positions = min(positions, window)
 	}
-	return max(1, min(ceilDiv(128, groups), positions/256))
+	return max(1, min(ceilDiv(512, groups), positions/256))
 }

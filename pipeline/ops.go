@@ -337,9 +337,7 @@ type Heads struct {
 // table, (places, RotaryDim / 2, 2) cosines and sines, and moves keys and values into the
 // cache. It returns the queries, (tokens, Heads * HeadDim). Su et al. 2021, arXiv:2104.09864.
 func (b *Builder) RopeStore(qkv *Tensor, h Heads, table *Vector, c *LayerCache) *Tensor {
-	if qkv.Cols != (h.Heads+2*h.KVHeads)*h.HeadDim || h.HeadDim%2 != 0 || h.RotaryDim%2 != 0 || h.RotaryDim > h.HeadDim {
-		b.Fail("rope: %d columns for %d + 2 * %d heads of %d, %d of them rotary", qkv.Cols, h.Heads, h.KVHeads, h.HeadDim, h.RotaryDim)
-	}
+	b.checkRope(qkv, h)
 	out := b.tensor(qkv.Rows, h.Heads*h.HeadDim)
 	invocations := qkv.Cols / 2
 	if c.DType == dtype.Q8_0 {
@@ -347,11 +345,7 @@ func (b *Builder) RopeStore(qkv *Tensor, h Heads, table *Vector, c *LayerCache) 
 	}
 	n := &node{push: push(h.Heads, h.KVHeads, h.HeadDim, h.RotaryDim, c.Positions, h.Clip)}
 	in, angles := read(qkv), readSpan(table.span)
-	pairs := 8 // a quad and its partner's
-	if h.Interleaved {
-		pairs = 4
-	}
-	kernel, path := b.pick("rope_"+lower(c.DType), qkv.Rows, rowIf(h.HeadDim%4 == 0 && h.RotaryDim%pairs == 0 && h.RotaryDim > 0))
+	kernel, path := b.pick("rope_"+lower(c.DType), qkv.Rows, rowIf(rowRotates(h)))
 	n.kernel = kernel
 	if path == PathRow {
 		in, angles = in.as(vk.RGBA32Float), angles.as(vk.RGBA32Float)
@@ -366,6 +360,12 @@ func (b *Builder) RopeStore(qkv *Tensor, h Heads, table *Vector, c *LayerCache) 
 	return out
 }
 
+func (b *Builder) checkRope(qkv *Tensor, h Heads) {
+	if qkv.Cols != (h.Heads+2*h.KVHeads)*h.HeadDim || h.HeadDim%2 != 0 || h.RotaryDim%2 != 0 || h.RotaryDim > h.HeadDim {
+		b.Fail("rope: %d columns for %d + 2 * %d heads of %d, %d of them rotary", qkv.Cols, h.Heads, h.KVHeads, h.HeadDim, h.RotaryDim)
+	}
+}
+
 // maxHeadDim is the largest head the base attention kernels have shared memory for.
 const maxHeadDim = 256
 
@@ -374,6 +374,24 @@ const maxHeadDim = 256
 // layer with a window may have a cache of fewer positions than the context, a multiple of
 // eight and at least Window plus the tokens of a run.
 func (b *Builder) Attention(q *Tensor, h Heads, c *LayerCache, scale float32) *Tensor {
+	return b.attention(q, h, nil, c, scale)
+}
+
+// RopeAttention is RopeStore and Attention of what it returns, in one where there is one token.
+func (b *Builder) RopeAttention(qkv *Tensor, h Heads, table *Vector, c *LayerCache, scale float32) *Tensor {
+	if qkv.Rows == 1 && b.err == nil && h.KVHeads > 0 {
+		_, apart := b.pick("attention_decode_"+lower(c.DType), 1, rowIf(rowReadsCache(c.DType, h.HeadDim)))
+		kernel, fused := b.pick("attention_rope_"+lower(c.DType), 1, rowIf(rowRopesCache(c.DType, h)))
+		if _, exists := b.m.variants[kernel]; exists && fused == apart {
+			b.checkRope(qkv, h)
+			return b.attention(qkv, h, table, c, scale)
+		}
+	}
+	return b.Attention(b.RopeStore(qkv, h, table, c), h, c, scale)
+}
+
+// attention is of q, or of qkv, which is first rotated by table, if there is one.
+func (b *Builder) attention(q *Tensor, h Heads, table *Vector, c *LayerCache, scale float32) *Tensor {
 	if h.HeadDim > maxHeadDim || h.HeadDim%4 != 0 {
 		b.Fail("attention: head dimension %d; kernels take multiples of four up to %d", h.HeadDim, maxHeadDim)
 	}
@@ -391,15 +409,19 @@ func (b *Builder) Attention(q *Tensor, h Heads, c *LayerCache, scale float32) *T
 		slopes = readSpan(h.Slopes.span)
 	}
 	n := &node{
-		push: push(h.Heads, h.KVHeads, h.HeadDim, c.Positions, window, scale, h.SoftCap),
+		push: push(h.Heads, h.KVHeads, h.HeadDim, c.Positions, window, scale, h.SoftCap, h.RotaryDim, h.Clip),
 		kv:   kvRead{perPosition: 2 * int64(h.KVHeads) * row, window: h.Window, positions: c.Positions},
 	}
 	op := "attention_" + lower(c.DType)
-	if q.Rows == 1 {
+	suits := rowReadsCache(c.DType, h.HeadDim)
+	switch {
+	case table != nil:
+		op, suits = "attention_rope_"+lower(c.DType), rowRopesCache(c.DType, h)
+	case q.Rows == 1:
 		op = "attention_decode_" + lower(c.DType)
 	}
 	var path Path
-	n.kernel, path = b.pick(op, q.Rows, rowIf(rowReadsCache(c.DType, h.HeadDim)))
+	n.kernel, path = b.pick(op, q.Rows, rowIf(suits))
 	queries, keys, values := read(q), readSpan(c.keys), readSpan(c.values)
 	if path == PathRow {
 		queries, keys, values = queries.as(vk.RGBA32Float), keys.as(vk.RGBA32Uint), values.as(vk.RGBA32Uint)
@@ -408,7 +430,7 @@ func (b *Builder) Attention(q *Tensor, h Heads, c *LayerCache, scale float32) *T
 	spec := func(own ...uint32) []uint32 {
 		return append(append(own, make([]uint32, 10-len(own))...), specBool(h.Slopes != nil), specBool(h.SoftCap > 0))
 	}
-	out := b.tensor(q.Rows, q.Cols)
+	out := b.tensor(q.Rows, h.Heads*h.HeadDim)
 	to, splits := out, 1
 	switch {
 	case q.Rows == 1:
@@ -418,7 +440,11 @@ func (b *Builder) Attention(q *Tensor, h Heads, c *LayerCache, scale float32) *T
 		if splits > 1 {
 			to = b.tensor(h.Heads*splits, h.HeadDim+4)
 		}
-		n.spec = spec(uint32(h.HeadDim), uint32(group), uint32(splits), uint32(decodeKeys(h.HeadDim)))
+		if path == PathRow {
+			n.spec = spec(uint32(h.HeadDim), uint32(group), specBool(h.Interleaved))
+		} else {
+			n.spec = spec(uint32(h.HeadDim), uint32(group), uint32(splits), uint32(decodeKeys(h.HeadDim)), specBool(h.Interleaved))
+		}
 		n.grid = [3]int{splits, groups, 1}
 	case path == PathRow:
 		n.spec = spec(uint32(h.HeadDim))
@@ -429,6 +455,14 @@ func (b *Builder) Attention(q *Tensor, h Heads, c *LayerCache, scale float32) *T
 		n.grid = [3]int{ceilDiv(q.Rows*h.Heads/h.KVHeads, tile), h.KVHeads, 1}
 	}
 	n.binds = []bind{stepBind(), queries, keys, values, slopes, write(to)}
+	switch {
+	case table == nil:
+	case path == PathRow: // the cache is written through bindings of its own
+		n.binds = append(n.binds, readSpan(table.span).as(vk.RGBA32Float), writeSpan(c.keys), writeSpan(c.values))
+	default:
+		n.binds[2].access, n.binds[3].access = vk.ReadWrite, vk.ReadWrite
+		n.binds = append(n.binds, readSpan(table.span))
+	}
 	b.add(n)
 	if splits > 1 {
 		b.add(&node{
@@ -436,7 +470,7 @@ func (b *Builder) Attention(q *Tensor, h Heads, c *LayerCache, scale float32) *T
 			spec:   []uint32{workgroup, 0, uint32(splits)},
 			binds:  []bind{stepBind(), read(to), write(out)},
 			push:   push(h.Heads, h.HeadDim, window),
-			grid:   [3]int{ceilDiv(q.Cols/4, workgroup), 1, 1},
+			grid:   [3]int{ceilDiv(out.Cols/4, workgroup), 1, 1},
 		})
 	}
 	return out

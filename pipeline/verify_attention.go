@@ -44,13 +44,7 @@ func (v *verifier) rope(t DType, h Heads, position, tokens, count, positions int
 	v.check(name, func() error {
 		width := (h.Heads + 2*h.KVHeads) * h.HeadDim
 		x := v.normal(tokens * width)
-		var angles []float64
-		for p := range position + tokens {
-			for j := range h.RotaryDim / 2 {
-				sin, cos := math.Sincos(float64(p) * math.Pow(10000, -2*float64(j)/float64(h.RotaryDim)))
-				angles = append(angles, float64(float32(cos)), float64(float32(sin)))
-			}
-		}
+		angles := ropeAngles(h, position+tokens)
 		table, err := v.vector(append(angles, make([]float64, 1)...)) // never empty
 		if err != nil {
 			return err
@@ -115,6 +109,18 @@ func (v *verifier) rope(t DType, h Heads, position, tokens, count, positions int
 		}
 		return nil
 	})
+}
+
+// ropeAngles is a table of cosines and sines, (positions, RotaryDim / 2, 2).
+func ropeAngles(h Heads, positions int) []float64 {
+	var angles []float64
+	for p := range positions {
+		for j := range h.RotaryDim / 2 {
+			sin, cos := math.Sincos(float64(p) * math.Pow(10000, -2*float64(j)/float64(h.RotaryDim)))
+			angles = append(angles, float64(float32(cos)), float64(float32(sin)))
+		}
+	}
+	return angles
 }
 
 // headTerms is twice the largest magnitude of each head.
@@ -270,9 +276,110 @@ func (v *verifier) attentionCases(t DType) {
 	}
 	add(window, 100, 20, 17, 40, 4, 9, 4)
 	add(window, 100, 20, 20, 40, 1, 19)
+	if t != dtype.Q8_0 {
+		v.ropeAttentionCases(t)
+	}
 	for _, c := range list {
 		v.attention(t, c.h, c.position, c.tokens, c.count, c.of, c.lengths...)
 	}
+}
+
+func (v *verifier) ropeAttentionCases(t DType) {
+	partial := Heads{Heads: 6, KVHeads: 2, HeadDim: 64, RotaryDim: 16, Interleaved: true, Clip: 1.5}
+	window := Heads{Heads: 6, KVHeads: 2, HeadDim: 64, RotaryDim: 64, Window: 13}
+	for _, c := range []struct {
+		h            Heads
+		position, of int
+	}{
+		{Heads{Heads: 6, KVHeads: 2, HeadDim: 64, RotaryDim: 64}, 0, 20}, {Heads{Heads: 6, KVHeads: 2, HeadDim: 64, RotaryDim: 64}, 70, 1040},
+		{Heads{Heads: 6, KVHeads: 2, HeadDim: 64, RotaryDim: 64}, 700, 1040},
+		{partial, 8, 40}, {partial, 15, 16}, {window, 30, 96}, {window, 100, 40},
+		{Heads{Heads: 14, KVHeads: 2, HeadDim: 64, RotaryDim: 64, SoftCap: 5}, 9, 40},
+		{Heads{Heads: 2, KVHeads: 1, HeadDim: 128, RotaryDim: 128}, 33, 64},
+		{Heads{Heads: 3, KVHeads: 3, HeadDim: 80, RotaryDim: 20}, 17, 64}, // the base kernel on either path
+	} {
+		v.ropeAttention(t, c.h, c.position, c.of)
+	}
+}
+
+// ropeAttention runs rotation, cache write and attention of one token.
+func (v *verifier) ropeAttention(t DType, h Heads, position, positions int) {
+	name := fmt.Sprintf("rope and attention %s, %d + 2 * %d heads of %d, rotary %d, interleaved %t, clip %g, window %d, soft cap %g, at %d of %d", t, h.Heads, h.KVHeads,
+		h.HeadDim, h.RotaryDim, h.Interleaved, h.Clip, h.Window, h.SoftCap, position, positions)
+	v.check(name, func() error {
+		scale := float32(1 / math.Sqrt(float64(h.HeadDim)))
+		x := v.normal((h.Heads + 2*h.KVHeads) * h.HeadDim)
+		angles := ropeAngles(h, position+1)
+		table, err := v.vector(angles)
+		if err != nil {
+			return err
+		}
+		cache, err := v.m.NewCache(CacheShape{DType: t, Layers: 1, KVHeads: h.KVHeads, HeadDim: h.HeadDim, Positions: positions})
+		if err != nil {
+			return err
+		}
+		defer cache.Close()
+		l := cache.Layers[0]
+		live := min(position, positions)
+		keys, err := v.cacheSide(t, h, l.keys, live, positions)
+		if err != nil {
+			return err
+		}
+		values, err := v.cacheSide(t, h, l.values, live, positions)
+		if err != nil {
+			return err
+		}
+		b := v.m.NewBuilder(v.name, 1)
+		xt, err := v.input(b, x, len(x))
+		if err != nil {
+			return err
+		}
+		before := len(b.nodes)
+		y := b.RopeAttention(xt, h, table, l, scale)
+		var kernels []string
+		for _, n := range b.nodes[min(before, len(b.nodes)):] {
+			kernels = append(kernels, n.kernel)
+		}
+		got, err := v.evaluate(b, y, inputStep(position, 1))
+		if err != nil {
+			return err
+		}
+		// The oracle takes the new key and value as the cache has them, once they are seen to be right.
+		q, k, w := oracleHeads(h, nil).RopeStore(x, angles, position)
+		for _, side := range []struct {
+			span          vk.Span
+			cached, fresh []float64
+		}{{l.keys, keys, k}, {l.values, values, w}} {
+			raw := make([]byte, side.span.Size)
+			if err := v.m.dev.Read(side.span, raw); err != nil {
+				return err
+			}
+			rows, _ := cacheRows(t, h, raw, position, 1, positions)
+			terms, tolerance := headTerms(side.fresh, h.HeadDim), tolerances.rope
+			if t == dtype.F16 {
+				for i := range terms {
+					terms[i] = math.Abs(side.fresh[i]) + terms[i]*0x1p-11
+				}
+				tolerance = tolerances.ropeF16
+			}
+			v.each(compare(kernels[0], v.name+": cache", rows, side.fresh, terms, tolerance))
+			for i, r := range rows {
+				side.cached[(i/h.HeadDim*positions+position%positions)*h.HeadDim+i%h.HeadDim] = float64(r)
+			}
+		}
+		oracle := oracleHeads(h, nil)
+		want := oracle.Attention(q, keys, values, positions, position, float64(scale))
+		terms := oracle.Attention(q, keys, magnitudes(values), positions, position, float64(scale))
+		for i := range terms {
+			own := q[i/h.HeadDim*h.HeadDim:][:h.HeadDim]
+			terms[i] *= 1 + scoreTerms(oracle, own, keys, i/h.HeadDim, position, positions, float64(scale))
+		}
+		for _, kernel := range kernels {
+			// A rotated query errs by tolerances.rope of its largest component, as a term of each score.
+			v.each(compare(kernel, v.name, got, want, terms, tolerances.attention(min(position+1, positions), h.HeadDim)+2*tolerances.rope*float64(h.HeadDim)))
+		}
+		return nil
+	})
 }
 
 func (v *verifier) attention(t DType, h Heads, position, tokens, count, positions int, lengths ...int) {

@@ -7,6 +7,10 @@
 //   slopes        (heads) f32, of ALiBi
 //   dst           (heads, head_dim) f32, or of split.glsl (heads, SPLITS, head_dim + 4)
 //
+// With ROPE it is rope.comp too: q is qkv, (heads + 2 kv_heads, head_dim), as yet to be
+// rotated by table; the first of the groups that share a key and value moves them into the
+// cache, and each takes its own position's from qkv.
+//
 // KEYS keys at a time go into shared memory, neighbouring invocations loading neighbouring
 // quads; then an invocation forms the scores of some (head, key) pairs, and at last
 // invocation (quad, share) adds up that quad of every head over its share of the values,
@@ -27,8 +31,15 @@ layout(std430, binding = 1) readonly buffer Q { vec4 q[]; };
 #include "score.glsl"
 #include "cache.glsl"
 #include "split.glsl"
+#ifdef ROPE
+layout(constant_id = 4) const bool INTERLEAVED = false;
+layout(std430, binding = 2) buffer Keys { CACHE_QUAD keys[]; };
+layout(std430, binding = 3) buffer Values { CACHE_QUAD values[]; };
+layout(std430, binding = 6) readonly buffer Table { vec2 table[]; };
+#else
 layout(std430, binding = 2) readonly buffer Keys { CACHE_QUAD keys[]; };
 layout(std430, binding = 3) readonly buffer Values { CACHE_QUAD values[]; };
+#endif
 layout(std430, binding = 5) writeonly buffer Out { vec4 dst[]; };
 
 #define WORKGROUP 64u
@@ -42,6 +53,26 @@ shared float weight[GROUP * KEYS]; // scores at first
 shared float most[GROUP * TEAM];
 shared float peak[GROUP];   // running maximum
 shared float factor[GROUP]; // what the new maximum makes of earlier sums
+
+#ifdef ROPE
+vec4 clipped(vec4 v) { return p.clip > 0.0 ? clamp(v, -p.clip, p.clip) : v; }
+
+// Quad n of a head's row, the quads of which begin at base.
+vec4 turned(uint base, uint n) {
+    vec4 v = clipped(q[base + n]);
+    uint half_dim = p.rotary_dim / 2u;
+    for (uint c = 0u; c < 4u; c++) {
+        uint d = 4u * n + c;
+        if (d >= p.rotary_dim) break;
+        bool first = INTERLEAVED ? (d & 1u) == 0u : d < half_dim;
+        uint partner = INTERLEAVED ? d ^ 1u : (first ? d + half_dim : d - half_dim);
+        vec2 cs = table[step.position * half_dim + (INTERLEAVED ? d / 2u : d % half_dim)];
+        float w = clipped(q[base + partner / 4u])[partner % 4u];
+        v[c] = first ? v[c] * cs.x - w * cs.y : v[c] * cs.x + w * cs.y;
+    }
+    return v;
+}
+#endif
 
 void main() {
     uint lane = gl_LocalInvocationID.x;
@@ -61,7 +92,12 @@ void main() {
     uint to = min(length, from + size);
 
     for (uint i = lane; i < GROUP * QUADS; i += WORKGROUP)
+#ifdef ROPE
+        query[i] = p.scale * turned(min(h0 + i / QUADS, last_head) * QUADS, i % QUADS);
+    bool writes = gl_WorkGroupID.y % groups == 0u;
+#else
         query[i] = p.scale * q[min(h0 + i / QUADS, last_head) * QUADS + i % QUADS];
+#endif
     if (lane < GROUP) peak[lane] = -3.0e38; // below every score and finite
     uint d = lane % QUADS, share = lane / QUADS;
     vec4 sums[GROUP];
@@ -74,6 +110,14 @@ void main() {
         uint live = min(KEYS, to - first);
         for (uint i = lane; i < live * QUADS; i += WORKGROUP) {
             uint row = row0 + (first + i / QUADS) % p.context;
+#ifdef ROPE
+            if (first + i / QUADS == step.position) {
+                CACHE_QUAD k = STORED_QUAD(turned((p.heads + kv) * QUADS, i % QUADS));
+                if (writes) keys[row * QUADS + i % QUADS] = k;
+                block[i / QUADS * STRIDE + i % QUADS] = LOADED_QUAD(k);
+                continue;
+            }
+#endif
             block[i / QUADS * STRIDE + i % QUADS] = KEY_QUAD(row, i % QUADS);
         }
         barrier(); // keys and query are complete, and the values' pass has read its weights
@@ -110,7 +154,18 @@ void main() {
             }
             for (uint key = share; key < live; key += SHARES) {
                 uint row = row0 + (first + key) % p.context;
+#ifdef ROPE
+                vec4 v;
+                if (first + key == step.position) {
+                    CACHE_QUAD stored = STORED_QUAD(clipped(q[(p.heads + p.kv_heads + kv) * QUADS + d]));
+                    if (writes) values[row * QUADS + d] = stored;
+                    v = LOADED_QUAD(stored);
+                } else {
+                    v = VALUE_QUAD(row, d);
+                }
+#else
                 vec4 v = VALUE_QUAD(row, d);
+#endif
                 for (uint g = 0u; g < GROUP; g++) {
                     float w = weight[g * KEYS + key];
                     sums[g] += w * v;

@@ -6,6 +6,10 @@
 //   q (heads, head_dim) f32 and keys, values (cache_row.glsl) as texels; slopes (heads)
 //   dst (heads, head_dim) f32
 //
+// With ROPE it is rope.comp too: q is qkv, (heads + 2 kv_heads, head_dim), as yet to be
+// rotated; the first of the groups that share a key and value moves them into the cache, and
+// each takes its own position's from qkv. HEAD_TEXELS is a multiple of eight then.
+//
 // Reads the live keys and values once for GROUP heads.
 #extension GL_EXT_control_flow_attributes : require
 #extension GL_EXT_samplerless_texture_functions : require
@@ -16,13 +20,29 @@
 layout(local_size_x = 8) in;
 layout(constant_id = 0) const uint HEAD_DIM = 64u;
 layout(constant_id = 1) const uint GROUP = 1u;
+#ifdef ROPE
+layout(constant_id = 2) const bool INTERLEAVED = false;
+layout(binding = 1) uniform textureBuffer qkv;
+layout(binding = 6) uniform textureBuffer table;
+layout(std430, binding = 7) writeonly buffer NewKeys { uvec4 new_keys[]; };
+layout(std430, binding = 8) writeonly buffer NewValues { uvec4 new_values[]; };
+#else
 layout(binding = 1) uniform textureBuffer q;
+#endif
 layout(binding = 2) uniform utextureBuffer keys;
 layout(binding = 3) uniform utextureBuffer values;
 layout(std430, binding = 5) writeonly buffer Out { vec4 dst[]; };
 #define SLOPES_BINDING 4
 #include "score.glsl"
 #include "cache_row.glsl"
+#ifdef ROPE
+#include "rotate_row.glsl"
+
+vec4 turned(uint i, uint d) {
+    vec4 v = load(i);
+    return d < p.rotary_dim / 4u ? rotated(v, i, d, step.position) : v;
+}
+#endif
 
 // Of one load of the values: the positions it spans, and a lane's loads a position.
 #define SPAN (HEAD_TEXELS < LANES ? LANES / HEAD_TEXELS : 1u)
@@ -43,12 +63,40 @@ void main() {
     uint length = step.position + 1u;
     uint start = first_key(length);
 
+#ifdef ROPE
+    uint cached = step.position; // keys to be read from the cache
+    vec4 query[GROUP * HEAD_QUADS];
+    vec4 own[GROUP * LANE_QUADS], key[LANE_QUADS], value[LANE_QUADS]; // texel i * LANES + lane
+    [[unroll]] for (uint i = 0u; i < LANE_TEXELS; i++) {
+        uint texel = i * LANES + lane;
+        uvec4 k, v;
+        [[unroll]] for (uint n = 0u; n < TEXEL_QUADS; n++) {
+            uint d = texel * TEXEL_QUADS + n, at = i * TEXEL_QUADS + n;
+            [[unroll]] for (uint g = 0u; g < GROUP; g++) {
+                own[g * LANE_QUADS + at] = p.scale * turned(min(h0 + g, last_head) * HEAD_QUADS + d, d);
+                [[unroll]] for (uint l = 0u; l < LANES; l++)
+                    query[g * HEAD_QUADS + (i * LANES + l) * TEXEL_QUADS + n] = subgroupShuffle(own[g * LANE_QUADS + at], l);
+            }
+            store_quad(k, n, turned((p.heads + kv) * HEAD_QUADS + d, d));
+            store_quad(v, n, load((p.heads + p.kv_heads + kv) * HEAD_QUADS + d));
+            key[at] = texel_quad(k, n);
+            value[at] = texel_quad(v, n);
+        }
+        if (gl_WorkGroupID.y % groups == 0u) {
+            uint at = (row0 + step.position % p.context) * HEAD_TEXELS + texel;
+            new_keys[at] = k;
+            new_values[at] = v;
+        }
+    }
+#else
+    uint cached = length;
     vec4 query[QUERY_LOADS * LANES]; // (GROUP, HEAD_QUADS), the same in every lane
     [[unroll]] for (uint i = 0u; i < QUERY_LOADS; i++) {
         uint at = min(h0 * HEAD_QUADS + i * LANES + lane, p.heads * HEAD_QUADS - 1u);
         vec4 mine = p.scale * texelFetch(q, int(at));
         [[unroll]] for (uint l = 0u; l < LANES; l++) query[i * LANES + l] = subgroupShuffle(mine, l);
     }
+#endif
     vec4 sums[GROUP * LANE_QUADS];
     float slope[GROUP], running_max[GROUP], running_sum[GROUP]; // the sum: of this lane's keys
     [[unroll]] for (uint g = 0u; g < GROUP; g++) {
@@ -58,9 +106,9 @@ void main() {
         running_sum[g] = 0.0;
     }
     // Blocks of eight start at multiples of eight, so that none wraps around the cache.
-    for (uint first = start & ~7u; first < length; first += LANES) {
+    for (uint first = start & ~7u; first < cached; first += LANES) {
         uint row = row0 + first % p.context; // of the block's first position
-        uint tail = length - 1u - first;
+        uint tail = cached - 1u - first;
         uint own = row + min(lane, tail);
         float score[GROUP];
         [[unroll]] for (uint g = 0u; g < GROUP; g++) score[g] = 0.0;
@@ -108,6 +156,17 @@ void main() {
             }
         }
     }
+#ifdef ROPE
+    [[unroll]] for (uint g = 0u; g < GROUP; g++) {
+        float s = 0.0;
+        [[unroll]] for (uint i = 0u; i < LANE_QUADS; i++) s += dot(key[i], own[g * LANE_QUADS + i]);
+        s = finish_score(lanes_sum(s), slope[g], 0);
+        float m = max(running_max[g], s);
+        float e = exp(s - m), rescale = exp(running_max[g] - m);
+        running_sum[g] = running_sum[g] * rescale + (lane == 0u ? e : 0.0);
+        [[unroll]] for (uint i = 0u; i < LANE_QUADS; i++) sums[g * LANE_QUADS + i] = sums[g * LANE_QUADS + i] * rescale + e * value[i];
+    }
+#endif
     [[unroll]] for (uint g = 0u; g < GROUP; g++) {
         float total = lanes_sum(running_sum[g]);
         uint h = h0 + g;

@@ -6,15 +6,20 @@
 //   KV_Q8_0   4 bytes, signed; behind the rows their scales, f16, one for 32 components
 //             (the last of a row may have fewer), a row's beginning a 32-bit word
 //
-// KEY_QUAD and VALUE_QUAD read quad i of a row from the buffers `keys` and `values`. The
+// STORED_QUAD is the form of a quad in the cache, where it needs no other, and LOADED_QUAD
+// the reverse. KEY_QUAD and VALUE_QUAD read quad i of a row from the buffers `keys` and `values`. The
 // includer has p.kv_heads, p.context and p.head_dim.
 #ifdef KV_F32
 #define CACHE_QUAD vec4
+#define STORED_QUAD(v) (v)
+#define LOADED_QUAD(v) (v)
 #define KEY_QUAD(row, i) keys[(row) * (p.head_dim / 4u) + (i)]
 #define VALUE_QUAD(row, i) values[(row) * (p.head_dim / 4u) + (i)]
 #endif
 #ifdef KV_F16
 #define CACHE_QUAD uvec2
+#define STORED_QUAD(v) uvec2(packHalf2x16((v).xy), packHalf2x16((v).zw))
+#define LOADED_QUAD(v) halves(v)
 vec4 halves(uvec2 v) { return vec4(unpackHalf2x16(v.x), unpackHalf2x16(v.y)); }
 #define KEY_QUAD(row, i) halves(keys[(row) * (p.head_dim / 4u) + (i)])
 #define VALUE_QUAD(row, i) halves(values[(row) * (p.head_dim / 4u) + (i)])

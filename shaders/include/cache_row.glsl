@@ -4,10 +4,15 @@
 #ifdef KV_F32
 #define TEXEL_QUADS 1u
 vec4 texel_quad(uvec4 v, uint i) { return uintBitsToFloat(v); }
+void store_quad(inout uvec4 texel, uint i, vec4 v) { texel = floatBitsToUint(v); }
 #endif
 #ifdef KV_F16
 #define TEXEL_QUADS 2u
 vec4 texel_quad(uvec4 v, uint i) { return vec4(unpackHalf2x16(v[2u * i]), unpackHalf2x16(v[2u * i + 1u])); }
+void store_quad(inout uvec4 texel, uint i, vec4 v) {
+    texel[2u * i] = packHalf2x16(v.xy);
+    texel[2u * i + 1u] = packHalf2x16(v.zw);
+}
 #endif
 #ifdef KV_Q8_0
 #define TEXEL_QUADS 4u

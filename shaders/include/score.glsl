@@ -19,6 +19,8 @@ layout(push_constant) uniform Push {
     uint window;  // keys a query sees, itself included; 0xffffffff for all
     float scale;
     float softcap;
+    uint rotary_dim; // of the kernels that rotate: as in rope.comp
+    float clip;
 } p;
 
 float head_slope(uint h) { return HAS_ALIBI ? slopes[h] : 0.0; }
