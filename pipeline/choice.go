@@ -67,7 +67,7 @@ var rules = []rule{
 	// as a product of one token does, in more workgroups than there are tiles. Beyond, matrix
 	// instructions have at least twice the rate of packed float16 and that has twice float32's,
 	// by every vendor's figures. The dp path, where it is fast, rounds activations to eight bits,
-	// which shows in perplexity (docs/models.md): it is for who asks for it.
+	// which shows in perplexity (docs/quantization.md): it is for who asks for it.
 	{op: "matmul_", minTokens: fewTokens + 1, paths: []Path{PathCM, PathFP16}},
 	{op: "matmul_", minTokens: 2, paths: []Path{PathFew}},
 	// By what drivers' compilers make of them (docs/isa.md), not measured: matvec_q4_0_sg takes a
