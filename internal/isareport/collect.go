@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -61,9 +62,9 @@ func device() (*vk.Device, func() error, error) {
 	return nil, nil, err
 }
 
-// collect compiles every kernel that plans would use on the machine's device, and the peer's
-// where its library is named.
-func collect(ctx context.Context, library string) ([]Record, error) {
+// collect compiles, of every kernel that plans would use on the machine's device, and of the
+// peer's where its library is named, those of one of several parts.
+func collect(ctx context.Context, part, parts int, library string) ([]Record, error) {
 	dev, done, err := device()
 	if err != nil {
 		return nil, err
@@ -80,6 +81,7 @@ func collect(ctx context.Context, library string) ([]Record, error) {
 		}
 		kernels = append(kernels, theirs...)
 	}
+	kernels = kernels[len(kernels)*part/parts : len(kernels)*(part+1)/parts]
 	records := make([]Record, len(kernels))
 	errs := make([]error, len(kernels))
 	var wg sync.WaitGroup
@@ -92,12 +94,7 @@ func collect(ctx context.Context, library string) ([]Record, error) {
 		})
 	}
 	wg.Wait()
-	for _, err := range errs {
-		if err != nil {
-			return nil, err
-		}
-	}
-	return records, nil
+	return records, errors.Join(errs...)
 }
 
 // production lists the kernels of all shapes, for the paths that the device's rules choose and

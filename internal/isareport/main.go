@@ -1,7 +1,7 @@
 // Command isareport tells what drivers' compilers make of the kernels, without a GPU: the work is
 // in tools/isa.sh, which runs it once on each driver and then to write the report.
 //
-//	isareport collect [PEER]            records of the present driver, as JSON; PEER is llama.cpp's Vulkan library
+//	isareport collect I N [PEER]        records of the present driver, as JSON, of part I of N; PEER is llama.cpp's Vulkan library
 //	isareport report REPORT DIR         the tables, of DIR/DEVICE.json, put into the file REPORT
 //	isareport check REPORT DIR          fails where they break a rule or are worse than REPORT's
 package main
@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 )
 
 // devices are the names of tools/mesa.sh, in the order of columns.
@@ -27,12 +28,17 @@ func main() {
 
 func run(args []string) error {
 	switch {
-	case len(args) >= 1 && len(args) <= 2 && args[0] == "collect":
-		library := ""
-		if len(args) == 2 {
-			library = args[1]
+	case len(args) >= 3 && len(args) <= 4 && args[0] == "collect":
+		part, err := strconv.Atoi(args[1])
+		parts, err2 := strconv.Atoi(args[2])
+		if err != nil || err2 != nil || part < 0 || part >= parts {
+			return fmt.Errorf("collect: part %s of %s", args[1], args[2])
 		}
-		records, err := collect(context.Background(), library)
+		library := ""
+		if len(args) == 4 {
+			library = args[3]
+		}
+		records, err := collect(context.Background(), part, parts, library)
 		if err != nil {
 			return err
 		}
@@ -40,15 +46,18 @@ func run(args []string) error {
 	case len(args) == 3 && (args[0] == "report" || args[0] == "check"):
 		all := map[string][]Record{}
 		for _, d := range devices {
-			text, err := os.ReadFile(filepath.Join(args[2], d+".json"))
+			f, err := os.Open(filepath.Join(args[2], d+".json"))
 			if err != nil {
 				return err
 			}
-			var list []Record
-			if err := json.Unmarshal(text, &list); err != nil {
-				return fmt.Errorf("%s: %w", d, err)
+			defer f.Close()
+			for in := json.NewDecoder(f); in.More(); {
+				var list []Record
+				if err := in.Decode(&list); err != nil {
+					return fmt.Errorf("%s: %w", d, err)
+				}
+				all[d] = append(all[d], list...)
 			}
-			all[d] = list
 		}
 		report := newReport(all)
 		old, err := os.ReadFile(args[1])
@@ -64,5 +73,5 @@ func run(args []string) error {
 		}
 		return errors.Join(os.WriteFile(args[1], []byte(text), 0o644), report.check(text))
 	}
-	return errors.New("usage: isareport collect [PEER] | report REPORT DIR | check REPORT DIR")
+	return errors.New("usage: isareport collect I N [PEER] | report REPORT DIR | check REPORT DIR")
 }
