@@ -15,7 +15,6 @@ import (
 // TestSequencesAreAsAlone evaluates sequences at once and one by one behind the same tokens: with rotary positions of both kinds,
 // with slopes, with a window shorter than the tokens and a cache that goes round, with keys and values of either type.
 func TestSequencesAreAsAlone(t *testing.T) {
-	const bound = 1e-4
 	for _, c := range []struct {
 		fixture string
 		kv      dtype.DType
@@ -28,6 +27,12 @@ func TestSequencesAreAsAlone(t *testing.T) {
 					long(t)
 				}
 				o := Options{DType: dtype.F32, KVType: c.kv, Context: 256, Chunk: 100}
+				// Kernels for runs of different lengths sum in different orders, and now and then that rounds a key
+				// to the other of two float16 numbers, 2^-11 of it apart.
+				bound := 1e-4
+				if c.kv == dtype.F16 {
+					bound = 1e-3
+				}
 				testSequences(t, load(t, filepath.Join(fixtureDir, c.fixture), o, pipeline.Options{Path: path}), bound)
 			})
 		}
