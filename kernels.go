@@ -127,20 +127,37 @@ func (k *Kernels) Close() error {
 
 // Verify compares every kernel that the device can run with a float64 reference. Those that fail are not used from then on,
 // by this program or a later one with the same CacheDir, until driver or kernels change.
-func (k *Kernels) Verify(ctx context.Context, each func(pipeline.VerifyResult)) error {
+// types names the weights' types whose kernels are checked, nil all; quick leaves cases out.
+func (k *Kernels) Verify(ctx context.Context, types []string, quick bool, each func(pipeline.VerifyResult)) error {
+	o := pipeline.VerifyOptions{Quick: quick}
+	var err error
+	if o.Types, err = parseTypes(types); err != nil {
+		return err
+	}
 	fresh, err := pipeline.NewTuning(k.device.PhysicalDevice())
 	if err != nil {
 		return err
 	}
-	err = pipeline.Verify(ctx, k.manager, func(r pipeline.VerifyResult) {
+	ran := map[string]bool{}
+	err = pipeline.Verify(ctx, k.manager, o, func(r pipeline.VerifyResult) {
+		ran[r.Kernel] = true
 		fresh.Add(r)
 		each(r)
 	})
 	if err != nil {
 		return err
 	}
-	k.tuning.Refused = fresh.Refused
-	for _, t := range slices.Concat(pipeline.WeightTypes(), pipeline.CacheTypes()) {
+	if !quick { // else what failed in a case that was left out stays refused
+		k.tuning.Refused = slices.DeleteFunc(k.tuning.Refused, func(r pipeline.Refusal) bool { return ran[r.Kernel] })
+	}
+	for _, r := range fresh.Refused {
+		k.tuning.Refuse(r)
+	}
+	checked := o.Types
+	if checked == nil {
+		checked = pipeline.WeightTypes()
+	}
+	for _, t := range slices.Concat(checked, pipeline.CacheTypes()) {
 		k.tuning.MarkChecked(t)
 	}
 	k.save()
@@ -150,16 +167,12 @@ func (k *Kernels) Verify(ctx context.Context, each func(pipeline.VerifyResult)) 
 // Tune checks the kernels for weights of the types and measures those that there is a choice between, within the budget.
 // The results are kept in CacheDir and used from then on.
 func (k *Kernels) Tune(ctx context.Context, types []string, budget time.Duration, each func(pipeline.Measurement)) (*pipeline.Tuning, error) {
-	list := pipeline.TuneTypes()
-	if types != nil {
-		list = nil
-		for _, name := range types {
-			t, err := parseType("types", name, pipeline.WeightTypes(), "")
-			if err != nil {
-				return nil, err
-			}
-			list = append(list, t)
-		}
+	list, err := parseTypes(types)
+	if err != nil {
+		return nil, err
+	}
+	if list == nil {
+		list = pipeline.TuneTypes()
 	}
 	deadline := time.Now().Add(budget)
 	if err := k.check(ctx, list[:min(len(list), 4)], dtype.F16); err != nil {
@@ -170,6 +183,19 @@ func (k *Kernels) Tune(ctx context.Context, types []string, budget time.Duration
 	}
 	k.save()
 	return k.tuning, nil
+}
+
+// parseTypes reads the names of weights' types; none give nil.
+func parseTypes(names []string) ([]dtype.DType, error) {
+	var list []dtype.DType
+	for _, name := range names {
+		t, err := parseType("types", name, pipeline.WeightTypes(), "")
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, t)
+	}
+	return list, nil
 }
 
 // check compares the kernels for these types with the oracle unless that was done before.

@@ -112,8 +112,15 @@ func (t *Tuning) refuses(kernel string) bool {
 
 // Add takes a result: a wrong one refuses its kernel, once.
 func (t *Tuning) Add(r VerifyResult) {
-	if !r.OK && !t.refuses(r.Kernel) {
-		t.Refused = append(t.Refused, Refusal{r.Kernel, r.Case, r.MaxRel, r.Tolerance})
+	if !r.OK {
+		t.Refuse(Refusal{r.Kernel, r.Case, r.MaxRel, r.Tolerance})
+	}
+}
+
+// Refuse notes a kernel that failed, unless it is known.
+func (t *Tuning) Refuse(r Refusal) {
+	if !t.refuses(r.Kernel) {
+		t.Refused = append(t.Refused, r)
 	}
 }
 

@@ -162,11 +162,17 @@ func compare(kernel, name string, got []float32, want, magnitude []float64, tole
 	return r
 }
 
+// VerifyOptions restricts Verify. The zero value is everything.
+type VerifyOptions struct {
+	Types []DType // of weights; nil = all
+	Quick bool    // products at three shapes instead of seven or more
+}
+
 // Verify runs every kernel that m's device can run, on every path, against the oracle of
 // internal/ref and gives each result to each, one at a time. The error says that something
 // could not be run; a wrong result is a VerifyResult that is not OK. Unused rows, padding and
 // the part of the KV cache that was never written hold NaN.
-func Verify(ctx context.Context, m *Manager, each func(VerifyResult)) error {
+func Verify(ctx context.Context, m *Manager, o VerifyOptions, each func(VerifyResult)) error {
 	var mu sync.Mutex
 	g, ctx := errgroup.WithContext(ctx)
 	for _, path := range m.Paths() { // at once, since most of the time goes into compiling
@@ -175,7 +181,10 @@ func Verify(ctx context.Context, m *Manager, each func(VerifyResult)) error {
 				mu.Lock()
 				defer mu.Unlock()
 				each(r)
-			}, (*verifier).cases)
+			}, func(v *verifier) {
+				v.options = o
+				v.cases()
+			})
 		})
 	}
 	return g.Wait()
@@ -199,6 +208,7 @@ type verifier struct {
 	each func(VerifyResult)
 	err  error
 
+	options VerifyOptions
 	binding int64 // when not 0, what one binding holds of a matrix under test
 
 	// Of the case that is running.

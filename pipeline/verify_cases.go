@@ -16,7 +16,7 @@ func (v *verifier) cases() {
 		v.tileCases()
 		return
 	}
-	for _, t := range WeightTypes() {
+	for _, t := range v.types() {
 		if v.m.row && !v.m.hasRow(t) {
 			continue
 		}
@@ -44,12 +44,12 @@ func (v *verifier) cases() {
 // oneTokenCases are the products of one token whose columns fill whole units, in matrices that
 // are whole and that are cut.
 func (v *verifier) oneTokenCases() {
-	for _, t := range WeightTypes() {
+	for _, t := range v.types() {
 		if !v.m.offers("matvec_"+lower(t), PathSG) {
 			continue
 		}
 		n := 3
-		for _, s := range append(shapes(t), [2]int{35, 4104}) {
+		for _, s := range append(v.shapes(t), [2]int{35, 4104}) {
 			if s[1]%layouts[t].unitCols != 0 || s[1]%t.BlockSize() != 0 {
 				continue
 			}
@@ -62,6 +62,26 @@ func (v *verifier) oneTokenCases() {
 		v.fused([]Run{{t, 150}}, max(64, t.BlockSize()), SiLU)
 		v.binding = 0
 	}
+}
+
+// types are the weights' types to check.
+func (v *verifier) types() []DType {
+	if v.options.Types != nil {
+		return v.options.Types
+	}
+	return WeightTypes()
+}
+
+// shapes are the shapes to check: of Quick one with few rows, one with long rows, one with many rows.
+func (v *verifier) shapes(t DType) [][2]int {
+	all := shapes(t)
+	if !v.options.Quick {
+		return all
+	}
+	if t.BlockSize() == 1 {
+		return [][2]int{all[1], all[8], all[9]}
+	}
+	return [][2]int{all[1], all[4], all[5]}
 }
 
 // shapes are (rows, cols) of weight matrices: the sizes at which tiles, groups and units
@@ -97,7 +117,7 @@ func (v *verifier) partCases() {
 	v.embed(mixed, 512, 65, 65, 1)
 
 	defer func() { v.binding = 0 }()
-	for _, t := range WeightTypes() {
+	for _, t := range v.types() {
 		cols := max(64, t.BlockSize())
 		cut := []Run{{t, 150}}
 		v.binding = 48 * t.RowBytes(cols) // a few groups of rows

@@ -7,7 +7,7 @@ import (
 )
 
 func (v *verifier) embedCases(t DType) {
-	for i, s := range shapes(t) {
+	for i, s := range v.shapes(t) {
 		r := runs[i%len(runs)]
 		v.embed([]Run{{t, s[0]}}, s[1], r[0], r[1], []float32{1, 0.7}[i%2])
 	}

@@ -10,7 +10,7 @@ import (
 )
 
 func (v *verifier) linearCases(t DType) {
-	for i, s := range shapes(t) {
+	for i, s := range v.shapes(t) {
 		if v.m.row && s[1]%4 != 0 && i > 0 {
 			continue // the base kernel again
 		}
@@ -195,11 +195,11 @@ func (v *verifier) tileCases() {
 	all := [][2]int{{65, 65}, {7, 7}, {64, 63}, {20, 17}, {130, 129}, {2, 2}, {9, 3}, {32, 31}, {16, 16}, {4, 4}, {3, 3}}
 	large := [][2]int{{65, 65}, {130, 129}}
 	path := v.m.opts.Path
-	for _, t := range WeightTypes() {
+	for _, t := range v.types() {
 		if _, ok := v.m.variants[path.variant("matmul_"+lower(t))]; !ok {
 			continue
 		}
-		for i, s := range shapes(t) {
+		for i, s := range v.shapes(t) {
 			if t == dtype.F32 || t == dtype.Q4_0 {
 				tokens := all[i%len(all)]
 				v.linear([]Run{{t, s[0]}}, s[1], tokens[0], tokens[1], i%4 < 2, i%2 == 0)

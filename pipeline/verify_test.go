@@ -32,7 +32,7 @@ func TestVerify(t *testing.T) {
 	m := newManager(t, Options{})
 	cases := map[string]int{}
 	worst := map[string]VerifyResult{}
-	err := Verify(t.Context(), m, func(r VerifyResult) {
+	err := Verify(t.Context(), m, VerifyOptions{Quick: testing.Short()}, func(r VerifyResult) {
 		cases[r.Kernel]++
 		if w := worst[r.Kernel]; r.MaxRel*w.Tolerance >= w.MaxRel*r.Tolerance {
 			worst[r.Kernel] = r

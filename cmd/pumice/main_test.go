@@ -20,9 +20,17 @@ import (
 	"pumice/vk"
 )
 
+// TestMain keeps the driver's own cache of compiled shaders where it is. Tests move XDG_CACHE_HOME, and without that cache most
+// of their time would go into compiling what other tests have compiled.
 func TestMain(m *testing.M) {
+	if dir, err := os.UserCacheDir(); err == nil && os.Getenv(mesaCache) == "" {
+		os.Setenv(mesaCache, dir)
+	}
 	testscript.Main(m, map[string]func(){"pumice": main})
 }
+
+// mesaCache names the folder of Mesa's cache of compiled shaders.
+const mesaCache = "MESA_SHADER_CACHE_DIR"
 
 // top is the module's directory.
 func top(t testing.TB) string {
@@ -56,7 +64,7 @@ func TestScripts(t *testing.T) {
 			e.Setenv("FIXTURES", filepath.Join(root, "testdata", "fixtures"))
 			e.Setenv("TOKENIZERS", filepath.Join(root, "tokenizer", "testdata"))
 			e.Setenv("XDG_CACHE_HOME", filepath.Join(e.WorkDir, "cache"))
-			for _, name := range []string{"VK_DRIVER_FILES", "VK_ICD_FILENAMES", "LP_NATIVE_VECTOR_WIDTH"} {
+			for _, name := range []string{"VK_DRIVER_FILES", "VK_ICD_FILENAMES", "LP_NATIVE_VECTOR_WIDTH", mesaCache} {
 				if value := os.Getenv(name); value != "" {
 					e.Setenv(name, value)
 				}

@@ -17,6 +17,8 @@ func (p *program) verifyCommand() *cli.Command {
 		Name:  "verify",
 		Usage: "check every kernel that this device can run against a float64 oracle",
 		Flags: []cli.Flag{
+			&cli.StringSliceFlag{Name: "types", EnvVars: env("types"), Usage: "`TYPE,...` of weights whose kernels to check (default: all)"},
+			boolFlag("quick", false, "check products at three shapes instead of seven or more"),
 			stringFlag("model", "", "`MODEL` to check from end to end as well"),
 			stringFlag("cache-dir", "auto", "`DIR` where compiled pipelines are kept, none to keep none"),
 			jsonFlag(),
@@ -54,7 +56,7 @@ func (p *program) verify(c *cli.Context) error {
 			p.printf("%-5s  %-28s %-34s nmse %.1e  max abs %.1e\n", word, r.Kernel, r.Case, r.NMSE, r.MaxAbs)
 		}
 	}
-	if err := verifyKernels(ctx, p.options(c), each); err != nil {
+	if err := p.verifyKernels(ctx, c, each); err != nil {
 		return err
 	}
 	if name := c.String("model"); name != "" {
@@ -76,12 +78,12 @@ func (p *program) verify(c *cli.Context) error {
 }
 
 // verifyKernels runs the checks of package pipeline on the device that the options select.
-func verifyKernels(ctx context.Context, o pumice.Options, each func(pipeline.VerifyResult)) error {
-	k, err := pumice.OpenKernels(o)
+func (p *program) verifyKernels(ctx context.Context, c *cli.Context, each func(pipeline.VerifyResult)) error {
+	k, err := pumice.OpenKernels(p.options(c))
 	if err != nil {
 		return err
 	}
-	return errors.Join(k.Verify(ctx, each), k.Close())
+	return errors.Join(k.Verify(ctx, c.StringSlice("types"), c.Bool("quick"), each), k.Close())
 }
 
 // verifyModel compares the logits of a prompt that is evaluated at once with those of the same prompt token by token: the
