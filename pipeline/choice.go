@@ -184,6 +184,15 @@ func subgroupLanes(pd *vk.PhysicalDevice) int {
 // matvecSGRows is how many rows a workgroup of matvec_*_sg takes: ROWS of matvec_sg.comp.
 const matvecSGRows = 4
 
+// matvecSGUnits is how many units of a row a lane of matvec_*_sg takes at a time: LANE_UNITS
+// of matvec_sg.comp.
+func matvecSGUnits(t DType) int {
+	if t == dtype.Q8_0 {
+		return 2
+	}
+	return 1
+}
+
 // laneRows is how many adjacent rows a lane of matvec_*_row takes. More rows use each load
 // of x more often and make the weight stream of a workgroup longer; float32 weights are
 // limited by memory and prefer few (lavapipe 22.3.6: docs/design/0001).

@@ -241,7 +241,7 @@ func (b *Builder) matvec(x *Tensor, p *Projection, part *Part, y bind) {
 		size, tile = uint32(laneRows(part.DType)), 8*laneRows(part.DType)
 		n.trip = Trip{}
 	case PathSG:
-		n.trip = Trip{Weights: units * matvecSGRows, Inner: 1}
+		n.trip = Trip{Weights: units * matvecSGUnits(part.DType) * matvecSGRows, Inner: 1}
 		size, tile = uint32(subgroupLanes(b.m.dev.PhysicalDevice())), matvecSGRows
 	}
 	n.binds = append(binds, gainBind, optional(p.Bias, part.units), y)

@@ -2,14 +2,14 @@
 // matvec for GPUs: what matvec.comp computes, with its bindings and push constants, by
 // subgroups instead of shared memory.
 //
-// One workgroup, which is one subgroup, takes ROWS adjacent rows. A lane takes a whole unit of
-// each row, 16 consecutive bytes in one load, and the same columns of x for all of them, four a
-// load; scales are decoded once a unit. Quantised weights stay unsigned integers q until the
+// One workgroup, which is one subgroup, takes ROWS adjacent rows. A lane takes LANE_UNITS whole units of
+// each row, 16 consecutive bytes a load, and the same columns of x for all of them, four a
+// load; scales are decoded once for them. Quantised weights stay unsigned integers q until the
 // end: a row is sum_b d_b * (q . x)_b + m_b * sum(x)_b over blocks b, and sum(x) is the same for
 // every row. Packed fields are masked four at a time into the bytes of a word, from which
 // conversion to float is one instruction on most GPUs.
 //
-// Reads each weight once; x is 4 * cols bytes for ROWS rows. cols is a multiple of UNIT_COLS
+// Reads each weight once; x is 4 * cols bytes for ROWS rows. cols is a multiple of LANE_COLS
 // and rows are not interleaved (group = 1). Where the driver makes several subgroups of a
 // workgroup after all, their sums meet in shared memory (4 * 128 * (ROWS + 1) bytes).
 #extension GL_EXT_control_flow_attributes : require
@@ -44,13 +44,19 @@ uint load_meta_word(uint i) { return meta[i]; }
 #include "weights.glsl"
 
 #define ROWS 4u
-#define QUADS (UNIT_COLS / 4u)
+#ifdef W_Q8_0
+#define LANE_UNITS 2u // a block, which has one scale
+#else
+#define LANE_UNITS 1u
+#endif
+#define LANE_COLS (LANE_UNITS * UNIT_COLS)
+#define QUADS (LANE_COLS / 4u)
 shared float partial[(ROWS + 1u) * WORKGROUP];
 
 #ifdef QUANTISED
 #define FIELD_BITS (128u / UNIT_COLS)
 #define FIELDS (8u / FIELD_BITS) // words of bytes that a word of fields becomes
-#define SCALE_COLS (UNIT_COLS / SCALES)
+#define SCALE_COLS (LANE_COLS / SCALES)
 
 #ifdef HIGH_BITS
 // Nibble i of the low half of v at the foot of byte i.
@@ -81,28 +87,44 @@ uint field_bytes(uvec4 q, uvec2 high, uint j, uint f) {
     return v;
 }
 
+// The numbers that the bytes of v stand for, but for scale and constant.
+#ifdef LOOKUP
+// One conflict-free read of shared memory instead of the ten instructions of level().
+shared float levels[16];
+
+vec4 bytes_to_float(uint v) {
+    return vec4(levels[v & 0xffu], levels[(v >> 8u) & 0xffu], levels[(v >> 16u) & 0xffu], levels[v >> 24u]);
+}
+#else
 vec4 bytes_to_float(uint v) {
     return vec4(float(v & 0xffu), float((v >> 8u) & 0xffu), float((v >> 16u) & 0xffu), float(v >> 24u));
 }
+#endif
 #endif
 
 void main() {
     // Workgroups are spread over x and y because x alone is limited to 65535.
     uint row0 = (gl_WorkGroupID.y * gl_NumWorkGroups.x + gl_WorkGroupID.x) * ROWS;
     if (row0 >= p.rows) return; // uniform over the workgroup
-    uint nunits = p.cols / UNIT_COLS;
+#ifdef LOOKUP
+    for (uint i = gl_LocalInvocationID.x; i < 16u; i += WORKGROUP) levels[i] = float(level(i));
+    barrier(); // the levels are there
+#endif
+    uint nunits = p.cols / UNIT_COLS, pieces = p.cols / LANE_COLS;
     float sums[ROWS];
     [[unroll]] for (uint r = 0u; r < ROWS; r++) sums[r] = 0.0;
     float squares = 0.0;
-    for (uint u = gl_LocalInvocationID.x; u < nunits; u += WORKGROUP) {
-        uvec4 q[ROWS];
-        [[unroll]] for (uint r = 0u; r < ROWS; r++) q[r] = load_unit(min(row0 + r, p.rows - 1u) * nunits + u);
+    for (uint l = gl_LocalInvocationID.x; l < pieces; l += WORKGROUP) {
+        uvec4 q[ROWS * LANE_UNITS];
+        [[unroll]] for (uint r = 0u; r < ROWS; r++)
+            [[unroll]] for (uint i = 0u; i < LANE_UNITS; i++)
+                q[r * LANE_UNITS + i] = load_unit(min(row0 + r, p.rows - 1u) * nunits + l * LANE_UNITS + i);
         vec4 xs[QUADS];
         [[unroll]] for (uint i = 0u; i < QUADS; i++) {
-            xs[i] = x[u * QUADS + i];
+            xs[i] = x[l * QUADS + i];
             if (NORM) {
                 squares += dot(xs[i], xs[i]);
-                xs[i] *= gain[u * QUADS + i];
+                xs[i] *= gain[l * QUADS + i];
             }
         }
 #ifdef QUANTISED
@@ -115,12 +137,12 @@ void main() {
 #endif
         [[unroll]] for (uint r = 0u; r < ROWS; r++) {
 #ifdef QUANTISED
-            Meta m = load_meta(min(row0 + r, p.rows - 1u) * row_records(p.cols), u, 1u);
+            Meta m = load_meta(min(row0 + r, p.rows - 1u) * row_records(p.cols), l * LANE_UNITS, 1u);
             float d[SCALES];
             [[unroll]] for (uint s = 0u; s < SCALES; s++) d[s] = 0.0;
-            [[unroll]] for (uint j = 0u; j < 4u; j++)
+            [[unroll]] for (uint j = 0u; j < 4u * LANE_UNITS; j++)
                 [[unroll]] for (uint f = 0u; f < FIELDS; f++) {
-                    vec4 w = bytes_to_float(field_bytes(q[r], m.high, j, f));
+                    vec4 w = bytes_to_float(field_bytes(q[r * LANE_UNITS + j / 4u], m.high, j % 4u, f));
                     [[unroll]] for (uint n = 0u; n < 4u; n++) {
                         uint c = 4u * FIELDS * j + FIELDS * n + f;
                         d[c / SCALE_COLS] += w[n] * xs[c / 4u][c % 4u];

@@ -196,10 +196,12 @@ Meta load_meta(uint record0, uint u, uint group) {
 #ifdef LOOKUP
 // ggml's kvalues_iq4nl: four bits stand for one of -127, -104, -83, -65, -49, -35, -22, -10,
 // 1, 13, 25, 38, 53, 69, 89 and 113. Four bytes a word, and not an array: NVIDIA's open driver
-// copies a constant array to memory in each invocation.
+// copies a constant array to memory in each invocation. mix and not ?:, which glslang makes
+// branches of.
 int level(uint v) {
-    uint word = (v & 8u) == 0u ? ((v & 4u) == 0u ? 0xbfad9881u : 0xf6eaddcfu) : ((v & 4u) == 0u ? 0x26190d01u : 0x71594535u);
-    return int(word << (24u - 8u * (v & 3u))) >> 24;
+    bool third = (v & 4u) != 0u, fourth = (v & 8u) != 0u;
+    uint word = mix(mix(0xbfad9881u, 0xf6eaddcfu, third), mix(0x26190d01u, 0x71594535u, third), fourth);
+    return bitfieldExtract(int(word), int((v << 3u) & 24u), 8);
 }
 #endif
 #endif
