@@ -203,6 +203,15 @@ func laneRows(t DType) int {
 	return 4
 }
 
+// rowMetaFormat is how the row kernels see a type's records: QUAD_META of weights_row.glsl.
+func rowMetaFormat(t DType) vk.TexelFormat {
+	switch t {
+	case dtype.Q8_0, dtype.Q4_0, dtype.Q4_1:
+		return vk.RGBA32Uint
+	}
+	return vk.R32Uint
+}
+
 // Tile of matmul_*_row: rows a lane and at most so many tokens (lavapipe 22.3.6:
 // docs/design/0001).
 const (

@@ -205,7 +205,7 @@ func (b *Builder) operands(n *node, op string, x *Tensor, part *Part) (binds []b
 	})
 	units, meta, in := readSpan(part.units), readSpan(part.metaSpan()), read(x)
 	if path == PathRow {
-		units, meta, in = units.as(vk.RGBA32Uint), meta.as(vk.R32Uint), in.as(vk.RGBA32Float)
+		units, meta, in = units.as(vk.RGBA32Uint), meta.as(rowMetaFormat(part.DType)), in.as(vk.RGBA32Float)
 	}
 	return []bind{units, meta, in}, path
 }

@@ -34,6 +34,14 @@ layout(push_constant) uniform Push {
 
 float acc[LANE_ROWS * TILE_TOKENS];
 
+// Columns 4 c4 to 4 c4 + 3 of a token.
+vec4 load_x(uint token, uint c4) {
+#ifndef QUANTISED // else a row is whole blocks
+    if (c4 * 4u >= p.cols) return vec4(0.0);
+#endif
+    return texelFetch(x, int(token * (p.cols / 4u) + c4));
+}
+
 // Adds block b's products for tokens t0 on; nunits is the number of units the block has.
 void block(uint b, uint nunits, uint t0, Rows at) {
 #ifdef MASKED
@@ -61,14 +69,14 @@ void block(uint b, uint nunits, uint t0, Rows at) {
 #endif
         }
     uint c4 = b * LANES + gl_SubgroupInvocationID;
-    bool inside = c4 * 4u < p.cols;
     [[unroll]] for (uint t = 0u; t < TILE_TOKENS; t++) {
-        uint token = min(t0 + t, step.count - 1u);
-        vec4 xv = inside ? texelFetch(x, int(token * (p.cols / 4u) + c4)) : vec4(0.0);
+        vec4 xv = load_x(min(t0 + t, step.count - 1u), c4);
         [[unroll]] for (uint j = 0u; j < LANES; j++) {
             vec4 xs = subgroupShuffle(xv, j);
-            [[unroll]] for (uint r = 0u; r < LANE_ROWS; r++)
-                acc[r * TILE_TOKENS + t] += dot(w[r * LANES + j], xs);
+            // One product at a time, not dot(): LLVM spills half as many partial sums.
+            [[unroll]] for (uint i = 0u; i < 4u; i++)
+                [[unroll]] for (uint r = 0u; r < LANE_ROWS; r++)
+                    acc[r * TILE_TOKENS + t] += w[r * LANES + j][i] * xs[i];
         }
     }
 }

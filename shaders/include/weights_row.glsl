@@ -15,6 +15,9 @@ uint load_meta_word(uint i) { return texelFetch(meta, int(i)).x; }
 #if defined(W_Q8_0) || defined(W_Q4_0) || defined(W_Q4_1) || defined(W_Q4_K)
 #define MASKED
 #endif
+#if defined(W_Q8_0) || defined(W_Q4_0) || defined(W_Q4_1)
+#define QUAD_META // the binding's texels are 16 bytes, and not a word: the records of several rows
+#endif
 #define BLOCK_UNITS (BLOCK_COLS / UNIT_COLS)
 #define UNIT_QUADS (UNIT_COLS / 4u)
 
@@ -33,13 +36,21 @@ Rows lane_rows(uint row, uint rows, uint cols, uint group) {
 }
 
 #ifdef MASKED
-// d and m of block b of the lane's rows. Two halves share a word, and LANE_ROWS is even.
+// d and m of block b of the lane's rows.
 void load_block_scales(Rows at, uint b, uint group, out vec2 dm[LANE_ROWS]) {
+#ifdef QUAD_META
+    // LANE_ROWS is a multiple of four, and so is the number of the first row.
+    [[unroll]] for (uint r = 0u; r < LANE_ROWS; r += 4u) {
+        uint i = at.record + b * group + r;
 #ifdef HALF_META
-    [[unroll]] for (uint r = 0u; r < LANE_ROWS; r += 2u) {
-        vec2 d = unpackHalf2x16(load_meta_word((at.record + b * group + r) >> 1u));
-        dm[r] = vec2(d.x, -OFFSET * d.x);
-        dm[r + 1u] = vec2(d.y, -OFFSET * d.y);
+        uvec4 v = texelFetch(meta, int(i >> 3u));
+        uvec2 halves = mix(v.xy, v.zw, bvec2((i & 4u) != 0u));
+        vec4 d = vec4(unpackHalf2x16(halves.x), unpackHalf2x16(halves.y));
+        [[unroll]] for (uint n = 0u; n < 4u; n++) dm[r + n] = vec2(d[n], -OFFSET * d[n]);
+#else
+        uvec4 v = texelFetch(meta, int(i >> 2u));
+        [[unroll]] for (uint n = 0u; n < 4u; n++) dm[r + n] = unpackHalf2x16(v[n]);
+#endif
     }
 #else
     [[unroll]] for (uint r = 0u; r < LANE_ROWS; r++)
