@@ -2,6 +2,10 @@ package pipeline
 
 import (
 	"fmt"
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"pumice/internal/dtype"
@@ -126,4 +130,38 @@ func BenchmarkSubmit(b *testing.B) {
 	for b.Loop() {
 		run(b, plan, inputStep(0, 1))
 	}
+}
+
+// What reading memory costs the processor, with every thread: the bound of a CPU driver's products. 64 MiB
+// may stay in a cache that the cores share.
+func BenchmarkReadMemory(b *testing.B) {
+	for _, mib := range []int{64, 512} {
+		b.Run(fmt.Sprintf("%dMiB", mib), func(b *testing.B) {
+			words := make([]uint64, mib<<20/8)
+			for i := range words {
+				words[i] = uint64(i)
+			}
+			var total atomic.Uint64
+			b.SetBytes(int64(mib) << 20)
+			for b.Loop() {
+				var wait sync.WaitGroup
+				for part := range slices.Chunk(words, ceilDiv(len(words), runtime.GOMAXPROCS(0))) {
+					wait.Go(func() { total.Add(sum(part)) })
+				}
+				wait.Wait()
+			}
+			if total.Load() == 0 {
+				b.Error("nothing was read")
+			}
+		})
+	}
+}
+
+// sum touches every cache line once: one word of eight.
+func sum(words []uint64) uint64 {
+	var s uint64
+	for i := 0; i+32 <= len(words); i += 32 {
+		s += words[i] + words[i+8] + words[i+16] + words[i+24]
+	}
+	return s
 }

