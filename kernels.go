@@ -101,7 +101,7 @@ func selectDevice(in *vk.Instance, o Options) (*vk.Device, error) {
 	return pd.Open(vk.DeviceOptions{CacheDir: o.CacheDir, Logger: o.Logger})
 }
 
-// CopyBandwidth measures how many bytes a second the device's memory moves when it is copied, read and written bytes alike.
+// CopyBandwidth measures how many bytes a second the device's memory moves when it is copied, read and written bytes alike; 0 where there is no room to.
 func (k *Kernels) CopyBandwidth(ctx context.Context) (float64, error) {
 	return k.manager.CopyBandwidth(ctx)
 }

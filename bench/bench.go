@@ -114,7 +114,7 @@ type Result struct {
 
 	Counters      pipeline.Counters `json:"counters"`       // of one generated token, or of a whole prompt
 	BytesPerSec   float64           `json:"bytes_per_s"`    // of weights and cache that a generated token reads; 0 of a prompt
-	CopyBandwidth float64           `json:"copy_bandwidth"` // bytes a second, measured on the device before the tests
+	CopyBandwidth float64           `json:"copy_bandwidth"` // bytes a second, measured on the device before the tests; 0 = the model leaves no room for it
 }
 
 // Median is the median of the samples, in tokens a second.

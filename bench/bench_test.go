@@ -70,3 +70,15 @@ func TestRunMeasuresAModel(t *testing.T) {
 		t.Error("a test that exceeds the context ran")
 	}
 }
+
+// A model that leaves no room to measure copying is measured all the same.
+func TestFootWithoutCopying(t *testing.T) {
+	r := Result{NGen: 8, BytesPerSec: 2e9}
+	if foot := TableFoot([]Result{r}); !strings.Contains(foot, "2.00 GB/s, no room to measure copying") {
+		t.Error(foot)
+	}
+	r.CopyBandwidth = 8e9
+	if foot := TableFoot([]Result{r}); !strings.Contains(foot, "2.00 GB/s, 25 % of what copying moves") {
+		t.Error(foot)
+	}
+}

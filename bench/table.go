@@ -31,9 +31,13 @@ func TableFoot(results []Result) string {
 	}
 	for _, r := range results {
 		if c := r.Counters; r.NGen > 0 {
-			fmt.Fprintf(&b, "%s, a token: %d submits, %d dispatches, %d barriers; weights %.1f MB, cache %.1f MB, least %.1f MB; %.2f GB/s, %.0f %% of what copying moves; bus %d + %d bytes\n",
+			share := "no room to measure copying"
+			if r.CopyBandwidth > 0 {
+				share = fmt.Sprintf("%.0f %% of what copying moves", 100*r.BytesPerSec/r.CopyBandwidth)
+			}
+			fmt.Fprintf(&b, "%s, a token: %d submits, %d dispatches, %d barriers; weights %.1f MB, cache %.1f MB, least %.1f MB; %.2f GB/s, %s; bus %d + %d bytes\n",
 				r.Test().Name(), c.Submits, c.Dispatches, c.Barriers, float64(c.WeightBytes)/1e6, float64(c.KVBytes)/1e6, float64(c.MinimumBytes)/1e6,
-				r.BytesPerSec/1e9, 100*r.BytesPerSec/max(r.CopyBandwidth, 1), c.HostToDeviceBytes, c.DeviceToHostBytes)
+				r.BytesPerSec/1e9, share, c.HostToDeviceBytes, c.DeviceToHostBytes)
 		}
 	}
 	return b.String()
