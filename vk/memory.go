@@ -93,6 +93,7 @@ type Buffer struct {
 	memory   vulkan.DeviceMemory
 	mapped   []byte // nil: not host-visible
 	cached   bool   // the host reads mapped at full speed
+	address  uint64 // 0: the device has none
 	made     string
 
 	mu     sync.Mutex
@@ -101,6 +102,9 @@ type Buffer struct {
 
 const bufferUsage = vulkan.BufferUsageFlags(vulkan.BufferUsageStorageBufferBit) | vulkan.BufferUsageFlags(vulkan.BufferUsageUniformTexelBufferBit) |
 	vulkan.BufferUsageFlags(vulkan.BufferUsageTransferSrcBit) | vulkan.BufferUsageFlags(vulkan.BufferUsageTransferDstBit)
+
+// addressUsage is VK_BUFFER_USAGE_SHADER_DEVICE_ADDRESS_BIT.
+const addressUsage = 0x20000
 
 // NewBuffer allocates a buffer that can be bound as storage or texel buffer and copied from and to. Its contents are undefined. The caller
 // closes it. When memory runs out the error is ErrOutOfDeviceMemory and names the size.
@@ -125,7 +129,11 @@ func (d *Device) newBuffer(size int64, use MemoryUse) (*Buffer, error) {
 	}
 	b := &Buffer{d: d, size: size, use: use, made: madeAt()}
 	// Whole vectors of four words, so that a view or a fill may cover the last bytes.
-	handle, memBytes, bits, r := d.shim.NewBuffer(uint64(size+15)&^15, uint32(bufferUsage), d.families)
+	usage := uint32(bufferUsage)
+	if d.pd.Features.BufferDeviceAddress {
+		usage |= addressUsage
+	}
+	handle, memBytes, bits, r := d.shim.NewBuffer(uint64(size+15)&^15, usage, d.families)
 	if r != 0 {
 		return nil, d.check(r, "vkCreateBuffer", "%s", formatBytes(size))
 	}
@@ -156,6 +164,7 @@ func (b *Buffer) allocate(bits uint32) error {
 		if r := vulkan.BindBufferMemory(d.handle, b.handle, b.memory, 0); r != vulkan.Success {
 			return d.check(int32(r), "vkBindBufferMemory", "%s", formatBytes(b.size))
 		}
+		b.address = d.shim.Address(rawOf(b.handle))
 		if t.flags&hostVisible != hostVisible || b.use == DeviceLocal && d.staged {
 			return nil
 		}

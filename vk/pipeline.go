@@ -18,14 +18,15 @@ type BindingKind int
 const (
 	StorageBuffer      BindingKind = iota // buffer block
 	UniformTexelBuffer                    // samplerBuffer, usamplerBuffer: read only
+	DeviceAddress                         // no binding: the address, 8 bytes, follows the push constants; needs BufferDeviceAddress
 )
 
 // PipelineConfig describes a compute pipeline.
 type PipelineConfig struct {
 	Name          string        // for errors
 	SPIRV         []byte        // entry point "main"; not kept
-	Bindings      []BindingKind // set 0, binding i
-	PushBytes     int           // size of the push constants, a multiple of 4
+	Bindings      []BindingKind // set 0, binding i; those of kind DeviceAddress come last
+	PushBytes     int           // size of the push constants without addresses, a multiple of 4
 	Spec          []uint32      // specialization constants; constant_id is the index
 	SubgroupSize  int           // 0 = driver's choice, else a power of two within the limits' range; needs SubgroupSizeControl where it isn't the only size
 	DispatchBase  bool          // for Recorder.DispatchPart
@@ -41,6 +42,7 @@ type Pipeline struct {
 	pushBytes      int
 	base           bool
 	storage, texel uint32 // descriptors of each kind
+	addresses      int    // bindings that have none
 	setLayout      uint64
 	layout         vulkan.PipelineLayout
 	handle         vulkan.Pipeline
@@ -70,9 +72,22 @@ func (d *Device) NewPipeline(c PipelineConfig) (*Pipeline, error) {
 	return p, nil
 }
 
+// allPushBytes is the size of the push constants with the addresses, which are aligned to eight bytes.
+func (p *Pipeline) allPushBytes() int {
+	if p.addresses == 0 {
+		return p.pushBytes
+	}
+	return (p.pushBytes+7)&^7 + 8*p.addresses
+}
+
 // configure checks c against the device and puts it in the shim's form.
 func (p *Pipeline) configure(c PipelineConfig) (*shim.PipelineConfig, error) {
 	l, f := p.d.pd.Limits, p.d.pd.Features
+	for _, k := range c.Bindings {
+		if k == DeviceAddress {
+			p.addresses++
+		}
+	}
 	const spirvMagic = 0x07230203
 	switch {
 	case len(c.SPIRV) < 20 || len(c.SPIRV)%4 != 0 || binary.LittleEndian.Uint32(c.SPIRV) != spirvMagic:
@@ -81,14 +96,16 @@ func (p *Pipeline) configure(c PipelineConfig) (*shim.PipelineConfig, error) {
 		return nil, fmt.Errorf("%d bindings, %d allowed: %w", len(c.Bindings), shim.MaxBindings, ErrLimit)
 	case len(c.Spec) > shim.MaxSpec:
 		return nil, fmt.Errorf("%d specialization constants, %d allowed: %w", len(c.Spec), shim.MaxSpec, ErrLimit)
-	case c.PushBytes < 0 || c.PushBytes%4 != 0 || c.PushBytes > l.MaxPushConstantsSize:
-		return nil, fmt.Errorf("%d bytes of push constants, the device allows %d: %w", c.PushBytes, l.MaxPushConstantsSize, ErrLimit)
+	case c.PushBytes < 0 || c.PushBytes%4 != 0 || c.PushBytes > l.MaxPushConstantsSize || p.allPushBytes() > l.MaxPushConstantsSize:
+		return nil, fmt.Errorf("%d bytes of push constants and %d addresses, the device allows %d: %w", c.PushBytes, p.addresses, l.MaxPushConstantsSize, ErrLimit)
+	case p.addresses > 0 && !f.BufferDeviceAddress:
+		return nil, fmt.Errorf("device addresses: %w", ErrLimit)
 	case c.Capture && !f.PipelineExecutableProperties:
 		return nil, fmt.Errorf("capture of what the compiler made: %w", ErrLimit)
 	case c.FullSubgroups && !f.ComputeFullSubgroups:
 		return nil, fmt.Errorf("full subgroups: %w", ErrLimit)
 	}
-	raw := &shim.PipelineConfig{NumBindings: uint32(len(c.Bindings)), PushBytes: uint32(c.PushBytes), NumSpec: uint32(len(c.Spec))}
+	raw := &shim.PipelineConfig{NumBindings: uint32(len(c.Bindings) - p.addresses), PushBytes: uint32(p.allPushBytes()), NumSpec: uint32(len(c.Spec))}
 	copy(raw.Spec[:], c.Spec)
 	if c.DispatchBase {
 		raw.DispatchBase = 1
@@ -100,10 +117,14 @@ func (p *Pipeline) configure(c PipelineConfig) (*shim.PipelineConfig, error) {
 		raw.FullSubgroups = 1
 	}
 	for i, k := range c.Bindings {
-		if k == UniformTexelBuffer {
+		switch {
+		case k == DeviceAddress:
+		case i >= int(raw.NumBindings):
+			return nil, fmt.Errorf("binding %d comes after a device address", i)
+		case k == UniformTexelBuffer:
 			raw.Types[i] = uint32(vulkan.DescriptorTypeUniformTexelBuffer)
 			p.texel++
-		} else {
+		default:
 			raw.Types[i] = uint32(vulkan.DescriptorTypeStorageBuffer)
 			p.storage++
 		}

@@ -1,6 +1,7 @@
 package vk
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"unsafe"
@@ -42,6 +43,9 @@ type Bind struct {
 	Access Access
 	Format TexelFormat // texel bindings only
 }
+
+// addressAlign is the alignment of device addresses, what the widest load of a shader asks for.
+const addressAlign = 16
 
 // RecorderOptions configure NewRecorder.
 type RecorderOptions struct {
@@ -118,7 +122,8 @@ func (r *Recorder) ok() bool {
 
 func (r *Recorder) fail(format string, args ...any) { r.err = fmt.Errorf("vk: "+format, args...) }
 
-// Dispatch records x*y*z workgroups of p with binds[i] at binding i and push as push constants, whose length is the pipeline's PushBytes.
+// Dispatch records x*y*z workgroups of p with binds[i] at binding i and push as push constants, whose length is the pipeline's PushBytes;
+// the addresses of the spans that it takes so follow them.
 func (r *Recorder) Dispatch(p *Pipeline, binds []Bind, push []byte, x, y, z int) {
 	r.dispatch(p, binds, push, [3]int{}, [3]int{x, y, z})
 }
@@ -139,7 +144,8 @@ func (r *Recorder) dispatch(p *Pipeline, binds []Bind, push []byte, base, n [3]i
 	if r.err = r.checkDispatch(p, binds, push, base, n); r.err != nil {
 		return
 	}
-	for i, b := range binds {
+	descriptors := len(binds) - p.addresses
+	for i, b := range binds[:descriptors] {
 		r.scratch[i] = shim.Descriptor{Buffer: rawOf(b.Span.Buffer.handle), Offset: uint64(b.Span.Offset), Range: uint64(b.Span.Size)}
 		if p.bindings[i] == UniformTexelBuffer {
 			if r.scratch[i], r.err = r.texelView(b); r.err != nil {
@@ -148,7 +154,7 @@ func (r *Recorder) dispatch(p *Pipeline, binds []Bind, push []byte, base, n [3]i
 			}
 		}
 	}
-	set, err := r.newSet(p, r.scratch[:len(binds)])
+	set, err := r.newSet(p, r.scratch[:descriptors])
 	if err != nil {
 		r.err = err
 		return
@@ -162,8 +168,16 @@ func (r *Recorder) dispatch(p *Pipeline, binds []Bind, push []byte, base, n [3]i
 		vulkan.CmdBindPipeline(cmd, vulkan.PipelineBindPointCompute, p.handle)
 		r.bound = p
 	}
-	if len(binds) > 0 {
+	if descriptors > 0 {
 		r.d.shim.BindSet(raw, rawOf(p.layout), set)
+	}
+	if p.addresses > 0 {
+		all := make([]byte, p.allPushBytes())
+		copy(all, push)
+		for i, b := range binds[descriptors:] {
+			binary.LittleEndian.PutUint64(all[len(all)-8*(p.addresses-i):], b.Span.Buffer.address+uint64(b.Span.Offset))
+		}
+		push = all
 	}
 	if len(push) > 0 {
 		vulkan.CmdPushConstants(cmd, p.layout, vulkan.ShaderStageFlags(vulkan.ShaderStageComputeBit), 0, uint32(len(push)), unsafe.Pointer(&push[0]))
@@ -203,8 +217,15 @@ func (r *Recorder) checkDispatch(p *Pipeline, binds []Bind, push []byte, base, g
 		if b.Span.Buffer.d != r.d {
 			return fmt.Errorf("vk: pipeline %s, binding %d: buffer of another device", p.name, i)
 		}
-		if p.bindings[i] == UniformTexelBuffer {
+		switch p.bindings[i] {
+		case UniformTexelBuffer:
 			continue // texelView checks
+		case DeviceAddress:
+			if b.Span.Offset%addressAlign != 0 || b.Access != Read {
+				return fmt.Errorf("vk: pipeline %s, binding %d: span [%d, +%d] with access %d; a device address is read, and a multiple of %d: %w", p.name, i,
+					b.Span.Offset, b.Span.Size, b.Access, addressAlign, ErrLimit)
+			}
+			continue
 		}
 		if b.Span.Size > l.MaxStorageBufferRange || b.Span.Offset%l.MinStorageBufferOffsetAlignment != 0 {
 			return fmt.Errorf("vk: pipeline %s, binding %d: span [%d, +%d]; the device binds %d bytes at most, at multiples of %d: %w", p.name, i,

@@ -115,6 +115,56 @@ func TestTexelReadWaitsForWrite(t *testing.T) {
 	}
 }
 
+// Spans at device addresses: read where they are, ordered after what wrote them, and refused where they can't be.
+func TestAddressesAreReadAndOrdered(t *testing.T) {
+	d := gputest.Open(t)
+	if !d.PhysicalDevice().Features.BufferDeviceAddress {
+		t.Skip("the device has no device addresses")
+	}
+	const n = 128
+	src, dst := newBuffer(t, d, 4096, vk.DeviceLocal).Whole(), newBuffer(t, d, 4*n, vk.DeviceLocal).Whole()
+	a, b := src.Slice(256, 4*n), src.Slice(1024, 4*n)
+	kinds := []vk.BindingKind{vk.StorageBuffer, vk.DeviceAddress, vk.DeviceAddress}
+	p := newPipeline(t, d, vk.PipelineConfig{Name: "address", Bindings: kinds, PushBytes: 4})
+	push := binary.LittleEndian.AppendUint32(nil, 5)
+	binds := []vk.Bind{{Span: dst, Access: vk.Write}, {Span: a}, {Span: b}}
+	r := d.NewRecorder(vk.RecorderOptions{})
+	r.Fill(a, 70)
+	r.Fill(b, 600)
+	r.Dispatch(p, binds, push, n/64, 1, 1)
+	c := finish(t, r)
+	if got := c.Stats().Barriers; got != 1 {
+		t.Errorf("%d barriers, want one, before the dispatch that reads what was filled", got)
+	}
+	sub, err := c.Submit()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := sub.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	got := make([]byte, 4*n)
+	if err := d.Read(dst, got); err != nil {
+		t.Fatal(err)
+	}
+	for i := 0; i < len(got); i += 4 {
+		if v := binary.LittleEndian.Uint32(got[i:]); v != 675 {
+			t.Fatalf("element %d is %d, want 675", i/4, v)
+		}
+	}
+
+	for name, bad := range map[string]vk.Bind{"offset": {Span: src.Slice(4, 4*n)}, "write": {Span: a, Access: vk.Write}} {
+		r := d.NewRecorder(vk.RecorderOptions{})
+		r.Dispatch(p, []vk.Bind{binds[0], bad, binds[2]}, push, 1, 1, 1)
+		if _, err := r.Finish(); !errors.Is(err, vk.ErrLimit) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, err := d.NewPipeline(vk.PipelineConfig{Name: "order", SPIRV: spirv(t, "address"), Bindings: []vk.BindingKind{vk.DeviceAddress, vk.StorageBuffer}}); err == nil {
+		t.Error("a binding behind an address was taken")
+	}
+}
+
 func TestCommandsReplay(t *testing.T) {
 	d := gputest.Open(t)
 	b := newBuffer(t, d, 64*4, vk.DeviceLocal)

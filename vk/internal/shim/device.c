@@ -67,6 +67,12 @@ int32_t vs_device_create(vs_instance *in, uint64_t handle, uint32_t num_families
         free(d);
         return r;
     }
+    d->addresses = f.device_address.bufferDeviceAddress;
+    if (d->addresses) {
+        LOAD(GetBufferDeviceAddress);
+        if (!d->GetBufferDeviceAddress) // before Vulkan 1.2 it is the extension's
+            d->GetBufferDeviceAddress = (__typeof__(d->GetBufferDeviceAddress))in->GetDeviceProcAddr(d->handle, "vkGetBufferDeviceAddressKHR");
+    }
     LOAD(CreateBuffer);
     LOAD(GetBufferMemoryRequirements);
     LOAD(AllocateMemory);
@@ -123,8 +129,15 @@ int32_t vs_buffer_create(vs_device *d, uint64_t size, uint32_t usage, uint32_t n
 }
 
 int32_t vs_memory_allocate(vs_device *d, uint64_t size, uint32_t type, uint64_t *memory) {
-    VsMemoryAllocateInfo info = {.sType = VS_STRUCTURE_TYPE_MEMORY_ALLOCATE_INFO, .allocationSize = size, .memoryTypeIndex = type};
+    VsMemoryAllocateFlagsInfo flags = {.sType = VS_STRUCTURE_TYPE_MEMORY_ALLOCATE_FLAGS_INFO, .flags = VS_MEMORY_ALLOCATE_DEVICE_ADDRESS_BIT};
+    VsMemoryAllocateInfo info = {.sType = VS_STRUCTURE_TYPE_MEMORY_ALLOCATE_INFO, .pNext = d->addresses ? &flags : NULL,
+                                 .allocationSize = size, .memoryTypeIndex = type};
     return d->AllocateMemory(d->handle, &info, NULL, memory);
+}
+
+uint64_t vs_buffer_address(vs_device *d, uint64_t buffer) {
+    VsBufferDeviceAddressInfo info = {.sType = VS_STRUCTURE_TYPE_BUFFER_DEVICE_ADDRESS_INFO, .buffer = buffer};
+    return d->addresses ? d->GetBufferDeviceAddress(d->handle, &info) : 0;
 }
 
 int32_t vs_view_create(vs_device *d, uint64_t buffer, uint32_t format, uint64_t offset, uint64_t range, uint64_t *view) {

@@ -161,6 +161,11 @@ func (d *Device) Allocate(size uint64, memType uint32) (memory uint64, r int32) 
 	return uint64(m), int32(res)
 }
 
+// Address is the device address of a buffer that has its memory and was made with the usage for it; 0 on devices without them.
+func (d *Device) Address(buffer uint64) uint64 {
+	return uint64(C.vs_buffer_address(d.p, C.uint64_t(buffer)))
+}
+
 // NewView creates a VkBufferView.
 func (d *Device) NewView(buffer uint64, format uint32, offset, size uint64) (view uint64, r int32) {
 	var v C.uint64_t

@@ -87,6 +87,8 @@ void vs_device_fail_next(vs_device *d, int32_t result); // the next submit retur
 
 int32_t vs_buffer_create(vs_device *d, uint64_t size, uint32_t usage, uint32_t num_families, const uint32_t *families, uint64_t *buffer,
                          uint64_t *mem_size, uint32_t *mem_types);
+// vs_buffer_address is 0 on devices without bufferDeviceAddress; else the buffer has its memory and was made with the usage for it.
+uint64_t vs_buffer_address(vs_device *d, uint64_t buffer);
 int32_t vs_memory_allocate(vs_device *d, uint64_t size, uint32_t type, uint64_t *memory);
 int32_t vs_view_create(vs_device *d, uint64_t buffer, uint32_t format, uint64_t offset, uint64_t range, uint64_t *view);
 

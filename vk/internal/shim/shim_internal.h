@@ -39,6 +39,7 @@ struct vs_instance {
 struct vs_device {
     void *handle;
     int32_t fail_next;
+    uint32_t addresses; // buffers have device addresses
     int32_t(VS_CALL *CreateBuffer)(void *, const VsBufferCreateInfo *, const void *, uint64_t *);
     void(VS_CALL *GetBufferMemoryRequirements)(void *, uint64_t, VsMemoryRequirements *);
     int32_t(VS_CALL *AllocateMemory)(void *, const VsMemoryAllocateInfo *, const void *, uint64_t *);
@@ -70,6 +71,7 @@ struct vs_device {
     int32_t(VS_CALL *WaitForFences)(void *, uint32_t, const uint64_t *, uint32_t, uint64_t);
     int32_t(VS_CALL *CreateSemaphore)(void *, const VsSemaphoreCreateInfo *, const void *, uint64_t *);
     int32_t(VS_CALL *CreateQueryPool)(void *, const VsQueryPoolCreateInfo *, const void *, uint64_t *);
+    uint64_t(VS_CALL *GetBufferDeviceAddress)(void *, const VsBufferDeviceAddressInfo *);
     int32_t(VS_CALL *QueueSubmit)(void *, uint32_t, const VsSubmitInfo *, uint64_t);
 };
 

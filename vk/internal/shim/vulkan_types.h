@@ -41,6 +41,9 @@
 #define VS_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_SUBGROUP_EXTENDED_TYPES_FEATURES 1000175000
 #define VS_STRUCTURE_TYPE_PHYSICAL_DEVICE_TIMELINE_SEMAPHORE_FEATURES 1000207000
 #define VS_STRUCTURE_TYPE_PHYSICAL_DEVICE_BUFFER_DEVICE_ADDRESS_FEATURES 1000257000
+#define VS_STRUCTURE_TYPE_BUFFER_DEVICE_ADDRESS_INFO 1000244001
+#define VS_STRUCTURE_TYPE_MEMORY_ALLOCATE_FLAGS_INFO 1000060000
+#define VS_MEMORY_ALLOCATE_DEVICE_ADDRESS_BIT 2
 #define VS_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_MEMORY_MODEL_FEATURES 1000211000
 #define VS_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_FEATURES 1000225002
 #define VS_STRUCTURE_TYPE_PHYSICAL_DEVICE_SYNCHRONIZATION_2_FEATURES 1000314007
@@ -484,6 +487,19 @@ typedef struct VsMemoryAllocateInfo {
     uint64_t allocationSize;
     uint32_t memoryTypeIndex;
 } VsMemoryAllocateInfo;
+
+typedef struct VsMemoryAllocateFlagsInfo {
+    uint32_t sType;
+    const void *pNext;
+    uint32_t flags;
+    uint32_t deviceMask;
+} VsMemoryAllocateFlagsInfo;
+
+typedef struct VsBufferDeviceAddressInfo {
+    uint32_t sType;
+    const void *pNext;
+    uint64_t buffer;
+} VsBufferDeviceAddressInfo;
 
 typedef struct VsBufferViewCreateInfo {
     uint32_t sType;
