@@ -12,10 +12,10 @@ import (
 )
 
 // pathBounds is how far the logits of paths that TestFixtureLogits leaves out may be from the
-// base path's. sg and few sum in another order; fp16 and cm round weights and activations to 11 bits, dp
+// base path's. sg, few and addr sum in another order; fp16 and cm round weights and activations to 11 bits, dp
 // activations to 8. Bounds are at least twice the largest differences seen: 2e-5, 0.05, 0.5.
 var pathBounds = map[pipeline.Path]float64{
-	pipeline.PathSG: 1e-4, pipeline.PathFew: 1e-4, pipeline.PathFP16: 0.1, pipeline.PathCM: 0.1, pipeline.PathDP: 1,
+	pipeline.PathSG: 1e-4, pipeline.PathFew: 1e-4, pipeline.PathAddr: 1e-4, pipeline.PathFP16: 0.1, pipeline.PathCM: 0.1, pipeline.PathDP: 1,
 }
 
 // TestFixturesOnEveryPath compares every family on the paths that TestFixtureLogits leaves out.

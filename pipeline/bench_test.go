@@ -45,7 +45,7 @@ func benchLinear(b *testing.B, tokens int, report func(b *testing.B, weights flo
 					cols = 768
 				}
 				m := managerOn(b, dev, Options{Path: path})
-				if path == PathRow && !m.hasRow(t) {
+				if (path == PathRow || path == PathAddr) && !m.reads(path, t) {
 					continue
 				}
 				b.Run(fmt.Sprintf("%s/%s/%dx%d", t, path, rows, cols), func(b *testing.B) {

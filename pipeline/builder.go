@@ -63,8 +63,12 @@ func (n *node) work() work {
 	return work{perToken: n.weightBytes, perPosition: n.kv.perPosition, window: n.kv.window}
 }
 
-// storage marks a bind that is a storage buffer rather than a texel buffer.
-const storage vk.TexelFormat = -1
+// storage marks a bind that is a storage buffer rather than a texel buffer, address one that has
+// no binding and whose device address follows the push constants.
+const (
+	storage vk.TexelFormat = -1
+	address vk.TexelFormat = -2
+)
 
 // A planBuffer is one of the buffers that each plan has of its own.
 type planBuffer int
@@ -132,7 +136,7 @@ func stepBind() bind           { return bind{buffer: stepBuffer, access: vk.Read
 func readSpan(s vk.Span) bind  { return bind{span: s, access: vk.Read, texel: storage} }
 func writeSpan(s vk.Span) bind { return bind{span: s, access: vk.Write, texel: storage} }
 
-// as gives the bind as a texel buffer of the format.
+// as gives the bind as a texel buffer of the format, or by its address.
 func (x bind) as(f vk.TexelFormat) bind { x.texel = f; return x }
 
 // add appends a dispatch and notes the life of the tensors it uses.
@@ -431,7 +435,7 @@ func (b *Builder) record(p *Plan) error {
 				p.counters.ActivationBytes += x.tensor.bytes()
 			}
 			binds[j] = vk.Bind{Span: s, Access: x.access}
-			if x.texel != storage {
+			if x.texel != storage && x.texel != address {
 				binds[j].Format = x.texel
 			}
 		}

@@ -15,6 +15,7 @@ type Path string
 const (
 	PathBase Path = "base" // Vulkan 1.1, 32-bit storage, workgroups with shared memory
 	PathRow  Path = "row"  // barrier-free: one subgroup of eight lanes, several rows a lane
+	PathAddr Path = "addr" // products, as row but at device addresses, for drivers with scalar loads
 	PathSG   Path = "sg"   // products with one token, by subgroup arithmetic
 	PathFew  Path = "few"  // products with a few tokens, without tiles
 	PathFP16 Path = "fp16" // products of float16 numbers, in float16
@@ -23,10 +24,12 @@ const (
 )
 
 // Paths lists every path, the one that runs everywhere first.
-var Paths = []Path{PathBase, PathRow, PathSG, PathFew, PathFP16, PathDP, PathCM}
+var Paths = []Path{PathBase, PathRow, PathAddr, PathSG, PathFew, PathFP16, PathDP, PathCM}
 
 // productsOnly says that the path has kernels for products with several tokens and nothing else.
-func (p Path) productsOnly() bool { return p != PathBase && p != PathRow && p != PathSG }
+func (p Path) productsOnly() bool {
+	return p != PathBase && p != PathRow && p != PathAddr && p != PathSG
+}
 
 // variant is the name of an op's variant of the path.
 func (p Path) variant(op string) string {
@@ -50,29 +53,43 @@ func pathOf(name string) Path {
 // minTokens tokens and more. The base path is tried last whatever the rule.
 type rule struct {
 	op        string // prefix of the op's name; "" is every op
-	cpu       bool   // of CPU drivers, or of GPUs
+	on        func(*vk.PhysicalDevice) bool
 	minTokens int
 	paths     []Path
+}
+
+func cpuDriver(pd *vk.PhysicalDevice) bool { return pd.Type == vk.CPU }
+func gpuDriver(pd *vk.PhysicalDevice) bool { return pd.Type != vk.CPU }
+
+// scalarDriver says that the driver keeps what all lanes share in scalars: lavapipe since Mesa 25.
+func scalarDriver(pd *vk.PhysicalDevice) bool {
+	const mesa25 = 25 << 22
+	return cpuDriver(pd) && pd.Driver == "llvmpipe" && pd.DriverVersion >= mesa25
 }
 
 // rules is the choice where nothing has been measured on the device (pumice tune): the first
 // rule that applies decides. Each states the measurement it rests on.
 var rules = []rule{
+	// lavapipe 26.1.6 makes a call of a texel fetch, 130 instructions for 16 bytes a lane, and a scalar
+	// load of an address that all lanes share, without a check. On it (2 cores, AVX2) a Q8_0 matrix of
+	// 4096 x 4096 goes through matvec_q8_0_row at 5.8 and through matvec_q8_0_addr at 9.8 GB/s, F32 at
+	// 4.4 and 15.4, Q6_K at 1.7 and 3.9; 64 tokens of Q4_1 at 20 and 33 GFLOP/s: docs/design/0003.
+	{on: scalarDriver, paths: []Path{PathAddr, PathRow}},
 	// A CPU driver runs a workgroup barrier as a switch between coroutines: on lavapipe 22.3.6
 	// (2 cores, AVX-512) a Q4_1 matrix of 1536 x 576 goes through matvec_q4_1 at 0.15 and
 	// through matvec_q4_1_row at more than 8 billion weights a second. A GPU has no such cost,
 	// and eight lanes would leave most of its subgroup idle.
-	{cpu: true, paths: []Path{PathRow}},
+	{on: cpuDriver, paths: []Path{PathRow}},
 	// Not measured: up to eight tokens a product waits for the weights, which the few path reads
 	// as a product of one token does, in more workgroups than there are tiles. Beyond, matrix
 	// instructions have at least twice the rate of packed float16 and that has twice float32's,
 	// by every vendor's figures. The dp path, where it is fast, rounds activations to eight bits,
 	// which shows in perplexity (docs/quantization.md): it is for who asks for it.
-	{op: "matmul_", minTokens: fewTokens + 1, paths: []Path{PathCM, PathFP16}},
-	{op: "matmul_", minTokens: 2, paths: []Path{PathFew}},
+	{on: gpuDriver, op: "matmul_", minTokens: fewTokens + 1, paths: []Path{PathCM, PathFP16}},
+	{on: gpuDriver, op: "matmul_", minTokens: 2, paths: []Path{PathFew}},
 	// By what drivers' compilers make of them (docs/isa.md), not measured: matvec_q4_0_sg takes a
 	// third of the instructions a weight of matvec_q4_0, in loads three times as wide.
-	{op: "matvec_", paths: []Path{PathSG}},
+	{on: gpuDriver, op: "matvec_", paths: []Path{PathSG}},
 }
 
 // pick names the variant of an op for a run of tokens: of the forced path, of the path that
@@ -99,14 +116,18 @@ func (m *Manager) offers(op string, path Path) bool {
 
 // paths is the order in which an op's paths are tried.
 func (m *Manager) paths(op string, tokens int) []Path {
-	if m.opts.Path != "" {
+	switch m.opts.Path {
+	case "":
+	case PathAddr: // has products alone; the rest is the row path's on the drivers that it is for
+		return []Path{PathAddr, PathRow}
+	default:
 		return []Path{m.opts.Path}
 	}
 	if tuned := m.opts.Tuning.paths(op, tokens); tuned != nil {
 		return tuned
 	}
 	for _, r := range rules {
-		if r.cpu == m.cpu() && tokens >= r.minTokens && strings.HasPrefix(op, r.op) {
+		if r.on(m.dev.PhysicalDevice()) && tokens >= r.minTokens && strings.HasPrefix(op, r.op) {
 			return r.paths
 		}
 	}
@@ -122,7 +143,7 @@ func (m *Manager) Chosen() []Path {
 	var list []Path
 	for _, r := range rules {
 		for _, path := range r.paths {
-			if r.cpu == m.cpu() && slices.Contains(m.Paths(), path) && !slices.Contains(list, path) {
+			if r.on(m.dev.PhysicalDevice()) && slices.Contains(m.Paths(), path) && !slices.Contains(list, path) {
 				list = append(list, path)
 			}
 		}
@@ -133,23 +154,34 @@ func (m *Manager) Chosen() []Path {
 	return list
 }
 
-func (m *Manager) cpu() bool { return m.dev.PhysicalDevice().Type == vk.CPU }
+func (m *Manager) cpu() bool { return cpuDriver(m.dev.PhysicalDevice()) }
 
 // rowIf suits every path, the row path only under a condition.
 func rowIf(condition bool) func(Path) bool {
 	return func(p Path) bool { return p != PathRow || condition }
 }
 
-// interleaves says whether matrices of a type are laid out for the row path. That is decided
-// once, when they are loaded, by what the products of one token prefer.
-func (m *Manager) interleaves(t DType) bool {
+// layoutPath is the path that matrices of a type and so many columns are laid out for. That is
+// decided once, when they are loaded, by what the products of one token prefer.
+func (m *Manager) layoutPath(t DType, cols int) Path {
 	op := "matvec_" + lower(t)
 	for _, path := range m.paths(op, 1) {
-		if m.offers(op, path) {
-			return path == PathRow
+		if !m.offers(op, path) {
+			continue
 		}
+		switch path {
+		case PathRow:
+			if cols%4 != 0 {
+				continue
+			}
+		case PathAddr: // no other kernels read its layout
+			if cols%addrBlockCols != 0 || !m.offers("matmul_"+lower(t), path) || !m.offers("embed_"+lower(t), path) {
+				continue
+			}
+		}
+		return path
 	}
-	return false
+	return PathBase
 }
 
 // hasLane8 says whether a device runs subgroups of exactly eight invocations with shuffle,
@@ -164,6 +196,11 @@ func hasLane8(pd *vk.PhysicalDevice) bool {
 		return false
 	}
 	return size && f.SubgroupShuffle && f.SubgroupBasic
+}
+
+// hasAddresses says whether a device has what the addr path needs.
+func hasAddresses(pd *vk.PhysicalDevice) bool {
+	return pd.Features.BufferDeviceAddress && pd.Features.ShaderInt64 && pd.Features.SubgroupBasic && pd.Limits.SubgroupSize%2 == 0
 }
 
 // hasSubgroups says whether a device has subgroup arithmetic in compute.
@@ -217,6 +254,13 @@ func rowMetaFormat(t DType) vk.TexelFormat {
 const (
 	matmulLaneRows = 4
 	matmulTokens   = 8
+)
+
+// Tile of matmul_*_addr: rows a lane and at most so many tokens.
+const (
+	addrLaneRows  = 2
+	addrTokens    = 8
+	addrBlockCols = 32 // columns that the addr kernels take at a time
 )
 
 // fewTokens is the most tokens that one workgroup of matmul_*_few takes.

@@ -3,6 +3,7 @@ package pipeline
 import (
 	"encoding/binary"
 	"slices"
+	"sync"
 
 	"pumice/internal/dtype"
 )
@@ -72,6 +73,10 @@ func (p *Part) metaRowBytes() int64 {
 // pack puts one row, in the checkpoint's blocks, at row r of a piece that starts on a group's
 // first row. The piece's memory is zero.
 func (p *Part) pack(units, meta []byte, r int, row []byte) {
+	if p.Lanes > 0 {
+		p.packLanes(units, meta, r, row)
+		return
+	}
 	l := layouts[p.DType]
 	group, in := r/p.Group, r%p.Group
 	if l.pack == nil && p.Group == 1 {
@@ -94,6 +99,49 @@ func (p *Part) pack(units, meta []byte, r int, row []byte) {
 		meta: meta[l.metaBytes*(group*p.recordsPerRow()*p.Group+in):], metaStep: l.metaBytes * p.Group, metaBytes: l.metaBytes,
 	})
 }
+
+// packLanes is pack where the words of Lanes rows lie side by side: shaders/include/weights_addr.glsl
+// says how.
+func (p *Part) packLanes(units, meta []byte, r int, row []byte) {
+	whole := &Part{Rows: 1, DType: p.DType, Group: 1, cols: p.cols}
+	s := rowPool.Get().(*[]byte)
+	defer rowPool.Put(s)
+	unitBytes, metaBytes := int(whole.unitRowBytes()), int(whole.metaRowBytes())
+	*s = zeroed(*s, unitBytes+metaBytes)
+	from := *s
+	whole.pack(from[:unitBytes], from[unitBytes:], 0, row)
+	for u := range p.unitsPerRow() {
+		at := p.laneWord(r, u, p.unitsPerRow(), 16)
+		for range 4 {
+			copy(units[at:][:4], from)
+			from = from[4:]
+			at += 4 * p.Lanes
+		}
+	}
+	size := layouts[p.DType].metaBytes
+	for i := range p.recordsPerRow() {
+		at := p.laneWord(r, i, p.recordsPerRow(), size)
+		for n := 0; n < size; n += 4 {
+			copy(meta[at:][:min(4, size)], from)
+			from = from[min(4, size):]
+			at += 4 * p.Lanes
+		}
+	}
+}
+
+// laneWord is where the first word of row r's i-th unit or record is, of n a row and size bytes
+// each; the others follow 4 * Lanes bytes apart. Of records of two bytes, a word has two rows'.
+func (p *Part) laneWord(r, i, n, size int) int {
+	group, in := r/p.Group, r%p.Group
+	pair, lane, odd := in/(2*p.Lanes), in%(2*p.Lanes)/2, in%2
+	at := (group*n+i)*p.Group*size + 2*pair*p.Lanes*size + 4*lane
+	if size < 4 {
+		return at + odd*size
+	}
+	return at + odd*p.Lanes*size
+}
+
+var rowPool = sync.Pool{New: func() any { return new([]byte) }}
 
 // A place is where a row's units and records go.
 type place struct {

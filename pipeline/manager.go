@@ -43,7 +43,6 @@ type Manager struct {
 	variants map[string]shaders.Variant
 	lane8    bool            // subgroups of exactly eight, with shuffle
 	matrix   *vk.MatrixShape // of kernels with cooperative matrices; nil: none
-	row      bool            // the row path is the rules' choice, or forced
 
 	maxBinding int64 // when not 0, a smaller limit on what one binding holds, for Verify
 
@@ -78,7 +77,6 @@ func NewManager(dev *vk.Device, o Options) (*Manager, error) {
 	if o.Path != "" && !slices.Contains(m.Paths(), o.Path) {
 		return nil, fmt.Errorf("pipeline: %s lacks what kernel path %q needs; it has %q", dev.PhysicalDevice().Name, o.Path, m.Paths())
 	}
-	m.row = m.lane8 && slices.Contains(m.paths("matvec", 1), PathRow)
 	return m, nil
 }
 
@@ -107,8 +105,10 @@ func (m *Manager) Paths() []Path {
 // Path is the kernel path that products of one token prefer, which decides how matrices are
 // laid out.
 func (m *Manager) Path() Path {
-	if m.row {
-		return PathRow
+	for _, path := range m.paths("matvec", 1) {
+		if (path == PathRow || path == PathAddr) && slices.Contains(m.Paths(), path) {
+			return path
+		}
 	}
 	return PathBase
 }
@@ -161,6 +161,8 @@ func (m *Manager) runnable(v shaders.Variant) bool {
 			has = m.lane8
 		case "subgroup":
 			has = hasSubgroups(m.dev.PhysicalDevice())
+		case "address":
+			has = hasAddresses(m.dev.PhysicalDevice())
 		case "fp16":
 			has = m.dev.PhysicalDevice().Features.ShaderFloat16
 		case "dot8":
@@ -175,9 +177,9 @@ func (m *Manager) runnable(v shaders.Variant) bool {
 	return true
 }
 
-// hasRow says whether the row kernels read a type.
-func (m *Manager) hasRow(t DType) bool {
-	_, ok := m.variants[PathRow.variant("matvec_"+lower(t))]
+// reads says whether kernels of a path read a type.
+func (m *Manager) reads(path Path, t DType) bool {
+	_, ok := m.variants[path.variant("matvec_"+lower(t))]
 	return ok
 }
 
@@ -197,9 +199,12 @@ func (m *Manager) Variants() []string {
 func (m *Manager) config(n *node, v shaders.Variant) vk.PipelineConfig {
 	cfg := vk.PipelineConfig{Name: n.key(), SPIRV: v.SPIRV, PushBytes: len(n.push), Spec: n.spec, DispatchBase: n.pieces > 1}
 	for _, b := range n.binds {
-		kind := vk.StorageBuffer
-		if b.texel != storage {
-			kind = vk.UniformTexelBuffer
+		kind := vk.UniformTexelBuffer
+		switch b.texel {
+		case storage:
+			kind = vk.StorageBuffer
+		case address:
+			kind = vk.DeviceAddress
 		}
 		cfg.Bindings = append(cfg.Bindings, kind)
 	}
@@ -207,6 +212,8 @@ func (m *Manager) config(n *node, v shaders.Variant) vk.PipelineConfig {
 	switch {
 	case slices.Contains(v.Needs, "lane8"):
 		cfg.SubgroupSize = 8
+	case slices.Contains(v.Needs, "address"):
+		cfg.SubgroupSize = pd.Limits.SubgroupSize // the lanes that matrices are laid out for
 	case slices.Contains(v.Needs, "coopmat"):
 		cfg.SubgroupSize, cfg.FullSubgroups = matrixSubgroup(pd), pd.Features.ComputeFullSubgroups
 	case slices.Contains(v.Needs, "subgroup") && pd.Features.SubgroupSizeControl:

@@ -19,9 +19,13 @@ func (b *Builder) Embed(table *Matrix, scale float32) *Tensor {
 		if i > 0 {
 			w = readWrite(out) // a part adds the rows that earlier parts do not hold
 		}
+		kernel, spec := "embed_"+lower(p.DType), []uint32{workgroup}
+		if p.Lanes > 0 {
+			kernel, spec = PathAddr.variant(kernel), append(spec, uint32(p.Lanes))
+		}
 		b.add(&node{
-			kernel:       "embed_" + lower(p.DType),
-			spec:         []uint32{workgroup},
+			kernel:       kernel,
+			spec:         spec,
 			binds:        []bind{stepBind(), readSpan(p.units), readSpan(p.metaSpan()), w},
 			push:         push(p.First, p.Rows, table.Cols, p.Group, scale),
 			grid:         [3]int{ceilDiv(p.unitsPerRow(), workgroup), b.tokens, 1},
@@ -196,16 +200,25 @@ func (b *Builder) project(x *Tensor, p Projection) *Tensor {
 	return out
 }
 
-// operands are the binds of a part's kernel, up to x, and its path.
+// operands are the binds of a part's kernel for its weights and x, and its path.
 func (b *Builder) operands(n *node, op string, x *Tensor, part *Part) (binds []bind, path Path) {
 	n.weightBytes, n.minimumBytes = part.readBytes(), part.storedBytes()
 	whole := part.Group == 1 && part.cols%layouts[part.DType].unitCols == 0
 	n.kernel, path = b.pick(op+lower(part.DType), x.Rows, func(p Path) bool {
-		return (p != PathRow || part.Group > 1) && (p != PathSG || whole)
+		if part.Lanes > 0 {
+			return p == PathAddr
+		}
+		return p != PathAddr && (p != PathRow || part.Group > 1) && (p != PathSG || whole)
 	})
+	if part.Lanes > 0 && path != PathAddr {
+		b.Fail("%s: no kernel reads weights that are laid out for %d lanes", n.kernel, part.Lanes)
+	}
 	units, meta, in := readSpan(part.units), readSpan(part.metaSpan()), read(x)
-	if path == PathRow {
+	switch path {
+	case PathRow:
 		units, meta, in = units.as(vk.RGBA32Uint), meta.as(rowMetaFormat(part.DType)), in.as(vk.RGBA32Float)
+	case PathAddr:
+		units, meta, in = units.as(address), meta.as(address), in.as(address)
 	}
 	return []bind{units, meta, in}, path
 }
@@ -240,6 +253,9 @@ func (b *Builder) matvec(x *Tensor, p *Projection, part *Part, y bind) {
 		gainBind = gainBind.as(vk.RGBA32Float)
 		size, tile = uint32(laneRows(part.DType)), 8*laneRows(part.DType)
 		n.trip = Trip{}
+	case PathAddr:
+		size, tile = uint32(addrGroupRows), part.Group
+		n.trip = Trip{}
 	case PathSG:
 		n.trip = Trip{Weights: units * matvecSGUnits(part.DType) * matvecSGRows, Inner: 1}
 		size, tile = uint32(subgroupLanes(b.m.dev.PhysicalDevice())), matvecSGRows
@@ -248,6 +264,10 @@ func (b *Builder) matvec(x *Tensor, p *Projection, part *Part, y bind) {
 	n.push = push(part.Rows, part.cols, part.Group, part.First, part.First, eps)
 	n.spec = []uint32{size, specBool(p.Bias != nil), specBool(p.AddTo != nil), specBool(p.Norm != nil),
 		specBool(p.Activate), specBool(p.Gated), uint32(p.Act)}
+	if path == PathAddr {
+		n.spec = append([]uint32{uint32(part.Lanes)}, n.spec...)
+		n.binds = append([]bind{optional(p.Bias, part.units), y}, append(binds, gainBind.as(address))...)
+	}
 	n.grid = spread(ceilDiv(part.Rows, tile), b.m.dev.PhysicalDevice().Limits.MaxComputeWorkGroupCount[0])
 	b.add(n)
 }
@@ -265,6 +285,11 @@ func (b *Builder) matmul(x *Tensor, p *Projection, part *Part, y bind, acts *qua
 		tokens := tokenTile(x.Rows, matmulTokens)
 		n.spec = append([]uint32{matmulLaneRows, uint32(tokens)}, flags...)
 		n.grid = [3]int{ceilDiv(x.Rows, tokens), ceilDiv(part.Rows, 8*matmulLaneRows), 1}
+	case PathAddr:
+		tokens := tokenTile(x.Rows, addrTokens)
+		n.binds = append([]bind{stepBind(), optional(p.Bias, part.units), y}, binds...)
+		n.spec = append([]uint32{uint32(part.Lanes), addrLaneRows, uint32(tokens)}, flags...)
+		n.grid = [3]int{ceilDiv(x.Rows, tokens), ceilDiv(part.Rows, part.Lanes*addrLaneRows), 1}
 	case PathFew:
 		tokens := tokenTile(x.Rows, fewTokens)
 		n.spec = append(flags, workgroup, uint32(tokens))

@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -21,6 +22,10 @@ import (
 
 // unpack reads a part back by the formulas of shaders/include/weights.glsl.
 func unpack(p *Part, units, scales []byte, row int) []float32 {
+	if p.Lanes > 0 {
+		one := &Part{Rows: 1, DType: p.DType, Group: 1, cols: p.cols}
+		return unpack(one, p.together(units, row, p.unitsPerRow(), 16), p.together(scales, row, p.recordsPerRow(), layouts[p.DType].metaBytes), 0)
+	}
 	out := make([]float32, p.cols)
 	unitCols, blocks := map[DType]int{dtype.F32: 4, dtype.F16: 8, dtype.BF16: 8, dtype.Q8_0: 16, dtype.Q4_0: 32, dtype.Q4_1: 32}[p.DType], p.cols/32
 	nunits := ceilDiv(p.cols, unitCols)
@@ -50,6 +55,19 @@ func unpack(p *Part, units, scales []byte, row int) []float32 {
 			out[c] = half(scales[2*at:]) * float32(int(word(4))-8)
 		case dtype.Q4_1:
 			out[c] = float32(half(scales[4*at:])*float32(word(4))) + half(scales[4*at+2:])
+		}
+	}
+	return out
+}
+
+// together is the n units or records of a row, of size bytes each, whose words lie apart.
+func (p *Part) together(plane []byte, row, n, size int) []byte {
+	var out []byte
+	for i := range n {
+		at := p.laneWord(row, i, n, size)
+		for k := 0; k < size; k += 4 {
+			out = append(out, plane[at:][:min(4, size)]...)
+			at += 4 * p.Lanes
 		}
 	}
 	return out
@@ -92,6 +110,66 @@ func TestPackRoundTrip(t *testing.T) {
 			}
 		}
 	})
+}
+
+// The addr kernels' layout has the same words as rows one by one, in the places that
+// shaders/include/weights_addr.glsl tells its lanes to look.
+func TestPackForLanes(t *testing.T) {
+	for _, kind := range WeightTypes() {
+		for _, lanes := range []int{4, 8, 16} {
+			cols := max(64, 2*kind.BlockSize())
+			p := &Part{Rows: 3*lanes*addrGroupRows - 5, DType: kind, Group: lanes * addrGroupRows, Lanes: lanes, cols: cols}
+			one := &Part{Rows: p.Rows, DType: kind, Group: 1, cols: cols}
+			src := make([]byte, int64(p.Rows)*kind.RowBytes(cols))
+			rnd := rand.New(rand.NewPCG(uint64(lanes), uint64(kind)))
+			for i := range src {
+				src[i] = byte(rnd.Uint32())
+			}
+			size := int(kind.RowBytes(cols))
+			units, meta := make([]byte, p.unitBytes()), make([]byte, p.metaBytes())
+			wantUnits, wantMeta := make([]byte, one.unitBytes()), make([]byte, one.metaBytes())
+			for row := range p.Rows {
+				p.pack(units, meta, row, src[row*size:][:size])
+				one.pack(wantUnits, wantMeta, row, src[row*size:][:size])
+			}
+			record := layouts[kind].metaBytes
+			for base := 0; base < p.Rows; base += p.Group {
+				for r := range addrGroupRows {
+					for lane := range lanes {
+						row := base + r/2*2*lanes + 2*lane + r%2
+						if row >= p.Rows {
+							continue
+						}
+						for u := range p.unitsPerRow() {
+							for k := range 4 {
+								at := 16*base*p.unitsPerRow() + 4*((u*p.Group+r*lanes)*4+k*lanes+lane)
+								if want := wantUnits[16*(row*p.unitsPerRow()+u)+4*k:][:4]; !bytes.Equal(units[at:at+4], want) {
+									t.Fatalf("%s, %d lanes: row %d, unit %d, word %d", kind, lanes, row, u, k)
+								}
+							}
+						}
+						for i := range p.recordsPerRow() {
+							want := wantMeta[record*(row*p.recordsPerRow()+i):][:record]
+							var got []byte
+							first := record * base * p.recordsPerRow()
+							if record == 2 { // a word has two rows' records
+								at := first + 2*(i*p.Group+r/2*2*lanes) + 4*lane + 2*(r%2)
+								got = meta[at : at+2]
+							} else {
+								for w := range record / 4 {
+									at := first + 4*((i*p.Group+r*lanes)*record/4+w*lanes+lane)
+									got = append(got, meta[at:at+4]...)
+								}
+							}
+							if !bytes.Equal(got, want) {
+								t.Fatalf("%s, %d lanes: row %d, record %d", kind, lanes, row, i)
+							}
+						}
+					}
+				}
+			}
+		}
+	}
 }
 
 // A matrix larger than a piece of an upload, of parts with odd numbers of rows and blocks,

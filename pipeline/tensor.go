@@ -34,6 +34,7 @@ type Part struct {
 	First, Rows int // rows of the matrix
 	DType       DType
 	Group       int // rows interleaved; 1 is row-major
+	Lanes       int // of the subgroup whose words lie side by side, for the addr path; 0 = units are whole
 
 	cols        int
 	units, meta vk.Span
@@ -63,7 +64,10 @@ func (p *Part) DeviceBytes() int64 {
 // multiple of what one invocation handles.
 func (p *Part) readBytes() int64 {
 	rows := p.Rows
-	if p.Group > 1 {
+	switch {
+	case p.Lanes > 0:
+		rows = p.paddedRows()
+	case p.Group > 1:
 		rows = ceilDiv(rows, laneRows(p.DType)) * laneRows(p.DType)
 	}
 	return int64(rows) * (p.unitRowBytes() + p.metaRowBytes())
@@ -102,9 +106,13 @@ func (m *Manager) NewMatrix(name string, runs []Run, cols int) (*Matrix, error) 
 		if run.Rows < 1 || cols%t.BlockSize() != 0 {
 			return nil, fmt.Errorf("pipeline: %s: (%d, %d) is not a matrix of whole %s blocks of %d", name, run.Rows, cols, t, t.BlockSize())
 		}
-		group := 1
-		if cols%4 == 0 && m.interleaves(t) {
+		group, lanes := 1, 0
+		switch m.layoutPath(t, cols) {
+		case PathRow:
 			group = rowGroup(t)
+		case PathAddr:
+			lanes = m.dev.PhysicalDevice().Limits.SubgroupSize
+			group = lanes * addrGroupRows
 		}
 		limit := m.maxRows(t, cols, group)
 		if limit < 1 {
@@ -113,13 +121,17 @@ func (m *Manager) NewMatrix(name string, runs []Run, cols int) (*Matrix, error) 
 		}
 		for left := run.Rows; left > 0; {
 			n := min(left, limit)
-			w.Parts = append(w.Parts, &Part{First: w.Rows, Rows: n, DType: t, Group: group, cols: cols})
+			w.Parts = append(w.Parts, &Part{First: w.Rows, Rows: n, DType: t, Group: group, Lanes: lanes, cols: cols})
 			w.Rows += n
 			left -= n
 		}
 	}
 	return w, nil
 }
+
+// addrGroupRows is how many rows of each lane the addr kernels find side by side: those of one
+// matvec workgroup.
+const addrGroupRows = 4
 
 // rowGroup is the interleave of the row kernels: the rows of one matvec workgroup.
 func rowGroup(t DType) int { return 8 * max(laneRows(t), matmulLaneRows) }

@@ -90,7 +90,7 @@ func TestTuningDecides(t *testing.T) {
 		}
 		return x
 	}
-	slow := PathRow.variant("matvec_q4_0")
+	slow, other := PathRow.variant("matvec_q4_0"), PathAddr.variant("matvec_q4_0")
 	for _, c := range []struct {
 		name   string
 		tuning *Tuning
@@ -100,7 +100,7 @@ func TestTuningDecides(t *testing.T) {
 		{"forced", nil, PathRow, slow},
 		{"faster", &Tuning{Timings: []Measurement{{"matvec_q4_0", PathRow, 1, 1, 1, 9}, {"matvec_q4_0", PathBase, 1, 1, 1, 8}}}, "", "matvec_q4_0"},
 		{"slower", &Tuning{Timings: []Measurement{{"matvec_q4_0", PathRow, 1, 1, 1, 7}, {"matvec_q4_0", PathBase, 1, 1, 1, 8}}}, "", slow},
-		{"wrong", refused(slow), "", "matvec_q4_0"},
+		{"wrong", refused(slow, other), "", "matvec_q4_0"},
 		{"wrong and forced", refused(slow), PathRow, "matvec_q4_0"},
 	} {
 		b := newBench(t, managerOn(t, dev, Options{Path: c.forced, Tuning: c.tuning}))
@@ -114,7 +114,7 @@ func TestTuningDecides(t *testing.T) {
 		}
 	}
 
-	b := newBench(t, managerOn(t, dev, Options{Tuning: refused("embed_f32")}))
+	b := newBench(t, managerOn(t, dev, Options{Tuning: refused("embed_f32", PathAddr.variant("embed_f32"))}))
 	p := b.m.NewBuilder("wrong base", 1)
 	b.inputOf(p, b.normal(64), 64)
 	if err := b.m.ReserveArena(1 << 16); err != nil {

@@ -486,6 +486,12 @@ func (v *verifier) poisonPadding(x *Matrix) error {
 	for _, p := range x.Parts {
 		size := int64(layouts[p.DType].metaBytes)
 		for r := p.Rows; r < p.paddedRows(); r++ {
+			if p.Lanes > 0 {
+				if err := v.poisonLanes(p, r, nan[:4]); err != nil {
+					return err
+				}
+				continue
+			}
 			group, in := r/p.Group, r%p.Group
 			for u := range p.unitsPerRow() {
 				at := 16 * int64((group*p.unitsPerRow()+u)*p.Group+in)
@@ -498,6 +504,28 @@ func (v *verifier) poisonPadding(x *Matrix) error {
 				if err := v.loader.write(p.meta.Slice(at, size), nan[:size]); err != nil {
 					return err
 				}
+			}
+		}
+	}
+	return nil
+}
+
+// poisonLanes is poisonPadding of one row whose words lie apart.
+func (v *verifier) poisonLanes(p *Part, r int, nan []byte) error {
+	size := layouts[p.DType].metaBytes
+	for u := range p.unitsPerRow() {
+		for k := range 4 {
+			at := p.laneWord(r, u, p.unitsPerRow(), 16) + 4*k*p.Lanes
+			if err := v.loader.write(p.units.Slice(int64(at), 4), nan); err != nil {
+				return err
+			}
+		}
+	}
+	for i := range p.recordsPerRow() {
+		for k := range ceilDiv(size, 4) {
+			at := p.laneWord(r, i, p.recordsPerRow(), size) + 4*k*p.Lanes
+			if err := v.loader.write(p.meta.Slice(int64(at), int64(min(4, size))), nan[:min(4, size)]); err != nil {
+				return err
 			}
 		}
 	}

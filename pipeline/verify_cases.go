@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// cases runs everything on the base path, and on the row path what may go to other kernels
-// or reads another layout. The other paths have products with several tokens alone.
+// cases runs everything on the base path, and on the row and addr paths what may go to other
+// kernels or reads another layout. The other paths have products with several tokens alone.
 func (v *verifier) cases() {
 	if v.m.opts.Path == PathSG {
 		v.oneTokenCases()
@@ -17,13 +17,16 @@ func (v *verifier) cases() {
 		return
 	}
 	for _, t := range v.types() {
-		if v.m.row && !v.m.hasRow(t) {
+		if !v.m.reads(v.m.opts.Path, t) {
 			continue
 		}
 		v.embedCases(t)
 		v.linearCases(t)
 	}
 	v.partCases()
+	if v.m.opts.Path == PathAddr {
+		return
+	}
 	v.normCases()
 	for _, t := range cacheTypes {
 		v.attentionCases(t)
@@ -34,7 +37,7 @@ func (v *verifier) cases() {
 		v.ropeCases(t)
 	}
 	v.actCases()
-	if v.m.row {
+	if v.m.opts.Path == PathRow {
 		return
 	}
 	v.elementCases()

@@ -11,7 +11,7 @@ import (
 
 func (v *verifier) linearCases(t DType) {
 	for i, s := range v.shapes(t) {
-		if v.m.row && s[1]%4 != 0 && i > 0 {
+		if path := v.m.opts.Path; i > 0 && (path == PathRow && s[1]%4 != 0 || path == PathAddr && s[1]%addrBlockCols != 0) {
 			continue // the base kernel again
 		}
 		// Bias and addition are the same source for all types: one plain and one quantised

@@ -19,7 +19,7 @@ func (v *verifier) normCases() {
 	}
 	v.norm(64, 1, 1, false, false, false, 1e-4) // eps decides
 	v.norm(64, 2, 2, false, true, true, 1e3)
-	if v.m.row {
+	if v.m.opts.Path == PathRow {
 		return
 	}
 	for _, headDim := range []int{32, 64, 80, 128, 256} {

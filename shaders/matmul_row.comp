@@ -62,7 +62,7 @@ void block(uint b, uint nunits, uint t0, Rows at) {
             [[unroll]] for (uint j = 0u; j < UNIT_QUADS; j++) {
                 vec4 v = quad(q, j);
 #ifdef MASKED
-                v = v * (lane_scale(j) * dm[r].x) + dm[r].y;
+                v = v * (field_scale(j) * dm[r].x) + dm[r].y;
 #endif
                 w[r * LANES + i * UNIT_QUADS + j] = v;
             }

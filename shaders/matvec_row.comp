@@ -80,7 +80,7 @@ void main() {
     uint row = (tile * LANES + gl_SubgroupInvocationID) * LANE_ROWS;
     if (tile * LANES * LANE_ROWS >= p.rows) return; // uniform
     Rows at = lane_rows(row, p.rows, p.cols, p.group);
-    vec4 to_lane = lane_scale(gl_SubgroupInvocationID);
+    vec4 to_lane = field_scale(gl_SubgroupInvocationID);
     [[unroll]] for (uint r = 0u; r < LANE_ROWS; r++) acc[r] = 0.0;
 
     uint blocks = p.cols / BLOCK_COLS;

@@ -1,0 +1,98 @@
+// Weights as the `addr` kernels read them: at device addresses, for LANE_ROWS rows of each lane of a
+// subgroup of LANES. There is no bounds check, so an index must be good whether the lane is active
+// or not.
+//
+// The drivers that these kernels are for load what is the same in all lanes as a scalar, and see
+// LANES scalars of consecutive addresses, one a lane, for the one vector load that they are. So the
+// words of a unit and of a record lie apart, each beside those of the other lanes:
+//
+//   row      of lane l, r: base + r / 2 * (2 LANES) + 2 l + r % 2, pairs of rows side by side
+//   word     k of unit u of that row: ((u * group + r * LANES) * 4 + k * LANES + l) of the group's words
+//   records  likewise; of those of two bytes one word has both rows of a pair
+//
+// group is a multiple of LANES * LANE_ROWS, and LANE_ROWS is even.
+#extension GL_EXT_buffer_reference : require
+#extension GL_EXT_shader_explicit_arithmetic_types_int64 : require
+#extension GL_KHR_shader_subgroup_basic : require
+
+layout(buffer_reference, std430, buffer_reference_align = 4) readonly buffer Words { uint w[]; };
+layout(buffer_reference, std430, buffer_reference_align = 4) readonly buffer Floats { float f[]; };
+
+uint lane; // gl_SubgroupInvocationID, read by open_rows: read first in a loop, lavapipe takes it for a variable of the loop
+
+// One of LANES consecutive words for each lane.
+uint lane_word(uint64_t at) {
+    Words p = Words(at);
+    uint v = p.w[0];
+    [[unroll]] for (uint l = 1u; l < LANES; l++) {
+        uint word = p.w[l]; // not within the choice, which would be a branch
+        v = mix(v, word, lane == l);
+    }
+    return v;
+}
+
+uint64_t unit_base, meta_base; // of the workgroup's rows, set by open_rows
+uvec4 load_unit(uint i) {
+    uint64_t at = unit_base + uint64_t(i) * 16ul;
+    return uvec4(lane_word(at), lane_word(at + 4ul * LANES), lane_word(at + 8ul * LANES), lane_word(at + 12ul * LANES));
+}
+uint load_meta_word(uint i) { return lane_word(meta_base + uint64_t(i) * 4ul); }
+#define META_STRIDE LANES
+#include "quads.glsl"
+
+#ifdef HALF_META
+#define META_BYTES 2u
+uint record_of(uint r) { return r / 2u * (2u * LANES) + r % 2u; } // load_meta takes the half of an odd record
+#else
+#ifdef QUANTISED
+#define META_BYTES (4u * META_WORDS)
+#else
+#define META_BYTES 0u
+#endif
+uint record_of(uint r) { return r * LANES; }
+#endif
+
+// Prepares for reading the LANES * LANE_ROWS rows from `first` on, a multiple of as many.
+void open_rows(uint64_t units, uint64_t metas, uint first, uint cols, uint group) {
+    lane = gl_SubgroupInvocationID;
+    uint whole = first / group, in_group = first % group;
+    uint nunits = cols / UNIT_COLS;
+    unit_base = units + (uint64_t(whole * nunits) * group + in_group) * 16ul;
+    meta_base = metas + (uint64_t(whole * row_records(cols)) * group + in_group) * META_BYTES;
+}
+
+// Row r of this lane, counted from the first row of the workgroup.
+uint lane_row(uint r) { return r / 2u * (2u * LANES) + 2u * lane + r % 2u; }
+
+#ifdef MASKED
+// d and m of block b of the lane's rows.
+void load_block_scales(uint b, uint group, out vec2 dm[LANE_ROWS]) {
+    [[unroll]] for (uint r = 0u; r < LANE_ROWS; r += 2u) {
+#ifdef HALF_META
+        vec2 d = unpackHalf2x16(load_meta_word((b * group + record_of(r)) / 2u));
+        dm[r] = vec2(d.x, -OFFSET * d.x);
+        dm[r + 1u] = vec2(d.y, -OFFSET * d.y);
+#else
+        [[unroll]] for (uint i = r; i < r + 2u; i++) dm[i] = load_meta(record_of(i), b * BLOCK_UNITS, group).dm[0];
+#endif
+    }
+}
+#endif
+
+// Columns 4j to 4j + 3, for each j, of unit u of the lane's row r, as quad() has them.
+void load_quads(uint u, uint r, uint group, out vec4 w[UNIT_QUADS]) {
+    uvec4 q = load_unit(u * group + r * LANES);
+#if defined(QUANTISED) && !defined(MASKED)
+    float f[UNIT_COLS];
+    decode_unit(q, load_meta(record_of(r), u, group), f);
+    [[unroll]] for (uint j = 0u; j < UNIT_QUADS; j++) w[j] = vec4(f[4u * j], f[4u * j + 1u], f[4u * j + 2u], f[4u * j + 3u]);
+#else
+    [[unroll]] for (uint j = 0u; j < UNIT_QUADS; j++) w[j] = quad(q, j);
+#endif
+}
+
+// Columns 4j to 4j + 3 of the floats at an address.
+vec4 load_floats(uint64_t at, uint j) {
+    Floats p = Floats(at);
+    return vec4(p.f[4u * j], p.f[4u * j + 1u], p.f[4u * j + 2u], p.f[4u * j + 3u]);
+}
