@@ -15,7 +15,7 @@ type Path string
 const (
 	PathBase Path = "base" // Vulkan 1.1, 32-bit storage, workgroups with shared memory
 	PathRow  Path = "row"  // barrier-free: one subgroup of eight lanes, several rows a lane
-	PathAddr Path = "addr" // products, as row but at device addresses, for drivers with scalar loads
+	PathAddr Path = "addr" // products and attention, as row but at device addresses, for drivers with scalar loads
 	PathSG   Path = "sg"   // products with one token, by subgroup arithmetic
 	PathFew  Path = "few"  // products with a few tokens, without tiles
 	PathFP16 Path = "fp16" // products of float16 numbers, in float16
@@ -53,43 +53,34 @@ func pathOf(name string) Path {
 // minTokens tokens and more. The base path is tried last whatever the rule.
 type rule struct {
 	op        string // prefix of the op's name; "" is every op
-	on        func(*vk.PhysicalDevice) bool
+	cpu       bool   // of CPU drivers, or of GPUs
 	minTokens int
 	paths     []Path
-}
-
-func cpuDriver(pd *vk.PhysicalDevice) bool { return pd.Type == vk.CPU }
-func gpuDriver(pd *vk.PhysicalDevice) bool { return pd.Type != vk.CPU }
-
-// scalarDriver says that the driver keeps what all lanes share in scalars: lavapipe since Mesa 25.
-func scalarDriver(pd *vk.PhysicalDevice) bool {
-	const mesa25 = 25 << 22
-	return cpuDriver(pd) && pd.Driver == "llvmpipe" && pd.DriverVersion >= mesa25
 }
 
 // rules is the choice where nothing has been measured on the device (pumice tune): the first
 // rule that applies decides. Each states the measurement it rests on.
 var rules = []rule{
-	// lavapipe 26.1.6 makes a call of a texel fetch, 130 instructions for 16 bytes a lane, and a scalar
-	// load of an address that all lanes share, without a check. On it (2 cores, AVX2) a Q8_0 matrix of
-	// 4096 x 4096 goes through matvec_q8_0_row at 5.8 and through matvec_q8_0_addr at 9.8 GB/s, F32 at
-	// 4.4 and 15.4, Q6_K at 1.7 and 3.9; 64 tokens of Q4_1 at 20 and 33 GFLOP/s: docs/design/0003.
-	{on: scalarDriver, paths: []Path{PathAddr, PathRow}},
 	// A CPU driver runs a workgroup barrier as a switch between coroutines: on lavapipe 22.3.6
 	// (2 cores, AVX-512) a Q4_1 matrix of 1536 x 576 goes through matvec_q4_1 at 0.15 and
 	// through matvec_q4_1_row at more than 8 billion weights a second. A GPU has no such cost,
 	// and eight lanes would leave most of its subgroup idle.
-	{on: cpuDriver, paths: []Path{PathRow}},
+	//
+	// lavapipe 26.1.6 makes a call of a texel fetch, 130 instructions for 16 bytes a lane, and a scalar
+	// load of an address that all lanes share, without a check. On it (2 cores, AVX2) a Q8_0 matrix of
+	// 4096 x 4096 goes through matvec_q8_0_row at 5.8 and through matvec_q8_0_addr at 9.8 GB/s, F32 at
+	// 4.4 and 15.4, Q6_K at 1.7 and 3.9; 64 tokens of Q4_1 at 20 and 33 GFLOP/s: docs/design/0003.
+	{cpu: true, paths: []Path{PathAddr, PathRow}},
 	// Not measured: up to eight tokens a product waits for the weights, which the few path reads
 	// as a product of one token does, in more workgroups than there are tiles. Beyond, matrix
 	// instructions have at least twice the rate of packed float16 and that has twice float32's,
 	// by every vendor's figures. The dp path, where it is fast, rounds activations to eight bits,
 	// which shows in perplexity (docs/quantization.md): it is for who asks for it.
-	{on: gpuDriver, op: "matmul_", minTokens: fewTokens + 1, paths: []Path{PathCM, PathFP16}},
-	{on: gpuDriver, op: "matmul_", minTokens: 2, paths: []Path{PathFew}},
+	{op: "matmul_", minTokens: fewTokens + 1, paths: []Path{PathCM, PathFP16}},
+	{op: "matmul_", minTokens: 2, paths: []Path{PathFew}},
 	// By what drivers' compilers make of them (docs/isa.md), not measured: matvec_q4_0_sg takes a
 	// third of the instructions a weight of matvec_q4_0, in loads three times as wide.
-	{on: gpuDriver, op: "matvec_", paths: []Path{PathSG}},
+	{op: "matvec_", paths: []Path{PathSG}},
 }
 
 // pick names the variant of an op for a run of tokens: of the forced path, of the path that
@@ -118,7 +109,7 @@ func (m *Manager) offers(op string, path Path) bool {
 func (m *Manager) paths(op string, tokens int) []Path {
 	switch m.opts.Path {
 	case "":
-	case PathAddr: // has products alone; the rest is the row path's on the drivers that it is for
+	case PathAddr: // the rest is the row path's on the drivers that it is for
 		return []Path{PathAddr, PathRow}
 	default:
 		return []Path{m.opts.Path}
@@ -127,7 +118,7 @@ func (m *Manager) paths(op string, tokens int) []Path {
 		return tuned
 	}
 	for _, r := range rules {
-		if r.on(m.dev.PhysicalDevice()) && tokens >= r.minTokens && strings.HasPrefix(op, r.op) {
+		if r.cpu == m.cpu() && tokens >= r.minTokens && strings.HasPrefix(op, r.op) {
 			return r.paths
 		}
 	}
@@ -143,7 +134,7 @@ func (m *Manager) Chosen() []Path {
 	var list []Path
 	for _, r := range rules {
 		for _, path := range r.paths {
-			if r.on(m.dev.PhysicalDevice()) && slices.Contains(m.Paths(), path) && !slices.Contains(list, path) {
+			if r.cpu == m.cpu() && slices.Contains(m.Paths(), path) && !slices.Contains(list, path) {
 				list = append(list, path)
 			}
 		}
@@ -154,7 +145,7 @@ func (m *Manager) Chosen() []Path {
 	return list
 }
 
-func (m *Manager) cpu() bool { return cpuDriver(m.dev.PhysicalDevice()) }
+func (m *Manager) cpu() bool { return m.dev.PhysicalDevice().Type == vk.CPU }
 
 // rowIf suits every path, the row path only under a condition.
 func rowIf(condition bool) func(Path) bool {
@@ -198,9 +189,14 @@ func hasLane8(pd *vk.PhysicalDevice) bool {
 	return size && f.SubgroupShuffle && f.SubgroupBasic
 }
 
-// hasAddresses says whether a device has what the addr path needs.
+// hasAddresses says whether the addr path is for a device: a CPU driver that keeps what all lanes
+// share in scalars, which lavapipe does since Mesa 25 and nothing but its version tells. Elsewhere
+// the kernels, LANES loads for each word, take minutes to compile.
 func hasAddresses(pd *vk.PhysicalDevice) bool {
-	return pd.Features.BufferDeviceAddress && pd.Features.ShaderInt64 && pd.Features.SubgroupBasic && pd.Limits.SubgroupSize%2 == 0
+	const mesa25 = 25 << 22
+	f := pd.Features
+	return pd.Type == vk.CPU && pd.Driver == "llvmpipe" && pd.DriverVersion >= mesa25 &&
+		f.BufferDeviceAddress && f.ShaderInt64 && f.SubgroupBasic
 }
 
 // hasSubgroups says whether a device has subgroup arithmetic in compute.
@@ -348,6 +344,13 @@ func rowReadsCache(t DType, headDim int) bool {
 	}
 	texels := size / 16
 	return size%16 == 0 && (texels%8 == 0 || 8%max(texels, 1) == 0)
+}
+
+// addrReadsCache says whether attention_*_addr reads a cache of the type: a row's words are dealt evenly
+// to the lanes.
+func (m *Manager) addrReadsCache(t DType, headDim int) bool {
+	lanes := m.dev.PhysicalDevice().Limits.SubgroupSize
+	return m.offers("attention_"+lower(t), PathAddr) && cacheRowBytes(t, headDim)%int64(4*lanes) == 0
 }
 
 // rowRotates says whether the row kernels rotate heads of this shape: four components have

@@ -32,3 +32,25 @@ func TestRowKernelsNeedEightLanes(t *testing.T) {
 		}
 	}
 }
+
+func TestAddrKernelsNeedScalarLoads(t *testing.T) {
+	device := func(kind vk.DeviceType, driver string, major uint32, features vk.Features) *vk.PhysicalDevice {
+		return &vk.PhysicalDevice{Type: kind, Driver: driver, DriverVersion: major << 22, Features: features}
+	}
+	all := vk.Features{BufferDeviceAddress: true, ShaderInt64: true, SubgroupBasic: true}
+	for _, c := range []struct {
+		name string
+		pd   *vk.PhysicalDevice
+		want bool
+	}{
+		{"lavapipe 26", device(vk.CPU, "llvmpipe", 26, all), true},
+		{"lavapipe 22", device(vk.CPU, "llvmpipe", 22, all), false},
+		{"lavapipe 26 without addresses", device(vk.CPU, "llvmpipe", 26, vk.Features{ShaderInt64: true, SubgroupBasic: true}), false},
+		{"another CPU driver", device(vk.CPU, "SwiftShader driver", 26, all), false},
+		{"GPU", device(vk.Discrete, "radv", 26, all), false},
+	} {
+		if got := hasAddresses(c.pd); got != c.want {
+			t.Errorf("%s: %t, want %t", c.name, got, c.want)
+		}
+	}
+}

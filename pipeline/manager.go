@@ -161,6 +161,8 @@ func (m *Manager) runnable(v shaders.Variant) bool {
 			has = m.lane8
 		case "subgroup":
 			has = hasSubgroups(m.dev.PhysicalDevice())
+		case "shuffle":
+			has = m.dev.PhysicalDevice().Features.SubgroupShuffle
 		case "address":
 			has = hasAddresses(m.dev.PhysicalDevice())
 		case "fp16":

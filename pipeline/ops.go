@@ -446,10 +446,16 @@ func (b *Builder) attention(q *Tensor, h Heads, table *Vector, c *LayerCache, sc
 		op = "attention_decode_" + lower(c.DType)
 	}
 	var path Path
-	n.kernel, path = b.pick(op, q.Rows, rowIf(suits))
+	lanes := b.m.dev.PhysicalDevice().Limits.SubgroupSize
+	n.kernel, path = b.pick(op, q.Rows, func(p Path) bool {
+		return p == PathAddr && b.m.addrReadsCache(c.DType, h.HeadDim) || p != PathAddr && (p != PathRow || suits)
+	})
 	queries, keys, values := read(q), readSpan(c.keys), readSpan(c.values)
-	if path == PathRow {
+	switch path {
+	case PathRow:
 		queries, keys, values = queries.as(vk.RGBA32Float), keys.as(vk.RGBA32Uint), values.as(vk.RGBA32Uint)
+	case PathAddr:
+		queries, keys, values = queries.as(address), keys.as(address), values.as(address)
 	}
 	// Constants 10 and 11 are those of score.glsl.
 	spec := func(own ...uint32) []uint32 {
@@ -471,6 +477,9 @@ func (b *Builder) attention(q *Tensor, h Heads, table *Vector, c *LayerCache, sc
 			n.spec = spec(uint32(h.HeadDim), uint32(group), uint32(splits), uint32(decodeKeys(h.HeadDim)), specBool(h.Interleaved))
 		}
 		n.grid = [3]int{splits, groups, 1}
+	case path == PathAddr:
+		n.spec = spec(uint32(lanes), uint32(h.HeadDim))
+		n.grid = [3]int{ceilDiv(q.Rows, lanes), h.Heads, 1}
 	case path == PathRow:
 		n.spec = spec(uint32(h.HeadDim))
 		n.grid = [3]int{ceilDiv(q.Rows, 8), h.Heads, 1}
@@ -481,6 +490,8 @@ func (b *Builder) attention(q *Tensor, h Heads, table *Vector, c *LayerCache, sc
 	}
 	n.binds = []bind{stepBind(), queries, keys, values, slopes, write(to)}
 	switch {
+	case path == PathAddr:
+		n.binds = []bind{stepBind(), slopes, write(to), queries, keys, values}
 	case table == nil:
 	case path == PathRow: // the cache is written through bindings of its own
 		n.binds = append(n.binds, readSpan(table.span).as(vk.RGBA32Float), writeSpan(c.keys), writeSpan(c.values))

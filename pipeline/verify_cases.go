@@ -24,13 +24,13 @@ func (v *verifier) cases() {
 		v.linearCases(t)
 	}
 	v.partCases()
+	for _, t := range cacheTypes {
+		v.attentionCases(t)
+	}
 	if v.m.opts.Path == PathAddr {
 		return
 	}
 	v.normCases()
-	for _, t := range cacheTypes {
-		v.attentionCases(t)
-	}
 	v.softmaxCases()
 	v.topKCases()
 	for _, t := range cacheTypes {
@@ -123,7 +123,11 @@ func (v *verifier) partCases() {
 	for _, t := range v.types() {
 		cols := max(64, t.BlockSize())
 		cut := []Run{{t, 150}}
-		v.binding = 48 * t.RowBytes(cols) // a few groups of rows
+		rows := 48 // a few groups of rows
+		if v.m.opts.Path == PathAddr {
+			rows = max(rows, addrGroupRows*v.m.dev.PhysicalDevice().Limits.SubgroupSize)
+		}
+		v.binding = int64(rows) * t.RowBytes(cols)
 		v.linear(cut, cols, 1, 1, true, true)
 		v.linear(cut, cols, 11, 9, true, true)
 		v.embed(cut, cols, 65, 65, 1)

@@ -1,7 +1,7 @@
 #version 450
 // matmul at device addresses: as matmul_row.comp; one subgroup of LANES computes a tile of
 // LANES * LANE_ROWS rows by TILE_TOKENS tokens. Each block of weights is decoded once a tile; cols
-// is a multiple of 32. Token tiles are on x, as there. Loops end at their ends, as in matvec_addr.comp.
+// is a multiple of 32. Token tiles are on x, as there.
 //
 // Reads the weights once for every TILE_TOKENS tokens, x once for every LANES * LANE_ROWS rows.
 #extension GL_EXT_control_flow_attributes : require

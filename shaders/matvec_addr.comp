@@ -2,9 +2,6 @@
 // matvec at device addresses: as matvec_row.comp, with what may be fused to it; one subgroup of
 // LANES owns LANES * LANE_ROWS rows and reads them as one stream. cols is a multiple of 32.
 //
-// Loops end at their ends: a lane that has left a loop at its beginning would go through its body
-// once more, switched off, and a load of what all lanes share is not.
-//
 // Reads each weight once; x once a workgroup.
 #extension GL_EXT_control_flow_attributes : require
 #extension GL_KHR_shader_subgroup_arithmetic : require

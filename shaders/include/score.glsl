@@ -21,6 +21,11 @@ layout(push_constant) uniform Push {
     float softcap;
     uint rotary_dim; // of the kernels that rotate: as in rope.comp
     float clip;
+#ifdef ADDRESSES
+    uint64_t q;
+    uint64_t keys;
+    uint64_t values;
+#endif
 } p;
 
 float head_slope(uint h) { return HAS_ALIBI ? slopes[h] : 0.0; }

@@ -1,35 +1,13 @@
 // Weights as the `addr` kernels read them: at device addresses, for LANE_ROWS rows of each lane of a
-// subgroup of LANES. There is no bounds check, so an index must be good whether the lane is active
-// or not.
-//
-// The drivers that these kernels are for load what is the same in all lanes as a scalar, and see
-// LANES scalars of consecutive addresses, one a lane, for the one vector load that they are. So the
-// words of a unit and of a record lie apart, each beside those of the other lanes:
+// subgroup of LANES. The words of a unit and of a record lie apart, each beside those of the other lanes, so
+// that each is one load (lane_words.glsl):
 //
 //   row      of lane l, r: base + r / 2 * (2 LANES) + 2 l + r % 2, pairs of rows side by side
 //   word     k of unit u of that row: ((u * group + r * LANES) * 4 + k * LANES + l) of the group's words
 //   records  likewise; of those of two bytes one word has both rows of a pair
 //
 // group is a multiple of LANES * LANE_ROWS, and LANE_ROWS is even.
-#extension GL_EXT_buffer_reference : require
-#extension GL_EXT_shader_explicit_arithmetic_types_int64 : require
-#extension GL_KHR_shader_subgroup_basic : require
-
-layout(buffer_reference, std430, buffer_reference_align = 4) readonly buffer Words { uint w[]; };
-layout(buffer_reference, std430, buffer_reference_align = 4) readonly buffer Floats { float f[]; };
-
-uint lane; // gl_SubgroupInvocationID, read by open_rows: read first in a loop, lavapipe takes it for a variable of the loop
-
-// One of LANES consecutive words for each lane.
-uint lane_word(uint64_t at) {
-    Words p = Words(at);
-    uint v = p.w[0];
-    [[unroll]] for (uint l = 1u; l < LANES; l++) {
-        uint word = p.w[l]; // not within the choice, which would be a branch
-        v = mix(v, word, lane == l);
-    }
-    return v;
-}
+#include "lane_words.glsl"
 
 uint64_t unit_base, meta_base; // of the workgroup's rows, set by open_rows
 uvec4 load_unit(uint i) {
@@ -54,7 +32,7 @@ uint record_of(uint r) { return r * LANES; }
 
 // Prepares for reading the LANES * LANE_ROWS rows from `first` on, a multiple of as many.
 void open_rows(uint64_t units, uint64_t metas, uint first, uint cols, uint group) {
-    lane = gl_SubgroupInvocationID;
+    read_lane();
     uint whole = first / group, in_group = first % group;
     uint nunits = cols / UNIT_COLS;
     unit_base = units + (uint64_t(whole * nunits) * group + in_group) * 16ul;
@@ -89,10 +67,4 @@ void load_quads(uint u, uint r, uint group, out vec4 w[UNIT_QUADS]) {
 #else
     [[unroll]] for (uint j = 0u; j < UNIT_QUADS; j++) w[j] = quad(q, j);
 #endif
-}
-
-// Columns 4j to 4j + 3 of the floats at an address.
-vec4 load_floats(uint64_t at, uint j) {
-    Floats p = Floats(at);
-    return vec4(p.f[4u * j], p.f[4u * j + 1u], p.f[4u * j + 2u], p.f[4u * j + 3u]);
 }
