@@ -33,7 +33,7 @@ layout(constant_id = 1) const uint LANES = 8u;
 uint lane; // whose words are read
 uvec4 load_unit(uint i) { return uvec4(words[4u * i + lane], words[4u * i + LANES + lane], words[4u * i + 2u * LANES + lane], words[4u * i + 3u * LANES + lane]); }
 uint load_meta_word(uint i) { return meta[i + lane]; }
-#define META_STRIDE LANES
+#define RECORD_WORD(first, i) (first + (i) * LANES)
 #else
 uvec4 load_unit(uint i) { return units[i]; }
 uint load_meta_word(uint i) { return meta[i]; }

@@ -104,8 +104,8 @@
 #ifndef SCALES
 #define SCALES 1u
 #endif
-#ifndef META_STRIDE
-#define META_STRIDE 1u // words from one word of a record to the next
+#ifndef RECORD_WORD
+#define RECORD_WORD(first, i) first + i // the number of word i of a record that starts at `first`
 #endif
 
 #define BLOCK_COLS 32u
@@ -128,7 +128,7 @@ uint row_records(uint cols) {
 
 #ifdef QUANTISED
 // Byte i of a record's bytes that start at word `first`.
-uint meta_byte(uint first, uint i) { return (load_meta_word(first + i / 4u * META_STRIDE) >> (8u * (i % 4u))) & 0xffu; }
+uint meta_byte(uint first, uint i) { return (load_meta_word(RECORD_WORD(first, i / 4u)) >> (8u * (i % 4u))) & 0xffu; }
 
 #if defined(W_Q4_K) || defined(W_Q5_K)
 // Scale and minimum of block b of 8: six bits each, the upper two of the last four blocks in
@@ -157,38 +157,38 @@ Meta load_meta(uint record0, uint u, uint group) {
 #elif defined(W_Q5_0)
     float scale = b == 0u ? d.x : d.y;
     m.dm[0] = vec2(scale, -16.0 * scale);
-    m.high.x = load_meta_word(at + (1u + b) * META_STRIDE);
+    m.high.x = load_meta_word(RECORD_WORD(at, 1u + b));
 #elif defined(W_Q5_1)
     m.dm[0] = d;
-    m.high.x = load_meta_word(at + META_STRIDE);
+    m.high.x = load_meta_word(RECORD_WORD(at, 1u));
 #elif defined(W_Q2_K)
     [[unroll]] for (uint i = 0u; i < 4u; i++) {
-        uint s = meta_byte(at + META_STRIDE, 4u * b + i);
+        uint s = meta_byte(RECORD_WORD(at, 1u), 4u * b + i);
         m.dm[i] = vec2(d.x * float(s & 15u), -d.y * float(s >> 4u));
     }
 #elif defined(W_Q3_K)
     [[unroll]] for (uint i = 0u; i < 4u; i++) {
         uint s = 4u * b + i;
-        uint low = (meta_byte(at + META_STRIDE, s & 7u) >> (4u * (s / 8u))) & 15u;
-        uint top = (meta_byte(at + META_STRIDE, 8u + (s & 3u)) >> (2u * (s / 4u))) & 3u;
+        uint low = (meta_byte(RECORD_WORD(at, 1u), s & 7u) >> (4u * (s / 8u))) & 15u;
+        uint top = (meta_byte(RECORD_WORD(at, 1u), 8u + (s & 3u)) >> (2u * (s / 4u))) & 3u;
         float scale = d.x * float(int(low | (top << 4u)) - 32);
         m.dm[i] = vec2(scale, -4.0 * scale);
     }
-    m.high = uvec2(load_meta_word(at + (4u + 2u * b) * META_STRIDE), load_meta_word(at + (5u + 2u * b) * META_STRIDE));
+    m.high = uvec2(load_meta_word(RECORD_WORD(at, 4u + 2u * b)), load_meta_word(RECORD_WORD(at, 5u + 2u * b)));
 #elif defined(W_Q4_K) || defined(W_Q5_K)
-    uvec2 sm = scale_min(at + META_STRIDE, b);
+    uvec2 sm = scale_min(RECORD_WORD(at, 1u), b);
     m.dm[0] = vec2(d.x * float(sm.x), -d.y * float(sm.y));
 #ifdef W_Q5_K
-    m.high.x = load_meta_word(at + (4u + b) * META_STRIDE);
+    m.high.x = load_meta_word(RECORD_WORD(at, 4u + b));
 #endif
 #elif defined(W_Q6_K)
     [[unroll]] for (uint i = 0u; i < 2u; i++) {
-        float scale = d.x * float(int(meta_byte(at + META_STRIDE, 2u * b + i) << 24u) >> 24);
+        float scale = d.x * float(int(meta_byte(RECORD_WORD(at, 1u), 2u * b + i) << 24u) >> 24);
         m.dm[i] = vec2(scale, -32.0 * scale);
     }
-    m.high = uvec2(load_meta_word(at + (5u + 2u * b) * META_STRIDE), load_meta_word(at + (6u + 2u * b) * META_STRIDE));
+    m.high = uvec2(load_meta_word(RECORD_WORD(at, 5u + 2u * b)), load_meta_word(RECORD_WORD(at, 6u + 2u * b)));
 #elif defined(W_IQ4_XS)
-    uint low = (load_meta_word(at + META_STRIDE) >> (4u * b)) & 15u;
+    uint low = (load_meta_word(RECORD_WORD(at, 1u)) >> (4u * b)) & 15u;
     uint top = (load_meta_word(at) >> (16u + 2u * b)) & 3u;
     m.dm[0] = vec2(d.x * float(int(low | (top << 4u)) - 32), 0.0);
 #endif

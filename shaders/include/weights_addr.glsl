@@ -15,7 +15,7 @@ uvec4 load_unit(uint i) {
     return uvec4(lane_word(at), lane_word(at + 4ul * LANES), lane_word(at + 8ul * LANES), lane_word(at + 12ul * LANES));
 }
 uint load_meta_word(uint i) { return lane_word(meta_base + uint64_t(i) * 4ul); }
-#define META_STRIDE LANES
+#define RECORD_WORD(first, i) (first + (i) * LANES)
 #include "quads.glsl"
 
 #ifdef HALF_META
