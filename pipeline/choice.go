@@ -190,7 +190,7 @@ func hasLane8(pd *vk.PhysicalDevice) bool {
 }
 
 // hasAddresses says whether the addr path is for a device: a CPU driver that keeps what all lanes
-// share in scalars, which lavapipe does since Mesa 25 and nothing but its version tells. Elsewhere
+// share in scalars, which lavapipe does since Mesa 25 and nothing but its version tells (run on 26.1.6 alone). Elsewhere
 // the kernels, LANES loads for each word, take minutes to compile.
 func hasAddresses(pd *vk.PhysicalDevice) bool {
 	const mesa25 = 25 << 22
