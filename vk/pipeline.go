@@ -96,7 +96,7 @@ func (p *Pipeline) configure(c PipelineConfig) (*shim.PipelineConfig, error) {
 		return nil, fmt.Errorf("%d bindings, %d allowed: %w", len(c.Bindings), shim.MaxBindings, ErrLimit)
 	case len(c.Spec) > shim.MaxSpec:
 		return nil, fmt.Errorf("%d specialization constants, %d allowed: %w", len(c.Spec), shim.MaxSpec, ErrLimit)
-	case c.PushBytes < 0 || c.PushBytes%4 != 0 || c.PushBytes > l.MaxPushConstantsSize || p.allPushBytes() > l.MaxPushConstantsSize:
+	case c.PushBytes < 0 || c.PushBytes%4 != 0 || p.allPushBytes() > l.MaxPushConstantsSize:
 		return nil, fmt.Errorf("%d bytes of push constants and %d addresses, the device allows %d: %w", c.PushBytes, p.addresses, l.MaxPushConstantsSize, ErrLimit)
 	case p.addresses > 0 && !f.BufferDeviceAddress:
 		return nil, fmt.Errorf("device addresses: %w", ErrLimit)
