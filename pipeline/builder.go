@@ -1,10 +1,12 @@
 package pipeline
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"sync"
 
 	"pumice/vk"
@@ -164,6 +166,8 @@ func (b *Builder) add(n *node) {
 		}
 		x.tensor.last = at
 	}
+	// Addresses are behind the bindings, in the same order (vk.DeviceAddress).
+	slices.SortStableFunc(n.binds, func(x, y bind) int { return cmp.Compare(specBool(x.texel == address), specBool(y.texel == address)) })
 	b.nodes = append(b.nodes, n)
 }
 

@@ -2,8 +2,8 @@ package pipeline
 
 import (
 	"encoding/binary"
+	"iter"
 	"slices"
-	"sync"
 
 	"pumice/internal/dtype"
 )
@@ -104,44 +104,53 @@ func (p *Part) pack(units, meta []byte, r int, row []byte) {
 // says how.
 func (p *Part) packLanes(units, meta []byte, r int, row []byte) {
 	whole := &Part{Rows: 1, DType: p.DType, Group: 1, cols: p.cols}
-	s := rowPool.Get().(*[]byte)
-	defer rowPool.Put(s)
-	unitBytes, metaBytes := int(whole.unitRowBytes()), int(whole.metaRowBytes())
-	*s = zeroed(*s, unitBytes+metaBytes)
-	from := *s
-	whole.pack(from[:unitBytes], from[unitBytes:], 0, row)
-	for u := range p.unitsPerRow() {
-		at := p.laneWord(r, u, p.unitsPerRow(), 16)
-		for range 4 {
-			copy(units[at:][:4], from)
-			from = from[4:]
-			at += 4 * p.Lanes
-		}
+	s := scratchPool.Get().(*packScratch)
+	defer scratchPool.Put(s)
+	s.out = zeroed(s.out, int(whole.unitRowBytes()+whole.metaRowBytes()))
+	from := s.out
+	whole.pack(from[:whole.unitRowBytes()], from[whole.unitRowBytes():], 0, row)
+	for at := range p.laneUnits(r) {
+		*(*[4]byte)(units[at:]) = [4]byte(from)
+		from = from[4:]
 	}
-	size := layouts[p.DType].metaBytes
-	for i := range p.recordsPerRow() {
-		at := p.laneWord(r, i, p.recordsPerRow(), size)
-		for n := 0; n < size; n += 4 {
-			copy(meta[at:][:min(4, size)], from)
-			from = from[min(4, size):]
-			at += 4 * p.Lanes
-		}
+	size := min(4, layouts[p.DType].metaBytes)
+	for at := range p.laneRecords(r) {
+		copy(meta[at:][:size], from)
+		from = from[size:]
 	}
 }
 
-// laneWord is where the first word of row r's i-th unit or record is, of n a row and size bytes
-// each; the others follow 4 * Lanes bytes apart. Of records of two bytes, a word has two rows'.
-func (p *Part) laneWord(r, i, n, size int) int {
+// laneUnits yields where the words of row r's units lie, in order.
+func (p *Part) laneUnits(r int) iter.Seq[int] { return p.laneWords(r, p.unitsPerRow(), 16) }
+
+// laneRecords yields where the words of row r's records lie, in order. Of records of two bytes,
+// a word has two rows' and each is yielded.
+func (p *Part) laneRecords(r int) iter.Seq[int] {
+	return p.laneWords(r, p.recordsPerRow(), layouts[p.DType].metaBytes)
+}
+
+// laneWords yields where the words of row r's n units or records of size bytes lie.
+func (p *Part) laneWords(r, n, size int) iter.Seq[int] {
 	group, in := r/p.Group, r%p.Group
 	pair, lane, odd := in/(2*p.Lanes), in%(2*p.Lanes)/2, in%2
-	at := (group*n+i)*p.Group*size + 2*pair*p.Lanes*size + 4*lane
+	first := 2*pair*p.Lanes*size + 4*lane
 	if size < 4 {
-		return at + odd*size
+		first += odd * size
+	} else {
+		first += odd * p.Lanes * size
 	}
-	return at + odd*p.Lanes*size
+	return func(yield func(int) bool) {
+		for i := range n {
+			at := (group*n+i)*p.Group*size + first
+			for w := 0; w < size; w += 4 {
+				if !yield(at) {
+					return
+				}
+				at += 4 * p.Lanes
+			}
+		}
+	}
 }
-
-var rowPool = sync.Pool{New: func() any { return new([]byte) }}
 
 // A place is where a row's units and records go.
 type place struct {

@@ -254,6 +254,7 @@ func (b *Builder) matvec(x *Tensor, p *Projection, part *Part, y bind) {
 		size, tile = uint32(laneRows(part.DType)), 8*laneRows(part.DType)
 		n.trip = Trip{}
 	case PathAddr:
+		gainBind = gainBind.as(address)
 		size, tile = uint32(addrGroupRows), part.Group
 		n.trip = Trip{}
 	case PathSG:
@@ -266,7 +267,6 @@ func (b *Builder) matvec(x *Tensor, p *Projection, part *Part, y bind) {
 		specBool(p.Activate), specBool(p.Gated), uint32(p.Act)}
 	if path == PathAddr {
 		n.spec = append([]uint32{uint32(part.Lanes)}, n.spec...)
-		n.binds = append([]bind{optional(p.Bias, part.units), y}, append(binds, gainBind.as(address))...)
 	}
 	n.grid = spread(ceilDiv(part.Rows, tile), b.m.dev.PhysicalDevice().Limits.MaxComputeWorkGroupCount[0])
 	b.add(n)
@@ -287,7 +287,6 @@ func (b *Builder) matmul(x *Tensor, p *Projection, part *Part, y bind, acts *qua
 		n.grid = [3]int{ceilDiv(x.Rows, tokens), ceilDiv(part.Rows, 8*matmulLaneRows), 1}
 	case PathAddr:
 		tokens := tokenTile(x.Rows, addrTokens)
-		n.binds = append([]bind{stepBind(), optional(p.Bias, part.units), y}, binds...)
 		n.spec = append([]uint32{uint32(part.Lanes), addrLaneRows, uint32(tokens)}, flags...)
 		n.grid = [3]int{ceilDiv(x.Rows, tokens), ceilDiv(part.Rows, part.Lanes*addrLaneRows), 1}
 	case PathFew:
@@ -490,8 +489,6 @@ func (b *Builder) attention(q *Tensor, h Heads, table *Vector, c *LayerCache, sc
 	}
 	n.binds = []bind{stepBind(), queries, keys, values, slopes, write(to)}
 	switch {
-	case path == PathAddr:
-		n.binds = []bind{stepBind(), slopes, write(to), queries, keys, values}
 	case table == nil:
 	case path == PathRow: // the cache is written through bindings of its own
 		n.binds = append(n.binds, readSpan(table.span).as(vk.RGBA32Float), writeSpan(c.keys), writeSpan(c.values))

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"iter"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -24,7 +25,7 @@ import (
 func unpack(p *Part, units, scales []byte, row int) []float32 {
 	if p.Lanes > 0 {
 		one := &Part{Rows: 1, DType: p.DType, Group: 1, cols: p.cols}
-		return unpack(one, p.together(units, row, p.unitsPerRow(), 16), p.together(scales, row, p.recordsPerRow(), layouts[p.DType].metaBytes), 0)
+		return unpack(one, together(units, p.laneUnits(row), 4), together(scales, p.laneRecords(row), min(4, layouts[p.DType].metaBytes)), 0)
 	}
 	out := make([]float32, p.cols)
 	unitCols, blocks := map[DType]int{dtype.F32: 4, dtype.F16: 8, dtype.BF16: 8, dtype.Q8_0: 16, dtype.Q4_0: 32, dtype.Q4_1: 32}[p.DType], p.cols/32
@@ -60,15 +61,11 @@ func unpack(p *Part, units, scales []byte, row int) []float32 {
 	return out
 }
 
-// together is the n units or records of a row, of size bytes each, whose words lie apart.
-func (p *Part) together(plane []byte, row, n, size int) []byte {
+// together is what lies at the places of a plane, size bytes at each.
+func together(plane []byte, places iter.Seq[int], size int) []byte {
 	var out []byte
-	for i := range n {
-		at := p.laneWord(row, i, n, size)
-		for k := 0; k < size; k += 4 {
-			out = append(out, plane[at:][:min(4, size)]...)
-			at += 4 * p.Lanes
-		}
+	for at := range places {
+		out = append(out, plane[at:][:size]...)
 	}
 	return out
 }

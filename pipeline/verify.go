@@ -512,21 +512,15 @@ func (v *verifier) poisonPadding(x *Matrix) error {
 
 // poisonLanes is poisonPadding of one row whose words lie apart.
 func (v *verifier) poisonLanes(p *Part, r int, nan []byte) error {
-	size := layouts[p.DType].metaBytes
-	for u := range p.unitsPerRow() {
-		for k := range 4 {
-			at := p.laneWord(r, u, p.unitsPerRow(), 16) + 4*k*p.Lanes
-			if err := v.loader.write(p.units.Slice(int64(at), 4), nan); err != nil {
-				return err
-			}
+	for at := range p.laneUnits(r) {
+		if err := v.loader.write(p.units.Slice(int64(at), 4), nan); err != nil {
+			return err
 		}
 	}
-	for i := range p.recordsPerRow() {
-		for k := range ceilDiv(size, 4) {
-			at := p.laneWord(r, i, p.recordsPerRow(), size) + 4*k*p.Lanes
-			if err := v.loader.write(p.meta.Slice(int64(at), int64(min(4, size))), nan[:min(4, size)]); err != nil {
-				return err
-			}
+	size := min(4, layouts[p.DType].metaBytes)
+	for at := range p.laneRecords(r) {
+		if err := v.loader.write(p.meta.Slice(int64(at), int64(size)), nan[:size]); err != nil {
+			return err
 		}
 	}
 	return nil
