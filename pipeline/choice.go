@@ -217,13 +217,13 @@ func subgroupLanes(pd *vk.PhysicalDevice) int {
 // matvecSGRows is how many rows a workgroup of matvec_*_sg takes: ROWS of matvec_sg.comp.
 const matvecSGRows = 4
 
-// matvecSGUnits is how many units of a row a lane of matvec_*_sg takes at a time: LANE_UNITS
-// of matvec_sg.comp.
-func matvecSGUnits(t DType) int {
+// matvecSGCols is how many columns of a row a lane of matvec_*_sg takes at a time: PIECES *
+// PIECE_COLS of matvec_sg.comp.
+func matvecSGCols(t DType) int {
 	if t == dtype.Q8_0 {
-		return 2
+		return 64
 	}
-	return 1
+	return layouts[t].unitCols
 }
 
 // laneRows is how many adjacent rows a lane of matvec_*_row takes. More rows use each load

@@ -203,7 +203,7 @@ func (b *Builder) project(x *Tensor, p Projection) *Tensor {
 // operands are the binds of a part's kernel for its weights and x, and its path.
 func (b *Builder) operands(n *node, op string, x *Tensor, part *Part) (binds []bind, path Path) {
 	n.weightBytes, n.minimumBytes = part.readBytes(), part.storedBytes()
-	whole := part.Group == 1 && part.cols%layouts[part.DType].unitCols == 0
+	whole := part.Group == 1 && part.cols%matvecSGCols(part.DType) == 0
 	n.kernel, path = b.pick(op+lower(part.DType), x.Rows, func(p Path) bool {
 		if part.Lanes > 0 {
 			return p == PathAddr
@@ -258,7 +258,7 @@ func (b *Builder) matvec(x *Tensor, p *Projection, part *Part, y bind) {
 		size, tile = uint32(addrGroupRows), part.Group
 		n.trip = Trip{}
 	case PathSG:
-		n.trip = Trip{Weights: units * matvecSGUnits(part.DType) * matvecSGRows, Inner: 1}
+		n.trip = Trip{Weights: matvecSGCols(part.DType) * matvecSGRows, Inner: 1}
 		size, tile = uint32(subgroupLanes(b.m.dev.PhysicalDevice())), matvecSGRows
 	}
 	n.binds = append(binds, gainBind, optional(p.Bias, part.units), y)

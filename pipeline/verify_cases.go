@@ -44,8 +44,8 @@ func (v *verifier) cases() {
 	v.advanceCases()
 }
 
-// oneTokenCases are the products of one token whose columns fill whole units, in matrices that
-// are whole and that are cut.
+// oneTokenCases are the products of one token whose columns fill the lanes that take any, in
+// matrices that are whole and that are cut.
 func (v *verifier) oneTokenCases() {
 	for _, t := range v.types() {
 		if !v.m.offers("matvec_"+lower(t), PathSG) {
@@ -53,12 +53,17 @@ func (v *verifier) oneTokenCases() {
 		}
 		n := 3
 		for _, s := range append(v.shapes(t), [2]int{35, 4104}) {
-			if s[1]%layouts[t].unitCols != 0 || s[1]%t.BlockSize() != 0 {
+			cols := s[1]
+			if t.BlockSize() > 1 {
+				n := max(t.BlockSize(), matvecSGCols(t))
+				cols = ceilDiv(cols, n) * n
+			}
+			if cols%matvecSGCols(t) != 0 {
 				continue
 			}
 			n++
-			v.linear([]Run{{t, s[0]}}, s[1], 1, 1, n%2 == 0, n/2%2 == 0)
-			v.fused([]Run{{t, s[0] + s[0]%2}}, s[1], Activation(n%3))
+			v.linear([]Run{{t, s[0]}}, cols, 1, 1, n%2 == 0, n/2%2 == 0)
+			v.fused([]Run{{t, s[0] + s[0]%2}}, cols, Activation(n%3))
 		}
 		v.binding = 48 * t.RowBytes(max(64, t.BlockSize()))
 		v.linear([]Run{{t, 150}}, max(64, t.BlockSize()), 1, 1, true, true)

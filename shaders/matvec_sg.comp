@@ -2,15 +2,15 @@
 // matvec for GPUs: what matvec.comp computes, with its bindings and push constants, by
 // subgroups instead of shared memory.
 //
-// One workgroup, which is one subgroup, takes ROWS adjacent rows. A lane takes LANE_UNITS whole units of
-// each row, 16 consecutive bytes a load, and the same columns of x for all of them, four a
-// load; scales are decoded once for them. Quantised weights stay unsigned integers q until the
+// One workgroup, which is one subgroup, takes ROWS adjacent rows. A lane takes PIECES pieces of PIECE_UNITS
+// whole units of each row, 16 consecutive bytes a load, and the same columns of x for all of them, four
+// a load; scales are decoded once for a piece. Quantised weights stay unsigned integers q until the
 // end: a row is sum_b d_b * (q . x)_b + m_b * sum(x)_b over blocks b, and sum(x) is the same for
 // every row. Packed fields are masked four at a time into the bytes of a word, from which
 // conversion to float is one instruction on most GPUs.
 //
-// Reads each weight once; x is 4 * cols bytes for ROWS rows. cols is a multiple of LANE_COLS
-// and rows are not interleaved (group = 1). Where the driver makes several subgroups of a
+// Reads each weight once; x is 4 * cols bytes for ROWS rows. cols is a multiple of
+// PIECES * PIECE_COLS and rows are not interleaved (group = 1). Where the driver makes several subgroups of a
 // workgroup after all, their sums meet in shared memory (4 * 128 * (ROWS + 1) bytes).
 #extension GL_EXT_control_flow_attributes : require
 #extension GL_KHR_shader_subgroup_basic : require
@@ -45,18 +45,20 @@ uint load_meta_word(uint i) { return meta[i]; }
 
 #define ROWS 4u
 #ifdef W_Q8_0
-#define LANE_UNITS 2u // a block, which has one scale
+#define PIECE_UNITS 2u
+#define PIECES 2u // whose scales share a word
 #else
-#define LANE_UNITS 1u
+#define PIECE_UNITS 1u
+#define PIECES 1u
 #endif
-#define LANE_COLS (LANE_UNITS * UNIT_COLS)
-#define QUADS (LANE_COLS / 4u)
+#define PIECE_COLS (PIECE_UNITS * UNIT_COLS)
+#define QUADS (PIECE_COLS / 4u)
 shared float partial[(ROWS + 1u) * WORKGROUP];
 
 #ifdef QUANTISED
 #define FIELD_BITS (128u / UNIT_COLS)
 #define FIELDS (8u / FIELD_BITS) // words of bytes that a word of fields becomes
-#define SCALE_COLS (LANE_COLS / SCALES)
+#define SCALE_COLS (PIECE_COLS / SCALES)
 
 #ifdef HIGH_BITS
 // Nibble i of the low half of v at the foot of byte i.
@@ -102,6 +104,62 @@ vec4 bytes_to_float(uint v) {
 #endif
 #endif
 
+float sums[ROWS];
+float squares = 0.0;
+#ifdef W_Q8_0
+vec2 scales[ROWS]; // of the two pieces of a lane
+#endif
+
+// Adds a piece of the rows from row0 on to sums and squares; it is piece b of the lane's.
+void add_piece(uint row0, uint piece, uint b) {
+    uint nunits = p.cols / UNIT_COLS;
+    uvec4 q[ROWS * PIECE_UNITS];
+    [[unroll]] for (uint r = 0u; r < ROWS; r++)
+        [[unroll]] for (uint i = 0u; i < PIECE_UNITS; i++)
+            q[r * PIECE_UNITS + i] = load_unit(min(row0 + r, p.rows - 1u) * nunits + piece * PIECE_UNITS + i);
+    vec4 xs[QUADS];
+    [[unroll]] for (uint i = 0u; i < QUADS; i++) {
+        xs[i] = x[piece * QUADS + i];
+        if (NORM) {
+            squares += dot(xs[i], xs[i]);
+            xs[i] *= gain[piece * QUADS + i];
+        }
+    }
+#ifdef QUANTISED
+    float total[SCALES];
+    [[unroll]] for (uint s = 0u; s < SCALES; s++) {
+        vec4 t = vec4(0.0);
+        [[unroll]] for (uint i = 0u; i < SCALE_COLS / 4u; i++) t += xs[s * (SCALE_COLS / 4u) + i];
+        total[s] = (t.x + t.y) + (t.z + t.w);
+    }
+#endif
+    [[unroll]] for (uint r = 0u; r < ROWS; r++) {
+#ifdef QUANTISED
+#ifdef W_Q8_0
+        Meta m = half_meta(scales[r][b]);
+#else
+        Meta m = load_meta(min(row0 + r, p.rows - 1u) * row_records(p.cols), piece * PIECE_UNITS, 1u);
+#endif
+        float d[SCALES];
+        [[unroll]] for (uint s = 0u; s < SCALES; s++) d[s] = 0.0;
+        [[unroll]] for (uint j = 0u; j < 4u * PIECE_UNITS; j++)
+            [[unroll]] for (uint f = 0u; f < FIELDS; f++) {
+                vec4 w = bytes_to_float(field_bytes(q[r * PIECE_UNITS + j / 4u], m.high, j % 4u, f));
+                [[unroll]] for (uint n = 0u; n < 4u; n++) {
+                    uint c = 4u * FIELDS * j + FIELDS * n + f;
+                    d[c / SCALE_COLS] += w[n] * xs[c / 4u][c % 4u];
+                }
+            }
+        [[unroll]] for (uint s = 0u; s < SCALES; s++) sums[r] += m.dm[s].x * d[s] + m.dm[s].y * total[s];
+#else
+        float w[UNIT_COLS];
+        Meta none;
+        decode_unit(q[r], none, w);
+        [[unroll]] for (uint i = 0u; i < UNIT_COLS; i++) sums[r] += w[i] * xs[i / 4u][i % 4u];
+#endif
+    }
+}
+
 void main() {
     // Workgroups are spread over x and y because x alone is limited to 65535.
     uint row0 = (gl_WorkGroupID.y * gl_NumWorkGroups.x + gl_WorkGroupID.x) * ROWS;
@@ -110,52 +168,14 @@ void main() {
     for (uint i = gl_LocalInvocationID.x; i < 16u; i += WORKGROUP) levels[i] = float(level(i));
     barrier(); // the levels are there
 #endif
-    uint nunits = p.cols / UNIT_COLS, pieces = p.cols / LANE_COLS;
-    float sums[ROWS];
     [[unroll]] for (uint r = 0u; r < ROWS; r++) sums[r] = 0.0;
-    float squares = 0.0;
-    for (uint l = gl_LocalInvocationID.x; l < pieces; l += WORKGROUP) {
-        uvec4 q[ROWS * LANE_UNITS];
+    uint shares = p.cols / (PIECES * PIECE_COLS);
+    for (uint l = gl_LocalInvocationID.x; l < shares; l += WORKGROUP) {
+#ifdef W_Q8_0
         [[unroll]] for (uint r = 0u; r < ROWS; r++)
-            [[unroll]] for (uint i = 0u; i < LANE_UNITS; i++)
-                q[r * LANE_UNITS + i] = load_unit(min(row0 + r, p.rows - 1u) * nunits + l * LANE_UNITS + i);
-        vec4 xs[QUADS];
-        [[unroll]] for (uint i = 0u; i < QUADS; i++) {
-            xs[i] = x[l * QUADS + i];
-            if (NORM) {
-                squares += dot(xs[i], xs[i]);
-                xs[i] *= gain[l * QUADS + i];
-            }
-        }
-#ifdef QUANTISED
-        float total[SCALES];
-        [[unroll]] for (uint s = 0u; s < SCALES; s++) {
-            vec4 t = vec4(0.0);
-            [[unroll]] for (uint i = 0u; i < SCALE_COLS / 4u; i++) t += xs[s * (SCALE_COLS / 4u) + i];
-            total[s] = (t.x + t.y) + (t.z + t.w);
-        }
+            scales[r] = unpackHalf2x16(load_meta_word(min(row0 + r, p.rows - 1u) * shares + l));
 #endif
-        [[unroll]] for (uint r = 0u; r < ROWS; r++) {
-#ifdef QUANTISED
-            Meta m = load_meta(min(row0 + r, p.rows - 1u) * row_records(p.cols), l * LANE_UNITS, 1u);
-            float d[SCALES];
-            [[unroll]] for (uint s = 0u; s < SCALES; s++) d[s] = 0.0;
-            [[unroll]] for (uint j = 0u; j < 4u * LANE_UNITS; j++)
-                [[unroll]] for (uint f = 0u; f < FIELDS; f++) {
-                    vec4 w = bytes_to_float(field_bytes(q[r * LANE_UNITS + j / 4u], m.high, j % 4u, f));
-                    [[unroll]] for (uint n = 0u; n < 4u; n++) {
-                        uint c = 4u * FIELDS * j + FIELDS * n + f;
-                        d[c / SCALE_COLS] += w[n] * xs[c / 4u][c % 4u];
-                    }
-                }
-            [[unroll]] for (uint s = 0u; s < SCALES; s++) sums[r] += m.dm[s].x * d[s] + m.dm[s].y * total[s];
-#else
-            float w[UNIT_COLS];
-            Meta none;
-            decode_unit(q[r], none, w);
-            [[unroll]] for (uint i = 0u; i < UNIT_COLS; i++) sums[r] += w[i] * xs[i / 4u][i % 4u];
-#endif
-        }
+        [[unroll]] for (uint b = 0u; b < PIECES; b++) add_piece(row0, l * PIECES + b, b);
     }
     [[unroll]] for (uint r = 0u; r < ROWS; r++) sums[r] = subgroupAdd(sums[r]);
     if (NORM) squares = subgroupAdd(squares);

@@ -140,15 +140,24 @@ uvec2 scale_min(uint first, uint b) {
 }
 #endif
 
+#ifdef HALF_META
+// The Meta of a scale.
+Meta half_meta(float d) {
+    Meta m;
+    m.dm[0] = vec2(d, -OFFSET * d);
+    m.high = uvec2(0u);
+    return m;
+}
+#endif
+
 // The Meta of unit u of a row whose record 0 has the number `record0`.
 Meta load_meta(uint record0, uint u, uint group) {
-    Meta m;
-    m.high = uvec2(0u);
     uint record = record0 + u / META_UNITS * group;
 #ifdef HALF_META
-    float d = unpackHalf2x16(load_meta_word(record >> 1u) >> (16u * (record & 1u))).x;
-    m.dm[0] = vec2(d, -OFFSET * d);
+    return half_meta(unpackHalf2x16(load_meta_word(record >> 1u) >> (16u * (record & 1u))).x);
 #else
+    Meta m;
+    m.high = uvec2(0u);
     uint at = record * META_WORDS;
     uint b = u % META_UNITS;
     vec2 d = unpackHalf2x16(load_meta_word(at));
@@ -192,8 +201,8 @@ Meta load_meta(uint record0, uint u, uint group) {
     uint top = (load_meta_word(at) >> (16u + 2u * b)) & 3u;
     m.dm[0] = vec2(d.x * float(int(low | (top << 4u)) - 32), 0.0);
 #endif
-#endif
     return m;
+#endif
 }
 
 #ifdef LOOKUP
