@@ -210,6 +210,7 @@ func (v *verifier) tileCases() {
 		}
 	}
 	v.linear(mixed(), 512, 17, 13, true, true)
+	v.linear([]Run{{dtype.Q4_1, 577}}, 1536, 512, 512, true, true) // of a long prompt
 	if path == PathCM {
 		shape := v.m.matrix
 		tile := matrixTiles[0]
