@@ -190,12 +190,12 @@ func hasLane8(pd *vk.PhysicalDevice) bool {
 }
 
 // hasAddresses says whether the addr path is for a device: a CPU driver that keeps what all lanes
-// share in scalars, which lavapipe does since Mesa 25 and nothing but its version tells (run on 26.1.6 alone). Elsewhere
-// the kernels, LANES loads for each word, take minutes to compile.
+// share in scalars, which lavapipe 26.1.6 does, 25.0.7 does not (there they are a sixth to an eighth as fast as the row kernels)
+// and nothing but its version tells. Elsewhere the kernels, LANES loads for each word, take minutes to compile.
 func hasAddresses(pd *vk.PhysicalDevice) bool {
-	const mesa25 = 25 << 22
+	const mesa26 = 26 << 22
 	f := pd.Features
-	return pd.Type == vk.CPU && pd.Driver == "llvmpipe" && pd.DriverVersion >= mesa25 &&
+	return pd.Type == vk.CPU && pd.Driver == "llvmpipe" && pd.DriverVersion >= mesa26 &&
 		f.BufferDeviceAddress && f.ShaderInt64 && f.SubgroupBasic
 }
 
