@@ -1,0 +1,398 @@
+package pumice
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"math"
+	"slices"
+	"time"
+
+	"pumice/model"
+	"pumice/pipeline"
+	"pumice/sample"
+	"pumice/tokenizer"
+)
+
+// GenerateOptions says how Generate continues. The zero value is greedy, until the text ends or the context is full;
+// Engine.SamplingDefaults are the parameters that the model wants.
+type GenerateOptions struct {
+	MaxTokens int           // 0 = no limit but the context
+	Sampling  sample.Params // zero = greedy
+	Stop      []string      // ends the text before the first of these; one that spells a special token ends it at that token
+	IgnoreEOS bool          // go on after tokens that end a text
+
+	// Pipeline is how many tokens are queued on the device at once, which chooses each and goes on without the host; they come
+	// in bursts, and none comes later than a quarter of a second for it. 0 is 1 on a CPU driver, where nothing is gained, and
+	// otherwise as many as take a twentieth of a second, at most 8. The tokens are the same whatever it is. Sampling goes
+	// one by one where it looks at more than the 64 largest logits: with penalties, without TopK or with a larger one.
+	Pipeline int
+
+	// Lookup guesses up to so many tokens from where the text so far had the same last ones, and evaluates them together: what
+	// the model would have chosen too is kept (prompt lookup decoding). Only greedy decoding can: the tokens are the same. 0 = off.
+	Lookup int
+
+	OnPrompt func(done, total int) // called as the prompt is evaluated; total is what the cache didn't hold
+}
+
+// The most that GenerateOptions.Pipeline and Lookup can be.
+const (
+	MaxPipeline = pipeline.MaxRuns
+	MaxLookup   = model.MaxDraft
+)
+
+// A Token is one generated token and the text that became certain by it. Text is whole UTF-8 characters and may be empty: a
+// character may take several tokens, and what could begin a stop string waits. All Texts joined are Result.Text.
+type Token struct {
+	ID   int
+	Text string
+}
+
+// A Result says what a Generate did.
+type Result struct {
+	PromptTokens []int             `json:"prompt_tokens"`
+	Tokens       []int             `json:"tokens"` // the token that ended the text included
+	Text         string            `json:"text"`   // without stop string and special tokens; "" without a tokenizer
+	FinishReason string            `json:"finish_reason"`
+	Stats        Stats             `json:"stats"`
+	Counters     pipeline.Counters `json:"counters"` // of one decoded token, the mean of all
+
+	PromptCounters pipeline.Counters `json:"-"` // of the prompt's evaluation
+}
+
+// What a Result's FinishReason can be; it is empty when the caller or an error ended the iteration.
+const (
+	FinishStop   = "stop"   // an end token or a stop string
+	FinishLength = "length" // MaxTokens, or the context is full
+)
+
+// Stats are the times of a Generate. The first token comes out of the prompt's evaluation, so PredictedPerSecond counts the
+// PredictedN-1 tokens after it. Time that the caller spends between tokens counts nowhere.
+type Stats struct {
+	LoadMS             float64 `json:"load_ms"`
+	PromptN            int     `json:"prompt_n"` // tokens of the prompt that were evaluated
+	CachedN            int     `json:"cached_n"` // and those that the cache held
+	PromptMS           float64 `json:"prompt_ms"`
+	PromptPerSecond    float64 `json:"prompt_per_second"`
+	PredictedN         int     `json:"predicted_n"`
+	PredictedMS        float64 `json:"predicted_ms"`
+	PredictedPerSecond float64 `json:"predicted_per_second"`
+	FirstTokenMS       float64 `json:"first_token_ms"`
+	DraftN             int     `json:"draft_n,omitempty"`          // tokens that Lookup guessed
+	DraftNAccepted     int     `json:"draft_n_accepted,omitempty"` // and those that were right
+}
+
+// Generate continues prompt. The iteration yields each token as it is chosen and ends after the last one; an error is its last
+// element, with a Token that means nothing. Stopping early, by break or by cancelling ctx, leaves the session usable and keeps
+// what was evaluated. Result tells the rest afterwards.
+func (s *Session) Generate(ctx context.Context, prompt []int, o GenerateOptions) iter.Seq2[Token, error] {
+	return func(yield func(Token, error) bool) {
+		s.result = Result{PromptTokens: slices.Clone(prompt), Tokens: []int{}}
+		if s.result.PromptTokens == nil {
+			s.result.PromptTokens = []int{}
+		}
+		g, err := s.generation(prompt, o)
+		for err == nil && s.result.FinishReason == "" {
+			var t Token
+			if t, err = g.next(ctx); err == nil && !yield(t, nil) {
+				return
+			}
+		}
+		if err != nil {
+			yield(Token{ID: -1}, err)
+		}
+	}
+}
+
+// Result says what the last Generate did, so far if it is under way.
+func (s *Session) Result() Result { return s.result }
+
+// generation is the state of one Generate.
+type generation struct {
+	s        *Session
+	o        GenerateOptions
+	tokens   []int // prompt and what was generated
+	ends     []int
+	sampler  *sample.Sampler
+	stream   *tokenizer.Stream // nil without a tokenizer
+	stop     stopper
+	started  time.Time
+	decoded  int64         // tokens after the first
+	took     time.Duration // by them
+	counters pipeline.Counters
+
+	queue   []int         // tokens that were chosen and not given out
+	failed  error         // what comes after them
+	changes int           // of the session, when the queue was filled
+	each    time.Duration // an evaluation of one token has taken
+	close   bool          // the next token must be evaluated by itself: with guesses it was too close to call
+}
+
+func (s *Session) generation(prompt []int, o GenerateOptions) (*generation, error) {
+	e := s.engine
+	if err := e.checkPrompt(prompt); err != nil {
+		return nil, err
+	}
+	if err := o.Sampling.Validate(); err != nil {
+		return nil, err
+	}
+	if o.MaxTokens < 0 {
+		return nil, &OptionError{"MaxTokens", fmt.Sprint(o.MaxTokens), "0 (no limit) or a count"}
+	}
+	if o.Pipeline < 0 || o.Pipeline > MaxPipeline {
+		return nil, &OptionError{"Pipeline", fmt.Sprint(o.Pipeline), fmt.Sprintf("0 (as suits the device) to %d", MaxPipeline)}
+	}
+	if o.Lookup < 0 || o.Lookup > MaxLookup {
+		return nil, &OptionError{"Lookup", fmt.Sprint(o.Lookup), fmt.Sprintf("0 (off) to %d", MaxLookup)}
+	}
+	if o.Lookup > 0 && !o.Sampling.Greedy() {
+		return nil, &OptionError{"Lookup", fmt.Sprint(o.Lookup), "0 (off), or greedy decoding: temperature 0 without penalties"}
+	}
+	g := &generation{s: s, o: o, tokens: slices.Clone(prompt), sampler: sample.New(o.Sampling), started: time.Now()}
+	if !o.IgnoreEOS {
+		g.ends = slices.Clone(e.endTokens)
+	}
+	tok := e.text.tokenizer
+	if tok != nil {
+		g.stream = tok.Stream()
+	}
+	for _, stop := range o.Stop {
+		if stop == "" {
+			return nil, &OptionError{"Stop", stop, "strings that are not empty"}
+		}
+		if tok == nil {
+			return nil, &NoTokenizerError{e.path}
+		}
+		if id, ok := tok.TokenID(stop); ok && tok.IsSpecial(id) {
+			g.ends = append(g.ends, id)
+		}
+		g.stop.stops = append(g.stop.stops, stop)
+	}
+	s.result.Stats.LoadMS = milliseconds(e.loadTime)
+	return g, nil
+}
+
+// next gives out the next token, evaluating what the cache lacks if none is queued, and sets the result's FinishReason when it is
+// the last one.
+func (g *generation) next(ctx context.Context) (Token, error) {
+	start := time.Now()
+	r := &g.s.result
+	first := len(r.Tokens) == 0
+	var counters pipeline.Counters
+	if len(g.queue) == 0 {
+		cached, c, err := g.fill(ctx, first)
+		if err != nil {
+			return Token{}, err
+		}
+		counters = c
+		if first {
+			r.Stats.CachedN, r.Stats.PromptN = cached, len(r.PromptTokens)-cached
+		}
+	} else {
+		g.keep()
+	}
+	id := g.queue[0]
+	g.queue = g.queue[1:]
+	g.tokens = append(g.tokens, id)
+	r.Tokens = append(r.Tokens, id)
+	t := Token{ID: id, Text: g.read(id)}
+	r.Text += t.Text
+	if first {
+		r.PromptCounters = counters
+		r.Stats.PromptMS = milliseconds(time.Since(start))
+		r.Stats.PromptPerSecond = perSecond(r.Stats.PromptN, r.Stats.PromptMS)
+		r.Stats.FirstTokenMS = milliseconds(time.Since(g.started))
+	} else {
+		g.decoded++
+		g.counters.Add(counters)
+		r.Counters = mean(g.counters, g.decoded)
+		g.took += time.Since(start)
+		r.Stats.PredictedMS = milliseconds(g.took)
+	}
+	r.Stats.PredictedN = len(r.Tokens)
+	r.Stats.PredictedPerSecond = perSecond(r.Stats.PredictedN-1, r.Stats.PredictedMS)
+	return t, nil
+}
+
+// keep notes that the newest token, which was given out from the queue, is in the cache: it was evaluated with the others. Tokens
+// that are never given out are in the cache too, but as good as forgotten.
+func (g *generation) keep() {
+	if s := g.s; s.changes == g.changes {
+		s.cached = append(s.cached, g.tokens[len(g.tokens)-1])
+	}
+}
+
+// fill evaluates what the cache lacks, and queues one token or more.
+func (g *generation) fill(ctx context.Context, first bool) (cached int, counters pipeline.Counters, err error) {
+	if g.failed != nil {
+		return 0, counters, g.failed
+	}
+	start := time.Now()
+	for len(g.queue) == 0 && err == nil {
+		e := evaluation{want: g.want(), draw: g.draw, use: g.choose}
+		if first {
+			e.progress = g.o.OnPrompt
+		} else {
+			e.runs = g.runs()
+			if g.o.Lookup > 0 && !g.close {
+				e.draft = lookup(g.tokens, min(g.o.Lookup, g.left()-1))
+			}
+		}
+		g.close = false
+		var c pipeline.Counters
+		cached, c, err = g.s.evaluate(ctx, g.tokens, e)
+		counters.Add(c)
+	}
+	if !first && err == nil {
+		g.each = time.Since(start) / time.Duration(len(g.queue))
+	}
+	g.changes = g.s.changes
+	return cached, counters, err
+}
+
+// want is what an evaluation has to leave for a token to be chosen.
+func (g *generation) want() model.Want {
+	p := g.o.Sampling
+	switch {
+	case p.Greedy():
+		return model.Argmax
+	case p.Decides(pipeline.DrawCandidates) && (g.o.Pipeline > 1 || g.s.engine.gpu()):
+		return model.Candidates
+	}
+	return model.Logits
+}
+
+// left is how many tokens may come.
+func (g *generation) left() int {
+	n := g.s.engine.context - len(g.tokens) + 1
+	if g.o.MaxTokens > 0 {
+		n = min(n, g.o.MaxTokens-len(g.s.result.Tokens))
+	}
+	return n
+}
+
+// A burst is what tokens that are queued by default may take: reading notices none.
+const (
+	burst     = 50 * time.Millisecond
+	burstRuns = 8
+)
+
+// runs is how many tokens the device is asked for at once.
+func (g *generation) runs() int {
+	n := g.o.Pipeline
+	if n == 0 {
+		n = 1
+		if g.s.engine.gpu() && g.each > 0 {
+			n = min(burstRuns, int(burst/g.each))
+		}
+	}
+	return max(1, min(n, g.left()))
+}
+
+// draw is how the device chooses n tokens.
+func (g *generation) draw(n int) *pipeline.Draw {
+	p := g.o.Sampling
+	d := &pipeline.Draw{Temperature: p.Temperature, TopK: p.TopK, TopP: p.TopP, MinP: p.MinP, Uniform: make([]float32, n)}
+	if d.TopP == 0 {
+		d.TopP = 1
+	}
+	for i, u := range g.sampler.Preview(nil, n) {
+		d.Uniform[i] = float32(u)
+	}
+	return d
+}
+
+// choose queues the tokens that an evaluation has decided. From candidates it chooses in float64, and what the device has evaluated
+// after another choice is dropped.
+func (g *generation) choose(out model.Output, draft []int) error {
+	if len(draft) > 0 {
+		g.accept(out.Choices, draft)
+		return nil
+	}
+	if out.Choices == nil {
+		id, err := g.sampler.Sample(out.Logits, g.tokens)
+		g.queue = append(g.queue, id)
+		return err
+	}
+	for i, c := range out.Choices {
+		id := c.ID
+		if c.IDs != nil {
+			var err error
+			if id, err = g.sampler.SampleCandidates(c.IDs, c.Logits, nil); err != nil {
+				if i > 0 {
+					g.failed, err = err, nil
+				}
+				return err
+			}
+		}
+		g.queue = append(g.queue, id)
+		if id != c.ID {
+			break
+		}
+	}
+	return nil
+}
+
+// accept queues the largest logits' tokens as far as the guesses before them were right. Evaluating tokens together rounds otherwise
+// than one by one; where that could decide, the token is left to an evaluation by itself.
+func (g *generation) accept(choices []model.Choice, draft []int) {
+	stats := &g.s.result.Stats
+	stats.DraftN += len(draft)
+	for i, c := range choices {
+		if c.Margin < closeCall {
+			g.close = true
+			return
+		}
+		g.queue = append(g.queue, c.ID)
+		if i == len(draft) || c.ID != draft[i] {
+			return
+		}
+		stats.DraftNAccepted++
+	}
+}
+
+// read finds the text of the newest token, and whether it is the last one.
+func (g *generation) read(id int) string {
+	r := &g.s.result
+	shown, hit := "", false
+	switch {
+	case slices.Contains(g.ends, id):
+		r.FinishReason = FinishStop
+	case g.stream != nil:
+		shown, hit = g.stop.push(g.stream.Next(id))
+	}
+	if hit {
+		r.FinishReason = FinishStop
+		return shown
+	}
+	if r.FinishReason == "" && (len(r.Tokens) == g.o.MaxTokens || len(g.tokens) > g.s.engine.context) {
+		r.FinishReason = FinishLength
+	}
+	if r.FinishReason == "" || g.stream == nil {
+		return shown
+	}
+	last, hit := g.stop.push(g.stream.Flush())
+	if hit {
+		r.FinishReason = FinishStop
+	}
+	return shown + last + g.stop.rest()
+}
+
+func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+
+// perSecond is a rate to two decimals, 0 where there was nothing to time and not the infinity that JSON can't hold.
+func perSecond(n int, ms float64) float64 {
+	if n <= 0 || ms <= 0 {
+		return 0
+	}
+	return math.Round(float64(n)/ms*1e5) / 100
+}
+
+// mean divides a sum of n runs, to the nearest integer.
+func mean(sum pipeline.Counters, n int64) pipeline.Counters {
+	for _, c := range []*int64{&sum.Submits, &sum.Dispatches, &sum.Barriers, &sum.WeightBytes, &sum.KVBytes, &sum.ActivationBytes,
+		&sum.HostToDeviceBytes, &sum.DeviceToHostBytes, &sum.MinimumBytes, &sum.Records} {
+		*c = (*c + n/2) / n
+	}
+	return sum
+}

@@ -1,0 +1,358 @@
+package model
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+
+	"pumice/pipeline"
+)
+
+// allLogitsBytes bounds the logits that one run of AllLogits leaves on the device.
+const allLogitsBytes = 16 << 20
+
+// ErrContextFull is a run that does not fit the KV cache.
+var ErrContextFull = errors.New("the context is full")
+
+// A TokenError is a token id that the model does not have.
+type TokenError struct {
+	Index, ID, VocabSize int
+}
+
+func (e *TokenError) Error() string {
+	return fmt.Sprintf("model: token %d is %d, the vocabulary has ids 0 to %d", e.Index, e.ID, e.VocabSize-1)
+}
+
+type planKey struct {
+	tokens int
+	want   Want
+}
+
+func (x *Model) allLogitsRun() int {
+	return max(1, min(x.opts.Chunk, allLogitsBytes/(4*x.cfg.VocabSize)))
+}
+
+// allArgmaxRun bounds the rows of logits that a run of AllArgmax has in device memory.
+func (x *Model) allArgmaxRun() int { return min(x.opts.Chunk, MaxDraft+1) }
+
+// MaxDraft is how many guessed tokens are worth evaluating at once to see which are right.
+const MaxDraft = 31
+
+func (x *Model) builder(k planKey) *pipeline.Builder {
+	b := x.m.NewBuilder(fmt.Sprintf("plan of %d tokens for %s", k.tokens, k.want), k.tokens)
+	if x.opts.Taps {
+		b.EnableTaps()
+	}
+	decode(b, x.cfg, x.weights, x.cache, k.want)
+	return b
+}
+
+func (x *Model) plan(k planKey) (*pipeline.Plan, error) {
+	if p, ok := x.plans[k]; ok {
+		return p, nil
+	}
+	p, err := x.builder(k).Build()
+	if err != nil {
+		return nil, fmt.Errorf("model: %w", err)
+	}
+	x.plans[k] = p
+	return p, nil
+}
+
+// Plan returns the plan that the last position of a run of n tokens goes through, recorded if
+// it was not yet: what profiles and taps are read from.
+func (x *Model) Plan(n int, want Want) (*pipeline.Plan, error) {
+	return x.plan(planKey{x.rung(n, want), want})
+}
+
+// rung is the length of the plan for a run of n tokens.
+func (x *Model) rung(n int, want Want) int {
+	if want == AllLogits {
+		return x.allLogitsRun()
+	}
+	most := x.ladder[len(x.ladder)-1]
+	if want == AllArgmax {
+		most = x.allArgmaxRun()
+	}
+	for _, r := range x.ladder {
+		if n <= r {
+			return min(r, most)
+		}
+	}
+	return most
+}
+
+// Output is what a run leaves.
+type Output struct {
+	Choices  []Choice  // with Argmax or Candidates one of the last position, or of each run of Decode; with AllArgmax of every position
+	Logits   []float32 // with Logits (vocab), AllLogits (tokens, vocab) or Hidden (tokens, hidden size), of sequences (sequences, vocab); valid until the next run
+	Counters pipeline.Counters
+}
+
+// Forward evaluates tokens at cache positions position, position+1, ..., writing their keys
+// and values; positions before must hold what came before. Long runs go in pieces, between
+// which ctx is looked at. Errors: ErrContextFull, *TokenError, those of the device.
+func (x *Model) Forward(ctx context.Context, tokens []int, position int, want Want) (Output, error) {
+	var out Output
+	if err := x.checkRun(tokens, position); err != nil {
+		return out, err
+	}
+	if want.everyRow() && want != AllArgmax {
+		x.logits = resize(x.logits, len(tokens)*x.rowSize(want))
+		out.Logits = x.logits
+	}
+	for done := 0; done < len(tokens); {
+		if err := ctx.Err(); err != nil {
+			return out, err
+		}
+		n := min(len(tokens)-done, x.rung(len(tokens)-done, want))
+		now := want
+		if done+n < len(tokens) && !want.everyRow() {
+			now = Nothing
+		}
+		step := pipeline.Step{Position: position + done, Tokens: tokens[done : done+n]}
+		if now == Candidates && x.rung(n, now) == 1 {
+			step.Draw = &pipeline.Draw{Temperature: 1, TopK: 1, TopP: 1, Uniform: make([]float32, 1)} // the caller chooses
+		}
+		if err := x.run(step, now, done, &out); err != nil {
+			return out, err
+		}
+		done += n
+	}
+	return out, nil
+}
+
+// run evaluates a run, the first token of which is number done, and adds what it leaves to out.
+func (x *Model) run(s pipeline.Step, want Want, done int, out *Output) error {
+	n := len(s.Tokens)
+	p, err := x.Plan(n, want)
+	if err != nil {
+		return err
+	}
+	var hidden int64
+	if !x.weights.span.begins() {
+		size := x.cfg.HiddenSize
+		if hidden, err = p.Input(x.hidden[done*size : (done+n)*size]); err != nil {
+			return err
+		}
+	}
+	c, err := p.Run(s)
+	if err != nil {
+		return err
+	}
+	c.HostToDeviceBytes += hidden
+	rows := n
+	if want == SequenceLogits {
+		rows = len(s.Lengths)
+	}
+	if c.DeviceToHostBytes, err = x.read(p, want, done, rows, out); err != nil {
+		return err
+	}
+	out.Counters.Add(c)
+	return nil
+}
+
+// checkRun finds what is wrong with a run before anything is evaluated.
+func (x *Model) checkRun(tokens []int, position int) error {
+	if len(tokens) == 0 {
+		return errors.New("model: no tokens to evaluate")
+	}
+	for i, id := range tokens {
+		if id < 0 || id >= x.cfg.VocabSize {
+			return &TokenError{Index: i, ID: id, VocabSize: x.cfg.VocabSize}
+		}
+	}
+	if position < 0 || position+len(tokens) > x.opts.Context {
+		return fmt.Errorf("model: %d tokens at position %d of a context of %d: %w", len(tokens), position, x.opts.Context, ErrContextFull)
+	}
+	return nil
+}
+
+// Sequences is how many sequences ForwardSequences takes at once, and how many tokens they may have together.
+func (x *Model) Sequences() (n, tokens int) { return maxSequences(x.opts.Chunk), x.opts.Chunk }
+
+// ForwardSequences evaluates several sequences at once, each of which goes on from what the cache holds before position as if it
+// were the only one, and leaves the logits at the end of each. Together they take the positions from there on, whose keys and
+// values are of no use afterwards. Errors are those of Forward.
+func (x *Model) ForwardSequences(sequences [][]int, position int) (Output, error) {
+	s, err := x.sequences(sequences, position)
+	if err != nil {
+		return Output{}, err
+	}
+	return x.runSequences(s, SequenceLogits)
+}
+
+func (x *Model) runSequences(s pipeline.Step, want Want) (out Output, err error) {
+	if want.everyRow() {
+		x.logits = resize(x.logits, len(s.Tokens)*x.rowSize(want))
+		out.Logits = x.logits
+	}
+	err = x.run(s, want, 0, &out)
+	return out, err
+}
+
+// sequences puts sequences into one run, unless something is wrong with them.
+func (x *Model) sequences(sequences [][]int, position int) (s pipeline.Step, err error) {
+	s.Position = position
+	for i, q := range sequences {
+		if len(q) == 0 {
+			return s, fmt.Errorf("model: sequence %d has no tokens", i)
+		}
+		s.Tokens, s.Lengths = append(s.Tokens, q...), append(s.Lengths, len(q))
+	}
+	if err := x.checkRun(s.Tokens, position); err != nil {
+		return s, err
+	}
+	if n, most := x.Sequences(); len(sequences) > n || len(s.Tokens) > most {
+		return s, fmt.Errorf("model: %d sequences of %d tokens together; at most %d of %d are possible", len(sequences), len(s.Tokens), n, most)
+	}
+	return s, nil
+}
+
+// A Choice is the token that a device chose after some position. The caller may choose another one of the candidates.
+type Choice struct {
+	ID     int       // with Candidates of Decode: what Draw says, in float32
+	Margin float32   // with AllArgmax: by which the largest logit exceeds the second
+	IDs    []int     // with Candidates: of the largest logits, largest first
+	Logits []float32 // and these
+}
+
+// MaxRuns is how many tokens Decode can be asked for: the device goes on by itself where the embedding and the head are on it.
+func (x *Model) MaxRuns() int {
+	if !x.weights.span.begins() || x.opts.Taps {
+		return 1
+	}
+	return pipeline.MaxRuns
+}
+
+// Decode evaluates token at position, and after it runs - 1 tokens that the device chooses and the host hears of at the end. want is
+// Argmax, or Candidates, which draw says how to choose from. Errors are those of Forward.
+func (x *Model) Decode(token, position, runs int, want Want, draw *pipeline.Draw) (Output, error) {
+	var out Output
+	tokens := []int{token}
+	if err := x.checkRun(tokens, position); err != nil {
+		return out, err
+	}
+	if runs < 1 || runs > x.MaxRuns() || position+runs > x.opts.Context {
+		return out, fmt.Errorf("model: %d tokens in one go at position %d of a context of %d; at most %d are possible: %w", runs, position, x.opts.Context, x.MaxRuns(), ErrContextFull)
+	}
+	p, err := x.Plan(1, want)
+	if err != nil {
+		return out, err
+	}
+	if out.Counters, err = p.Run(pipeline.Step{Position: position, Tokens: tokens, Runs: runs, Draw: draw}); err != nil {
+		return out, err
+	}
+	for run := range runs {
+		n, err := x.chosen(p, run, want, &out)
+		if err != nil {
+			return out, err
+		}
+		out.Counters.DeviceToHostBytes += n
+	}
+	return out, nil
+}
+
+// chosen adds the choice of a run of a plan that advances.
+func (x *Model) chosen(p *pipeline.Plan, run int, want Want, out *Output) (int64, error) {
+	k := 1
+	if want == Candidates {
+		k = pipeline.DrawCandidates
+	}
+	logits, ids := make([]float32, k), make([]int, k)
+	bytes, err := p.Candidates(run, logits, ids)
+	if err != nil {
+		return 0, err
+	}
+	if want == Candidates {
+		bytes += 8 // the choice
+	}
+	return bytes, x.choice(p.Chosen(run), logits, ids, want, out)
+}
+
+// choice adds a choice, or says why there is none. Pairs beyond the vocabulary are left out.
+func (x *Model) choice(id int, logits []float32, ids []int, want Want, out *Output) error {
+	if l := float64(logits[0]); math.IsNaN(l) || math.IsInf(l, 0) || ids[0] >= x.cfg.VocabSize {
+		return fmt.Errorf("model: the largest logit is %v: the model's output is not finite", l)
+	}
+	c := Choice{ID: id}
+	if want == Candidates {
+		n := len(ids)
+		for ids[n-1] >= x.cfg.VocabSize {
+			n--
+		}
+		c.IDs, c.Logits = ids[:n], logits[:n]
+	}
+	if want == AllArgmax {
+		c.Margin = logits[0] - logits[1]
+	}
+	out.Choices = append(out.Choices, c)
+	return nil
+}
+
+// readTop adds the choices of n rows of k pairs.
+func (x *Model) readTop(p *pipeline.Plan, n, k int, want Want, out *Output) (int64, error) {
+	pairs := make([]float32, 2*n*k)
+	bytes, err := p.Output(outTop, 0, n, pairs)
+	if err != nil {
+		return 0, err
+	}
+	for ; len(pairs) > 0; pairs = pairs[2*k:] {
+		logits, ids := make([]float32, k), make([]int, k)
+		for i := range k {
+			logits[i], ids[i] = pairs[2*i], int(math.Float32bits(pairs[2*i+1]))
+		}
+		if err := x.choice(ids[0], logits, ids, want, out); err != nil {
+			return 0, err
+		}
+	}
+	return bytes, nil
+}
+
+// read fetches n rows that a run, the first token of which is number done, has left.
+func (x *Model) read(p *pipeline.Plan, want Want, done, n int, out *Output) (int64, error) {
+	switch want {
+	case Argmax, Candidates:
+		if p.Tokens() == 1 {
+			return x.chosen(p, 0, want, out)
+		}
+		k := 1
+		if want == Candidates {
+			k = pipeline.DrawCandidates
+		}
+		return x.readTop(p, 1, k, want, out)
+	case AllArgmax:
+		return x.readTop(p, n, 2, want, out)
+	case Logits:
+		x.logits = resize(x.logits, x.cfg.VocabSize)
+		out.Logits = x.logits
+		return p.Output(outLogits, 0, 1, out.Logits)
+	case SequenceLogits:
+		x.logits = resize(x.logits, n*x.cfg.VocabSize)
+		out.Logits = x.logits
+		return p.Output(outLogits, 0, n, out.Logits)
+	case AllLogits:
+		v := x.cfg.VocabSize
+		return p.Output(outLogits, 0, n, out.Logits[done*v:(done+n)*v])
+	case Hidden:
+		h := x.cfg.HiddenSize
+		return p.Output(outHidden, 0, n, out.Logits[done*h:(done+n)*h])
+	}
+	return 0, nil
+}
+
+// rowSize is the length of a row of Output.Logits.
+func (x *Model) rowSize(want Want) int {
+	if want == Hidden {
+		return x.cfg.HiddenSize
+	}
+	return x.cfg.VocabSize
+}
+
+func resize(f []float32, n int) []float32 {
+	if cap(f) < n {
+		return make([]float32, n)
+	}
+	return f[:n]
+}

@@ -1,0 +1,136 @@
+package pumice
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"slices"
+
+	"pumice/model"
+)
+
+// Logits evaluates tokens and yields the logits, one for each token of the vocabulary: at the last position, or at every one if
+// all is set, which starts from an empty cache. A row is valid until the next one is asked for. An error is the last element.
+// Breaking off leaves the session usable. Other sessions wait until the iteration ends, so its body must not use the engine.
+func (s *Session) Logits(ctx context.Context, tokens []int, all bool) iter.Seq2[[]float32, error] {
+	return func(yield func([]float32, error) bool) {
+		if err := s.logits(ctx, tokens, all, yield); err != nil {
+			yield(nil, err)
+		}
+	}
+}
+
+// logitsRun bounds the memory that logits at every position take: 64 rows of 100534 tokens are 26 MB.
+const logitsRun = 64
+
+// errBroken ends an evaluation whose caller broke off the iteration.
+var errBroken = errors.New("broken off")
+
+func (s *Session) logits(ctx context.Context, tokens []int, all bool, yield func([]float32, error) bool) error {
+	if err := s.engine.checkPrompt(tokens); err != nil {
+		return err
+	}
+	rows := func(out model.Output, _ []int) error {
+		for vocab := s.engine.vocab; len(out.Logits) > 0; out.Logits = out.Logits[vocab:] {
+			if !yield(out.Logits[:vocab:vocab], nil) {
+				return errBroken
+			}
+		}
+		return nil
+	}
+	run, want := len(tokens), model.Logits
+	if all {
+		s.Reset()
+		run, want = logitsRun, model.AllLogits
+	}
+	for end := 0; end < len(tokens); {
+		end = min(end+run, len(tokens))
+		_, _, err := s.evaluate(ctx, tokens[:end], evaluation{want: want, use: rows})
+		if err == errBroken {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Score evaluates prefix followed by each of tails, none of which is empty, and yields the logits at the end of each in turn. As
+// many as the device takes at a time are evaluated at once, and the cache keeps prefix, so that another Score with the same one
+// evaluates tails alone; without tails it only brings prefix into the cache. A tail that is evaluated alone, as the only one is,
+// stays in the cache too. A row is valid until the next one is asked for. An error is the last element. Breaking off leaves the
+// session usable. Other sessions wait while rows are yielded, so the iteration's body must not use the engine.
+func (s *Session) Score(ctx context.Context, prefix []int, tails [][]int) iter.Seq2[[]float32, error] {
+	return func(yield func([]float32, error) bool) {
+		if err := s.score(ctx, prefix, tails, yield); err != nil && err != errBroken {
+			yield(nil, err)
+		}
+	}
+}
+
+func (s *Session) score(ctx context.Context, prefix []int, tails [][]int, yield func([]float32, error) bool) error {
+	e := s.engine
+	if len(tails) == 0 {
+		if err := e.checkPrompt(prefix); err != nil {
+			return err
+		}
+	}
+	for i, tail := range tails {
+		if len(tail) == 0 {
+			return fmt.Errorf("pumice: tail %d is empty", i)
+		}
+		if err := e.checkPrompt(slices.Concat(prefix, tail)); err != nil {
+			return fmt.Errorf("tail %d: %w", i, err)
+		}
+	}
+	for first := true; first || len(tails) > 0; first = false {
+		n, err := s.scoreRun(ctx, prefix, tails, yield)
+		if err != nil {
+			return err
+		}
+		tails = tails[n:]
+	}
+	return nil
+}
+
+// scoreRun evaluates the first of tails at once, and returns how many they are.
+func (s *Session) scoreRun(ctx context.Context, prefix []int, tails [][]int, yield func([]float32, error) bool) (n int, err error) {
+	e := s.engine
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if _, err := s.resume(prefix, len(prefix)); err != nil {
+		return 0, err
+	}
+	if _, _, err := s.extend(ctx, prefix, evaluation{want: model.Nothing}); err != nil || len(tails) == 0 {
+		return 0, err
+	}
+	most, tokens := e.run.Sequences()
+	tokens = min(tokens, e.context-len(prefix))
+	total := 0
+	for n < min(len(tails), most) && total+len(tails[n]) <= tokens {
+		total += len(tails[n])
+		n++
+	}
+	var out model.Output
+	if n > 1 {
+		if err := ctx.Err(); err != nil {
+			return 0, err
+		}
+		s.written = max(s.written, len(prefix)+total)
+		out, err = e.run.ForwardSequences(tails[:n], len(prefix))
+	} else {
+		n = 1
+		out, _, err = s.extend(ctx, slices.Concat(prefix, tails[0]), evaluation{want: model.Logits})
+	}
+	if err != nil {
+		return 0, err
+	}
+	for i := range n {
+		if !yield(out.Logits[i*e.vocab:(i+1)*e.vocab:(i+1)*e.vocab], nil) {
+			return 0, errBroken
+		}
+	}
+	return n, nil
+}
