@@ -346,11 +346,11 @@ func rowReadsCache(t DType, headDim int) bool {
 	return size%16 == 0 && (texels%8 == 0 || 8%max(texels, 1) == 0)
 }
 
-// addrReadsCache says whether attention_*_addr reads a cache of the type: a row's words are dealt evenly
-// to the lanes.
-func (m *Manager) addrReadsCache(t DType, headDim int) bool {
-	lanes := m.dev.PhysicalDevice().Limits.SubgroupSize
-	return m.offers("attention_"+lower(t), PathAddr) && cacheRowBytes(t, headDim)%int64(4*lanes) == 0
+// attends says which paths' attention suits a cache of the type: addr where a row's words are dealt
+// evenly to the lanes, row as the caller says.
+func (m *Manager) attends(t DType, headDim int, row bool) func(Path) bool {
+	even := cacheRowBytes(t, headDim)%int64(4*m.dev.PhysicalDevice().Limits.SubgroupSize) == 0
+	return func(p Path) bool { return (p != PathAddr || even) && (p != PathRow || row) }
 }
 
 // rowRotates says whether the row kernels rotate heads of this shape: four components have
@@ -382,7 +382,7 @@ func attentionRows(headDim int) int {
 // takes: all, unless their queries and sums become too many to hold.
 func decodeGroup(path Path, h Heads) int {
 	most := min(8, 1024/h.HeadDim)
-	if path == PathRow {
+	if path == PathRow || path == PathAddr {
 		most = 256 / h.HeadDim
 	}
 	sharing := h.Heads / h.KVHeads
@@ -401,11 +401,11 @@ func decodeKeys(headDim int) int {
 // decodeSplits is into how many parts attention_decode divides the keys of a layer with room
 // for so many positions: enough workgroups for a GPU, each with keys enough to be worth it.
 //
-// The row path does not divide: on lavapipe 22.3.6 (two threads, SmolLM2's nine heads in three
+// The row and addr paths do not divide: on lavapipe 22.3.6 (two threads, SmolLM2's nine heads in three
 // groups, f16) two parts and their reduction took 78, 120 and 332 us at 128, 512 and 2048
 // positions, one part 48, 99 and 306. Each dispatch costs a driver's threads a wake-up.
 func decodeSplits(path Path, groups, positions, window int) int {
-	if path == PathRow {
+	if path == PathRow || path == PathAddr {
 		return 1
 	}
 	if window > 0 {

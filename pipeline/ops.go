@@ -404,8 +404,8 @@ func (b *Builder) Attention(q *Tensor, h Heads, c *LayerCache, scale float32) *T
 // RopeAttention is RopeStore and Attention of what it returns, in one where there is one token.
 func (b *Builder) RopeAttention(qkv *Tensor, h Heads, table *Vector, c *LayerCache, scale float32) *Tensor {
 	if qkv.Rows == 1 && b.err == nil && h.KVHeads > 0 {
-		_, apart := b.pick("attention_decode_"+lower(c.DType), 1, rowIf(rowReadsCache(c.DType, h.HeadDim)))
-		kernel, fused := b.pick("attention_rope_"+lower(c.DType), 1, rowIf(rowRopesCache(c.DType, h)))
+		_, apart := b.pick("attention_decode_"+lower(c.DType), 1, b.m.attends(c.DType, h.HeadDim, rowReadsCache(c.DType, h.HeadDim)))
+		kernel, fused := b.pick("attention_rope_"+lower(c.DType), 1, b.m.attends(c.DType, h.HeadDim, rowRopesCache(c.DType, h)))
 		if _, exists := b.m.variants[kernel]; exists && fused == apart {
 			b.checkRope(qkv, h)
 			return b.attention(qkv, h, table, c, scale)
@@ -437,24 +437,25 @@ func (b *Builder) attention(q *Tensor, h Heads, table *Vector, c *LayerCache, sc
 		kv:   kvRead{perPosition: 2 * int64(h.KVHeads) * row, window: h.Window, positions: c.Positions},
 	}
 	op := "attention_" + lower(c.DType)
-	suits := rowReadsCache(c.DType, h.HeadDim)
+	rows := rowReadsCache(c.DType, h.HeadDim)
 	switch {
 	case table != nil:
-		op, suits = "attention_rope_"+lower(c.DType), rowRopesCache(c.DType, h)
+		op, rows = "attention_rope_"+lower(c.DType), rowRopesCache(c.DType, h)
 	case q.Rows == 1:
 		op = "attention_decode_" + lower(c.DType)
 	}
 	var path Path
 	lanes := b.m.dev.PhysicalDevice().Limits.SubgroupSize
-	n.kernel, path = b.pick(op, q.Rows, func(p Path) bool {
-		return p == PathAddr && b.m.addrReadsCache(c.DType, h.HeadDim) || p != PathAddr && (p != PathRow || suits)
-	})
+	n.kernel, path = b.pick(op, q.Rows, b.m.attends(c.DType, h.HeadDim, rows))
 	queries, keys, values := read(q), readSpan(c.keys), readSpan(c.values)
 	switch path {
 	case PathRow:
 		queries, keys, values = queries.as(vk.RGBA32Float), keys.as(vk.RGBA32Uint), values.as(vk.RGBA32Uint)
 	case PathAddr:
-		queries, keys, values = queries.as(address), keys.as(address), values.as(address)
+		keys, values = keys.as(address), values.as(address)
+		if q.Rows > 1 {
+			queries = queries.as(address)
+		}
 	}
 	// Constants 10 and 11 are those of score.glsl.
 	spec := func(own ...uint32) []uint32 {
@@ -470,9 +471,12 @@ func (b *Builder) attention(q *Tensor, h Heads, table *Vector, c *LayerCache, sc
 		if splits > 1 {
 			to = b.tensor(h.Heads*splits, h.HeadDim+4)
 		}
-		if path == PathRow {
+		switch path {
+		case PathRow:
 			n.spec = spec(uint32(h.HeadDim), uint32(group), specBool(h.Interleaved))
-		} else {
+		case PathAddr:
+			n.spec = spec(uint32(lanes), uint32(h.HeadDim), uint32(group), specBool(h.Interleaved))
+		default:
 			n.spec = spec(uint32(h.HeadDim), uint32(group), uint32(splits), uint32(decodeKeys(h.HeadDim)), specBool(h.Interleaved))
 		}
 		n.grid = [3]int{splits, groups, 1}
@@ -488,13 +492,18 @@ func (b *Builder) attention(q *Tensor, h Heads, table *Vector, c *LayerCache, sc
 		n.grid = [3]int{ceilDiv(q.Rows*h.Heads/h.KVHeads, tile), h.KVHeads, 1}
 	}
 	n.binds = []bind{stepBind(), queries, keys, values, slopes, write(to)}
-	switch {
-	case table == nil:
-	case path == PathRow: // the cache is written through bindings of its own
-		n.binds = append(n.binds, readSpan(table.span).as(vk.RGBA32Float), writeSpan(c.keys), writeSpan(c.values))
-	default:
-		n.binds[2].access, n.binds[3].access = vk.ReadWrite, vk.ReadWrite
-		n.binds = append(n.binds, readSpan(table.span))
+	if table != nil {
+		angles := readSpan(table.span)
+		switch path {
+		case PathRow, PathAddr: // the cache is written through bindings of its own
+			if path == PathRow {
+				angles = angles.as(vk.RGBA32Float)
+			}
+			n.binds = append(n.binds, angles, writeSpan(c.keys), writeSpan(c.values))
+		default:
+			n.binds[2].access, n.binds[3].access = vk.ReadWrite, vk.ReadWrite
+			n.binds = append(n.binds, angles)
+		}
 	}
 	b.add(n)
 	if splits > 1 {

@@ -276,9 +276,11 @@ func (v *verifier) attentionCases(t DType) {
 	}
 	add(window, 100, 20, 17, 40, 4, 9, 4)
 	add(window, 100, 20, 20, 40, 1, 19)
-	if v.m.opts.Path == PathAddr { // the row path's kernels but for runs of tokens
-		list = slices.DeleteFunc(list, func(a attention) bool { return a.tokens == 1 || !v.m.addrReadsCache(t, a.h.HeadDim) })
-	} else if t != dtype.Q8_0 {
+	if v.m.opts.Path == PathAddr { // what it does not read is the row path's
+		reads := v.m.offers("attention_"+lower(t), PathAddr)
+		list = slices.DeleteFunc(list, func(a attention) bool { return !reads || !v.m.attends(t, a.h.HeadDim, true)(PathAddr) })
+	}
+	if t != dtype.Q8_0 {
 		v.ropeAttentionCases(t)
 	}
 	for _, c := range list {

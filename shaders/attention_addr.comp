@@ -18,18 +18,10 @@ layout(constant_id = 1) const uint HEAD_DIM = 64u;
 #include "lane_words.glsl"
 layout(std430, binding = 2) writeonly buffer Out { vec4 dst[]; };
 #define SLOPES_BINDING 1
-#define ADDRESSES
+#define ADDRESSES uint64_t q, keys, values;
 #include "score.glsl"
+#include "cache_words.glsl"
 
-// A word of a row is WORD_DIMS components.
-#ifdef KV_F32
-#define WORD_DIMS 1u
-float component(uint word, uint i) { return uintBitsToFloat(word); }
-#else
-#define WORD_DIMS 2u
-float component(uint word, uint i) { return unpackHalf2x16(word)[i]; }
-#endif
-#define ROW_WORDS (HEAD_DIM / WORD_DIMS)
 #define KEYS 8u // taken at a time
 
 // Word `word` of the rows of KEYS positions, a word a lane; positions after `tail` may never have

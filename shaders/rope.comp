@@ -39,19 +39,7 @@ layout(push_constant) uniform Push {
     float clip;
 } p;
 
-float load(uint i) { return p.clip > 0.0 ? clamp(qkv[i], -p.clip, p.clip) : qkv[i]; }
-
-float rotated(uint base, uint d, uint place) {
-    float v = load(base + d);
-    if (d >= p.rotary_dim) return v;
-    uint half_dim = p.rotary_dim / 2u;
-    uint j = INTERLEAVED ? d / 2u : d % half_dim;
-    bool first = INTERLEAVED ? (d & 1u) == 0u : d < half_dim;
-    uint partner = INTERLEAVED ? d ^ 1u : (first ? d + half_dim : d - half_dim);
-    vec2 cs = table[place * half_dim + j];
-    float w = load(base + partner);
-    return first ? v * cs.x - w * cs.y : v * cs.x + w * cs.y;
-}
+#include "rotate.glsl"
 
 #ifdef KV_Q8_0
 #define SCALE_BLOCK 32u

@@ -5,7 +5,8 @@
 // A soft cap (Gemma 2) replaces s by cap * tanh(s / cap). Neither is in the kernel unless
 // its specialization constant says so.
 //
-// The includer defines SLOPES_BINDING.
+// The includer defines SLOPES_BINDING, and ADDRESSES to be the addresses behind the push
+// constants if there are any.
 #include "softcap.glsl"
 
 layout(constant_id = 10) const bool HAS_ALIBI = false;
@@ -22,9 +23,7 @@ layout(push_constant) uniform Push {
     uint rotary_dim; // of the kernels that rotate: as in rope.comp
     float clip;
 #ifdef ADDRESSES
-    uint64_t q;
-    uint64_t keys;
-    uint64_t values;
+    ADDRESSES
 #endif
 } p;
 
