@@ -133,6 +133,7 @@ void main() {
     uint mine = lane % KEYS; // the key of the lane, which the first KEYS lanes count
     // Blocks of KEYS start at multiples of it, so that none wraps around the cache.
     uint first = start & ~(KEYS - 1u);
+    // Loads are not switched off with the lanes (lane_words.glsl): with nothing cached they read position 0.
     if (first < cached) do {
         uint row = row0 + first % p.context;      // of the block's first position
         uint tail = max(cached, 1u) - 1u - first; // positions after it may never have been written
