@@ -16,7 +16,7 @@ const (
 	PathBase Path = "base" // Vulkan 1.1, 32-bit storage, workgroups with shared memory
 	PathRow  Path = "row"  // barrier-free: one subgroup of eight lanes, several rows a lane
 	PathAddr Path = "addr" // products and attention, as row but at device addresses, for drivers with scalar loads
-	PathSG   Path = "sg"   // products with one token, by subgroup arithmetic
+	PathSG   Path = "sg"   // products with one token and its attention, by subgroup arithmetic and shuffles
 	PathFew  Path = "few"  // products with a few tokens, without tiles
 	PathFP16 Path = "fp16" // products of float16 numbers, in float16
 	PathDP   Path = "dp"   // products of 8-bit activations, by integer dot products
@@ -81,6 +81,11 @@ var rules = []rule{
 	// By what drivers' compilers make of them (docs/isa.md), not measured: matvec_q4_0_sg takes a
 	// third of the instructions a weight of matvec_q4_0, in loads three times as wide.
 	{op: "matvec_", paths: []Path{PathSG}},
+	// H200 (NVIDIA 580.159): attention_rope_f16 of 32 heads of 128 took 195 us a layer at 2048
+	// positions, 65 us for each block of 64 keys, where the cache's bytes need 8: it waits at
+	// barriers for loads that were asked for one by one.
+	{op: "attention_decode_", paths: []Path{PathSG}},
+	{op: "attention_rope_", paths: []Path{PathSG}},
 }
 
 // pick names the variant of an op for a run of tokens: of the forced path, of the path that
@@ -212,6 +217,13 @@ func subgroupLanes(pd *vk.PhysicalDevice) int {
 		return min(max(32, l.MinSubgroupSize), l.MaxSubgroupSize)
 	}
 	return l.SubgroupSize
+}
+
+// hasSubgroupLanes says whether subgroups are of subgroupLanes lanes for certain: by default, as
+// on NVK, or on demand.
+func hasSubgroupLanes(pd *vk.PhysicalDevice) bool {
+	l := pd.Limits
+	return pd.Features.SubgroupSizeControl || l.MinSubgroupSize > 0 && l.MinSubgroupSize == l.MaxSubgroupSize
 }
 
 // matvecSGRows is how many rows a workgroup of matvec_*_sg takes: ROWS of matvec_sg.comp.
@@ -347,11 +359,32 @@ func rowReadsCache(t DType, headDim int) bool {
 }
 
 // attends says which paths' attention suits a cache of the type: addr where a row's words are dealt
-// evenly to the lanes, row as the caller says.
+// evenly to the lanes, sg where a row is 16 bytes for each lane of an even part of a subgroup, row
+// as the caller says.
 func (m *Manager) attends(t DType, headDim int, row bool) func(Path) bool {
-	even := cacheRowBytes(t, headDim)%int64(4*m.dev.PhysicalDevice().Limits.SubgroupSize) == 0
-	return func(p Path) bool { return (p != PathAddr || even) && (p != PathRow || row) }
+	pd := m.dev.PhysicalDevice()
+	even := cacheRowBytes(t, headDim)%int64(4*pd.Limits.SubgroupSize) == 0
+	lanes, team := subgroupLanes(pd), decodeTeam(t, headDim)
+	teams := team > 0 && lanes%team == 0 && decodeInvocations%lanes == 0
+	return func(p Path) bool { return (p != PathAddr || even) && (p != PathSG || teams) && (p != PathRow || row) }
 }
+
+// decodeInvocations is the workgroup of attention_decode_sg.comp.
+const decodeInvocations = 128
+
+// decodeTeam is how many lanes hold a row of the cache in attention_decode_sg.comp, 16 bytes
+// each; 0: it takes no such rows.
+func decodeTeam(t DType, headDim int) int {
+	size := headDim * elementBytes(t)
+	team := size / 16
+	if size%16 != 0 || team > 32 || team&(team-1) != 0 {
+		return 0
+	}
+	return team
+}
+
+// elementBytes is what a component of the cache takes, without scales.
+func elementBytes(t DType) int { return max(1, t.BlockBytes()/t.BlockSize()) }
 
 // rowRotates says whether the row kernels rotate heads of this shape: four components have
 // their partners in four others, or among themselves.
@@ -380,10 +413,13 @@ func attentionRows(headDim int) int {
 
 // decodeGroup is how many of the heads that share keys one workgroup of attention_decode
 // takes: all, unless their queries and sums become too many to hold.
-func decodeGroup(path Path, h Heads) int {
+func decodeGroup(path Path, t DType, h Heads) int {
 	most := min(8, 1024/h.HeadDim)
-	if path == PathRow || path == PathAddr {
+	switch path {
+	case PathRow, PathAddr:
 		most = 256 / h.HeadDim
+	case PathSG: // a lane has the query and the sums of at most 32 components
+		most = min(4, 2*elementBytes(t))
 	}
 	sharing := h.Heads / h.KVHeads
 	return ceilDiv(sharing, ceilDiv(sharing, max(1, most)))
@@ -411,5 +447,9 @@ func decodeSplits(path Path, groups, positions, window int) int {
 	if window > 0 {
 		positions = min(positions, window)
 	}
-	return max(1, min(ceilDiv(512, groups), positions/256))
+	keys := 256
+	if path == PathSG {
+		keys = 128 // four times what the teams of a workgroup load at once, of rows of 256 bytes
+	}
+	return max(1, min(ceilDiv(512, groups), positions/keys))
 }

@@ -3,6 +3,7 @@ package pipeline
 import (
 	"testing"
 
+	"pumice/internal/dtype"
 	"pumice/vk"
 )
 
@@ -51,6 +52,31 @@ func TestAddrKernelsNeedScalarLoads(t *testing.T) {
 	} {
 		if got := hasAddresses(c.pd); got != c.want {
 			t.Errorf("%s: %t, want %t", c.name, got, c.want)
+		}
+	}
+}
+
+func TestTeamHasSixteenBytesALane(t *testing.T) {
+	for _, c := range []struct {
+		t             DType
+		headDim, want int
+	}{
+		{dtype.F16, 128, 16}, {dtype.F16, 64, 8}, {dtype.F16, 256, 32}, {dtype.F32, 128, 32}, {dtype.Q8_0, 128, 8}, {dtype.Q8_0, 16, 1},
+		{dtype.F16, 80, 0}, {dtype.F16, 96, 0}, {dtype.F16, 4, 0}, {dtype.F32, 256, 0}, {dtype.Q8_0, 80, 0},
+	} {
+		if got := decodeTeam(c.t, c.headDim); got != c.want {
+			t.Errorf("%s, heads of %d: %d lanes, want %d", c.t, c.headDim, got, c.want)
+		}
+	}
+}
+
+// The H200 has 132 multiprocessors, each with room for some four workgroups.
+func TestDecodingIsSplitBetweenManyWorkgroups(t *testing.T) {
+	for _, c := range []struct{ groups, positions, window, want int }{
+		{32, 4096, 0, 16}, {8, 4096, 0, 32}, {32, 128, 0, 1}, {32, 100, 0, 1}, {4, 4096, 512, 4}, {1024, 8192, 0, 1},
+	} {
+		if got := decodeSplits(PathSG, c.groups, c.positions, c.window); got != c.want {
+			t.Errorf("%d groups, %d positions, window %d: %d splits, want %d", c.groups, c.positions, c.window, got, c.want)
 		}
 	}
 }

@@ -163,6 +163,8 @@ func (m *Manager) runnable(v shaders.Variant) bool {
 			has = hasSubgroups(m.dev.PhysicalDevice())
 		case "shuffle":
 			has = m.dev.PhysicalDevice().Features.SubgroupShuffle
+		case "full":
+			has = hasSubgroupLanes(m.dev.PhysicalDevice()) && m.dev.PhysicalDevice().Features.ComputeFullSubgroups
 		case "address":
 			has = hasAddresses(m.dev.PhysicalDevice())
 		case "fp16":
@@ -218,7 +220,7 @@ func (m *Manager) config(n *node, v shaders.Variant) vk.PipelineConfig {
 		cfg.SubgroupSize = pd.Limits.SubgroupSize // the lanes that matrices are laid out for
 	case slices.Contains(v.Needs, "coopmat"):
 		cfg.SubgroupSize, cfg.FullSubgroups = matrixSubgroup(pd), pd.Features.ComputeFullSubgroups
-	case slices.Contains(v.Needs, "subgroup") && pd.Features.SubgroupSizeControl:
+	case slices.Contains(v.Needs, "full"), slices.Contains(v.Needs, "subgroup") && pd.Features.SubgroupSizeControl:
 		cfg.SubgroupSize, cfg.FullSubgroups = subgroupLanes(pd), pd.Features.ComputeFullSubgroups
 	}
 	return cfg

@@ -465,7 +465,7 @@ func (b *Builder) attention(q *Tensor, h Heads, table *Vector, c *LayerCache, sc
 	to, splits := out, 1
 	switch {
 	case q.Rows == 1:
-		group := decodeGroup(path, h)
+		group := decodeGroup(path, c.DType, h)
 		groups := h.KVHeads * ceilDiv(h.Heads/h.KVHeads, group)
 		splits = decodeSplits(path, groups, c.Positions, h.Window)
 		if splits > 1 {
@@ -476,6 +476,8 @@ func (b *Builder) attention(q *Tensor, h Heads, table *Vector, c *LayerCache, sc
 			n.spec = spec(uint32(h.HeadDim), uint32(group), specBool(h.Interleaved))
 		case PathAddr:
 			n.spec = spec(uint32(lanes), uint32(h.HeadDim), uint32(group), specBool(h.Interleaved))
+		case PathSG:
+			n.spec = spec(uint32(h.HeadDim), uint32(group), uint32(splits), decodeInvocations, specBool(h.Interleaved))
 		default:
 			n.spec = spec(uint32(h.HeadDim), uint32(group), uint32(splits), uint32(decodeKeys(h.HeadDim)), specBool(h.Interleaved))
 		}

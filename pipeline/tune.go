@@ -53,6 +53,9 @@ func (v *verifier) briefCases(types []DType, cache DType) {
 	v.rope(cache, h, 63, 65, 63, 130)
 	v.attention(cache, h, 1000, 1, 1, 1024)
 	v.attention(cache, h, 100, 65, 63, 256)
+	if cache != dtype.Q8_0 {
+		v.ropeAttention(cache, h, 1000, 1024)
+	}
 	v.act(67, 9, 7, SiLU, true)
 	v.topK(1, 5000, 1, "normal")
 	v.check("advance", func() error { return v.walk(1030, nil, 2, 3) })

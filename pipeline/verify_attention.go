@@ -230,6 +230,9 @@ func (v *verifier) attentionCases(t DType) {
 	add(plain, 57, 9, 9, 80)
 	add(plain, 64, 8, 3, 80)
 	add(plain, 5, 7, 1, 20)
+	for _, length := range []int{1, 31, 300, 1031} {
+		add(Heads{Heads: 8, KVHeads: 2, HeadDim: 128}, length-1, 1, 1, 1040)
+	}
 	for _, headDim := range []int{4, 16, 32, 80, 96, 128, 256} {
 		h := Heads{Heads: 3, KVHeads: 3, HeadDim: headDim}
 		if headDim == 80 || headDim == 256 {
@@ -280,6 +283,9 @@ func (v *verifier) attentionCases(t DType) {
 		reads := v.m.offers("attention_"+lower(t), PathAddr)
 		list = slices.DeleteFunc(list, func(a attention) bool { return !reads || !v.m.attends(t, a.h.HeadDim, true)(PathAddr) })
 	}
+	if v.m.opts.Path == PathSG { // what it does not take is the base path's
+		list = slices.DeleteFunc(list, func(a attention) bool { return a.tokens > 1 || !v.m.attends(t, a.h.HeadDim, false)(PathSG) })
+	}
 	if t != dtype.Q8_0 {
 		v.ropeAttentionCases(t)
 	}
@@ -299,7 +305,8 @@ func (v *verifier) ropeAttentionCases(t DType) {
 		{Heads{Heads: 6, KVHeads: 2, HeadDim: 64, RotaryDim: 64}, 700, 1040},
 		{partial, 8, 40}, {partial, 15, 16}, {window, 30, 96}, {window, 100, 40},
 		{Heads{Heads: 14, KVHeads: 2, HeadDim: 64, RotaryDim: 64, SoftCap: 5}, 9, 40},
-		{Heads{Heads: 2, KVHeads: 1, HeadDim: 128, RotaryDim: 128}, 33, 64},
+		{Heads{Heads: 2, KVHeads: 1, HeadDim: 128, RotaryDim: 128}, 33, 64}, {Heads{Heads: 8, KVHeads: 2, HeadDim: 128, RotaryDim: 128}, 900, 1040},
+		{Heads{Heads: 3, KVHeads: 3, HeadDim: 32, RotaryDim: 32}, 512, 1040}, {Heads{Heads: 2, KVHeads: 2, HeadDim: 16, RotaryDim: 16}, 30, 64},
 		{Heads{Heads: 3, KVHeads: 3, HeadDim: 80, RotaryDim: 20}, 17, 64}, // the base kernel on either path
 	} {
 		v.ropeAttention(t, c.h, c.position, c.of)

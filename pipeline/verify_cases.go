@@ -6,10 +6,14 @@ import (
 )
 
 // cases runs everything on the base path, and on the row and addr paths what may go to other
-// kernels or reads another layout. The other paths have products with several tokens alone.
+// kernels or reads another layout, and on the sg path what there is of one token. The other paths
+// have products with several tokens alone.
 func (v *verifier) cases() {
 	if v.m.opts.Path == PathSG {
 		v.oneTokenCases()
+		for _, t := range cacheTypes {
+			v.attentionCases(t)
+		}
 		return
 	}
 	if v.m.opts.Path.productsOnly() {

@@ -1,0 +1,239 @@
+#version 450
+// attention_decode for GPUs: what attention_decode.comp computes, with its bindings and push
+// constants, without shared memory or barriers while it goes through the keys.
+//
+// A team of TEAM neighbouring lanes, as many as a row has 16 bytes, takes a key: each lane loads
+// 16 bytes of the key and of the value, and the lanes' parts of the scores meet by shuffles. The
+// teams of a workgroup take its keys in turn, UNROLL each at a time, all of whose loads come before
+// the first use. Each team has its own running maximum and sums, in registers, which meet in shared
+// memory at the end.
+//
+// TEAM is a power of two, at most the subgroup, and subgroups are full.
+// Shared memory: 16 GROUP (WORKGROUP LANE_QUADS + QUADS) + 8 GROUP TEAMS bytes, and with ROPE
+// 16 QUADS: 22 KiB at most with the numbers of pipeline/choice.go.
+// Reads the live keys and values once for GROUP heads.
+#extension GL_EXT_control_flow_attributes : require
+#extension GL_KHR_shader_subgroup_basic : require
+#extension GL_KHR_shader_subgroup_shuffle : require
+#define STEP_BINDING 0
+#include "step.glsl"
+
+layout(local_size_x_id = 3) in;
+layout(constant_id = 0) const uint HEAD_DIM = 128u;
+layout(constant_id = 1) const uint GROUP = 1u; // at most MOST_GROUP
+layout(constant_id = 3) const uint WORKGROUP = 128u;
+layout(std430, binding = 1) readonly buffer QKV { float qkv[]; };
+#define SLOPES_BINDING 4
+#include "score.glsl"
+#include "split.glsl"
+#ifdef ROPE
+layout(constant_id = 4) const bool INTERLEAVED = false;
+layout(std430, binding = 2) buffer Keys { uvec4 keys[]; };
+layout(std430, binding = 3) buffer Values { uvec4 values[]; };
+layout(std430, binding = 6) readonly buffer Table { vec2 table[]; };
+#include "rotate.glsl"
+#else
+layout(std430, binding = 2) readonly buffer Keys { uvec4 keys[]; };
+layout(std430, binding = 3) readonly buffer Values { uvec4 values[]; };
+#endif
+layout(std430, binding = 5) writeonly buffer Out { vec4 dst[]; };
+
+// What 16 bytes of a row (cache.glsl) hold: LANE_QUADS quads.
+#ifdef KV_F32
+#define LANE_QUADS 1u
+vec4 quad(uvec4 v, uint i) { return uintBitsToFloat(v); }
+#endif
+#ifdef KV_F16
+#define LANE_QUADS 2u
+vec4 quad(uvec4 v, uint i) { return vec4(unpackHalf2x16(v[2u * i]), unpackHalf2x16(v[2u * i + 1u])); }
+#endif
+#ifdef KV_Q8_0
+#define LANE_QUADS 4u // of one block; what quad() gives is to be multiplied by its scale
+vec4 quad(uvec4 v, uint i) {
+    int w = int(v[i]);
+    return vec4(bitfieldExtract(w, 0, 8), bitfieldExtract(w, 8, 8), bitfieldExtract(w, 16, 8), w >> 24);
+}
+layout(std430, binding = 2) readonly buffer KeyScales { uint key_scales[]; };
+layout(std430, binding = 3) readonly buffer ValueScales { uint value_scales[]; };
+#endif
+
+#define UNROLL 4u
+#define MOST_GROUP (LANE_QUADS > 2u ? 2u : 4u)
+#define QUADS (HEAD_DIM / 4u)
+#define TEAM (QUADS / LANE_QUADS)
+#define TEAMS (WORKGROUP / TEAM)
+shared float query[GROUP * HEAD_DIM];
+#ifdef ROPE
+shared float own[HEAD_DIM]; // the key of step.position
+#endif
+shared vec4 part[GROUP * WORKGROUP * LANE_QUADS]; // (TEAMS, GROUP, QUADS): the teams' sums
+shared vec2 part_total[GROUP * TEAMS];            // (TEAMS, GROUP): their maxima and sums of weights
+
+float team_sum(float v) {
+    if (TEAM > 1u) v += subgroupShuffleXor(v, 1u);
+    if (TEAM > 2u) v += subgroupShuffleXor(v, 2u);
+    if (TEAM > 4u) v += subgroupShuffleXor(v, 4u);
+    if (TEAM > 8u) v += subgroupShuffleXor(v, 8u);
+    if (TEAM > 16u) v += subgroupShuffleXor(v, 16u);
+    return v;
+}
+
+void main() {
+    uint lane = gl_LocalInvocationID.x;
+    uint team = gl_SubgroupID * (gl_SubgroupSize / TEAM) + gl_SubgroupInvocationID / TEAM;
+    uint piece = gl_SubgroupInvocationID % TEAM; // the lane's 16 bytes of a row
+    uint sharing = p.heads / p.kv_heads;
+    uint groups = (sharing + GROUP - 1u) / GROUP;
+    uint kv = gl_WorkGroupID.y / groups;
+    uint h0 = kv * sharing + gl_WorkGroupID.y % groups * GROUP;
+    uint last_head = kv * sharing + sharing - 1u; // taken again where GROUP does not divide
+    uint row0 = kv * p.context;
+
+    uint length = step.position + 1u;
+    uint start = first_key(length);
+    uint size = split_keys(start, length);
+    uint from = first_counted(start) + gl_WorkGroupID.x * size;
+    if (from >= length) return; // uniform over the workgroup
+    uint to = min(length, from + size);
+    from = max(from, start);
+
+#ifdef ROPE
+    bool owns = to == length; // the split has step.position, whose key is not in the cache yet
+    uint end = min(to, step.position);
+    for (uint d = lane; d < HEAD_DIM; d += WORKGROUP) {
+        [[unroll]] for (uint g = 0u; g < GROUP; g++)
+            query[g * HEAD_DIM + d] = p.scale * rotated(min(h0 + g, last_head) * HEAD_DIM, d, step.position);
+        if (owns) own[d] = rotated((p.heads + kv) * HEAD_DIM, d, step.position);
+    }
+#else
+    uint end = to;
+    for (uint d = lane; d < HEAD_DIM; d += WORKGROUP)
+        [[unroll]] for (uint g = 0u; g < GROUP; g++)
+            query[g * HEAD_DIM + d] = p.scale * qkv[min(h0 + g, last_head) * HEAD_DIM + d];
+#endif
+    barrier(); // the query and its key are complete
+
+    vec4 q[MOST_GROUP][LANE_QUADS], sums[MOST_GROUP][LANE_QUADS];
+    float slope[MOST_GROUP], peak[MOST_GROUP], total[MOST_GROUP];
+    [[unroll]] for (uint g = 0u; g < GROUP; g++) {
+        slope[g] = head_slope(min(h0 + g, last_head));
+        peak[g] = -3.0e38; // below every score and finite
+        total[g] = 0.0;
+        [[unroll]] for (uint i = 0u; i < LANE_QUADS; i++) {
+            uint at = g * HEAD_DIM + 4u * (piece * LANE_QUADS + i);
+            q[g][i] = vec4(query[at], query[at + 1u], query[at + 2u], query[at + 3u]);
+            sums[g][i] = vec4(0.0);
+        }
+    }
+#ifdef ROPE
+    if (owns) { // uniform over the workgroup; the key and value go into the first team's sums
+        uvec4 k, v;
+        uint d = piece * 4u * LANE_QUADS, value = (p.heads + p.kv_heads + kv) * HEAD_DIM + d;
+        [[unroll]] for (uint i = 0u; i < 4u; i++) {
+#ifdef KV_F32
+            k[i] = floatBitsToUint(own[d + i]);
+            v[i] = floatBitsToUint(load(value + i));
+#else
+            k[i] = packHalf2x16(vec2(own[d + 2u * i], own[d + 2u * i + 1u]));
+            v[i] = packHalf2x16(vec2(load(value + 2u * i), load(value + 2u * i + 1u)));
+#endif
+        }
+        if (team == 0u && gl_WorkGroupID.y % groups == 0u) {
+            uint at = (row0 + step.position % p.context) * TEAM + piece;
+            keys[at] = k;
+            values[at] = v;
+        }
+        [[unroll]] for (uint g = 0u; g < GROUP; g++) {
+            float s = 0.0;
+            [[unroll]] for (uint i = 0u; i < LANE_QUADS; i++) s += dot(quad(k, i), q[g][i]);
+            s = finish_score(team_sum(s), slope[g], 0);
+            if (team == 0u) {
+                peak[g] = s;
+                total[g] = 1.0;
+                [[unroll]] for (uint i = 0u; i < LANE_QUADS; i++) sums[g][i] = quad(v, i);
+            }
+        }
+    }
+#endif
+    uint place = from % p.context; // of position `from` in the cache, which holds all of the split
+    float minus_inf = uintBitsToFloat(0xff800000u);
+    for (uint first = from; first < end; first += UNROLL * TEAMS) {
+        uint j[UNROLL], row[UNROLL];
+        uvec4 k[UNROLL], v[UNROLL];
+        [[unroll]] for (uint u = 0u; u < UNROLL; u++) {
+            j[u] = first + u * TEAMS + team;
+            uint at = place + min(j[u], end - 1u) - from;
+            row[u] = row0 + (at >= p.context ? at - p.context : at);
+        }
+        [[unroll]] for (uint u = 0u; u < UNROLL; u++) k[u] = keys[row[u] * TEAM + piece];
+#ifdef KV_Q8_0
+        float k_scale[UNROLL], v_scale[UNROLL];
+        [[unroll]] for (uint u = 0u; u < UNROLL; u++) {
+            uint at = p.kv_heads * p.context * QUADS + row[u] * ((HEAD_DIM + 63u) / 64u) + piece / 4u;
+            k_scale[u] = unpackHalf2x16(key_scales[at])[piece / 2u % 2u];
+            v_scale[u] = unpackHalf2x16(value_scales[at])[piece / 2u % 2u];
+        }
+#endif
+        [[unroll]] for (uint u = 0u; u < UNROLL; u++) v[u] = values[row[u] * TEAM + piece];
+        float weight[MOST_GROUP][UNROLL];
+        [[unroll]] for (uint u = 0u; u < UNROLL; u++) {
+            [[unroll]] for (uint g = 0u; g < GROUP; g++) {
+                float s = 0.0;
+                [[unroll]] for (uint i = 0u; i < LANE_QUADS; i++) s += dot(quad(k[u], i), q[g][i]);
+#ifdef KV_Q8_0
+                s *= k_scale[u];
+#endif
+                s = finish_score(team_sum(s), slope[g], int(j[u]) - int(length) + 1);
+                weight[g][u] = j[u] < end ? s : minus_inf;
+            }
+        }
+        [[unroll]] for (uint g = 0u; g < GROUP; g++) {
+            float m = peak[g];
+            [[unroll]] for (uint u = 0u; u < UNROLL; u++) m = max(m, weight[g][u]);
+            float factor = exp(peak[g] - m);
+            peak[g] = m;
+            total[g] *= factor;
+            [[unroll]] for (uint i = 0u; i < LANE_QUADS; i++) sums[g][i] *= factor;
+            [[unroll]] for (uint u = 0u; u < UNROLL; u++) {
+                weight[g][u] = exp(weight[g][u] - m);
+                total[g] += weight[g][u];
+            }
+        }
+        [[unroll]] for (uint u = 0u; u < UNROLL; u++) {
+            [[unroll]] for (uint i = 0u; i < LANE_QUADS; i++) {
+                vec4 x = quad(v[u], i);
+#ifdef KV_Q8_0
+                x *= v_scale[u];
+#endif
+                [[unroll]] for (uint g = 0u; g < GROUP; g++) sums[g][i] += weight[g][u] * x;
+            }
+        }
+    }
+    [[unroll]] for (uint g = 0u; g < GROUP; g++) {
+        [[unroll]] for (uint i = 0u; i < LANE_QUADS; i++)
+            part[(team * GROUP + g) * QUADS + piece * LANE_QUADS + i] = sums[g][i];
+        if (piece == 0u) part_total[team * GROUP + g] = vec2(peak[g], total[g]);
+    }
+    barrier(); // sums of the teams are complete
+    for (uint i = lane; i < GROUP * QUADS; i += WORKGROUP) {
+        uint g = i / QUADS, h = h0 + g;
+        if (h > last_head) break;
+        float m = part_total[g].x;
+        for (uint t = 1u; t < TEAMS; t++) m = max(m, part_total[t * GROUP + g].x);
+        vec4 s = vec4(0.0);
+        float all = 0.0;
+        for (uint t = 0u; t < TEAMS; t++) {
+            vec2 of = part_total[t * GROUP + g];
+            float w = exp(of.x - m);
+            s += w * part[t * GROUP * QUADS + i];
+            all += w * of.y;
+        }
+        if (SPLITS == 1u) {
+            dst[h * QUADS + i % QUADS] = s / all;
+        } else {
+            uint base = (h * SPLITS + gl_WorkGroupID.x) * (QUADS + 1u);
+            dst[base + i % QUADS] = s;
+            if (i % QUADS == 0u) dst[base + QUADS] = vec4(m, all, 0.0, 0.0);
+        }
+    }
+}
