@@ -71,14 +71,14 @@ var rules = []rule{
 	// 4096 x 4096 goes through matvec_q8_0_row at 5.8 and through matvec_q8_0_addr at 9.8 GB/s, F32 at
 	// 4.4 and 15.4, Q6_K at 1.7 and 3.9; 64 tokens of Q4_1 at 20 and 33 GFLOP/s: docs/design/0003.
 	{cpu: true, paths: []Path{PathAddr, PathRow}},
-	// Not measured: up to eight tokens a product waits for the weights, which the few path reads
-	// as a product of one token does, in more workgroups than there are tiles. Beyond, matrix
-	// instructions have at least twice the rate of packed float16 and that has twice float32's,
-	// by every vendor's figures. The dp path, where it is fast, rounds activations to eight bits,
+	// Up to eight tokens a product waits for the weights, which the few path reads
+	// as a product of one token does, in more workgroups than there are tiles: not measured. Beyond, a
+	// prompt of 512 tokens of a 7B Llama in Q4_0 took 224 ms by cm and 301 by fp16 on an H200
+	// (docs/benchmarks.md, before loads were batched). The dp path took 155 there, but rounds activations to eight bits,
 	// which shows in perplexity (docs/quantization.md): it is for who asks for it.
 	{op: "matmul_", minTokens: fewTokens + 1, paths: []Path{PathCM, PathFP16}},
 	{op: "matmul_", minTokens: 2, paths: []Path{PathFew}},
-	// By what drivers' compilers make of them (docs/isa.md), not measured: matvec_q4_0_sg takes a
+	// By what drivers' compilers make of them (docs/isa.md): matvec_q4_0_sg takes a
 	// third of the instructions a weight of matvec_q4_0, in loads three times as wide.
 	{op: "matvec_", paths: []Path{PathSG}},
 	// H200 (NVIDIA 580.159): attention_rope_f16 of 32 heads of 128 took 195 us a layer at 2048
@@ -209,8 +209,8 @@ func hasSubgroups(pd *vk.PhysicalDevice) bool {
 	return pd.Features.SubgroupBasic && pd.Features.SubgroupArithmetic
 }
 
-// subgroupLanes is the workgroup, one subgroup, of the sg path: of 32 lanes where the device
-// has a choice, so that a row of 4096 columns in blocks of 32 gives every lane four blocks.
+// subgroupLanes is the subgroup of the sg path: of 32 lanes where the device has a choice, so
+// that a row of 4096 columns in blocks of 32 gives every lane four blocks.
 func subgroupLanes(pd *vk.PhysicalDevice) int {
 	l := pd.Limits
 	if pd.Features.SubgroupSizeControl {
@@ -226,16 +226,31 @@ func hasSubgroupLanes(pd *vk.PhysicalDevice) bool {
 	return pd.Features.SubgroupSizeControl || l.MinSubgroupSize > 0 && l.MinSubgroupSize == l.MaxSubgroupSize
 }
 
-// matvecSGRows is how many rows a workgroup of matvec_*_sg takes: ROWS of matvec_sg.comp.
-const matvecSGRows = 4
+// Shape of a workgroup of matvec_*_sg: SUBGROUPS and ROWS of matvec_sg.comp.
+const (
+	matvecSubgroups = 4
+	matvecSGRows    = 4 // of a subgroup
+)
 
-// matvecSGCols is how many columns of a row a lane of matvec_*_sg takes at a time: PIECES *
-// PIECE_COLS of matvec_sg.comp.
+// matvecSGCols is what the columns of matvec_*_sg are a multiple of: matvec_sg.comp.
 func matvecSGCols(t DType) int {
 	if t == dtype.Q8_0 {
 		return 64
 	}
 	return layouts[t].unitCols
+}
+
+// matvecSGChunk is how many columns of a row a lane of matvec_*_sg takes in a chunk: PIECES *
+// PIECE_COLS of matvec_sg.comp.
+func matvecSGChunk(t DType) int {
+	switch n := layouts[t].unitCols; {
+	case t == dtype.Q8_0:
+		return 4 * n
+	case t.BlockSize() > 1:
+		return n
+	default:
+		return 4 * n
+	}
 }
 
 // laneRows is how many adjacent rows a lane of matvec_*_row takes. More rows use each load
@@ -290,7 +305,7 @@ type matrixTile struct {
 }
 
 // matrixTiles are tried in order. For matrices of 16 x 16 they are 128 x 128, 64 x 64, 64 x 32
-// and 64 x 16 rows by tokens, and take at most 28 KiB of shared memory.
+// and 64 x 16 rows by tokens.
 var matrixTiles = []matrixTile{{4, 2, 2, 4}, {2, 2, 2, 2}, {4, 1, 1, 2}, {4, 1, 1, 1}}
 
 // minLargeTiles is how many of the largest tiles a product must have to use them: with fewer
@@ -300,11 +315,18 @@ const minLargeTiles = 300
 func (t matrixTile) rows(s *vk.MatrixShape) int   { return t.subgroupsM * t.matricesM * s.M }
 func (t matrixTile) tokens(s *vk.MatrixShape) int { return t.subgroupsN * t.matricesN * s.N }
 
-// matrixTileFor is the first tile of which a product fills at least half with tokens.
-func matrixTileFor(s *vk.MatrixShape, rows, tokens int) matrixTile {
+// shared is the bytes of shared memory that a workgroup takes: two tiles of 32 columns, 80 bytes
+// a line, and a matrix of results for each subgroup.
+func (t matrixTile) shared(s *vk.MatrixShape) int {
+	return 2*80*(t.rows(s)+t.tokens(s)) + 4*t.subgroupsM*t.subgroupsN*s.M*s.N
+}
+
+// matrixTileFor is the first tile of which a product fills at least half with tokens, and which
+// leaves a workgroup within so many bytes of shared memory.
+func matrixTileFor(s *vk.MatrixShape, rows, tokens, shared int) matrixTile {
 	for i, t := range matrixTiles {
 		enough := i > 0 || ceilDiv(rows, t.rows(s))*ceilDiv(tokens, t.tokens(s)) >= minLargeTiles
-		if 2*tokens > t.tokens(s) && enough {
+		if 2*tokens > t.tokens(s) && enough && t.shared(s) <= shared {
 			return t
 		}
 	}

@@ -208,7 +208,7 @@ func (b *Builder) operands(n *node, op string, x *Tensor, part *Part) (binds []b
 		if part.Lanes > 0 {
 			return p == PathAddr
 		}
-		return p != PathAddr && (p != PathRow || part.Group > 1) && (p != PathSG || whole)
+		return p != PathAddr && (p != PathRow || part.Group > 1) && (p != PathSG || whole) && (p != PathCM || part.cols%4 == 0)
 	})
 	if part.Lanes > 0 && path != PathAddr {
 		b.Fail("%s: no kernel reads weights that are laid out for %d lanes", n.kernel, part.Lanes)
@@ -258,8 +258,8 @@ func (b *Builder) matvec(x *Tensor, p *Projection, part *Part, y bind) {
 		size, tile = uint32(addrGroupRows), part.Group
 		n.trip = Trip{}
 	case PathSG:
-		n.trip = Trip{Weights: matvecSGCols(part.DType) * matvecSGRows, Inner: 1}
-		size, tile = uint32(subgroupLanes(b.m.dev.PhysicalDevice())), matvecSGRows
+		n.trip = Trip{Weights: matvecSGChunk(part.DType) * matvecSGRows, Inner: 1}
+		size, tile = uint32(matvecSubgroups*subgroupLanes(b.m.dev.PhysicalDevice())), matvecSubgroups*matvecSGRows
 	}
 	n.binds = append(binds, gainBind, optional(p.Bias, part.units), y)
 	n.push = push(part.Rows, part.cols, part.Group, part.First, part.First, eps)
@@ -277,8 +277,13 @@ func (b *Builder) matmul(x *Tensor, p *Projection, part *Part, y bind, acts *qua
 	n := &node{}
 	binds, path := b.operands(n, "matmul_", x, part)
 	n.binds = append([]bind{stepBind()}, append(binds, optional(p.Bias, part.units), y)...)
-	n.push = push(part.Rows, part.cols, part.Group, part.First, part.First, y.tensor.Cols)
 	flags := []uint32{specBool(p.Bias != nil), specBool(p.AddTo != nil)}
+	if path == PathRow || path == PathAddr {
+		n.push = push(part.Rows, part.cols, part.Group, part.First, part.First, y.tensor.Cols)
+	} else {
+		n.push = push(part.Rows, part.cols, part.First, part.First, y.tensor.Cols)
+		flags = append(flags, uint32(part.Group))
+	}
 	tokens := tokenTile(ceilDiv(x.Rows, 16), 4)
 	switch path {
 	case PathRow:
@@ -296,7 +301,7 @@ func (b *Builder) matmul(x *Tensor, p *Projection, part *Part, y bind, acts *qua
 		n.grid[2] = ceilDiv(x.Rows, tokens)
 	case PathCM:
 		shape := b.m.matrix
-		t := matrixTileFor(shape, part.Rows, x.Rows)
+		t := matrixTileFor(shape, part.Rows, x.Rows, b.m.dev.PhysicalDevice().Limits.MaxComputeSharedMemorySize)
 		invocations := t.subgroupsM * t.subgroupsN * matrixSubgroup(b.m.dev.PhysicalDevice())
 		n.spec = append(flags, uint32(invocations), uint32(shape.M), uint32(shape.N), uint32(shape.K),
 			uint32(t.subgroupsM), uint32(t.subgroupsN), uint32(t.matricesM), uint32(t.matricesN))

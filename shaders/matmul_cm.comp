@@ -5,10 +5,11 @@
 // One workgroup computes a tile of rows by tokens; each of its SUBGROUPS_M x SUBGROUPS_N
 // subgroups MATRICES_M x MATRICES_N matrices of the device's shape CM_M x CM_N x CM_K. 32 columns
 // of both operands at a time go through shared memory, 80 bytes a row or token: 64 of columns
-// and 16 so that eight rows are read from different banks. Each subgroup passes its results
-// through 4 * CM_M * CM_N bytes of shared memory, since only the driver knows which invocation
-// holds which. For 128 x 128 and shapes of 16 x 16 that is 28672 bytes.
-// Reads the weights once for every tile's tokens, x once for every tile's rows.
+// and 16 so that eight rows are read from different banks. There are two such tiles: while one
+// is multiplied, the next is on its way from memory to registers and then to the other. Each
+// subgroup passes its results through 4 * CM_M * CM_N bytes of shared memory, since only the
+// driver knows which invocation holds which. For 128 x 128 and shapes of 16 x 16 that is 49152 bytes.
+// Reads the weights once for every tile's tokens, x once for every tile's rows. cols is a multiple of 4.
 #extension GL_EXT_control_flow_attributes : require
 #extension GL_EXT_shader_explicit_arithmetic_types_float16 : require
 #extension GL_KHR_cooperative_matrix : require
@@ -18,15 +19,15 @@
 #define STEP_BINDING 0
 #include "step.glsl"
 
-layout(local_size_x_id = 2) in;
-layout(constant_id = 2) const uint WORKGROUP = 128u;
-layout(constant_id = 3) const uint CM_M = 16u;
-layout(constant_id = 4) const uint CM_N = 16u;
-layout(constant_id = 5) const uint CM_K = 16u;
-layout(constant_id = 6) const uint SUBGROUPS_M = 2u;
-layout(constant_id = 7) const uint SUBGROUPS_N = 2u;
-layout(constant_id = 8) const uint MATRICES_M = 2u;
-layout(constant_id = 9) const uint MATRICES_N = 2u;
+layout(local_size_x_id = 3) in;
+layout(constant_id = 3) const uint WORKGROUP = 128u;
+layout(constant_id = 4) const uint CM_M = 16u;
+layout(constant_id = 5) const uint CM_N = 16u;
+layout(constant_id = 6) const uint CM_K = 16u;
+layout(constant_id = 7) const uint SUBGROUPS_M = 2u;
+layout(constant_id = 8) const uint SUBGROUPS_N = 2u;
+layout(constant_id = 9) const uint MATRICES_M = 2u;
+layout(constant_id = 10) const uint MATRICES_N = 2u;
 #include "linear.glsl"
 
 const uint SUBGROUP_ROWS = MATRICES_M * CM_M, SUBGROUP_TOKENS = MATRICES_N * CM_N;
@@ -35,29 +36,46 @@ const uint SUBGROUP = WORKGROUP / (SUBGROUPS_M * SUBGROUPS_N);
 #define TILE_COLS 32u
 #define TILE_QUADS (TILE_COLS / 4u)
 #define PITCH (TILE_QUADS + 2u)
-shared f16vec4 w_tile[TILE_ROWS * PITCH];
-shared f16vec4 x_tile[TILE_TOKENS * PITCH];
+#define PARTS (TILE_COLS / PART_COLS)
+const uint W_SIZE = TILE_ROWS * PITCH, X_SIZE = TILE_TOKENS * PITCH;
+const uint W_LOADS = (TILE_ROWS * PARTS + WORKGROUP - 1u) / WORKGROUP, X_LOADS = (TILE_TOKENS * TILE_QUADS + WORKGROUP - 1u) / WORKGROUP;
+shared f16vec4 w_tile[2u * W_SIZE];
+shared f16vec4 x_tile[2u * X_SIZE];
 shared float results[SUBGROUPS_M * SUBGROUPS_N * CM_M * CM_N];
 
 f16vec4 to_half(vec4 v) { return f16vec4(clamp(v, vec4(-65504.0), vec4(65504.0))); }
 
-void load_weights(uint row0, uint c0) {
-    const uint parts = TILE_COLS / PART_COLS;
-    for (uint i = gl_LocalInvocationID.x; i < TILE_ROWS * parts; i += WORKGROUP) {
-        uint r = i / parts, n = i % parts;
-        uint part = c0 / PART_COLS + n;
-        vec4 w[PART_QUADS];
-        bool inside = row0 + r < p.rows && part < row_parts();
-        if (inside) load_part(row0 + r, part, w);
-        [[unroll]] for (uint j = 0u; j < PART_QUADS; j++)
-            w_tile[r * PITCH + n * PART_QUADS + j] = to_half(inside ? w[j] : vec4(0.0));
+// What an invocation loads of the next tile: units that hold parts of rows, quads of tokens.
+uvec4 units_ahead[W_LOADS];
+vec4 x_ahead[X_LOADS];
+
+// Loads without a branch between them, so that all are under way at once: rows, tokens and columns
+// beyond the last are the last, and what becomes of them is not stored or is multiplied by weights of zero.
+void load_ahead(uint row0, uint t0, uint c0) {
+    [[unroll]] for (uint i = 0u; i < W_LOADS; i++) {
+        uint n = gl_LocalInvocationID.x + i * WORKGROUP;
+        units_ahead[i] = part_unit(min(row0 + n / PARTS, p.rows - 1u), min(c0 / PART_COLS + n % PARTS, row_parts() - 1u));
+    }
+    [[unroll]] for (uint i = 0u; i < X_LOADS; i++) {
+        uint n = gl_LocalInvocationID.x + i * WORKGROUP;
+        x_ahead[i] = x_quads[min(t0 + n / TILE_QUADS, step.count - 1u) * (p.cols / 4u) + min(c0 / 4u + n % TILE_QUADS, p.cols / 4u - 1u)];
     }
 }
 
-void load_tokens(uint t0, uint c0) {
-    for (uint i = gl_LocalInvocationID.x; i < TILE_TOKENS * TILE_QUADS; i += WORKGROUP) {
-        uint t = i / TILE_QUADS, quad = i % TILE_QUADS;
-        x_tile[t * PITCH + quad] = to_half(load_x(t0 + t, c0 + 4u * quad));
+// Puts what load_ahead loaded into tile `to`.
+void store_ahead(uint row0, uint c0, uint to) {
+    [[unroll]] for (uint i = 0u; i < W_LOADS; i++) {
+        uint n = gl_LocalInvocationID.x + i * WORKGROUP, part = c0 / PART_COLS + n % PARTS;
+        vec4 w[PART_QUADS];
+        decode_part(units_ahead[i], min(row0 + n / PARTS, p.rows - 1u), min(part, row_parts() - 1u), w);
+        if (W_LOADS * WORKGROUP == TILE_ROWS * PARTS || n < TILE_ROWS * PARTS)
+            [[unroll]] for (uint j = 0u; j < PART_QUADS; j++)
+                w_tile[to * W_SIZE + n / PARTS * PITCH + n % PARTS * PART_QUADS + j] = to_half(part < row_parts() ? w[j] : vec4(0.0));
+    }
+    [[unroll]] for (uint i = 0u; i < X_LOADS; i++) {
+        uint n = gl_LocalInvocationID.x + i * WORKGROUP;
+        if (X_LOADS * WORKGROUP == TILE_TOKENS * TILE_QUADS || n < TILE_TOKENS * TILE_QUADS)
+            x_tile[to * X_SIZE + n / TILE_QUADS * PITCH + n % TILE_QUADS] = to_half(x_ahead[i]);
     }
 }
 
@@ -69,22 +87,26 @@ void main() {
     coopmat<float, gl_ScopeSubgroup, CM_M, CM_N, gl_MatrixUseAccumulator> acc[MATRICES_M * MATRICES_N];
     [[unroll]] for (uint i = 0u; i < MATRICES_M * MATRICES_N; i++)
         acc[i] = coopmat<float, gl_ScopeSubgroup, CM_M, CM_N, gl_MatrixUseAccumulator>(0.0);
-    for (uint c0 = 0u; c0 < p.cols; c0 += TILE_COLS) {
-        load_weights(row0, c0);
-        load_tokens(t0, c0);
-        barrier(); // the tiles are written
+    load_ahead(row0, t0, 0u);
+    store_ahead(row0, 0u, 0u);
+    barrier(); // the first tile is written
+    uint tile = 0u;
+    for (uint c0 = 0u; c0 < p.cols; c0 += TILE_COLS, tile ^= 1u) {
+        bool more = c0 + TILE_COLS < p.cols;
+        if (more) load_ahead(row0, t0, c0 + TILE_COLS);
         [[unroll]] for (uint k = 0u; k < TILE_COLS; k += CM_K) {
             coopmat<float16_t, gl_ScopeSubgroup, CM_K, CM_N, gl_MatrixUseB> b[MATRICES_N];
             [[unroll]] for (uint j = 0u; j < MATRICES_N; j++)
-                coopMatLoad(b[j], x_tile, (first_token + j * CM_N) * PITCH + k / 4u, PITCH, gl_CooperativeMatrixLayoutColumnMajor);
+                coopMatLoad(b[j], x_tile, tile * X_SIZE + (first_token + j * CM_N) * PITCH + k / 4u, PITCH, gl_CooperativeMatrixLayoutColumnMajor);
             [[unroll]] for (uint i = 0u; i < MATRICES_M; i++) {
                 coopmat<float16_t, gl_ScopeSubgroup, CM_M, CM_K, gl_MatrixUseA> a;
-                coopMatLoad(a, w_tile, (first_row + i * CM_M) * PITCH + k / 4u, PITCH, gl_CooperativeMatrixLayoutRowMajor);
+                coopMatLoad(a, w_tile, tile * W_SIZE + (first_row + i * CM_M) * PITCH + k / 4u, PITCH, gl_CooperativeMatrixLayoutRowMajor);
                 [[unroll]] for (uint j = 0u; j < MATRICES_N; j++)
                     acc[i * MATRICES_N + j] = coopMatMulAdd(a, b[j], acc[i * MATRICES_N + j]);
             }
         }
-        barrier(); // the tiles are read before the next ones overwrite them
+        if (more) store_ahead(row0, c0 + TILE_COLS, tile ^ 1u);
+        barrier(); // the next tile is written, and this one has been read
     }
     uint own = gl_SubgroupID * CM_M * CM_N;
     [[unroll]] for (uint i = 0u; i < MATRICES_M; i++)

@@ -14,7 +14,7 @@
 #include "step.glsl"
 
 layout(local_size_x = 128) in;
-layout(constant_id = 2) const uint TOKENS = 4u;
+layout(constant_id = 3) const uint TOKENS = 4u;
 #define X_BLOCKS
 #include "linear.glsl"
 

@@ -10,9 +10,9 @@
 #define STEP_BINDING 0
 #include "step.glsl"
 
-layout(local_size_x_id = 2) in;
-layout(constant_id = 2) const uint WORKGROUP = 64u;
-layout(constant_id = 3) const uint TOKENS = 4u; // 4 * TOKENS is at most WORKGROUP
+layout(local_size_x_id = 3) in;
+layout(constant_id = 3) const uint WORKGROUP = 64u;
+layout(constant_id = 4) const uint TOKENS = 4u; // 4 * TOKENS is at most WORKGROUP
 #include "linear.glsl"
 
 #define ROWS 4u

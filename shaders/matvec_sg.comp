@@ -1,22 +1,24 @@
 #version 450
 // matvec for GPUs: what matvec.comp computes, with its bindings and push constants, by
-// subgroups instead of shared memory.
+// subgroups.
 //
-// One workgroup, which is one subgroup, takes ROWS adjacent rows. A lane takes PIECES pieces of PIECE_UNITS
-// whole units of each row, 16 consecutive bytes a load, and the same columns of x for all of them, four
-// a load; scales are decoded once for a piece. Quantised weights stay unsigned integers q until the
+// A workgroup is SUBGROUPS subgroups of LANES lanes, and each takes ROWS adjacent rows. The columns go by in
+// chunks of LANES * PIECES pieces. x is in shared memory, a chunk ahead, so that its loads are of consecutive
+// quads and neighbouring lanes read from neighbouring banks; the norm's gain is multiplied to it there. A lane takes PIECES pieces
+// of PIECE_UNITS whole units of each row, 16 consecutive bytes a load, and the same columns of x for all rows;
+// scales are decoded once for a piece. Quantised weights stay unsigned integers q until the
 // end: a row is sum_b d_b * (q . x)_b + m_b * sum(x)_b over blocks b, and sum(x) is the same for
 // every row. Packed fields are masked four at a time into the bytes of a word, from which
 // conversion to float is one instruction on most GPUs.
 //
-// Reads each weight once; x is 4 * cols bytes for ROWS rows. cols is a multiple of
-// PIECES * PIECE_COLS and rows are not interleaved (group = 1). Where the driver makes several subgroups of a
-// workgroup after all, their sums meet in shared memory (4 * 128 * (ROWS + 1) bytes).
+// Reads each weight once; x is 4 * cols bytes for SUBGROUPS * ROWS rows. cols is a multiple of
+// PIECE_COLS, of Q8_0 of PIECES * PIECE_COLS, and rows are not interleaved (group = 1). Shared
+// memory: 32 * QUADS * (LANES + 1) bytes, 16896 for 32 lanes and 16 quads.
 #extension GL_EXT_control_flow_attributes : require
 #extension GL_KHR_shader_subgroup_basic : require
 #extension GL_KHR_shader_subgroup_arithmetic : require
 layout(local_size_x_id = 0) in;
-layout(constant_id = 0) const uint WORKGROUP = 32u;
+layout(constant_id = 0) const uint WORKGROUP = 128u; // SUBGROUPS * LANES
 layout(constant_id = 1) const bool HAS_BIAS = false;
 layout(constant_id = 2) const bool ACCUMULATE = false;
 layout(constant_id = 3) const bool NORM = false;
@@ -44,16 +46,36 @@ uint load_meta_word(uint i) { return meta[i]; }
 #include "weights.glsl"
 
 #define ROWS 4u
-#ifdef W_Q8_0
+#define SUBGROUPS 4u
+#if defined(W_Q8_0)
 #define PIECE_UNITS 2u
 #define PIECES 2u // whose scales share a word
-#else
+#elif defined(QUANTISED)
 #define PIECE_UNITS 1u
 #define PIECES 1u
+#else
+#define PIECE_UNITS 1u
+#define PIECES 4u
 #endif
 #define PIECE_COLS (PIECE_UNITS * UNIT_COLS)
-#define QUADS (PIECE_COLS / 4u)
-shared float partial[(ROWS + 1u) * WORKGROUP];
+#define PIECE_QUADS (PIECE_COLS / 4u)
+#define QUADS (PIECES * PIECE_QUADS) // of a lane in a chunk
+#define STAGED (QUADS / SUBGROUPS)   // of an invocation
+const uint LANES = WORKGROUP / SUBGROUPS;
+#define STRIDE (LANES + 1u) // odd, so that the quads of a piece go to different banks
+shared vec4 x_tile[2u * QUADS * STRIDE];
+shared float partial[SUBGROUPS];
+
+// Which of a chunk's pieces is number b of a lane.
+#ifdef W_Q8_0
+#define PIECE(lane, b) ((lane) * PIECES + (b))
+#define PIECE_LANE(n) ((n) / PIECES)
+#define PIECE_NUMBER(n) ((n) % PIECES)
+#else
+#define PIECE(lane, b) ((b) * LANES + (lane))
+#define PIECE_LANE(n) ((n) % LANES)
+#define PIECE_NUMBER(n) ((n) / LANES)
+#endif
 
 #ifdef QUANTISED
 #define FIELD_BITS (128u / UNIT_COLS)
@@ -106,25 +128,41 @@ vec4 bytes_to_float(uint v) {
 
 float sums[ROWS];
 float squares = 0.0;
+vec4 staged[STAGED];
+
+// Loads this invocation's quads of a chunk of x.
+void load_chunk(uint chunk) {
+    [[unroll]] for (uint i = 0u; i < STAGED; i++) {
+        // Without a branch, so that all are under way at once; what is beyond the last is not used.
+        uint quad = chunk * (LANES * QUADS) + i * WORKGROUP + gl_LocalInvocationID.x, last = p.cols / 4u - 1u;
+        staged[i] = x[min(quad, last)];
+        if (NORM) {
+            squares += quad <= last ? dot(staged[i], staged[i]) : 0.0;
+            staged[i] *= gain[min(quad, last)];
+        }
+    }
+}
+
+void store_chunk(uint chunk) {
+    [[unroll]] for (uint i = 0u; i < STAGED; i++) {
+        uint at = i * WORKGROUP + gl_LocalInvocationID.x, n = at / PIECE_QUADS;
+        x_tile[((chunk & 1u) * QUADS + PIECE_NUMBER(n) * PIECE_QUADS + at % PIECE_QUADS) * STRIDE + PIECE_LANE(n)] = staged[i];
+    }
+}
+
 #ifdef W_Q8_0
 vec2 scales[ROWS]; // of the two pieces of a lane
 #endif
 
-// Adds a piece of the rows from row0 on to sums and squares; it is piece b of the lane's.
-void add_piece(uint row0, uint piece, uint b) {
+// Adds a piece of the rows from row0 on to sums; it is number b of the lane's, and x is at tile.
+void add_piece(uint row0, uint piece, uint b, uint tile) {
     uint nunits = p.cols / UNIT_COLS;
     uvec4 q[ROWS * PIECE_UNITS];
     [[unroll]] for (uint r = 0u; r < ROWS; r++)
         [[unroll]] for (uint i = 0u; i < PIECE_UNITS; i++)
             q[r * PIECE_UNITS + i] = load_unit(min(row0 + r, p.rows - 1u) * nunits + piece * PIECE_UNITS + i);
-    vec4 xs[QUADS];
-    [[unroll]] for (uint i = 0u; i < QUADS; i++) {
-        xs[i] = x[piece * QUADS + i];
-        if (NORM) {
-            squares += dot(xs[i], xs[i]);
-            xs[i] *= gain[piece * QUADS + i];
-        }
-    }
+    vec4 xs[PIECE_QUADS];
+    [[unroll]] for (uint i = 0u; i < PIECE_QUADS; i++) xs[i] = x_tile[tile + (b * PIECE_QUADS + i) * STRIDE];
 #ifdef QUANTISED
     float total[SCALES];
     [[unroll]] for (uint s = 0u; s < SCALES; s++) {
@@ -161,38 +199,41 @@ void add_piece(uint row0, uint piece, uint b) {
 }
 
 void main() {
+    uint lane = gl_SubgroupInvocationID;
     // Workgroups are spread over x and y because x alone is limited to 65535.
-    uint row0 = (gl_WorkGroupID.y * gl_NumWorkGroups.x + gl_WorkGroupID.x) * ROWS;
-    if (row0 >= p.rows) return; // uniform over the workgroup
+    uint row0 = ((gl_WorkGroupID.y * gl_NumWorkGroups.x + gl_WorkGroupID.x) * SUBGROUPS + gl_SubgroupID) * ROWS;
 #ifdef LOOKUP
     for (uint i = gl_LocalInvocationID.x; i < 16u; i += WORKGROUP) levels[i] = float(level(i));
-    barrier(); // the levels are there
 #endif
     [[unroll]] for (uint r = 0u; r < ROWS; r++) sums[r] = 0.0;
-    uint shares = p.cols / (PIECES * PIECE_COLS);
-    for (uint l = gl_LocalInvocationID.x; l < shares; l += WORKGROUP) {
+    uint pieces = p.cols / PIECE_COLS, chunks = (pieces + LANES * PIECES - 1u) / (LANES * PIECES);
+    load_chunk(0u);
+    store_chunk(0u);
+    barrier(); // the first chunk is there
+    for (uint chunk = 0u; chunk < chunks; chunk++) {
+        if (chunk + 1u < chunks) load_chunk(chunk + 1u);
+        uint first = chunk * LANES * PIECES, tile = (chunk & 1u) * QUADS * STRIDE + lane;
 #ifdef W_Q8_0
-        [[unroll]] for (uint r = 0u; r < ROWS; r++)
-            scales[r] = unpackHalf2x16(load_meta_word(min(row0 + r, p.rows - 1u) * shares + l));
+        if (first + lane * PIECES < pieces)
+            [[unroll]] for (uint r = 0u; r < ROWS; r++)
+                scales[r] = unpackHalf2x16(load_meta_word(min(row0 + r, p.rows - 1u) * (pieces / PIECES) + first / PIECES + lane));
 #endif
-        [[unroll]] for (uint b = 0u; b < PIECES; b++) add_piece(row0, l * PIECES + b, b);
+        [[unroll]] for (uint b = 0u; b < PIECES; b++) {
+            uint piece = first + PIECE(lane, b);
+            if (piece < pieces) add_piece(row0, piece, b, tile);
+        }
+        if (chunk + 1u < chunks) store_chunk(chunk + 1u);
+        barrier(); // the next chunk is there, and this one has been read
     }
     [[unroll]] for (uint r = 0u; r < ROWS; r++) sums[r] = subgroupAdd(sums[r]);
-    if (NORM) squares = subgroupAdd(squares);
-    if (gl_NumSubgroups > 1u) {
-        if (subgroupElect()) {
-            [[unroll]] for (uint r = 0u; r < ROWS; r++) partial[r * WORKGROUP + gl_SubgroupID] = sums[r];
-            partial[ROWS * WORKGROUP + gl_SubgroupID] = squares;
-        }
-        barrier(); // every subgroup's sums are there
+    if (NORM) {
+        squares = subgroupAdd(squares);
+        if (subgroupElect()) partial[gl_SubgroupID] = squares;
+        barrier(); // every subgroup's sum is there
         squares = 0.0;
-        [[unroll]] for (uint r = 0u; r < ROWS; r++) sums[r] = 0.0;
-        for (uint i = 0u; i < gl_NumSubgroups; i++) {
-            [[unroll]] for (uint r = 0u; r < ROWS; r++) sums[r] += partial[r * WORKGROUP + i];
-            squares += partial[ROWS * WORKGROUP + i];
-        }
+        [[unroll]] for (uint i = 0u; i < SUBGROUPS; i++) squares += partial[i];
     }
-    if (gl_LocalInvocationID.x != 0u) return;
+    if (lane != 0u) return;
     // The norm scales every product alike, so it is applied to the sums.
     float scale = NORM ? inversesqrt(squares / float(p.cols) + p.eps) : 1.0;
     [[unroll]] for (uint r = 0u; r < ROWS; r++) {

@@ -9,6 +9,7 @@
 //   y (tokens, y_stride) f32, written from column y_first
 layout(constant_id = 0) const bool HAS_BIAS = false;
 layout(constant_id = 1) const bool ACCUMULATE = false;
+layout(constant_id = 2) const uint GROUP = 1u; // a constant, because a GPU has no instruction that divides integers
 layout(std430, binding = 1) readonly buffer Units { uvec4 units[]; };
 layout(std430, binding = 2) readonly buffer Metas { uint meta[]; };
 #ifdef X_BLOCKS
@@ -23,7 +24,6 @@ layout(std430, binding = 5) buffer Y { float y[]; };
 layout(push_constant) uniform Push {
     uint rows;
     uint cols;
-    uint group;
     uint y_first;
     uint bias_first;
     uint y_stride;

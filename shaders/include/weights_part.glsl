@@ -1,6 +1,6 @@
 // Weights as tiled products decode them: a part at a time, PART_COLS columns of a unit of one
 // row, so that the invocations of a workgroup share a tile evenly. The includer has what
-// weights.glsl asks for, and `p` with rows, cols and group.
+// weights.glsl asks for, `p` with rows and cols, and GROUP.
 #include "weights.glsl"
 
 #if defined(W_F32)
@@ -17,12 +17,12 @@ uint row_parts() { return (p.cols + UNIT_COLS - 1u) / UNIT_COLS * UNIT_PARTS; }
 
 uvec4 part_unit(uint row, uint part) {
     uint nunits = (p.cols + UNIT_COLS - 1u) / UNIT_COLS;
-    return load_unit((row / p.group * nunits + part / UNIT_PARTS) * p.group + row % p.group);
+    return load_unit((row / GROUP * nunits + part / UNIT_PARTS) * GROUP + row % GROUP);
 }
 
 #ifdef QUANTISED
 Meta part_meta(uint row, uint part) {
-    return load_meta(row / p.group * row_records(p.cols) * p.group + row % p.group, part / UNIT_PARTS, p.group);
+    return load_meta(row / GROUP * row_records(p.cols) * GROUP + row % GROUP, part / UNIT_PARTS, GROUP);
 }
 
 // Scale and constant of part i of a unit.
@@ -67,9 +67,8 @@ uvec4 part_bytes(uvec4 q, Meta m, uint i) {
 }
 #endif
 
-// The weights of a part of a row, four at a time.
-void load_part(uint row, uint part, out vec4 w[PART_QUADS]) {
-    uvec4 q = part_unit(row, part);
+// The weights of a part of a row, in unit q, four at a time.
+void decode_part(uvec4 q, uint row, uint part, out vec4 w[PART_QUADS]) {
 #if defined(W_F32)
     w[0] = uintBitsToFloat(q);
 #elif defined(W_F16)
@@ -92,3 +91,5 @@ void load_part(uint row, uint part, out vec4 w[PART_QUADS]) {
     }
 #endif
 }
+
+void load_part(uint row, uint part, out vec4 w[PART_QUADS]) { decode_part(part_unit(row, part), row, part, w); }
