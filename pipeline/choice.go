@@ -72,7 +72,8 @@ var rules = []rule{
 	// 4.4 and 15.4, Q6_K at 1.7 and 3.9; 64 tokens of Q4_1 at 20 and 33 GFLOP/s: docs/design/0003.
 	{cpu: true, paths: []Path{PathAddr, PathRow}},
 	// Up to eight tokens a product waits for the weights, which the few path reads
-	// as a product of one token does, in more workgroups than there are tiles: not measured. Beyond, a
+	// as a product of one token does, in more workgroups than there are tiles; not measured since it
+	// has x in shared memory (docs/design/0004). Beyond, a
 	// prompt of 512 tokens of a 7B Llama in Q4_0 took 224 ms by cm and 301 by fp16 on an H200
 	// (docs/benchmarks.md, before loads were batched). The dp path took 155 there, but rounds activations to eight bits,
 	// which shows in perplexity (docs/quantization.md): it is for who asks for it.
@@ -286,8 +287,12 @@ const (
 	addrBlockCols = 32 // columns that the addr kernels take at a time
 )
 
-// fewTokens is the most tokens that one workgroup of matmul_*_few takes.
-const fewTokens = 8
+// Shape of a workgroup of matmul_*_few: SUBGROUPS and ROWS of matmul_few.comp, and at most so many tokens.
+const (
+	fewSubgroups = 8
+	fewRows      = 4 // of a subgroup
+	fewTokens    = 8
+)
 
 // tokenTile is the power of two, at most limit, that is no less than a run's tokens.
 func tokenTile(tokens, limit int) int {

@@ -208,7 +208,7 @@ func (b *Builder) operands(n *node, op string, x *Tensor, part *Part) (binds []b
 		if part.Lanes > 0 {
 			return p == PathAddr
 		}
-		return p != PathAddr && (p != PathRow || part.Group > 1) && (p != PathSG || whole) && (p != PathCM || part.cols%4 == 0)
+		return p != PathAddr && (p != PathRow || part.Group > 1) && (p != PathSG || whole) && (p != PathCM && p != PathFew || part.cols%4 == 0)
 	})
 	if part.Lanes > 0 && path != PathAddr {
 		b.Fail("%s: no kernel reads weights that are laid out for %d lanes", n.kernel, part.Lanes)
@@ -296,8 +296,8 @@ func (b *Builder) matmul(x *Tensor, p *Projection, part *Part, y bind, acts *qua
 		n.grid = [3]int{ceilDiv(x.Rows, tokens), ceilDiv(part.Rows, part.Lanes*addrLaneRows), 1}
 	case PathFew:
 		tokens := tokenTile(x.Rows, fewTokens)
-		n.spec = append(flags, workgroup, uint32(tokens))
-		n.grid = spread(ceilDiv(part.Rows, 4), b.m.dev.PhysicalDevice().Limits.MaxComputeWorkGroupCount[0])
+		n.spec = append(flags, uint32(fewSubgroups*subgroupLanes(b.m.dev.PhysicalDevice())), uint32(tokens))
+		n.grid = spread(ceilDiv(part.Rows, fewSubgroups*fewRows), b.m.dev.PhysicalDevice().Limits.MaxComputeWorkGroupCount[0])
 		n.grid[2] = ceilDiv(x.Rows, tokens)
 	case PathCM:
 		shape := b.m.matrix

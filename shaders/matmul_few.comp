@@ -1,48 +1,87 @@
 #version 450
-// matmul of a few tokens: y = x times the transpose of w (linear.glsl), as matvec.comp does it,
+// matmul of a few tokens: y = x times the transpose of w (linear.glsl), as matvec_sg.comp does it,
 // for TOKENS tokens at a time.
 //
-// One workgroup takes four adjacent rows; each invocation strides over their parts and keeps a
-// sum for every row and token. The partial sums meet in shared memory (16 * WORKGROUP * TOKENS
-// bytes, 8192 for 64 and 8). Reads each weight once for every TOKENS tokens, x once for every
-// four rows.
+// A workgroup is SUBGROUPS subgroups of LANES lanes, and each takes ROWS adjacent rows and keeps a sum
+// for each of them and each token. 16 columns a lane go by at a time: a lane decodes its weights of every
+// row and multiplies them with each token's x, which is in shared memory, quads of a lane LANES + 1
+// apart so that neighbouring lanes read from neighbouring banks. What comes next is loaded to registers meanwhile.
+// Shared memory: 64 * TOKENS * (LANES + 1) bytes, 16896 for 8 tokens and 32 lanes.
+// Reads each weight once for every TOKENS tokens, x once for every SUBGROUPS * ROWS rows. cols is a multiple of 4.
 #extension GL_EXT_control_flow_attributes : require
+#extension GL_KHR_shader_subgroup_basic : require
+#extension GL_KHR_shader_subgroup_arithmetic : require
 #define STEP_BINDING 0
 #include "step.glsl"
 
 layout(local_size_x_id = 3) in;
-layout(constant_id = 3) const uint WORKGROUP = 64u;
-layout(constant_id = 4) const uint TOKENS = 4u; // 4 * TOKENS is at most WORKGROUP
+layout(constant_id = 3) const uint WORKGROUP = 256u; // SUBGROUPS * LANES
+layout(constant_id = 4) const uint TOKENS = 4u;      // a power of two, at most SUBGROUPS
 #include "linear.glsl"
 
 #define ROWS 4u
-shared float partial[WORKGROUP * ROWS * TOKENS];
+#define SUBGROUPS 8u
+#define LANE_QUADS 4u
+#define LANE_PARTS (LANE_QUADS / PART_QUADS)
+const uint LANES = WORKGROUP / SUBGROUPS;
+const uint CHUNK_QUADS = LANES * LANE_QUADS;
+const uint STAGED = (CHUNK_QUADS * TOKENS + WORKGROUP - 1u) / WORKGROUP;
+#define STRIDE (LANES + 1u)
+shared vec4 x_tile[TOKENS * LANE_QUADS * STRIDE];
+
+vec4 staged[STAGED];
+
+// Loads this invocation's quads of a chunk of x: beyond the last token or column those of the last,
+// which go into no sum that is stored, or are multiplied by weights of zero.
+void load_chunk(uint t0, uint chunk) {
+    [[unroll]] for (uint i = 0u; i < STAGED; i++) {
+        uint n = i * WORKGROUP + gl_LocalInvocationID.x;
+        uint t = min(t0 + n / CHUNK_QUADS, step.count - 1u);
+        staged[i] = x_quads[t * (p.cols / 4u) + min(chunk * CHUNK_QUADS + n % CHUNK_QUADS, p.cols / 4u - 1u)];
+    }
+}
+
+void store_chunk() {
+    [[unroll]] for (uint i = 0u; i < STAGED; i++) {
+        uint n = i * WORKGROUP + gl_LocalInvocationID.x, quad = n % CHUNK_QUADS, part = quad / PART_QUADS;
+        if (n < CHUNK_QUADS * TOKENS)
+            x_tile[(n / CHUNK_QUADS * LANE_QUADS + part / LANES * PART_QUADS + quad % PART_QUADS) * STRIDE + part % LANES] = staged[i];
+    }
+}
 
 void main() {
     // Rows are spread over x and y because x alone is limited to 65535.
-    uint row0 = (gl_WorkGroupID.y * gl_NumWorkGroups.x + gl_WorkGroupID.x) * ROWS, t0 = gl_WorkGroupID.z * TOKENS;
-    if (row0 >= p.rows || t0 >= step.count) return; // uniform over the workgroup
+    uint first = (gl_WorkGroupID.y * gl_NumWorkGroups.x + gl_WorkGroupID.x) * (SUBGROUPS * ROWS), t0 = gl_WorkGroupID.z * TOKENS;
+    if (first >= p.rows || t0 >= step.count) return; // uniform over the workgroup
+    uint lane = gl_SubgroupInvocationID, row0 = first + gl_SubgroupID * ROWS;
     float acc[ROWS * TOKENS];
     [[unroll]] for (uint i = 0u; i < ROWS * TOKENS; i++) acc[i] = 0.0;
-    for (uint part = gl_LocalInvocationID.x; part < row_parts(); part += WORKGROUP) {
-        vec4 w[ROWS * PART_QUADS];
-        [[unroll]] for (uint r = 0u; r < ROWS; r++) {
-            vec4 v[PART_QUADS];
-            load_part(min(row0 + r, p.rows - 1u), part, v);
-            [[unroll]] for (uint i = 0u; i < PART_QUADS; i++) w[r * PART_QUADS + i] = v[i];
-        }
-        [[unroll]] for (uint t = 0u; t < TOKENS; t++)
-            [[unroll]] for (uint i = 0u; i < PART_QUADS; i++) {
-                vec4 b = load_x(t0 + t, part * PART_COLS + 4u * i);
-                [[unroll]] for (uint r = 0u; r < ROWS; r++) acc[t * ROWS + r] += dot(w[r * PART_QUADS + i], b);
+    uint chunks = (p.cols / 4u + CHUNK_QUADS - 1u) / CHUNK_QUADS;
+    load_chunk(t0, 0u);
+    for (uint chunk = 0u; chunk < chunks; chunk++) {
+        store_chunk();
+        barrier(); // the chunk is there
+        if (chunk + 1u < chunks) load_chunk(t0, chunk + 1u);
+        [[unroll]] for (uint n = 0u; n < LANE_PARTS; n++) {
+            uint part = (chunk * LANE_PARTS + n) * LANES + lane;
+            uvec4 units[ROWS];
+            [[unroll]] for (uint r = 0u; r < ROWS; r++) units[r] = part_unit(min(row0 + r, p.rows - 1u), min(part, row_parts() - 1u));
+            vec4 w[ROWS * PART_QUADS];
+            [[unroll]] for (uint r = 0u; r < ROWS; r++) {
+                vec4 v[PART_QUADS];
+                decode_part(units[r], min(row0 + r, p.rows - 1u), min(part, row_parts() - 1u), v);
+                [[unroll]] for (uint i = 0u; i < PART_QUADS; i++) w[r * PART_QUADS + i] = part < row_parts() ? v[i] : vec4(0.0);
             }
+            [[unroll]] for (uint t = 0u; t < TOKENS; t++)
+                [[unroll]] for (uint i = 0u; i < PART_QUADS; i++) {
+                    vec4 b = x_tile[(t * LANE_QUADS + n * PART_QUADS + i) * STRIDE + lane];
+                    [[unroll]] for (uint r = 0u; r < ROWS; r++) acc[t * ROWS + r] += dot(w[r * PART_QUADS + i], b);
+                }
+        }
+        barrier(); // the chunk has been read before the next one overwrites it
     }
-    [[unroll]] for (uint i = 0u; i < ROWS * TOKENS; i++) partial[i * WORKGROUP + gl_LocalInvocationID.x] = acc[i];
-    barrier(); // the partial sums are written
-    uint own = gl_LocalInvocationID.x;
-    if (own >= ROWS * TOKENS) return;
-    float sum = 0.0;
-    // Each invocation starts at another place, so that they read from different banks.
-    for (uint i = 0u; i < WORKGROUP; i++) sum += partial[own * WORKGROUP + (i + own) % WORKGROUP];
-    store_y(t0 + own / ROWS, row0 + own % ROWS, sum);
+    [[unroll]] for (uint i = 0u; i < ROWS * TOKENS; i++) {
+        float sum = subgroupAdd(acc[i]);
+        if (lane == i % LANES) store_y(t0 + i / ROWS, row0 + i % ROWS, sum);
+    }
 }
