@@ -91,7 +91,7 @@ func (b *Builder) norm(x *Tensor, norm *Norm, rows int, last bool) *Tensor {
 	if path == PathRow {
 		texel = vk.RGBA32Float
 	} else {
-		n.spec = []uint32{workgroup}
+		n.spec = []uint32{b.m.rowLanes(x.Cols)}
 	}
 	n.spec = append(n.spec, specBool(last))
 	n.binds = []bind{stepBind(), read(x).as(texel)}
