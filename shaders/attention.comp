@@ -53,6 +53,19 @@ shared vec4 block[KEYS * BLOCK_STRIDE];
 shared float weight[ROWS * WEIGHT_STRIDE];
 shared float partial[ROWS * LANES_X]; // maxima, at the end sums
 
+#define LOADS (KEYS * SLICE / WORKGROUP) // quads of a slice that an invocation loads
+uint rows_ahead[LOADS];
+
+// The rows of keys and values that this invocation loads of the block at `first`: without a branch
+// between the loads that follow, and one division a block. Beyond the last key it is the last.
+void find_rows(uint row0, uint first, uint end) {
+    uint lane = gl_LocalInvocationID.x, base = first % p.context;
+    [[unroll]] for (uint i = 0u; i < LOADS; i++) {
+        uint at = base + min((lane + i * WORKGROUP) / SLICE, end - 1u - first);
+        rows_ahead[i] = row0 + (p.context < KEYS ? at % p.context : at < p.context ? at : at - p.context);
+    }
+}
+
 void main() {
     uint lane = gl_LocalInvocationID.x, tx = lane % LANES_X, ty = lane / LANES_X;
     uint sharing = p.heads / p.kv_heads, kv = gl_WorkGroupID.y;
@@ -91,14 +104,15 @@ void main() {
     uint first = cache_position(first_key(one ? step.position + t0 - start_any + 1u : step.position + 1u), start_any);
     for (; first < end; first += KEYS) {
         if (first >= step.position) first = max(first, step.position + start_any);
+        find_rows(row0, first, end);
         float score[ROW_TILE * KEY_TILE];
         [[unroll]] for (uint i = 0u; i < ROW_TILE * KEY_TILE; i++) score[i] = 0.0;
         [[unroll]] for (uint s = 0u; s < SLICES; s++) {
+            vec4 ahead[LOADS];
+            [[unroll]] for (uint i = 0u; i < LOADS; i++) ahead[i] = KEY_QUAD(rows_ahead[i], min(s * SLICE + (lane + i * WORKGROUP) % SLICE, QUADS - 1u));
             barrier(); // the block's last use is over
-            for (uint i = lane; i < KEYS * SLICE; i += WORKGROUP) {
-                uint j = first + i / SLICE, quad = s * SLICE + i % SLICE;
-                block[i / SLICE * BLOCK_STRIDE + i % SLICE] = j < end && quad < QUADS ? KEY_QUAD(row0 + j % p.context, quad) : vec4(0.0);
-            }
+            [[unroll]] for (uint i = 0u; i < LOADS; i++)
+                block[(lane + i * WORKGROUP) / SLICE * BLOCK_STRIDE + (lane + i * WORKGROUP) % SLICE] = ahead[i];
             barrier(); // the keys (and at first the queries) are complete
             for (uint n = 0u; n < SLICE; n++) {
                 vec4 k[KEY_TILE];
@@ -139,11 +153,11 @@ void main() {
                 [[unroll]] for (uint n = 0u; n < QUAD_TILE; n++) sums[(s * ROW_TILE + i) * QUAD_TILE + n] *= rescale;
         }
         [[unroll]] for (uint s = 0u; s < SLICES; s++) {
+            vec4 ahead[LOADS];
+            [[unroll]] for (uint i = 0u; i < LOADS; i++) ahead[i] = VALUE_QUAD(rows_ahead[i], min(s * SLICE + (lane + i * WORKGROUP) % SLICE, QUADS - 1u));
             barrier(); // the block's last use is over
-            for (uint i = lane; i < KEYS * SLICE; i += WORKGROUP) {
-                uint j = first + i / SLICE, quad = s * SLICE + i % SLICE;
-                block[i / SLICE * BLOCK_STRIDE + i % SLICE] = j < end && quad < QUADS ? VALUE_QUAD(row0 + j % p.context, quad) : vec4(0.0);
-            }
+            [[unroll]] for (uint i = 0u; i < LOADS; i++)
+                block[(lane + i * WORKGROUP) / SLICE * BLOCK_STRIDE + (lane + i * WORKGROUP) % SLICE] = ahead[i];
             barrier(); // values and weights are complete
             for (uint key = 0u; key < KEYS; key++) {
                 vec4 v[QUAD_TILE];
