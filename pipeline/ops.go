@@ -493,6 +493,11 @@ func (b *Builder) attention(q *Tensor, h Heads, table *Vector, c *LayerCache, sc
 	case path == PathRow:
 		n.spec = spec(uint32(h.HeadDim))
 		n.grid = [3]int{ceilDiv(q.Rows, 8), h.Heads, 1}
+	case path == PathCM:
+		shape := b.m.matrix
+		invocations := attentionSubgroups * matrixSubgroup(b.m.dev.PhysicalDevice())
+		n.spec = spec(uint32(h.HeadDim), uint32(invocations), uint32(shape.M), uint32(shape.N), uint32(shape.K))
+		n.grid = [3]int{ceilDiv(q.Rows*h.Heads/h.KVHeads, attentionSubgroups*shape.M), h.KVHeads, 1}
 	default:
 		tile := attentionRows(h.HeadDim)
 		n.spec = spec(uint32(h.HeadDim), uint32(tile))

@@ -37,14 +37,17 @@ func (v *verifier) briefCases(types []DType, cache DType) {
 		run := []Run{{t, 66}}
 		v.linear(run, cols, 7, 7, true, false)
 		v.linear(run, cols, 65, 65, false, true)
-		if v.m.opts.Path.productsOnly() {
+		if v.m.opts.Path.severalOnly() {
 			continue
 		}
 		v.embed(run, cols, 65, 65, 1)
 		v.linear(run, cols, 1, 1, true, true)
 		v.fused(run, cols, SiLU)
 	}
-	if v.m.opts.Path.productsOnly() {
+	if v.m.opts.Path == PathCM && v.m.offers("attention_"+lower(cache), PathCM) {
+		v.attention(cache, Heads{Heads: 4, KVHeads: 2, HeadDim: 64}, 100, 65, 63, 256)
+	}
+	if v.m.opts.Path.severalOnly() {
 		return
 	}
 	v.norm(4100, 65, 33, false, false, false, 1)

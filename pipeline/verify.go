@@ -60,6 +60,7 @@ var tolerances = struct {
 	quantised, blockScale                                        float64
 	linearCM, linearFP16                                         func(n int) float64
 	attention                                                    func(n, headDim int) float64
+	attentionCM                                                  func(headDim int) float64
 }{
 	// d q and d q + m round, relative to |d q| + |m|, and so does the scaling.
 	embed: 3 * unit,
@@ -123,6 +124,12 @@ var tolerances = struct {
 	attention: func(n, headDim int) float64 {
 		return (2*(sumBound(headDim)+2+8) + 2*sumBound(2*n) + 5) * unit
 	},
+	// In addition to that: queries are rounded to float16, by at most h = 2^-11, which moves a score of S
+	// by C sqrt(1/3) 8 h / sqrt(headDim) of it, C as in linearCM, and so numerator and sum; weights are, which
+	// both take as rounded; and the argument of exp is larger by ten.
+	attentionCM: func(headDim int) float64 {
+		return 2*(min(1, 12/math.Sqrt(float64(headDim)))+1)*0x1p-11 + 2*4*10*unit
+	},
 }
 
 // Underflow is not an error: Vulkan lets denormals be flushed, and silu of a number below
@@ -165,7 +172,7 @@ func compare(kernel, name string, got []float32, want, magnitude []float64, tole
 // VerifyOptions restricts Verify. The zero value is everything.
 type VerifyOptions struct {
 	Types []DType // of weights; nil = all
-	Quick bool    // products at three shapes instead of seven or more
+	Quick bool    // products at three shapes instead of seven or more, attention by matrices of heads up to 64
 }
 
 // Verify runs every kernel that m's device can run, on every path, against the oracle of

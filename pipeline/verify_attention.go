@@ -258,6 +258,7 @@ func (v *verifier) attentionCases(t DType) {
 	add(grouped, 50, 1, 1, 64)
 	add(grouped, 90, 21, 19, 130)
 	add(plain, 190, 70, 70, 264)
+	add(Heads{Heads: 8, KVHeads: 2, HeadDim: 128}, 45, 40, 37, 96)
 	sloped.KVHeads = 1
 	for _, length := range []int{1, 63, 65, 120, 128, 500, 700, 1031} { // keys in several splits
 		add(plain, length-1, 1, 1, 1040)
@@ -279,14 +280,18 @@ func (v *verifier) attentionCases(t DType) {
 	}
 	add(window, 100, 20, 17, 40, 4, 9, 4)
 	add(window, 100, 20, 20, 40, 1, 19)
-	if v.m.opts.Path == PathAddr { // what it does not read is the row path's
-		reads := v.m.offers("attention_"+lower(t), PathAddr)
-		list = slices.DeleteFunc(list, func(a attention) bool { return !reads || !v.m.attends(t, a.h.HeadDim, true)(PathAddr) })
+	path := v.m.opts.Path
+	if path == PathAddr || path == PathCM { // what it does not read is another path's
+		reads := v.m.offers("attention_"+lower(t), path)
+		list = slices.DeleteFunc(list, func(a attention) bool {
+			drop := path == PathCM && (a.tokens == 1 || v.options.Quick && a.h.HeadDim > 64)
+			return !reads || drop || !v.m.attends(t, a.h.HeadDim, true)(path)
+		})
 	}
-	if v.m.opts.Path == PathSG { // what it does not take is the base path's
+	if path == PathSG { // what it does not take is the base path's
 		list = slices.DeleteFunc(list, func(a attention) bool { return a.tokens > 1 || !v.m.attends(t, a.h.HeadDim, false)(PathSG) })
 	}
-	if t != dtype.Q8_0 {
+	if t != dtype.Q8_0 && path != PathCM {
 		v.ropeAttentionCases(t)
 	}
 	for _, c := range list {
@@ -453,7 +458,11 @@ func (v *verifier) attention(t DType, h Heads, position, tokens, count, position
 			return err
 		}
 		for _, kernel := range kernels { // a reduction has what the splits leave, and both must be right
-			v.each(compare(kernel, v.name, got, want, terms, tolerances.attention(min(position+count, positions), h.HeadDim)))
+			tolerance := tolerances.attention(min(position+count, positions), h.HeadDim)
+			if pathOf(kernel) == PathCM {
+				tolerance += tolerances.attentionCM(h.HeadDim)
+			}
+			v.each(compare(kernel, v.name, got, want, terms, tolerance))
 		}
 		return nil
 	})

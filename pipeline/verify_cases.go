@@ -6,8 +6,8 @@ import (
 )
 
 // cases runs everything on the base path, and on the row and addr paths what may go to other
-// kernels or reads another layout, and on the sg path what there is of one token. The other paths
-// have products with several tokens alone.
+// kernels or reads another layout, on the sg path what there is of one token. The other paths
+// have products with several tokens alone, and cm their attention.
 func (v *verifier) cases() {
 	if v.m.opts.Path == PathSG {
 		v.oneTokenCases()
@@ -16,8 +16,13 @@ func (v *verifier) cases() {
 		}
 		return
 	}
-	if v.m.opts.Path.productsOnly() {
+	if v.m.opts.Path.severalOnly() {
 		v.tileCases()
+		if v.m.opts.Path == PathCM {
+			for _, t := range cacheTypes {
+				v.attentionCases(t)
+			}
+		}
 		return
 	}
 	for _, t := range v.types() {

@@ -1,0 +1,194 @@
+#version 450
+// attention by cooperative matrices: as attention.comp; queries, times scale, and weights are
+// rounded to float16, which holds up to 65504 and beyond that is clamped, and products are
+// summed in float32.
+//
+// A workgroup takes the rows, queries of one key-value head (y), of tile x, and each of its four
+// subgroups CM_M of them: their queries and sums stay in its matrices, of the device's shape
+// CM_M x CM_N x CM_K. Keys and values come 2 CM_N at a time through shared memory, a row in HEAD_DIM / 8
+// units of 16 bytes and one more, so that eight rows are read from different banks. While a
+// block is used, the next is on its way from memory to registers. Scores, weights and what sums
+// are multiplied by where a maximum grows go through shared memory too, since only the driver
+// knows which invocation holds which element; PARTS invocations have a row's.
+// Weights are exp(score - maximum + 10): of exp(score - maximum) too many would be below 2^-14, where
+// float16 has fewer bits or none. The factor is in numerator and sum.
+// Shared memory, for shapes of 16 x 16: 1024 (HEAD_DIM / 8 + 1) bytes for a block or, before the
+// first, the queries; 9216 for scores, 5120 for weights, 256 for factors: 32000 for heads of 128.
+// Reads the live keys and values once for 4 CM_M queries.
+#extension GL_EXT_control_flow_attributes : require
+#extension GL_EXT_shader_explicit_arithmetic_types_float16 : require
+#extension GL_KHR_cooperative_matrix : require
+#extension GL_KHR_memory_scope_semantics : require
+#extension GL_KHR_shader_subgroup_basic : require
+#extension GL_KHR_shader_subgroup_shuffle : require
+#pragma use_vulkan_memory_model
+#define STEP_BINDING 0
+#include "step.glsl"
+
+layout(local_size_x_id = 1) in;
+layout(constant_id = 0) const uint HEAD_DIM = 128u; // a multiple of 16
+layout(constant_id = 1) const uint WORKGROUP = 128u; // four subgroups, each of CM_M to CM_M CM_N / 2 invocations
+layout(constant_id = 2) const uint CM_M = 16u;
+layout(constant_id = 3) const uint CM_N = 16u; // 8 or 16, as CM_K
+layout(constant_id = 4) const uint CM_K = 16u;
+layout(std430, binding = 1) readonly buffer Q { vec4 q[]; };
+#define SLOPES_BINDING 4
+#include "score.glsl"
+layout(std430, binding = 2) readonly buffer Keys { uvec4 keys[]; };
+layout(std430, binding = 3) readonly buffer Values { uvec4 values[]; };
+layout(std430, binding = 5) writeonly buffer Out { vec4 dst[]; };
+
+#define SUBGROUPS 4u
+const uint KEYS = 2u * CM_N;
+const uint SUBGROUP = WORKGROUP / SUBGROUPS, ROWS = SUBGROUPS * CM_M;
+const uint UNITS = HEAD_DIM / 8u, PITCH = UNITS + 1u, BLOCK = KEYS * PITCH;
+const uint Q_LOADS = (ROWS * UNITS + WORKGROUP - 1u) / WORKGROUP, LOADS = (KEYS * UNITS + WORKGROUP - 1u) / WORKGROUP;
+const uint PARTS = SUBGROUP / CM_M, PART_QUADS = KEYS / 4u / PARTS;
+const uint SCORE_PITCH = KEYS / 4u + 1u, WEIGHT_PITCH = KEYS / 4u + 2u;
+shared uvec4 tile[ROWS > 2u * KEYS ? ROWS * PITCH : 2u * BLOCK]; // keys, then values
+shared vec4 scores[ROWS * SCORE_PITCH];
+shared uvec2 weights[ROWS * WEIGHT_PITCH];
+shared float factors[ROWS];
+
+#define ACCUMULATOR coopmat<float, gl_ScopeSubgroup, CM_M, CM_N, gl_MatrixUseAccumulator>
+#define LEFT coopmat<float16_t, gl_ScopeSubgroup, CM_M, CM_K, gl_MatrixUseA>
+#define RIGHT coopmat<float16_t, gl_ScopeSubgroup, CM_K, CM_N, gl_MatrixUseB>
+
+uvec2 to_half(vec4 v) {
+    v = clamp(v, vec4(-65504.0), vec4(65504.0));
+    return uvec2(packHalf2x16(v.xy), packHalf2x16(v.zw));
+}
+
+// What an invocation loads of the next block.
+uvec4 keys_ahead[LOADS], values_ahead[LOADS];
+
+// Loads without a branch between them, so that all are under way at once. Keys beyond the last one
+// are the last, and get no weight. A tile's keys are no more than the cache's positions.
+void load_ahead(uint first, uint end) {
+    uint row0 = gl_WorkGroupID.y * p.context, at0 = first % p.context;
+    [[unroll]] for (uint i = 0u; i < LOADS; i++) {
+        uint n = gl_LocalInvocationID.x + i * WORKGROUP, at = at0 + min(n / UNITS, end - 1u - first);
+        uint unit = (row0 + (at < p.context ? at : at - p.context)) * UNITS + n % UNITS;
+        keys_ahead[i] = keys[unit];
+        values_ahead[i] = values[unit];
+    }
+}
+
+void store_ahead() {
+    [[unroll]] for (uint i = 0u; i < LOADS; i++) {
+        uint n = gl_LocalInvocationID.x + i * WORKGROUP, to = n / UNITS * PITCH + n % UNITS;
+        if (LOADS * WORKGROUP == KEYS * UNITS || n < KEYS * UNITS) {
+            tile[to] = keys_ahead[i];
+            tile[BLOCK + to] = values_ahead[i];
+        }
+    }
+}
+
+void main() {
+    uint lane = gl_LocalInvocationID.x;
+    uint sharing = p.heads / p.kv_heads, kv = gl_WorkGroupID.y;
+    uint first_row = gl_WorkGroupID.x * ROWS, rows = step.count * sharing;
+    if (first_row >= rows) return; // uniform over the workgroup
+
+    [[unroll]] for (uint i = 0u; i < Q_LOADS; i++) {
+        uint n = lane + i * WORKGROUP, row = min(first_row + n / UNITS, rows - 1u);
+        uint quad = ((row / sharing * p.heads + kv * sharing + row % sharing) * UNITS + n % UNITS) * 2u;
+        uvec4 unit = uvec4(to_half(p.scale * q[quad]), to_half(p.scale * q[quad + 1u]));
+        if (Q_LOADS * WORKGROUP == ROWS * UNITS || n < ROWS * UNITS) tile[n / UNITS * PITCH + n % UNITS] = unit;
+    }
+    barrier(); // the queries are complete
+    uint own = gl_SubgroupID * CM_M; // first of the subgroup's rows in the tile
+    LEFT query[HEAD_DIM / CM_K];
+    [[unroll]] for (uint k = 0u; k < HEAD_DIM / CM_K; k++)
+        coopMatLoad(query[k], tile, own * PITCH + k * CM_K / 8u, PITCH, gl_CooperativeMatrixLayoutRowMajor);
+    ACCUMULATOR sums[HEAD_DIM / CM_N];
+    [[unroll]] for (uint j = 0u; j < HEAD_DIM / CM_N; j++) sums[j] = ACCUMULATOR(0.0);
+
+    // Of this invocation's row; what is past the last one is computed like it and dropped.
+    uint in_subgroup = gl_SubgroupInvocationID % CM_M, part = gl_SubgroupInvocationID / CM_M;
+    uint row = min(first_row + own + in_subgroup, rows - 1u), t = row / sharing;
+    uint start = step.tokens[t].start, length = step.position + t - start + 1u, last = step.position + t;
+    uint first_before = first_key(length), first_own = max(first_before, step.position) + start;
+    float slope = head_slope(kv * sharing + row % sharing);
+    float minus_inf = uintBitsToFloat(0xff800000u), running_max = -3.0e38; // below every score and finite
+    float running_sum = 0.0; // of its part
+
+    // The cache positions that any query of the tile sees: as in attention.comp.
+    uint t0 = first_row / sharing, t1 = (min(first_row + ROWS, rows) - 1u) / sharing;
+    uint start_any = step.tokens[t0].start, end = step.position + t1 + 1u;
+    bool one = step.tokens[t1].start == start_any;
+    uint first = cache_position(first_key(one ? step.position + t0 - start_any + 1u : step.position + 1u), start_any);
+    load_ahead(first, end);
+    barrier(); // the queries have been read
+    while (first < end) {
+        store_ahead();
+        barrier(); // the block is complete
+        uint next = first + KEYS;
+        if (next >= step.position) next = max(next, step.position + start_any);
+        if (next < end) load_ahead(next, end);
+
+        [[unroll]] for (uint j = 0u; j < KEYS / CM_N; j++) {
+            ACCUMULATOR s = ACCUMULATOR(0.0);
+            [[unroll]] for (uint k = 0u; k < HEAD_DIM / CM_K; k++) {
+                RIGHT b;
+                coopMatLoad(b, tile, j * CM_N * PITCH + k * CM_K / 8u, PITCH, gl_CooperativeMatrixLayoutColumnMajor);
+                s = coopMatMulAdd(query[k], b, s);
+            }
+            coopMatStore(s, scores, own * SCORE_PITCH + j * CM_N / 4u, SCORE_PITCH, gl_CooperativeMatrixLayoutRowMajor);
+        }
+        subgroupBarrier(); // the scores are complete
+        vec4 score[PART_QUADS];
+        float m = running_max;
+        [[unroll]] for (uint i = 0u; i < PART_QUADS; i++) {
+            uint quad = part + i * PARTS;
+            score[i] = scores[(own + in_subgroup) * SCORE_PITCH + quad];
+            [[unroll]] for (uint c = 0u; c < 4u; c++) {
+                uint at = first + quad * 4u + c;
+                bool before = at < step.position, seen = at >= (before ? first_before : first_own) && at <= last;
+                float v = finish_score(score[i][c], slope, int(before ? at : at - start) - int(length) + 1);
+                score[i][c] = seen ? v : minus_inf;
+                m = max(m, score[i][c]);
+            }
+        }
+        [[unroll]] for (uint x = CM_M; x < SUBGROUP; x *= 2u) m = max(m, subgroupShuffleXor(m, x));
+        float factor = exp(running_max - m);
+        running_max = m;
+        running_sum *= factor;
+        [[unroll]] for (uint i = 0u; i < PART_QUADS; i++) {
+            uvec2 w = to_half(exp(score[i] - (m - 10.0)));
+            running_sum += dot(vec4(unpackHalf2x16(w.x), unpackHalf2x16(w.y)), vec4(1.0)); // what the values are multiplied by
+            weights[(own + in_subgroup) * WEIGHT_PITCH + part + i * PARTS] = w;
+        }
+        if (part == 0u) factors[own + in_subgroup] = factor;
+        subgroupBarrier(); // weights and factors are complete
+        ACCUMULATOR f; // of each row its factor in every column
+        coopMatLoad(f, factors, own, 0u, gl_CooperativeMatrixLayoutColumnMajor);
+        LEFT w[KEYS / CM_K];
+        [[unroll]] for (uint k = 0u; k < KEYS / CM_K; k++)
+            coopMatLoad(w[k], weights, own * WEIGHT_PITCH + k * CM_K / 4u, WEIGHT_PITCH, gl_CooperativeMatrixLayoutRowMajor);
+        [[unroll]] for (uint j = 0u; j < HEAD_DIM / CM_N; j++) {
+            sums[j] *= f;
+            [[unroll]] for (uint k = 0u; k < KEYS / CM_K; k++) {
+                RIGHT b;
+                coopMatLoad(b, tile, BLOCK + k * CM_K * PITCH + j * CM_N / 8u, PITCH, gl_CooperativeMatrixLayoutRowMajor);
+                sums[j] = coopMatMulAdd(w[k], b, sums[j]);
+            }
+        }
+        first = next;
+        barrier(); // the block has been read
+    }
+    [[unroll]] for (uint x = CM_M; x < SUBGROUP; x *= 2u) running_sum += subgroupShuffleXor(running_sum, x);
+    if (part == 0u) factors[own + in_subgroup] = 1.0 / running_sum;
+    subgroupBarrier(); // the factors are complete
+    ACCUMULATOR f;
+    coopMatLoad(f, factors, own, 0u, gl_CooperativeMatrixLayoutColumnMajor);
+    [[unroll]] for (uint j = 0u; j < HEAD_DIM / CM_N; j++) {
+        coopMatStore(sums[j] * f, scores, own * SCORE_PITCH, SCORE_PITCH, gl_CooperativeMatrixLayoutRowMajor);
+        subgroupBarrier(); // the results are written
+        for (uint e = gl_SubgroupInvocationID; e < CM_M * CM_N / 4u; e += SUBGROUP) {
+            uint in_tile = own + e / (CM_N / 4u), quad = e % (CM_N / 4u), to = first_row + in_tile;
+            if (to < rows) dst[(to / sharing * p.heads + kv * sharing + to % sharing) * (HEAD_DIM / 4u) + j * CM_N / 4u + quad] = scores[in_tile * SCORE_PITCH + quad];
+        }
+        subgroupBarrier(); // the results are read before the next ones overwrite them
+    }
+}
