@@ -14,11 +14,8 @@ import (
 // the oracle, a few cases each, and notes in t what was checked and what failed. Verify is
 // the same for every kernel and every case.
 func Check(ctx context.Context, m *Manager, t *Tuning, types []DType, cache DType) error {
-	for _, path := range m.Paths() {
-		err := verifyPath(ctx, m, path, t.Add, func(v *verifier) { v.briefCases(types, cache) })
-		if err != nil {
-			return err
-		}
+	if err := verifyPaths(ctx, m, t.Add, func(v *verifier) { v.briefCases(types, cache) }); err != nil {
+		return err
 	}
 	for _, kind := range types {
 		t.MarkChecked(kind)

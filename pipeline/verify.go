@@ -180,18 +180,24 @@ type VerifyOptions struct {
 // could not be run; a wrong result is a VerifyResult that is not OK. Unused rows, padding and
 // the part of the KV cache that was never written hold NaN.
 func Verify(ctx context.Context, m *Manager, o VerifyOptions, each func(VerifyResult)) error {
+	return verifyPaths(ctx, m, each, func(v *verifier) {
+		v.options = o
+		v.cases()
+	})
+}
+
+// verifyPaths runs the cases on every path of the device, all paths at once, since most of the
+// time goes into compiling. Calls of each don't overlap.
+func verifyPaths(ctx context.Context, m *Manager, each func(VerifyResult), cases func(*verifier)) error {
 	var mu sync.Mutex
 	g, ctx := errgroup.WithContext(ctx)
-	for _, path := range m.Paths() { // at once, since most of the time goes into compiling
+	for _, path := range m.Paths() {
 		g.Go(func() error {
 			return verifyPath(ctx, m, path, func(r VerifyResult) {
 				mu.Lock()
 				defer mu.Unlock()
 				each(r)
-			}, func(v *verifier) {
-				v.options = o
-				v.cases()
-			})
+			}, cases)
 		})
 	}
 	return g.Wait()
