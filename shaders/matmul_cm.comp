@@ -8,7 +8,7 @@
 // and 16 so that eight rows are read from different banks. There are two such tiles: while one
 // is multiplied, the next is on its way from memory to registers and then to the other. Each
 // subgroup passes its results through 4 * CM_M * CM_N bytes of shared memory, since only the
-// driver knows which invocation holds which. For 128 x 128 and shapes of 16 x 16 that is 49152 bytes.
+// driver knows which invocation holds which. For 128 x 64 and shapes of 16 x 16 that is 38912 bytes.
 // Reads the weights once for every tile's tokens, x once for every tile's rows. cols is a multiple of 4.
 #extension GL_EXT_control_flow_attributes : require
 #extension GL_EXT_shader_explicit_arithmetic_types_float16 : require
