@@ -166,7 +166,7 @@ func checkSampling(c *cli.Context) error {
 func (p *program) options(c *cli.Context) pumice.Options {
 	o := pumice.Options{
 		Device:       c.String("device"),
-		Devices:      splitDevices(c.String("devices")),
+		Devices:      splitList(c.String("devices")),
 		Context:      c.Int("context"),
 		DType:        c.String("dtype"),
 		KVType:       c.String("kv-type"),
@@ -188,8 +188,8 @@ func (p *program) options(c *cli.Context) pumice.Options {
 	return o
 }
 
-// splitDevices reads --devices.
-func splitDevices(text string) []string {
+// splitList reads a list with commas.
+func splitList(text string) []string {
 	if text == "" {
 		return nil
 	}

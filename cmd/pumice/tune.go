@@ -17,7 +17,7 @@ func (p *program) tuneCommand() *cli.Command {
 		Description: "What is found is kept for this device, its driver and these kernels under --cache-dir, and read by every command. A kernel that\n" +
 			"computes wrong results on this device is never used; pumice verify checks more cases of every one.",
 		Flags: []cli.Flag{
-			&cli.StringSliceFlag{Name: "types", EnvVars: env("types"), Usage: "`TYPE,...` of weights to measure (default: all, the common ones first)"},
+			stringFlag("types", "", "`TYPE,...` of weights to measure (default: all, the common ones first)"),
 			&cli.DurationFlag{Name: "budget", EnvVars: env("budget"), Value: 50 * time.Second, Usage: "`TIME` after which nothing new is started"},
 			stringFlag("cache-dir", "auto", "`DIR` where the result and compiled pipelines are kept"),
 			jsonFlag(),
@@ -43,7 +43,7 @@ func (p *program) tune(c *cli.Context) error {
 		return err
 	}
 	defer k.Close()
-	tuning, err := k.Tune(ctx, c.StringSlice("types"), c.Duration("budget"), func(m pipeline.Measurement) {
+	tuning, err := k.Tune(ctx, splitList(c.String("types")), c.Duration("budget"), func(m pipeline.Measurement) {
 		if !c.Bool("json") {
 			p.printf("%-16s %4d tokens  %-5s %10.1f us  %8.1f GFLOP/s\n", m.Op, m.Tokens, m.Path, float64(m.Nanoseconds)/1e3,
 				2*float64(m.Tokens)*float64(m.Rows)*float64(m.Cols)/float64(m.Nanoseconds))

@@ -17,7 +17,7 @@ func (p *program) verifyCommand() *cli.Command {
 		Name:  "verify",
 		Usage: "check every kernel that this device can run against a float64 oracle",
 		Flags: []cli.Flag{
-			&cli.StringSliceFlag{Name: "types", EnvVars: env("types"), Usage: "`TYPE,...` of weights whose kernels to check (default: all)"},
+			stringFlag("types", "", "`TYPE,...` of weights whose kernels to check (default: all)"),
 			boolFlag("quick", false, "check products at three shapes instead of seven or more"),
 			stringFlag("model", "", "`MODEL` to check from end to end as well"),
 			stringFlag("cache-dir", "auto", "`DIR` where compiled pipelines are kept, none to keep none"),
@@ -83,7 +83,7 @@ func (p *program) verifyKernels(ctx context.Context, c *cli.Context, each func(p
 	if err != nil {
 		return err
 	}
-	return errors.Join(k.Verify(ctx, c.StringSlice("types"), c.Bool("quick"), each), k.Close())
+	return errors.Join(k.Verify(ctx, splitList(c.String("types")), c.Bool("quick"), each), k.Close())
 }
 
 // verifyModel compares the logits of a prompt that is evaluated at once with those of the same prompt token by token: the
