@@ -27,6 +27,11 @@ layout(constant_id = 5) const bool GATED = false;
 layout(constant_id = 6) const uint ACTIVATION = 0u;
 layout(std430, binding = 0) readonly buffer Units { uvec4 units[]; };
 layout(std430, binding = 1) readonly buffer Metas { uint meta[]; };
+#if defined(W_Q4_K) || defined(W_Q5_K)
+#define META_QUADS
+layout(std430, binding = 1) readonly buffer MetaQuads { uvec4 meta_quads[]; };
+uvec4 load_meta_quad(uint i) { return meta_quads[i]; }
+#endif
 layout(std430, binding = 2) readonly buffer X { vec4 x[]; };
 layout(std430, binding = 3) readonly buffer Gain { vec4 gain[]; };
 layout(std430, binding = 4) readonly buffer Bias { float bias[]; };

@@ -26,7 +26,8 @@
 //   IQ4_XS      h0 d, h1 two high bits of each scale; low nibbles of the scales
 //
 // The includer defines W_ and the type's name, and the functions uvec4 load_unit(uint i) and
-// uint load_meta_word(uint i).
+// uint load_meta_word(uint i); for Q4_K and Q5_K, with META_QUADS, also
+// uvec4 load_meta_quad(uint i) of words 4i to 4i + 3.
 
 #if defined(W_F32)
 #define UNIT_COLS 4u
@@ -133,11 +134,21 @@ uint meta_byte(uint first, uint i) { return (load_meta_word(RECORD_WORD(first, i
 #if defined(W_Q4_K) || defined(W_Q5_K)
 // Scale and minimum of block b of 8: six bits each, the upper two of the last four blocks in
 // the top of the first four's bytes.
+#ifdef META_QUADS
+// Of the record's first four words: only how far they are shifted depends on b.
+uvec2 scale_min(uvec4 record, uint b) {
+    uint at = 8u * (b & 3u), both = record.w >> at;
+    uvec2 first = (record.yz >> at) & 0xffu;
+    uvec2 last = (uvec2(both, both >> 4u) & 15u) | ((first >> 6u) << 4u);
+    return mix(last, first & 63u, bvec2(b < 4u));
+}
+#else
 uvec2 scale_min(uint first, uint b) {
     if (b < 4u) return uvec2(meta_byte(first, b), meta_byte(first, b + 4u)) & 63u;
     uint both = meta_byte(first, b + 4u);
     return uvec2(both & 15u, both >> 4u) | ((uvec2(meta_byte(first, b - 4u), meta_byte(first, b)) >> 6u) << 4u);
 }
+#endif
 #endif
 
 #ifdef HALF_META
@@ -160,7 +171,12 @@ Meta load_meta(uint record0, uint u, uint group) {
     m.high = uvec2(0u);
     uint at = record * META_WORDS;
     uint b = u % META_UNITS;
+#ifdef META_QUADS
+    uvec4 quad = load_meta_quad(at / 4u);
+    vec2 d = unpackHalf2x16(quad.x);
+#else
     vec2 d = unpackHalf2x16(load_meta_word(at));
+#endif
 #if defined(W_Q4_1)
     m.dm[0] = d;
 #elif defined(W_Q5_0)
@@ -185,7 +201,11 @@ Meta load_meta(uint record0, uint u, uint group) {
     }
     m.high = uvec2(load_meta_word(RECORD_WORD(at, 4u + 2u * b)), load_meta_word(RECORD_WORD(at, 5u + 2u * b)));
 #elif defined(W_Q4_K) || defined(W_Q5_K)
+#ifdef META_QUADS
+    uvec2 sm = scale_min(quad, b);
+#else
     uvec2 sm = scale_min(RECORD_WORD(at, 1u), b);
+#endif
     m.dm[0] = vec2(d.x * float(sm.x), -d.y * float(sm.y));
 #ifdef W_Q5_K
     m.high.x = load_meta_word(RECORD_WORD(at, 4u + b));
