@@ -46,6 +46,7 @@ type loaded interface {
 	Config() *model.Config
 	Memory() model.MemoryPlan
 	Context() int
+	Profile() ([]pipeline.Timing, error)
 	Close() error
 }
 
@@ -274,6 +275,17 @@ func (e *Engine) Devices() []Device {
 		list = append(list, k.info)
 	}
 	return list
+}
+
+// Profile is the device time by kernel of the last evaluation: the last run of a prompt, or the last token. The Engine must have been
+// opened with Options.Profile; on several devices a kernel is in the list once for each.
+func (e *Engine) Profile() ([]pipeline.Timing, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.run == nil {
+		return nil, ErrClosed
+	}
+	return e.model.Profile()
 }
 
 // CopyBandwidth is Kernels.CopyBandwidth of the first device, where there is room beside the model.

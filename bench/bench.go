@@ -28,6 +28,8 @@ type Options struct {
 	Gen    []int // llama-bench -n
 	Depth  []int // llama-bench -d; empty means 0
 	Reps   int   // llama-bench -r; at least 1
+
+	Profile bool // Result.Kernels; the engine was opened with pumice.Options.Profile
 }
 
 // A Test is one row of the table.
@@ -112,9 +114,17 @@ type Result struct {
 	SampleNS []int64   `json:"samples_ns"`
 	SampleTS []float64 `json:"samples_ts"`
 
-	Counters      pipeline.Counters `json:"counters"`       // of one generated token, or of a whole prompt
-	BytesPerSec   float64           `json:"bytes_per_s"`    // of weights and cache that a generated token reads; 0 of a prompt
-	CopyBandwidth float64           `json:"copy_bandwidth"` // bytes a second, measured on the device before the tests; 0 = the model leaves no room for it
+	Counters      pipeline.Counters `json:"counters"`          // of one generated token, or of a whole prompt
+	BytesPerSec   float64           `json:"bytes_per_s"`       // of weights and cache that a generated token reads; 0 of a prompt
+	Kernels       []KernelTime      `json:"kernels,omitempty"` // of the last run of the last repetition, with Options.Profile
+	CopyBandwidth float64           `json:"copy_bandwidth"`    // bytes a second, measured on the device before the tests; 0 = the model leaves no room for it
+}
+
+// A KernelTime is the device time of one kernel in a run.
+type KernelTime struct {
+	Kernel string `json:"kernel"`
+	Calls  int    `json:"calls"`
+	NS     int64  `json:"ns"` // of all calls
 }
 
 // Median is the median of the samples, in tokens a second.
@@ -158,6 +168,15 @@ func Run(ctx context.Context, e *pumice.Engine, o Options, each func(Result)) er
 		}
 		r.Counters = counters
 		r.summarise()
+		if o.Profile {
+			list, err := e.Profile()
+			if err != nil {
+				return fmt.Errorf("bench: %s: %w", t.Name(), err)
+			}
+			for _, k := range list {
+				r.Kernels = append(r.Kernels, KernelTime{k.Kernel, k.Calls, k.Total.Nanoseconds()})
+			}
+		}
 		if t.Gen > 0 {
 			r.BytesPerSec = r.AvgTS * float64(counters.WeightBytes+counters.KVBytes)
 		}

@@ -33,6 +33,34 @@ func TestSpread(t *testing.T) {
 	}
 }
 
+// The kernels of a profile account for the dispatches of the run it is of.
+func TestProfileHasEveryDispatch(t *testing.T) {
+	gputest.Open(t) // skips without a device
+	e, err := pumice.Open(t.Context(), "../testdata/fixtures/llama", pumice.Options{Context: 64, Profile: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	if _, err := e.Profile(); err == nil {
+		t.Error("a profile before anything ran")
+	}
+	err = Run(t.Context(), e, Options{Prompt: []int{8}, Gen: []int{4}, Reps: 1, Profile: true}, func(r Result) {
+		calls, text := 0, Profile(r)
+		for _, k := range r.Kernels {
+			calls += k.Calls
+			if k.NS < 0 || !strings.Contains(text, k.Kernel) {
+				t.Errorf("%s: %+v in %q", r.Test().Name(), k, text)
+			}
+		}
+		if calls != int(r.Counters.Dispatches) {
+			t.Errorf("%s: %d calls of %d dispatches", r.Test().Name(), calls, r.Counters.Dispatches)
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 // TestRunMeasuresAModel runs short tests on a fixture: what is timed is what was asked for.
 func TestRunMeasuresAModel(t *testing.T) {
 	gputest.Open(t) // skips without a device

@@ -1,8 +1,10 @@
 package bench
 
 import (
+	"cmp"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -39,6 +41,23 @@ func TableFoot(results []Result) string {
 				r.Test().Name(), c.Submits, c.Dispatches, c.Barriers, float64(c.WeightBytes)/1e6, float64(c.KVBytes)/1e6, float64(c.MinimumBytes)/1e6,
 				r.BytesPerSec/1e9, share, c.HostToDeviceBytes, c.DeviceToHostBytes)
 		}
+	}
+	return b.String()
+}
+
+// Profile lists what the kernels of a result took, longest first.
+func Profile(r Result) string {
+	list := slices.Clone(r.Kernels)
+	slices.SortStableFunc(list, func(a, b KernelTime) int { return cmp.Compare(b.NS, a.NS) })
+	var sum int64
+	for _, k := range list {
+		sum += k.NS
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "\n%s, the last run: %.3f ms on the device\n", r.Test().Name(), float64(sum)/1e6)
+	for _, k := range list {
+		fmt.Fprintf(&b, "%9.3f ms %5.1f %% %5d x %-24s %9.1f us each\n",
+			float64(k.NS)/1e6, 100*float64(k.NS)/float64(max(sum, 1)), k.Calls, k.Kernel, float64(k.NS)/1e3/float64(k.Calls))
 	}
 	return b.String()
 }

@@ -66,6 +66,15 @@ func (x *Model) Plan(n int, want Want) (*pipeline.Plan, error) {
 	return x.plan(planKey{x.rung(n, want), want})
 }
 
+// Profile is the device time by kernel of the last run, of several queued tokens that of the last
+// one. The Manager must have been made with Options.Profile.
+func (x *Model) Profile() ([]pipeline.Timing, error) {
+	if x.last == nil {
+		return nil, errors.New("model: a profile before anything has run")
+	}
+	return x.last.Profile()
+}
+
 // rung is the length of the plan for a run of n tokens.
 func (x *Model) rung(n int, want Want) int {
 	if want == AllLogits {
@@ -137,6 +146,7 @@ func (x *Model) run(s pipeline.Step, want Want, done int, out *Output) error {
 			return err
 		}
 	}
+	x.last = p
 	c, err := p.Run(s)
 	if err != nil {
 		return err
@@ -241,6 +251,7 @@ func (x *Model) Decode(token, position, runs int, want Want, draw *pipeline.Draw
 	if err != nil {
 		return out, err
 	}
+	x.last = p
 	if out.Counters, err = p.Run(pipeline.Step{Position: position, Tokens: tokens, Runs: runs, Draw: draw}); err != nil {
 		return out, err
 	}

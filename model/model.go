@@ -45,6 +45,7 @@ type Model struct {
 	cache   *pipeline.Cache
 	memory  MemoryPlan
 	plans   map[planKey]*pipeline.Plan
+	last    *pipeline.Plan // the one that ran last; nil = none
 	ladder  []int
 	logits  []float32
 	hidden  []float32 // the tokens' rows, for a span that does not begin with the embedding

@@ -202,6 +202,19 @@ func (s *Split) Memory() MemoryPlan {
 	return sum
 }
 
+// Profile is that of the stages, one after another.
+func (s *Split) Profile() ([]pipeline.Timing, error) {
+	var all []pipeline.Timing
+	for _, x := range s.stages {
+		list, err := x.Profile()
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, list...)
+	}
+	return all, nil
+}
+
 // String names the layers of each device.
 func (s *Split) String() string {
 	var parts []string

@@ -16,6 +16,7 @@ func (p *program) benchCommand() *cli.Command {
 		stringFlag("gen-lengths", "128", "measure generations of these `N,...` tokens", "n"),
 		stringFlag("depths", "0", "each after a cache of these `N,...` tokens", "d"),
 		intFlag("reps", 5, "repetitions of each test, after one to warm up", "r"),
+		boolFlag("profile", false, "also the device time of each kernel; a timestamp after every dispatch costs a little, and tokens are not queued"),
 		jsonFlag(),
 	}
 	return &cli.Command{
@@ -31,7 +32,7 @@ func (p *program) bench(c *cli.Context) error {
 	if err := noMoreArgs(c, 1); err != nil {
 		return err
 	}
-	o := bench.Options{Reps: c.Int("reps")}
+	o := bench.Options{Reps: c.Int("reps"), Profile: c.Bool("profile")}
 	for name, field := range map[string]*[]int{"prompt-lengths": &o.Prompt, "gen-lengths": &o.Gen, "depths": &o.Depth} {
 		var err error
 		if *field, err = counts(name, c.String(name)); err != nil {
@@ -76,7 +77,15 @@ func (p *program) bench(c *cli.Context) error {
 	if asJSON {
 		return p.writeJSON(results)
 	}
-	return p.printf("%s", bench.TableFoot(results))
+	if err := p.printf("%s", bench.TableFoot(results)); err != nil || !o.Profile {
+		return err
+	}
+	for _, r := range results {
+		if err := p.printf("%s", bench.Profile(r)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // counts reads a list of numbers.

@@ -174,6 +174,7 @@ func (p *program) options(c *cli.Context) pumice.Options {
 		KernelPath:   c.String("kernel-path"),
 		ChatTemplate: c.String("chat-template"),
 		Validation:   c.Bool("validation"),
+		Profile:      c.Bool("profile"),
 		Logger:       p.log,
 	}
 	switch dir := c.String("cache-dir"); dir {
