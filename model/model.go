@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"sync"
 	"time"
 
@@ -22,7 +23,7 @@ type Options struct {
 	Chunk    int                     // largest run of a prefill; 0 means DefaultChunk
 	LoRA     []LoRA                  // adapters, added to the matrices in this order
 	Taps     bool                    // record the results inside the decoder, for tests
-	Workers  int                     // goroutines that convert weights; 0 means 2
+	Workers  int                     // goroutines that convert weights; 0 means one for each processor, 2 to 16
 	Progress func(done, total int64) // bytes of the checkpoint, one call at a time; may be nil
 	Logger   zerolog.Logger
 }
@@ -73,7 +74,7 @@ func (o *Options) normalise(cfg *Config) error {
 	}
 	o.Chunk = min(o.Chunk, o.Context)
 	if o.Workers == 0 {
-		o.Workers = 2
+		o.Workers = min(max(2, runtime.GOMAXPROCS(0)), 16)
 	}
 	return nil
 }

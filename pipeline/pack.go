@@ -35,10 +35,11 @@ type Loader struct {
 }
 
 // StagingBytes is the host memory of a Loader on devices whose memory the host cannot write.
-const StagingBytes = 4 * chunkBytes
+const StagingBytes = 16 * chunkBytes
 
-// chunkBytes is one piece of an upload and of the staging ring.
-const chunkBytes = 8 << 20
+// chunkBytes is one piece of an upload and of the staging ring: small enough that the matrices of
+// a layer are pieces for every worker.
+const chunkBytes = 2 << 20
 
 // NewLoader prepares an upload into the store. The caller closes the Loader.
 func (w *Weights) NewLoader() (*Loader, error) {
@@ -107,7 +108,7 @@ func (l *Loader) Matrix(ctx context.Context, x *Matrix, at func(r int) (src *Sou
 }
 
 // lookahead is how many pieces are asked of the disk at a time.
-const lookahead = 4
+const lookahead = 16
 
 // prefetch announces rows first to first+n of a part, as far as there are such.
 func prefetch(p *Part, first, n int, at func(r int) (*Source, int)) {
