@@ -17,7 +17,7 @@
 // which it loads straight from the cache. The running maximum is that of Milakov and
 // Gimelshein 2018 (arXiv:1805.02867).
 // Shared memory: 16 max(KEYS (QUADS + 1), 64 GROUP) + 16 GROUP QUADS + 4 GROUP (KEYS + 10)
-// bytes, 25 KiB at most with the numbers of pipeline/choice.go.
+// bytes, 25 KiB at most with the numbers of pipeline/attention.go.
 // Reads the live keys and values once for GROUP heads.
 #define STEP_BINDING 0
 #include "step.glsl"

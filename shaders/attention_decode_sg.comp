@@ -10,7 +10,7 @@
 //
 // TEAM is a power of two, at most the subgroup, and subgroups are full.
 // Shared memory: 16 GROUP (WORKGROUP LANE_QUADS + QUADS) + 8 GROUP TEAMS bytes, and with ROPE
-// 16 QUADS: 22 KiB at most with the numbers of pipeline/choice.go.
+// 16 QUADS: 22 KiB at most with the numbers of pipeline/attention.go.
 // Reads the live keys and values once for GROUP heads.
 #extension GL_EXT_control_flow_attributes : require
 #extension GL_KHR_shader_subgroup_basic : require
