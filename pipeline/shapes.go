@@ -68,14 +68,11 @@ func matvecSGCols(t DType) int {
 // matvecSGChunk is how many columns of a row a lane of matvec_*_sg takes in a chunk: PIECES *
 // PIECE_COLS of matvec_sg.comp.
 func matvecSGChunk(t DType) int {
-	switch n := layouts[t].unitCols; {
-	case t == dtype.Q8_0:
-		return 4 * n
-	case t.BlockSize() > 1:
+	n := layouts[t].unitCols
+	if t.BlockSize() > 1 && t != dtype.Q8_0 {
 		return n
-	default:
-		return 4 * n
 	}
+	return 4 * n
 }
 
 // laneRows is how many adjacent rows a lane of matvec_*_row takes. More rows use each load
