@@ -66,23 +66,40 @@ func (p *Part) recordsPerRow() int {
 }
 
 func (p *Part) unitRowBytes() int64 { return 16 * int64(p.unitsPerRow()) }
+
+// metaRowBytes is what the records of a row take: whole words where rows are stored one by one.
 func (p *Part) metaRowBytes() int64 {
-	return int64(layouts[p.DType].metaBytes) * int64(p.recordsPerRow())
+	n := int64(layouts[p.DType].metaBytes) * int64(p.recordsPerRow())
+	if p.Group == 1 {
+		return alignUp(n, 4)
+	}
+	return n
 }
+
+// metaRows is how many adjacent rows share a stretch of the plane of records.
+func (p *Part) metaRows() int {
+	if p.Group == 1 {
+		return rowQuad
+	}
+	return p.Group
+}
+
+// rowQuad is ROW_QUAD of weights.glsl: the words of as many rows' records lie side by side.
+const rowQuad = 4
 
 // pack puts one row, in the checkpoint's blocks, at row r of a piece that starts on a group's
 // first row. The piece's memory is zero.
 func (p *Part) pack(units, meta []byte, r int, row []byte) {
-	if p.Lanes > 0 {
+	switch {
+	case p.Lanes > 0:
 		p.packLanes(units, meta, r, row)
+		return
+	case p.Group == 1:
+		p.packQuads(units, meta, r, row)
 		return
 	}
 	l := layouts[p.DType]
 	group, in := r/p.Group, r%p.Group
-	if l.pack == nil && p.Group == 1 {
-		copy(units[16*r*p.unitsPerRow():], row)
-		return
-	}
 	if l.pack == nil {
 		at := 16 * (group*p.unitsPerRow()*p.Group + in)
 		for ; len(row) >= 16; at += 16 * p.Group {
@@ -100,37 +117,95 @@ func (p *Part) pack(units, meta []byte, r int, row []byte) {
 	})
 }
 
+// packPlain packs one row into units and records that follow one another.
+func (l layout) packPlain(units, records, row []byte) {
+	if l.pack == nil {
+		copy(units, row)
+		return
+	}
+	l.pack(row, &place{units: units, unitStep: 16, meta: records, metaStep: l.metaBytes, metaBytes: l.metaBytes})
+}
+
+// packQuads is pack where rows are stored one by one.
+func (p *Part) packQuads(units, meta []byte, r int, row []byte) {
+	s := scratchPool.Get().(*packScratch)
+	defer scratchPool.Put(s)
+	s.records = zeroed(s.records, int(p.metaRowBytes()))
+	layouts[p.DType].packPlain(units[int64(r)*p.unitRowBytes():][:p.unitRowBytes()], s.records, row)
+	// What recordPlaces says, in a loop that costs the loading nothing.
+	at := rowQuad*(r/rowQuad)*len(s.records) + 4*(r%rowQuad)
+	for k := 0; k < len(s.records); k += 4 {
+		*(*[4]byte)(meta[at+rowQuad*k:]) = [4]byte(s.records[k:])
+	}
+}
+
 // packLanes is pack where the words of Lanes rows lie side by side: shaders/include/weights_addr.glsl
 // says how.
 func (p *Part) packLanes(units, meta []byte, r int, row []byte) {
-	whole := &Part{Rows: 1, DType: p.DType, Group: 1, cols: p.cols}
 	s := scratchPool.Get().(*packScratch)
 	defer scratchPool.Put(s)
-	s.out = zeroed(s.out, int(whole.unitRowBytes()+whole.metaRowBytes()))
-	from := s.out
-	whole.pack(from[:whole.unitRowBytes()], from[whole.unitRowBytes():], 0, row)
-	for at := range p.laneUnits(r) {
-		*(*[4]byte)(units[at:]) = [4]byte(from)
-		from = from[4:]
+	s.records = zeroed(s.records, int(p.unitRowBytes()+p.metaRowBytes()))
+	plain, records := s.records[:p.unitRowBytes()], s.records[p.unitRowBytes():]
+	layouts[p.DType].packPlain(plain, records, row)
+	p.unitPlaces(r).scatter(units, plain)
+	p.recordPlaces(r).scatter(meta, records)
+}
+
+// places are where the pieces of a row lie in a plane, in order.
+type places struct {
+	at   iter.Seq[int]
+	size int // of each, in bytes
+}
+
+// scatter puts a row where its pieces lie.
+func (p places) scatter(plane, row []byte) {
+	if p.size == 4 {
+		for at := range p.at {
+			*(*[4]byte)(plane[at:]) = [4]byte(row)
+			row = row[4:]
+		}
+		return
 	}
-	size := min(4, layouts[p.DType].metaBytes)
-	for at := range p.laneRecords(r) {
-		copy(meta[at:][:size], from)
-		from = from[size:]
+	for at := range p.at {
+		copy(plane[at:][:p.size], row)
+		row = row[p.size:]
 	}
 }
 
-// laneUnits yields where the words of row r's units lie, in order.
-func (p *Part) laneUnits(r int) iter.Seq[int] { return p.laneWords(r, p.unitsPerRow(), 16) }
-
-// laneRecords yields where the words of row r's records lie, in order. Of records of two bytes,
-// a word has two rows' and each is yielded.
-func (p *Part) laneRecords(r int) iter.Seq[int] {
-	return p.laneWords(r, p.recordsPerRow(), layouts[p.DType].metaBytes)
+// unitPlaces are where row r's units lie.
+func (p *Part) unitPlaces(r int) places {
+	if p.Lanes > 0 {
+		return p.laneWords(r, p.unitsPerRow(), 16)
+	}
+	return grouped(r, p.unitsPerRow(), p.Group, 16)
 }
 
-// laneWords yields where the words of row r's n units or records of size bytes lie.
-func (p *Part) laneWords(r, n, size int) iter.Seq[int] {
+// recordPlaces are where row r's records lie.
+func (p *Part) recordPlaces(r int) places {
+	size := layouts[p.DType].metaBytes
+	switch {
+	case p.Lanes > 0:
+		return p.laneWords(r, p.recordsPerRow(), size)
+	case p.Group == 1:
+		return grouped(r, int(p.metaRowBytes()/4), rowQuad, 4)
+	}
+	return grouped(r, p.recordsPerRow(), p.Group, size)
+}
+
+// grouped is where the n pieces of row r lie where rows are interleaved piece by piece.
+func grouped(r, n, group, size int) places {
+	return places{func(yield func(int) bool) {
+		for i := range n {
+			if !yield(size * ((r/group*n+i)*group + r%group)) {
+				return
+			}
+		}
+	}, size}
+}
+
+// laneWords is where the words of row r's n units or records of size bytes lie. Of records of two
+// bytes, a word has two rows', and each has a place.
+func (p *Part) laneWords(r, n, size int) places {
 	group, in := r/p.Group, r%p.Group
 	pair, lane, odd := in/(2*p.Lanes), in%(2*p.Lanes)/2, in%2
 	first := 2*pair*p.Lanes*size + 4*lane
@@ -139,7 +214,7 @@ func (p *Part) laneWords(r, n, size int) iter.Seq[int] {
 	} else {
 		first += odd * p.Lanes * size
 	}
-	return func(yield func(int) bool) {
+	return places{func(yield func(int) bool) {
 		for i := range n {
 			at := (group*n+i)*p.Group*size + first
 			for w := 0; w < size; w += 4 {
@@ -149,7 +224,7 @@ func (p *Part) laneWords(r, n, size int) iter.Seq[int] {
 				at += 4 * p.Lanes
 			}
 		}
-	}
+	}, min(4, size)}
 }
 
 // A place is where a row's units and records go.

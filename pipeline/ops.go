@@ -202,12 +202,20 @@ func (b *Builder) project(x *Tensor, p Projection) *Tensor {
 // operands are the binds of a part's kernel for its weights and x, and its path.
 func (b *Builder) operands(n *node, op string, x *Tensor, part *Part) (binds []bind, path Path) {
 	n.weightBytes, n.minimumBytes = part.readBytes(), part.storedBytes()
-	whole := part.Group == 1 && part.cols%matvecSGCols(part.DType) == 0
 	n.kernel, path = b.pick(op+lower(part.DType), x.Rows, func(p Path) bool {
-		if part.Lanes > 0 {
-			return p == PathAddr
+		switch p {
+		case PathAddr:
+			return part.Lanes > 0
+		case PathRow:
+			return part.Lanes == 0 && part.Group > 1
+		case PathSG:
+			return part.Group == 1 && part.cols%layouts[part.DType].unitCols == 0
+		case PathFew:
+			return part.Group == 1 && part.cols%4 == 0
+		case PathCM:
+			return part.Lanes == 0 && part.cols%4 == 0
 		}
-		return p != PathAddr && (p != PathRow || part.Group > 1) && (p != PathSG || whole) && (p != PathCM && p != PathFew || part.cols%4 == 0)
+		return part.Lanes == 0
 	})
 	if part.Lanes > 0 && path != PathAddr {
 		b.Fail("%s: no kernel reads weights that are laid out for %d lanes", n.kernel, part.Lanes)

@@ -86,12 +86,7 @@ func (l *Loader) Matrix(ctx context.Context, x *Matrix, at func(r int) (src *Sou
 	g.SetLimit(max(l.Workers, 1))
 	for _, p := range x.Parts {
 		rowBytes := p.unitRowBytes() + p.metaRowBytes()
-		groups := max(1, int(chunkBytes/(rowBytes*int64(p.Group))))
-		if p.metaRowBytes() > 0 && p.Group == 1 {
-			// A piece of the plane of records must start and end on a whole 4-byte word.
-			groups = max(2, groups&^1)
-		}
-		step := groups * p.Group
+		step := max(1, int(chunkBytes/rowBytes)/p.metaRows()) * p.metaRows()
 		prefetch(p, 0, (lookahead-1)*step, at)
 		for first := 0; first < p.paddedRows(); first += step {
 			n := min(step, p.paddedRows()-first)
@@ -190,8 +185,8 @@ func (l *Loader) write(dst vk.Span, src []byte) error {
 
 // packScratch is what one goroutine needs to convert and repack.
 type packScratch struct {
-	units, meta, row, out []byte
-	floats                []float32
+	units, meta, row, out, records []byte
+	floats                         []float32
 }
 
 var scratchPool = sync.Pool{New: func() any { return &packScratch{} }}

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
-	"iter"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -23,26 +22,33 @@ import (
 
 // unpack reads a part back by the formulas of shaders/include/weights.glsl.
 func unpack(p *Part, units, scales []byte, row int) []float32 {
-	if p.Lanes > 0 {
-		one := &Part{Rows: 1, DType: p.DType, Group: 1, cols: p.cols}
-		return unpack(one, together(units, p.laneUnits(row), 4), together(scales, p.laneRecords(row), min(4, layouts[p.DType].metaBytes)), 0)
+	unitCols := map[DType]int{dtype.F32: 4, dtype.F16: 8, dtype.BF16: 8, dtype.Q8_0: 16, dtype.Q4_0: 32, dtype.Q4_1: 32}[p.DType]
+	nunits, blocks, group, size := ceilDiv(p.cols, unitCols), p.cols/32, p.Group, layouts[p.DType].metaBytes
+	scale := func(block int) []byte { return scales[size*((row/group*blocks+block)*group+row%group):] }
+	switch {
+	case p.Lanes > 0:
+		units, scales = gather(units, p.unitPlaces(row)), gather(scales, p.recordPlaces(row))
+		row, group = 0, 1
+	case p.Group == 1:
+		perWord := max(1, 4/max(1, size))
+		words := ceilDiv(blocks, perWord)
+		scale = func(block int) []byte {
+			return scales[4*((row/4*words+block/perWord)*4+row%4)+size*(block%perWord):]
+		}
 	}
 	out := make([]float32, p.cols)
-	unitCols, blocks := map[DType]int{dtype.F32: 4, dtype.F16: 8, dtype.BF16: 8, dtype.Q8_0: 16, dtype.Q4_0: 32, dtype.Q4_1: 32}[p.DType], p.cols/32
-	nunits := ceilDiv(p.cols, unitCols)
 	half := func(b []byte) float32 {
 		var f [1]float32
 		dtype.F16.Decode(f[:], b[:2])
 		return f[0]
 	}
 	for c := range out {
-		unit := units[16*((row/p.Group*nunits+c/unitCols)*p.Group+row%p.Group):][:16]
+		unit := units[16*((row/group*nunits+c/unitCols)*group+row%group):][:16]
 		i := c % unitCols
 		word := func(bits int) uint32 {
 			w := binary.LittleEndian.Uint32(unit[i*bits/32*4:])
 			return w >> (i * bits % 32) & (1<<bits - 1)
 		}
-		at := (row/p.Group*blocks+c/32)*p.Group + row%p.Group
 		switch p.DType {
 		case dtype.F32:
 			out[c] = math.Float32frombits(binary.LittleEndian.Uint32(unit[4*i:]))
@@ -51,21 +57,21 @@ func unpack(p *Part, units, scales []byte, row int) []float32 {
 		case dtype.BF16:
 			out[c] = math.Float32frombits(word(16) << 16)
 		case dtype.Q8_0:
-			out[c] = half(scales[2*at:]) * float32(int(word(8))-128)
+			out[c] = half(scale(c/32)) * float32(int(word(8))-128)
 		case dtype.Q4_0:
-			out[c] = half(scales[2*at:]) * float32(int(word(4))-8)
+			out[c] = half(scale(c/32)) * float32(int(word(4))-8)
 		case dtype.Q4_1:
-			out[c] = float32(half(scales[4*at:])*float32(word(4))) + half(scales[4*at+2:])
+			out[c] = float32(half(scale(c/32))*float32(word(4))) + half(scale(c / 32)[2:])
 		}
 	}
 	return out
 }
 
-// together is what lies at the places of a plane, size bytes at each.
-func together(plane []byte, places iter.Seq[int], size int) []byte {
+// gather is what lies at places of a plane.
+func gather(plane []byte, from places) []byte {
 	var out []byte
-	for at := range places {
-		out = append(out, plane[at:][:size]...)
+	for at := range from.at {
+		out = append(out, plane[at:][:from.size]...)
 	}
 	return out
 }
@@ -116,7 +122,6 @@ func TestPackForLanes(t *testing.T) {
 		for _, lanes := range []int{4, 8, 16} {
 			cols := max(64, 2*kind.BlockSize())
 			p := &Part{Rows: 3*lanes*addrGroupRows - 5, DType: kind, Group: lanes * addrGroupRows, Lanes: lanes, cols: cols}
-			one := &Part{Rows: p.Rows, DType: kind, Group: 1, cols: cols}
 			src := make([]byte, int64(p.Rows)*kind.RowBytes(cols))
 			rnd := rand.New(rand.NewPCG(uint64(lanes), uint64(kind)))
 			for i := range src {
@@ -124,10 +129,11 @@ func TestPackForLanes(t *testing.T) {
 			}
 			size := int(kind.RowBytes(cols))
 			units, meta := make([]byte, p.unitBytes()), make([]byte, p.metaBytes())
-			wantUnits, wantMeta := make([]byte, one.unitBytes()), make([]byte, one.metaBytes())
+			unitBytes, metaBytes := p.unitRowBytes(), p.metaRowBytes()
+			wantUnits, wantMeta := make([]byte, int64(p.Rows)*unitBytes), make([]byte, int64(p.Rows)*metaBytes)
 			for row := range p.Rows {
 				p.pack(units, meta, row, src[row*size:][:size])
-				one.pack(wantUnits, wantMeta, row, src[row*size:][:size])
+				layouts[kind].packPlain(wantUnits[int64(row)*unitBytes:], wantMeta[int64(row)*metaBytes:], src[row*size:][:size])
 			}
 			record := layouts[kind].metaBytes
 			for base := 0; base < p.Rows; base += p.Group {

@@ -60,7 +60,7 @@ func TestPackKMatchesColumns(t *testing.T) {
 			row[i] = byte(rnd.Uint32())
 		}
 		units, meta := make([]byte, p.unitBytes()), make([]byte, p.metaBytes())
-		p.pack(units, meta, 0, row)
+		layouts[x.kind].packPlain(units, meta, row)
 		for block := range 2 {
 			b := row[block*x.kind.BlockBytes():]
 			fields := func(n, bits int, f func(b []byte, c int) byte) []byte {

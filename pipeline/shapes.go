@@ -57,14 +57,6 @@ const (
 	matvecSGRows    = 4 // of a subgroup
 )
 
-// matvecSGCols is what the columns of matvec_*_sg are a multiple of: matvec_sg.comp.
-func matvecSGCols(t DType) int {
-	if t == dtype.Q8_0 {
-		return 64
-	}
-	return layouts[t].unitCols
-}
-
 // matvecSGChunk is how many columns of a row a lane of matvec_*_sg takes in a chunk: PIECES *
 // PIECE_COLS of matvec_sg.comp.
 func matvecSGChunk(t DType) int {

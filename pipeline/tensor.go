@@ -51,9 +51,12 @@ type Vector struct {
 // DeviceBytes is the memory the vector takes on the device.
 func (v *Vector) DeviceBytes() int64 { return alignUp(4*int64(v.Cols), 16) }
 
-func (p *Part) paddedRows() int  { return ceilDiv(p.Rows, p.Group) * p.Group }
-func (p *Part) unitBytes() int64 { return int64(p.paddedRows()) * p.unitRowBytes() }
-func (p *Part) metaBytes() int64 { return alignUp(int64(p.paddedRows())*p.metaRowBytes(), 16) }
+func (p *Part) metaPaddedRows() int { return ceilDiv(p.Rows, p.metaRows()) * p.metaRows() }
+func (p *Part) paddedRows() int     { return ceilDiv(p.Rows, p.Group) * p.Group }
+func (p *Part) unitBytes() int64    { return int64(p.paddedRows()) * p.unitRowBytes() }
+func (p *Part) metaBytes() int64 {
+	return alignUp(int64(p.metaPaddedRows())*p.metaRowBytes(), 16)
+}
 
 // DeviceBytes is the memory the part takes on the device, padding included.
 func (p *Part) DeviceBytes() int64 {
@@ -152,11 +155,11 @@ func (m *Manager) bindingBytes(group int) int64 {
 	return limit
 }
 
-// maxRows is how many rows of a matrix one binding can hold: a multiple of group, and even, so
-// that a gate row and its up row are in one part.
+// maxRows is how many rows of a matrix one binding can hold: a multiple of group and of rowQuad, so
+// that a gate row and its up row are in one part and records have no padding between parts.
 func (m *Manager) maxRows(t DType, cols, group int) int {
 	rows := m.bindingBytes(group) / layouts[t].rowBytes(cols)
-	step := max(group, matvecRows)
+	step := max(group, rowQuad)
 	return int(min(rows, 1<<30)) / step * step
 }
 

@@ -496,44 +496,24 @@ func (v *verifier) poisonPadding(x *Matrix) error {
 	for i := range nan {
 		nan[i] = poison & 0xff
 	}
+	write := func(plane vk.Span, to places) error {
+		for at := range to.at {
+			if err := v.loader.write(plane.Slice(int64(at), int64(to.size)), nan[:to.size]); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
 	for _, p := range x.Parts {
-		size := int64(layouts[p.DType].metaBytes)
 		for r := p.Rows; r < p.paddedRows(); r++ {
-			if p.Lanes > 0 {
-				if err := v.poisonLanes(p, r, nan[:4]); err != nil {
-					return err
-				}
-				continue
-			}
-			group, in := r/p.Group, r%p.Group
-			for u := range p.unitsPerRow() {
-				at := 16 * int64((group*p.unitsPerRow()+u)*p.Group+in)
-				if err := v.loader.write(p.units.Slice(at, 16), nan[:16]); err != nil {
-					return err
-				}
-			}
-			for k := range p.recordsPerRow() {
-				at := size * int64((group*p.recordsPerRow()+k)*p.Group+in)
-				if err := v.loader.write(p.meta.Slice(at, size), nan[:size]); err != nil {
-					return err
-				}
+			if err := write(p.units, p.unitPlaces(r)); err != nil {
+				return err
 			}
 		}
-	}
-	return nil
-}
-
-// poisonLanes is poisonPadding of one row whose words lie apart.
-func (v *verifier) poisonLanes(p *Part, r int, nan []byte) error {
-	for at := range p.laneUnits(r) {
-		if err := v.loader.write(p.units.Slice(int64(at), 4), nan); err != nil {
-			return err
-		}
-	}
-	size := min(4, layouts[p.DType].metaBytes)
-	for at := range p.laneRecords(r) {
-		if err := v.loader.write(p.meta.Slice(int64(at), int64(size)), nan[:size]); err != nil {
-			return err
+		for r := p.Rows; r < p.metaPaddedRows(); r++ {
+			if err := write(p.meta, p.recordPlaces(r)); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

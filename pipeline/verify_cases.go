@@ -62,12 +62,8 @@ func (v *verifier) oneTokenCases() {
 		}
 		n := 3
 		for _, s := range append(v.shapes(t), [2]int{35, 4104}) {
-			cols := s[1]
-			if t.BlockSize() > 1 {
-				n := max(t.BlockSize(), matvecSGCols(t))
-				cols = ceilDiv(cols, n) * n
-			}
-			if cols%matvecSGCols(t) != 0 {
+			cols := ceilDiv(s[1], t.BlockSize()) * t.BlockSize()
+			if cols%layouts[t].unitCols != 0 {
 				continue
 			}
 			n++

@@ -33,7 +33,6 @@ layout(constant_id = 1) const uint LANES = 8u;
 uint lane; // whose words are read
 uvec4 load_unit(uint i) { return uvec4(words[4u * i + lane], words[4u * i + LANES + lane], words[4u * i + 2u * LANES + lane], words[4u * i + 3u * LANES + lane]); }
 uint load_meta_word(uint i) { return meta[i + lane]; }
-#define RECORD_WORD(first, i) (first + (i) * LANES)
 #else
 uvec4 load_unit(uint i) { return units[i]; }
 uint load_meta_word(uint i) { return meta[i]; }
@@ -47,21 +46,23 @@ void main() {
     if (t >= step.count || u >= nunits) return;
     uint row = step.tokens[t].id - p.first_row; // wraps for rows of earlier parts
     if (row >= p.rows) return;
-    uint group_row = row / p.group, in_group = row % p.group, record = in_group;
+    uint group_row = row / p.group, in_group = row % p.group;
+    Meta m;
 #ifdef LANE_WORDS
     // The lane's r-th row: pairs of rows are a lane's, and pairs of rows of all lanes follow one another.
     uint pair = in_group / (2u * LANES) * (2u * LANES), odd = in_group % 2u;
     lane = in_group % (2u * LANES) / 2u;
     in_group = pair + odd * LANES;
-#ifdef HALF_META
-    record = pair + odd;
-#else
-    record = in_group;
-#endif
-#endif
-    Meta m;
 #ifdef QUANTISED
-    m = load_meta(group_row * row_records(p.cols) * p.group + record, u, p.group);
+#ifdef HALF_META
+    uint record = pair + odd;
+#else
+    uint record = in_group;
+#endif
+    m = load_meta(group_record(group_row * row_records(p.cols) * p.group + record, u, p.group, LANES));
+#endif
+#elif defined(QUANTISED)
+    m = load_meta(row_record(row, u, p.cols, p.group));
 #endif
     float w[UNIT_COLS];
     decode_unit(load_unit((group_row * nunits + u) * p.group + in_group), m, w);

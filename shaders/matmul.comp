@@ -47,7 +47,7 @@ void load_weights(uint row0, uint c0) {
         uint part = c0 / PART_COLS + n;
         vec4 w[PART_QUADS];
         bool inside = row0 + r < p.rows && part < row_parts();
-        if (inside) load_part(row0 + r, part, w);
+        if (inside) decode_part(part_unit(row0 + r, part), part_meta(row0 + r, part), part, w);
         [[unroll]] for (uint j = 0u; j < PART_QUADS; j++)
             w_tile[place(r, n * PART_QUADS + j)] = TO_QUAD(inside ? w[j] : vec4(0.0));
     }

@@ -67,7 +67,7 @@ void store_ahead(uint row0, uint c0, uint to) {
     [[unroll]] for (uint i = 0u; i < W_LOADS; i++) {
         uint n = gl_LocalInvocationID.x + i * WORKGROUP, part = c0 / PART_COLS + n % PARTS;
         vec4 w[PART_QUADS];
-        decode_part(units_ahead[i], min(row0 + n / PARTS, p.rows - 1u), min(part, row_parts() - 1u), w);
+        decode_part(units_ahead[i], part_meta(min(row0 + n / PARTS, p.rows - 1u), min(part, row_parts() - 1u)), part, w);
         if (W_LOADS * WORKGROUP == TILE_ROWS * PARTS || n < TILE_ROWS * PARTS)
             [[unroll]] for (uint j = 0u; j < PART_QUADS; j++)
                 w_tile[to * W_SIZE + n / PARTS * PITCH + n % PARTS * PART_QUADS + j] = to_half(part < row_parts() ? w[j] : vec4(0.0));

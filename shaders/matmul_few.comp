@@ -7,7 +7,7 @@
 // row and multiplies them with each token's x, which is in shared memory, quads of a lane LANES + 1
 // apart so that neighbouring lanes read from neighbouring banks. What comes next is loaded to registers meanwhile.
 // Shared memory: 64 * TOKENS * (LANES + 1) bytes, 16896 for 8 tokens and 32 lanes.
-// Reads each weight once for every TOKENS tokens, x once for every SUBGROUPS * ROWS rows. cols is a multiple of 4.
+// Reads each weight once for every TOKENS tokens, x once for every SUBGROUPS * ROWS rows. cols is a multiple of 4, and rows are not interleaved (group = 1).
 #extension GL_EXT_control_flow_attributes : require
 #extension GL_KHR_shader_subgroup_basic : require
 #extension GL_KHR_shader_subgroup_arithmetic : require
@@ -17,9 +17,10 @@
 layout(local_size_x_id = 3) in;
 layout(constant_id = 3) const uint WORKGROUP = 256u; // SUBGROUPS * LANES
 layout(constant_id = 4) const uint TOKENS = 4u;      // a power of two, at most SUBGROUPS
+#define META_QUADS
 #include "linear.glsl"
 
-#define ROWS 4u
+#define ROWS ROW_QUAD
 #define SUBGROUPS 8u
 #define LANE_QUADS 4u
 #define LANE_PARTS (LANE_QUADS / PART_QUADS)
@@ -54,6 +55,7 @@ void main() {
     uint first = (gl_WorkGroupID.y * gl_NumWorkGroups.x + gl_WorkGroupID.x) * (SUBGROUPS * ROWS), t0 = gl_WorkGroupID.z * TOKENS;
     if (first >= p.rows || t0 >= step.count) return; // uniform over the workgroup
     uint lane = gl_SubgroupInvocationID, row0 = first + gl_SubgroupID * ROWS;
+    uint row = min(row0, (p.rows - 1u) / ROWS * ROWS); // of a subgroup beyond the last row, the last four
     float acc[ROWS * TOKENS];
     [[unroll]] for (uint i = 0u; i < ROWS * TOKENS; i++) acc[i] = 0.0;
     uint chunks = (p.cols / 4u + CHUNK_QUADS - 1u) / CHUNK_QUADS;
@@ -63,13 +65,22 @@ void main() {
         barrier(); // the chunk is there
         if (chunk + 1u < chunks) load_chunk(t0, chunk + 1u);
         [[unroll]] for (uint n = 0u; n < LANE_PARTS; n++) {
-            uint part = (chunk * LANE_PARTS + n) * LANES + lane;
+            uint part = (chunk * LANE_PARTS + n) * LANES + lane, inside = min(part, row_parts() - 1u);
             uvec4 units[ROWS];
-            [[unroll]] for (uint r = 0u; r < ROWS; r++) units[r] = part_unit(min(row0 + r, p.rows - 1u), min(part, row_parts() - 1u));
+            [[unroll]] for (uint r = 0u; r < ROWS; r++) units[r] = part_unit(min(row0 + r, p.rows - 1u), inside);
+#ifdef QUANTISED
+            Record at = row_record(row, inside / UNIT_PARTS, p.cols, 1u);
+            uvec4 words[NEEDED];
+            load_meta_quads(at, words);
+#endif
             vec4 w[ROWS * PART_QUADS];
             [[unroll]] for (uint r = 0u; r < ROWS; r++) {
+                Meta m;
+#ifdef QUANTISED
+                m = quad_meta(words, r, at.part);
+#endif
                 vec4 v[PART_QUADS];
-                decode_part(units[r], min(row0 + r, p.rows - 1u), min(part, row_parts() - 1u), v);
+                decode_part(units[r], m, inside, v);
                 [[unroll]] for (uint i = 0u; i < PART_QUADS; i++) w[r * PART_QUADS + i] = part < row_parts() ? v[i] : vec4(0.0);
             }
             [[unroll]] for (uint t = 0u; t < TOKENS; t++)

@@ -67,7 +67,7 @@ void main() {
             uint group_row = row / p.group, in_group = row % p.group;
             Meta m;
 #ifdef QUANTISED
-            m = load_meta(group_row * row_records(p.cols) * p.group + in_group, u, p.group);
+            m = load_meta(row_record(row, u, p.cols, p.group));
 #endif
             float w[UNIT_COLS];
             decode_unit(load_unit((group_row * nunits + u) * p.group + in_group), m, w);

@@ -6,13 +6,13 @@
 // chunks of LANES * PIECES pieces. x is in shared memory, a chunk ahead, so that its loads are of consecutive
 // quads and neighbouring lanes read from neighbouring banks; the norm's gain is multiplied to it there. A lane takes PIECES pieces
 // of PIECE_UNITS whole units of each row, 16 consecutive bytes a load, and the same columns of x for all rows;
-// scales are decoded once for a piece. Quantised weights stay unsigned integers q until the
-// end: a row is sum_b d_b * (q . x)_b + m_b * sum(x)_b over blocks b, and sum(x) is the same for
-// every row. Packed fields are masked four at a time into the bytes of a word, from which
+// words of scales are loaded for all of its rows at once, and decoded once for a piece. Quantised weights stay unsigned integers q until the
+// end: a row is sum_b d_b * (q . x)_b + m_b * sum(x)_b over blocks b, and sum(x), the same for
+// every row, is where (q . x) starts from if m is a constant times d. Packed fields are masked four at a time into the bytes of a word, from which
 // conversion to float is one instruction on most GPUs.
 //
 // Reads each weight once; x is 4 * cols bytes for SUBGROUPS * ROWS rows. cols is a multiple of
-// PIECE_COLS, of Q8_0 of PIECES * PIECE_COLS, and rows are not interleaved (group = 1). Shared
+// PIECE_COLS, and rows are not interleaved (group = 1). Shared
 // memory: 32 * QUADS * (LANES + 1) bytes, 16896 for 32 lanes and 16 quads.
 #extension GL_EXT_control_flow_attributes : require
 #extension GL_KHR_shader_subgroup_basic : require
@@ -26,12 +26,7 @@ layout(constant_id = 4) const bool ACTIVATE = false;
 layout(constant_id = 5) const bool GATED = false;
 layout(constant_id = 6) const uint ACTIVATION = 0u;
 layout(std430, binding = 0) readonly buffer Units { uvec4 units[]; };
-layout(std430, binding = 1) readonly buffer Metas { uint meta[]; };
-#if defined(W_Q4_K) || defined(W_Q5_K)
-#define META_QUADS
-layout(std430, binding = 1) readonly buffer MetaQuads { uvec4 meta_quads[]; };
-uvec4 load_meta_quad(uint i) { return meta_quads[i]; }
-#endif
+layout(std430, binding = 1) readonly buffer Metas { uvec4 meta[]; };
 layout(std430, binding = 2) readonly buffer X { vec4 x[]; };
 layout(std430, binding = 3) readonly buffer Gain { vec4 gain[]; };
 layout(std430, binding = 4) readonly buffer Bias { float bias[]; };
@@ -47,14 +42,15 @@ layout(push_constant) uniform Push {
 #include "activation.glsl"
 
 uvec4 load_unit(uint i) { return units[i]; }
-uint load_meta_word(uint i) { return meta[i]; }
+#define META_QUADS
+uvec4 load_meta_quad(uint i) { return meta[i]; }
 #include "weights.glsl"
 
-#define ROWS 4u
+#define ROWS ROW_QUAD
 #define SUBGROUPS 4u
 #if defined(W_Q8_0)
 #define PIECE_UNITS 2u
-#define PIECES 2u // whose scales share a word
+#define PIECES 2u
 #elif defined(QUANTISED)
 #define PIECE_UNITS 1u
 #define PIECES 1u
@@ -70,17 +66,6 @@ const uint LANES = WORKGROUP / SUBGROUPS;
 #define STRIDE (LANES + 1u) // odd, so that the quads of a piece go to different banks
 shared vec4 x_tile[2u * QUADS * STRIDE];
 shared float partial[SUBGROUPS];
-
-// Which of a chunk's pieces is number b of a lane.
-#ifdef W_Q8_0
-#define PIECE(lane, b) ((lane) * PIECES + (b))
-#define PIECE_LANE(n) ((n) / PIECES)
-#define PIECE_NUMBER(n) ((n) % PIECES)
-#else
-#define PIECE(lane, b) ((b) * LANES + (lane))
-#define PIECE_LANE(n) ((n) % LANES)
-#define PIECE_NUMBER(n) ((n) / LANES)
-#endif
 
 #ifdef QUANTISED
 #define FIELD_BITS (128u / UNIT_COLS)
@@ -151,23 +136,24 @@ void load_chunk(uint chunk) {
 void store_chunk(uint chunk) {
     [[unroll]] for (uint i = 0u; i < STAGED; i++) {
         uint at = i * WORKGROUP + gl_LocalInvocationID.x, n = at / PIECE_QUADS;
-        x_tile[((chunk & 1u) * QUADS + PIECE_NUMBER(n) * PIECE_QUADS + at % PIECE_QUADS) * STRIDE + PIECE_LANE(n)] = staged[i];
+        x_tile[((chunk & 1u) * QUADS + n / LANES * PIECE_QUADS + at % PIECE_QUADS) * STRIDE + n % LANES] = staged[i];
     }
 }
 
-#ifdef W_Q8_0
-vec2 scales[ROWS]; // of the two pieces of a lane
-#endif
-
-// Adds a piece of the rows from row0 on to sums; it is number b of the lane's, and x is at tile.
-void add_piece(uint row0, uint piece, uint b, uint tile) {
+// Adds a piece of the rows from row0 on to sums; x is at tile.
+void add_piece(uint row0, uint piece, uint tile) {
     uint nunits = p.cols / UNIT_COLS;
     uvec4 q[ROWS * PIECE_UNITS];
     [[unroll]] for (uint r = 0u; r < ROWS; r++)
         [[unroll]] for (uint i = 0u; i < PIECE_UNITS; i++)
             q[r * PIECE_UNITS + i] = load_unit(min(row0 + r, p.rows - 1u) * nunits + piece * PIECE_UNITS + i);
+#ifdef QUANTISED
+    Record at = row_record(min(row0, (p.rows - 1u) / ROWS * ROWS), piece * PIECE_UNITS, p.cols, 1u);
+    uvec4 words[NEEDED];
+    load_meta_quads(at, words);
+#endif
     vec4 xs[PIECE_QUADS];
-    [[unroll]] for (uint i = 0u; i < PIECE_QUADS; i++) xs[i] = x_tile[tile + (b * PIECE_QUADS + i) * STRIDE];
+    [[unroll]] for (uint i = 0u; i < PIECE_QUADS; i++) xs[i] = x_tile[tile + i * STRIDE];
 #ifdef QUANTISED
     float total[SCALES];
     [[unroll]] for (uint s = 0u; s < SCALES; s++) {
@@ -178,13 +164,13 @@ void add_piece(uint row0, uint piece, uint b, uint tile) {
 #endif
     [[unroll]] for (uint r = 0u; r < ROWS; r++) {
 #ifdef QUANTISED
-#ifdef W_Q8_0
-        Meta m = half_meta(scales[r][b]);
-#else
-        Meta m = load_meta(min(row0 + r, p.rows - 1u) * row_records(p.cols), piece * PIECE_UNITS, 1u);
-#endif
+        Meta m = quad_meta(words, r, at.part);
         float d[SCALES];
+#ifdef OFFSET
+        [[unroll]] for (uint s = 0u; s < SCALES; s++) d[s] = -OFFSET * total[s];
+#else
         [[unroll]] for (uint s = 0u; s < SCALES; s++) d[s] = 0.0;
+#endif
         [[unroll]] for (uint j = 0u; j < 4u * PIECE_UNITS; j++)
             [[unroll]] for (uint f = 0u; f < FIELDS; f++) {
                 vec4 w = bytes_to_float(field_bytes(q[r * PIECE_UNITS + j / 4u], m.high, j % 4u, f));
@@ -193,7 +179,11 @@ void add_piece(uint row0, uint piece, uint b, uint tile) {
                     d[c / SCALE_COLS] += w[n] * xs[c / 4u][c % 4u];
                 }
             }
+#ifdef OFFSET
+        [[unroll]] for (uint s = 0u; s < SCALES; s++) sums[r] += m.dm[s].x * d[s];
+#else
         [[unroll]] for (uint s = 0u; s < SCALES; s++) sums[r] += m.dm[s].x * d[s] + m.dm[s].y * total[s];
+#endif
 #else
         float w[UNIT_COLS];
         Meta none;
@@ -217,15 +207,10 @@ void main() {
     barrier(); // the first chunk is there
     for (uint chunk = 0u; chunk < chunks; chunk++) {
         if (chunk + 1u < chunks) load_chunk(chunk + 1u);
-        uint first = chunk * LANES * PIECES, tile = (chunk & 1u) * QUADS * STRIDE + lane;
-#ifdef W_Q8_0
-        if (first + lane * PIECES < pieces)
-            [[unroll]] for (uint r = 0u; r < ROWS; r++)
-                scales[r] = unpackHalf2x16(load_meta_word(min(row0 + r, p.rows - 1u) * (pieces / PIECES) + first / PIECES + lane));
-#endif
+        uint tile = (chunk & 1u) * QUADS * STRIDE + lane;
         [[unroll]] for (uint b = 0u; b < PIECES; b++) {
-            uint piece = first + PIECE(lane, b);
-            if (piece < pieces) add_piece(row0, piece, b, tile);
+            uint piece = (chunk * PIECES + b) * LANES + lane;
+            if (piece < pieces) add_piece(row0, piece, tile + b * PIECE_QUADS * STRIDE);
         }
         if (chunk + 1u < chunks) store_chunk(chunk + 1u);
         barrier(); // the next chunk is there, and this one has been read

@@ -11,7 +11,11 @@ layout(constant_id = 0) const bool HAS_BIAS = false;
 layout(constant_id = 1) const bool ACCUMULATE = false;
 layout(constant_id = 2) const uint GROUP = 1u; // a constant, because a GPU has no instruction that divides integers
 layout(std430, binding = 1) readonly buffer Units { uvec4 units[]; };
+#ifdef META_QUADS
+layout(std430, binding = 2) readonly buffer Metas { uvec4 meta[]; };
+#else
 layout(std430, binding = 2) readonly buffer Metas { uint meta[]; };
+#endif
 #ifdef X_BLOCKS
 layout(std430, binding = 3) readonly buffer X { uvec4 x[]; };         // sixteen columns each
 layout(std430, binding = 6) readonly buffer XScales { vec2 x_scales[]; }; // of 32 columns: d, d times the sum of integers
@@ -30,7 +34,11 @@ layout(push_constant) uniform Push {
 } p;
 
 uvec4 load_unit(uint i) { return units[i]; }
+#ifdef META_QUADS
+uvec4 load_meta_quad(uint i) { return meta[i]; }
+#else
 uint load_meta_word(uint i) { return meta[i]; }
+#endif
 #include "weights_part.glsl"
 
 #ifndef X_BLOCKS

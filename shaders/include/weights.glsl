@@ -3,9 +3,17 @@
 // A row of `cols` weights is cut into units of 16 bytes; one unit holds UNIT_COLS weights.
 // What else a quantised type has (scales, minima, high bits) is in a second plane, one
 // record of META_WORDS words for META_COLS columns; a type with nothing but a half d for 32
-// columns keeps two to a word. Rows are interleaved in groups of `group` rows, so that a
-// workgroup that owns a group reads one contiguous stream; group = 1 is plain row-major
-// order.
+// columns keeps two to a word.
+//
+// Where group = 1, units are in row-major order, and the words of the records of ROW_QUAD adjacent
+// rows lie side by side, so that one load of 16 bytes has a word of each:
+//
+//   unit(row, u) = row * units + u
+//   word(row, k) = ((row / ROW_QUAD) * words + k) * ROW_QUAD + row % ROW_QUAD
+//
+// words are those of a row's records; of halves, word k has blocks 2k and 2k + 1. Otherwise rows
+// are interleaved in groups of `group` rows, so that a workgroup that owns a group reads one
+// contiguous stream:
 //
 //   unit(row, u)   = ((row / group) * units   + u) * group + row % group
 //   record(row, i) = ((row / group) * records + i) * group + row % group
@@ -26,7 +34,7 @@
 //   IQ4_XS      h0 d, h1 two high bits of each scale; low nibbles of the scales
 //
 // The includer defines W_ and the type's name, and the functions uvec4 load_unit(uint i) and
-// uint load_meta_word(uint i); for Q4_K and Q5_K, with META_QUADS, also
+// uint load_meta_word(uint i); with META_QUADS, instead of the latter,
 // uvec4 load_meta_quad(uint i) of words 4i to 4i + 3.
 
 #if defined(W_F32)
@@ -55,42 +63,54 @@
 #define META_WORDS 3u
 #define META_COLS 64u
 #define HIGH_BITS 1u
+#define OFFSET 16.0
+#define NEEDED 2u
 #elif defined(W_Q5_1)
 #define UNIT_COLS 32u
 #define META_WORDS 2u
 #define META_COLS 32u
 #define HIGH_BITS 1u
+#define NEEDED 2u
 #elif defined(W_Q2_K)
 #define UNIT_COLS 64u
 #define META_WORDS 5u
 #define META_COLS 256u
 #define SCALES 4u
+#define NEEDED 2u
 #elif defined(W_Q3_K)
 #define UNIT_COLS 64u
 #define META_WORDS 12u
 #define META_COLS 256u
 #define SCALES 4u
 #define HIGH_BITS 1u
+#define OFFSET 4.0
+#define NEEDED 5u
 #elif defined(W_Q4_K)
 #define UNIT_COLS 32u
 #define META_WORDS 4u
 #define META_COLS 256u
+#define NEEDED 4u
 #elif defined(W_Q5_K)
 #define UNIT_COLS 32u
 #define META_WORDS 12u
 #define META_COLS 256u
 #define HIGH_BITS 1u
+#define NEEDED 5u
 #elif defined(W_Q6_K)
 #define UNIT_COLS 32u
 #define META_WORDS 21u
 #define META_COLS 256u
 #define SCALES 2u
 #define HIGH_BITS 2u
+#define OFFSET 32.0
+#define NEEDED 4u
 #elif defined(W_IQ4_XS)
 #define UNIT_COLS 32u
 #define META_WORDS 2u
 #define META_COLS 256u
 #define LOOKUP
+#define OFFSET 0.0
+#define NEEDED 2u
 #endif
 
 #ifdef HALF_META
@@ -102,14 +122,14 @@
 #else
 #define META_UNITS 1u
 #endif
+#ifndef NEEDED
+#define NEEDED 1u // words of a record that a unit's Meta is made of
+#endif
 #ifndef SCALES
 #define SCALES 1u
 #endif
-#ifndef RECORD_WORD
-#define RECORD_WORD(first, i) first + i // the number of word i of a record that starts at `first`
-#endif
-
 #define BLOCK_COLS 32u
+#define ROW_QUAD 4u
 
 // What decodes a unit: weight = dm.x * q + dm.y for each UNIT_COLS / SCALES columns; high
 // holds the bits of q beyond those in the unit.
@@ -128,102 +148,128 @@ uint row_records(uint cols) {
 }
 
 #ifdef QUANTISED
-// Byte i of a record's bytes that start at word `first`.
-uint meta_byte(uint first, uint i) { return (load_meta_word(RECORD_WORD(first, i / 4u)) >> (8u * (i % 4u))) & 0xffu; }
+// Where the record of a unit is.
+struct Record {
+    uint first; // its first word, or the word of its half
+    uint step;  // from a word to the next
+    uint part;  // which of the record's META_UNITS units, or which half
+};
 
-#if defined(W_Q4_K) || defined(W_Q5_K)
-// Scale and minimum of block b of 8: six bits each, the upper two of the last four blocks in
-// the top of the first four's bytes.
-#ifdef META_QUADS
-// Of the record's first four words: only how far they are shifted depends on b.
-uvec2 scale_min(uvec4 record, uint b) {
-    uint at = 8u * (b & 3u), both = record.w >> at;
-    uvec2 first = (record.yz >> at) & 0xffu;
-    uvec2 last = (uvec2(both, both >> 4u) & 15u) | ((first >> 6u) << 4u);
-    return mix(last, first & 63u, bvec2(b < 4u));
-}
-#else
-uvec2 scale_min(uint first, uint b) {
-    if (b < 4u) return uvec2(meta_byte(first, b), meta_byte(first, b + 4u)) & 63u;
-    uint both = meta_byte(first, b + 4u);
-    return uvec2(both & 15u, both >> 4u) | ((uvec2(meta_byte(first, b - 4u), meta_byte(first, b)) >> 6u) << 4u);
-}
-#endif
-#endif
-
+// The record of unit u, when record 0 of the row is number record0 and words are step apart.
+Record group_record(uint record0, uint u, uint group, uint step) {
+    uint n = record0 + u / META_UNITS * group;
 #ifdef HALF_META
-// The Meta of a scale.
-Meta half_meta(float d) {
-    Meta m;
-    m.dm[0] = vec2(d, -OFFSET * d);
-    m.high = uvec2(0u);
-    return m;
+    return Record(n >> 1u, step, n & 1u);
+#else
+    return Record(n * META_WORDS, step, u % META_UNITS);
+#endif
 }
+
+// The record of unit u of a row.
+Record row_record(uint row, uint u, uint cols, uint group) {
+    if (group != 1u) return group_record(row / group * row_records(cols) * group + row % group, u, group, 1u);
+    uint n = u / META_UNITS, first = row / ROW_QUAD * ROW_QUAD;
+#ifdef HALF_META
+    return Record(first * ((row_records(cols) + 1u) / 2u) + row % ROW_QUAD + (n >> 1u) * ROW_QUAD, ROW_QUAD, n & 1u);
+#else
+    return Record((first * row_records(cols) + n * ROW_QUAD) * META_WORDS + row % ROW_QUAD, ROW_QUAD, u % META_UNITS);
+#endif
+}
+
+// Which of a record's words number i of the NEEDED is.
+uint needed(uint i, uint part) {
+#if defined(W_Q5_0) || defined(W_Q2_K)
+    return i == 0u ? 0u : 1u + part;
+#elif defined(W_Q3_K)
+    if (i < 2u) return i == 0u ? 0u : 1u + (part & 1u);
+    return i == 2u ? 3u : 1u + 2u * part + i;
+#elif defined(W_Q5_K)
+    return i < 4u ? i : 4u + part;
+#elif defined(W_Q6_K)
+    if (i < 2u) return i == 0u ? 0u : 1u + part / 2u;
+    return 3u + 2u * part + i;
+#else
+    return i;
+#endif
+}
+
+#ifdef OFFSET
+// The dm of a type whose q is OFFSET too large.
+vec2 offset_scale(float d) { return vec2(d, -OFFSET * d); }
 #endif
 
-// The Meta of unit u of a row whose record 0 has the number `record0`.
-Meta load_meta(uint record0, uint u, uint group) {
-    uint record = record0 + u / META_UNITS * group;
-#ifdef HALF_META
-    return half_meta(unpackHalf2x16(load_meta_word(record >> 1u) >> (16u * (record & 1u))).x);
-#else
+uint byte_of(uint word, uint i) { return (word >> (8u * i)) & 0xffu; }
+
+// The Meta of a unit whose record has the words v.
+Meta decode_meta(uint v[NEEDED], uint part) {
     Meta m;
     m.high = uvec2(0u);
-    uint at = record * META_WORDS;
-    uint b = u % META_UNITS;
-#ifdef META_QUADS
-    uvec4 quad = load_meta_quad(at / 4u);
-    vec2 d = unpackHalf2x16(quad.x);
-#else
-    vec2 d = unpackHalf2x16(load_meta_word(at));
-#endif
-#if defined(W_Q4_1)
+    vec2 d = unpackHalf2x16(v[0]);
+#if defined(HALF_META)
+    m.dm[0] = offset_scale(unpackHalf2x16(v[0] >> (16u * part)).x);
+#elif defined(W_Q4_1)
     m.dm[0] = d;
 #elif defined(W_Q5_0)
-    float scale = b == 0u ? d.x : d.y;
-    m.dm[0] = vec2(scale, -16.0 * scale);
-    m.high.x = load_meta_word(RECORD_WORD(at, 1u + b));
+    m.dm[0] = offset_scale(part == 0u ? d.x : d.y);
+    m.high.x = v[1];
 #elif defined(W_Q5_1)
     m.dm[0] = d;
-    m.high.x = load_meta_word(RECORD_WORD(at, 1u));
+    m.high.x = v[1];
 #elif defined(W_Q2_K)
     [[unroll]] for (uint i = 0u; i < 4u; i++) {
-        uint s = meta_byte(RECORD_WORD(at, 1u), 4u * b + i);
+        uint s = byte_of(v[1], i);
         m.dm[i] = vec2(d.x * float(s & 15u), -d.y * float(s >> 4u));
     }
 #elif defined(W_Q3_K)
+    uint low = v[1] >> (4u * (part / 2u)), top = v[2] >> (2u * part);
     [[unroll]] for (uint i = 0u; i < 4u; i++) {
-        uint s = 4u * b + i;
-        uint low = (meta_byte(RECORD_WORD(at, 1u), s & 7u) >> (4u * (s / 8u))) & 15u;
-        uint top = (meta_byte(RECORD_WORD(at, 1u), 8u + (s & 3u)) >> (2u * (s / 4u))) & 3u;
-        float scale = d.x * float(int(low | (top << 4u)) - 32);
-        m.dm[i] = vec2(scale, -4.0 * scale);
+        uint s = (byte_of(low, i) & 15u) | ((byte_of(top, i) & 3u) << 4u);
+        m.dm[i] = offset_scale(d.x * float(int(s) - 32));
     }
-    m.high = uvec2(load_meta_word(RECORD_WORD(at, 4u + 2u * b)), load_meta_word(RECORD_WORD(at, 5u + 2u * b)));
+    m.high = uvec2(v[3], v[4]);
 #elif defined(W_Q4_K) || defined(W_Q5_K)
-#ifdef META_QUADS
-    uvec2 sm = scale_min(quad, b);
-#else
-    uvec2 sm = scale_min(RECORD_WORD(at, 1u), b);
-#endif
+    // Six bits each of scale and minimum, the upper two of the last four units' in the top of the
+    // first four's bytes. Only how far they are shifted depends on the unit.
+    uint at = 8u * (part & 3u), both = v[3] >> at;
+    uvec2 first = (uvec2(v[1], v[2]) >> at) & 0xffu;
+    uvec2 last = (uvec2(both, both >> 4u) & 15u) | ((first >> 6u) << 4u);
+    uvec2 sm = mix(last, first & 63u, bvec2(part < 4u));
     m.dm[0] = vec2(d.x * float(sm.x), -d.y * float(sm.y));
 #ifdef W_Q5_K
-    m.high.x = load_meta_word(RECORD_WORD(at, 4u + b));
+    m.high.x = v[4];
 #endif
 #elif defined(W_Q6_K)
     [[unroll]] for (uint i = 0u; i < 2u; i++) {
-        float scale = d.x * float(int(meta_byte(RECORD_WORD(at, 1u), 2u * b + i) << 24u) >> 24);
-        m.dm[i] = vec2(scale, -32.0 * scale);
+        m.dm[i] = offset_scale(d.x * float(bitfieldExtract(int(v[1]), int(16u * (part & 1u) + 8u * i), 8)));
     }
-    m.high = uvec2(load_meta_word(RECORD_WORD(at, 5u + 2u * b)), load_meta_word(RECORD_WORD(at, 6u + 2u * b)));
+    m.high = uvec2(v[2], v[3]);
 #elif defined(W_IQ4_XS)
-    uint low = (load_meta_word(RECORD_WORD(at, 1u)) >> (4u * b)) & 15u;
-    uint top = (load_meta_word(at) >> (16u + 2u * b)) & 3u;
-    m.dm[0] = vec2(d.x * float(int(low | (top << 4u)) - 32), 0.0);
+    uint low = (v[1] >> (4u * part)) & 15u;
+    uint top = (v[0] >> (16u + 2u * part)) & 3u;
+    m.dm[0] = offset_scale(d.x * float(int(low | (top << 4u)) - 32));
 #endif
     return m;
-#endif
 }
+
+#ifdef META_QUADS
+// The words that the Metas of a unit of ROW_QUAD rows are made of; at is the first row's, of group 1.
+void load_meta_quads(Record at, out uvec4 v[NEEDED]) {
+    [[unroll]] for (uint i = 0u; i < NEEDED; i++) v[i] = load_meta_quad(at.first / ROW_QUAD + needed(i, at.part));
+}
+
+// The Meta of row r of the four.
+Meta quad_meta(uvec4 v[NEEDED], uint r, uint part) {
+    uint words[NEEDED];
+    [[unroll]] for (uint i = 0u; i < NEEDED; i++) words[i] = v[i][r];
+    return decode_meta(words, part);
+}
+#else
+Meta load_meta(Record at) {
+    uint v[NEEDED];
+    [[unroll]] for (uint i = 0u; i < NEEDED; i++) v[i] = load_meta_word(at.first + needed(i, at.part) * at.step);
+    return decode_meta(v, at.part);
+}
+#endif
 
 #ifdef LOOKUP
 // ggml's kvalues_iq4nl: four bits stand for one of -127, -104, -83, -65, -49, -35, -22, -10,

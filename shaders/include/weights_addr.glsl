@@ -15,12 +15,11 @@ uvec4 load_unit(uint i) {
     return uvec4(lane_word(at), lane_word(at + 4ul * LANES), lane_word(at + 8ul * LANES), lane_word(at + 12ul * LANES));
 }
 uint load_meta_word(uint i) { return lane_word(meta_base + uint64_t(i) * 4ul); }
-#define RECORD_WORD(first, i) (first + (i) * LANES)
 #include "quads.glsl"
 
 #ifdef HALF_META
 #define META_BYTES 2u
-uint record_of(uint r) { return r / 2u * (2u * LANES) + r % 2u; } // load_meta takes the half of an odd record
+uint record_of(uint r) { return r / 2u * (2u * LANES) + r % 2u; } // of an odd record the second half
 #else
 #ifdef QUANTISED
 #define META_BYTES (4u * META_WORDS)
@@ -51,7 +50,7 @@ void load_block_scales(uint b, uint group, out vec2 dm[LANE_ROWS]) {
         dm[r] = vec2(d.x, -OFFSET * d.x);
         dm[r + 1u] = vec2(d.y, -OFFSET * d.y);
 #else
-        [[unroll]] for (uint i = r; i < r + 2u; i++) dm[i] = load_meta(record_of(i), b * BLOCK_UNITS, group).dm[0];
+        [[unroll]] for (uint i = r; i < r + 2u; i++) dm[i] = load_meta(group_record(record_of(i), b * BLOCK_UNITS, group, LANES)).dm[0];
 #endif
     }
 }
@@ -62,7 +61,7 @@ void load_quads(uint u, uint r, uint group, out vec4 w[UNIT_QUADS]) {
     uvec4 q = load_unit(u * group + r * LANES);
 #if defined(QUANTISED) && !defined(MASKED)
     float f[UNIT_COLS];
-    decode_unit(q, load_meta(record_of(r), u, group), f);
+    decode_unit(q, load_meta(group_record(record_of(r), u, group, LANES)), f);
     [[unroll]] for (uint j = 0u; j < UNIT_QUADS; j++) w[j] = vec4(f[4u * j], f[4u * j + 1u], f[4u * j + 2u], f[4u * j + 3u]);
 #else
     [[unroll]] for (uint j = 0u; j < UNIT_QUADS; j++) w[j] = quad(q, j);

@@ -20,11 +20,18 @@ uvec4 part_unit(uint row, uint part) {
     return load_unit((row / GROUP * nunits + part / UNIT_PARTS) * GROUP + row % GROUP);
 }
 
-#ifdef QUANTISED
+#ifndef META_QUADS
+// What decodes a part of a row.
 Meta part_meta(uint row, uint part) {
-    return load_meta(row / GROUP * row_records(p.cols) * GROUP + row % GROUP, part / UNIT_PARTS, GROUP);
+    Meta m;
+#ifdef QUANTISED
+    m = load_meta(row_record(row, part / UNIT_PARTS, p.cols, GROUP));
+#endif
+    return m;
 }
+#endif
 
+#ifdef QUANTISED
 // Scale and constant of part i of a unit.
 vec2 part_scale(Meta m, uint i) {
     vec2 dm = m.dm[0];
@@ -67,8 +74,8 @@ uvec4 part_bytes(uvec4 q, Meta m, uint i) {
 }
 #endif
 
-// The weights of a part of a row, in unit q, four at a time.
-void decode_part(uvec4 q, uint row, uint part, out vec4 w[PART_QUADS]) {
+// The weights of a part, in unit q, four at a time; m is ignored by plain types.
+void decode_part(uvec4 q, Meta m, uint part, out vec4 w[PART_QUADS]) {
 #if defined(W_F32)
     w[0] = uintBitsToFloat(q);
 #elif defined(W_F16)
@@ -78,7 +85,6 @@ void decode_part(uvec4 q, uint row, uint part, out vec4 w[PART_QUADS]) {
     w[0] = uintBitsToFloat(uvec4(q.x << 16u, q.x & 0xffff0000u, q.y << 16u, q.y & 0xffff0000u));
     w[1] = uintBitsToFloat(uvec4(q.z << 16u, q.z & 0xffff0000u, q.w << 16u, q.w & 0xffff0000u));
 #else
-    Meta m = part_meta(row, part);
     vec2 dm = part_scale(m, part % UNIT_PARTS);
     uvec4 v = part_bytes(q, m, part % UNIT_PARTS);
     [[unroll]] for (uint j = 0u; j < 4u; j++) {
@@ -91,5 +97,3 @@ void decode_part(uvec4 q, uint row, uint part, out vec4 w[PART_QUADS]) {
     }
 #endif
 }
-
-void load_part(uint row, uint part, out vec4 w[PART_QUADS]) { decode_part(part_unit(row, part), row, part, w); }

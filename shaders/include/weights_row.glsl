@@ -46,7 +46,7 @@ void load_block_scales(Rows at, uint b, uint group, out vec2 dm[LANE_ROWS]) {
     }
 #else
     [[unroll]] for (uint r = 0u; r < LANE_ROWS; r++)
-        dm[r] = load_meta(at.record + r, b * BLOCK_UNITS, group).dm[0];
+        dm[r] = load_meta(group_record(at.record + r, b * BLOCK_UNITS, group, 1u)).dm[0];
 #endif
 }
 #endif
@@ -55,7 +55,7 @@ void load_block_scales(Rows at, uint b, uint group, out vec2 dm[LANE_ROWS]) {
 // The weights of unit u of the lane's row r, four at a time.
 void decode_quads(Rows at, uint u, uint r, uint group, out vec4 w[UNIT_QUADS]) {
     float f[UNIT_COLS];
-    decode_unit(load_unit(at.unit + u * group + r), load_meta(at.record + r, u, group), f);
+    decode_unit(load_unit(at.unit + u * group + r), load_meta(group_record(at.record + r, u, group, 1u)), f);
     [[unroll]] for (uint j = 0u; j < UNIT_QUADS; j++)
         w[j] = vec4(f[4u * j], f[4u * j + 1u], f[4u * j + 2u], f[4u * j + 3u]);
 }
