@@ -2,9 +2,9 @@
 // matmul: y = x times the transpose of w (linear.glsl).
 //
 // One workgroup of 128 computes a tile of 64 rows by 16 * TOKENS tokens, 8 rows by TOKENS
-// tokens an invocation. 32 columns of both operands at a time go through shared memory, 8192
-// and at most 8192 bytes (half of that with FP16), as vectors of four columns; vector k of a
-// row is at place k ^ (row % 8), so that eight rows are read from different banks.
+// tokens an invocation. 32 columns of both operands at a time go through registers (tiles.glsl) to
+// shared memory, 8192 and at most 8192 bytes (half of that with FP16), as vectors of four columns;
+// vector k of a row is at place k ^ (row % 8), so that eight rows are read from different banks.
 // Reads the weights once for every 16 * TOKENS tokens, x once for every 64 rows.
 //
 // With FP16 both operands are rounded to float16, which holds up to 65504 and beyond that is
@@ -30,35 +30,13 @@ layout(constant_id = 3) const uint TOKENS = 4u;
 #define TILE_ROWS 64u
 #define TILE_TOKENS (16u * TOKENS)
 #define TILE_COLS 32u
-#define TILE_QUADS (TILE_COLS / 4u)
-shared QUAD w_tile[TILE_ROWS * TILE_QUADS];
-shared QUAD x_tile[TILE_TOKENS * TILE_QUADS];
+shared QUAD w_tile[TILE_ROWS * TILE_COLS / 4u];
+shared QUAD x_tile[TILE_TOKENS * TILE_COLS / 4u];
 
-uint place(uint line, uint quad) { return line * TILE_QUADS + (quad ^ (line % 8u)); }
-
-void load_weights(uint row0, uint c0) {
-    const uint parts = TILE_COLS / PART_COLS;
-    for (uint i = gl_LocalInvocationID.x; i < TILE_ROWS * parts; i += WORKGROUP) {
-#ifdef QUANTISED
-        uint r = i % TILE_ROWS, n = i / TILE_ROWS; // a unit is all a row has in a tile: write to different banks
-#else
-        uint r = i / parts, n = i % parts; // a row has many: read them in order
-#endif
-        uint part = c0 / PART_COLS + n;
-        vec4 w[PART_QUADS];
-        bool inside = row0 + r < p.rows && part < row_parts();
-        if (inside) decode_part(part_unit(row0 + r, part), part_meta(row0 + r, part), part, w);
-        [[unroll]] for (uint j = 0u; j < PART_QUADS; j++)
-            w_tile[place(r, n * PART_QUADS + j)] = TO_QUAD(inside ? w[j] : vec4(0.0));
-    }
-}
-
-void load_tokens(uint t0, uint c0) {
-    for (uint i = gl_LocalInvocationID.x; i < TILE_TOKENS * TILE_QUADS; i += WORKGROUP) {
-        uint t = i / TILE_QUADS, quad = i % TILE_QUADS;
-        x_tile[place(t, quad)] = TO_QUAD(load_x(t0 + t, c0 + 4u * quad));
-    }
-}
+uint place(uint line, uint quad) { return line * (TILE_COLS / 4u) + (quad ^ (line % 8u)); }
+#define W_PLACE(to, row, quad) place(row, quad)
+#define X_PLACE(to, token, quad) place(token, quad)
+#include "tiles.glsl"
 
 void main() {
     uint row0 = gl_WorkGroupID.x * TILE_ROWS, t0 = gl_WorkGroupID.y * TILE_TOKENS;
@@ -66,10 +44,11 @@ void main() {
     uint tr = gl_LocalInvocationID.x % 8u, tt = gl_LocalInvocationID.x / 8u;
     float acc[ROWS * TOKENS];
     [[unroll]] for (uint i = 0u; i < ROWS * TOKENS; i++) acc[i] = 0.0;
+    load_ahead(row0, t0, 0u);
     for (uint c0 = 0u; c0 < p.cols; c0 += TILE_COLS) {
-        load_weights(row0, c0);
-        load_tokens(t0, c0);
+        store_ahead(row0, c0, 0u);
         barrier(); // the tiles are written
+        if (c0 + TILE_COLS < p.cols) load_ahead(row0, t0, c0 + TILE_COLS);
 #ifdef FP16
         f16vec2 sums[ROWS * TOKENS];
         [[unroll]] for (uint i = 0u; i < ROWS * TOKENS; i++) sums[i] = f16vec2(0.0);

@@ -6,7 +6,7 @@
 // subgroups MATRICES_M x MATRICES_N matrices of the device's shape CM_M x CM_N x CM_K. 32 columns
 // of both operands at a time go through shared memory, 80 bytes a row or token: 64 of columns
 // and 16 so that eight rows are read from different banks. There are two such tiles: while one
-// is multiplied, the next is on its way from memory to registers and then to the other. Each
+// is multiplied, the next is on its way to the other (tiles.glsl). Each
 // subgroup passes its results through 4 * CM_M * CM_N bytes of shared memory, since only the
 // driver knows which invocation holds which. For 128 x 64 and shapes of 16 x 16 that is 38912 bytes.
 // Reads the weights once for every tile's tokens, x once for every tile's rows. cols is a multiple of 4.
@@ -34,50 +34,17 @@ const uint SUBGROUP_ROWS = MATRICES_M * CM_M, SUBGROUP_TOKENS = MATRICES_N * CM_
 const uint TILE_ROWS = SUBGROUPS_M * SUBGROUP_ROWS, TILE_TOKENS = SUBGROUPS_N * SUBGROUP_TOKENS;
 const uint SUBGROUP = WORKGROUP / (SUBGROUPS_M * SUBGROUPS_N);
 #define TILE_COLS 32u
-#define TILE_QUADS (TILE_COLS / 4u)
-#define PITCH (TILE_QUADS + 2u)
-#define PARTS (TILE_COLS / PART_COLS)
+#define PITCH (TILE_COLS / 4u + 2u)
 const uint W_SIZE = TILE_ROWS * PITCH, X_SIZE = TILE_TOKENS * PITCH;
-const uint W_LOADS = (TILE_ROWS * PARTS + WORKGROUP - 1u) / WORKGROUP, X_LOADS = (TILE_TOKENS * TILE_QUADS + WORKGROUP - 1u) / WORKGROUP;
 shared f16vec4 w_tile[2u * W_SIZE];
 shared f16vec4 x_tile[2u * X_SIZE];
 shared float results[SUBGROUPS_M * SUBGROUPS_N * CM_M * CM_N];
 
-f16vec4 to_half(vec4 v) { return f16vec4(clamp(v, vec4(-65504.0), vec4(65504.0))); }
-
-// What an invocation loads of the next tile: units that hold parts of rows, quads of tokens.
-uvec4 units_ahead[W_LOADS];
-vec4 x_ahead[X_LOADS];
-
-// Loads without a branch between them, so that all are under way at once: rows, tokens and columns
-// beyond the last are the last, and what becomes of them is not stored or is multiplied by weights of zero.
-void load_ahead(uint row0, uint t0, uint c0) {
-    [[unroll]] for (uint i = 0u; i < W_LOADS; i++) {
-        uint n = gl_LocalInvocationID.x + i * WORKGROUP;
-        units_ahead[i] = part_unit(min(row0 + n / PARTS, p.rows - 1u), min(c0 / PART_COLS + n % PARTS, row_parts() - 1u));
-    }
-    [[unroll]] for (uint i = 0u; i < X_LOADS; i++) {
-        uint n = gl_LocalInvocationID.x + i * WORKGROUP;
-        x_ahead[i] = x_quads[min(t0 + n / TILE_QUADS, step.count - 1u) * (p.cols / 4u) + min(c0 / 4u + n % TILE_QUADS, p.cols / 4u - 1u)];
-    }
-}
-
-// Puts what load_ahead loaded into tile `to`.
-void store_ahead(uint row0, uint c0, uint to) {
-    [[unroll]] for (uint i = 0u; i < W_LOADS; i++) {
-        uint n = gl_LocalInvocationID.x + i * WORKGROUP, part = c0 / PART_COLS + n % PARTS;
-        vec4 w[PART_QUADS];
-        decode_part(units_ahead[i], part_meta(min(row0 + n / PARTS, p.rows - 1u), min(part, row_parts() - 1u)), part, w);
-        if (W_LOADS * WORKGROUP == TILE_ROWS * PARTS || n < TILE_ROWS * PARTS)
-            [[unroll]] for (uint j = 0u; j < PART_QUADS; j++)
-                w_tile[to * W_SIZE + n / PARTS * PITCH + n % PARTS * PART_QUADS + j] = to_half(part < row_parts() ? w[j] : vec4(0.0));
-    }
-    [[unroll]] for (uint i = 0u; i < X_LOADS; i++) {
-        uint n = gl_LocalInvocationID.x + i * WORKGROUP;
-        if (X_LOADS * WORKGROUP == TILE_TOKENS * TILE_QUADS || n < TILE_TOKENS * TILE_QUADS)
-            x_tile[to * X_SIZE + n / TILE_QUADS * PITCH + n % TILE_QUADS] = to_half(x_ahead[i]);
-    }
-}
+#define TO_QUAD(v) f16vec4(clamp(v, vec4(-65504.0), vec4(65504.0)))
+#define W_PLACE(to, row, quad) ((to) * W_SIZE + (row) * PITCH + (quad))
+#define X_PLACE(to, token, quad) ((to) * X_SIZE + (token) * PITCH + (quad))
+#define WHOLE_QUADS
+#include "tiles.glsl"
 
 void main() {
     uint row0 = gl_WorkGroupID.x * TILE_ROWS, t0 = gl_WorkGroupID.y * TILE_TOKENS;

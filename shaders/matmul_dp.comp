@@ -68,18 +68,44 @@ uvec4 signed_bytes(uvec4 v) {
 #endif
 }
 
-void load_weights(uint row0, uint c0) {
-    for (uint i = gl_LocalInvocationID.x; i < TILE_ROWS * TILE_PARTS; i += WORKGROUP) {
-        uint r = i / TILE_PARTS, n = i % TILE_PARTS;
-        uint row = row0 + r, part = c0 / PART_COLS + n;
-        uvec4 v = uvec4(0u);
-        vec2 dm = vec2(0.0);
-        if (row < p.rows && part < row_parts()) {
-            Meta m = part_meta(row, part);
-            v = signed_bytes(part_bytes(part_unit(row, part), m, part % UNIT_PARTS));
-            dm = part_scale(m, part % UNIT_PARTS);
-        }
-        w_tile[r * PITCH + n] = v;
+// What an invocation has of the next tile, as in tiles.glsl.
+const uint W_LOADS = TILE_ROWS * TILE_PARTS / WORKGROUP, X_LOADS = (TILE_TOKENS * TILE_PARTS + WORKGROUP - 1u) / WORKGROUP;
+uvec4 units_ahead[W_LOADS];
+uint words_ahead[W_LOADS * NEEDED];
+uvec4 x_ahead[X_LOADS];
+vec2 x_scales_ahead[X_LOADS];
+
+// Which row and part number n of the tile's is: one that exists.
+uint load_row(uint row0, uint n) { return min(row0 + n / TILE_PARTS, p.rows - 1u); }
+uint load_part(uint c0, uint n) { return min(c0 / PART_COLS + n % TILE_PARTS, row_parts() - 1u); }
+
+// Loads without a branch between them. Rows, tokens and columns beyond the last are the last: what becomes of
+// them is not stored or has a scale of zero.
+void load_ahead(uint row0, uint t0, uint c0) {
+    [[unroll]] for (uint i = 0u; i < W_LOADS; i++) {
+        uint n = gl_LocalInvocationID.x + i * WORKGROUP, row = load_row(row0, n), part = load_part(c0, n);
+        units_ahead[i] = part_unit(row, part);
+        uint words[NEEDED];
+        load_words(part_record(row, part), words);
+        [[unroll]] for (uint j = 0u; j < NEEDED; j++) words_ahead[i * NEEDED + j] = words[j];
+    }
+    [[unroll]] for (uint i = 0u; i < X_LOADS; i++) {
+        uint n = gl_LocalInvocationID.x + i * WORKGROUP, parts = p.cols / 16u;
+        uint at = min(t0 + n / TILE_PARTS, step.count - 1u) * parts + min(c0 / 16u + n % TILE_PARTS, parts - 1u);
+        x_ahead[i] = x[at];
+        x_scales_ahead[i] = x_scales[at / 2u];
+    }
+}
+
+// Puts what load_ahead loaded into the tiles.
+void store_ahead(uint row0, uint c0) {
+    [[unroll]] for (uint i = 0u; i < W_LOADS; i++) {
+        uint at = gl_LocalInvocationID.x + i * WORKGROUP, r = at / TILE_PARTS, n = at % TILE_PARTS, part = load_part(c0, at);
+        uint words[NEEDED];
+        [[unroll]] for (uint j = 0u; j < NEEDED; j++) words[j] = words_ahead[i * NEEDED + j];
+        Meta m = decode_meta(words, part_record(load_row(row0, at), part).part);
+        w_tile[r * PITCH + n] = signed_bytes(part_bytes(units_ahead[i], m, part % UNIT_PARTS));
+        vec2 dm = c0 / PART_COLS + n < row_parts() ? part_scale(m, part % UNIT_PARTS) : vec2(0.0);
 #ifdef HALF_BLOCKS
         if (n % 2u == 0u) w_scales[r * TILE_BLOCKS + n / 2u].x = dm.x;
         else w_scales[r * TILE_BLOCKS + n / 2u].y = dm.x;
@@ -87,16 +113,11 @@ void load_weights(uint row0, uint c0) {
         if (n % 2u == 0u) w_scales[r * TILE_BLOCKS + n / 2u] = dm;
 #endif
     }
-}
-
-void load_tokens(uint t0, uint c0) {
-    uint parts = p.cols / 16u;
-    for (uint i = gl_LocalInvocationID.x; i < TILE_TOKENS * TILE_PARTS; i += WORKGROUP) {
-        uint t = i / TILE_PARTS, n = i % TILE_PARTS, part = c0 / 16u + n;
-        bool inside = t0 + t < step.count && part < parts;
-        x_tile[t * PITCH + n] = inside ? x[(t0 + t) * parts + part] : uvec4(0u);
-        if (n % 2u == 0u)
-            x_tile_scales[t * TILE_BLOCKS + n / 2u] = inside ? x_scales[((t0 + t) * parts + part) / 2u] : vec2(0.0);
+    [[unroll]] for (uint i = 0u; i < X_LOADS; i++) {
+        uint at = gl_LocalInvocationID.x + i * WORKGROUP, t = at / TILE_PARTS, n = at % TILE_PARTS;
+        if (at >= TILE_TOKENS * TILE_PARTS) break;
+        x_tile[t * PITCH + n] = x_ahead[i];
+        if (n % 2u == 0u) x_tile_scales[t * TILE_BLOCKS + n / 2u] = x_scales_ahead[i];
     }
 }
 
@@ -110,10 +131,11 @@ void main() {
     uint tr = gl_LocalInvocationID.x % 8u, tt = gl_LocalInvocationID.x / 8u;
     float acc[ROWS * TOKENS];
     [[unroll]] for (uint i = 0u; i < ROWS * TOKENS; i++) acc[i] = 0.0;
+    load_ahead(row0, t0, 0u);
     for (uint c0 = 0u; c0 < p.cols; c0 += 16u * TILE_PARTS) {
-        load_weights(row0, c0);
-        load_tokens(t0, c0);
+        store_ahead(row0, c0);
         barrier(); // the tiles are written
+        if (c0 + 16u * TILE_PARTS < p.cols) load_ahead(row0, t0, c0 + 16u * TILE_PARTS);
         for (uint k = 0u; k < TILE_BLOCKS; k++) {
             ivec4 b0[TOKENS], b1[TOKENS];
             vec2 scales[TOKENS];

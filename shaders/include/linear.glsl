@@ -41,18 +41,6 @@ uint load_meta_word(uint i) { return meta[i]; }
 #endif
 #include "weights_part.glsl"
 
-#ifndef X_BLOCKS
-// Columns c to c + 3 of token t, with zeros beyond the last of either; c is a multiple of 4.
-vec4 load_x(uint t, uint c) {
-    if (t >= step.count || c >= p.cols) return vec4(0.0);
-    if (p.cols % 4u == 0u) return x_quads[(t * p.cols + c) / 4u];
-    vec4 v = vec4(0.0);
-    [[unroll]] for (uint i = 0u; i < 4u; i++)
-        if (c + i < p.cols) v[i] = x[t * p.cols + c + i];
-    return v;
-}
-#endif
-
 // Stores the product of row and token, if there are such.
 void store_y(uint t, uint row, float sum) {
     // One comparison: of two, both of which other products need as well, a compiler keeps the

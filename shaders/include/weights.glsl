@@ -264,9 +264,14 @@ Meta quad_meta(uvec4 v[NEEDED], uint r, uint part) {
     return decode_meta(words, part);
 }
 #else
+// The words that the Meta of a unit is made of.
+void load_words(Record at, out uint v[NEEDED]) {
+    [[unroll]] for (uint i = 0u; i < NEEDED; i++) v[i] = load_meta_word(at.first + needed(i, at.part) * at.step);
+}
+
 Meta load_meta(Record at) {
     uint v[NEEDED];
-    [[unroll]] for (uint i = 0u; i < NEEDED; i++) v[i] = load_meta_word(at.first + needed(i, at.part) * at.step);
+    load_words(at, v);
     return decode_meta(v, at.part);
 }
 #endif

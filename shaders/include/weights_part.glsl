@@ -20,18 +20,9 @@ uvec4 part_unit(uint row, uint part) {
     return load_unit((row / GROUP * nunits + part / UNIT_PARTS) * GROUP + row % GROUP);
 }
 
-#ifndef META_QUADS
-// What decodes a part of a row.
-Meta part_meta(uint row, uint part) {
-    Meta m;
 #ifdef QUANTISED
-    m = load_meta(row_record(row, part / UNIT_PARTS, p.cols, GROUP));
-#endif
-    return m;
-}
-#endif
+Record part_record(uint row, uint part) { return row_record(row, part / UNIT_PARTS, p.cols, GROUP); }
 
-#ifdef QUANTISED
 // Scale and constant of part i of a unit.
 vec2 part_scale(Meta m, uint i) {
     vec2 dm = m.dm[0];
