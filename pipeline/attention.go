@@ -131,15 +131,14 @@ func (b *Builder) attention(q *Tensor, h Heads, table *Vector, c *LayerCache, sc
 	n.binds = []bind{stepBind(), queries, keys, values, slopes, write(to)}
 	if table != nil {
 		angles := readSpan(table.span)
-		switch path {
-		case PathRow, PathAddr: // the cache is written through bindings of its own
-			if path == PathRow {
-				angles = angles.as(vk.RGBA32Float)
-			}
-			n.binds = append(n.binds, angles, writeSpan(c.keys), writeSpan(c.values))
-		default:
+		if path == PathRow {
+			angles = angles.as(vk.RGBA32Float)
+		}
+		n.binds = append(n.binds, angles)
+		if path.barrierFree() { // the cache is written through bindings of its own
+			n.binds = append(n.binds, writeSpan(c.keys), writeSpan(c.values))
+		} else {
 			n.binds[2].access, n.binds[3].access = vk.ReadWrite, vk.ReadWrite
-			n.binds = append(n.binds, angles)
 		}
 	}
 	b.add(n)
@@ -291,10 +290,10 @@ func attentionRows(headDim int) int {
 // takes: all, unless their queries and sums become too many to hold.
 func decodeGroup(path Path, t DType, h Heads) int {
 	most := min(8, 1024/h.HeadDim)
-	switch path {
-	case PathRow, PathAddr:
+	switch {
+	case path.barrierFree():
 		most = 256 / h.HeadDim
-	case PathSG: // a lane has the query and the sums of at most 32 components
+	case path == PathSG: // a lane has the query and the sums of at most 32 components
 		most = min(4, 2*elementBytes(t))
 	}
 	sharing := h.Heads / h.KVHeads
@@ -317,7 +316,7 @@ func decodeKeys(headDim int) int {
 // groups, f16) two parts and their reduction took 78, 120 and 332 us at 128, 512 and 2048
 // positions, one part 48, 99 and 306. Each dispatch costs a driver's threads a wake-up.
 func decodeSplits(path Path, groups, positions, window int) int {
-	if path == PathRow || path == PathAddr {
+	if path.barrierFree() {
 		return 1
 	}
 	if window > 0 {

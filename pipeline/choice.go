@@ -25,9 +25,12 @@ const (
 // Paths lists every path, the one that runs everywhere first.
 var Paths = []Path{PathBase, PathRow, PathAddr, PathSG, PathFew, PathFP16, PathDP, PathCM}
 
+// barrierFree says that the path's kernels are for CPU drivers, one subgroup a workgroup.
+func (p Path) barrierFree() bool { return p == PathRow || p == PathAddr }
+
 // severalOnly says that the path has kernels for several tokens, products and cm's attention, and nothing else.
 func (p Path) severalOnly() bool {
-	return p != PathBase && p != PathRow && p != PathAddr && p != PathSG
+	return p != PathBase && !p.barrierFree() && p != PathSG
 }
 
 // variant is the name of an op's variant of the path.

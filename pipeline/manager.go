@@ -106,7 +106,7 @@ func (m *Manager) Paths() []Path {
 // laid out.
 func (m *Manager) Path() Path {
 	for _, path := range m.paths("matvec", 1) {
-		if (path == PathRow || path == PathAddr) && slices.Contains(m.Paths(), path) {
+		if path.barrierFree() && slices.Contains(m.Paths(), path) {
 			return path
 		}
 	}

@@ -285,7 +285,7 @@ func (b *Builder) matmul(x *Tensor, p *Projection, part *Part, y bind, acts *qua
 	binds, path := b.operands(n, "matmul_", x, part)
 	n.binds = append([]bind{stepBind()}, append(binds, optional(p.Bias, part.units), y)...)
 	flags := []uint32{specBool(p.Bias != nil), specBool(p.AddTo != nil)}
-	if path == PathRow || path == PathAddr {
+	if path.barrierFree() {
 		n.push = push(part.Rows, part.cols, part.Group, part.First, part.First, y.tensor.Cols)
 	} else {
 		n.push = push(part.Rows, part.cols, part.First, part.First, y.tensor.Cols)

@@ -281,21 +281,23 @@ func (v *verifier) attentionCases(t DType) {
 	add(window, 100, 20, 17, 40, 4, 9, 4)
 	add(window, 100, 20, 20, 40, 1, 19)
 	path := v.m.opts.Path
-	if path == PathAddr || path == PathCM { // what it does not read is another path's
-		reads := v.m.offers("attention_"+lower(t), path)
-		list = slices.DeleteFunc(list, func(a attention) bool {
-			drop := path == PathCM && (a.tokens == 1 || v.options.Quick && a.h.HeadDim > 64)
-			return !reads || drop || !v.m.attends(t, a.h.HeadDim, true)(path)
-		})
-	}
-	if path == PathSG { // what it does not take is the base path's
-		list = slices.DeleteFunc(list, func(a attention) bool { return a.tokens > 1 || !v.m.attends(t, a.h.HeadDim, false)(PathSG) })
+	takes := func(a attention) bool { // the others are another path's
+		if path == PathSG && a.tokens > 1 || path == PathCM && (a.tokens == 1 || v.options.Quick && a.h.HeadDim > 64) {
+			return false
+		}
+		op := "attention_" + lower(t)
+		if path == PathSG {
+			op = "attention_decode_" + lower(t)
+		}
+		return path == "" || v.m.offers(op, path) && v.m.attends(t, a.h.HeadDim, true)(path)
 	}
 	if t != dtype.Q8_0 && path != PathCM {
 		v.ropeAttentionCases(t)
 	}
 	for _, c := range list {
-		v.attention(t, c.h, c.position, c.tokens, c.count, c.of, c.lengths...)
+		if takes(c) {
+			v.attention(t, c.h, c.position, c.tokens, c.count, c.of, c.lengths...)
+		}
 	}
 }
 
