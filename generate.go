@@ -391,7 +391,7 @@ func perSecond(n int, ms float64) float64 {
 // mean divides a sum of n runs, to the nearest integer.
 func mean(sum pipeline.Counters, n int64) pipeline.Counters {
 	for _, c := range []*int64{&sum.Submits, &sum.Dispatches, &sum.Barriers, &sum.WeightBytes, &sum.KVBytes, &sum.ActivationBytes,
-		&sum.HostToDeviceBytes, &sum.DeviceToHostBytes, &sum.MinimumBytes, &sum.Records} {
+		&sum.HostToDeviceBytes, &sum.DeviceToHostBytes, &sum.MinimumBytes, &sum.Operations, &sum.Records} {
 		*c = (*c + n/2) / n
 	}
 	return sum

@@ -116,6 +116,7 @@ type Result struct {
 
 	Counters      pipeline.Counters `json:"counters"`          // of one generated token, or of a whole prompt
 	BytesPerSec   float64           `json:"bytes_per_s"`       // of weights and cache that a generated token reads; 0 of a prompt
+	FLOPs         float64           `json:"flops"`             // a second, of products with weights; of the counters' operations
 	Kernels       []KernelTime      `json:"kernels,omitempty"` // of the last run of the last repetition, with Options.Profile
 	CopyBandwidth float64           `json:"copy_bandwidth"`    // bytes a second, measured on the device before the tests; 0 = the model leaves no room for it
 }
@@ -176,6 +177,10 @@ func Run(ctx context.Context, e *pumice.Engine, o Options, each func(Result)) er
 			for _, k := range list {
 				r.Kernels = append(r.Kernels, KernelTime{k.Kernel, k.Calls, k.Total.Nanoseconds()})
 			}
+		}
+		r.FLOPs = r.AvgTS * float64(counters.Operations)
+		if t.Gen == 0 { // the counters are of the whole prompt
+			r.FLOPs /= float64(t.Prompt)
 		}
 		if t.Gen > 0 {
 			r.BytesPerSec = r.AvgTS * float64(counters.WeightBytes+counters.KVBytes)

@@ -84,6 +84,12 @@ func TestRunMeasuresAModel(t *testing.T) {
 		if r.CopyBandwidth <= 0 || (r.NGen > 0) != (r.BytesPerSec > 0) {
 			t.Errorf("%s: %g bytes a second of %g", r.Test().Name(), r.BytesPerSec, r.CopyBandwidth)
 		}
+		c := e.Config()
+		layer := c.HiddenSize*c.HeadDim*2*(c.NumAttentionHeads+c.NumKeyValueHeads) + 3*c.HiddenSize*c.IntermediateSize
+		tokens := max(r.NPrompt, 1) // of which the last alone goes through the head
+		if want := int64(2 * (tokens*c.NumHiddenLayers*layer + c.HiddenSize*c.VocabSize)); r.Counters.Operations != want || r.FLOPs <= 0 {
+			t.Errorf("%s: %d operations, want %d; %g a second", r.Test().Name(), r.Counters.Operations, want, r.FLOPs)
+		}
 		if r.NGen > 0 {
 			kv := r.Counters.KVBytes / (2 * 3 * 128 * 2) // bytes a position: both sides, layers, columns, f16
 			if want := int64(r.NDepth + 1); kv < want || kv > want+4 {

@@ -20,7 +20,7 @@ func TableRow(r Result) string {
 		r.Backends, r.KernelPath, r.Test().Name(), fmt.Sprintf("%.2f ± %.2f", r.AvgTS, r.StddevTS))
 }
 
-// TableFoot says what the figures were measured on, and what a generated token costs.
+// TableFoot says what the figures were measured on, and what a prompt and a generated token cost.
 func TableFoot(results []Result) string {
 	if len(results) == 0 {
 		return ""
@@ -40,6 +40,9 @@ func TableFoot(results []Result) string {
 			fmt.Fprintf(&b, "%s, a token: %d submits, %d dispatches, %d barriers; weights %.1f MB, cache %.1f MB, least %.1f MB; %.2f GB/s, %s; bus %d + %d bytes\n",
 				r.Test().Name(), c.Submits, c.Dispatches, c.Barriers, float64(c.WeightBytes)/1e6, float64(c.KVBytes)/1e6, float64(c.MinimumBytes)/1e6,
 				r.BytesPerSec/1e9, share, c.HostToDeviceBytes, c.DeviceToHostBytes)
+		} else {
+			fmt.Fprintf(&b, "%s, the prompt: %d submits, %d dispatches; products of %.1f GFLOP, %.1f GFLOP/s\n",
+				r.Test().Name(), c.Submits, c.Dispatches, float64(c.Operations)/1e9, r.FLOPs/1e9)
 		}
 	}
 	return b.String()

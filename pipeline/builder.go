@@ -39,6 +39,7 @@ type node struct {
 	grid   [3]int
 
 	weightBytes, minimumBytes int64 // of weights: read by the kernel; once, unpadded
+	operations, rows          int64 // of a product: of a row of x, and how many rows x has
 	kv                        kvRead
 	trip                      Trip
 	pieces                    int // dispatches that the grid is divided into, so that none takes long; 0 = 1
@@ -446,6 +447,11 @@ func (b *Builder) record(p *Plan) error {
 		part = b.dispatch(rec, p, n, k, binds, part)
 		p.counters.WeightBytes += n.weightBytes
 		p.minimumWeights += n.minimumBytes
+		if n.rows == int64(b.tokens) {
+			p.operations += n.operations
+		} else { // of the last tokens
+			p.counters.Operations += n.operations * n.rows
+		}
 		p.kv[n.kv.window] += n.kv.perPosition
 		copyOutputs(i)
 	}

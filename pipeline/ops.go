@@ -202,6 +202,7 @@ func (b *Builder) project(x *Tensor, p Projection) *Tensor {
 // operands are the binds of a part's kernel for its weights and x, and its path.
 func (b *Builder) operands(n *node, op string, x *Tensor, part *Part) (binds []bind, path Path) {
 	n.weightBytes, n.minimumBytes = part.readBytes(), part.storedBytes()
+	n.operations, n.rows = 2*int64(part.Rows)*int64(part.cols), int64(x.Rows)
 	n.kernel, path = b.pick(op+lower(part.DType), x.Rows, func(p Path) bool {
 		switch p {
 		case PathAddr:

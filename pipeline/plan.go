@@ -97,6 +97,7 @@ type Counters struct {
 	HostToDeviceBytes int64 `json:"host_to_device_bytes"`
 	DeviceToHostBytes int64 `json:"device_to_host_bytes"`
 	MinimumBytes      int64 `json:"minimum_bytes"` // weights once, unpadded, and live KV once
+	Operations        int64 `json:"operations"`    // multiplications and additions of products with weights
 	Records           int64 `json:"records"`       // command buffers recorded, 0 when replayed
 }
 
@@ -111,6 +112,7 @@ func (c *Counters) Add(d Counters) {
 	c.HostToDeviceBytes += d.HostToDeviceBytes
 	c.DeviceToHostBytes += d.DeviceToHostBytes
 	c.MinimumBytes += d.MinimumBytes
+	c.Operations += d.Operations
 	c.Records += d.Records
 }
 
@@ -133,6 +135,7 @@ type Plan struct {
 
 	counters       Counters // that do not depend on the step
 	minimumWeights int64
+	operations     int64         // of a token
 	kv             map[int]int64 // bytes a position, by window
 	runs           int64
 
@@ -176,6 +179,7 @@ func (p *Plan) Run(s Step) (Counters, error) {
 			c.KVBytes += perPosition * int64(live)
 		}
 		c.MinimumBytes += p.minimumWeights
+		c.Operations += p.operations * int64(len(s.Tokens))
 	}
 	c.MinimumBytes += c.KVBytes
 	c.Submits, c.HostToDeviceBytes = int64(submits), sent

@@ -2,18 +2,21 @@
 // matvec for GPUs: what matvec.comp computes, with its bindings and push constants, by
 // subgroups.
 //
-// A workgroup is SUBGROUPS subgroups of LANES lanes, and each takes ROWS adjacent rows. The columns go by in
-// chunks of LANES * PIECES pieces. x is in shared memory, a chunk ahead, so that its loads are of consecutive
-// quads and neighbouring lanes read from neighbouring banks; the norm's gain is multiplied to it there. A lane takes PIECES pieces
-// of PIECE_UNITS whole units of each row, 16 consecutive bytes a load, and the same columns of x for all rows;
-// words of scales are loaded for all of its rows at once, and decoded once for a piece. Quantised weights stay unsigned integers q until the
-// end: a row is sum_b d_b * (q . x)_b + m_b * sum(x)_b over blocks b, and sum(x), the same for
-// every row, is where (q . x) starts from if m is a constant times d. Packed fields are masked four at a time into the bytes of a word, from which
-// conversion to float is one instruction on most GPUs.
+// A workgroup is SUBGROUPS subgroups of LANES lanes, and each takes ROWS adjacent rows. The columns
+// go by in chunks of LANES * PIECES pieces. x is in shared memory, a chunk ahead, so that its loads
+// are of consecutive quads and neighbouring lanes read from neighbouring banks; the norm's gain is
+// multiplied to it there. A lane takes PIECES pieces of PIECE_UNITS whole units of each row, 16
+// consecutive bytes a load, and the same columns of x for all rows; words of scales are loaded for
+// all of its rows at once, and decoded once for a piece.
+//
+// Quantised weights stay unsigned integers q until the end: a row is sum_b d_b * (q . x)_b +
+// m_b * sum(x)_b over blocks b, and sum(x), the same for every row, is where (q . x) starts from if
+// m is a constant times d. Packed fields are masked four at a time into the bytes of a word, from
+// which conversion to float is one instruction on most GPUs.
 //
 // Reads each weight once; x is 4 * cols bytes for SUBGROUPS * ROWS rows. cols is a multiple of
-// PIECE_COLS, and rows are not interleaved (group = 1). Shared
-// memory: 32 * QUADS * (LANES + 1) bytes, 16896 for 32 lanes and 16 quads.
+// PIECE_COLS, and rows are not interleaved (group = 1). Shared memory: 32 * QUADS * (LANES + 1)
+// bytes, 16896 for 32 lanes and 16 quads.
 #extension GL_EXT_control_flow_attributes : require
 #extension GL_KHR_shader_subgroup_basic : require
 #extension GL_KHR_shader_subgroup_arithmetic : require
