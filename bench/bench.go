@@ -179,11 +179,10 @@ func Run(ctx context.Context, e *pumice.Engine, o Options, each func(Result)) er
 			}
 		}
 		r.FLOPs = r.AvgTS * float64(counters.Operations)
-		if t.Gen == 0 { // the counters are of the whole prompt
-			r.FLOPs /= float64(t.Prompt)
-		}
 		if t.Gen > 0 {
 			r.BytesPerSec = r.AvgTS * float64(counters.WeightBytes+counters.KVBytes)
+		} else { // the counters are of the whole prompt
+			r.FLOPs /= float64(t.Prompt)
 		}
 		each(r)
 	}

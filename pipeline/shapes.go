@@ -54,7 +54,7 @@ func hasSubgroupLanes(pd *vk.PhysicalDevice) bool {
 // Shape of a workgroup of matvec_*_sg: SUBGROUPS and ROWS of matvec_sg.comp.
 const (
 	matvecSubgroups = 4
-	matvecSGRows    = 4 // of a subgroup
+	matvecSGRows    = rowQuad // of a subgroup
 )
 
 // matvecSGChunk is how many columns of a row a lane of matvec_*_sg takes in a chunk: PIECES *
@@ -103,7 +103,7 @@ const (
 // Shape of a workgroup of matmul_*_few: SUBGROUPS and ROWS of matmul_few.comp, and at most so many tokens.
 const (
 	fewSubgroups = 8
-	fewRows      = 4 // of a subgroup
+	fewRows      = rowQuad // of a subgroup
 	fewTokens    = 8
 )
 

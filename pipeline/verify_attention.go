@@ -282,14 +282,16 @@ func (v *verifier) attentionCases(t DType) {
 	add(window, 100, 20, 20, 40, 1, 19)
 	path := v.m.opts.Path
 	takes := func(a attention) bool { // the others are another path's
-		if path == PathSG && a.tokens > 1 || path == PathCM && (a.tokens == 1 || v.options.Quick && a.h.HeadDim > 64) {
-			return false
+		reads := v.m.attends(t, a.h.HeadDim, true)(path)
+		switch path {
+		case PathSG:
+			return reads && a.tokens == 1
+		case PathAddr:
+			return reads && v.m.offers("attention_"+lower(t), path)
+		case PathCM:
+			return reads && v.m.offers("attention_"+lower(t), path) && a.tokens > 1 && !(v.options.Quick && a.h.HeadDim > 64)
 		}
-		op := "attention_" + lower(t)
-		if path == PathSG {
-			op = "attention_decode_" + lower(t)
-		}
-		return path == "" || v.m.offers(op, path) && v.m.attends(t, a.h.HeadDim, true)(path)
+		return true
 	}
 	if t != dtype.Q8_0 && path != PathCM {
 		v.ropeAttentionCases(t)

@@ -34,21 +34,11 @@ shared vec2 x_tile_scales[TILE_TOKENS * TILE_BLOCKS];
 #if defined(W_Q3_K) || defined(W_Q6_K)
 #define HALF_BLOCKS
 #endif
-// What is subtracted from a byte to make an integer to which the scale alone applies.
-#if defined(W_Q8_0)
-#define ZERO 128u
-#elif defined(W_Q4_0)
-#define ZERO 8u
-#elif defined(W_Q5_0)
-#define ZERO 16u
-#elif defined(W_Q6_K)
-#define ZERO 32u
-#elif defined(W_Q3_K)
-#define ZERO 4u
-#elif !defined(LOOKUP)
+#ifndef OFFSET
 #define HAS_CONSTANT
 #endif
 
+// The bytes of v less OFFSET: integers to which the scale alone applies.
 uvec4 signed_bytes(uvec4 v) {
 #if defined(LOOKUP)
     uvec4 out_bytes;
@@ -60,9 +50,9 @@ uvec4 signed_bytes(uvec4 v) {
     return out_bytes;
 #elif defined(W_Q8_0)
     return v ^ 0x80808080u;
-#elif defined(ZERO)
+#elif defined(OFFSET)
     // With the top bit of every byte set no byte borrows of the next; taking it back is the same as 128 less.
-    return ((v | 0x80808080u) - ZERO * 0x01010101u) ^ 0x80808080u;
+    return ((v | 0x80808080u) - uint(OFFSET) * 0x01010101u) ^ 0x80808080u;
 #else
     return v;
 #endif
