@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"pumice/checkpoint"
 	"pumice/internal/dtype"
@@ -42,7 +43,9 @@ type update struct {
 	scale float64
 	used  bool
 
-	down []float32 // A, while its matrix is loaded
+	mu      sync.Mutex
+	loading int       // parts of matrices that its rows go into
+	down    []float32 // A, while there are any
 }
 
 // openAdapters opens every adapter. The caller closes them after the weights are loaded.
@@ -284,9 +287,11 @@ func (b *binder) checkAdapters() {
 	}
 }
 
-// open decodes A before rows are added to; close forgets it.
+// open decodes A before rows are added to; the last close forgets it.
 func (u *update) open() {
-	if u.down != nil { // two halves of one tensor
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.loading++; u.loading > 1 { // another part of the tensor did
 		return
 	}
 	u.down = make([]float32, 0, u.a.NumElements())
@@ -297,7 +302,13 @@ func (u *update) open() {
 	}
 }
 
-func (u *update) close() { u.down = nil }
+func (u *update) close() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.loading--; u.loading == 0 {
+		u.down = nil
+	}
+}
 
 // add adds row r of scale * B A to values. Several goroutines may call it.
 func (u *update) add(values []float32, r int) {

@@ -25,8 +25,9 @@ type Weights struct {
 	Slopes         *pipeline.Vector // (heads) of ALiBi, nil without
 	Layers         []Layer
 
-	span       span // of layers that Layers are; Embed is of the first layer's span, FinalNorm and LMHead of the last one's
-	loads      []func(ctx context.Context, l *pipeline.Loader) error
+	span       span                             // of layers that Layers are; Embed is of the first layer's span, FinalNorm and LMHead of the last one's
+	vectors    []func(l *pipeline.Loader) error // each allocates and fills one
+	matrices   []pipeline.Fill
 	bytes      int64 // of the checkpoint's tensors, on the device
 	types      []TypeShare
 	tableBytes int64 // of tables that are computed
@@ -331,18 +332,27 @@ func (b *binder) add(name string, cols int, runs []pipeline.Run, sources []*sour
 	for _, s := range sources {
 		b.w.read += int64(s.Rows) * s.DType.RowBytes(s.Cols)
 	}
-	b.w.loads = append(b.w.loads, func(ctx context.Context, l *pipeline.Loader) error {
-		for _, s := range sources {
-			for _, u := range s.updates {
+	f := pipeline.Fill{Matrix: x, At: func(r int) (*pipeline.Source, int) {
+		s, row := at(r)
+		return &s.Source, row
+	}}
+	var updates []*update
+	for _, s := range sources {
+		updates = append(updates, s.updates...)
+	}
+	if len(updates) > 0 {
+		f.Begin = func() {
+			for _, u := range updates {
 				u.open()
-				defer u.close()
 			}
 		}
-		return l.Matrix(ctx, x, func(r int) (*pipeline.Source, int) {
-			s, row := at(r)
-			return &s.Source, row
-		})
-	})
+		f.End = func() {
+			for _, u := range updates {
+				u.close()
+			}
+		}
+	}
+	b.w.matrices = append(b.w.matrices, f)
 	return x
 }
 
@@ -465,7 +475,7 @@ func (b *binder) values(name string, n int, read func() ([]float32, error), tens
 	}
 	v := &pipeline.Vector{Name: name, Cols: n}
 	b.w.bytes += v.DeviceBytes()
-	b.w.loads = append(b.w.loads, func(ctx context.Context, l *pipeline.Loader) error {
+	b.w.vectors = append(b.w.vectors, func(l *pipeline.Loader) error {
 		f, err := read()
 		if err != nil {
 			return err
@@ -521,7 +531,7 @@ func (b *binder) tables(positions int) {
 func (b *binder) table(name string, n int, compute func() ([]float32, error)) *pipeline.Vector {
 	v := &pipeline.Vector{Name: name, Cols: n}
 	b.w.tableBytes += v.DeviceBytes()
-	b.w.loads = append(b.w.loads, func(_ context.Context, l *pipeline.Loader) error {
+	b.w.vectors = append(b.w.vectors, func(l *pipeline.Loader) error {
 		f, err := compute()
 		if err != nil {
 			return err
@@ -567,14 +577,17 @@ func (b *binder) warnUnused() {
 
 // load reads, converts and uploads everything that bind noted.
 func (w *Weights) load(ctx context.Context, l *pipeline.Loader) error {
-	for _, f := range w.loads {
+	if err := l.Matrices(ctx, w.matrices...); err != nil {
+		return err
+	}
+	for _, f := range w.vectors { // their pages came with the matrices'
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if err := f(ctx, l); err != nil {
+		if err := f(l); err != nil {
 			return err
 		}
 	}
-	w.loads = nil
+	w.vectors, w.matrices = nil, nil
 	return nil
 }

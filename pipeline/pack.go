@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 
@@ -77,40 +78,105 @@ func (l *Loader) Vector(v *Vector, values []float32) (err error) {
 	return nil
 }
 
-// Matrix allocates x and fills it. at(r) names the source and its row that row r of x is.
-func (l *Loader) Matrix(ctx context.Context, x *Matrix, at func(r int) (src *Source, row int)) error {
-	if err := l.w.alloc(x); err != nil {
+// A Fill is a matrix to be filled.
+type Fill struct {
+	Matrix *Matrix
+	// At names the source and its row that row r of the matrix is. It is called from several goroutines at once.
+	At func(r int) (src *Source, row int)
+	// Begin is called before the first row is read and End after the last one, from any goroutine; nil where the sources need
+	// neither. After an error End may be left out.
+	Begin, End func()
+}
+
+// Matrices allocates the matrices in their order and fills them. They are read one after another, but Workers goroutines pack
+// whatever comes next: a small matrix occupies one of them.
+func (l *Loader) Matrices(ctx context.Context, fills ...Fill) error {
+	var pieces []piece
+	for _, f := range fills {
+		if err := l.w.alloc(f.Matrix); err != nil {
+			return err
+		}
+		pieces = append(pieces, f.pieces()...)
+	}
+	g, running := errgroup.WithContext(ctx)
+	g.SetLimit(max(l.Workers, 1))
+	announced := 0
+	for i, p := range pieces {
+		if running.Err() != nil {
+			break
+		}
+		for ; announced < min(i+lookahead, len(pieces)); announced++ {
+			pieces[announced].prefetch()
+		}
+		p.begin()
+		g.Go(func() error {
+			if err := running.Err(); err != nil {
+				return err
+			}
+			if err := l.load(p); err != nil {
+				return err
+			}
+			p.end()
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
 		return err
 	}
-	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(max(l.Workers, 1))
-	for _, p := range x.Parts {
-		rowBytes := p.unitRowBytes() + p.metaRowBytes()
-		step := max(1, int(chunkBytes/rowBytes)/p.metaRows()) * p.metaRows()
-		prefetch(p, 0, (lookahead-1)*step, at)
-		for first := 0; first < p.paddedRows(); first += step {
-			n := min(step, p.paddedRows()-first)
-			prefetch(p, first+(lookahead-1)*step, step, at)
-			g.Go(func() error {
-				if err := ctx.Err(); err != nil {
-					return err
-				}
-				return l.piece(x, p, first, n, at)
-			})
-		}
-	}
-	return g.Wait()
+	return ctx.Err()
 }
 
 // lookahead is how many pieces are asked of the disk at a time.
 const lookahead = 16
 
-// prefetch announces rows first to first+n of a part, as far as there are such.
-func prefetch(p *Part, first, n int, at func(r int) (*Source, int)) {
+// A piece is rows of a part that are packed and uploaded together.
+type piece struct {
+	*filling
+	part        *Part
+	first, rows int // padding included
+}
+
+// filling is a Fill under way.
+type filling struct {
+	Fill
+	left atomic.Int64 // pieces
+}
+
+func (f Fill) pieces() []piece {
+	var list []piece
+	fl := &filling{Fill: f}
+	for _, p := range f.Matrix.Parts {
+		rowBytes := p.unitRowBytes() + p.metaRowBytes()
+		step := max(1, int(chunkBytes/rowBytes)/p.metaRows()) * p.metaRows()
+		for first := 0; first < p.paddedRows(); first += step {
+			list = append(list, piece{fl, p, first, min(step, p.paddedRows()-first)})
+		}
+	}
+	fl.left.Store(int64(len(list)))
+	return list
+}
+
+func (p piece) begin() {
+	if p.Begin != nil && p.first == 0 && p.part == p.Matrix.Parts[0] {
+		p.Begin()
+	}
+}
+
+func (p piece) end() {
+	if p.left.Add(-1) == 0 && p.End != nil {
+		p.End()
+	}
+}
+
+// sourced is the row of the part before which sources give the rows; padding follows.
+func (p piece) sourced() int { return min(p.first+p.rows, p.part.Rows) }
+
+// prefetch announces the rows.
+func (p piece) prefetch() {
 	type span struct{ lo, hi int }
 	spans := map[*Source]span{}
-	for r := first; r < min(first+n, p.Rows); r++ {
-		src, row := at(p.First + r)
+	for r := p.first; r < p.sourced(); r++ {
+		src, row := p.At(p.part.First + r)
 		if src.Prefetch == nil {
 			return
 		}
@@ -125,10 +191,11 @@ func prefetch(p *Part, first, n int, at func(r int) (*Source, int)) {
 	}
 }
 
-// piece packs rows first to first+n of a part, padding included, and uploads them.
-func (l *Loader) piece(x *Matrix, p *Part, first, n int, at func(r int) (*Source, int)) error {
+// load packs a piece and uploads it.
+func (l *Loader) load(pc piece) error {
 	s := scratchPool.Get().(*packScratch)
 	defer scratchPool.Put(s)
+	x, p, first, n := pc.Matrix, pc.part, pc.first, pc.rows
 	unitBytes := int64(n) * p.unitRowBytes()
 	lastPiece := first+n == p.paddedRows()
 	metaLo, metaHi := int64(first)*p.metaRowBytes(), int64(first+n)*p.metaRowBytes()
@@ -138,8 +205,8 @@ func (l *Loader) piece(x *Matrix, p *Part, first, n int, at func(r int) (*Source
 	s.units = zeroed(s.units, int(unitBytes))
 	s.meta = zeroed(s.meta, int(metaHi-metaLo))
 	var read int64
-	for r := first; r < min(first+n, p.Rows); r++ {
-		src, row := at(p.First + r)
+	for r := first; r < pc.sourced(); r++ {
+		src, row := pc.At(p.First + r)
 		if src.Cols != p.cols {
 			return fmt.Errorf("pipeline: %s: row %d has %d columns, want %d", x.Name, p.First+r, src.Cols, p.cols)
 		}

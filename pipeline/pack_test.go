@@ -200,7 +200,7 @@ func TestLoaderUploadsInPieces(t *testing.T) {
 				l.Workers = 3
 				var done atomic.Int64
 				l.Progress = func(n int64) { done.Add(n) }
-				if err := l.Matrix(t.Context(), x, func(r int) (*Source, int) { return src, r % 999 }); err != nil {
+				if err := l.Matrices(t.Context(), Fill{Matrix: x, At: func(r int) (*Source, int) { return src, r % 999 }}); err != nil {
 					t.Fatal(err)
 				}
 				if err := l.Close(); err != nil {
@@ -234,6 +234,70 @@ func TestLoaderUploadsInPieces(t *testing.T) {
 	}
 }
 
+func TestLoaderFillsSmallMatricesAtOnce(t *testing.T) {
+	dev := gputest.Open(t)
+	m := managerOn(t, dev, Options{})
+	w := m.NewWeights()
+	defer w.Close()
+	l, err := w.NewLoader()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const count, rows, cols = 4, 5, 64
+	l.Workers = count
+	var fills []Fill
+	var open [count]atomic.Bool
+	var started sync.WaitGroup // no row is read before a row of every matrix is asked for
+	started.Add(count)
+	value := func(i, r, c int) float32 { return float32(1000*i + cols*r + c) }
+	for i := range count {
+		x, err := m.NewMatrix(fmt.Sprint("x", i), []Run{{dtype.F32, rows}}, cols)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var once sync.Once
+		src := &Source{Name: "source", DType: dtype.F32, Rows: rows, Cols: cols, Row: func(r int, _ []byte) []byte {
+			if !open[i].Load() {
+				t.Errorf("matrix %d: row %d is read outside Begin and End", i, r)
+			}
+			once.Do(started.Done)
+			started.Wait()
+			values, b := make([]float32, cols), make([]byte, 4*cols)
+			for c := range values {
+				values[c] = value(i, r, c)
+			}
+			dtype.F32.Encode(b, values)
+			return b
+		}}
+		fills = append(fills, Fill{Matrix: x, At: func(r int) (*Source, int) { return src, r },
+			Begin: func() { open[i].Store(true) }, End: func() { open[i].Store(false) }})
+	}
+	if err := l.Matrices(t.Context(), fills...); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for i, f := range fills {
+		if open[i].Load() {
+			t.Errorf("matrix %d: End was not called", i)
+		}
+		for _, p := range f.Matrix.Parts {
+			units := make([]byte, p.units.Size)
+			if err := dev.Read(p.units, units); err != nil {
+				t.Fatal(err)
+			}
+			for r := range p.Rows {
+				for c, got := range unpack(p, units, nil, r) {
+					if want := value(i, p.First+r, c); got != want {
+						t.Fatalf("matrix %d: element (%d, %d) is %v, want %v", i, p.First+r, c, got, want)
+					}
+				}
+			}
+		}
+	}
+}
+
 func TestLoaderErrorsNameTheRow(t *testing.T) {
 	m := newManager(t, Options{})
 	w := m.NewWeights()
@@ -260,7 +324,7 @@ func TestLoaderErrorsNameTheRow(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		err = l.Matrix(c.ctx, x, func(r int) (*Source, int) { return &c.src, 7 + r })
+		err = l.Matrices(c.ctx, Fill{Matrix: x, At: func(r int) (*Source, int) { return &c.src, 7 + r }})
 		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: got %v, want %q in it", c.name, err, c.want)
 		}
@@ -304,7 +368,7 @@ func TestLoaderAnnouncesRowsBeforeItReadsThem(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := l.Matrix(t.Context(), x, func(r int) (*Source, int) { return sources[r%2], r / 2 }); err != nil {
+	if err := l.Matrices(t.Context(), Fill{Matrix: x, At: func(r int) (*Source, int) { return sources[r%2], r / 2 }}); err != nil {
 		t.Fatal(err)
 	}
 	if err := l.Close(); err != nil {

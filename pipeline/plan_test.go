@@ -335,7 +335,7 @@ func TestMatrixBeyondOneBinding(t *testing.T) {
 				t.Fatalf("%d parts", len(x.Parts))
 			}
 			b.loader.Workers = 2
-			if err := b.loader.Matrix(t.Context(), x, func(r int) (*Source, int) { return src, r }); err != nil {
+			if err := b.loader.Matrices(t.Context(), Fill{Matrix: x, At: func(r int) (*Source, int) { return src, r }}); err != nil {
 				t.Fatal(err)
 			}
 			ids := []int{0, 1, x.Parts[1].First - 1, x.Parts[1].First, x.Parts[1].First + 1, rows - 1}

@@ -201,7 +201,7 @@ func (v *verifier) anyMatrix(t DType, rows, cols int) (*Matrix, error) {
 		}
 	}
 	src := &Source{Name: "matrix", DType: t, Rows: distinct, Cols: cols, Row: func(i int, _ []byte) []byte { return data[i*size:][:size] }}
-	return x, v.loader.Matrix(v.ctx, x, func(r int) (*Source, int) { return src, r % distinct })
+	return x, v.loader.Matrices(v.ctx, Fill{Matrix: x, At: func(r int) (*Source, int) { return src, r % distinct }})
 }
 
 // TuneTypes is the order in which Tune takes weight types where nothing says which matter.

@@ -469,7 +469,8 @@ func (v *verifier) store(runs []Run, values []float64, cols int) (*stored, error
 			starts[src] = r
 		}
 	}
-	if err := v.loader.Matrix(v.ctx, x, func(r int) (*Source, int) { return sources[r], r - starts[sources[r]] }); err != nil {
+	at := func(r int) (*Source, int) { return sources[r], r - starts[sources[r]] }
+	if err := v.loader.Matrices(v.ctx, Fill{Matrix: x, At: at}); err != nil {
 		return nil, err
 	}
 	return s, v.poisonPadding(x)
