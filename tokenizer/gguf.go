@@ -117,6 +117,7 @@ func NewGGUF(v GGUFVocab) (*Tokenizer, error) {
 		return nil, r.err
 	}
 	t := newTokenizer(v.File)
+	t.ids = make(map[string]int32, len(v.Tokens))
 	switch v.Model {
 	case "gpt2":
 		v.buildBPE(t, r)
@@ -202,15 +203,15 @@ func (v *GGUFVocab) buildBPE(t *Tokenizer, r *reader) {
 		t.pre = append(t.pre, p)
 	}
 	t.pre = append(t.pre, byteLevelSplit{})
-	vocab := make(map[string]int32, len(v.Tokens))
+	at := func(list string, i int) string { return fmt.Sprintf("tokenizer.ggml.%s[%d]", list, i) }
 	m := newBPE(t)
 	for i := range v.Tokens {
 		text, kind := v.text(i), v.kind(i)
-		t.setPiece(r, i, text, fmt.Sprintf("tokenizer.ggml.tokens[%d]", i))
-		if _, again := vocab[text]; again {
-			r.fail(fmt.Sprintf("tokenizer.ggml.tokens[%d]", i), "token %q again", text)
+		if _, again := t.ids[text]; again {
+			r.fail(at("tokens", i), "token %q again", text)
+			return
 		}
-		vocab[text] = int32(i)
+		t.setPiece(r, i, text, "tokenizer.ggml.tokens")
 		switch kind {
 		case pieceUnknown, pieceControl, pieceUserDefined:
 			t.addToken(r, AddedToken{ID: i, Content: text, Special: kind != pieceUserDefined}, "tokenizer.ggml.tokens")
@@ -223,24 +224,23 @@ func (v *GGUFVocab) buildBPE(t *Tokenizer, r *reader) {
 		}
 	}
 	if pre.ignoreMerges {
-		m.whole = vocab
+		m.whole = t.ids
 	}
 	m.pairs = newPairTable(len(v.Merges))
 	for i, s := range v.Merges {
-		path := fmt.Sprintf("tokenizer.ggml.merges[%d]", i)
 		k := -1
 		if s != "" {
 			k = strings.IndexByte(s[1:], ' ') + 1
 		}
 		if k <= 0 || k+1 == len(s) {
-			r.fail(path, "merge %q is not two tokens", s)
+			r.fail(at("merges", i), "merge %q is not two tokens", s)
 			return
 		}
-		a, okA := vocab[s[:k]]
-		b, okB := vocab[s[k+1:]]
-		id, ok := vocab[s[:k]+s[k+1:]]
+		a, okA := t.ids[s[:k]]
+		b, okB := t.ids[s[k+1:]]
+		id, ok := t.ids[s[:k]+s[k+1:]]
 		if !okA || !okB || !ok {
-			r.fail(path, "%q: not in the vocabulary", s)
+			r.fail(at("merges", i), "%q: not in the vocabulary", s)
 			return
 		}
 		if m.pairs.get(a, b).rank == noRank { // the first of two wins here
