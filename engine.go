@@ -111,10 +111,6 @@ func (e *Engine) open(ctx context.Context, o Options, s settings) error {
 	if e.sampling, err = samplingDefaults(c); err != nil {
 		return err
 	}
-	loadText, err := checkpointText(c)
-	if err != nil {
-		return err
-	}
 	e.vocab = config.VocabSize
 	// A tokenizer takes as long to build as a small model to upload. If it can't be used there is no point in going on.
 	ctx, cancel := context.WithCancel(ctx)
@@ -122,7 +118,7 @@ func (e *Engine) open(ctx context.Context, o Options, s settings) error {
 	var wait sync.WaitGroup
 	var textErr error
 	wait.Go(func() {
-		if textErr = e.readText(loadText, config.Family, o); textErr != nil {
+		if textErr = e.readText(c, config.Family, o); textErr != nil {
 			cancel()
 		}
 	})
@@ -139,8 +135,8 @@ func (e *Engine) open(ctx context.Context, o Options, s settings) error {
 }
 
 // readText builds the tokenizer and the chat format.
-func (e *Engine) readText(load func() (*text, error), family string, o Options) error {
-	t, err := load()
+func (e *Engine) readText(c *checkpoint.Checkpoint, family string, o Options) error {
+	t, err := checkpointText(c)
 	if err != nil {
 		return err
 	}
@@ -192,13 +188,12 @@ func (e *Engine) load(ctx context.Context, c *checkpoint.Checkpoint, o Options, 
 	return nil
 }
 
-// checkpointText is openText for an open checkpoint. c is not used any more when it returns.
-func checkpointText(c *checkpoint.Checkpoint) (load func() (*text, error), err error) {
+// checkpointText is openText for an open checkpoint.
+func checkpointText(c *checkpoint.Checkpoint) (*text, error) {
 	if c.Format() == checkpoint.GGUF {
 		return ggufText(c.Metadata())
 	}
-	path := c.Path()
-	return func() (*text, error) { return directoryText(path) }, nil
+	return directoryText(c.Path())
 }
 
 // A MismatchError says that a tokenizer belongs to another model.

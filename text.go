@@ -57,11 +57,7 @@ func openText(model string) (*text, error) {
 			return nil, err
 		}
 		defer c.Close()
-		load, err := ggufText(c.Metadata())
-		if err != nil {
-			return nil, err
-		}
-		return found(path)(load())
+		return found(path)(ggufText(c.Metadata()))
 	}
 	return found(path)(directoryText(path))
 }
@@ -146,16 +142,15 @@ func directoryText(path string) (*text, error) {
 	return t, nil
 }
 
-// ggufText reads the text side of a GGUF file. The metadata has been read when it returns; load does the rest, which
-// may then be done beside other readers.
-func ggufText(meta *checkpoint.Fields) (load func() (*text, error), err error) {
+// ggufText reads the text side of a GGUF file.
+func ggufText(meta *checkpoint.Fields) (*text, error) {
 	t := &text{template: meta.StringOr("tokenizer.chat_template", ""), family: meta.StringOr("general.architecture", "")}
 	v := ggufVocab(meta)
 	if err := meta.Err(); err != nil {
 		return nil, err
 	}
 	if len(v.Tokens) == 0 {
-		return func() (*text, error) { return t, nil }, nil
+		return t, nil
 	}
 	spelling := func(id int) string {
 		if id < 0 || id >= len(v.Tokens) {
@@ -164,14 +159,11 @@ func ggufText(meta *checkpoint.Fields) (load func() (*text, error), err error) {
 		return v.Tokens[id]
 	}
 	t.bos, t.eos = spelling(v.BOS), spelling(v.EOS)
-	return func() (*text, error) {
-		tok, err := tokenizer.NewGGUF(v)
-		if err != nil {
-			return nil, err
-		}
-		t.tokenizer = tok
-		return t, nil
-	}, nil
+	var err error
+	if t.tokenizer, err = tokenizer.NewGGUF(v); err != nil {
+		return nil, err
+	}
+	return t, nil
 }
 
 // ggufVocab reads tokenizer.ggml.* (GGUF specification, "Tokenizer").

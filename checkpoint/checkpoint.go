@@ -163,8 +163,16 @@ func (c *Checkpoint) Config() *Fields { return c.config }
 func (c *Checkpoint) GenerationConfig() *Fields { return c.generation }
 
 // Metadata returns GGUF's key-value pairs, nil for the other formats. They are
-// read from the mapped file and valid until Close.
-func (c *Checkpoint) Metadata() *Fields { return c.metadata }
+// read from the mapped file and valid until Close. Each call's Fields have an error
+// of their own, so goroutines may read side by side.
+func (c *Checkpoint) Metadata() *Fields {
+	if c.metadata == nil {
+		return nil
+	}
+	f := *c.metadata
+	f.first = new(error)
+	return &f
+}
 
 // RawMetadata returns GGUF's key-value pairs in file order, each value as the
 // file has it, its type first. For the other formats there are none.

@@ -4,6 +4,7 @@ import (
 	"math"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -84,6 +85,28 @@ func TestFieldsRefuseWrongValues(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestMetadataIsReadSideBySide(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "x.gguf")
+	if err := ggufwrite.Write(path, []ggufwrite.KV{{Key: "s", Value: "a"}, {Key: "n", Value: int32(3)}}, nil); err != nil {
+		t.Fatal(err)
+	}
+	c := open(t, path)
+	var wg sync.WaitGroup
+	for i := range 8 {
+		wg.Go(func() {
+			f := c.Metadata()
+			if i%2 == 0 {
+				if f.Int("s"); f.Err() == nil {
+					t.Error("a string was read as a number")
+				}
+			} else if n := f.Int("n"); n != 3 || f.Err() != nil {
+				t.Errorf("n = %d, %v", n, f.Err())
+			}
+		})
+	}
+	wg.Wait()
 }
 
 func TestFieldsRefuseWrongGGUFValues(t *testing.T) {
