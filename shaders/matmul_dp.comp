@@ -22,8 +22,8 @@ layout(constant_id = 3) const uint TOKENS = 4u;
 #define ROWS 8u
 #define TILE_ROWS 64u
 #define TILE_TOKENS (16u * TOKENS)
-#define TILE_PARTS 4u // of sixteen columns
-#define TILE_BLOCKS 2u
+#define TILE_COLS 64u
+#define TILE_BLOCKS (TILE_COLS / 32u)
 #define PITCH 5u
 shared uvec4 w_tile[TILE_ROWS * PITCH];
 shared uvec4 x_tile[TILE_TOKENS * PITCH];
@@ -58,30 +58,20 @@ uvec4 signed_bytes(uvec4 v) {
 #endif
 }
 
-// What an invocation has of the next tile, as in tiles.glsl.
-const uint W_LOADS = TILE_ROWS * TILE_PARTS / WORKGROUP, X_LOADS = (TILE_TOKENS * TILE_PARTS + WORKGROUP - 1u) / WORKGROUP;
-uvec4 units_ahead[W_LOADS];
-uint words_ahead[W_LOADS * NEEDED];
+#include "weights_ahead.glsl" // parts are of sixteen columns here; of x too
+
+// What an invocation has of the next tile's tokens.
+const uint X_LOADS = (TILE_TOKENS * PARTS + WORKGROUP - 1u) / WORKGROUP;
 uvec4 x_ahead[X_LOADS];
 vec2 x_scales_ahead[X_LOADS];
 
-// Which row and part number n of the tile's is: one that exists.
-uint load_row(uint row0, uint n) { return min(row0 + n / TILE_PARTS, p.rows - 1u); }
-uint load_part(uint c0, uint n) { return min(c0 / PART_COLS + n % TILE_PARTS, row_parts() - 1u); }
-
-// Loads without a branch between them. Rows, tokens and columns beyond the last are the last: what becomes of
-// them is not stored or has a scale of zero.
+// Loads without a branch between them. Tokens beyond the last are the last, as rows are, and columns beyond the last
+// have a scale of zero.
 void load_ahead(uint row0, uint t0, uint c0) {
-    [[unroll]] for (uint i = 0u; i < W_LOADS; i++) {
-        uint n = gl_LocalInvocationID.x + i * WORKGROUP, row = load_row(row0, n), part = load_part(c0, n);
-        units_ahead[i] = part_unit(row, part);
-        uint words[NEEDED];
-        load_words(part_record(row, part), words);
-        [[unroll]] for (uint j = 0u; j < NEEDED; j++) words_ahead[i * NEEDED + j] = words[j];
-    }
+    load_weights_ahead(row0, c0);
     [[unroll]] for (uint i = 0u; i < X_LOADS; i++) {
-        uint n = gl_LocalInvocationID.x + i * WORKGROUP, parts = p.cols / 16u;
-        uint at = min(t0 + n / TILE_PARTS, step.count - 1u) * parts + min(c0 / 16u + n % TILE_PARTS, parts - 1u);
+        uint n = gl_LocalInvocationID.x + i * WORKGROUP, parts = p.cols / PART_COLS;
+        uint at = min(t0 + n / PARTS, step.count - 1u) * parts + min(c0 / PART_COLS + n % PARTS, parts - 1u);
         x_ahead[i] = x[at];
         x_scales_ahead[i] = x_scales[at / 2u];
     }
@@ -90,10 +80,8 @@ void load_ahead(uint row0, uint t0, uint c0) {
 // Puts what load_ahead loaded into the tiles.
 void store_ahead(uint row0, uint c0) {
     [[unroll]] for (uint i = 0u; i < W_LOADS; i++) {
-        uint at = gl_LocalInvocationID.x + i * WORKGROUP, r = at / TILE_PARTS, n = at % TILE_PARTS, part = load_part(c0, at);
-        uint words[NEEDED];
-        [[unroll]] for (uint j = 0u; j < NEEDED; j++) words[j] = words_ahead[i * NEEDED + j];
-        Meta m = decode_meta(words, part_record(load_row(row0, at), part).part);
+        uint at = gl_LocalInvocationID.x + i * WORKGROUP, r = at / PARTS, n = at % PARTS, part = load_part(c0, at);
+        Meta m = meta_ahead(i, row0, c0, at);
         w_tile[r * PITCH + n] = signed_bytes(part_bytes(units_ahead[i], m, part % UNIT_PARTS));
         vec2 dm = c0 / PART_COLS + n < row_parts() ? part_scale(m, part % UNIT_PARTS) : vec2(0.0);
 #ifdef HALF_BLOCKS
@@ -104,8 +92,8 @@ void store_ahead(uint row0, uint c0) {
 #endif
     }
     [[unroll]] for (uint i = 0u; i < X_LOADS; i++) {
-        uint at = gl_LocalInvocationID.x + i * WORKGROUP, t = at / TILE_PARTS, n = at % TILE_PARTS;
-        if (at >= TILE_TOKENS * TILE_PARTS) break;
+        uint at = gl_LocalInvocationID.x + i * WORKGROUP, t = at / PARTS, n = at % PARTS;
+        if (at >= TILE_TOKENS * PARTS) break;
         x_tile[t * PITCH + n] = x_ahead[i];
         if (n % 2u == 0u) x_tile_scales[t * TILE_BLOCKS + n / 2u] = x_scales_ahead[i];
     }
@@ -122,10 +110,10 @@ void main() {
     float acc[ROWS * TOKENS];
     [[unroll]] for (uint i = 0u; i < ROWS * TOKENS; i++) acc[i] = 0.0;
     load_ahead(row0, t0, 0u);
-    for (uint c0 = 0u; c0 < p.cols; c0 += 16u * TILE_PARTS) {
+    for (uint c0 = 0u; c0 < p.cols; c0 += TILE_COLS) {
         store_ahead(row0, c0);
         barrier(); // the tiles are written
-        if (c0 + 16u * TILE_PARTS < p.cols) load_ahead(row0, t0, c0 + 16u * TILE_PARTS);
+        if (c0 + TILE_COLS < p.cols) load_ahead(row0, t0, c0 + TILE_COLS);
         for (uint k = 0u; k < TILE_BLOCKS; k++) {
             ivec4 b0[TOKENS], b1[TOKENS];
             vec2 scales[TOKENS];

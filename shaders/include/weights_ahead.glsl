@@ -1,0 +1,41 @@
+// The weights of tiles, a tile ahead: what a workgroup needs of the next TILE_COLS columns is loaded to registers
+// while it multiplies those before.
+//
+// The includer has linear.glsl; it defines WORKGROUP, TILE_ROWS and TILE_COLS.
+#define PARTS (TILE_COLS / PART_COLS)
+const uint W_LOADS = (TILE_ROWS * PARTS + WORKGROUP - 1u) / WORKGROUP;
+
+// What an invocation has of the next tile: units that hold parts of rows, words of their records.
+uvec4 units_ahead[W_LOADS];
+#ifdef QUANTISED
+uint words_ahead[W_LOADS * NEEDED];
+#endif
+
+// Which row and part number n of the tile's is: one that exists.
+uint load_row(uint row0, uint n) { return min(row0 + n / PARTS, p.rows - 1u); }
+uint load_part(uint c0, uint n) { return min(c0 / PART_COLS + n % PARTS, row_parts() - 1u); }
+
+// Loads without a branch between them, so that all are under way at once: rows and columns beyond the last are
+// the last, and what becomes of them is not stored or must be taken for zero.
+void load_weights_ahead(uint row0, uint c0) {
+    [[unroll]] for (uint i = 0u; i < W_LOADS; i++) {
+        uint n = gl_LocalInvocationID.x + i * WORKGROUP, row = load_row(row0, n), part = load_part(c0, n);
+        units_ahead[i] = part_unit(row, part);
+#ifdef QUANTISED
+        uint words[NEEDED];
+        load_words(part_record(row, part), words);
+        [[unroll]] for (uint j = 0u; j < NEEDED; j++) words_ahead[i * NEEDED + j] = words[j];
+#endif
+    }
+}
+
+// The Meta of units_ahead[i], which holds part number n of the tile's.
+Meta meta_ahead(uint i, uint row0, uint c0, uint n) {
+    Meta m;
+#ifdef QUANTISED
+    uint words[NEEDED];
+    [[unroll]] for (uint j = 0u; j < NEEDED; j++) words[j] = words_ahead[i * NEEDED + j];
+    m = decode_meta(words, part_record(load_row(row0, n), load_part(c0, n)).part);
+#endif
+    return m;
+}
