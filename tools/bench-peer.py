@@ -50,6 +50,10 @@ def fetch(directory):
     return binaries
 
 
+class PeerError(Exception):
+    """What llama-server answers when it fails."""
+
+
 class Peer:
     """One running llama-server."""
 
@@ -90,9 +94,18 @@ class Peer:
             with urllib.request.urlopen(request, timeout=1800) as answer:
                 return json.load(answer)["timings"]
         except urllib.error.HTTPError as e:
-            raise RuntimeError(f"llama-server: {e}: {e.read(1000).decode(errors='replace')}") from e
+            raise PeerError(f"llama-server: {e}: {e.read(1000).decode(errors='replace')}") from e
 
-    def measure(self, test, n):
+    def measure(self, test, n, tries=3):
+        """Tokens a second. llama-server may refuse the text that follows random tokens; then others are tried."""
+        try:
+            return self.measure_once(test, n)
+        except PeerError:
+            if tries == 1:
+                raise
+            return self.measure(test, n, tries - 1)
+
+    def measure_once(self, test, n):
         tokens = [random.randrange(30000) for _ in range(n if test == "pp" else 1)]
         if test == "pp":
             return self.complete(tokens, 1)["prompt_per_second"]
