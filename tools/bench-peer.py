@@ -150,8 +150,7 @@ def main():
         print(fetch(args.dir))
         return
     run = [args.run] if args.run else []
-    pp = [int(n) for n in args.pp.split(",") if n]
-    tg = [int(n) for n in args.tg.split(",") if n]
+    pp, tg = ([int(n) for n in s.split(",") if n and int(n)] for s in (args.pp, args.tg))
     tests = [("pp", n) for n in pp] + [("tg", n) for n in tg]
     context = max(pp + tg) + 64
 
