@@ -110,9 +110,6 @@ func (l *Loader) Matrices(ctx context.Context, fills ...Fill) error {
 		}
 		p.begin()
 		g.Go(func() error {
-			if err := running.Err(); err != nil {
-				return err
-			}
 			if err := l.load(p); err != nil {
 				return err
 			}
