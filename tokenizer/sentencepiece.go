@@ -217,17 +217,15 @@ func (b *pieceBuilder) fail(i int, format string, args ...any) {
 // enter checks the pieces and enters them by id.
 func (b *pieceBuilder) enter() {
 	b.unk, b.bytes, b.byteIDs, b.plain = -1, map[int32]byte{}, map[byte]int32{}, map[int32]bool{}
-	seen := make(map[string]bool, len(b.pieces))
 	for i, p := range b.pieces {
 		if p.text == "" || !utf8.ValidString(p.text) {
 			b.fail(i, "piece %q is empty or not UTF-8", p.text)
 			return
 		}
-		if seen[p.text] {
+		if _, again := b.t.ids[p.text]; again {
 			b.fail(i, "piece %q again", p.text)
 			return
 		}
-		seen[p.text] = true
 		if f := float64(p.score); math.IsNaN(f) || math.IsInf(f, 0) {
 			b.fail(i, "score %g", f)
 			return
