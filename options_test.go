@@ -27,3 +27,12 @@ func TestAdaptersArePathsWithAScale(t *testing.T) {
 		}
 	}
 }
+
+func TestOptionsThatDoNotExist(t *testing.T) {
+	for _, o := range []Options{{DType: "q3_z"}, {KVType: "q4_0"}, {DType: "i8"}, {Context: -1}} {
+		var option *OptionError
+		if _, err := Open(t.Context(), "testdata/fixtures/llama", o); !errors.As(err, &option) {
+			t.Errorf("%+v: %v", o, err)
+		}
+	}
+}

@@ -1,0 +1,187 @@
+package pumice
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"pumice/model"
+	"pumice/pipeline"
+	"pumice/tokenizer"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// fake is a model without a device: after the tokens so far comes script[number of tokens], and the cache's content is checked.
+type fake struct {
+	keeps   int // how far back evaluation can resume, 0 = anywhere
+	t       *testing.T
+	context int
+	vocab   int
+	script  map[int]int // next token by position; 0 elsewhere
+	cache   []int
+	calls   []int           // tokens evaluated, call by call
+	sure    float32         // largest logit, 0 = 1
+	runs    int             // that Decode takes at most, 0 = 1
+	margin  map[int]float32 // of the largest logit by position, less 1
+	misses  map[int]bool    // positions at which the device draws another token than the host
+	drawn   []float32       // numbers that the device was given
+	err     error           // of every Forward, if set
+	before  func()
+}
+
+func (f *fake) CanResume(length, position int) bool {
+	return length-position <= f.keeps || f.keeps == 0
+}
+
+func (f *fake) Forward(ctx context.Context, tokens []int, position int, want model.Want) (model.Output, error) {
+	if f.before != nil {
+		f.before()
+	}
+	if err := ctx.Err(); err != nil {
+		return model.Output{}, err
+	}
+	if f.err != nil {
+		return model.Output{}, f.err
+	}
+	if position > len(f.cache) || position+len(tokens) > f.context {
+		f.t.Errorf("evaluated %d tokens at %d, the cache holds %d of %d", len(tokens), position, len(f.cache), f.context)
+	}
+	f.cache = append(f.cache[:position], tokens...)
+	f.calls = append(f.calls, len(tokens))
+	out := model.Output{Counters: pipeline.Counters{Submits: 1, WeightBytes: int64(10 * len(f.calls))}}
+	switch want {
+	case model.Argmax:
+		out.Choices = []model.Choice{{ID: f.script[len(f.cache)]}}
+	case model.Candidates:
+		out.Choices = []model.Choice{f.candidates(len(f.cache))}
+	case model.AllArgmax:
+		for i := range tokens {
+			out.Choices = append(out.Choices, model.Choice{ID: f.script[position+i+1], Margin: f.margin[position+i+1] + 1})
+		}
+	case model.Logits:
+		out.Logits = make([]float32, f.vocab)
+		out.Logits[f.script[len(f.cache)]] = max(1, f.sure)
+	}
+	if want == model.AllLogits {
+		out.Logits = make([]float32, f.vocab*len(tokens))
+		for i := range tokens {
+			out.Logits[i*f.vocab+f.script[position+i+1]] = 1
+		}
+	}
+	return out, nil
+}
+
+// Limits of a fake's ForwardSequences.
+const (
+	fakeSequences = 4
+	fakeRun       = 10
+)
+
+func (f *fake) Sequences() (n, tokens int) { return fakeSequences, fakeRun }
+
+// ForwardSequences gives each sequence the row whose largest logit is the sum of its tokens and of all before.
+func (f *fake) ForwardSequences(sequences [][]int, position int) (model.Output, error) {
+	if f.err != nil {
+		return model.Output{}, f.err
+	}
+	total := 0
+	var out model.Output
+	for _, s := range sequences {
+		row := make([]float32, f.vocab)
+		for _, id := range slices.Concat(f.cache[:position], s) {
+			row[0] += float32(id)
+		}
+		out.Logits = append(out.Logits, row...)
+		total += len(s)
+	}
+	if len(sequences) > fakeSequences || total > fakeRun || position+total > f.context || position > len(f.cache) {
+		f.t.Errorf("%d sequences of %d tokens at %d, the cache holds %d of %d", len(sequences), total, position, len(f.cache), f.context)
+	}
+	f.cache = f.cache[:position]
+	f.calls = append(f.calls, -total)
+	return out, nil
+}
+
+func (f *fake) MaxRuns() int { return max(1, f.runs) }
+
+// Decode follows the script, but where misses says otherwise.
+func (f *fake) Decode(token, position, runs int, want model.Want, draw *pipeline.Draw) (model.Output, error) {
+	var out model.Output
+	if runs < 1 || runs > f.MaxRuns() || (draw != nil) != (want == model.Candidates) || draw != nil && len(draw.Uniform) != runs {
+		f.t.Errorf("%d runs for %s with draw %+v", runs, want, draw)
+	}
+	calls := len(f.calls)
+	for i := range runs {
+		one, err := f.Forward(context.Background(), []int{token}, position+i, want)
+		if err != nil {
+			return out, err
+		}
+		if draw != nil {
+			one.Choices = []model.Choice{f.candidates(position + i + 1)}
+			f.drawn = append(f.drawn, draw.Uniform[i])
+		}
+		out.Choices = append(out.Choices, one.Choices...)
+		out.Counters.Add(one.Counters)
+		token = out.Choices[i].ID
+	}
+	f.calls = append(f.calls[:calls], runs)
+	out.Counters.Submits = 1
+	return out, nil
+}
+
+// candidates are the script's token, which is as good as certain, and two more.
+func (f *fake) candidates(at int) model.Choice {
+	id := f.script[at]
+	c := model.Choice{ID: id, IDs: []int{id, (id + 1) % f.vocab, (id + 2) % f.vocab}, Logits: []float32{100, 1, 0}}
+	if f.misses[at] {
+		c.ID = c.IDs[1]
+	}
+	return c
+}
+
+// fakeEngine makes an Engine on f. tok may be nil.
+func fakeEngine(f *fake, tok *tokenizer.Tokenizer, ends ...int) *Engine {
+	return &Engine{path: "fake", run: f, vocab: f.vocab, context: f.context, endTokens: ends, text: &text{tokenizer: tok}}
+}
+
+func newFake(t *testing.T, script map[int]int) *fake {
+	return &fake{t: t, context: 64, vocab: 6000, script: script}
+}
+
+// follow makes the script that continues a prompt of n tokens by ids.
+func follow(n int, ids ...int) map[int]int {
+	script := map[int]int{}
+	for i, id := range ids {
+		script[n+i] = id
+	}
+	return script
+}
+
+func xverseTokenizer(t *testing.T) *tokenizer.Tokenizer {
+	t.Helper()
+	tok, err := tokenizer.Open("tokenizer/testdata/xverse-a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tok
+}
+
+// generate runs Generate to its end and returns the pieces of text.
+func generate(t *testing.T, s *Session, prompt []int, o GenerateOptions) []string {
+	t.Helper()
+	var pieces []string
+	for token, err := range s.Generate(t.Context(), prompt, o) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		pieces = append(pieces, token.Text)
+	}
+	if got := strings.Join(pieces, ""); got != s.Result().Text {
+		t.Errorf("pieces join to %q, Result.Text is %q", got, s.Result().Text)
+	}
+	return pieces
+}

@@ -1,0 +1,37 @@
+package pumice
+
+import (
+	"errors"
+	"os"
+	"strings"
+	"testing"
+)
+
+func TestResolve(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("XDG_CACHE_HOME", dir)
+	var missing *ModelError
+	for _, c := range []struct{ name, says string }{
+		{"smollm2", "make chat"},
+		{"hf:owner/name", "pull"},
+		{"no/such/file.gguf", "no such file"},
+		{"", "GGUF file"},
+	} {
+		if _, err := Resolve(c.name); !errors.As(err, &missing) || !strings.Contains(err.Error(), c.says) {
+			t.Errorf("%q: %v, want a ModelError that says %q", c.name, err, c.says)
+		}
+	}
+	if path, err := Resolve(dir); err != nil || path != dir {
+		t.Errorf("a path: %q, %v", path, err)
+	}
+	file := dir + "/pumice/models/smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+	if err := os.MkdirAll(dir+"/pumice/models/smollm2", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if path, err := Resolve("smollm2"); err != nil || path != file {
+		t.Errorf("got %q, %v; want %q", path, err, file)
+	}
+}
