@@ -25,6 +25,7 @@ const (
 // may import itself and what is under it. Imports point down only: vk knows nothing of tensors, pipeline nothing of
 // families, model nothing of text, and the text side nothing of devices.
 var layers = map[string][]string{
+	"internal/bounded":   {},
 	"internal/ggufwrite": {"internal/dtype"},
 	"internal/half":      {},
 	"internal/humanize":  {},
@@ -63,7 +64,7 @@ var layers = map[string][]string{
 }
 
 // testOnly are the packages that tests of any layer may import besides: the oracle, the makers of input, the device helpers.
-var testOnly = []string{"checkpoint", "internal/ref", "internal/ggufwrite", "internal/synth", "internal/gputest", "internal/dtype", "internal/half", "internal/humanize"}
+var testOnly = []string{"checkpoint", "internal/bounded", "internal/ref", "internal/ggufwrite", "internal/synth", "internal/gputest", "internal/dtype", "internal/half", "internal/humanize"}
 
 // confined names the imports that only some places may have. Places are as in layers; "test" is any _test.go file.
 var confined = map[string][]string{
@@ -78,7 +79,7 @@ var confined = map[string][]string{
 	"pgregory.net/rapid":              {"test"},
 	"github.com/rogpeppe/go-internal": {"test"},
 	"go.uber.org/goleak":              {"test", "internal/gputest"},
-	"testing":                         {"test", "internal/gputest"},
+	"testing":                         {"test", "internal/gputest", "internal/bounded"},
 	"github.com/nlpodyssey/gopickle":  {"checkpoint"},
 	"github.com/edsrzf/mmap-go":       {"checkpoint"},
 	"github.com/dlclark/regexp2":      {"tokenizer"},
