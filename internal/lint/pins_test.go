@@ -1,0 +1,162 @@
+package lint
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+var (
+	// continued is a line's end that a shell's command or a Python list goes on after.
+	continued = regexp.MustCompile(`(\\|,)\n`)
+	// pipFetch is a call of pip that fetches, in a shell's words or a Python list, to the end of the command.
+	pipFetch = regexp.MustCompile(`\bpip3?['", ]+(?:download|install|wheel)\b[^\]\n;&|]*`)
+	// otherFetch is anything else that brings in what may then run. What Go's tools bring is pinned by go.sum.
+	otherFetch = regexp.MustCompile(`\b(?:curl|wget|aria2c|urlretrieve|git clone|npm (?:i|install|pack|exec)|npx|uv pip|uvx|pipx|conda install|cargo install|go install|go get|go run)\b[^\n]*`)
+	// ourProgram is `go run` of this module.
+	ourProgram = regexp.MustCompile(`^go run \./`)
+	// requirementsFile is the argument of pip's -r.
+	requirementsFile = regexp.MustCompile(`(?:-r|--requirement)['", ]+([\w./-]+)`)
+	// pinnedRequirement is one entry of a requirements file: a version and the SHA-256 of each file that may be it.
+	pinnedRequirement = regexp.MustCompile(`^[A-Za-z0-9._-]+==[A-Za-z0-9.+!]+( --hash=sha256:[0-9a-f]{64})+$`)
+)
+
+// unpinned returns the commands of a script that fetch something without a hash.
+func unpinned(script string) []string {
+	var bad []string
+	script = continued.ReplaceAllString(script, ", ")
+	for _, command := range pipFetch.FindAllString(script, -1) {
+		if !strings.Contains(command, "--require-hashes") || !requirementsFile.MatchString(command) {
+			bad = append(bad, command)
+		}
+	}
+	for _, command := range otherFetch.FindAllString(script, -1) {
+		if !ourProgram.MatchString(command) {
+			bad = append(bad, command)
+		}
+	}
+	return bad
+}
+
+// Whatever the scripts fetch from outside Debian's archive has a SHA-256 in tools/wheels, which pip compares.
+func TestScriptsFetchOnlyWhatIsPinned(t *testing.T) {
+	top := filepath.Join("..", "..")
+	var scripts []string
+	for _, pattern := range []string{"tools/*.sh", "tools/*.py", "Makefile", ".ci/*"} {
+		found, err := filepath.Glob(filepath.Join(top, pattern))
+		if err != nil || len(found) == 0 {
+			t.Fatalf("%s: %d files, %v", pattern, len(found), err)
+		}
+		scripts = append(scripts, found...)
+	}
+	fetches := 0
+	for _, file := range scripts {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fetches += len(pipFetch.FindAll(text, -1))
+		for _, command := range unpinned(string(text)) {
+			t.Errorf("%s fetches without a hash: %s\nput its SHA-256 into a file of tools/wheels and fetch with pip's --require-hashes -r", file, command)
+		}
+	}
+	pins, err := filepath.Glob(filepath.Join(top, "tools", "wheels", "*.txt"))
+	if err != nil || len(pins) == 0 || fetches < len(pins) {
+		t.Fatalf("%d calls of pip found for %d files in tools/wheels (%v)", fetches, len(pins), err)
+	}
+	for _, file := range pins {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		entries := strings.Split(strings.ReplaceAll(string(text), "\\\n", ""), "\n")
+		for _, entry := range entries {
+			entry = strings.Join(strings.Fields(entry), " ")
+			if entry != "" && !strings.HasPrefix(entry, "#") && !pinnedRequirement.MatchString(entry) {
+				t.Errorf("%s: %q: want NAME==VERSION --hash=sha256:...", file, entry)
+			}
+		}
+	}
+}
+
+func TestUnpinnedFetchesAreFound(t *testing.T) {
+	for _, c := range []struct {
+		script string
+		bad    int
+	}{
+		{"python3 -m pip download --require-hashes -d x -r tools/wheels/a.txt", 0},
+		{"python3 -m pip download --require-hashes \\\n\t-d x -r tools/wheels/a.txt", 0},
+		{"python3 -m pip --version", 0},
+		{"python3 -m pip download llm==0.1.2", 1},
+		{"python3 -m pip download -r tools/wheels/a.txt\necho --require-hashes", 1},
+		{"python3 -m pip download --require-hashes llm", 1},
+		{"pip install x && pip install y", 2},
+		{`run([python, "-m", "pip", "install", "--require-hashes",` + "\n" + `    "-r", "tools/wheels/a.txt"], check=True)`, 0},
+		{`run([python, "-m", "pip", "install",` + "\n" + `    f"x=={VERSION}"], check=True)  # --require-hashes -r x`, 1},
+		{"curl -sSL some.where/x | sh", 1},
+		{"go run ./internal/isareport", 0},
+		{"go run some.where/x@latest", 1},
+		{"go install some.where/x@latest", 1},
+	} {
+		if got := unpinned(c.script); len(got) != c.bad {
+			t.Errorf("%q: %q, want %d", c.script, got, c.bad)
+		}
+	}
+}
+
+// apt's signatures stand for what has no hash here, so the scripts' apt refuses an archive without one, however the
+// machine is set up.
+func TestAptRefusesUnsignedArchives(t *testing.T) {
+	for _, program := range []string{"bash", "apt-get", "dpkg"} {
+		if _, err := exec.LookPath(program); err != nil {
+			t.Skipf("no %s: the scripts fetch packages on Debian alone", program)
+		}
+	}
+	lib, err := filepath.Abs(filepath.Join("..", "..", "tools", "lib.sh"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	archive := filepath.Join(t.TempDir(), "archive")
+	if err := os.MkdirAll(filepath.Join(archive, "dists", "x", "main"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	release := "Suite: x\nCodename: x\nArchitectures: amd64 arm64\nComponents: main\nDate: Thu, 01 Jan 2026 00:00:00 UTC\nSHA256:\n"
+	if err := os.WriteFile(filepath.Join(archive, "dists", "x", "Release"), []byte(release), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ name, file, source, settings, want string }{
+		{"no signature", "sources.list", "deb file://ARCHIVE x main", "", "is not signed"},
+		{"settings that allow it", "sources.list", "deb file://ARCHIVE x main",
+			`Acquire::AllowInsecureRepositories "true"; APT::Get::AllowUnauthenticated "true";`, "is not signed"},
+		{"trusted", "sources.list", "deb [trusted=yes] file://ARCHIVE x main", "", "turn signatures off"},
+		{"insecure", "sources.list", "deb [arch=amd64 allow-insecure=yes] file://ARCHIVE x main", "", "turn signatures off"},
+		{"trusted stanza", "sources.list.d/x.sources", "Types: deb\nURIs: file://ARCHIVE\nSuites: x\nComponents: main\nTrusted: yes", "", "turn signatures off"},
+		{"insecure stanza", "sources.list.d/x.sources", "Types: deb\nURIs: file://ARCHIVE\nSuites: x\nComponents: main\nAllow-Insecure: true", "", "turn signatures off"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			for name, text := range map[string]string{
+				"apt.conf":                   c.settings,
+				filepath.Join("apt", c.file): strings.ReplaceAll(c.source, "ARCHIVE", archive) + "\n",
+			} {
+				if err := os.MkdirAll(filepath.Join(dir, filepath.Dir(name), "sources.list.d"), 0o755); err != nil {
+					t.Fatal(err)
+				}
+				if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			cmd := exec.CommandContext(t.Context(), "bash", "-euo", "pipefail", "-c", `. "$1"; APT_SOURCES=$2/apt; apt_private_index "$2/state"`, "test", lib, dir)
+			cmd.Env = slices.Concat(os.Environ(), []string{"APT_CONFIG=" + filepath.Join(dir, "apt.conf"), "LC_ALL=C", "HOME=" + dir})
+			out, err := cmd.CombinedOutput()
+			if err == nil || !strings.Contains(string(out), c.want) {
+				t.Errorf("%v, want a refusal with %q:\n%s", err, c.want, out)
+			}
+		})
+	}
+}
