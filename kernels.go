@@ -5,6 +5,8 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"slices"
 	"time"
 
@@ -164,28 +166,66 @@ func (k *Kernels) Verify(ctx context.Context, types []string, quick bool, each f
 	return nil
 }
 
-// Tune checks the kernels for weights of the types and measures those that there is a choice between, within the budget.
-// The results are kept in CacheDir and used from then on.
-func (k *Kernels) Tune(ctx context.Context, types []string, budget time.Duration, each func(pipeline.Measurement)) (*pipeline.Tuning, error) {
-	list, err := parseTypes(types)
+// TuneOptions bounds Tune and shows how it gets on.
+type TuneOptions struct {
+	Types     []string      // of weights, the most important first; nil is all
+	Budget    time.Duration // when it is spent, nothing new is started
+	OnCheck   func()        // called before kernels are checked, which is done once and takes seconds; may be nil
+	OnMeasure func(pipeline.Measurement)
+}
+
+// A TuneResult is what Tune and earlier runs have found out, and what they left out.
+type TuneResult struct {
+	*pipeline.Tuning
+	File     string             `json:"file"`     // where it is kept; "" = nowhere
+	Complete bool               `json:"complete"` // whether nothing is missing
+	Missing  []pipeline.Product `json:"missing"`  // products that the rules decide, since not every path was measured
+}
+
+// Tune checks the kernels for weights of the types and measures those that there is a choice between, within the budget. It
+// goes on where the last run with the same CacheDir ended, keeps the results there, those before an error too, and uses them
+// from then on. A product of which not every kernel was measured is chosen as if none was.
+func (k *Kernels) Tune(ctx context.Context, o TuneOptions) (*TuneResult, error) {
+	list, err := parseTypes(o.Types)
 	if err != nil {
 		return nil, err
 	}
 	if list == nil {
 		list = pipeline.TuneTypes()
 	}
-	deadline := time.Now().Add(budget)
-	if err := k.check(ctx, list[:min(len(list), 4)], dtype.F16); err != nil {
-		return nil, err
+	deadline := time.Now().Add(o.Budget)
+	if first := list[:min(len(list), 4)]; !k.checked(first, dtype.F16) {
+		if o.OnCheck != nil {
+			o.OnCheck()
+		}
+		if err := k.check(ctx, first, dtype.F16); err != nil {
+			return nil, err
+		}
 	}
-	if err := pipeline.Tune(ctx, k.manager, k.tuning, pipeline.TuneOptions{Types: list, Budget: time.Until(deadline)}, each); err != nil {
-		return nil, err
+	missing, err := pipeline.Tune(ctx, k.manager, k.tuning, pipeline.TuneOptions{Types: list, Budget: time.Until(deadline)}, o.OnMeasure)
+	if k.file != "" {
+		err = errors.Join(err, k.tuning.Write(k.file))
 	}
-	k.save()
-	return k.tuning, nil
+	return &TuneResult{k.tuning, k.file, len(missing) == 0, missing}, err
 }
 
-// parseTypes reads the names of weights' types; none give nil.
+// ResetTuning forgets the measurements in CacheDir, so that the rules decide again, and returns the file that held them. Kernels
+// that compute wrong results stay refused.
+func (k *Kernels) ResetTuning() (file string, err error) {
+	if k.file == "" {
+		return "", errors.New("pumice: without a CacheDir there are no measurements to forget")
+	}
+	k.tuning.Timings = nil
+	if len(k.tuning.Refused) > 0 {
+		return k.file, k.tuning.Write(k.file)
+	}
+	if err := os.Remove(k.file); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return k.file, err
+	}
+	return k.file, nil
+}
+
+// parseTypes reads the names of weights' types, each once; none give nil.
 func parseTypes(names []string) ([]dtype.DType, error) {
 	var list []dtype.DType
 	for _, name := range names {
@@ -193,17 +233,24 @@ func parseTypes(names []string) ([]dtype.DType, error) {
 		if err != nil {
 			return nil, err
 		}
-		list = append(list, t)
+		if !slices.Contains(list, t) {
+			list = append(list, t)
+		}
 	}
 	return list, nil
 }
 
+// checked says whether the kernels for these types were compared with the oracle.
+func (k *Kernels) checked(types []dtype.DType, cache dtype.DType) bool {
+	return k.tuning.IsChecked(cache) && !slices.ContainsFunc(types, func(t dtype.DType) bool { return !k.tuning.IsChecked(t) })
+}
+
 // check compares the kernels for these types with the oracle unless that was done before.
 func (k *Kernels) check(ctx context.Context, types []dtype.DType, cache dtype.DType) error {
-	unchecked := slices.DeleteFunc(slices.Clone(types), k.tuning.IsChecked)
-	if len(unchecked) == 0 && k.tuning.IsChecked(cache) {
+	if k.checked(types, cache) {
 		return nil
 	}
+	unchecked := slices.DeleteFunc(slices.Clone(types), k.tuning.IsChecked)
 	start, before := time.Now(), len(k.tuning.Refused)
 	if err := pipeline.Check(ctx, k.manager, k.tuning, unchecked, cache); err != nil {
 		return fmt.Errorf("pumice: checking the kernels on %s: %w", k.info.Name, err)

@@ -125,7 +125,7 @@ func (m *Manager) paths(op string, tokens int) []Path {
 	default:
 		return []Path{m.opts.Path}
 	}
-	if tuned := m.opts.Tuning.paths(op, tokens); tuned != nil {
+	if tuned := m.tuned(op, tokens); tuned != nil {
 		return tuned
 	}
 	for _, r := range rules {
@@ -134,6 +134,57 @@ func (m *Manager) paths(op string, tokens int) []Path {
 		}
 	}
 	return nil
+}
+
+// tuned is an op's paths, the fastest first, as they were measured on this device with the
+// longest run that is not longer than tokens. It is nil where that was not measured.
+func (m *Manager) tuned(op string, tokens int) []Path {
+	if m.opts.Tuning == nil {
+		return nil
+	}
+	p := Product{op, 1}
+	for _, n := range m.tunedLengths() {
+		if n <= tokens {
+			p.Tokens = n
+		}
+	}
+	if candidates := m.candidates(p.Op); len(candidates) > 0 {
+		return m.opts.Tuning.fastest(p, candidates)
+	}
+	return nil
+}
+
+// tunedLengths are the runs of tokens that products are measured with, from short to long.
+func (m *Manager) tunedLengths() []int {
+	if m.cpu() {
+		return []int{1, 2, 8, 64}
+	}
+	return []int{1, 2, 8, 32, 128, 512}
+}
+
+// candidates lists the paths that a product can take on this device, if the matrix suits. It
+// is empty for any other op: no rule but those of products is measured.
+func (m *Manager) candidates(op string) []Path {
+	kind, ok := strings.CutPrefix(op, "matvec_")
+	if !ok {
+		kind, ok = strings.CutPrefix(op, "matmul_")
+	}
+	if !ok {
+		return nil
+	}
+	return slices.DeleteFunc(slices.Clone(Paths), func(p Path) bool { return !m.offers(op, p) || !m.laysOut(kind, p) })
+}
+
+// laysOut says whether matrices of a type, in lower case, can be laid out for the path: for
+// the paths with a layout of their own, whether the kernels that read it are there.
+func (m *Manager) laysOut(kind string, path Path) bool {
+	switch path {
+	case PathRow:
+		return m.offers("matvec_"+kind, path)
+	case PathAddr: // no other kernels read its layout
+		return m.offers("matvec_"+kind, path) && m.offers("matmul_"+kind, path) && m.offers("embed_"+kind, path)
+	}
+	return true
 }
 
 // Chosen lists the paths that plans on this device take kernels from beside the base path,
@@ -168,18 +219,8 @@ func rowIf(condition bool) func(Path) bool {
 func (m *Manager) layoutPath(t DType, cols int) Path {
 	op := "matvec_" + lower(t)
 	for _, path := range m.paths(op, 1) {
-		if !m.offers(op, path) {
+		if !m.offers(op, path) || !m.laysOut(lower(t), path) || path == PathRow && cols%4 != 0 || path == PathAddr && cols%addrBlockCols != 0 {
 			continue
-		}
-		switch path {
-		case PathRow:
-			if cols%4 != 0 {
-				continue
-			}
-		case PathAddr: // no other kernels read its layout
-			if cols%addrBlockCols != 0 || !m.offers("matmul_"+lower(t), path) || !m.offers("embed_"+lower(t), path) {
-				continue
-			}
 		}
 		return path
 	}

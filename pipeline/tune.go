@@ -64,102 +64,130 @@ func (v *verifier) briefCases(types []DType, cache DType) {
 // TuneOptions bounds Tune.
 type TuneOptions struct {
 	Types  []DType       // of weights, the most important first
-	Budget time.Duration // after which nothing new is started
+	Budget time.Duration // when it is spent, nothing new is started
 }
 
-// Tune measures the paths of matrix products on m's device, an op after another until the
-// budget is spent, and adds them to t in place of older ones. Kernels that t refuses are not
-// run. Every timing goes to each as well.
-func Tune(ctx context.Context, m *Manager, t *Tuning, o TuneOptions, each func(Measurement)) error {
-	deadline := time.Now().Add(o.Budget)
-	tokens := []int{1, 2, 8, 32, 128, 512}
-	if m.cpu() {
-		tokens = []int{1, 2, 8, 64}
+// Tune measures the paths of matrix products on m's device and adds the times to t. It goes on
+// where an earlier run ended: what t has is not measured again, and kernels that t refuses are
+// not run. It returns the products that the budget left no time for, those that lack any of
+// their paths; the choice between a product's paths rests on all of them. Every timing goes to
+// each as well.
+func Tune(ctx context.Context, m *Manager, t *Tuning, o TuneOptions, each func(Measurement)) ([]Product, error) {
+	chooser, err := NewManager(m.dev, Options{Tuning: t}) // which knows the kernels that t refuses
+	if err != nil {
+		return nil, err
 	}
+	defer chooser.Close()
+	u := tuner{
+		tuning:     t,
+		lengths:    chooser.tunedLengths(),
+		candidates: chooser.candidates,
+		now:        time.Now,
+		measure: func(kind DType, p Product, path Path) (Measurement, error) {
+			return measure(ctx, m, path, p.Op, kind, p.Tokens, t)
+		},
+	}
+	return u.run(o, each)
+}
+
+// A tuner is Tune without the device.
+type tuner struct {
+	tuning     *Tuning
+	lengths    []int
+	candidates func(op string) []Path
+	now        func() time.Time
+	measure    func(DType, Product, Path) (Measurement, error)
+}
+
+func (u *tuner) run(o TuneOptions, each func(Measurement)) (missing []Product, err error) {
+	deadline := u.now().Add(o.Budget)
+	spent := false
+	missing = []Product{} // a list in JSON, if empty
 	for _, kind := range o.Types {
-		for _, n := range tokens {
-			op := "matmul_" + lower(kind)
-			if n == 1 {
-				op = "matvec_" + lower(kind)
-			}
-			for _, path := range m.Paths() {
-				if v, ok := m.variants[path.variant(op)]; !ok || !m.runnable(v) || t.refuses(v.Name) {
+		for _, n := range u.lengths {
+			p := product(kind, n)
+			for _, path := range u.candidates(p.Op) {
+				if _, ok := u.tuning.measured(p, path); ok {
 					continue
 				}
-				if time.Now().After(deadline) {
-					return nil
+				if spent = spent || err != nil || u.now().After(deadline); spent {
+					missing = append(missing, p)
+					break
 				}
-				x, ok, err := measure(ctx, m, path, op, kind, n, t)
-				if err != nil {
-					return fmt.Errorf("pipeline: tune %s: %w", path.variant(op), err)
+				var x Measurement
+				if x, err = u.measure(kind, p, path); err != nil {
+					err = fmt.Errorf("pipeline: tune %s: %w", path.variant(p.Op), err)
+					missing = append(missing, p)
+					break
 				}
-				if ok {
-					t.replace(x)
-					each(x)
-				}
+				u.tuning.Timings = append(u.tuning.Timings, x)
+				each(x)
 			}
 		}
 	}
-	return nil
+	return missing, err
 }
 
-func (t *Tuning) replace(x Measurement) {
-	t.Timings = slices.DeleteFunc(t.Timings, func(y Measurement) bool { return y.Op == x.Op && y.Path == x.Path && y.Tokens == x.Tokens })
-	t.Timings = append(t.Timings, x)
+// product is the product of matrices of a type with a run of tokens.
+func product(kind DType, tokens int) Product {
+	if tokens == 1 {
+		return Product{"matvec_" + lower(kind), 1}
+	}
+	return Product{"matmul_" + lower(kind), tokens}
 }
 
 // measure times a chain of products with square matrices: on a GPU together larger than its
 // caches, as a model's are.
-func measure(ctx context.Context, parent *Manager, path Path, op string, kind DType, tokens int, t *Tuning) (x Measurement, ok bool, err error) {
+func measure(ctx context.Context, parent *Manager, path Path, op string, kind DType, tokens int, t *Tuning) (x Measurement, err error) {
 	size, count := 4096, 8
 	if parent.cpu() {
 		size, count = 1024, 2
 	}
 	m, err := NewManager(parent.dev, Options{Logger: parent.opts.Logger, Path: path, Tuning: t})
 	if err != nil {
-		return x, false, err
+		return x, err
 	}
 	defer func() { err = errors.Join(err, m.Close()) }()
 	v := &verifier{ctx: ctx, m: m, rnd: newRand(op), weights: m.NewWeights()}
 	defer func() { err = errors.Join(err, v.weights.Close()) }()
 	if v.loader, err = v.weights.NewLoader(); err != nil {
-		return x, false, err
+		return x, err
 	}
 	defer func() { err = errors.Join(err, v.loader.Close()) }()
 
 	b := m.NewBuilder(op, tokens)
 	y, err := v.input(b, v.normal(tokens*size), size)
 	if err != nil {
-		return x, false, err
+		return x, err
 	}
 	for range count {
 		w, err := v.anyMatrix(kind, size, size)
 		if err != nil {
-			return x, false, err
+			return x, err
 		}
 		y = b.Linear(y, w, nil)
 	}
 	if b.lastKernel() != path.variant(op) {
-		return x, false, nil // the path does not take these operands
+		return x, fmt.Errorf("the product took %s instead", b.lastKernel())
 	}
 	bytes, err := b.ArenaBytes()
 	if err != nil {
-		return x, false, err
+		return x, err
 	}
 	if err := errors.Join(m.ReserveArena(bytes), v.loader.up.Flush()); err != nil {
-		return x, false, err
+		return x, err
 	}
 	p, err := b.Build()
 	if err != nil {
-		return x, false, err
+		return x, err
 	}
 	defer func() { err = errors.Join(err, p.Close()) }()
-	best, err := fastest(ctx, p, inputStep(0, tokens))
-	return Measurement{op, path, tokens, size, size, best.Nanoseconds() / int64(count)}, true, err
+	best, err := shortest(ctx, p, inputStep(0, tokens))
+	return Measurement{op, path, tokens, size, size, max(best.Nanoseconds()/int64(count), 1)}, err
 }
 
-// fastest is the shortest of several runs after one that compiles, 50 ms of them or two.
-func fastest(ctx context.Context, p *Plan, s Step) (time.Duration, error) {
+// shortest is the shortest of several runs after one that compiles, 50 ms of them or two.
+func shortest(ctx context.Context, p *Plan, s Step) (time.Duration, error) {
 	best := time.Duration(0)
 	var total time.Duration
 	for i := 0; i < 3 || total < 50*time.Millisecond && i < 100; i++ {

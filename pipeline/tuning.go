@@ -134,31 +134,35 @@ func (t *Tuning) MarkChecked(kind DType) {
 	}
 }
 
-// paths is an op's paths, the fastest first, for a run of tokens: by the timings of the
-// longest run that is not longer, or of the shortest. It is nil where nothing was measured.
-func (t *Tuning) paths(op string, tokens int) []Path {
-	if t == nil {
-		return nil
+// A Product is what Tune times by every path: weights of one type times a run of tokens.
+type Product struct {
+	Op     string `json:"op"` // with the weights' type: matvec_q4_0
+	Tokens int    `json:"tokens"`
+}
+
+// measured returns the time of a product by a path.
+func (t *Tuning) measured(p Product, path Path) (ns int64, ok bool) {
+	i := slices.IndexFunc(t.Timings, func(x Measurement) bool {
+		return x.Op == p.Op && x.Tokens == p.Tokens && x.Path == path && x.Nanoseconds > 0
+	})
+	if i < 0 {
+		return 0, false
 	}
-	var at []Measurement
-	for _, x := range t.Timings {
-		if x.Op != op {
-			continue
+	return t.Timings[i].Nanoseconds, true
+}
+
+// fastest sorts the paths that a product may take, the fastest first. It is nil unless every
+// one of them was measured: the fastest of some may be the slowest of all.
+func (t *Tuning) fastest(p Product, paths []Path) []Path {
+	times := map[Path]int64{}
+	for _, path := range paths {
+		ns, ok := t.measured(p, path)
+		if !ok {
+			return nil
 		}
-		if len(at) > 0 && at[0].Tokens != x.Tokens {
-			if closer := x.Tokens <= tokens && (at[0].Tokens < x.Tokens || at[0].Tokens > tokens) || tokens < x.Tokens && x.Tokens < at[0].Tokens; !closer {
-				continue
-			}
-			at = nil
-		}
-		at = append(at, x)
+		times[path] = ns
 	}
-	slices.SortStableFunc(at, func(a, b Measurement) int { return cmp.Compare(a.Nanoseconds, b.Nanoseconds) })
-	var paths []Path
-	for _, x := range at {
-		if x.Path != PathDP { // whose rounding shows in perplexity: it is for who asks for it
-			paths = append(paths, x.Path)
-		}
-	}
-	return paths
+	sorted := slices.DeleteFunc(slices.Clone(paths), func(p Path) bool { return p == PathDP }) // whose rounding shows in perplexity: used only on request
+	slices.SortStableFunc(sorted, func(a, b Path) int { return cmp.Compare(times[a], times[b]) })
+	return sorted
 }

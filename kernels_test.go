@@ -1,0 +1,61 @@
+package pumice
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"testing"
+
+	"github.com/rs/zerolog"
+
+	"pumice/internal/gputest"
+	"pumice/pipeline"
+)
+
+func TestResetTuningForgetsMeasurementsNotRefusals(t *testing.T) {
+	pd := gputest.Open(t).PhysicalDevice()
+	timed := func(x *pipeline.Tuning) {
+		x.Timings = append(x.Timings, pipeline.Measurement{Op: "matvec_q4_0", Path: pipeline.PathBase, Tokens: 1, Nanoseconds: 1})
+	}
+	for _, c := range []struct {
+		name    string
+		write   func(file string, x *pipeline.Tuning) error
+		refused int // kernels, after which the file is still there
+	}{
+		{"nothing", func(string, *pipeline.Tuning) error { return nil }, 0},
+		{"measurements", func(file string, x *pipeline.Tuning) error { timed(x); return x.Write(file) }, 0},
+		{"a wrong kernel", func(file string, x *pipeline.Tuning) error {
+			timed(x)
+			x.Refuse(pipeline.Refusal{Kernel: "matvec_q4_0"})
+			return x.Write(file)
+		}, 1},
+		{"another driver", func(file string, x *pipeline.Tuning) error { x.Driver = "other"; return x.Write(file) }, 0},
+		{"no JSON", func(file string, _ *pipeline.Tuning) error { return os.WriteFile(file, []byte("{"), 0o644) }, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			dir := t.TempDir()
+			x, err := pipeline.NewTuning(pd)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := pipeline.TuningFile(dir, pd)
+			if err := c.write(want, x); err != nil {
+				t.Fatal(err)
+			}
+			k, err := OpenKernels(Options{CacheDir: dir, Device: pd.Name, Logger: zerolog.Nop()})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer k.Close()
+			if file, err := k.ResetTuning(); err != nil || file != want {
+				t.Fatalf("%s, %v", file, err)
+			}
+			if _, err := os.Stat(want); errors.Is(err, fs.ErrNotExist) != (c.refused == 0) {
+				t.Errorf("%v", err)
+			}
+			if x, err = pipeline.ReadTuning(want, pd); err != nil || len(x.Timings) != 0 || len(x.Refused) != c.refused {
+				t.Errorf("%+v, %v is left", x, err)
+			}
+		})
+	}
+}
