@@ -25,15 +25,16 @@ const (
 // may import itself and what is under it. Imports point down only: vk knows nothing of tensors, pipeline nothing of
 // families, model nothing of text, and the text side nothing of devices.
 var layers = map[string][]string{
-	"internal/bounded":   {},
-	"internal/ggufwrite": {"internal/dtype"},
-	"internal/half":      {},
-	"internal/humanize":  {},
-	"internal/lint":      {},
-	"internal/dtype":     {"internal/half"},
-	"internal/ref":       {"internal/half", "internal/dtype"},
-	"internal/gputest":   {"vk", "internal"},
-	"internal/synth":     {"internal/dtype", "internal/ggufwrite"},
+	"internal/atomicfile": {},
+	"internal/bounded":    {},
+	"internal/ggufwrite":  {"internal/dtype"},
+	"internal/half":       {},
+	"internal/humanize":   {},
+	"internal/lint":       {},
+	"internal/dtype":      {"internal/half"},
+	"internal/ref":        {"internal/half", "internal/dtype"},
+	"internal/gputest":    {"vk", "internal"},
+	"internal/synth":      {"internal/dtype", "internal/ggufwrite"},
 
 	"vk":       {"internal/humanize"},
 	"shaders":  {},
@@ -47,14 +48,14 @@ var layers = map[string][]string{
 	"sample":    {},
 
 	"tools/spread": {"checkpoint", "internal/dtype", "internal/ggufwrite", "internal/half"},
-	"quantize":     {"model", "checkpoint", "tokenizer", "internal/dtype", "internal/ggufwrite"},
+	"quantize":     {"model", "checkpoint", "tokenizer", "internal/atomicfile", "internal/dtype", "internal/ggufwrite"},
 
 	root: {"model", "pipeline", "vk", "checkpoint", "chat", "sample", "tokenizer",
 		"internal/dtype", "internal/half", "internal/humanize"},
 
 	"server": {root, "chat", "sample", "tokenizer", "internal/humanize"},
 	"capi":   {root, "chat", "sample", "tokenizer"},
-	"eval":   {root, "chat", "sample", "tokenizer", "internal/humanize"},
+	"eval":   {root, "chat", "sample", "tokenizer", "internal/atomicfile", "internal/humanize"},
 	"bench":  {root, "pipeline", "vk", "chat", "sample", "tokenizer", "internal/humanize"},
 
 	"cmd/pumice": {root, "quantize", "server", "eval", "bench", "model", "pipeline", "vk", "shaders", "checkpoint", "chat", "sample",
