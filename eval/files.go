@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -14,6 +13,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"pumice/internal/atomicfile"
 )
 
 // protocolVersion counts changes of prompts or scoring that change results; it is each task's "version".
@@ -135,29 +136,15 @@ func submission(samples map[string][]Sample) map[string]map[string]string {
 	return out
 }
 
-// writeFile creates a file under another name and renames it when it is whole and on the disk.
-func writeFile(name string, fill func(w *bufio.Writer) error) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+".*")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			f.Close()
-			os.Remove(f.Name())
+// writeFile writes a file whole or not at all.
+func writeFile(name string, fill func(w *bufio.Writer) error) error {
+	return atomicfile.Replace(name, func(f *os.File) error {
+		w := bufio.NewWriter(f)
+		if err := fill(w); err != nil {
+			return err
 		}
-	}()
-	w := bufio.NewWriter(f)
-	if err := fill(w); err != nil {
-		return err
-	}
-	if err := errors.Join(w.Flush(), f.Chmod(0o644), f.Sync()); err != nil {
-		return err
-	}
-	if err := f.Close(); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), name)
+		return w.Flush()
+	})
 }
 
 func writeJSON(name string, v any) error {

@@ -5,13 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"math"
 	"os"
 	"path/filepath"
 	"sync"
 
 	"pumice/checkpoint"
+	"pumice/internal/atomicfile"
 	"pumice/internal/dtype"
 	"pumice/model"
 )
@@ -21,31 +21,32 @@ const batchBytes = 8 << 20
 
 // Write makes the file at path. It is written beside it under another name, which is removed if
 // anything goes wrong, and takes its place when it is whole. A file that is there is an error
-// that is fs.ErrExist, unless overwrite is set.
+// that is fs.ErrExist, unless overwrite is set; what is no regular file is never replaced.
 //
 // Before the first tensor is converted the header is read back as any GGUF file is: where it does
 // not say the same model, because llama.cpp's architecture has no word for something, that is the
 // error.
-func (p *Plan) Write(ctx context.Context, path string, overwrite bool) (err error) {
-	if _, statErr := os.Stat(path); statErr == nil && !overwrite {
-		return fmt.Errorf("quantize: %s: %w", path, fs.ErrExist)
+func (p *Plan) Write(ctx context.Context, path string, overwrite bool) error {
+	write := atomicfile.Create
+	if overwrite {
+		write = atomicfile.Replace
 	}
-	f, err := os.OpenFile(fmt.Sprintf("%s.%d.partial", path, os.Getpid()), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o666)
+	err := write(path, func(f *os.File) error { return p.write(ctx, f, path) })
 	if err != nil {
 		return fmt.Errorf("quantize: %w", err)
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, ignoreClosed(f.Close()), os.Remove(f.Name()))
-		}
-	}()
-	if _, err = f.Write(p.file.Header); err != nil {
-		return fmt.Errorf("quantize: %w", err)
+	return nil
+}
+
+// write writes the file that is to be at path.
+func (p *Plan) write(ctx context.Context, f *os.File, path string) error {
+	if _, err := f.Write(p.file.Header); err != nil {
+		return err
 	}
-	if err = f.Truncate(p.file.Size); err != nil {
-		return fmt.Errorf("quantize: %w", err)
+	if err := f.Truncate(p.file.Size); err != nil {
+		return err
 	}
-	if err = p.check(f.Name()); err != nil {
+	if err := p.check(f.Name(), path); err != nil {
 		return err
 	}
 	var total int64
@@ -61,28 +62,12 @@ func (p *Plan) Write(ctx context.Context, path string, overwrite bool) (err erro
 			}
 		}
 	}
-	if err = p.file.WriteTensors(f); err != nil {
-		return fmt.Errorf("quantize: %w", err)
-	}
-	if err = errors.Join(f.Sync(), f.Close()); err != nil {
-		return fmt.Errorf("quantize: %w", err)
-	}
-	if err = os.Rename(f.Name(), path); err != nil {
-		return fmt.Errorf("quantize: %w", err)
-	}
-	return nil
+	return p.file.WriteTensors(f)
 }
 
-func ignoreClosed(err error) error {
-	if errors.Is(err, os.ErrClosed) {
-		return nil
-	}
-	return err
-}
-
-// check reads the header back.
-func (p *Plan) check(path string) error {
-	c, err := checkpoint.Open(path)
+// check reads the header of the file called name back, which is to be at path.
+func (p *Plan) check(name, path string) error {
+	c, err := checkpoint.Open(name)
 	if err != nil {
 		return err
 	}
@@ -90,7 +75,7 @@ func (p *Plan) check(path string) error {
 	if err := p.export.Check(c); err != nil {
 		var config *model.ConfigError
 		if errors.As(err, &config) {
-			config.File = filepath.Base(path) // it is gone when the error is read
+			config.File = filepath.Base(path) // name is gone when the error is read
 		}
 		return err
 	}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -19,6 +18,7 @@ import (
 	"pumice/chat"
 	"pumice/checkpoint"
 	"pumice/eval"
+	"pumice/internal/atomicfile"
 	"pumice/model"
 	"pumice/tokenizer"
 )
@@ -413,7 +413,7 @@ func (r *evalRun) progress(total int) func(eval.Progress) {
 func (p *program) showResults(c *cli.Context, s *eval.Summary, published []eval.CardRow) error {
 	rows := append([]eval.CardRow{s.CardRow()}, published...)
 	if name := c.String("chart"); name != "" {
-		if err := os.WriteFile(name, []byte(eval.Chart("Multiple-choice benchmarks: "+s.Identity.Model, rows)), 0o666); err != nil {
+		if err := atomicfile.WriteBytes(name, []byte(eval.Chart("Multiple-choice benchmarks: "+s.Identity.Model, rows))); err != nil {
 			return err
 		}
 	}

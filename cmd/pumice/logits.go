@@ -13,6 +13,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"pumice"
+	"pumice/internal/atomicfile"
 )
 
 func (p *program) logitsCommand() *cli.Command {
@@ -67,13 +68,12 @@ func logitsTo(ctx context.Context, name string, engine *pumice.Engine, ids []int
 	if name == "" {
 		return eachRow(ctx, engine, ids, all, func([]float32) error { return nil })
 	}
-	f, err := os.Create(name)
-	if err != nil {
-		return nil, nil, err
-	}
-	w := bufio.NewWriter(f)
-	defer func() { err = errors.Join(err, w.Flush(), f.Close()) }()
-	return eachRow(ctx, engine, ids, all, func(row []float32) error { return binary.Write(w, binary.LittleEndian, row) })
+	err = atomicfile.Write(name, func(f *os.File) error {
+		w := bufio.NewWriter(f)
+		argmax, last, err = eachRow(ctx, engine, ids, all, func(row []float32) error { return binary.Write(w, binary.LittleEndian, row) })
+		return errors.Join(err, w.Flush())
+	})
+	return argmax, last, err
 }
 
 // eachRow evaluates ids, hands each row of logits to write, and returns the largest of each and the last row.

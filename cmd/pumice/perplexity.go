@@ -11,6 +11,7 @@ import (
 
 	"pumice"
 	"pumice/eval"
+	"pumice/internal/atomicfile"
 )
 
 func (p *program) perplexityCommand() *cli.Command {
@@ -103,18 +104,19 @@ func (p *program) measurePerplexity(ctx context.Context, c *cli.Context, o eval.
 	if err != nil {
 		return result, err
 	}
-	if name := c.String("kl-base"); name != "" && o.Compare == nil {
-		f, err := os.Create(name)
-		if err != nil {
-			return result, err
-		}
-		o.Base = eval.NewBaseWriter(f, engine.Config().VocabSize)
-		defer func() { err = errors.Join(err, o.Base.Flush(), f.Close()) }()
-	}
 	o.Progress = func(r eval.PerplexityResult, of int) {
 		p.note("[%d/%d] %.4f", r.Chunks, of, r.Perplexity)
 	}
-	return eval.Perplexity(ctx, engine, ids, o)
+	name := c.String("kl-base")
+	if name == "" || o.Compare != nil {
+		return eval.Perplexity(ctx, engine, ids, o)
+	}
+	err = atomicfile.Write(name, func(f *os.File) error {
+		o.Base = eval.NewBaseWriter(f, engine.Config().VocabSize)
+		result, err = eval.Perplexity(ctx, engine, ids, o)
+		return errors.Join(err, o.Base.Flush())
+	})
+	return result, err
 }
 
 // perplexityTokens are the tokens to foretell; it sets o.BOS.

@@ -29,7 +29,7 @@ func (p *program) quantizeCommand() *cli.Command {
 		Flags: []cli.Flag{
 			stringFlag("type", "q8_0", "`TYPE` of the matrices"),
 			boolFlag("pure", false, "also the embedding and the head in this type; without it they are Q6_K at least"),
-			boolFlag("force", false, "overwrite the file"),
+			boolFlag("force", false, "overwrite the file, or the one that a symbolic link points to; nothing but regular files is overwritten"),
 			jsonFlag(),
 		},
 		Action: p.quantize,
@@ -60,7 +60,7 @@ func (p *program) quantize(c *cli.Context) error {
 		return &usageError{fmt.Sprintf("--type %q: want one of %s", c.String("type"), dtype.Names(dtype.Weights()))}
 	}
 	out := c.Args().Get(1)
-	if info, err := os.Stat(out); err == nil && (info.IsDir() || !c.Bool("force")) {
+	if _, err := os.Lstat(out); err == nil && !c.Bool("force") {
 		return fmt.Errorf("%s is there already: --force overwrites a file", out)
 	}
 	path, err := pumice.Resolve(c.Args().First())

@@ -16,6 +16,7 @@ import (
 
 	"pumice"
 	"pumice/chat"
+	"pumice/internal/atomicfile"
 )
 
 const replHelp = `/bye            leave (also Ctrl-D)
@@ -176,7 +177,7 @@ func (r *repl) file(command, name string) error {
 		if err != nil {
 			return err
 		}
-		return os.WriteFile(name, append(text, '\n'), 0o644)
+		return atomicfile.WriteBytes(name, append(text, '\n'))
 	}
 	messages, err := r.p.readMessages(name)
 	if err != nil {
