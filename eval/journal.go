@@ -93,12 +93,16 @@ type Entry struct {
 const syncEvery = time.Second
 
 // OpenJournal opens or begins the journal called name for the run that id names. It is a *JournalError if the file belongs to
-// another run, or if another process writes it. The caller closes the journal.
+// another run or is no journal, if another process writes it, or if it cannot be locked; the file is as it was then. A symbolic
+// link is not followed. The caller closes the journal.
 func OpenJournal(name string, id Identity) (j *Journal, err error) {
 	if err := os.MkdirAll(filepath.Dir(name), 0o777); err != nil {
 		return nil, err
 	}
-	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o666)
+	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_APPEND|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o666)
+	if errors.Is(err, syscall.ELOOP) {
+		return nil, &JournalError{name, "it is a symbolic link"}
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -107,53 +111,112 @@ func OpenJournal(name string, id Identity) (j *Journal, err error) {
 			f.Close()
 		}
 	}()
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); errors.Is(err, syscall.EWOULDBLOCK) {
-		return nil, &JournalError{name, "another process is writing it"}
-	}
-	j = &Journal{file: f, name: name, known: map[answerKey]Entry{}}
-	end, begun, err := j.read(id)
+	info, err := f.Stat()
 	if err != nil {
 		return nil, err
 	}
-	if err := f.Truncate(end); err != nil {
+	if !info.Mode().IsRegular() {
+		return nil, &JournalError{name, "it is no regular file"}
+	}
+	if err := lockError(name, syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)); err != nil {
 		return nil, err
 	}
-	if !begun {
-		if err := j.line(id); err != nil {
-			return nil, err
-		}
+	j = &Journal{file: f, name: name, known: map[answerKey]Entry{}}
+	if err := j.resume(id); err != nil {
+		return nil, err
 	}
 	return j, j.sync()
 }
 
-// read takes in what the file holds, and returns where its last whole line ends.
-func (j *Journal) read(id Identity) (end int64, begun bool, err error) {
+// lockError is what an attempt to lock the journal called name means. Without a lock two processes would mix their lines.
+func lockError(name string, err error) error {
+	switch err {
+	case nil:
+		return nil
+	case syscall.EWOULDBLOCK:
+		return &JournalError{name, "another process is writing it"}
+	}
+	return &JournalError{name, fmt.Sprintf("it cannot be locked (%v): give an output path on a file system with locks", err)}
+}
+
+// resume takes in what the file holds, cuts off a last line that was not written to its end, and begins a file that is empty.
+// It changes nothing before it has read all lines.
+func (j *Journal) resume(id Identity) error {
+	first, err := json.Marshal(id)
+	if err != nil {
+		return err
+	}
 	r := bufio.NewReader(j.file)
+	var end int64 // of the last whole line
 	for n := 1; ; n++ {
-		line, err := r.ReadBytes('\n')
-		if err == io.EOF {
-			return end, begun, nil // a line without an end was cut off
-		}
-		if err != nil {
-			return 0, false, err
-		}
-		if n == 1 {
-			var was Identity
-			if json.Unmarshal(line, &was) != nil || was.ModelSHA256 == "" {
-				return 0, false, &JournalError{j.name, "the first line says of no run"}
+		line, err := readLine(r, maxLine)
+		switch {
+		case errors.Is(err, errLongLine):
+			return &JournalError{j.name, fmt.Sprintf("line %d is longer than any of a journal", n)}
+		case err != nil && err != io.EOF:
+			return err
+		case err == io.EOF && n > 1:
+			return j.cut(end, len(line))
+		case err == io.EOF && bytes.HasPrefix(first, line): // a new file, or the first line was not written to its end
+			if err := j.cut(0, len(line)); err != nil {
+				return err
 			}
-			if diff := was.differs(id); diff != "" {
-				return 0, false, &JournalError{j.name, "it is of another run, " + diff + ": give another output path, or remove it"}
+			return j.write(first)
+		case err == io.EOF:
+			return &JournalError{j.name, "it is no journal, or its only line was cut off: remove it, or give another output path"}
+		case n == 1:
+			if err := j.checkFirst(line, id); err != nil {
+				return err
 			}
-			begun = true
-		} else {
+		default:
 			var e Entry
 			if json.Unmarshal(line, &e) != nil || e.ID == "" {
-				return end, begun, nil // what a crash of the machine left behind
+				return &JournalError{j.name, fmt.Sprintf("line %d is no answer: remove the line, or give another output path", n)}
 			}
 			j.known[answerKey{e.Task, e.ID}] = e
 		}
 		end += int64(len(line))
+	}
+}
+
+// checkFirst compares the first line with the run that is to go on.
+func (j *Journal) checkFirst(line []byte, id Identity) error {
+	var was Identity
+	if json.Unmarshal(line, &was) != nil || was.ModelSHA256 == "" {
+		return &JournalError{j.name, "it is no journal: the first line describes no evaluation"}
+	}
+	if diff := was.differs(id); diff != "" {
+		return &JournalError{j.name, "it is of another run, " + diff + ": give another output path, or remove it"}
+	}
+	return nil
+}
+
+// cut removes the n bytes that follow the last whole line.
+func (j *Journal) cut(end int64, n int) error {
+	if n == 0 {
+		return nil
+	}
+	return j.file.Truncate(end)
+}
+
+// maxLine bounds a line. The longest are first ones that list questions one by one.
+const maxLine = 16 << 20
+
+var errLongLine = errors.New("the line is too long")
+
+// readLine reads a line with its end, and what there is of a last line without one beside io.EOF. More than limit bytes are
+// errLongLine.
+func readLine(r *bufio.Reader, limit int) ([]byte, error) {
+	var line []byte
+	for {
+		part, err := r.ReadSlice('\n')
+		line = append(line, part...)
+		if len(line) > limit {
+			return nil, errLongLine
+		}
+		if err != bufio.ErrBufferFull {
+			return line, err
+		}
 	}
 }
 
@@ -185,7 +248,11 @@ func (j *Journal) line(v any) error {
 	if err != nil {
 		return err
 	}
-	_, err = j.file.Write(append(text, '\n'))
+	return j.write(text)
+}
+
+func (j *Journal) write(line []byte) error {
+	_, err := j.file.Write(append(line, '\n'))
 	return err
 }
 

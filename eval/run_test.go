@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -261,11 +262,125 @@ func TestJournalBelongsToOneRun(t *testing.T) {
 		t.Errorf("another run opened it: %v", err)
 	}
 	openJournal(t, name, testIdentity).Close()
-	if err := os.WriteFile(name, []byte("notes\n"), 0o600); err != nil {
+}
+
+// TestJournalLeavesOtherFilesAlone opens what is no journal, or a damaged one. No byte of it changes.
+func TestJournalLeavesOtherFilesAlone(t *testing.T) {
+	t.Parallel()
+	first, err := json.Marshal(testIdentity)
+	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := OpenJournal(name, testIdentity); !errors.As(err, &je) {
-		t.Errorf("a file that is no journal was opened: %v", err)
+	whole := string(first) + "\n"
+	const entry = `{"task":"t","id":"1"}` + "\n"
+	for name, c := range map[string]struct{ text, want string }{
+		"notes":                     {"notes\n", "no journal"},
+		"notes without a newline":   {"remember the milk", "no journal"},
+		"one byte":                  {"x", "no journal"},
+		"json":                      {"{}\n", "no journal"},
+		"torn first line of others": {`{"model":"other`, "no journal"},
+		"damaged line":              {whole + entry + "\x00\x00\n" + entry, "line 3 is no answer"},
+		"damaged last line":         {whole + entry + "{}\n", "line 3 is no answer"},
+		"damaged, then torn":        {whole + "x\n" + entry[:9], "line 2 is no answer"},
+		"endless line":              {strings.Repeat("x", maxLine+1), "line 1 is longer"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			file := filepath.Join(t.TempDir(), "journal.jsonl")
+			if err := os.WriteFile(file, []byte(c.text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			var je *JournalError
+			if _, err := OpenJournal(file, testIdentity); !errors.As(err, &je) || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("error %v, want %s", err, c.want)
+			}
+			if got, err := os.ReadFile(file); err != nil || string(got) != c.text {
+				t.Errorf("the file has changed: %.40q, %v", got, err)
+			}
+		})
+	}
+}
+
+// TestJournalCutsOffTheLastLine opens what a kill in the middle of a write leaves.
+func TestJournalCutsOffTheLastLine(t *testing.T) {
+	t.Parallel()
+	first, err := json.Marshal(testIdentity)
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole := string(first) + "\n"
+	const entry = `{"task":"t","id":"1"}` + "\n"
+	for name, c := range map[string]struct{ text, want string }{
+		"empty":            {"", whole},
+		"torn first line":  {whole[:20], whole},
+		"without its end":  {whole[:len(whole)-1], whole},
+		"whole":            {whole + entry, whole + entry},
+		"torn last line":   {whole + entry + entry[:9], whole + entry},
+		"zeros at the end": {whole + entry + "\x00\x00", whole + entry},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			file := filepath.Join(t.TempDir(), "journal.jsonl")
+			if err := os.WriteFile(file, []byte(c.text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			openJournal(t, file, testIdentity).Close()
+			if got, err := os.ReadFile(file); err != nil || string(got) != c.want {
+				t.Errorf("the file is %q, want %q: %v", got, c.want, err)
+			}
+		})
+	}
+}
+
+// TestJournalIsARegularFile: a link would lead to any file of the user's, and a pipe would be waited for.
+func TestJournalIsARegularFile(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	notes := filepath.Join(dir, "notes")
+	if err := os.WriteFile(notes, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, make := range map[string]func(name string) error{
+		"link":          func(name string) error { return os.Symlink(notes, name) },
+		"dangling link": func(name string) error { return os.Symlink(filepath.Join(dir, "nothing"), name) },
+		"pipe":          func(name string) error { return syscall.Mkfifo(name, 0o600) },
+	} {
+		file := filepath.Join(dir, name)
+		if err := make(file); err != nil {
+			t.Fatal(err)
+		}
+		var je *JournalError
+		if _, err := OpenJournal(file, testIdentity); !errors.As(err, &je) {
+			t.Errorf("%s: error %v", name, err)
+		}
+	}
+	if _, err := OpenJournal("/dev/null", testIdentity); err == nil {
+		t.Error("/dev/null was opened")
+	}
+	if _, err := OpenJournal(dir, testIdentity); err == nil {
+		t.Error("a directory was opened")
+	}
+	if info, err := os.Stat(notes); err != nil || info.Size() > 0 {
+		t.Errorf("the linked file has %d bytes: %v", info.Size(), err)
+	}
+	if _, err := os.Lstat(filepath.Join(dir, "nothing")); err == nil {
+		t.Error("a file was made through a link")
+	}
+}
+
+func TestJournalNeedsItsLock(t *testing.T) {
+	t.Parallel()
+	for err, want := range map[error]string{
+		nil:                 "",
+		syscall.EWOULDBLOCK: "another process is writing it",
+		syscall.ENOLCK:      "cannot be locked (no locks available)",
+		syscall.EOPNOTSUPP:  "cannot be locked (operation not supported)",
+		syscall.EBADF:       "cannot be locked",
+	} {
+		got := lockError("j", err)
+		if (got == nil) != (want == "") || got != nil && !strings.Contains(got.Error(), want) {
+			t.Errorf("%v: error %v, want %q", err, got, want)
+		}
 	}
 }
 
