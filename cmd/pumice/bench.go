@@ -50,8 +50,7 @@ func (p *program) bench(c *cli.Context) error {
 			return err
 		}
 	}
-	ctx, stop := interruptible(c.Context)
-	defer stop()
+	ctx := c.Context
 	engine, err := p.open(ctx, c, modelName(c))
 	if err != nil {
 		return err

@@ -45,8 +45,7 @@ func (p *program) chat(c *cli.Context) error {
 	if interactive && c.Bool("json") {
 		return &usageError{"chat: --json needs -p or --messages"}
 	}
-	ctx, stop := interruptible(c.Context)
-	defer stop()
+	ctx := c.Context
 	engine, err := p.open(ctx, c, modelName(c))
 	if err != nil {
 		return err
@@ -57,7 +56,7 @@ func (p *program) chat(c *cli.Context) error {
 		return err
 	}
 	if interactive {
-		stop() // from here on an interrupt stops an answer
+		p.interrupt.converse(p.stdin)
 		return p.repl(c, t)
 	}
 	return p.answerOnce(ctx, c, t, messages)

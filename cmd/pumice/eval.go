@@ -74,8 +74,7 @@ func (p *program) eval(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	ctx, stop := interruptible(c.Context)
-	defer stop()
+	ctx := c.Context
 	return r.run(ctx)
 }
 

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"strings"
 
@@ -40,8 +39,7 @@ func (p *program) generate(c *cli.Context) error {
 	if err := checkSampling(c); err != nil {
 		return err
 	}
-	ctx, stop := interruptible(c.Context)
-	defer stop()
+	ctx := c.Context
 	engine, ids, err := p.openWithPrompt(ctx, c)
 	if err != nil {
 		return err
@@ -149,12 +147,6 @@ func (q prompt) tokens(engine *pumice.Engine) ([]int, error) {
 
 // readFile reads a whole file, standard input for "-".
 func (p *program) readFile(name string) (string, error) {
-	var text []byte
-	var err error
-	if name == "-" {
-		text, err = io.ReadAll(p.stdin)
-	} else {
-		text, err = os.ReadFile(name)
-	}
+	text, err := io.ReadAll(p.input(name))
 	return string(text), err
 }

@@ -45,8 +45,7 @@ func (p *program) logits(c *cli.Context) error {
 	if err := noMoreArgs(c, 1); err != nil {
 		return err
 	}
-	ctx, stop := interruptible(c.Context)
-	defer stop()
+	ctx := c.Context
 	engine, ids, err := p.openWithPrompt(ctx, c)
 	if err != nil {
 		return err

@@ -10,9 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/signal"
 	"strings"
-	"syscall"
 
 	"github.com/rs/zerolog"
 	"github.com/urfave/cli/v2"
@@ -42,14 +40,17 @@ type program struct {
 	stdin, stdout, stderr *os.File
 	log                   zerolog.Logger
 	quiet                 bool // neither progress nor warnings
+	interrupt             *interrupt
 }
 
 // run returns the exit status.
 func (p *program) run(args []string) int {
+	p.interrupt = watchSignals(p.stderr)
+	defer p.interrupt.end()
 	app := p.app()
 	args, err := arrange(app, args)
 	if err == nil {
-		err = app.RunContext(context.Background(), args)
+		err = app.RunContext(p.interrupt.ctx, args)
 	}
 	if err == nil {
 		return 0
@@ -65,6 +66,7 @@ func (p *program) app() *cli.App {
 		UsageText: "pumice [global flags] command [flags] MODEL",
 		Description: "MODEL is a GGUF file, a Hugging Face directory, or the name of a model (" + pumice.DefaultModel + ").\n" +
 			"Every flag can be given as an environment variable: --top-k as PUMICE_TOP_K.\n" +
+			"Ctrl-C, SIGTERM or a hangup ends a command within two seconds, a second one at once.\n" +
 			"Exit status: 0 ok, 1 failure, 2 wrong usage, 3 no usable device, 4 does not fit in device memory, 130 interrupted.",
 		Flags: globalFlags(),
 		Commands: []*cli.Command{
@@ -117,13 +119,6 @@ func (p *program) configure(c *cli.Context) error {
 	}
 	p.log = p.log.Level(level)
 	return nil
-}
-
-// interruptible returns a context that the first interrupt cancels. The second one ends the program.
-func interruptible(parent context.Context) (context.Context, context.CancelFunc) {
-	ctx, stop := signal.NotifyContext(parent, os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop)
-	return ctx, stop
 }
 
 // A usageError is a mistake in the command line.

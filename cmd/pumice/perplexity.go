@@ -54,8 +54,7 @@ func (p *program) perplexity(c *cli.Context) error {
 	case c.Int("stride") > 0 && c.String("kl-base") != "":
 		return &usageError{"--kl-base takes windows side by side: leave out --stride"}
 	}
-	ctx, stop := interruptible(c.Context)
-	defer stop()
+	ctx := c.Context
 	o := eval.PerplexityOptions{Context: c.Int("window"), Stride: c.Int("stride"), Chunks: c.Int("chunks"), BOS: -1}
 	if o.Stride > 0 {
 		o.Context += o.Stride / 2 // as llama-perplexity does

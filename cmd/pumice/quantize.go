@@ -91,8 +91,7 @@ func (p *program) quantize(c *cli.Context) error {
 	for _, note := range plan.Notes {
 		p.note("%s", note)
 	}
-	ctx, stop := interruptible(c.Context)
-	defer stop()
+	ctx := c.Context
 	if err := plan.Write(ctx, out, c.Bool("force")); errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("%w: --force overwrites a file", err)
 	} else if err != nil {

@@ -122,7 +122,8 @@ func (r *repl) answer() error {
 		p.note("(the context is full: the first %d tokens of the message are cut off)", prompt.Cut)
 	}
 	if err == nil {
-		ctx, stop := interruptible(r.limit)
+		ctx, stop := signal.NotifyContext(r.limit, os.Interrupt)
+		context.AfterFunc(ctx, stop)
 		spinner := p.spin()
 		err = t.answer(ctx, prompt, func(text string) error {
 			spinner.stop()
@@ -144,7 +145,7 @@ func (r *repl) answer() error {
 	switch {
 	case err == nil && t.session.Result().FinishReason == pumice.FinishLength:
 		p.note("(cut off: %d tokens)", len(t.session.Result().Tokens))
-	case errors.Is(err, context.Canceled):
+	case errors.Is(err, context.Canceled) && r.limit.Err() == nil:
 		p.note("(stopped)")
 	case err != nil:
 		return err

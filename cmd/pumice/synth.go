@@ -78,8 +78,7 @@ func (p *program) synth(c *cli.Context) error {
 	}
 	bar := p.newBar("writing")
 	defer bar.close()
-	ctx, stop := interruptible(c.Context)
-	defer stop()
+	ctx := c.Context
 	o.Progress = bar.set
 	err = synth.Write(ctx, c.String("output"), s, o)
 	if errors.Is(err, os.ErrExist) {

@@ -158,7 +158,7 @@ func (e *encoder) line(line []byte) (any, error) {
 
 // eachLine writes f's answer to each line of standard input, at once, so that another program may wait for it.
 func (p *program) eachLine(f func(line []byte) (any, error)) error {
-	in := bufio.NewReader(p.stdin)
+	in := bufio.NewReader(p.input("-"))
 	out := bufio.NewWriter(p.stdout)
 	e := json.NewEncoder(out)
 	e.SetEscapeHTML(false)

@@ -44,8 +44,7 @@ func (p *program) tune(c *cli.Context) error {
 	if o.CacheDir == "" {
 		return &usageError{"tune has nowhere to keep what it finds: --cache-dir DIR names a folder"}
 	}
-	ctx, stop := interruptible(c.Context)
-	defer stop()
+	ctx := c.Context
 	k, err := pumice.OpenKernels(o)
 	if err != nil {
 		return err

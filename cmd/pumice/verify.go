@@ -34,8 +34,7 @@ func (p *program) verify(c *cli.Context) error {
 	if err := noMoreArgs(c, 0); err != nil {
 		return err
 	}
-	ctx, stop := interruptible(c.Context)
-	defer stop()
+	ctx := c.Context
 	results := []pipeline.VerifyResult{}
 	wrong := 0
 	each := func(r pipeline.VerifyResult) {

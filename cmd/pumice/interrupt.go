@@ -1,0 +1,93 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/term"
+)
+
+// grace is how long a command may take to end after a signal. Whatever looks at its context ends sooner; parsing a model's files,
+// a driver's compiler, or a write that nobody reads may not look.
+const grace = 1500 * time.Millisecond
+
+// An interrupt is how signals end the program: the first one cancels ctx, and where the command has not ended grace later, the
+// program exits all the same. A second signal ends it at once.
+type interrupt struct {
+	ctx     context.Context
+	signals chan os.Signal
+	end     func()                 // ends the watch
+	restore atomic.Pointer[func()] // what a command that is stopped by force can't do itself
+}
+
+func watchSignals(stderr io.Writer) *interrupt {
+	ctx, cancel := context.WithCancel(context.Background())
+	i := &interrupt{ctx: ctx, signals: make(chan os.Signal, 1)}
+	i.listen(os.Interrupt)
+	ended := make(chan struct{})
+	go func() {
+		select {
+		case <-ended:
+			return
+		case <-i.signals:
+		}
+		cancel()
+		why := "a second signal"
+		select {
+		case <-ended:
+			return
+		case <-i.signals:
+		case <-time.After(grace):
+			why = fmt.Sprintf("the command had not ended %v after the signal", grace)
+		}
+		i.stop(stderr, why)
+	}()
+	i.end = sync.OnceFunc(func() {
+		signal.Stop(i.signals)
+		close(ended)
+		cancel()
+	})
+	return i
+}
+
+// stop ends the program, whatever it is doing.
+func (i *interrupt) stop(stderr io.Writer, why string) {
+	if restore := i.restore.Load(); restore != nil {
+		(*restore)()
+	}
+	told := make(chan struct{})
+	go func() {
+		fmt.Fprintln(stderr, "pumice: stopped without finishing:", why)
+		close(told)
+	}()
+	select {
+	case <-told:
+	case <-time.After(grace / 10): // nobody reads standard error
+	}
+	os.Exit(exitInterrupted)
+}
+
+// listen sets the signals that are watched: those from outside, and more. nohup has hangups ignored, which they stay.
+func (i *interrupt) listen(more ...os.Signal) {
+	signal.Stop(i.signals)
+	signal.Notify(i.signals, append(more, syscall.SIGTERM)...)
+	if !signal.Ignored(syscall.SIGHUP) {
+		signal.Notify(i.signals, syscall.SIGHUP)
+	}
+}
+
+// converse leaves what Ctrl-C sends to a conversation, where it stops an answer, and remembers how its terminal is set.
+func (i *interrupt) converse(stdin *os.File) {
+	i.listen()
+	if state, err := term.GetState(int(stdin.Fd())); err == nil {
+		restore := func() { term.Restore(int(stdin.Fd()), state) }
+		i.restore.Store(&restore)
+	}
+}
