@@ -77,7 +77,7 @@ type NoFormatError struct{ Family string }
 func (e *NoFormatError) Error() string {
 	of := ""
 	if e.Family != "" {
-		of = " of family " + e.Family
+		of = fmt.Sprintf(" of family %q", e.Family)
 	}
 	return fmt.Sprintf("chat: the model%s has no chat template and may be no chat model: choose a format with --chat-template, a Jinja file or one of %s",
 		of, strings.Join(Names(), ", "))

@@ -60,7 +60,7 @@ func parseObject(file string, base int64, text []byte) (*jsonObject, error) {
 		}
 		var v json.RawMessage
 		if err := r.dec.Decode(&v); err != nil {
-			r.fail("%s: %v", shorten(key), err)
+			r.fail("%s: %v", quote(key), err)
 			return
 		}
 		if _, ok := o.values[key]; !ok {

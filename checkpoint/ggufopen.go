@@ -100,5 +100,5 @@ func findGGUF(dir string) (string, error) {
 	case 0:
 		return "", badFormat(dir, -1, "no weights: want model.safetensors or pytorch_model.bin, whole or with an index, or a GGUF file")
 	}
-	return "", badFormat(dir, -1, "%d GGUF models (%s and others): name one", len(found), filepath.Base(found[0]))
+	return "", badFormat(dir, -1, "%d GGUF models (%q and others): name one", len(found), filepath.Base(found[0]))
 }

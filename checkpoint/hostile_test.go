@@ -269,13 +269,13 @@ func hostileConfig() []hostile {
 		{"list", []byte("[1]"), "want a JSON object"},
 		{"NaN", []byte(`{"rms_norm_eps": NaN}`), "rms_norm_eps"},
 		{"Infinity", []byte(`{"rope_theta": -Infinity}`), "rope_theta"},
-		{"cut", []byte(`{"a": [1, 2`), "a: "},
+		{"cut", []byte(`{"a": [1, 2`), `"a": `},
 		{"two objects", []byte(`{} {}`), "follows"},
-		{"deep", []byte(`{"a":` + strings.Repeat("[", 1<<20)), "a: "},
-		{"deep objects", []byte(strings.Repeat(`{"a":`, 1<<20)), "a: "},
+		{"deep", []byte(`{"a":` + strings.Repeat("[", 1<<20)), `"a": `},
+		{"deep objects", []byte(strings.Repeat(`{"a":`, 1<<20)), `"a": `},
 		{"too many keys", []byte("{" + manyKeys(maxConfigKeys+1) + "}"), "more than 16384 keys"},
 		{"too large", bytes.Repeat([]byte(" "), maxConfigBytes+1), "at most"},
-		{"control character", []byte("{\"a\": \"\x00\"}"), "a: "},
+		{"control character", []byte("{\"a\": \"\x00\"}"), `"a": `},
 	}
 }
 
@@ -415,7 +415,7 @@ func TestHostileDirectoriesAreRefused(t *testing.T) {
 		{"NaN in config", map[string][]byte{"config.json": []byte(`{"eps": NaN}`), "model.safetensors": st}, "config.json"},
 		{"bad generation config", map[string][]byte{"config.json": []byte("{}"), "generation_config.json": []byte("{"), "model.safetensors": st}, "generation_config.json"},
 		{"missing shard", map[string][]byte{"config.json": []byte("{}"), index: []byte(`{"weight_map":{"w":"a","v":"b"}}`), "a": st}, `shard "b" is missing`},
-		{"tensor not in shard", map[string][]byte{"config.json": []byte("{}"), index: []byte(`{"weight_map":{"w":"a","u":"b"}}`), "a": st, "b": other}, `tensor "u" is not in b`},
+		{"tensor not in shard", map[string][]byte{"config.json": []byte("{}"), index: []byte(`{"weight_map":{"w":"a","u":"b"}}`), "a": st, "b": other}, `tensor "u" is not in "b"`},
 		{"tensor in another shard", map[string][]byte{"config.json": []byte("{}"), index: []byte(`{"weight_map":{"w":"b","v":"a"}}`), "a": st, "b": other}, "is not in"},
 		{"tensor twice", map[string][]byte{"config.json": []byte("{}"), index: []byte(`{"weight_map":{"x":"a","y":"b"}}`), "a": st, "b": st}, "is also in"},
 		{"shard of another format", map[string][]byte{"config.json": []byte("{}"), "pytorch_model.bin": st}, "zip"},

@@ -134,7 +134,7 @@ func (c *Checkpoint) openSharded(dir, index string) error {
 	}
 	if len(missing) > 0 {
 		first := slices.Min(missing)
-		return badFormat(path, -1, "tensor %q is not in %s, where the index says (%d such tensors)", first, weightMap[first], len(missing))
+		return badFormat(path, -1, "tensor %q is not in %q, where the index says (%d such tensors)", first, weightMap[first], len(missing))
 	}
 	return nil
 }

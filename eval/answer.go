@@ -90,20 +90,20 @@ func (s *scorer) score(ctx context.Context, batch []*Request) ([]Answer, error) 
 	for row, err := range s.session.Score(ctx, prefix, tails) {
 		if err != nil {
 			if first == last {
-				return nil, fmt.Errorf("eval: %s: question %s: %w", first.Task.Name, first.Doc.ID, err)
+				return nil, fmt.Errorf("eval: %s: question %q: %w", first.Task.Name, first.Doc.ID, err)
 			}
-			return nil, fmt.Errorf("eval: %s: questions %s to %s: %w", first.Task.Name, first.Doc.ID, last.Doc.ID, err)
+			return nil, fmt.Errorf("eval: %s: questions %q to %q: %w", first.Task.Name, first.Doc.ID, last.Doc.ID, err)
 		}
 		r := batch[len(out)]
 		found, err := prospects(row, r.Choices)
 		if err != nil {
-			return nil, fmt.Errorf("eval: %s: question %s: %w", r.Task.Name, r.Doc.ID, err)
+			return nil, fmt.Errorf("eval: %s: question %q: %w", r.Task.Name, r.Doc.ID, err)
 		}
 		out = append(out, r.answer(found))
 	}
 	if severalTokens(first.Choices) { // asked by itself
 		if err := s.goOn(ctx, first, &out[0]); err != nil {
-			return nil, fmt.Errorf("eval: %s: question %s: %w", first.Task.Name, first.Doc.ID, err)
+			return nil, fmt.Errorf("eval: %s: question %q: %w", first.Task.Name, first.Doc.ID, err)
 		}
 	}
 	s.last = last

@@ -184,7 +184,7 @@ func (r *Request) encode(e *encoder, o PlanOptions) error {
 		prompt := r.Task.prompt(r.Doc, r.NumShots)
 		ids, err := e.prompt(prompt, o.Chat)
 		if err != nil {
-			return fmt.Errorf("eval: %s: question %s: %w", r.Task.Name, r.Doc.ID, err)
+			return fmt.Errorf("eval: %s: question %q: %w", r.Task.Name, r.Doc.ID, err)
 		}
 		if len(ids) > o.MaxLength && r.NumShots > 0 {
 			continue

@@ -195,7 +195,7 @@ func Merge(parts []*Summary) (*Summary, error) {
 		for j, t := range p.Tasks {
 			sum := &out.Tasks[j]
 			if t.Name != sum.Name || t.Planned != sum.Planned || t.Original != sum.Original {
-				return nil, &MergeError{fmt.Sprintf("part %d (shard %q) has other questions of %s", i+1, p.Shard, t.Name)}
+				return nil, &MergeError{fmt.Sprintf("part %d (shard %q) has other questions of %q", i+1, p.Shard, t.Name)}
 			}
 			sum.Questions += t.Questions
 			sum.Scored += t.Scored
@@ -208,7 +208,7 @@ func Merge(parts []*Summary) (*Summary, error) {
 	}
 	for _, t := range out.Tasks {
 		if t.Questions != t.Planned {
-			return nil, &MergeError{fmt.Sprintf("%d of %d questions of %s: a shard is missing", t.Questions, t.Planned, t.Name)}
+			return nil, &MergeError{fmt.Sprintf("%d of %d questions of %q: a shard is missing", t.Questions, t.Planned, t.Name)}
 		}
 	}
 	slices.SortFunc(out.Devices, cmp.Compare[string])

@@ -98,7 +98,7 @@ func (x *Export) copyTensors(c *checkpoint.Checkpoint) error {
 	for _, name := range c.Names() {
 		t, _ := c.Tensor(name)
 		if t.NumElements() == 0 || t.DType.BlockSize() == 0 {
-			return &ConfigError{File: c.Path(), Msg: fmt.Sprintf("tensor %s has shape %v and type %s, which cannot be written", name, t.Shape, t.TypeName())}
+			return &ConfigError{File: c.Path(), Msg: fmt.Sprintf("tensor %q has shape %v and type %s, which cannot be written", name, t.Shape, t.TypeName())}
 		}
 		out := ExportTensor{Name: name, Shape: t.Shape, DType: t.DType, Row: t.Row, Prefetch: t.Prefetch}
 		switch {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"pumice/checkpoint"
@@ -70,7 +71,7 @@ func familyOf(c *checkpoint.Checkpoint) (*Family, error) {
 		return nil, &checkpoint.UnsupportedError{File: file, Feature: "a checkpoint that names no architecture"}
 	}
 	return nil, &checkpoint.UnsupportedError{File: file,
-		Feature: fmt.Sprintf("architecture %s; known: %s", strings.Join(want, ", "), strings.Join(known, ", "))}
+		Feature: fmt.Sprintf("architecture %s; known: %s", quoted(want), strings.Join(known, ", "))}
 }
 
 // Names is how a format spells the tensors, without ".weight" and ".bias". QKVProj and
@@ -112,4 +113,13 @@ var ggufNames = Names{
 	QNorm: "attn_q_norm", KNorm: "attn_k_norm",
 	QProj: "attn_q", KProj: "attn_k", VProj: "attn_v", OProj: "attn_output",
 	GateProj: "ffn_gate", UpProj: "ffn_up", DownProj: "ffn_down",
+}
+
+// quoted lists names that come from a file.
+func quoted(names []string) string {
+	out := make([]string, len(names))
+	for i, name := range names {
+		out[i] = strconv.Quote(name)
+	}
+	return strings.Join(out, ", ")
 }

@@ -196,7 +196,7 @@ func (a *adapter) pair(config adapterConfig, scale float64) error {
 		case m == nil:
 			return fail("tensor %q is not a factor of a linear layer, the only kind that is supported", name)
 		case len(t.Shape) != 2 || !t.DType.Weight() || t.DType.BlockSize() != 1:
-			return fail("tensor %s has shape %v and type %s, want a matrix of floats", name, t.Shape, t.TypeName())
+			return fail("tensor %q has shape %v and type %s, want a matrix of floats", name, t.Shape, t.TypeName())
 		}
 		u := a.updates[m[1]]
 		if u == nil {
@@ -214,11 +214,11 @@ func (a *adapter) pair(config adapterConfig, scale float64) error {
 	}
 	for module, u := range a.updates {
 		if u.a == nil || u.b == nil {
-			return fail("module %s has one of its factors lora_A and lora_B only", module)
+			return fail("module %q has one of its factors lora_A and lora_B only", module)
 		}
 		rank := u.a.Rows()
 		if rank < 1 || u.b.Cols() != rank || !config.ranks && rank != config.rank {
-			return fail("module %s has factors of shapes %v and %v, want a rank of %d", module, u.a.Shape, u.b.Shape, config.rank)
+			return fail("module %q has factors of shapes %v and %v, want a rank of %d", module, u.a.Shape, u.b.Shape, config.rank)
 		}
 		u.scale = scale * config.scale(module, rank)
 	}
@@ -242,7 +242,7 @@ func (b *binder) adapt(s *source, p part) {
 		}
 		u.used = true
 		if u.b.Rows() != rows || u.a.Cols() != s.Cols {
-			b.fail("adapter %s: module %s has factors of shapes %v and %v for a matrix (%d, %d)", a.path, module, u.a.Shape, u.b.Shape, rows, s.Cols)
+			b.fail("adapter %s: module %q has factors of shapes %v and %v for a matrix (%d, %d)", a.path, module, u.a.Shape, u.b.Shape, rows, s.Cols)
 			return
 		}
 		s.updates = append(s.updates, u)
@@ -282,7 +282,7 @@ func (b *binder) checkAdapters() {
 		if len(unknown) > 0 {
 			slices.Sort(unknown)
 			b.fail("adapter %s: %d of its modules are not matrices of this model: %s", a.path, len(unknown),
-				strings.Join(unknown[:min(len(unknown), 4)], ", "))
+				quoted(unknown[:min(len(unknown), 4)]))
 		}
 	}
 }

@@ -245,13 +245,13 @@ func (b *binder) source(p part, cols int) *source {
 	b.used[name] = true
 	switch {
 	case !ok:
-		b.fail("tensor %s is missing", name)
+		b.fail("tensor %q is missing", name)
 		return nil
 	case len(t.Shape) != 2 || t.Rows() != p.tensorRows() || t.Cols() != cols:
-		b.fail("tensor %s has shape %v, want [%d %d]", name, t.Shape, p.tensorRows(), cols)
+		b.fail("tensor %q has shape %v, want [%d %d]", name, t.Shape, p.tensorRows(), cols)
 		return nil
 	case !slices.Contains(pipeline.WeightTypes(), t.DType):
-		b.fail("tensor %s has type %s; supported: %v", name, t.TypeName(), pipeline.WeightTypes())
+		b.fail("tensor %q has type %s; supported: %v", name, t.TypeName(), pipeline.WeightTypes())
 		return nil
 	}
 	row := func(i int, scratch []byte) []byte { return t.Row(p.first+i, scratch) }
@@ -467,7 +467,7 @@ func (b *binder) values(name string, n int, read func() ([]float32, error), tens
 	for _, t := range tensors {
 		b.used[t] = true
 		if _, ok := b.c.Tensor(t); !ok {
-			b.fail("tensor %s is missing", t)
+			b.fail("tensor %q is missing", t)
 		}
 	}
 	if b.err != nil {
@@ -489,16 +489,16 @@ func (b *binder) values(name string, n int, read func() ([]float32, error), tens
 func (b *binder) floats(name string, n int) ([]float32, error) {
 	t, ok := b.c.Tensor(name)
 	if !ok {
-		return nil, &ConfigError{File: b.c.Path(), Msg: fmt.Sprintf("tensor %s is missing", name)}
+		return nil, &ConfigError{File: b.c.Path(), Msg: fmt.Sprintf("tensor %q is missing", name)}
 	}
 	if len(t.Shape) != 1 || t.Cols() != n || !t.DType.Weight() || n%t.DType.BlockSize() != 0 {
-		return nil, &ConfigError{File: b.c.Path(), Msg: fmt.Sprintf("tensor %s has shape %v and type %s, want [%d] floats", name, t.Shape, t.DType, n)}
+		return nil, &ConfigError{File: b.c.Path(), Msg: fmt.Sprintf("tensor %q has shape %v and type %s, want [%d] floats", name, t.Shape, t.DType, n)}
 	}
 	out := make([]float32, n)
 	t.DType.Decode(out, t.Row(0, nil))
 	for i, v := range out {
 		if math.IsNaN(float64(v)) || math.IsInf(float64(v), 0) {
-			return nil, &ConfigError{File: b.c.Path(), Msg: fmt.Sprintf("tensor %s: element %d is %v", name, i, v)}
+			return nil, &ConfigError{File: b.c.Path(), Msg: fmt.Sprintf("tensor %q: element %d is %v", name, i, v)}
 		}
 	}
 	return out, nil
@@ -549,7 +549,7 @@ func (b *binder) ropeDivisors(r *Rope) ([]float32, error) {
 	divisors, err := b.floats(r.Scaling.Tensor, r.Dim/2)
 	for i, d := range divisors {
 		if !(d > 0) {
-			return nil, &ConfigError{File: b.c.Path(), Msg: fmt.Sprintf("tensor %s: divisor %d is %v, must be positive", r.Scaling.Tensor, i, d)}
+			return nil, &ConfigError{File: b.c.Path(), Msg: fmt.Sprintf("tensor %q: divisor %d is %v, must be positive", r.Scaling.Tensor, i, d)}
 		}
 	}
 	return divisors, err

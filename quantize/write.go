@@ -150,7 +150,7 @@ func (f *fill) finite(row []float32, i int) error {
 	}
 	for j, v := range row {
 		if x := math.Abs(float64(v)); !(x < limit) {
-			return fmt.Errorf("tensor %s: element %d of row %d is %v, which %s cannot hold", f.from.Name, j, i, v, f.to)
+			return fmt.Errorf("tensor %q: element %d of row %d is %v, which %s cannot hold", f.from.Name, j, i, v, f.to)
 		}
 	}
 	return nil

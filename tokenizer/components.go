@@ -96,7 +96,7 @@ func readPattern(s section) (literal string, re *pattern) {
 		expr := p.text("Regex", "")
 		re, err := compilePattern(expr)
 		if err != nil {
-			s.r.unsupported(p.at("Regex"), "pattern %q: %v", expr, err)
+			s.r.unsupported(p.at("Regex"), "pattern %q: %q", expr, err)
 		}
 		return expr, re
 	}

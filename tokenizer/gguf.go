@@ -197,7 +197,7 @@ func (v *GGUFVocab) buildBPE(t *Tokenizer, r *reader) {
 	for _, expr := range pre.patterns {
 		p, err := ggufSplit(expr)
 		if err != nil {
-			r.unsupported("tokenizer.ggml.pre", "pattern %q: %v", expr, err)
+			r.unsupported("tokenizer.ggml.pre", "pattern %q: %q", expr, err)
 			return
 		}
 		t.pre = append(t.pre, p)

@@ -249,7 +249,7 @@ func (p *pattern) each(e *encoder, stage int, s []byte, found func(start, end in
 		err = searchErr
 	}
 	if err != nil {
-		e.fail("pattern %q: %v", p.re.String(), err)
+		e.fail("pattern %q: %q", p.re.String(), err)
 	}
 	return err == nil
 }

@@ -15,6 +15,7 @@ package jinja
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -48,6 +49,9 @@ type Error struct {
 }
 
 func (e *Error) Error() string {
+	if e.Raised { // words of the template's author
+		return fmt.Sprintf("template %s: line %d: %q", e.Template, e.Line, e.Msg)
+	}
 	return fmt.Sprintf("template %s: line %d: %s", e.Template, e.Line, e.Msg)
 }
 
@@ -123,9 +127,28 @@ func recovered(r any, name string, line int, err error) error {
 	case nil:
 		return err
 	case bail:
-		return &Error{Template: name, Line: max(line, 1), Msg: strings.ToValidUTF8(b.msg, "\ufffd"), Raised: b.raised, Err: b.err}
+		if b.raised {
+			b.msg = strings.ToValidUTF8(b.msg, "\ufffd")
+		} else {
+			b.msg = printable(b.msg)
+		}
+		return &Error{Template: name, Line: max(line, 1), Msg: b.msg, Raised: b.raised, Err: b.err}
 	}
 	panic(r)
+}
+
+// printable is a message, which may quote any piece of a template, with characters that can't be printed as escapes.
+func printable(msg string) string {
+	var b strings.Builder
+	for _, r := range msg {
+		if strconv.IsPrint(r) {
+			b.WriteRune(r)
+			continue
+		}
+		escape := strconv.QuoteRune(r)
+		b.WriteString(escape[1 : len(escape)-1])
+	}
+	return b.String()
 }
 
 // interp is one rendering.
