@@ -125,7 +125,7 @@ func (p *program) answerOnce(ctx context.Context, c *cli.Context, t *talk, messa
 		if c.Bool("json") {
 			return nil
 		}
-		return p.printf("%s", text)
+		return p.prose(text)
 	})
 	spinner.stop()
 	if err != nil {

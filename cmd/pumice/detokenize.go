@@ -75,7 +75,7 @@ func (p *program) detokenize(c *cli.Context) error {
 	if c.Bool("json") {
 		return p.writeJSON(d)
 	}
-	return p.printf("%s\n", d.Text)
+	return p.prose(d.Text + "\n")
 }
 
 func decode(tok *tokenizer.Tokenizer, ids []int, skipSpecial bool) (decoding, error) {

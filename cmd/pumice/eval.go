@@ -386,7 +386,7 @@ func (r *evalRun) ask(ctx context.Context, plan *eval.Plan, requests []*eval.Req
 
 // progress shows how far a run is: on a terminal always, else at every tenth part.
 func (r *evalRun) progress(total int) func(eval.Progress) {
-	terminal := !r.p.quiet && isTerminal(r.p.stderr)
+	terminal := !r.p.quiet && r.p.stderr.terminal
 	shown := time.Time{}
 	next := 0
 	return func(p eval.Progress) {
@@ -394,10 +394,10 @@ func (r *evalRun) progress(total int) func(eval.Progress) {
 		if terminal {
 			if time.Since(shown) > 100*time.Millisecond || end {
 				shown = time.Now()
-				fmt.Fprintf(r.p.stderr, "\r\x1b[K%d of %d questions, %s, %s left", p.Done, p.Total, p.Task, p.Remaining.Round(time.Second))
+				r.p.stderr.status("%d of %d questions, %s, %s left", p.Done, p.Total, p.Task, p.Remaining.Round(time.Second))
 			}
 			if end {
-				fmt.Fprint(r.p.stderr, "\r\x1b[K")
+				r.p.stderr.status("")
 			}
 			return
 		}

@@ -65,7 +65,7 @@ func (p *program) generate(c *cli.Context) error {
 		if engine.Tokenizer() == nil {
 			text = fmt.Sprint(token.ID, " ")
 		}
-		if err := p.printf("%s", text); err != nil {
+		if err := p.prose(text); err != nil {
 			return err
 		}
 	}

@@ -60,8 +60,8 @@ func pumiceStatus(t *testing.T, args ...string) (stdout string, status int, stde
 		t.Cleanup(func() { f.Close() })
 		return f
 	}
-	p := &program{stdin: open("in"), stdout: open("out"), stderr: open("err")}
-	status = p.run(append([]string{"pumice"}, args...))
+	out, messages := open("out"), open("err")
+	status = newProgram(open("in"), out, messages).run(append([]string{"pumice"}, args...))
 	read := func(f *os.File) string {
 		f.Seek(0, io.SeekStart)
 		text, err := io.ReadAll(f)
@@ -70,7 +70,7 @@ func pumiceStatus(t *testing.T, args ...string) (stdout string, status int, stde
 		}
 		return string(text)
 	}
-	return read(p.stdout), status, read(p.stderr)
+	return read(out), status, read(messages)
 }
 
 func commas(ids []int) string {

@@ -93,23 +93,29 @@ func TestControlCStopsTheAnswer(t *testing.T) {
 	}
 }
 
-// openTerminal connects c to a new terminal and returns its other end.
-func openTerminal(c *exec.Cmd) (*os.File, error) {
-	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
-	if err != nil {
-		return nil, err
+// newTerminal returns a new terminal's end for a program and the other one.
+func newTerminal() (slave, master *os.File, err error) {
+	if master, err = os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0); err != nil {
+		return nil, nil, err
 	}
 	n, err := unix.IoctlGetInt(int(master.Fd()), unix.TIOCGPTN)
 	if err == nil {
 		err = unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0)
 	}
-	if err != nil {
-		master.Close()
-		return nil, err
+	if err == nil {
+		slave, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
 	}
-	slave, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
 		master.Close()
+		return nil, nil, err
+	}
+	return slave, master, nil
+}
+
+// openTerminal connects c to a new terminal and returns its other end.
+func openTerminal(c *exec.Cmd) (*os.File, error) {
+	slave, master, err := newTerminal()
+	if err != nil {
 		return nil, err
 	}
 	c.Stdin, c.Stdout, c.Stderr = slave, slave, slave

@@ -31,20 +31,26 @@ const (
 )
 
 func main() {
-	p := &program{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}
-	os.Exit(p.run(os.Args))
+	os.Exit(newProgram(os.Stdin, os.Stdout, os.Stderr).run(os.Args))
 }
 
 // program is one run of the command.
 type program struct {
-	stdin, stdout, stderr *os.File
-	log                   zerolog.Logger
-	quiet                 bool // neither progress nor warnings
-	interrupt             *interrupt
+	stdin          *os.File
+	stdout, stderr *stream
+	log            zerolog.Logger
+	quiet          bool // neither progress nor warnings
+	interrupt      *interrupt
+}
+
+func newProgram(stdin, stdout, stderr *os.File) *program {
+	return &program{stdin: stdin, stdout: newStream(stdout), stderr: newStream(stderr)}
 }
 
 // run returns the exit status.
 func (p *program) run(args []string) int {
+	defer p.stderr.flush()
+	defer p.stdout.flush()
 	p.interrupt = watchSignals(p.stderr)
 	defer p.interrupt.end()
 	app := p.app()
@@ -112,7 +118,13 @@ func (p *program) configure(c *cli.Context) error {
 		p.log = zerolog.New(p.stderr).With().Timestamp().Logger()
 	case "text":
 		p.log = zerolog.New(zerolog.ConsoleWriter{
-			Out: p.stderr, NoColor: !colour(p.stderr), PartsExclude: []string{zerolog.TimestampFieldName},
+			Out: p.stderr.styled(), NoColor: !colour(p.stderr), PartsExclude: []string{zerolog.TimestampFieldName},
+			FormatPrepare: func(event map[string]any) error {
+				if p.stderr.terminal {
+					visibleValue(event)
+				}
+				return nil
+			},
 		})
 	default:
 		return &usageError{fmt.Sprintf("--log-format %q: want text or json", format)}

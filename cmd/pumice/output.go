@@ -9,15 +9,12 @@ import (
 	"time"
 
 	"github.com/schollz/progressbar/v3"
-	"golang.org/x/term"
 
 	"pumice"
 )
 
-func isTerminal(f *os.File) bool { return term.IsTerminal(int(f.Fd())) }
-
-// colour reports whether f may be given colours (https://no-color.org).
-func colour(f *os.File) bool { return os.Getenv("NO_COLOR") == "" && isTerminal(f) }
+// colour reports whether s may be given colours (https://no-color.org).
+func colour(s *stream) bool { return os.Getenv("NO_COLOR") == "" && s.terminal }
 
 // writeJSON writes v to standard output as one line.
 func (p *program) writeJSON(v any) error {
@@ -32,6 +29,9 @@ func (p *program) printf(format string, args ...any) error {
 	return err
 }
 
+// prose writes text of a model to standard output.
+func (p *program) prose(text string) error { return p.stdout.prose(text) }
+
 // note writes a remark for the person at the terminal to standard error.
 func (p *program) note(format string, args ...any) {
 	if !p.quiet {
@@ -43,12 +43,12 @@ func (p *program) note(format string, args ...any) {
 type bar struct{ bar *progressbar.ProgressBar }
 
 func (p *program) newBar(what string) *bar {
-	if p.quiet || !isTerminal(p.stderr) {
+	if p.quiet || !p.stderr.terminal {
 		return &bar{}
 	}
 	return &bar{progressbar.NewOptions64(1,
 		progressbar.OptionSetDescription(what),
-		progressbar.OptionSetWriter(p.stderr),
+		progressbar.OptionSetWriter(p.stderr.styled()),
 		progressbar.OptionShowBytes(true),
 		progressbar.OptionUseIECUnits(true),
 		progressbar.OptionThrottle(65*time.Millisecond),
@@ -82,20 +82,21 @@ type spinner struct {
 // spin starts a spinner on standard error, one that shows nothing without a terminal.
 func (p *program) spin() *spinner {
 	s := &spinner{stopped: make(chan struct{})}
-	if p.quiet || !isTerminal(p.stderr) {
+	if p.quiet || !p.stderr.terminal {
 		return s
 	}
 	s.done.Go(func() {
 		tick := time.NewTicker(100 * time.Millisecond)
 		defer tick.Stop()
+		out := p.stderr.styled()
 		const frames = `|/-\`
 		for i := 0; ; i++ {
 			select {
 			case <-s.stopped:
-				fmt.Fprint(p.stderr, "\r \r")
+				fmt.Fprint(out, "\r \r")
 				return
 			case <-tick.C:
-				fmt.Fprintf(p.stderr, "\r%c", frames[i%len(frames)])
+				fmt.Fprintf(out, "\r%c", frames[i%len(frames)])
 			}
 		}
 	})

@@ -4,15 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"os/signal"
 	"strings"
-	"syscall"
 
 	"github.com/urfave/cli/v2"
-	"golang.org/x/term"
 
 	"pumice"
 	"pumice/chat"
@@ -41,7 +38,7 @@ func (p *program) repl(c *cli.Context, t *talk) error {
 	p.note("%s on %s. /help lists the commands.", t.engine.Source().Path, t.engine.Device().Name)
 	for {
 		text, err := editor.message()
-		if err == io.EOF {
+		if err == io.EOF || errors.Is(err, errCtrlC) {
 			return p.printf("\n")
 		}
 		if err != nil {
@@ -127,7 +124,7 @@ func (r *repl) answer() error {
 		spinner := p.spin()
 		err = t.answer(ctx, prompt, func(text string) error {
 			spinner.stop()
-			return p.printf("%s", text)
+			return p.prose(text)
 		})
 		spinner.stop()
 		stop()
@@ -206,94 +203,4 @@ func (t *talk) undo() bool {
 		}
 	}
 	return false
-}
-
-// editor reads messages from a terminal, with line editing and history.
-type editor struct {
-	fd   int
-	term *term.Terminal
-}
-
-func newEditor(in, out *os.File) *editor {
-	return &editor{int(in.Fd()), term.NewTerminal(struct {
-		io.Reader
-		io.Writer
-	}{in, out}, "")}
-}
-
-const quotes = `"""`
-
-// message reads one message: a line, what was pasted in one piece, or the lines between triple quotes. io.EOF means that the
-// person wants to leave.
-func (e *editor) message() (string, error) {
-	text, err := e.lines(">>> ")
-	if err != nil {
-		return "", err
-	}
-	body, quoted := strings.CutPrefix(text, quotes)
-	if !quoted {
-		return text, nil
-	}
-	for !strings.HasSuffix(body, quotes) {
-		more, err := e.lines("... ")
-		if err != nil {
-			return "", err
-		}
-		body += "\n" + more
-	}
-	return strings.Trim(strings.TrimSuffix(body, quotes), "\n"), nil
-}
-
-// lines reads one line, or several that are pasted.
-func (e *editor) lines(prompt string) (string, error) {
-	state, err := term.MakeRaw(e.fd)
-	if err != nil {
-		return "", fmt.Errorf("terminal: %w", err)
-	}
-	restore := func() {
-		e.term.SetBracketedPasteMode(false)
-		term.Restore(e.fd, state)
-	}
-	defer restore()
-	defer leaveWhenKilled(restore)()
-	if w, h, err := term.GetSize(e.fd); err == nil && w > 0 {
-		e.term.SetSize(w, h)
-	}
-	e.term.SetBracketedPasteMode(true)
-	e.term.SetPrompt(prompt)
-	var pasted []string
-	for {
-		text, err := e.term.ReadLine()
-		if err != nil && err != term.ErrPasteIndicator {
-			return "", err
-		}
-		pasted = append(pasted, text)
-		if err == nil {
-			return strings.Join(pasted, "\n"), nil
-		}
-		e.term.SetPrompt("... ")
-	}
-}
-
-// leaveWhenKilled ends the program on a signal from outside while the terminal is in raw mode, after restore. The function
-// it returns ends the watch.
-func leaveWhenKilled(restore func()) (end func()) {
-	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-	done := make(chan struct{})
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		select {
-		case <-signals:
-			restore()
-			os.Exit(exitInterrupted)
-		case <-done:
-		}
-	}()
-	return func() {
-		signal.Stop(signals)
-		close(done)
-		<-ended
-	}
 }

@@ -1,0 +1,260 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"unicode/utf8"
+
+	"golang.org/x/term"
+)
+
+// editor reads messages from a terminal, with line editing and history.
+type editor struct {
+	fd      int
+	keys    *keyboard
+	out     io.Writer
+	term    *term.Terminal
+	history term.History
+}
+
+func newEditor(in *os.File, out *stream) *editor {
+	e := &editor{fd: int(in.Fd()), keys: &keyboard{in: in}, out: out.styled()}
+	e.renew()
+	e.history = e.term.History
+	return e
+}
+
+// renew forgets the line that is being typed.
+func (e *editor) renew() {
+	e.term = term.NewTerminal(struct {
+		io.Reader
+		io.Writer
+	}{e.keys, e.out}, "")
+	if e.history != nil {
+		e.term.History = e.history
+	}
+}
+
+const quotes = `"""`
+
+// message reads one message: a line, what was pasted in one piece, or the lines between triple quotes. io.EOF means that the
+// person wants to leave, errCtrlC that what they had typed is dropped.
+func (e *editor) message() (string, error) {
+	text, err := e.lines(">>> ")
+	if err != nil {
+		return "", err
+	}
+	body, quoted := strings.CutPrefix(text, quotes)
+	if !quoted {
+		return text, nil
+	}
+	parts := []string{body}
+	for !strings.HasSuffix(parts[len(parts)-1], quotes) {
+		more, err := e.lines("... ")
+		if err != nil {
+			return "", err
+		}
+		parts = append(parts, more)
+	}
+	return strings.Trim(strings.TrimSuffix(strings.Join(parts, "\n"), quotes), "\n"), nil
+}
+
+// lines reads one line, or several that are pasted.
+func (e *editor) lines(prompt string) (string, error) {
+	state, err := term.MakeRaw(e.fd)
+	if err != nil {
+		return "", fmt.Errorf("terminal: %w", err)
+	}
+	restore := func() {
+		e.term.SetBracketedPasteMode(false)
+		term.Restore(e.fd, state)
+	}
+	defer restore()
+	defer leaveWhenKilled(restore)()
+	if w, h, err := term.GetSize(e.fd); err == nil && w > 0 {
+		e.term.SetSize(w, h)
+	}
+	e.term.SetBracketedPasteMode(true)
+	e.term.SetPrompt(prompt)
+	var pasted []string
+	for {
+		text, err := e.term.ReadLine()
+		if errors.Is(err, errCtrlC) {
+			fmt.Fprint(e.out, "^C\r\n")
+			e.renew()
+			return "", err
+		}
+		if err != nil && err != term.ErrPasteIndicator {
+			return "", err
+		}
+		pasted = append(pasted, text)
+		if err == nil {
+			return strings.Join(pasted, "\n"), nil
+		}
+		e.term.SetPrompt("... ")
+	}
+}
+
+// errCtrlC says that the person pressed Ctrl-C at the prompt.
+var errCtrlC = errors.New("Ctrl-C")
+
+const (
+	ctrlC = 3
+	esc   = 0x1b
+)
+
+// keyboard is what is typed and pasted, as the line editor should have it: the editor shows all of a pasted text, so control
+// characters in it become their numbers, as on any stream.
+type keyboard struct {
+	in      io.Reader
+	pasting bool
+	again   bool   // Ctrl-C was the last key
+	typed   []byte // read, and not looked at
+	ready   []byte // to be handed over
+	err     error  // of in
+}
+
+// Read gives errCtrlC after what was typed before it, and io.EOF when it is pressed again.
+func (k *keyboard) Read(b []byte) (int, error) {
+	for len(k.ready) == 0 {
+		if len(k.typed) > 0 && !k.pasting && k.typed[0] == ctrlC {
+			k.typed = k.typed[1:]
+			if k.again {
+				return 0, io.EOF
+			}
+			k.again = true
+			return 0, errCtrlC
+		}
+		n := len(k.typed)
+		k.sort()
+		if len(k.typed) < n {
+			k.again = false
+			continue
+		}
+		if k.err != nil {
+			return 0, k.err
+		}
+		var more [4096]byte
+		if n, k.err = k.in.Read(more[:]); n > 0 {
+			k.typed = append(k.typed, more[:n]...)
+		}
+	}
+	n := copy(b, k.ready)
+	k.ready = k.ready[n:]
+	return n, nil
+}
+
+const (
+	pasteStart = "\x1b[200~"
+	pasteEnd   = "\x1b[201~"
+)
+
+// sort moves what was typed to what is ready, up to a Ctrl-C or what is not yet complete.
+func (k *keyboard) sort() {
+	for len(k.typed) > 0 {
+		switch b := k.typed[0]; {
+		case b == ctrlC && !k.pasting:
+			return
+		case b == esc:
+			n, whole := k.sequence()
+			if !whole {
+				return
+			}
+			k.typed = k.typed[n:]
+		case !utf8.FullRune(k.typed):
+			return
+		default:
+			r, size := utf8.DecodeRune(k.typed)
+			switch {
+			case r == utf8.RuneError && size == 1:
+				k.ready = escapeBytes(k.ready, k.typed[:1])
+			case r == '\r' || !k.pasting && r < ' ' || inProse(r) && r != utf8.RuneError: // the editor stumbles over U+FFFD
+				k.ready = append(k.ready, k.typed[:size]...)
+			case !k.pasting && r == '\x7f':
+				k.ready = append(k.ready, '\x7f') // backspace
+			default:
+				k.ready = appendEscape(k.ready, r)
+			}
+			k.typed = k.typed[size:]
+		}
+	}
+}
+
+// sequence looks at what begins with the escape character, makes ready what it stands for, and returns how long it is. Of keys,
+// the editor knows only such as send a CSI sequence that ends in a letter or a tilde.
+func (k *keyboard) sequence() (n int, whole bool) {
+	end := pasteStart
+	if k.pasting {
+		end = pasteEnd
+	}
+	switch text := string(k.typed[:min(len(k.typed), len(end))]); {
+	case text == end:
+		k.pasting = !k.pasting
+		k.ready = append(k.ready, end...)
+		return len(end), true
+	case k.pasting && strings.HasPrefix(end, text):
+		return 0, false
+	case k.pasting:
+		k.ready = appendEscape(k.ready, esc)
+		return 1, true
+	}
+	switch {
+	case len(k.typed) == 1:
+		return 0, false
+	case k.typed[1] == 'O': // SS3, and a letter
+		return 3, len(k.typed) >= 3
+	case k.typed[1] < ' ' || k.typed[1] >= '\x7f':
+		return 1, true
+	case k.typed[1] != '[': // a key together with Alt
+		return 2, true
+	}
+	const longest = 16
+	for i, b := range k.typed[2:] {
+		if b < ' ' || b >= '\x7f' || i == longest {
+			return i + 2, true
+		}
+		if b >= '@' {
+			if b == '~' || b >= 'a' && b <= 'z' || b >= 'A' && b <= 'Z' {
+				k.ready = append(k.ready, k.typed[:i+3]...)
+			}
+			return i + 3, true
+		}
+	}
+	return 0, false
+}
+
+// leaveWhenKilled ends the program on a signal from outside while the terminal is in raw mode, after restore. An interrupt may have
+// been the answer's, pressed just before: only a second one counts. The function it returns ends the watch.
+func leaveWhenKilled(restore func()) (end func()) {
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	done := make(chan struct{})
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		interrupted := false
+		for {
+			select {
+			case s := <-signals:
+				if s == os.Interrupt && !interrupted {
+					interrupted = true
+					continue
+				}
+				restore()
+				os.Exit(exitInterrupted)
+			case <-done:
+				return
+			}
+		}
+	}()
+	return func() {
+		signal.Stop(signals)
+		close(done)
+		<-ended
+	}
+}
