@@ -33,7 +33,7 @@ func withGeneration(t *testing.T, config string) *checkpoint.Checkpoint {
 			t.Fatal(err)
 		}
 	}
-	c, err := checkpoint.Open(dir)
+	c, err := checkpoint.Open(t.Context(), dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -103,7 +103,7 @@ func TestGGUFSamplingAndEnds(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := checkpoint.Open(path)
+	c, err := checkpoint.Open(t.Context(), path)
 	if err != nil {
 		t.Fatal(err)
 	}

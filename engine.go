@@ -93,7 +93,7 @@ func Open(ctx context.Context, path string, o Options) (*Engine, error) {
 }
 
 func (e *Engine) open(ctx context.Context, o Options, s settings) error {
-	c, err := checkpoint.Open(e.path)
+	c, err := checkpoint.Open(ctx, e.path)
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package pumice
 
 import (
+	"context"
 	"errors"
 
 	"pumice/checkpoint"
@@ -17,7 +18,7 @@ type MemoryCheck struct {
 
 // CheckMemory plans the memory that Open would take for an open checkpoint with these options. Nothing is loaded. A model
 // that doesn't fit is no error.
-func CheckMemory(c *checkpoint.Checkpoint, o Options) (check MemoryCheck, err error) {
+func CheckMemory(ctx context.Context, c *checkpoint.Checkpoint, o Options) (check MemoryCheck, err error) {
 	s, err := o.settings()
 	if err != nil {
 		return check, err
@@ -28,7 +29,7 @@ func CheckMemory(c *checkpoint.Checkpoint, o Options) (check MemoryCheck, err er
 	}
 	defer func() { err = errors.Join(err, k.Close()) }()
 	check.Device = k.info.Name
-	check.MemoryPlan, err = model.Estimate(k.manager, c, model.Options{Context: o.Context, DType: s.weights, KVType: s.cache, LoRA: s.lora, Logger: o.Logger})
+	check.MemoryPlan, err = model.Estimate(ctx, k.manager, c, model.Options{Context: o.Context, DType: s.weights, KVType: s.cache, LoRA: s.lora, Logger: o.Logger})
 	var fit *model.FitError
 	if errors.As(err, &fit) {
 		check.Would = fit.Fits

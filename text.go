@@ -1,6 +1,7 @@
 package pumice
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -52,7 +53,7 @@ func openText(model string) (*text, error) {
 		return nil, fmt.Errorf("pumice: %w", err)
 	}
 	if gguf := ggufAt(path, info); gguf != "" {
-		c, err := checkpoint.Open(gguf)
+		c, err := checkpoint.Open(context.Background(), gguf)
 		if err != nil {
 			return nil, err
 		}

@@ -11,6 +11,7 @@ package checkpoint
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"iter"
@@ -57,10 +58,11 @@ type Checkpoint struct {
 
 // Open opens a GGUF file (the first one of a split), a Hugging Face directory,
 // a directory that holds one GGUF model, or a single .safetensors or .bin file
-// beside a config.json. The caller closes the Checkpoint.
-func Open(path string) (*Checkpoint, error) {
+// beside a config.json. The caller closes the Checkpoint. ctx breaks off the
+// opening alone.
+func Open(ctx context.Context, path string) (*Checkpoint, error) {
 	c := &Checkpoint{path: path, tensors: map[string]*Tensor{}}
-	if err := c.open(path); err != nil {
+	if err := c.open(ctx, path); err != nil {
 		c.Close()
 		return nil, err
 	}
@@ -69,7 +71,7 @@ func Open(path string) (*Checkpoint, error) {
 
 // OpenWeights opens one safetensors or torch file by itself, such as an
 // adapter's: Config is nil. The caller closes the Checkpoint.
-func OpenWeights(path string) (*Checkpoint, error) {
+func OpenWeights(ctx context.Context, path string) (*Checkpoint, error) {
 	c := &Checkpoint{path: path, tensors: map[string]*Tensor{}}
 	var err error
 	if c.format, err = sniff(path); err != nil {
@@ -78,29 +80,29 @@ func OpenWeights(path string) (*Checkpoint, error) {
 	if c.format == GGUF {
 		return nil, &UnsupportedError{File: path, Feature: "GGUF in place of safetensors"}
 	}
-	if err := c.addFile(path, nil); err != nil {
+	if err := c.addFile(ctx, path, nil); err != nil {
 		c.Close()
 		return nil, err
 	}
 	return c, nil
 }
 
-func (c *Checkpoint) open(path string) error {
+func (c *Checkpoint) open(ctx context.Context, path string) error {
 	info, err := os.Stat(path)
 	if err != nil {
 		return fmt.Errorf("checkpoint: %w", err)
 	}
 	if info.IsDir() {
-		return c.openDirectory(path)
+		return c.openDirectory(ctx, path)
 	}
 	format, err := sniff(path)
 	if err != nil {
 		return err
 	}
 	if format == GGUF {
-		return c.openGGUF(path)
+		return c.openGGUF(ctx, path)
 	}
-	return c.openSingle(path, format)
+	return c.openSingle(ctx, path, format)
 }
 
 // sniff tells the format of a file by how it begins, and else by its name.

@@ -25,7 +25,7 @@ const fixtures = "../testdata/fixtures"
 // open opens a checkpoint that must be in order, and closes it with the test.
 func open(t testing.TB, path string) *Checkpoint {
 	t.Helper()
-	c, err := Open(path)
+	c, err := Open(t.Context(), path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -203,7 +203,7 @@ func TestOpenReadsSharedFixtures(t *testing.T) {
 
 func TestPrefetchIsTakenForAnyRows(t *testing.T) {
 	for _, name := range []string{"llama", "xverse"} {
-		c, err := Open(filepath.Join(fixtures, name))
+		c, err := Open(t.Context(), filepath.Join(fixtures, name))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -224,7 +224,7 @@ func TestPrefetchIsTakenForAnyRows(t *testing.T) {
 }
 
 func TestCloseIsIdempotent(t *testing.T) {
-	c, err := Open(filepath.Join(fixtures, "llama"))
+	c, err := Open(t.Context(), filepath.Join(fixtures, "llama"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -342,34 +342,34 @@ func TestGGUFReadsSplitFiles(t *testing.T) {
 			t.Error(c.Metadata().Err())
 		}
 	}
-	if _, err := Open(second); !isTyped(err) {
+	if _, err := Open(t.Context(), second); !isTyped(err) {
 		t.Errorf("second part: %v", err)
 	}
 	writeGGUF(t, second, split(1), "a")
-	if _, err := Open(first); !isTyped(err) {
+	if _, err := Open(t.Context(), first); !isTyped(err) {
 		t.Errorf("the same tensors twice: %v", err)
 	}
 	writeGGUF(t, second, split(0), "b")
-	if _, err := Open(first); !isTyped(err) {
+	if _, err := Open(t.Context(), first); !isTyped(err) {
 		t.Errorf("wrong part: %v", err)
 	}
 	os.Remove(second)
-	if _, err := Open(first); !isTyped(err) {
+	if _, err := Open(t.Context(), first); !isTyped(err) {
 		t.Errorf("missing part: %v", err)
 	}
 }
 
 func TestDirectoryWithSeveralModelsIsRefused(t *testing.T) {
 	dir := t.TempDir()
-	if _, err := Open(dir); !isTyped(err) {
+	if _, err := Open(t.Context(), dir); !isTyped(err) {
 		t.Errorf("empty directory: %v", err)
 	}
 	writeGGUF(t, filepath.Join(dir, "a.gguf"), nil, "w")
 	writeGGUF(t, filepath.Join(dir, "b.gguf"), nil, "w")
-	if _, err := Open(dir); !isTyped(err) {
+	if _, err := Open(t.Context(), dir); !isTyped(err) {
 		t.Errorf("two models: %v", err)
 	}
-	if _, err := Open(filepath.Join(dir, "c.gguf")); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := Open(t.Context(), filepath.Join(dir, "c.gguf")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("no such file: %v", err)
 	}
 }

@@ -2,6 +2,7 @@ package checkpoint
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"math"
@@ -51,7 +52,7 @@ type jsonValue struct {
 // parseObject reads the keys of the object in text, which begins at byte base
 // of the file. Of a key that appears twice the last value counts, as in Python.
 func parseObject(file string, base int64, text []byte) (*jsonObject, error) {
-	r := newObjectReader(file, base, text)
+	r := newObjectReader(context.Background(), file, base, text)
 	o := &jsonObject{file: file, values: map[string]jsonValue{}}
 	r.object(func(key string) {
 		if len(o.order) == maxConfigKeys {
@@ -109,7 +110,7 @@ func (o *jsonObject) each(key string, limit int, f func(any) bool) error {
 		}
 		return err
 	}
-	r := newObjectReader(o.file, v.offset, v.text)
+	r := newObjectReader(context.Background(), o.file, v.offset, v.text)
 	r.token()
 	for n := 0; r.err == nil && r.dec.More(); n++ {
 		var text json.RawMessage

@@ -1,6 +1,7 @@
 package checkpoint_test
 
 import (
+	"context"
 	"fmt"
 	"log"
 
@@ -8,7 +9,7 @@ import (
 )
 
 func ExampleOpen() {
-	c, err := checkpoint.Open("../testdata/fixtures/xverse")
+	c, err := checkpoint.Open(context.Background(), "../testdata/fixtures/xverse")
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -1,27 +1,35 @@
 package checkpoint
 
-import "testing"
+import (
+	"context"
+	"errors"
+	"testing"
+
+	"pumice/internal/bounded"
+)
 
 // checkParsed checks what must hold for any input: the error is typed, or
 // every tensor lies in the file and its rows can be read.
 func checkParsed(t *testing.T, tensors []*Tensor, size int, err error) {
 	t.Helper()
 	if err != nil {
-		if !isTyped(err) {
-			t.Fatalf("untyped error: %v", err)
+		if !isTyped(err) && !errors.Is(err, context.Canceled) {
+			t.Errorf("untyped error: %v", err)
 		}
 		return
 	}
 	for _, x := range tensors {
 		if x.Offset < 0 || x.Offset+int64(len(x.Data)) > int64(size) {
-			t.Fatalf("%s: %d bytes at %d of %d", x.Name, len(x.Data), x.Offset, size)
+			t.Errorf("%s: %d bytes at %d of %d", x.Name, len(x.Data), x.Offset, size)
+			return
 		}
 		if x.DType.BlockSize() == 0 || x.Rows() > 1<<10 || x.Cols() > 1<<10 {
 			continue
 		}
 		for i := range x.Rows() {
 			if got := len(x.Row(i, nil)); int64(got) != x.DType.RowBytes(x.Cols()) {
-				t.Fatalf("%s: a row of %d bytes", x.Name, got)
+				t.Errorf("%s: a row of %d bytes", x.Name, got)
+				return
 			}
 		}
 	}
@@ -40,16 +48,20 @@ func FuzzSafetensors(f *testing.F) {
 	small(f, hostileSafetensors())
 	f.Add(safetensorsBytes(`{"__metadata__":{"format":"pt"},"w":{"dtype":"BF16","shape":[2,2],"data_offsets":[0,8]}}`, 8))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		tensors, err := parseSafetensors("x.safetensors", data)
-		checkParsed(t, tensors, len(data), err)
+		bounded.Run(t, len(data), func(ctx context.Context) {
+			tensors, err := parseSafetensors(ctx, "x.safetensors", data)
+			checkParsed(t, tensors, len(data), err)
+		})
 	})
 }
 
 func FuzzTorch(f *testing.F) {
 	small(f, hostileTorch())
 	f.Fuzz(func(t *testing.T, data []byte) {
-		tensors, err := parseTorch("x.bin", data)
-		checkParsed(t, tensors, len(data), err)
+		bounded.Run(t, len(data), func(ctx context.Context) {
+			tensors, err := parseTorch(ctx, "x.bin", data)
+			checkParsed(t, tensors, len(data), err)
+		})
 	})
 }
 
@@ -57,15 +69,17 @@ func FuzzTorch(f *testing.F) {
 func FuzzPickle(f *testing.F) {
 	f.Add(stateDict(pickled{"w", "HalfStorage", "0", 8, 1, []int{2, 3}, []int{1, 2}}))
 	for _, h := range hostileTorch() {
-		entries, err := parseZip("x.bin", h.data)
+		entries, err := parseZip(f.Context(), "x.bin", h.data)
 		if p := entries["m/data.pkl"]; err == nil && p != nil && len(p.data) <= 1<<12 {
 			f.Add(p.data)
 		}
 	}
 	f.Fuzz(func(t *testing.T, pickle []byte) {
 		data := torchBytes(pickle, counting(4))
-		tensors, err := parseTorch("x.bin", data)
-		checkParsed(t, tensors, len(data), err)
+		bounded.Run(t, len(data), func(ctx context.Context) {
+			tensors, err := parseTorch(ctx, "x.bin", data)
+			checkParsed(t, tensors, len(data), err)
+		})
 	})
 }
 
@@ -74,13 +88,15 @@ func FuzzGGUF(f *testing.F) {
 	f.Add(craftGGUF(3, 1, 3, "general.alignment", uint32(4), uint32(8), "t", uint32(9), uint32(8), uint64(2), "a", "b", "f", uint32(6), float32(1),
 		"w", uint32(2), uint64(2), uint64(1), uint32(0), uint64(0), make([]byte, 16)))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		g, err := parseGGUF("x.gguf", data)
-		if err != nil {
-			checkParsed(t, nil, 0, err)
-			return
-		}
-		checkParsed(t, g.tensors, len(data), nil)
-		readAll(t, func() *Fields { return &Fields{file: "x.gguf", source: g.pairs, first: new(error)} })
+		bounded.Run(t, len(data), func(ctx context.Context) {
+			g, err := parseGGUF(ctx, "x.gguf", data)
+			if err != nil {
+				checkParsed(t, nil, 0, err)
+				return
+			}
+			checkParsed(t, g.tensors, len(data), nil)
+			readAll(t, func() *Fields { return &Fields{file: "x.gguf", source: g.pairs, first: new(error)} })
+		})
 	})
 }
 
@@ -89,19 +105,16 @@ func FuzzConfig(f *testing.F) {
 	small(f, hostileIndex())
 	f.Add([]byte(`{"hidden_size": 4096, "eps": 1e-6, "eos": [2, 3], "tie": false, "rope": {"factor": 8.0}, "none": null, "names": ["a"]}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		if _, err := parseIndex("index.json", data); err != nil && !isTyped(err) {
-			t.Fatalf("untyped error: %v", err)
-		}
-		if _, err := NewFields("config.json", data); err != nil {
-			checkParsed(t, nil, 0, err)
-			return
-		}
-		readAll(t, func() *Fields {
+		bounded.Run(t, len(data), func(ctx context.Context) {
+			if _, err := parseIndex(ctx, "index.json", data); err != nil {
+				checkParsed(t, nil, 0, err)
+			}
 			fields, err := NewFields("config.json", data)
 			if err != nil {
-				t.Fatal(err)
+				checkParsed(t, nil, 0, err)
+				return
 			}
-			return fields
+			readAll(t, func() *Fields { return &Fields{file: fields.file, source: fields.source, first: new(error)} })
 		})
 	})
 }
@@ -129,7 +142,8 @@ func readAll(t *testing.T, fresh func() *Fields) {
 			f := fresh()
 			read(f, key)
 			if err := f.Err(); err != nil && !isTyped(err) {
-				t.Fatalf("%s: untyped error: %v", key, err)
+				t.Errorf("%s: untyped error: %v", key, err)
+				return
 			}
 		}
 	}

@@ -2,6 +2,7 @@ package checkpoint
 
 import (
 	"cmp"
+	"context"
 	"encoding/binary"
 	"fmt"
 	"math"
@@ -37,8 +38,8 @@ type ggufFile struct {
 	tensors []*Tensor
 }
 
-func parseGGUF(file string, data []byte) (*ggufFile, error) {
-	c := &cursor{file: file, data: data}
+func parseGGUF(ctx context.Context, file string, data []byte) (*ggufFile, error) {
+	c := &cursor{ctx: ctx, file: file, data: data}
 	if magic := c.bytes(4); string(magic) != "GGUF" {
 		c.fail(0, "no GGUF file: it begins with %q", magic)
 	}
@@ -68,6 +69,7 @@ func parseGGUF(file string, data []byte) (*ggufFile, error) {
 	}
 	seen := map[string]bool{}
 	for range numTensors {
+		c.pause()
 		start := c.pos
 		t := c.tensor(alignment)
 		if c.err != nil {
@@ -113,6 +115,7 @@ func placeTensors(file string, tensors []*Tensor, data []byte, base int64) error
 // cursor reads a file from front to back. The first error sticks; reads after
 // it return zeros.
 type cursor struct {
+	ctx  context.Context
 	file string
 	data []byte
 	pos  int
@@ -122,6 +125,13 @@ type cursor struct {
 func (c *cursor) fail(offset int, format string, args ...any) {
 	if c.err == nil {
 		c.err = badFormat(c.file, int64(offset), format, args...)
+	}
+}
+
+// pause breaks reading off when the context is done.
+func (c *cursor) pause() {
+	if c.err == nil {
+		c.err = c.ctx.Err()
 	}
 }
 

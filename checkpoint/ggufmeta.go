@@ -48,6 +48,7 @@ type ggufValue struct {
 
 // read reads one pair.
 func (p *ggufPairs) read(c *cursor) {
+	c.pause()
 	start := c.pos
 	key := c.name()
 	v := ggufValue{typ: c.u32(), count: 1}
@@ -84,6 +85,9 @@ func (p *ggufPairs) read(c *cursor) {
 	v.start = c.pos
 	if v.typ == ggufString {
 		for i := 0; i < v.count && c.err == nil; i++ {
+			if i%4096 == 0 {
+				c.pause()
+			}
 			c.bytes(c.u64())
 		}
 	} else {

@@ -1,6 +1,7 @@
 package checkpoint
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -16,9 +17,9 @@ var splitName = regexp.MustCompile(`^(.*)-(\d{5})-of-(\d{5})\.gguf$`)
 
 // openGGUF opens a GGUF file and, if it is the first of a split, the others.
 // The key-value pairs are those of the first.
-func (c *Checkpoint) openGGUF(path string) error {
+func (c *Checkpoint) openGGUF(ctx context.Context, path string) error {
 	c.format = GGUF
-	parts, err := c.addGGUF(path, 0, 0)
+	parts, err := c.addGGUF(ctx, path, 0, 0)
 	if err != nil {
 		return err
 	}
@@ -34,7 +35,7 @@ func (c *Checkpoint) openGGUF(path string) error {
 		if errors.Is(errOf(part), fs.ErrNotExist) {
 			return badFormat(part, -1, "part %d of %d is missing", i+1, parts)
 		}
-		if _, err := c.addGGUF(part, i, parts); err != nil {
+		if _, err := c.addGGUF(ctx, part, i, parts); err != nil {
 			return err
 		}
 	}
@@ -46,12 +47,12 @@ func (c *Checkpoint) openGGUF(path string) error {
 
 // addGGUF adds one file: part i of parts, or the first one with parts 0. It
 // returns how many parts there are.
-func (c *Checkpoint) addGGUF(path string, i, parts int) (int, error) {
+func (c *Checkpoint) addGGUF(ctx context.Context, path string, i, parts int) (int, error) {
 	m, err := c.mapFile(path)
 	if err != nil {
 		return 0, err
 	}
-	g, err := parseGGUF(path, m.data)
+	g, err := parseGGUF(ctx, path, m.data)
 	if err != nil {
 		return 0, err
 	}

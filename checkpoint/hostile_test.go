@@ -2,6 +2,7 @@ package checkpoint
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -23,13 +24,19 @@ type hostile struct {
 	want string
 }
 
-// readers are the four parsers, each over bytes as if they were mapped.
-var readers = map[string]func(data []byte) error{
-	"safetensors": func(data []byte) error { _, err := parseSafetensors("x.safetensors", data); return err },
-	"torch":       func(data []byte) error { _, err := parseTorch("x.bin", data); return err },
-	"gguf":        func(data []byte) error { _, err := parseGGUF("x.gguf", data); return err },
-	"config":      func(data []byte) error { _, err := NewFields("config.json", data); return err },
-	"index":       func(data []byte) error { _, err := parseIndex("index.json", data); return err },
+// readers are the parsers, each over bytes as if they were mapped.
+var readers = map[string]func(ctx context.Context, data []byte) error{
+	"safetensors": func(ctx context.Context, data []byte) error {
+		_, err := parseSafetensors(ctx, "x.safetensors", data)
+		return err
+	},
+	"torch":  func(ctx context.Context, data []byte) error { _, err := parseTorch(ctx, "x.bin", data); return err },
+	"gguf":   func(ctx context.Context, data []byte) error { _, err := parseGGUF(ctx, "x.gguf", data); return err },
+	"config": func(_ context.Context, data []byte) error { _, err := NewFields("config.json", data); return err },
+	"index": func(ctx context.Context, data []byte) error {
+		_, err := parseIndex(ctx, "index.json", data)
+		return err
+	},
 }
 
 func hostileSafetensors() []hostile {
@@ -180,6 +187,23 @@ func hostileTorch() []hostile {
 	}
 }
 
+// config.json is small: its reader has no context.
+func TestReadersStopWhenCancelled(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for reader, data := range map[string][]byte{
+		"safetensors": safetensorsBytes(`{"w":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}}`, 2), "gguf": ggufBytes(t),
+		"torch": torchBytes(stateDict()), "index": []byte(`{"weight_map": {"w": "a"}}`),
+	} {
+		if err := readers[reader](t.Context(), data); err != nil {
+			t.Errorf("%s: %v", reader, err)
+		}
+		if err := readers[reader](ctx, data); !errors.Is(err, context.Canceled) {
+			t.Errorf("%s: got %v, want that it was cancelled", reader, err)
+		}
+	}
+}
+
 // memoFlood stores None under as many memo keys as the limits admit.
 func memoFlood() string {
 	var b strings.Builder
@@ -322,7 +346,7 @@ func TestHostileFilesAreRefused(t *testing.T) {
 			t.Run(reader+"/"+h.name, func(t *testing.T) {
 				var before, after runtime.MemStats
 				runtime.ReadMemStats(&before)
-				err := readers[reader](h.data)
+				err := readers[reader](t.Context(), h.data)
 				runtime.ReadMemStats(&after)
 				if !isTyped(err) || !strings.Contains(err.Error(), h.want) {
 					t.Fatalf("got %v, want %q", err, h.want)
@@ -351,7 +375,7 @@ func TestPickleMemoryIsBounded(t *testing.T) {
 		data := torchBytes([]byte("\x80\x02}" + strings.Repeat(op, repeat) + "K\x01."))
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
-		err := readers["torch"](data)
+		err := readers["torch"](t.Context(), data)
 		runtime.ReadMemStats(&after)
 		if n := after.TotalAlloc - before.TotalAlloc; n > 128<<20 {
 			t.Errorf("%s: allocated %d MiB", name, n>>20)
@@ -374,7 +398,7 @@ func TestTruncatedFilesAreRefused(t *testing.T) {
 	}
 	for reader, data := range files {
 		parse := readers[reader]
-		if err := parse(data); err != nil {
+		if err := parse(t.Context(), data); err != nil {
 			t.Fatalf("%s: %v", reader, err)
 		}
 		end := len(data)
@@ -382,7 +406,7 @@ func TestTruncatedFilesAreRefused(t *testing.T) {
 			end -= 16 // the last tensor's padding, 180 bytes up to 192, may be missing
 		}
 		for n := range end {
-			if err := parse(data[:n:n]); !isTyped(err) {
+			if err := parse(t.Context(), data[:n:n]); !isTyped(err) {
 				t.Errorf("%s cut to %d of %d bytes: %v", reader, n, len(data), err)
 			}
 		}
@@ -390,7 +414,7 @@ func TestTruncatedFilesAreRefused(t *testing.T) {
 			for _, b := range []byte{0, 0xff, data[i] ^ 0x80, data[i] + 1} {
 				changed := slices.Clone(data)
 				changed[i] = b
-				if err := parse(changed); err != nil && !isTyped(err) {
+				if err := parse(t.Context(), changed); err != nil && !isTyped(err) {
 					t.Errorf("%s with %#02x at %d: %v", reader, b, i, err)
 				}
 			}
@@ -429,7 +453,7 @@ func TestHostileDirectoriesAreRefused(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			c, err := Open(dir)
+			c, err := Open(t.Context(), dir)
 			if !isTyped(err) || !strings.Contains(err.Error(), tt.want) || c != nil {
 				t.Errorf("got %v, want %q", err, tt.want)
 			}
@@ -443,7 +467,7 @@ func TestOddPathsAreRefused(t *testing.T) {
 	if err := os.WriteFile(odd, []byte("not a model"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Open(odd); !isTyped(err) || !strings.Contains(err.Error(), "neither") {
+	if _, err := Open(t.Context(), odd); !isTyped(err) || !strings.Contains(err.Error(), "neither") {
 		t.Errorf("text file: %v", err)
 	}
 	if err := os.MkdirAll(filepath.Join(dir, "model.safetensors"), 0o700); err != nil {
@@ -452,11 +476,11 @@ func TestOddPathsAreRefused(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "config.json"), []byte("{}"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Open(dir); !isTyped(err) || !strings.Contains(err.Error(), "not a regular file") {
+	if _, err := Open(t.Context(), dir); !isTyped(err) || !strings.Contains(err.Error(), "not a regular file") {
 		t.Errorf("directory for a file: %v", err)
 	}
 	var u *UnsupportedError
-	if err := readers["torch"](legacyMagic); !errors.As(err, &u) {
+	if err := readers["torch"](t.Context(), legacyMagic); !errors.As(err, &u) {
 		t.Errorf("legacy file: %v", err)
 	}
 }
@@ -467,7 +491,7 @@ func TestGGUFListsTensorsOfUnknownTypes(t *testing.T) {
 	for len(b)%32 != 0 {
 		b = append(b, 0)
 	}
-	g, err := parseGGUF("x.gguf", append(b, make([]byte, 32+144)...))
+	g, err := parseGGUF(t.Context(), "x.gguf", append(b, make([]byte, 32+144)...))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -484,7 +508,7 @@ func TestGGUFHonoursAlignment(t *testing.T) {
 	b := craftGGUF(2, 1, 1, "general.alignment", u32, uint32(256), "w", uint32(1), uint64(2), uint32(0), uint64(256))
 	b = append(b, make([]byte, 512-len(b))...)
 	b = append(b, counting(2)...)
-	g, err := parseGGUF("x.gguf", b)
+	g, err := parseGGUF(t.Context(), "x.gguf", b)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 package checkpoint
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"path/filepath"
@@ -26,7 +27,7 @@ var weightFiles = []struct {
 
 // openDirectory opens a Hugging Face directory, or one that holds one GGUF
 // model and no other weights.
-func (c *Checkpoint) openDirectory(dir string) error {
+func (c *Checkpoint) openDirectory(ctx context.Context, dir string) error {
 	has := func(name string) bool {
 		return !errors.Is(errOf(filepath.Join(dir, name)), fs.ErrNotExist)
 	}
@@ -39,24 +40,24 @@ func (c *Checkpoint) openDirectory(dir string) error {
 		}
 		c.format = w.format
 		if w.index {
-			return c.openSharded(dir, w.name)
+			return c.openSharded(ctx, dir, w.name)
 		}
-		return c.addFile(filepath.Join(dir, w.name), nil)
+		return c.addFile(ctx, filepath.Join(dir, w.name), nil)
 	}
 	first, err := findGGUF(dir)
 	if err != nil {
 		return err
 	}
-	return c.openGGUF(first)
+	return c.openGGUF(ctx, first)
 }
 
 // openSingle opens one safetensors or torch file and the configuration beside it.
-func (c *Checkpoint) openSingle(path string, format Format) error {
+func (c *Checkpoint) openSingle(ctx context.Context, path string, format Format) error {
 	if err := c.readConfigs(filepath.Dir(path)); err != nil {
 		return err
 	}
 	c.format = format
-	return c.addFile(path, nil)
+	return c.addFile(ctx, path, nil)
 }
 
 // readConfigs reads config.json, which must be there, and
@@ -79,7 +80,7 @@ func (c *Checkpoint) readConfigs(dir string) error {
 
 // addFile maps one file of weights and adds those of its tensors that keep
 // admits, all of them if it is nil.
-func (c *Checkpoint) addFile(path string, keep func(name string) bool) error {
+func (c *Checkpoint) addFile(ctx context.Context, path string, keep func(name string) bool) error {
 	m, err := c.mapFile(path)
 	if err != nil {
 		return err
@@ -88,7 +89,7 @@ func (c *Checkpoint) addFile(path string, keep func(name string) bool) error {
 	if c.format == Torch {
 		parse = parseTorch
 	}
-	tensors, err := parse(path, m.data)
+	tensors, err := parse(ctx, path, m.data)
 	if err != nil {
 		return err
 	}
@@ -98,9 +99,9 @@ func (c *Checkpoint) addFile(path string, keep func(name string) bool) error {
 // openSharded opens the files that an index names. A tensor that several files
 // hold is taken from the one that the index says; tensors that it does not
 // mention are kept.
-func (c *Checkpoint) openSharded(dir, index string) error {
+func (c *Checkpoint) openSharded(ctx context.Context, dir, index string) error {
 	path := filepath.Join(dir, index)
-	weightMap, err := readIndex(path)
+	weightMap, err := readIndex(ctx, path)
 	if err != nil {
 		return err
 	}
@@ -118,7 +119,7 @@ func (c *Checkpoint) openSharded(dir, index string) error {
 		if errors.Is(errOf(file), fs.ErrNotExist) {
 			return badFormat(path, -1, "the shard %q is missing", shard)
 		}
-		err := c.addFile(file, func(name string) bool {
+		err := c.addFile(ctx, file, func(name string) bool {
 			want, ok := weightMap[name]
 			return !ok || want == shard
 		})
@@ -140,16 +141,16 @@ func (c *Checkpoint) openSharded(dir, index string) error {
 }
 
 // readIndex returns the index's weight_map: the file of each tensor.
-func readIndex(path string) (map[string]string, error) {
+func readIndex(ctx context.Context, path string) (map[string]string, error) {
 	text, err := readFile(path, maxIndexBytes)
 	if err != nil {
 		return nil, err
 	}
-	return parseIndex(path, text)
+	return parseIndex(ctx, path, text)
 }
 
-func parseIndex(path string, text []byte) (map[string]string, error) {
-	r := newObjectReader(path, 0, text)
+func parseIndex(ctx context.Context, path string, text []byte) (map[string]string, error) {
+	r := newObjectReader(ctx, path, 0, text)
 	var weightMap map[string]string
 	r.object(func(key string) {
 		if key != "weight_map" {

@@ -2,6 +2,7 @@ package checkpoint
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"io"
 )
@@ -9,16 +10,17 @@ import (
 // objectReader walks a JSON text of known form token by token, so that what is
 // built is never larger than what was asked for. The first error sticks.
 type objectReader struct {
+	ctx  context.Context // looked at before each key
 	file string
 	base int64 // of the text in the file
 	dec  *json.Decoder
 	err  error
 }
 
-func newObjectReader(file string, base int64, text []byte) *objectReader {
+func newObjectReader(ctx context.Context, file string, base int64, text []byte) *objectReader {
 	dec := json.NewDecoder(bytes.NewReader(text))
 	dec.UseNumber()
-	return &objectReader{file: file, base: base, dec: dec}
+	return &objectReader{ctx: ctx, file: file, base: base, dec: dec}
 }
 
 func (r *objectReader) fail(format string, args ...any) {
@@ -46,6 +48,9 @@ func (r *objectReader) object(value func(key string)) {
 		r.fail("want a JSON object")
 	}
 	for r.err == nil && r.dec.More() {
+		if r.err = r.ctx.Err(); r.err != nil {
+			return
+		}
 		if key, ok := r.token().(string); ok {
 			value(key)
 		}

@@ -2,6 +2,7 @@ package checkpoint
 
 import (
 	"cmp"
+	"context"
 	"encoding/binary"
 	"slices"
 
@@ -25,7 +26,7 @@ var safetensorsTypes = map[string]dtype.DType{
 }
 
 // parseSafetensors returns the tensors of a file in the header's order.
-func parseSafetensors(file string, data []byte) ([]*Tensor, error) {
+func parseSafetensors(ctx context.Context, file string, data []byte) ([]*Tensor, error) {
 	if len(data) < 8 {
 		return nil, badFormat(file, 0, "%d bytes, too short for a safetensors file", len(data))
 	}
@@ -37,7 +38,7 @@ func parseSafetensors(file string, data []byte) ([]*Tensor, error) {
 		return nil, badFormat(file, 0, "a header of %d bytes, at most %d are allowed", headerBytes, maxSafetensorsHeader)
 	}
 	h := &safetensorsHeader{
-		objectReader: newObjectReader(file, 8, data[8:8+headerBytes]),
+		objectReader: newObjectReader(ctx, file, 8, data[8:8+headerBytes]),
 		body:         data[8+headerBytes:],
 		bodyOffset:   8 + int64(headerBytes),
 		seen:         map[string]bool{},

@@ -2,6 +2,7 @@ package checkpoint
 
 import (
 	"bytes"
+	"context"
 	"hash/crc32"
 	"math"
 	"strings"
@@ -24,11 +25,11 @@ const maxExpanded = 1 << 28
 var legacyMagic = []byte("\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19")
 
 // parseTorch returns the tensors of a file in the dict's order.
-func parseTorch(file string, data []byte) ([]*Tensor, error) {
+func parseTorch(ctx context.Context, file string, data []byte) ([]*Tensor, error) {
 	if bytes.HasPrefix(data, legacyMagic) {
 		return nil, &UnsupportedError{file, "the torch.save format from before torch 1.6"}
 	}
-	entries, err := parseZip(file, data)
+	entries, err := parseZip(ctx, file, data)
 	if err != nil {
 		return nil, err
 	}

@@ -31,7 +31,7 @@ func TestTorchHonoursStridesAndOffsets(t *testing.T) {
 	for _, bytes := range [][]byte{data, zipBytes(true,
 		craftZip{name: "m/data.pkl", data: stateDict(pickled{"whole", "FloatStorage", "k", 24, 0, []int{4, 6}, []int{6, 1}})},
 		craftZip{name: "m/data/k", data: counting(24)})} {
-		tensors, err := parseTorch("x.bin", bytes)
+		tensors, err := parseTorch(t.Context(), "x.bin", bytes)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -72,7 +72,7 @@ func checkRows(t *testing.T, tensors []*Tensor) {
 func TestTorchReadsEveryStorageType(t *testing.T) {
 	for class, d := range torchStorages {
 		data := torchBytes(stateDict(pickled{"x", class, "0", 4, 1, []int{3}, []int{1}}), make([]byte, 32))
-		tensors, err := parseTorch("x.bin", data)
+		tensors, err := parseTorch(t.Context(), "x.bin", data)
 		if err != nil {
 			t.Errorf("%s: %v", class, err)
 			continue
@@ -91,7 +91,7 @@ func TestTorchReadsOrderedDictOfParameters(t *testing.T) {
 	p = pickleTensor(p, pickled{"w", "HalfStorage", "0", 4, 0, []int{2, 2}, []int{2, 1}})
 	p = append(p, "\x88ccollections\nOrderedDict\n)RtRu}"...)
 	p = append(pickleString(p, "_metadata"), "ccollections\nOrderedDict\n)Rsb."...)
-	tensors, err := parseTorch("x.bin", torchBytes(p, make([]byte, 8)))
+	tensors, err := parseTorch(t.Context(), "x.bin", torchBytes(p, make([]byte, 8)))
 	if err != nil || len(tensors) != 1 || tensors[0].Name != "w" || tensors[0].DType != dtype.F16 {
 		t.Errorf("got %d tensors, %v", len(tensors), err)
 	}

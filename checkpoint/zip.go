@@ -3,6 +3,7 @@ package checkpoint
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"encoding/binary"
 	"slices"
 	"strings"
@@ -30,7 +31,7 @@ type zipEntry struct {
 
 // parseZip returns the entries of an archive whose entries are all stored
 // without compression.
-func parseZip(file string, data []byte) (map[string]*zipEntry, error) {
+func parseZip(ctx context.Context, file string, data []byte) (map[string]*zipEntry, error) {
 	d, err := findZipDirectory(file, data)
 	if err != nil {
 		return nil, err
@@ -39,6 +40,9 @@ func parseZip(file string, data []byte) (map[string]*zipEntry, error) {
 	var order []*zipEntry
 	pos := d.offset
 	for range d.count {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
 		e, next, err := parseZipEntry(file, data, pos, d)
 		if err != nil {
 			return nil, err

@@ -20,7 +20,7 @@ func hollow(t *testing.T, s synth.Shape, d dtype.DType) *checkpoint.Checkpoint {
 	if err := synth.Write(t.Context(), path, s, synth.Options{Format: synth.GGUF, DType: d, Hollow: true}); err != nil {
 		t.Fatal(err)
 	}
-	c, err := checkpoint.Open(path)
+	c, err := checkpoint.Open(t.Context(), path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,7 +44,7 @@ func TestMemoryOf7B(t *testing.T) {
 		t.Cleanup(func() { check(t, m.Close()) })
 		for _, d := range []dtype.DType{dtype.F16, dtype.Q8_0, dtype.Q4_0, dtype.Q4_1, dtype.Q4_K, dtype.Q6_K} {
 			c := hollow(t, s, d)
-			p, err := Estimate(m, c, Options{Context: 4096})
+			p, err := Estimate(t.Context(), m, c, Options{Context: 4096})
 			var fit *FitError // whether this machine has the memory does not matter
 			if err != nil && !errors.As(err, &fit) {
 				t.Fatal(err)

@@ -111,7 +111,7 @@ func load(t *testing.T, path string, o Options, po pipeline.Options) *Model {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { check(t, m.Close()) })
-	c, err := checkpoint.Open(path)
+	c, err := checkpoint.Open(t.Context(), path)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -220,7 +220,7 @@ func TestGGUFRopeScaling(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "scaling.gguf")
 			writeLlama(t, path, llamaShape{hidden: 64, layers: 1, heads: 2, kvHeads: 2, inner: 64, vocab: 32, meta: c.meta})
-			file, err := checkpoint.Open(path)
+			file, err := checkpoint.Open(t.Context(), path)
 			if err != nil {
 				t.Fatal(err)
 			}

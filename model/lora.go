@@ -2,6 +2,7 @@ package model
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -49,10 +50,10 @@ type update struct {
 }
 
 // openAdapters opens every adapter. The caller closes them after the weights are loaded.
-func openAdapters(list []LoRA) (adapters, error) {
+func openAdapters(ctx context.Context, list []LoRA) (adapters, error) {
 	var open adapters
 	for _, l := range list {
-		a, err := openAdapter(l)
+		a, err := openAdapter(ctx, l)
 		if err != nil {
 			return nil, errors.Join(err, open.Close())
 		}
@@ -70,7 +71,7 @@ func (list adapters) Close() error {
 	return errors.Join(errs...)
 }
 
-func openAdapter(l LoRA) (*adapter, error) {
+func openAdapter(ctx context.Context, l LoRA) (*adapter, error) {
 	fields, err := checkpoint.ReadFields(filepath.Join(l.Path, "adapter_config.json"))
 	if err != nil {
 		return nil, fmt.Errorf("model: adapter %s: %w", l.Path, err)
@@ -79,7 +80,7 @@ func openAdapter(l LoRA) (*adapter, error) {
 	if err := fields.Err(); err != nil {
 		return nil, err
 	}
-	c, err := openAdapterWeights(l.Path)
+	c, err := openAdapterWeights(ctx, l.Path)
 	if err != nil {
 		return nil, fmt.Errorf("model: adapter %s: %w", l.Path, err)
 	}
@@ -91,12 +92,12 @@ func openAdapter(l LoRA) (*adapter, error) {
 }
 
 // openAdapterWeights opens what PEFT saves, safetensors for preference.
-func openAdapterWeights(dir string) (*checkpoint.Checkpoint, error) {
-	c, err := checkpoint.OpenWeights(filepath.Join(dir, "adapter_model.safetensors"))
+func openAdapterWeights(ctx context.Context, dir string) (*checkpoint.Checkpoint, error) {
+	c, err := checkpoint.OpenWeights(ctx, filepath.Join(dir, "adapter_model.safetensors"))
 	if !errors.Is(err, fs.ErrNotExist) {
 		return c, err
 	}
-	if c, other := checkpoint.OpenWeights(filepath.Join(dir, "adapter_model.bin")); !errors.Is(other, fs.ErrNotExist) {
+	if c, other := checkpoint.OpenWeights(ctx, filepath.Join(dir, "adapter_model.bin")); !errors.Is(other, fs.ErrNotExist) {
 		return c, other
 	}
 	return nil, err

@@ -143,7 +143,7 @@ func llamaModules(rank int, layers ...int) map[string][3]int {
 // writeMerged copies a directory with other weights, in F32.
 func writeMerged(t *testing.T, dir string, w map[string][]float64) string {
 	t.Helper()
-	c, err := checkpoint.Open(dir)
+	c, err := checkpoint.Open(t.Context(), dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -247,7 +247,7 @@ func TestAdaptersOfFusedProjections(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dir := filepath.Join(fixtureDir, name)
 			a := newAdapter(3, nil, modules, "")
-			c, err := checkpoint.Open(dir)
+			c, err := checkpoint.Open(t.Context(), dir)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -287,7 +287,7 @@ func tryLoad(t *testing.T, path string, o Options) error {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { check(t, m.Close()) })
-	c, err := checkpoint.Open(path)
+	c, err := checkpoint.Open(t.Context(), path)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -30,7 +30,7 @@ func TestMemoryOfSmolLM2(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { check(t, m.Close()) })
-	c, err := checkpoint.Open(path)
+	c, err := checkpoint.Open(t.Context(), path)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -93,7 +93,7 @@ func ladder(chunk int) []int {
 
 // Estimate says what loading would take, and returns a *FitError beside it if the device has
 // less.
-func Estimate(m *pipeline.Manager, c *checkpoint.Checkpoint, o Options) (MemoryPlan, error) {
+func Estimate(ctx context.Context, m *pipeline.Manager, c *checkpoint.Checkpoint, o Options) (MemoryPlan, error) {
 	cfg, err := ReadConfig(c)
 	if err != nil {
 		return MemoryPlan{}, err
@@ -101,7 +101,7 @@ func Estimate(m *pipeline.Manager, c *checkpoint.Checkpoint, o Options) (MemoryP
 	if err := o.normalise(cfg); err != nil {
 		return MemoryPlan{}, err
 	}
-	adapters, err := openAdapters(o.LoRA)
+	adapters, err := openAdapters(ctx, o.LoRA)
 	if err != nil {
 		return MemoryPlan{}, err
 	}
@@ -213,7 +213,7 @@ func Load(ctx context.Context, m *pipeline.Manager, c *checkpoint.Checkpoint, o 
 	if err := o.normalise(cfg); err != nil {
 		return nil, err
 	}
-	adapters, err := openAdapters(o.LoRA)
+	adapters, err := openAdapters(ctx, o.LoRA)
 	if err != nil {
 		return nil, err
 	}

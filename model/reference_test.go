@@ -40,7 +40,7 @@ var llamaNames = map[checkpoint.Format]map[string]string{
 // newReference opens a checkpoint of the llama architecture in either format.
 func newReference(t *testing.T, path string) *reference {
 	t.Helper()
-	c, err := checkpoint.Open(path)
+	c, err := checkpoint.Open(t.Context(), path)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -34,7 +34,7 @@ func LoadSplit(ctx context.Context, managers []*pipeline.Manager, c *checkpoint.
 	if err != nil {
 		return nil, err
 	}
-	adapters, err := openAdapters(o.LoRA)
+	adapters, err := openAdapters(ctx, o.LoRA)
 	if err != nil {
 		return nil, err
 	}

@@ -75,7 +75,7 @@ func loadSplit(t *testing.T, path string, o Options, devices int) *Split {
 		t.Cleanup(func() { check(t, m.Close()) })
 		managers = append(managers, m)
 	}
-	c, err := checkpoint.Open(path)
+	c, err := checkpoint.Open(t.Context(), path)
 	check(t, err)
 	defer c.Close()
 	var done, total int64

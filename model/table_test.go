@@ -181,7 +181,7 @@ func words(s string, n int) string {
 
 func familyOfFixture(t *testing.T, name string) *Family {
 	t.Helper()
-	c, err := checkpoint.Open(filepath.Join(fixtureDir, name))
+	c, err := checkpoint.Open(t.Context(), filepath.Join(fixtureDir, name))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -29,7 +29,7 @@ const (
 
 func open(t *testing.T, path string) *checkpoint.Checkpoint {
 	t.Helper()
-	c, err := checkpoint.Open(path)
+	c, err := checkpoint.Open(t.Context(), path)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -46,7 +46,7 @@ func (p *Plan) write(ctx context.Context, f *os.File, path string) error {
 	if err := f.Truncate(p.file.Size); err != nil {
 		return err
 	}
-	if err := p.check(f.Name(), path); err != nil {
+	if err := p.check(ctx, f.Name(), path); err != nil {
 		return err
 	}
 	var total int64
@@ -66,8 +66,8 @@ func (p *Plan) write(ctx context.Context, f *os.File, path string) error {
 }
 
 // check reads the header of the file called name back, which is to be at path.
-func (p *Plan) check(name, path string) error {
-	c, err := checkpoint.Open(name)
+func (p *Plan) check(ctx context.Context, name, path string) error {
+	c, err := checkpoint.Open(ctx, name)
 	if err != nil {
 		return err
 	}

@@ -17,7 +17,7 @@ import (
 // openGGUF builds the vocabulary of a GGUF file as the root package does.
 func openGGUF(t testing.TB, path string) *Tokenizer {
 	t.Helper()
-	c, err := checkpoint.Open(path)
+	c, err := checkpoint.Open(t.Context(), path)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -296,7 +296,7 @@ func (r *evalRun) openModel(ctx context.Context) (*tokenizer.Tokenizer, error) {
 	if err != nil {
 		return nil, err
 	}
-	longest, err := trainedContext(r.path)
+	longest, err := trainedContext(ctx, r.path)
 	if err != nil {
 		return nil, err
 	}
@@ -338,8 +338,8 @@ func (r *evalRun) openModel(ctx context.Context) (*tokenizer.Tokenizer, error) {
 }
 
 // trainedContext is how many positions a model was made for.
-func trainedContext(path string) (int, error) {
-	c, err := checkpoint.Open(path)
+func trainedContext(ctx context.Context, path string) (int, error) {
+	c, err := checkpoint.Open(ctx, path)
 	if err != nil {
 		return 0, err
 	}

@@ -103,7 +103,7 @@ func (p *program) inspect(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	ck, err := checkpoint.Open(path)
+	ck, err := checkpoint.Open(c.Context, path)
 	if err != nil {
 		return err
 	}
@@ -126,7 +126,7 @@ func (p *program) inspect(c *cli.Context) error {
 	} else if none := (*pumice.NoTokenizerError)(nil); !errors.As(err, &none) {
 		return err
 	}
-	memory, err := pumice.CheckMemory(ck, p.options(c))
+	memory, err := pumice.CheckMemory(c.Context, ck, p.options(c))
 	var option *pumice.OptionError
 	switch {
 	case errors.As(err, &option):

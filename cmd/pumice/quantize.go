@@ -67,7 +67,7 @@ func (p *program) quantize(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	ck, err := checkpoint.Open(path)
+	ck, err := checkpoint.Open(c.Context, path)
 	if err != nil {
 		return err
 	}

@@ -145,7 +145,7 @@ func (s shape) kernels(ctx context.Context, m *pipeline.Manager, dir string) ([]
 			return nil, err
 		}
 	}
-	c, err := checkpoint.Open(file)
+	c, err := checkpoint.Open(ctx, file)
 	if err != nil {
 		return nil, err
 	}

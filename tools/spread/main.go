@@ -10,6 +10,7 @@
 package main
 
 import (
+	"context"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -34,7 +35,7 @@ func main() {
 }
 
 func spread(from, to string) error {
-	c, err := checkpoint.Open(from)
+	c, err := checkpoint.Open(context.Background(), from)
 	if err != nil {
 		return err
 	}
