@@ -23,6 +23,10 @@ func checkParsed(t *testing.T, tensors []*Tensor, size int, err error) {
 			t.Errorf("%s: %d bytes at %d of %d", x.Name, len(x.Data), x.Offset, size)
 			return
 		}
+		if x.NumBytes() > int64(size) {
+			t.Errorf("%s: %d bytes in a file of %d", x.Name, x.NumBytes(), size)
+			return
+		}
 		if x.DType.BlockSize() == 0 || x.Rows() > 1<<10 || x.Cols() > 1<<10 {
 			continue
 		}

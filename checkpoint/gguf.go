@@ -19,7 +19,6 @@ import (
 
 const (
 	maxGGUFPairs  = 1 << 16
-	maxGGUFName   = 1 << 10
 	ggufAlignment = 32
 )
 
@@ -178,7 +177,7 @@ func (c *cursor) count(what string, minBytes, limit int) int {
 func (c *cursor) name() string {
 	start := c.pos
 	n := c.u64()
-	if n > maxGGUFName {
+	if n > maxName {
 		c.fail(start, "a name of %d bytes", n)
 	}
 	return string(c.bytes(n))

@@ -76,6 +76,7 @@ func hostileSafetensors() []hostile {
 		{"nested shape", shape("[[2]]"), "integers"},
 		{"unknown dtype", safetensorsBytes(`{"w":{"dtype":"F7","shape":[2],"data_offsets":[0,8]}}`, 8), `tensor "w": dtype "F7"`},
 		{"unknown key", safetensorsBytes(`{"w":{"type":"F32"}}`, 0), `unknown key "type"`},
+		{"huge name", safetensorsBytes(`{"`+strings.Repeat("n", 1<<20)+`":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}}`, 0), "a name of 1048576 bytes"},
 		{"missing key", safetensorsBytes(`{"w":{"dtype":"F32","shape":[0]}}`, 0), "want dtype, shape"},
 		{"null tensor", safetensorsBytes(`{"w":null}`, 0), "want a JSON object"},
 		{"metadata of numbers", safetensorsBytes(`{"__metadata__":{"a":1}}`, 0), "want a string"},
@@ -134,13 +135,28 @@ func hostileTorch() []hostile {
 		{"mark crossing", program("}(R."), "malformed pickle"},
 		{"odd items", program("}(K\x01u."), "malformed pickle"},
 		{"unhashable key", program("ccollections\nOrderedDict\n)R(C\x01aK\x01u."), "malformed pickle"},
-		{"opcode flood", program(strings.Repeat("}", maxPickleOps) + "."), "opcodes"},
+		{"opcode flood", program("N" + strings.Repeat("q\x00", maxPickleOps) + "."), "opcodes"},
+		{"stack flood", program(strings.Repeat("}", maxPickleOps) + "."), "values on its stack"},
+		{"huge list is called", program(stringBomb("]", "a") + ")R."), "opcode 0x52: a list is called"},
+		{"huge dict is called", program(stringBomb("}", "h\x00s") + ")R."), "opcode 0x52: a dict is called"},
+		{"huge tuple is called", program(stringBomb("(", "") + "t)R."), "opcode 0x52: a tuple is called"},
+		{"called with a huge list", program("ccollections\nOrderedDict\n" + stringBomb("]", "a") + "R."), "arguments that are no tuple"},
+		{"huge list as a key", program(stringBomb("]", "a") + "q\x01}h\x01Ns."), "a dict's key is a list"},
+		{"huge list as a tensor", program(stringBomb("]", "a") + "q\x01}X\x01\x00\x00\x00ah\x01s."), `"a" is no tensor`},
+		{"huge list as a storage", program(stringBomb("]", "a") + "Q."), "no storage"},
+		{"huge list", program(stringBomb("]", "a") + "."), "the pickle holds a list"},
+		{"huge name", program("}X\x00\x00\x10\x00" + strings.Repeat("n", 1<<20) + "Ns."), "a name of 1048576 bytes"},
+		{"deep tuples are called", program(")" + strings.Repeat("\x85", 100000) + ")R."), "a tuple is called"},
+		{"doubled tuples are called", program(")" + strings.Repeat("q\x00h\x00\x86", 60) + ")R."), "a tuple is called"},
+		{"dict of attributes for a list", program("]}b."), "a list is given a dict for attributes"},
+		{"arguments for OrderedDict", program("ccollections\nOrderedDict\n]\x85R."), "OrderedDict with 1 arguments"},
+		{"memo of nothing", program("h\x07."), "nothing in the memo under 7"},
 		{"memo flood", program(memoFlood()), "want a dict"},
 		{"pickle flood", torchBytes(make([]byte, maxPickleBytes+1)), "a pickle of"},
 		{"no dict", program("K\x01."), "want a dict"},
 		{"list", program("]."), "want a dict"},
 		{"no tensor", program("}X\x01\x00\x00\x00aK\x01s."), `"a" is no tensor`},
-		{"name is a number", program("}K\x01K\x01s."), "name is a int"},
+		{"name is a number", program("}K\x01K\x01s."), "name is an integer"},
 		{"cyclic list", program("]q\x00h\x00aK\x01)R."), "malformed pickle"},
 		{"dict holding itself", program("}q\x00X\x01\x00\x00\x00ah\x00s."), `"a" is no tensor`},
 		{"persistent id", program("K\x01Q."), "no storage"},
@@ -158,7 +174,11 @@ func hostileTorch() []hostile {
 		{"overflowing stride", with(func(p *pickled) { p.shape, p.strides = []int{3, 2}, []int{math.MaxInt / 2, math.MaxInt / 2} }), "absurd strides"},
 		{"overflowing shape", with(func(p *pickled) { p.shape, p.strides = []int{1 << 40, 1 << 40}, []int{0, 0} }), "absurd shape"},
 		{"negative shape", with(func(p *pickled) { p.shape = []int{-4} }), "absurd shape"},
-		{"expanded to 2^40", with(func(p *pickled) { p.shape, p.strides = []int{1 << 20, 1 << 20}, []int{0, 0} }), "over a storage of 4"},
+		{"expanded", with(func(p *pickled) { p.shape, p.strides = []int{2, 4}, []int{0, 1} }), "use an element of the storage twice"},
+		{"expanded element", with(func(p *pickled) { p.shape, p.strides = []int{1 << 28}, []int{0} }), "use an element of the storage twice"},
+		{"overlapping rows", with(func(p *pickled) { p.shape, p.strides = []int{3, 2}, []int{1, 1} }), "use an element of the storage twice"},
+		{"overlapping columns", with(func(p *pickled) { p.shape, p.strides = []int{2, 2, 1}, []int{1, 1, 9} }), "use an element of the storage twice"},
+		{"expanded to 2^40", with(func(p *pickled) { p.shape, p.strides = []int{1 << 20, 1 << 20}, []int{0, 0} }), "use an element of the storage twice"},
 		{"strides of another rank", with(func(p *pickled) { p.strides = []int{1, 1} }), "unexpected arguments"},
 		{"nine dimensions", with(func(p *pickled) { p.shape, p.strides = make([]int, 9), make([]int, 9) }), "unexpected arguments"},
 		{"no data.pkl", zipBytes(false, craftZip{name: "m/x", data: nil}), "without data.pkl"},
@@ -185,6 +205,18 @@ func hostileTorch() []hostile {
 		{"zip64 record outside", zip64Outside(), "no zip64 directory record"},
 		{"zip64 extra missing", bytes.ReplaceAll(zipBytes(true, craftZip{name: "m/data.pkl", data: stateDict()}), []byte{1, 0, 24, 0}, []byte{2, 0, 24, 0}), "64-bit sizes"},
 	}
+}
+
+// stringBomb is a program that puts a string of 64 KiB into the value that begin makes, 50000 times. add is run
+// after each.
+func stringBomb(begin, add string) string {
+	s := string(pickleString(nil, strings.Repeat("A", 1<<16))) + "q\x00"
+	if begin != "(" {
+		s += begin // on top of the string
+	} else {
+		s = begin + s
+	}
+	return s + strings.Repeat("h\x00"+add, 50000)
 }
 
 // config.json is small: its reader has no context.

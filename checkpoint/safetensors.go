@@ -90,6 +90,10 @@ func (h *safetensorsHeader) entry(name string) {
 		return
 	}
 	h.seen[name] = true
+	if len(name) > maxName {
+		h.fail("a name of %d bytes", len(name))
+		return
+	}
 	if name == "__metadata__" {
 		h.object(func(string) { h.str() })
 		return

@@ -10,6 +10,7 @@ import (
 const (
 	maxDims    = 8       // dimensions of a tensor
 	maxTensors = 1 << 18 // tensors in a file
+	maxName    = 1 << 10 // bytes of a tensor's name or a GGUF key
 )
 
 // Tensor is one named array of a checkpoint. It is read-only and safe for

@@ -2,12 +2,12 @@ package checkpoint
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"hash/crc32"
 	"math"
+	"slices"
 	"strings"
-
-	"github.com/nlpodyssey/gopickle/types"
 
 	"pumice/internal/dtype"
 )
@@ -15,10 +15,6 @@ import (
 // A torch checkpoint (torch.save since 1.6) is a zip archive: NAME/data.pkl, a
 // pickled dict of tensors, and NAME/data/KEY, the storages that the tensors
 // are views of. Several tensors can share a storage.
-
-// maxExpanded bounds the elements of a tensor that repeats some by a stride of
-// zero, since nothing in the file pays for them.
-const maxExpanded = 1 << 28
 
 // legacyMagic begins the files of torch.save before 1.6: the pickled integer
 // 0x1950a86a20f9469cfc6c.
@@ -54,7 +50,7 @@ func parseTorch(ctx context.Context, file string, data []byte) ([]*Tensor, error
 		}
 		return &torchStorage{d, numel, e.offset, e.data[:numel*d.BlockBytes()]}, nil
 	}
-	value, err := unpickle(file, program.offset, program.data, storage)
+	value, err := unpickle(ctx, file, program.offset, program.data, storage)
 	if err != nil {
 		return nil, err
 	}
@@ -82,41 +78,33 @@ func torchPrefix(file string, entries map[string]*zipEntry) (string, error) {
 
 // torchTensors turns the unpickled dict into tensors.
 func torchTensors(file string, offset int64, value any) ([]*Tensor, error) {
+	dict, ok := value.(*pickleDict)
+	if !ok {
+		return nil, badFormat(file, offset, "the pickle holds %s, want a dict of tensors", pickleKind(value))
+	}
 	var tensors []*Tensor
 	seen := map[string]bool{}
-	add := func(key, value any) error {
-		name, ok := key.(string)
+	for _, item := range dict.items {
+		name, ok := item.key.(string)
 		if !ok {
-			return badFormat(file, offset, "a tensor's name is a %T", key)
+			return nil, badFormat(file, offset, "a tensor's name is %s", pickleKind(item.key))
+		}
+		if len(name) > maxName {
+			return nil, badFormat(file, offset, "a name of %d bytes", len(name))
 		}
 		if seen[name] {
-			return badFormat(file, offset, "tensor %q appears twice", name)
+			return nil, badFormat(file, offset, "tensor %q appears twice", name)
 		}
 		seen[name] = true
-		v, ok := value.(*torchTensor)
+		view, ok := item.value.(*torchTensor)
 		if !ok {
-			return badFormat(file, offset, "the value of %q is no tensor", name)
+			return nil, badFormat(file, offset, "the value of %q is no tensor", name)
 		}
-		t, err := v.tensor(file, name)
+		t, err := view.tensor(file, name)
+		if err != nil {
+			return nil, err
+		}
 		tensors = append(tensors, t)
-		return err
-	}
-	switch d := value.(type) {
-	case *types.Dict:
-		for _, e := range *d {
-			if err := add(e.Key, e.Value); err != nil {
-				return nil, err
-			}
-		}
-	case *types.OrderedDict:
-		for e := d.List.Front(); e != nil; e = e.Next() {
-			entry := e.Value.(*types.OrderedDictEntry)
-			if err := add(entry.Key, entry.Value); err != nil {
-				return nil, err
-			}
-		}
-	default:
-		return nil, badFormat(file, offset, "the pickle is a %T, want a dict of tensors", value)
 	}
 	return tensors, nil
 }
@@ -127,9 +115,6 @@ func (v *torchTensor) tensor(file, name string) (*Tensor, error) {
 	n, ok := numElements(v.shape)
 	if !ok {
 		return nil, badFormat(file, s.offset, "tensor %q: absurd shape %v", name, v.shape)
-	}
-	if n > s.numel && n > maxExpanded {
-		return nil, badFormat(file, s.offset, "tensor %q: shape %v over a storage of %d elements", name, v.shape, s.numel)
 	}
 	if v.offset < 0 || v.offset > s.numel {
 		return nil, badFormat(file, s.offset, "tensor %q: begins at element %d of %d", name, v.offset, s.numel)
@@ -149,6 +134,8 @@ func (v *torchTensor) tensor(file, name string) (*Tensor, error) {
 	case span >= s.numel-v.offset:
 		return nil, badFormat(file, s.offset, "tensor %q: shape %v, strides %v from element %d reach beyond a storage of %d",
 			name, v.shape, v.strides, v.offset, s.numel)
+	case overlapping(v.shape, v.strides):
+		return nil, badFormat(file, s.offset, "tensor %q: shape %v, strides %v use an element of the storage twice", name, v.shape, v.strides)
 	default:
 		span++
 	}
@@ -159,6 +146,27 @@ func (v *torchTensor) tensor(file, name string) (*Tensor, error) {
 		t.Strides = v.strides
 	}
 	return t, nil
+}
+
+// overlapping reports whether two elements of a view are the same one of the
+// storage. Such a view can be far larger than the file. No shape and strides
+// that come of slicing and permuting a tensor overlap.
+func overlapping(shape, strides []int) bool {
+	var dims []int
+	for i, size := range shape {
+		if size > 1 {
+			dims = append(dims, i)
+		}
+	}
+	slices.SortFunc(dims, func(a, b int) int { return cmp.Compare(strides[a], strides[b]) })
+	span := 0 // from the first element of a slice over the dimensions so far to its last
+	for _, i := range dims {
+		if strides[i] <= span {
+			return true
+		}
+		span += (shape[i] - 1) * strides[i]
+	}
+	return false
 }
 
 func contiguous(shape, strides []int) bool {

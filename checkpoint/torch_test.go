@@ -1,8 +1,11 @@
 package checkpoint
 
 import (
+	"os"
 	"slices"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 
 	"pumice/internal/dtype"
 )
@@ -22,7 +25,6 @@ func TestTorchHonoursStridesAndOffsets(t *testing.T) {
 		pickled{"transposed", "FloatStorage", "0", 24, 0, []int{6, 4}, []int{1, 6}},
 		pickled{"column", "FloatStorage", "0", 24, 2, []int{4}, []int{6}},
 		pickled{"block", "FloatStorage", "0", 24, 8, []int{2, 3}, []int{6, 1}},
-		pickled{"expanded", "FloatStorage", "0", 24, 5, []int{3, 2}, []int{0, 0}},
 		pickled{"deep", "FloatStorage", "0", 24, 1, []int{2, 2, 3}, []int{12, 6, 2}},
 		pickled{"odd strides of ones", "FloatStorage", "0", 24, 6, []int{1, 6}, []int{99, 1}},
 		pickled{"scalar", "FloatStorage", "0", 24, 23, []int{}, []int{}},
@@ -46,7 +48,6 @@ func checkRows(t *testing.T, tensors []*Tensor) {
 		"transposed":          {{0, 6, 12, 18}, {1, 7, 13, 19}, {2, 8, 14, 20}, {3, 9, 15, 21}, {4, 10, 16, 22}, {5, 11, 17, 23}},
 		"column":              {{2, 8, 14, 20}},
 		"block":               {{8, 9, 10}, {14, 15, 16}},
-		"expanded":            {{5, 5}, {5, 5}, {5, 5}},
 		"deep":                {{1, 3, 5}, {7, 9, 11}, {13, 15, 17}, {19, 21, 23}},
 		"odd strides of ones": {{6, 7, 8, 9, 10, 11}},
 		"scalar":              {{23}},
@@ -94,5 +95,45 @@ func TestTorchReadsOrderedDictOfParameters(t *testing.T) {
 	tensors, err := parseTorch(t.Context(), "x.bin", torchBytes(p, make([]byte, 8)))
 	if err != nil || len(tensors) != 1 || tensors[0].Name != "w" || tensors[0].DType != dtype.F16 {
 		t.Errorf("got %d tensors, %v", len(tensors), err)
+	}
+}
+
+// state_dict.pkl was written by CPython's pickler, for which testdata/make_state_dict.py has the values.
+func TestTorchReadsPicklesOfCPython(t *testing.T) {
+	program, err := os.ReadFile("testdata/state_dict.pkl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tensors, err := parseTorch(t.Context(), "x.bin", torchBytes(program, make([]byte, 24*4), make([]byte, 300*2), make([]byte, 70000*2)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	type view struct {
+		Name           string
+		DType          dtype.DType
+		Shape, Strides []int
+		Bytes          int
+	}
+	want := []view{
+		{"embed.weight", dtype.F32, []int{4, 6}, nil, 24 * 4},
+		{"head.weight", dtype.F32, []int{6, 4}, []int{1, 6}, 24 * 4},
+		{"größe", dtype.F16, []int{}, nil, 2},
+		{"norm", dtype.F16, []int{3}, nil, 6},
+		{"far", dtype.F16, []int{2, 2}, nil, 8},
+	}
+	var got []view
+	for _, x := range tensors {
+		got = append(got, view{x.Name, x.DType, x.Shape, x.Strides, len(x.Data)})
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Error(d)
+	}
+	if a, b := tensors[3].Offset, tensors[2].Offset; b-a != (299-256)*2 {
+		t.Errorf("views of one storage begin at %d and %d", a, b)
+	}
+	for n := range len(program) - 1 { // every prefix is refused
+		if _, err := parseTorch(t.Context(), "x.bin", torchBytes(program[:n], make([]byte, 24*4), make([]byte, 300*2), make([]byte, 70000*2))); !isTyped(err) {
+			t.Fatalf("cut off after %d bytes: %v", n, err)
+		}
 	}
 }

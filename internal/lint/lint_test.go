@@ -81,7 +81,6 @@ var confined = map[string][]string{
 	"github.com/rogpeppe/go-internal": {"test"},
 	"go.uber.org/goleak":              {"test", "internal/gputest"},
 	"testing":                         {"test", "internal/gputest", "internal/bounded"},
-	"github.com/nlpodyssey/gopickle":  {"checkpoint"},
 	"github.com/edsrzf/mmap-go":       {"checkpoint"},
 	"github.com/dlclark/regexp2":      {"tokenizer"},
 	"github.com/x448/float16":         {"internal/half"},
