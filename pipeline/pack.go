@@ -213,7 +213,10 @@ func (l *Loader) load(pc piece) error {
 		}
 		read += int64(len(b))
 		if src.DType != p.DType {
-			b = s.convert(p.DType, src.DType, b, p.cols)
+			var err error
+			if b, err = s.convert(p.DType, src, row, b); err != nil {
+				return fmt.Errorf("pipeline: tensor %s: %w", src.Name, err)
+			}
 		}
 		p.pack(s.units, s.meta, r-first, b)
 	}
@@ -255,18 +258,18 @@ type packScratch struct {
 
 var scratchPool = sync.Pool{New: func() any { return &packScratch{} }}
 
-func (s *packScratch) convert(to, from DType, b []byte, cols int) []byte {
-	if cap(s.floats) < cols {
-		s.floats = make([]float32, cols)
+// convert returns b, row number row of src, in another type.
+func (s *packScratch) convert(to DType, src *Source, row int, b []byte) ([]byte, error) {
+	if cap(s.floats) < src.Cols {
+		s.floats = make([]float32, src.Cols)
 	}
-	f := s.floats[:cols]
-	from.Decode(f, b)
-	size := int(to.RowBytes(cols))
+	f := s.floats[:src.Cols]
+	src.DType.Decode(f, b)
+	size := int(to.RowBytes(src.Cols))
 	if cap(s.out) < size {
 		s.out = make([]byte, size)
 	}
-	to.Encode(s.out[:size], f)
-	return s.out[:size]
+	return s.out[:size], to.EncodeFinite(s.out[:size], f, row)
 }
 
 func zeroed(b []byte, n int) []byte {

@@ -217,7 +217,7 @@ func (v *verifier) anyMatrix(t DType, rows, cols int) (*Matrix, error) {
 	const distinct = 61
 	size := int(t.RowBytes(cols))
 	data := make([]byte, distinct*size)
-	if halves := blockHalves[t]; halves != nil {
+	if halves := t.Halves(); halves != nil {
 		v.randomBlocks(data, t, halves)
 	} else {
 		row := make([]float32, cols)

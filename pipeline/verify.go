@@ -403,12 +403,6 @@ func (v *verifier) operand(runs []Run, cols int) (*stored, error) {
 	return v.store(runs, v.normal(totalRows(runs)*cols), cols)
 }
 
-// blockHalves are the offsets in a block of the type's float16 numbers (ggml, ggml-common.h).
-var blockHalves = map[DType][]int{
-	dtype.Q8_0: {0}, dtype.Q4_0: {0}, dtype.Q4_1: {0, 2}, dtype.Q5_0: {0}, dtype.Q5_1: {0, 2}, dtype.IQ4_NL: {0}, dtype.IQ4_XS: {0},
-	dtype.Q2_K: {80, 82}, dtype.Q3_K: {108}, dtype.Q4_K: {0, 2}, dtype.Q5_K: {0, 2}, dtype.Q6_K: {208},
-}
-
 // randomBlocks makes every field of a row's blocks random, so that each value a field can
 // have occurs, and the float16 numbers of either sign between 1/64 and 1/32.
 func (v *verifier) randomBlocks(row []byte, t DType, halves []int) {
@@ -441,7 +435,7 @@ func (v *verifier) store(runs []Run, values []float64, cols int) (*stored, error
 				f[c] = float32(values[(first+r)*cols+c])
 			}
 			row := data[r*size:][:size]
-			if halves := blockHalves[run.DType]; halves != nil && r%2 == 1 {
+			if halves := run.DType.Halves(); halves != nil && r%2 == 1 {
 				v.randomBlocks(row, run.DType, halves)
 			} else {
 				run.DType.Encode(row, f)

@@ -377,6 +377,7 @@ func TestWeightsMustBeFinite(t *testing.T) {
 		ok    bool
 	}{
 		{dtype.Q8_0, float32(math.NaN()), false}, {dtype.Q8_0, float32(math.Inf(1)), false}, {dtype.F16, 65536, false}, {dtype.F16, -65504, true}, {dtype.BF16, 65536, true},
+		{dtype.Q4_0, 8 * 65504, true}, {dtype.Q4_0, 8 * 65536, false}, {dtype.Q8_0, -1e9, false}, {dtype.Q4_1, 3e38, false}, // by the blocks' scales
 	} {
 		dir := t.TempDir()
 		if err := os.CopyFS(dir, os.DirFS(filepath.Join(fixtures, "mistral"))); err != nil { // in F32

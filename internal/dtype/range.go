@@ -1,0 +1,185 @@
+package dtype
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+
+	"pumice/internal/half"
+)
+
+// A halfField is a float16 number in the blocks of a quantised type. Every weight of the block is a
+// sum of those numbers, each times an integer of at most most.
+type halfField struct {
+	at   int // offset in the block
+	most float32
+}
+
+// halfFields is indexed by DType (ggml, ggml-common.h): sub-block scales times the largest code.
+var halfFields = [count][]halfField{
+	Q8_0:   {{0, 128}},
+	Q4_0:   {{0, 8}},
+	Q4_1:   {{0, 15}, {2, 1}},
+	Q5_0:   {{0, 16}},
+	Q5_1:   {{0, 31}, {2, 1}},
+	Q2_K:   {{80, 15 * 3}, {82, 15}},
+	Q3_K:   {{108, 32 * 4}},
+	Q4_K:   {{0, 63 * 15}, {2, 63}},
+	Q5_K:   {{0, 63 * 31}, {2, 63}},
+	Q6_K:   {{208, 128 * 32}},
+	IQ4_NL: {{0, 127}},
+	IQ4_XS: {{0, 32 * 127}},
+}
+
+// Halves lists where in a block of a quantised type its float16 numbers are.
+func (d DType) Halves() []int {
+	var at []int
+	for _, f := range halfFields[d] {
+		at = append(at, f.at)
+	}
+	return at
+}
+
+// maxF16 is the largest finite float16.
+const maxF16 = 65504
+
+// Largest returns the largest magnitude of the weights in src, whole blocks of a weight type; of quantised
+// types a bound on it, which the blocks' scales give. Infinities and NaN are left out.
+func (d DType) Largest(src []byte) float32 {
+	switch d {
+	case F32:
+		var most uint32
+		for ; len(src) >= 4; src = src[4:] {
+			if v := binary.LittleEndian.Uint32(src) & 0x7fffffff; v < 0x7f800000 {
+				most = max(most, v)
+			}
+		}
+		return math.Float32frombits(most)
+	case F16:
+		return half.FromF16(largest16(src, 0x7c00))
+	case BF16:
+		return half.FromBF16(largest16(src, 0x7f80))
+	}
+	var most float32
+	for ; len(src) >= d.BlockBytes(); src = src[d.BlockBytes():] {
+		var bound float32
+		for _, f := range halfFields[d] {
+			if v := abs(f16(src[f.at:])); v <= maxF16 {
+				bound += v * f.most
+			}
+		}
+		most = max(most, bound)
+	}
+	return most
+}
+
+// largest16 returns the largest magnitude below infinity of 16-bit floats, as its bits.
+func largest16(src []byte, infinity uint16) uint16 {
+	var most uint16
+	for ; len(src) >= 2; src = src[2:] {
+		if v := binary.LittleEndian.Uint16(src) & 0x7fff; v < infinity {
+			most = max(most, v)
+		}
+	}
+	return most
+}
+
+// Scale multiplies the weights in b, whole blocks of a weight type, by 2^e. It reports whether every
+// product is exact; where one is not, b is of no use. Infinities and NaN stay what they are.
+func (d DType) Scale(b []byte, e int) bool {
+	exact := true
+	switch d {
+	case F32:
+		for ; len(b) >= 4; b = b[4:] {
+			v := float64(math.Float32frombits(binary.LittleEndian.Uint32(b)))
+			w := float32(math.Ldexp(v, e))
+			exact = exact && same(float64(w), math.Ldexp(v, e))
+			binary.LittleEndian.PutUint32(b, math.Float32bits(w))
+		}
+	case F16:
+		for ; len(b) >= 2; b = b[2:] {
+			exact = scaleHalf(b, e) && exact
+		}
+	case BF16:
+		for ; len(b) >= 2; b = b[2:] {
+			v := math.Ldexp(float64(half.FromBF16(binary.LittleEndian.Uint16(b))), e)
+			w := half.BF16(float32(v))
+			exact = exact && same(float64(half.FromBF16(w)), v)
+			binary.LittleEndian.PutUint16(b, w)
+		}
+	default:
+		for ; len(b) >= d.BlockBytes() && len(b) > 0; b = b[d.BlockBytes():] {
+			for _, f := range halfFields[d] {
+				exact = scaleHalf(b[f.at:], e) && exact
+			}
+		}
+	}
+	return exact
+}
+
+// scaleHalf multiplies the float16 at the start of b by 2^e, and reports whether the product is exact.
+func scaleHalf(b []byte, e int) bool {
+	v := math.Ldexp(float64(f16(b)), e)
+	h := half.F16(float32(v))
+	binary.LittleEndian.PutUint16(b, h)
+	return same(float64(half.FromF16(h)), v)
+}
+
+// same says whether v is want, or both are NaN.
+func same(v, want float64) bool { return v == want || v != v && want != want }
+
+// A RangeError is a weight that a type cannot hold.
+type RangeError struct {
+	Type       DType
+	Row, Index int // of the weight
+	Value      float32
+}
+
+func (e *RangeError) Error() string {
+	return fmt.Sprintf("element %d of row %d is %v, which %s cannot hold", e.Index, e.Row, e.Value, e.Type)
+}
+
+// EncodeFinite is Encode of weights that are finite and stay so: a NaN, an infinity, or a weight beyond the
+// type or what its block's scale can hold is a *RangeError, which calls src row number row. Encode makes an
+// ordinary block of many of them, and nothing would show that the model computes something else.
+func (d DType) EncodeFinite(dst []byte, src []float32, row int) error {
+	limit := float32(math.MaxFloat32) // beyond which Encode would not even give an infinite scale
+	if len(halfFields[d]) > 0 {
+		limit = 0
+		for _, f := range halfFields[d] {
+			limit += maxF16 * f.most
+		}
+	}
+	for i, v := range src {
+		if !(abs(v) <= limit) {
+			return &RangeError{d, row, i, v}
+		}
+	}
+	d.Encode(dst, src)
+	n, size := d.BlockSize(), d.BlockBytes()
+	switch d {
+	case F32:
+	case F16, BF16:
+		infinity := map[DType]uint16{F16: 0x7c00, BF16: 0x7f80}[d]
+		for i := range src {
+			if binary.LittleEndian.Uint16(dst[2*i:])&0x7fff >= infinity {
+				return &RangeError{d, row, i, src[i]}
+			}
+		}
+	default:
+		for b := range len(src) / n {
+			for _, f := range halfFields[d] {
+				if v := abs(f16(dst[b*size+f.at:])); !(v <= maxF16) {
+					at := n * b
+					for i := at; i < n*(b+1); i++ {
+						if abs(src[i]) > abs(src[at]) {
+							at = i
+						}
+					}
+					return &RangeError{d, row, at, src[at]}
+				}
+			}
+		}
+	}
+	return nil
+}
