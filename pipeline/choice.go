@@ -17,7 +17,7 @@ const (
 	PathAddr Path = "addr" // products and attention, as row but at device addresses, for drivers with scalar loads
 	PathSG   Path = "sg"   // products with one token and its attention, by subgroup arithmetic and shuffles
 	PathFew  Path = "few"  // products with a few tokens, without tiles
-	PathFP16 Path = "fp16" // products of float16 numbers, in float16
+	PathFP16 Path = "fp16" // products of float16 numbers, summed in float32
 	PathDP   Path = "dp"   // products of 8-bit activations, by integer dot products
 	PathCM   Path = "cm"   // products of float16 numbers and attention of several tokens, by cooperative matrices
 )
@@ -110,7 +110,7 @@ func (b *Builder) pick(op string, tokens int, suits func(Path) bool) (kernel str
 // known to compute wrong results there.
 func (m *Manager) offers(op string, path Path) bool {
 	v, ok := m.variants[path.variant(op)]
-	if path == PathDP && m.opts.Tuning.refuses("quantize_acts") {
+	if strings.HasPrefix(op, "matmul_") && m.opts.Tuning.refuses(conversions[path]) {
 		return false
 	}
 	return ok && m.runnable(v) && !m.opts.Tuning.refuses(v.Name)
@@ -205,6 +205,20 @@ func (m *Manager) Chosen() []Path {
 		return []Path{PathBase}
 	}
 	return list
+}
+
+// takesHalves says whether products of several tokens with weights of a type may go through kernels that
+// have them in float16.
+func (m *Manager) takesHalves(t DType) bool {
+	op := "matmul_" + lower(t)
+	for tokens := 2; tokens <= 1<<12; tokens *= 2 {
+		for _, path := range m.paths(op, tokens) {
+			if conversions[path] == halfActs && m.offers(op, path) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func (m *Manager) cpu() bool { return m.dev.PhysicalDevice().Type == vk.CPU }

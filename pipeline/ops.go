@@ -2,7 +2,6 @@ package pipeline
 
 import (
 	"cmp"
-	"slices"
 	"strings"
 
 	"pumice/vk"
@@ -184,7 +183,7 @@ func (b *Builder) project(x *Tensor, p Projection) *Tensor {
 	if out == nil {
 		out = b.tensor(x.Rows, cols)
 	}
-	acts := b.quantize(x, p.W)
+	acts := b.convert(x, p.W)
 	for i, part := range p.W.Parts {
 		y := readWrite(out)
 		if p.AddTo == nil && i == 0 {
@@ -213,8 +212,6 @@ func (b *Builder) operands(n *node, op string, x *Tensor, part *Part) (binds []b
 			return part.Group == 1 && part.cols%layouts[part.DType].unitCols == 0
 		case PathFew:
 			return part.Group == 1 && part.cols%4 == 0
-		case PathCM:
-			return part.Lanes == 0 && part.cols%4 == 0
 		}
 		return part.Lanes == 0
 	})
@@ -280,8 +277,8 @@ func (b *Builder) matvec(x *Tensor, p *Projection, part *Part, y bind) {
 	b.add(n)
 }
 
-// matmul is the product of several tokens with a part; acts are those of the dp path.
-func (b *Builder) matmul(x *Tensor, p *Projection, part *Part, y bind, acts *quantised) {
+// matmul is the product of several tokens with a part; acts are x as the paths take it that don't take float32.
+func (b *Builder) matmul(x *Tensor, p *Projection, part *Part, y bind, acts map[string]converted) {
 	n := &node{}
 	binds, path := b.operands(n, "matmul_", x, part)
 	n.binds = append([]bind{stepBind()}, append(binds, optional(p.Bias, part.units), y)...)
@@ -291,6 +288,16 @@ func (b *Builder) matmul(x *Tensor, p *Projection, part *Part, y bind, acts *qua
 	} else {
 		n.push = push(part.Rows, part.cols, part.First, part.First, y.tensor.Cols)
 		flags = append(flags, uint32(part.Group))
+	}
+	if c, ok := acts[conversions[path]]; ok {
+		n.binds[3] = read(c.values)
+		n.binds = append(n.binds, read(c.scales))
+	}
+	if conversions[path] == halfActs {
+		if !part.measured {
+			b.Fail("%s: the magnitude of %s's rows %d on is not known", n.kernel, p.W.Name, part.First)
+		}
+		n.push = append(n.push, push(part.exponent())...)
 	}
 	tokens := tokenTile(ceilDiv(x.Rows, 16), 4)
 	switch path {
@@ -314,10 +321,6 @@ func (b *Builder) matmul(x *Tensor, p *Projection, part *Part, y bind, acts *qua
 		n.spec = append(flags, uint32(invocations), uint32(shape.M), uint32(shape.N), uint32(shape.K),
 			uint32(t.subgroupsM), uint32(t.subgroupsN), uint32(t.matricesM), uint32(t.matricesN))
 		n.grid = [3]int{ceilDiv(part.Rows, t.rows(shape)), ceilDiv(x.Rows, t.tokens(shape)), 1}
-	case PathDP:
-		n.binds[3] = read(acts.values)
-		n.binds = append(n.binds, read(acts.scales))
-		fallthrough
 	default:
 		n.spec = append(flags, uint32(tokens))
 		n.grid = [3]int{ceilDiv(part.Rows, 64), ceilDiv(x.Rows, 16*tokens), 1}
@@ -325,31 +328,47 @@ func (b *Builder) matmul(x *Tensor, p *Projection, part *Part, y bind, acts *qua
 	b.add(n)
 }
 
-// quantised activations are 8-bit integers in blocks of 32 columns.
-type quantised struct {
-	values *Tensor // (tokens, cols / 4): four integers each
-	scales *Tensor // (tokens, cols / 16): scale, and scale times the sum of the integers, of each block
+// Kernels that convert activations.
+const (
+	quantizeActs = "quantize_acts"
+	halfActs     = "half_acts"
+)
+
+// conversions names the kernel by which products of several tokens on a path have their activations converted.
+var conversions = map[Path]string{PathDP: quantizeActs, PathFP16: halfActs, PathCM: halfActs}
+
+// converted activations, (tokens, cols), are 8-bit integers in blocks of 32 columns, or float16 numbers.
+type converted struct {
+	values *Tensor // (tokens, cols / 4): four integers each; or (tokens, 2 ceil(cols / 4)): two float16 each
+	scales *Tensor // (tokens, cols / 16): scale, and scale times the sum of the integers, of each block; or (tokens, 1): exponents
 }
 
-// quantize returns x, (tokens, cols), in blocks, if a part of w goes through a kernel that
-// takes them, and nil otherwise.
-func (b *Builder) quantize(x *Tensor, w *Matrix) *quantised {
-	needed := func(p *Part) bool {
-		_, path := b.operands(&node{}, "matmul_", x, p)
-		return path == PathDP
+// convert returns x as the kernels take it that parts of w go through, by the kernel that converts.
+func (b *Builder) convert(x *Tensor, w *Matrix) map[string]converted {
+	acts := map[string]converted{}
+	if x.Rows == 1 {
+		return acts
 	}
-	if x.Rows == 1 || !slices.ContainsFunc(w.Parts, needed) {
-		return nil
+	for _, part := range w.Parts {
+		_, path := b.operands(&node{}, "matmul_", x, part)
+		kernel := conversions[path]
+		if _, done := acts[kernel]; done || kernel == "" {
+			continue
+		}
+		var c converted
+		n := &node{kernel: kernel}
+		if kernel == halfActs {
+			c = converted{values: b.tensor(x.Rows, 2*ceilDiv(x.Cols, 4)), scales: b.tensor(x.Rows, 1)}
+			n.spec, n.grid = []uint32{b.m.rowLanes(x.Cols)}, [3]int{x.Rows, 1, 1}
+		} else {
+			c = converted{values: b.tensor(x.Rows, x.Cols/4), scales: b.tensor(x.Rows, x.Cols/16)}
+			n.spec, n.grid = []uint32{workgroup}, [3]int{ceilDiv(x.Cols/32, workgroup), x.Rows, 1}
+		}
+		n.binds, n.push = []bind{stepBind(), read(x), write(c.values), write(c.scales)}, push(x.Cols)
+		b.add(n)
+		acts[kernel] = c
 	}
-	q := &quantised{values: b.tensor(x.Rows, x.Cols/4), scales: b.tensor(x.Rows, x.Cols/16)}
-	b.add(&node{
-		kernel: "quantize_acts",
-		spec:   []uint32{workgroup},
-		binds:  []bind{stepBind(), read(x), write(q.values), write(q.scales)},
-		push:   push(x.Cols),
-		grid:   [3]int{ceilDiv(x.Cols/32, workgroup), x.Rows, 1},
-	})
-	return q
+	return acts
 }
 
 // spread puts n workgroups on x and y, since x alone may be limited to 65535.

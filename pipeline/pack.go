@@ -218,6 +218,9 @@ func (l *Loader) load(pc piece) error {
 				return fmt.Errorf("pipeline: tensor %s: %w", src.Name, err)
 			}
 		}
+		if p.measured {
+			p.measure(b)
+		}
 		p.pack(s.units, s.meta, r-first, b)
 	}
 	if err := l.write(p.units.Slice(int64(first)*p.unitRowBytes(), unitBytes), s.units); err != nil {

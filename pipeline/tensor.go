@@ -3,6 +3,8 @@ package pipeline
 import (
 	"errors"
 	"fmt"
+	"math"
+	"sync/atomic"
 
 	"pumice/vk"
 )
@@ -38,6 +40,27 @@ type Part struct {
 
 	cols        int
 	units, meta vk.Span
+
+	measured bool          // while it is packed: kernels may have the weights in float16
+	largest  atomic.Uint32 // bits of a bound on the magnitude of the weights
+}
+
+// measure notes weights of the part. Several goroutines may call it.
+func (p *Part) measure(row []byte) {
+	bits := math.Float32bits(p.DType.Largest(row)) // of positive numbers in their order
+	for old := p.largest.Load(); bits > old && !p.largest.CompareAndSwap(old, bits); old = p.largest.Load() {
+	}
+}
+
+// exponent is e such that the weights divided by 2^e are below 2^15, and the largest, unless it is a bound, 2^14 or
+// more. half_acts.comp has the same of activations.
+func (p *Part) exponent() int {
+	most := math.Float32frombits(p.largest.Load())
+	if most == 0 {
+		return 0
+	}
+	_, e := math.Frexp(float64(most)) // most is below 2^e
+	return max(e-15, -126)
 }
 
 // A Vector is float32 values in device memory: a norm's weights, a bias, the table of
@@ -117,14 +140,14 @@ func (m *Manager) NewMatrix(name string, runs []Run, cols int) (*Matrix, error) 
 			lanes = m.dev.PhysicalDevice().Limits.SubgroupSize
 			group = lanes * addrGroupRows
 		}
-		limit := m.maxRows(t, cols, group)
+		limit, measured := m.maxRows(t, cols, group), m.takesHalves(t)
 		if limit < 1 {
 			return nil, fmt.Errorf("pipeline: %s: one group of rows of %d %s weights exceeds the device's binding limit of %d bytes",
 				name, cols, t, m.bindingBytes(group))
 		}
 		for left := run.Rows; left > 0; {
 			n := min(left, limit)
-			w.Parts = append(w.Parts, &Part{First: w.Rows, Rows: n, DType: t, Group: group, Lanes: lanes, cols: cols})
+			w.Parts = append(w.Parts, &Part{First: w.Rows, Rows: n, DType: t, Group: group, Lanes: lanes, cols: cols, measured: measured})
 			w.Rows += n
 			left -= n
 		}

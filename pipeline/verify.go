@@ -58,7 +58,7 @@ var tolerances = struct {
 	embed, rope, ropeF16, ropeQ8, silu, gelu, softCap, add, topK float64
 	rmsNorm, layerNorm, linear, fused, softmax                   func(n int) float64
 	quantised, blockScale                                        float64
-	linearCM, linearFP16                                         func(n int) float64
+	linearHalves                                                 func(n int) float64
 	attention                                                    func(n, headDim int) float64
 	attentionCM                                                  func(headDim int) float64
 }{
@@ -100,14 +100,8 @@ var tolerances = struct {
 	// the rest is as in linear. Independent roundings, each with a variance of h^2 / 3, err
 	// together by less than 8 sqrt(2/3 sum (w x)^2) h, whose root is C sqrt(1/n) of the sum of
 	// magnitudes: C is 1.6 for normal values, here up to 2.4.
-	linearCM: func(n int) float64 {
+	linearHalves: func(n int) float64 {
 		return min(2, 16/math.Sqrt(float64(n)))*0x1p-11 + sumBound(n+4)*unit
-	},
-	// As above, and a product and the sums of at most 16 are rounded to float16 too. A partial
-	// sum's magnitude, that of a random walk, is 2.9 times the root mean square of its terms on
-	// average, and so is its rounding: 8 (1.7 + sqrt(3) / sqrt(3)) C / sqrt(n).
-	linearFP16: func(n int) float64 {
-		return min(3+min(float64(n), 16), 8*2.7*2.4/math.Sqrt(float64(n)))*0x1p-11 + sumBound(n+4)*unit
 	},
 	// A norm before and an activation after the product, gelu's being the larger; relative to
 	// fusedTerms.
@@ -125,7 +119,7 @@ var tolerances = struct {
 		return (2*(sumBound(headDim)+2+8) + 2*sumBound(2*n) + 5) * unit
 	},
 	// In addition to that: queries are rounded to float16, by at most h = 2^-11, which moves a score of S
-	// by C sqrt(1/3) 8 h / sqrt(headDim) of it, C as in linearCM, and so numerator and sum; weights are, which
+	// by C sqrt(1/3) 8 h / sqrt(headDim) of it, C as in linearHalves, and so numerator and sum; weights are, which
 	// both take as rounded; and the argument of exp is larger by ten.
 	attentionCM: func(headDim int) float64 {
 		return 2*(min(1, 12/math.Sqrt(float64(headDim)))+1)*0x1p-11 + 2*4*10*unit
@@ -223,6 +217,9 @@ type verifier struct {
 
 	options VerifyOptions
 	binding int64 // when not 0, what one binding holds of a matrix under test
+
+	// linear multiplies random weights by 2^wPower, and token t by 2^(xPower * (t mod 3)).
+	wPower, xPower int
 
 	// Of the case that is running.
 	name    string
@@ -400,7 +397,11 @@ type stored struct {
 func (v *verifier) operand(runs []Run, cols int) (*stored, error) {
 	v.m.maxBinding = v.binding
 	defer func() { v.m.maxBinding = 0 }()
-	return v.store(runs, v.normal(totalRows(runs)*cols), cols)
+	values := v.normal(totalRows(runs) * cols)
+	for i := range values {
+		values[i] = math.Ldexp(values[i], v.wPower)
+	}
+	return v.store(runs, values, cols)
 }
 
 // randomBlocks makes every field of a row's blocks random, so that each value a field can

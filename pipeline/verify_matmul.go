@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"pumice/internal/dtype"
+	"pumice/internal/half"
 	"pumice/internal/ref"
 )
 
@@ -87,6 +88,9 @@ func (v *verifier) linear(runs []Run, cols, tokens, count int, withBias, add boo
 	if add {
 		name += ", added"
 	}
+	if v.wPower != 0 || v.xPower != 0 {
+		name += fmt.Sprintf(", w * 2^%d, x * 2^%d", v.wPower, v.xPower)
+	}
 	v.check("linear "+name, func() error {
 		rows := totalRows(runs)
 		w, err := v.operand(runs, cols)
@@ -94,6 +98,12 @@ func (v *verifier) linear(runs []Run, cols, tokens, count int, withBias, add boo
 			return err
 		}
 		x := v.normal(tokens * cols)
+		for i := range x { // a token of zeros, and tokens of different magnitudes
+			x[i] = math.Ldexp(x[i], v.xPower*(i/cols%3))
+			if v.xPower != 0 && i/cols == 1 {
+				x[i] = 0
+			}
+		}
 		b := v.m.NewBuilder(v.name, tokens)
 		xt, err := v.input(b, x, cols)
 		if err != nil {
@@ -128,17 +138,19 @@ func (v *verifier) linear(runs []Run, cols, tokens, count int, withBias, add boo
 			return want, terms
 		}
 		want, terms := expect(x)
-		got, err := v.evaluateAll(b, inputStep(0, count), append([]*Tensor{y}, quantisedOf(b)...)...)
+		kernel, acts := convertedOf(b)
+		got, err := v.evaluateAll(b, inputStep(0, count), append([]*Tensor{y}, acts...)...)
 		if err != nil {
 			return err
+		}
+		if kernel == halfActs {
+			v.halves(x, cols, got[1], got[2])
 		}
 		for _, k := range partsByKernel(b, w.matrix) {
 			want, terms, tolerance := want, terms, tolerances.linear(cols)
 			switch pathOf(k.kernel) {
-			case PathCM:
-				tolerance = tolerances.linearCM(cols)
-			case PathFP16:
-				tolerance = tolerances.linearFP16(cols)
+			case PathCM, PathFP16:
+				tolerance = tolerances.linearHalves(cols)
 			case PathDP: // of the activations as the device has rounded them
 				want, terms = expect(v.quantised(x, got[1], got[2]))
 			}
@@ -149,15 +161,38 @@ func (v *verifier) linear(runs []Run, cols, tokens, count int, withBias, add boo
 	})
 }
 
-// quantisedOf lists the integers and the scales that the last products of the builder take
-// their activations from, if they do.
-func quantisedOf(b *Builder) []*Tensor {
+// convertedOf is the kernel that converts activations for the last products of the builder, and the two tensors
+// that it leaves, if there is one.
+func convertedOf(b *Builder) (kernel string, acts []*Tensor) {
 	for _, n := range slices.Backward(b.nodes) {
-		if n.kernel == "quantize_acts" {
-			return []*Tensor{n.binds[2].tensor, n.binds[3].tensor}
+		if n.kernel == quantizeActs || n.kernel == halfActs {
+			return n.kernel, []*Tensor{n.binds[2].tensor, n.binds[3].tensor}
 		}
 	}
-	return nil
+	return "", nil
+}
+
+// halves judges what the device made of x, (tokens, cols), as float16 numbers.
+func (v *verifier) halves(x []float64, cols int, halves, exponents []float32) {
+	pitch := 2 * ceilDiv(cols, 4)
+	var got []float32
+	var want, terms []float64
+	for t, e := range exponents {
+		row := x[t*cols:][:cols]
+		largest := slices.Max(magnitudes(row))
+		exponent := int(int32(math.Float32bits(e)))
+		for c := range 2 * pitch {
+			bits := math.Float32bits(halves[t*pitch+c/2]) >> (16 * (c % 2))
+			value, wanted := math.Ldexp(float64(half.FromF16(uint16(bits))), exponent), 0.0
+			if c < cols {
+				wanted = row[c]
+			}
+			got, want = append(got, float32(value)), append(want, wanted)
+			// Half a unit in the last place, which of numbers that are small beside the largest is 2^-25 of 2^e.
+			terms = append(terms, math.Abs(wanted)+math.Ldexp(largest, -28))
+		}
+	}
+	v.each(compare(halfActs, v.name, got, want, terms, 0x1p-11))
 }
 
 // quantised judges what the device made of x, in blocks of 32, and returns its values.
@@ -183,8 +218,8 @@ func (v *verifier) quantised(x []float64, integers, scales []float32) []float64 
 	for i, value := range values {
 		got[i] = float32(value)
 	}
-	v.each(compare("quantize_acts", v.name+", values", got, x, steps, tolerances.quantised))
-	v.each(compare("quantize_acts", v.name+", scales", scales, wantScales, magnitudes, tolerances.blockScale))
+	v.each(compare(quantizeActs, v.name+", values", got, x, steps, tolerances.quantised))
+	v.each(compare(quantizeActs, v.name+", scales", scales, wantScales, magnitudes, tolerances.blockScale))
 	return values
 }
 
@@ -210,11 +245,34 @@ func (v *verifier) tileCases() {
 		}
 	}
 	v.linear(mixed(), 512, 17, 13, true, true)
+	v.rangeCases()
 	v.linear([]Run{{dtype.Q4_1, 577}}, 1536, 512, 512, true, true) // of a long prompt
 	if path == PathCM {
 		shape := v.m.matrix
 		tile := matrixTiles[0]
 		rows := minLargeTiles / 4 * tile.rows(shape)
 		v.linear([]Run{{dtype.Q4_0, rows - 1}}, 32, 4*tile.tokens(shape), 4*tile.tokens(shape)-1, true, false)
+	}
+}
+
+// rangeCases has operands far from 1, as large and as small as their types hold, and tokens and rows of very different
+// magnitudes. (Every other row of a quantised matrix is of ordinary ones.)
+func (v *verifier) rangeCases() {
+	defer func() { v.wPower, v.xPower = 0, 0 }()
+	for _, c := range []struct {
+		t      DType
+		rows   int
+		cols   int
+		powers [][2]int // of the weights, and of the second and third token of three
+	}{
+		{dtype.F32, 65, 65, [][2]int{{40, -40}, {-40, 40}, {100, -60}, {-90, 60}}},
+		{dtype.F16, 65, 260, [][2]int{{12, 20}, {-8, -20}}},
+		{dtype.Q4_0, 66, 96, [][2]int{{12, 40}, {-8, -40}}},
+		{dtype.Q4_K, 66, 512, [][2]int{{12, 40}, {-8, -40}}},
+	} {
+		for _, powers := range c.powers {
+			v.wPower, v.xPower = powers[0], powers[1]
+			v.linear([]Run{{c.t, c.rows}}, c.cols, 20, 17, false, false)
+		}
 	}
 }

@@ -1,8 +1,10 @@
 package pipeline
 
 import (
+	"math"
 	"testing"
 
+	"pumice/internal/dtype"
 	"pumice/internal/gputest"
 	"pumice/vk"
 )
@@ -49,5 +51,48 @@ func TestVerify(t *testing.T) {
 			t.Errorf("%s was not verified", name)
 		}
 		t.Logf("%3d cases of %s, the worst: %v", cases[name], name, worst[name])
+	}
+}
+
+// A NaN or an infinity among a token's activations makes its results NaN or infinite on every path, and no
+// other token's.
+func TestProductsShowWhatIsNotFinite(t *testing.T) {
+	const rows, cols, tokens = 33, 64, 9
+	bad := map[int]float64{2: math.NaN(), 4: math.Inf(1), 7: math.Inf(-1)} // of token
+	m := newManager(t, Options{})
+	for _, path := range m.Paths() {
+		t.Run(string(path), func(t *testing.T) {
+			err := verifyPath(t.Context(), m, path, nil, func(v *verifier) {
+				v.check("not finite", func() error {
+					w, err := v.operand([]Run{{dtype.Q8_0, rows}}, cols)
+					if err != nil {
+						return err
+					}
+					x := v.normal(tokens * cols)
+					for token, value := range bad {
+						x[token*cols+5+token] = value
+					}
+					b := v.m.NewBuilder(v.name, tokens)
+					xt, err := v.input(b, x, cols)
+					if err != nil {
+						return err
+					}
+					got, err := v.evaluate(b, b.Linear(xt, w.matrix, nil), inputStep(0, tokens))
+					if err != nil {
+						return err
+					}
+					for i, y := range got {
+						_, spoilt := bad[i/rows]
+						if finite := !math.IsNaN(float64(y)) && !math.IsInf(float64(y), 0); finite == spoilt {
+							t.Fatalf("%s: row %d of token %d is %v", b.lastKernel(), i%rows, i/rows, y)
+						}
+					}
+					return nil
+				})
+			})
+			if err != nil {
+				t.Error(err)
+			}
+		})
 	}
 }

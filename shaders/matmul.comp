@@ -7,16 +7,17 @@
 // vector k of a row is at place k ^ (row % 8), so that eight rows are read from different banks.
 // Reads the weights once for every 16 * TOKENS tokens, x once for every 64 rows.
 //
-// With FP16 both operands are rounded to float16, which holds up to 65504 and beyond that is
-// clamped; products of 32 columns are summed in float16 and these sums in float32.
+// With FP16 both operands are float16, scaled into its range (linear.glsl). That halves the shared memory and
+// what is read from it, and x is half as large; products are exact and summed in float32 as without, one
+// multiply-add and up to one conversion for each. Sums of float16 would need half as many instructions where a
+// device computes two at a time, but have room for neither large nor small rows of a matrix.
 #extension GL_EXT_control_flow_attributes : require
 #ifdef FP16
 #extension GL_EXT_shader_explicit_arithmetic_types_float16 : require
+#define X_HALVES
 #define QUAD f16vec4
-#define TO_QUAD(v) f16vec4(clamp(v, vec4(-65504.0), vec4(65504.0)))
 #else
 #define QUAD vec4
-#define TO_QUAD(v) (v)
 #endif
 #define STEP_BINDING 0
 #include "step.glsl"
@@ -49,31 +50,19 @@ void main() {
         store_ahead(row0, c0, 0u);
         barrier(); // the tiles are written
         if (c0 + TILE_COLS < p.cols) load_ahead(row0, t0, c0 + TILE_COLS);
-#ifdef FP16
-        f16vec2 sums[ROWS * TOKENS];
-        [[unroll]] for (uint i = 0u; i < ROWS * TOKENS; i++) sums[i] = f16vec2(0.0);
-#endif
         for (uint k = 0u; k < TILE_QUADS; k++) {
-            QUAD b[TOKENS];
-            [[unroll]] for (uint j = 0u; j < TOKENS; j++) b[j] = x_tile[place(tt + 16u * j, k)];
+            vec4 b[TOKENS];
+            [[unroll]] for (uint j = 0u; j < TOKENS; j++) b[j] = vec4(x_tile[place(tt + 16u * j, k)]);
             [[unroll]] for (uint i = 0u; i < ROWS; i++) {
-                QUAD a = w_tile[place(tr + 8u * i, k)];
+                vec4 a = vec4(w_tile[place(tr + 8u * i, k)]);
                 [[unroll]] for (uint j = 0u; j < TOKENS; j++) {
-#ifdef FP16
-                    sums[i * TOKENS + j] += a.xy * b[j].xy;
-                    sums[i * TOKENS + j] += a.zw * b[j].zw;
-#else
                     acc[i * TOKENS + j] += a.x * b[j].x;
                     acc[i * TOKENS + j] += a.y * b[j].y;
                     acc[i * TOKENS + j] += a.z * b[j].z;
                     acc[i * TOKENS + j] += a.w * b[j].w;
-#endif
                 }
             }
         }
-#ifdef FP16
-        [[unroll]] for (uint i = 0u; i < ROWS * TOKENS; i++) acc[i] += float(sums[i].x) + float(sums[i].y);
-#endif
         barrier(); // the tiles are read before the next ones overwrite them
     }
     [[unroll]] for (uint j = 0u; j < TOKENS; j++)

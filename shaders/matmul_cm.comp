@@ -1,6 +1,6 @@
 #version 450
-// matmul by cooperative matrices: as matmul.comp; both operands are rounded to float16, which
-// holds up to 65504 and beyond that is clamped, and products are summed in float32.
+// matmul by cooperative matrices: as matmul.comp; both operands are float16, scaled into its range
+// (linear.glsl), and products are summed in float32.
 //
 // One workgroup computes a tile of rows by tokens; each of its SUBGROUPS_M x SUBGROUPS_N
 // subgroups MATRICES_M x MATRICES_N matrices of the device's shape CM_M x CM_N x CM_K. 32 columns
@@ -9,7 +9,7 @@
 // is multiplied, the next is on its way to the other (tiles.glsl). Each
 // subgroup passes its results through 4 * CM_M * CM_N bytes of shared memory, since only the
 // driver knows which invocation holds which. For 128 x 64 and shapes of 16 x 16 that is 38912 bytes.
-// Reads the weights once for every tile's tokens, x once for every tile's rows. cols is a multiple of 4.
+// Reads the weights once for every tile's tokens, x, 2 bytes a column, once for every tile's rows.
 #extension GL_EXT_control_flow_attributes : require
 #extension GL_EXT_shader_explicit_arithmetic_types_float16 : require
 #extension GL_KHR_cooperative_matrix : require
@@ -28,6 +28,7 @@ layout(constant_id = 7) const uint SUBGROUPS_M = 2u;
 layout(constant_id = 8) const uint SUBGROUPS_N = 2u;
 layout(constant_id = 9) const uint MATRICES_M = 2u;
 layout(constant_id = 10) const uint MATRICES_N = 2u;
+#define X_HALVES
 #include "linear.glsl"
 
 const uint SUBGROUP_ROWS = MATRICES_M * CM_M, SUBGROUP_TOKENS = MATRICES_N * CM_N;
@@ -40,10 +41,8 @@ shared f16vec4 w_tile[2u * W_SIZE];
 shared f16vec4 x_tile[2u * X_SIZE];
 shared float results[SUBGROUPS_M * SUBGROUPS_N * CM_M * CM_N];
 
-#define TO_QUAD(v) f16vec4(clamp(v, vec4(-65504.0), vec4(65504.0)))
 #define W_PLACE(to, row, quad) ((to) * W_SIZE + (row) * PITCH + (quad))
 #define X_PLACE(to, token, quad) ((to) * X_SIZE + (token) * PITCH + (quad))
-#define WHOLE_QUADS
 #include "tiles.glsl"
 
 void main() {

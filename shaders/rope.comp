@@ -45,16 +45,17 @@ layout(push_constant) uniform Push {
 #define SCALE_BLOCK 32u
 #define WORD_DIMS (2u * SCALE_BLOCK)
 
-// Scales are 1/127 of a block's largest magnitude (ggml's Q8_0).
+// Scales are 1/127 of a block's largest magnitude (ggml's Q8_0), NaN for a block with an infinity or a NaN.
 void store_quantised(uint kv_head, bool key, uint base, uint first, uint slot, uint place) {
     uint quads = p.head_dim / 4u;
     uint row = kv_head * p.context + slot;
     vec2 scales = vec2(0.0);
     for (uint b = 0u; b < 2u; b++) {
         uint from = first + b * SCALE_BLOCK, to = min(from + SCALE_BLOCK, p.head_dim);
-        float largest = 0.0;
-        for (uint d = from; d < to; d++) largest = max(largest, abs(key ? rotated(base, d, place) : load(base + d)));
-        scales[b] = largest / 127.0;
+        uint most = 0u; // as bits, which are in the order of magnitudes, with NaN last
+        for (uint d = from; d < to; d++) most = max(most, floatBitsToUint(key ? rotated(base, d, place) : load(base + d)) & 0x7fffffffu);
+        float largest = uintBitsToFloat(most);
+        scales[b] = most < 0x7f800000u ? largest / 127.0 : uintBitsToFloat(0x7fc00000u);
         float inverse = largest > 0.0 ? 127.0 / largest : 0.0;
         for (uint d = from; d < to; d += 4u) {
             uint word = 0u;

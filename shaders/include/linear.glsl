@@ -4,9 +4,12 @@
 //   y[t, r] = sum_c w[r, c] * x[t, c] (+ bias[r]) (+ y[t, r])
 //
 //   units, meta    w, (rows, cols), or one part of its rows (weights.glsl)
-//   x (tokens, cols) f32, or with X_BLOCKS as quantize_acts.comp leaves it
+//   x (tokens, cols) f32, or with X_BLOCKS as quantize_acts.comp leaves it, with X_HALVES as half_acts.comp does
 //   bias (rows) f32
 //   y (tokens, y_stride) f32, written from column y_first
+//
+// With X_HALVES the includer multiplies by w / 2^w_exponent, which float16 holds: the largest magnitude of
+// w is less than 2^(w_exponent + 15).
 layout(constant_id = 0) const bool HAS_BIAS = false;
 layout(constant_id = 1) const bool ACCUMULATE = false;
 layout(constant_id = 2) const uint GROUP = 1u; // a constant, because a GPU has no instruction that divides integers
@@ -19,6 +22,9 @@ layout(std430, binding = 2) readonly buffer Metas { uint meta[]; };
 #ifdef X_BLOCKS
 layout(std430, binding = 3) readonly buffer X { uvec4 x[]; };         // sixteen columns each
 layout(std430, binding = 6) readonly buffer XScales { vec2 x_scales[]; }; // of 32 columns: d, d times the sum of integers
+#elif defined(X_HALVES)
+layout(std430, binding = 3) readonly buffer X { uvec2 x_halves[]; };      // four columns each
+layout(std430, binding = 6) readonly buffer XExponents { int x_exponents[]; }; // of each token
 #else
 layout(std430, binding = 3) readonly buffer X { float x[]; };
 layout(std430, binding = 3) readonly buffer XQuads { vec4 x_quads[]; };
@@ -31,7 +37,13 @@ layout(push_constant) uniform Push {
     uint y_first;
     uint bias_first;
     uint y_stride;
+#ifdef X_HALVES
+    int w_exponent;
+#endif
 } p;
+#ifdef X_HALVES
+#include "power.glsl"
+#endif
 
 uvec4 load_unit(uint i) { return units[i]; }
 #ifdef META_QUADS
@@ -47,6 +59,9 @@ void store_y(uint t, uint row, float sum) {
     // results, and a GPU has few registers for truths.
     if (min(int(p.rows - row), int(step.count - t)) <= 0) return;
     uint at = t * p.y_stride + p.y_first + row;
+#ifdef X_HALVES
+    sum = scaled(sum, p.w_exponent + x_exponents[t]);
+#endif
     if (HAS_BIAS) sum += bias[p.bias_first + row];
     if (ACCUMULATE) sum += y[at];
     y[at] = sum;

@@ -2,21 +2,32 @@
 // and x is loaded to registers while it multiplies those before, and then goes to shared memory.
 //
 // The includer has linear.glsl; it defines WORKGROUP, TILE_ROWS, TILE_TOKENS and TILE_COLS, the
-// arrays w_tile and x_tile of quads of columns, TO_QUAD, and where in them a quad is: W_PLACE(to, row, quad)
-// and X_PLACE(to, token, quad), with to 0 unless it has several tiles; with WHOLE_QUADS it
-// has columns that are a multiple of 4.
+// arrays w_tile and x_tile of quads of columns, of float16 with X_HALVES, and where in them a quad is:
+// W_PLACE(to, row, quad) and X_PLACE(to, token, quad), with to 0 unless it has several tiles.
 #include "weights_ahead.glsl"
 #define TILE_QUADS (TILE_COLS / 4u)
 const uint X_LOADS = (TILE_TOKENS * TILE_QUADS + WORKGROUP - 1u) / WORKGROUP;
 
+#ifdef X_HALVES
+#define X_AHEAD uvec2
+#define X_QUAD(i) x_halves[i]
+#define W_TO_TILE(v) f16vec4((v) * power(-p.w_exponent))
+#define X_TO_TILE(v) f16vec4(unpackFloat2x16((v).x), unpackFloat2x16((v).y))
+#else
+#define X_AHEAD vec4
+#define X_QUAD(i) x_quads[i]
+#define W_TO_TILE(v) (v)
+#define X_TO_TILE(v) (v)
+#endif
+
 // What an invocation has of the next tile's tokens.
-vec4 x_ahead[X_LOADS];
+X_AHEAD x_ahead[X_LOADS];
 
 // Loads without a branch between them. Tokens beyond the last are the last, as rows are, and columns beyond the last
 // are multiplied by weights of zero.
 void load_ahead(uint row0, uint t0, uint c0) {
     load_weights_ahead(row0, c0);
-#ifndef WHOLE_QUADS
+#ifndef X_HALVES // whose rows are whole quads
     if (p.cols % 4u != 0u) {
         [[unroll]] for (uint i = 0u; i < X_LOADS; i++) {
             uint n = gl_LocalInvocationID.x + i * WORKGROUP, c = c0 + n % TILE_QUADS * 4u;
@@ -28,7 +39,8 @@ void load_ahead(uint row0, uint t0, uint c0) {
 #endif
     [[unroll]] for (uint i = 0u; i < X_LOADS; i++) {
         uint n = gl_LocalInvocationID.x + i * WORKGROUP;
-        x_ahead[i] = x_quads[min(t0 + n / TILE_QUADS, step.count - 1u) * (p.cols / 4u) + min(c0 / 4u + n % TILE_QUADS, p.cols / 4u - 1u)];
+        uint quads = (p.cols + 3u) / 4u;
+        x_ahead[i] = X_QUAD(min(t0 + n / TILE_QUADS, step.count - 1u) * quads + min(c0 / 4u + n % TILE_QUADS, quads - 1u));
     }
 }
 
@@ -40,11 +52,11 @@ void store_ahead(uint row0, uint c0, uint to) {
         decode_part(units_ahead[i], meta_ahead(i, row0, c0, n), load_part(c0, n), w);
         if (W_LOADS * WORKGROUP == TILE_ROWS * PARTS || n < TILE_ROWS * PARTS)
             [[unroll]] for (uint j = 0u; j < PART_QUADS; j++)
-                w_tile[W_PLACE(to, n / PARTS, n % PARTS * PART_QUADS + j)] = TO_QUAD(c0 / PART_COLS + n % PARTS < row_parts() ? w[j] : vec4(0.0));
+                w_tile[W_PLACE(to, n / PARTS, n % PARTS * PART_QUADS + j)] = W_TO_TILE(c0 / PART_COLS + n % PARTS < row_parts() ? w[j] : vec4(0.0));
     }
     [[unroll]] for (uint i = 0u; i < X_LOADS; i++) {
         uint n = gl_LocalInvocationID.x + i * WORKGROUP;
         if (X_LOADS * WORKGROUP == TILE_TOKENS * TILE_QUADS || n < TILE_TOKENS * TILE_QUADS)
-            x_tile[X_PLACE(to, n / TILE_QUADS, n % TILE_QUADS)] = TO_QUAD(x_ahead[i]);
+            x_tile[X_PLACE(to, n / TILE_QUADS, n % TILE_QUADS)] = X_TO_TILE(x_ahead[i]);
     }
 }
