@@ -35,27 +35,28 @@ var layers = map[string][]string{
 	"internal/ref":        {"internal/half", "internal/dtype"},
 	"internal/gputest":    {"vk", "internal"},
 	"internal/synth":      {"internal/dtype", "internal/ggufwrite"},
+	"internal/regular":    {},
 
-	"vk":       {"internal/humanize"},
+	"vk":       {"internal/humanize", "internal/regular"},
 	"shaders":  {},
-	"pipeline": {"vk", "shaders", "internal/dtype", "internal/half", "internal/humanize", "internal/ref"},
+	"pipeline": {"vk", "shaders", "internal/dtype", "internal/half", "internal/humanize", "internal/ref", "internal/regular"},
 
-	"checkpoint": {"internal/dtype", "internal/half", "internal/humanize"},
+	"checkpoint": {"internal/dtype", "internal/half", "internal/humanize", "internal/regular"},
 	"model":      {"pipeline", "vk", "checkpoint", "internal/dtype", "internal/ggufwrite", "internal/half", "internal/humanize"},
 
-	"tokenizer": {},
-	"chat":      {"tokenizer"},
+	"tokenizer": {"internal/regular"},
+	"chat":      {"tokenizer", "internal/regular"},
 	"sample":    {},
 
 	"tools/spread": {"checkpoint", "internal/dtype", "internal/ggufwrite", "internal/half"},
 	"quantize":     {"model", "checkpoint", "tokenizer", "internal/atomicfile", "internal/dtype", "internal/ggufwrite"},
 
 	root: {"model", "pipeline", "vk", "checkpoint", "chat", "sample", "tokenizer",
-		"internal/dtype", "internal/half", "internal/humanize"},
+		"internal/dtype", "internal/half", "internal/humanize", "internal/regular"},
 
 	"server": {root, "chat", "sample", "tokenizer", "internal/humanize"},
 	"capi":   {root, "chat", "sample", "tokenizer"},
-	"eval":   {root, "chat", "sample", "tokenizer", "internal/atomicfile", "internal/humanize"},
+	"eval":   {root, "chat", "sample", "tokenizer", "internal/atomicfile", "internal/humanize", "internal/regular"},
 	"bench":  {root, "pipeline", "vk", "chat", "sample", "tokenizer", "internal/humanize"},
 
 	"cmd/pumice": {root, "quantize", "server", "eval", "bench", "model", "pipeline", "vk", "shaders", "checkpoint", "chat", "sample",
