@@ -62,7 +62,7 @@ type Checkpoint struct {
 // opening alone.
 func Open(ctx context.Context, path string) (*Checkpoint, error) {
 	c := &Checkpoint{path: path, tensors: map[string]*Tensor{}}
-	if err := c.open(ctx, path); err != nil {
+	if err := Guard(func() error { return c.open(ctx, path) }); err != nil {
 		c.Close()
 		return nil, err
 	}
@@ -80,7 +80,7 @@ func OpenWeights(ctx context.Context, path string) (*Checkpoint, error) {
 	if c.format == GGUF {
 		return nil, &UnsupportedError{File: path, Feature: "GGUF in place of safetensors"}
 	}
-	if err := c.addFile(ctx, path, nil); err != nil {
+	if err := Guard(func() error { return c.addFile(ctx, path, nil) }); err != nil {
 		c.Close()
 		return nil, err
 	}
@@ -177,7 +177,8 @@ func (c *Checkpoint) Metadata() *Fields {
 }
 
 // RawMetadata returns GGUF's key-value pairs in file order, each value as the
-// file has it, its type first. For the other formats there are none.
+// file has it, its type first. For the other formats there are none. Read them
+// in Guard.
 func (c *Checkpoint) RawMetadata() iter.Seq2[string, []byte] {
 	return func(yield func(string, []byte) bool) {
 		if len(c.pairs) == 0 {

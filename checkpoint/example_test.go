@@ -25,7 +25,13 @@ func ExampleOpen() {
 	t, _ := c.Tensor("model.embed_tokens.weight")
 	fmt.Println(t.DType, t.Shape)
 	row := make([]float32, t.Cols())
-	t.DType.Decode(row, t.Row(7, nil))
+	err = checkpoint.Guard(func() error {
+		t.DType.Decode(row, t.Row(7, nil))
+		return nil
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
 	fmt.Println(row[:3])
 	// Output:
 	// torch 128 1e-06

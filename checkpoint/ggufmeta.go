@@ -136,38 +136,50 @@ func (p *ggufPairs) object(key string) (source, error) {
 	return nil, fmt.Errorf("GGUF values are no objects")
 }
 
-func (p *ggufPairs) value(key string) (any, int64, error) {
+func (p *ggufPairs) value(key string) (x any, offset int64, err error) {
 	v, ok := p.values[key]
 	if !ok {
 		return nil, -1, nil
 	}
-	offset := int64(v.start)
+	err = Guard(func() (err error) {
+		x, err = p.stored(v)
+		return err
+	})
+	return x, int64(v.start), err
+}
+
+// stored reads a value from the file.
+func (p *ggufPairs) stored(v ggufValue) (any, error) {
 	if v.array {
-		return placeholder(fmt.Sprintf("a list of %d", v.count)), offset, nil
+		return placeholder(fmt.Sprintf("a list of %d", v.count)), nil
 	}
 	if v.typ == ggufString {
 		if v.end-v.start > maxGGUFText {
-			return nil, offset, fmt.Errorf("a string of %d bytes, at most %d are read", v.end-v.start-8, maxGGUFText)
+			return nil, fmt.Errorf("a string of %d bytes, at most %d are read", v.end-v.start-8, maxGGUFText)
 		}
-		return string(p.data[v.start+8 : v.end]), offset, nil
+		return string(p.data[v.start+8 : v.end]), nil
 	}
-	x, err := ggufScalar(v.typ, p.data[v.start:v.end])
-	return x, offset, err
+	return ggufScalar(v.typ, p.data[v.start:v.end])
 }
 
-// each visits the elements. The strings of a list share one copy of its bytes.
 func (p *ggufPairs) each(key string, limit int, f func(any) bool) error {
 	v, ok := p.values[key]
 	if !ok {
 		return nil
 	}
+	return Guard(func() error { return p.elements(v, f) })
+}
+
+// elements visits the elements of a list until f says no. Strings share one
+// copy of the list's bytes.
+func (p *ggufPairs) elements(v ggufValue, f func(any) bool) error {
 	if v.typ == ggufString {
 		if v.end-v.start > maxGGUFText {
 			return fmt.Errorf("%d bytes of strings, at most %d are read", v.end-v.start, maxGGUFText)
 		}
 		raw := p.data[v.start:v.end]
 		text := string(raw)
-		for pos := 0; pos < len(raw); {
+		for pos := 0; pos < len(text); {
 			n := int(binary.LittleEndian.Uint64(raw[pos:])) // within raw: read walked the same way
 			pos += 8
 			if !f(text[pos : pos+n]) {

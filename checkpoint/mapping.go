@@ -4,15 +4,17 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"unsafe"
 
 	"github.com/edsrzf/mmap-go"
 )
 
 // mapping is a whole file mapped read-only. Its pages are read when touched
-// and belong to the system's cache, not to the process. Whoever cuts the file
-// short meanwhile crashes us: readers can check ranges only against the size
-// that the file had when it was opened.
+// and belong to the system's cache, not to the process. Ranges are checked
+// against the size that the file had when it was opened; Guard is for a file
+// that is cut short meanwhile.
 type mapping struct {
+	file string
 	data mmap.MMap
 }
 
@@ -32,13 +34,19 @@ func mapFile(path string) (*mapping, error) {
 	if err != nil {
 		return nil, fmt.Errorf("checkpoint: map %s: %w", path, err)
 	}
-	return &mapping{data}, nil
+	m := &mapping{path, data}
+	m.register()
+	return m, nil
 }
+
+// address is where the mapping begins in memory. It is only compared.
+func (m *mapping) address() uintptr { return uintptr(unsafe.Pointer(unsafe.SliceData(m.data))) }
 
 func (m *mapping) close() error {
 	if m.data == nil {
 		return nil
 	}
+	m.unregister()
 	return m.data.Unmap()
 }
 

@@ -22,7 +22,7 @@ type Tensor struct {
 	Strides []int // in elements, one for each dimension; nil when the elements are contiguous
 	File    string
 	Offset  int64  // of Data in File
-	Data    []byte // from the first element to the last, mapped; valid until the checkpoint's Close. nil when DType is Unknown
+	Data    []byte // from the first element to the last, mapped: read it in Guard. Valid until the checkpoint's Close. nil when DType is Unknown
 
 	typeName string // when DType is Unknown
 }
@@ -74,7 +74,8 @@ func (t *Tensor) Rows() int {
 
 // Row returns the bytes of row i in the stored type, Cols elements. They lie
 // in the mapped file when the row is contiguous there, else in scratch, which
-// is replaced if it is too short. DType must not be Unknown.
+// is replaced if it is too short. Call it and read the bytes in Guard. DType
+// must not be Unknown.
 func (t *Tensor) Row(i int, scratch []byte) []byte {
 	cols := t.Cols()
 	rowBytes := int(t.DType.RowBytes(cols))

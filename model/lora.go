@@ -288,19 +288,23 @@ func (b *binder) checkAdapters() {
 	}
 }
 
-// open decodes A before rows are added to; the last close forgets it.
-func (u *update) open() {
+// open decodes A before rows are added to; the last close forgets it. That takes at most twice
+// A's bytes in the file.
+func (u *update) open(ctx context.Context) error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.loading++; u.loading > 1 { // another part of the tensor did
-		return
+		return nil
 	}
-	u.down = make([]float32, 0, u.a.NumElements())
-	for i := range u.a.Rows() {
-		row := make([]float32, u.a.Cols())
-		u.a.DType.Decode(row, u.a.Row(i, nil))
-		u.down = append(u.down, row...)
+	rank, cols := u.a.Rows(), u.a.Cols()
+	u.down = make([]float32, rank*cols)
+	for i := range rank {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		u.a.DType.Decode(u.down[i*cols:][:cols], u.a.Row(i, nil))
 	}
+	return nil
 }
 
 func (u *update) close() {

@@ -341,10 +341,13 @@ func (b *binder) add(name string, cols int, runs []pipeline.Run, sources []*sour
 		updates = append(updates, s.updates...)
 	}
 	if len(updates) > 0 {
-		f.Begin = func() {
+		f.Begin = func(ctx context.Context) error {
 			for _, u := range updates {
-				u.open()
+				if err := u.open(ctx); err != nil {
+					return err
+				}
 			}
+			return nil
 		}
 		f.End = func() {
 			for _, u := range updates {
@@ -577,6 +580,7 @@ func (b *binder) warnUnused() {
 
 // load reads, converts and uploads everything that bind noted.
 func (w *Weights) load(ctx context.Context, l *pipeline.Loader) error {
+	l.Guard = checkpoint.Guard
 	if err := l.Matrices(ctx, w.matrices...); err != nil {
 		return err
 	}
@@ -584,7 +588,7 @@ func (w *Weights) load(ctx context.Context, l *pipeline.Loader) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if err := f(l); err != nil {
+		if err := checkpoint.Guard(func() error { return f(l) }); err != nil {
 			return err
 		}
 	}

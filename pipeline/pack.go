@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -33,6 +34,8 @@ type Loader struct {
 	up       *vk.Uploader
 	Workers  int           // goroutines that convert; 1 when zero
 	Progress func(n int64) // called with the source bytes of each finished piece, may be nil
+	// Guard runs what reads Sources and may turn a panic of theirs into an error; nil calls it directly.
+	Guard func(read func() error) error
 }
 
 // StagingBytes is the host memory of a Loader on devices whose memory the host cannot write.
@@ -84,8 +87,9 @@ type Fill struct {
 	// At names the source and its row that row r of the matrix is. It is called from several goroutines at once.
 	At func(r int) (src *Source, row int)
 	// Begin is called before the first row is read and End after the last one, from any goroutine; nil where the sources need
-	// neither. After an error End may be left out.
-	Begin, End func()
+	// neither. After an error, Begin's too, End may be left out.
+	Begin func(ctx context.Context) error
+	End   func()
 }
 
 // Matrices allocates the matrices in their order and fills them. They are read one after another, but Workers goroutines pack
@@ -100,6 +104,11 @@ func (l *Loader) Matrices(ctx context.Context, fills ...Fill) error {
 	}
 	g, running := errgroup.WithContext(ctx)
 	g.SetLimit(max(l.Workers, 1))
+	guard := l.Guard
+	if guard == nil {
+		guard = func(read func() error) error { return read() }
+	}
+	var begin error
 	announced := 0
 	for i, p := range pieces {
 		if running.Err() != nil {
@@ -108,16 +117,18 @@ func (l *Loader) Matrices(ctx context.Context, fills ...Fill) error {
 		for ; announced < min(i+lookahead, len(pieces)); announced++ {
 			pieces[announced].prefetch()
 		}
-		p.begin()
+		if begin = guard(func() error { return p.begin(running) }); begin != nil {
+			break
+		}
 		g.Go(func() error {
-			if err := l.load(p); err != nil {
+			if err := guard(func() error { return l.load(p) }); err != nil {
 				return err
 			}
 			p.end()
 			return nil
 		})
 	}
-	if err := g.Wait(); err != nil {
+	if err := cmp.Or(g.Wait(), begin); err != nil {
 		return err
 	}
 	return ctx.Err()
@@ -153,10 +164,11 @@ func (f Fill) pieces() []piece {
 	return list
 }
 
-func (p piece) begin() {
+func (p piece) begin(ctx context.Context) error {
 	if p.Begin != nil && p.first == 0 && p.part == p.Matrix.Parts[0] {
-		p.Begin()
+		return p.Begin(ctx)
 	}
+	return nil
 }
 
 func (p piece) end() {

@@ -270,7 +270,7 @@ func TestLoaderFillsSmallMatricesAtOnce(t *testing.T) {
 			return b
 		}}
 		fills = append(fills, Fill{Matrix: x, At: func(r int) (*Source, int) { return src, r },
-			Begin: func() { open[i].Store(true) }, End: func() { open[i].Store(false) }})
+			Begin: func(context.Context) error { open[i].Store(true); return nil }, End: func() { open[i].Store(false) }})
 	}
 	if err := l.Matrices(t.Context(), fills...); err != nil {
 		t.Fatal(err)

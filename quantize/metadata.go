@@ -35,14 +35,17 @@ func (p *Plan) metadata(c *checkpoint.Checkpoint) ([]ggufwrite.KV, error) {
 	}
 	if c.Metadata() != nil {
 		var kv []ggufwrite.KV
-		for key, value := range c.RawMetadata() {
-			switch {
-			case key == fileTypeKey, key == versionKey, key == "general.alignment", strings.HasPrefix(key, "split."):
-			default:
-				kv = append(kv, ggufwrite.KV{Key: key, Value: ggufwrite.Raw(value)})
+		err := checkpoint.Guard(func() error {
+			for key, value := range c.RawMetadata() {
+				switch {
+				case key == fileTypeKey, key == versionKey, key == "general.alignment", strings.HasPrefix(key, "split."):
+				default:
+					kv = append(kv, ggufwrite.KV{Key: key, Value: ggufwrite.Raw(value)})
+				}
 			}
-		}
-		return append(kv, quantized...), nil
+			return nil
+		})
+		return append(kv, quantized...), err
 	}
 	kv := []ggufwrite.KV{
 		{Key: "general.architecture", Value: p.Architecture},

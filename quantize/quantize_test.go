@@ -349,6 +349,57 @@ func TestFailuresLeaveNothing(t *testing.T) {
 	}
 }
 
+// The checkpoint is cut short after the first tensor.
+func TestShrinkingCheckpointsAreErrors(t *testing.T) {
+	gguf := filepath.Join(t.TempDir(), "model.gguf")
+	p, err := NewPlan(open(t, filepath.Join(fixtures, "llama")), Options{Type: dtype.F16})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Write(t.Context(), gguf, false); err != nil {
+		t.Fatal(err)
+	}
+	for name, dir := range map[string]string{"safetensors": filepath.Join(fixtures, "llama"), "torch": filepath.Join(fixtures, "baichuan"), "GGUF": filepath.Dir(gguf)} {
+		t.Run(name, func(t *testing.T) {
+			from := t.TempDir()
+			if err := os.CopyFS(from, os.DirFS(dir)); err != nil {
+				t.Fatal(err)
+			}
+			shrink := func() {
+				for _, pattern := range []string{"*.safetensors", "*.bin", "*.gguf"} {
+					files, _ := filepath.Glob(filepath.Join(from, pattern))
+					for _, file := range files {
+						if err := os.Truncate(file, 0); err != nil {
+							t.Error(err)
+						}
+					}
+				}
+			}
+			wantShrunk := func(err error) {
+				t.Helper()
+				var format *checkpoint.FormatError
+				if !errors.As(err, &format) || filepath.Dir(format.File) != from || !strings.Contains(format.Msg, "shrank") {
+					t.Errorf("got %v, want that a file of %s shrank", err, from)
+				}
+			}
+			c := open(t, from)
+			p, err := NewPlan(c, Options{Type: dtype.Q8_0, Progress: func(int64, int64) { shrink() }})
+			if err != nil {
+				t.Fatal(err)
+			}
+			out := t.TempDir()
+			wantShrunk(p.Write(t.Context(), filepath.Join(out, "out.gguf"), false))
+			if left, _ := os.ReadDir(out); len(left) != 0 {
+				t.Errorf("%v is left", left)
+			}
+			if name == "GGUF" {
+				_, err := NewPlan(c, Options{Type: dtype.Q8_0})
+				wantShrunk(err)
+			}
+		})
+	}
+}
+
 func TestFilesAreNotOverwritten(t *testing.T) {
 	p, err := NewPlan(open(t, filepath.Join(fixtures, "llama")), Options{Type: dtype.Q8_0})
 	if err != nil {

@@ -123,21 +123,31 @@ func (f *fill) convert(dst []byte, first, n int) error {
 	var wait sync.WaitGroup
 	for k := range workers {
 		wait.Go(func() {
-			var scratch []byte
-			floats := make([]float32, f.from.Cols())
-			for i := n * k / workers; i < n*(k+1)/workers && errs[k] == nil; i++ {
-				b := f.from.Row(first+i, scratch)
-				if f.to == f.from.DType {
-					copy(dst[i*size:], b)
-					continue
-				}
-				f.from.DType.Decode(floats, b)
-				if err := f.to.EncodeFinite(dst[i*size:][:size], floats, first+i); err != nil {
-					errs[k] = fmt.Errorf("tensor %s: %w", f.from.Name, err)
-				}
-			}
+			errs[k] = checkpoint.Guard(func() error {
+				begin, end := n*k/workers, n*(k+1)/workers
+				return f.convertRows(dst[begin*size:end*size], first+begin, end-begin)
+			})
 		})
 	}
 	wait.Wait()
 	return errors.Join(errs...)
+}
+
+// convertRows is convert of one worker.
+func (f *fill) convertRows(dst []byte, first, n int) error {
+	var scratch []byte
+	floats := make([]float32, f.from.Cols())
+	size := len(dst) / n
+	for i := range n {
+		b := f.from.Row(first+i, scratch)
+		if f.to == f.from.DType {
+			copy(dst[i*size:], b)
+			continue
+		}
+		f.from.DType.Decode(floats, b)
+		if err := f.to.EncodeFinite(dst[i*size:][:size], floats, first+i); err != nil {
+			return fmt.Errorf("tensor %q: %w", f.from.Name, err)
+		}
+	}
+	return nil
 }

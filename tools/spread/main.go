@@ -28,7 +28,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, "usage: spread MODEL.gguf OUT.gguf")
 		os.Exit(2)
 	}
-	if err := spread(os.Args[1], os.Args[2]); err != nil {
+	if err := checkpoint.Guard(func() error { return spread(os.Args[1], os.Args[2]) }); err != nil {
 		fmt.Fprintln(os.Stderr, "spread:", err)
 		os.Exit(1)
 	}
