@@ -475,7 +475,7 @@ func TestHostileDirectoriesAreRefused(t *testing.T) {
 		{"tensor in another shard", map[string][]byte{"config.json": []byte("{}"), index: []byte(`{"weight_map":{"w":"b","v":"a"}}`), "a": st, "b": other}, "is not in"},
 		{"tensor twice", map[string][]byte{"config.json": []byte("{}"), index: []byte(`{"weight_map":{"x":"a","y":"b"}}`), "a": st, "b": st}, "is also in"},
 		{"shard of another format", map[string][]byte{"config.json": []byte("{}"), "pytorch_model.bin": st}, "zip"},
-		{"big index", map[string][]byte{"config.json": []byte("{}"), index: bytes.Repeat([]byte(" "), maxIndexBytes+1)}, "at most"},
+		{"big index", map[string][]byte{"config.json": []byte("{}"), index: bytes.Repeat([]byte(" "), maxIndexBytes+1)}, "larger than"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -1,12 +1,14 @@
 package checkpoint
 
 import (
+	"errors"
 	"fmt"
-	"io"
 	"os"
 	"unsafe"
 
 	"github.com/edsrzf/mmap-go"
+
+	"pumice/internal/regular"
 )
 
 // mapping is a whole file mapped read-only. Its pages are read when touched
@@ -52,39 +54,32 @@ func (m *mapping) close() error {
 
 // readFile returns the content of a small file, at most limit bytes.
 func readFile(path string, limit int64) ([]byte, error) {
-	f, size, err := openRegular(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	if size > limit {
-		return nil, badFormat(path, -1, "%d bytes, at most %d are read", size, limit)
-	}
-	data, err := io.ReadAll(io.LimitReader(f, limit))
-	if err != nil {
-		return nil, fmt.Errorf("checkpoint: %w", err)
-	}
-	return data, nil
+	data, err := regular.ReadFile(path, limit)
+	return data, fileError(path, err)
 }
 
-// openRegular opens a file for reading. It looks before it opens, since
-// opening a pipe would wait for its writer.
+// openRegular opens a file for reading and returns its size.
 func openRegular(path string) (*os.File, int64, error) {
-	info, err := os.Stat(path)
+	f, err := regular.Open(path)
 	if err != nil {
-		return nil, 0, fmt.Errorf("checkpoint: %w", err)
+		return nil, 0, fileError(path, err)
 	}
-	if !info.Mode().IsRegular() {
-		return nil, 0, badFormat(path, -1, "not a regular file (%s)", info.Mode().Type())
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, 0, fmt.Errorf("checkpoint: %w", err)
-	}
-	info, err = f.Stat()
+	info, err := f.Stat()
 	if err != nil {
 		f.Close()
-		return nil, 0, fmt.Errorf("checkpoint: %w", err)
+		return nil, 0, fileError(path, err)
 	}
 	return f, info.Size(), nil
+}
+
+// fileError makes the error of opening or reading a file one of this package's.
+func fileError(path string, err error) error {
+	var odd *regular.Error
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &odd):
+		return badFormat(path, -1, "%s", odd.Msg)
+	}
+	return fmt.Errorf("checkpoint: %w", err)
 }
