@@ -20,6 +20,15 @@ func (e *FormatError) Error() string {
 	return fmt.Sprintf("checkpoint: %s: at byte %d: %s", e.File, e.Offset, e.Msg)
 }
 
+// incomplete ends the message about a file that ends too early.
+const incomplete = " (an incomplete download?)"
+
+// endsBefore is the error about a file of size bytes in which a tensor's bytes
+// are missing. The tensors need as many bytes as the whole file has.
+func endsBefore(file, tensor string, size int, need uint64) error {
+	return badFormat(file, -1, "the file ends before the end of tensor %q: it has %d bytes, its tensors need %d"+incomplete, tensor, size, need)
+}
+
 // UnsupportedError says that a file is in order but uses something that this
 // package does not read.
 type UnsupportedError struct {

@@ -88,11 +88,14 @@ func parseGGUF(ctx context.Context, file string, data []byte) (*ggufFile, error)
 // placeTensors turns offsets from base into places in the file, and checks
 // that they lie in it and don't overlap.
 func placeTensors(file string, tensors []*Tensor, data []byte, base int64) error {
+	var need uint64
+	for _, t := range tensors {
+		need = max(need, uint64(base)+uint64(t.Offset)+uint64(t.NumBytes()))
+	}
 	for _, t := range tensors {
 		size := t.NumBytes()
 		if t.Offset > int64(len(data))-base-size {
-			return badFormat(file, base, "tensor %q: %d bytes from byte %d of the data, which has %d",
-				t.Name, size, t.Offset, max(0, int64(len(data))-base))
+			return endsBefore(file, t.Name, len(data), need)
 		}
 		t.Offset += base
 		if t.DType != dtype.Unknown {
@@ -140,7 +143,7 @@ func (c *cursor) bytes(n uint64) []byte {
 		return nil
 	}
 	if n > uint64(len(c.data)-c.pos) {
-		c.fail(c.pos, "%d bytes wanted, %d are left in the file", n, len(c.data)-c.pos)
+		c.fail(c.pos, "%d bytes wanted, %d are left in the file"+incomplete, n, len(c.data)-c.pos)
 		return nil
 	}
 	b := c.data[c.pos : c.pos+int(n)]

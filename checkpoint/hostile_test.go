@@ -49,7 +49,7 @@ func hostileSafetensors() []hostile {
 	many := strings.Repeat(`"x":{"dtype":"U8","shape":[0],"data_offsets":[0,0]},`, 2)
 	return []hostile{
 		{"empty", nil, "too short"},
-		{"header beyond file", binary.LittleEndian.AppendUint64(nil, 100), "a header of 100 bytes"},
+		{"header beyond file", binary.LittleEndian.AppendUint64(nil, 100), "a header of 100 bytes in a file of 8 (an incomplete download?)"},
 		{"header of 2^64-1", bytes.Repeat([]byte{0xff}, 64), "a header of"},
 		{"no header", make([]byte, 8), "cut off"},
 		{"list", safetensorsBytes("[]", 0), "want a JSON object"},
@@ -57,7 +57,7 @@ func hostileSafetensors() []hostile {
 		{"data after header", safetensorsBytes(`{} {}`, 0), "follows"},
 		{"begin after end", one("8", "0", 8), "bytes 8 to 0"},
 		{"negative offset", one("-8", "0", 8), "bytes -8 to 0"},
-		{"beyond file", one("0", "8", 7), "bytes 0 to 8 of 7"},
+		{"beyond file", one("0", "8", 7), `the file ends before the end of tensor "w": it has 69 bytes, its tensors need 70 (an incomplete download?)`},
 		{"wrong size", one("0", "4", 4), "4 bytes for shape [2]"},
 		{"offset 2^63", one("0", "9223372036854775808", 8), "integers"},
 		{"offset as float", one("0", "8.0", 8), "integers"},
@@ -107,7 +107,7 @@ func hostileTorch() []hostile {
 	}
 	return []hostile{
 		{"empty", nil, "cut off"},
-		{"not a zip", []byte("hello, world, this is no archive"), "cut off"},
+		{"not a zip", []byte("hello, world, this is no archive"), "cut off (an incomplete download?)"},
 		{"legacy", append(slices.Clone(legacyMagic), '.'), "before torch 1.6"},
 		{"os.system", program("cos\nsystem\n(X\x02\x00\x00\x00lstR."), `"os.system"`},
 		{"eval", program("cbuiltins\neval\n(X\x01\x00\x00\x001tR."), `"builtins.eval"`},
@@ -302,10 +302,10 @@ func hostileGGUF() []hostile {
 		{"alignment 2^31", craftGGUF(3, 0, 1, "general.alignment", u32, uint32(1)<<31), "power of two"},
 		{"alignment as string", craftGGUF(3, 0, 1, "general.alignment", str, "32"), "power of two"},
 		{"duplicate tensor", craftGGUF(3, 2, 0, "w", uint32(1), uint64(0), uint32(0), uint64(0), "w", uint32(1), uint64(0), uint32(0), uint64(0)), `"w" appears twice`},
-		{"beyond file", tensor([]uint64{8}, 0, 0, 31), "32 bytes from byte 0 of the data, which has 31"},
-		{"offset beyond file", tensor([]uint64{8}, 0, 32, 32), "from byte 32"},
+		{"beyond file", tensor([]uint64{8}, 0, 0, 31), `the file ends before the end of tensor "w": it has 95 bytes, its tensors need 96 (an incomplete download?)`},
+		{"offset beyond file", tensor([]uint64{8}, 0, 32, 32), "its tensors need 128"},
 		{"offset 2^63", tensor([]uint64{8}, 0, 1<<63, 32), "no multiple of the alignment"},
-		{"offset near 2^63", tensor([]uint64{8}, 0, 1<<63-32, 32), "from byte"},
+		{"offset near 2^63", tensor([]uint64{8}, 0, 1<<63-32, 32), "its tensors need 9223372036854775872"},
 		{"odd offset", tensor([]uint64{8}, 0, 4, 64), "no multiple of the alignment"},
 		{"overflowing shape", tensor([]uint64{1 << 32, 1 << 32}, 0, 0, 32), "absurd shape"},
 		{"overflow hidden by zero", tensor([]uint64{0, 1 << 32, 1 << 32}, 0, 0, 32), "absurd shape"},
@@ -315,7 +315,7 @@ func hostileGGUF() []hostile {
 		{"part of a block", tensor([]uint64{33}, 8, 0, 64), "no multiple of Q8_0's block"},
 		{"overlap", two(32), `"a" and "b" overlap`},
 		{"same place", two(0), "overlap"},
-		{"unknown type beyond file", tensor([]uint64{8}, 200, 1<<40, 32), "from byte"},
+		{"unknown type beyond file", tensor([]uint64{8}, 200, 1<<40, 32), "its tensors need 1099511627840"},
 	}
 }
 
@@ -475,7 +475,6 @@ func TestHostileDirectoriesAreRefused(t *testing.T) {
 		{"tensor in another shard", map[string][]byte{"config.json": []byte("{}"), index: []byte(`{"weight_map":{"w":"b","v":"a"}}`), "a": st, "b": other}, "is not in"},
 		{"tensor twice", map[string][]byte{"config.json": []byte("{}"), index: []byte(`{"weight_map":{"x":"a","y":"b"}}`), "a": st, "b": st}, "is also in"},
 		{"shard of another format", map[string][]byte{"config.json": []byte("{}"), "pytorch_model.bin": st}, "zip"},
-		{"big index", map[string][]byte{"config.json": []byte("{}"), index: bytes.Repeat([]byte(" "), maxIndexBytes+1)}, "larger than"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -495,6 +494,16 @@ func TestHostileDirectoriesAreRefused(t *testing.T) {
 
 func TestOddPathsAreRefused(t *testing.T) {
 	dir := t.TempDir()
+	big := filepath.Join(dir, "index.json")
+	if err := os.WriteFile(big, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(big, maxIndexBytes+1); err != nil { // takes no room on the disk
+		t.Fatal(err)
+	}
+	if _, err := readIndex(t.Context(), big); !isTyped(err) || !strings.Contains(err.Error(), "larger than") {
+		t.Errorf("big index: %v", err)
+	}
 	odd := filepath.Join(dir, "notes.txt")
 	if err := os.WriteFile(odd, []byte("not a model"), 0o600); err != nil {
 		t.Fatal(err)

@@ -32,15 +32,13 @@ func parseSafetensors(ctx context.Context, file string, data []byte) ([]*Tensor,
 	}
 	headerBytes := binary.LittleEndian.Uint64(data)
 	if headerBytes > uint64(len(data)-8) {
-		return nil, badFormat(file, 0, "a header of %d bytes in a file of %d", headerBytes, len(data))
+		return nil, badFormat(file, 0, "a header of %d bytes in a file of %d"+incomplete, headerBytes, len(data))
 	}
 	if headerBytes > maxSafetensorsHeader {
 		return nil, badFormat(file, 0, "a header of %d bytes, at most %d are allowed", headerBytes, maxSafetensorsHeader)
 	}
 	h := &safetensorsHeader{
 		objectReader: newObjectReader(ctx, file, 8, data[8:8+headerBytes]),
-		body:         data[8+headerBytes:],
-		bodyOffset:   8 + int64(headerBytes),
 		seen:         map[string]bool{},
 	}
 	h.object(h.entry)
@@ -48,7 +46,26 @@ func parseSafetensors(ctx context.Context, file string, data []byte) ([]*Tensor,
 	if h.err != nil {
 		return nil, h.err
 	}
-	return h.tensors, checkCover(file, h.tensors, h.bodyOffset, int64(len(data)))
+	return h.tensors, fillBody(file, h.tensors, data, 8+int(headerBytes))
+}
+
+// fillBody turns offsets from byte begin of the file into places in it, and
+// checks that the tensors fill the rest of it exactly.
+func fillBody(file string, tensors []*Tensor, data []byte, begin int) error {
+	var need uint64
+	for _, t := range tensors {
+		need = max(need, uint64(begin)+uint64(t.Offset)+uint64(t.NumBytes()))
+	}
+	body := data[begin:]
+	for _, t := range tensors {
+		size := t.NumBytes()
+		if t.Offset > int64(len(body))-size {
+			return endsBefore(file, t.Name, len(data), need)
+		}
+		t.Data = body[t.Offset : t.Offset+size : t.Offset+size]
+		t.Offset += int64(begin)
+	}
+	return checkCover(file, tensors, int64(begin), int64(len(data)))
 }
 
 // checkCover checks that the tensors fill the bytes from begin to end of the
@@ -77,10 +94,8 @@ func checkCover(file string, tensors []*Tensor, begin, end int64) error {
 // safetensorsHeader collects tensors while the header is read.
 type safetensorsHeader struct {
 	*objectReader
-	body       []byte
-	bodyOffset int64
-	tensors    []*Tensor
-	seen       map[string]bool
+	tensors []*Tensor // Offset is from the end of the header, and Data is missing
+	seen    map[string]bool
 }
 
 // entry reads the value of one key of the header.
@@ -139,8 +154,8 @@ func (h *safetensorsHeader) entry(name string) {
 		return
 	}
 	begin, end := offsets[0], offsets[1]
-	if begin < 0 || end < begin || end > len(h.body) {
-		h.fail("tensor %q: bytes %d to %d of %d", name, begin, end, len(h.body))
+	if begin < 0 || end < begin {
+		h.fail("tensor %q: bytes %d to %d", name, begin, end)
 		return
 	}
 	if end-begin != n*d.BlockBytes() {
@@ -151,8 +166,5 @@ func (h *safetensorsHeader) entry(name string) {
 		h.fail("more than %d tensors", maxTensors)
 		return
 	}
-	h.tensors = append(h.tensors, &Tensor{
-		Name: name, DType: d, Shape: shape,
-		File: h.file, Offset: h.bodyOffset + int64(begin), Data: h.body[begin:end:end],
-	})
+	h.tensors = append(h.tensors, &Tensor{Name: name, DType: d, Shape: shape, File: h.file, Offset: int64(begin)})
 }

@@ -89,7 +89,7 @@ func findZipDirectory(file string, data []byte) (zipDirectory, error) {
 		}
 	}
 	if end < 0 {
-		return zipDirectory{}, badFormat(file, int64(len(data)), "no zip directory at the end: the file is cut off")
+		return zipDirectory{}, badFormat(file, int64(len(data)), "no zip directory at the end: the file is cut off"+incomplete)
 	}
 	r := data[end:]
 	disk, diskStart := uint32(binary.LittleEndian.Uint16(r[4:])), uint32(binary.LittleEndian.Uint16(r[6:]))
