@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"math"
 	"path/filepath"
 	"regexp"
@@ -106,15 +107,15 @@ func openAdapterWeights(ctx context.Context, dir string) (*checkpoint.Checkpoint
 // adapterConfig is what adapter_config.json says about the scale of the updates.
 type adapterConfig struct {
 	rank     int
-	ranks    bool // some modules have ranks of their own
+	ranks    map[int]bool // that modules may have, rank among them
 	alpha    float64
-	alphas   []moduleAlpha
-	rankRoot bool // divide alpha by the rank's root (Kalajdzievski 2023, arXiv:2312.03732)
+	alphas   map[string]moduleAlpha // by the end of a module's name
+	rankRoot bool                   // divide alpha by the rank's root (Kalajdzievski 2023, arXiv:2312.03732)
 }
 
 type moduleAlpha struct {
-	module string
-	alpha  float64
+	order int // among the patterns
+	alpha float64
 }
 
 // plainModule is a pattern of modules that is a name: PEFT takes them for regular expressions.
@@ -125,11 +126,12 @@ func readAdapterConfig(f *checkpoint.Fields) adapterConfig {
 		f.Fail("peft_type", "%q is not supported; only LORA is", kind)
 	}
 	c := adapterConfig{
-		rank: f.Int("r"), alpha: f.Float("lora_alpha"), rankRoot: f.BoolOr("use_rslora", false),
+		rank: f.Int("r"), alpha: f.Float("lora_alpha"), alphas: map[string]moduleAlpha{}, rankRoot: f.BoolOr("use_rslora", false),
 	}
 	if c.rank < 1 {
 		f.Fail("r", "%d must be positive", c.rank)
 	}
+	c.ranks = map[int]bool{c.rank: true}
 	if bias := f.StringOr("bias", "none"); bias != "none" {
 		f.Fail("bias", "%q is not supported; adapters must leave biases alone", bias)
 	}
@@ -152,14 +154,20 @@ func readAdapterConfig(f *checkpoint.Fields) adapterConfig {
 		}
 	}
 	if p := f.Object("rank_pattern"); p != nil {
-		c.ranks = len(p.Keys()) > 0 // the factors' shapes say which
+		for _, key := range p.Keys() { // whose modules have which, the factors' shapes say
+			rank := p.Int(key)
+			if rank < 1 {
+				p.Fail(key, "%d must be positive", rank)
+			}
+			c.ranks[rank] = true
+		}
 	}
 	if p := f.Object("alpha_pattern"); p != nil {
-		for _, key := range p.Keys() {
+		for i, key := range p.Keys() {
 			if !plainModule.MatchString(key) {
 				p.Fail(key, "regular expressions are not supported")
 			}
-			c.alphas = append(c.alphas, moduleAlpha{key, p.Float(key)})
+			c.alphas[key] = moduleAlpha{i, p.Float(key)}
 		}
 	}
 	return c
@@ -168,11 +176,10 @@ func readAdapterConfig(f *checkpoint.Fields) adapterConfig {
 // scale is alpha / rank of a module. As in PEFT the first pattern that is the end of the
 // module's name counts.
 func (c *adapterConfig) scale(module string, rank int) float64 {
-	alpha := c.alpha
-	for _, m := range c.alphas {
-		if module == m.module || strings.HasSuffix(module, "."+m.module) {
-			alpha = m.alpha
-			break
+	alpha, first := c.alpha, len(c.alphas)
+	for end, more := module, true; more; _, end, more = strings.Cut(end, ".") {
+		if m, ok := c.alphas[end]; ok && m.order < first {
+			alpha, first = m.alpha, m.order
 		}
 	}
 	if c.rankRoot {
@@ -204,24 +211,33 @@ func (a *adapter) pair(config adapterConfig, scale float64) error {
 			u = &update{}
 			a.updates[m[1]] = u
 		}
-		if m[2] == "A" {
-			u.a = t
-		} else {
-			u.b = t
+		factor := &u.a
+		if m[2] == "B" {
+			factor = &u.b
 		}
+		if *factor != nil {
+			return fail("module %q has two factors lora_%s: %q and %q", m[1], m[2], (*factor).Name, name)
+		}
+		*factor = t
 	}
 	if len(a.updates) == 0 {
 		return fail("the adapter has no tensors")
 	}
-	for module, u := range a.updates {
+	for _, module := range slices.Sorted(maps.Keys(a.updates)) {
+		u := a.updates[module]
 		if u.a == nil || u.b == nil {
 			return fail("module %q has one of its factors lora_A and lora_B only", module)
 		}
 		rank := u.a.Rows()
-		if rank < 1 || u.b.Cols() != rank || !config.ranks && rank != config.rank {
+		if u.b.Cols() != rank || !config.ranks[rank] {
 			return fail("module %q has factors of shapes %v and %v, want a rank of %d", module, u.a.Shape, u.b.Shape, config.rank)
 		}
-		u.scale = scale * config.scale(module, rank)
+		if full := min(u.b.Rows(), u.a.Cols()); rank > full {
+			return fail("module %q has factors of shapes %v and %v: a rank of %d is more than the %d of a full matrix", module, u.a.Shape, u.b.Shape, rank, full)
+		}
+		if u.scale = scale * config.scale(module, rank); !(math.Abs(u.scale) <= math.MaxFloat32) {
+			return fail("module %q is scaled by %g, which is no number that weights can have", module, u.scale)
+		}
 	}
 	return nil
 }

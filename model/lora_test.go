@@ -338,6 +338,25 @@ func TestAdaptersRefuseWhatTheyCannotDo(t *testing.T) {
 			x.files[key+"B.weight"] = stored{dtype.F32, []int{127, 4}, make([]float32, 127*4)}
 		}},
 		{"columns", "(128, 128)", func(x *testAdapter) { x.files[key+"A.weight"] = stored{dtype.F32, []int{4, 64}, make([]float32, 4*64)} }},
+		{"rank beyond a full matrix", "a rank of 129 is more than the 128 of a full matrix", func(x *testAdapter) {
+			x.config["r"] = 129
+			x.files[key+"A.weight"] = stored{dtype.F32, []int{129, 128}, make([]float32, 129*128)}
+			x.files[key+"B.weight"] = stored{dtype.F32, []int{128, 129}, make([]float32, 129*128)}
+		}},
+		{"rank 2^60", "want a rank of 1152921504606846976", func(x *testAdapter) { x.config["r"] = 1 << 60 }},
+		{"rank that no pattern names", "want a rank of 8", func(x *testAdapter) { x.config["r"], x.config["rank_pattern"] = 8, map[string]any{"q_proj": 5} }},
+		{"negative rank in a pattern", "rank_pattern.q_proj: -4 must be positive", func(x *testAdapter) { x.config["rank_pattern"] = map[string]any{"q_proj": -4} }},
+		{"rank pattern of words", "rank_pattern.q_proj: want an integer", func(x *testAdapter) { x.config["rank_pattern"] = map[string]any{"q_proj": "all"} }},
+		{"alpha beyond float64", "lora_alpha: the number 1e999 is out of range", func(x *testAdapter) { x.config["lora_alpha"] = json.RawMessage("1e999") }},
+		{"alpha beyond float32", "is scaled by 2.5e+299", func(x *testAdapter) { x.config["lora_alpha"] = json.RawMessage("1e300") }},
+		{"alpha in a pattern beyond float32", "is scaled by 2.5e+299", func(x *testAdapter) { x.config["alpha_pattern"] = map[string]any{"q_proj": json.RawMessage("1e300")} }},
+		{"factor twice", "two factors lora_A", func(x *testAdapter) {
+			x.files[strings.TrimSuffix(key, ".lora_")+".lora_A.default.weight"] = x.files[key+"A.weight"]
+		}},
+		{"no rows", "want a rank of 4", func(x *testAdapter) {
+			x.files[key+"A.weight"] = stored{dtype.F32, []int{0, 128}, nil}
+			x.files[key+"B.weight"] = stored{dtype.F32, []int{128, 0}, nil}
+		}},
 		{"no tensors", "no tensors", func(x *testAdapter) { clear(x.files) }},
 	} {
 		t.Run(c.name, func(t *testing.T) {

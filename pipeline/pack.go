@@ -121,7 +121,7 @@ func (l *Loader) Matrices(ctx context.Context, fills ...Fill) error {
 			break
 		}
 		g.Go(func() error {
-			if err := guard(func() error { return l.load(p) }); err != nil {
+			if err := guard(func() error { return l.load(running, p) }); err != nil {
 				return err
 			}
 			p.end()
@@ -200,8 +200,8 @@ func (p piece) prefetch() {
 	}
 }
 
-// load packs a piece and uploads it.
-func (l *Loader) load(pc piece) error {
+// load packs a piece and uploads it. Rows that adapters change can take milliseconds, so the context is looked at before each.
+func (l *Loader) load(ctx context.Context, pc piece) error {
 	s := scratchPool.Get().(*packScratch)
 	defer scratchPool.Put(s)
 	x, p, first, n := pc.Matrix, pc.part, pc.first, pc.rows
@@ -215,6 +215,9 @@ func (l *Loader) load(pc piece) error {
 	s.meta = zeroed(s.meta, int(metaHi-metaLo))
 	var read int64
 	for r := first; r < pc.sourced(); r++ {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		src, row := pc.At(p.First + r)
 		if src.Cols != p.cols {
 			return fmt.Errorf("pipeline: %s: row %d has %d columns, want %d", x.Name, p.First+r, src.Cols, p.cols)
