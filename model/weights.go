@@ -498,7 +498,13 @@ func (b *binder) floats(name string, n int) ([]float32, error) {
 		return nil, &ConfigError{File: b.c.Path(), Msg: fmt.Sprintf("tensor %q has shape %v and type %s, want [%d] floats", name, t.Shape, t.DType, n)}
 	}
 	out := make([]float32, n)
-	t.DType.Decode(out, t.Row(0, nil))
+	err := checkpoint.Guard(func() error {
+		t.DType.Decode(out, t.Row(0, nil))
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
 	for i, v := range out {
 		if math.IsNaN(float64(v)) || math.IsInf(float64(v), 0) {
 			return nil, &ConfigError{File: b.c.Path(), Msg: fmt.Sprintf("tensor %q: element %d is %v", name, i, v)}
@@ -588,7 +594,7 @@ func (w *Weights) load(ctx context.Context, l *pipeline.Loader) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if err := checkpoint.Guard(func() error { return f(l) }); err != nil {
+		if err := f(l); err != nil {
 			return err
 		}
 	}
