@@ -16,7 +16,7 @@ import (
 
 // grace is how long a command may take to end after a signal. Whatever looks at its context ends sooner; parsing a model's files,
 // a driver's compiler, or a write that nobody reads may not look.
-const grace = 1500 * time.Millisecond
+const grace = time.Second
 
 // An interrupt is how signals end the program: the first one cancels ctx, and where the command has not ended grace later, the
 // program exits all the same. A second signal ends it at once.
