@@ -1,8 +1,8 @@
 // Command pumice chats with, evaluates and inspects large language models on Vulkan devices.
 //
 // Results go to standard output, logs and progress to standard error. The exit status is 0 when all went well, 1 for a
-// failure, 2 for wrong usage, 3 without a usable device, 4 when the model does not fit in device memory, and 130 when
-// interrupted.
+// failure, 2 for a mistake in the command line, 3 without a usable device, 4 when the model does not fit in device memory, and
+// 130 when interrupted. A shell reports a crash as 134, and standard output that nobody reads as 141.
 package main
 
 import (
@@ -31,6 +31,7 @@ const (
 )
 
 func main() {
+	distinctCrashes()
 	os.Exit(newProgram(os.Stdin, os.Stdout, os.Stderr).run(os.Args))
 }
 
@@ -73,7 +74,8 @@ func (p *program) app() *cli.App {
 		Description: "MODEL is a GGUF file, a Hugging Face directory, or the name of a model (" + pumice.DefaultModel + ").\n" +
 			"Every flag can be given as an environment variable: --top-k as PUMICE_TOP_K.\n" +
 			"Ctrl-C, SIGTERM or a hangup ends a command within two seconds, a second one at once.\n" +
-			"Exit status: 0 ok, 1 failure, 2 wrong usage, 3 no usable device, 4 does not fit in device memory, 130 interrupted.",
+			"Exit status: 0 ok, 1 failure, 2 wrong usage, 3 no usable device, 4 does not fit in device memory, 130 interrupted,\n" +
+			"134 crash, 141 nobody reads the output.",
 		Flags: globalFlags(),
 		Commands: []*cli.Command{
 			p.devicesCommand(), p.chatCommand(), p.generateCommand(), p.logitsCommand(), p.tokenizeCommand(), p.detokenizeCommand(),

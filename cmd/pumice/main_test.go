@@ -26,7 +26,7 @@ func TestMain(m *testing.M) {
 	if dir, err := os.UserCacheDir(); err == nil && os.Getenv(mesaCache) == "" {
 		os.Setenv(mesaCache, dir)
 	}
-	testscript.Main(m, map[string]func(){"pumice": main})
+	testscript.Main(m, map[string]func(){"pumice": main, "pumice-crash": crash})
 }
 
 // mesaCache names the folder of Mesa's cache of compiled shaders.

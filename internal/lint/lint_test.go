@@ -70,7 +70,7 @@ var testOnly = []string{"checkpoint", "internal/bounded", "internal/ref", "inter
 
 // confined names the imports that only some places may have. Places are as in layers; "test" is any _test.go file.
 var confined = map[string][]string{
-	"C":                               {"vk", "cmd/pumice-window", "capi"},
+	"C":                               {"vk", "cmd/pumice", "cmd/pumice-window", "capi"}, // cmd/pumice: a signal handler
 	"unsafe":                          {"vk", "checkpoint", "cmd/pumice-window", "capi"},
 	"github.com/vulkan-go/vulkan":     {"vk"},
 	"github.com/go-gl/glfw":           {"cmd/pumice-window"},
