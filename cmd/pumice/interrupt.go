@@ -18,6 +18,9 @@ import (
 // a driver's compiler, or a write that nobody reads may not look.
 const grace = time.Second
 
+// repeat is within what time a second signal is the first one again: timeout(1) sends its signal to the process and to its group.
+const repeat = 100 * time.Millisecond
+
 // An interrupt is how signals end the program: the first one cancels ctx, and where the command has not ended grace later, the
 // program exits all the same. A second signal ends it at once.
 type interrupt struct {
@@ -39,15 +42,19 @@ func watchSignals(stderr io.Writer) *interrupt {
 		case <-i.signals:
 		}
 		cancel()
-		why := "a second signal"
-		select {
-		case <-ended:
-			return
-		case <-i.signals:
-		case <-time.After(grace):
-			why = fmt.Sprintf("the command had not ended %v after the signal", grace)
+		first, late := time.Now(), time.After(grace)
+		for {
+			select {
+			case <-ended:
+				return
+			case <-i.signals:
+				if time.Since(first) > repeat {
+					i.stop(stderr, "a second signal")
+				}
+			case <-late:
+				i.stop(stderr, fmt.Sprintf("the command had not ended %v after the signal", grace))
+			}
 		}
-		i.stop(stderr, why)
 	}()
 	i.end = sync.OnceFunc(func() {
 		signal.Stop(i.signals)

@@ -114,7 +114,7 @@ func TestSignalEndsACommandThatWaits(t *testing.T) {
 			}
 			if strings.HasSuffix(c.says, "second signal") {
 				cmd.Process.Signal(syscall.SIGTERM)
-				time.Sleep(50 * time.Millisecond) // two at once may be one
+				time.Sleep(3 * repeat / 2)
 			}
 			signalled(t, cmd, c.signal)
 			if got := fmt.Sprint(cmd.Stderr); !strings.HasPrefix(got, c.says) || strings.Count(got, "\n") != 1 {
@@ -232,6 +232,9 @@ func TestQuantizeAfterAKill(t *testing.T) {
 			}
 			if err := c.Process.Signal(s); err != nil {
 				t.Fatal(err)
+			}
+			if s == syscall.SIGTERM {
+				c.Process.Signal(s) // as timeout(1) does
 			}
 			c.Wait()
 			if left := partials(t, dir); len(left) > 0 && s != syscall.SIGKILL {
