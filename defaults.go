@@ -1,7 +1,7 @@
 package pumice
 
 import (
-	"fmt"
+	"errors"
 	"slices"
 
 	"pumice/checkpoint"
@@ -35,15 +35,33 @@ func samplingDefaults(c *checkpoint.Checkpoint) (sample.Params, error) {
 	if err := f.Err(); err != nil {
 		return p, err
 	}
-	if err := p.Validate(); err != nil {
-		return p, fmt.Errorf("pumice: %s: %w", f.File(), err)
+	var wrong *sample.ParamError
+	if errors.As(p.Validate(), &wrong) { // the file's mistake, and not the caller's
+		f.Fail(names.of(wrong), "%g: want %s", float32(wrong.Value), wrong.Want)
 	}
-	return p, nil
+	return p, f.Err()
 }
 
 // samplingKeys are the keys of sampling parameters, "" where a file has no such key.
 type samplingKeys struct {
 	temperature, topK, topP, minP, repeatPenalty, repeatLastN, doSample string
+}
+
+// of returns the key of a parameter.
+func (k samplingKeys) of(e *sample.ParamError) string {
+	switch e.Name {
+	case "--temp":
+		return k.temperature
+	case "--top-k":
+		return k.topK
+	case "--top-p":
+		return k.topP
+	case "--min-p":
+		return k.minP
+	case "--repeat-penalty":
+		return k.repeatPenalty
+	}
+	return k.repeatLastN
 }
 
 var (

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -80,13 +81,26 @@ func TestGenerationConfig(t *testing.T) {
 			}
 		})
 	}
-	var param *sample.ParamError
-	if _, err := samplingDefaults(withGeneration(t, `{"top_p": 1.5}`)); !errors.As(err, &param) {
-		t.Errorf("top_p 1.5: %v", err)
-	}
-	var format *checkpoint.FormatError
-	if _, err := samplingDefaults(withGeneration(t, `{"top_k": "many"}`)); !errors.As(err, &format) {
-		t.Errorf("top_k of another type: %v", err)
+}
+
+// TestBadGenerationConfigIsTheFiles keeps the model's mistakes apart from the caller's, which are *sample.ParamError.
+func TestBadGenerationConfigIsTheFiles(t *testing.T) {
+	t.Parallel()
+	for config, want := range map[string]string{
+		`{"temperature": -5}`:          "temperature: -5: want 0 (greedy) or a finite number",
+		`{"temperature": 1e300}`:       "temperature: +Inf: want",
+		`{"top_k": -1}`:                "top_k: -1: want 0 (off) or a count",
+		`{"top_k": "many"}`:            "top_k: ",
+		`{"top_p": 1.5}`:               "top_p: 1.5: want 0 to 1",
+		`{"min_p": -0.5}`:              "min_p: -0.5: want 0 to 1",
+		`{"repetition_penalty": -1.1}`: "repetition_penalty: -1.1: want",
+	} {
+		_, err := samplingDefaults(withGeneration(t, config))
+		var param *sample.ParamError
+		var format *checkpoint.FormatError
+		if errors.As(err, &param) || !errors.As(err, &format) || !strings.Contains(err.Error(), "generation_config.json: ") || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %s", config, err, want)
+		}
 	}
 }
 

@@ -73,7 +73,8 @@ type Source struct {
 // weights are in device memory; the files are closed by then. The caller closes the Engine. Cancelling ctx stops the loading.
 //
 // Errors that a caller may want to tell apart, by errors.Is or errors.As: vk.ErrNoDevice (also *vk.SelectError), *model.FitError,
-// *checkpoint.FormatError, *checkpoint.UnsupportedError, *OptionError, *ModelError.
+// *checkpoint.FormatError, *checkpoint.UnsupportedError, *OptionError, *ModelError. An *OptionError, and a *sample.ParamError from a
+// Session, is about what the caller gave; what is wrong in the model's files, sampling parameters included, is neither.
 func Open(ctx context.Context, path string, o Options) (*Engine, error) {
 	start := time.Now()
 	s, err := o.settings()

@@ -64,7 +64,11 @@ func (p *program) detokenize(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	ids, err := parseIDs(text)
+	parse := parseIDs
+	if c.NArg() > 1 {
+		parse = idArgument
+	}
+	ids, err := parse(text)
 	if err != nil {
 		return err
 	}

@@ -226,6 +226,15 @@ func noMoreArgs(c *cli.Context, n int) error {
 	return nil
 }
 
+// idArgument reads token ids that the command line gives.
+func idArgument(text string) ([]int, error) {
+	ids, err := parseIDs(text)
+	if err != nil {
+		return nil, &usageError{err.Error()}
+	}
+	return ids, nil
+}
+
 // parseIDs reads token ids separated by commas or white space, with or without brackets around them.
 func parseIDs(text string) ([]int, error) {
 	text = strings.TrimSpace(text)
@@ -236,7 +245,7 @@ func parseIDs(text string) ([]int, error) {
 	for field := range strings.FieldsFuncSeq(text, func(r rune) bool { return r == ',' || r == ' ' || r == '\t' || r == '\n' || r == '\r' }) {
 		id, err := strconv.Atoi(field)
 		if err != nil {
-			return nil, &usageError{fmt.Sprintf("%q is no token id", field)}
+			return nil, fmt.Errorf("%q is no token id", field)
 		}
 		ids = append(ids, id)
 	}

@@ -119,7 +119,7 @@ func (p *program) prompt(c *cli.Context) (prompt, error) {
 		return prompt{}, &usageError{fmt.Sprintf("%s: give one of -p, --prompt-file and --tokens", c.Command.Name)}
 	}
 	if c.IsSet("tokens") {
-		ids, err := parseIDs(c.String("tokens"))
+		ids, err := idArgument(c.String("tokens"))
 		if err == nil && len(ids) == 0 {
 			err = pumice.ErrEmptyPrompt
 		}

@@ -121,7 +121,7 @@ func (p *program) measurePerplexity(ctx context.Context, c *cli.Context, o eval.
 // perplexityTokens are the tokens to foretell; it sets o.BOS.
 func (p *program) perplexityTokens(c *cli.Context, engine *pumice.Engine, o *eval.PerplexityOptions) (ids []int, err error) {
 	if text := c.String("tokens"); text != "" {
-		return parseIDs(text)
+		return idArgument(text)
 	}
 	tok := engine.Tokenizer()
 	if tok == nil && o.Compare != nil {
