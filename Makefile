@@ -11,6 +11,7 @@ help:
 	@echo "make test               install what the tests need, and run all of them"
 	@echo "make lint               gofmt, go vet, staticcheck, shellcheck"
 	@echo "make shaders            compile the shaders that changed (shaders/spv is committed)"
+	@echo "make licenses           write NOTICE and the licences of linked modules, after a change of go.mod"
 	@echo "make fuzz FUZZTIME=30s  run every fuzz target"
 	@echo "make bench-peer         measure beside llama.cpp's Vulkan backend, on this machine's device"
 	@echo "make isa-report         count what GPU drivers' compilers make of the kernels, without a GPU, into docs/isa.md"
@@ -43,6 +44,10 @@ lint:
 .PHONY: shaders
 shaders:
 	@tools/glslc.sh
+
+.PHONY: licenses
+licenses:
+	go run ./tools/licenses
 
 .PHONY: fuzz
 fuzz:

@@ -80,7 +80,7 @@ func (p *program) app() *cli.App {
 		Commands: []*cli.Command{
 			p.devicesCommand(), p.chatCommand(), p.generateCommand(), p.logitsCommand(), p.tokenizeCommand(), p.detokenizeCommand(),
 			p.inspectCommand(), p.verifyCommand(), p.tuneCommand(), p.benchCommand(), p.evalCommand(), p.perplexityCommand(), p.quantizeCommand(),
-			p.completionCommand(), p.synthCommand(),
+			p.completionCommand(), p.licensesCommand(), p.synthCommand(),
 		},
 		EnableBashCompletion:      true,
 		HideVersion:               true,

@@ -8,7 +8,8 @@ import (
 
 // The quantisers of the types whose nibbles stand for fixed levels follow
 // ggml's quantize_row_iq4_nl_impl, with the 15 tries that quantize_iq4_nl and
-// quantize_iq4_xs give it, operation by operation.
+// quantize_iq4_xs give it, operation by operation (MIT License, Copyright (c)
+// 2023-2026 The ggml authors; internal/licenses/works/ggml.txt).
 
 // encodeIQ4_NL encodes a block of 32; the layout is decodeIQ4_NL's.
 func encodeIQ4_NL(dst []byte, src []float32) {

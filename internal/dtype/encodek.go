@@ -12,6 +12,9 @@ import (
 // operation: their searches compare sums of floats, so that another order of
 // adding would choose other codes. As everywhere in this package, float32
 // conversions keep products from being fused with sums.
+//
+// ggml: MIT License, Copyright (c) 2023-2026 The ggml authors; the notice is in
+// internal/licenses/works/ggml.txt.
 
 // A search says which scales fitScaleMin tries, and how it measures an error.
 type search struct {

@@ -36,6 +36,7 @@ var layers = map[string][]string{
 	"internal/gputest":    {"vk", "internal"},
 	"internal/synth":      {"internal/dtype", "internal/ggufwrite"},
 	"internal/regular":    {},
+	"internal/licenses":   {},
 
 	"vk":       {"internal/humanize", "internal/regular"},
 	"shaders":  {},
@@ -48,8 +49,9 @@ var layers = map[string][]string{
 	"chat":      {"tokenizer", "internal/regular"},
 	"sample":    {},
 
-	"tools/spread": {"checkpoint", "internal/dtype", "internal/ggufwrite", "internal/half"},
-	"quantize":     {"model", "checkpoint", "tokenizer", "internal/atomicfile", "internal/dtype", "internal/ggufwrite"},
+	"tools/spread":   {"checkpoint", "internal/dtype", "internal/ggufwrite", "internal/half"},
+	"quantize":       {"model", "checkpoint", "tokenizer", "internal/atomicfile", "internal/dtype", "internal/ggufwrite"},
+	"tools/licenses": {"internal/licenses"},
 
 	root: {"model", "pipeline", "vk", "checkpoint", "chat", "sample", "tokenizer",
 		"internal/dtype", "internal/half", "internal/humanize", "internal/regular"},
