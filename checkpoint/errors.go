@@ -36,7 +36,7 @@ type UnsupportedError struct {
 }
 
 func (e *UnsupportedError) Error() string {
-	return fmt.Sprintf("checkpoint: %s: %s is not supported", e.File, e.Feature)
+	return fmt.Sprintf("checkpoint: %s: %s is not supported", e.File, clip(e.Feature, 1000))
 }
 
 func badFormat(file string, offset int64, format string, args ...any) error {
@@ -44,8 +44,9 @@ func badFormat(file string, offset int64, format string, args ...any) error {
 }
 
 // shorten keeps what a hostile file puts into an error message to a few lines.
-func shorten(s string) string {
-	const limit = 300
+func shorten(s string) string { return clip(s, 300) }
+
+func clip(s string, limit int) string {
 	if len(s) > limit {
 		return s[:limit] + "..."
 	}

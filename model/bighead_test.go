@@ -69,7 +69,7 @@ type llamaShape struct {
 
 // writeLlama writes a GGUF of the llama architecture with random weights, deviation
 // 1 / sqrt(columns).
-func writeLlama(t *testing.T, path string, s llamaShape) {
+func writeLlama(t testing.TB, path string, s llamaShape) {
 	t.Helper()
 	kv := s.kvHeads * s.hidden / s.heads
 	random := new(splitmix)

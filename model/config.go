@@ -194,6 +194,8 @@ func (c *Config) check(file string) error {
 		return fail("%d rotary dimensions in a head of %d", c.Rope.Dim, c.HeadDim)
 	case !(c.Rope.Theta > 0):
 		return fail("rope theta is %v, must be positive", c.Rope.Theta)
+	case !(c.AttentionScale > 0) || c.AttentionScale > math.MaxFloat32 || !(c.EmbeddingScale > 0) || c.EmbeddingScale > math.MaxFloat32:
+		return fail("an attention scale of %v and an embedding scale of %v, must be positive and finite", c.AttentionScale, c.EmbeddingScale)
 	case !(c.NormEps > 0) || c.NormEps > 1:
 		return fail("the norms' epsilon is %v, must be between 0 and 1", c.NormEps)
 	case c.LocalRope != nil && (c.LocalRope.Dim != c.Rope.Dim || !(c.LocalRope.Theta > 0)):
@@ -202,6 +204,8 @@ func (c *Config) check(file string) error {
 		return fail("a window of %d in %d of %d layers", c.SlidingWindow, len(c.Local), c.NumHiddenLayers)
 	case c.ALiBiMaxBias < 0 || c.ClipQKV < 0 || c.AttnLogitSoftcapping < 0 || c.FinalLogitSoftcapping < 0:
 		return fail("a negative alibi bias, clip or soft cap")
+	case max(c.ClipQKV, c.AttnLogitSoftcapping, c.FinalLogitSoftcapping) > math.MaxFloat32:
+		return fail("a clip or soft cap beyond %g", math.MaxFloat32)
 	}
 	return nil
 }

@@ -54,6 +54,9 @@ var gemma3 = Family{
 		}
 	},
 	WriteGGUF: func(cfg *Config, add func(key string, value any)) {
+		if cfg.LocalRope == nil { // no layer has a window
+			return
+		}
 		add("rope.freq_base_swa", float32(cfg.LocalRope.Theta))
 		every := slices.Index(cfg.Local, false) + 1 // 0: all are local
 		add("attention.sliding_window_pattern", uint32(cmp.Or(every, cfg.NumHiddenLayers+1)))
