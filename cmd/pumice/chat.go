@@ -27,7 +27,8 @@ func (p *program) chatCommand() *cli.Command {
 		Usage:     "talk to a model",
 		ArgsUsage: "MODEL [TEXT...]",
 		Description: "On a terminal this is a conversation; /help lists its commands. With -p, TEXT, --messages or text on standard input it is one\n" +
-			"answer. Ctrl-C stops an answer.",
+			"answer. Ctrl-C stops an answer; a question whose answer has not begun is taken back. At the prompt Ctrl-C drops what is typed,\n" +
+			"and pressed again it leaves. A content in --messages is a text or a list of {\"type\":\"text\",\"text\":...}.",
 		Flags:  slices.Concat(flags, samplingFlags(), speedFlags(), modelFlags(), []cli.Flag{splitFlag()}),
 		Action: p.chat,
 	}

@@ -86,7 +86,7 @@ func TestNothingHostileReachesTheTerminal(t *testing.T) {
 			t.Run(fmt.Sprint(name, " ", i), func(t *testing.T) {
 				text, status := onTerminal(t, c.args...)
 				for _, bad := range uncontrolled(text) {
-					t.Errorf("status %d; %q at byte %d of %q", status, bad.text, bad.at, text)
+					t.Fatalf("status %d; %q at byte %d of %q", status, bad.text, bad.at, text)
 				}
 				for _, escape := range []string{`\x1b]0;title\x07`, `\u009b31m`, `\x7f`, `\x0d`, `\u202e`, `\u2066`, `\U000e0041`} {
 					shown[escape] = shown[escape] || strings.Contains(text, escape)

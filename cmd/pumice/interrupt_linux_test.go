@@ -81,6 +81,8 @@ func TestControlCStopsTheAnswer(t *testing.T) {
 	screen.await(t, "context")
 	screen.await(t, ">>> ")
 	fmt.Fprint(terminal, "\x03")
+	screen.await(t, "Ctrl-C again")
+	fmt.Fprint(terminal, "\x03")
 	done := make(chan error, 1)
 	go func() { done <- c.Wait() }()
 	select {
@@ -177,7 +179,7 @@ func (s *screen) awaitMore(t *testing.T, n int) {
 
 func (s *screen) until(t *testing.T, what string, found func(rest string) int) {
 	t.Helper()
-	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 		if n := found(s.text()[s.seen:]); n >= 0 {
 			s.seen += n
 			return

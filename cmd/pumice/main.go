@@ -62,7 +62,7 @@ func (p *program) run(args []string) int {
 	if err == nil {
 		return 0
 	}
-	fmt.Fprintln(p.stderr, line(err))
+	p.complain(err)
 	return status(err)
 }
 

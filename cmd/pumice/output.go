@@ -39,6 +39,9 @@ func (p *program) note(format string, args ...any) {
 	}
 }
 
+// complain writes an error to standard error.
+func (p *program) complain(err error) { fmt.Fprintln(p.stderr, line(err)) }
+
 // bar is a progress bar on standard error. Without a terminal it shows nothing.
 type bar struct{ bar *progressbar.ProgressBar }
 

@@ -4,9 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -14,38 +16,55 @@ import (
 	"pumice"
 	"pumice/chat"
 	"pumice/internal/atomicfile"
+	"pumice/internal/regular"
+	"pumice/vk"
 )
 
 const replHelp = `/bye            leave (also Ctrl-D)
 /reset          forget the conversation
 /regen          answer the last question again
 /undo           take back the last question and its answer
-/system TEXT    set the system message; without TEXT remove it
+/system TEXT    set the system message; none removes it, without TEXT it is shown
 /stats          how fast the last answer was, and how full the context is
 /save FILE      write the conversation as JSON
 /load FILE      continue a conversation that was saved
 /help           this list
 """             begins and ends a message of many lines
-Ctrl-C          stops an answer; at the prompt it leaves`
+Ctrl-C          stops an answer; at the prompt it drops what is typed, and pressed again it leaves`
 
 // repl talks with the person at the terminal until they leave.
 func (p *program) repl(c *cli.Context, t *talk) error {
-	if system := c.String("system"); system != "" {
-		t.messages = withSystem(nil, system)
-	}
+	// Between answers an interrupt must not end the program: a person who presses Ctrl-C twice means the answer.
+	interrupts := make(chan os.Signal, 1)
+	signal.Notify(interrupts, os.Interrupt)
+	defer signal.Stop(interrupts)
+
 	editor := newEditor(p.stdin, p.stdout)
 	r := &repl{p: p, talk: t, verbose: c.Bool("verbose"), limit: c.Context}
 	p.note("%s on %s. /help lists the commands.", t.engine.Source().Path, t.engine.Device().Name)
+	if system := c.String("system"); system != "" {
+		r.setSystem(system)
+	}
 	for {
 		text, err := editor.message()
-		if err == io.EOF || errors.Is(err, errCtrlC) {
-			return p.printf("\n")
+		if err == io.EOF {
+			return errors.Join(p.printf("\n"), r.dead)
+		}
+		if errors.Is(err, errCtrlC) {
+			r.say("(Ctrl-C again, Ctrl-D or /bye leaves)")
+			continue
 		}
 		if err != nil {
 			return err
 		}
-		if leave, err := r.do(text); leave || err != nil {
+		leave, err := r.do(text)
+		switch {
+		case err != nil:
 			return err
+		case leave:
+			return r.dead
+		case r.limit.Err() != nil:
+			return r.limit.Err()
 		}
 	}
 }
@@ -56,9 +75,13 @@ type repl struct {
 	talk    *talk
 	verbose bool
 	limit   context.Context
+	dead    error // why the model can't answer any more
 }
 
-// do acts on one message or command. An error ends the program; what a person can put right is only told.
+// say answers the person. It is what they asked for, so --quiet has no say.
+func (r *repl) say(format string, args ...any) { fmt.Fprintf(r.p.stderr, format+"\n", args...) }
+
+// do acts on one message or command. An error, of writing to standard output, ends the program; all others are only shown.
 func (r *repl) do(text string) (leave bool, err error) {
 	t := r.talk
 	command, argument, _ := strings.Cut(strings.TrimSpace(text), " ")
@@ -73,84 +96,143 @@ func (r *repl) do(text string) (leave bool, err error) {
 	case "/reset", "/clear":
 		t.messages = withSystem(nil, t.system())
 		t.session.Reset()
-		r.p.note("the conversation is forgotten")
+		r.say("the conversation is forgotten")
 		return false, nil
 	case "/system":
-		t.messages = withSystem(t.messages, argument)
-		return false, nil
+		return false, r.system(argument)
 	case "/stats":
 		return false, r.stats()
 	case "/undo":
-		if !t.undo() {
-			r.p.note("there is nothing to take back")
+		if t.undo() {
+			r.say("taken back: the last question and its answer")
+		} else {
+			r.say("there is nothing to take back")
 		}
 		return false, nil
 	case "/regen":
-		if n := len(t.messages); n > 0 && t.messages[n-1].Role == "assistant" {
-			t.messages = t.messages[:n-1]
+		questions := t.messages
+		if n := len(questions); n > 0 && questions[n-1].Role == "assistant" {
+			questions = questions[:n-1]
 		}
-		if n := len(t.messages); n == 0 || t.messages[n-1].Role != "user" {
-			r.p.note("there is no question to answer")
+		if n := len(questions); n == 0 || questions[n-1].Role != "user" {
+			r.say("there is no question to answer")
 			return false, nil
 		}
-		return false, r.answer()
+		return false, r.answer(questions)
 	case "/save", "/load":
 		if err := r.file(command, argument); err != nil {
-			r.p.note("%s", line(err))
+			r.p.complain(err)
 		}
 		return false, nil
 	}
 	if strings.HasPrefix(command, "/") && !strings.Contains(text, "\n") {
-		r.p.note("unknown command %s; /help lists them", command)
+		r.say("unknown command %q; /help lists them", command)
 		return false, nil
 	}
-	t.messages = append(t.messages, chat.Message{Role: "user", Content: text})
-	return false, r.answer()
+	return false, r.answer(append(slices.Clip(t.messages), chat.Message{Role: "user", Content: text}))
 }
 
-// answer shows the answer to the messages. An interrupt stops it, a second one the program.
-func (r *repl) answer() error {
+// answer shows the answer to messages, which become the conversation once the answer has begun. Without one the
+// conversation stays as it was: a question that could not be answered would only stand in the way of the next. An interrupt stops
+// the answer. The error is one of writing it.
+func (r *repl) answer(messages []chat.Message) error {
 	t, p := r.talk, r.p
+	if r.dead != nil {
+		r.say("the model can't answer any more; /save FILE keeps the conversation, /bye leaves")
+		return nil
+	}
+	before := t.messages
+	t.messages = slices.Clone(messages)
+	ctx, stop := signal.NotifyContext(r.limit, os.Interrupt)
+	defer stop()
 	prompt, err := t.prompt()
 	if prompt.Dropped > 0 {
-		p.note("(the context is full: %d old messages are forgotten)", prompt.Dropped)
+		r.say("(the context is full: %d old messages are forgotten)", prompt.Dropped)
 	}
 	if prompt.Cut > 0 {
-		p.note("(the context is full: the first %d tokens of the message are cut off)", prompt.Cut)
+		r.say("(the context is full: the first %d tokens of the message are cut off)", prompt.Cut)
 	}
+	var unwritten error
+	begun := false
 	if err == nil {
-		ctx, stop := signal.NotifyContext(r.limit, os.Interrupt)
-		context.AfterFunc(ctx, stop)
 		spinner := p.spin()
 		err = t.answer(ctx, prompt, func(text string) error {
 			spinner.stop()
-			return p.prose(text)
+			begun = true
+			unwritten = p.prose(text)
+			return unwritten
 		})
 		spinner.stop()
-		stop()
 	}
-	var long *chat.TooLongError
-	var wrong *chat.Error
-	if errors.As(err, &long) || errors.As(err, &wrong) { // nothing was evaluated
-		p.note("%s", line(err))
-		t.undo()
-		return nil
+	if unwritten != nil {
+		return unwritten
 	}
-	if err := p.printf("\n"); err != nil {
-		return err
+	if begun || err == nil {
+		if err := p.printf("\n"); err != nil {
+			return err
+		}
+	} else {
+		t.messages = before
 	}
 	switch {
 	case err == nil && t.session.Result().FinishReason == pumice.FinishLength:
-		p.note("(cut off: %d tokens)", len(t.session.Result().Tokens))
-	case errors.Is(err, context.Canceled) && r.limit.Err() == nil:
-		p.note("(stopped)")
-	case err != nil:
+		r.say("(cut off: %d tokens)", len(t.session.Result().Tokens))
+	case r.limit.Err() != nil:
 		return err
+	case errors.Is(err, context.Canceled) && begun:
+		r.say("(stopped)")
+	case errors.Is(err, context.Canceled):
+		r.say("(stopped: the question is taken back)")
+	case err != nil:
+		p.complain(err)
+		if errors.Is(err, vk.ErrDeviceLost) || errors.Is(err, pumice.ErrClosed) {
+			r.dead = err
+			r.say("the model can't answer any more; /save FILE keeps the conversation, /bye leaves")
+		}
 	}
-	if r.verbose {
+	if r.verbose && (begun || err == nil) {
 		p.note("%s", statsLine(t.session.Result()))
 	}
 	return nil
+}
+
+// system sets, removes or shows the system message.
+func (r *repl) system(argument string) error {
+	t := r.talk
+	switch system := t.system(); {
+	case argument == "" && system != "":
+		return r.p.prose(system + "\n")
+	case system == "" && (argument == "" || argument == "none"):
+		r.say("there is no system message")
+	case argument == "none":
+		t.messages = withSystem(t.messages, "")
+		r.say("the system message is removed")
+	case r.setSystem(argument):
+		r.say("the system message is set")
+	}
+	return nil
+}
+
+// setSystem makes text the system message. One that the model's chat format refuses is not kept.
+func (r *repl) setSystem(text string) bool {
+	messages := withSystem(r.talk.messages, text)
+	if err := r.talk.check(messages); err != nil {
+		r.p.complain(err)
+		r.say("the system message is not kept")
+		return false
+	}
+	r.talk.messages = messages
+	return true
+}
+
+// check reports whether the model's chat format can write messages down, with a question behind them: messages that it refuses
+// would stand in the way of every question.
+func (t *talk) check(messages []chat.Message) error {
+	if n := len(messages); messages[n-1].Role != "user" {
+		messages = append(slices.Clip(messages), chat.Message{Role: "user", Content: "?"})
+	}
+	_, err := t.engine.EncodeChat(messages, chat.Options{})
+	return err
 }
 
 func (r *repl) stats() error {
@@ -171,19 +253,41 @@ func (r *repl) file(command, name string) error {
 		return &usageError{command + " needs a file"}
 	}
 	if command == "/save" {
-		text, err := json.MarshalIndent(r.talk.messages, "", " ")
-		if err != nil {
-			return err
+		if len(r.talk.messages) == 0 {
+			return errors.New("there is nothing to save")
 		}
-		return atomicfile.WriteBytes(name, append(text, '\n'))
+		text, err := json.MarshalIndent(r.talk.messages, "", " ")
+		if err == nil {
+			err = atomicfile.WriteBytes(name, append(text, '\n'))
+		}
+		if err == nil {
+			r.say("%s saved in %s", counted(len(r.talk.messages), "message"), name)
+		}
+		return err
 	}
-	messages, err := r.p.readMessages(name)
+	f, err := regular.Open(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	messages, err := readMessages(f, name)
+	if err == nil {
+		err = r.talk.check(messages)
+	}
 	if err != nil {
 		return err
 	}
 	r.talk.messages = messages
-	r.p.note("%d messages", len(messages))
+	r.say("%s loaded", counted(len(messages), "message"))
 	return nil
+}
+
+// counted is n of something, for people.
+func counted(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
 }
 
 // system returns the text of the system message, "" if there is none.

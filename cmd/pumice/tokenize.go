@@ -137,11 +137,11 @@ func (e *encoder) encoding(ids []int) encoding {
 // line is one line of --jsonl.
 func (e *encoder) line(line []byte) (any, error) {
 	var in struct {
-		Text     *string        `json:"text"`
-		Messages []chat.Message `json:"messages"`
+		Text     *string       `json:"text"`
+		Messages []jsonMessage `json:"messages"`
 	}
 	if err := json.Unmarshal(line, &in); err != nil {
-		return nil, err
+		return nil, plainJSONError(err)
 	}
 	var ids []int
 	var err error
@@ -149,7 +149,10 @@ func (e *encoder) line(line []byte) (any, error) {
 	case in.Text != nil && in.Messages == nil:
 		ids, err = e.text(*in.Text)
 	case in.Messages != nil && in.Text == nil:
-		ids, err = e.conversation(in.Messages)
+		var messages []chat.Message
+		if messages, err = conversation(in.Messages); err == nil {
+			ids, err = e.conversation(messages)
+		}
 	default:
 		err = fmt.Errorf(`want {"text":...} or {"messages":...}`)
 	}
@@ -186,25 +189,4 @@ func (p *program) eachLine(f func(line []byte) (any, error)) error {
 			return readErr
 		}
 	}
-}
-
-// readMessages reads a conversation from a JSON file.
-func (p *program) readMessages(name string) ([]chat.Message, error) {
-	text, err := p.readFile(name)
-	if err != nil {
-		return nil, err
-	}
-	var messages []chat.Message
-	d := json.NewDecoder(strings.NewReader(text))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&messages); err != nil {
-		return nil, fmt.Errorf(`%s: want [{"role":"user","content":"..."},...]: %w`, name, err)
-	}
-	if d.More() {
-		return nil, fmt.Errorf("%s: something follows the list of messages", name)
-	}
-	if len(messages) == 0 {
-		return nil, fmt.Errorf("%s: %w", name, pumice.ErrEmptyPrompt)
-	}
-	return messages, nil
 }
