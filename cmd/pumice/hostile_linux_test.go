@@ -68,7 +68,8 @@ func TestNothingHostileReachesTheTerminal(t *testing.T) {
 			{onHost, []string{"eval", "merge", files["results"], "--output-path", dir + "/merged"}},
 			{onDevice, []string{"eval", "merge", dir + "/results", "--output-path", dir + "/merged"}}, {onDevice, []string{"eval", model, "--tasks", "mmlu_anatomy", "--output-path", dir + "/results", "--data-dir", "mmlu=" + files["mmlu"]}},
 			{onDevice, []string{"eval", "compare", dir + "/results", dir + "/results"}}},
-		"help": {{onHost, []string{"help", hostile}}, {onHost, []string{"--help"}}, {onHost, []string{hostile}}},
+		"licenses": {{onHost, []string{"licenses", hostile}}},
+		"help":     {{onHost, []string{"help", hostile}}, {onHost, []string{"--help"}}, {onHost, []string{hostile}}},
 	}
 	for _, c := range newProgram(os.Stdin, os.Stdout, os.Stderr).app().Commands {
 		if _, ok := cases[c.Name]; !ok {

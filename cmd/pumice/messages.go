@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"strings"
 
@@ -72,15 +71,7 @@ const maxMessagesBytes = 64 << 20
 
 // readMessages reads a conversation from a JSON file, from standard input for "-".
 func (p *program) readMessages(name string) ([]chat.Message, error) {
-	f := p.stdin
-	if name != "-" {
-		var err error
-		if f, err = os.Open(name); err != nil {
-			return nil, err
-		}
-		defer f.Close()
-	}
-	return readMessages(f, name)
+	return readMessages(p.input(name), name)
 }
 
 func readMessages(r io.Reader, name string) ([]chat.Message, error) {

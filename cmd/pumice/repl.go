@@ -177,8 +177,6 @@ func (r *repl) answer(messages []chat.Message) error {
 	switch {
 	case err == nil && t.session.Result().FinishReason == pumice.FinishLength:
 		r.say("(cut off: %d tokens)", len(t.session.Result().Tokens))
-	case r.limit.Err() != nil:
-		return err
 	case errors.Is(err, context.Canceled) && begun:
 		r.say("(stopped)")
 	case errors.Is(err, context.Canceled):
@@ -258,7 +256,10 @@ func (r *repl) file(command, name string) error {
 		}
 		text, err := json.MarshalIndent(r.talk.messages, "", " ")
 		if err == nil {
-			err = atomicfile.WriteBytes(name, append(text, '\n'))
+			err = atomicfile.Replace(name, func(f *os.File) error { // a pipe would make the conversation wait for its reader
+				_, err := f.Write(append(text, '\n'))
+				return err
+			})
 		}
 		if err == nil {
 			r.say("%s saved in %s", counted(len(r.talk.messages), "message"), name)

@@ -157,13 +157,13 @@ func TestConversationGoesOnAfterErrors(t *testing.T) {
 
 	p.enter("/nonsense", `unknown command "/nonsense"`)
 	p.enter("/save", "/save needs a file")
-	p.enter("/save "+dir, "is not a regular file")
-	p.enter("/save "+fifo, "is not a regular file")
+	p.enter("/save "+dir, "it is a directory")
+	p.enter("/save "+fifo, "only a regular file")
 	p.enter("/save "+dir+"/no/such/file", "no such file or directory")
 	p.enter("/load", "/load needs a file")
 	for _, c := range []struct{ name, want string }{
-		{dir, "is not a regular file"},
-		{fifo, "is not a regular file"},
+		{dir, "not a regular file"},
+		{fifo, "not a regular file"},
 		{dir + "/absent", "no such file or directory"},
 		{huge, "more than 64.0 MiB of messages"},
 		{file("empty", ""), "the file is empty"},
