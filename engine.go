@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+	"golang.org/x/sync/semaphore"
 
 	"pumice/chat"
 	"pumice/checkpoint"
@@ -35,7 +36,7 @@ type Engine struct {
 	closeErr  error
 	source    Source
 
-	mu    sync.Mutex // held while evaluating
+	turn  *semaphore.Weighted // taken while evaluating; a lock that waiting for ends with a context
 	run   evaluator
 	owner *Session // whose tokens the KV cache holds
 }
@@ -53,9 +54,9 @@ type loaded interface {
 // evaluator is what a Session needs of a model; tests have one without a device.
 type evaluator interface {
 	Forward(ctx context.Context, tokens []int, position int, want model.Want) (model.Output, error)
-	ForwardSequences(sequences [][]int, position int) (model.Output, error)
+	ForwardSequences(ctx context.Context, sequences [][]int, position int) (model.Output, error)
 	Sequences() (n, tokens int)
-	Decode(token, position, runs int, want model.Want, draw *pipeline.Draw) (model.Output, error)
+	Decode(ctx context.Context, token, position, runs int, want model.Want, draw *pipeline.Draw) (model.Output, error)
 	MaxRuns() int
 	CanResume(length, position int) bool
 }
@@ -74,7 +75,8 @@ type Source struct {
 //
 // Errors that a caller may want to tell apart, by errors.Is or errors.As: vk.ErrNoDevice (also *vk.SelectError), *model.FitError,
 // *checkpoint.FormatError, *checkpoint.UnsupportedError, *OptionError, *ModelError. An *OptionError, and a *sample.ParamError from a
-// Session, is about what the caller gave; what is wrong in the model's files, sampling parameters included, is neither.
+// Session, is about what the caller gave; what is wrong in the model's files, sampling parameters included, is neither. After
+// vk.ErrDeviceLost or vk.ErrHung, from here or from a session, the Engine can only be closed.
 func Open(ctx context.Context, path string, o Options) (*Engine, error) {
 	start := time.Now()
 	s, err := o.settings()
@@ -84,7 +86,7 @@ func Open(ctx context.Context, path string, o Options) (*Engine, error) {
 	if path, err = Resolve(path); err != nil {
 		return nil, err
 	}
-	e := &Engine{path: path}
+	e := &Engine{path: path, turn: semaphore.NewWeighted(1)}
 	if err := e.open(ctx, o, s); err != nil {
 		e.Close()
 		return nil, err
@@ -224,10 +226,11 @@ func (t *text) matches(path string, vocab int, log zerolog.Logger) error {
 	return nil
 }
 
-// Close frees everything on the device. It waits for an evaluation that is under way. Closing twice is fine.
+// Close frees everything on the device. It waits for an evaluation that is under way, which ends at the latest after
+// Options.HangTimeout. On a device that hangs the memory is left to the process, and the error is vk.ErrHung. Closing twice is fine.
 func (e *Engine) Close() error {
-	e.mu.Lock()
-	defer e.mu.Unlock()
+	_ = e.turn.Acquire(context.Background(), 1) // which does not end
+	defer e.turn.Release(1)
 	e.closeOnce.Do(func() {
 		e.run = nil
 		var errs []error
@@ -276,8 +279,8 @@ func (e *Engine) Devices() []Device {
 // Profile is the device time by kernel of the last evaluation: the last run of a prompt, or the last token. The Engine must have been
 // opened with Options.Profile; on several devices a kernel is in the list once for each.
 func (e *Engine) Profile() ([]pipeline.Timing, error) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
+	_ = e.turn.Acquire(context.Background(), 1) // which does not end
+	defer e.turn.Release(1)
 	if e.run == nil {
 		return nil, ErrClosed
 	}
@@ -286,8 +289,10 @@ func (e *Engine) Profile() ([]pipeline.Timing, error) {
 
 // CopyBandwidth is Kernels.CopyBandwidth of the first device, where there is room beside the model.
 func (e *Engine) CopyBandwidth(ctx context.Context) (float64, error) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
+	if err := e.turn.Acquire(ctx, 1); err != nil {
+		return 0, err
+	}
+	defer e.turn.Release(1)
 	if e.run == nil {
 		return 0, ErrClosed
 	}

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/rs/zerolog"
 
@@ -27,6 +28,10 @@ type Options struct {
 	CacheDir     string   // where compiled pipelines are kept between runs; "" = nowhere
 	Validation   bool     // load Vulkan's validation layer with synchronization validation; its messages go to Logger
 	Profile      bool     // take a timestamp around every dispatch
+
+	// HangTimeout is how long a device may work on one submission, of which a token or a piece of a prompt is one or several, before it
+	// counts as hung. 0 = two minutes, and ten on a CPU driver.
+	HangTimeout time.Duration
 
 	Logger   zerolog.Logger          // the zero value logs nothing
 	Progress func(done, total int64) // called while loading with bytes of the checkpoint; calls don't overlap

@@ -98,8 +98,10 @@ func (s *Session) score(ctx context.Context, prefix []int, tails [][]int, yield 
 // scoreRun evaluates the first of tails at once, and returns how many they are.
 func (s *Session) scoreRun(ctx context.Context, prefix []int, tails [][]int, yield func([]float32, error) bool) (n int, err error) {
 	e := s.engine
-	e.mu.Lock()
-	defer e.mu.Unlock()
+	if err := e.turn.Acquire(ctx, 1); err != nil {
+		return 0, err
+	}
+	defer e.turn.Release(1)
 	if _, err := s.resume(prefix, len(prefix)); err != nil {
 		return 0, err
 	}
@@ -119,7 +121,7 @@ func (s *Session) scoreRun(ctx context.Context, prefix []int, tails [][]int, yie
 			return 0, err
 		}
 		s.written = max(s.written, len(prefix)+total)
-		out, err = e.run.ForwardSequences(tails[:n], len(prefix))
+		out, err = e.run.ForwardSequences(ctx, tails[:n], len(prefix))
 	} else {
 		n = 1
 		out, _, err = s.extend(ctx, slices.Concat(prefix, tails[0]), evaluation{want: model.Logits})

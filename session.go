@@ -78,8 +78,10 @@ type evaluation struct {
 // the cache holds it. It returns how many tokens were found in the cache. After an error the cache holds what had been evaluated.
 func (s *Session) evaluate(ctx context.Context, tokens []int, what evaluation) (cached int, counters pipeline.Counters, err error) {
 	e := s.engine
-	e.mu.Lock()
-	defer e.mu.Unlock()
+	if err := e.turn.Acquire(ctx, 1); err != nil {
+		return 0, counters, err
+	}
+	defer e.turn.Release(1)
 	if cached, err = s.resume(tokens, len(tokens)-1); err != nil {
 		return 0, counters, err
 	}
@@ -90,7 +92,7 @@ func (s *Session) evaluate(ctx context.Context, tokens []int, what evaluation) (
 	return cached, out.Counters, what.use(out, draft)
 }
 
-// resume takes the cache for the session and cuts it to what it holds of tokens, at most the first so many. The caller has e.mu.
+// resume takes the cache for the session and cuts it to what it holds of tokens, at most the first so many. The caller has e.turn.
 func (s *Session) resume(tokens []int, most int) (cached int, err error) {
 	e := s.engine
 	if e.run == nil {
@@ -112,7 +114,7 @@ func (s *Session) resume(tokens []int, most int) (cached int, err error) {
 }
 
 // extend evaluates those of tokens that follow the ones in the cache. The counters of the output are of all its runs, after an
-// error of those before. draft is what was evaluated behind the last one. The caller has e.mu.
+// error of those before. draft is what was evaluated behind the last one. The caller has e.turn.
 func (s *Session) extend(ctx context.Context, tokens []int, what evaluation) (out model.Output, draft []int, err error) {
 	var counters pipeline.Counters
 	cached := len(s.cached)
@@ -157,7 +159,7 @@ func (s *Session) run(ctx context.Context, tokens []int, at, end int, what evalu
 			draw = what.draw(runs)
 		}
 		after = runs - 1
-		out, err = run.Decode(tokens[at], at, runs, what.want, draw)
+		out, err = run.Decode(ctx, tokens[at], at, runs, what.want, draw)
 	default:
 		out, err = run.Forward(ctx, tokens[at:end], at, what.want)
 	}

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
@@ -195,6 +196,41 @@ func TestWindowsLimitReuse(t *testing.T) {
 	run([]int{1, 2, 3, 4, 7}, 4)     // four back from 8
 	run([]int{1, 2, 3, 8}, 0)        // five back from 8, though only two from what is held
 	run([]int{1, 2, 3, 8, 9, 10}, 4) // filled from the start again
+}
+
+// TestWaitingForTheEngineEndsWithTheContext has one session evaluate for ever and another one wait for it.
+func TestWaitingForTheEngineEndsWithTheContext(t *testing.T) {
+	f := newFake(t, nil)
+	e := fakeEngine(f, nil)
+	begun, end := make(chan struct{}), make(chan struct{})
+	f.before = func() { close(begun); <-end }
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for range e.NewSession().Generate(context.Background(), []int{1}, GenerateOptions{MaxTokens: 1}) {
+		}
+	}()
+	<-begun
+	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+	defer cancel()
+	s := e.NewSession()
+	for _, err := range s.Generate(ctx, []int{1}, GenerateOptions{}) {
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Generate: %v", err)
+		}
+	}
+	for _, err := range s.Logits(ctx, []int{1}, false) {
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Logits: %v", err)
+		}
+	}
+	for _, err := range s.Score(ctx, []int{1}, [][]int{{2}}) {
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Score: %v", err)
+		}
+	}
+	close(end)
+	<-done
 }
 
 func TestSessionsShareTheCache(t *testing.T) {

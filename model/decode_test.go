@@ -44,7 +44,7 @@ func TestDecodeInOneGo(t *testing.T) {
 			}
 			got := []int{out.Choices[0].ID}
 			for i, runs := range []int{1, 1, 7, 20} {
-				out, err := x.Decode(got[len(got)-1], len(prompt)+len(got)-1, runs, Argmax, nil)
+				out, err := x.Decode(context.Background(), got[len(got)-1], len(prompt)+len(got)-1, runs, Argmax, nil)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -161,11 +161,11 @@ func TestDecodeRefusesBadInput(t *testing.T) {
 		draw                  *pipeline.Draw
 	}{{640, 0, 1, Argmax, nil}, {1, 0, 0, Argmax, nil}, {1, 0, pipeline.MaxRuns + 1, Argmax, nil}, {1, 15, 2, Argmax, nil}, {1, 0, 2, Candidates, nil},
 		{1, 0, 2, Argmax, draw}, {1, 0, 3, Candidates, draw}} {
-		if _, err := x.Decode(c.token, c.position, c.runs, c.want, c.draw); err == nil {
+		if _, err := x.Decode(context.Background(), c.token, c.position, c.runs, c.want, c.draw); err == nil {
 			t.Errorf("%+v: no error", c)
 		}
 	}
-	if _, err := x.Decode(1, 0, 2, Candidates, draw); err != nil {
+	if _, err := x.Decode(context.Background(), 1, 0, 2, Candidates, draw); err != nil {
 		t.Error(err)
 	}
 }

@@ -320,7 +320,7 @@ func TestTapsMatchReference(t *testing.T) {
 			if _, err := x.Forward(context.Background(), p.IDs, 0, Logits); err != nil {
 				t.Fatal(err)
 			}
-			plan, err := x.Plan(len(p.IDs), Logits)
+			plan, err := x.Plan(context.Background(), len(p.IDs), Logits)
 			if err != nil {
 				t.Fatal(err)
 			}

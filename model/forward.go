@@ -48,11 +48,11 @@ func (x *Model) builder(k planKey) *pipeline.Builder {
 	return b
 }
 
-func (x *Model) plan(k planKey) (*pipeline.Plan, error) {
+func (x *Model) plan(ctx context.Context, k planKey) (*pipeline.Plan, error) {
 	if p, ok := x.plans[k]; ok {
 		return p, nil
 	}
-	p, err := x.builder(k).Build()
+	p, err := x.builder(k).Build(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("model: %w", err)
 	}
@@ -62,8 +62,8 @@ func (x *Model) plan(k planKey) (*pipeline.Plan, error) {
 
 // Plan returns the plan that the last position of a run of n tokens goes through, recorded if
 // it was not yet: what profiles and taps are read from.
-func (x *Model) Plan(n int, want Want) (*pipeline.Plan, error) {
-	return x.plan(planKey{x.rung(n, want), want})
+func (x *Model) Plan(ctx context.Context, n int, want Want) (*pipeline.Plan, error) {
+	return x.plan(ctx, planKey{x.rung(n, want), want})
 }
 
 // Profile is the device time by kernel of the last run, of several queued tokens that of the last
@@ -101,7 +101,9 @@ type Output struct {
 
 // Forward evaluates tokens at cache positions position, position+1, ..., writing their keys
 // and values; positions before must hold what came before. Long runs go in pieces, between
-// which ctx is looked at. Errors: ErrContextFull, *TokenError, those of the device.
+// which ctx is looked at; what is under way when it ends is given up after half a second. After an
+// error any of the run's positions may have been written. Errors: ErrContextFull, *TokenError,
+// those of the device.
 func (x *Model) Forward(ctx context.Context, tokens []int, position int, want Want) (Output, error) {
 	var out Output
 	if err := x.checkRun(tokens, position); err != nil {
@@ -124,7 +126,7 @@ func (x *Model) Forward(ctx context.Context, tokens []int, position int, want Wa
 		if now == Candidates && x.rung(n, now) == 1 {
 			step.Draw = &pipeline.Draw{Temperature: 1, TopK: 1, TopP: 1, Uniform: make([]float32, 1)} // the caller chooses
 		}
-		if err := x.run(step, now, done, &out); err != nil {
+		if err := x.run(ctx, step, now, done, &out); err != nil {
 			return out, err
 		}
 		done += n
@@ -133,21 +135,21 @@ func (x *Model) Forward(ctx context.Context, tokens []int, position int, want Wa
 }
 
 // run evaluates a run, the first token of which is number done, and adds what it leaves to out.
-func (x *Model) run(s pipeline.Step, want Want, done int, out *Output) error {
+func (x *Model) run(ctx context.Context, s pipeline.Step, want Want, done int, out *Output) error {
 	n := len(s.Tokens)
-	p, err := x.Plan(n, want)
+	p, err := x.Plan(ctx, n, want)
 	if err != nil {
 		return err
 	}
 	var hidden int64
 	if !x.weights.span.begins() {
 		size := x.cfg.HiddenSize
-		if hidden, err = p.Input(x.hidden[done*size : (done+n)*size]); err != nil {
+		if hidden, err = p.Input(ctx, x.hidden[done*size:(done+n)*size]); err != nil {
 			return err
 		}
 	}
 	x.last = p
-	c, err := p.Run(s)
+	c, err := p.Run(ctx, s)
 	if err != nil {
 		return err
 	}
@@ -185,20 +187,20 @@ func (x *Model) Sequences() (n, tokens int) { return maxSequences(x.opts.Chunk),
 // ForwardSequences evaluates several sequences at once, each of which goes on from what the cache holds before position as if it
 // were the only one, and leaves the logits at the end of each. Together they take the positions from there on, whose keys and
 // values are of no use afterwards. Errors are those of Forward.
-func (x *Model) ForwardSequences(sequences [][]int, position int) (Output, error) {
+func (x *Model) ForwardSequences(ctx context.Context, sequences [][]int, position int) (Output, error) {
 	s, err := x.sequences(sequences, position)
 	if err != nil {
 		return Output{}, err
 	}
-	return x.runSequences(s, SequenceLogits)
+	return x.runSequences(ctx, s, SequenceLogits)
 }
 
-func (x *Model) runSequences(s pipeline.Step, want Want) (out Output, err error) {
+func (x *Model) runSequences(ctx context.Context, s pipeline.Step, want Want) (out Output, err error) {
 	if want.everyRow() {
 		x.logits = resize(x.logits, len(s.Tokens)*x.rowSize(want))
 		out.Logits = x.logits
 	}
-	err = x.run(s, want, 0, &out)
+	err = x.run(ctx, s, want, 0, &out)
 	return out, err
 }
 
@@ -238,7 +240,7 @@ func (x *Model) MaxRuns() int {
 
 // Decode evaluates token at position, and after it runs - 1 tokens that the device chooses and the host hears of at the end. want is
 // Argmax, or Candidates, which draw says how to choose from. Errors are those of Forward.
-func (x *Model) Decode(token, position, runs int, want Want, draw *pipeline.Draw) (Output, error) {
+func (x *Model) Decode(ctx context.Context, token, position, runs int, want Want, draw *pipeline.Draw) (Output, error) {
 	var out Output
 	tokens := []int{token}
 	if err := x.checkRun(tokens, position); err != nil {
@@ -247,12 +249,12 @@ func (x *Model) Decode(token, position, runs int, want Want, draw *pipeline.Draw
 	if runs < 1 || runs > x.MaxRuns() || position+runs > x.opts.Context {
 		return out, fmt.Errorf("model: %d tokens in one go at position %d of a context of %d; at most %d are possible: %w", runs, position, x.opts.Context, x.MaxRuns(), ErrContextFull)
 	}
-	p, err := x.Plan(1, want)
+	p, err := x.Plan(ctx, 1, want)
 	if err != nil {
 		return out, err
 	}
 	x.last = p
-	if out.Counters, err = p.Run(pipeline.Step{Position: position, Tokens: tokens, Runs: runs, Draw: draw}); err != nil {
+	if out.Counters, err = p.Run(ctx, pipeline.Step{Position: position, Tokens: tokens, Runs: runs, Draw: draw}); err != nil {
 		return out, err
 	}
 	for run := range runs {

@@ -251,7 +251,7 @@ func loadSpan(ctx context.Context, m *pipeline.Manager, c *checkpoint.Checkpoint
 
 func (x *Model) upload(ctx context.Context) error {
 	start := time.Now()
-	l, err := x.store.NewLoader()
+	l, err := x.store.NewLoader(ctx)
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package model
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -78,7 +79,7 @@ func testSequences(t *testing.T, x *Model, bound float64) {
 			if !x.CanResume(written, c.prefix) {
 				t.Fatalf("nothing can go on at %d behind %d", c.prefix, written)
 			}
-			out, err := x.ForwardSequences(sequences, c.prefix)
+			out, err := x.ForwardSequences(context.Background(), sequences, c.prefix)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -108,7 +109,7 @@ func TestForwardSequencesRefuses(t *testing.T) {
 		"full":          {[][]int{{1, 2}, {3}}, 62, ErrContextFull.Error()},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := x.ForwardSequences(c.sequences, c.position)
+			_, err := x.ForwardSequences(context.Background(), c.sequences, c.position)
 			if err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("error %v, want one with %q", err, c.want)
 			}

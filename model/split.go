@@ -136,7 +136,7 @@ func (s *Split) Forward(ctx context.Context, tokens []int, position int, want Wa
 func (s *Split) Sequences() (n, tokens int) { return s.stages[0].Sequences() }
 
 // ForwardSequences is Model.ForwardSequences.
-func (s *Split) ForwardSequences(sequences [][]int, position int) (Output, error) {
+func (s *Split) ForwardSequences(ctx context.Context, sequences [][]int, position int) (Output, error) {
 	var out Output
 	last := s.stages[len(s.stages)-1]
 	step, err := last.sequences(sequences, position)
@@ -150,7 +150,7 @@ func (s *Split) ForwardSequences(sequences [][]int, position int) (Output, error
 		if x == last {
 			want = SequenceLogits
 		}
-		stage, err := x.runSequences(step, want)
+		stage, err := x.runSequences(ctx, step, want)
 		if err != nil {
 			return out, err
 		}
@@ -165,11 +165,11 @@ func (s *Split) ForwardSequences(sequences [][]int, position int) (Output, error
 func (s *Split) MaxRuns() int { return 1 }
 
 // Decode is Model.Decode of one run.
-func (s *Split) Decode(token, position, runs int, want Want, draw *pipeline.Draw) (Output, error) {
+func (s *Split) Decode(ctx context.Context, token, position, runs int, want Want, draw *pipeline.Draw) (Output, error) {
 	if runs != 1 {
 		return Output{}, fmt.Errorf("model: %d tokens in one go on several devices", runs)
 	}
-	return s.Forward(context.Background(), []int{token}, position, want)
+	return s.Forward(ctx, []int{token}, position, want)
 }
 
 // CanResume is Model.CanResume.

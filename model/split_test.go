@@ -1,6 +1,7 @@
 package model
 
 import (
+	"context"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -49,9 +50,9 @@ func TestSplit(t *testing.T) {
 				position += run.n
 			}
 			sequences := [][]int{tokens[:9], tokens[20:21], tokens[40:60]}
-			a, err := whole.ForwardSequences(sequences, position)
+			a, err := whole.ForwardSequences(context.Background(), sequences, position)
 			check(t, err)
-			b, err := split.ForwardSequences(sequences, position)
+			b, err := split.ForwardSequences(context.Background(), sequences, position)
 			check(t, err)
 			if len(b.Logits) != 3*whole.cfg.VocabSize || !slices.Equal(a.Logits, b.Logits) {
 				t.Errorf("three sequences: %d logits, or they differ", len(b.Logits))

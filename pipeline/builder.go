@@ -2,12 +2,15 @@ package pipeline
 
 import (
 	"cmp"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
+	"runtime"
 	"slices"
-	"sync"
+
+	"golang.org/x/sync/errgroup"
 
 	"pumice/vk"
 )
@@ -289,8 +292,9 @@ func (b *Builder) readbackBytes() int64 {
 }
 
 // Build compiles the kernels, in parallel, places the tensors in the Manager's arena and
-// records the commands once. The caller closes the Plan before the Manager.
-func (b *Builder) Build() (_ *Plan, err error) {
+// records the commands once. ctx is looked at before each kernel is compiled. The caller closes the
+// Plan before the Manager.
+func (b *Builder) Build(ctx context.Context) (_ *Plan, err error) {
 	if b.err != nil {
 		return nil, b.err
 	}
@@ -298,7 +302,7 @@ func (b *Builder) Build() (_ *Plan, err error) {
 		return nil, fmt.Errorf("pipeline: %s needs an arena of %d bytes; ReserveArena was given less", b.name, need)
 	}
 	b.divide()
-	if err := b.compile(); err != nil {
+	if err := b.compile(ctx); err != nil {
 		return nil, err
 	}
 	p := &Plan{m: b.m, name: b.name, tokens: b.tokens, sequences: b.sequences, kv: map[int]int64{}}
@@ -386,19 +390,26 @@ func (b *Builder) Kernels() ([]Kernel, error) {
 	return list, nil
 }
 
-// compile makes the pipelines of all nodes, several at a time.
-func (b *Builder) compile() error {
-	var wg sync.WaitGroup
-	errs := make([]error, len(b.nodes))
-	for i, n := range b.nodes {
-		wg.Add(1)
-		go func() {
-			defer wg.Done()
-			_, errs[i] = b.m.kernel(n)
-		}()
+// compile makes the pipelines of all nodes, one for each processor at a time.
+func (b *Builder) compile(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(max(2, runtime.GOMAXPROCS(0)))
+	seen := map[string]bool{}
+	for _, n := range b.nodes {
+		key := n.key()
+		if seen[key] {
+			continue
+		}
+		seen[key] = true
+		g.Go(func() error {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			_, err := b.m.kernel(n)
+			return err
+		})
 	}
-	wg.Wait()
-	return errors.Join(errs...)
+	return g.Wait()
 }
 
 // record writes the plan's commands: every node, and the copies of outputs where they are due.

@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"context"
 	"strings"
 	"testing"
 
@@ -76,12 +77,12 @@ func TestBuilderErrorsStick(t *testing.T) {
 		}
 		_, err := p.ArenaBytes()
 		wantError(t, c.name, err, append(c.parts, "pipeline: sticky: ")...)
-		_, again := p.Build()
+		_, again := p.Build(context.Background())
 		if again == nil || err == nil || again.Error() != err.Error() {
 			t.Errorf("%s: Build says %v, ArenaBytes %v", c.name, again, err)
 		}
 	}
-	_, err = b.m.NewBuilder("none", 0).Build()
+	_, err = b.m.NewBuilder("none", 0).Build(context.Background())
 	wantError(t, "no tokens", err, "none: a plan for 0 tokens")
 }
 
@@ -126,29 +127,29 @@ func TestErrorsNameTheNumbers(t *testing.T) {
 	p := m.NewBuilder("small", 2)
 	y := b.inputOf(p, b.normal(2*64), 64)
 	p.Output("y", y)
-	_, err = p.Build()
+	_, err = p.Build(context.Background())
 	wantError(t, "no arena", err, "small needs an arena of 512 bytes")
 	if err := m.ReserveArena(1); err != nil {
 		t.Fatal(err)
 	}
 	wantError(t, "second arena", m.ReserveArena(1), "256 bytes is already reserved")
-	_, err = p.Build()
+	_, err = p.Build(context.Background())
 	wantError(t, "small arena", err, "small needs an arena of 512 bytes")
 	if err := m.growArena(512); err != nil {
 		t.Fatal(err)
 	}
 	plan := b.build(p)
-	_, err = plan.Run(Step{})
+	_, err = plan.Run(context.Background(), Step{})
 	wantError(t, "no tokens", err, "small: 0 tokens in a plan for 2")
-	_, err = plan.Run(Step{Tokens: make([]int, 3)})
+	_, err = plan.Run(context.Background(), Step{Tokens: make([]int, 3)})
 	wantError(t, "too many tokens", err, "small: 3 tokens in a plan for 2")
-	_, err = plan.Run(Step{Position: -1, Tokens: []int{0}})
+	_, err = plan.Run(context.Background(), Step{Position: -1, Tokens: []int{0}})
 	wantError(t, "position", err, "small: position -1")
-	_, err = plan.Run(Step{Tokens: []int{0, 1}, Lengths: []int{1}})
+	_, err = plan.Run(context.Background(), Step{Tokens: []int{0, 1}, Lengths: []int{1}})
 	wantError(t, "short sequences", err, "small: sequences of 1 tokens in a run of 2")
-	_, err = plan.Run(Step{Tokens: []int{0, 1}, Lengths: []int{1, 2}})
+	_, err = plan.Run(context.Background(), Step{Tokens: []int{0, 1}, Lengths: []int{1, 2}})
 	wantError(t, "long sequences", err, "small: sequence 1 of 2 tokens in a run of 2")
-	_, err = plan.Run(Step{Tokens: []int{0, 1}, Lengths: []int{2, 0}})
+	_, err = plan.Run(context.Background(), Step{Tokens: []int{0, 1}, Lengths: []int{2, 0}})
 	wantError(t, "empty sequence", err, "small: sequence 1 of 0 tokens in a run of 2")
 	run(t, plan, inputStep(0, 2))
 	_, err = plan.Output("z", 0, 1, make([]float32, 64))
@@ -164,6 +165,6 @@ func TestErrorsNameTheNumbers(t *testing.T) {
 	if err := plan.Close(); err != nil {
 		t.Error("second Close:", err)
 	}
-	_, err = plan.Run(inputStep(0, 1))
+	_, err = plan.Run(context.Background(), inputStep(0, 1))
 	wantError(t, "closed", err, "closed")
 }

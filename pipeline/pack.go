@@ -45,9 +45,9 @@ const StagingBytes = 16 * chunkBytes
 // a layer are pieces for every worker.
 const chunkBytes = 2 << 20
 
-// NewLoader prepares an upload into the store. The caller closes the Loader.
-func (w *Weights) NewLoader() (*Loader, error) {
-	up, err := w.m.dev.NewUploader(chunkBytes, StagingBytes/chunkBytes)
+// NewLoader prepares an upload into the store, which the end of ctx ends. The caller closes the Loader.
+func (w *Weights) NewLoader(ctx context.Context) (*Loader, error) {
+	up, err := w.m.dev.NewUploader(ctx, chunkBytes, StagingBytes/chunkBytes)
 	if err != nil {
 		return nil, err
 	}

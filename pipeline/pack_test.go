@@ -193,7 +193,7 @@ func TestLoaderUploadsInPieces(t *testing.T) {
 				}
 				w := m.NewWeights()
 				defer w.Close()
-				l, err := w.NewLoader()
+				l, err := w.NewLoader(context.Background())
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -239,7 +239,7 @@ func TestLoaderFillsSmallMatricesAtOnce(t *testing.T) {
 	m := managerOn(t, dev, Options{})
 	w := m.NewWeights()
 	defer w.Close()
-	l, err := w.NewLoader()
+	l, err := w.NewLoader(context.Background())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -302,7 +302,7 @@ func TestLoaderErrorsNameTheRow(t *testing.T) {
 	m := newManager(t, Options{})
 	w := m.NewWeights()
 	defer w.Close()
-	l, err := w.NewLoader()
+	l, err := w.NewLoader(context.Background())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -335,7 +335,7 @@ func TestLoaderAnnouncesRowsBeforeItReadsThem(t *testing.T) {
 	m := newManager(t, Options{})
 	w := m.NewWeights()
 	defer w.Close()
-	l, err := w.NewLoader()
+	l, err := w.NewLoader(context.Background())
 	if err != nil {
 		t.Fatal(err)
 	}

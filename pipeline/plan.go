@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -153,8 +154,9 @@ type planOutput struct {
 func (p *Plan) Tokens() int { return p.tokens }
 
 // Run writes the step, submits the commands and waits, in pieces of bounded time. It returns
-// what the run did.
-func (p *Plan) Run(s Step) (Counters, error) {
+// what the run did. After the end of ctx it gives up what is under way (vk.Submission.Wait): the
+// KV cache then holds what it held before, and perhaps some of the step.
+func (p *Plan) Run(ctx context.Context, s Step) (Counters, error) {
 	if p.commands == nil {
 		return Counters{}, errClosed
 	}
@@ -162,8 +164,11 @@ func (p *Plan) Run(s Step) (Counters, error) {
 	if err := errors.Join(s.check(p.tokens, p.sequences), p.check(s, runs)); err != nil {
 		return Counters{}, fmt.Errorf("pipeline: %s: %w", p.name, err)
 	}
+	if err := p.m.dev.Settle(ctx); err != nil {
+		return Counters{}, fmt.Errorf("pipeline: %s: %w", p.name, err)
+	}
 	sent := p.write(s, runs)
-	submits, err := p.submit(s, runs)
+	submits, err := p.submit(ctx, s, runs)
 	if err != nil {
 		return Counters{}, fmt.Errorf("pipeline: %s at position %d: %w", p.name, s.Position, err)
 	}
@@ -192,9 +197,12 @@ func (p *Plan) Run(s Step) (Counters, error) {
 
 // Input gives the rows of the builder's Input tensor for the next run, a row a token. It
 // returns the bytes that cross to the device.
-func (p *Plan) Input(rows []float32) (int64, error) {
+func (p *Plan) Input(ctx context.Context, rows []float32) (int64, error) {
 	if p.input == nil || len(rows) == 0 || len(rows)%p.inputCols != 0 || len(rows) > p.tokens*p.inputCols {
 		return 0, fmt.Errorf("pipeline: %s: %d values for an input of (%d, %d)", p.name, len(rows), p.tokens, p.inputCols)
+	}
+	if err := p.m.dev.Settle(ctx); err != nil {
+		return 0, fmt.Errorf("pipeline: %s: %w", p.name, err)
 	}
 	buf := p.input.Mapped()
 	for i, v := range rows {
@@ -205,13 +213,13 @@ func (p *Plan) Input(rows []float32) (int64, error) {
 
 // submit runs the commands to their end, a part of them or all several times in each submission,
 // and returns the number of submissions.
-func (p *Plan) submit(s Step, runs int) (submits int, err error) {
+func (p *Plan) submit(ctx context.Context, s Step, runs int) (submits int, err error) {
 	submission := func(sub *vk.Submission, err error) error {
 		if err != nil {
 			return err
 		}
 		submits++
-		return sub.Wait()
+		return sub.Wait(ctx)
 	}
 	pace := p.pace.run(len(s.Tokens), s.Position+len(s.Tokens)+runs-1)
 	parts := p.commands.Parts()
@@ -219,7 +227,7 @@ func (p *Plan) submit(s Step, runs int) (submits int, err error) {
 		if each, known := pace.expected(); known && runs > 1 && p.repeats() && 2*each <= submitTarget {
 			n := min(runs, int(submitTarget/max(1, each)))
 			start := time.Now()
-			if err := submission(p.commands.SubmitTimes(n)); err != nil {
+			if err := submission(p.commands.SubmitTimes(ctx, n)); err != nil {
 				return submits, err
 			}
 			pace.took(0, parts, time.Since(start)/time.Duration(n))
@@ -229,7 +237,7 @@ func (p *Plan) submit(s Step, runs int) (submits int, err error) {
 		for first := 0; first < parts; {
 			end := pace.end(first)
 			start := time.Now()
-			if err := submission(p.commands.SubmitParts(first, end)); err != nil {
+			if err := submission(p.commands.SubmitParts(ctx, first, end)); err != nil {
 				return submits, err
 			}
 			pace.took(first, end, time.Since(start))

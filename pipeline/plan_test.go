@@ -40,7 +40,7 @@ func newBench(t testing.TB, m *Manager) *bench {
 	b.rnd = newRand(t.Name())
 	b.weights = m.NewWeights()
 	var err error
-	if b.loader, err = b.weights.NewLoader(); err != nil {
+	if b.loader, err = b.weights.NewLoader(context.Background()); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -82,7 +82,7 @@ func (b *bench) build(p *Builder) *Plan {
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	plan, err := p.Build()
+	plan, err := p.Build(context.Background())
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -96,7 +96,7 @@ func (b *bench) build(p *Builder) *Plan {
 
 func run(t testing.TB, p *Plan, s Step) Counters {
 	t.Helper()
-	c, err := p.Run(s)
+	c, err := p.Run(context.Background(), s)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -172,10 +172,10 @@ func TestCountersFollowTheCache(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer cache.Close()
-	if err := b.m.fill(cache.Layers[0].keys, 0); err != nil {
+	if err := b.m.fill(context.Background(), cache.Layers[0].keys, 0); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.m.fill(cache.Layers[0].values, 0); err != nil {
+	if err := b.m.fill(context.Background(), cache.Layers[0].values, 0); err != nil {
 		t.Fatal(err)
 	}
 	p := b.m.NewBuilder("kv", 3)
@@ -241,7 +241,7 @@ func TestPlansShareTheArena(t *testing.T) {
 			for round := range 3 {
 				for i, p := range plans {
 					for _, count := range []int{p.Tokens(), (p.Tokens() + 1) / 2, 1} {
-						if err := b.m.fill(b.m.arena.Whole(), poison); err != nil {
+						if err := b.m.fill(context.Background(), b.m.arena.Whole(), poison); err != nil {
 							t.Fatal(err)
 						}
 						run(t, plans[(i+1)%3], inputStep(0, 1))
@@ -423,7 +423,7 @@ func TestBuildIsConcurrent(t *testing.T) {
 	for i, p := range builders {
 		wg.Go(func() {
 			var err error
-			if plans[i], err = p.Build(); err != nil {
+			if plans[i], err = p.Build(context.Background()); err != nil {
 				t.Error(err)
 			}
 		})

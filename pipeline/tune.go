@@ -150,7 +150,7 @@ func measure(ctx context.Context, parent *Manager, path Path, op string, kind DT
 	defer func() { err = errors.Join(err, m.Close()) }()
 	v := &verifier{ctx: ctx, m: m, rnd: newRand(op), weights: m.NewWeights()}
 	defer func() { err = errors.Join(err, v.weights.Close()) }()
-	if v.loader, err = v.weights.NewLoader(); err != nil {
+	if v.loader, err = v.weights.NewLoader(ctx); err != nil {
 		return x, err
 	}
 	defer func() { err = errors.Join(err, v.loader.Close()) }()
@@ -177,7 +177,7 @@ func measure(ctx context.Context, parent *Manager, path Path, op string, kind DT
 	if err := errors.Join(m.ReserveArena(bytes), v.loader.up.Flush()); err != nil {
 		return x, err
 	}
-	p, err := b.Build()
+	p, err := b.Build(ctx)
 	if err != nil {
 		return x, err
 	}
@@ -195,7 +195,7 @@ func shortest(ctx context.Context, p *Plan, s Step) (time.Duration, error) {
 			return 0, err
 		}
 		start := time.Now()
-		if _, err := p.Run(s); err != nil {
+		if _, err := p.Run(ctx, s); err != nil {
 			return 0, err
 		}
 		if took := time.Since(start); i > 0 {

@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -275,7 +276,7 @@ func TestTuningDecides(t *testing.T) {
 	if err := b.m.ReserveArena(1 << 16); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := p.Build(); err == nil || !strings.Contains(err.Error(), "embed_f32 computes wrong results") {
+	if _, err := p.Build(context.Background()); err == nil || !strings.Contains(err.Error(), "embed_f32 computes wrong results") {
 		t.Errorf("building with a wrong base kernel: %v", err)
 	}
 }

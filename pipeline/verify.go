@@ -238,7 +238,7 @@ func (v *verifier) check(name string, run func() error) {
 	}
 	v.name, v.rnd = name, newRand(name)
 	v.weights = v.m.NewWeights()
-	v.loader, v.err = v.weights.NewLoader()
+	v.loader, v.err = v.weights.NewLoader(v.ctx)
 	if v.err == nil {
 		v.err = errors.Join(run(), v.loader.Close())
 	}
@@ -279,18 +279,18 @@ func (v *verifier) evaluateAll(b *Builder, s Step, tensors ...*Tensor) (out [][]
 	if err := v.m.growArena(bytes); err != nil {
 		return nil, err
 	}
-	if err := v.m.fill(v.m.arena.Whole(), poison); err != nil {
+	if err := v.m.fill(v.ctx, v.m.arena.Whole(), poison); err != nil {
 		return nil, err
 	}
 	if err := v.loader.up.Flush(); err != nil {
 		return nil, err
 	}
-	p, err := b.Build()
+	p, err := b.Build(v.ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, p.Close()) }()
-	if _, err := p.Run(s); err != nil {
+	if _, err := p.Run(v.ctx, s); err != nil {
 		return nil, err
 	}
 	for i, t := range tensors {
@@ -319,14 +319,14 @@ func (m *Manager) growArena(bytes int64) error {
 }
 
 // fill sets a span to a word.
-func (m *Manager) fill(s vk.Span, word uint32) error {
+func (m *Manager) fill(ctx context.Context, s vk.Span, word uint32) error {
 	rec := m.dev.NewRecorder(vk.RecorderOptions{})
 	rec.Fill(s, word)
 	c, err := rec.Finish()
 	if err != nil {
 		return err
 	}
-	return errors.Join(c.Run(), c.Close())
+	return errors.Join(c.Run(ctx), c.Close())
 }
 
 // normal returns n float32 values of the standard normal distribution, as float64.

@@ -54,7 +54,7 @@ func (v *verifier) walk(vocab int, draw *Draw, first, runs int) (err error) {
 				s.Draw.Uniform[i] = v.rnd.Float32()
 			}
 		}
-		if _, err := p.Run(s); err != nil {
+		if _, err := p.Run(v.ctx, s); err != nil {
 			return err
 		}
 		for run := range n {
@@ -105,5 +105,5 @@ func (v *verifier) walker(table *Matrix, draw bool) (*Plan, error) {
 	if err := v.loader.up.Flush(); err != nil {
 		return nil, err
 	}
-	return b.Build()
+	return b.Build(v.ctx)
 }

@@ -56,7 +56,7 @@ func (v *verifier) rope(t DType, h Heads, position, tokens, count, positions int
 		defer cache.Close()
 		l := cache.Layers[0]
 		for _, s := range []vk.Span{l.keys, l.values} {
-			if err := v.m.fill(s, poison); err != nil {
+			if err := v.m.fill(v.ctx, s, poison); err != nil {
 				return err
 			}
 		}

@@ -110,7 +110,7 @@ func readCache(path string, key []byte) ([]byte, error) {
 func (c *diskCache) close(d *Device) {
 	handle := as[vulkan.PipelineCache](c.handle)
 	defer vulkan.DestroyPipelineCache(d.handle, handle, nil)
-	if c.path == "" || d.lost.Load() {
+	if c.path == "" || d.dead.Load() != nil {
 		return
 	}
 	// Two calls with the size that the first gave: lavapipe 22.3.6 leaves the size of a larger buffer unchanged.

@@ -1,6 +1,7 @@
 package vk
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -28,11 +29,9 @@ type Commands struct {
 	queries []uint64 // query pools of queriesPerPool each
 	marks   []bool   // one for each timestamp: it ends a dispatch
 
-	mu        sync.Mutex
-	submitted uint64 // number of submissions
-	pending   bool   // the last one has not been waited for
-	failed    error  // what waiting for it gave
-	closed    bool
+	mu     sync.Mutex
+	last   *Submission // nil before the first
+	closed bool
 }
 
 const queriesPerPool = 256
@@ -101,76 +100,53 @@ func (c *Commands) timestamp(dispatch bool) error {
 	return nil
 }
 
-// Submission is one run of Commands on the device.
-type Submission struct {
-	c      *Commands
-	number uint64
+// Submit starts the commands. If their last submission still runs it is waited for first, as Submission.Wait does.
+func (c *Commands) Submit(ctx context.Context) (*Submission, error) {
+	return c.SubmitParts(ctx, 0, c.Parts())
 }
 
-// Submit starts the commands. If their last submission still runs it is waited for first.
-func (c *Commands) Submit() (*Submission, error) { return c.SubmitParts(0, c.Parts()) }
-
 // SubmitParts is Submit of parts first to end - 1 alone.
-func (c *Commands) SubmitParts(first, end int) (*Submission, error) {
+func (c *Commands) SubmitParts(ctx context.Context, first, end int) (*Submission, error) {
 	if first < 0 || end > len(c.parts) || first >= end {
 		return nil, fmt.Errorf("vk: parts %d to %d of commands that have %d", first, end, len(c.parts))
 	}
-	return c.submit(c.parts[first:end])
+	return c.submit(ctx, c.parts[first:end])
 }
 
 // SubmitTimes starts the commands n times, one after another, in one submission. They were recorded with Repeat.
-func (c *Commands) SubmitTimes(n int) (*Submission, error) {
+func (c *Commands) SubmitTimes(ctx context.Context, n int) (*Submission, error) {
 	if n < 1 || !c.repeat {
 		return nil, fmt.Errorf("vk: commands submitted %d times at once, recorded with repeat: %t", n, c.repeat)
 	}
-	return c.submit(slices.Repeat(c.parts, n))
+	return c.submit(ctx, slices.Repeat(c.parts, n))
 }
 
-func (c *Commands) submit(parts []uint64) (*Submission, error) {
+func (c *Commands) submit(ctx context.Context, parts []uint64) (*Submission, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
 		return nil, fmt.Errorf("vk: commands: %w", ErrClosed)
 	}
-	if err := c.wait(); err != nil {
+	if c.last != nil {
+		if err := c.last.Wait(ctx); err != nil {
+			return nil, err
+		}
+	}
+	s, err := c.d.start(c.d.compute, parts, 0, c.fence)
+	if err != nil {
 		return nil, err
 	}
-	if err := c.d.submit(c.d.compute, parts, 0, 0, c.fence); err != nil {
-		return nil, err
-	}
-	c.submitted++
-	c.pending = true
-	c.d.pending.Add(1)
-	return &Submission{c, c.submitted}, nil
-}
-
-// wait waits for the last submission. The caller holds c.mu.
-func (c *Commands) wait() error {
-	if c.pending {
-		c.failed = c.d.waitFence(c.fence)
-		c.pending = false
-		c.d.pending.Add(-1)
-	}
-	return c.failed
-}
-
-// Wait waits until the submission is done. It may be called more than once and from several goroutines.
-func (s *Submission) Wait() error {
-	s.c.mu.Lock()
-	defer s.c.mu.Unlock()
-	if s.number < s.c.submitted {
-		return nil // the next Submit waited for it
-	}
-	return s.c.wait()
+	c.last = s
+	return s, nil
 }
 
 // Run submits the commands and waits.
-func (c *Commands) Run() error {
-	s, err := c.Submit()
+func (c *Commands) Run(ctx context.Context) error {
+	s, err := c.Submit(ctx)
 	if err != nil {
 		return err
 	}
-	return s.Wait()
+	return s.Wait(ctx)
 }
 
 // Timings returns the time of each dispatch in the last submission, for which it waits if need be. Dispatches with no barrier between
@@ -183,10 +159,10 @@ func (c *Commands) Timings() ([]time.Duration, error) {
 		return nil, fmt.Errorf("vk: commands: %w", ErrClosed)
 	case !c.timed:
 		return nil, errors.New("vk: timings: recorded without timestamps")
-	case c.submitted == 0:
+	case c.last == nil:
 		return nil, errors.New("vk: timings: not submitted yet")
 	}
-	if err := c.wait(); err != nil {
+	if err := c.last.Wait(context.Background()); err != nil {
 		return nil, err
 	}
 	limits := c.d.pd.Limits
@@ -197,7 +173,7 @@ func (c *Commands) Timings() ([]time.Duration, error) {
 	for i, dispatch := range c.marks {
 		if k := i % queriesPerPool; k == 0 {
 			n := min(queriesPerPool, len(c.marks)-i)
-			flags := vulkan.QueryResultFlags(vulkan.QueryResult64Bit) | vulkan.QueryResultFlags(vulkan.QueryResultWaitBit)
+			flags := vulkan.QueryResultFlags(vulkan.QueryResult64Bit) // without waiting: the commands have ended
 			r := vulkan.GetQueryPoolResults(c.d.handle, as[vulkan.QueryPool](c.queries[i/queriesPerPool]), 0, uint32(n), uint(8*n),
 				unsafe.Pointer(&ticks[0]), 8, flags)
 			if err := c.d.check(int32(r), "vkGetQueryPoolResults", "%d queries", n); err != nil {
@@ -221,8 +197,10 @@ func (c *Commands) Close() error {
 		return nil
 	}
 	c.closed = true
-	_ = c.wait() // a lost device has nothing left to wait for
 	c.d.disown(c)
+	if !c.d.over(c.last) {
+		return nil
+	}
 	h := c.d.handle
 	for _, q := range c.queries {
 		vulkan.DestroyQueryPool(h, as[vulkan.QueryPool](q), nil)
@@ -235,7 +213,7 @@ func (c *Commands) Close() error {
 	for _, v := range c.views {
 		vulkan.DestroyBufferView(h, as[vulkan.BufferView](v), nil)
 	}
-	vulkan.DestroyFence(h, as[vulkan.Fence](c.fence), nil)
+	c.d.destroyFence(c.fence)
 	return nil
 }
 

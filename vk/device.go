@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/rs/zerolog"
 	vulkan "github.com/vulkan-go/vulkan"
@@ -20,6 +21,10 @@ type DeviceOptions struct {
 	CacheDir string         // folder of the pipeline cache file, made if missing; "" = none
 	Logger   zerolog.Logger // what goes wrong without being an error, such as a cache that can't be written
 	Staged   bool           // treat device-local memory as not host-visible even where it is: exercises the staging path
+
+	// HangTimeout is how long the device may work on one submission before it counts as hung, which is ErrHung. 0 is two minutes, and
+	// ten on a CPU driver: longer than the drivers of GPUs take to reset the device themselves.
+	HangTimeout time.Duration
 }
 
 // Device is an opened device with one compute queue, and one transfer queue where the hardware has a copy engine.
@@ -35,9 +40,13 @@ type Device struct {
 	separate bool  // transfer is another queue: what it writes is handed over with a semaphore
 	cache    diskCache
 
-	lost      atomic.Bool
-	pending   atomic.Int64 // submissions that nobody has waited for
+	hang      time.Duration         // HangTimeout
+	dead      atomic.Pointer[Error] // what every use of the device gives since it was lost or hung; nil while it works
+	leaked    atomic.Bool           // objects were left undestroyed because work may use them: nothing is destroyed any more
 	allocated [16]atomic.Int64
+
+	runningMu sync.Mutex
+	running   map[*Submission]struct{} // that are not known to have ended
 
 	readMu  sync.Mutex
 	staging *Buffer // of Read, made when first needed
@@ -77,7 +86,13 @@ func (pd *PhysicalDevice) Open(o DeviceOptions) (*Device, error) {
 	if in.closed {
 		return nil, fmt.Errorf("vk: open %s: instance: %w", pd.Name, ErrClosed)
 	}
-	d := &Device{pd: pd, log: o.Logger, staged: o.Staged, children: map[child]struct{}{}}
+	d := &Device{pd: pd, log: o.Logger, staged: o.Staged, children: map[child]struct{}{}, running: map[*Submission]struct{}{}}
+	if d.hang = o.HangTimeout; d.hang == 0 {
+		d.hang = hangTimeout
+		if pd.Type == CPU {
+			d.hang = hangTimeoutCPU
+		}
+	}
 	d.families = []uint32{uint32(pd.computeFamily)}
 	if pd.transferFamily >= 0 {
 		d.families = append(d.families, uint32(pd.transferFamily))
@@ -119,6 +134,8 @@ func (d *Device) HostVisible() bool {
 
 // Close waits for the device, closes everything made on it and not closed yet, saves the pipeline cache and destroys the device. It must not
 // run beside other calls on the device or its objects. Built with invariants it reports what its users forgot to close as an error.
+// Where work that was submitted does not end, the wait takes a second, or HangTimeout if nobody has waited for the work before; then
+// the device and its memory are left to the process, and the error is ErrHung.
 func (d *Device) Close() error {
 	d.mu.Lock()
 	if d.closed.Swap(true) {
@@ -131,7 +148,7 @@ func (d *Device) Close() error {
 	}
 	d.mu.Unlock()
 
-	d.settle() // not always: RADV without hardware (RADV_FORCE_FAMILY) compiles, but crashes when told to wait
+	d.settle()
 	slices.SortFunc(left, func(a, b child) int {
 		ra, _ := a.describe()
 		rb, _ := b.describe()
@@ -146,6 +163,10 @@ func (d *Device) Close() error {
 	}
 	if d.staging != nil {
 		errs = append(errs, d.staging.Close())
+	}
+	if d.leaked.Load() {
+		d.pd.instance.leaked.Store(true)
+		return errors.Join(append(errs, fmt.Errorf("vk: %s is left to the process, since work on it does not end: %w", d.pd.Name, ErrHung))...)
 	}
 	d.cache.close(d)
 	vulkan.DestroyDevice(d.handle, nil)
@@ -173,10 +194,10 @@ func (d *Device) disown(c child) {
 	d.mu.Unlock()
 }
 
-// usable is nil while the device is open and not lost.
+// usable is nil while the device is open and neither lost nor hung.
 func (d *Device) usable(call string) error {
-	if d.lost.Load() {
-		return &Error{Call: call, Result: ErrorDeviceLost, Detail: d.pd.Name}
+	if dead := d.dead.Load(); dead != nil {
+		return &Error{Call: call, Result: dead.Result, Detail: dead.Detail}
 	}
 	if d.closed.Load() {
 		return fmt.Errorf("vk: device: %w", ErrClosed)
@@ -186,8 +207,8 @@ func (d *Device) usable(call string) error {
 
 // check turns a result into an error and remembers a lost device.
 func (d *Device) check(r int32, call, format string, args ...any) error {
-	if Result(r) == ErrorDeviceLost && !d.lost.Swap(true) {
-		d.log.Error().Str("device", d.pd.Name).Str("call", call).Msg("device lost")
+	if Result(r) == ErrorDeviceLost {
+		_ = d.fail(&Error{call, ErrorDeviceLost, d.pd.Name})
 	}
 	return check(r, call, format, args...)
 }
@@ -201,28 +222,6 @@ func (d *Device) submit(q queue, cmds []uint64, wait, signal, fence uint64) erro
 	r := d.shim.Submit(q.handle, cmds, wait, signal, fence)
 	q.mu.Unlock()
 	return d.check(r, "vkQueueSubmit", "%s", d.pd.Name)
-}
-
-func (d *Device) waitFence(fence uint64) error {
-	return d.check(d.shim.WaitFence(fence), "vkWaitForFences", "%s", d.pd.Name)
-}
-
-// waitIdle waits for both queues.
-func (d *Device) waitIdle() {
-	d.compute.mu.Lock()
-	defer d.compute.mu.Unlock()
-	if d.transfer.mu != d.compute.mu {
-		d.transfer.mu.Lock()
-		defer d.transfer.mu.Unlock()
-	}
-	_ = d.check(int32(vulkan.DeviceWaitIdle(d.handle)), "vkDeviceWaitIdle", "%s", d.pd.Name)
-}
-
-// settle waits for the device if something submitted may still run.
-func (d *Device) settle() {
-	if d.pending.Load() > 0 {
-		d.waitIdle()
-	}
 }
 
 // MemoryInfo is the state of the heap that DeviceLocal buffers come from.

@@ -19,12 +19,12 @@ func TestDeviceLostSticks(t *testing.T) {
 	r.Fill(b.Whole(), 0)
 	c := finish(t, r)
 	d.FailNextSubmit(vk.ErrorDeviceLost)
-	err := c.Run()
+	err := c.Run(ctx)
 	var e *vk.Error
 	if !errors.As(err, &e) || e.Call != "vkQueueSubmit" || !errors.Is(err, vk.ErrDeviceLost) || errors.Is(err, vk.ErrNoDevice) {
 		t.Errorf("error %v", err)
 	}
-	if err := c.Run(); !errors.Is(err, vk.ErrDeviceLost) {
+	if err := c.Run(ctx); !errors.Is(err, vk.ErrDeviceLost) {
 		t.Errorf("the loss did not stick: %v", err)
 	}
 	if _, err := d.NewBuffer(64, vk.DeviceLocal); !errors.Is(err, vk.ErrDeviceLost) {
@@ -40,7 +40,7 @@ func TestSubmitOutOfMemoryDoesNotStick(t *testing.T) {
 	r := d.NewRecorder(vk.RecorderOptions{})
 	c := finish(t, r)
 	d.FailNextSubmit(vk.ErrorOutOfHostMemory)
-	if err := c.Run(); !errors.Is(err, vk.ErrOutOfHostMemory) {
+	if err := c.Run(ctx); !errors.Is(err, vk.ErrOutOfHostMemory) {
 		t.Errorf("error %v", err)
 	}
 	run(t, c)
@@ -113,7 +113,7 @@ func TestCloseIsIdempotentAndClosesChildren(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	up, err := d.NewUploader(4096, 2)
+	up, err := d.NewUploader(ctx, 4096, 2)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -123,7 +123,7 @@ func TestCloseIsIdempotentAndClosesChildren(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.Submit(); err != nil { // still running, perhaps
+	if _, err := c.Submit(ctx); err != nil { // still running, perhaps
 		t.Fatal(err)
 	}
 	abandoned := d.NewRecorder(vk.RecorderOptions{})
@@ -154,7 +154,7 @@ func TestCloseIsIdempotentAndClosesChildren(t *testing.T) {
 	if _, err := d.NewBuffer(1, vk.Upload); !errors.Is(err, vk.ErrClosed) {
 		t.Errorf("buffer on a closed device: %v", err)
 	}
-	if err := c.Run(); !errors.Is(err, vk.ErrClosed) {
+	if err := c.Run(ctx); !errors.Is(err, vk.ErrClosed) {
 		t.Errorf("closed commands: %v", err)
 	}
 }

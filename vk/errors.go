@@ -13,6 +13,8 @@ var (
 	ErrNoDevice = errors.New("no usable Vulkan device")
 	// ErrDeviceLost says that the device stopped answering. It is sticky: every later submission on the Device fails with it.
 	ErrDeviceLost = errors.New("device lost")
+	// ErrHung says that the device does not end what was submitted to it. It is sticky as ErrDeviceLost is.
+	ErrHung = errors.New("device hangs")
 	// ErrOutOfDeviceMemory says that device memory is exhausted.
 	ErrOutOfDeviceMemory = errors.New("out of device memory")
 	// ErrOutOfHostMemory says that the driver could not get host memory.
@@ -31,6 +33,7 @@ type Result int32
 // The results that the package itself makes or tests.
 const (
 	Success              = Result(vulkan.Success)
+	Timeout              = Result(vulkan.Timeout)
 	ErrorOutOfHostMemory = Result(vulkan.ErrorOutOfHostMemory)
 	ErrorOutOfDevice     = Result(vulkan.ErrorOutOfDeviceMemory)
 	ErrorInitialization  = Result(vulkan.ErrorInitializationFailed)
@@ -43,7 +46,7 @@ const (
 var resultNames = map[Result]string{
 	Success:              "success",
 	1:                    "not ready",
-	2:                    "timeout",
+	Timeout:              "timeout",
 	5:                    "incomplete",
 	ErrorOutOfHostMemory: "out of host memory",
 	ErrorOutOfDevice:     "out of device memory",
@@ -99,6 +102,8 @@ func (e *Error) Is(target error) bool {
 		return target == ErrOutOfDeviceMemory
 	case ErrorDeviceLost:
 		return target == ErrDeviceLost
+	case Timeout:
+		return target == ErrHung
 	case ErrorIncompatible, ErrorInitialization:
 		return target == ErrNoDevice && e.Call == "vkCreateInstance"
 	case ErrorLayerMissing, ErrorExtension:

@@ -1,6 +1,7 @@
 package vk_test
 
 import (
+	"context"
 	"fmt"
 	"log"
 	"os"
@@ -50,7 +51,7 @@ func Example() {
 		log.Fatal(err)
 	}
 	for range 2 {
-		if err := c.Run(); err != nil {
+		if err := c.Run(context.Background()); err != nil {
 			log.Fatal(err)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"github.com/rs/zerolog"
 	vulkan "github.com/vulkan-go/vulkan"
@@ -46,6 +47,7 @@ type Instance struct {
 	mu      sync.Mutex
 	devices map[*Device]struct{}
 	closed  bool
+	leaked  atomic.Bool // a device was left undestroyed, and so is the instance
 }
 
 // loaderMu serialises opening the loader and setting vulkan-go's function pointers, which are process globals.
@@ -137,6 +139,9 @@ func (in *Instance) Close() error {
 	var errs []error
 	for _, d := range devices {
 		errs = append(errs, d.Close())
+	}
+	if in.leaked.Load() {
+		return errors.Join(errs...)
 	}
 	in.shim.Destroy()
 	shim.Unregister(in.messageID)

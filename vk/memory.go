@@ -201,8 +201,10 @@ func (b *Buffer) Close() error {
 	}
 	b.closed = true
 	b.d.disown(b)
-	b.d.settle()
 	b.mapped = nil
+	if !b.d.settle() {
+		return nil
+	}
 	vulkan.DestroyBuffer(b.d.handle, b.handle, nil)
 	if b.memory != vulkan.NullDeviceMemory {
 		vulkan.FreeMemory(b.d.handle, b.memory, nil) // unmaps too

@@ -35,7 +35,7 @@ func TestUploadedBytesAreReadBack(t *testing.T) {
 			}
 			pool := d.NewPool(vk.DeviceLocal, 1<<20)
 			defer pool.Close()
-			up, err := d.NewUploader(64<<10, 3)
+			up, err := d.NewUploader(ctx, 64<<10, 3)
 			if err != nil {
 				t.Fatal(err)
 			}

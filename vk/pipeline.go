@@ -181,7 +181,9 @@ func (p *Pipeline) Close() error {
 	}
 	p.closed = true
 	p.d.disown(p)
-	p.d.settle()
+	if !p.d.settle() {
+		return nil
+	}
 	vulkan.DestroyPipeline(p.d.handle, p.handle, nil)
 	vulkan.DestroyPipelineLayout(p.d.handle, p.layout, nil)
 	vulkan.DestroyDescriptorSetLayout(p.d.handle, as[vulkan.DescriptorSetLayout](p.setLayout), nil)

@@ -1,6 +1,9 @@
 package vk
 
-import "fmt"
+import (
+	"context"
+	"fmt"
+)
 
 // readChunk is the size of Read's staging buffer.
 const readChunk = 1 << 20
@@ -14,15 +17,20 @@ func (d *Device) Read(src Span, dst []byte) error {
 	if int64(len(dst)) != src.Size || src.Buffer.d != d {
 		return fmt.Errorf("vk: read of %d bytes into %d, or of another device's buffer", src.Size, len(dst))
 	}
-	if err := d.usable("vkDeviceWaitIdle"); err != nil {
+	ctx := context.Background()
+	if err := d.usable("vkWaitForFences"); err != nil {
 		return err
 	}
 	// Reading uncached memory across a bus is slower than a copy for all but small amounts.
 	const smallBytes = 4 << 10
 	if p := src.Mapped(); p != nil && (src.Buffer.cached || src.Size <= smallBytes) {
-		d.settle()
+		for _, s := range d.unended() {
+			if err := s.Wait(ctx); err != nil {
+				return err
+			}
+		}
 		copy(dst, p)
-		return d.usable("vkDeviceWaitIdle")
+		return nil
 	}
 	d.readMu.Lock()
 	defer d.readMu.Unlock()
@@ -35,7 +43,7 @@ func (d *Device) Read(src Span, dst []byte) error {
 	}
 	for off := int64(0); off < src.Size; off += readChunk {
 		n := min(readChunk, src.Size-off)
-		if err := d.copyNow(d.staging.Whole().Slice(0, n), src.Slice(off, n)); err != nil {
+		if err := d.copyNow(ctx, d.staging.Whole().Slice(0, n), src.Slice(off, n)); err != nil {
 			return err
 		}
 		copy(dst[off:], d.staging.mapped[:n])
@@ -44,7 +52,7 @@ func (d *Device) Read(src Span, dst []byte) error {
 }
 
 // copyNow copies on the compute queue and waits.
-func (d *Device) copyNow(dst, src Span) error {
+func (d *Device) copyNow(ctx context.Context, dst, src Span) error {
 	r := d.NewRecorder(RecorderOptions{})
 	r.Copy(dst, src)
 	c, err := r.Finish()
@@ -52,5 +60,5 @@ func (d *Device) copyNow(dst, src Span) error {
 		return err
 	}
 	defer c.Close()
-	return c.Run()
+	return c.Run(ctx)
 }

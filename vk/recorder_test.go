@@ -136,11 +136,11 @@ func TestAddressesAreReadAndOrdered(t *testing.T) {
 	if got := c.Stats().Barriers; got != 1 {
 		t.Errorf("%d barriers, want one, before the dispatch that reads what was filled", got)
 	}
-	sub, err := c.Submit()
+	sub, err := c.Submit(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := sub.Wait(); err != nil {
+	if err := sub.Wait(ctx); err != nil {
 		t.Fatal(err)
 	}
 	got := make([]byte, 4*n)
@@ -183,13 +183,13 @@ func TestCommandsReplay(t *testing.T) {
 	}
 	var last *vk.Submission
 	for range replays {
-		s, err := c.Submit()
+		s, err := c.Submit(ctx)
 		if err != nil {
 			t.Fatal(err)
 		}
 		last = s
 	}
-	if err := last.Wait(); err != nil {
+	if err := last.Wait(ctx); err != nil {
 		t.Fatal(err)
 	}
 	for i := range 64 {
@@ -224,29 +224,29 @@ func TestPartsAreSubmittedApart(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := s.Wait(); err != nil {
+		if err := s.Wait(ctx); err != nil {
 			t.Fatal(err)
 		}
 	}
 	for _, step := range []struct{ first, end, want int }{{0, 1, 3}, {1, 2, 6}, {2, 3, 9}, {1, 3, 15}, {0, 3, 9}} {
-		submit(c.SubmitParts(step.first, step.end))
+		submit(c.SubmitParts(ctx, step.first, step.end))
 		if got := word(read(t, d, b.Whole()), 5); int(got) != step.want {
 			t.Errorf("after parts %d to %d: %d, want %d", step.first, step.end, got, step.want)
 		}
 	}
-	submit(c.SubmitTimes(4)) // each begins with filling
-	submit(c.SubmitParts(1, 3))
+	submit(c.SubmitTimes(ctx, 4)) // each begins with filling
+	submit(c.SubmitParts(ctx, 1, 3))
 	if got := word(read(t, d, b.Whole()), 5); got != 15 {
 		t.Errorf("after four times and two parts: %d, want 15", got)
 	}
 	for _, bad := range [][2]int{{-1, 1}, {0, 4}, {2, 2}} {
-		if _, err := c.SubmitParts(bad[0], bad[1]); err == nil {
+		if _, err := c.SubmitParts(ctx, bad[0], bad[1]); err == nil {
 			t.Errorf("parts %v: no error", bad)
 		}
 	}
 	r = d.NewRecorder(vk.RecorderOptions{})
 	r.Fill(b.Whole(), 0)
-	if _, err := finish(t, r).SubmitTimes(2); err == nil {
+	if _, err := finish(t, r).SubmitTimes(ctx, 2); err == nil {
 		t.Error("several times without Repeat: no error")
 	}
 }

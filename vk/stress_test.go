@@ -87,7 +87,7 @@ func stressRound(t *testing.T, d *vk.Device) error {
 	}
 	defer c.Close()
 	for range 3 {
-		if err := c.Run(); err != nil {
+		if err := c.Run(ctx); err != nil {
 			return err
 		}
 	}

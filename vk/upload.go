@@ -1,6 +1,7 @@
 package vk
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"sync"
@@ -13,6 +14,7 @@ import (
 // copied on the transfer queue, or on the compute queue of a device without one, while the next is filled.
 type Uploader struct {
 	d          *Device
+	ctx        context.Context // ends the waits
 	chunkBytes int64
 	made       string
 	ring       chan *uploadChunk // those that nobody fills; each may still be copied
@@ -22,23 +24,25 @@ type Uploader struct {
 	flushMu  sync.Mutex
 	handover uint64 // semaphore from the transfer to the compute queue; 0: one queue
 	fence    uint64
+	last     *Submission // of handOver
 	closed   bool
 }
 
 type uploadChunk struct {
-	buffer  *Buffer // nil until needed
-	pool    uint64
-	cmd     vulkan.CommandBuffer
-	fence   uint64
-	pending bool
+	buffer *Buffer // nil until needed
+	pool   uint64
+	cmd    vulkan.CommandBuffer
+	fence  uint64
+	last   *Submission // its copy; nil before the first
 }
 
-// NewUploader makes an Uploader with a ring of chunks staging buffers of chunkBytes, allocated when first needed. The caller closes it.
-func (d *Device) NewUploader(chunkBytes int64, chunks int) (*Uploader, error) {
+// NewUploader makes an Uploader with a ring of chunks staging buffers of chunkBytes, allocated when first needed. The end of ctx ends its
+// waits, as that of Submission.Wait. The caller closes it.
+func (d *Device) NewUploader(ctx context.Context, chunkBytes int64, chunks int) (*Uploader, error) {
 	if chunkBytes <= 0 || chunks <= 0 || chunkBytes > d.pd.Limits.MaxBufferSize {
 		return nil, fmt.Errorf("vk: uploader with %d chunks of %s: %w", chunks, formatBytes(chunkBytes), ErrLimit)
 	}
-	u := &Uploader{d: d, chunkBytes: chunkBytes, made: madeAt(), ring: make(chan *uploadChunk, chunks)}
+	u := &Uploader{d: d, ctx: ctx, chunkBytes: chunkBytes, made: madeAt(), ring: make(chan *uploadChunk, chunks)}
 	for range chunks {
 		c := &uploadChunk{}
 		u.chunks = append(u.chunks, c)
@@ -82,10 +86,8 @@ func (u *Uploader) Write(dst Span, fill func(p []byte) error) error {
 // ready waits for the chunk's last copy, or makes its objects on first use.
 func (u *Uploader) ready(c *uploadChunk) error {
 	d := u.d
-	if c.pending {
-		c.pending = false
-		d.pending.Add(-1)
-		return d.waitFence(c.fence)
+	if c.last != nil {
+		return c.last.Wait(u.ctx)
 	}
 	if c.cmd != nil {
 		return nil
@@ -128,11 +130,11 @@ func (u *Uploader) copy(c *uploadChunk, dst Span) error {
 	if err := d.check(int32(vulkan.EndCommandBuffer(c.cmd)), "vkEndCommandBuffer", "upload of %s", formatBytes(dst.Size)); err != nil {
 		return err
 	}
-	if err := d.submit(d.transfer, []uint64{cmd}, 0, 0, c.fence); err != nil {
+	s, err := d.start(d.transfer, []uint64{cmd}, 0, c.fence)
+	if err != nil {
 		return err
 	}
-	c.pending = true
-	d.pending.Add(1)
+	c.last = s
 	u.dirty.Store(d.separate)
 	return nil
 }
@@ -149,8 +151,8 @@ func (u *Uploader) Flush() error {
 	for range u.chunks { // every chunk, once nobody fills it
 		c := <-u.ring
 		held = append(held, c)
-		if c.pending {
-			errs = append(errs, u.ready(c))
+		if c.last != nil {
+			errs = append(errs, c.last.Wait(u.ctx))
 		}
 	}
 	for _, c := range held {
@@ -176,13 +178,20 @@ func (u *Uploader) handOver() error {
 			return d.check(r, "vkCreateFence", "")
 		}
 	}
+	if u.last != nil {
+		if err := u.last.Wait(u.ctx); err != nil {
+			return err
+		}
+	}
 	if err := d.submit(d.transfer, nil, 0, u.handover, 0); err != nil {
 		return err
 	}
-	if err := d.submit(d.compute, nil, u.handover, 0, u.fence); err != nil {
+	s, err := d.start(d.compute, nil, u.handover, u.fence)
+	if err != nil {
 		return err
 	}
-	return d.waitFence(u.fence)
+	u.last = s
+	return s.Wait(u.ctx)
 }
 
 // Close waits for the writes and frees the ring. It must not run beside Write.
@@ -195,21 +204,23 @@ func (u *Uploader) Close() error {
 	u.closed = true
 	d := u.d
 	d.disown(u)
-	var errs []error
 	for range u.chunks {
-		c := <-u.ring
-		if c.pending {
-			errs = append(errs, u.ready(c))
-		}
+		<-u.ring
+	}
+	close(u.ring)
+	if !d.settle() {
+		return nil
+	}
+	var errs []error
+	for _, c := range u.chunks {
 		vulkan.DestroyCommandPool(d.handle, as[vulkan.CommandPool](c.pool), nil)
-		vulkan.DestroyFence(d.handle, as[vulkan.Fence](c.fence), nil)
+		d.destroyFence(c.fence)
 		if c.buffer != nil {
 			errs = append(errs, c.buffer.Close())
 		}
 	}
-	close(u.ring)
 	vulkan.DestroySemaphore(d.handle, as[vulkan.Semaphore](u.handover), nil)
-	vulkan.DestroyFence(d.handle, as[vulkan.Fence](u.fence), nil)
+	d.destroyFence(u.fence)
 	return errors.Join(errs...)
 }
 

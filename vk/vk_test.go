@@ -1,6 +1,7 @@
 package vk_test
 
 import (
+	"context"
 	"embed"
 	"encoding/binary"
 	"math"
@@ -9,6 +10,8 @@ import (
 	"pumice/internal/gputest"
 	"pumice/vk"
 )
+
+var ctx = context.Background()
 
 // The shaders are compiled with glslc 2023.2, --target-env=vulkan1.1 -O, from the .comp files beside them.
 //
@@ -76,7 +79,7 @@ func finish(t testing.TB, r *vk.Recorder) *vk.Commands {
 
 func run(t testing.TB, c *vk.Commands) {
 	t.Helper()
-	if err := c.Run(); err != nil {
+	if err := c.Run(ctx); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"pumice/internal/vkfault"
 )
 
 // command prepares the program as a child process, on fixtures and caches of the test.
@@ -48,6 +50,33 @@ func TestInterruptEndsWithStatus130(t *testing.T) {
 	c.Wait()
 	if got := c.ProcessState.ExitCode(); got != exitInterrupted || messages.String() != "pumice: interrupted\n" {
 		t.Errorf("status %d, %q; want %d and one line", got, messages.String(), exitInterrupted)
+	}
+}
+
+// TestOneInterruptEndsACommandOnAHungDevice has the device stop working at the third submission.
+func TestOneInterruptEndsACommandOnAHungDevice(t *testing.T) {
+	t.Parallel()
+	c := command(t, "--quiet", "generate", filepath.Join(top(t), "testdata", "fixtures", "llama"), "--tokens", "51", "--temp", "0", "-n", "0", "--ignore-eos")
+	c.Env = append(c.Env, vkfault.Env(t)...)
+	c.Env = append(c.Env, vkfault.Variable+"=vkWaitForFences:3+:hang")
+	out, err := c.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(out, make([]byte, 4)); err != nil { // the first token's id
+		t.Fatal(err)
+	}
+	if err := c.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	start := time.Now()
+	io.Copy(io.Discard, out)
+	c.Wait()
+	if got, took := c.ProcessState.ExitCode(), time.Since(start); got != exitInterrupted || took > 4*time.Second {
+		t.Errorf("status %d after %v; want %d", got, took, exitInterrupted)
 	}
 }
 

@@ -37,6 +37,7 @@ var layers = map[string][]string{
 	"internal/synth":      {"internal/dtype", "internal/ggufwrite"},
 	"internal/regular":    {},
 	"internal/licenses":   {},
+	"internal/vkfault":    {"internal/gputest"},
 
 	"vk":       {"internal/humanize", "internal/regular"},
 	"shaders":  {},
@@ -68,7 +69,7 @@ var layers = map[string][]string{
 }
 
 // testOnly are the packages that tests of any layer may import besides: the oracle, the makers of input, the device helpers.
-var testOnly = []string{"checkpoint", "internal/bounded", "internal/ref", "internal/ggufwrite", "internal/synth", "internal/gputest", "internal/dtype", "internal/half", "internal/humanize"}
+var testOnly = []string{"checkpoint", "internal/bounded", "internal/ref", "internal/ggufwrite", "internal/synth", "internal/gputest", "internal/vkfault", "internal/dtype", "internal/half", "internal/humanize"}
 
 // confined names the imports that only some places may have. Places are as in layers; "test" is any _test.go file.
 var confined = map[string][]string{
@@ -83,7 +84,7 @@ var confined = map[string][]string{
 	"pgregory.net/rapid":              {"test"},
 	"github.com/rogpeppe/go-internal": {"test"},
 	"go.uber.org/goleak":              {"test", "internal/gputest"},
-	"testing":                         {"test", "internal/gputest", "internal/bounded"},
+	"testing":                         {"test", "internal/gputest", "internal/bounded", "internal/vkfault"},
 	"github.com/edsrzf/mmap-go":       {"checkpoint"},
 	"github.com/dlclark/regexp2":      {"tokenizer"},
 	"github.com/x448/float16":         {"internal/half"},

@@ -15,6 +15,7 @@ package shim
 import "C"
 
 import (
+	"time"
 	"unsafe"
 )
 
@@ -302,9 +303,9 @@ func (d *Device) NewFence() (fence uint64, r int32) {
 	return uint64(f), int32(res)
 }
 
-// WaitFence waits for a fence without a time limit; a device that hangs is reset by its driver, which ends the wait.
-func (d *Device) WaitFence(fence uint64) int32 {
-	return int32(C.vs_fence_wait(d.p, C.uint64_t(fence), ^C.uint64_t(0)))
+// WaitFence waits for a fence. After the time limit the result is VK_TIMEOUT.
+func (d *Device) WaitFence(fence uint64, limit time.Duration) int32 {
+	return int32(C.vs_fence_wait(d.p, C.uint64_t(fence), C.uint64_t(limit)))
 }
 
 // NewSemaphore creates a binary semaphore.

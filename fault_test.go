@@ -1,0 +1,95 @@
+package pumice
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"pumice/internal/gputest"
+	"pumice/internal/vkfault"
+	"pumice/vk"
+)
+
+// TestDevicesThatHang has a process of its own for each case, on a device that stops working in the middle of an answer.
+func TestDevicesThatHang(t *testing.T) {
+	const hangs = "vkWaitForFences:4+:never"
+	var env []string
+	child := os.Getenv(vkfault.Variable) != ""
+	if !child {
+		env = vkfault.Env(t)
+	}
+	for _, c := range []struct {
+		name, faults string
+		o            Options
+		cancel       bool // while the second token is evaluated
+		want, closed error
+	}{
+		{"the caller gives up", hangs, Options{}, true, context.Canceled, vk.ErrHung},
+		{"the caller waits", hangs, Options{HangTimeout: 200 * time.Millisecond}, false, vk.ErrHung, vk.ErrHung},
+		{"lost", "vkWaitForFences:4:-4", Options{}, false, vk.ErrDeviceLost, nil},
+		{"a wait fails", "vkWaitForFences:4:-1", Options{}, false, nil, nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if child {
+				answer(t, c.o, c.cancel, c.want, c.closed)
+				return
+			}
+			t.Parallel()
+			again := gputest.Again("-test.run=^" + strings.ReplaceAll(t.Name(), "/", "$/^") + "$")
+			again.Env = append(slices.Clip(env), vkfault.Variable+"="+c.faults)
+			if out, err := again.CombinedOutput(); err != nil || strings.Contains(string(out), vkfault.Mark) {
+				t.Errorf("%v\n%s", err, out)
+			}
+		})
+	}
+}
+
+// answer has a prompt continued while the device works, and again when it has stopped, which is to end soon and with the error.
+func answer(t *testing.T, o Options, stop bool, want, closed error) {
+	o.Device = os.Getenv("PUMICE_DEVICE")
+	e, err := Open(context.Background(), filepath.Join("testdata", "fixtures", "llama"), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := e.NewSession()
+	logits := func(ctx context.Context) (err error) {
+		for _, err = range s.Logits(ctx, []int{1, 2, 3}, false) {
+		}
+		return err
+	}
+	generate := func(ctx context.Context) (err error) {
+		for _, err = range s.Generate(ctx, []int{1, 2, 3}, GenerateOptions{MaxTokens: 2, IgnoreEOS: true}) {
+		}
+		return err
+	}
+	if err := errors.Join(logits(context.Background()), generate(context.Background())); err != nil {
+		t.Fatal(err)
+	}
+	first := s.Result().Tokens
+	within := func(limit time.Duration, what string, want error, f func(ctx context.Context) error) {
+		ctx, cancel := context.WithCancel(context.Background())
+		defer cancel()
+		start := time.Now()
+		if stop {
+			time.AfterFunc(20*time.Millisecond, cancel)
+		}
+		if err := f(ctx); !errors.Is(err, want) {
+			t.Errorf("%s: %v, want %v", what, err, want)
+		}
+		if took := time.Since(start); took > limit {
+			t.Errorf("%s took %v", what, took)
+		}
+	}
+	within(time.Second, "Generate", want, generate)
+	if want == nil && !slices.Equal(s.Result().Tokens, first) {
+		t.Errorf("%d, and when a wait fails %d", first, s.Result().Tokens)
+	}
+	within(time.Second, "Generate again", want, generate)
+	within(time.Second, "Logits", want, logits)
+	within(2*time.Second, "Close", closed, func(context.Context) error { return e.Close() })
+}
