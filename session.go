@@ -18,7 +18,7 @@ type Session struct {
 	cached []int // tokens whose keys and values are at positions 0.. of the cache, if the session owns it
 	result Result
 
-	written int // end of the highest position written since the cache was last filled from the start
+	written int // end of the highest position that may have been written since the cache was last filled from the start
 	changes int // of cached, other than by the generation that knows what it has evaluated
 }
 
@@ -140,14 +140,16 @@ func (s *Session) extend(ctx context.Context, tokens []int, what evaluation) (ou
 func (s *Session) run(ctx context.Context, tokens []int, at, end int, what evaluation) (out model.Output, draft []int, err error) {
 	run := s.engine.run
 	alone := at+1 == end && end == len(tokens)
-	after := 0 // tokens that are evaluated behind the last one
 	// The token after the last one must be able to see what it sees, also if it isn't the one that was evaluated there.
 	goesOn := func(n int) bool { return end+n <= s.engine.context && run.CanResume(max(s.written, end+n), end) }
+	// Noted beforehand: an evaluation that fails may have written any of its positions.
+	s.written = max(s.written, end)
 	switch {
 	case end < len(tokens):
 		out, err = run.Forward(ctx, tokens[at:end], at, model.Nothing)
 	case alone && len(what.draft) > 0 && goesOn(len(what.draft)):
-		draft, after = what.draft, len(what.draft)
+		draft = what.draft
+		s.written = max(s.written, end+len(draft))
 		out, err = run.Forward(ctx, append(slices.Clone(tokens[at:end]), draft...), at, model.AllArgmax)
 	case alone && (what.want == model.Argmax || what.want == model.Candidates):
 		runs := max(1, min(what.runs, run.MaxRuns()))
@@ -158,13 +160,10 @@ func (s *Session) run(ctx context.Context, tokens []int, at, end int, what evalu
 		if what.want == model.Candidates {
 			draw = what.draw(runs)
 		}
-		after = runs - 1
+		s.written = max(s.written, end+runs-1)
 		out, err = run.Decode(ctx, tokens[at], at, runs, what.want, draw)
 	default:
 		out, err = run.Forward(ctx, tokens[at:end], at, what.want)
-	}
-	if err == nil {
-		s.written = max(s.written, end+after)
 	}
 	return out, draft, err
 }

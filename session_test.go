@@ -198,6 +198,31 @@ func TestWindowsLimitReuse(t *testing.T) {
 	run([]int{1, 2, 3, 8, 9, 10}, 4) // filled from the start again
 }
 
+// TestFailedPiecesCountAsWritten fails far behind what is held: that may have overwritten what a window would see.
+func TestFailedPiecesCountAsWritten(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		failed int // tokens of the prompt that fails, of which eight are held
+		cached int
+	}{{"the window is whole", 12, 8}, {"overwritten", 13, 0}} {
+		f := &fake{t: t, context: 64, vocab: 100, keeps: 4}
+		s := fakeEngine(f, nil).NewSession()
+		prompt := []int{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13}
+		generate(t, s, prompt[:8], GenerateOptions{MaxTokens: 1})
+		f.err = errors.New("the device is out of memory")
+		for _, err := range s.Generate(t.Context(), prompt[:c.failed], GenerateOptions{MaxTokens: 1}) {
+			if err != f.err {
+				t.Fatalf("%s: %v", c.name, err)
+			}
+		}
+		f.err = nil
+		generate(t, s, append(prompt[:8:8], 20), GenerateOptions{MaxTokens: 1})
+		if got := s.Result().Stats.CachedN; got != c.cached {
+			t.Errorf("%s: %d tokens came from the cache, want %d", c.name, got, c.cached)
+		}
+	}
+}
+
 // TestWaitingForTheEngineEndsWithTheContext has one session evaluate for ever and another one wait for it.
 func TestWaitingForTheEngineEndsWithTheContext(t *testing.T) {
 	f := newFake(t, nil)
