@@ -70,7 +70,7 @@ type advance struct {
 	draw, log *vk.Buffer
 	logged    int // pairs in an entry of the log; 0: the plan does not advance
 	entry     int // of the log, that the last Run wrote first
-	next      int // entry that is written next
+	next      int // entry that is written next, as the Step buffer has it after a run that succeeded
 	last      int // runs of the last Run
 
 	// What the Step buffer holds if the last Run left it for the next.
@@ -101,6 +101,10 @@ func (p *Plan) write(s Step, runs int) int64 {
 	var sent int64
 	if !p.ready || p.position != s.Position || len(s.Tokens) != 1 || p.token != s.Tokens[0] {
 		sent = s.write(p.step.Mapped())
+		if p.logged > 0 { // the device may be elsewhere, after a run that failed
+			binary.LittleEndian.PutUint32(p.step.Mapped()[stepRuns:], uint32(p.next))
+			sent += 4
+		}
 	}
 	p.ready = false // until the run has succeeded
 	if d := s.Draw; d != nil {

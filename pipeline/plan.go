@@ -32,6 +32,7 @@ type Step struct {
 const MaxSequences = 16
 
 const (
+	stepRuns   = 12 // the count of runs in the Step buffer, which the device goes on with
 	stepEnds   = 16 // where the ends of the sequences are in the Step buffer
 	stepTokens = stepEnds + 4*MaxSequences
 )
@@ -154,8 +155,8 @@ type planOutput struct {
 func (p *Plan) Tokens() int { return p.tokens }
 
 // Run writes the step, submits the commands and waits, in pieces of bounded time. It returns
-// what the run did. After the end of ctx it gives up what is under way (vk.Submission.Wait): the
-// KV cache then holds what it held before, and perhaps some of the step.
+// what the run did. When ctx ends nothing more is submitted, and what is under way is given up
+// (vk.Submission.Wait). After an error the KV cache may hold some of the step.
 func (p *Plan) Run(ctx context.Context, s Step) (Counters, error) {
 	if p.commands == nil {
 		return Counters{}, errClosed
@@ -224,6 +225,9 @@ func (p *Plan) submit(ctx context.Context, s Step, runs int) (submits int, err e
 	pace := p.pace.run(len(s.Tokens), s.Position+len(s.Tokens)+runs-1)
 	parts := p.commands.Parts()
 	for runs > 0 {
+		if err := ctx.Err(); err != nil {
+			return submits, err
+		}
 		if each, known := pace.expected(); known && runs > 1 && p.repeats() && 2*each <= submitTarget {
 			n := min(runs, int(submitTarget/max(1, each)))
 			start := time.Now()
@@ -235,6 +239,9 @@ func (p *Plan) submit(ctx context.Context, s Step, runs int) (submits int, err e
 			continue
 		}
 		for first := 0; first < parts; {
+			if err := ctx.Err(); err != nil {
+				return submits, err
+			}
 			end := pace.end(first)
 			start := time.Now()
 			if err := submission(p.commands.SubmitParts(ctx, first, end)); err != nil {

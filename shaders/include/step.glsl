@@ -10,7 +10,7 @@
 // count:     tokens in this run, at most the rows the plan was recorded for.
 // sequences: in this run, at most MAX_SEQUENCES.
 // ends:      the last token of each sequence.
-// runs:      that have moved the step on, ever; the host does not write it.
+// runs:      that have moved the step on, counted from where the host has set it.
 // tokens:    of each token its id, and the token that its sequence begins with.
 //
 // The includer defines STEP_BINDING, and STEP_ACCESS if it writes.
