@@ -62,13 +62,16 @@ func NewInstance(o InstanceOptions) (*Instance, error) {
 	defer loaderMu.Unlock()
 	proc := shim.Load()
 	if proc == nil {
-		return nil, fmt.Errorf("vk: no Vulkan loader library on this machine (libvulkan.so.1, vulkan-1.dll or libvulkan.1.dylib): %w", ErrNoDevice)
+		return nil, fmt.Errorf("vk: no Vulkan loader library on this machine (libvulkan.so.1, vulkan-1.dll or libvulkan.1.dylib; Debian: apt install libvulkan1 mesa-vulkan-drivers): %w", ErrNoDevice)
 	}
 	in := &Instance{log: o.Logger, devices: map[*Device]struct{}{}}
 	in.messageID = shim.Register(func(m shim.Message) { in.message(m, o.OnMessage) })
 	s, r := shim.NewInstance(o.Validation, in.messageID)
 	if r != 0 {
 		shim.Unregister(in.messageID)
+		if Result(r) == ErrorIncompatible { // the loader has found no driver that works
+			return nil, fmt.Errorf("vk: no Vulkan driver is installed (Debian: apt install mesa-vulkan-drivers): %w", ErrNoDevice)
+		}
 		return nil, &Error{Call: "vkCreateInstance", Result: Result(r)}
 	}
 	in.shim = s
