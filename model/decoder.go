@@ -159,12 +159,13 @@ func (d *decoderLayer) attention(h branch, heads pipeline.Heads, table *pipeline
 	if d.cfg.QKNorm {
 		d.b.HeadNorm(qkv, heads, d.QNorm, d.KNorm, d.cfg.NormEps)
 	}
+	scale := d.fit.scoreScale(d.cfg)
 	if !d.b.Tapping() {
-		return d.b.RopeAttention(qkv, heads, table, cache, d.cfg.AttentionScale)
+		return d.b.RopeAttention(qkv, heads, table, cache, scale)
 	}
 	q := d.b.RopeStore(qkv, heads, table, cache)
 	d.tap("q", q)
-	return d.b.Attention(q, heads, cache, d.cfg.AttentionScale)
+	return d.b.Attention(q, heads, cache, scale)
 }
 
 // mlp is everything before the down projection.

@@ -110,19 +110,28 @@ func (c *Config) cacheShape(o *Options, positions int, at span) pipeline.CacheSh
 	return s
 }
 
+// cacheShape is Config.cacheShape with the layers that need float32.
+func (w *Weights) cacheShape(cfg *Config, o *Options, positions int) pipeline.CacheShape {
+	s := cfg.cacheShape(o, positions, w.span)
+	for _, l := range w.Layers {
+		s.Float = append(s.Float, l.fit.float)
+	}
+	return s
+}
+
 // suggest lists changes that would bring total under limit; weightsAs is what the weights take in a type.
-func suggest(p MemoryPlan, cfg *Config, o *Options, at span, weightsAs func(dtype.DType) int64) []string {
+func suggest(p MemoryPlan, cfg *Config, o *Options, w *Weights, weightsAs func(dtype.DType) int64) []string {
 	var out []string
 	fixed := p.TotalBytes - p.CacheBytes
 	for n := p.Context / 2; n >= 256; n /= 2 {
-		if fixed+cfg.cacheShape(o, n, at).Bytes() <= p.AvailableBytes {
+		if fixed+w.cacheShape(cfg, o, n).Bytes() <= p.AvailableBytes {
 			out = append(out, fmt.Sprintf("--context %d", n))
 			break
 		}
 	}
 	smaller := *o
 	smaller.KVType = dtype.Q8_0
-	if o.KVType != dtype.Q8_0 && fixed+cfg.cacheShape(&smaller, p.Context, at).Bytes() <= p.AvailableBytes {
+	if o.KVType != dtype.Q8_0 && fixed+w.cacheShape(cfg, &smaller, p.Context).Bytes() <= p.AvailableBytes {
 		out = append(out, "--kv-type q8_0")
 	}
 	// Of about equal types the one that loses less (docs/quantization.md).

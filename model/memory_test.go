@@ -121,7 +121,7 @@ func TestSuggestedTypesFit(t *testing.T) {
 	weights := map[dtype.DType]int64{dtype.Q8_0: 800, dtype.Q6_K: 700, dtype.Q5_K: 600, dtype.Q4_K: 500, dtype.Q3_K: 400, dtype.Q2_K: 300}
 	for available, want := range map[int64]string{950: "--dtype q8_0", 750: "--dtype q6_k", 350: "--dtype q2_k", 299: ""} {
 		p := MemoryPlan{Context: 128, WeightsBytes: 1000 << 20, TotalBytes: 1000 << 20, AvailableBytes: available << 20}
-		got := suggest(p, cfg, &Options{KVType: dtype.F16}, cfg.whole(), func(d dtype.DType) int64 { return weights[d] << 20 })
+		got := suggest(p, cfg, &Options{KVType: dtype.F16}, &Weights{span: cfg.whole()}, func(d dtype.DType) int64 { return weights[d] << 20 })
 		if strings.Join(got, ", ") != want {
 			t.Errorf("%d MiB of 1000: %q, want %q", available, got, want)
 		}

@@ -115,7 +115,7 @@ func Estimate(ctx context.Context, m *pipeline.Manager, c *checkpoint.Checkpoint
 
 // dryModel is a model without memory: its plans can be built up but not recorded.
 func dryModel(m *pipeline.Manager, cfg *Config, w *Weights, o *Options) *Model {
-	return &Model{cfg: cfg, opts: *o, m: m, weights: w, cache: cfg.cacheShape(o, o.Context, w.span).Dry(), ladder: ladder(o.Chunk)}
+	return &Model{cfg: cfg, opts: *o, m: m, weights: w, cache: w.cacheShape(cfg, o, o.Context).Dry(), ladder: ladder(o.Chunk)}
 }
 
 // Kernels lists the kernels that the plans of a checkpoint are made of on the device of m, each
@@ -155,7 +155,7 @@ func Kernels(m *pipeline.Manager, c *checkpoint.Checkpoint, o Options) ([]pipeli
 }
 
 func estimate(m *pipeline.Manager, c *checkpoint.Checkpoint, cfg *Config, a adapters, w *Weights, o *Options) (MemoryPlan, error) {
-	shape := cfg.cacheShape(o, o.Context, w.span)
+	shape := w.cacheShape(cfg, o, o.Context)
 	p := MemoryPlan{
 		Context: o.Context, KVType: o.KVType.String(),
 		WeightsBytes: w.bytes, WeightTypes: w.types, CacheBytes: shape.Bytes(), TableBytes: w.tableBytes,
@@ -193,7 +193,7 @@ func estimate(m *pipeline.Manager, c *checkpoint.Checkpoint, cfg *Config, a adap
 			}
 			return p.WeightsBytes
 		}
-		return p, &FitError{Device: name, Needed: p.TotalBytes, Available: p.AvailableBytes, Plan: p, Fits: suggest(p, cfg, o, w.span, weightsAs)}
+		return p, &FitError{Device: name, Needed: p.TotalBytes, Available: p.AvailableBytes, Plan: p, Fits: suggest(p, cfg, o, w, weightsAs)}
 	}
 	if most := m.MaxCachePositions(shape); most < o.Context {
 		limit := dev.PhysicalDevice().Limits.MaxStorageBufferRange
@@ -227,6 +227,9 @@ func loadSpan(ctx context.Context, m *pipeline.Manager, c *checkpoint.Checkpoint
 	if err != nil {
 		return nil, err
 	}
+	if err := w.fitCache(ctx, m, cfg, &o); err != nil {
+		return nil, fmt.Errorf("model: %s: %w", c.Path(), err)
+	}
 	x := &Model{cfg: cfg, opts: o, m: m, weights: w, plans: map[planKey]*pipeline.Plan{}, ladder: ladder(o.Chunk)}
 	if x.memory, err = estimate(m, c, cfg, a, w, &o); err != nil {
 		return nil, err
@@ -236,7 +239,7 @@ func loadSpan(ctx context.Context, m *pipeline.Manager, c *checkpoint.Checkpoint
 			err = errors.Join(err, x.Close())
 		}
 	}()
-	if x.cache, err = m.NewCache(cfg.cacheShape(&o, o.Context, at)); err != nil {
+	if x.cache, err = m.NewCache(w.cacheShape(cfg, &o, o.Context)); err != nil {
 		return nil, err
 	}
 	if err = m.ReserveArena(x.memory.ArenaBytes); err != nil {

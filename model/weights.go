@@ -27,7 +27,7 @@ type Weights struct {
 
 	span       span                             // of layers that Layers are; Embed is of the first layer's span, FinalNorm and LMHead of the last one's
 	vectors    []func(l *pipeline.Loader) error // each allocates and fills one
-	matrices   []pipeline.Fill
+	matrices   []*pipeline.Fill
 	bytes      int64 // of the checkpoint's tensors, on the device
 	types      []TypeShare
 	tableBytes int64 // of tables that are computed
@@ -50,6 +50,8 @@ type Layer struct {
 	DownProj     *pipeline.Matrix // (HiddenSize, IntermediateSize)
 	DownBias     *pipeline.Vector
 	MLPPostNorm  *pipeline.Norm // (HiddenSize)
+
+	fit *cacheFit // of its keys and values
 }
 
 // A binder finds tensors, checks them against the configuration, and notes how each
@@ -195,12 +197,19 @@ func (b *binder) layer(i int) Layer {
 	prefix := fmt.Sprintf(n.Layer, i)
 	p := b.parts(i)
 	qkv, o, gate, up, down := p.qkv, p.o, p.gate, p.up, p.down
+	r := &cacheFit{gains: func() ([]float32, error) { return b.gains(prefix+n.InputNorm+".weight", c.HiddenSize) }}
+	if c.NormBias {
+		r.normBias = func() ([]float32, error) { return b.floats(prefix+n.InputNorm+".bias", c.HiddenSize) }
+	}
 	l := Layer{
 		InputNorm: b.norm(prefix + n.InputNorm),
 		QKV:       b.matrix(prefix+"qkv", c.HiddenSize, qkv...),
-		OProj:     b.matrix(o.name, c.NumAttentionHeads*c.HeadDim, o),
-		DownProj:  b.matrix(down.name, inner, down),
+		fit:       r,
 	}
+	r.qkv = b.scaled(func(row int) int { return r.exponent(c, row) })
+	l.OProj = b.matrix(o.name, c.NumAttentionHeads*c.HeadDim, o)
+	r.o = b.scaled(func(int) int { return r.values })
+	l.DownProj = b.matrix(down.name, inner, down)
 	if c.PlainMLP {
 		l.GateUp = b.matrix(up.name, c.HiddenSize, up)
 	} else {
@@ -213,23 +222,38 @@ func (b *binder) layer(i int) Layer {
 		l.AttnPostNorm, l.MLPPostNorm = b.norm(prefix+n.AttnPostNorm), b.norm(prefix+n.MLPPostNorm)
 	}
 	if c.QKNorm {
-		l.QNorm, l.KNorm = b.vector(prefix+n.QNorm+".weight", c.HeadDim), b.vector(prefix+n.KNorm+".weight", c.HeadDim)
+		q, k := prefix+n.QNorm+".weight", prefix+n.KNorm+".weight"
+		r.queryGains = func() ([]float32, error) { return b.gains(q, c.HeadDim) }
+		r.keyGains = func() ([]float32, error) { return b.gains(k, c.HeadDim) }
+		l.QNorm = b.vector(q, c.HeadDim)
+		l.KNorm = b.values(k, c.HeadDim, scaledValues(r.keyGains, func(int) int { return -r.keys }), k)
 	}
 	if c.QKVBias {
-		l.QKVBias = b.bias(qkv...)
+		r.bias = b.biases(qkv)
+		l.QKVBias = b.bias(scaledValues(r.bias, func(row int) int { return r.exponent(c, row) }), qkv...)
 	}
 	if c.OBias {
-		l.OBias = b.bias(o)
+		l.OBias = b.bias(b.biases([]part{o}), o)
 	}
 	if c.MLPBias {
-		l.DownBias = b.bias(down)
+		l.DownBias = b.bias(b.biases([]part{down}), down)
 		if c.PlainMLP {
-			l.GateUpBias = b.bias(up)
+			l.GateUpBias = b.bias(b.biases([]part{up}), up)
 		} else {
 			l.GateUpBias = b.alternatingBias(gate, up)
 		}
 	}
 	return l
+}
+
+// scaled multiplies the rows of the matrix that was noted last by powers of two, and returns what fills it.
+func (b *binder) scaled(exponent func(row int) int) *pipeline.Fill {
+	if b.err != nil {
+		return nil
+	}
+	f := b.w.matrices[len(b.w.matrices)-1]
+	f.Exponent = exponent
+	return f
 }
 
 func (b *binder) fail(format string, args ...any) {
@@ -332,7 +356,7 @@ func (b *binder) add(name string, cols int, runs []pipeline.Run, sources []*sour
 	for _, s := range sources {
 		b.w.read += int64(s.Rows) * s.DType.RowBytes(s.Cols)
 	}
-	f := pipeline.Fill{Matrix: x, At: func(r int) (*pipeline.Source, int) {
+	f := &pipeline.Fill{Matrix: x, At: func(r int) (*pipeline.Source, int) {
 		s, row := at(r)
 		return &s.Source, row
 	}}
@@ -428,15 +452,20 @@ func (b *binder) gains(name string, n int) ([]float32, error) {
 	return f, err
 }
 
-// bias is the biases of the given projections one after another.
-func (b *binder) bias(parts ...part) *pipeline.Vector {
+// bias is the biases of the given projections, as read gives them.
+func (b *binder) bias(read func() ([]float32, error), parts ...part) *pipeline.Vector {
 	n := 0
 	var names []string
 	for _, p := range parts {
 		n += p.rows
 		names = append(names, p.name+".bias")
 	}
-	return b.values(names[0], n, func() ([]float32, error) {
+	return b.values(names[0], n, read, names...)
+}
+
+// biases reads the biases of the given projections one after another.
+func (b *binder) biases(parts []part) func() ([]float32, error) {
+	return func() ([]float32, error) {
 		var all []float32
 		for _, p := range parts {
 			f, err := b.floats(p.name+".bias", p.rows)
@@ -446,7 +475,18 @@ func (b *binder) bias(parts ...part) *pipeline.Vector {
 			all = append(all, f...)
 		}
 		return all, nil
-	}, names...)
+	}
+}
+
+// scaledValues is read with value i times 2^exponent(i).
+func scaledValues(read func() ([]float32, error), exponent func(i int) int) func() ([]float32, error) {
+	return func() ([]float32, error) {
+		f, err := read()
+		for i, v := range f {
+			f[i] = float32(math.Ldexp(float64(v), exponent(i)))
+		}
+		return f, err
+	}
 }
 
 // alternatingBias is the biases of an alternating matrix.
@@ -587,7 +627,11 @@ func (b *binder) warnUnused() {
 // load reads, converts and uploads everything that bind noted.
 func (w *Weights) load(ctx context.Context, l *pipeline.Loader) error {
 	l.Guard = checkpoint.Guard
-	if err := l.Matrices(ctx, w.matrices...); err != nil {
+	var fills []pipeline.Fill
+	for _, f := range w.matrices {
+		fills = append(fills, *f)
+	}
+	if err := l.Matrices(ctx, fills...); err != nil {
 		return err
 	}
 	for _, f := range w.vectors { // their pages came with the matrices'

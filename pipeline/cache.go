@@ -33,6 +33,9 @@ type CacheShape struct {
 	// position j at j % LocalPositions; nil = none.
 	Local          []bool
 	LocalPositions int
+
+	// Float lists the layers that are F32 whatever DType is; nil = none.
+	Float []bool
 }
 
 var cacheTypes = []DType{dtype.F16, dtype.F32, dtype.Q8_0}
@@ -49,6 +52,14 @@ func cacheRowBytes(t DType, headDim int) int64 {
 	return int64(headDim * t.BlockBytes())
 }
 
+// layerType is the type of layer i.
+func (s CacheShape) layerType(i int) DType {
+	if i < len(s.Float) && s.Float[i] {
+		return dtype.F32
+	}
+	return s.DType
+}
+
 // positions is how many positions layer i has room for.
 func (s CacheShape) positions(i int) int {
 	if i < len(s.Local) && s.Local[i] {
@@ -59,7 +70,7 @@ func (s CacheShape) positions(i int) int {
 
 // layerBytes is the size of layer i's keys, which is also that of its values.
 func (s CacheShape) layerBytes(i int) int64 {
-	return alignUp(int64(s.KVHeads)*int64(s.positions(i))*cacheRowBytes(s.DType, s.HeadDim), 16)
+	return alignUp(int64(s.KVHeads)*int64(s.positions(i))*cacheRowBytes(s.layerType(i), s.HeadDim), 16)
 }
 
 // Bytes is the device memory the cache takes.
@@ -86,7 +97,7 @@ func (m *Manager) NewCache(s CacheShape) (*Cache, error) {
 	}
 	c := &Cache{pool: m.dev.NewPool(vk.DeviceLocal, min(s.Bytes(), weightBlockBytes)), Bytes: s.Bytes()}
 	for i := range s.Layers {
-		l := &LayerCache{DType: s.DType, Positions: s.positions(i)}
+		l := &LayerCache{DType: s.layerType(i), Positions: s.positions(i)}
 		var errK, errV error
 		l.keys, errK = c.pool.Alloc(s.layerBytes(i), weightAlign)
 		l.values, errV = c.pool.Alloc(s.layerBytes(i), weightAlign)
@@ -105,13 +116,17 @@ func (c *Cache) Close() error { return c.pool.Close() }
 func (s CacheShape) Dry() *Cache {
 	c := &Cache{Bytes: s.Bytes()}
 	for i := range s.Layers {
-		c.Layers = append(c.Layers, &LayerCache{DType: s.DType, Positions: s.positions(i)})
+		c.Layers = append(c.Layers, &LayerCache{DType: s.layerType(i), Positions: s.positions(i)})
 	}
 	return c
 }
 
 // MaxCachePositions is the longest cache of this shape whose layers the device can bind.
 func (m *Manager) MaxCachePositions(s CacheShape) int {
-	position := int64(s.KVHeads) * cacheRowBytes(s.DType, s.HeadDim)
+	row := cacheRowBytes(s.DType, s.HeadDim)
+	for i := range s.Layers {
+		row = max(row, cacheRowBytes(s.layerType(i), s.HeadDim))
+	}
+	position := int64(s.KVHeads) * row
 	return int(m.dev.PhysicalDevice().Limits.MaxStorageBufferRange / position)
 }

@@ -221,6 +221,18 @@ func (m *Manager) takesHalves(t DType) bool {
 	return false
 }
 
+// AttendsInHalves says whether attention of several tokens over a cache of a type may go through a kernel
+// that has queries, times the scale of scores, in float16.
+func (m *Manager) AttendsInHalves(t DType, headDim int) bool {
+	op := "attention_" + lower(t)
+	for tokens := 2; tokens <= 1<<12; tokens *= 2 {
+		if slices.Contains(m.paths(op, tokens), PathCM) {
+			return m.offers(op, PathCM) && m.attendsByMatrices(headDim)
+		}
+	}
+	return false
+}
+
 func (m *Manager) cpu() bool { return m.dev.PhysicalDevice().Type == vk.CPU }
 
 // rowIf suits every path, the row path only under a condition.

@@ -86,6 +86,8 @@ type Fill struct {
 	Matrix *Matrix
 	// At names the source and its row that row r of the matrix is. It is called from several goroutines at once.
 	At func(r int) (src *Source, row int)
+	// Exponent is e of the 2^e that row r is multiplied by; nil = all are 0. It is called likewise.
+	Exponent func(r int) int
 	// Begin is called before the first row is read and End after the last one, from any goroutine; nil where the sources need
 	// neither. After an error, Begin's too, End may be left out.
 	Begin func(ctx context.Context) error
@@ -227,9 +229,13 @@ func (l *Loader) load(ctx context.Context, pc piece) error {
 			return fmt.Errorf("pipeline: %s: row %d of %s has %d bytes, want %d", x.Name, row, src.Name, len(b), want)
 		}
 		read += int64(len(b))
-		if src.DType != p.DType {
+		exponent := 0
+		if pc.Exponent != nil {
+			exponent = pc.Exponent(p.First + r)
+		}
+		if src.DType != p.DType || exponent != 0 {
 			var err error
-			if b, err = s.convert(p.DType, src, row, b); err != nil {
+			if b, err = s.convert(p.DType, src, row, b, exponent); err != nil {
 				return fmt.Errorf("pipeline: tensor %s: %w", src.Name, err)
 			}
 		}
@@ -276,13 +282,26 @@ type packScratch struct {
 
 var scratchPool = sync.Pool{New: func() any { return &packScratch{} }}
 
-// convert returns b, row number row of src, in another type.
-func (s *packScratch) convert(to DType, src *Source, row int, b []byte) ([]byte, error) {
+// convert returns b, row number row of src, in another type and times 2^exponent.
+func (s *packScratch) convert(to DType, src *Source, row int, b []byte, exponent int) ([]byte, error) {
+	if src.DType == to {
+		s.out = append(s.out[:0], b...)
+		if !to.Scale(s.out, exponent) {
+			return nil, fmt.Errorf("row %d times 2^%d leaves the range of %s", row, exponent, to)
+		}
+		return s.out, nil
+	}
 	if cap(s.floats) < src.Cols {
 		s.floats = make([]float32, src.Cols)
 	}
 	f := s.floats[:src.Cols]
 	src.DType.Decode(f, b)
+	if exponent != 0 {
+		power := math.Ldexp(1, exponent)
+		for i, v := range f {
+			f[i] = float32(float64(v) * power)
+		}
+	}
 	size := int(to.RowBytes(src.Cols))
 	if cap(s.out) < size {
 		s.out = make([]byte, size)
