@@ -11,7 +11,8 @@ import (
 )
 
 // Logits evaluates tokens and yields the logits, one for each token of the vocabulary: at the last position, or at every one if
-// all is set, which starts from an empty cache. A row is valid until the next one is asked for. An error is the last element.
+// all is set, which starts from an empty cache. A row is valid until the next one is asked for. An error is the last element,
+// *model.NotFiniteError if a logit is NaN or infinite.
 // Breaking off leaves the session usable. Other sessions wait until the iteration ends, so its body must not use the engine.
 func (s *Session) Logits(ctx context.Context, tokens []int, all bool) iter.Seq2[[]float32, error] {
 	return func(yield func([]float32, error) bool) {

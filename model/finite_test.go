@@ -118,3 +118,62 @@ func TestConversionsRefuseWhatTheyWouldHide(t *testing.T) {
 		}
 	}
 }
+
+// Whatever is wanted of a run, logits that are not finite are an error which names their position, and no token is chosen.
+func TestLogitsMustBeFinite(t *testing.T) {
+	ctx := context.Background()
+	spoilt := func(name string, at int, value float64) string {
+		return rewritten(t, "smollm2", nil, func(tensors map[string]stored) { tensors[name].values[at] = float32(value) })
+	}
+	tokens := []int{7, 5, 9, 11, 13}
+	fails := func(t *testing.T, what string, err error, position int) {
+		t.Helper()
+		var e *NotFiniteError
+		if !errors.As(err, &e) || e.Position != position || !strings.Contains(err.Error(), "not finite") {
+			t.Errorf("%s: %v, want an error after position %d", what, err, position)
+		}
+	}
+	t.Run("wants", func(t *testing.T) { // from token 5 on, which is at position 1
+		x := load(t, spoilt("model.embed_tokens.weight", 5*96+3, math.NaN()), Options{Context: 64}, pipeline.Options{})
+		for _, want := range []Want{Argmax, Candidates, Logits} {
+			out, err := x.Forward(ctx, tokens, 0, want)
+			fails(t, want.String(), err, len(tokens)-1)
+			if len(out.Choices) != 0 {
+				t.Errorf("%s: chose %v", want, out.Choices)
+			}
+		}
+		// With a tied embedding the NaN is in every position's logit of token 5.
+		for _, want := range []Want{AllLogits, AllArgmax} {
+			_, err := x.Forward(ctx, tokens, 0, want)
+			fails(t, want.String(), err, 0)
+		}
+		_, err := x.Decode(t.Context(), 9, 5, min(4, x.MaxRuns()), Argmax, nil)
+		fails(t, "decode", err, 5)
+		_, err = x.Decode(t.Context(), 9, 5, 1, Candidates, &pipeline.Draw{Temperature: 1, TopK: 4, TopP: 1, Uniform: make([]float32, 1)})
+		fails(t, "decode of candidates", err, 5)
+		_, err = x.ForwardSequences(t.Context(), [][]int{{7, 9}, {5}, {11}}, 0)
+		fails(t, "sequences", err, 1)
+	})
+	for _, c := range []struct {
+		what, name string
+		value      float64
+	}{
+		{"a NaN in values", "model.layers.0.self_attn.v_proj.weight", math.NaN()}, {"an infinity in keys", "model.layers.1.self_attn.k_proj.weight", math.Inf(1)},
+		{"a NaN in the MLP", "model.layers.1.mlp.down_proj.weight", math.NaN()}, {"an infinity in the MLP", "model.layers.0.mlp.gate_proj.weight", math.Inf(-1)},
+	} {
+		dir := spoilt(c.name, 100, c.value)
+		types := []dtype.DType{dtype.F16}
+		if strings.Contains(c.name, "attn") {
+			types = []dtype.DType{dtype.F16, dtype.Q8_0}
+		}
+		for _, kv := range types {
+			t.Run(fmt.Sprintf("%s/%s", c.what, kv), func(t *testing.T) {
+				x := load(t, dir, Options{Context: 64, KVType: kv}, pipeline.Options{})
+				_, err := x.Forward(ctx, tokens, 0, Logits)
+				fails(t, "logits", err, len(tokens)-1)
+				_, err = x.Decode(t.Context(), 9, 5, 1, Argmax, nil)
+				fails(t, "decode", err, 5)
+			})
+		}
+	}
+}

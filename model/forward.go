@@ -24,6 +24,30 @@ func (e *TokenError) Error() string {
 	return fmt.Sprintf("model: token %d is %d, the vocabulary has ids 0 to %d", e.Index, e.ID, e.VocabSize-1)
 }
 
+// A NotFiniteError is a logit that is no number: the weights have a NaN or an infinity, or what is computed with them
+// exceeds float32. No token is chosen, and no logits are returned.
+type NotFiniteError struct {
+	Position int     // cache position of the token after which it is
+	ID       int     // the token that it is of
+	Value    float32 // +Inf for a NaN that the device looked at
+}
+
+func (e *NotFiniteError) Error() string {
+	return fmt.Sprintf("model: the logit of token %d after position %d is %v: the model's output is not finite", e.ID, e.Position, e.Value)
+}
+
+func finite(v float32) bool { return !math.IsNaN(float64(v)) && !math.IsInf(float64(v), 0) }
+
+// checkFinite looks at the logits after a position.
+func checkFinite(logits []float32, position int) error {
+	for id, v := range logits {
+		if !finite(v) {
+			return &NotFiniteError{position, id, v}
+		}
+	}
+	return nil
+}
+
 type planKey struct {
 	tokens int
 	want   Want
@@ -158,7 +182,7 @@ func (x *Model) run(ctx context.Context, s pipeline.Step, want Want, done int, o
 	if want == SequenceLogits {
 		rows = len(s.Lengths)
 	}
-	if c.DeviceToHostBytes, err = x.read(p, want, done, rows, out); err != nil {
+	if c.DeviceToHostBytes, err = x.read(p, s, want, done, rows, out); err != nil {
 		return err
 	}
 	out.Counters.Add(c)
@@ -258,7 +282,7 @@ func (x *Model) Decode(ctx context.Context, token, position, runs int, want Want
 		return out, err
 	}
 	for run := range runs {
-		n, err := x.chosen(p, run, want, &out)
+		n, err := x.chosen(p, run, position+run, want, &out)
 		if err != nil {
 			return out, err
 		}
@@ -267,8 +291,8 @@ func (x *Model) Decode(ctx context.Context, token, position, runs int, want Want
 	return out, nil
 }
 
-// chosen adds the choice of a run of a plan that advances.
-func (x *Model) chosen(p *pipeline.Plan, run int, want Want, out *Output) (int64, error) {
+// chosen adds the choice of a run of a plan that advances, whose token is at position.
+func (x *Model) chosen(p *pipeline.Plan, run, position int, want Want, out *Output) (int64, error) {
 	k := 1
 	if want == Candidates {
 		k = pipeline.DrawCandidates
@@ -281,13 +305,16 @@ func (x *Model) chosen(p *pipeline.Plan, run int, want Want, out *Output) (int64
 	if want == Candidates {
 		bytes += 8 // the choice
 	}
-	return bytes, x.choice(p.Chosen(run), logits, ids, want, out)
+	return bytes, x.choice(p.Chosen(run), position, logits, ids, want, out)
 }
 
-// choice adds a choice, or says why there is none. Pairs beyond the vocabulary are left out.
-func (x *Model) choice(id int, logits []float32, ids []int, want Want, out *Output) error {
-	if l := float64(logits[0]); math.IsNaN(l) || math.IsInf(l, 0) || ids[0] >= x.cfg.VocabSize {
-		return fmt.Errorf("model: the largest logit is %v: the model's output is not finite", l)
+// choice adds the choice after a position, or says why there is none. Pairs beyond the vocabulary are left out.
+func (x *Model) choice(id, position int, logits []float32, ids []int, want Want, out *Output) error {
+	if ids[0] >= x.cfg.VocabSize { // no logit is above -Inf
+		return &NotFiniteError{position, 0, float32(math.Inf(-1))}
+	}
+	if !finite(logits[0]) {
+		return &NotFiniteError{position, ids[0], logits[0]}
 	}
 	c := Choice{ID: id}
 	if want == Candidates {
@@ -304,55 +331,78 @@ func (x *Model) choice(id int, logits []float32, ids []int, want Want, out *Outp
 	return nil
 }
 
-// readTop adds the choices of n rows of k pairs.
-func (x *Model) readTop(p *pipeline.Plan, n, k int, want Want, out *Output) (int64, error) {
+// readTop adds the choices of n rows of k pairs, the first of which is after a position.
+func (x *Model) readTop(p *pipeline.Plan, position, n, k int, want Want, out *Output) (int64, error) {
 	pairs := make([]float32, 2*n*k)
 	bytes, err := p.Output(outTop, 0, n, pairs)
 	if err != nil {
 		return 0, err
 	}
-	for ; len(pairs) > 0; pairs = pairs[2*k:] {
+	for ; len(pairs) > 0; pairs, position = pairs[2*k:], position+1 {
 		logits, ids := make([]float32, k), make([]int, k)
 		for i := range k {
 			logits[i], ids[i] = pairs[2*i], int(math.Float32bits(pairs[2*i+1]))
 		}
-		if err := x.choice(ids[0], logits, ids, want, out); err != nil {
+		if err := x.choice(ids[0], position, logits, ids, want, out); err != nil {
 			return 0, err
 		}
 	}
 	return bytes, nil
 }
 
-// read fetches n rows that a run, the first token of which is number done, has left.
-func (x *Model) read(p *pipeline.Plan, want Want, done, n int, out *Output) (int64, error) {
+// read fetches n rows that a run has left, the first token of which is number done. Logits that are not finite are an error.
+func (x *Model) read(p *pipeline.Plan, s pipeline.Step, want Want, done, n int, out *Output) (int64, error) {
+	last := s.Position + len(s.Tokens) - 1
+	v := x.cfg.VocabSize
 	switch want {
 	case Argmax, Candidates:
 		if p.Tokens() == 1 {
-			return x.chosen(p, 0, want, out)
+			return x.chosen(p, 0, last, want, out)
 		}
 		k := 1
 		if want == Candidates {
 			k = pipeline.DrawCandidates
 		}
-		return x.readTop(p, 1, k, want, out)
+		return x.readTop(p, last, 1, k, want, out)
 	case AllArgmax:
-		return x.readTop(p, n, 2, want, out)
+		return x.readTop(p, s.Position, n, 2, want, out)
 	case Logits:
-		x.logits = resize(x.logits, x.cfg.VocabSize)
+		x.logits = resize(x.logits, v)
 		out.Logits = x.logits
-		return p.Output(outLogits, 0, 1, out.Logits)
+		return readLogits(p, out.Logits, []int{last})
 	case SequenceLogits:
-		x.logits = resize(x.logits, n*x.cfg.VocabSize)
+		x.logits = resize(x.logits, n*v)
 		out.Logits = x.logits
-		return p.Output(outLogits, 0, n, out.Logits)
+		ends, end := make([]int, n), s.Position-1
+		for i, length := range s.Lengths {
+			end += length
+			ends[i] = end
+		}
+		return readLogits(p, out.Logits, ends)
 	case AllLogits:
-		v := x.cfg.VocabSize
-		return p.Output(outLogits, 0, n, out.Logits[done*v:(done+n)*v])
+		positions := make([]int, n)
+		for i := range positions {
+			positions[i] = s.Position + i
+		}
+		return readLogits(p, out.Logits[done*v:(done+n)*v], positions)
 	case Hidden:
 		h := x.cfg.HiddenSize
 		return p.Output(outHidden, 0, n, out.Logits[done*h:(done+n)*h])
 	}
 	return 0, nil
+}
+
+// readLogits fetches a row of logits for each of the positions that they are after.
+func readLogits(p *pipeline.Plan, rows []float32, positions []int) (int64, error) {
+	n, err := p.Output(outLogits, 0, len(positions), rows)
+	vocab := len(rows) / len(positions)
+	for i, position := range positions {
+		if err != nil {
+			break
+		}
+		err = checkFinite(rows[i*vocab:(i+1)*vocab], position)
+	}
+	return n, err
 }
 
 // rowSize is the length of a row of Output.Logits.

@@ -228,7 +228,7 @@ func loadSpan(ctx context.Context, m *pipeline.Manager, c *checkpoint.Checkpoint
 		return nil, err
 	}
 	if err := w.fitCache(ctx, m, cfg, &o); err != nil {
-		return nil, fmt.Errorf("model: %s: %w", c.Path(), err)
+		return nil, err
 	}
 	x := &Model{cfg: cfg, opts: o, m: m, weights: w, plans: map[planKey]*pipeline.Plan{}, ladder: ladder(o.Chunk)}
 	if x.memory, err = estimate(m, c, cfg, a, w, &o); err != nil {
