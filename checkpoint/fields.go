@@ -207,11 +207,16 @@ func (f *Fields) Describe(key string) string {
 		return o.describe(key)
 	}
 	v, _, err := f.source.value(key)
+	if err != nil {
+		return err.Error()
+	}
+	return describe(v)
+}
+
+// describe is a value in a short form, "" for nil.
+func describe(v any) string {
 	switch v := v.(type) {
 	case nil:
-		if err != nil {
-			return err.Error()
-		}
 		return ""
 	case number:
 		if v.integer {

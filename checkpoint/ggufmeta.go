@@ -123,7 +123,7 @@ func (p *ggufPairs) alignment() (int64, error) {
 	x, offset, err := p.value(key)
 	n, isNumber := x.(number)
 	if err != nil || v.array || !isNumber || !n.integer || n.i <= 0 || n.i > 1<<30 || n.i&(n.i-1) != 0 {
-		return 0, badFormat(p.file, offset, "%s: want a power of two, got %v", key, x)
+		return 0, badFormat(p.file, offset, "%s: want a power of two, got %s", key, describe(x))
 	}
 	return n.i, nil
 }

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"testing"
 
+	"pumice/internal/bounded"
 	"pumice/internal/ggufwrite"
 )
 
@@ -217,6 +218,65 @@ func stringBomb(begin, add string) string {
 		s = begin + s
 	}
 	return s + strings.Repeat("h\x00"+add, 50000)
+}
+
+// What a reader makes is charged to the size of the file, whatever the file is full of.
+// (Not parallel: the heap that is measured is that of all tests.)
+func TestReadersCostWhatFilesDo(t *testing.T) {
+	const n = 1 << 16
+	var tensors, scalars, keys, metadata, index []byte
+	for i := range n {
+		tensors = fmt.Appendf(tensors, `"%d":{"dtype":"U8","shape":[0],"data_offsets":[0,0]},`, i)
+		metadata = fmt.Appendf(metadata, `"%d":"",`, i)
+		index = fmt.Appendf(index, `"%d":"a",`, i)
+		scalars = append(pickleString(scalars, fmt.Sprint(i)), 'N')
+	}
+	gguf := craftGGUF(3, n, maxGGUFPairs)
+	for i := range maxGGUFPairs {
+		keys = append(binary.LittleEndian.AppendUint64(keys, 5), fmt.Sprintf("%05d", i)...)
+		keys = append(binary.LittleEndian.AppendUint32(keys, ggufU8), 1)
+	}
+	gguf = append(gguf, keys...)
+	for i := range n {
+		gguf = append(binary.LittleEndian.AppendUint64(gguf, 6), fmt.Sprintf("%06d", i)...)
+		gguf = binary.LittleEndian.AppendUint64(binary.LittleEndian.AppendUint32(gguf, 1), 0)
+		gguf = append(gguf, make([]byte, 12)...)
+	}
+	var batches []byte
+	for at := 0; at < len(scalars); {
+		end := min(at+len(scalars)/8, len(scalars))
+		for end < len(scalars) && scalars[end-1] != 'N' {
+			end++
+		}
+		batches = append(append(append(batches, '('), scalars[at:end]...), 'u')
+		at = end
+	}
+	for _, c := range []struct {
+		name, reader string
+		data         []byte
+	}{
+		{"tensors", "safetensors", safetensorsBytes("{"+string(tensors[:len(tensors)-1])+"}", 0)},
+		{"metadata", "safetensors", safetensorsBytes(`{"__metadata__":{`+string(metadata[:len(metadata)-1])+"}}", 0)},
+		{"spaces", "safetensors", safetensorsBytes("{"+strings.Repeat(" ", 8<<20)+"}", 0)},
+		{"escapes", "safetensors", safetensorsBytes(`{"`+strings.Repeat(`\u0001`, n)+`":{}}`, 0)},
+		{"keys and tensors", "gguf", gguf},
+		{"empty strings", "gguf", craftGGUF(3, 0, 1, "k", ggufArray, ggufString, uint64(n), make([]byte, 8*n))},
+		{"dict of None", "torch", torchBytes(append(append([]byte("\x80\x02}"), batches...), '.'))},
+		{"format bomb", "torch", torchBytes([]byte("\x80\x02" + stringBomb("]", "a") + ")R."))},
+		{"entries", "torch", zipBytes(false, slices.Repeat([]craftZip{{name: "m/data/0"}}, 1<<10)...)},
+		{"index", "index", []byte(`{"weight_map": {` + string(index[:len(index)-1]) + "}}")},
+		{"keys", "config", []byte("{" + string(metadata[:len(metadata)-1]) + "}")},
+		{"digits", "config", []byte(`{"a": ` + strings.Repeat("9", 4<<20) + "}")},
+		{"nesting", "config", []byte(`{"a": ` + strings.Repeat("[", 4<<20))},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			bounded.Run(t, len(c.data), func(ctx context.Context) {
+				if err := readers[c.reader](ctx, c.data); err != nil && !isTyped(err) && !errors.Is(err, context.Canceled) {
+					t.Error(err)
+				}
+			})
+		})
+	}
 }
 
 // config.json is small: its reader has no context.

@@ -103,7 +103,6 @@ func FuzzGGUF(f *testing.F) {
 
 // TestOddNumbersInConfigs puts each odd value in the place of each number of each configuration.
 func TestOddNumbersInConfigs(t *testing.T) {
-	t.Parallel()
 	for _, name := range []string{"gemma3", "phi3"} {
 		config, err := os.ReadFile(filepath.Join(fixtureDir, name, "config.json"))
 		if err != nil {

@@ -94,7 +94,6 @@ func FuzzAdapter(f *testing.F) {
 
 // TestAdaptersCostWhatTheirFilesDo reads adapters that are made to cost more than their size.
 func TestAdaptersCostWhatTheirFilesDo(t *testing.T) {
-	t.Parallel()
 	patterns := func(key string, n int) string {
 		var b strings.Builder
 		fmt.Fprintf(&b, `{"peft_type": "LORA", "r": 1, "lora_alpha": 1, %q: {`, key)
