@@ -61,31 +61,42 @@ func (m *matcher) child(at int32, b byte) int32 {
 
 func (m *matcher) empty() bool { return m == nil || len(m.nodes) == 1 }
 
-// prefix returns the length and id of the longest string that s starts with, or 0.
-func (m *matcher) prefix(s []byte) (n int, id int32) {
-	at := int32(0)
+// prefix returns the length and id of the longest string that s starts with, or 0. One of marks counts only where none of
+// its bytes is foreign; a nil foreign says that none is.
+func (m *matcher) prefix(s []byte, foreign []bool, marks map[int32]bool) (n int, id int32) {
+	at, own := int32(0), true
 	for i, b := range s {
 		if at = m.child(at, b); at == 0 {
 			break
 		}
-		if m.nodes[at].id >= 0 {
+		own = own && (foreign == nil || !foreign[i])
+		if m.nodes[at].id >= 0 && (own || !marks[m.nodes[at].id]) {
 			n, id = i+1, m.nodes[at].id
 		}
 	}
 	return n, id
 }
 
-// find returns the first match in s at or after from; start and end are len(s) when there is none.
-func (m *matcher) find(s []byte, from int) (start, end int, id int32) {
+// find returns the first match in s at or after from; start and end are len(s) when there is none. foreign and marks are
+// those of prefix.
+func (m *matcher) find(s []byte, from int, foreign []bool, marks map[int32]bool) (start, end int, id int32) {
 	for i := from; i < len(s); i++ {
 		if !m.first[s[i]] {
 			continue
 		}
-		if n, id := m.prefix(s[i:]); n > 0 {
+		if n, id := m.prefix(s[i:], tail(foreign, i), marks); n > 0 {
 			return i, i + n, id
 		}
 	}
 	return len(s), len(s), -1
+}
+
+// tail is foreign[i:], nil where foreign is nil.
+func tail(foreign []bool, i int) []bool {
+	if foreign == nil {
+		return nil
+	}
+	return foreign[i:]
 }
 
 // addedSet holds the matchers over the added tokens: over raw or normalized text,
@@ -98,18 +109,29 @@ type addedSet struct {
 	written    map[int32]string // the normalized text of the tokens that are matched so, which is what they decode to
 }
 
-// splitAdded cuts text at its added tokens. It calls piece for each stretch between
+// splitAdded cuts text at its added tokens, none of e.marks in foreign bytes. It calls piece for each stretch between
 // them and writes the tokens' ids to e.out.
-func (t *Tokenizer) splitAdded(e *encoder, m *matcher, text []byte, first bool, piece func(s []byte, first bool)) {
+func (t *Tokenizer) splitAdded(e *encoder, m *matcher, text []byte, foreign []bool, first bool, piece func(s []byte, foreign []bool, first bool)) {
 	if m.empty() {
 		if len(text) > 0 {
-			piece(text, first)
+			piece(text, foreign, first)
 		}
 		return
 	}
+	var marks map[int32]bool
+	if e.marks != nil {
+		marks = e.marks.ids
+	}
+	between := func(from, to int) {
+		var f []bool
+		if foreign != nil {
+			f = foreign[from:to]
+		}
+		piece(text[from:to], f, first && from == 0)
+	}
 	from, at := 0, 0 // end of what is written, where to search on
 	for at < len(text) {
-		start, end, id := m.find(text, at)
+		start, end, id := m.find(text, at, foreign, marks)
 		if start == end {
 			break
 		}
@@ -133,13 +155,13 @@ func (t *Tokenizer) splitAdded(e *encoder, m *matcher, text []byte, first bool, 
 		}
 		start, end = max(start, from), max(end, from)
 		if start > from {
-			piece(text[from:start], first && from == 0)
+			between(from, start)
 		}
 		e.out = append(e.out, int(id))
 		from = end
 	}
 	if from < len(text) {
-		piece(text[from:], first && from == 0)
+		between(from, len(text))
 	}
 }
 

@@ -177,7 +177,7 @@ func (m *bpe) encode(e *encoder, word []byte) {
 		m.encodeCached(e, word)
 	case m.user != nil:
 		for len(word) > 0 {
-			start, end, id := m.user.find(word, 0)
+			start, end, id := m.user.find(word, 0, nil, nil)
 			if start > 0 {
 				m.encodeCut(e, word[:start])
 			}

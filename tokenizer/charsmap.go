@@ -123,7 +123,7 @@ const spaceSymbol = "▁" // U+2581
 // next returns what the start of s is rewritten to, and how many bytes that covers.
 func (p *pieceNorm) next(s []byte) ([]byte, int) {
 	if p.user != nil && p.user.first[s[0]] {
-		if n, _ := p.user.prefix(s); n > 0 {
+		if n, _ := p.user.prefix(s, nil, nil); n > 0 {
 			return s[:n], n
 		}
 	}

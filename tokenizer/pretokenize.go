@@ -144,7 +144,7 @@ type byteLevelSplit struct {
 }
 
 func (p byteLevelSplit) split(e *encoder, stage int, s []byte, first bool, emit func([]byte, bool)) {
-	if p.addPrefixSpace && s[0] != ' ' {
+	if p.addPrefixSpace && !e.goesOn() && s[0] != ' ' {
 		s = append([]byte{' '}, s...)
 	}
 	for i := 0; i < len(s); {
@@ -177,7 +177,7 @@ const (
 
 func (p metaspaceSplit) split(e *encoder, stage int, s []byte, first bool, emit func([]byte, bool)) {
 	b := e.scratch[stage][:0]
-	if p.prepend == prependAlways || p.prepend == prependFirst && first {
+	if (p.prepend == prependAlways || p.prepend == prependFirst && first) && !e.goesOn() {
 		if s[0] != ' ' && !bytes.HasPrefix(s, []byte(p.replacement)) {
 			b = append(b, p.replacement...)
 		}

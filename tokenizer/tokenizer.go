@@ -33,6 +33,9 @@ type Tokenizer struct {
 
 	mu   sync.Mutex
 	idle []*encoder
+
+	marksOnce  sync.Once
+	marksFound *marks // of every text
 }
 
 const (
@@ -46,14 +49,16 @@ type EncodeOptions struct {
 	// AddSpecial puts the tokens around the text that the tokenizer adds by itself, such as BOS.
 	AddSpecial bool
 	// ParseSpecial turns the text of special tokens into those tokens. Without it
-	// such text is encoded as ordinary text: what a user types stays text. Added
-	// tokens that are not special are found either way.
+	// such text is encoded as ordinary text. Added tokens that are not special are
+	// found either way; only EncodeSpans keeps them out of what a user types.
 	ParseSpecial bool
 }
 
 // encoder is the working memory of one Encode call.
 type encoder struct {
 	parseSpecial bool
+	marks        *marks // with EncodeSpans: what foreign text must not yield
+	inside       bool   // the next stretch goes on in the middle of a word: it gets no space in front
 	out          []int
 	err          *EncodeError
 	cache        *wordCache
@@ -78,7 +83,7 @@ func (t *Tokenizer) acquire() *encoder {
 }
 
 func (t *Tokenizer) release(e *encoder) {
-	e.out, e.err = nil, nil
+	e.out, e.err, e.marks, e.inside = nil, nil, nil, false
 	for i, b := range e.scratch {
 		if cap(b) > keptBytes {
 			e.scratch[i] = nil
@@ -124,23 +129,38 @@ func (t *Tokenizer) TryEncode(text string, o EncodeOptions) ([]int, error) {
 	if o.ParseSpecial {
 		raw, norm = t.added.raw, t.added.norm
 	}
-	emit := t.stages(e)
-	t.splitAdded(e, raw, validUTF8(text), true, func(s []byte, first bool) {
-		if t.normalizer != nil {
-			var moved bool
-			s, moved = t.normalizer.normalize(e, s)
-			first = first && !moved
-		}
-		t.splitAdded(e, norm, s, first, emit)
-	})
-	if e.err != nil {
-		e.err.File = t.file
-		return nil, e.err
+	if err := t.encode(e, validUTF8(text), nil, raw, norm); err != nil {
+		return nil, err
 	}
 	if o.AddSpecial {
 		e.out = append(e.out, t.suffix...)
 	}
 	return e.out, nil
+}
+
+// encode appends the tokens of text to e.out. raw and norm match its added tokens before and after normalizing. foreign
+// says which bytes are foreign, nil that none is.
+func (t *Tokenizer) encode(e *encoder, text []byte, foreign []bool, raw, norm *matcher) error {
+	emit := t.stages(e)
+	plain := func(s []byte, foreign []bool, first bool) {
+		if e.marks == nil {
+			emit(s, first)
+		} else {
+			t.guarded(e, s, foreign, first, emit)
+		}
+	}
+	t.splitAdded(e, raw, text, foreign, true, func(s []byte, foreign []bool, first bool) {
+		if e.marks != nil && !e.marks.normalized && e.marks.spelled.empty() {
+			foreign = nil // nothing more can become a mark
+		}
+		s, foreign, moved := t.normalized(e, s, foreign)
+		t.splitAdded(e, norm, s, foreign, first && !moved, plain)
+	})
+	if e.err != nil {
+		e.err.File = t.file
+		return e.err
+	}
+	return nil
 }
 
 // stages chains the pre-tokenizers to the model: each hands its pieces to the next
