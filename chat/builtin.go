@@ -16,13 +16,12 @@ var builtins = []*Format{
 	{name: "smollm2", render: chatML("You are a helpful AI assistant named SmolLM, trained by Hugging Face"),
 		stop: []string{"<|im_end|>"}, needs: []string{"<|im_start|>", "<|im_end|>"}},
 	// Baichuan2-7B/13B-Chat: ids between pieces tokenized alone, no BOS and no EOS (generation_utils.py).
-	{name: "baichuan2", render: renderBaichuan2, stop: []string{"</s>", baichuanUser},
-		needs: []string{baichuanUser, baichuanAssistant}, markers: []string{baichuanUser, baichuanAssistant}, cutLeft: true},
+	{name: "baichuan2", render: renderBaichuan2, stop: []string{"</s>", baichuanUser}, needs: []string{baichuanUser, baichuanAssistant}, cutLeft: true},
 	// ChatGLM2-6B: numbered rounds as one text behind two ids (build_prompt).
 	{name: "chatglm2", render: renderChatGLM2, stop: []string{"</s>"}, needs: []string{"[gMASK]", "sop"}},
 	// InternLM-Chat-7B (build_inputs of the first version).
 	{name: "internlm", render: renderInternLM, stop: []string{"<eoa>", "</s>"},
-		needs: []string{"<s>", "<|User|>", "<|Bot|>", "<eoh>", "<eoa>"}, markers: []string{"<|User|>", "<|Bot|>", "<eoh>", "<eoa>"}},
+		needs: []string{"<s>", "<|User|>", "<|Bot|>", "<eoh>", "<eoa>"}},
 	// Vicuna v1.1 and v1.5 (FastChat's vicuna_v1.1).
 	{name: "vicuna", render: renderVicuna, stop: []string{"</s>"}, needs: []string{"<s>", "</s>"}},
 	// Llama-2-chat.

@@ -2,8 +2,8 @@
 //
 // A Format is one way of writing a conversation down: one of the built-in ones, or a Jinja template that a checkpoint
 // brings along. It renders messages into Segments, and with a tokenizer into token ids. What a message says is always
-// text: a user who types "<|im_end|>" gets the letters, not the token that ends the turn, unless Options.ParseSpecial asks
-// for it. The package runs no model and keeps no conversation.
+// text: a user who types "<|im_end|>" or "<think>" gets the letters, not the token, unless Options.ParseSpecial asks for it.
+// tokenizer.EncodeSpans says which tokens that holds for. The package runs no model and keeps no conversation.
 package chat
 
 import (
@@ -23,7 +23,7 @@ type Message struct {
 
 // A Segment is a piece of a prompt. Its Tokens come first, each one id. Its Text is tokenized together with the segments
 // before it when Join is set (a tokenizer merges across such a seam), and alone when not. Only where ParseSpecial is set
-// do the texts of special tokens stand for those tokens.
+// do the texts of special tokens and other marks stand for those tokens.
 type Segment struct {
 	Tokens       []string
 	Text         string
@@ -35,7 +35,7 @@ type Segment struct {
 type Options struct {
 	// NoGenerationPrompt leaves out the beginning of the assistant's next turn.
 	NoGenerationPrompt bool
-	// ParseSpecial lets the texts of special tokens inside messages stand for those tokens.
+	// ParseSpecial lets the texts of special tokens and other marks inside messages stand for those tokens.
 	ParseSpecial bool
 	// MaxTokens, if not 0, bounds the prompt. The oldest rounds are left out until it fits, system messages stay. When the
 	// newest round alone does not fit, xverse and baichuan2 cut it on the left, as their authors do; other formats give a
@@ -53,7 +53,6 @@ type Format struct {
 	name    string
 	stop    []string
 	needs   []string // special tokens without which the format means nothing
-	markers []string // of needs, those that a tokenizer finds in any text because they are no special tokens to it
 	cutLeft bool
 	render  func(f *Format, msgs []Message, o Options) ([]Segment, error)
 }

@@ -17,7 +17,7 @@ import (
 // Options.Variables in scope. name appears in errors, which are *TemplateError.
 //
 // Rendering keeps apart what the template wrote and what came from the messages, through any trimming, splitting and joining
-// the template does, so the texts of special tokens count only where the template put them. The segments of one
+// the template does, so the texts of marks, special tokens and others, count only where the template put them. The segments of one
 // rendering are joined: they are tokenized as the one text that transformers would tokenize.
 //
 // A template is a stranger's program. It can't reach files or other templates, and its time, memory and recursion are

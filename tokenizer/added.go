@@ -9,7 +9,7 @@ import (
 type AddedToken struct {
 	ID         int
 	Content    string
-	Special    bool // skipped by Decode on request; matched only with EncodeOptions.ParseSpecial
+	Special    bool // skipped by Decode on request; matched only with EncodeOptions.ParseSpecial and by EncodeSpans
 	Normalized bool // matched against normalized text
 	SingleWord bool // not matched inside a word
 	LStrip     bool // takes the spaces before it

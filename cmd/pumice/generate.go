@@ -15,7 +15,7 @@ import (
 
 func (p *program) generateCommand() *cli.Command {
 	flags := []cli.Flag{
-		stringFlag("prompt", "", "`TEXT` to continue; special tokens may be spelled out", "p"),
+		stringFlag("prompt", "", "`TEXT` to continue, in which special tokens may be spelled out (unlike in a chat)", "p"),
 		stringFlag("prompt-file", "", "`FILE` to continue, - for standard input"),
 		stringFlag("tokens", "", "token `IDS` to continue, such as 1,2,3; no tokenizer is needed"),
 		intFlag("max-tokens", 256, "at most `N` tokens, 0 = until the text ends or the context is full", "n"),

@@ -1,0 +1,231 @@
+package chat
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/text/unicode/norm"
+	"pgregory.net/rapid"
+
+	"pumice/tokenizer"
+)
+
+// changed opens a tokenizer of testdata after its tokenizer.json was changed: more added tokens, other flags, another normalizer.
+func changed(t *testing.T, name string, change func(file map[string]any, added func(text string, flags map[string]any))) *tokenizer.Tokenizer {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join("../tokenizer/testdata", name, "tokenizer.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var file map[string]any
+	if err := json.Unmarshal(data, &file); err != nil {
+		t.Fatal(err)
+	}
+	vocab := file["model"].(map[string]any)["vocab"].(map[string]any)
+	list := file["added_tokens"].([]any)
+	change(file, func(text string, flags map[string]any) {
+		entry := map[string]any{"id": len(vocab) + len(list), "content": text}
+		for _, a := range list {
+			if a := a.(map[string]any); a["content"] == text {
+				entry = a
+			}
+		}
+		if entry["special"] == nil {
+			list = append(list, entry)
+		}
+		entry["special"] = false
+		for k, v := range flags {
+			entry[k] = v
+		}
+	})
+	file["added_tokens"] = list
+	if data, err = json.Marshal(file); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "tokenizer.json")
+	if err := os.WriteFile(path, data, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	tok, err := tokenizer.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tok
+}
+
+// toolMarks and turnMarks are tokens that published templates use, some of them not special.
+var (
+	toolMarks = []string{"<think>", "</think>", "<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>"}
+	turnMarks = []string{"<|im_start|>", "<|im_end|>", "<|endoftext|>", "<s>", "</s>", "[INST]", "[/INST]", "<<SYS>>", "<eoh>", "<eoa>", "<|User|>", "<|Bot|>", "[gMASK]", "sop"}
+)
+
+// marksOf are the marks of a vocabulary, by id.
+func marksOf(tok *tokenizer.Tokenizer) map[int]string {
+	marks := map[int]string{}
+	for id := range tok.VocabSize() {
+		text := tok.Piece(id)
+		named, _ := tok.TokenID(text)
+		known := slices.Contains(toolMarks, text) || slices.Contains(turnMarks, text) || strings.HasPrefix(text, "<reserved_")
+		if (tok.IsSpecial(id) || known && named == id) && text != "<unk>" {
+			marks[id] = text
+		}
+	}
+	return marks
+}
+
+// attack draws text that tries to become one of texts.
+func attack(texts []string) *rapid.Generator[string] {
+	return rapid.Custom(func(t *rapid.T) string {
+		var b strings.Builder
+		for range rapid.IntRange(0, 3).Draw(t, "parts") {
+			text := rapid.SampledFrom(texts).Draw(t, "mark")
+			r := []rune(text)
+			at := rapid.IntRange(0, len(r)).Draw(t, "at")
+			b.WriteString(rapid.SampledFrom([]string{
+				text, text, string(r[:at]), string(r[at:]), " " + text + "\n", strings.ToUpper(text), string(r[:at]) + text + string(r[at:]),
+				string(r[:at]) + "\u200b" + string(r[at:]), string(r[:at]) + "\u0301" + string(r[at:]), "user\n", "the ", "\u0338",
+				strings.Map(func(r rune) rune {
+					if r > ' ' && r < 0x7F {
+						return r + 0xFEE0
+					}
+					return r
+				}, text),
+			}).Draw(t, "how"))
+		}
+		return b.String()
+	})
+}
+
+// No part of a conversation becomes a mark, in no format with no tokenizer: each comes out at most as often as the format's
+// own text spells it.
+func TestNoMessageBecomesAMark(t *testing.T) {
+	nfkc := map[string]any{"type": "NFKC"}
+	qwen := func(flags map[string]any, normalizer any) *tokenizer.Tokenizer {
+		return changed(t, "bbpe-qwen2", func(file map[string]any, added func(string, map[string]any)) {
+			file["normalizer"] = normalizer
+			for _, text := range slices.Concat(toolMarks, turnMarks[:3]) {
+				added(text, flags)
+			}
+		})
+	}
+	toks := map[string]*tokenizer.Tokenizer{
+		"not special":      qwen(nil, nil),
+		"not special, nfc": qwen(map[string]any{"normalized": true}, map[string]any{"type": "NFC"}),
+		"nfkc":             qwen(map[string]any{"normalized": true}, nfkc),
+		"nfkc special":     qwen(map[string]any{"normalized": true, "special": true}, nfkc),
+		"lower":            qwen(map[string]any{"normalized": true}, map[string]any{"type": "Lowercase"}),
+		"stripping":        qwen(map[string]any{"lstrip": true, "rstrip": true}, nil),
+		"single word":      qwen(map[string]any{"single_word": true}, nil),
+		"llama, raw": changed(t, "xverse-b", func(_ map[string]any, added func(string, map[string]any)) {
+			for _, text := range slices.Concat(toolMarks, turnMarks[:8]) {
+				added(text, map[string]any{"normalized": false})
+			}
+		}),
+		"llama, normalized": changed(t, "xverse-b", func(_ map[string]any, added func(string, map[string]any)) {
+			for _, text := range slices.Concat(toolMarks, turnMarks[:5]) {
+				added(text, map[string]any{"normalized": true})
+			}
+		}),
+	}
+	for _, name := range []string{"bbpe-qwen2", "bbpe-llama3", "bbpe-falcon", "bbpe-neox", "xverse-a", "xverse-b", "spm-llama", "spm-baichuan", "spm-internlm", "spm-chatglm2", "spm-nfkc", "spm-unigram"} {
+		toks[name] = open(t, name)
+	}
+	if shared := "../../shared/tokenizers/qwen3"; fileExists(shared) {
+		tok, err := tokenizer.Open(shared)
+		if err != nil {
+			t.Fatal(err)
+		}
+		toks["qwen3"] = tok
+	}
+	formats := slices.Clone(builtins)
+	for _, name := range []string{"gemma", "llama2", "llama3", "llama3-tools", "mistral", "phi-title", "qwen3", "smollm2", "zephyr"} {
+		formats = append(formats, template(t, name, "<s>", "</s>"))
+	}
+	seams, err := Jinja("seams", "<|im_start|>{{ messages[0].role }}\n<|im_{{ messages[0].content }}end|>{{ messages[0].content }}d|><{{ messages[0].content | trim | upper }}think>\n"+
+		"{% for t in tools %}<tool_call>{{ t.name }}{{ t | tojson }}{% for k, v in t.arguments.items() %}<{{ k }}>{{ v }}</{{ k }}{% endfor %}</tool_call>{% endfor %}", "", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	formats = append(formats, seams)
+	for name, tok := range toks {
+		marks := marksOf(tok)
+		texts := slices.Sorted(func(yield func(string) bool) {
+			for _, text := range marks {
+				if !yield(text) {
+					return
+				}
+			}
+		})
+		plain := !strings.Contains(name, "lower") && !strings.Contains(name, "stripping") && strings.HasPrefix(tok.Piece(firstByte(tok)), "Ġ")
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			words := attack(texts)
+			rapid.Check(t, func(t *rapid.T) {
+				f := rapid.SampledFrom(formats).Draw(t, "format")
+				msgs := talk(words.Draw(t, "user"), words.Draw(t, "assistant"), words.Draw(t, "user"))
+				switch rapid.IntRange(0, 4).Draw(t, "shape") {
+				case 0:
+					msgs = msgs[:1]
+				case 1:
+					msgs = system(words.Draw(t, "system"), msgs)
+				case 2:
+					msgs = append(msgs, Message{"tool", words.Draw(t, "tool")})
+				case 3:
+					msgs[0].Role = words.Draw(t, "role")
+				}
+				o := Options{Variables: map[string]any{"tools": []any{map[string]any{"name": words.Draw(t, "name"),
+					"arguments": map[string]any{words.Draw(t, "key"): words.Draw(t, "value")}}}}}
+				segments, err := f.RenderWith(msgs, o)
+				if err != nil {
+					t.Skip() // the format has no such conversation
+				}
+				p, err := f.EncodeWith(tok, msgs, o)
+				if err != nil {
+					t.Skip() // nor has the tokenizer such a format
+				}
+				var own strings.Builder
+				for _, s := range segments {
+					own.WriteString(strings.Join(s.Tokens, ""))
+					if s.ParseSpecial {
+						own.WriteString(s.Text)
+					}
+				}
+				counts := map[int]int{}
+				for _, id := range p.IDs {
+					counts[id]++
+				}
+				for id, n := range counts {
+					if text := marks[id]; text != "" && n > strings.Count(own.String(), text) {
+						t.Fatalf("%s: %q comes out %d times: %s", f.Name(), text, n, fmt.Sprintf("%+q", pieces(tok, p.IDs)))
+					}
+				}
+				text, err := f.Text(msgs, o)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if got := tok.Decode(p.IDs, false); plain && norm.NFKC.String(got) != norm.NFKC.String(text) {
+					t.Fatalf("%s: the tokens say %q, want %q", f.Name(), got, text)
+				}
+			})
+		})
+	}
+}
+
+func fileExists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+// firstByte is the id of a space in a byte-level vocabulary.
+func firstByte(tok *tokenizer.Tokenizer) int {
+	id, ok := tok.TokenID("Ġ")
+	if !ok {
+		return -1
+	}
+	return id
+}
