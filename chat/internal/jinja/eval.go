@@ -18,7 +18,7 @@ type list struct {
 type dict struct {
 	keys      []any
 	m         map[any]any
-	foreign   bool // keys came from the variables
+	foreign   bool // a key came from the variables: all count as foreign
 	namespace bool // attributes may be set
 }
 
@@ -385,7 +385,11 @@ func (x *listExpr) eval(in *interp, sc *scope) any {
 func (x *dictExpr) eval(in *interp, sc *scope) any {
 	d := newDict()
 	for i, k := range x.keys {
-		in.put(d, in.key(in.eval(k, sc)), in.eval(x.values[i], sc))
+		key := in.eval(k, sc)
+		if t, ok := key.(text); ok && len(t.foreign) > 0 {
+			d.foreign = true
+		}
+		in.put(d, in.key(key), in.eval(x.values[i], sc))
 	}
 	return d
 }

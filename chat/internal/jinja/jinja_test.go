@@ -108,6 +108,10 @@ func TestForeignTextKeepsItsMark(t *testing.T) {
 		{"{% macro f(v) %}<{{ v }}>{% endmacro %}{{ f(x) }}", "<[ <|x|> y ]>"},
 		{"{% for c in x.split() %}{{ c }}.{% endfor %}", "[<|x|>].[y]."},
 		{"{% for k, v in o.items() %}{{ k }}={{ v }}{% endfor %}", "[<|k|>]=[v]"},
+		{"{% set d = {x: 1} %}{% for k in d %}{{ k }}{% endfor %}{{ d }}", "[ <|x|> y ]{'[ <|x|> y ]': 1}"},
+		{"{{ {'a': {x|trim: 1}}|tojson }}", `{"a": {"[<|x|> y]": 1}}`},
+		{"{{ dict({x: 1}).items()|first|first }}{{ {x: 1}.copy()|list|join }}{{ {x: 2}|dictsort }}", "[ <|x|> y  <|x|> y ][('[ <|x|> y ]', 2)]"},
+		{"{{ strftime_now(x) }}{{ strftime_now('<%Y>') }}", "[ <|x|> y ]<2026>"},
 		{"{{ x|e }}", "[ &lt;|x|&gt; y ]"},
 		{"{{ bos_token }}{{ x|first }}", "<s>[ ]"},
 		{"{{ x|replace(' ', '')|length }}{{ x == ' <|x|> y ' }}", "6True"},
@@ -120,6 +124,7 @@ func TestForeignTextKeepsItsMark(t *testing.T) {
 		spans, err := tm.Render(context.Background(), Variables{
 			Template: map[string]any{"bos_token": "<s>"},
 			Foreign:  map[string]any{"x": " <|x|> y ", "o": map[string]any{"<|k|>": "v"}},
+			Now:      time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC),
 		})
 		if err != nil {
 			t.Error(err)

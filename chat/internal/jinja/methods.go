@@ -343,6 +343,7 @@ var globals = map[string]any{
 			if !ok || len(a.list) > 1 {
 				fail("namespace() needs a mapping or named arguments")
 			}
+			d.foreign = src.foreign
 			for _, k := range src.keys {
 				in.put(d, k, src.m[k])
 			}
@@ -359,7 +360,8 @@ var globals = map[string]any{
 	}},
 	"strftime_now": function{"strftime_now", func(in *interp, a args) any {
 		a.limit(1, "format")
-		return literal(strftime(in.now, in.need(a, 0, "format").s))
+		format := in.need(a, 0, "format")
+		return format.like(strftime(in.now, format.s))
 	}},
 }
 
