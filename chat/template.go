@@ -39,7 +39,11 @@ func Jinja(name, template, bos, eos string) (*Format, error) {
 		}
 		list := make([]any, len(msgs))
 		for i, m := range msgs {
-			list[i] = map[string]any{"role": m.Role, "content": m.Content}
+			var role any = m.Role
+			if slices.Contains(roles, m.Role) {
+				role = jinja.Own(m.Role)
+			}
+			list[i] = map[string]any{"role": role, "content": m.Content}
 		}
 		v.Foreign["messages"] = list
 		spans, err := t.Render(context.Background(), v)
@@ -66,6 +70,10 @@ func Jinja(name, template, bos, eos string) (*Format, error) {
 	}
 	return f, nil
 }
+
+// roles are the names that count as the template's own text: some templates write <|{{ role }}|> and mean the mark. Whoever
+// writes the messages chooses among these names, and can say nothing else with them.
+var roles = []string{"system", "developer", "user", "assistant", "tool", "ipython"}
 
 // turnEnds are the tokens by which published templates end the assistant's turn. A template names them but does not say
 // what they are for.

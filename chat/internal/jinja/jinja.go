@@ -64,13 +64,16 @@ type Template struct {
 	body []stmt
 }
 
-// Variables are what a template sees besides the globals. Values are nil, bool, int, float64, string, json.RawMessage,
+// Variables are what a template sees besides the globals. Values are nil, bool, int, float64, string, json.RawMessage, Own,
 // []any and map[string]any of the same (a map is seen with its keys sorted, a json.RawMessage in its own order).
 type Variables struct {
 	Template map[string]any // strings count as the template's own text: bos_token, eos_token
 	Foreign  map[string]any // strings count as foreign text: messages, tools
 	Now      time.Time      // what strftime_now tells; zero = the time of rendering
 }
+
+// An Own string among foreign variables counts as the template's own text.
+type Own string
 
 // Parse reads a template. name appears in errors, which are of type *Error.
 func Parse(name, source string) (t *Template, err error) {

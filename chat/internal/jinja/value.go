@@ -28,6 +28,8 @@ func (in *interp) value(v any, foreign bool) any {
 			return foreignText(x)
 		}
 		return literal(x)
+	case Own:
+		return in.value(string(x), false)
 	case json.RawMessage:
 		in.charge(len(x))
 		d := json.NewDecoder(bytes.NewReader(x))
