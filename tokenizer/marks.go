@@ -25,7 +25,8 @@ type Span struct {
 // are spelled <|...|>. A token that is spelled in marks, or is a word or a <tag> or [tag] in the text that is not
 // foreign, is a mark in this text too.
 //
-// A token of one character that the model makes of that character stays: there is no other way to write it. Errors are those of TryEncode.
+// A token of one character that the model makes of that character stays: there is no other way to write it. Errors are
+// those of TryEncode.
 func (t *Tokenizer) EncodeSpans(spans []Span, marks ...string) ([]int, error) {
 	var text []byte
 	var foreign []bool
@@ -119,10 +120,13 @@ func (m *marks) with(t *Tokenizer, spans []Span, named []string) *marks {
 			continue
 		}
 		eachTag(s.Text, note)
-		for at := 0; at < len(s.Text) && !m.words.empty(); {
-			start, end, _ := m.words.find([]byte(s.Text), at, nil, nil)
+		if m.words.empty() {
+			continue
+		}
+		text := []byte(s.Text)
+		for start, end := 0, 0; end < len(text); {
+			start, end, _ = m.words.find(text, end, nil, nil)
 			note(s.Text[start:end])
-			at = max(end, at+1)
 		}
 	}
 	if more == nil {
