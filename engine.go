@@ -121,7 +121,7 @@ func (e *Engine) open(ctx context.Context, o Options, s settings) error {
 	var wait sync.WaitGroup
 	var textErr error
 	wait.Go(func() {
-		if textErr = e.readText(c, config.Family, o); textErr != nil {
+		if textErr = e.readText(ctx, c, config.Family, o); textErr != nil {
 			cancel()
 		}
 	})
@@ -138,8 +138,8 @@ func (e *Engine) open(ctx context.Context, o Options, s settings) error {
 }
 
 // readText builds the tokenizer and the chat format.
-func (e *Engine) readText(c *checkpoint.Checkpoint, family string, o Options) error {
-	t, err := checkpointText(c)
+func (e *Engine) readText(ctx context.Context, c *checkpoint.Checkpoint, family string, o Options) error {
+	t, err := checkpointText(ctx, c)
 	if err != nil {
 		return err
 	}
@@ -147,7 +147,10 @@ func (e *Engine) readText(c *checkpoint.Checkpoint, family string, o Options) er
 		t.family = family
 	}
 	e.text = t
-	e.format, e.formatErr = t.format(o.ChatTemplate)
+	e.format, e.formatErr = t.format(ctx, o.ChatTemplate)
+	if err := ctx.Err(); err != nil { // which is no reason to do without a format
+		return err
+	}
 	if o.ChatTemplate != "" && e.formatErr != nil {
 		return e.formatErr
 	}
@@ -192,11 +195,11 @@ func (e *Engine) load(ctx context.Context, c *checkpoint.Checkpoint, o Options, 
 }
 
 // checkpointText is openText for an open checkpoint.
-func checkpointText(c *checkpoint.Checkpoint) (*text, error) {
+func checkpointText(ctx context.Context, c *checkpoint.Checkpoint) (*text, error) {
 	if c.Format() == checkpoint.GGUF {
-		return ggufText(c.Metadata())
+		return ggufText(ctx, c.Metadata())
 	}
-	return directoryText(c.Path())
+	return directoryText(ctx, c.Path())
 }
 
 // A MismatchError says that a tokenizer belongs to another model.

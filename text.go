@@ -24,9 +24,9 @@ type text struct {
 }
 
 // OpenTokenizer opens the tokenizer of a model without its weights: a directory or file that a tokenizer is in, a GGUF
-// file, or a model's name.
-func OpenTokenizer(model string) (*tokenizer.Tokenizer, error) {
-	t, err := openText(model)
+// file, or a model's name. The end of ctx ends the opening.
+func OpenTokenizer(ctx context.Context, model string) (*tokenizer.Tokenizer, error) {
+	t, err := openText(ctx, model)
 	if err != nil {
 		return nil, err
 	}
@@ -34,16 +34,16 @@ func OpenTokenizer(model string) (*tokenizer.Tokenizer, error) {
 }
 
 // OpenChatFormat opens the chat format of a model without its weights. template overrides the model's own, as
-// Options.ChatTemplate does.
-func OpenChatFormat(model, template string) (*chat.Format, error) {
-	t, err := openText(model)
+// Options.ChatTemplate does. The end of ctx ends the opening.
+func OpenChatFormat(ctx context.Context, model, template string) (*chat.Format, error) {
+	t, err := openText(ctx, model)
 	if err != nil {
 		return nil, err
 	}
-	return t.format(template)
+	return t.format(ctx, template)
 }
 
-func openText(model string) (*text, error) {
+func openText(ctx context.Context, model string) (*text, error) {
 	path, err := Resolve(model)
 	if err != nil {
 		return nil, err
@@ -58,9 +58,9 @@ func openText(model string) (*text, error) {
 			return nil, err
 		}
 		defer c.Close()
-		return found(path)(ggufText(c.Metadata()))
+		return found(path)(ggufText(ctx, c.Metadata()))
 	}
-	return found(path)(directoryText(path))
+	return found(path)(directoryText(ctx, path))
 }
 
 // found turns a text without a tokenizer into an error.
@@ -112,7 +112,7 @@ func hasFile(dir, name string) bool {
 var weightSuffixes = []string{".safetensors", ".bin", ".pt", ".pth"}
 
 // directoryText reads the text side of a Hugging Face directory, of a file of weights in one, or of a tokenizer's file.
-func directoryText(path string) (*text, error) {
+func directoryText(ctx context.Context, path string) (*text, error) {
 	dir := path
 	if info, err := os.Stat(path); err == nil && !info.IsDir() {
 		dir = filepath.Dir(path)
@@ -144,7 +144,7 @@ func directoryText(path string) (*text, error) {
 }
 
 // ggufText reads the text side of a GGUF file.
-func ggufText(meta *checkpoint.Fields) (*text, error) {
+func ggufText(ctx context.Context, meta *checkpoint.Fields) (*text, error) {
 	t := &text{template: meta.StringOr("tokenizer.chat_template", ""), family: meta.StringOr("general.architecture", "")}
 	v := ggufVocab(meta)
 	if err := meta.Err(); err != nil {
@@ -204,9 +204,9 @@ func ggufVocab(meta *checkpoint.Fields) tokenizer.GGUFVocab {
 
 // format chooses the chat format: what the caller names, else the model's own template, else what its family and vocabulary
 // point to.
-func (t *text) format(override string) (*chat.Format, error) {
+func (t *text) format(ctx context.Context, override string) (*chat.Format, error) {
 	if override == "" {
-		return chat.Detect(t.family, t.template, t.bos, t.eos, func(token string) bool {
+		return chat.Detect(ctx, t.family, t.template, t.bos, t.eos, func(token string) bool {
 			if t.tokenizer == nil {
 				return false
 			}
@@ -217,5 +217,5 @@ func (t *text) format(override string) (*chat.Format, error) {
 	if _, err := os.Stat(override); errors.Is(err, fs.ErrNotExist) && !slices.Contains(chat.Names(), override) {
 		return nil, &OptionError{"chat-template", override, "a file or one of " + strings.Join(chat.Names(), ", ")}
 	}
-	return chat.Open(override, t.bos, t.eos)
+	return chat.Open(ctx, override, t.bos, t.eos)
 }

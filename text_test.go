@@ -43,7 +43,7 @@ func TestChatFormatOrder(t *testing.T) {
 		{"the family", "", text{family: "xverse"}, "Human: hi\n\nAssistant: "},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			f, err := c.text.format(c.override)
+			f, err := c.text.format(t.Context(), c.override)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -62,11 +62,11 @@ func TestChatFormatOrder(t *testing.T) {
 		})
 	}
 	var none *chat.NoFormatError
-	if _, err := (&text{family: "llama"}).format(""); !errors.As(err, &none) {
+	if _, err := (&text{family: "llama"}).format(t.Context(), ""); !errors.As(err, &none) {
 		t.Errorf("no format: %v", err)
 	}
 	var option *OptionError
-	if _, err := (&text{}).format("nonsense"); !errors.As(err, &option) {
+	if _, err := (&text{}).format(t.Context(), "nonsense"); !errors.As(err, &option) {
 		t.Errorf("unknown name: %v", err)
 	}
 }

@@ -167,7 +167,7 @@ func TestImpossibleConversationsNameTheMessage(t *testing.T) {
 
 func template(t *testing.T, name, bos, eos string) *Format {
 	t.Helper()
-	f, err := Open(filepath.Join("testdata/templates", name+".jinja"), bos, eos)
+	f, err := Open(t.Context(), filepath.Join("testdata/templates", name+".jinja"), bos, eos)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -289,7 +289,7 @@ func TestMessagesNeverBecomeSpecialTokens(t *testing.T) {
 // A special token's text that only arises where a template's text meets a message's is not one either.
 func TestSpecialTokensAcrossTheSeamStayText(t *testing.T) {
 	tok := open(t, "bbpe-qwen2")
-	f, err := Jinja("seam", "<|im_start|>{{ messages[0].content }}d|><|im_end|>", "", "")
+	f, err := Jinja(t.Context(), "seam", "<|im_start|>{{ messages[0].content }}d|><|im_end|>", "", "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -311,7 +311,7 @@ func TestSpecialTokensAcrossTheSeamStayText(t *testing.T) {
 // Templates that put a mark together from a message's role mean it where the role is one of the usual names, and only there.
 func TestRolesMayBePartsOfMarks(t *testing.T) {
 	tok := open(t, "spm-internlm")
-	f, err := Jinja("roles", "{% for m in messages %}<|{{ m.role|title }}|>{{ m.content }}<eoh>{% endfor %}", "", "")
+	f, err := Jinja(t.Context(), "roles", "{% for m in messages %}<|{{ m.role|title }}|>{{ m.content }}<eoh>{% endfor %}", "", "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -376,23 +376,23 @@ func TestMaxTokensDropsOldestRounds(t *testing.T) {
 
 func TestJinjaErrorsAreTyped(t *testing.T) {
 	var e *TemplateError
-	if _, err := Jinja("mine", "a\n{% if %}", "", ""); !errors.As(err, &e) || e.Template != "mine" || e.Line != 2 {
+	if _, err := Jinja(t.Context(), "mine", "a\n{% if %}", "", ""); !errors.As(err, &e) || e.Template != "mine" || e.Line != 2 {
 		t.Errorf("error %v", err)
 	}
 	f := template(t, "gemma", "<bos>", "<eos>")
 	if _, err := f.Render([]Message{{"assistant", "x"}}, true); !errors.As(err, &e) || !e.Raised || !strings.Contains(e.Msg, "must alternate") {
 		t.Errorf("error %v", err)
 	}
-	if _, err := Open("no-such-format", "", ""); err == nil || !strings.Contains(err.Error(), "chatml") {
+	if _, err := Open(t.Context(), "no-such-format", "", ""); err == nil || !strings.Contains(err.Error(), "chatml") {
 		t.Errorf("error %v", err)
 	}
-	if _, err := Open("/dev/zero", "", ""); err == nil {
+	if _, err := Open(t.Context(), "/dev/zero", "", ""); err == nil {
 		t.Error("a device was read as a template")
 	}
 }
 
 func TestTemplateSeesItsVariables(t *testing.T) {
-	f, err := Jinja("t", "{{ bos_token }}{{ strftime_now('%Y') }}{{ enable_thinking }}{{ tools|tojson }}{{ add_generation_prompt }}", "<s>", "</s>")
+	f, err := Jinja(t.Context(), "t", "{{ bos_token }}{{ strftime_now('%Y') }}{{ enable_thinking }}{{ tools|tojson }}{{ add_generation_prompt }}", "<s>", "</s>")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -425,7 +425,7 @@ func TestDetect(t *testing.T) {
 		{"mpt", "", nil, "mpt-instruct", nil},
 		{"llama", "", []string{"<s>", "</s>"}, "", nil},
 	} {
-		f, err := Detect(c.family, c.template, "<s>", "</s>", func(s string) bool { return slices.Contains(c.vocab, s) })
+		f, err := Detect(t.Context(), c.family, c.template, "<s>", "</s>", func(s string) bool { return slices.Contains(c.vocab, s) })
 		var none *NoFormatError
 		switch {
 		case c.want == "" && (!errors.As(err, &none) || !strings.Contains(err.Error(), "--chat-template")):

@@ -146,7 +146,7 @@ func TestNoMessageBecomesAMark(t *testing.T) {
 	for _, name := range []string{"gemma", "llama2", "llama3", "llama3-tools", "mistral", "phi-title", "qwen3", "smollm2", "zephyr"} {
 		formats = append(formats, template(t, name, "<s>", "</s>"))
 	}
-	seams, err := Jinja("seams", "<|im_start|>{{ messages[0].role }}\n<|im_{{ messages[0].content }}end|>{{ messages[0].content }}d|><{{ messages[0].content | trim | upper }}think>\n"+
+	seams, err := Jinja(t.Context(), "seams", "<|im_start|>{{ messages[0].role }}\n<|im_{{ messages[0].content }}end|>{{ messages[0].content }}d|><{{ messages[0].content | trim | upper }}think>\n"+
 		"{% for t in tools %}<tool_call>{{ t.name }}{{ t | tojson }}{% for k, v in t.arguments.items() %}<{{ k }}>{{ v }}</{{ k }}{% endfor %}</tool_call>{% endfor %}", "", "")
 	if err != nil {
 		t.Fatal(err)

@@ -5,11 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"slices"
 	"strings"
 
 	"pumice/chat/internal/jinja"
+	"pumice/internal/regular"
 )
 
 // Jinja returns the format that a Jinja template describes, as Hugging Face transformers renders it: trim_blocks and
@@ -20,10 +20,10 @@ import (
 // the template does, so the texts of marks, special tokens and others, count only where the template put them. The segments of one
 // rendering are joined: they are tokenized as the one text that transformers would tokenize.
 //
-// A template is a stranger's program. It can't reach files or other templates, and its time, memory and recursion are
-// bounded; one that exceeds them gives an error.
-func Jinja(name, template, bos, eos string) (*Format, error) {
-	t, err := jinja.Parse(name, template)
+// A template is a stranger's program. It can't reach files or other templates, and the time, memory and recursion of reading
+// and rendering it are bounded; one that exceeds them gives an error, and so does the end of ctx, which ends the reading.
+func Jinja(ctx context.Context, name, template, bos, eos string) (*Format, error) {
+	t, err := jinja.Parse(ctx, name, template)
 	if err != nil {
 		return nil, fmt.Errorf("chat: %w", err)
 	}
@@ -92,11 +92,11 @@ func (e *NoFormatError) Error() string {
 }
 
 // Detect chooses the format of a model: its Jinja template when it has one, else the built-in format that its family
-// (model_type or general.architecture) and vocabulary point to, else a *NoFormatError. has reports whether the vocabulary has a
+// (model_type or general.architecture) and vocabulary point to, else a *NoFormatError. ctx ends the reading of a template. has reports whether the vocabulary has a
 // token of that text.
-func Detect(family, template, bos, eos string, has func(token string) bool) (*Format, error) {
+func Detect(ctx context.Context, family, template, bos, eos string, has func(token string) bool) (*Format, error) {
 	if template != "" {
-		return Jinja("chat_template", template, bos, eos)
+		return Jinja(ctx, "chat_template", template, bos, eos)
 	}
 	every := func(name string) bool {
 		f, err := Builtin(name)
@@ -129,24 +129,17 @@ func Detect(family, template, bos, eos string, has func(token string) bool) (*Fo
 }
 
 // Open returns the format that a user names: a built-in one, or the Jinja template in a file.
-func Open(nameOrFile, bos, eos string) (*Format, error) {
+func Open(ctx context.Context, nameOrFile, bos, eos string) (*Format, error) {
 	if f, err := Builtin(nameOrFile); err == nil {
 		return f, nil
 	}
-	info, err := os.Stat(nameOrFile)
+	const limit = 1 << 20
+	source, err := regular.ReadFile(nameOrFile, limit)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("chat: %s is neither a file nor a built-in format: there are %s", nameOrFile, strings.Join(Names(), ", "))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("chat: template: %w", err)
 	}
-	const limit = 1 << 20
-	if !info.Mode().IsRegular() || info.Size() > limit {
-		return nil, fmt.Errorf("chat: template %s: want a regular file of at most %d bytes", nameOrFile, limit)
-	}
-	source, err := os.ReadFile(nameOrFile)
-	if err != nil {
-		return nil, fmt.Errorf("chat: template: %w", err)
-	}
-	return Jinja(nameOrFile, string(source), bos, eos)
+	return Jinja(ctx, nameOrFile, string(source), bos, eos)
 }

@@ -41,7 +41,7 @@ func (p *program) detokenize(c *cli.Context) error {
 	if name == "" {
 		return &usageError{"detokenize: give a MODEL"}
 	}
-	tok, err := pumice.OpenTokenizer(name)
+	tok, err := pumice.OpenTokenizer(c.Context, name)
 	if err != nil {
 		return err
 	}

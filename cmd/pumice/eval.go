@@ -292,7 +292,7 @@ func (r *evalRun) openModel(ctx context.Context) (*tokenizer.Tokenizer, error) {
 	if r.path, err = pumice.Resolve(name); err != nil {
 		return nil, err
 	}
-	tok, err := pumice.OpenTokenizer(r.path)
+	tok, err := pumice.OpenTokenizer(ctx, r.path)
 	if err != nil {
 		return nil, err
 	}
@@ -307,7 +307,7 @@ func (r *evalRun) openModel(ctx context.Context) (*tokenizer.Tokenizer, error) {
 	}
 	r.planned.MaxLength, r.identity.MaxLength = longest, longest
 	if r.c.Bool("apply-chat-template") {
-		format, err := pumice.OpenChatFormat(r.path, r.c.String("chat-template"))
+		format, err := pumice.OpenChatFormat(ctx, r.path, r.c.String("chat-template"))
 		if err != nil {
 			return nil, err
 		}

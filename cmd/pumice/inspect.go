@@ -112,7 +112,7 @@ func (p *program) inspect(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	if tok, err := pumice.OpenTokenizer(path); err == nil {
+	if tok, err := pumice.OpenTokenizer(c.Context, path); err == nil {
 		info.Tokenizer = &tokenizerInfo{Tokens: tok.VocabSize(), BOS: -1, EOS: -1}
 		if id, ok := tok.BOS(); ok {
 			info.Tokenizer.BOS = id
@@ -120,7 +120,7 @@ func (p *program) inspect(c *cli.Context) error {
 		if id, ok := tok.EOS(); ok {
 			info.Tokenizer.EOS = id
 		}
-		if format, err := pumice.OpenChatFormat(path, c.String("chat-template")); err == nil {
+		if format, err := pumice.OpenChatFormat(c.Context, path, c.String("chat-template")); err == nil {
 			info.ChatFormat = format.Name()
 		}
 	} else if none := (*pumice.NoTokenizerError)(nil); !errors.As(err, &none) {

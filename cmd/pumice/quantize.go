@@ -75,7 +75,7 @@ func (p *program) quantize(c *cli.Context) error {
 	o := quantize.Options{Type: d, Pure: c.Bool("pure"), Workers: runtime.GOMAXPROCS(0)}
 	if ck.Metadata() == nil {
 		var none *pumice.NoTokenizerError
-		if o.Tokenizer, err = pumice.OpenTokenizer(path); errors.As(err, &none) {
+		if o.Tokenizer, err = pumice.OpenTokenizer(c.Context, path); errors.As(err, &none) {
 			p.note("%s has no tokenizer: neither will the file", path)
 		} else if err != nil {
 			return err

@@ -53,7 +53,7 @@ func (p *program) tokenize(c *cli.Context) error {
 	if name == "" {
 		return &usageError{"tokenize: give a MODEL"}
 	}
-	tok, err := pumice.OpenTokenizer(name)
+	tok, err := pumice.OpenTokenizer(c.Context, name)
 	if err != nil {
 		return err
 	}
@@ -63,7 +63,7 @@ func (p *program) tokenize(c *cli.Context) error {
 			return format, nil
 		}
 		var err error
-		format, err = pumice.OpenChatFormat(name, c.String("chat-template"))
+		format, err = pumice.OpenChatFormat(c.Context, name, c.String("chat-template"))
 		return format, err
 	}}
 	if c.Bool("jsonl") {

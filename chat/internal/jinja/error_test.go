@@ -23,7 +23,7 @@ func TestErrorsArePrintable(t *testing.T) {
 		`{{ "` + bad + `" ~ 1 "`,
 		`{% for a in "` + bad + `" %}`,
 	} {
-		template, err := Parse("t", source)
+		template, err := Parse(t.Context(), "t", source)
 		if err == nil {
 			_, err = template.Render(context.Background(), Variables{Foreign: map[string]any{"x": map[string]any{}}})
 		}

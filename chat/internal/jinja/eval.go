@@ -1,13 +1,27 @@
 package jinja
 
 import (
+	"fmt"
 	"math"
+	"slices"
 	"strings"
 )
 
 // Values are nil (none), undefined, bool, int64, float64, text, *list, *dict, function and *loop.
 
-type undefined struct{ name string }
+// undefined is what is not there, and words for errors to call it by.
+type undefined struct{ what, name, of string }
+
+func (u undefined) String() string {
+	s := u.what
+	if u.name != "" {
+		s = strings.TrimSpace(s + " " + quote(u.name))
+	}
+	if u.of != "" {
+		s += " of " + u.of
+	}
+	return s
+}
 
 type list struct {
 	items []any
@@ -29,11 +43,15 @@ type function struct {
 
 // args are the arguments of a call. Arguments beyond those that a function takes are an error.
 type args struct {
-	what   string // the function's name, for errors
+	kind   string // filter, test or function
+	name   string
 	list   []any
 	names  []string
 	values []any
 }
+
+// what is the function's name for errors.
+func (a *args) what() string { return fmt.Sprintf("%s '%s'", a.kind, a.name) }
 
 // get returns argument i, or the one called name.
 func (a *args) get(i int, name string) (any, bool) {
@@ -51,11 +69,11 @@ func (a *args) get(i int, name string) (any, bool) {
 // limit fails for arguments beyond the first n, or with other names.
 func (a *args) limit(n int, names ...string) {
 	if len(a.list) > n {
-		fail("%s takes at most %d arguments, got %d", a.what, n, len(a.list))
+		fail("%s takes at most %d arguments, got %d", a.what(), n, len(a.list))
 	}
 	for _, name := range a.names {
-		if !strings.Contains(" "+strings.Join(names, " ")+" ", " "+name+" ") {
-			fail("%s has no argument '%s'", a.what, name)
+		if !slices.Contains(names, name) {
+			fail("%s has no argument %s", a.what(), quote(name))
 		}
 	}
 }
@@ -73,8 +91,6 @@ func (s *scope) get(name string) (any, bool) {
 	}
 	return nil, false
 }
-
-func (s *scope) child() *scope { return &scope{vars: map[string]any{}, up: s} }
 
 type ctl uint8
 
@@ -240,26 +256,24 @@ func (s *forStmt) exec(in *interp, sc *scope, out *builder) ctl {
 	in.line = s.line
 	items := in.iterate(in.eval(s.list, sc))
 	if s.cond != nil {
-		var kept []any
+		kept := in.list()
 		for _, x := range items {
-			inner := sc.child()
+			inner := in.child(sc)
 			s.target.set(in, inner, x)
 			if in.truth(in.eval(s.cond, inner)) {
-				in.charge(16)
-				kept = append(kept, x)
+				kept.add(&in.budget, x)
 			}
 		}
-		items = kept
+		items = kept.items
 	}
 	if len(items) == 0 {
 		return in.run(s.otherwise, sc, out)
 	}
 	l := &loop{items: items}
 	for i, x := range items {
-		in.charge(256)
 		l.at = i
-		inner := sc.child()
-		inner.vars["loop"] = l
+		inner := in.child(sc)
+		in.set(inner, "loop", l)
 		s.target.set(in, inner, x)
 		if in.run(s.body, inner, out) == ctlBreak {
 			break
@@ -274,8 +288,8 @@ func (s *jumpStmt) exec(in *interp, sc *scope, out *builder) ctl { return s.c }
 const hole = " text"
 
 func (in *interp) capture(body []stmt, sc *scope) text {
-	b := &builder{in: in}
-	in.run(body, sc.child(), b)
+	b := in.builder()
+	in.run(body, in.child(sc), b)
 	return b.text()
 }
 
@@ -285,23 +299,23 @@ func (s *setStmt) exec(in *interp, sc *scope, out *builder) ctl {
 		s.target.set(in, sc, in.eval(s.x, sc))
 		return ctlNone
 	}
-	inner := sc.child()
-	inner.vars[hole] = in.capture(s.body, sc)
+	inner := in.child(sc)
+	in.set(inner, hole, in.capture(s.body, sc))
 	s.target.set(in, sc, in.eval(s.filters, inner))
 	return ctlNone
 }
 
 func (s *filterStmt) exec(in *interp, sc *scope, out *builder) ctl {
 	in.line = s.line
-	inner := sc.child()
-	inner.vars[hole] = in.capture(s.body, sc)
+	inner := in.child(sc)
+	in.set(inner, hole, in.capture(s.body, sc))
 	out.write(in.str(in.eval(s.x, inner)))
 	return ctlNone
 }
 
 func (s *withStmt) exec(in *interp, sc *scope, out *builder) ctl {
 	in.line = s.line
-	inner := sc.child()
+	inner := in.child(sc)
 	for i, t := range s.names {
 		t.set(in, inner, in.eval(s.values[i], sc))
 	}
@@ -309,26 +323,25 @@ func (s *withStmt) exec(in *interp, sc *scope, out *builder) ctl {
 }
 
 func (s *macroStmt) exec(in *interp, sc *scope, out *builder) ctl {
-	sc.vars[s.name] = function{name: s.name, call: func(in *interp, a args) any {
+	in.set(sc, s.name, in.function(s.name, func(in *interp, a args) any {
 		a.limit(len(s.params), s.params...)
 		line := in.line
-		inner := sc.child()
-		in.charge(256)
+		inner := in.child(sc)
 		for i, name := range s.params {
 			v, ok := a.get(i, name)
 			if !ok && s.defaults[i] != nil {
 				v, ok = in.eval(s.defaults[i], inner), true
 			}
 			if !ok {
-				v = undefined{name}
+				v = in.undefined("", name, nil)
 			}
-			inner.vars[name] = v
+			in.set(inner, name, v)
 		}
-		b := &builder{in: in}
+		b := in.builder()
 		in.run(s.body, inner, b)
 		in.line = line
 		return b.text()
-	}}
+	}))
 	return ctlNone
 }
 
@@ -348,7 +361,7 @@ func (t *target) set(in *interp, sc *scope, v any) {
 
 func (t *target) setOne(in *interp, sc *scope, i int, v any) {
 	if t.attrs[i] == "" {
-		sc.vars[t.names[i]] = v
+		in.set(sc, t.names[i], v)
 		return
 	}
 	x, _ := sc.get(t.names[i])
@@ -365,7 +378,10 @@ func (x *nameExpr) eval(in *interp, sc *scope) any {
 	if v, ok := sc.get(x.name); ok {
 		return v
 	}
-	return undefined{"'" + x.name + "'"}
+	if f, ok := globals[x.name]; ok {
+		return in.function(x.name, f)
+	}
+	return in.undefined("", x.name, nil)
 }
 
 func (x *holeExpr) eval(in *interp, sc *scope) any {
@@ -374,22 +390,20 @@ func (x *holeExpr) eval(in *interp, sc *scope) any {
 }
 
 func (x *listExpr) eval(in *interp, sc *scope) any {
-	in.charge(16*len(x.items) + 32)
-	l := &list{tuple: x.tuple}
+	items := in.room(len(x.items))
 	for _, i := range x.items {
-		l.items = append(l.items, in.eval(i, sc))
+		items = append(items, in.eval(i, sc))
 	}
-	return l
+	if x.tuple {
+		return in.tuple(items...)
+	}
+	return in.list(items...)
 }
 
 func (x *dictExpr) eval(in *interp, sc *scope) any {
-	d := newDict()
+	d := in.dict(false)
 	for i, k := range x.keys {
-		key := in.eval(k, sc)
-		if t, ok := key.(text); ok && len(t.foreign) > 0 {
-			d.foreign = true
-		}
-		in.put(d, in.key(key), in.eval(x.values[i], sc))
+		in.putComputed(d, in.eval(k, sc), in.eval(x.values[i], sc))
 	}
 	return d
 }
@@ -399,7 +413,7 @@ func (x *condExpr) eval(in *interp, sc *scope) any {
 		return in.eval(x.then, sc)
 	}
 	if x.otherwise == nil {
-		return undefined{"the value of an 'if' without 'else'"}
+		return in.undefined("the value of an 'if' without 'else'", "", nil)
 	}
 	return in.eval(x.otherwise, sc)
 }
@@ -441,7 +455,7 @@ func (x *compareExpr) eval(in *interp, sc *scope) any {
 }
 
 func (x *concatExpr) eval(in *interp, sc *scope) any {
-	b := builder{in: in}
+	b := in.builder()
 	for _, p := range x.parts {
 		b.write(in.str(in.eval(p, sc)))
 	}
@@ -458,14 +472,14 @@ func (x *attrExpr) eval(in *interp, sc *scope) any {
 			return a
 		}
 	}
-	return missing(v, x.name)
+	return in.missing(v, x.name)
 }
 
-func missing(v any, name string) any {
+func (in *interp) missing(v any, name string) any {
 	if u, ok := v.(undefined); ok {
-		fail("%s is undefined: it has no '%s'", u.name, name)
+		fail("%s is undefined: it has no %s", u, quote(name))
 	}
-	return undefined{"attribute '" + name + "' of " + typeName(v)}
+	return in.undefined("attribute", name, v)
 }
 
 func (x *itemExpr) eval(in *interp, sc *scope) any {
@@ -474,9 +488,11 @@ func (x *itemExpr) eval(in *interp, sc *scope) any {
 
 // item is x[key]; a string key may also name an attribute.
 func (in *interp) item(v, key any) any {
+	in.read(v)
+	in.read(key)
 	switch c := v.(type) {
 	case undefined:
-		fail("%s is undefined: it can't be indexed", c.name)
+		fail("%s is undefined: it can't be indexed", c)
 	case *dict:
 		if k, ok := hashable(key); ok {
 			if x, ok := c.m[k]; ok {
@@ -489,7 +505,6 @@ func (in *interp) item(v, key any) any {
 		}
 	case text:
 		if n, ok := number(key).(int64); ok {
-			in.charge(len(c.s) / 16)
 			chars := c.len()
 			if i, ok := index(n, chars); ok {
 				return in.slice(c, int64(i), int64(i)+1, nil)
@@ -500,9 +515,9 @@ func (in *interp) item(v, key any) any {
 		if a, ok := in.attribute(v, name.s); ok {
 			return a
 		}
-		return missing(v, name.s)
+		return in.missing(v, name.s)
 	}
-	return undefined{"element " + in.repr(key).s + " of " + typeName(v)}
+	return in.undefined("element", in.repr(key).s, v)
 }
 
 // index resolves a Python index, negative from the end.
@@ -542,25 +557,25 @@ func (in *interp) slice(v, from, to, step any) any {
 	var items []any
 	str, isText := v.(text)
 	l, isList := v.(*list)
+	in.read(v)
 	switch {
 	case isText:
 		if step == nil { // the common case needs no list of characters
 			n := int64(str.len())
-			in.charge(len(str.s) / 16)
 			a, okA := bound(from, "start")
 			b, okB := bound(to, "end")
 			i, j := sliceBound(a, okA, 0, n), sliceBound(b, okB, n, n)
 			if i >= j {
 				return text{}
 			}
-			return str.slice(runeOffset(str.s, i), runeOffset(str.s, j))
+			return in.part(str, runeOffset(str.s, i), runeOffset(str.s, j))
 		}
 		items = str.chars(in)
 	case isList:
 		items = l.items
 	default:
 		if u, ok := v.(undefined); ok {
-			fail("%s is undefined: it can't be sliced", u.name)
+			fail("%s is undefined: it can't be sliced", u)
 		}
 		fail("%s can't be sliced", typeName(v))
 	}
@@ -574,12 +589,11 @@ func (in *interp) slice(v, from, to, step any) any {
 	n := int64(len(items))
 	a, okA := bound(from, "start")
 	b, okB := bound(to, "end")
-	var out []any
-	in.charge(16 * len(items))
+	out := in.list()
 	if by > 0 {
 		j := sliceBound(b, okB, n, n)
 		for i := sliceBound(a, okA, 0, n); i < j; i += by {
-			out = append(out, items[i])
+			out.add(&in.budget, items[i])
 			if by > n {
 				break
 			}
@@ -594,17 +608,18 @@ func (in *interp) slice(v, from, to, step any) any {
 			j = max(resolve(b, n), -1)
 		}
 		for ; i > j && i >= 0; i += by {
-			out = append(out, items[i])
+			out.add(&in.budget, items[i])
 			if by < -n {
 				break
 			}
 		}
 	}
 	if isList {
-		return &list{items: out, tuple: l.tuple}
+		out.tuple = l.tuple
+		return out
 	}
-	bld := builder{in: in}
-	for _, c := range out {
+	bld := in.builder()
+	for _, c := range out.items {
 		bld.write(c.(text))
 	}
 	return bld.text()
@@ -637,15 +652,21 @@ func runeOffset(s string, n int64) int {
 	return len(s)
 }
 
-func (in *interp) arguments(what string, a arguments, sc *scope) args {
-	out := args{what: what, names: a.names}
-	in.charge(16 * (len(a.list) + len(a.named)))
+func (in *interp) arguments(kind, name string, a arguments, sc *scope) args {
+	out := args{kind: kind, name: name, names: a.names}
+	if len(a.list) > 0 {
+		out.list = in.room(len(a.list))
+	}
 	for _, x := range a.list {
 		out.list = append(out.list, in.eval(x, sc))
+	}
+	if len(a.named) > 0 {
+		out.values = in.room(len(a.named))
 	}
 	for _, x := range a.named {
 		out.values = append(out.values, in.eval(x, sc))
 	}
+	in.readArgs(out)
 	return out
 }
 
@@ -655,21 +676,23 @@ func (x *callExpr) eval(in *interp, sc *scope) any {
 		what := "the value"
 		switch n := x.f.(type) {
 		case *nameExpr:
-			what = "'" + n.name + "'"
+			what = quote(n.name)
 		case *attrExpr:
-			what = "method '" + n.name + "'"
+			what = "method " + quote(n.name)
 		}
 		fail("%s can't be called: it is undefined or not supported", what)
 	}
-	return f.call(in, in.arguments(f.name+"()", x.args, sc))
+	return f.call(in, in.arguments("function", f.name, x.args, sc))
 }
 
 func (x *filterExpr) eval(in *interp, sc *scope) any {
 	v := in.eval(x.x, sc)
-	return x.f(in, v, in.arguments("filter '"+x.name+"'", x.args, sc))
+	in.read(v)
+	return x.f(in, v, in.arguments("filter", x.name, x.args, sc))
 }
 
 func (x *testExpr) eval(in *interp, sc *scope) any {
 	v := in.eval(x.x, sc)
-	return x.f(in, v, in.arguments("test '"+x.name+"'", x.args, sc)) != x.not
+	in.read(v)
+	return x.f(in, v, in.arguments("test", x.name, x.args, sc)) != x.not
 }

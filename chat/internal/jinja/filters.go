@@ -38,7 +38,7 @@ func init() {
 			a.limit(1, "name")
 			x, _ := in.attribute(v, in.need(a, 0, "name").s)
 			if x == nil {
-				return missing(v, in.need(a, 0, "name").s)
+				return in.missing(v, in.need(a, 0, "name").s)
 			}
 			return x
 		},
@@ -50,9 +50,9 @@ func init() {
 			a.limit(0)
 			items := in.items(v)
 			slices.SortStableFunc(items, func(x, y any) int {
-				return in.order(fold(x.(*list).items[0]), fold(y.(*list).items[0]))
+				return in.order(in.fold(x.(*list).items[0]), in.fold(y.(*list).items[0]))
 			})
-			return &list{items: items}
+			return in.list(items...)
 		},
 		"e":      escape,
 		"escape": escape,
@@ -61,13 +61,13 @@ func init() {
 			if items := in.iterate(v); len(items) > 0 {
 				return items[0]
 			}
-			return undefined{"the first of an empty list"}
+			return in.undefined("the first of an empty list", "", nil)
 		},
 		"float": func(in *interp, v any, a args) any {
 			a.limit(1, "default")
 			switch x := v.(type) {
 			case text:
-				if f, err := strconv.ParseFloat(strings.TrimSpace(x.s), 64); err == nil {
+				if f, err := strconv.ParseFloat(numeral(x), 64); err == nil {
 					return f
 				}
 			default:
@@ -83,7 +83,7 @@ func init() {
 			a.limit(1, "default")
 			switch x := v.(type) {
 			case text:
-				s := strings.TrimSpace(x.s)
+				s := numeral(x)
 				if n, err := strconv.ParseInt(s, 10, 64); err == nil {
 					return n
 				}
@@ -105,9 +105,9 @@ func init() {
 		"items": func(in *interp, v any, a args) any {
 			a.limit(0)
 			if _, ok := v.(undefined); ok {
-				return &list{}
+				return in.list()
 			}
-			return &list{items: in.items(v)}
+			return in.list(in.items(v)...)
 		},
 		"join": func(in *interp, v any, a args) any {
 			a.limit(2, "d", "attribute")
@@ -116,7 +116,7 @@ func init() {
 			if attr, ok := a.get(1, "attribute"); ok {
 				items = in.attributes(items, attr)
 			}
-			b := builder{in: in}
+			b := in.builder()
 			for i, x := range items {
 				if i > 0 && sep != nil {
 					b.write(in.str(sep))
@@ -130,14 +130,12 @@ func init() {
 			if items := in.iterate(v); len(items) > 0 {
 				return items[len(items)-1]
 			}
-			return undefined{"the last of an empty list"}
+			return in.undefined("the last of an empty list", "", nil)
 		},
 		"length": length,
 		"list": func(in *interp, v any, a args) any {
 			a.limit(0)
-			items := in.iterate(v)
-			in.charge(16 * len(items))
-			return &list{items: slices.Clone(items)}
+			return in.list(in.clone(in.iterate(v))...)
 		},
 		"lower": mapText(strings.ToLower),
 		"map": func(in *interp, v any, a args) any {
@@ -152,20 +150,21 @@ func init() {
 						}
 					}
 				}
-				return &list{items: out}
+				return in.list(out...)
 			}
 			name := in.need(a, 0, "filter").s
 			f, ok := filters[name]
 			if !ok {
-				fail("filter '%s' is not supported", name)
+				fail("filter %s is not supported", quote(name))
 			}
-			a.list, a.what = a.list[1:], "filter '"+name+"'"
-			in.charge(16 * len(items))
-			out := make([]any, 0, len(items))
+			a.list, a.kind, a.name = a.list[1:], "filter", name
+			out := in.room(len(items))
 			for _, x := range items {
+				in.read(x)
+				in.readArgs(a)
 				out = append(out, f(in, x, a))
 			}
-			return &list{items: out}
+			return in.list(out...)
 		},
 		"max":        func(in *interp, v any, a args) any { return in.extreme(v, a, 1) },
 		"min":        func(in *interp, v any, a args) any { return in.extreme(v, a, -1) },
@@ -180,11 +179,9 @@ func init() {
 			if t, ok := v.(text); ok {
 				return in.slice(t, nil, nil, int64(-1))
 			}
-			items := in.iterate(v)
-			in.charge(16 * len(items))
-			items = slices.Clone(items)
+			items := in.clone(in.iterate(v))
 			slices.Reverse(items)
-			return &list{items: items}
+			return in.list(items...)
 		},
 		"round": func(in *interp, v any, a args) any {
 			a.limit(2, "precision", "method")
@@ -217,19 +214,19 @@ func init() {
 		"selectattr": selectBy(true, true),
 		"sort": func(in *interp, v any, a args) any {
 			a.limit(3, "reverse", "case_sensitive", "attribute")
-			items := slices.Clone(in.iterate(v))
-			in.charge(32 * len(items))
+			items := in.clone(in.iterate(v))
 			sensitive, _ := a.get(1, "case_sensitive")
 			keys := items
 			if attr, ok := a.get(2, "attribute"); ok && attr != nil {
 				keys = in.attributes(items, attr)
 			}
+			in.charge(2 * itemBytes * len(items))
 			type pair struct{ key, v any }
 			pairs := make([]pair, len(items))
 			for i, x := range items {
 				pairs[i] = pair{keys[i], x}
 				if !in.truth(sensitive) {
-					pairs[i].key = fold(keys[i])
+					pairs[i].key = in.fold(keys[i])
 				}
 			}
 			reverse, _ := a.get(0, "reverse")
@@ -242,7 +239,7 @@ func init() {
 			for i := range pairs {
 				items[i] = pairs[i].v
 			}
-			return &list{items: items}
+			return in.list(items...)
 		},
 		"string": func(in *interp, v any, a args) any { a.limit(0); return in.str(v) },
 		"sum": func(in *interp, v any, a args) any {
@@ -256,7 +253,7 @@ func init() {
 				total = s
 			}
 			for _, x := range items {
-				total = (&binaryExpr{op: "+", l: constExpr{total}, r: constExpr{x}}).eval(in, nil)
+				total = in.binary("+", total, x)
 			}
 			return total
 		},
@@ -264,21 +261,31 @@ func init() {
 		"tojson": tojson,
 		"trim": func(in *interp, v any, a args) any {
 			a.limit(1, "chars")
-			return in.str(v).strip(true, true, cutSet(in, a, "chars"))
+			return in.str(v).strip(in, true, true, cutSet(in, a, "chars"))
 		},
 		"unique": func(in *interp, v any, a args) any {
 			a.limit(0)
-			out := &list{}
+			out, seen, odd := in.list(), in.dict(false), in.list() // odd are the keys that can't be looked up
 			for _, x := range in.iterate(v) {
-				if !slices.ContainsFunc(out.items, func(y any) bool { return in.equal(fold(x), fold(y)) }) {
-					in.charge(16)
-					out.items = append(out.items, x)
+				key := in.fold(x)
+				k, ok := hashable(key)
+				if ok {
+					if _, again := seen.m[k]; again {
+						continue
+					}
+					in.put(seen, k, nil)
+				} else {
+					if slices.ContainsFunc(odd.items, func(y any) bool { return in.equal(key, y) }) {
+						continue
+					}
+					odd.add(&in.budget, key)
 				}
+				out.add(&in.budget, x)
 			}
 			return out
 		},
 		"upper":     mapText(strings.ToUpper),
-		"wordcount": func(in *interp, v any, a args) any { a.limit(0); return int64(len(in.str(v).split(in, "", -1))) },
+		"wordcount": func(in *interp, v any, a args) any { a.limit(0); return int64(len(in.str(v).split(in, "", -1).items)) },
 	}
 
 	order := func(op string) test {
@@ -286,7 +293,7 @@ func init() {
 			a.limit(1, "other")
 			x, ok := a.get(0, "other")
 			if !ok {
-				fail("%s needs an argument", a.what)
+				fail("%s needs an argument", a.what())
 			}
 			return in.compare(op, v, x)
 		}
@@ -373,21 +380,23 @@ func cased(s string, yes, no func(rune) bool) bool {
 func mapText(f func(string) string) filter {
 	return func(in *interp, v any, a args) any {
 		a.limit(0)
-		return in.wholeText(in.str(v), f)
+		return in.mapped(in.str(v), f)
 	}
 }
 
-// wholeText applies f, which looks at more than single characters: all is foreign if anything was.
-func (in *interp) wholeText(t text, f func(string) string) text {
-	in.charge(2 * len(t.s))
-	return t.like(f(t.s))
+// numeral is the text of a number without the space around it, "" where it is too long to be one.
+func numeral(t text) string {
+	const longest = 1 << 10
+	if s := strings.TrimSpace(t.s); len(s) <= longest {
+		return s
+	}
+	return ""
 }
 
 func length(in *interp, v any, a args) any {
 	a.limit(0)
 	switch x := v.(type) {
 	case text:
-		in.step(len(x.s) / 64)
 		return int64(x.len())
 	case *dict:
 		if !x.namespace {
@@ -424,31 +433,33 @@ func orDefault(a args, otherwise any) any {
 
 func escape(in *interp, v any, a args) any {
 	a.limit(0)
-	return in.str(v).each(in, strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;", `"`, "&#34;", "'", "&#39;").Replace)
+	return in.str(v).each(in, escapes.Replace)
 }
 
+var escapes = strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;", `"`, "&#34;", "'", "&#39;")
+
 // fold is the key that jinja2 sorts and compares by where case does not matter.
-func fold(v any) any {
+func (in *interp) fold(v any) any {
 	if t, ok := v.(text); ok {
-		return literal(strings.ToLower(t.s))
+		return in.mapped(t, strings.ToLower)
 	}
 	return v
 }
 
 func indent(in *interp, v any, a args) any {
 	a.limit(3, "width", "first", "blank")
-	pad := literal("    ")
+	pad := in.name("    ")
 	if w, ok := a.get(0, "width"); ok {
 		if t, ok := w.(text); ok {
 			pad = t
 		} else if n, ok := number(w).(int64); ok {
-			pad = in.repeat(literal(" "), n)
+			pad = in.repeat(in.name(" "), n)
 		}
 	}
 	first, _ := a.get(1, "first")
 	blank, _ := a.get(2, "blank")
-	b := builder{in: in}
-	for i, line := range in.str(v).split(in, "\n", -1) {
+	b := in.builder()
+	for i, line := range in.str(v).split(in, "\n", -1).items {
 		l := line.(text)
 		if i > 0 {
 			b.writeString("\n")
@@ -461,26 +472,26 @@ func indent(in *interp, v any, a args) any {
 	return b.text()
 }
 
+func (in *interp) clone(items []any) []any { return append(in.room(len(items)), items...) }
+
 // items are a mapping's (key, value) tuples.
 func (in *interp) items(v any) []any {
 	d, ok := v.(*dict)
 	if !ok || d.namespace {
 		fail("items needs a mapping, got %s", typeName(v))
 	}
-	in.charge(80 * len(d.keys))
-	out := make([]any, len(d.keys))
-	for i, k := range d.keys {
-		out[i] = &list{tuple: true, items: []any{d.keyValue(k), d.m[k]}}
+	out := in.room(len(d.keys))
+	for _, k := range d.keys {
+		out = append(out, in.tuple(in.key(d, k), d.m[k]))
 	}
 	return out
 }
 
 // attributes takes an attribute, "a.b" for one of an attribute, from each item.
 func (in *interp) attributes(items []any, attr any) []any {
-	in.charge(16 * len(items))
-	out := make([]any, len(items))
-	for i, x := range items {
-		out[i] = in.path(x, attr)
+	out := in.room(len(items))
+	for _, x := range items {
+		out = append(out, in.path(x, attr))
 	}
 	return out
 }
@@ -490,11 +501,12 @@ func (in *interp) path(v, attr any) any {
 	if !ok {
 		return in.item(v, attr)
 	}
-	for _, part := range strings.Split(name.s, ".") {
+	in.read(name)
+	for part := range strings.SplitSeq(name.s, ".") {
 		if n, err := strconv.ParseInt(part, 10, 64); err == nil {
 			v = in.item(v, n)
 		} else {
-			v = in.item(v, literal(part))
+			v = in.item(v, in.name(part))
 		}
 	}
 	return v
@@ -512,25 +524,27 @@ func selectBy(attribute, keep bool) filter {
 		if len(a.list) > 0 {
 			name := in.need(a, 0, "test").s
 			if f = tests[name]; f == nil {
-				fail("test '%s' is not supported", name)
+				fail("test %s is not supported", quote(name))
 			}
-			a.list, a.what = a.list[1:], "test '"+name+"'"
+			a.list, a.kind, a.name = a.list[1:], "test", name
 		}
-		out := &list{}
+		out := in.list()
 		for _, x := range in.iterate(v) {
-			in.charge(16)
+			in.step(1)
 			y := x
 			if attribute {
 				y = in.path(x, attr)
 			}
 			ok := false
 			if f != nil {
+				in.read(y)
+				in.readArgs(a)
 				ok = f(in, y, a)
 			} else {
 				ok = in.truth(y)
 			}
 			if ok == keep {
-				out.items = append(out.items, x)
+				out.add(&in.budget, x)
 			}
 		}
 		return out
@@ -541,12 +555,12 @@ func (in *interp) extreme(v any, a args, sign int) any {
 	a.limit(0)
 	items := in.iterate(v)
 	if len(items) == 0 {
-		return undefined{"the extreme of an empty list"}
+		return in.undefined("the extreme of an empty list", "", nil)
 	}
-	best := items[0]
+	best, bestKey := items[0], in.fold(items[0])
 	for _, x := range items[1:] {
-		if in.order(fold(x), fold(best))*sign > 0 {
-			best = x
+		if key := in.fold(x); in.order(key, bestKey)*sign > 0 {
+			best, bestKey = x, key
 		}
 	}
 	return best
@@ -557,7 +571,7 @@ func (in *interp) need(a args, i int, name string) text {
 	v, ok := a.get(i, name)
 	t, isText := v.(text)
 	if !ok || !isText {
-		fail("%s needs a string for '%s'", a.what, name)
+		fail("%s needs a string for '%s'", a.what(), name)
 	}
 	return t
 }
@@ -570,7 +584,7 @@ func (in *interp) count(a args, i int, name string) int {
 	}
 	n, ok := number(v).(int64)
 	if !ok {
-		fail("%s needs an integer for '%s'", a.what, name)
+		fail("%s needs an integer for '%s'", a.what(), name)
 	}
 	return int(max(-1, min(n, math.MaxInt32)))
 }
@@ -591,7 +605,7 @@ func cutSet(in *interp, a args, name string) func(rune) bool {
 
 // percent is Python's format % values, for %s, %r, %d, %i, %x, %f with an optional precision, and %%.
 func (in *interp) percent(format text, values []any) text {
-	b := builder{in: in}
+	b := in.builder()
 	s := format.s
 	from, used := 0, 0
 	for {
@@ -600,7 +614,7 @@ func (in *interp) percent(format text, values []any) text {
 			break
 		}
 		i += from
-		b.write(format.slice(from, i))
+		b.writePart(format, from, i)
 		j := i + 1
 		for j < len(s) && strings.IndexByte("0123456789.", s[j]) >= 0 {
 			j++
@@ -622,7 +636,7 @@ func (in *interp) percent(format text, values []any) text {
 		if dot := strings.IndexByte(width, '.'); dot >= 0 {
 			n, err := strconv.Atoi("0" + width[dot+1:])
 			if err != nil || n > 100 {
-				fail("bad format '%s'", s[i:from])
+				fail("bad format %s", quote(s[i:from]))
 			}
 			width, precision = width[:dot], n
 		}
@@ -639,28 +653,28 @@ func (in *interp) percent(format text, values []any) text {
 				if s[j] == 'x' {
 					base = 16
 				}
-				t = literal(strconv.FormatInt(n, base))
+				t = in.literal(strconv.FormatInt(n, base))
 			case float64:
 				if s[j] == 'x' || math.Abs(n) >= 1<<62 {
-					fail("format '%s' needs an integer", s[i:from])
+					fail("format %s needs an integer", quote(s[i:from]))
 				}
-				t = literal(strconv.FormatInt(int64(n), 10))
+				t = in.literal(strconv.FormatInt(int64(n), 10))
 			default:
-				fail("format '%s' needs a number", s[i:from])
+				fail("format %s needs a number", quote(s[i:from]))
 			}
 		case 'f':
 			n := number(v)
 			if n == nil {
-				fail("format '%s' needs a number", s[i:from])
+				fail("format %s needs a number", quote(s[i:from]))
 			}
-			t = literal(strconv.FormatFloat(toFloat(n), 'f', precision, 64))
+			t = in.literal(strconv.FormatFloat(toFloat(n), 'f', precision, 64))
 		default:
-			fail("format '%s' is not supported", s[i:from])
+			fail("format %s is not supported", quote(s[i:from]))
 		}
 		if width != "" {
 			n, err := strconv.Atoi(width)
 			if err != nil || n > 1000 {
-				fail("bad format '%s'", s[i:from])
+				fail("bad format %s", quote(s[i:from]))
 			}
 			pad := " "
 			if width[0] == '0' && s[j] != 's' && s[j] != 'r' {
@@ -677,6 +691,6 @@ func (in *interp) percent(format text, values []any) text {
 			fail("not all arguments used by the format string")
 		}
 	}
-	b.write(format.slice(from, len(s)))
+	b.writePart(format, from, len(s))
 	return b.text()
 }

@@ -20,18 +20,6 @@ import (
 	"time"
 )
 
-// Limits of parsing and rendering. They are far above what any published chat template needs.
-const (
-	maxSourceBytes = 1 << 20
-	maxNesting     = 150      // brackets and blocks in the source
-	maxDepth       = 2000     // nested evaluations, macro calls included
-	maxRange       = 100000   // elements of range(), as in jinja2's sandbox
-	maxSteps       = 20 << 20 // evaluations and iterations; work on long strings counts by length
-	baseBytes      = 64 << 20 // strings and lists made while rendering, of which most is garbage at once
-	bytesPerInput  = 256      // and for each byte of the variables
-	maxTime        = 10 * time.Second
-)
-
 // A Span is a piece of the rendered text. Foreign text came from the variables, the rest from the template itself.
 type Span struct {
 	Text    string
@@ -75,44 +63,44 @@ type Variables struct {
 // An Own string among foreign variables counts as the template's own text.
 type Own string
 
-// Parse reads a template. name appears in errors, which are of type *Error.
-func Parse(name, source string) (t *Template, err error) {
-	p := &parser{name: name}
-	defer func() { err = recovered(recover(), name, p.line, err) }()
+// Parse reads a template. name appears in errors, which are of type *Error; ctx ends it as a limit does.
+func Parse(ctx context.Context, name, source string) (t *Template, err error) {
+	p := &parser{budget: newBudget(ctx), line: 1}
+	defer func() { err = recovered(recover(), name, p.at(), err) }()
 	if len(source) > maxSourceBytes {
-		p.line = 1
 		fail("the template has %d bytes, the limit is %d", len(source), maxSourceBytes)
 	}
-	p.line = 1
-	p.toks = lex(source, &p.line)
+	p.step(1)
+	p.lex = newLexer(&p.budget, source)
 	body, _ := p.block()
 	return &Template{name: name, body: body}, nil
 }
 
 // Render runs the template. Neighbouring spans differ in Foreign; empty ones are left out. Errors are of type *Error.
 func (t *Template) Render(ctx context.Context, v Variables) (spans []Span, err error) {
-	in := &interp{ctx: ctx, deadline: time.Now().Add(maxTime), steps: maxSteps, bytes: baseBytes, now: v.Now}
+	in := &interp{budget: newBudget(ctx), now: v.Now}
 	defer func() { err = recovered(recover(), t.name, in.line, err) }()
+	out := in.builder()
+	in.run(t.body, in.globals(v), out)
+	return out.text().spans(), nil
+}
+
+// globals takes the variables in.
+func (in *interp) globals(v Variables) *scope {
+	in.step(1)
 	if in.now.IsZero() {
 		in.now = time.Now()
 	}
-	in.step(1)
-	root := &scope{vars: map[string]any{}}
-	for name, f := range globals {
-		root.vars[name] = f
-	}
-	global := &scope{vars: map[string]any{}, up: root}
+	sc := in.child(nil)
 	in.convert = true
 	for name, x := range v.Template {
-		global.vars[name] = in.value(x, false)
+		in.set(sc, name, in.value(x, false))
 	}
 	for name, x := range v.Foreign {
-		global.vars[name] = in.value(x, true)
+		in.set(sc, name, in.value(x, true))
 	}
 	in.convert = false
-	out := &builder{in: in}
-	in.run(t.body, global, out)
-	return out.text().spans(), nil
+	return sc
 }
 
 // bail carries an error from anywhere in this package up to Parse or Render, which turn it into an *Error. No other
@@ -156,53 +144,7 @@ func printable(msg string) string {
 
 // interp is one rendering.
 type interp struct {
-	ctx      context.Context
-	deadline time.Time
-	now      time.Time
-	steps    int
-	bytes    int
-	depth    int
-	line     int
-	checked  int  // steps at the last look at the clock
-	convert  bool // variables are being taken in: their bytes raise the limit
+	budget
+	now  time.Time
+	line int
 }
-
-// step spends n steps.
-func (in *interp) step(n int) {
-	in.steps -= n
-	if in.steps < 0 {
-		fail("the template runs too long: more than %d steps", maxSteps)
-	}
-	if in.checked-in.steps > 4096 || in.checked == 0 {
-		in.checked = in.steps
-		if err := in.ctx.Err(); err != nil {
-			panic(bail{msg: err.Error(), err: err})
-		}
-		if time.Now().After(in.deadline) {
-			fail("the template runs too long: more than %s", maxTime)
-		}
-	}
-}
-
-// charge spends n bytes of memory that is about to be made.
-func (in *interp) charge(n int) {
-	if in.convert {
-		in.bytes += n * bytesPerInput
-		return
-	}
-	in.bytes -= n
-	if in.bytes < 0 || n < 0 {
-		fail("the template uses too much memory")
-	}
-	in.step(1 + n/256)
-}
-
-// enter and leave bound recursion, which Go could not survive.
-func (in *interp) enter() {
-	in.step(1)
-	if in.depth++; in.depth > maxDepth {
-		fail("nested too deeply: more than %d levels", maxDepth)
-	}
-}
-
-func (in *interp) leave() { in.depth-- }

@@ -10,7 +10,7 @@ import (
 // tojson is Python's json.dumps with ensure_ascii off, as transformers' filter of that name: no HTML escapes.
 func tojson(in *interp, v any, a args) any {
 	a.limit(4, "ensure_ascii", "indent", "separators", "sort_keys")
-	w := jsonWriter{in: in, b: &builder{in: in}, comma: ", ", colon: ": ", indent: -1}
+	w := jsonWriter{in: in, b: in.builder(), comma: ", ", colon: ": ", indent: -1}
 	if x, ok := a.get(0, "ensure_ascii"); ok {
 		w.ascii = in.truth(x)
 	}
@@ -98,8 +98,8 @@ func (w *jsonWriter) write(v any, level int) {
 		}
 		keys := x.keys
 		if w.sorted {
-			keys = slices.Clone(keys)
-			slices.SortFunc(keys, func(a, b any) int { return w.in.order(x.keyValue(a), x.keyValue(b)) })
+			keys = append(w.in.room(len(keys)), keys...)
+			slices.SortFunc(keys, func(a, b any) int { return w.in.order(w.in.key(x, a), w.in.key(x, b)) })
 		}
 		w.b.writeString("{")
 		for i, k := range keys {
@@ -107,7 +107,7 @@ func (w *jsonWriter) write(v any, level int) {
 				w.b.writeString(w.comma)
 			}
 			w.newline(level + 1)
-			switch key := x.keyValue(k).(type) {
+			switch key := w.in.key(x, k).(type) {
 			case text:
 				w.quote(key)
 			default:
@@ -123,7 +123,7 @@ func (w *jsonWriter) write(v any, level int) {
 		}
 		w.b.writeString("}")
 	case undefined:
-		fail("tojson: %s is undefined", x.name)
+		fail("tojson: %s is undefined", x)
 	default:
 		fail("tojson: %s has no JSON form", typeName(v))
 	}

@@ -40,86 +40,116 @@ func (t token) String() string {
 	case kData:
 		return "text"
 	}
-	return strconv.Quote(t.s)
+	return quote(t.s)
 }
 
-// lexer cuts a source into text and tags. White space around tags follows jinja2 3.1 with trim_blocks and lstrip_blocks:
-// one newline after a block or comment tag goes, and so does blank space before one at the start of a line; '-' in a
-// tag strips all white space on its side, '+' keeps it.
+// lexer cuts a source into text and tags, a token at a time: a list of them would be many times as large as the source. White
+// space around tags follows jinja2 3.1 with trim_blocks and lstrip_blocks: one newline after a block or comment tag goes,
+// and so does blank space before one at the start of a line; '-' in a tag strips all white space on its side, '+' keeps it.
 type lexer struct {
-	src  string
-	at   int
-	line *int
-	toks []token
+	*budget
+	src       string
+	at        int
+	line      int
+	ready     []token // found and not yet asked for, one tag's beginning at most
+	lineStart bool    // the text begins at the start of a line
+	end       string  // of the tag that is being read, "" outside tags
+	ending    kind
+	open      []byte // the brackets that are to be closed in it
+	busy      bool   // an error now is at line
 }
 
-func lex(src string, line *int) []token {
+func newLexer(b *budget, src string) *lexer {
 	src = strings.ReplaceAll(strings.ReplaceAll(src, "\r\n", "\n"), "\r", "\n")
-	src = strings.TrimSuffix(src, "\n")
-	l := &lexer{src: src, line: line}
-	lineStart := true // the text begins at the start of a line
-	for l.at < len(l.src) {
-		i := tagAt(l.src[l.at:])
-		if i < 0 {
-			l.emit(kData, l.src[l.at:])
-			l.advance(len(l.src))
-			break
-		}
-		data := l.src[l.at : l.at+i]
-		open := l.src[l.at+i+1]
-		tag := l.at + i + 2
-		sign := byte(0)
-		if tag < len(l.src) && (l.src[tag] == '-' || l.src[tag] == '+') {
-			sign = l.src[tag]
-			tag++
-		}
-		kept := data
-		if sign == '-' {
-			kept = strings.TrimRightFunc(data, isSpace)
-		} else if sign == 0 && open != '{' {
-			if from := strings.LastIndexByte(data, '\n') + 1; (from > 0 || lineStart) && strings.TrimFunc(data[from:], isSpace) == "" {
-				kept = data[:from]
-			}
-		}
-		if kept != "" {
-			l.emit(kData, kept)
-		}
-		l.advance(l.at + i)
-		end := tag
-		switch open {
-		case '#':
-			n := strings.Index(l.src[tag:], "#}")
-			if n < 0 {
-				fail("'{#' without '#}'")
-			}
-			end = l.afterEnd(tag+n, tag, true)
-		case '%':
-			if body, after, ok := l.raw(tag); ok {
-				if body != "" {
-					l.emit(kData, body)
-				}
-				end = after
-				break
-			}
-			l.emit(kBlockBegin, "")
-			l.advance(tag)
-			end = l.inside("%}", kBlockEnd)
-		default:
-			l.emit(kVarBegin, "")
-			l.advance(tag)
-			end = l.inside("}}", kVarEnd)
-		}
-		l.advance(end)
-		lineStart = l.src[end-1] == '\n'
-	}
-	l.emit(kEOF, "")
-	return l.toks
+	return &lexer{budget: b, src: strings.TrimSuffix(src, "\n"), line: 1, lineStart: true}
 }
 
-func (l *lexer) emit(k kind, s string) { l.toks = append(l.toks, token{k, s, *l.line}) }
+// next returns the next token, kEOF again and again at the end.
+func (l *lexer) next() token {
+	l.busy = true
+	for len(l.ready) == 0 {
+		from := l.at
+		switch {
+		case l.end != "":
+			l.inside()
+		case l.at == len(l.src):
+			l.emit(kEOF, "")
+		default:
+			l.outside()
+		}
+		l.step(1 + (l.at-from)/bytesPerStep)
+	}
+	l.busy = false
+	t := l.ready[0]
+	l.ready = append(l.ready[:0], l.ready[1:]...)
+	return t
+}
+
+// outside reads text up to a tag and the tag's beginning, or a comment, or a raw block.
+func (l *lexer) outside() {
+	i := tagAt(l.src[l.at:])
+	if i < 0 {
+		l.emit(kData, l.src[l.at:])
+		l.advance(len(l.src))
+		return
+	}
+	data := l.src[l.at : l.at+i]
+	open := l.src[l.at+i+1]
+	tag := l.at + i + 2
+	sign := byte(0)
+	if tag < len(l.src) && (l.src[tag] == '-' || l.src[tag] == '+') {
+		sign = l.src[tag]
+		tag++
+	}
+	kept := data
+	if sign == '-' {
+		kept = strings.TrimRightFunc(data, isSpace)
+	} else if sign == 0 && open != '{' {
+		if from := strings.LastIndexByte(data, '\n') + 1; (from > 0 || l.lineStart) && strings.TrimFunc(data[from:], isSpace) == "" {
+			kept = data[:from]
+		}
+	}
+	if kept != "" {
+		l.emit(kData, kept)
+	}
+	l.advance(l.at + i)
+	switch open {
+	case '#':
+		n := strings.Index(l.src[tag:], "#}")
+		if n < 0 {
+			fail("'{#' without '#}'")
+		}
+		l.leaveTag(l.afterEnd(tag+n, tag, true))
+	case '%':
+		if body, after, ok := l.raw(tag); ok {
+			if body != "" {
+				l.emit(kData, body)
+			}
+			l.leaveTag(after)
+			return
+		}
+		l.enterTag(tag, kBlockBegin, "%}", kBlockEnd)
+	default:
+		l.enterTag(tag, kVarBegin, "}}", kVarEnd)
+	}
+}
+
+func (l *lexer) enterTag(at int, beginning kind, end string, ending kind) {
+	l.emit(beginning, "")
+	l.advance(at)
+	l.end, l.ending = end, ending
+}
+
+func (l *lexer) leaveTag(at int) {
+	l.advance(at)
+	l.end = ""
+	l.lineStart = l.src[at-1] == '\n'
+}
+
+func (l *lexer) emit(k kind, s string) { l.ready = append(l.ready, token{k, s, l.line}) }
 
 func (l *lexer) advance(to int) {
-	*l.line += strings.Count(l.src[l.at:to], "\n")
+	l.line += strings.Count(l.src[l.at:to], "\n")
 	l.at = to
 }
 
@@ -169,100 +199,109 @@ func (l *lexer) raw(tag int) (body string, after int, ok bool) {
 		return "", 0, false
 	}
 	start := len(l.src) - len(rest)
-	for i := start; ; {
+	for i := start; ; i += 2 {
 		n := strings.Index(l.src[i:], "{%")
 		if n < 0 {
 			fail("'{%% raw %%}' without '{%% endraw %%}'")
 		}
 		i += n
 		in := i + 2
-		body = l.src[start:i]
+		sign := byte(0)
 		if in < len(l.src) && (l.src[in] == '-' || l.src[in] == '+') {
-			if l.src[in] == '-' {
-				body = strings.TrimRightFunc(body, isSpace)
-			}
+			sign = l.src[in]
 			in++
-		} else if from := strings.LastIndexByte(body, '\n') + 1; from > 0 && strings.TrimFunc(body[from:], isSpace) == "" {
-			body = body[:from]
 		}
 		word := strings.TrimLeftFunc(l.src[in:], isSpace)
-		if strings.HasPrefix(word, "endraw") {
-			word = strings.TrimLeftFunc(word[6:], isSpace)
-			at := len(l.src) - len(word)
-			if strings.HasPrefix(word, "-%}") || strings.HasPrefix(word, "+%}") {
-				return body, l.afterEnd(at+1, at, true), true
-			}
-			if strings.HasPrefix(word, "%}") {
-				return body, l.afterEnd(at, at, true), true
-			}
+		if !strings.HasPrefix(word, "endraw") {
+			continue
 		}
-		i += 2
+		word = strings.TrimLeftFunc(word[6:], isSpace)
+		at := len(l.src) - len(word)
+		end := at
+		if strings.HasPrefix(word, "-%}") || strings.HasPrefix(word, "+%}") {
+			end++
+		} else if !strings.HasPrefix(word, "%}") {
+			continue
+		}
+		body = l.src[start:i]
+		if sign == '-' {
+			body = strings.TrimRightFunc(body, isSpace)
+		} else if from := strings.LastIndexByte(body, '\n') + 1; sign == 0 && from > 0 && strings.TrimFunc(body[from:], isSpace) == "" {
+			body = body[:from]
+		}
+		return body, l.afterEnd(end, at, true), true
 	}
 }
 
 var operators = []string{"**", "//", "==", "!=", "<=", ">=", "+", "-", "*", "/", "%", "~", "<", ">", "=", "(", ")", "[", "]", "{", "}", ",", ":", ".", "|", ";"}
 
-// inside reads the tokens of a tag up to its end and returns the position behind it.
-func (l *lexer) inside(end string, ending kind) int {
-	var open []byte
-	for {
-		rest := l.src[l.at:]
-		trimmed := strings.TrimLeftFunc(rest, isSpace)
-		l.advance(len(l.src) - len(trimmed))
-		if trimmed == "" {
-			fail("a tag is not closed by '%s'", end)
+// inside reads a token of a tag, or the tag's end.
+func (l *lexer) inside() {
+	rest := strings.TrimLeftFunc(l.src[l.at:], isSpace)
+	l.advance(len(l.src) - len(rest))
+	if rest == "" {
+		fail("a tag is not closed by '%s'", l.end)
+	}
+	if len(l.open) == 0 {
+		at := -1
+		if strings.HasPrefix(rest, l.end) {
+			at = l.at
+		} else if (rest[0] == '-' || (rest[0] == '+' && l.end == "%}")) && strings.HasPrefix(rest[1:], l.end) {
+			at = l.at + 1
 		}
-		if len(open) == 0 {
-			at := -1
-			if strings.HasPrefix(trimmed, end) {
-				at = l.at
-			} else if (trimmed[0] == '-' || (trimmed[0] == '+' && end == "%}")) && strings.HasPrefix(trimmed[1:], end) {
-				at = l.at + 1
-			}
-			if at >= 0 {
-				l.emit(ending, "")
-				return l.afterEnd(at, l.at, end == "%}")
-			}
-		}
-		c, _ := utf8.DecodeRuneInString(trimmed)
-		switch {
-		case c == '\'' || c == '"':
-			l.str(byte(c))
-		case c >= '0' && c <= '9':
-			l.number()
-		case c == '_' || unicode.IsLetter(c):
-			n := strings.IndexFunc(trimmed, func(r rune) bool { return r != '_' && !unicode.IsLetter(r) && !unicode.IsDigit(r) })
-			if n < 0 {
-				n = len(trimmed)
-			}
-			l.emit(kName, trimmed[:n])
-			l.advance(l.at + n)
-		default:
-			op := ""
-			for _, o := range operators {
-				if strings.HasPrefix(trimmed, o) {
-					op = o
-					break
-				}
-			}
-			switch op {
-			case "":
-				fail("unexpected character %q", c)
-			case "(", "[", "{":
-				if len(open) >= maxNesting {
-					fail("nested too deeply: more than %d brackets", maxNesting)
-				}
-				open = append(open, map[string]byte{"(": ')', "[": ']', "{": '}'}[op])
-			case ")", "]", "}":
-				if len(open) == 0 || open[len(open)-1] != op[0] {
-					fail("unexpected '%s'", op)
-				}
-				open = open[:len(open)-1]
-			}
-			l.emit(kOp, op)
-			l.advance(l.at + len(op))
+		if at >= 0 {
+			l.emit(l.ending, "")
+			l.leaveTag(l.afterEnd(at, l.at, l.end == "%}"))
+			return
 		}
 	}
+	c, _ := utf8.DecodeRuneInString(rest)
+	switch {
+	case c == '\'' || c == '"':
+		l.str(byte(c))
+	case c >= '0' && c <= '9':
+		l.number()
+	case c == '_' || unicode.IsLetter(c):
+		n := strings.IndexFunc(rest, func(r rune) bool { return r != '_' && !unicode.IsLetter(r) && !unicode.IsDigit(r) })
+		if n < 0 {
+			n = len(rest)
+		}
+		if n > maxName {
+			fail("a name of %d bytes, the limit is %d", n, maxName)
+		}
+		l.emit(kName, rest[:n])
+		l.advance(l.at + n)
+	default:
+		l.operator(rest)
+	}
+}
+
+// operator reads an operator, and keeps account of brackets.
+func (l *lexer) operator(rest string) {
+	op := ""
+	for _, o := range operators {
+		if strings.HasPrefix(rest, o) {
+			op = o
+			break
+		}
+	}
+	switch op {
+	case "":
+		c, _ := utf8.DecodeRuneInString(rest)
+		fail("unexpected character %q", c)
+	case "(", "[", "{":
+		if len(l.open) >= maxNesting {
+			fail("nested too deeply: more than %d brackets", maxNesting)
+		}
+		l.open = append(l.open, op[0])
+	case ")", "]", "}":
+		if n := len(l.open); n == 0 || strings.IndexByte("([{", l.open[n-1]) != strings.IndexByte(")]}", op[0]) {
+			fail("unexpected '%s'", op)
+		}
+		l.open = l.open[:len(l.open)-1]
+	}
+	l.emit(kOp, op)
+	l.advance(l.at + len(op))
 }
 
 // number reads an integer or a float as Python writes them.
@@ -306,11 +345,13 @@ func (l *lexer) number() {
 	l.advance(l.at + n)
 }
 
+// simpleEscapes are Python's escapes of one character.
+var simpleEscapes = map[byte]string{'n': "\n", 't': "\t", 'r': "\r", '\\': "\\", '\'': "'", '"': "\"", 'a': "\a", 'b': "\b", 'f': "\f", 'v': "\v", '\n': ""}
+
 // str reads a string literal with Python's escapes.
 func (l *lexer) str(quote byte) {
 	s := l.src[l.at:]
 	var b strings.Builder
-	simple := map[byte]string{'n': "\n", 't': "\t", 'r': "\r", '\\': "\\", '\'': "'", '"': "\"", 'a': "\a", 'b': "\b", 'f': "\f", 'v': "\v", '\n': ""}
 	i := 1
 	for {
 		if i >= len(s) {
@@ -327,12 +368,19 @@ func (l *lexer) str(quote byte) {
 		}
 		e := s[i+1]
 		i += 2
-		if r, ok := simple[e]; ok {
+		if r, ok := simpleEscapes[e]; ok {
 			b.WriteString(r)
 			continue
 		}
-		base, width := 16, map[byte]int{'x': 2, 'u': 4, 'U': 8}[e]
-		if e >= '0' && e <= '7' {
+		base, width := 16, 0
+		switch {
+		case e == 'x':
+			width = 2
+		case e == 'u':
+			width = 4
+		case e == 'U':
+			width = 8
+		case e >= '0' && e <= '7':
 			base, width, i = 8, 1, i-1
 			for width < 3 && i+width < len(s) && s[i+width] >= '0' && s[i+width] <= '7' {
 				width++

@@ -3,7 +3,6 @@ package jinja
 import (
 	"fmt"
 	"strings"
-	"time"
 	"unicode"
 	"unicode/utf8"
 )
@@ -20,50 +19,44 @@ var textMethods = map[string]func(in *interp, t text, a args) any{
 	"rstrip":     stripper(false, true),
 	"split": func(in *interp, t text, a args) any {
 		sep, limit := splitArgs(in, a)
-		return &list{items: t.split(in, sep, limit)}
+		return t.split(in, sep, limit)
 	},
 	"rsplit": func(in *interp, t text, a args) any {
 		sep, limit := splitArgs(in, a)
-		return &list{items: t.rsplit(in, sep, limit)}
+		return t.rsplit(in, sep, limit)
 	},
 	"splitlines": func(in *interp, t text, a args) any {
 		a.limit(0)
-		in.charge(len(t.s))
-		var out []any
-		for t.s != "" {
-			i := strings.IndexAny(t.s, "\n\r\v\f\x1c\x1d\x1e\u0085\u2028\u2029")
+		out := in.list()
+		for from := 0; from < len(t.s); {
+			i, n := strings.IndexAny(t.s[from:], "\n\r\v\f\x1c\x1d\x1e\u0085\u2028\u2029"), 0
 			if i < 0 {
-				out = append(out, t)
-				break
-			}
-			_, n := utf8.DecodeRuneInString(t.s[i:])
-			if strings.HasPrefix(t.s[i:], "\r\n") {
+				i = len(t.s) - from
+			} else if _, n = utf8.DecodeRuneInString(t.s[from+i:]); strings.HasPrefix(t.s[from+i:], "\r\n") {
 				n = 2
 			}
-			in.charge(48)
-			out = append(out, t.slice(0, i))
-			t = t.slice(i+n, len(t.s))
+			out.add(&in.budget, in.part(t, from, from+i))
+			from += i + n
 		}
-		return &list{items: out}
+		return out
 	},
 	"partition": func(in *interp, t text, a args) any {
 		a.limit(1)
 		sep := in.need(a, 0, "sep")
-		in.step(len(t.s) / 64)
 		if i := strings.Index(t.s, sep.s); i >= 0 {
-			return &list{tuple: true, items: []any{t.slice(0, i), sep, t.slice(i+len(sep.s), len(t.s))}}
+			return in.tuple(in.part(t, 0, i), sep, in.part(t, i+len(sep.s), len(t.s)))
 		}
-		return &list{tuple: true, items: []any{t, text{}, text{}}}
+		return in.tuple(t, text{}, text{})
 	},
 	"startswith": affix(strings.HasPrefix),
 	"endswith":   affix(strings.HasSuffix),
 	"removeprefix": func(in *interp, t text, a args) any {
 		a.limit(1)
-		return t.slice(len(t.s)-len(strings.TrimPrefix(t.s, in.need(a, 0, "prefix").s)), len(t.s))
+		return in.part(t, len(t.s)-len(strings.TrimPrefix(t.s, in.need(a, 0, "prefix").s)), len(t.s))
 	},
 	"removesuffix": func(in *interp, t text, a args) any {
 		a.limit(1)
-		return t.slice(0, len(strings.TrimSuffix(t.s, in.need(a, 0, "suffix").s)))
+		return in.part(t, 0, len(strings.TrimSuffix(t.s, in.need(a, 0, "suffix").s)))
 	},
 	"replace": func(in *interp, t text, a args) any {
 		a.limit(3, "count")
@@ -74,13 +67,12 @@ var textMethods = map[string]func(in *interp, t text, a args) any{
 	"index": finder(strings.Index, true),
 	"count": func(in *interp, t text, a args) any {
 		a.limit(1)
-		in.step(len(t.s) / 64)
 		return int64(strings.Count(t.s, in.need(a, 0, "sub").s))
 	},
 	"join": func(in *interp, t text, a args) any {
 		a.limit(1)
 		v, _ := a.get(0, "iterable")
-		b := builder{in: in}
+		b := in.builder()
 		for i, x := range in.iterate(v) {
 			s, ok := x.(text)
 			if !ok {
@@ -103,14 +95,13 @@ var textMethods = map[string]func(in *interp, t text, a args) any{
 }
 
 var dictMethods = map[string]func(in *interp, d *dict, a args) any{
-	"items": func(in *interp, d *dict, a args) any { a.limit(0); return &list{items: in.items(d)} },
-	"keys":  func(in *interp, d *dict, a args) any { a.limit(0); return &list{items: in.iterate(d)} },
+	"items": func(in *interp, d *dict, a args) any { a.limit(0); return in.list(in.items(d)...) },
+	"keys":  func(in *interp, d *dict, a args) any { a.limit(0); return in.list(in.iterate(d)...) },
 	"values": func(in *interp, d *dict, a args) any {
 		a.limit(0)
-		in.charge(16 * len(d.keys))
-		l := &list{}
+		l := in.list()
 		for _, k := range d.keys {
-			l.items = append(l.items, d.m[k])
+			l.add(&in.budget, d.m[k])
 		}
 		return l
 	},
@@ -119,7 +110,7 @@ var dictMethods = map[string]func(in *interp, d *dict, a args) any{
 		if len(a.list) == 0 {
 			fail("get() needs a key")
 		}
-		if v, ok := d.m[in.key(a.list[0])]; ok {
+		if v, ok := d.m[in.hash(a.list[0])]; ok {
 			return v
 		}
 		if len(a.list) > 1 {
@@ -129,8 +120,7 @@ var dictMethods = map[string]func(in *interp, d *dict, a args) any{
 	},
 	"copy": func(in *interp, d *dict, a args) any {
 		a.limit(0)
-		c := newDict()
-		c.foreign = d.foreign
+		c := in.dict(d.foreign)
 		for _, k := range d.keys {
 			in.put(c, k, d.m[k])
 		}
@@ -166,14 +156,14 @@ var listMethods = map[string]func(in *interp, l *list, a args) any{
 func textMap(f func(string) string) func(in *interp, t text, a args) any {
 	return func(in *interp, t text, a args) any {
 		a.limit(0)
-		return in.wholeText(t, f)
+		return in.mapped(t, f)
 	}
 }
 
 func stripper(left, right bool) func(in *interp, t text, a args) any {
 	return func(in *interp, t text, a args) any {
 		a.limit(1)
-		return t.strip(left, right, cutSet(in, a, "chars"))
+		return t.strip(in, left, right, cutSet(in, a, "chars"))
 	}
 }
 
@@ -197,6 +187,8 @@ func affix(has func(s, x string) bool) func(in *interp, t text, a args) any {
 		v, _ := a.get(0, "prefix")
 		if l, ok := v.(*list); ok {
 			for _, x := range l.items {
+				in.step(1)
+				in.read(x)
 				if s, ok := x.(text); ok && has(t.s, s.s) {
 					return true
 				}
@@ -210,7 +202,6 @@ func affix(has func(s, x string) bool) func(in *interp, t text, a args) any {
 func finder(find func(s, sub string) int, must bool) func(in *interp, t text, a args) any {
 	return func(in *interp, t text, a args) any {
 		a.limit(1)
-		in.step(len(t.s) / 16)
 		i := find(t.s, in.need(a, 0, "sub").s)
 		if i < 0 {
 			if must {
@@ -225,14 +216,13 @@ func finder(find func(s, sub string) int, must bool) func(in *interp, t text, a 
 func every(is func(rune) bool) func(in *interp, t text, a args) any {
 	return func(in *interp, t text, a args) any {
 		a.limit(0)
-		in.step(len(t.s) / 16)
 		return t.s != "" && !strings.ContainsFunc(t.s, func(r rune) bool { return !is(r) })
 	}
 }
 
 // braces is str.format with fields {}, {0} and {name}, without format specifications.
 func braces(in *interp, t text, a args) any {
-	b := builder{in: in}
+	b := in.builder()
 	s := t.s
 	from, auto := 0, 0
 	for i := 0; i < len(s); {
@@ -241,7 +231,7 @@ func braces(in *interp, t text, a args) any {
 			i++
 			continue
 		case i+1 < len(s) && s[i+1] == s[i]:
-			b.write(t.slice(from, i+1))
+			b.writePart(t, from, i+1)
 			i += 2
 		case s[i] == '}':
 			fail("single '}' in a format string")
@@ -250,7 +240,7 @@ func braces(in *interp, t text, a args) any {
 			if n < 0 {
 				fail("single '{' in a format string")
 			}
-			b.write(t.slice(from, i))
+			b.writePart(t, from, i)
 			field := s[i+1 : i+n]
 			k := -1
 			if field == "" {
@@ -263,7 +253,7 @@ func braces(in *interp, t text, a args) any {
 				}
 			}
 			if strings.ContainsAny(field, "!:.[") {
-				fail("format field '{%s}' is not supported", field)
+				fail("format field %s is not supported", quote(field))
 			}
 			v, ok := a.get(max(k, 0), field)
 			if k < 0 {
@@ -271,19 +261,19 @@ func braces(in *interp, t text, a args) any {
 				v, ok = named.get(0, field)
 			}
 			if !ok {
-				fail("no argument for format field '{%s}'", field)
+				fail("no argument for format field %s", quote(field))
 			}
 			b.write(in.str(v))
 			i += n + 1
 		}
 		from = i
 	}
-	b.write(t.slice(from, len(s)))
+	b.writePart(t, from, len(s))
 	return b.text()
 }
 
-var globals = map[string]any{
-	"range": function{"range", func(in *interp, a args) any {
+var globals = map[string]func(in *interp, a args) any{
+	"range": func(in *interp, a args) any {
 		a.limit(3)
 		var n [3]int64
 		for i, v := range a.list {
@@ -305,78 +295,73 @@ var globals = map[string]any{
 		if by == 0 {
 			fail("range() with step 0")
 		}
-		l := &list{}
+		l := in.list()
 		for i := from; (by > 0 && i < to) || (by < 0 && i > to); i += by {
 			if len(l.items) >= maxRange {
 				fail("range() of more than %d elements", maxRange)
 			}
-			in.charge(32)
-			l.items = append(l.items, i)
+			l.add(&in.budget, i)
 			if (by > 0 && i > to-by) || (by < 0 && i < to-by) {
 				break // the next would not fit, or overflow
 			}
 		}
 		return l
-	}},
-	"dict": function{"dict", func(in *interp, a args) any {
-		d := newDict()
-		if len(a.list) > 0 {
-			src, ok := a.list[0].(*dict)
-			if !ok || len(a.list) > 1 {
-				fail("dict() needs a mapping or named arguments")
-			}
-			d.foreign = src.foreign
-			for _, k := range src.keys {
-				in.put(d, k, src.m[k])
-			}
-		}
-		for i, name := range a.names {
-			in.put(d, name, a.values[i])
-		}
-		return d
-	}},
-	"namespace": function{"namespace", func(in *interp, a args) any {
-		d := newDict()
+	},
+	"dict": func(in *interp, a args) any { return in.entries("dict()", a) },
+	"namespace": func(in *interp, a args) any {
+		d := in.entries("namespace()", a)
 		d.namespace = true
-		if len(a.list) > 0 {
-			src, ok := a.list[0].(*dict)
-			if !ok || len(a.list) > 1 {
-				fail("namespace() needs a mapping or named arguments")
-			}
-			d.foreign = src.foreign
-			for _, k := range src.keys {
-				in.put(d, k, src.m[k])
-			}
-		}
-		for i, name := range a.names {
-			in.put(d, name, a.values[i])
-		}
 		return d
-	}},
-	"raise_exception": function{"raise_exception", func(in *interp, a args) any {
+	},
+	"raise_exception": func(in *interp, a args) any {
 		a.limit(1, "message")
 		v, _ := a.get(0, "message")
-		panic(bail{msg: in.str(v).s, raised: true})
-	}},
-	"strftime_now": function{"strftime_now", func(in *interp, a args) any {
+		msg := in.str(v).s
+		panic(bail{msg: msg[:min(len(msg), maxRaised)], raised: true})
+	},
+	"strftime_now": func(in *interp, a args) any {
 		a.limit(1, "format")
 		format := in.need(a, 0, "format")
-		return format.like(strftime(in.now, format.s))
-	}},
+		t := strftime(in, format.s)
+		if len(format.foreign) > 0 {
+			return in.foreign(t.s)
+		}
+		return t
+	},
+}
+
+// entries makes a mapping of the entries of another and of named arguments.
+func (in *interp) entries(what string, a args) *dict {
+	src := &dict{}
+	if len(a.list) > 0 {
+		var ok bool
+		if src, ok = a.list[0].(*dict); !ok || len(a.list) > 1 {
+			fail("%s needs a mapping or named arguments", what)
+		}
+	}
+	d := in.dict(src.foreign)
+	for _, k := range src.keys {
+		in.put(d, k, src.m[k])
+	}
+	for i, name := range a.names {
+		in.put(d, name, a.values[i])
+	}
+	return d
 }
 
 // strftime is Python's datetime.strftime in the C locale.
-func strftime(t time.Time, format string) string {
+func strftime(in *interp, format string) text {
+	t := in.now
 	layouts := map[byte]string{
 		'a': "Mon", 'A': "Monday", 'b': "Jan", 'B': "January", 'd': "02", 'm': "01", 'y': "06", 'Y': "2006", 'H': "15",
 		'I': "03", 'M': "04", 'S': "05", 'p': "PM", 'j': "002", 'F': "2006-01-02", 'T': "15:04:05", 'D': "01/02/06",
 		'h': "Jan", 'R': "15:04", 'c': "Mon Jan _2 15:04:05 2006", 'x': "01/02/06", 'X': "15:04:05", 'e': "_2",
 	}
-	var b strings.Builder
+	b := in.builder()
 	for i := 0; i < len(format); i++ {
 		c := format[i]
 		if c != '%' || i+1 == len(format) {
-			b.WriteByte(c)
+			b.writeString(format[i : i+1])
 			continue
 		}
 		i++
@@ -387,17 +372,17 @@ func strftime(t time.Time, format string) string {
 		layout, ok := layouts[format[i]]
 		switch {
 		case ok && plain:
-			b.WriteString(strings.TrimLeft(t.Format(layout), "0"))
+			b.writeString(strings.TrimLeft(t.Format(layout), "0"))
 		case ok:
-			b.WriteString(t.Format(layout))
+			b.writeString(t.Format(layout))
 		case format[i] == '%':
-			b.WriteByte('%')
+			b.writeString("%")
 		case format[i] == 'f':
-			fmt.Fprintf(&b, "%06d", t.Nanosecond()/1000)
+			b.writeString(fmt.Sprintf("%06d", t.Nanosecond()/1000))
 		case format[i] == 'z' || format[i] == 'Z': // as Python's naive datetime.now()
 		default:
-			fail("strftime_now: '%%%c' is not supported", format[i])
+			fail("strftime_now: %s is not supported", quote("%"+format[i:i+1]))
 		}
 	}
-	return b.String()
+	return b.text()
 }

@@ -7,22 +7,35 @@ import (
 
 // parser reads tokens into statements, with jinja2's grammar and precedence.
 type parser struct {
-	name  string
-	toks  []token
-	at    int
+	budget
+	lex   *lexer
+	ahead []token // read and not yet taken
 	line  int
-	depth int
 	loops int
 }
 
-func (p *parser) peek() token { return p.toks[p.at] }
+// at is the line of an error.
+func (p *parser) at() int {
+	if p.lex != nil && p.lex.busy {
+		return p.lex.line
+	}
+	return p.line
+}
+
+// look returns the i-th token from here.
+func (p *parser) look(i int) token {
+	for len(p.ahead) <= i {
+		p.ahead = append(p.ahead, p.lex.next())
+	}
+	return p.ahead[i]
+}
+
+func (p *parser) peek() token { return p.look(0) }
 
 func (p *parser) next() token {
-	t := p.toks[p.at]
+	t := p.peek()
 	p.line = t.line
-	if t.kind != kEOF {
-		p.at++
-	}
+	p.ahead = append(p.ahead[:0], p.ahead[1:]...)
 	return t
 }
 
@@ -66,7 +79,9 @@ func (p *parser) want(k kind) {
 	}
 }
 
+// enter hides the budget's: a source may nest less than an evaluation.
 func (p *parser) enter() {
+	p.step(1)
 	if p.depth++; p.depth > maxNesting {
 		fail("nested too deeply: more than %d levels", maxNesting)
 	}
@@ -89,7 +104,7 @@ func (p *parser) block(ends ...string) ([]stmt, string) {
 			}
 			return body, ""
 		case kData:
-			body = append(body, &dataStmt{literal(t.s)})
+			body = append(body, &dataStmt{p.literal(t.s)})
 		case kVarBegin:
 			s := &outputStmt{line: t.line, x: p.tuple()}
 			p.want(kVarEnd)
@@ -237,6 +252,9 @@ func (p *parser) params() (names []string, defaults []expr) {
 		if len(names) > 0 {
 			p.wantOp(",")
 		}
+		if len(names) == maxArguments {
+			fail("more than %d parameters", maxArguments)
+		}
 		names = append(names, p.wantName())
 		var d expr
 		if p.skipOp("=") {
@@ -348,7 +366,7 @@ func (p *parser) compare() expr {
 			p.next()
 		case p.skipName("in"):
 			op = "in"
-		case p.isName("not") && p.toks[p.at+1].kind == kName && p.toks[p.at+1].s == "in":
+		case p.isName("not") && p.look(1).kind == kName && p.look(1).s == "in":
 			p.next()
 			p.next()
 			op = "not in"
@@ -431,23 +449,27 @@ func (p *parser) primary() expr {
 		}
 		return &nameExpr{t.s}
 	case kString:
-		s := t.s
-		for p.peek().kind == kString {
-			s += p.next().s
+		if p.peek().kind != kString {
+			return constExpr{p.literal(t.s)}
 		}
-		return constExpr{literal(s)}
+		s := p.builder()
+		s.writeString(t.s)
+		for p.peek().kind == kString {
+			s.writeString(p.next().s)
+		}
+		return constExpr{s.text()}
 	case kInt:
 		n, err := strconv.ParseInt(t.s, 0, 64)
 		if err != nil {
 			if n, err = strconv.ParseInt(t.s, 10, 64); err != nil {
-				fail("number %s out of range", t.s)
+				fail("number %s out of range", quote(t.s))
 			}
 		}
 		return constExpr{n}
 	case kFloat:
 		f, err := strconv.ParseFloat(t.s, 64)
 		if err != nil {
-			fail("number %s out of range", t.s)
+			fail("number %s out of range", quote(t.s))
 		}
 		return constExpr{f}
 	case kOp:
@@ -502,7 +524,7 @@ func (p *parser) postfix(x expr) expr {
 			case kInt:
 				n, err := strconv.ParseInt(t.s, 10, 64)
 				if err != nil {
-					fail("number %s out of range", t.s)
+					fail("number %s out of range", quote(t.s))
 				}
 				x = &itemExpr{x: x, key: constExpr{n}}
 			default:
@@ -548,10 +570,13 @@ func (p *parser) arguments() arguments {
 				break
 			}
 		}
+		if n == maxArguments {
+			fail("more than %d arguments", maxArguments)
+		}
 		if p.isOp("*") || p.isOp("**") {
 			fail("'%s' arguments are not supported", p.peek().s)
 		}
-		if t := p.peek(); t.kind == kName && p.toks[p.at+1].kind == kOp && p.toks[p.at+1].s == "=" {
+		if t := p.peek(); t.kind == kName && p.look(1).kind == kOp && p.look(1).s == "=" {
 			p.next()
 			p.next()
 			a.names = append(a.names, t.s)
@@ -602,7 +627,9 @@ func (p *parser) filter(x expr) expr {
 func (p *parser) dotted() string {
 	name := p.wantName()
 	for p.skipOp(".") {
-		name += "." + p.wantName()
+		if name += "." + p.wantName(); len(name) > maxName {
+			fail("a name of more than %d bytes", maxName)
+		}
 	}
 	return name
 }

@@ -1,6 +1,8 @@
 package jinja
 
 import (
+	"slices"
+	"sort"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -14,32 +16,11 @@ type text struct {
 
 type span struct{ from, to int }
 
-func literal(s string) text { return text{s: s} }
-
-func foreignText(s string) text {
-	if s == "" {
-		return text{}
-	}
-	return text{s: s, foreign: []span{{0, len(s)}}}
-}
-
-// like returns s marked foreign if any byte of t is: for operations that do not keep bytes apart.
-func (t text) like(s string) text {
-	if len(t.foreign) > 0 {
-		return foreignText(s)
-	}
-	return literal(s)
-}
-
-// slice returns the bytes [from, to).
-func (t text) slice(from, to int) text {
-	out := text{s: t.s[from:to]}
-	for _, f := range t.foreign {
-		if a, b := max(f.from, from), min(f.to, to); a < b {
-			out.foreign = append(out.foreign, span{a - from, b - from})
-		}
-	}
-	return out
+// within returns the foreign spans that reach into the bytes [from, to).
+func (t text) within(from, to int) []span {
+	i := sort.Search(len(t.foreign), func(i int) bool { return t.foreign[i].to > from })
+	n := sort.Search(len(t.foreign)-i, func(n int) bool { return t.foreign[i+n].from >= to })
+	return t.foreign[i : i+n]
 }
 
 func (t text) spans() []Span {
@@ -60,48 +41,20 @@ func (t text) spans() []Span {
 
 // each maps every uniform piece of t by f, keeping its mark.
 func (t text) each(in *interp, f func(string) string) text {
-	b := builder{in: in}
+	b := in.builder()
 	for _, s := range t.spans() {
-		piece := literal(f(s.Text))
+		piece := f(s.Text)
 		if s.Foreign {
-			piece = foreignText(piece.s)
+			b.write(in.foreign(piece))
+		} else {
+			b.writeString(piece)
 		}
-		b.write(piece)
 	}
 	return b.text()
 }
 
-// builder joins texts.
-type builder struct {
-	in      *interp
-	b       []byte
-	foreign []span
-}
-
-func (b *builder) write(t text) {
-	b.in.charge(len(t.s))
-	at := len(b.b)
-	b.b = append(b.b, t.s...)
-	for _, f := range t.foreign {
-		f.from += at
-		f.to += at
-		if n := len(b.foreign); n > 0 && b.foreign[n-1].to == f.from {
-			b.foreign[n-1].to = f.to
-		} else {
-			b.foreign = append(b.foreign, f)
-		}
-	}
-}
-
-func (b *builder) writeString(s string) {
-	b.in.charge(len(s))
-	b.b = append(b.b, s...)
-}
-
-func (b *builder) text() text { return text{s: string(b.b), foreign: b.foreign} }
-
 func (in *interp) join(parts ...text) text {
-	b := builder{in: in}
+	b := in.builder()
 	for _, p := range parts {
 		b.write(p)
 	}
@@ -114,7 +67,7 @@ func (t text) len() int { return utf8.RuneCountInString(t.s) }
 func isSpace(r rune) bool { return unicode.IsSpace(r) || (r >= 0x1c && r <= 0x1f) }
 
 // strip cuts the characters for which cut holds, on the left, the right, or both.
-func (t text) strip(left, right bool, cut func(rune) bool) text {
+func (t text) strip(in *interp, left, right bool, cut func(rune) bool) text {
 	from, to := 0, len(t.s)
 	if left {
 		from = to - len(strings.TrimLeftFunc(t.s, cut))
@@ -122,73 +75,65 @@ func (t text) strip(left, right bool, cut func(rune) bool) text {
 	if right {
 		to = from + len(strings.TrimRightFunc(t.s[from:], cut))
 	}
-	return t.slice(from, to)
+	return in.part(t, from, to)
 }
 
 // split is Python's str.split: at sep, or at runs of white space when sep is empty; at most limit cuts, limit < 0 any number.
-func (t text) split(in *interp, sep string, limit int) []any {
-	in.charge(len(t.s))
-	var out []any
+func (t text) split(in *interp, sep string, limit int) *list {
+	out := in.list()
+	from := 0
 	if sep != "" {
-		from := 0
-		for limit != 0 {
+		for ; limit != 0; limit-- {
 			i := strings.Index(t.s[from:], sep)
 			if i < 0 {
 				break
 			}
-			in.charge(48)
-			out = append(out, t.slice(from, from+i))
+			out.add(&in.budget, in.part(t, from, from+i))
 			from += i + len(sep)
-			limit--
 		}
-		return append(out, t.slice(from, len(t.s)))
+		out.add(&in.budget, in.part(t, from, len(t.s)))
+		return out
 	}
-	rest := t.strip(true, false, isSpace)
-	for rest.s != "" {
-		i := strings.IndexFunc(rest.s, isSpace)
+	for ; ; limit-- {
+		from = len(t.s) - len(strings.TrimLeftFunc(t.s[from:], isSpace))
+		if from == len(t.s) {
+			return out
+		}
+		i := strings.IndexFunc(t.s[from:], isSpace)
 		if i < 0 || limit == 0 {
-			return append(out, rest)
+			i = len(t.s) - from
 		}
-		in.charge(48)
-		out = append(out, rest.slice(0, i))
-		rest = rest.slice(i, len(rest.s)).strip(true, false, isSpace)
-		limit--
+		out.add(&in.budget, in.part(t, from, from+i))
+		from += i
 	}
-	return out
 }
 
 // rsplit is split from the right.
-func (t text) rsplit(in *interp, sep string, limit int) []any {
+func (t text) rsplit(in *interp, sep string, limit int) *list {
 	if sep == "" || limit < 0 {
 		if limit >= 0 {
 			fail("rsplit with a limit needs a separator")
 		}
 		return t.split(in, sep, limit)
 	}
-	in.charge(len(t.s))
-	var out []any
+	out := in.list()
 	to := len(t.s)
-	for limit > 0 {
+	for ; limit > 0; limit-- {
 		i := strings.LastIndex(t.s[:to], sep)
 		if i < 0 {
 			break
 		}
-		in.charge(48)
-		out = append(out, t.slice(i+len(sep), to))
+		out.add(&in.budget, in.part(t, i+len(sep), to))
 		to = i
-		limit--
 	}
-	out = append(out, t.slice(0, to))
-	for i, j := 0, len(out)-1; i < j; i, j = i+1, j-1 {
-		out[i], out[j] = out[j], out[i]
-	}
+	out.add(&in.budget, in.part(t, 0, to))
+	slices.Reverse(out.items)
 	return out
 }
 
 // replace puts new for old, at most limit times, limit < 0 always.
 func (t text) replace(in *interp, old string, new text, limit int) text {
-	b := builder{in: in}
-	in.charge(len(t.s))
+	b := in.builder()
 	from := 0
 	if old == "" {
 		for i, r := range t.s {
@@ -196,7 +141,7 @@ func (t text) replace(in *interp, old string, new text, limit int) text {
 				break
 			}
 			b.write(new)
-			b.write(t.slice(i, i+utf8.RuneLen(r)))
+			b.writePart(t, i, i+utf8.RuneLen(r))
 			from = i + utf8.RuneLen(r)
 			limit--
 		}
@@ -209,23 +154,22 @@ func (t text) replace(in *interp, old string, new text, limit int) text {
 			if i < 0 {
 				break
 			}
-			b.write(t.slice(from, from+i))
+			b.writePart(t, from, from+i)
 			b.write(new)
 			from += i + len(old)
 			limit--
 		}
 	}
-	b.write(t.slice(from, len(t.s)))
+	b.writePart(t, from, len(t.s))
 	return b.text()
 }
 
 // chars returns the characters, each a text.
 func (t text) chars(in *interp) []any {
-	in.charge(48 * len(t.s))
-	out := make([]any, 0, len(t.s))
+	out := in.room(t.len())
 	for i := 0; i < len(t.s); {
 		_, n := utf8.DecodeRuneInString(t.s[i:])
-		out = append(out, t.slice(i, i+n))
+		out = append(out, in.part(t, i, i+n))
 		i += n
 	}
 	return out

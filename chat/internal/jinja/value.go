@@ -22,12 +22,11 @@ func (in *interp) value(v any, foreign bool) any {
 	case int:
 		return int64(x)
 	case string:
-		in.charge(len(x))
 		x = strings.ToValidUTF8(x, "\ufffd")
 		if foreign {
-			return foreignText(x)
+			return in.foreign(x)
 		}
-		return literal(x)
+		return in.literal(x)
 	case Own:
 		return in.value(string(x), false)
 	case json.RawMessage:
@@ -49,17 +48,14 @@ func (in *interp) value(v any, foreign bool) any {
 		}
 		return f
 	case []any:
-		in.charge(16 * len(x))
-		l := &list{}
+		l := in.list()
 		for _, e := range x {
-			l.items = append(l.items, in.value(e, foreign))
+			l.add(&in.budget, in.value(e, foreign))
 		}
 		return l
 	case map[string]any:
-		d := newDict()
-		d.foreign = foreign
+		d := in.dict(foreign)
 		for _, k := range slices.Sorted(maps.Keys(x)) {
-			in.charge(len(k) + 64)
 			in.put(d, k, in.value(x[k], foreign))
 		}
 		return d
@@ -78,9 +74,9 @@ func (in *interp) decode(d *json.Decoder, foreign bool) any {
 	}
 	switch t {
 	case json.Delim('['):
-		l := &list{}
+		l := in.list()
 		for d.More() {
-			l.items = append(l.items, in.decode(d, foreign))
+			l.add(&in.budget, in.decode(d, foreign))
 		}
 		_, err = d.Token()
 		if err != nil {
@@ -88,8 +84,7 @@ func (in *interp) decode(d *json.Decoder, foreign bool) any {
 		}
 		return l
 	case json.Delim('{'):
-		o := newDict()
-		o.foreign = foreign
+		o := in.dict(foreign)
 		for d.More() {
 			k, err := d.Token()
 			if err != nil {
@@ -103,28 +98,6 @@ func (in *interp) decode(d *json.Decoder, foreign bool) any {
 		return o
 	}
 	return in.value(t, foreign)
-}
-
-func newDict() *dict { return &dict{m: map[any]any{}} }
-
-func (in *interp) put(d *dict, k, v any) {
-	if _, ok := d.m[k]; !ok {
-		in.charge(96)
-		d.keys = append(d.keys, k)
-	}
-	d.m[k] = v
-}
-
-// keyValue is a key as a template sees it.
-func (d *dict) keyValue(k any) any {
-	s, ok := k.(string)
-	switch {
-	case !ok:
-		return k
-	case d.foreign:
-		return foreignText(s)
-	}
-	return literal(s)
 }
 
 func hashable(v any) (any, bool) {
@@ -147,7 +120,9 @@ func hashable(v any) (any, bool) {
 	return nil, false
 }
 
-func (in *interp) key(v any) any {
+// hash is v as a key.
+func (in *interp) hash(v any) any {
+	in.read(v)
 	k, ok := hashable(v)
 	if !ok {
 		fail("%s can't be a key", typeName(v))
@@ -160,7 +135,7 @@ func typeName(v any) string {
 	case nil:
 		return "none"
 	case undefined:
-		return x.name
+		return x.String()
 	case bool:
 		return "a boolean"
 	case int64:
@@ -180,7 +155,7 @@ func typeName(v any) string {
 		}
 		return "a mapping"
 	case function:
-		return "function '" + x.name + "'"
+		return "function " + quote(x.name)
 	}
 	return "the loop"
 }
@@ -188,7 +163,7 @@ func typeName(v any) string {
 // defined fails for undefined values, which take part in no operation.
 func defined(v any) any {
 	if u, ok := v.(undefined); ok {
-		fail("%s is undefined", u.name)
+		fail("%s is undefined", u)
 	}
 	return v
 }
@@ -247,8 +222,8 @@ func (in *interp) str(v any) text {
 
 // repr is Python's repr.
 func (in *interp) repr(v any) text {
-	b := builder{in: in}
-	in.writeRepr(&b, v)
+	b := in.builder()
+	in.writeRepr(b, v)
 	return b.text()
 }
 
@@ -298,7 +273,7 @@ func (in *interp) writeRepr(b *builder, v any) {
 			if i > 0 {
 				b.writeString(", ")
 			}
-			in.writeRepr(b, x.keyValue(k))
+			in.writeRepr(b, in.key(x, k))
 			b.writeString(": ")
 			in.writeRepr(b, x.m[k])
 		}
@@ -392,7 +367,7 @@ func (in *interp) equal(a, b any) bool {
 		if !ok || len(x.s) != len(y.s) {
 			return false
 		}
-		in.step(len(x.s) / 64)
+		in.read(x)
 		return x.s == y.s
 	case *list:
 		y, ok := b.(*list)
@@ -450,7 +425,7 @@ func (in *interp) order(a, b any) int {
 	switch x := a.(type) {
 	case text:
 		if y, ok := b.(text); ok {
-			in.step(min(len(x.s), len(y.s)) / 64)
+			in.step(min(len(x.s), len(y.s)) / bytesPerStep)
 			return strings.Compare(x.s, y.s)
 		}
 	case *list:
@@ -494,7 +469,8 @@ func (in *interp) contains(c, v any) bool {
 		if !ok {
 			fail("'in' a string needs a string, got %s", typeName(defined(v)))
 		}
-		in.step(1 + len(x.s)/64)
+		in.read(x)
+		in.read(s)
 		return strings.Contains(x.s, s.s)
 	case *list:
 		for _, e := range x.items {
@@ -504,6 +480,7 @@ func (in *interp) contains(c, v any) bool {
 		}
 		return false
 	case *dict:
+		in.read(v)
 		k, ok := hashable(v)
 		if !ok {
 			return false
@@ -523,10 +500,9 @@ func (in *interp) iterate(v any) []any {
 		return x.items
 	case *dict:
 		if !x.namespace {
-			in.charge(16 * len(x.keys))
-			out := make([]any, len(x.keys))
-			for i, k := range x.keys {
-				out[i] = x.keyValue(k)
+			out := in.room(len(x.keys))
+			for _, k := range x.keys {
+				out = append(out, in.key(x, k))
 			}
 			return out
 		}
@@ -540,59 +516,68 @@ func (in *interp) iterate(v any) []any {
 }
 
 func (x *binaryExpr) eval(in *interp, sc *scope) any {
-	l := defined(in.eval(x.l, sc))
-	r := defined(in.eval(x.r, sc))
+	return in.binary(x.op, in.eval(x.l, sc), in.eval(x.r, sc))
+}
+
+// binary is l op r.
+func (in *interp) binary(op string, l, r any) any {
+	l, r = defined(l), defined(r)
+	in.step(1)
+	in.read(l)
+	in.read(r)
 	if s, ok := l.(text); ok {
 		switch y := r.(type) {
 		case text:
-			if x.op == "+" {
+			if op == "+" {
 				return in.join(s, y)
 			}
 		case int64:
-			if x.op == "*" {
+			if op == "*" {
 				return in.repeat(s, y)
 			}
 		}
-		if x.op == "%" {
+		if op == "%" {
 			if t, ok := r.(*list); ok && t.tuple {
 				return in.percent(s, t.items)
 			}
 			return in.percent(s, []any{r})
 		}
 	}
-	if s, ok := r.(text); ok && x.op == "*" {
+	if s, ok := r.(text); ok && op == "*" {
 		if n, ok := l.(int64); ok {
 			return in.repeat(s, n)
 		}
 	}
 	if a, ok := l.(*list); ok {
-		if b, ok := r.(*list); ok && x.op == "+" && a.tuple == b.tuple {
-			in.charge(16 * (len(a.items) + len(b.items)))
-			return &list{items: append(slices.Clone(a.items), b.items...), tuple: a.tuple}
+		if b, ok := r.(*list); ok && op == "+" && a.tuple == b.tuple {
+			items := in.room(len(a.items) + len(b.items))
+			return in.alike(a, append(append(items, a.items...), b.items...))
 		}
-		if n, ok := r.(int64); ok && x.op == "*" {
-			var items []any
+		if n, ok := r.(int64); ok && op == "*" {
+			out := in.alike(a, nil)
 			for range max(0, n) {
-				in.charge(16*len(a.items) + 1)
-				items = append(items, a.items...)
+				in.step(1)
+				for _, v := range a.items {
+					out.add(&in.budget, v)
+				}
 			}
-			return &list{items: items, tuple: a.tuple}
+			return out
 		}
 	}
 	a, b := number(l), number(r)
 	if a == nil || b == nil {
-		fail("'%s' does not work on %s and %s", x.op, typeName(l), typeName(r))
+		fail("'%s' does not work on %s and %s", op, typeName(l), typeName(r))
 	}
 	m, okM := a.(int64)
 	n, okN := b.(int64)
 	if okM && okN {
-		return integers(x.op, m, n)
+		return integers(op, m, n)
 	}
-	return floats(x.op, toFloat(a), toFloat(b))
+	return floats(op, toFloat(a), toFloat(b))
 }
 
 func (in *interp) repeat(s text, n int64) text {
-	b := builder{in: in}
+	b := in.builder()
 	for range max(0, n) {
 		in.step(1)
 		b.write(s)
@@ -692,7 +677,7 @@ type loop struct {
 	seen    bool
 }
 
-func (l *loop) attribute(name string) (any, bool) {
+func (l *loop) attribute(in *interp, name string) (any, bool) {
 	n, i := int64(len(l.items)), int64(l.at)
 	switch name {
 	case "index":
@@ -717,30 +702,30 @@ func (l *loop) attribute(name string) (any, bool) {
 		if i > 0 {
 			return l.items[i-1], true
 		}
-		return undefined{"loop.previtem"}, true
+		return in.undefined("loop.previtem", "", nil), true
 	case "nextitem":
 		if i+1 < n {
 			return l.items[i+1], true
 		}
-		return undefined{"loop.nextitem"}, true
+		return in.undefined("loop.nextitem", "", nil), true
 	case "cycle":
-		return function{name, func(in *interp, a args) any {
+		return in.function(name, func(in *interp, a args) any {
 			a.limit(len(a.list))
 			if len(a.list) == 0 {
 				fail("loop.cycle() needs arguments")
 			}
 			return a.list[l.at%len(a.list)]
-		}}, true
+		}), true
 	case "changed":
-		return function{name, func(in *interp, a args) any {
+		return in.function(name, func(in *interp, a args) any {
 			a.limit(len(a.list))
-			now := &list{items: a.list, tuple: true}
+			now := in.tuple(a.list...)
 			if l.seen && in.equal(l.changed, now) {
 				return false
 			}
 			l.changed, l.seen = now, true
 			return true
-		}}, true
+		}), true
 	}
 	return nil, false
 }
@@ -749,23 +734,23 @@ func (l *loop) attribute(name string) (any, bool) {
 func (in *interp) attribute(v any, name string) (any, bool) {
 	switch x := v.(type) {
 	case undefined:
-		fail("%s is undefined: it has no '%s'", x.name, name)
+		fail("%s is undefined: it has no %s", x, quote(name))
 	case *loop:
-		return x.attribute(name)
+		return x.attribute(in, name)
 	case text:
 		if m, ok := textMethods[name]; ok {
-			return function{name, func(in *interp, a args) any { return m(in, x, a) }}, true
+			return in.function(name, func(in *interp, a args) any { in.read(v); return m(in, x, a) }), true
 		}
 	case *dict:
 		if x.namespace {
 			return nil, false
 		}
 		if m, ok := dictMethods[name]; ok {
-			return function{name, func(in *interp, a args) any { return m(in, x, a) }}, true
+			return in.function(name, func(in *interp, a args) any { in.read(v); return m(in, x, a) }), true
 		}
 	case *list:
 		if m, ok := listMethods[name]; ok {
-			return function{name, func(in *interp, a args) any { return m(in, x, a) }}, true
+			return in.function(name, func(in *interp, a args) any { in.read(v); return m(in, x, a) }), true
 		}
 	}
 	return nil, false
