@@ -2,7 +2,7 @@ package pumice
 
 import (
 	"errors"
-	"slices"
+	"fmt"
 
 	"pumice/checkpoint"
 	"pumice/model"
@@ -76,12 +76,17 @@ var (
 	}
 )
 
+// maxEndTokens is how many tokens may end a text: real models name three or four, and each token generated is compared with them.
+const maxEndTokens = 1024
+
 // endTokens lists the tokens that end a text: those of generation_config.json if it names any, else of config.json or the
 // GGUF file, which may also name an end of turn and an end of message, else the tokenizer's.
 func endTokens(c *checkpoint.Checkpoint, config *model.Config, tok *tokenizer.Tokenizer) ([]int, error) {
 	var ids []int
+	seen := map[int]bool{}
 	add := func(id int) {
-		if id >= 0 && !slices.Contains(ids, id) {
+		if id >= 0 && !seen[id] {
+			seen[id] = true
 			ids = append(ids, id)
 		}
 	}
@@ -110,6 +115,9 @@ func endTokens(c *checkpoint.Checkpoint, config *model.Config, tok *tokenizer.To
 		if id, ok := tok.EOS(); ok {
 			add(id)
 		}
+	}
+	if len(ids) > maxEndTokens {
+		return nil, fmt.Errorf("pumice: %s: %d tokens are said to end a text, at most %d can", c.Path(), len(ids), maxEndTokens)
 	}
 	return ids, nil
 }

@@ -1,15 +1,19 @@
 package pumice
 
 import (
+	"context"
+	"encoding/json"
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
 	"pumice/checkpoint"
+	"pumice/internal/bounded"
 	"pumice/internal/dtype"
 	"pumice/internal/ggufwrite"
 	"pumice/model"
@@ -78,6 +82,31 @@ func TestGenerationConfig(t *testing.T) {
 			}
 			if diff := cmp.Diff(c.ends, ends); diff != "" {
 				t.Errorf("end tokens (-want +got):\n%s", diff)
+			}
+		})
+	}
+	// A hundred thousand ids cost linear time, the same one again and again or all different.
+	for _, c := range []struct {
+		name string
+		id   func(i int) int
+		fail bool
+	}{{"one id", func(int) int { return 7 }, false}, {"many ids", func(i int) int { return i }, true}} {
+		list := make([]int, 100_000)
+		for i := range list {
+			list[i] = c.id(i)
+		}
+		text, err := json.Marshal(map[string]any{"eos_token_id": list})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ck := withGeneration(t, string(text))
+		config, err := model.ReadConfig(ck)
+		if err != nil {
+			t.Fatal(err)
+		}
+		bounded.Run(t, len(text), func(context.Context) {
+			if ends, err := endTokens(ck, config, nil); (err != nil) != c.fail || err == nil && !slices.Equal(ends, []int{7}) {
+				t.Errorf("%s: %d ends, %v", c.name, len(ends), err)
 			}
 		})
 	}

@@ -5,12 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 
+	"pumice/internal/regular"
 	"pumice/shaders"
 	"pumice/vk"
 )
@@ -71,23 +70,15 @@ func ReadTuning(file string, pd *vk.PhysicalDevice) (*Tuning, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, err := os.Open(file)
+	data, err := regular.ReadFile(file, maxTuningBytes)
 	if errors.Is(err, fs.ErrNotExist) {
 		return none, nil
 	}
 	if err != nil {
-		return none, err
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxTuningBytes+1))
-	if err == nil && len(data) > maxTuningBytes {
-		err = fmt.Errorf("larger than %d bytes", maxTuningBytes)
+		return none, fmt.Errorf("pipeline: %w", err)
 	}
 	t := &Tuning{}
-	if err == nil {
-		err = json.Unmarshal(data, t)
-	}
-	if err != nil {
+	if err := json.Unmarshal(data, t); err != nil {
 		return none, fmt.Errorf("pipeline: %s: %w", file, err)
 	}
 	if t.Device != none.Device || t.Driver != none.Driver || t.Shaders != none.Shaders {
