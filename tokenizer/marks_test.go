@@ -354,16 +354,19 @@ func checkSpans(t *testing.T, tok *Tokenizer, texts []string, marks map[int]stri
 	own := rapid.Map(rapid.SliceOfN(rapid.SampledFrom(append([]string{"\n", "x", "the ", " "}, texts...)), 0, 3), func(s []string) string { return strings.Join(s, "") })
 	rapid.Check(t, func(t *rapid.T) {
 		var spans []Span
+		rest := ""
 		for i := range rapid.IntRange(1, 5).Draw(t, "spans") {
 			s := Span{Foreign: i%2 == 1}
 			if s.Foreign {
 				s.Text = foreign.Draw(t, "foreign")
 			} else {
 				s.Text = own.Draw(t, "own")
-				if rapid.Bool().Draw(t, "cut") { // its other half may be foreign
-					r := []rune(s.Text)
-					s.Text = string(r[:rapid.IntRange(0, len(r)).Draw(t, "end")])
-				}
+			}
+			s.Text, rest = rest+s.Text, ""
+			if !s.Foreign && rapid.Bool().Draw(t, "cut") { // the other half is foreign
+				r := []rune(s.Text)
+				end := rapid.IntRange(0, len(r)).Draw(t, "end")
+				s.Text, rest = string(r[:end]), string(r[end:])
 			}
 			if n := len(spans); n > 0 && (s.Text == "" || spans[n-1].Foreign == s.Foreign) {
 				spans[n-1].Text += s.Text
