@@ -100,7 +100,11 @@ func selectDevice(in *vk.Instance, o Options) (*vk.Device, error) {
 		o.Logger.Warn().Str("device", pd.Name).Msg("no GPU was found: a CPU driver is used, which is slow")
 	}
 	o.Logger.Debug().Int("index", pd.Index).Str("device", pd.Name).Str("uuid", hex.EncodeToString(pd.UUID[:])).Msg("device")
-	return pd.Open(vk.DeviceOptions{CacheDir: o.CacheDir, Logger: o.Logger, HangTimeout: o.HangTimeout})
+	t, err := pipeline.NewTuning(pd)
+	if err != nil {
+		return nil, err
+	}
+	return pd.Open(vk.DeviceOptions{CacheDir: o.CacheDir, CacheContent: t.Shaders, Logger: o.Logger, HangTimeout: o.HangTimeout})
 }
 
 // CopyBandwidth measures how many bytes a second the device's memory moves when it is copied, read and written bytes alike; 0 where there is no room to.

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 	"unsafe"
 
 	vulkan "github.com/vulkan-go/vulkan"
@@ -17,13 +18,14 @@ import (
 // diskCache is the device's VkPipelineCache and the file it is kept in. Nothing that goes wrong with the file is an error: pipelines are
 // then compiled again.
 type diskCache struct {
-	handle uint64
-	path   string   // "": memory only
-	loaded [32]byte // SHA-256 of the data read
+	handle  uint64
+	path    string   // "": memory only
+	content string   // DeviceOptions.CacheContent
+	loaded  [32]byte // SHA-256 of the data read
 }
 
 // cacheMagic starts the file; the version in it changes with the layout of the header.
-const cacheMagic = "pumice pipeline cache 1\n"
+const cacheMagic = "pumice pipeline cache 2\n"
 
 // maxCacheBytes bounds what is read: a larger file is not ours.
 const maxCacheBytes = 1 << 30
@@ -43,20 +45,24 @@ func (pd *PhysicalDevice) CacheName() string {
 	return fmt.Sprintf("%04x-%04x-%x", pd.VendorID, pd.DeviceID, sum[:8])
 }
 
-// encodeCache is the file's content: magic, key, SHA-256 of the data, data.
-func encodeCache(key, data []byte) []byte {
-	sum := sha256.Sum256(data)
-	return bytes.Join([][]byte{[]byte(cacheMagic), key, sum[:], data}, nil)
+// encodeCache is the file's content: magic, key, SHA-256 of what the pipelines are made from, SHA-256 of the data, data.
+func encodeCache(key []byte, content string, data []byte) []byte {
+	from, sum := sha256.Sum256([]byte(content)), sha256.Sum256(data)
+	return bytes.Join([][]byte{[]byte(cacheMagic), key, from[:], sum[:], data}, nil)
 }
 
-// decodeCache returns the data of a file that was written for key and is whole.
-func decodeCache(file, key []byte) ([]byte, error) {
+// decodeCache returns the data of a file that was written for key and content and is whole.
+func decodeCache(file, key []byte, content string) ([]byte, error) {
 	rest, ok := bytes.CutPrefix(file, []byte(cacheMagic))
 	if !ok {
 		return nil, errors.New("not a pipeline cache")
 	}
 	if rest, ok = bytes.CutPrefix(rest, key); !ok {
 		return nil, errors.New("of another device or driver")
+	}
+	from := sha256.Sum256([]byte(content))
+	if rest, ok = bytes.CutPrefix(rest, from[:]); !ok {
+		return nil, errors.New("of other kernels")
 	}
 	if len(rest) < sha256.Size {
 		return nil, errors.New("truncated")
@@ -68,13 +74,18 @@ func decodeCache(file, key []byte) ([]byte, error) {
 }
 
 // open creates the VkPipelineCache, from the file in dir where it fits.
-func (c *diskCache) open(d *Device, dir string) error {
+func (c *diskCache) open(d *Device, dir, content string) error {
 	var data []byte
 	if dir != "" {
-		key := cacheKey(d.pd)
+		c.content = content
 		c.path = filepath.Join(dir, d.pd.CacheName()+".pipelines")
 		var err error
-		if data, err = readCache(c.path, key); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		data, err = readCache(c.path, cacheKey(d.pd), content)
+		var foreign *ForeignError
+		switch {
+		case errors.As(err, &foreign):
+			d.log.Warn().Err(err).Msg("pipeline cache not used: a driver trusts what is in it")
+		case err != nil && !errors.Is(err, fs.ErrNotExist):
 			d.log.Info().Err(err).Str("file", c.path).Msg("pipeline cache ignored")
 		}
 	}
@@ -91,19 +102,29 @@ func (c *diskCache) open(d *Device, dir string) error {
 	return nil
 }
 
-func readCache(path string, key []byte) ([]byte, error) {
-	info, err := os.Stat(path)
+func readCache(path string, key []byte, content string) ([]byte, error) {
+	dir, err := os.Stat(filepath.Dir(path))
+	if err != nil {
+		return nil, err
+	}
+	if err := checkOwner(filepath.Dir(path), dir); err != nil {
+		return nil, err
+	}
+	info, err := os.Lstat(path) // nobody else can put another file there now
 	if err != nil {
 		return nil, err
 	}
 	if !info.Mode().IsRegular() || info.Size() > maxCacheBytes {
 		return nil, errors.New("not a file of sensible size")
 	}
+	if err := checkOwner(path, info); err != nil {
+		return nil, err
+	}
 	file, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err
 	}
-	return decodeCache(file, key)
+	return decodeCache(file, key, content)
 }
 
 // close saves what the driver has compiled since open and destroys the VkPipelineCache.
@@ -126,18 +147,68 @@ func (c *diskCache) close(d *Device) {
 	if sha256.Sum256(data) == c.loaded {
 		return
 	}
-	if err := WriteFile(c.path, encodeCache(cacheKey(d.pd), data)); err != nil {
+	if err := WriteFile(c.path, encodeCache(cacheKey(d.pd), c.content, data)); err != nil {
 		d.log.Info().Err(err).Str("file", c.path).Msg("pipeline cache not saved")
 	}
 }
 
-// WriteFile replaces a file as a whole, in a folder that is made if missing: readers see the old content or the new.
-func WriteFile(path string, data []byte) error {
-	dir := filepath.Dir(path)
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+// A ForeignError is a file or folder of a cache that is not used because another user could have made what is in it.
+type ForeignError struct {
+	Path   string
+	Reason string
+}
+
+func (e *ForeignError) Error() string { return fmt.Sprintf("vk: %s %s", e.Path, e.Reason) }
+
+// checkOwner is a *ForeignError where another user owns the file or folder, or may write to it.
+func checkOwner(path string, info fs.FileInfo) error {
+	if owner, known := ownerOf(info); known && owner != os.Geteuid() {
+		return &ForeignError{path, fmt.Sprintf("belongs to user %d, not to %d", owner, os.Geteuid())}
+	} else if known && info.Mode().Perm()&0o022 != 0 {
+		return &ForeignError{path, fmt.Sprintf("can be written by others (mode %04o)", info.Mode().Perm())}
+	}
+	return nil
+}
+
+// makeFolder makes a folder for this user alone to write to, unless there is one. It makes none in another user's, where a program that
+// runs as root would leave what they can't remove.
+func makeFolder(dir string) error {
+	info, err := os.Stat(dir)
+	if err == nil {
+		return checkOwner(dir, info)
+	}
+	above := dir
+	for errors.Is(err, fs.ErrNotExist) && filepath.Dir(above) != above {
+		above = filepath.Dir(above)
+		info, err = os.Stat(above)
+	}
+	if err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(dir, ".new-*")
+	if owner, known := ownerOf(info); known && owner != os.Geteuid() && owner != 0 {
+		return &ForeignError{above, fmt.Sprintf("belongs to user %d, not to %d", owner, os.Geteuid())}
+	}
+	return os.MkdirAll(dir, 0o755)
+}
+
+// staleAfter is the age at which a temporary file is that of a program that was killed: writing one takes a moment.
+const staleAfter = time.Minute
+
+// WriteFile replaces a file of a cache as a whole, in a folder that is made if missing: readers see the old content or the new. A folder
+// that another user owns or may write to is left alone, which is a *ForeignError.
+func WriteFile(path string, data []byte) error {
+	const temporary = ".new-*"
+	dir := filepath.Dir(path)
+	if err := makeFolder(dir); err != nil {
+		return err
+	}
+	stale, _ := filepath.Glob(filepath.Join(dir, temporary))
+	for _, name := range stale {
+		if info, err := os.Lstat(name); err == nil && info.Mode().IsRegular() && time.Since(info.ModTime()) > staleAfter {
+			_ = os.Remove(name) // or another program has
+		}
+	}
+	f, err := os.CreateTemp(dir, temporary)
 	if err != nil {
 		return err
 	}

@@ -18,9 +18,10 @@ import (
 
 // DeviceOptions configure PhysicalDevice.Open. The zero value has no pipeline cache and logs nothing.
 type DeviceOptions struct {
-	CacheDir string         // folder of the pipeline cache file, made if missing; "" = none
-	Logger   zerolog.Logger // what goes wrong without being an error, such as a cache that can't be written
-	Staged   bool           // treat device-local memory as not host-visible even where it is: exercises the staging path
+	CacheDir     string         // folder of the pipeline cache file, made if missing; "" = none. One that other users may write to is not used.
+	CacheContent string         // names what the pipelines are made from: a cache of something else is replaced, so that it does not grow for ever
+	Logger       zerolog.Logger // what goes wrong without being an error, such as a cache that can't be written
+	Staged       bool           // treat device-local memory as not host-visible even where it is: exercises the staging path
 
 	// HangTimeout is how long the device may work on one submission before it counts as hung, which is ErrHung. 0 is two minutes, and
 	// ten on a CPU driver: longer than the drivers of GPUs take to reset the device themselves.
@@ -108,7 +109,7 @@ func (pd *PhysicalDevice) Open(o DeviceOptions) (*Device, error) {
 	if len(d.families) > 1 {
 		d.transfer, d.separate = d.queue(d.families[1]), true
 	}
-	if err := d.cache.open(d, o.CacheDir); err != nil {
+	if err := d.cache.open(d, o.CacheDir, o.CacheContent); err != nil {
 		vulkan.DestroyDevice(d.handle, nil)
 		s.Free()
 		return nil, err

@@ -132,8 +132,8 @@ func TestErrorsAreTypedAndNamed(t *testing.T) {
 func TestCacheFileBelongsToOneDriver(t *testing.T) {
 	a := &PhysicalDevice{VendorID: 1, DeviceID: 2, DriverVersion: 3, cacheUUID: [16]byte{4}}
 	data := []byte("compiled")
-	file := encodeCache(cacheKey(a), data)
-	got, err := decodeCache(file, cacheKey(a))
+	file := encodeCache(cacheKey(a), "kernels", data)
+	got, err := decodeCache(file, cacheKey(a), "kernels")
 	if err != nil || string(got) != string(data) {
 		t.Fatalf("%q, %v", got, err)
 	}
@@ -143,12 +143,15 @@ func TestCacheFileBelongsToOneDriver(t *testing.T) {
 		"driver": {VendorID: 1, DeviceID: 2, DriverVersion: 9, cacheUUID: [16]byte{4}},
 		"uuid":   {VendorID: 1, DeviceID: 2, DriverVersion: 3, cacheUUID: [16]byte{9}},
 	} {
-		if _, err := decodeCache(file, cacheKey(b)); err == nil {
+		if _, err := decodeCache(file, cacheKey(b), "kernels"); err == nil {
 			t.Errorf("%s differs, cache accepted", name)
 		}
 	}
+	if _, err := decodeCache(file, cacheKey(a), "other kernels"); err == nil {
+		t.Error("cache of other kernels accepted")
+	}
 	for n := range file {
-		if _, err := decodeCache(file[:n], cacheKey(a)); err == nil {
+		if _, err := decodeCache(file[:n], cacheKey(a), "kernels"); err == nil {
 			t.Errorf("cache of %d of %d bytes accepted", n, len(file))
 		}
 	}
