@@ -75,7 +75,20 @@ func (d DType) Largest(src []byte) float32 {
 
 // largest16 returns the largest magnitude below infinity of 16-bit floats, as its bits.
 func largest16(src []byte, infinity uint16) uint16 {
-	var most uint16
+	var a, b, c, d uint64 // of every fourth
+	rest := src
+	for ; len(rest) >= 8; rest = rest[8:] {
+		x := binary.LittleEndian.Uint64(rest) & 0x7fff7fff7fff7fff
+		a, b, c, d = max(a, x&0xffff), max(b, x>>16&0xffff), max(c, x>>32&0xffff), max(d, x>>48)
+	}
+	most := uint16(max(a, b, c, d))
+	for ; len(rest) >= 2; rest = rest[2:] {
+		most = max(most, binary.LittleEndian.Uint16(rest)&0x7fff)
+	}
+	if most < infinity {
+		return most
+	}
+	most = 0
 	for ; len(src) >= 2; src = src[2:] {
 		if v := binary.LittleEndian.Uint16(src) & 0x7fff; v < infinity {
 			most = max(most, v)
