@@ -1,5 +1,8 @@
 package dtype
 
+// The layouts, and the order of rounding, are those of ggml's dequantize_row functions
+// (MIT License, Copyright (c) 2023-2026 The ggml authors; internal/licenses/works/ggml.txt).
+
 // decodeQ2_K: 16 bytes of sub-block scales (low nibble) and minimums (high
 // nibble), 64 bytes of 2-bit codes, f16 scale d, f16 minimum m; weight =
 // d*scale*q - m*minimum. In each half of the block, code l of the 32 bytes'
