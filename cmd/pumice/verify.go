@@ -19,6 +19,7 @@ func (p *program) verifyCommand() *cli.Command {
 		Flags: []cli.Flag{
 			stringFlag("types", "", "`TYPE,...` of weights whose kernels to check (default: all)"),
 			boolFlag("quick", false, "check products at three shapes instead of seven or more"),
+			boolFlag("verbose", false, "print a line for every check, not only for wrong results"),
 			stringFlag("model", "", "`MODEL` to check from end to end as well"),
 			stringFlag("cache-dir", "auto", "`DIR` where compiled pipelines are kept, none to keep none"),
 			jsonFlag(),
@@ -35,6 +36,13 @@ func (p *program) verify(c *cli.Context) error {
 		return err
 	}
 	ctx := c.Context
+	verbose := c.Bool("verbose") && !c.Bool("json")
+	stopSpinner := func() {}
+	if !verbose {
+		p.note("checking kernels, which takes minutes")
+		stopSpinner = p.spin().stop
+		defer stopSpinner()
+	}
 	results := []pipeline.VerifyResult{}
 	wrong := 0
 	each := func(r pipeline.VerifyResult) {
@@ -47,33 +55,30 @@ func (p *program) verify(c *cli.Context) error {
 			wrong++
 		}
 		results = append(results, r)
-		if !c.Bool("json") {
+		if verbose || !r.OK && !c.Bool("json") {
 			word := "ok"
 			if !r.OK {
 				word = "WRONG"
 			}
+			stopSpinner()
 			p.printf("%-5s  %-28s %-34s nmse %.1e  max abs %.1e\n", word, r.Kernel, r.Case, r.NMSE, r.MaxAbs)
 		}
 	}
-	if err := p.verifyKernels(ctx, c, each); err != nil {
-		return err
+	err := p.verifyKernels(ctx, c, each)
+	if name := c.String("model"); name != "" && err == nil {
+		err = p.verifyModel(ctx, c, name, each)
 	}
-	if name := c.String("model"); name != "" {
-		if err := p.verifyModel(ctx, c, name, each); err != nil {
-			return err
-		}
+	stopSpinner()
+	switch {
+	case c.Bool("json") && err == nil:
+		err = p.writeJSON(results)
+	case !c.Bool("json") && len(results) > 0: // of a run that was interrupted, too
+		err = errors.Join(err, p.printf("%d checks, %d wrong\n", len(results), wrong))
 	}
-	if c.Bool("json") {
-		if err := p.writeJSON(results); err != nil {
-			return err
-		}
-	} else if err := p.printf("%d checks, %d wrong\n", len(results), wrong); err != nil {
-		return err
+	if err == nil && wrong > 0 {
+		err = errWrong
 	}
-	if wrong > 0 {
-		return errWrong
-	}
-	return nil
+	return err
 }
 
 // verifyKernels runs the checks of package pipeline on the device that the options select.
