@@ -207,10 +207,14 @@ func (k *Kernels) Tune(ctx context.Context, o TuneOptions) (*TuneResult, error) 
 		}
 	}
 	missing, err := pipeline.Tune(ctx, k.manager, k.tuning, pipeline.TuneOptions{Types: list, Budget: time.Until(deadline)}, o.OnMeasure)
+	result := &TuneResult{Tuning: k.tuning, Complete: len(missing) == 0, Missing: missing}
 	if k.file != "" {
-		err = errors.Join(err, k.tuning.Write(k.file))
+		if failed := k.tuning.Write(k.file); failed != nil {
+			return result, errors.Join(err, fmt.Errorf("pumice: the measurements are not kept: %w", failed))
+		}
+		result.File = k.file
 	}
-	return &TuneResult{k.tuning, k.file, len(missing) == 0, missing}, err
+	return result, err
 }
 
 // ResetTuning forgets the measurements in CacheDir, so that the rules decide again, and returns the file that held them. Kernels

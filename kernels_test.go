@@ -4,10 +4,13 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/rs/zerolog"
 
+	"pumice/internal/dtype"
 	"pumice/internal/gputest"
 	"pumice/pipeline"
 )
@@ -57,5 +60,28 @@ func TestResetTuningForgetsMeasurementsNotRefusals(t *testing.T) {
 				t.Errorf("%+v, %v is left", x, err)
 			}
 		})
+	}
+}
+
+func TestTuneSaysWhatItCouldNotKeep(t *testing.T) {
+	pd := gputest.Open(t).PhysicalDevice()
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	k, err := OpenKernels(Options{CacheDir: filepath.Join(file, "no folder"), Device: pd.Name, Logger: zerolog.Nop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer k.Close()
+	for _, done := range []dtype.DType{dtype.Q4_0, dtype.F16} {
+		k.tuning.MarkChecked(done)
+	}
+	result, err := k.Tune(t.Context(), TuneOptions{Types: []string{"q4_0"}, Budget: 1, OnCheck: func() { t.Error("checked again") }})
+	if err == nil || !strings.Contains(err.Error(), file) {
+		t.Errorf("%v, want an error about %s", err, file)
+	}
+	if result == nil || result.File != "" || result.Complete || len(result.Missing) == 0 {
+		t.Errorf("%+v", result)
 	}
 }

@@ -103,7 +103,11 @@ func tuneSummary(r *pumice.TuneResult) string {
 	} else {
 		b.WriteString("every checked kernel is right\n")
 	}
-	fmt.Fprintf(&b, "kept %d measurements for %s in %s; ", len(r.Timings), r.Device, r.File)
+	if r.File != "" {
+		fmt.Fprintf(&b, "kept %d measurements for %s in %s; ", len(r.Timings), r.Device, r.File)
+	} else {
+		fmt.Fprintf(&b, "%d measurements for %s are not kept; ", len(r.Timings), r.Device)
+	}
 	if r.Complete {
 		b.WriteString("complete\n")
 	} else {
