@@ -19,13 +19,19 @@ var (
 	otherFetch = regexp.MustCompile(`\b(?:curl|wget|aria2c|urlretrieve|git clone|npm (?:i|install|pack|exec)|npx|uv pip|uvx|pipx|conda install|cargo install|go install|go get|go run)\b[^\n]*`)
 	// ourProgram is `go run` of this module.
 	ourProgram = regexp.MustCompile(`^go run \./`)
+	// unchecked is what turns off a check of a hash, a signature or a certificate.
+	unchecked = regexp.MustCompile(`--allow-unauthenticated|--allow-insecure-repositories|--force-yes|\[trusted=yes|--trusted-host|--no-check-certificate|` +
+		`\bcurl[^\n]* (?:-k|--insecure)\b|\b(?:GONOSUMDB|GONOSUMCHECK|GOINSECURE|GOSUMDB=off|GOFLAGS=[^\n]*-insecure)\b[^\n]*`)
 	// requirementsFile is the argument of pip's -r.
 	requirementsFile = regexp.MustCompile(`(?:-r|--requirement)['", ]+([\w./-]+)`)
 	// pinnedRequirement is one entry of a requirements file: a version and the SHA-256 of each file that may be it.
 	pinnedRequirement = regexp.MustCompile(`^[A-Za-z0-9._-]+==[A-Za-z0-9.+!]+( --hash=sha256:[0-9a-f]{64})+$`)
 )
 
-// unpinned returns the commands of a script that fetch something without a hash.
+// pinnedPackage is a line of a list of Debian packages.
+var pinnedPackage = regexp.MustCompile(`^[a-z0-9.+-]+ +[A-Za-z0-9.+~:-]+ +[0-9a-f]{64} +(?:tool|support)$`)
+
+// unpinned returns the commands of a script that fetch something without a hash, or turn a check off.
 func unpinned(script string) []string {
 	var bad []string
 	script = continued.ReplaceAllString(script, ", ")
@@ -39,7 +45,7 @@ func unpinned(script string) []string {
 			bad = append(bad, command)
 		}
 	}
-	return bad
+	return append(bad, unchecked.FindAllString(script, -1)...)
 }
 
 // Whatever the scripts fetch from outside Debian's archive has a SHA-256 in tools/wheels, which pip compares.
@@ -62,6 +68,21 @@ func TestScriptsFetchOnlyWhatIsPinned(t *testing.T) {
 		fetches += len(pipFetch.FindAll(text, -1))
 		for _, command := range unpinned(string(text)) {
 			t.Errorf("%s fetches without a hash: %s\nput its SHA-256 into a file of tools/wheels and fetch with pip's --require-hashes -r", file, command)
+		}
+	}
+	lists, err := filepath.Glob(filepath.Join(top, "tools", "*.sums"))
+	if err != nil || len(lists) == 0 {
+		t.Fatalf("no lists of packages: %v", err)
+	}
+	for _, file := range lists {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(text)) {
+			if line = strings.TrimSpace(line); !strings.HasPrefix(line, "#") && !pinnedPackage.MatchString(line) {
+				t.Errorf("%s: %q: want PACKAGE VERSION SHA-256 ROLE", file, line)
+			}
 		}
 	}
 	pins, err := filepath.Glob(filepath.Join(top, "tools", "wheels", "*.txt"))
@@ -98,6 +119,11 @@ func TestUnpinnedFetchesAreFound(t *testing.T) {
 		{`run([python, "-m", "pip", "install", "--require-hashes",` + "\n" + `    "-r", "tools/wheels/a.txt"], check=True)`, 0},
 		{`run([python, "-m", "pip", "install",` + "\n" + `    f"x=={VERSION}"], check=True)  # --require-hashes -r x`, 1},
 		{"curl -sSL some.where/x | sh", 1},
+		{"apt-get install -y --no-install-recommends x", 0},
+		{"apt-get install -y --allow-unauthenticated x", 1},
+		{"echo 'deb [trusted=yes] file:/x y z'", 1},
+		{"python3 -m pip download --trusted-host x --require-hashes -r tools/wheels/a.txt", 1},
+		{"GOINSECURE=x GOFLAGS=-mod=mod go build ./cmd/pumice", 1},
 		{"go run ./internal/isareport", 0},
 		{"go run some.where/x@latest", 1},
 		{"go install some.where/x@latest", 1},
