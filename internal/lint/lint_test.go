@@ -34,12 +34,12 @@ var layers = map[string][]string{
 	"internal/dtype":      {"internal/half"},
 	"internal/ref":        {"internal/half", "internal/dtype"},
 	"internal/gputest":    {"vk", "internal"},
-	"internal/synth":      {"internal/dtype", "internal/ggufwrite"},
+	"internal/synth":      {"internal/dtype", "internal/ggufwrite", "internal/atomicfile"},
 	"internal/regular":    {},
 	"internal/licenses":   {},
 	"internal/vkfault":    {"internal/gputest"},
 
-	"vk":       {"internal/humanize", "internal/regular"},
+	"vk":       {"internal/humanize", "internal/regular", "internal/atomicfile"},
 	"shaders":  {},
 	"pipeline": {"vk", "shaders", "internal/dtype", "internal/half", "internal/humanize", "internal/ref", "internal/regular"},
 

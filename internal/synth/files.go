@@ -4,12 +4,12 @@ import (
 	"bufio"
 	"encoding/binary"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 
+	"pumice/internal/atomicfile"
 	"pumice/internal/ggufwrite"
 )
 
@@ -120,19 +120,17 @@ func writeJSON(path string, v any) error {
 	})
 }
 
-// create writes a file that must not be there yet, and removes it if that fails.
+// create writes a file that must not be there yet.
 func create(path string, write func(w io.Writer) error) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	err := atomicfile.Create(path, func(f *os.File) error {
+		w := bufio.NewWriterSize(f, 1<<20)
+		if err := write(w); err != nil {
+			return err
+		}
+		return w.Flush()
+	})
 	if err != nil {
 		return fmt.Errorf("synth: %w", err)
-	}
-	w := bufio.NewWriterSize(f, 1<<20)
-	err = write(w)
-	if err == nil {
-		err = w.Flush()
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return fmt.Errorf("synth: %w", errors.Join(err, os.Remove(path)))
 	}
 	return nil
 }
@@ -140,9 +138,6 @@ func create(path string, write func(w io.Writer) error) error {
 func writeGGUF(path string, meta []ggufwrite.KV, tensors []tensor, o Options, d *drawer) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return fmt.Errorf("synth: %w", err)
-	}
-	if _, err := os.Lstat(path); err == nil {
-		return fmt.Errorf("synth: %s: %w", path, os.ErrExist)
 	}
 	var list []ggufwrite.Tensor
 	for i := range tensors {
@@ -154,8 +149,8 @@ func writeGGUF(path string, meta []ggufwrite.KV, tensors []tensor, o Options, d 
 	if o.Hollow {
 		write = ggufwrite.WriteHollow
 	}
-	if err := write(path, meta, list); err != nil {
-		return errors.Join(err, os.Remove(path))
+	if err := atomicfile.Create(path, func(f *os.File) error { return write(f.Name(), meta, list) }); err != nil {
+		return fmt.Errorf("synth: %w", err)
 	}
 	return nil
 }
