@@ -9,10 +9,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"time"
 	"unsafe"
 
 	vulkan "github.com/vulkan-go/vulkan"
+
+	"pumice/internal/atomicfile"
 )
 
 // diskCache is the device's VkPipelineCache and the file it is kept in. Nothing that goes wrong with the file is an error: pipelines are
@@ -110,7 +111,7 @@ func readCache(path string, key []byte, content string) ([]byte, error) {
 	if err := checkOwner(filepath.Dir(path), dir); err != nil {
 		return nil, err
 	}
-	info, err := os.Lstat(path) // nobody else can put another file there now
+	info, err := os.Stat(path) // nobody else can put another file there now, or a link to one
 	if err != nil {
 		return nil, err
 	}
@@ -191,34 +192,17 @@ func makeFolder(dir string) error {
 	return os.MkdirAll(dir, 0o755)
 }
 
-// staleAfter is the age at which a temporary file is that of a program that was killed: writing one takes a moment.
-const staleAfter = time.Minute
-
 // WriteFile replaces a file of a cache as a whole, in a folder that is made if missing: readers see the old content or the new. A folder
 // that another user owns or may write to is left alone, which is a *ForeignError.
 func WriteFile(path string, data []byte) error {
-	const temporary = ".new-*"
-	dir := filepath.Dir(path)
-	if err := makeFolder(dir); err != nil {
+	if err := makeFolder(filepath.Dir(path)); err != nil {
 		return err
 	}
-	stale, _ := filepath.Glob(filepath.Join(dir, temporary))
-	for _, name := range stale {
-		if info, err := os.Lstat(name); err == nil && info.Mode().IsRegular() && time.Since(info.ModTime()) > staleAfter {
-			_ = os.Remove(name) // or another program has
+	return atomicfile.Replace(path, func(f *os.File) error {
+		if err := f.Chmod(0o600); err != nil { // a umask may let a group write, and then the file would not be used
+			return err
 		}
-	}
-	f, err := os.CreateTemp(dir, temporary)
-	if err != nil {
+		_, err := f.Write(data)
 		return err
-	}
-	_, err = f.Write(data)
-	err = errors.Join(err, f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	return nil
+	})
 }

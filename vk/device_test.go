@@ -209,7 +209,7 @@ func TestPipelineCacheFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	open()
-	if left, _ := filepath.Glob(filepath.Join(dir, ".new-*")); len(left) > 0 {
+	if left, _ := filepath.Glob(filepath.Join(dir, ".*")); len(left) > 0 {
 		t.Errorf("left behind: %v", left)
 	}
 }
