@@ -130,7 +130,7 @@ func (p *program) answerOnce(ctx context.Context, c *cli.Context, t *talk, messa
 	})
 	spinner.stop()
 	if err != nil {
-		return err
+		return p.broken(c, t.session.Result(), err)
 	}
 	return p.finish(c, t.session.Result())
 }

@@ -56,7 +56,7 @@ func (p *program) generate(c *cli.Context) error {
 	for token, err := range session.Generate(ctx, ids, options) {
 		spinner.stop()
 		if err != nil {
-			return err
+			return p.broken(c, session.Result(), err)
 		}
 		if c.Bool("json") {
 			continue
@@ -80,10 +80,25 @@ func (p *program) finish(c *cli.Context, r pumice.Result) error {
 	if c.Bool("json") {
 		return p.writeJSON(r)
 	}
-	if strings.HasSuffix(r.Text, "\n") {
-		return nil
+	if !strings.HasSuffix(r.Text, "\n") {
+		if err := p.printf("\n"); err != nil {
+			return err
+		}
 	}
-	return p.printf("\n")
+	if n := c.Int("n"); r.FinishReason == pumice.FinishLength && n > 0 && len(r.Tokens) >= n {
+		p.note("(cut off after %d tokens, as -n says)", n)
+	} else if r.FinishReason == pumice.FinishLength {
+		p.note("(cut off: the context is full)")
+	}
+	return nil
+}
+
+// broken is finish for an answer that err ended. What there is of it when a signal comes is the user's.
+func (p *program) broken(c *cli.Context, r pumice.Result, err error) error {
+	if errors.Is(err, context.Canceled) && len(r.Tokens) > 0 {
+		return errors.Join(err, p.finish(c, r))
+	}
+	return err
 }
 
 // openWithPrompt reads the prompt that the flags give, loads the model and finds the prompt's tokens. The caller closes the engine.

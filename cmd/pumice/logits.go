@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"math"
 	"os"
@@ -70,7 +69,10 @@ func logitsTo(ctx context.Context, name string, engine *pumice.Engine, ids []int
 	err = atomicfile.Write(name, func(f *os.File) error {
 		w := bufio.NewWriter(f)
 		argmax, last, err = eachRow(ctx, engine, ids, all, func(row []float32) error { return binary.Write(w, binary.LittleEndian, row) })
-		return errors.Join(err, w.Flush())
+		if err != nil {
+			return err
+		}
+		return w.Flush()
 	})
 	return argmax, last, err
 }

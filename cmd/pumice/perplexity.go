@@ -112,8 +112,10 @@ func (p *program) measurePerplexity(ctx context.Context, c *cli.Context, o eval.
 	}
 	err = atomicfile.Write(name, func(f *os.File) error {
 		o.Base = eval.NewBaseWriter(f, engine.Config().VocabSize)
-		result, err = eval.Perplexity(ctx, engine, ids, o)
-		return errors.Join(err, o.Base.Flush())
+		if result, err = eval.Perplexity(ctx, engine, ids, o); err != nil {
+			return err
+		}
+		return o.Base.Flush()
 	})
 	return result, err
 }

@@ -52,7 +52,7 @@ func (p *program) quantize(c *cli.Context) error {
 	if err := noMoreArgs(c, 2); err != nil {
 		return err
 	}
-	if c.NArg() < 2 {
+	if c.Args().Get(1) == "" {
 		return &usageError{"quantize: want a model and the name of a GGUF file"}
 	}
 	d, err := dtype.Parse(c.String("type"))

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -14,6 +16,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"pumice"
 )
 
 // promised is how soon a command ends after a signal.
@@ -142,6 +146,42 @@ func TestSignalEndsALongPrompt(t *testing.T) {
 	}
 	time.Sleep(50 * time.Millisecond)
 	signalled(t, c, syscall.SIGTERM)
+}
+
+// TestInterruptedAnswerIsWritten interrupts a generation whose answer is written at the end. A moment after the model is there it has
+// some tokens, sooner or later.
+func TestInterruptedAnswerIsWritten(t *testing.T) {
+	t.Parallel()
+	for delay := 100 * time.Millisecond; ; delay *= 2 {
+		c := command(t, "--log-level", "debug", "generate", filepath.Join(top(t), "testdata", "fixtures", "llama"), "--tokens", "51", "--temp", "0", "-n", "0", "--ignore-eos", "--json")
+		var out bytes.Buffer
+		c.Stdout = &out
+		messages, err := c.StderrPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Start(); err != nil {
+			t.Fatal(err)
+		}
+		defer c.Process.Kill()
+		lines := bufio.NewScanner(messages)
+		for lines.Scan() && !strings.Contains(lines.Text(), "weights are on the device") {
+		}
+		time.Sleep(delay)
+		if err := c.Process.Signal(os.Interrupt); err != nil {
+			t.Fatal(err)
+		}
+		rest, _ := io.ReadAll(messages)
+		c.Wait()
+		if out.Len() == 0 && delay < 5*time.Second {
+			continue
+		}
+		var r pumice.Result
+		if err := json.Unmarshal(out.Bytes(), &r); err != nil || len(r.Tokens) == 0 || r.FinishReason != "" || c.ProcessState.ExitCode() != exitInterrupted {
+			t.Errorf("%v; %d tokens, finish reason %q: %v\n%s", c.ProcessState, len(r.Tokens), r.FinishReason, err, rest)
+		}
+		return
+	}
 }
 
 // TestSignalEndsAConversation sends signals to a conversation at its prompt and in an answer; the terminal is as before.
