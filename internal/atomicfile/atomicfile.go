@@ -4,8 +4,8 @@
 // lock on this temporary file as long as it lives. What a killed writer left behind is therefore known by its free lock, and the
 // next write in the same folder removes it.
 //
-// A symbolic link to a regular file is followed: the file that it points to is replaced, and the link stays. A file that is
-// replaced keeps its permissions, a new one has 0666 less the umask. Other hard links to a replaced file keep the old content.
+// A symbolic link to a regular file is followed: the file that it points to is replaced, and the link stays. Links of other users in a
+// folder such as /tmp are refused. A file that is replaced keeps its permissions, a new one has 0666 less the umask. Other hard links to a replaced file keep the old content.
 package atomicfile
 
 import (
@@ -89,7 +89,7 @@ type target struct {
 
 // find looks at what is at path.
 func find(path string) (target, error) {
-	info, err := os.Stat(path) // the system refuses other people's links in /tmp
+	info, err := os.Stat(path)
 	if path != "" && errors.Is(err, fs.ErrNotExist) {
 		if _, err := os.Lstat(path); err == nil {
 			return target{}, &TargetError{path, "the symbolic link points to nothing"}
@@ -141,6 +141,9 @@ func follow(path string) (real string, open bool, err error) {
 		if errors.Is(err, syscall.EINVAL) { // no link
 			return path, false, nil
 		}
+		if err == nil {
+			err = trap(path, dir)
+		}
 		if err != nil {
 			return "", false, err
 		}
@@ -150,6 +153,24 @@ func follow(path string) (real string, open bool, err error) {
 		path = link
 	}
 	return "", false, &TargetError{path, "too many symbolic links"}
+}
+
+// trap refuses a symbolic link that somebody else has put into a folder such as /tmp, where all may make files: it could lead to a file
+// of the user's. Linux refuses these itself where fs.protected_symlinks is set, and by the same rule.
+func trap(path, dir string) error {
+	link, err := os.Lstat(path)
+	if err != nil {
+		return err
+	}
+	folder, err := os.Stat(dir)
+	if err != nil {
+		return err
+	}
+	by := link.Sys().(*syscall.Stat_t).Uid
+	if folder.Mode()&fs.ModeSticky == 0 || folder.Mode().Perm()&0o002 == 0 || by == uint32(os.Geteuid()) || by == folder.Sys().(*syscall.Stat_t).Uid {
+		return nil
+	}
+	return &TargetError{path, fmt.Sprintf("the symbolic link is user %d's", by)}
 }
 
 // write fills a temporary file and lets rename give it the target's name.

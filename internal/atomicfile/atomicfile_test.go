@@ -120,6 +120,40 @@ func TestReplaceFollowsLinksToFiles(t *testing.T) {
 	check(t, dir, map[string]string{"direct": link, "chain": link, "dangling": link, "loop": link})
 }
 
+// TestReplaceRefusesOthersLinks has a link of another user's in a folder where all may make files.
+func TestReplaceRefusesOthersLinks(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		t.Skip("only root can make a link another user's")
+	}
+	dir, elsewhere := t.TempDir(), t.TempDir()
+	precious := put(t, filepath.Join(elsewhere, "precious"), "old", 0o644)
+	link := filepath.Join(dir, "link")
+	if err := os.Symlink(precious, link); err != nil {
+		t.Fatal(err)
+	}
+	const other = 12345
+	if err := os.Lchown(link, other, other); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(dir, 0o777|fs.ModeSticky); err != nil {
+		t.Fatal(err)
+	}
+	for _, write := range []func(string, func(*os.File) error) error{Replace, Write} {
+		if err := write(link, never(t)); err == nil {
+			t.Error("the link was followed")
+		}
+	}
+	check(t, elsewhere, map[string]string{"precious": "old"})
+	if err := os.Lchown(dir, other, other); err != nil { // who may do as they like there
+		t.Fatal(err)
+	}
+	if err := Replace(link, text("new")); err != nil {
+		t.Error(err)
+	}
+	check(t, elsewhere, map[string]string{"precious": "new"})
+}
+
 // TestOtherThanFiles tries to replace what is no regular file; only Write writes to some of it, directly.
 func TestOtherThanFiles(t *testing.T) {
 	t.Parallel()
