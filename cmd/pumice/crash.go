@@ -10,7 +10,12 @@ static void crashed(int sig) {
 		"lines above, the command, and what `pumice devices` says.\n";
 	if (write(STDERR_FILENO, text, sizeof text - 1)) {}
 	signal(sig, SIG_DFL);
+	sigset_t own;
+	sigemptyset(&own);
+	sigaddset(&own, sig);
+	pthread_sigmask(SIG_UNBLOCK, &own, NULL); // blocked by Go's handler, which calls this one
 	raise(sig);
+	_exit(128 + sig); // a container's first process outlives the signal
 }
 
 // Go's runtime hands its own last signal on to the handler that was there before it.

@@ -5,7 +5,8 @@
 // next write in the same folder removes it.
 //
 // A symbolic link to a regular file is followed: the file that it points to is replaced, and the link stays. Links of other users in a
-// folder such as /tmp are refused. A file that is replaced keeps its permissions, a new one has 0666 less the umask. Other hard links to a replaced file keep the old content.
+// folder such as /tmp are refused. A file that is replaced keeps its permissions, a new one has 0666 less the umask. Other hard links
+// to a replaced file keep the old content.
 package atomicfile
 
 import (
