@@ -1,8 +1,8 @@
 package eval
 
 import (
+	"encoding/xml"
 	"fmt"
-	"html"
 	"strings"
 )
 
@@ -50,11 +50,11 @@ func Chart(title string, rows []CardRow) string {
 	}
 	b.WriteString("</defs>\n")
 	fmt.Fprintf(&b, `<rect width="%d" height="%d" fill="white"/>`+"\n", width, height)
-	fmt.Fprintf(&b, `<text x="%d" y="32" font-size="16" font-weight="bold">%s</text>`+"\n", chartMargin, html.EscapeString(title))
+	fmt.Fprintf(&b, `<text x="%d" y="32" font-size="16" font-weight="bold">%s</text>`+"\n", chartMargin, escapeXML(title))
 	for i, r := range rows {
 		x, y := chartMargin+i/lines*column, 48+legendRow*(i%lines)
 		fmt.Fprintf(&b, `<rect x="%d" y="%d" width="18" height="12" fill="%s" stroke="#333"/>`, x, y, fill(i, r))
-		fmt.Fprintf(&b, `<text x="%d" y="%d">%s</text>`+"\n", x+26, y+11, html.EscapeString(r.label()))
+		fmt.Fprintf(&b, `<text x="%d" y="%d">%s</text>`+"\n", x+26, y+11, escapeXML(r.label()))
 	}
 	for i, p := range panels {
 		p.draw(&b, rows, top+i*(panelHeight+panelGap)+24, width)
@@ -109,7 +109,14 @@ func (t cardTable) draw(b *strings.Builder, rows []CardRow, y, width int) {
 			fmt.Fprintf(b, `<rect x="%d" y="%.1f" width="%d" height="%.1f" fill="%s" stroke="#333"/>`, x, float64(base)-h, barWidth-3, h, fill(j, r))
 			fmt.Fprintf(b, `<text x="%d" y="%.1f" text-anchor="middle" font-size="10">%.1f</text>`+"\n", x+(barWidth-3)/2, float64(base)-h-4, v)
 		}
-		fmt.Fprintf(b, `<text x="%d" y="%d" text-anchor="middle">%s</text>`+"\n", left+len(rows)*barWidth/2, base+18, html.EscapeString(t.titles[i]))
+		fmt.Fprintf(b, `<text x="%d" y="%d" text-anchor="middle">%s</text>`+"\n", left+len(rows)*barWidth/2, base+18, escapeXML(t.titles[i]))
 	}
 	fmt.Fprintf(b, `<line x1="%d" y1="%d" x2="%d" y2="%d" stroke="#333"/>`+"\n", chartMargin, base, width-chartMargin/2, base)
+}
+
+// escapeXML is text between tags. Characters that XML has no place for, such as the escape character, become U+FFFD.
+func escapeXML(text string) string {
+	var b strings.Builder
+	xml.EscapeText(&b, []byte(text))
+	return b.String()
 }

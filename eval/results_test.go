@@ -252,7 +252,7 @@ func TestTablesAndChartNameWhatIsPublished(t *testing.T) {
 			t.Errorf("the table lacks %q:\n%s", want, table)
 		}
 	}
-	chart := Chart("a<b", rows)
+	chart := Chart("a<b\x1b", rows)
 	for d := xml.NewDecoder(strings.NewReader(chart)); ; {
 		if _, err := d.Token(); err == io.EOF {
 			break
