@@ -18,12 +18,13 @@ type editor struct {
 	fd      int
 	keys    *keyboard
 	out     io.Writer
+	paste   bool // the terminal can mark what is pasted
 	term    *term.Terminal
 	history term.History
 }
 
 func newEditor(in *os.File, out *stream) *editor {
-	e := &editor{fd: int(in.Fd()), keys: &keyboard{in: in}, out: out.styled()}
+	e := &editor{fd: int(in.Fd()), keys: &keyboard{in: in}, out: out.styled(), paste: out.redrawn()}
 	e.renew()
 	e.history = e.term.History
 	return e
@@ -71,7 +72,9 @@ func (e *editor) lines(prompt string) (string, error) {
 		return "", fmt.Errorf("terminal: %w", err)
 	}
 	restore := func() {
-		e.term.SetBracketedPasteMode(false)
+		if e.paste {
+			e.term.SetBracketedPasteMode(false)
+		}
 		term.Restore(e.fd, state)
 	}
 	defer restore()
@@ -79,7 +82,9 @@ func (e *editor) lines(prompt string) (string, error) {
 	if w, h, err := term.GetSize(e.fd); err == nil && w > 0 {
 		e.term.SetSize(w, h)
 	}
-	e.term.SetBracketedPasteMode(true)
+	if e.paste {
+		e.term.SetBracketedPasteMode(true)
+	}
 	e.term.SetPrompt(prompt)
 	var pasted []string
 	for {

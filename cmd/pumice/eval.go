@@ -386,7 +386,7 @@ func (r *evalRun) ask(ctx context.Context, plan *eval.Plan, requests []*eval.Req
 
 // progress shows how far a run is: on a terminal always, else at every tenth part.
 func (r *evalRun) progress(total int) func(eval.Progress) {
-	terminal := !r.p.quiet && r.p.stderr.terminal
+	terminal := !r.p.quiet && r.p.stderr.redrawn()
 	shown := time.Time{}
 	next := 0
 	return func(p eval.Progress) {

@@ -103,6 +103,19 @@ func TestNothingHostileReachesTheTerminal(t *testing.T) {
 	}
 }
 
+// TestDumbTerminalIsNotRedrawn looks for the spinner and the bar on a terminal that can only print.
+func TestDumbTerminalIsNotRedrawn(t *testing.T) {
+	if !hasDevice(t) {
+		t.Skip("no Vulkan device")
+	}
+	t.Setenv("XDG_CACHE_HOME", t.TempDir())
+	t.Setenv("TERM", "dumb")
+	shown, status := onTerminal(t, "generate", filepath.Join(top(t), "testdata", "fixtures", "smollm2"), "--tokens", "1,2", "-n", "2")
+	if rest := strings.ReplaceAll(shown, "\r\n", ""); status != 0 || strings.ContainsAny(rest, "\r\x1b") {
+		t.Errorf("status %d: %q", status, shown)
+	}
+}
+
 // onTerminal runs the program in this process on a terminal and returns what is shown there.
 func onTerminal(t *testing.T, args ...string) (shown string, status int) {
 	t.Helper()

@@ -14,7 +14,7 @@ import (
 )
 
 // colour reports whether s may be given colours (https://no-color.org).
-func colour(s *stream) bool { return os.Getenv("NO_COLOR") == "" && s.terminal }
+func colour(s *stream) bool { return os.Getenv("NO_COLOR") == "" && s.redrawn() }
 
 // writeJSON writes v to standard output as one line.
 func (p *program) writeJSON(v any) error {
@@ -46,7 +46,7 @@ func (p *program) complain(err error) { fmt.Fprintln(p.stderr, line(err)) }
 type bar struct{ bar *progressbar.ProgressBar }
 
 func (p *program) newBar(what string) *bar {
-	if p.quiet || !p.stderr.terminal {
+	if p.quiet || !p.stderr.redrawn() {
 		return &bar{}
 	}
 	return &bar{progressbar.NewOptions64(1,
@@ -85,7 +85,7 @@ type spinner struct {
 // spin starts a spinner on standard error, one that shows nothing without a terminal.
 func (p *program) spin() *spinner {
 	s := &spinner{stopped: make(chan struct{})}
-	if p.quiet || !p.stderr.terminal {
+	if p.quiet || !p.stderr.redrawn() {
 		return s
 	}
 	s.done.Go(func() {

@@ -28,6 +28,9 @@ type stream struct {
 
 func newStream(f *os.File) *stream { return &stream{file: f, terminal: isTerminal(f)} }
 
+// redrawn reports whether what s shows can be written over: it is a terminal that knows control sequences.
+func (s *stream) redrawn() bool { return s.terminal && os.Getenv("TERM") != "dumb" }
+
 // Write writes names, messages and tables. A terminal shows of them only what is visible.
 func (s *stream) Write(text []byte) (int, error) { return s.write(text, inNames) }
 
