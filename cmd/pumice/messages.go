@@ -29,10 +29,10 @@ func (c *jsonContent) UnmarshalJSON(text []byte) error {
 	if json.Unmarshal(text, (*string)(c)) == nil {
 		return nil
 	}
-	if err := json.Unmarshal(text, &parts); err != nil {
+	if err := json.Unmarshal(text, &parts); err != nil || len(parts) == 0 {
 		return errors.New(`"content" must be a text or a list of {"type":"text","text":...}`)
 	}
-	*c = ""
+	var all strings.Builder
 	for _, part := range parts {
 		if part.Type != "text" {
 			return fmt.Errorf(`a part of "content" has type %q: only "text" can be used`, part.Type)
@@ -40,8 +40,9 @@ func (c *jsonContent) UnmarshalJSON(text []byte) error {
 		if part.Text == nil {
 			return errors.New(`a part of "content" has no text`)
 		}
-		*c += jsonContent(*part.Text)
+		all.WriteString(*part.Text)
 	}
+	*c = jsonContent(all.String())
 	return nil
 }
 
@@ -67,7 +68,7 @@ func conversation(list []jsonMessage) ([]chat.Message, error) {
 }
 
 // maxMessagesBytes bounds a file with a conversation: far more than any context holds.
-const maxMessagesBytes = 64 << 20
+const maxMessagesBytes = 16 << 20
 
 // readMessages reads a conversation from a JSON file, from standard input for "-".
 func (p *program) readMessages(name string) ([]chat.Message, error) {

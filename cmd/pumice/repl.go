@@ -132,13 +132,15 @@ func (r *repl) do(text string) (leave bool, err error) {
 	return false, r.answer(append(slices.Clip(t.messages), chat.Message{Role: "user", Content: text}))
 }
 
+const deadHint = "the model can't answer any more; /save FILE keeps the conversation, /bye leaves"
+
 // answer shows the answer to messages, which become the conversation once the answer has begun. Without one the
 // conversation stays as it was: a question that could not be answered would only stand in the way of the next. An interrupt stops
 // the answer. The error is one of writing it.
 func (r *repl) answer(messages []chat.Message) error {
 	t, p := r.talk, r.p
 	if r.dead != nil {
-		r.say("the model can't answer any more; /save FILE keeps the conversation, /bye leaves")
+		r.say(deadHint)
 		return nil
 	}
 	before := t.messages
@@ -180,12 +182,12 @@ func (r *repl) answer(messages []chat.Message) error {
 	case errors.Is(err, context.Canceled) && begun:
 		r.say("(stopped)")
 	case errors.Is(err, context.Canceled):
-		r.say("(stopped: the question is taken back)")
+		r.say("(stopped) before the answer began: the conversation is as it was")
 	case err != nil:
 		p.complain(err)
 		if errors.Is(err, vk.ErrDeviceLost) || errors.Is(err, pumice.ErrClosed) {
 			r.dead = err
-			r.say("the model can't answer any more; /save FILE keeps the conversation, /bye leaves")
+			r.say(deadHint)
 		}
 	}
 	if r.verbose && (begun || err == nil) {
@@ -229,7 +231,10 @@ func (t *talk) check(messages []chat.Message) error {
 	if n := len(messages); messages[n-1].Role != "user" {
 		messages = append(slices.Clip(messages), chat.Message{Role: "user", Content: "?"})
 	}
-	_, err := t.engine.EncodeChat(messages, chat.Options{})
+	format, err := t.engine.ChatFormat()
+	if err == nil {
+		_, err = format.Render(messages, true)
+	}
 	return err
 }
 

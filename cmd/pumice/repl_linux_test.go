@@ -139,7 +139,7 @@ func TestConversationGoesOnAfterErrors(t *testing.T) {
 	p.types("slow\r")
 	p.interrupt()
 	p.interrupt()
-	p.await(t, "(stopped: the question is taken back)")
+	p.await(t, "(stopped) before the answer began")
 	p.await(t, ">>> ")
 	p.enter("second, later", `"not later"`)
 	p.enter("/undo", "taken back")
@@ -165,7 +165,7 @@ func TestConversationGoesOnAfterErrors(t *testing.T) {
 		{dir, "not a regular file"},
 		{fifo, "not a regular file"},
 		{dir + "/absent", "no such file or directory"},
-		{huge, "more than 64.0 MiB of messages"},
+		{huge, "more than 16.0 MiB of messages"},
 		{file("empty", ""), "the file is empty"},
 		{file("none", "[]"), "empty"},
 		{file("cut", `[{"role":`), "unexpected EOF"},
@@ -174,6 +174,7 @@ func TestConversationGoesOnAfterErrors(t *testing.T) {
 		{file("role", `[{"role":"martian","content":"a"}]`), `role "martian" is none of system`},
 		{file("nothing", `[{"role":"user"}]`), "message 0: no content"},
 		{file("type", `[{"role":7,"content":"a"}]`), `"role" is of type number`},
+		{file("no parts", `[{"role":"user","content":[]}]`), `"content" must be a text or a list of`},
 		{file("picture", `[{"role":"user","content":[{"type":"image_url"}]}]`), `type "image_url"`},
 		{file("system", `[{"role":"system","content":"a"},{"role":"user","content":"b"}]`), `"System role not supported"`},
 		{file("twice", `[{"role":"user","content":"a"},{"role":"user","content":"b"}]`), alternate},
