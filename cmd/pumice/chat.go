@@ -176,11 +176,26 @@ func (t *talk) answer(ctx context.Context, prompt chat.Prompt, show func(text st
 	return err
 }
 
-// prompt encodes the messages so that a quarter of the context is free for the answer. Where that takes forgetting old
-// messages, half of the context is freed at once: each time the beginning changes, all of the rest is evaluated again.
-func (t *talk) prompt() (p chat.Prompt, err error) {
-	for _, limit := range []int{t.engine.Context() * 3 / 4, t.engine.Context() / 2} {
-		shorter, err := t.engine.EncodeChat(t.messages, chat.Options{MaxTokens: limit})
+// prompt encodes the messages so that a quarter of the context is free for the answer, and forgets those that it leaves out.
+func (t *talk) prompt(ctx context.Context) (chat.Prompt, error) {
+	messages := t.messages
+	p, err := await(ctx, func() (chat.Prompt, error) { return encodeWithin(t.engine, messages) })
+	if err != nil {
+		return chat.Prompt{}, err
+	}
+	first := 0
+	for first < len(messages) && messages[first].Role == "system" {
+		first++
+	}
+	t.messages = slices.Delete(slices.Clone(messages), first, first+p.Dropped)
+	return p, nil
+}
+
+// encodeWithin leaves old messages out where less than a quarter of the context would be free. It frees half of it at once: each time
+// the beginning changes, all of the rest is evaluated again.
+func encodeWithin(engine *pumice.Engine, messages []chat.Message) (p chat.Prompt, err error) {
+	for _, limit := range []int{engine.Context() * 3 / 4, engine.Context() / 2} {
+		shorter, err := engine.EncodeChat(messages, chat.Options{MaxTokens: limit})
 		if p.IDs != nil && err != nil {
 			break // the newest message alone is longer than half
 		}
@@ -191,10 +206,38 @@ func (t *talk) prompt() (p chat.Prompt, err error) {
 			break
 		}
 	}
-	first := 0
-	for first < len(t.messages) && t.messages[first].Role == "system" {
-		first++
-	}
-	t.messages = slices.Delete(t.messages, first, first+p.Dropped)
 	return p, nil
+}
+
+// check reports whether the model's chat format can write messages down, with a question behind them: messages that it refuses
+// would stand in the way of every question.
+func (t *talk) check(ctx context.Context, messages []chat.Message) error {
+	if n := len(messages); messages[n-1].Role != "user" {
+		messages = append(slices.Clip(messages), chat.Message{Role: "user", Content: "?"})
+	}
+	format, err := t.engine.ChatFormat()
+	if err == nil {
+		_, err = await(ctx, func() ([]chat.Segment, error) { return format.Render(messages, true) })
+	}
+	return err
+}
+
+// await runs f. It does not wait for its end when ctx ends: templates and tokenizers look at no context, but have limits of their own.
+func await[T any](ctx context.Context, f func() (T, error)) (T, error) {
+	type result struct {
+		value T
+		err   error
+	}
+	done := make(chan result, 1)
+	go func() {
+		value, err := f()
+		done <- result{value, err}
+	}()
+	select {
+	case r := <-done:
+		return r.value, r.err
+	case <-ctx.Done():
+		var none T
+		return none, ctx.Err()
+	}
 }

@@ -144,10 +144,10 @@ func (r *repl) answer(messages []chat.Message) error {
 		return nil
 	}
 	before := t.messages
-	t.messages = slices.Clone(messages)
+	t.messages = messages
 	ctx, stop := signal.NotifyContext(r.limit, os.Interrupt)
 	defer stop()
-	prompt, err := t.prompt()
+	prompt, err := t.prompt(ctx)
 	if prompt.Dropped > 0 {
 		r.say("(the context is full: %d old messages are forgotten)", prompt.Dropped)
 	}
@@ -216,7 +216,7 @@ func (r *repl) system(argument string) error {
 // setSystem makes text the system message. One that the model's chat format refuses is not kept.
 func (r *repl) setSystem(text string) bool {
 	messages := withSystem(r.talk.messages, text)
-	if err := r.talk.check(messages); err != nil {
+	if err := r.check(messages); err != nil {
 		r.p.complain(err)
 		r.say("the system message is not kept")
 		return false
@@ -225,17 +225,11 @@ func (r *repl) setSystem(text string) bool {
 	return true
 }
 
-// check reports whether the model's chat format can write messages down, with a question behind them: messages that it refuses
-// would stand in the way of every question.
-func (t *talk) check(messages []chat.Message) error {
-	if n := len(messages); messages[n-1].Role != "user" {
-		messages = append(slices.Clip(messages), chat.Message{Role: "user", Content: "?"})
-	}
-	format, err := t.engine.ChatFormat()
-	if err == nil {
-		_, err = format.Render(messages, true)
-	}
-	return err
+// check is talk.check until Ctrl-C.
+func (r *repl) check(messages []chat.Message) error {
+	ctx, stop := signal.NotifyContext(r.limit, os.Interrupt)
+	defer stop()
+	return r.talk.check(ctx, messages)
 }
 
 func (r *repl) stats() error {
@@ -278,7 +272,7 @@ func (r *repl) file(command, name string) error {
 	defer f.Close()
 	messages, err := readMessages(f, name)
 	if err == nil {
-		err = r.talk.check(messages)
+		err = r.check(messages)
 	}
 	if err != nil {
 		return err
