@@ -169,11 +169,15 @@ func (c *cursor) u64() uint64 {
 func (c *cursor) count(what string, minBytes, limit int) int {
 	start := c.pos
 	n := c.u64()
-	if n > uint64(len(c.data)-c.pos)/uint64(minBytes) || n > uint64(limit) {
-		c.fail(start, "%d %s in a file of %d bytes", n, what, len(c.data))
-		return 0
+	switch {
+	case n > uint64(len(c.data)-c.pos)/uint64(minBytes):
+		c.fail(start, "%d %s in a file of %d bytes"+incomplete, n, what, len(c.data))
+	case n > uint64(limit):
+		c.fail(start, "%d %s, at most %d are read", n, what, limit)
+	default:
+		return int(n)
 	}
-	return int(n)
+	return 0
 }
 
 // name reads a string that is a key or a tensor's name.

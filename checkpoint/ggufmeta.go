@@ -76,7 +76,7 @@ func (p *ggufPairs) read(c *cursor) {
 		// A string takes 8 bytes at least.
 		v.count = c.count("elements of "+key, max(size, 1), math.MaxInt)
 		if v.typ == ggufString && c.err == nil && v.count > (len(c.data)-c.pos)/8 {
-			c.fail(start, "%d strings in %q, %d bytes are left in the file", v.count, key, len(c.data)-c.pos)
+			c.fail(start, "%d strings in %q, %d bytes are left in the file"+incomplete, v.count, key, len(c.data)-c.pos)
 		}
 	}
 	if c.err != nil {
