@@ -314,13 +314,15 @@ func (u *update) open(ctx context.Context) error {
 	}
 	rank, cols := u.a.Rows(), u.a.Cols()
 	u.down = make([]float32, rank*cols)
-	for i := range rank {
-		if err := ctx.Err(); err != nil {
-			return err
+	return checkpoint.Guard(func() error {
+		for i := range rank {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			u.a.DType.Decode(u.down[i*cols:][:cols], u.a.Row(i, nil))
 		}
-		u.a.DType.Decode(u.down[i*cols:][:cols], u.a.Row(i, nil))
-	}
-	return nil
+		return nil
+	})
 }
 
 func (u *update) close() {

@@ -127,6 +127,23 @@ func TestAdaptersCostWhatTheirFilesDo(t *testing.T) {
 	}
 }
 
+func TestShrinkingFactorsAreErrors(t *testing.T) {
+	t.Parallel()
+	dir := writeAdapter(t, smallAdapter, adapterWeights(smallFactors()))
+	list, err := openAdapters(t.Context(), []LoRA{{Path: dir}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer list.Close()
+	if err := os.Truncate(filepath.Join(dir, "adapter_model.safetensors"), 0); err != nil {
+		t.Fatal(err)
+	}
+	var format *checkpoint.FormatError
+	if err := list[0].updates["m.q_proj"].open(t.Context()); !errors.As(err, &format) {
+		t.Errorf("got %v, want a FormatError", err)
+	}
+}
+
 func TestAdaptersStopWhenCancelled(t *testing.T) {
 	t.Parallel()
 	dir := writeAdapter(t, smallAdapter, adapterWeights(smallFactors()))

@@ -34,7 +34,7 @@ type Loader struct {
 	up       *vk.Uploader
 	Workers  int           // goroutines that convert; 1 when zero
 	Progress func(n int64) // called with the source bytes of each finished piece, may be nil
-	// Guard runs what reads Sources and may turn a panic of theirs into an error; nil calls it directly.
+	// Guard runs what reads rows of Sources, and may turn a panic into an error; nil calls it directly.
 	Guard func(read func() error) error
 }
 
@@ -119,7 +119,7 @@ func (l *Loader) Matrices(ctx context.Context, fills ...Fill) error {
 		for ; announced < min(i+lookahead, len(pieces)); announced++ {
 			pieces[announced].prefetch()
 		}
-		if begin = guard(func() error { return p.begin(running) }); begin != nil {
+		if begin = p.begin(running); begin != nil {
 			break
 		}
 		g.Go(func() error {
