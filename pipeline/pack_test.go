@@ -375,3 +375,68 @@ func TestLoaderAnnouncesRowsBeforeItReadsThem(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// Rows are multiplied by powers of two exactly, in their type or before they are converted, or not at all.
+func TestRowsAreMultipliedByPowersOfTwo(t *testing.T) {
+	t.Parallel()
+	values := make([]float32, 256)
+	for i := range values {
+		values[i] = float32(i-100) / 64
+	}
+	encode := func(d DType, f []float32) []byte {
+		b := make([]byte, d.RowBytes(len(f)))
+		d.Encode(b, f)
+		return b
+	}
+	for _, c := range []struct {
+		from, to DType
+		exponent int
+		ok       bool
+	}{
+		{dtype.F32, dtype.F32, -20, true}, {dtype.BF16, dtype.BF16, 20, true}, {dtype.Q8_0, dtype.Q8_0, 5, true}, {dtype.Q4_K, dtype.Q4_K, -2, true},
+		{dtype.F32, dtype.Q8_0, 10, true}, {dtype.BF16, dtype.F16, -6, true},
+		{dtype.F16, dtype.F16, -20, false}, {dtype.Q8_0, dtype.Q8_0, 24, false}, {dtype.F32, dtype.F16, 18, false},
+	} {
+		row := encode(c.from, values)
+		before := slices.Clone(row)
+		src := &Source{Name: "w", DType: c.from, Cols: len(values)}
+		b, err := (&packScratch{}).convert(c.to, src, 3, row, c.exponent)
+		if (err == nil) != c.ok {
+			t.Errorf("%v to %v times 2^%d: %v", c.from, c.to, c.exponent, err)
+		}
+		if !slices.Equal(row, before) {
+			t.Errorf("%v to %v: the source has changed", c.from, c.to)
+		}
+		if !c.ok || err != nil {
+			continue
+		}
+		want, got := make([]float32, len(values)), make([]float32, len(values))
+		plain := row
+		if c.from != c.to {
+			c.from.Decode(want, row)
+			plain = encode(c.to, want)
+		}
+		c.to.Decode(want, plain)
+		c.to.Decode(got, b)
+		for i := range got {
+			if float64(got[i]) != math.Ldexp(float64(want[i]), c.exponent) {
+				t.Fatalf("%v to %v times 2^%d: element %d is %v, without %v", c.from, c.to, c.exponent, i, got[i], want[i])
+			}
+		}
+	}
+}
+
+// A part's exponent leaves its largest weight between 2^14 and 2^15.
+func TestPartsAreScaledIntoFloat16(t *testing.T) {
+	t.Parallel()
+	for _, most := range []float32{1, 0.999, 1e-30, 3e38, 65504, 0x1p-120, 32768, 0} {
+		p := &Part{DType: dtype.F32}
+		row := make([]byte, 12)
+		dtype.F32.Encode(row, []float32{most / 3, -most, 0})
+		p.measure(row)
+		scaled := math.Ldexp(float64(most), -p.exponent())
+		if least := min(0x1p14, math.Ldexp(float64(most), 126)); scaled >= 0x1p15 || scaled < least {
+			t.Errorf("%v becomes %v with exponent %d", most, scaled, p.exponent())
+		}
+	}
+}

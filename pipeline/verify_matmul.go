@@ -188,8 +188,8 @@ func (v *verifier) halves(x []float64, cols int, halves, exponents []float32) {
 				wanted = row[c]
 			}
 			got, want = append(got, float32(value)), append(want, wanted)
-			// Half a unit in the last place, which of numbers that are small beside the largest is 2^-25 of 2^e.
-			terms = append(terms, math.Abs(wanted)+math.Ldexp(largest, -28))
+			// Half a unit in the last place. What is less than 2^-14 of 2^e, and 2^-28 of the largest, may be flushed.
+			terms = append(terms, math.Abs(wanted)+math.Ldexp(largest, -17))
 		}
 	}
 	v.each(compare(halfActs, v.name, got, want, terms, 0x1p-11))
