@@ -38,13 +38,14 @@ var layers = map[string][]string{
 	"internal/regular":    {},
 	"internal/licenses":   {},
 	"internal/vkfault":    {"internal/gputest"},
+	"internal/hostmem":    {},
 
 	"vk":       {"internal/humanize", "internal/regular", "internal/atomicfile"},
 	"shaders":  {},
 	"pipeline": {"vk", "shaders", "internal/dtype", "internal/half", "internal/humanize", "internal/ref", "internal/regular"},
 
 	"checkpoint": {"internal/dtype", "internal/half", "internal/humanize", "internal/regular"},
-	"model":      {"pipeline", "vk", "checkpoint", "internal/dtype", "internal/ggufwrite", "internal/half", "internal/humanize"},
+	"model":      {"pipeline", "vk", "checkpoint", "internal/dtype", "internal/ggufwrite", "internal/half", "internal/humanize", "internal/hostmem"},
 
 	"tokenizer": {"internal/regular"},
 	"chat":      {"tokenizer", "internal/regular"},

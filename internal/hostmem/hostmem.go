@@ -1,0 +1,176 @@
+// Package hostmem finds out how much memory this process can still have on Linux: from the machine, from the control groups that it is in,
+// and under its resource limits. A container's limit is that of a control group, and the kernel kills what exceeds it.
+package hostmem
+
+import (
+	"bytes"
+	"fmt"
+	"io/fs"
+	"math"
+	"os"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Room is how much memory a process can still have.
+type Room struct {
+	Bytes int64
+	Limit string // what allows no more, as "memory.max of cgroup /user.slice"; "" is the machine's free memory
+}
+
+// Available is the least room that any limit leaves, and false where the system doesn't say.
+func Available() (Room, bool) { return available(os.DirFS("/")) }
+
+// available reads the files of a root directory.
+func available(root fs.FS) (Room, bool) {
+	s := system{root}
+	free, ok := s.value("proc/meminfo", "MemAvailable:")
+	if !ok {
+		return Room{}, false
+	}
+	least := Room{Bytes: free}
+	for _, r := range slices.Concat(s.resourceLimits(), s.controlGroups()) {
+		if r.Bytes = max(0, r.Bytes); r.Bytes < least.Bytes {
+			least = r
+		}
+	}
+	return least, true
+}
+
+// system is a root directory with proc and sys in it.
+type system struct{ fs.FS }
+
+// read is a file's content, "" where it can't be read.
+func (s system) read(name string) string {
+	b, err := fs.ReadFile(s, name)
+	if err != nil {
+		return ""
+	}
+	return string(bytes.TrimSpace(b))
+}
+
+// value is the number of bytes that follows a key in a file of lines; a unit of kB is of 1024.
+func (s system) value(file, key string) (int64, bool) {
+	for line := range strings.Lines(s.read(file)) {
+		f := strings.Fields(line)
+		if len(f) < 2 || f[0] != key {
+			continue
+		}
+		n, ok := number(f[1])
+		if len(f) > 2 && f[2] == "kB" {
+			n = min(n, math.MaxInt64>>10) << 10
+		}
+		return n, ok
+	}
+	return 0, false
+}
+
+func number(text string) (int64, bool) {
+	n, err := strconv.ParseInt(text, 10, 64)
+	return n, err == nil && n >= 0
+}
+
+// resourceLimits are the rooms under RLIMIT_AS and RLIMIT_DATA (ulimit -v and -d).
+func (s system) resourceLimits() []Room {
+	var rooms []Room
+	for line := range strings.Lines(s.read("proc/self/limits")) {
+		for _, l := range []struct{ name, used, shown string }{
+			{"Max address space", "VmSize:", "the limit of address space (ulimit -v)"},
+			{"Max data size", "VmData:", "the limit of data (ulimit -d)"},
+		} {
+			rest, found := strings.CutPrefix(line, l.name)
+			if f := strings.Fields(rest); found && len(f) > 0 {
+				if limit, ok := number(f[0]); ok { // else it is "unlimited"
+					used, _ := s.value("proc/self/status", l.used)
+					rooms = append(rooms, Room{limit - used, l.shown})
+				}
+			}
+		}
+	}
+	return rooms
+}
+
+// hierarchy says what the files of a version of control groups are called.
+type hierarchy struct {
+	limits         []string
+	usage          string
+	inactive, file string // keys of memory.stat: pages of files, which the kernel gives up before it kills
+}
+
+var (
+	version1 = hierarchy{[]string{"memory.limit_in_bytes"}, "memory.usage_in_bytes", "total_inactive_file", "total_active_file"}
+	version2 = hierarchy{[]string{"memory.max", "memory.high"}, "memory.current", "inactive_file", "active_file"}
+)
+
+// controlGroups are the rooms in the process's control groups and those above them, up to where the hierarchy is mounted.
+func (s system) controlGroups() []Room {
+	var rooms []Room
+	for line := range strings.Lines(s.read("proc/self/cgroup")) {
+		f := strings.SplitN(strings.TrimSpace(line), ":", 3) // number:controllers:path
+		if len(f) < 3 {
+			continue
+		}
+		kind, h := "cgroup", version1
+		switch {
+		case f[0] == "0" && f[1] == "":
+			kind, h = "cgroup2", version2
+		case !slices.Contains(strings.Split(f[1], ","), "memory"):
+			continue
+		}
+		for _, m := range s.mounts(kind) {
+			rooms = append(rooms, s.walk(m, f[2], h)...)
+		}
+	}
+	return rooms
+}
+
+// mount is a place where control groups are mounted, and the group that is shown there: in a container that need not be the root.
+type mount struct{ group, at string }
+
+// mounts lists those of the type; of the first version's those that have the memory controller.
+func (s system) mounts(kind string) []mount {
+	var list []mount
+	for line := range strings.Lines(s.read("proc/self/mountinfo")) {
+		before, after, found := strings.Cut(line, " - ") // proc(5): ID parent major:minor root mountpoint options... - type source superoptions
+		f, t := strings.Fields(before), strings.Fields(after)
+		if !found || len(f) < 5 || len(t) < 3 || t[0] != kind || kind == "cgroup" && !slices.Contains(strings.Split(t[2], ","), "memory") {
+			continue
+		}
+		list = append(list, mount{unescape(f[3]), unescape(f[4])})
+	}
+	return list
+}
+
+// unescape undoes the octal escapes of mountinfo.
+func unescape(s string) string {
+	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(s)
+}
+
+// walk goes from a group up to the mount. A group that the mount doesn't show counts as the one that it does.
+func (s system) walk(m mount, group string, h hierarchy) []Room {
+	below, inside := strings.CutPrefix(path.Clean("/"+group), strings.TrimSuffix(path.Clean("/"+m.group), "/"))
+	if !inside || below != "" && below[0] != '/' {
+		below = ""
+	}
+	var rooms []Room
+	for at := path.Clean("/" + below); ; at = path.Dir(at) {
+		dir := strings.TrimPrefix(path.Join(m.at, at), "/")
+		for _, name := range h.limits {
+			limit, ok := number(s.read(path.Join(dir, name)))
+			if !ok { // no such file, or "max"
+				continue
+			}
+			used, _ := number(s.read(path.Join(dir, h.usage)))
+			for _, key := range []string{h.inactive, h.file} {
+				n, _ := s.value(path.Join(dir, "memory.stat"), key)
+				used -= n
+			}
+			rooms = append(rooms, Room{limit - max(0, used), fmt.Sprintf("%s of cgroup %s", name, at)})
+		}
+		if at == "/" {
+			return rooms
+		}
+	}
+}
