@@ -2,10 +2,10 @@ package model
 
 import (
 	"fmt"
-	"os"
 	"strings"
 
 	"pumice/internal/dtype"
+	"pumice/internal/hostmem"
 	"pumice/pipeline"
 	"pumice/vk"
 )
@@ -17,12 +17,13 @@ type MemoryPlan struct {
 	KVType         string `json:"kv_type"`
 	WeightsBytes   int64  `json:"weights_bytes"` // as laid out on the device, padding included
 	CacheBytes     int64  `json:"cache_bytes"`
-	TableBytes     int64  `json:"table_bytes"` // rotary angles
-	ArenaBytes     int64  `json:"arena_bytes"` // activations, shared by all plans
-	OutputBytes    int64  `json:"output_bytes"`
+	TableBytes     int64  `json:"table_bytes"`   // rotary angles
+	ArenaBytes     int64  `json:"arena_bytes"`   // activations, shared by all plans
+	OutputBytes    int64  `json:"output_bytes"`  // what plans give to and take from the host, all of them
 	StagingBytes   int64  `json:"staging_bytes"` // while loading; 0 where weights are written directly
 	TotalBytes     int64  `json:"total_bytes"`
 	AvailableBytes int64  `json:"available_bytes"`
+	AvailableLimit string `json:"available_limit,omitempty"` // what allows no more, where it is not the memory that is free
 
 	WeightTypes []TypeShare `json:"weight_types"` // of the matrices
 }
@@ -49,12 +50,16 @@ func addShare(list []TypeShare, s TypeShare) []TypeShare {
 type FitError struct {
 	Device            string
 	Needed, Available int64
+	Limit             string // what allows no more, as "memory.max of cgroup /x"; "" = that is what there is
 	Plan              MemoryPlan
 	Fits              []string // flags that would make it fit, e.g. "--context 2048"
 }
 
 func (e *FitError) Error() string {
 	msg := fmt.Sprintf("model: needs %s on %s, which has %s available", gib(e.Needed), e.Device, gib(e.Available))
+	if e.Limit != "" {
+		msg += " by " + e.Limit
+	}
 	if len(e.Fits) > 0 {
 		return msg + "; would fit: " + strings.Join(e.Fits, ", or ")
 	}
@@ -69,33 +74,44 @@ func gib(n int64) string {
 }
 
 // available is the memory a device can give now. The heap that CPU drivers report is a
-// constant of the driver; theirs is the machine's memory.
-func available(dev *vk.Device) (int64, error) {
+// constant of the driver; theirs is the process's memory.
+func available(dev *vk.Device) (hostmem.Room, error) {
 	if dev.PhysicalDevice().Type == vk.CPU {
-		if n, ok := hostAvailable(); ok {
-			return n, nil
+		if room, ok := hostmem.Available(); ok {
+			return room, nil
 		}
 	}
 	info, err := dev.Memory()
 	if err != nil {
-		return 0, fmt.Errorf("model: %w", err)
+		return hostmem.Room{}, fmt.Errorf("model: %w", err)
 	}
-	return info.FreeBytes, nil
+	return hostmem.Room{Bytes: info.FreeBytes}, nil
 }
 
-// hostAvailable is Linux's estimate of the memory that can be had without swapping.
-func hostAvailable() (int64, bool) {
-	b, err := os.ReadFile("/proc/meminfo")
-	if err != nil {
-		return 0, false
+// checkHost is a *FitError where the process has no room for what a device that is not the processor needs of it.
+func (p MemoryPlan) checkHost(dev *vk.Device) error {
+	needed := p.OutputBytes + p.StagingBytes
+	room, ok := hostmem.Available()
+	if !ok || dev.PhysicalDevice().Type == vk.CPU || needed <= room.Bytes {
+		return nil
 	}
-	for line := range strings.Lines(string(b)) {
-		var kib int64
-		if n, _ := fmt.Sscanf(line, "MemAvailable: %d kB", &kib); n == 1 {
-			return kib << 10, true
+	return &FitError{Device: "the host", Needed: needed, Available: room.Bytes, Limit: room.Limit, Plan: p}
+}
+
+// checkBindings is a *FitError where the keys of a layer or the rotary angles of the context are more than a device binds at once.
+func (p MemoryPlan) checkBindings(m *pipeline.Manager, shape pipeline.CacheShape, w *Weights) error {
+	pd := m.Device().PhysicalDevice()
+	for _, b := range []struct {
+		what string
+		most int
+	}{{"one layer's keys", m.MaxCachePositions(shape)}, {"rotary angles", m.MaxTablePositions(w.ropeDim)}} {
+		if b.most < p.Context {
+			limit := pd.Limits.MaxStorageBufferRange
+			return &FitError{Device: pd.Name + "'s bindings for " + b.what, Needed: int64(float64(limit) / float64(b.most) * float64(p.Context)),
+				Available: limit, Plan: p, Fits: []string{fmt.Sprintf("--context %d", b.most)}}
 		}
 	}
-	return 0, false
+	return nil
 }
 
 // cacheShape is the KV cache for a number of positions. A local layer keeps its window and

@@ -118,6 +118,25 @@ func dryModel(m *pipeline.Manager, cfg *Config, w *Weights, o *Options) *Model {
 	return &Model{cfg: cfg, opts: *o, m: m, weights: w, cache: w.cacheShape(cfg, o, o.Context).Dry(), ladder: ladder(o.Chunk)}
 }
 
+// planKeys lists the plans that a model can come to have.
+func (x *Model) planKeys() []planKey {
+	if !x.weights.span.ends(x.cfg) {
+		var keys []planKey
+		for _, tokens := range x.ladder {
+			keys = append(keys, planKey{tokens, Hidden})
+		}
+		return keys
+	}
+	keys := []planKey{{x.allLogitsRun(), AllLogits}}
+	for _, tokens := range x.ladder {
+		keys = append(keys, planKey{tokens, Nothing}, planKey{tokens, Argmax}, planKey{tokens, Logits}, planKey{tokens, SequenceLogits}, planKey{tokens, Candidates})
+		if tokens < x.allArgmaxRun() {
+			keys = append(keys, planKey{tokens, AllArgmax})
+		}
+	}
+	return append(keys, planKey{x.allArgmaxRun(), AllArgmax})
+}
+
 // Kernels lists the kernels that the plans of a checkpoint are made of on the device of m, each
 // with its constants once. Nothing is compiled or allocated.
 func Kernels(m *pipeline.Manager, c *checkpoint.Checkpoint, o Options) ([]pipeline.Kernel, error) {
@@ -133,13 +152,9 @@ func Kernels(m *pipeline.Manager, c *checkpoint.Checkpoint, o Options) ([]pipeli
 		return nil, err
 	}
 	dry := dryModel(m, cfg, w, &o)
-	keys := []planKey{{dry.allLogitsRun(), AllLogits}, {dry.allArgmaxRun(), AllArgmax}}
-	for _, tokens := range dry.ladder {
-		keys = append(keys, planKey{tokens, Nothing}, planKey{tokens, Argmax}, planKey{tokens, Logits}, planKey{tokens, SequenceLogits}, planKey{tokens, Candidates})
-	}
 	var list []pipeline.Kernel
 	seen := map[string]bool{}
-	for _, key := range keys {
+	for _, key := range dry.planKeys() {
 		kernels, err := dry.builder(key).Kernels()
 		if err != nil {
 			return nil, err
@@ -172,18 +187,26 @@ func estimate(m *pipeline.Manager, c *checkpoint.Checkpoint, cfg *Config, a adap
 			return p, err
 		}
 		p.ArenaBytes = max(p.ArenaBytes, n)
-		p.OutputBytes += b.OutputBytes()
+	}
+	// Every plan has buffers of its own for these, and is kept. Layers do not add to them unless they are tapped.
+	ends := *w
+	if !o.Taps {
+		ends.Layers = nil
+	}
+	dry.weights = &ends
+	for _, k := range dry.planKeys() {
+		p.OutputBytes += dry.builder(k).OutputBytes()
 	}
 	dev := m.Device()
 	if !dev.HostVisible() {
 		p.StagingBytes = pipeline.StagingBytes
 	}
 	p.TotalBytes = p.WeightsBytes + p.CacheBytes + p.TableBytes + p.ArenaBytes + p.OutputBytes + p.StagingBytes
-	var err error
-	if p.AvailableBytes, err = available(dev); err != nil {
+	room, err := available(dev)
+	if err != nil {
 		return p, err
 	}
-	name := dev.PhysicalDevice().Name
+	p.AvailableBytes, p.AvailableLimit = room.Bytes, room.Limit
 	if p.TotalBytes > p.AvailableBytes {
 		weightsAs := func(t dtype.DType) int64 {
 			as := *o
@@ -193,14 +216,12 @@ func estimate(m *pipeline.Manager, c *checkpoint.Checkpoint, cfg *Config, a adap
 			}
 			return p.WeightsBytes
 		}
-		return p, &FitError{Device: name, Needed: p.TotalBytes, Available: p.AvailableBytes, Plan: p, Fits: suggest(p, cfg, o, w, weightsAs)}
+		return p, &FitError{Device: dev.PhysicalDevice().Name, Needed: p.TotalBytes, Available: room.Bytes, Limit: room.Limit, Plan: p, Fits: suggest(p, cfg, o, w, weightsAs)}
 	}
-	if most := m.MaxCachePositions(shape); most < o.Context {
-		limit := dev.PhysicalDevice().Limits.MaxStorageBufferRange
-		return p, &FitError{Device: name + "'s bindings for one layer's keys", Needed: limit / int64(most) * int64(o.Context),
-			Available: limit, Plan: p, Fits: []string{fmt.Sprintf("--context %d", most)}}
+	if err := p.checkHost(dev); err != nil {
+		return p, err
 	}
-	return p, nil
+	return p, p.checkBindings(m, shape, w)
 }
 
 // Load puts a checkpoint on the device of m. The checkpoint may be closed afterwards; the
@@ -245,7 +266,7 @@ func loadSpan(ctx context.Context, m *pipeline.Manager, c *checkpoint.Checkpoint
 	if err = m.ReserveArena(x.memory.ArenaBytes); err != nil {
 		return nil, err
 	}
-	x.store = m.NewWeights()
+	x.store = m.NewWeights(x.memory.WeightsBytes + x.memory.TableBytes)
 	if err = x.upload(ctx); err != nil {
 		return nil, fmt.Errorf("model: %s: %w", c.Path(), err)
 	}

@@ -71,10 +71,11 @@ func spans(managers []*pipeline.Manager, cfg *Config) ([]span, error) {
 	memory := make([]int64, len(managers))
 	var total int64
 	for i, m := range managers {
-		var err error
-		if memory[i], err = available(m.Device()); err != nil {
+		room, err := available(m.Device())
+		if err != nil {
 			return nil, err
 		}
+		memory[i] = room.Bytes
 		total += memory[i]
 	}
 	out := make([]span, len(managers))

@@ -31,6 +31,7 @@ type Weights struct {
 	bytes      int64 // of the checkpoint's tensors, on the device
 	types      []TypeShare
 	tableBytes int64 // of tables that are computed
+	ropeDim    int   // components of a position in the largest table of rotary angles
 	read       int64 // of the checkpoint's tensors, in the checkpoint
 }
 
@@ -559,6 +560,7 @@ func (b *binder) tables(positions int) {
 	c, w := b.cfg, b.w
 	rope := func(name string, r *Rope) *pipeline.Vector {
 		b.used[r.Scaling.Tensor] = true
+		w.ropeDim = max(w.ropeDim, r.Dim)
 		// Where no component rotates the binding still needs memory.
 		return b.table(name, max(r.Dim*positions, 1), func() ([]float32, error) {
 			divisors, err := b.ropeDivisors(r)

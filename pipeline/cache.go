@@ -121,6 +121,13 @@ func (s CacheShape) Dry() *Cache {
 	return c
 }
 
+// MaxTablePositions is how many positions a table of rotary angles of so many components can have
+// that the device can bind.
+func (m *Manager) MaxTablePositions(dim int) int {
+	limit := m.dev.PhysicalDevice().Limits.MaxStorageBufferRange
+	return int(limit / max(1, 4*int64(dim)))
+}
+
 // MaxCachePositions is the longest cache of this shape whose layers the device can bind.
 func (m *Manager) MaxCachePositions(s CacheShape) int {
 	row := cacheRowBytes(s.DType, s.HeadDim)

@@ -191,7 +191,7 @@ func TestLoaderUploadsInPieces(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				w := m.NewWeights()
+				w := m.NewWeights(0)
 				defer w.Close()
 				l, err := w.NewLoader(context.Background())
 				if err != nil {
@@ -237,7 +237,7 @@ func TestLoaderUploadsInPieces(t *testing.T) {
 func TestLoaderFillsSmallMatricesAtOnce(t *testing.T) {
 	dev := gputest.Open(t)
 	m := managerOn(t, dev, Options{})
-	w := m.NewWeights()
+	w := m.NewWeights(0)
 	defer w.Close()
 	l, err := w.NewLoader(context.Background())
 	if err != nil {
@@ -300,7 +300,7 @@ func TestLoaderFillsSmallMatricesAtOnce(t *testing.T) {
 
 func TestLoaderErrorsNameTheRow(t *testing.T) {
 	m := newManager(t, Options{})
-	w := m.NewWeights()
+	w := m.NewWeights(0)
 	defer w.Close()
 	l, err := w.NewLoader(context.Background())
 	if err != nil {
@@ -333,7 +333,7 @@ func TestLoaderErrorsNameTheRow(t *testing.T) {
 
 func TestLoaderAnnouncesRowsBeforeItReadsThem(t *testing.T) {
 	m := newManager(t, Options{})
-	w := m.NewWeights()
+	w := m.NewWeights(0)
 	defer w.Close()
 	l, err := w.NewLoader(context.Background())
 	if err != nil {

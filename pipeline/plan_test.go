@@ -38,7 +38,7 @@ func newBench(t testing.TB, m *Manager) *bench {
 	t.Helper()
 	b := &bench{&verifier{ctx: context.Background(), m: m, name: t.Name()}, t}
 	b.rnd = newRand(t.Name())
-	b.weights = m.NewWeights()
+	b.weights = m.NewWeights(0)
 	var err error
 	if b.loader, err = b.weights.NewLoader(context.Background()); err != nil {
 		t.Fatal(err)

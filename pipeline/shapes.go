@@ -16,7 +16,8 @@ func hasLane8(pd *vk.PhysicalDevice) bool {
 	if pd.Type == vk.CPU && l.SubgroupSize != 8 {
 		return false
 	}
-	return size && f.SubgroupShuffle && f.SubgroupBasic
+	texels := 16*l.MaxTexelBufferElements >= min(l.MaxStorageBufferRange, 1<<31-1) // what is bound as a buffer can be as texels
+	return size && texels && f.SubgroupShuffle && f.SubgroupBasic
 }
 
 // hasAddresses says whether the addr path is for a device: a CPU driver that keeps what all lanes

@@ -198,9 +198,14 @@ const weightAlign = 256
 // weightBlockBytes is the size of one allocation for weights; larger tensors get their own.
 const weightBlockBytes = 64 << 20
 
-// NewWeights returns an empty store. The caller closes it after the plans that use it.
-func (m *Manager) NewWeights() *Weights {
-	return &Weights{m: m, pool: m.dev.NewPool(vk.DeviceLocal, weightBlockBytes)}
+// NewWeights returns an empty store for so many bytes, 0 where that is not known. The caller closes it
+// after the plans that use it.
+func (m *Manager) NewWeights(bytes int64) *Weights {
+	block := int64(weightBlockBytes)
+	if bytes > 0 {
+		block = min(block, bytes)
+	}
+	return &Weights{m: m, pool: m.dev.NewPool(vk.DeviceLocal, block)}
 }
 
 // Bytes is the device memory in use, padding of tensors included.

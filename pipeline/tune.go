@@ -148,7 +148,7 @@ func measure(ctx context.Context, parent *Manager, path Path, op string, kind DT
 		return x, err
 	}
 	defer func() { err = errors.Join(err, m.Close()) }()
-	v := &verifier{ctx: ctx, m: m, rnd: newRand(op), weights: m.NewWeights()}
+	v := &verifier{ctx: ctx, m: m, rnd: newRand(op), weights: m.NewWeights(0)}
 	defer func() { err = errors.Join(err, v.weights.Close()) }()
 	if v.loader, err = v.weights.NewLoader(ctx); err != nil {
 		return x, err

@@ -237,7 +237,7 @@ func (v *verifier) check(name string, run func() error) {
 		return
 	}
 	v.name, v.rnd = name, newRand(name)
-	v.weights = v.m.NewWeights()
+	v.weights = v.m.NewWeights(0)
 	v.loader, v.err = v.weights.NewLoader(v.ctx)
 	if v.err == nil {
 		v.err = errors.Join(run(), v.loader.Close())

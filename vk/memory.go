@@ -139,6 +139,10 @@ func (d *Device) newBuffer(size int64, use MemoryUse) (*Buffer, error) {
 	}
 	b.handle = as[vulkan.Buffer](handle)
 	b.memBytes = int64(memBytes)
+	if limit := d.pd.Limits.MaxMemoryAllocationSize; b.memBytes > limit {
+		err := fmt.Errorf("vk: buffer of %s, the device allocates %s at once: %w", formatBytes(b.memBytes), formatBytes(limit), ErrLimit)
+		return nil, errors.Join(err, b.Close())
+	}
 	if err := b.allocate(bits); err != nil {
 		return nil, errors.Join(err, b.Close())
 	}
