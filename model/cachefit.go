@@ -94,7 +94,8 @@ func (m magnitude) divisors(least float64) interval {
 	return i
 }
 
-// fitCache decides how each layer's keys and values fit a cache of float16. Errors are those of reading norms and biases.
+// fitCache decides how each layer's keys and values fit the cache, and logs which ones are changed. Errors are those of
+// reading norms and biases.
 func (w *Weights) fitCache(ctx context.Context, m *pipeline.Manager, c *Config, o *Options) error {
 	if o.KVType == dtype.F32 {
 		return nil
@@ -124,11 +125,11 @@ func (w *Weights) fitCache(ctx context.Context, m *pipeline.Manager, c *Config, 
 		}
 	}
 	if len(scaled) > 0 {
-		o.Logger.Info().Int("layers", len(scaled)).Ints("first", scaled[:min(len(scaled), 8)]).
+		o.Logger.Info().Int("layers", len(scaled)).Ints("which", scaled[:min(len(scaled), 8)]).
 			Msg("keys or values would leave the range of float16: weights are scaled so that they do not")
 	}
 	if len(float) > 0 {
-		o.Logger.Warn().Int("layers", len(float)).Ints("first", float[:min(len(float), 8)]).Stringer("instead_of", o.KVType).
+		o.Logger.Warn().Int("layers", len(float)).Ints("which", float[:min(len(float), 8)]).Stringer("instead_of", o.KVType).
 			Msg("keys or values may leave the range of float16, and no scale of the weights prevents it: these layers have an F32 cache")
 	}
 	return nil
@@ -189,11 +190,12 @@ func (f *cacheFit) divisors(c *Config, in *projected, queries, exact bool) (keys
 	return keys, in.rows(f.qkv, q+kv, kv, exact).clipped(c.ClipQKV).divisors(least), nil
 }
 
-// A projected input is the result of a norm, gain * x + normBias where the squares of x sum to at most its
-// length, and what is added to its projection.
+// A projected input is the result of a norm, gain * x + normBias with squares of x that sum to at most its length,
+// and the bias of its projection.
 type projected struct {
-	gain, normBias, bias []float32
-	values               []float32
+	gain, normBias, bias []float32 // nil for none of the latter two
+
+	values []float32 // of the row under way
 }
 
 func (f *cacheFit) input() (*projected, error) {

@@ -92,7 +92,7 @@ func ladder(chunk int) []int {
 }
 
 // Estimate says what loading would take, and returns a *FitError beside it if the device has
-// less.
+// less. It reads no weights, so it does not know of layers whose keys and values need an F32 cache.
 func Estimate(ctx context.Context, m *pipeline.Manager, c *checkpoint.Checkpoint, o Options) (MemoryPlan, error) {
 	cfg, err := ReadConfig(c)
 	if err != nil {
