@@ -171,7 +171,7 @@ func follow(n int, ids ...int) map[int]int {
 
 func xverseTokenizer(t *testing.T) *tokenizer.Tokenizer {
 	t.Helper()
-	tok, err := tokenizer.Open("tokenizer/testdata/xverse-a")
+	tok, err := tokenizer.Open(t.Context(), "tokenizer/testdata/xverse-a")
 	if err != nil {
 		t.Fatal(err)
 	}

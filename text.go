@@ -134,7 +134,7 @@ func directoryText(ctx context.Context, path string) (*text, error) {
 	if path == dir && !hasFile(dir, "tokenizer.json") && !hasFile(dir, "tokenizer.model") {
 		return t, nil
 	}
-	tok, err := tokenizer.Open(path)
+	tok, err := tokenizer.Open(ctx, path)
 	if err != nil {
 		return nil, err
 	}
@@ -161,7 +161,7 @@ func ggufText(ctx context.Context, meta *checkpoint.Fields) (*text, error) {
 	}
 	t.bos, t.eos = spelling(v.BOS), spelling(v.EOS)
 	var err error
-	if t.tokenizer, err = tokenizer.NewGGUF(v); err != nil {
+	if t.tokenizer, err = tokenizer.NewGGUF(ctx, v); err != nil {
 		return nil, err
 	}
 	return t, nil

@@ -19,7 +19,7 @@ import (
 
 func open(t *testing.T, name string) *tokenizer.Tokenizer {
 	t.Helper()
-	tok, err := tokenizer.OpenWith(filepath.Join("../tokenizer/testdata", name), tokenizer.Options{ChatGLM: strings.Contains(name, "chatglm")})
+	tok, err := tokenizer.OpenWith(t.Context(), filepath.Join("../tokenizer/testdata", name), tokenizer.Options{ChatGLM: strings.Contains(name, "chatglm")})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 package chat
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -51,7 +52,7 @@ func changed(t *testing.T, name string, change func(file map[string]any, added f
 	if err := os.WriteFile(path, data, 0o666); err != nil {
 		t.Fatal(err)
 	}
-	tok, err := tokenizer.Open(path)
+	tok, err := tokenizer.Open(context.Background(), path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -136,7 +137,7 @@ func TestNoMessageBecomesAMark(t *testing.T) {
 		toks[name] = open(t, name)
 	}
 	if shared := "../../shared/tokenizers/qwen3"; fileExists(shared) {
-		tok, err := tokenizer.Open(shared)
+		tok, err := tokenizer.Open(context.Background(), shared)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -137,7 +137,7 @@ func smolTokenizer(t *testing.T) *tokenizer.Tokenizer {
 	if err := os.WriteFile(name, text, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	tok, err := tokenizer.Open(name)
+	tok, err := tokenizer.Open(t.Context(), name)
 	if err != nil {
 		t.Fatal(err)
 	}

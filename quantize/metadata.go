@@ -2,6 +2,7 @@ package quantize
 
 import (
 	"cmp"
+	"context"
 	"maps"
 	"path/filepath"
 	"slices"
@@ -28,7 +29,7 @@ const (
 )
 
 // metadata is the file's key-value pairs.
-func (p *Plan) metadata(c *checkpoint.Checkpoint) ([]ggufwrite.KV, error) {
+func (p *Plan) metadata(ctx context.Context, c *checkpoint.Checkpoint) ([]ggufwrite.KV, error) {
 	quantized := []ggufwrite.KV{
 		{Key: fileTypeKey, Value: fileTypes[p.o.Type]},
 		{Key: versionKey, Value: quantizationVersion},
@@ -56,7 +57,7 @@ func (p *Plan) metadata(c *checkpoint.Checkpoint) ([]ggufwrite.KV, error) {
 	if err != nil {
 		return nil, err
 	}
-	vocabulary, err := p.vocabulary()
+	vocabulary, err := p.vocabulary(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -95,12 +96,12 @@ func samplingPairs(f *checkpoint.Fields) ([]ggufwrite.KV, error) {
 }
 
 // vocabulary is the pairs of the tokenizer; without one, the special ids alone.
-func (p *Plan) vocabulary() ([]ggufwrite.KV, error) {
+func (p *Plan) vocabulary(ctx context.Context) ([]ggufwrite.KV, error) {
 	v := tokenizer.GGUFVocab{Model: "no_vocab", BOS: -1, EOS: -1, UNK: -1, PAD: -1}
 	var c tokenizer.Config
 	if t := p.o.Tokenizer; t != nil {
 		var err error
-		if v, err = t.GGUF(p.export.VocabSize); err != nil {
+		if v, err = t.GGUF(ctx, p.export.VocabSize); err != nil {
 			return nil, err
 		}
 		c = t.Config()

@@ -8,6 +8,7 @@
 package quantize
 
 import (
+	"context"
 	"fmt"
 
 	"pumice/checkpoint"
@@ -54,8 +55,8 @@ type Tensor struct {
 
 // NewPlan decides what the file will hold. Errors are the checkpoint's, the model's (a family
 // that is not known, a tensor that is missing) and the tokenizer's (a vocabulary that GGUF
-// cannot hold).
-func NewPlan(c *checkpoint.Checkpoint, o Options) (*Plan, error) {
+// cannot hold); the end of ctx ends the deciding.
+func NewPlan(ctx context.Context, c *checkpoint.Checkpoint, o Options) (*Plan, error) {
 	if !o.Type.Weight() {
 		return nil, fmt.Errorf("quantize: %s: want one of %s", o.Type, dtype.Names(dtype.Weights()))
 	}
@@ -78,7 +79,7 @@ func NewPlan(c *checkpoint.Checkpoint, o Options) (*Plan, error) {
 		p.rows = append(p.rows, f)
 		tensors = append(tensors, ggufwrite.Tensor{Name: t.Name, DType: out.DType, Shape: t.Shape, Fill: f.write})
 	}
-	meta, err := p.metadata(c)
+	meta, err := p.metadata(ctx, c)
 	if err != nil {
 		return nil, err
 	}

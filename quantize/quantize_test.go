@@ -40,7 +40,7 @@ func open(t *testing.T, path string) *checkpoint.Checkpoint {
 // write writes a checkpoint and opens the file.
 func write(t *testing.T, path string, o Options) *checkpoint.Checkpoint {
 	t.Helper()
-	p, err := NewPlan(open(t, path), o)
+	p, err := NewPlan(t.Context(), open(t, path), o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -191,7 +191,7 @@ func TestTypes(t *testing.T) {
 
 // A GGUF file's metadata, tokenizer included, go over as they are; tensors of the wanted type too.
 func TestGGUFIsCarriedOver(t *testing.T) {
-	tok, err := tokenizer.Open("../tokenizer/testdata/xverse-a")
+	tok, err := tokenizer.Open(t.Context(), "../tokenizer/testdata/xverse-a")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -284,7 +284,7 @@ func TestConversationsAreCarriedOver(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	tok, err := tokenizer.Open(dir)
+	tok, err := tokenizer.Open(t.Context(), dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -334,7 +334,7 @@ func TestFailuresLeaveNothing(t *testing.T) {
 			if err := os.WriteFile(filepath.Join(dir, "config.json"), config, 0o666); err != nil {
 				t.Fatal(err)
 			}
-			p, err := NewPlan(open(t, dir), Options{Type: dtype.Q8_0})
+			p, err := NewPlan(t.Context(), open(t, dir), Options{Type: dtype.Q8_0})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -352,7 +352,7 @@ func TestFailuresLeaveNothing(t *testing.T) {
 // The checkpoint is cut short after the first tensor.
 func TestShrinkingCheckpointsAreErrors(t *testing.T) {
 	gguf := filepath.Join(t.TempDir(), "model.gguf")
-	p, err := NewPlan(open(t, filepath.Join(fixtures, "llama")), Options{Type: dtype.F16})
+	p, err := NewPlan(t.Context(), open(t, filepath.Join(fixtures, "llama")), Options{Type: dtype.F16})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -383,7 +383,7 @@ func TestShrinkingCheckpointsAreErrors(t *testing.T) {
 				}
 			}
 			c := open(t, from)
-			p, err := NewPlan(c, Options{Type: dtype.Q8_0, Progress: func(int64, int64) { shrink() }})
+			p, err := NewPlan(t.Context(), c, Options{Type: dtype.Q8_0, Progress: func(int64, int64) { shrink() }})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -392,14 +392,14 @@ func TestShrinkingCheckpointsAreErrors(t *testing.T) {
 			if left, _ := os.ReadDir(out); len(left) != 0 {
 				t.Errorf("%v is left", left)
 			}
-			_, err = NewPlan(c, Options{Type: dtype.Q8_0}) // reads metadata or vectors
+			_, err = NewPlan(t.Context(), c, Options{Type: dtype.Q8_0}) // reads metadata or vectors
 			wantShrunk(err)
 		})
 	}
 }
 
 func TestFilesAreNotOverwritten(t *testing.T) {
-	p, err := NewPlan(open(t, filepath.Join(fixtures, "llama")), Options{Type: dtype.Q8_0})
+	p, err := NewPlan(t.Context(), open(t, filepath.Join(fixtures, "llama")), Options{Type: dtype.Q8_0})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -446,7 +446,7 @@ func TestWeightsMustBeFinite(t *testing.T) {
 		if err := os.WriteFile(file, b, 0o666); err != nil {
 			t.Fatal(err)
 		}
-		p, err := NewPlan(open(t, dir), Options{Type: c.to})
+		p, err := NewPlan(t.Context(), open(t, dir), Options{Type: c.to})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -39,7 +39,7 @@ func (m *matcher) add(s string, id int32) {
 	m.first[s[0]] = true
 	at := int32(0)
 	for i := 0; i < len(s); i++ {
-		c := m.child(at, s[i])
+		c, _ := m.child(at, s[i])
 		if c == 0 {
 			c = int32(len(m.nodes))
 			m.nodes = append(m.nodes, matchNode{sibling: m.nodes[at].child, id: -1, b: s[i]})
@@ -50,41 +50,47 @@ func (m *matcher) add(s string, id int32) {
 	m.nodes[at].id = id
 }
 
-func (m *matcher) child(at int32, b byte) int32 {
-	for c := m.nodes[at].child; c != 0; c = m.nodes[c].sibling {
+// child returns the child of a node by its byte, 0 if there is none, and how many were looked at.
+func (m *matcher) child(at int32, b byte) (c int32, looks int) {
+	for c = m.nodes[at].child; c != 0; c = m.nodes[c].sibling {
+		looks++
 		if m.nodes[c].b == b {
-			return c
+			break
 		}
 	}
-	return 0
+	return c, looks
 }
 
 func (m *matcher) empty() bool { return m == nil || len(m.nodes) == 1 }
 
 // prefix returns the length and id of the longest string that s starts with, or 0. One of marks counts only where none of
-// its bytes is foreign; a nil foreign says that none is.
-func (m *matcher) prefix(s []byte, foreign []bool, marks map[int32]bool) (n int, id int32) {
-	at, own := int32(0), true
+// its bytes is foreign; a nil foreign says that none is. It spends e's steps.
+func (m *matcher) prefix(e *encoder, s []byte, foreign []bool, marks map[int32]bool) (n int, id int32) {
+	at, looks, total, own := int32(0), 0, 0, true
 	for i, b := range s {
-		if at = m.child(at, b); at == 0 {
+		if at, looks = m.child(at, b); at == 0 {
 			break
+		}
+		if i > 0 { // the root may have a child for each byte
+			total += looks
 		}
 		own = own && (foreign == nil || !foreign[i])
 		if m.nodes[at].id >= 0 && (own || !marks[m.nodes[at].id]) {
 			n, id = i+1, m.nodes[at].id
 		}
 	}
+	e.spend(total / 8)
 	return n, id
 }
 
-// find returns the first match in s at or after from; start and end are len(s) when there is none. foreign and marks are
-// those of prefix.
-func (m *matcher) find(s []byte, from int, foreign []bool, marks map[int32]bool) (start, end int, id int32) {
-	for i := from; i < len(s); i++ {
+// find returns the first match in s at or after from; start and end are len(s) when there is none, and where e has no steps
+// left. foreign and marks are those of prefix.
+func (m *matcher) find(e *encoder, s []byte, from int, foreign []bool, marks map[int32]bool) (start, end int, id int32) {
+	for i := from; i < len(s) && e.err == nil; i++ {
 		if !m.first[s[i]] {
 			continue
 		}
-		if n, id := m.prefix(s[i:], tail(foreign, i), marks); n > 0 {
+		if n, id := m.prefix(e, s[i:], tail(foreign, i), marks); n > 0 {
 			return i, i + n, id
 		}
 	}
@@ -131,7 +137,7 @@ func (t *Tokenizer) splitAdded(e *encoder, m *matcher, text []byte, foreign []bo
 	}
 	from, at := 0, 0 // end of what is written, where to search on
 	for at < len(text) {
-		start, end, id := m.find(text, at, foreign, marks)
+		start, end, id := m.find(e, text, at, foreign, marks)
 		if start == end {
 			break
 		}

@@ -77,9 +77,18 @@ func BenchmarkDecode(b *testing.B) {
 }
 
 func BenchmarkOpen(b *testing.B) {
-	for b.Loop() {
-		if _, err := Open(filepath.Join("testdata", "xverse-a")); err != nil {
-			b.Fatal(err)
-		}
+	dirs := []string{filepath.Join("testdata", "xverse-a")}
+	if shared := os.Getenv("PUMICE_SHARED"); shared != "" {
+		dirs = append(dirs, filepath.Join(shared, "tokenizers", "smollm2"), filepath.Join(shared, "tokenizers", "qwen3"))
+	}
+	for _, dir := range dirs {
+		b.Run(filepath.Base(dir), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := Open(b.Context(), dir); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }

@@ -177,7 +177,7 @@ func (m *bpe) encode(e *encoder, word []byte) {
 		m.encodeCached(e, word)
 	case m.user != nil:
 		for len(word) > 0 {
-			start, end, id := m.user.find(word, 0, nil, nil)
+			start, end, id := m.user.find(e, word, 0, nil, nil)
 			if start > 0 {
 				m.encodeCut(e, word[:start])
 			}
@@ -326,21 +326,22 @@ func (m *bpe) resolve(ids []int32) []int32 {
 	if clean {
 		return ids
 	}
-	var out []int32
-	for stack := append([]int32(nil), ids...); len(stack) > 0; {
-		id := stack[0]
-		stack = stack[1:]
-		if id >= m.hidden {
-			out = m.spell(out, m.hiddenR[id-m.hidden])
-			continue
-		}
-		if pair, ok := m.split[id]; ok && m.unused[id] {
-			stack = append([]int32{pair[0], pair[1]}, stack...)
-			continue
-		}
-		out = append(out, id)
+	out := make([]int32, 0, len(ids))
+	for _, id := range ids {
+		out = m.appendResolved(out, id)
 	}
 	return out
+}
+
+// appendResolved appends what a symbol is on output. An unused piece has at most maxUnused characters, which bounds the depth.
+func (m *bpe) appendResolved(out []int32, id int32) []int32 {
+	if id >= m.hidden {
+		return m.spell(out, m.hiddenR[id-m.hidden])
+	}
+	if pair, ok := m.split[id]; ok && m.unused[id] {
+		return m.appendResolved(m.appendResolved(out, pair[0]), pair[1])
+	}
+	return append(out, id)
 }
 
 func (m *bpe) spell(out []int32, r rune) []int32 {

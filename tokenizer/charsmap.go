@@ -33,6 +33,9 @@ func parseCharsMap(b []byte) (*charsMap, error) {
 	return m, nil
 }
 
+// maxMapped is the length of the longest string that is replaced. A broken trie leads in circles, as long as the text.
+const maxMapped = 128
+
 // A unit of the trie (Yata, darts-clone): a leaf flag in bit 8, the label in bits 0 to 7
 // and 31, the offset to the children in bits 10 up, scaled by 256 when bit 9 is set.
 func unitOffset(u uint32) uint32 { return u >> 10 << (u & (1 << 9) >> 6) }
@@ -41,7 +44,7 @@ func unitOffset(u uint32) uint32 { return u >> 10 << (u & (1 << 9) >> 6) }
 // shortest, and that prefix's length; 0 when there is none.
 func (m *charsMap) match(s []byte, longest bool) (replacement []byte, n int) {
 	at := unitOffset(m.units[0])
-	for i, c := range s {
+	for i, c := range s[:min(len(s), maxMapped)] {
 		if c == 0 && !longest {
 			break // the Rust reader stops here, the C++ one goes on
 		}
@@ -68,9 +71,9 @@ func (m *charsMap) match(s []byte, longest bool) (replacement []byte, n int) {
 			}
 		}
 	}
-	if k := bytes.IndexByte(replacement[:min(len(replacement), maxPiece)], 0); k >= 0 {
+	if k := bytes.IndexByte(replacement[:min(len(replacement), maxReplacement)], 0); k >= 0 {
 		replacement = replacement[:k]
-	} else if len(replacement) > maxPiece {
+	} else if len(replacement) > maxReplacement {
 		return nil, 0 // no end in sight: a broken list
 	}
 	return replacement, n
@@ -84,12 +87,14 @@ type precompiledNorm struct{ m *charsMap }
 func (p precompiledNorm) normalize(e *encoder, s []byte) ([]byte, bool) {
 	out := make([]byte, 0, len(s)+len(s)/8)
 	moved := false
-	for rest, state := s, -1; len(rest) > 0 && !e.grown(len(out), len(s)); {
+	for rest, state := s, -1; len(rest) > 0 && e.err == nil; {
 		var cluster []byte
 		cluster, rest, _, state = uniseg.FirstGraphemeCluster(rest, state)
 		if len(cluster) < 6 {
 			if r, n := p.m.match(cluster, false); n > 0 {
-				out = append(out, r...)
+				if e.made(len(r)) {
+					out = append(out, r...)
+				}
 				moved = moved || len(out) == 0
 				continue
 			}
@@ -97,7 +102,9 @@ func (p precompiledNorm) normalize(e *encoder, s []byte) ([]byte, bool) {
 		for len(cluster) > 0 {
 			_, n := decodeRune(cluster)
 			if r, k := p.m.match(cluster[:n], false); k > 0 {
-				out = append(out, r...)
+				if e.made(len(r)) {
+					out = append(out, r...)
+				}
 			} else {
 				out = append(out, cluster[:n]...)
 			}
@@ -121,9 +128,9 @@ type pieceNorm struct {
 const spaceSymbol = "▁" // U+2581
 
 // next returns what the start of s is rewritten to, and how many bytes that covers.
-func (p *pieceNorm) next(s []byte) ([]byte, int) {
+func (p *pieceNorm) next(e *encoder, s []byte) ([]byte, int) {
 	if p.user != nil && p.user.first[s[0]] {
-		if n, _ := p.user.prefix(s, nil, nil); n > 0 {
+		if n, _ := p.user.prefix(e, s, nil, nil); n > 0 {
 			return s[:n], n
 		}
 	}
@@ -137,10 +144,9 @@ func (p *pieceNorm) next(s []byte) ([]byte, int) {
 }
 
 func (p *pieceNorm) normalize(e *encoder, s []byte) ([]byte, bool) {
-	full := len(s)
 	if p.removeExtraWhitespaces {
 		for len(s) > 0 {
-			r, n := p.next(s)
+			r, n := p.next(e, s)
 			if string(r) != " " {
 				break
 			}
@@ -159,9 +165,12 @@ func (p *pieceNorm) normalize(e *encoder, s []byte) ([]byte, bool) {
 		out = append(out, space...)
 	}
 	afterSpace := p.removeExtraWhitespaces
-	for len(s) > 0 && !e.grown(len(out), full) {
-		r, n := p.next(s)
+	for len(s) > 0 {
+		r, n := p.next(e, s)
 		s = s[n:]
+		if n < len(r) && !e.made(len(r)-n) {
+			return nil, false
+		}
 		for afterSpace && len(r) > 0 && r[0] == ' ' {
 			r = r[1:]
 		}

@@ -3,6 +3,7 @@ package tokenizer
 import (
 	"encoding/base64"
 	"math"
+	"time"
 	"unicode/utf8"
 
 	"golang.org/x/text/unicode/norm"
@@ -94,9 +95,13 @@ func readPattern(s section) (literal string, re *pattern) {
 	p := s.section("pattern")
 	if p.has("Regex") {
 		expr := p.text("Regex", "")
+		start := time.Now()
 		re, err := compilePattern(expr)
+		if s.r.patterns += time.Since(start); err == nil && s.r.patterns > 2*probeTimeout {
+			err = errSlowPattern
+		}
 		if err != nil {
-			s.r.unsupported(p.at("Regex"), "pattern %q: %q", expr, err)
+			s.r.unsupported(p.at("Regex"), "pattern %q: %q", expr[:min(len(expr), 100)], err)
 		}
 		return expr, re
 	}

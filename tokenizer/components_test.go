@@ -65,14 +65,14 @@ func TestComponentsMatchReference(t *testing.T) {
 }
 
 func checkNormalizer(t *testing.T, row componentRow) {
-	r := &reader{file: "test"}
+	r := newReader(t.Context(), "test", 0)
 	n := readNormalizer(r.section(row.Config, "normalizer"), 0)
 	if r.err != nil {
 		t.Fatal(r.err)
 	}
 	for _, c := range row.Cases {
 		text, want := unmarshal[string](t, c[0]), unmarshal[string](t, c[1])
-		got, _ := n.normalize(&encoder{runeBufs: make([]runeBuf, 1)}, []byte(text))
+		got, _ := n.normalize(newEncoder(0, len(text)), []byte(text))
 		if string(got) != want {
 			t.Errorf("%q: got %q, want %q", text, got, want)
 		}
@@ -80,7 +80,7 @@ func checkNormalizer(t *testing.T, row componentRow) {
 }
 
 func checkPreTokenizer(t *testing.T, row componentRow) {
-	r := &reader{file: "test"}
+	r := newReader(t.Context(), "test", 0)
 	tok := &Tokenizer{pre: readPreTokenizer(r.section(row.Config, "pre_tokenizer"), 0)}
 	if r.err != nil {
 		t.Fatal(r.err)
@@ -105,7 +105,7 @@ type recorder struct{ pieces []string }
 func (m *recorder) encode(_ *encoder, word []byte) { m.pieces = append(m.pieces, string(word)) }
 
 func checkDecoder(t *testing.T, row componentRow) {
-	r := &reader{file: "test"}
+	r := newReader(t.Context(), "test", 0)
 	d := decoderReader{local: true}
 	tok := &Tokenizer{decoder: d.read(r.section(row.Config, "decoder"), 0)}
 	if r.err != nil {
@@ -123,7 +123,7 @@ func checkDecoder(t *testing.T, row componentRow) {
 }
 
 func checkWhole(t *testing.T, row componentRow) {
-	tok, err := parseJSON(row.Name, row.Config)
+	tok, err := parseJSON(t.Context(), row.Name, row.Config)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,16 +6,17 @@ import (
 )
 
 // decoder turns tokens into text, in steps that each rewrite the list. mid says that
-// text came before these tokens, so that rules for the first one don't apply.
+// text came before these tokens, so that rules for the first one don't apply. e bounds what the decoders make: one that
+// would make more changes nothing.
 type decoder interface {
-	decode(toks []token, mid bool) []token
+	decode(e *encoder, toks []token, mid bool) []token
 }
 
 type decSequence []decoder
 
-func (d decSequence) decode(toks []token, mid bool) []token {
+func (d decSequence) decode(e *encoder, toks []token, mid bool) []token {
 	for _, p := range d {
-		toks = p.decode(toks, mid)
+		toks = p.decode(e, toks, mid)
 	}
 	return toks
 }
@@ -26,7 +27,7 @@ func joined(s string) []token { return []token{{-1, s}} }
 // outside the alphabet, such as an added one, is taken as it is.
 type byteLevelDecoder struct{}
 
-func (byteLevelDecoder) decode(toks []token, _ bool) []token {
+func (byteLevelDecoder) decode(_ *encoder, toks []token, _ bool) []token {
 	var b []byte
 	for _, t := range toks {
 		n := len(b)
@@ -88,7 +89,7 @@ func brokenLen(b []byte) int {
 // U+FFFD a byte.
 type byteFallbackDecoder struct{}
 
-func (byteFallbackDecoder) decode(toks []token, _ bool) []token {
+func (byteFallbackDecoder) decode(_ *encoder, toks []token, _ bool) []token {
 	var out []token
 	var run []byte
 	flush := func() {
@@ -116,7 +117,7 @@ func (byteFallbackDecoder) decode(toks []token, _ bool) []token {
 
 type fuseDecoder struct{}
 
-func (fuseDecoder) decode(toks []token, _ bool) []token {
+func (fuseDecoder) decode(_ *encoder, toks []token, _ bool) []token {
 	var b strings.Builder
 	for _, t := range toks {
 		b.WriteString(t.text)
@@ -126,9 +127,13 @@ func (fuseDecoder) decode(toks []token, _ bool) []token {
 
 type replaceDecoder struct{ old, new string }
 
-func (d replaceDecoder) decode(toks []token, _ bool) []token {
-	if d.old != "" {
-		for i := range toks {
+func (d replaceDecoder) decode(e *encoder, toks []token, _ bool) []token {
+	if d.old == "" {
+		return toks
+	}
+	for i := range toks {
+		n := strings.Count(toks[i].text, d.old)
+		if n > 0 && e.made(max(0, n*(len(d.new)-len(d.old)))) {
 			toks[i].text = strings.ReplaceAll(toks[i].text, d.old, d.new)
 		}
 	}
@@ -138,8 +143,7 @@ func (d replaceDecoder) decode(toks []token, _ bool) []token {
 // regexReplaceDecoder is Replace with a regular expression.
 type regexReplaceDecoder struct{ n replaceRegexNorm }
 
-func (d regexReplaceDecoder) decode(toks []token, _ bool) []token {
-	e := &encoder{runeBufs: make([]runeBuf, 1)}
+func (d regexReplaceDecoder) decode(e *encoder, toks []token, _ bool) []token {
 	for i := range toks {
 		if out, _ := d.n.normalize(e, []byte(toks[i].text)); e.err == nil {
 			toks[i].text = string(out)
@@ -154,7 +158,7 @@ type metaspaceDecoder struct {
 	strip       bool
 }
 
-func (d metaspaceDecoder) decode(toks []token, mid bool) []token {
+func (d metaspaceDecoder) decode(_ *encoder, toks []token, mid bool) []token {
 	for i := range toks {
 		space := " "
 		if i == 0 && !mid && d.strip {
@@ -174,7 +178,7 @@ type stripDecoder struct {
 	fused       bool
 }
 
-func (d stripDecoder) decode(toks []token, mid bool) []token {
+func (d stripDecoder) decode(_ *encoder, toks []token, mid bool) []token {
 	for i := range toks {
 		s := toks[i].text
 		if !(mid && d.fused) {
@@ -196,7 +200,7 @@ type wordPieceDecoder struct {
 	cleanup bool
 }
 
-func (d wordPieceDecoder) decode(toks []token, mid bool) []token {
+func (d wordPieceDecoder) decode(_ *encoder, toks []token, mid bool) []token {
 	for i := range toks {
 		if i > 0 || mid {
 			if rest, ok := strings.CutPrefix(toks[i].text, d.prefix); ok {
@@ -227,7 +231,7 @@ func cleanUp(s string) string {
 // bpeDecoder is BPEDecoder: the suffix that ends a word becomes a space, except at the end.
 type bpeDecoder struct{ suffix string }
 
-func (d bpeDecoder) decode(toks []token, _ bool) []token {
+func (d bpeDecoder) decode(_ *encoder, toks []token, _ bool) []token {
 	for i := range toks {
 		space := " "
 		if i == len(toks)-1 {
@@ -246,7 +250,7 @@ type ctcDecoder struct {
 	cleanup        bool
 }
 
-func (d ctcDecoder) decode(toks []token, _ bool) []token {
+func (d ctcDecoder) decode(_ *encoder, toks []token, _ bool) []token {
 	var out []token
 	for i, t := range toks {
 		if i > 0 && toks[i-1].text == t.text {
@@ -279,7 +283,7 @@ type pieceDecoder struct {
 	stripAll   bool           // remove_extra_whitespaces: every leading space, not only one
 }
 
-func (d *pieceDecoder) decode(toks []token, mid bool) []token {
+func (d *pieceDecoder) decode(_ *encoder, toks []token, mid bool) []token {
 	var b strings.Builder
 	var run []byte
 	flush := func() {

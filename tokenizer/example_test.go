@@ -1,6 +1,7 @@
 package tokenizer_test
 
 import (
+	"context"
 	"fmt"
 	"log"
 
@@ -8,7 +9,7 @@ import (
 )
 
 func ExampleOpen() {
-	tok, err := tokenizer.Open("testdata/spm-llama")
+	tok, err := tokenizer.Open(context.Background(), "testdata/spm-llama")
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -30,7 +31,7 @@ func ExampleOpen() {
 }
 
 func ExampleTokenizer_Stream() {
-	tok, err := tokenizer.Open("testdata/xverse-a")
+	tok, err := tokenizer.Open(context.Background(), "testdata/xverse-a")
 	if err != nil {
 		log.Fatal(err)
 	}

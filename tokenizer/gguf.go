@@ -1,6 +1,7 @@
 package tokenizer
 
 import (
+	"context"
 	"fmt"
 	"math"
 	"strings"
@@ -93,9 +94,15 @@ var ggufPres = map[string]ggufPre{
 	}, addBOS: true},
 }
 
-// NewGGUF builds the tokenizer of a GGUF vocabulary, as llama.cpp reads it.
-func NewGGUF(v GGUFVocab) (*Tokenizer, error) {
-	r := &reader{file: v.File}
+// NewGGUF builds the tokenizer of a GGUF vocabulary, as llama.cpp reads it. Errors are *FormatError, *UnsupportedError, or that of
+// ctx, which ends the building.
+func NewGGUF(ctx context.Context, v GGUFVocab) (*Tokenizer, error) {
+	r := newReader(ctx, v.File, 0)
+	for i, text := range v.Tokens {
+		if r.size += len(text); len(text) > maxPiece {
+			r.fail(fmt.Sprintf("tokenizer.ggml.tokens[%d]", i), "token of %d bytes, the limit is %d", len(text), maxPiece)
+		}
+	}
 	if len(v.Tokens) == 0 || len(v.Tokens) > maxVocab {
 		r.fail("tokenizer.ggml.tokens", "%d tokens", len(v.Tokens))
 	}
@@ -206,6 +213,9 @@ func (v *GGUFVocab) buildBPE(t *Tokenizer, r *reader) {
 	at := func(list string, i int) string { return fmt.Sprintf("tokenizer.ggml.%s[%d]", list, i) }
 	m := newBPE(t)
 	for i := range v.Tokens {
+		if !r.going(i) {
+			return
+		}
 		text, kind := v.text(i), v.kind(i)
 		if _, again := t.ids[text]; again {
 			r.fail(at("tokens", i), "token %q again", text)
@@ -228,6 +238,9 @@ func (v *GGUFVocab) buildBPE(t *Tokenizer, r *reader) {
 	}
 	m.pairs = newPairTable(len(v.Merges))
 	for i, s := range v.Merges {
+		if !r.going(i) {
+			return
+		}
 		k := -1
 		if s != "" {
 			k = strings.IndexByte(s[1:], ' ') + 1
@@ -322,6 +335,9 @@ func (v *GGUFVocab) buildPieces(t *Tokenizer, r *reader) {
 	} else {
 		t.model = b.bpe()
 		v.defaults(b)
+	}
+	if r.err != nil {
+		return
 	}
 	t.normalizer = n
 	t.decoder = &pieceDecoder{bytes: b.bytes, unk: b.unk, unkText: " \u2047 ", plain: b.plain,

@@ -44,7 +44,7 @@ func openGGUF(t testing.TB, path string) *Tokenizer {
 	if err := m.Err(); err != nil {
 		t.Fatal(err)
 	}
-	tok, err := NewGGUF(v)
+	tok, err := NewGGUF(t.Context(), v)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -131,7 +131,7 @@ func vocabOf(t testing.TB, dir, pre string) GGUFVocab {
 		} `json:"added_tokens"`
 		Model struct {
 			Vocab  map[string]int
-			Merges []mergePair
+			Merges []json.RawMessage
 		}
 	}
 	if err := json.Unmarshal(readMaybeGzip(t, filepath.Join(dir, "tokenizer.json")), &f); err != nil {
@@ -154,8 +154,12 @@ func vocabOf(t testing.TB, dir, pre string) GGUFVocab {
 			v.Types[a.ID] = int32(pieceControl)
 		}
 	}
-	for _, p := range f.Model.Merges {
-		v.Merges = append(v.Merges, p[0]+" "+p[1])
+	for _, raw := range f.Model.Merges {
+		left, right, err := splitMerge(newReader(t.Context(), dir, 0), raw)
+		if err != nil {
+			t.Fatal(err)
+		}
+		v.Merges = append(v.Merges, left+" "+right)
 	}
 	return v
 }
@@ -164,7 +168,7 @@ func TestGGUFPreTokenizersMatchVectors(t *testing.T) {
 	for name, pre := range map[string]string{"bbpe-llama3": "llama-bpe", "bbpe-qwen2": "qwen2", "smollm2": "smollm", "bbpe-neox": "mpt"} {
 		t.Run(name, func(t *testing.T) {
 			dir := filepath.Join("testdata", name)
-			tok, err := NewGGUF(vocabOf(t, dir, pre))
+			tok, err := NewGGUF(t.Context(), vocabOf(t, dir, pre))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -215,7 +219,7 @@ func TestGGUFErrorsNameTheKey(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			v := base()
 			c.change(&v)
-			_, err := NewGGUF(v)
+			_, err := NewGGUF(t.Context(), v)
 			var format *FormatError
 			var unsupported *UnsupportedError
 			if !errors.As(err, &format) && !errors.As(err, &unsupported) || !strings.Contains(err.Error(), c.want) {
@@ -232,7 +236,7 @@ func TestGGUFWithoutScoresMergesLeftmostFirst(t *testing.T) {
 	for b := range 256 {
 		tokens, types = append(tokens, byteToken(byte(b))), append(types, 6)
 	}
-	tok, err := NewGGUF(GGUFVocab{File: "x.gguf", Model: "llama", Pre: "default", Tokens: tokens, Types: types, BOS: 1, EOS: 2, UNK: 0, PAD: -1})
+	tok, err := NewGGUF(t.Context(), GGUFVocab{File: "x.gguf", Model: "llama", Pre: "default", Tokens: tokens, Types: types, BOS: 1, EOS: 2, UNK: 0, PAD: -1})
 	if err != nil {
 		t.Fatal(err)
 	}

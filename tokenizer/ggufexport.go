@@ -2,6 +2,7 @@ package tokenizer
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -13,8 +14,8 @@ import (
 // model's last id are left out. NewGGUF of it, and llama.cpp, split text as t does: that is
 // tried on texts that tell pre-tokenizers apart, and where no vocabulary of the format does the
 // error, an *UnsupportedError, says so. t must not come from NewGGUF, whose caller has the
-// vocabulary already. Unicode normalisation (NFC), which the format cannot ask for, is left out.
-func (t *Tokenizer) GGUF(size int) (GGUFVocab, error) {
+// vocabulary already. ctx ends the trying. Unicode normalisation (NFC), which the format cannot ask for, is left out.
+func (t *Tokenizer) GGUF(ctx context.Context, size int) (GGUFVocab, error) {
 	v := GGUFVocab{File: t.file, BOS: t.bos, EOS: t.eos, UNK: -1, PAD: -1, Tokens: slices.Clone(t.pieces)}
 	for text, id := range map[string]*int{t.config.UNKToken: &v.UNK, t.config.PADToken: &v.PAD} {
 		if k, ok := t.ids[text]; ok && text != "" {
@@ -43,9 +44,12 @@ func (t *Tokenizer) GGUF(size int) (GGUFVocab, error) {
 	}
 	differs := ""
 	for _, c := range candidates {
-		text, same := t.splitsLike(c)
+		text, same := t.splitsLike(ctx, c)
 		if same {
 			return c, nil
+		}
+		if err := ctx.Err(); err != nil {
+			return v, err
 		}
 		if differs == "" {
 			differs = text
@@ -265,8 +269,8 @@ var probes = []string{
 }
 
 // splitsLike reports whether a vocabulary gives the tokens of t, or a text for which it doesn't.
-func (t *Tokenizer) splitsLike(v GGUFVocab) (string, bool) {
-	other, err := NewGGUF(v)
+func (t *Tokenizer) splitsLike(ctx context.Context, v GGUFVocab) (string, bool) {
+	other, err := NewGGUF(ctx, v)
 	if err != nil {
 		return err.Error(), false
 	}

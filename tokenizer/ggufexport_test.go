@@ -24,7 +24,7 @@ func TestGGUFKeepsTokens(t *testing.T) {
 			dir := "testdata/" + name
 			tok := open(t, dir, Options{ChatGLM: name == "spm-chatglm2"})
 			size := tok.VocabSize() + 3
-			v, err := tok.GGUF(size)
+			v, err := tok.GGUF(t.Context(), size)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -34,7 +34,7 @@ func TestGGUFKeepsTokens(t *testing.T) {
 			if last := v.Tokens[size-1]; len(v.Tokens) != size || !strings.HasPrefix(last, "[PAD") || v.Types[size-1] != int32(pieceUnused) {
 				t.Errorf("%d tokens, the last is %q of type %d; want %d, the last three unused", len(v.Tokens), last, v.Types[size-1], size)
 			}
-			other, err := NewGGUF(v)
+			other, err := NewGGUF(t.Context(), v)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -61,7 +61,7 @@ func TestGGUFKeepsTokens(t *testing.T) {
 func TestGGUFOfFewerTokens(t *testing.T) {
 	tok := open(t, "testdata/smollm2", Options{})
 	var format *FormatError
-	if _, err := tok.GGUF(1000); !errors.As(err, &format) || !strings.Contains(err.Error(), "beyond the model's 1000 tokens") {
+	if _, err := tok.GGUF(t.Context(), 1000); !errors.As(err, &format) || !strings.Contains(err.Error(), "beyond the model's 1000 tokens") {
 		t.Errorf("1000 tokens: %v", err)
 	}
 }
@@ -72,7 +72,7 @@ func TestGGUFRefusesWhatItCannotHold(t *testing.T) {
 	} {
 		tok := open(t, "testdata/"+name, Options{})
 		var unsupported *UnsupportedError
-		if _, err := tok.GGUF(tok.VocabSize()); !errors.As(err, &unsupported) || !strings.Contains(err.Error(), want) {
+		if _, err := tok.GGUF(t.Context(), tok.VocabSize()); !errors.As(err, &unsupported) || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", name, err, want)
 		}
 	}

@@ -1,14 +1,18 @@
 package tokenizer
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"pumice/internal/bounded"
 )
 
 const tinyModel = `{"type": "BPE", "vocab": {"a": 0, "b": 1, "ab": 2}, "merges": ["a b"]}`
@@ -60,7 +64,7 @@ func TestErrorsNameTheComponent(t *testing.T) {
 			if err := os.WriteFile(file, []byte(c.json), 0o666); err != nil {
 				t.Fatal(err)
 			}
-			_, err := Open(file)
+			_, err := Open(t.Context(), file)
 			var format *FormatError
 			var unsupported *UnsupportedError
 			if !errors.As(err, &format) && !errors.As(err, &unsupported) {
@@ -76,7 +80,7 @@ func TestErrorsNameTheComponent(t *testing.T) {
 // A pattern that the probes don't catch still can't hang an encoder.
 func TestSlowPatternEndsInAnError(t *testing.T) {
 	file := tiny(`"pre_tokenizer": {"type": "Split", "pattern": {"Regex": "(x+x+)+y"}, "behavior": "Isolated"}`)
-	tok, err := parseJSON("slow.json", []byte(file))
+	tok, err := parseJSON(t.Context(), "slow.json", []byte(file))
 	if err != nil {
 		t.Skipf("refused when opened: %v", err)
 	}
@@ -98,7 +102,7 @@ func TestNormalizerThatGrowsWithoutEnd(t *testing.T) {
 	double := strings.TrimSuffix(strings.Repeat(`{"type": "Replace", "pattern": {"String": "a"}, "content": "aa"},`, 60), ",")
 	long := `{"type": "Replace", "pattern": {"Regex": "a"}, "content": "` + strings.Repeat("b", 500) + `"}`
 	for _, list := range []string{double, long} {
-		tok, err := parseJSON("grow.json", []byte(tiny(`"normalizer": {"type": "Sequence", "normalizers": [`+list+`]}`)))
+		tok, err := parseJSON(t.Context(), "grow.json", []byte(tiny(`"normalizer": {"type": "Sequence", "normalizers": [`+list+`]}`)))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -117,7 +121,7 @@ func TestCyclicMergesEnd(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tok, err := parseJSON("cyclic.json", file)
+	tok, err := parseJSON(t.Context(), "cyclic.json", file)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -127,7 +131,7 @@ func TestCyclicMergesEnd(t *testing.T) {
 }
 
 func TestModelWithoutUnknownTokenSaysSo(t *testing.T) {
-	tok, err := parseJSON("words.json", []byte(`{"model": {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "[UNK]"}}`))
+	tok, err := parseJSON(t.Context(), "words.json", []byte(`{"model": {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "[UNK]"}}`))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -151,7 +155,7 @@ func TestBrokenPieceModels(t *testing.T) {
 		"huge size": {0x0a, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := parsePiece("m.model", data, false)
+			_, err := parsePiece(t.Context(), "m.model", data, false)
 			var format *FormatError
 			if name == "truncated" && err == nil {
 				return // it may end between two pieces
@@ -175,7 +179,7 @@ func TestOpenReadsWhatLiesBeside(t *testing.T) {
 	write("tokenizer_config.json", `{"tokenizer_class": "LlamaTokenizer", "bos_token": {"content": "<s>"}, "eos_token": "</s>", "add_bos_token": true,
 		"chat_template": [{"name": "default", "template": "D"}, {"name": "rag", "template": "R"}],
 		"added_tokens_decoder": {"3": {"content": "<s>", "special": true}, "4": {"content": "</s>", "special": true}, "5": {"content": "<tool>"}}}`)
-	tok, err := Open(dir)
+	tok, err := Open(t.Context(), dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -196,15 +200,15 @@ func TestOpenReadsWhatLiesBeside(t *testing.T) {
 		t.Errorf("vocabulary of %d", got)
 	}
 	write("chat_template.jinja", "J")
-	if tok, err = Open(dir); err != nil || tok.Config().ChatTemplate != "J" {
+	if tok, err = Open(t.Context(), dir); err != nil || tok.Config().ChatTemplate != "J" {
 		t.Errorf("chat_template.jinja: %v", err)
 	}
 	write("tokenizer_config.json", `{"added_tokens_decoder": {"0": {"content": "q"}}}`)
 	var format *FormatError
-	if _, err := Open(dir); !errors.As(err, &format) || filepath.Base(format.File) != "tokenizer_config.json" {
+	if _, err := Open(t.Context(), dir); !errors.As(err, &format) || filepath.Base(format.File) != "tokenizer_config.json" {
 		t.Errorf("clash of added_tokens_decoder: %v", err)
 	}
-	if _, err := Open(t.TempDir()); !errors.Is(err, os.ErrNotExist) {
+	if _, err := Open(t.Context(), t.TempDir()); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("empty directory: %v", err)
 	}
 }
@@ -218,7 +222,7 @@ func TestChatGLMIsToldByItsConfig(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "config.json"), []byte(`{"model_type": "chatglm"}`), 0o666); err != nil {
 		t.Fatal(err)
 	}
-	tok, err := Open(dir)
+	tok, err := Open(t.Context(), dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -238,15 +242,16 @@ func FuzzTokenizerJSON(f *testing.F) {
 	}
 	f.Add([]byte(`{"model": {"type": "Unigram", "unk_id": 0, "vocab": [["<unk>", 0], ["a", -1]]}}`), "aab")
 	f.Add([]byte(`{"model": {"type": "WordPiece", "unk_token": "u", "vocab": {"u": 0, "a": 1, "##b": 2}}}`), "ab c")
+	if fuzzing() {
+		for _, c := range hostileJSON(f, 2000) {
+			f.Add(c.data, "aaaa é x")
+		}
+	}
 	f.Fuzz(func(t *testing.T, data []byte, text string) {
 		if len(data) > 1<<16 || len(text) > 1<<10 {
 			return
 		}
-		tok, err := parseJSON("fuzz", data)
-		if err != nil {
-			return
-		}
-		exercise(t, tok, text)
+		exercise(t, len(data), text, func(ctx context.Context) (*Tokenizer, error) { return parseJSON(ctx, "fuzz", data) })
 	})
 }
 
@@ -256,34 +261,61 @@ func FuzzSentencePiece(f *testing.F) {
 		f.Add(data[:min(len(data), 4000)], "▁ab é")
 		f.Add(data[max(0, len(data)-4000):], "ab")
 	}
+	if fuzzing() {
+		for _, c := range hostilePieces(4000) {
+			data := []byte{2<<3 | 2, 2, 3 << 3, 2}
+			for _, p := range c.pieces {
+				data = append(data, protoPiece(p.text, p.score, p.kind)...)
+			}
+			f.Add(data, "aaaa é")
+		}
+	}
 	f.Add([]byte("\x0a\x09\x0a\x05<unk>\x18\x02\x0a\x03\x0a\x01a\x12\x02\x18\x02"), "aaa")
 	f.Fuzz(func(t *testing.T, data []byte, text string) {
 		if len(data) > 1<<16 || len(text) > 1<<10 {
 			return
 		}
-		tok, err := parsePiece("fuzz", data, len(data)%2 == 0)
-		if err != nil {
-			return
-		}
-		exercise(t, tok, text)
+		exercise(t, len(data), text, func(ctx context.Context) (*Tokenizer, error) { return parsePiece(ctx, "fuzz", data, len(data)%2 == 0) })
 	})
 }
 
-// exercise checks what must hold for any tokenizer that opens.
-func exercise(t *testing.T, tok *Tokenizer, text string) {
+// fuzzing reports whether fuzz targets do more than run their seeds, of which the hostile ones have tests of their own.
+func fuzzing() bool {
+	f := flag.Lookup("test.fuzz")
+	return f != nil && f.Value.String() != ""
+}
+
+// exercise checks what must hold for any tokenizer, of a file of n bytes, and for any text: typed errors, ids of the vocabulary,
+// and bounded time and memory.
+func exercise(t *testing.T, n int, text string, open func(context.Context) (*Tokenizer, error)) {
+	var tok *Tokenizer
+	bounded.Run(t, n, func(ctx context.Context) {
+		var err error
+		tok, err = open(ctx)
+		var format *FormatError
+		var unsupported *UnsupportedError
+		if err != nil && !errors.As(err, &format) && !errors.As(err, &unsupported) && !errors.Is(err, context.Canceled) {
+			t.Errorf("error of type %T: %v", err, err)
+		}
+	})
+	if tok == nil || t.Failed() {
+		return
+	}
 	for _, o := range []EncodeOptions{{}, {ParseSpecial: true, AddSpecial: true}} {
-		ids, err := tok.TryEncode(text, o)
-		if err != nil {
-			continue
-		}
-		s := tok.Stream()
-		for _, id := range ids {
-			if id < 0 || id >= tok.VocabSize() {
-				t.Fatalf("id %d of %d", id, tok.VocabSize())
+		bounded.Run(t, n+len(text), func(context.Context) {
+			ids, err := tok.TryEncode(text, o)
+			if err != nil {
+				return
 			}
-			s.Next(id)
-		}
-		s.Flush()
-		tok.Decode(ids, true)
+			s := tok.Stream()
+			for _, id := range ids {
+				if id < 0 || id >= tok.VocabSize() {
+					t.Errorf("id %d of %d", id, tok.VocabSize())
+				}
+				s.Next(id)
+			}
+			s.Flush()
+			tok.Decode(ids, true)
+		})
 	}
 }

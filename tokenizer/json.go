@@ -1,10 +1,13 @@
 package tokenizer
 
 import (
+	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"math"
 	"slices"
+	"time"
 	"unicode/utf8"
 )
 
@@ -13,18 +16,41 @@ import (
 // component types and values that are not known are errors.
 
 const (
-	maxDepth  = 16      // of Sequence in Sequence
-	maxAdded  = 1 << 12 // bytes of an added token
-	maxVocab  = 1 << 24 // ids
-	maxPiece  = 1 << 9  // bytes of a SentencePiece piece that takes part in merging
-	maxLength = 1 << 20 // numbers such as Strip's counts
-	spareIDs  = 1 << 16 // how far ids may lie beyond the number of tokens
+	maxDepth       = 16      // of Sequence in Sequence
+	maxStages      = 128     // components in all Sequences
+	maxFields      = 1 << 10 // of an object that describes something
+	maxVocab       = 1 << 20 // ids; Gemma's vocabulary has 2^18
+	maxPiece       = 1 << 12 // bytes of a token, of any kind
+	maxAdded       = 2 << 20 // bytes of all added tokens
+	maxAround      = 256     // tokens that are put around a text
+	maxReplacement = 1 << 9  // bytes that are put for a pattern or a character
+	maxLength      = 1 << 20 // numbers such as Strip's counts
+	spareIDs       = 1 << 16 // how far ids may lie beyond the number of tokens
 )
 
 // reader carries the file name and the first error through the nested sections.
 type reader struct {
-	file string
-	err  error
+	ctx      context.Context
+	file     string
+	size     int // bytes of the file
+	stages   int // components read so far
+	added    int // bytes of the added tokens so far
+	patterns time.Duration
+	err      error
+}
+
+func newReader(ctx context.Context, file string, size int) *reader {
+	return &reader{ctx: ctx, file: file, size: size}
+}
+
+// going reports whether to go on with item n of a list: nothing has failed and the context has not ended.
+func (r *reader) going(n int) bool {
+	if n%1024 == 0 && r.err == nil {
+		if err := r.ctx.Err(); err != nil {
+			r.err = fmt.Errorf("tokenizer: %s: %w", r.file, err)
+		}
+	}
+	return r.err == nil
 }
 
 // section is one JSON object and where it is. A section of an absent or null value has no fields.
@@ -53,10 +79,30 @@ func (r *reader) section(raw json.RawMessage, path string) section {
 	if isNull(raw) {
 		return s
 	}
-	if err := json.Unmarshal(raw, &s.fields); err != nil {
+	if raw[0] != '{' {
 		r.fail(path, "want an object")
+		return s
 	}
+	s.fields = map[string]json.RawMessage{}
+	r.members(raw, func(key string, value json.RawMessage) bool {
+		s.fields[key] = value
+		if len(s.fields) > maxFields {
+			r.fail(path, "more than %d fields", maxFields)
+		}
+		return true
+	})
 	return s
+}
+
+// parse returns the object that a file holds.
+func (r *reader) parse(data []byte) section {
+	trimmed := bytes.TrimSpace(data)
+	if !json.Valid(data) || len(trimmed) == 0 || trimmed[0] != '{' {
+		var object map[string]json.RawMessage
+		r.fail("", "not a JSON object: %v", json.Unmarshal(data, &object))
+		return section{r: r}
+	}
+	return r.section(trimmed, "")
 }
 
 func (s section) at(key string) string {
@@ -97,7 +143,7 @@ func (s section) needText(key string) string {
 // shortText reads a text that is put into others, so its length is bounded.
 func (s section) shortText(key string) string {
 	text := s.needText(key)
-	if len(text) > maxPiece {
+	if len(text) > maxReplacement {
 		s.r.fail(s.at(key), "%d bytes", len(text))
 	}
 	return text
@@ -117,10 +163,19 @@ func (s section) number(key string, def int) int {
 	return int(v)
 }
 
-func (s section) list(key string) []json.RawMessage {
-	var l []json.RawMessage
-	s.into(key, &l, "a list")
-	return l
+// each calls yield with each element of a list, which may be absent.
+func (s section) each(key string, yield func(i int, raw json.RawMessage)) {
+	if !s.has(key) {
+		return
+	}
+	if s.fields[key][0] != '[' {
+		s.r.fail(s.at(key), "want a list")
+		return
+	}
+	s.r.elements(s.fields[key], func(i int, raw json.RawMessage) bool {
+		yield(i, raw)
+		return s.r.err == nil
+	})
 }
 
 // parts returns the components of a Sequence.
@@ -130,21 +185,25 @@ func (s section) parts(key string, depth int) []section {
 		return nil
 	}
 	var parts []section
-	for i, raw := range s.list(key) {
+	s.each(key, func(i int, raw json.RawMessage) {
+		if s.r.stages++; s.r.stages > maxStages {
+			s.r.fail(s.at(key), "more than %d components in all", maxStages)
+			return
+		}
 		parts = append(parts, s.r.section(raw, fmt.Sprintf("%s[%d]", s.at(key), i)))
-	}
+	})
 	return parts
 }
 
 // parseJSON builds a tokenizer from the contents of a tokenizer.json.
-func parseJSON(file string, data []byte) (*Tokenizer, error) {
-	r := &reader{file: file}
+func parseJSON(ctx context.Context, file string, data []byte) (*Tokenizer, error) {
+	r := newReader(ctx, file, len(data))
 	if !utf8.Valid(data) {
 		return nil, &FormatError{File: file, Msg: "not UTF-8"}
 	}
-	top := section{r: r}
-	if err := json.Unmarshal(data, &top.fields); err != nil {
-		return nil, &FormatError{File: file, Msg: fmt.Sprintf("not a JSON object: %v", err)}
+	top := r.parse(data)
+	if r.err != nil {
+		return nil, r.err
 	}
 	t := newTokenizer(file)
 	if !top.has("model") {
@@ -176,6 +235,9 @@ func parseJSON(file string, data []byte) (*Tokenizer, error) {
 		return nil, r.err
 	}
 	for i, a := range added {
+		if !r.going(i) {
+			break
+		}
 		if id, ok := t.ids[a.Content]; ok {
 			a.ID = int(id) // the model's id counts, as in the reference library
 		}
@@ -199,7 +261,7 @@ func parseJSON(file string, data []byte) (*Tokenizer, error) {
 
 func readAdded(top section) []AddedToken {
 	var added []AddedToken
-	for i, raw := range top.list("added_tokens") {
+	top.each("added_tokens", func(i int, raw json.RawMessage) {
 		s := top.r.section(raw, fmt.Sprintf("added_tokens[%d]", i))
 		if !s.has("id") {
 			top.r.fail(s.at("id"), "missing")
@@ -210,9 +272,6 @@ func readAdded(top section) []AddedToken {
 		}
 		a.Normalized = s.flag("normalized", !a.Special)
 		added = append(added, a)
-		if top.r.err != nil {
-			return nil
-		}
-	}
+	})
 	return added
 }

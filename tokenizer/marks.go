@@ -43,7 +43,8 @@ func (t *Tokenizer) EncodeSpans(spans []Span, marks ...string) ([]int, error) {
 	e := t.acquire()
 	defer t.release(e)
 	e.parseSpecial = own
-	e.marks = t.marks().with(t, spans, marks)
+	e.allow(len(text))
+	e.marks = t.marks().with(e, t, spans, marks)
 	e.out = make([]int, 0, 16+len(text)/4)
 	if err := t.encode(e, text, foreign, t.added.raw, t.added.norm); err != nil {
 		return nil, err
@@ -105,7 +106,7 @@ func (t *Tokenizer) marks() *marks {
 }
 
 // with returns the marks of one text: those that its own spans or named spell too.
-func (m *marks) with(t *Tokenizer, spans []Span, named []string) *marks {
+func (m *marks) with(e *encoder, t *Tokenizer, spans []Span, named []string) *marks {
 	var more []int32
 	note := func(text string) {
 		if id, ok := t.ids[text]; ok && !m.ids[id] && kindOf(text) != textSpace && utf8.RuneCountInString(text) > 1 {
@@ -125,7 +126,7 @@ func (m *marks) with(t *Tokenizer, spans []Span, named []string) *marks {
 		}
 		text := []byte(s.Text)
 		for start, end := 0, 0; end < len(text); {
-			start, end, _ = m.words.find(text, end, nil, nil)
+			start, end, _ = m.words.find(e, text, end, nil, nil)
 			note(s.Text[start:end])
 		}
 	}
@@ -191,8 +192,10 @@ func (t *Tokenizer) reached(reach []bool) (user []int32) {
 		}
 		user = slices.Collect(maps.Keys(m.userPieces))
 	case *wordPiece:
-		for _, id := range m.vocab {
-			reach[id] = true
+		for _, id := range m.trie.ids {
+			if id >= 0 {
+				reach[id] = true
+			}
 		}
 	case *wordLevel:
 		for _, id := range m.vocab {
@@ -308,7 +311,7 @@ func (t *Tokenizer) guarded(e *encoder, s []byte, foreign []bool, first bool, em
 		from = end
 	}
 	if !e.marks.spelled.empty() && slices.Contains(foreign, true) {
-		t.eachCut(e.marks.spelled, s, foreign, to)
+		t.eachCut(e, e.marks.spelled, s, foreign, to)
 	}
 	to(len(s))
 	e.inside = false
@@ -319,7 +322,7 @@ func (t *Tokenizer) guarded(e *encoder, s []byte, foreign []bool, first bool, em
 }
 
 // eachCut calls cut, in order, with places in s that part all of the matcher's strings that have a foreign byte.
-func (t *Tokenizer) eachCut(m *matcher, s []byte, foreign []bool, cut func(at int)) {
+func (t *Tokenizer) eachCut(e *encoder, m *matcher, s []byte, foreign []bool, cut func(at int)) {
 	text, places := t.kept(s)
 	place := func(i int) int {
 		if places == nil {
@@ -331,7 +334,7 @@ func (t *Tokenizer) eachCut(m *matcher, s []byte, foreign []bool, cut func(at in
 		if !m.first[text[i]] {
 			continue
 		}
-		n, _ := m.prefix(text[i:], nil, nil)
+		n, _ := m.prefix(e, text[i:], nil, nil)
 		at := i
 		for at < i+n && !foreign[place(at)] {
 			at++

@@ -2,6 +2,7 @@ package tokenizer
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
@@ -152,7 +153,7 @@ func madeTokenizers(t testing.TB) map[string]*Tokenizer {
 	t.Helper()
 	toks := map[string]*Tokenizer{}
 	json := func(name, model, normalizer, pre, flags string) {
-		tok, err := parseJSON(name, madeJSON(model, normalizer, pre, flags))
+		tok, err := parseJSON(context.Background(), name, madeJSON(model, normalizer, pre, flags))
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
@@ -202,7 +203,7 @@ func madeTokenizers(t testing.TB) map[string]*Tokenizer {
 	for kind, name := range map[pieceType]string{pieceUserDefined: "user-defined", pieceControl: "control", pieceNormal: "normal"} {
 		for modelType := 1; modelType <= 2; modelType++ {
 			for _, m := range [][]byte{nil, charsMap} {
-				tok, err := parsePiece("made", madePieces(modelType, kind, m), false)
+				tok, err := parsePiece(context.Background(), "made", madePieces(modelType, kind, m), false)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -222,7 +223,7 @@ func madeTokenizers(t testing.TB) map[string]*Tokenizer {
 		}
 		v.Types[0] = int32(pieceUnknown)
 		gguf := func(name string) {
-			tok, err := NewGGUF(v)
+			tok, err := NewGGUF(context.Background(), v)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -402,7 +403,7 @@ func checkSpans(t *testing.T, tok *Tokenizer, texts []string, marks map[int]stri
 		if err != nil {
 			t.Fatal(err)
 		}
-		want, _, _ := tok.normalized(&encoder{runeBufs: make([]runeBuf, len(tok.pre)+1)}, []byte(text), nil)
+		want, _, _ := tok.normalized(newEncoder(len(tok.pre), len(text)), []byte(text), nil)
 		if text, ok := spelled(tok, ids); ok && text != bare(want) {
 			t.Fatalf("%q is encoded as %q", want, piecesOf(tok, ids))
 		}
@@ -528,7 +529,7 @@ func TestOriginFollowsNormalizers(t *testing.T) {
 		`{"type": "BertNormalizer"}`, `{"type": "Replace", "pattern": {"String": "<|"}, "content": "◁"}`, `{"type": "Replace", "pattern": {"String": "  "}, "content": ""}`,
 		`{"type": "Replace", "pattern": {"Regex": " *<"}, "content": "["}`, `{"type": "Replace", "pattern": {"Regex": "x*"}, "content": "-"}`,
 		`{"type": "Sequence", "normalizers": [{"type": "NFKC"}, {"type": "Prepend", "prepend": "▁"}, {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}]}`} {
-		r := &reader{}
+		r := newReader(t.Context(), "", 1000)
 		norms[text] = readNormalizer(r.section(json.RawMessage(text), "normalizer"), 0)
 		if r.err != nil {
 			t.Fatal(r.err)
@@ -539,7 +540,7 @@ func TestOriginFollowsNormalizers(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			rapid.Check(t, func(t *rapid.T) {
-				e := &encoder{runeBufs: make([]runeBuf, 1)}
+				e := newEncoder(0, 1<<20)
 				a, b := text.Draw(t, "own"), text.Draw(t, "foreign")
 				s := []byte(a + b + a)
 				foreign := slices.Concat(make([]bool, len(a)), slices.Repeat([]bool{true}, len(b)), make([]bool, len(a)))
@@ -579,7 +580,7 @@ func TestKindsOfAddedTokens(t *testing.T) {
 
 func TestMarksOfOneText(t *testing.T) {
 	t.Parallel()
-	tok, err := parseJSON("made", []byte(`{"model": {"type": "BPE", "unk_token": "<eos>",
+	tok, err := parseJSON(context.Background(), "made", []byte(`{"model": {"type": "BPE", "unk_token": "<eos>",
 		"vocab": {"<eos>": 0, "s": 1, "o": 2, "p": 3, "so": 4, "sop": 5, "<": 6, "b": 7, ">": 8, "<b": 9, "<b>": 10, " ": 11, "  ": 12},
 		"merges": [["s", "o"], ["so", "p"], ["<", "b"], ["<b", ">"], [" ", " "]]},
 		"added_tokens": [{"id": 0, "content": "<eos>", "special": true}, {"id": 5, "content": "sop", "special": false}, {"id": 12, "content": "  ", "special": false}]}`))

@@ -1,6 +1,10 @@
 package tokenizer
 
-import "math"
+import (
+	"math"
+	"math/bits"
+	"math/rand/v2"
+)
 
 // noRank marks a pair of symbols that no merge joins.
 const noRank = math.MaxInt32
@@ -29,9 +33,12 @@ func newPairTable(n int) *pairTable {
 	return &pairTable{slots: make([]pairSlot, size), mask: uint64(size - 1)}
 }
 
+// hashSeed keeps files from choosing pairs that fall on each other, which would make every look-up a search.
+var hashSeed = rand.Uint64()
+
 func pairHash(k uint64) uint64 {
-	k *= 0x9E3779B97F4A7C15 // Fibonacci hashing (Knuth, TAOCP vol. 3, 6.4)
-	return k ^ k>>29
+	hi, lo := bits.Mul64(k^hashSeed, 0x9E3779B97F4A7C15) // the golden ratio (Knuth, TAOCP vol. 3, 6.4)
+	return hi ^ lo
 }
 
 // put sets the merge of a pair; a later put of the same pair wins, as in tokenizer.json.

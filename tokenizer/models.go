@@ -2,8 +2,10 @@ package tokenizer
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 )
@@ -31,12 +33,21 @@ func readModel(t *Tokenizer, s section) model {
 		return readUnigram(t, s)
 	case "WordPiece":
 		vocab := readVocab(t, s)
-		m := &wordPiece{t: t, vocab: vocab, prefix: s.text("continuing_subword_prefix", "##"),
-			maxChars: s.number("max_input_chars_per_word", 100)}
-		for text := range vocab {
-			m.longest = max(m.longest, len(text))
+		m := &wordPiece{t: t, trie: newByteTrie(s.r.size), maxChars: s.number("max_input_chars_per_word", 100)}
+		n := 0
+		for text, id := range vocab {
+			if n++; !s.r.going(n) || !m.trie.add(text, id) {
+				s.r.fail(s.at("vocab"), "the tokens have too many different beginnings: more than %d", m.trie.max)
+				break
+			}
 		}
-		if m.maxChars < 0 || m.maxChars > maxPiece {
+		for _, b := range []byte(s.text("continuing_subword_prefix", "##")) {
+			if m.after = m.trie.next(m.after, b); m.after == 0 {
+				m.after = -1
+				break
+			}
+		}
+		if m.maxChars < 0 || m.maxChars > maxReplacement {
 			s.r.fail(s.at("max_input_chars_per_word"), "%d is out of range", m.maxChars)
 		}
 		m.unk = readUnknown(s, vocab, "[UNK]")
@@ -64,48 +75,73 @@ func readUnknown(s section, vocab map[string]int32, def string) int32 {
 
 // readVocab reads a vocabulary written as an object from token to id.
 func readVocab(t *Tokenizer, s section) map[string]int32 {
-	var raw map[string]int64
-	if !s.into("vocab", &raw, "an object of token ids") {
+	if !s.has("vocab") {
 		s.r.fail(s.at("vocab"), "missing")
 		return nil
 	}
-	vocab := make(map[string]int32, len(raw))
-	for text, id := range raw {
-		if id < 0 || id >= maxVocab || id > int64(len(raw)+spareIDs) {
-			s.r.fail(s.at("vocab"), "token %q has id %d, out of range for %d tokens", text, id, len(raw))
-			return nil
+	if s.fields["vocab"][0] != '{' {
+		s.r.fail(s.at("vocab"), "want an object of token ids")
+		return nil
+	}
+	vocab := make(map[string]int32, min(len(s.fields["vocab"])/24, maxVocab))
+	far, farID := "", int64(-1) // the token of the largest id
+	s.r.members(s.fields["vocab"], func(text string, raw json.RawMessage) bool {
+		id, err := strconv.ParseInt(string(raw), 10, 64)
+		switch {
+		case err != nil:
+			s.r.fail(s.at("vocab"), "want an object of token ids")
+		case id < 0 || id >= maxVocab:
+			s.r.fail(s.at("vocab"), "token %q has id %d, the limit is %d", text, id, maxVocab)
+		case len(text) > maxPiece:
+			s.r.fail(s.at("vocab"), "token %d has %d bytes, the limit is %d", id, len(text), maxPiece)
 		}
 		vocab[text] = int32(id)
+		if id > farID {
+			far, farID = text, id
+		}
+		return true
+	})
+	if s.r.err == nil && farID > int64(len(vocab)+spareIDs) {
+		s.r.fail(s.at("vocab"), "token %q has id %d, out of range for %d tokens", far, farID, len(vocab))
+	}
+	if s.r.err != nil {
+		return nil
+	}
+	for text, id := range vocab {
 		t.setPiece(s.r, int(id), text, s.at("vocab"))
 	}
 	return vocab
 }
 
-// mergePair is an entry of merges: "a b" or ["a", "b"].
-type mergePair [2]string
-
-func (p *mergePair) UnmarshalJSON(b []byte) error {
-	if len(b) > 0 && b[0] == '[' {
-		var l []string
-		if err := json.Unmarshal(b, &l); err != nil {
-			return err
+// splitMerge reads an entry of merges: "a b" or ["a", "b"].
+func splitMerge(r *reader, raw json.RawMessage) (left, right string, err error) {
+	if raw[0] == '[' {
+		var l [2]string
+		n := 0
+		r.elements(raw, func(i int, raw json.RawMessage) bool {
+			text, ok := jsonText(raw)
+			if !ok {
+				err = errors.New("want two tokens")
+			} else if i < 2 {
+				l[i] = text
+			}
+			n++
+			return i < 2 && err == nil
+		})
+		if err == nil && n != 2 {
+			err = errors.New("want two tokens")
 		}
-		if len(l) != 2 {
-			return fmt.Errorf("pair of %d", len(l))
-		}
-		p[0], p[1] = l[0], l[1]
-		return nil
+		return l[0], l[1], err
 	}
-	var s string
-	if err := json.Unmarshal(b, &s); err != nil {
-		return err
+	s, ok := jsonText(raw)
+	if !ok {
+		return "", "", errors.New("want two tokens")
 	}
-	var ok bool
-	p[0], p[1], ok = strings.Cut(s, " ")
-	if !ok || strings.Contains(p[1], " ") {
-		return fmt.Errorf("merge %q is not two tokens", s)
+	left, right, ok = strings.Cut(s, " ")
+	if !ok || strings.Contains(right, " ") {
+		return "", "", fmt.Errorf("merge %q is not two tokens", s)
 	}
-	return nil
+	return left, right, nil
 }
 
 func readBPE(t *Tokenizer, s section) model {
@@ -148,35 +184,31 @@ func readBPE(t *Tokenizer, s section) model {
 }
 
 func readMerges(m *bpe, s section, vocab map[string]int32) {
-	var merges []mergePair
-	if err := json.Unmarshal(s.fields["merges"], &merges); err != nil {
-		// Find the culprit for the message.
-		for i, raw := range s.list("merges") {
-			var p mergePair
-			if err := json.Unmarshal(raw, &p); err != nil {
-				s.r.fail(fmt.Sprintf("%s[%d]", s.at("merges"), i), "%v", err)
-			}
-		}
-		s.r.fail(s.at("merges"), "%v", err)
-		return
-	}
 	special := map[int32]bool{m.unk: true}
 	for _, id := range m.byteIDs {
 		special[id] = true
 	}
-	m.pairs = newPairTable(len(merges))
+	m.pairs = newPairTable(min(len(s.fields["merges"])/24, maxVocab))
 	joins := new(pairFilter)
-	for i, p := range merges {
-		a, okA := vocab[p[0]]
-		b, okB := vocab[p[1]]
-		tail, okP := strings.CutPrefix(p[1], m.prefix)
-		id, ok := vocab[p[0]+tail]
-		if !okA || !okB || !okP || !ok {
-			s.r.fail(fmt.Sprintf("%s[%d]", s.at("merges"), i), "%q + %q: not in the vocabulary", p[0], p[1])
+	s.each("merges", func(i int, raw json.RawMessage) {
+		fail := func(format string, args ...any) {
+			s.r.fail(fmt.Sprintf("%s[%d]", s.at("merges"), i), format, args...)
+		}
+		left, right, err := splitMerge(s.r, raw)
+		if err != nil {
+			fail("%v", err)
 			return
 		}
-		if p[0] == "" || tail == "" {
-			s.r.fail(fmt.Sprintf("%s[%d]", s.at("merges"), i), "merges an empty token")
+		a, okA := vocab[left]
+		b, okB := vocab[right]
+		tail, okP := strings.CutPrefix(right, m.prefix)
+		id, ok := vocab[left+tail]
+		if !okA || !okB || !okP || !ok {
+			fail("%q + %q: not in the vocabulary", left, right)
+			return
+		}
+		if left == "" || tail == "" {
+			fail("merges an empty token")
 			return
 		}
 		m.pairs.put(a, b, merge{int32(i), id})
@@ -184,9 +216,9 @@ func readMerges(m *bpe, s section, vocab map[string]int32) {
 			joins = nil // bytes of one character may join another's
 		}
 		if joins != nil {
-			joins.add(p[0] + tail)
+			joins.add(left + tail)
 		}
-	}
+	})
 	// Without an unknown token characters can vanish, and their neighbours meet.
 	if m.vocab == nil && (m.fallback && m.allBytes || !m.fallback && m.unk >= 0) {
 		m.joins = joins
@@ -194,36 +226,50 @@ func readMerges(m *bpe, s section, vocab map[string]int32) {
 }
 
 func readUnigram(t *Tokenizer, s section) model {
-	m := &unigram{t: t, trie: newByteTrie(), unk: -1}
-	var vocab [][2]json.RawMessage
-	if !s.into("vocab", &vocab, "a list of [token, score]") {
+	m := &unigram{t: t, trie: newByteTrie(s.r.size), unk: -1}
+	if !s.has("vocab") {
 		s.r.fail(s.at("vocab"), "missing")
 		return nil
 	}
-	if len(vocab) > maxVocab {
-		s.r.fail(s.at("vocab"), "%d tokens", len(vocab))
-		return nil
-	}
 	low := math.Inf(1)
-	byText := make(map[string]int32, len(vocab))
-	for id, entry := range vocab {
+	s.each("vocab", func(id int, raw json.RawMessage) {
+		fail := func(format string, args ...any) { s.r.fail(fmt.Sprintf("%s[%d]", s.at("vocab"), id), format, args...) }
 		var text string
 		var score float64
-		if json.Unmarshal(entry[0], &text) != nil || json.Unmarshal(entry[1], &score) != nil {
-			s.r.fail(fmt.Sprintf("%s[%d]", s.at("vocab"), id), "want [token, score]")
-			return nil
+		n, ok := 0, raw[0] == '['
+		if ok {
+			s.r.elements(raw, func(i int, raw json.RawMessage) bool {
+				switch n++; i {
+				case 0:
+					text, ok = jsonText(raw)
+				case 1:
+					ok = json.Unmarshal(raw, &score) == nil
+				}
+				return ok && i < 2
+			})
+		}
+		switch {
+		case !ok || n != 2:
+			fail("want [token, score]")
+		case id == maxVocab:
+			fail("more than %d tokens", maxVocab)
+		case len(text) > maxPiece:
+			fail("token of %d bytes, the limit is %d", len(text), maxPiece)
+		case !m.trie.add(text, int32(id)):
+			fail("the tokens have too many different beginnings: more than %d", m.trie.max)
 		}
 		low = min(low, score)
 		m.scores = append(m.scores, score)
-		m.trie.add(text, int32(id))
-		byText[text] = int32(id)
 		t.setPiece(s.r, id, text, s.at("vocab"))
+	})
+	if s.r.err != nil {
+		return nil
 	}
 	m.unkScore = low - unkPenalty
 	if s.has("unk_id") {
 		unk := s.number("unk_id", -1)
-		if unk < 0 || unk >= len(vocab) {
-			s.r.fail(s.at("unk_id"), "%d is outside the vocabulary of %d", unk, len(vocab))
+		if unk < 0 || unk >= len(m.scores) {
+			s.r.fail(s.at("unk_id"), "%d is outside the vocabulary of %d", unk, len(m.scores))
 			return nil
 		}
 		m.unk = int32(unk)
@@ -231,7 +277,7 @@ func readUnigram(t *Tokenizer, s section) model {
 	m.fallback = s.flag("byte_fallback", false)
 	for b := range m.byteIDs {
 		m.byteIDs[b] = -1
-		if id, ok := byText[byteToken(byte(b))]; ok {
+		if id, ok := t.ids[byteToken(byte(b))]; ok {
 			m.byteIDs[b] = id
 		}
 	}

@@ -2,6 +2,7 @@ package tokenizer
 
 import (
 	"bytes"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -17,29 +18,60 @@ type normalizer interface {
 
 type normSequence []normalizer
 
-// maxGrowth bounds what normalizers may make of a text; NFKD's worst is 18.
+// maxGrowth bounds what all stages together, normalizers and pre-tokenizers, may make of a text, each handing on what it has
+// made: a dozen stages that keep the length, or NFKD, whose worst is 18, and three more.
 const maxGrowth = 64
 
-// grown reports whether a text of n bytes has become too long to go on, or normalizing failed.
-func (e *encoder) grown(out, n int) bool {
-	if out > maxGrowth*(n+maxPiece) {
-		e.fail("the normalizer makes the text more than %d times as long", maxGrowth)
+// newEncoder returns an encoder without a word cache for so many pre-tokenizers and a text of n bytes.
+func newEncoder(stages, n int) *encoder {
+	e := &encoder{scratch: make([][]byte, stages), runeBufs: make([]runeBuf, stages+1)}
+	e.allow(n)
+	return e
+}
+
+// allow sets the limits for a text of n bytes.
+func (e *encoder) allow(n int) {
+	e.room = maxGrowth * (n + maxReplacement)
+	e.steps = maxGrowth * (n + maxReplacement)
+	e.deadline = time.Now().Add(matchTimeout + time.Duration(n)*matchPerByte)
+}
+
+// made spends n bytes that a stage has made or will make, and reports whether to go on.
+func (e *encoder) made(n int) bool {
+	if e.room -= n; e.room < 0 {
+		e.fail("the normalizer and pre-tokenizers make more than %d times the text", maxGrowth)
 	}
-	return e.err != nil
+	return e.err == nil
+}
+
+// spend spends n steps of searching for tokens, of which every byte has 64: real vocabularies have no token so long that it is
+// looked for at each byte in vain.
+func (e *encoder) spend(n int) {
+	if e.steps -= n; e.steps < 0 {
+		e.fail("the tokens take too long to find: more than %d steps a byte", maxGrowth)
+	}
 }
 
 func (n normSequence) normalize(e *encoder, s []byte) ([]byte, bool) {
 	moved := false
-	full := len(s)
 	for _, p := range n {
 		var m bool
-		s, m = p.normalize(e, s)
-		moved = moved || m
-		if e.grown(len(s), full) {
+		if s, m = e.normalize(p, s); e.err != nil {
 			return nil, false
 		}
+		moved = moved || m
 	}
 	return s, moved
+}
+
+// normalize runs a normalizer, whose result it charges.
+func (e *encoder) normalize(n normalizer, s []byte) (out []byte, moved bool) {
+	if _, ok := n.(normSequence); ok {
+		return n.normalize(e, s) // its parts are charged
+	}
+	out, moved = n.normalize(e, s)
+	e.made(len(out))
+	return out, moved
 }
 
 // unicodeNorm is NFC, NFD, NFKC or NFKD.
@@ -155,7 +187,7 @@ func (n replaceNorm) normalize(e *encoder, s []byte) ([]byte, bool) {
 		return s, false
 	}
 	k := bytes.Count(s, n.old)
-	if k == 0 || e.grown(len(s)+k*(len(n.new)-len(n.old)), len(s)) {
+	if k == 0 || !e.made(max(0, k*(len(n.new)-len(n.old)))) {
 		return s, false
 	}
 	return bytes.ReplaceAll(s, n.old, n.new), len(n.new) == 0 && bytes.HasPrefix(s, n.old)
@@ -172,9 +204,10 @@ func (n replaceRegexNorm) normalize(e *encoder, s []byte) ([]byte, bool) {
 	from, moved := 0, false
 	if !n.re.each(e, len(e.runeBufs)-1, s, func(start, end int) {
 		moved = moved || start == 0 && end > 0 && len(n.new) == 0
-		out = append(append(out, s[from:start]...), n.new...)
+		if e.made(len(n.new)) {
+			out = append(append(out, s[from:start]...), n.new...)
+		}
 		from = end
-		e.grown(len(out), len(s))
 	}) {
 		return nil, false
 	}

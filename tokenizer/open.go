@@ -1,16 +1,19 @@
 package tokenizer
 
 import (
+	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"sort"
 	"strconv"
 	"strings"
+
+	"pumice/internal/regular"
 )
 
 // Config is what the files beside a tokenizer say about its use.
@@ -33,7 +36,7 @@ type Options struct {
 }
 
 const (
-	maxFile   = 256 << 20 // bytes of a tokenizer.json
+	maxFile   = 128 << 20 // bytes of a tokenizer.json; Gemma's has 33 MB
 	maxModel  = 64 << 20  // bytes of a tokenizer.model
 	maxConfig = 64 << 20  // bytes of the files beside it
 )
@@ -43,11 +46,14 @@ const (
 // special_tokens_map.json, added_tokens.json, chat_template.jinja,
 // chat_template.json and config.json beside it are used where they exist.
 //
-// Errors are *FormatError, *UnsupportedError or those of package os.
-func Open(path string) (*Tokenizer, error) { return OpenWith(path, Options{}) }
+// Errors are *FormatError, *UnsupportedError, those of package os, or that of ctx, which ends the reading. Only regular files are
+// read.
+func Open(ctx context.Context, path string) (*Tokenizer, error) {
+	return OpenWith(ctx, path, Options{})
+}
 
 // OpenWith is Open with options.
-func OpenWith(path string, o Options) (*Tokenizer, error) {
+func OpenWith(ctx context.Context, path string, o Options) (*Tokenizer, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, fmt.Errorf("tokenizer: %w", err)
@@ -69,7 +75,7 @@ func OpenWith(path string, o Options) (*Tokenizer, error) {
 	if err != nil {
 		return nil, err
 	}
-	b, err := readBeside(dir)
+	b, err := readBeside(ctx, dir)
 	if err != nil {
 		return nil, err
 	}
@@ -79,13 +85,13 @@ func OpenWith(path string, o Options) (*Tokenizer, error) {
 	}
 	var t *Tokenizer
 	if looksLikeJSON(data) {
-		t, err = parseJSON(file, data)
+		t, err = parseJSON(ctx, file, data)
 	} else {
 		if len(data) > maxModel {
 			return nil, &FormatError{File: file, Msg: fmt.Sprintf("larger than %d bytes", maxModel)}
 		}
 		chatGLM := o.ChatGLM || b.config.ModelType == "chatglm" || b.config.Class == "ChatGLMTokenizer"
-		t, err = parsePiece(file, data, chatGLM)
+		t, err = parsePiece(ctx, file, data, chatGLM)
 	}
 	if err != nil {
 		return nil, err
@@ -102,23 +108,19 @@ func looksLikeJSON(data []byte) bool {
 }
 
 func readFile(path string, limit int64) ([]byte, error) {
-	f, err := os.Open(path)
+	data, err := regular.ReadFile(path, limit)
+	if odd := (*regular.Error)(nil); errors.As(err, &odd) {
+		return nil, &FormatError{File: path, Msg: odd.Msg}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("tokenizer: %w", err)
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, limit+1))
-	if err != nil {
-		return nil, fmt.Errorf("tokenizer: %w", err)
-	}
-	if int64(len(data)) > limit {
-		return nil, &FormatError{File: path, Msg: fmt.Sprintf("larger than %d bytes", limit)}
 	}
 	return data, nil
 }
 
 // beside is what the files next to a tokenizer hold.
 type beside struct {
+	ctx     context.Context
 	dir     string
 	config  Config
 	added   []AddedToken // of added_tokens_decoder and added_tokens.json
@@ -128,7 +130,7 @@ type beside struct {
 
 // object reads a JSON file of the directory; a file that is not there is an empty object.
 func (b *beside) object(name string) (section, error) {
-	r := &reader{file: filepath.Join(b.dir, name)}
+	r := newReader(b.ctx, filepath.Join(b.dir, name), 0)
 	s := section{r: r}
 	data, err := readFile(r.file, maxConfig)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -137,10 +139,8 @@ func (b *beside) object(name string) (section, error) {
 	if err != nil {
 		return s, err
 	}
-	if err := json.Unmarshal(data, &s.fields); err != nil {
-		return s, &FormatError{File: r.file, Msg: fmt.Sprintf("not a JSON object: %v", err)}
-	}
-	return s, nil
+	s = r.parse(data)
+	return s, r.err
 }
 
 func (b *beside) modelType() (string, error) {
@@ -160,8 +160,8 @@ func (s section) tokenText(key string) string {
 	return s.text(key, "")
 }
 
-func readBeside(dir string) (*beside, error) {
-	b := &beside{dir: dir}
+func readBeside(ctx context.Context, dir string) (*beside, error) {
+	b := &beside{ctx: ctx, dir: dir}
 	c := &b.config
 	seen := map[string]bool{}
 	special := func(text string) {
@@ -185,10 +185,10 @@ func readBeside(dir string) (*beside, error) {
 			special(s.tokenText(key))
 		}
 		if s.has("additional_special_tokens") && s.fields["additional_special_tokens"][0] == '[' {
-			for i, raw := range s.list("additional_special_tokens") {
+			s.each("additional_special_tokens", func(i int, raw json.RawMessage) {
 				item := section{r: s.r, path: fmt.Sprintf("additional_special_tokens[%d]", i), fields: map[string]json.RawMessage{"text": raw}}
 				special(item.tokenText("text"))
-			}
+			})
 		}
 		if name == "tokenizer_config.json" {
 			c.Class = s.text("tokenizer_class", "")
@@ -221,10 +221,10 @@ func (s section) templates(c *Config) {
 		return
 	}
 	c.ChatTemplates = map[string]string{}
-	for i, raw := range s.list("chat_template") {
+	s.each("chat_template", func(i int, raw json.RawMessage) {
 		p := s.r.section(raw, fmt.Sprintf("chat_template[%d]", i))
 		c.ChatTemplates[p.needText("name")] = p.needText("template")
-	}
+	})
 	c.ChatTemplate = c.ChatTemplates["default"]
 }
 
@@ -249,19 +249,27 @@ func (b *beside) templateFiles() error {
 
 // decoderTokens reads added_tokens_decoder: tokens by id.
 func (b *beside) decoderTokens(s section) {
-	d := s.section("added_tokens_decoder")
-	for key := range d.fields {
+	raw, path := s.fields["added_tokens_decoder"], s.at("added_tokens_decoder")
+	if isNull(raw) {
+		return
+	}
+	if raw[0] != '{' {
+		s.r.fail(path, "want an object")
+		return
+	}
+	s.r.members(raw, func(key string, raw json.RawMessage) bool {
 		id, err := strconv.Atoi(key)
 		if err != nil {
-			s.r.fail(d.at(key), "want a token id")
-			return
+			s.r.fail(path+"."+key, "want a token id")
+			return false
 		}
-		p := d.section(key)
+		p := s.r.section(raw, path+"."+key)
 		a := AddedToken{ID: id, Content: p.needText("content"), Special: p.flag("special", false),
 			SingleWord: p.flag("single_word", false), LStrip: p.flag("lstrip", false), RStrip: p.flag("rstrip", false)}
 		a.Normalized = p.flag("normalized", !a.Special)
 		b.added = append(b.added, a)
-	}
+		return true
+	})
 	b.addedIn = s.r.file
 	sort.Slice(b.added, func(i, j int) bool { return b.added[i].ID < b.added[j].ID })
 }
@@ -269,27 +277,44 @@ func (b *beside) decoderTokens(s section) {
 // addedTokens reads added_tokens.json, the older list of texts and ids. It says
 // nothing about how they match; added_tokens_decoder wins where both exist.
 func (b *beside) addedTokens() error {
-	s, err := b.object("added_tokens.json")
-	if err != nil || len(b.added) > 0 {
+	if len(b.added) > 0 {
+		return nil
+	}
+	r := newReader(b.ctx, filepath.Join(b.dir, "added_tokens.json"), 0)
+	data, err := readFile(r.file, maxConfig)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
 		return err
 	}
-	for text := range s.fields {
-		b.added = append(b.added, AddedToken{ID: s.number(text, -1), Content: text})
+	data = bytes.TrimSpace(data)
+	if !json.Valid(data) || data[0] != '{' {
+		return &FormatError{File: r.file, Msg: "not a JSON object"}
 	}
-	b.addedIn = s.r.file
+	r.members(data, func(text string, raw json.RawMessage) bool {
+		one := section{r: r, fields: map[string]json.RawMessage{text: raw}}
+		b.added = append(b.added, AddedToken{ID: one.number(text, -1), Content: text})
+		return true
+	})
+	b.addedIn = r.file
 	sort.Slice(b.added, func(i, j int) bool { return b.added[i].ID < b.added[j].ID })
-	return s.r.err
+	return r.err
 }
 
 // apply adds what the files beside it say to a tokenizer.
 func (t *Tokenizer) apply(b *beside) error {
-	r := &reader{file: b.addedIn}
+	r := newReader(b.ctx, b.addedIn, 0)
+	r.added = t.addedBytes()
 	t.config = b.config
 	named := map[string]bool{}
 	for _, text := range b.special {
 		named[text] = true
 	}
-	for _, a := range b.added {
+	for i, a := range b.added {
+		if !r.going(i) {
+			return r.err
+		}
 		if a.ID > len(t.pieces)+spareIDs {
 			r.fail("", "token %q has id %d, far beyond the vocabulary of %d", a.Content, a.ID, len(t.pieces))
 			return r.err

@@ -14,7 +14,7 @@ func (t *Tokenizer) normalized(e *encoder, s []byte, foreign []bool) (out []byte
 	if t.normalizer == nil {
 		return s, foreign, false
 	}
-	out, moved = t.normalizer.normalize(e, s)
+	out, moved = e.normalize(t.normalizer, s)
 	if foreign == nil || e.err != nil {
 		return out, nil, moved
 	}
@@ -114,15 +114,15 @@ func (o *origin) rewrite(n normalizer, e *encoder, s []byte, foreign []bool) {
 		})
 		o.keep(s[from:], foreign[from:])
 	case *pieceNorm:
-		o.pieces(n, s, foreign)
+		o.pieces(n, e, s, foreign)
 	}
 }
 
 // pieces is rewrite for SentencePiece's normalizer.
-func (o *origin) pieces(p *pieceNorm, s []byte, foreign []bool) {
+func (o *origin) pieces(p *pieceNorm, e *encoder, s []byte, foreign []bool) {
 	skip := func(n int) { s, foreign = s[n:], foreign[n:] }
 	for p.removeExtraWhitespaces && len(s) > 0 {
-		r, n := p.next(s)
+		r, n := p.next(e, s)
 		if string(r) != " " {
 			break
 		}
@@ -141,7 +141,7 @@ func (o *origin) pieces(p *pieceNorm, s []byte, foreign []bool) {
 	last := foreign[len(foreign)-1]
 	afterSpace := p.removeExtraWhitespaces
 	for len(s) > 0 {
-		r, n := p.next(s)
+		r, n := p.next(e, s)
 		from := foreign[:n]
 		if !bytes.Equal(r, s[:n]) {
 			from = slices.Repeat([]bool{slices.Contains(from, true)}, len(r))

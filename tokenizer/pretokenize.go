@@ -2,6 +2,10 @@ package tokenizer
 
 import (
 	"bytes"
+	"cmp"
+	"slices"
+	"sort"
+	"sync"
 	"unicode"
 	"unicode/utf8"
 )
@@ -290,10 +294,40 @@ func scriptOf(r rune) string {
 	case unicode.In(r, unicode.Han, unicode.Hiragana, unicode.Katakana):
 		return "Han"
 	}
-	for name, table := range unicode.Scripts {
-		if unicode.Is(table, r) {
-			return name
-		}
+	ranges := scriptRanges()
+	i := sort.Search(len(ranges), func(i int) bool { return ranges[i].last >= r })
+	if i < len(ranges) && ranges[i].first <= r {
+		return ranges[i].name
 	}
 	return ""
 }
+
+// scriptRange is a run of characters of one script.
+type scriptRange struct {
+	first, last rune
+	name        string
+}
+
+// scriptRanges lists the scripts by character: looking through unicode.Scripts takes microseconds.
+var scriptRanges = sync.OnceValue(func() []scriptRange {
+	var all []scriptRange
+	for name, table := range unicode.Scripts {
+		add := func(first, last, stride rune) {
+			if stride == 1 {
+				all = append(all, scriptRange{first, last, name})
+				return
+			}
+			for r := first; r <= last; r += stride {
+				all = append(all, scriptRange{r, r, name})
+			}
+		}
+		for _, r := range table.R16 {
+			add(rune(r.Lo), rune(r.Hi), rune(r.Stride))
+		}
+		for _, r := range table.R32 {
+			add(rune(r.Lo), rune(r.Hi), rune(r.Stride))
+		}
+	}
+	slices.SortFunc(all, func(a, b scriptRange) int { return cmp.Compare(a.first, b.first) })
+	return all
+})

@@ -68,7 +68,7 @@ func TestDigitSplitsMatchRegexp(t *testing.T) {
 				text := []byte(anyText().Draw(t, "text"))
 				invert := rapid.Bool().Draw(t, "invert")
 				list := func(p preTokenizer) (pieces []string) {
-					p.split(&encoder{runeBufs: make([]runeBuf, 1)}, 0, text, true, func(s []byte, _ bool) { pieces = append(pieces, string(s)) })
+					p.split(newEncoder(0, len(text)), 0, text, true, func(s []byte, _ bool) { pieces = append(pieces, string(s)) })
 					return pieces
 				}
 				want := list(regexSplit{re: re, how: how, invert: invert})

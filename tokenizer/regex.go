@@ -16,9 +16,12 @@ import (
 type pattern struct{ re *regexp2.Regexp }
 
 const (
-	matchTimeout = 2 * time.Second
-	// A pattern must get through each probe in this time, which a linear one does a
-	// thousand times over.
+	// All matches of one text may take this long, and so much longer for each of its bytes: a hundred times what real patterns
+	// take on an idle machine, of which there is not always one.
+	matchTimeout = 500 * time.Millisecond
+	matchPerByte = 20 * time.Microsecond
+	// A pattern must get through all probes in this time, which a linear one does a
+	// hundred times over.
 	probeTimeout = 300 * time.Millisecond
 	probeRunes   = 3000
 	maxPattern   = 1 << 16
@@ -41,9 +44,9 @@ func compilePattern(expr string) (*pattern, error) {
 		return nil, err
 	}
 	re.MatchTimeout = probeTimeout
+	start := time.Now()
 	for _, unit := range []string{"a", "A", " ", "1", "\n", "'", "-", "ab ", "a1", "你", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaa!"} {
 		probe := []rune(strings.Repeat(unit, probeRunes/utf8.RuneCountInString(unit)) + "\x00")
-		start := time.Now()
 		err := re.FindRunesMatches(probe, 0, func(regexp2.MatchView) bool { return time.Since(start) < probeTimeout })
 		if err != nil || time.Since(start) >= probeTimeout {
 			return nil, errSlowPattern
@@ -224,14 +227,16 @@ func (b *runeBuf) fill(s []byte) {
 }
 
 // each calls found with the byte range of every match in s, in order. It returns
-// false, and fails the encoder, when the search ran out of time: 2 s a match, and
-// 2 s and 20 us a character over all.
+// false, and fails the encoder, when the search or the encoder ran out of time.
 func (p *pattern) each(e *encoder, stage int, s []byte, found func(start, end int)) bool {
 	b := &e.runeBufs[stage]
 	b.fill(s)
-	last, count := -1, 0
-	deadline := time.Now().Add(matchTimeout + time.Duration(len(b.runes))*20*time.Microsecond)
+	last := -1
 	var err error
+	if time.Now().After(e.deadline) {
+		e.fail("pattern %q: %v", p.re.String(), errSlowPattern)
+		return false
+	}
 	searchErr := p.re.FindRunesMatches(b.runes, 0, func(m regexp2.MatchView) bool {
 		start, n, _ := m.GroupRange(0)
 		end := start + n
@@ -240,7 +245,7 @@ func (p *pattern) each(e *encoder, stage int, s []byte, found func(start, end in
 		}
 		last = end
 		found(b.offsets[start], b.offsets[end])
-		if count++; count%256 == 0 && time.Now().After(deadline) {
+		if time.Now().After(e.deadline) {
 			err = errSlowPattern
 		}
 		return err == nil && e.err == nil

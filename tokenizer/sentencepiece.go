@@ -1,6 +1,7 @@
 package tokenizer
 
 import (
+	"context"
 	"fmt"
 	"math"
 	"sort"
@@ -21,6 +22,11 @@ const (
 	pieceUserDefined pieceType = 4
 	pieceUnused      pieceType = 5
 	pieceByte        pieceType = 6
+)
+
+const (
+	maxMerged = 1 << 9 // bytes of a piece that takes part in merging; SentencePiece's trainer makes 16 characters
+	maxUnused = 1 << 7 // and of an unused one, whose parts are searched for
 )
 
 type piece struct {
@@ -130,7 +136,8 @@ func readPieceModel(data []byte) (*pieceModel, error) {
 var chatGLMSpecials = []string{"[MASK]", "[gMASK]", "[sMASK]", "sop", "eop"}
 
 // parsePiece builds a tokenizer from the contents of a .model file.
-func parsePiece(file string, data []byte, chatGLM bool) (*Tokenizer, error) {
+func parsePiece(ctx context.Context, file string, data []byte, chatGLM bool) (*Tokenizer, error) {
+	r := newReader(ctx, file, len(data))
 	m, err := readPieceModel(data)
 	if err != nil {
 		return nil, &FormatError{File: file, Msg: fmt.Sprintf("not a SentencePiece model: %v", err)}
@@ -138,18 +145,22 @@ func parsePiece(file string, data []byte, chatGLM bool) (*Tokenizer, error) {
 	if len(m.pieces) == 0 {
 		return nil, &FormatError{File: file, Path: "pieces", Msg: "none; not a SentencePiece model"}
 	}
-	r := &reader{file: file}
 	t := newTokenizer(file)
 	if len(m.charsMap) > 0 {
 		if m.norm.m, err = parseCharsMap(m.charsMap); err != nil {
 			return nil, &FormatError{File: file, Path: "normalizer_spec.precompiled_charsmap", Msg: err.Error()}
 		}
 	}
+	if len(m.unkSurface) > maxReplacement {
+		r.fail("trainer_spec.unk_surface", "%d bytes", len(m.unkSurface))
+	}
 	if len(m.denormMap) > 0 {
 		r.unsupported("denormalizer_spec.precompiled_charsmap", "denormalizer")
 	}
 	b := &pieceBuilder{t: t, r: r, pieces: m.pieces, fallback: m.byteFallback, path: "pieces"}
-	b.enter()
+	if b.enter(); r.err != nil {
+		return nil, r.err
+	}
 	m.norm.user = b.user
 	t.normalizer = &m.norm
 	switch m.modelType {
@@ -218,6 +229,13 @@ func (b *pieceBuilder) fail(i int, format string, args ...any) {
 func (b *pieceBuilder) enter() {
 	b.unk, b.bytes, b.byteIDs, b.plain = -1, map[int32]byte{}, map[byte]int32{}, map[int32]bool{}
 	for i, p := range b.pieces {
+		if !b.r.going(i) {
+			return
+		}
+		if len(p.text) > maxPiece {
+			b.fail(i, "piece of %d bytes, the limit is %d", len(p.text), maxPiece)
+			return
+		}
 		if p.text == "" || !utf8.ValidString(p.text) {
 			b.fail(i, "piece %q is empty or not UTF-8", p.text)
 			return
@@ -233,12 +251,20 @@ func (b *pieceBuilder) enter() {
 		b.t.setPiece(b.r, i, p.text, b.path)
 		switch p.kind {
 		case pieceNormal, pieceUnused:
-			if len(p.text) > maxPiece {
-				b.r.unsupported(fmt.Sprintf("%s[%d]", b.path, i), "piece of %d bytes", len(p.text))
+			limit := maxMerged
+			if p.kind == pieceUnused {
+				limit = maxUnused
+			}
+			if len(p.text) > limit {
+				b.r.unsupported(fmt.Sprintf("%s[%d]", b.path, i), "piece of %d bytes, the limit is %d", len(p.text), limit)
 			}
 		case pieceUserDefined:
 			if b.user == nil {
 				b.user = newMatcher()
+			}
+			if b.r.added += len(p.text); b.r.added > maxAdded {
+				b.fail(i, "more than %d bytes of user-defined pieces", maxAdded)
+				return
 			}
 			b.user.add(p.text, int32(i))
 		case pieceUnknown:
@@ -274,7 +300,7 @@ func (p piece) merges() bool {
 }
 
 func (b *pieceBuilder) unigram() model {
-	m := &unigram{t: b.t, trie: newByteTrie(), unk: b.unk, single: true, fallback: b.fallback, userPieces: map[int32]bool{}}
+	m := &unigram{t: b.t, trie: newByteTrie(b.r.size), unk: b.unk, single: true, fallback: b.fallback, userPieces: map[int32]bool{}}
 	low, high := math.Inf(1), math.Inf(-1)
 	for i := range m.byteIDs {
 		m.byteIDs[i] = -1
@@ -287,10 +313,14 @@ func (b *pieceBuilder) unigram() model {
 		switch p.kind {
 		case pieceNormal:
 			low, high = min(low, float64(p.score)), max(high, float64(p.score))
-			m.trie.add(p.text, int32(i))
 		case pieceUserDefined:
 			m.userPieces[int32(i)] = true
-			m.trie.add(p.text, int32(i))
+		default:
+			continue
+		}
+		if !b.r.going(i) || !m.trie.add(p.text, int32(i)) {
+			b.fail(i, "the pieces have too many different beginnings: more than %d", m.trie.max)
+			break
 		}
 	}
 	m.unkScore, m.userScale = float64(float32(low)-unkPenalty), high
@@ -335,10 +365,16 @@ func (b *pieceBuilder) bpe() model {
 	m.pairs = newPairTable(2 * len(b.pieces))
 	m.joins = new(pairFilter)
 	for i, p := range b.pieces {
+		if !b.r.going(i) {
+			break
+		}
 		if !p.merges() {
 			continue
 		}
 		m.joins.add(p.text)
+		if len(p.text) > maxMerged {
+			continue // user-defined: it is found as a whole
+		}
 		for k := range p.text {
 			if k == 0 {
 				continue
@@ -379,6 +415,9 @@ func (b *pieceBuilder) ranks() []int32 {
 // piece takes part in merging but is taken apart again in the end.
 func (b *pieceBuilder) splitUnused(m *bpe) {
 	for i, p := range b.pieces {
+		if !b.r.going(i) {
+			return
+		}
 		if p.kind != pieceUnused {
 			continue
 		}

@@ -2,6 +2,9 @@
 // that models were trained with do. It reads Hugging Face tokenizer.json files,
 // SentencePiece .model files and the vocabularies of GGUF files.
 //
+// A tokenizer's file is a stranger's. Reading it takes time and memory in proportion to its size, and can be broken off; what
+// its stages make of a text is at most 64 times the text, and what its decoders make of tokens 64 times theirs.
+//
 // A Tokenizer is the loaded file; a Stream decodes tokens as they are generated.
 // The package does not train tokenizers and gives no offsets into the text.
 package tokenizer
@@ -10,6 +13,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"time"
 	"unicode/utf8"
 )
 
@@ -66,6 +70,9 @@ type encoder struct {
 	scratch      [][]byte  // one buffer for each pre-tokenizer
 	runeBufs     []runeBuf // one for each pre-tokenizer, one for the normalizer
 	best         []bestNode
+	room         int       // bytes that the stages may still make
+	steps        int       // steps of the model
+	deadline     time.Time // of all patterns together
 }
 
 // maxIdle is the number of encoders, each with its word cache, that are kept between calls.
@@ -79,11 +86,13 @@ func (t *Tokenizer) acquire() *encoder {
 		t.idle = t.idle[:n-1]
 		return e
 	}
-	return &encoder{cache: newWordCache(), scratch: make([][]byte, len(t.pre)), runeBufs: make([]runeBuf, len(t.pre)+1)}
+	e := newEncoder(len(t.pre), 0)
+	e.cache = newWordCache()
+	return e
 }
 
 func (t *Tokenizer) release(e *encoder) {
-	e.out, e.err, e.marks, e.inside = nil, nil, nil, false
+	e.out, e.err, e.marks, e.inside, e.deadline = nil, nil, nil, false, time.Time{}
 	for i, b := range e.scratch {
 		if cap(b) > keptBytes {
 			e.scratch[i] = nil
@@ -115,12 +124,14 @@ func (t *Tokenizer) Encode(text string, o EncodeOptions) []int {
 }
 
 // TryEncode is Encode with the reason when text can't be encoded, always an
-// *EncodeError: a model without an unknown token met an unknown word, or a split
-// pattern that is not one of the built-in ones ran out of its time.
+// *EncodeError: a model without an unknown token met an unknown word, a split
+// pattern that is not one of the built-in ones ran out of its time, or the stages
+// of a hostile file made too much of the text.
 func (t *Tokenizer) TryEncode(text string, o EncodeOptions) ([]int, error) {
 	e := t.acquire()
 	defer t.release(e)
 	e.parseSpecial = o.ParseSpecial
+	e.allow(len(text))
 	e.out = make([]int, 0, 16+len(text)/4)
 	if o.AddSpecial {
 		e.out = append(e.out, t.prefix...)
@@ -174,7 +185,7 @@ func (t *Tokenizer) stages(e *encoder) func(s []byte, first bool) {
 	for i := len(t.pre) - 1; i >= 0; i-- {
 		next, p, i := emit, t.pre[i], i
 		emit = func(s []byte, first bool) {
-			if len(s) > 0 && e.err == nil {
+			if len(s) > 0 && e.made(len(s)) {
 				p.split(e, i, s, first, next)
 			}
 		}
@@ -196,7 +207,8 @@ func (e *encoder) fail(format string, args ...any) {
 }
 
 // Decode returns the text of ids. With skipSpecial the special tokens are left out.
-// An id that is no token has no text. Bytes that form no character become U+FFFD.
+// An id that is no token has no text. Bytes that form no character become U+FFFD. A decoder that would make the text 64 times
+// as long leaves it as it is.
 func (t *Tokenizer) Decode(ids []int, skipSpecial bool) string {
 	toks := make([]token, 0, len(ids))
 	for _, id := range ids {
@@ -238,7 +250,12 @@ func (t *Tokenizer) decode(toks []token, mid bool) string {
 		}
 		return b.String()
 	}
-	toks = t.decoder.decode(toks, mid)
+	n := 0
+	for _, tok := range toks {
+		n += len(tok.text)
+	}
+	e := newEncoder(0, n)
+	toks = t.decoder.decode(e, toks, mid)
 	if len(toks) == 1 {
 		return toks[0].text
 	}

@@ -54,7 +54,8 @@ func (m *unigram) encode(e *encoder, word []byte) {
 		_, n := decodeRune(word[i:])
 		known := false
 		node := int32(0)
-		for k := i; k < len(word); k++ {
+		k := i
+		for ; k < len(word); k++ {
 			if node = m.trie.next(node, word[k]); node == 0 {
 				break
 			}
@@ -68,6 +69,9 @@ func (m *unigram) encode(e *encoder, word []byte) {
 			}
 			offer(i, k+1, id, score)
 			known = known || k+1 == i+n
+		}
+		if e.spend(k - i); e.err != nil {
+			return
 		}
 		if !known {
 			if m.unk < 0 {
@@ -121,20 +125,24 @@ type byteTrie struct {
 	slots []trieSlot
 	mask  uint64
 	ids   []int32 // by node; -1: no string ends here
+	max   int     // nodes
 }
 
 type trieSlot struct {
-	key  uint64 // node<<8 | byte, plus one; 0 is empty
+	key  uint32 // (node+1)<<8 | byte; 0 is empty
 	node int32
 }
 
-func newByteTrie() *byteTrie {
-	return &byteTrie{slots: make([]trieSlot, 1024), mask: 1023, ids: []int32{-1}}
+// newByteTrie returns an empty trie for a file of so many bytes, of which it takes at most a few times the memory.
+func newByteTrie(size int) *byteTrie {
+	return &byteTrie{slots: make([]trieSlot, 1024), mask: 1023, ids: []int32{-1}, max: min(1<<20+size/8, 1<<23)}
 }
 
+func trieKey(node int32, b byte) uint32 { return uint32(node+1)<<8 | uint32(b) }
+
 func (t *byteTrie) next(node int32, b byte) int32 {
-	k := uint64(node)<<8 | uint64(b) + 1
-	for i := pairHash(k) & t.mask; ; i = (i + 1) & t.mask {
+	k := trieKey(node, b)
+	for i := pairHash(uint64(k)) & t.mask; ; i = (i + 1) & t.mask {
 		switch t.slots[i].key {
 		case k:
 			return t.slots[i].node
@@ -144,26 +152,31 @@ func (t *byteTrie) next(node int32, b byte) int32 {
 	}
 }
 
-func (t *byteTrie) add(s string, id int32) {
+// add enters a string, and reports whether there was room for it.
+func (t *byteTrie) add(s string, id int32) bool {
 	node := int32(0)
 	for i := 0; i < len(s); i++ {
 		c := t.next(node, s[i])
 		if c == 0 {
+			if len(t.ids) >= t.max {
+				return false
+			}
 			c = int32(len(t.ids))
 			t.ids = append(t.ids, -1)
-			t.insert(uint64(node)<<8|uint64(s[i])+1, c)
+			t.insert(trieSlot{trieKey(node, s[i]), c})
 		}
 		node = c
 	}
 	if node != 0 {
 		t.ids[node] = id
 	}
+	return true
 }
 
-func (t *byteTrie) insert(k uint64, node int32) {
+func (t *byteTrie) insert(s trieSlot) {
 	if 2*len(t.ids) > len(t.slots) {
 		old := t.slots
-		t.slots = make([]trieSlot, 4*len(old))
+		t.slots = make([]trieSlot, 2*len(old))
 		t.mask = uint64(len(t.slots) - 1)
 		for _, s := range old {
 			if s.key != 0 {
@@ -171,11 +184,11 @@ func (t *byteTrie) insert(k uint64, node int32) {
 			}
 		}
 	}
-	t.place(trieSlot{k, node})
+	t.place(s)
 }
 
 func (t *byteTrie) place(s trieSlot) {
-	i := pairHash(s.key) & t.mask
+	i := pairHash(uint64(s.key)) & t.mask
 	for t.slots[i].key != 0 {
 		i = (i + 1) & t.mask
 	}

@@ -90,7 +90,7 @@ func open(t testing.TB, dir string, o Options) *Tokenizer {
 		}
 		dir = file
 	}
-	tok, err := OpenWith(dir, o)
+	tok, err := OpenWith(t.Context(), dir, o)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -45,8 +45,12 @@ func (t *Tokenizer) addToken(r *reader, a AddedToken, path string) {
 	if a.Content == "" {
 		return
 	}
-	if len(a.Content) > maxAdded {
-		r.fail(path, "token of %d bytes", len(a.Content))
+	if len(a.Content) > maxPiece {
+		r.fail(path, "token of %d bytes, the limit is %d", len(a.Content), maxPiece)
+		return
+	}
+	if r.added += len(a.Content); r.added > maxAdded {
+		r.fail(path, "more than %d bytes of added tokens", maxAdded)
 		return
 	}
 	if id, ok := t.ids[a.Content]; ok && int(id) != a.ID {
@@ -70,21 +74,36 @@ func (t *Tokenizer) addToken(r *reader, a AddedToken, path string) {
 	t.added.byID[int32(a.ID)] = &a
 }
 
+// addedBytes is how many bytes the added tokens have.
+func (t *Tokenizer) addedBytes() (n int) {
+	for _, a := range t.added.byID {
+		n += len(a.Content)
+	}
+	return n
+}
+
 // buildAdded makes the matchers of the added tokens.
 func (t *Tokenizer) buildAdded(r *reader) {
 	s := &t.added
 	s.raw, s.plain, s.norm, s.normPlain = newMatcher(), newMatcher(), newMatcher(), newMatcher()
 	s.written = map[int32]string{}
-	e := &encoder{runeBufs: make([]runeBuf, len(t.pre)+1)}
-	for _, id := range slices.Sorted(maps.Keys(s.byID)) {
+	e := newEncoder(len(t.pre), t.addedBytes())
+	for i, id := range slices.Sorted(maps.Keys(s.byID)) {
+		if !r.going(i) {
+			return
+		}
 		a := s.byID[id]
 		text, all, plain := a.Content, s.raw, s.plain
 		if a.Normalized {
 			all, plain = s.norm, s.normPlain
 			if t.normalizer != nil {
-				b, _ := t.normalizer.normalize(e, []byte(text))
+				b, _ := e.normalize(t.normalizer, []byte(text))
 				text = string(b)
 				s.written[id] = text
+				if r.added += len(text); len(text) > maxPiece || r.added > maxAdded {
+					r.fail("normalizer", "makes %q %d bytes long", a.Content[:min(len(a.Content), 40)], len(text))
+					return
+				}
 			}
 		}
 		all.add(text, id)

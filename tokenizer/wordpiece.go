@@ -7,11 +7,10 @@ import "unicode/utf8"
 // makes the whole word unknown.
 type wordPiece struct {
 	t        *Tokenizer
-	vocab    map[string]int32
-	prefix   string
+	trie     *byteTrie
+	after    int32 // the node behind the prefix; -1: no token has it
 	unk      int32
 	maxChars int // longer words are unknown
-	longest  int // bytes of the longest token
 }
 
 func (m *wordPiece) encode(e *encoder, word []byte) {
@@ -20,33 +19,26 @@ func (m *wordPiece) encode(e *encoder, word []byte) {
 		return
 	}
 	from := len(e.out)
-	buf := make([]byte, 0, m.longest+len(word))
 	for start := 0; start < len(word); {
-		buf = buf[:0]
+		node := int32(0)
 		if start > 0 {
-			buf = append(buf, m.prefix...)
+			node = m.after
 		}
-		skip := len(buf)
-		buf = append(buf, word[start:]...)
-		for len(buf) > m.longest && len(buf) > skip {
-			_, n := utf8.DecodeLastRune(buf)
-			buf = buf[:len(buf)-n]
-		}
-		id := int32(-1)
-		for len(buf) > skip {
-			if k, ok := m.vocab[string(buf)]; ok && (e.parseSpecial || !m.t.isSpecial(k)) {
-				id = k
+		id, end, at := int32(-1), start, start
+		for ; at < len(word) && node >= 0; at++ {
+			if node = m.trie.next(node, word[at]); node == 0 {
 				break
 			}
-			_, n := utf8.DecodeLastRune(buf)
-			buf = buf[:len(buf)-n]
+			if k := m.trie.ids[node]; k >= 0 && (e.parseSpecial || !m.t.isSpecial(k)) {
+				id, end = k, at+1
+			}
 		}
-		if id < 0 {
+		if e.spend(at - start); id < 0 || e.err != nil {
 			e.out = append(e.out[:from], int(m.unk))
 			return
 		}
 		e.out = append(e.out, int(id))
-		start += len(buf) - skip
+		start = end
 	}
 }
 

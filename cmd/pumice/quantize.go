@@ -84,7 +84,7 @@ func (p *program) quantize(c *cli.Context) error {
 	bar := p.newBar("writing")
 	defer bar.close()
 	o.Progress = bar.set
-	plan, err := quantize.NewPlan(ck, o)
+	plan, err := quantize.NewPlan(c.Context, ck, o)
 	if err != nil {
 		return err
 	}
