@@ -204,9 +204,9 @@ func hostilePieces(n int) map[string]struct {
 	opens  bool
 } {
 	unk := piece{"<unk>", 0, pieceUnknown}
-	grow := func(kind pieceType, step int) []piece {
+	grow := func(kind pieceType, step, most int) []piece {
 		list := []piece{unk, {"a", 0, pieceNormal}}
-		for k, total := 2, 0; total < n; k += step {
+		for k, total := 2, 0; total < n && k <= most; k += step {
 			list = append(list, piece{strings.Repeat("a", k), float32(-k), kind})
 			total += k
 		}
@@ -229,9 +229,9 @@ func hostilePieces(n int) map[string]struct {
 		"long unused":       {[]piece{unk, {strings.Repeat("a", n), 0, pieceUnused}}, false},
 		"long control":      {[]piece{unk, {strings.Repeat("a", n), 0, pieceControl}}, false},
 		"long unknown":      {[]piece{{strings.Repeat("a", n), 0, pieceUnknown}}, false},
-		"growing user":      {grow(pieceUserDefined, 1), true},
-		"growing normal":    {grow(pieceNormal, 4)[:100], true},
-		"growing unused":    {grow(pieceUnused, 1)[:120], true},
+		"growing user":      {grow(pieceUserDefined, 1, maxPiece), true},
+		"growing normal":    {grow(pieceNormal, 4, maxMerged), true},
+		"growing unused":    {grow(pieceUnused, 1, maxUnused), true},
 		"user in vain":      {[]piece{unk, {"a", 0, pieceNormal}, {strings.Repeat("a", 4000) + "b", 0, pieceUserDefined}}, true},
 		"many user":         {random(pieceUserDefined, 4000), true},
 		"many normal":       {random(pieceNormal, 500), true},
