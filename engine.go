@@ -320,14 +320,14 @@ func (e *Engine) ChatFormat() (*chat.Format, error) { return e.format, e.formatE
 
 // EncodeChat returns the prompt for the answer to a conversation. Set o.MaxTokens to have old messages left out where the
 // conversation is longer; the zero Options leave nothing out.
-func (e *Engine) EncodeChat(messages []chat.Message, o chat.Options) (chat.Prompt, error) {
+func (e *Engine) EncodeChat(ctx context.Context, messages []chat.Message, o chat.Options) (chat.Prompt, error) {
 	if e.text.tokenizer == nil {
 		return chat.Prompt{}, &NoTokenizerError{e.path}
 	}
 	if e.formatErr != nil {
 		return chat.Prompt{}, e.formatErr
 	}
-	return e.format.EncodeWith(e.text.tokenizer, messages, o)
+	return e.format.EncodeWith(ctx, e.text.tokenizer, messages, o)
 }
 
 // Encode returns the prompt for the continuation of text. Special tokens spelled out in it count as such, and the tokenizer

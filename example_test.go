@@ -42,7 +42,7 @@ func ExampleSession_Generate_chat() {
 	var messages []chat.Message
 	for _, question := range []string{"What is the capital of France?", "And of Italy?"} {
 		messages = append(messages, chat.Message{Role: "user", Content: question})
-		prompt, err := engine.EncodeChat(messages, chat.Options{})
+		prompt, err := engine.EncodeChat(ctx, messages, chat.Options{})
 		if err != nil {
 			log.Fatal(err)
 		}

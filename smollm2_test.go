@@ -103,7 +103,7 @@ func TestSmolLM2SecondTurnReusesTheFirst(t *testing.T) {
 	evaluated := 0
 	for turn, question := range []string{"What is the capital of France?", "And of Italy?"} {
 		messages = append(messages, chat.Message{Role: "user", Content: question})
-		prompt, err := engine.EncodeChat(messages, chat.Options{})
+		prompt, err := engine.EncodeChat(t.Context(), messages, chat.Options{})
 		if err != nil {
 			t.Fatal(err)
 		}

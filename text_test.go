@@ -47,7 +47,7 @@ func TestChatFormatOrder(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			segments, err := f.Render(messages, true)
+			segments, err := f.Render(t.Context(), messages, true)
 			if err != nil {
 				t.Fatal(err)
 			}

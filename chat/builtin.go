@@ -1,6 +1,7 @@
 package chat
 
 import (
+	"context"
 	"fmt"
 	"strings"
 )
@@ -135,7 +136,7 @@ func (f *Format) dialogue(msgs []Message, o Options, system bool) (*conversation
 	return c, nil
 }
 
-func renderXVERSE(f *Format, msgs []Message, o Options) ([]Segment, error) {
+func renderXVERSE(_ context.Context, f *Format, msgs []Message, o Options) ([]Segment, error) {
 	c, err := f.dialogue(msgs, o, false)
 	if err != nil {
 		return nil, err
@@ -159,8 +160,8 @@ func renderXVERSE(f *Format, msgs []Message, o Options) ([]Segment, error) {
 	return c.done(), nil
 }
 
-func chatML(system string) func(f *Format, msgs []Message, o Options) ([]Segment, error) {
-	return func(f *Format, msgs []Message, o Options) ([]Segment, error) {
+func chatML(system string) func(_ context.Context, f *Format, msgs []Message, o Options) ([]Segment, error) {
+	return func(_ context.Context, f *Format, msgs []Message, o Options) ([]Segment, error) {
 		p := &page{parse: o.ParseSpecial}
 		if system != "" && msgs[0].Role != "system" {
 			p.own("<|im_start|>system\n" + system + "<|im_end|>\n")
@@ -195,7 +196,7 @@ const (
 	baichuanAssistant = "<reserved_107>"
 )
 
-func renderBaichuan2(f *Format, msgs []Message, o Options) ([]Segment, error) {
+func renderBaichuan2(_ context.Context, f *Format, msgs []Message, o Options) ([]Segment, error) {
 	c, err := f.dialogue(msgs, o, true)
 	if err != nil {
 		return nil, err
@@ -215,7 +216,7 @@ func renderBaichuan2(f *Format, msgs []Message, o Options) ([]Segment, error) {
 	return c.done(), nil
 }
 
-func renderChatGLM2(f *Format, msgs []Message, o Options) ([]Segment, error) {
+func renderChatGLM2(_ context.Context, f *Format, msgs []Message, o Options) ([]Segment, error) {
 	c, err := f.dialogue(msgs, o, false)
 	if err != nil {
 		return nil, err
@@ -237,7 +238,7 @@ func renderChatGLM2(f *Format, msgs []Message, o Options) ([]Segment, error) {
 	return c.done(), nil
 }
 
-func renderInternLM(f *Format, msgs []Message, o Options) ([]Segment, error) {
+func renderInternLM(_ context.Context, f *Format, msgs []Message, o Options) ([]Segment, error) {
 	c, err := f.dialogue(msgs, o, false)
 	if err != nil {
 		return nil, err
@@ -265,7 +266,7 @@ func renderInternLM(f *Format, msgs []Message, o Options) ([]Segment, error) {
 const vicunaSystem = "A chat between a curious user and an artificial intelligence assistant. " +
 	"The assistant gives helpful, detailed, and polite answers to the user's questions."
 
-func renderVicuna(f *Format, msgs []Message, o Options) ([]Segment, error) {
+func renderVicuna(_ context.Context, f *Format, msgs []Message, o Options) ([]Segment, error) {
 	c, err := f.dialogue(msgs, o, true)
 	if err != nil {
 		return nil, err
@@ -293,7 +294,7 @@ func renderVicuna(f *Format, msgs []Message, o Options) ([]Segment, error) {
 	return c.done(), nil
 }
 
-func renderLlama2(f *Format, msgs []Message, o Options) ([]Segment, error) {
+func renderLlama2(_ context.Context, f *Format, msgs []Message, o Options) ([]Segment, error) {
 	c, err := f.dialogue(msgs, o, true)
 	if err != nil {
 		return nil, err
@@ -317,7 +318,7 @@ func renderLlama2(f *Format, msgs []Message, o Options) ([]Segment, error) {
 	return c.done(), nil
 }
 
-func renderLlama3(f *Format, msgs []Message, o Options) ([]Segment, error) {
+func renderLlama3(_ context.Context, f *Format, msgs []Message, o Options) ([]Segment, error) {
 	p := &page{parse: o.ParseSpecial}
 	p.own("<|begin_of_text|>")
 	for i, m := range msgs {
@@ -334,7 +335,7 @@ func renderLlama3(f *Format, msgs []Message, o Options) ([]Segment, error) {
 	return p.done(), nil
 }
 
-func renderFalcon(f *Format, msgs []Message, o Options) ([]Segment, error) {
+func renderFalcon(_ context.Context, f *Format, msgs []Message, o Options) ([]Segment, error) {
 	c, err := f.dialogue(msgs, o, false)
 	if err != nil {
 		return nil, err
@@ -354,7 +355,7 @@ func renderFalcon(f *Format, msgs []Message, o Options) ([]Segment, error) {
 	return c.done(), nil
 }
 
-func renderMPTInstruct(f *Format, msgs []Message, o Options) ([]Segment, error) {
+func renderMPTInstruct(_ context.Context, f *Format, msgs []Message, o Options) ([]Segment, error) {
 	c, err := f.dialogue(msgs, o, false)
 	if err != nil {
 		return nil, err
@@ -375,7 +376,7 @@ func renderMPTInstruct(f *Format, msgs []Message, o Options) ([]Segment, error) 
 	return c.done(), nil
 }
 
-func renderGemma(f *Format, msgs []Message, o Options) ([]Segment, error) {
+func renderGemma(_ context.Context, f *Format, msgs []Message, o Options) ([]Segment, error) {
 	c, err := f.dialogue(msgs, o, true)
 	if err != nil {
 		return nil, err

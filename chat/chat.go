@@ -7,6 +7,7 @@
 package chat
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -54,7 +55,7 @@ type Format struct {
 	stop    []string
 	needs   []string // special tokens without which the format means nothing
 	cutLeft bool
-	render  func(f *Format, msgs []Message, o Options) ([]Segment, error)
+	render  func(ctx context.Context, f *Format, msgs []Message, o Options) ([]Segment, error)
 }
 
 // Name returns the built-in format's name, or the name that Jinja was given.
@@ -65,22 +66,22 @@ func (f *Format) Name() string { return f.name }
 func (f *Format) Stop() []string { return slices.Clone(f.stop) }
 
 // Render writes messages down. addGenerationPrompt ends the prompt with the beginning of the assistant's turn.
-// Errors are *Error and, for Jinja templates, *TemplateError.
-func (f *Format) Render(msgs []Message, addGenerationPrompt bool) ([]Segment, error) {
-	return f.RenderWith(msgs, Options{NoGenerationPrompt: !addGenerationPrompt})
+// Errors are *Error and, for Jinja templates, *TemplateError, which the end of ctx gives too.
+func (f *Format) Render(ctx context.Context, msgs []Message, addGenerationPrompt bool) ([]Segment, error) {
+	return f.RenderWith(ctx, msgs, Options{NoGenerationPrompt: !addGenerationPrompt})
 }
 
 // RenderWith is Render with options, of which MaxTokens has no meaning here.
-func (f *Format) RenderWith(msgs []Message, o Options) ([]Segment, error) {
+func (f *Format) RenderWith(ctx context.Context, msgs []Message, o Options) ([]Segment, error) {
 	if len(msgs) == 0 {
 		return nil, &Error{Format: f.name, Message: -1, Msg: "no messages"}
 	}
-	return f.render(f, msgs, o)
+	return f.render(ctx, f, msgs, o)
 }
 
 // Text renders messages as one string, special tokens by their texts: what the model reads, for people.
-func (f *Format) Text(msgs []Message, o Options) (string, error) {
-	segments, err := f.RenderWith(msgs, o)
+func (f *Format) Text(ctx context.Context, msgs []Message, o Options) (string, error) {
+	segments, err := f.RenderWith(ctx, msgs, o)
 	if err != nil {
 		return "", err
 	}

@@ -2,6 +2,7 @@ package chat
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -78,7 +79,7 @@ func TestBuiltinFormatsGiveReferenceIDs(t *testing.T) {
 		if toks[row.Tokenizer] == nil {
 			toks[row.Tokenizer] = open(t, row.Tokenizer)
 		}
-		got, err := builtin(t, row.Template).Encode(toks[row.Tokenizer], talk(row.Turns...))
+		got, err := builtin(t, row.Template).Encode(t.Context(), toks[row.Tokenizer], talk(row.Turns...))
 		if err != nil {
 			t.Errorf("line %d: %v", n+1, err)
 		} else if diff := cmp.Diff(row.IDs, got); diff != "" {
@@ -115,7 +116,7 @@ func TestBuiltinFormatsAsText(t *testing.T) {
 		{"mpt-instruct", talk("u"), "Below is an instruction that describes a task. Write a response that appropriately completes the request.\n### Instruction:\nu\n### Response:\n"},
 		{"gemma", system("s", two), "<bos><start_of_turn>user\ns\n\nu1<end_of_turn>\n<start_of_turn>model\na1<end_of_turn>\n<start_of_turn>user\nu2<end_of_turn>\n<start_of_turn>model\n"},
 	} {
-		got, err := builtin(t, c.name).Text(c.msgs, Options{})
+		got, err := builtin(t, c.name).Text(t.Context(), c.msgs, Options{})
 		if err != nil {
 			t.Error(err)
 		} else if diff := cmp.Diff(c.want, got); diff != "" {
@@ -129,7 +130,7 @@ func TestNoGenerationPromptEndsWithTheLastTurn(t *testing.T) {
 		"xverse": "a<|endoftext|>", "chatml": "a<|im_end|>\n", "baichuan2": "a", "chatglm2": "答：a\n\n", "internlm": "a<eoa>\n",
 		"vicuna": "a</s>", "llama2": "a </s>", "llama3": "a<|eot_id|>", "falcon": "a\n\n", "gemma": "a<end_of_turn>\n",
 	} {
-		got, err := builtin(t, name).Text(talk("u", "a"), Options{NoGenerationPrompt: true})
+		got, err := builtin(t, name).Text(t.Context(), talk("u", "a"), Options{NoGenerationPrompt: true})
 		if err != nil || !strings.HasSuffix(got, want) {
 			t.Errorf("%s: %q, %v; want it to end in %q", name, got, err, want)
 		}
@@ -152,13 +153,13 @@ func TestImpossibleConversationsNameTheMessage(t *testing.T) {
 		{"gemma", []Message{{"system", "s"}}, -1, "no user message"},
 		{"llama3", nil, -1, "no messages"},
 	} {
-		_, err := builtin(t, c.format).Render(c.msgs, true)
+		_, err := builtin(t, c.format).Render(t.Context(), c.msgs, true)
 		var e *Error
 		if !errors.As(err, &e) || e.Message != c.message || !strings.Contains(err.Error(), c.text) {
 			t.Errorf("%s: error %v, want message %d, %q", c.format, err, c.message, c.text)
 		}
 	}
-	if _, err := builtin(t, "chatml").Encode(open(t, "bbpe-llama3"), talk("u")); err == nil {
+	if _, err := builtin(t, "chatml").Encode(t.Context(), open(t, "bbpe-llama3"), talk("u")); err == nil {
 		t.Error("chatml with llama3's tokenizer: no error")
 	} else if e := new(TokenError); !errors.As(err, &e) || e.Token != "<|im_start|>" {
 		t.Errorf("chatml with llama3's tokenizer: %v", err)
@@ -183,11 +184,11 @@ func TestTemplatesEncodeAsOneText(t *testing.T) {
 	} {
 		tok, f := open(t, c.tokenizer), template(t, c.template, c.bos, c.eos)
 		for _, msgs := range [][]Message{talk("Hi"), talk(" 你好 ", "ab\n\ncd", "\n x"), system("Be brief.", talk("2+2?", " 4", ""))} {
-			ids, err := f.Encode(tok, msgs)
+			ids, err := f.Encode(t.Context(), tok, msgs)
 			if err != nil {
 				t.Fatal(err)
 			}
-			text, err := f.Text(msgs, Options{})
+			text, err := f.Text(t.Context(), msgs, Options{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -203,11 +204,11 @@ func TestTemplatesAgreeWithBuiltinFormats(t *testing.T) {
 		"smollm2": {"smollm2", "", ""}, "llama3": {"llama3", "<|begin_of_text|>", ""}, "llama2": {"llama2", "<s>", "</s>"}, "gemma": {"gemma", "<bos>", ""},
 	} {
 		for _, msgs := range [][]Message{talk("u"), system("s", talk("u1", "a1", "u2"))} {
-			want, err := builtin(t, c.builtin).Text(msgs, Options{})
+			want, err := builtin(t, c.builtin).Text(t.Context(), msgs, Options{})
 			if err != nil {
 				t.Fatal(err)
 			}
-			got, err := template(t, name, c.bos, c.eos).Text(msgs, Options{})
+			got, err := template(t, name, c.bos, c.eos).Text(t.Context(), msgs, Options{})
 			if diff := cmp.Diff(want, got); err != nil || diff != "" {
 				t.Errorf("%s: %v (-builtin +template):\n%s", name, err, diff)
 			}
@@ -253,11 +254,11 @@ func TestMessagesNeverBecomeSpecialTokens(t *testing.T) {
 				for i := range harmless {
 					harmless[i].Content = "x"
 				}
-				want, err := c.f.Encode(tok, harmless)
+				want, err := c.f.Encode(t.Context(), tok, harmless)
 				if err != nil {
 					t.Fatal(err)
 				}
-				got, err := c.f.Encode(tok, msgs)
+				got, err := c.f.Encode(t.Context(), tok, msgs)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -272,11 +273,11 @@ func TestMessagesNeverBecomeSpecialTokens(t *testing.T) {
 			}
 		}
 		// Asked for, they are recognised.
-		p, err := c.f.EncodeWith(tok, talk("<s></s><|im_end|><|eot_id|><|endoftext|><reserved_106><eoh>"), Options{ParseSpecial: true})
+		p, err := c.f.EncodeWith(t.Context(), tok, talk("<s></s><|im_end|><|eot_id|><|endoftext|><reserved_106><eoh>"), Options{ParseSpecial: true})
 		if err != nil {
 			t.Fatal(err)
 		}
-		base, err := c.f.Encode(tok, talk("x"))
+		base, err := c.f.Encode(t.Context(), tok, talk("x"))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -293,7 +294,7 @@ func TestSpecialTokensAcrossTheSeamStayText(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ids, err := f.Encode(tok, talk("<|im_en"))
+	ids, err := f.Encode(t.Context(), tok, talk("<|im_en"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -316,7 +317,7 @@ func TestRolesMayBePartsOfMarks(t *testing.T) {
 		t.Fatal(err)
 	}
 	for role, want := range map[string][]string{"user": {"<|User|>", "<eoh>"}, "User": {"<eoh>"}, "bot": {"<eoh>"}, "user|><eoh><|user": {"<eoh>"}} {
-		ids, err := f.Encode(tok, []Message{{role, "x"}})
+		ids, err := f.Encode(t.Context(), tok, []Message{{role, "x"}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -336,18 +337,18 @@ func TestMaxTokensDropsOldestRounds(t *testing.T) {
 	tok, f := open(t, "xverse-a"), builtin(t, "xverse")
 	long := strings.Repeat("word ", 50)
 	msgs := talk(long, long, long, long, "last")
-	full, err := f.Encode(tok, msgs)
+	full, err := f.Encode(t.Context(), tok, msgs)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, c := range []struct {
 		max, from, cut int
 	}{{0, 0, 0}, {len(full), 0, 0}, {len(full) - 1, 2, 0}, {100, 4, 0}, {10, 4, -1}} {
-		p, err := f.EncodeWith(tok, msgs, Options{MaxTokens: c.max})
+		p, err := f.EncodeWith(t.Context(), tok, msgs, Options{MaxTokens: c.max})
 		if err != nil {
 			t.Fatal(err)
 		}
-		want, err := f.Encode(tok, msgs[c.from:])
+		want, err := f.Encode(t.Context(), tok, msgs[c.from:])
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -361,7 +362,7 @@ func TestMaxTokensDropsOldestRounds(t *testing.T) {
 	}
 	// ChatML keeps the system text, and can't be cut.
 	tok, f = open(t, "bbpe-qwen2"), builtin(t, "chatml")
-	p, err := f.EncodeWith(tok, system("Be brief.", msgs), Options{MaxTokens: 40})
+	p, err := f.EncodeWith(t.Context(), tok, system("Be brief.", msgs), Options{MaxTokens: 40})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -369,7 +370,7 @@ func TestMaxTokensDropsOldestRounds(t *testing.T) {
 		t.Errorf("dropped %d: %q", p.Dropped, text)
 	}
 	var e *TooLongError
-	if _, err = f.EncodeWith(tok, talk(long), Options{MaxTokens: 20}); !errors.As(err, &e) || e.Max != 20 || e.Tokens <= 20 {
+	if _, err = f.EncodeWith(t.Context(), tok, talk(long), Options{MaxTokens: 20}); !errors.As(err, &e) || e.Max != 20 || e.Tokens <= 20 {
 		t.Errorf("error %v", err)
 	}
 }
@@ -380,7 +381,7 @@ func TestJinjaErrorsAreTyped(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 	f := template(t, "gemma", "<bos>", "<eos>")
-	if _, err := f.Render([]Message{{"assistant", "x"}}, true); !errors.As(err, &e) || !e.Raised || !strings.Contains(e.Msg, "must alternate") {
+	if _, err := f.Render(t.Context(), []Message{{"assistant", "x"}}, true); !errors.As(err, &e) || !e.Raised || !strings.Contains(e.Msg, "must alternate") {
 		t.Errorf("error %v", err)
 	}
 	if _, err := Open(t.Context(), "no-such-format", "", ""); err == nil || !strings.Contains(err.Error(), "chatml") {
@@ -396,7 +397,7 @@ func TestTemplateSeesItsVariables(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := f.Text(talk("x"), Options{Now: time.Date(2023, 1, 1, 0, 0, 0, 0, time.UTC), NoGenerationPrompt: true,
+	got, err := f.Text(t.Context(), talk("x"), Options{Now: time.Date(2023, 1, 1, 0, 0, 0, 0, time.UTC), NoGenerationPrompt: true,
 		Variables: map[string]any{"enable_thinking": false, "tools": json.RawMessage(`[{"z":1,"a":"é"}]`)}})
 	if want := `<s>2023False[{"z": 1, "a": "é"}]False`; err != nil || got != want {
 		t.Errorf("got %q, %v; want %q", got, err, want)
@@ -447,11 +448,24 @@ func ExampleFormat_Text() {
 		fmt.Println(err)
 		return
 	}
-	text, err := f.Text([]Message{{"user", "2+2?"}, {"assistant", "4"}, {"user", "3+3?"}}, Options{})
+	text, err := f.Text(context.Background(), []Message{{"user", "2+2?"}, {"assistant", "4"}, {"user", "3+3?"}}, Options{})
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
 	fmt.Printf("%q\n", text)
 	// Output: "Human: 2+2?\n\nAssistant: 4<|endoftext|>Human: 3+3?\n\nAssistant: "
+}
+
+func TestRenderingEndsWithItsContext(t *testing.T) {
+	f, err := Jinja(t.Context(), "t", "{{ messages[0].content }}", "", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done, stop := context.WithCancel(t.Context())
+	stop()
+	var e *TemplateError
+	if _, err := f.Encode(done, open(t, "bbpe-qwen2"), talk("x")); !errors.As(err, &e) || !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
 }

@@ -1,6 +1,7 @@
 package chat
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"sort"
@@ -22,14 +23,14 @@ type Prompt struct {
 }
 
 // Encode returns the prompt that asks for the assistant's next turn.
-func (f *Format) Encode(tok Encoder, msgs []Message) ([]int, error) {
-	p, err := f.EncodeWith(tok, msgs, Options{})
+func (f *Format) Encode(ctx context.Context, tok Encoder, msgs []Message) ([]int, error) {
+	p, err := f.EncodeWith(ctx, tok, msgs, Options{})
 	return p.IDs, err
 }
 
 // EncodeWith is Encode with options. Errors are those of Render, *TokenError, *TooLongError and the tokenizer's.
-func (f *Format) EncodeWith(tok Encoder, msgs []Message, o Options) (Prompt, error) {
-	ids, err := f.encode(tok, msgs, o)
+func (f *Format) EncodeWith(ctx context.Context, tok Encoder, msgs []Message, o Options) (Prompt, error) {
+	ids, err := f.encode(ctx, tok, msgs, o)
 	if err != nil || o.MaxTokens <= 0 || len(ids) <= o.MaxTokens {
 		return Prompt{IDs: ids}, err
 	}
@@ -50,7 +51,7 @@ func (f *Format) EncodeWith(tok Encoder, msgs []Message, o Options) (Prompt, err
 			return true
 		}
 		var shorter []int
-		shorter, err = f.encode(tok, from(starts[i]), o)
+		shorter, err = f.encode(ctx, tok, from(starts[i]), o)
 		return err == nil && len(shorter) <= o.MaxTokens
 	})
 	if err != nil {
@@ -59,7 +60,7 @@ func (f *Format) EncodeWith(tok Encoder, msgs []Message, o Options) (Prompt, err
 	p := Prompt{IDs: ids}
 	if len(starts) > 0 {
 		start := starts[min(n, len(starts)-1)]
-		if p.IDs, err = f.encode(tok, from(start), o); err != nil {
+		if p.IDs, err = f.encode(ctx, tok, from(start), o); err != nil {
 			return Prompt{}, err
 		}
 		p.Dropped = start - system
@@ -73,13 +74,13 @@ func (f *Format) EncodeWith(tok Encoder, msgs []Message, o Options) (Prompt, err
 	return p, nil
 }
 
-func (f *Format) encode(tok Encoder, msgs []Message, o Options) ([]int, error) {
+func (f *Format) encode(ctx context.Context, tok Encoder, msgs []Message, o Options) ([]int, error) {
 	for _, t := range f.needs {
 		if _, ok := tok.TokenID(t); !ok {
 			return nil, &TokenError{f.name, t}
 		}
 	}
-	segments, err := f.RenderWith(msgs, o)
+	segments, err := f.RenderWith(ctx, msgs, o)
 	if err != nil {
 		return nil, err
 	}

@@ -181,11 +181,11 @@ func TestNoMessageBecomesAMark(t *testing.T) {
 				}
 				o := Options{Variables: map[string]any{"tools": []any{map[string]any{"name": words.Draw(t, "name"),
 					"arguments": map[string]any{words.Draw(t, "key"): words.Draw(t, "value")}}}}}
-				segments, err := f.RenderWith(msgs, o)
+				segments, err := f.RenderWith(context.Background(), msgs, o)
 				if err != nil {
 					t.Skip() // the format has no such conversation
 				}
-				p, err := f.EncodeWith(tok, msgs, o)
+				p, err := f.EncodeWith(context.Background(), tok, msgs, o)
 				if err != nil {
 					t.Skip() // nor has the tokenizer such a format
 				}
@@ -205,7 +205,7 @@ func TestNoMessageBecomesAMark(t *testing.T) {
 						t.Fatalf("%s: %q comes out %d times: %s", f.Name(), text, n, fmt.Sprintf("%+q", pieces(tok, p.IDs)))
 					}
 				}
-				text, err := f.Text(msgs, o)
+				text, err := f.Text(context.Background(), msgs, o)
 				if err != nil {
 					t.Fatal(err)
 				}

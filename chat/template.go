@@ -21,14 +21,14 @@ import (
 // rendering are joined: they are tokenized as the one text that transformers would tokenize.
 //
 // A template is a stranger's program. It can't reach files or other templates, and the time, memory and recursion of reading
-// and rendering it are bounded; one that exceeds them gives an error, and so does the end of ctx, which ends the reading.
+// and rendering it are bounded; one that exceeds them gives an error, and so does the end of the context of either.
 func Jinja(ctx context.Context, name, template, bos, eos string) (*Format, error) {
 	t, err := jinja.Parse(ctx, name, template)
 	if err != nil {
 		return nil, fmt.Errorf("chat: %w", err)
 	}
 	f := &Format{name: name}
-	f.render = func(f *Format, msgs []Message, o Options) ([]Segment, error) {
+	f.render = func(ctx context.Context, f *Format, msgs []Message, o Options) ([]Segment, error) {
 		v := jinja.Variables{
 			Template: map[string]any{"bos_token": bos, "eos_token": eos, "add_generation_prompt": !o.NoGenerationPrompt},
 			Foreign:  map[string]any{},
@@ -46,7 +46,7 @@ func Jinja(ctx context.Context, name, template, bos, eos string) (*Format, error
 			list[i] = map[string]any{"role": role, "content": m.Content}
 		}
 		v.Foreign["messages"] = list
-		spans, err := t.Render(context.Background(), v)
+		spans, err := t.Render(ctx, v)
 		if err != nil {
 			return nil, fmt.Errorf("chat: %w", err)
 		}

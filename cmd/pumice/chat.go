@@ -115,7 +115,7 @@ func withSystem(messages []chat.Message, text string) []chat.Message {
 // answerOnce writes the one answer.
 func (p *program) answerOnce(ctx context.Context, c *cli.Context, t *talk, messages []chat.Message) error {
 	t.messages = messages
-	prompt, err := t.engine.EncodeChat(messages, chat.Options{})
+	prompt, err := t.engine.EncodeChat(ctx, messages, chat.Options{})
 	if err != nil {
 		return err
 	}
@@ -177,25 +177,11 @@ func (t *talk) answer(ctx context.Context, prompt chat.Prompt, show func(text st
 }
 
 // prompt encodes the messages so that a quarter of the context is free for the answer, and forgets those that it leaves out.
-func (t *talk) prompt(ctx context.Context) (chat.Prompt, error) {
-	messages := t.messages
-	p, err := await(ctx, func() (chat.Prompt, error) { return encodeWithin(t.engine, messages) })
-	if err != nil {
-		return chat.Prompt{}, err
-	}
-	first := 0
-	for first < len(messages) && messages[first].Role == "system" {
-		first++
-	}
-	t.messages = slices.Delete(slices.Clone(messages), first, first+p.Dropped)
-	return p, nil
-}
-
-// encodeWithin leaves old messages out where less than a quarter of the context would be free. It frees half of it at once: each time
-// the beginning changes, all of the rest is evaluated again.
-func encodeWithin(engine *pumice.Engine, messages []chat.Message) (p chat.Prompt, err error) {
-	for _, limit := range []int{engine.Context() * 3 / 4, engine.Context() / 2} {
-		shorter, err := engine.EncodeChat(messages, chat.Options{MaxTokens: limit})
+// Where that takes forgetting, half of the context is freed at once: each time the beginning changes, all of the rest is evaluated
+// again.
+func (t *talk) prompt(ctx context.Context) (p chat.Prompt, err error) {
+	for _, limit := range []int{t.engine.Context() * 3 / 4, t.engine.Context() / 2} {
+		shorter, err := t.engine.EncodeChat(ctx, t.messages, chat.Options{MaxTokens: limit})
 		if p.IDs != nil && err != nil {
 			break // the newest message alone is longer than half
 		}
@@ -206,6 +192,11 @@ func encodeWithin(engine *pumice.Engine, messages []chat.Message) (p chat.Prompt
 			break
 		}
 	}
+	first := 0
+	for first < len(t.messages) && t.messages[first].Role == "system" {
+		first++
+	}
+	t.messages = slices.Delete(slices.Clone(t.messages), first, first+p.Dropped)
 	return p, nil
 }
 
@@ -217,27 +208,7 @@ func (t *talk) check(ctx context.Context, messages []chat.Message) error {
 	}
 	format, err := t.engine.ChatFormat()
 	if err == nil {
-		_, err = await(ctx, func() ([]chat.Segment, error) { return format.Render(messages, true) })
+		_, err = format.Render(ctx, messages, true)
 	}
 	return err
-}
-
-// await runs f. It does not wait for its end when ctx ends: templates and tokenizers look at no context, but have limits of their own.
-func await[T any](ctx context.Context, f func() (T, error)) (T, error) {
-	type result struct {
-		value T
-		err   error
-	}
-	done := make(chan result, 1)
-	go func() {
-		value, err := f()
-		done <- result{value, err}
-	}()
-	select {
-	case r := <-done:
-		return r.value, r.err
-	case <-ctx.Done():
-		var none T
-		return none, ctx.Err()
-	}
 }

@@ -313,7 +313,7 @@ func (r *evalRun) openModel(ctx context.Context) (*tokenizer.Tokenizer, error) {
 		}
 		r.identity.ChatTemplate = format.Name()
 		r.planned.Chat = func(text string) ([]int, error) {
-			return format.Encode(tok, []chat.Message{{Role: "user", Content: text}})
+			return format.Encode(ctx, tok, []chat.Message{{Role: "user", Content: text}})
 		}
 	}
 	r.identity.Model = strings.TrimSuffix(filepath.Base(r.path), ".gguf")

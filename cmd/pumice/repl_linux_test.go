@@ -250,20 +250,6 @@ func TestNothingHostileInAConversation(t *testing.T) {
 	}
 }
 
-func TestNobodyWaitsForAFormatAfterCtrlC(t *testing.T) {
-	t.Parallel()
-	endless := make(chan struct{})
-	defer close(endless)
-	ctx, cancel := context.WithCancel(context.Background())
-	time.AfterFunc(time.Millisecond, cancel)
-	if _, err := await(ctx, func() (int, error) { <-endless; return 0, nil }); !errors.Is(err, context.Canceled) {
-		t.Errorf("got %v", err)
-	}
-	if n, err := await(context.Background(), func() (int, error) { return 7, nil }); n != 7 || err != nil {
-		t.Errorf("got %d, %v", n, err)
-	}
-}
-
 // TestUnansweredQuestionIsTakenBack stops questions before their answers begin, with a template and a built-in format that want
 // user and assistant in turn, and asks others.
 func TestUnansweredQuestionIsTakenBack(t *testing.T) {

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -43,6 +44,7 @@ type encoding struct {
 
 // encoder turns text and conversations into token ids.
 type encoder struct {
+	ctx       context.Context
 	tokenizer *tokenizer.Tokenizer
 	options   tokenizer.EncodeOptions
 	format    func() (*chat.Format, error) // opened when first needed
@@ -58,7 +60,7 @@ func (p *program) tokenize(c *cli.Context) error {
 		return err
 	}
 	var format *chat.Format
-	e := &encoder{tok, tokenizer.EncodeOptions{AddSpecial: c.Bool("add-special"), ParseSpecial: c.Bool("parse-special")}, func() (*chat.Format, error) {
+	e := &encoder{c.Context, tok, tokenizer.EncodeOptions{AddSpecial: c.Bool("add-special"), ParseSpecial: c.Bool("parse-special")}, func() (*chat.Format, error) {
 		if format != nil {
 			return format, nil
 		}
@@ -120,7 +122,7 @@ func (e *encoder) conversation(messages []chat.Message) ([]int, error) {
 	if err != nil {
 		return nil, err
 	}
-	return format.Encode(e.tokenizer, messages)
+	return format.Encode(e.ctx, e.tokenizer, messages)
 }
 
 func (e *encoder) encoding(ids []int) encoding {
