@@ -12,6 +12,7 @@ import (
 
 	"pumice/chat"
 	"pumice/checkpoint"
+	"pumice/internal/regular"
 	"pumice/tokenizer"
 )
 
@@ -91,7 +92,7 @@ func ggufAt(path string, info fs.FileInfo) string {
 		}
 		return ""
 	}
-	f, err := os.Open(path)
+	f, err := regular.Open(path)
 	if err != nil {
 		return ""
 	}
