@@ -154,6 +154,25 @@ func TestLogitsMustBeFinite(t *testing.T) {
 		_, err = x.ForwardSequences(t.Context(), [][]int{{7, 9}, {5}, {11}}, 0)
 		fails(t, "sequences", err, 1)
 	})
+	t.Run("behind a soft cap", func(t *testing.T) {
+		dir := rewritten(t, "gemma2", nil, func(tensors map[string]stored) {
+			tensors["model.layers.0.mlp.up_proj.weight"].values[100] = float32(math.NaN())
+		})
+		_, err := load(t, dir, Options{Context: 64}, pipeline.Options{}).Forward(ctx, tokens, 0, Logits)
+		fails(t, "logits", err, len(tokens)-1)
+	})
+	t.Run("queries by matrices", func(t *testing.T) {
+		m, err := pipeline.NewManager(gputest.Open(t), pipeline.Options{})
+		check(t, err)
+		available := m.Paths()
+		check(t, m.Close())
+		if !slices.Contains(available, pipeline.PathCM) {
+			t.Skip("the device has no cooperative matrices")
+		}
+		dir := spoilt("model.layers.2.self_attn.q_proj.weight", 100, math.NaN())
+		_, err = load(t, dir, Options{Context: 64}, pipeline.Options{Path: pipeline.PathCM}).Forward(ctx, tokens, 0, Logits)
+		fails(t, "logits", err, len(tokens)-1)
+	})
 	for _, c := range []struct {
 		what, name string
 		value      float64

@@ -77,7 +77,7 @@ var rules = []rule{
 	// as a product of one token does, in more workgroups than there are tiles; not measured since it
 	// has x in shared memory (docs/design/0004). Beyond, a
 	// prompt of 512 tokens of a 7B Llama in Q4_0 took 224 ms by cm and 301 by fp16 on an H200
-	// (docs/benchmarks.md, before loads were batched). The dp path took 155 there, but rounds activations to eight bits,
+	// (docs/benchmarks.md, before loads were batched and fp16 summed in float32). The dp path took 155 there, but rounds activations to eight bits,
 	// which shows in perplexity (docs/quantization.md): it is for who asks for it.
 	{op: "matmul_", minTokens: fewTokens + 1, paths: []Path{PathCM, PathFP16}},
 	{op: "matmul_", minTokens: 2, paths: []Path{PathFew}},

@@ -1,6 +1,6 @@
 #version 450
 // attention by cooperative matrices: as attention.comp; queries, times scale, and weights are
-// rounded to float16, which holds up to 65504 and beyond that is clamped, and products are
+// rounded to float16, within which the caller keeps the former (design/0005), and products are
 // summed in float32.
 //
 // A workgroup takes the rows, queries of one key-value head (y), of tile x, and each of its four
@@ -54,10 +54,7 @@ shared float factors[ROWS];
 #define LEFT coopmat<float16_t, gl_ScopeSubgroup, CM_M, CM_K, gl_MatrixUseA>
 #define RIGHT coopmat<float16_t, gl_ScopeSubgroup, CM_K, CM_N, gl_MatrixUseB>
 
-uvec2 to_half(vec4 v) {
-    v = clamp(v, vec4(-65504.0), vec4(65504.0));
-    return uvec2(packHalf2x16(v.xy), packHalf2x16(v.zw));
-}
+uvec2 to_half(vec4 v) { return uvec2(packHalf2x16(v.xy), packHalf2x16(v.zw)); }
 
 // What an invocation loads of the next block.
 uvec4 keys_ahead[LOADS], values_ahead[LOADS];
