@@ -236,7 +236,7 @@ func (v *GGUFVocab) buildBPE(t *Tokenizer, r *reader) {
 	if pre.ignoreMerges {
 		m.whole = t.ids
 	}
-	m.pairs = newPairTable(len(v.Merges))
+	m.pairs = newPairTable(min(len(v.Merges), maxVocab))
 	for i, s := range v.Merges {
 		if !r.going(i) {
 			return

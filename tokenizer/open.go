@@ -188,6 +188,9 @@ func readBeside(ctx context.Context, dir string) (*beside, error) {
 			s.each("additional_special_tokens", func(i int, raw json.RawMessage) {
 				item := section{r: s.r, path: fmt.Sprintf("additional_special_tokens[%d]", i), fields: map[string]json.RawMessage{"text": raw}}
 				special(item.tokenText("text"))
+				if i == spareIDs {
+					s.r.fail("additional_special_tokens", "more than %d", i)
+				}
 			})
 		}
 		if name == "tokenizer_config.json" {
