@@ -86,12 +86,15 @@ func (m *matcher) prefix(e *encoder, s []byte, foreign []bool, marks map[int32]b
 // find returns the first match in s at or after from; start and end are len(s) when there is none, and where e has no steps
 // left. foreign and marks are those of prefix.
 func (m *matcher) find(e *encoder, s []byte, from int, foreign []bool, marks map[int32]bool) (start, end int, id int32) {
-	for i := from; i < len(s) && e.err == nil; i++ {
+	for i := from; i < len(s); i++ {
 		if !m.first[s[i]] {
 			continue
 		}
 		if n, id := m.prefix(e, s[i:], tail(foreign, i), marks); n > 0 {
 			return i, i + n, id
+		}
+		if e.err != nil {
+			break
 		}
 	}
 	return len(s), len(s), -1
