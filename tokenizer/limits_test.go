@@ -135,7 +135,7 @@ func hostileJSON(t testing.TB, n int) map[string]struct {
 
 // Every file opens or is refused, and every text is encoded or refused, in bounded time and memory.
 func TestHostileTokenizersAreBounded(t *testing.T) {
-	text := strings.Repeat("aé ", 5_000) + strings.Repeat("a", 20_000) + "\n" + strings.Repeat("x", 3000)
+	text := strings.Repeat("aé ", 2_000) + strings.Repeat("a", 8_000) + "\n" + strings.Repeat("x", 3000)
 	for name, c := range hostileJSON(t, 200_000) {
 		t.Run(name, func(t *testing.T) {
 			var tok *Tokenizer
@@ -183,7 +183,7 @@ func encodeBounded(t *testing.T, tok *Tokenizer, text string) {
 		})
 		bounded.Run(t, len(text), func(context.Context) { tok.Decode(ids, true) })
 	}
-	some := make([]int, 2000)
+	some := make([]int, 500)
 	for i := range some {
 		some[i] = i % tok.VocabSize()
 	}
@@ -240,7 +240,7 @@ func hostilePieces(n int) map[string]struct {
 }
 
 func TestHostilePieceModelsAreBounded(t *testing.T) {
-	text := strings.Repeat("aé ", 5_000) + strings.Repeat("a", 20_000)
+	text := strings.Repeat("aé ", 2_000) + strings.Repeat("a", 8_000)
 	for name, c := range hostilePieces(200_000) {
 		var entries []byte
 		v := GGUFVocab{File: "hostile", BOS: -1, EOS: -1, UNK: -1, PAD: -1}
