@@ -4,8 +4,9 @@ import (
 	_ "embed"
 	"encoding/json"
 	"fmt"
-	"os"
 	"strings"
+
+	"pumice/internal/regular"
 )
 
 // A Card is scores in percent as model cards print them: a number a benchmark, and one a category of MMLU and C-Eval.
@@ -37,7 +38,7 @@ func PublishedCard() *Card {
 
 // ReadCard reads published rows from a file: {"source": "...", "rows": [{"model": "...", "type": "...", "scores": {"mmlu": 63.7}}]}.
 func ReadCard(name string) (*Card, error) {
-	text, err := os.ReadFile(name)
+	text, err := regular.ReadFile(name, maxFileBytes)
 	if err != nil {
 		return nil, err
 	}

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"pumice/internal/atomicfile"
+	"pumice/internal/regular"
 )
 
 // protocolVersion counts changes of prompts or scoring that change results; it is each task's "version".
@@ -260,7 +261,7 @@ func ReadSummary(name string) (*Summary, error) {
 	if err != nil {
 		return nil, err
 	}
-	text, err := os.ReadFile(name)
+	text, err := regular.ReadFile(name, maxFileBytes)
 	if err != nil {
 		return nil, err
 	}
@@ -298,7 +299,7 @@ func ReadSamples(name string) (map[string][]Sample, error) {
 }
 
 func readSamples(file string) ([]Sample, error) {
-	f, err := os.Open(file)
+	f, err := regular.Open(file)
 	if err != nil {
 		return nil, err
 	}

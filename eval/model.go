@@ -11,6 +11,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"pumice/internal/regular"
 )
 
 // modelFiles are the files of a directory that make a model what it is.
@@ -59,7 +61,7 @@ func ModelSHA256(ctx context.Context, path string) (string, error) {
 }
 
 func fileSHA256(ctx context.Context, name string) (string, error) {
-	f, err := os.Open(name)
+	f, err := regular.Open(name)
 	if err != nil {
 		return "", err
 	}

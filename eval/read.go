@@ -7,8 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"unicode/utf8"
+
+	"pumice/internal/regular"
 )
 
 // A Problem is a part of a data file that can't be used. The questions that it spoils are left out.
@@ -53,7 +54,7 @@ var byteOrderMark = []byte("\xef\xbb\xbf")
 // lines calls each with the lines of the file that are not blank and valid UTF-8, without their ends. n counts all lines from 1,
 // i those that are not blank from 0. A line is valid until each returns.
 func (s *source) lines(each func(n, i int, line []byte) error) error {
-	f, err := os.Open(s.file)
+	f, err := regular.Open(s.file)
 	if err != nil {
 		return err
 	}
@@ -101,7 +102,7 @@ func (s *source) lines(each func(n, i int, line []byte) error) error {
 // rows calls each with the records of a CSV file (RFC 4180, quotes inside bare fields allowed) that are valid UTF-8. i counts
 // all records from 0, line is where one begins. A record is valid until each returns.
 func (s *source) rows(each func(i, line int, record []string) error) error {
-	f, err := os.Open(s.file)
+	f, err := regular.Open(s.file)
 	if err != nil {
 		return err
 	}
@@ -217,7 +218,7 @@ func (g *lineGuard) fill() error {
 
 // whole returns the contents of a file that is one value, nil if there is a problem with it.
 func (s *source) whole() ([]byte, error) {
-	f, err := os.Open(s.file)
+	f, err := regular.Open(s.file)
 	if err != nil {
 		return nil, err
 	}

@@ -8,10 +8,13 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
+
+	"pumice/internal/regular"
 )
 
 func write(t *testing.T, dir, name, text string) {
@@ -350,5 +353,30 @@ func TestCatalogue(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("tasks of groups (-want +got):\n%s", diff)
+	}
+}
+
+// TestPipesAreNoData gives the reader a pipe, which would wait for its writer.
+func TestPipesAreNoData(t *testing.T) {
+	root := t.TempDir()
+	file := filepath.Join(root, "mmlu/data/dev/anatomy_dev.csv")
+	if err := os.MkdirAll(filepath.Dir(file), 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mkfifo(file, 0o666); err != nil {
+		t.Skipf("no named pipes: %v", err)
+	}
+	d := &Data{Root: root}
+	var wrong *regular.Error
+	if _, err := d.Load("mmlu_anatomy"); !errors.As(err, &wrong) {
+		t.Errorf("got %v", err)
+	}
+	for name, read := range map[string]func(string) error{
+		"results": func(name string) error { _, err := ReadSummary(name); return err },
+		"card":    func(name string) error { _, err := ReadCard(name); return err },
+	} {
+		if err := read(file); !errors.As(err, &wrong) {
+			t.Errorf("%s: got %v", name, err)
+		}
 	}
 }
