@@ -196,3 +196,41 @@ func TestLogitsMustBeFinite(t *testing.T) {
 		}
 	}
 }
+
+// MPT's clip and gemma2's soft cap of scores make an ordinary number of a NaN on the device, so such a weight is refused.
+func TestClampedWeightsMustBeFinite(t *testing.T) {
+	for _, c := range []struct {
+		fixture, name string
+		config        map[string]any
+	}{
+		{"mpt", "transformer.blocks.1.attn.Wqkv.weight", map[string]any{"attn_config": map[string]any{"alibi": true, "alibi_bias_max": 8, "clip_qkv": 8.0}}},
+		{"gemma2", "model.layers.1.self_attn.k_proj.weight", nil},
+	} {
+		dir := rewritten(t, c.fixture, c.config, func(tensors map[string]stored) {
+			x := tensors[c.name]
+			x.values[7*x.shape[1]+5] = float32(math.NaN())
+		})
+		if err := loadError(t, dir); err == nil || !strings.Contains(err.Error(), "tensor "+c.name+": element 5 of row 7 is NaN") {
+			t.Errorf("loading: %v", err)
+		}
+	}
+}
+
+// loadError is what is wrong with a model.
+func loadError(t *testing.T, dir string) error {
+	m, err := pipeline.NewManager(gputest.Open(t), pipeline.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { check(t, m.Close()) }()
+	c, err := checkpoint.Open(t.Context(), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { check(t, c.Close()) }()
+	x, err := Load(context.Background(), m, c, Options{Context: 16})
+	if err == nil {
+		check(t, x.Close())
+	}
+	return err
+}

@@ -207,7 +207,9 @@ func (b *binder) layer(i int) Layer {
 		QKV:       b.matrix(prefix+"qkv", c.HiddenSize, qkv...),
 		fit:       r,
 	}
-	r.qkv = b.scaled(func(row int) int { return r.exponent(c, row) })
+	if r.qkv = b.scaled(func(row int) int { return r.exponent(c, row) }); r.qkv != nil {
+		r.qkv.Finite = c.ClipQKV > 0 || c.AttnLogitSoftcapping > 0 // kernels clamp an infinity and a NaN too
+	}
 	l.OProj = b.matrix(o.name, c.NumAttentionHeads*c.HeadDim, o)
 	r.o = b.scaled(func(int) int { return r.values })
 	l.DownProj = b.matrix(down.name, inner, down)

@@ -88,6 +88,7 @@ type Fill struct {
 	At func(r int) (src *Source, row int)
 	// Exponent is e of the 2^e that row r is multiplied by; nil = all are 0. It is called likewise.
 	Exponent func(r int) int
+	Finite   bool // a NaN or an infinity is an error, since it would not show in what is computed
 	// Begin is called before the first row is read and End after the last one, from any goroutine; nil where the sources need
 	// neither. After an error, Begin's too, End may be left out.
 	Begin func(ctx context.Context) error
@@ -229,6 +230,11 @@ func (l *Loader) load(ctx context.Context, pc piece) error {
 			return fmt.Errorf("pipeline: %s: row %d of %s has %d bytes, want %d", x.Name, row, src.Name, len(b), want)
 		}
 		read += int64(len(b))
+		if pc.Finite {
+			if err := s.finite(src, row, b); err != nil {
+				return fmt.Errorf("pipeline: tensor %s: %w", src.Name, err)
+			}
+		}
 		exponent := 0
 		if pc.Exponent != nil {
 			exponent = pc.Exponent(p.First + r)
@@ -282,6 +288,26 @@ type packScratch struct {
 
 var scratchPool = sync.Pool{New: func() any { return &packScratch{} }}
 
+// decode returns the weights of b, a row of src.
+func (s *packScratch) decode(src *Source, b []byte) []float32 {
+	if cap(s.floats) < src.Cols {
+		s.floats = make([]float32, src.Cols)
+	}
+	f := s.floats[:src.Cols]
+	src.DType.Decode(f, b)
+	return f
+}
+
+// finite says what is not finite in b, row number row of src.
+func (s *packScratch) finite(src *Source, row int, b []byte) error {
+	for i, v := range s.decode(src, b) {
+		if math.IsNaN(float64(v)) || math.IsInf(float64(v), 0) {
+			return fmt.Errorf("element %d of row %d is %v", i, row, v)
+		}
+	}
+	return nil
+}
+
 // convert returns b, row number row of src, in another type and times 2^exponent.
 func (s *packScratch) convert(to DType, src *Source, row int, b []byte, exponent int) ([]byte, error) {
 	if src.DType == to {
@@ -291,11 +317,7 @@ func (s *packScratch) convert(to DType, src *Source, row int, b []byte, exponent
 		}
 		return s.out, nil
 	}
-	if cap(s.floats) < src.Cols {
-		s.floats = make([]float32, src.Cols)
-	}
-	f := s.floats[:src.Cols]
-	src.DType.Decode(f, b)
+	f := s.decode(src, b)
 	if exponent != 0 {
 		power := math.Ldexp(1, exponent)
 		for i, v := range f {

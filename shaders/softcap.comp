@@ -16,5 +16,6 @@ void main() {
     uint c = gl_GlobalInvocationID.x;
     if (c >= p.cols) return;
     uint i = gl_WorkGroupID.y * p.cols + c;
-    x[i] = soft_cap(x[i], p.cap);
+    float v = x[i];
+    if ((floatBitsToUint(v) & 0x7f800000u) != 0x7f800000u) x[i] = soft_cap(v, p.cap); // infinity and NaN stay, and show
 }
