@@ -1,4 +1,4 @@
-// Package pumice runs large language models on any Vulkan GPU.
+// Package pumice runs large language models through Vulkan.
 //
 // Open loads a model and gives an Engine, which holds the weights and the KV cache in device memory. A Session is one
 // conversation with it: Generate continues a list of token ids, and evaluates only what the cache doesn't hold yet. The

@@ -69,7 +69,7 @@ func (p *program) run(args []string) int {
 func (p *program) app() *cli.App {
 	app := &cli.App{
 		Name:      "pumice",
-		Usage:     "run large language models on any Vulkan GPU",
+		Usage:     "run large language models through Vulkan",
 		UsageText: "pumice [global flags] command [flags] MODEL",
 		Description: "MODEL is a GGUF file, a Hugging Face directory, or the name of a model (" + pumice.DefaultModel + ").\n" +
 			"Every flag can be given as an environment variable: --top-k as PUMICE_TOP_K.\n" +
