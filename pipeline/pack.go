@@ -86,7 +86,7 @@ type Fill struct {
 	Matrix *Matrix
 	// At names the source and its row that row r of the matrix is. It is called from several goroutines at once.
 	At func(r int) (src *Source, row int)
-	// Exponent is e of the 2^e that row r is multiplied by; nil = all are 0. It is called likewise.
+	// Exponent returns e, where row r is multiplied by 2^e; nil = no row is. It is called from several goroutines at once.
 	Exponent func(r int) int
 	Finite   bool // a NaN or an infinity is an error, since it would not show in what is computed
 	// Begin is called before the first row is read and End after the last one, from any goroutine; nil where the sources need
