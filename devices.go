@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"pumice/pipeline"
+	"pumice/pipeline/kernels"
 	"pumice/vk"
 )
 
@@ -63,7 +64,7 @@ func probe(d *Device, pd *vk.PhysicalDevice, o Options) (err error) {
 		return err
 	}
 	d.MemoryTotal, d.MemoryFree = memory.TotalBytes, memory.FreeBytes
-	m, err := pipeline.NewManager(dev, pipeline.Options{Logger: o.Logger, Path: pipeline.Path(o.KernelPath)})
+	m, err := pipeline.NewManager(dev, pipeline.Options{Logger: o.Logger, Path: kernels.Path(o.KernelPath)})
 	if err != nil {
 		return err
 	}
@@ -71,7 +72,7 @@ func probe(d *Device, pd *vk.PhysicalDevice, o Options) (err error) {
 	return m.Close()
 }
 
-func pathNames(paths []pipeline.Path) []string {
+func pathNames(paths []kernels.Path) []string {
 	names := make([]string, len(paths))
 	for i, p := range paths {
 		names[i] = string(p)
@@ -80,7 +81,7 @@ func pathNames(paths []pipeline.Path) []string {
 }
 
 // KernelPaths names the families of kernels that Options.KernelPath may force on a device that has what they need.
-func KernelPaths() []string { return pathNames(pipeline.Paths) }
+func KernelPaths() []string { return pathNames(kernels.Paths) }
 
 // describe tells what is known without opening the device.
 func describe(pd *vk.PhysicalDevice) Device {

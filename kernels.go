@@ -15,6 +15,8 @@ import (
 	"pumice/checkpoint"
 	"pumice/internal/dtype"
 	"pumice/pipeline"
+	"pumice/pipeline/kernels"
+	"pumice/pipeline/verify"
 	"pumice/vk"
 )
 
@@ -134,8 +136,8 @@ func (k *Kernels) Close() error {
 // Verify compares every kernel that the device can run with a float64 reference. Those that fail are not used from then on,
 // by this program or a later one with the same CacheDir, until driver or kernels change.
 // types names the weights' types whose kernels are checked, nil all; quick leaves cases out.
-func (k *Kernels) Verify(ctx context.Context, types []string, quick bool, each func(pipeline.VerifyResult)) error {
-	o := pipeline.VerifyOptions{Quick: quick}
+func (k *Kernels) Verify(ctx context.Context, types []string, quick bool, each func(verify.Result)) error {
+	o := verify.Options{Quick: quick}
 	var err error
 	if o.Types, err = parseTypes(types); err != nil {
 		return err
@@ -145,9 +147,9 @@ func (k *Kernels) Verify(ctx context.Context, types []string, quick bool, each f
 		return err
 	}
 	ran := map[string]bool{}
-	err = pipeline.Verify(ctx, k.manager, o, func(r pipeline.VerifyResult) {
+	err = verify.Kernels(ctx, k.manager, o, func(r verify.Result) {
 		ran[r.Kernel] = true
-		fresh.Add(r)
+		verify.Refuse(fresh, r)
 		each(r)
 	})
 	if err != nil {
@@ -161,9 +163,9 @@ func (k *Kernels) Verify(ctx context.Context, types []string, quick bool, each f
 	}
 	checked := o.Types
 	if checked == nil {
-		checked = pipeline.WeightTypes()
+		checked = kernels.WeightTypes()
 	}
-	for _, t := range slices.Concat(checked, pipeline.CacheTypes()) {
+	for _, t := range slices.Concat(checked, kernels.CacheTypes) {
 		k.tuning.MarkChecked(t)
 	}
 	k.save()
@@ -195,7 +197,7 @@ func (k *Kernels) Tune(ctx context.Context, o TuneOptions) (*TuneResult, error) 
 		return nil, err
 	}
 	if list == nil {
-		list = pipeline.TuneTypes()
+		list = verify.TuneTypes()
 	}
 	deadline := time.Now().Add(o.Budget)
 	if first := list[:min(len(list), 4)]; !k.checked(first, dtype.F16) {
@@ -206,7 +208,7 @@ func (k *Kernels) Tune(ctx context.Context, o TuneOptions) (*TuneResult, error) 
 			return nil, err
 		}
 	}
-	missing, err := pipeline.Tune(ctx, k.manager, k.tuning, pipeline.TuneOptions{Types: list, Budget: time.Until(deadline)}, o.OnMeasure)
+	missing, err := verify.Tune(ctx, k.manager, k.tuning, verify.TuneOptions{Types: list, Budget: time.Until(deadline)}, o.OnMeasure)
 	result := &TuneResult{Tuning: k.tuning, Complete: len(missing) == 0, Missing: missing}
 	if k.file != "" {
 		if failed := k.tuning.Write(k.file); failed != nil {
@@ -237,7 +239,7 @@ func (k *Kernels) ResetTuning() (file string, err error) {
 func parseTypes(names []string) ([]dtype.DType, error) {
 	var list []dtype.DType
 	for _, name := range names {
-		t, err := parseType("types", name, pipeline.WeightTypes(), "")
+		t, err := parseType("types", name, kernels.WeightTypes(), "")
 		if err != nil {
 			return nil, err
 		}
@@ -260,7 +262,7 @@ func (k *Kernels) check(ctx context.Context, types []dtype.DType, cache dtype.DT
 	}
 	unchecked := slices.DeleteFunc(slices.Clone(types), k.tuning.IsChecked)
 	start, before := time.Now(), len(k.tuning.Refused)
-	if err := pipeline.Check(ctx, k.manager, k.tuning, unchecked, cache); err != nil {
+	if err := verify.Check(ctx, k.manager, k.tuning, unchecked, cache); err != nil {
 		return fmt.Errorf("pumice: checking the kernels on %s: %w", k.info.Name, err)
 	}
 	k.log.Info().Dur("took", time.Since(start)).Msg("kernels checked, which is done once for a device, its driver and a type of weights")
@@ -276,7 +278,7 @@ func (k *Kernels) checkFor(ctx context.Context, c *checkpoint.Checkpoint, s sett
 	if k.device.PhysicalDevice().Type == vk.CPU {
 		return nil
 	}
-	readable := pipeline.WeightTypes()
+	readable := kernels.WeightTypes()
 	var types []dtype.DType
 	for _, name := range c.Names() {
 		if t, ok := c.Tensor(name); ok && slices.Contains(readable, t.DType) && !slices.Contains(types, t.DType) {

@@ -13,12 +13,13 @@ import (
 	"pumice/internal/dtype"
 	"pumice/internal/gputest"
 	"pumice/pipeline"
+	"pumice/pipeline/kernels"
 )
 
 func TestResetTuningForgetsMeasurementsNotRefusals(t *testing.T) {
 	pd := gputest.Open(t).PhysicalDevice()
 	timed := func(x *pipeline.Tuning) {
-		x.Timings = append(x.Timings, pipeline.Measurement{Op: "matvec_q4_0", Path: pipeline.PathBase, Tokens: 1, Nanoseconds: 1})
+		x.Timings = append(x.Timings, pipeline.Measurement{Op: "matvec_q4_0", Path: kernels.Base, Tokens: 1, Nanoseconds: 1})
 	}
 	for _, c := range []struct {
 		name    string

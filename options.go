@@ -12,7 +12,7 @@ import (
 
 	"pumice/internal/dtype"
 	"pumice/model"
-	"pumice/pipeline"
+	"pumice/pipeline/kernels"
 )
 
 // Options says how Open loads a model. The zero value is the default.
@@ -52,18 +52,18 @@ func (e *OptionError) Error() string {
 // weightTypes and cacheTypes are what matrices and the KV cache may be converted to.
 var (
 	weightTypes = dtype.Weights()
-	cacheTypes  = pipeline.CacheTypes()
+	cacheTypes  = kernels.CacheTypes
 )
 
 // settings are Options in the types of the packages below.
 type settings struct {
 	weights, cache dtype.DType
 	lora           []model.LoRA
-	path           pipeline.Path
+	path           kernels.Path
 }
 
 func (o *Options) settings() (settings, error) {
-	s := settings{path: pipeline.Path(o.KernelPath)}
+	s := settings{path: kernels.Path(o.KernelPath)}
 	var err error
 	if o.DType != "keep" {
 		if s.weights, err = parseType("dtype", o.DType, weightTypes, "keep, "); err != nil {
@@ -80,8 +80,8 @@ func (o *Options) settings() (settings, error) {
 		}
 		s.lora = append(s.lora, l)
 	}
-	if s.path != "" && !slices.Contains(pipeline.Paths, s.path) {
-		return s, &OptionError{"kernel-path", o.KernelPath, fmt.Sprintf("one of %q", pipeline.Paths)}
+	if s.path != "" && !slices.Contains(kernels.Paths, s.path) {
+		return s, &OptionError{"kernel-path", o.KernelPath, fmt.Sprintf("one of %q", kernels.Paths)}
 	}
 	if len(o.Devices) > 0 && o.Device != "" {
 		return s, &OptionError{"devices", strings.Join(o.Devices, ","), "no device beside it"}

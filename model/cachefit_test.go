@@ -17,6 +17,7 @@ import (
 	"pumice/internal/dtype"
 	"pumice/internal/gputest"
 	"pumice/pipeline"
+	"pumice/pipeline/kernels"
 )
 
 // A reparametrisation multiplies some weights by powers of two and divides others by the same, so that a model
@@ -157,16 +158,16 @@ func TestReparametrisedModelsComputeTheSame(t *testing.T) {
 	for _, c := range []struct {
 		fixture, eps, name string
 		r                  reparametrisation
-		paths              []pipeline.Path // "" is the default
-		types              []dtype.DType   // of the cache on the default path; F16 on others
+		paths              []kernels.Path // "" is the default
+		types              []dtype.DType  // of the cache on the default path; F16 on others
 	}{
-		{"smollm2", "rms_norm_eps", "large", large, append([]pipeline.Path{""}, available...), pipeline.CacheTypes()},
-		{"smollm2", "rms_norm_eps", "small", small, []pipeline.Path{"", pipeline.PathFP16, pipeline.PathCM}, []dtype.DType{dtype.F16, dtype.Q8_0}},
-		{"qwen2", "rms_norm_eps", "large", large, []pipeline.Path{""}, []dtype.DType{dtype.F16}},
-		{"qwen3", "rms_norm_eps", "large", large, []pipeline.Path{""}, []dtype.DType{dtype.F16}},
-		{"gemma2", "", "large", reparametrisation{mlp: 20, values: 16, keys: 14, norms: 8}, []pipeline.Path{""}, []dtype.DType{dtype.F16}},
-		{"mpt", "", "large", reparametrisation{values: 16, keys: 14, norms: 8}, []pipeline.Path{""}, []dtype.DType{dtype.F16}},
-		{"falcon", "layer_norm_epsilon", "small", reparametrisation{values: -16, keys: -14, norms: -8, residual: -8}, []pipeline.Path{""}, []dtype.DType{dtype.F16}},
+		{"smollm2", "rms_norm_eps", "large", large, append([]kernels.Path{""}, available...), kernels.CacheTypes},
+		{"smollm2", "rms_norm_eps", "small", small, []kernels.Path{"", kernels.FP16, kernels.CM}, []dtype.DType{dtype.F16, dtype.Q8_0}},
+		{"qwen2", "rms_norm_eps", "large", large, []kernels.Path{""}, []dtype.DType{dtype.F16}},
+		{"qwen3", "rms_norm_eps", "large", large, []kernels.Path{""}, []dtype.DType{dtype.F16}},
+		{"gemma2", "", "large", reparametrisation{mlp: 20, values: 16, keys: 14, norms: 8}, []kernels.Path{""}, []dtype.DType{dtype.F16}},
+		{"mpt", "", "large", reparametrisation{values: 16, keys: 14, norms: 8}, []kernels.Path{""}, []dtype.DType{dtype.F16}},
+		{"falcon", "layer_norm_epsilon", "small", reparametrisation{values: -16, keys: -14, norms: -8, residual: -8}, []kernels.Path{""}, []dtype.DType{dtype.F16}},
 	} {
 		if c.fixture != "smollm2" {
 			long(t)
@@ -183,7 +184,7 @@ func TestReparametrisedModelsComputeTheSame(t *testing.T) {
 			for _, kv := range types {
 				t.Run(fmt.Sprintf("%s %s/%s/%s", c.fixture, c.name, cmp.Or(path, "default"), kv), func(t *testing.T) {
 					bound := sameBound
-					if path == pipeline.PathFP16 || path == pipeline.PathCM {
+					if path == kernels.FP16 || path == kernels.CM {
 						bound = pathBounds[path]
 					}
 					worst := compare(t, "logits", shortRun(t, other, path, kv), shortRun(t, plain, path, kv), bound)
@@ -195,7 +196,7 @@ func TestReparametrisedModelsComputeTheSame(t *testing.T) {
 }
 
 // shortRun is the logits after a prompt of 40 tokens, and after one token more.
-func shortRun(t *testing.T, dir string, path pipeline.Path, kv dtype.DType) []float32 {
+func shortRun(t *testing.T, dir string, path kernels.Path, kv dtype.DType) []float32 {
 	x := load(t, dir, Options{Context: 64, KVType: kv}, pipeline.Options{Path: path})
 	tokens := make([]int, 41)
 	for i := range tokens {

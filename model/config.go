@@ -14,6 +14,7 @@ import (
 
 	"pumice/checkpoint"
 	"pumice/pipeline"
+	"pumice/pipeline/kernels"
 )
 
 // Config is the hyper-parameters of a model, under their Hugging Face names, whatever the
@@ -53,9 +54,9 @@ type Config struct {
 	OBias                bool    `json:"o_bias,omitempty"`
 
 	// MLP: Down(act(Gate x) * Up x), or Down(act(Up x)) where PlainMLP is set.
-	HiddenAct pipeline.Activation `json:"hidden_act"`
-	PlainMLP  bool                `json:"plain_mlp,omitempty"`
-	MLPBias   bool                `json:"mlp_bias,omitempty"`
+	HiddenAct kernels.Activation `json:"hidden_act"`
+	PlainMLP  bool               `json:"plain_mlp,omitempty"`
+	MLPBias   bool               `json:"mlp_bias,omitempty"`
 
 	// Block: attention then MLP, or both from one norm; norms of what a branch returns.
 	Parallel  bool `json:"parallel,omitempty"`
@@ -241,14 +242,14 @@ func ReadConfig(c *checkpoint.Checkpoint) (*Config, error) {
 }
 
 // activation reads an MLP's nonlinearity by its Hugging Face name.
-func activation(f *checkpoint.Fields, key string) pipeline.Activation {
+func activation(f *checkpoint.Fields, key string) kernels.Activation {
 	switch name := f.String(key); name {
 	case "silu", "swish":
-		return pipeline.SiLU
+		return kernels.SiLU
 	case "gelu":
-		return pipeline.GELU
+		return kernels.GELU
 	case "gelu_new", "gelu_pytorch_tanh":
-		return pipeline.GELUTanh
+		return kernels.GELUTanh
 	default:
 		f.Fail(key, "%q is not supported; known are silu, gelu, gelu_new and gelu_pytorch_tanh", name)
 		return 0

@@ -2,7 +2,7 @@ package model
 
 import (
 	"pumice/checkpoint"
-	"pumice/pipeline"
+	"pumice/pipeline/kernels"
 )
 
 // falcon is Falcon-7B: attention and MLP side by side from one LayerNorm, one key-value head
@@ -36,7 +36,7 @@ var falcon = Family{
 		cfg.MaxPositionEmbeddings = f.IntOr("max_position_embeddings", 2048)
 		cfg.NormEps = float32(f.Float("layer_norm_epsilon"))
 		cfg.LayerNorm, cfg.NormBias = true, true
-		cfg.HiddenAct = pipeline.GELU
+		cfg.HiddenAct = kernels.GELU
 		if f.Has("activation") {
 			cfg.HiddenAct = activation(f, "activation")
 		}
@@ -55,7 +55,7 @@ var falcon = Family{
 	ReadGGUF: func(cfg *Config, f *checkpoint.Fields, c *checkpoint.Checkpoint) {
 		readGGUF(cfg, f, c)
 		cfg.LayerNorm, cfg.NormBias = true, true
-		cfg.HiddenAct = pipeline.GELU
+		cfg.HiddenAct = kernels.GELU
 		cfg.PlainMLP, cfg.Parallel = true, true
 		if _, ok := c.Tensor("blk.0.attn_norm_2.weight"); ok {
 			f.Fail("falcon.attention.head_count_kv", "Falcon-40B's two norms a layer are not supported")

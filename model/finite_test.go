@@ -17,6 +17,7 @@ import (
 	"pumice/internal/dtype"
 	"pumice/internal/gputest"
 	"pumice/pipeline"
+	"pumice/pipeline/kernels"
 )
 
 // rewritten is a directory with a fixture's tensors in float32 after edit, and its configuration with the keys of
@@ -153,11 +154,11 @@ func TestLogitsMustBeFinite(t *testing.T) {
 		check(t, err)
 		available := m.Paths()
 		check(t, m.Close())
-		if !slices.Contains(available, pipeline.PathCM) {
+		if !slices.Contains(available, kernels.CM) {
 			t.Skip("the device has no cooperative matrices")
 		}
 		dir := spoilt("model.layers.2.self_attn.q_proj.weight", 100, math.NaN())
-		_, err = load(t, dir, Options{Context: 64}, pipeline.Options{Path: pipeline.PathCM}).Forward(ctx, tokens, 0, Logits)
+		_, err = load(t, dir, Options{Context: 64}, pipeline.Options{Path: kernels.CM}).Forward(ctx, tokens, 0, Logits)
 		fails(t, "logits", err, len(tokens)-1)
 	})
 	for _, c := range []struct {

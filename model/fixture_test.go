@@ -15,6 +15,7 @@ import (
 	"pumice/internal/dtype"
 	"pumice/internal/gputest"
 	"pumice/pipeline"
+	"pumice/pipeline/kernels"
 )
 
 // fixtures are checkpoints with random weights and the logits that an independent float64
@@ -89,17 +90,17 @@ func long(t *testing.T) {
 }
 
 // paths are the kernel paths of the test device, each once.
-func paths(t *testing.T) []pipeline.Path {
+func paths(t *testing.T) []kernels.Path {
 	t.Helper()
 	m, err := pipeline.NewManager(gputest.Open(t), pipeline.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	check(t, m.Close())
-	if m.Path() == pipeline.PathBase {
-		return []pipeline.Path{pipeline.PathBase}
+	if m.Path() == kernels.Base {
+		return []kernels.Path{kernels.Base}
 	}
-	return []pipeline.Path{pipeline.PathBase, m.Path()}
+	return []kernels.Path{kernels.Base, m.Path()}
 }
 
 // load opens a checkpoint on the test device.

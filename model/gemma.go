@@ -6,7 +6,7 @@ import (
 	"slices"
 
 	"pumice/checkpoint"
-	"pumice/pipeline"
+	"pumice/pipeline/kernels"
 )
 
 // gemma2 has four norms a layer, soft caps, and a window on every other layer (Gemma Team
@@ -105,7 +105,7 @@ func readGemma(cfg *Config, f *checkpoint.Fields) {
 // readGemmaGGUF reads what both have in GGUF, whose writers have added the 1.
 func readGemmaGGUF(cfg *Config, f *checkpoint.Fields, c *checkpoint.Checkpoint) {
 	readGGUF(cfg, f, c)
-	cfg.HiddenAct = pipeline.GELUTanh
+	cfg.HiddenAct = kernels.GELUTanh
 	cfg.PostNorms = true
 	cfg.EmbeddingScale = float32(math.Sqrt(float64(cfg.HiddenSize)))
 }

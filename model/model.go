@@ -19,7 +19,7 @@ import (
 type Options struct {
 	Context  int                     // positions of the KV cache; 0: what was trained, at most DefaultContext
 	DType    dtype.DType             // type that matrices are converted to, or the one that ForRow gives for theirs; Invalid keeps the checkpoint's
-	KVType   dtype.DType             // one of pipeline.CacheTypes; Invalid means F16
+	KVType   dtype.DType             // one of kernels.CacheTypes; Invalid means F16
 	Chunk    int                     // largest run of a prefill; 0 means DefaultChunk
 	LoRA     []LoRA                  // adapters, added to the matrices in this order
 	Taps     bool                    // record the results inside the decoder, for tests

@@ -2,7 +2,7 @@ package model
 
 import (
 	"pumice/checkpoint"
-	"pumice/pipeline"
+	"pumice/pipeline/kernels"
 )
 
 // mpt is MPT-7B and its Instruct and Chat versions: LayerNorm without bias, ALiBi, a plain MLP
@@ -27,7 +27,7 @@ var mpt = Family{
 		cfg.VocabSize = f.Int("vocab_size")
 		cfg.MaxPositionEmbeddings = f.Int("max_seq_len")
 		cfg.LayerNorm, cfg.NormEps = true, float32(f.FloatOr("layer_norm_epsilon", 1e-5))
-		cfg.HiddenAct, cfg.PlainMLP = pipeline.GELU, true
+		cfg.HiddenAct, cfg.PlainMLP = kernels.GELU, true
 		cfg.TieWordEmbeddings = f.BoolOr("tie_word_embeddings", true)
 		cfg.Rope = Rope{Theta: 10000} // nothing rotates
 		mustBe(f, "no_bias", true)
@@ -65,7 +65,7 @@ var mpt = Family{
 	ReadGGUF: func(cfg *Config, f *checkpoint.Fields, c *checkpoint.Checkpoint) {
 		readGGUF(cfg, f, c)
 		cfg.LayerNorm = true
-		cfg.HiddenAct, cfg.PlainMLP = pipeline.GELU, true
+		cfg.HiddenAct, cfg.PlainMLP = kernels.GELU, true
 		cfg.Rope.Dim = 0
 		cfg.NormBias = hasTensor(c, "blk.0.attn_norm.bias")
 		cfg.ALiBiMaxBias = f.FloatOr("mpt.attention.max_alibi_bias", 8)

@@ -9,13 +9,14 @@ import (
 	"pumice/internal/dtype"
 	"pumice/internal/gputest"
 	"pumice/pipeline"
+	"pumice/pipeline/kernels"
 )
 
 // pathBounds is how far the logits of paths that TestFixtureLogits leaves out may be from the
 // base path's. sg, few and addr sum in another order; fp16 and cm round weights and activations to 11 bits, dp
 // activations to 8. Bounds are at least twice the largest differences seen: 2e-5, 0.05, 0.5.
-var pathBounds = map[pipeline.Path]float64{
-	pipeline.PathSG: 1e-4, pipeline.PathFew: 1e-4, pipeline.PathAddr: 1e-4, pipeline.PathFP16: 0.1, pipeline.PathCM: 0.1, pipeline.PathDP: 1,
+var pathBounds = map[kernels.Path]float64{
+	kernels.SG: 1e-4, kernels.Few: 1e-4, kernels.Addr: 1e-4, kernels.FP16: 0.1, kernels.CM: 0.1, kernels.DP: 1,
 }
 
 // TestFixturesOnEveryPath compares every family on the paths that TestFixtureLogits leaves out.
@@ -30,7 +31,7 @@ func TestFixturesOnEveryPath(t *testing.T) {
 			path := filepath.Join(fixtureDir, name)
 			ids := readGolden(t, path).Prompts[2].IDs
 			ids = ids[:min(len(ids), 48)]
-			logits := func(kernels pipeline.Path) []float32 {
+			logits := func(kernels kernels.Path) []float32 {
 				x := load(t, path, Options{Context: 64, DType: dtype.Q8_0, KVType: dtype.F32}, pipeline.Options{Path: kernels})
 				var out Output
 				from := 0
@@ -43,7 +44,7 @@ func TestFixturesOnEveryPath(t *testing.T) {
 				}
 				return slices.Clone(out.Logits)
 			}
-			want := logits(pipeline.PathBase)
+			want := logits(kernels.Base)
 			for _, kernels := range available {
 				if bound, ok := pathBounds[kernels]; ok {
 					worst := compare(t, string(kernels), logits(kernels), want, bound)

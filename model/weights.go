@@ -13,6 +13,7 @@ import (
 	"pumice/checkpoint"
 	"pumice/internal/dtype"
 	"pumice/pipeline"
+	"pumice/pipeline/kernels"
 )
 
 // Weights is a model's parameters on the device. Until load has run they have shapes only.
@@ -277,8 +278,8 @@ func (b *binder) source(p part, cols int) *source {
 	case len(t.Shape) != 2 || t.Rows() != p.tensorRows() || t.Cols() != cols:
 		b.fail("tensor %q has shape %v, want [%d %d]", name, t.Shape, p.tensorRows(), cols)
 		return nil
-	case !slices.Contains(pipeline.WeightTypes(), t.DType):
-		b.fail("tensor %q has type %s; supported: %v", name, t.TypeName(), pipeline.WeightTypes())
+	case !slices.Contains(kernels.WeightTypes(), t.DType):
+		b.fail("tensor %q has type %s; supported: %v", name, t.TypeName(), kernels.WeightTypes())
 		return nil
 	}
 	row := func(i int, scratch []byte) []byte { return t.Row(p.first+i, scratch) }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 
+	"pumice/pipeline/kernels"
 	"pumice/vk"
 )
 
@@ -27,8 +28,8 @@ func logBytes(pairs int) int64 { return MaxRuns * 8 * int64(pairs) }
 // Advance ends a plan of one token: the largest of logits, (1, n), the lowest id among equals,
 // becomes the token of the next run, one position on. Plan.Candidate reads it.
 func (b *Builder) Advance(logits *Tensor) {
-	pairs, chunks := b.chunkBest(logits, 1)
-	b.advance(pairs, chunks, 1)
+	pairs, tiles := b.tileBest(logits, 1)
+	b.advance(pairs, tiles, 1)
 }
 
 // AdvanceDraw is Advance with a token that is drawn from the DrawCandidates largest logits as
@@ -42,16 +43,9 @@ func (b *Builder) advance(pairs *Tensor, n, log int) {
 		b.Fail("advance: a plan of %d tokens, which advances %t; one token and once are possible", b.tokens, b.log > 0)
 	}
 	b.log = log
-	b.add(&node{
-		kernel: "advance",
-		spec:   []uint32{specBool(log > 1)},
-		binds: []bind{
-			{buffer: stepBuffer, access: vk.ReadWrite, texel: storage}, read(pairs),
-			{buffer: drawBuffer, access: vk.Read, texel: storage}, {buffer: logBuffer, access: vk.Write, texel: storage},
-		},
-		push: push(n),
-		grid: [3]int{1, 1, 1},
-	})
+	launch(b, &kernels.Advance, kernels.Choice{N: n, Draw: log > 1}, kernels.RowMajor, &node{},
+		bind{buffer: stepBuffer, access: vk.ReadWrite, view: kernels.Storage}, read(pairs),
+		bind{buffer: drawBuffer, access: vk.Read, view: kernels.Storage}, bind{buffer: logBuffer, access: vk.Write, view: kernels.Storage})
 }
 
 // A Draw says how a token is chosen from the largest logits: by softmax at a temperature over

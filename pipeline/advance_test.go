@@ -32,18 +32,14 @@ func TestABurstThatFailsLeavesTheNextOneRight(t *testing.T) {
 	}
 	for _, profile := range []bool{false, true} { // each run is a submission of its own, or all but the first are one
 		b := newBench(t, newManager(t, Options{Profile: profile}))
-		w, err := b.store([]Run{{DType: dtype.F32, Rows: vocab}}, table, vocab)
-		if err != nil {
-			t.Fatal(err)
-		}
+		w := b.store(dtype.F32, table, vocab)
 		failed := 0
 		for end := 0; ; end++ {
-			p, err := b.walker(w.matrix, false)
-			if err != nil {
-				t.Fatal(err)
-			}
+			builder := b.m.NewBuilder("burst", 1)
+			builder.Advance(builder.Embed(w.matrix, 1))
+			p := b.build(builder)
 			s := Step{Position: 3, Tokens: []int{9}, Runs: runs}
-			_, err = p.Run(&endsAfter{context.Background(), end}, s)
+			_, err := p.Run(&endsAfter{context.Background(), end}, s)
 			if err == nil {
 				if err := p.Close(); err != nil {
 					t.Fatal(err)

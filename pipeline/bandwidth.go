@@ -44,7 +44,7 @@ func (m *Manager) CopyBandwidth(ctx context.Context) (_ float64, err error) {
 		rec.Copy(buffers[0].Whole(), buffers[1].Whole())
 	}
 	for _, b := range buffers {
-		if err := m.fill(ctx, b.Whole(), 0); err != nil {
+		if err := m.dev.Fill(ctx, b.Whole(), 0); err != nil {
 			return 0, err
 		}
 	}

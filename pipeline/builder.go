@@ -3,15 +3,14 @@ package pipeline
 import (
 	"cmp"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"math"
 	"runtime"
 	"slices"
 
 	"golang.org/x/sync/errgroup"
 
+	"pumice/pipeline/kernels"
 	"pumice/vk"
 )
 
@@ -36,7 +35,7 @@ type Builder struct {
 // A node is one dispatch: a kernel and what it is given.
 type node struct {
 	kernel string
-	spec   []uint32
+	spec   []kernels.Constant
 	binds  []bind
 	push   []byte
 	grid   [3]int
@@ -44,7 +43,7 @@ type node struct {
 	weightBytes, minimumBytes int64 // of weights: read by the kernel; once, unpadded
 	operations, rows          int64 // of a product: of a row of x, and how many rows x has
 	kv                        kvRead
-	trip                      Trip
+	trip                      kernels.Trip
 	pieces                    int // dispatches that the grid is divided into, so that none takes long; 0 = 1
 }
 
@@ -69,13 +68,6 @@ func (n *node) work() work {
 	return work{perToken: n.weightBytes, perPosition: n.kv.perPosition, window: n.kv.window}
 }
 
-// storage marks a bind that is a storage buffer rather than a texel buffer, address one that has
-// no binding and whose device address follows the push constants.
-const (
-	storage vk.TexelFormat = -1
-	address vk.TexelFormat = -2
-)
-
 // A planBuffer is one of the buffers that each plan has of its own.
 type planBuffer int
 
@@ -93,7 +85,7 @@ type bind struct {
 	span   vk.Span
 	buffer planBuffer
 	access vk.Access
-	texel  vk.TexelFormat
+	view   kernels.View
 }
 
 type output struct {
@@ -135,15 +127,12 @@ func (b *Builder) tensor(rows, cols int) *Tensor {
 	return t
 }
 
-func read(t *Tensor) bind      { return bind{tensor: t, access: vk.Read, texel: storage} }
-func write(t *Tensor) bind     { return bind{tensor: t, access: vk.Write, texel: storage} }
-func readWrite(t *Tensor) bind { return bind{tensor: t, access: vk.ReadWrite, texel: storage} }
-func stepBind() bind           { return bind{buffer: stepBuffer, access: vk.Read, texel: storage} }
-func readSpan(s vk.Span) bind  { return bind{span: s, access: vk.Read, texel: storage} }
-func writeSpan(s vk.Span) bind { return bind{span: s, access: vk.Write, texel: storage} }
-
-// as gives the bind as a texel buffer of the format, or by its address.
-func (x bind) as(f vk.TexelFormat) bind { x.texel = f; return x }
+func read(t *Tensor) bind      { return bind{tensor: t, access: vk.Read, view: kernels.Storage} }
+func write(t *Tensor) bind     { return bind{tensor: t, access: vk.Write, view: kernels.Storage} }
+func readWrite(t *Tensor) bind { return bind{tensor: t, access: vk.ReadWrite, view: kernels.Storage} }
+func stepBind() bind           { return bind{buffer: stepBuffer, access: vk.Read, view: kernels.Storage} }
+func readSpan(s vk.Span) bind  { return bind{span: s, access: vk.Read, view: kernels.Storage} }
+func writeSpan(s vk.Span) bind { return bind{span: s, access: vk.Write, view: kernels.Storage} }
 
 // add appends a dispatch and notes the life of the tensors it uses.
 func (b *Builder) add(n *node) {
@@ -171,32 +160,13 @@ func (b *Builder) add(n *node) {
 		x.tensor.last = at
 	}
 	// Addresses are behind the bindings, in the same order (vk.DeviceAddress).
-	slices.SortStableFunc(n.binds, func(x, y bind) int { return cmp.Compare(specBool(x.texel == address), specBool(y.texel == address)) })
+	slices.SortStableFunc(n.binds, func(x, y bind) int { return cmp.Compare(x.behind(), y.behind()) })
 	b.nodes = append(b.nodes, n)
 }
 
-// push packs the constants of a dispatch; it takes int, uint32 and float32.
-func push(values ...any) []byte {
-	out := make([]byte, 0, 4*len(values))
-	for _, v := range values {
-		var w uint32
-		switch v := v.(type) {
-		case int:
-			w = uint32(v)
-		case uint32:
-			w = v
-		case float32:
-			w = math.Float32bits(v)
-		default:
-			panic(fmt.Sprintf("pipeline: push constant of type %T", v))
-		}
-		out = binary.LittleEndian.AppendUint32(out, w)
-	}
-	return out
-}
-
-func specBool(v bool) uint32 {
-	if v {
+// behind is 1 for binds whose addresses are behind the bindings.
+func (x bind) behind() int {
+	if x.view == kernels.Address {
 		return 1
 	}
 	return 0
@@ -305,7 +275,8 @@ func (b *Builder) Build(ctx context.Context) (_ *Plan, err error) {
 	if err := b.compile(ctx); err != nil {
 		return nil, err
 	}
-	p := &Plan{m: b.m, name: b.name, tokens: b.tokens, sequences: b.sequences, kv: map[int]int64{}}
+	b.m.plans.Add(1)
+	p := &Plan{m: b.m, open: true, name: b.name, tokens: b.tokens, sequences: b.sequences, kv: map[int]int64{}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, p.Close())
@@ -363,14 +334,16 @@ func (b *Builder) divide() {
 type Kernel struct {
 	Variant string
 	Config  vk.PipelineConfig
-	Trip    Trip
+	Trip    kernels.Trip
 }
 
-// A Trip is what one invocation of a matrix-vector kernel does in a trip of its main loop, to
-// judge the instructions that a compiler makes of it. It is zero of other kernels.
-type Trip struct {
-	Weights int // that it multiplies
-	Inner   int // trips of a loop inside
+// Dispatched lists the kernel of each dispatch so far, in order.
+func (b *Builder) Dispatched() []string {
+	var list []string
+	for _, n := range b.nodes {
+		list = append(list, n.kernel)
+	}
+	return list
 }
 
 // Kernels lists the kernels that the plan is made of, each with its constants once, in order of
@@ -451,8 +424,8 @@ func (b *Builder) record(p *Plan) error {
 				p.counters.ActivationBytes += x.tensor.bytes()
 			}
 			binds[j] = vk.Bind{Span: s, Access: x.access}
-			if x.texel != storage && x.texel != address {
-				binds[j].Format = x.texel
+			if x.view != kernels.Storage && x.view != kernels.Address {
+				binds[j].Format = x.view
 			}
 		}
 		part = b.dispatch(rec, p, n, k, binds, part)
@@ -506,4 +479,15 @@ func (b *Builder) dispatch(rec *vk.Recorder, p *Plan, n *node, k *vk.Pipeline, b
 		p.kernels = append(p.kernels, n.kernel)
 	}
 	return part
+}
+
+// Converted is the kernel that last rounded activations for products, and the two tensors that it leaves: values and
+// scales (kernels.Acts). It is "" and nil where none has.
+func (b *Builder) Converted() (kernel string, acts []*Tensor) {
+	for _, n := range slices.Backward(b.nodes) {
+		if n.kernel == (kernels.Acts{To: kernels.Halves}).Op() || n.kernel == (kernels.Acts{To: kernels.Bytes}).Op() {
+			return n.kernel, []*Tensor{n.binds[2].tensor, n.binds[3].tensor}
+		}
+	}
+	return "", nil
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"pumice/internal/dtype"
+	"pumice/pipeline/kernels"
 	"pumice/vk"
 )
 
@@ -19,9 +20,9 @@ type Cache struct {
 
 // A LayerCache is the keys and the values of one layer.
 type LayerCache struct {
-	DType        DType // one of CacheTypes
+	DType        DType // one of kernels.CacheTypes
 	Positions    int
-	keys, values vk.Span
+	Keys, Values vk.Span
 }
 
 // CacheShape describes a KV cache before it has memory.
@@ -36,20 +37,6 @@ type CacheShape struct {
 
 	// Float lists the layers that are F32 whatever DType is; nil = none.
 	Float []bool
-}
-
-var cacheTypes = []DType{dtype.F16, dtype.F32, dtype.Q8_0}
-
-// CacheTypes lists the types that a KV cache may have.
-func CacheTypes() []DType { return slices.Clone(cacheTypes) }
-
-// cacheRowBytes is what one head's keys of one position take, as shaders/include/cache.glsl
-// stores them. A row's Q8_0 scales fill whole 32-bit words.
-func cacheRowBytes(t DType, headDim int) int64 {
-	if t == dtype.Q8_0 {
-		return int64(headDim + 4*ceilDiv(headDim, 2*t.BlockSize()))
-	}
-	return int64(headDim * t.BlockBytes())
 }
 
 // layerType is the type of layer i.
@@ -70,7 +57,7 @@ func (s CacheShape) positions(i int) int {
 
 // layerBytes is the size of layer i's keys, which is also that of its values.
 func (s CacheShape) layerBytes(i int) int64 {
-	return alignUp(int64(s.KVHeads)*int64(s.positions(i))*cacheRowBytes(s.layerType(i), s.HeadDim), 16)
+	return alignUp(int64(s.KVHeads)*int64(s.positions(i))*kernels.CacheRowBytes(s.layerType(i), s.HeadDim), 16)
 }
 
 // Bytes is the device memory the cache takes.
@@ -85,8 +72,8 @@ func (s CacheShape) Bytes() int64 {
 // NewCache allocates a cache, all positions at once. The caller closes it after the plans
 // that use it.
 func (m *Manager) NewCache(s CacheShape) (*Cache, error) {
-	if !slices.Contains(cacheTypes, s.DType) {
-		return nil, fmt.Errorf("pipeline: no kernel reads a KV cache of type %s; there are %s", s.DType, cacheTypes)
+	if !slices.Contains(kernels.CacheTypes, s.DType) {
+		return nil, fmt.Errorf("pipeline: no kernel reads a KV cache of type %s; there are %s", s.DType, kernels.CacheTypes)
 	}
 	if s.HeadDim%4 != 0 {
 		return nil, fmt.Errorf("pipeline: a KV cache of heads of %d; kernels take multiples of four", s.HeadDim)
@@ -99,8 +86,8 @@ func (m *Manager) NewCache(s CacheShape) (*Cache, error) {
 	for i := range s.Layers {
 		l := &LayerCache{DType: s.layerType(i), Positions: s.positions(i)}
 		var errK, errV error
-		l.keys, errK = c.pool.Alloc(s.layerBytes(i), weightAlign)
-		l.values, errV = c.pool.Alloc(s.layerBytes(i), weightAlign)
+		l.Keys, errK = c.pool.Alloc(s.layerBytes(i), weightAlign)
+		l.Values, errV = c.pool.Alloc(s.layerBytes(i), weightAlign)
 		if err := errors.Join(errK, errV); err != nil {
 			return nil, errors.Join(fmt.Errorf("pipeline: KV cache of %d bytes: %w", s.Bytes(), err), c.pool.Close())
 		}
@@ -130,9 +117,9 @@ func (m *Manager) MaxTablePositions(dim int) int {
 
 // MaxCachePositions is the longest cache of this shape whose layers the device can bind.
 func (m *Manager) MaxCachePositions(s CacheShape) int {
-	row := cacheRowBytes(s.DType, s.HeadDim)
+	row := kernels.CacheRowBytes(s.DType, s.HeadDim)
 	for i := range s.Layers {
-		row = max(row, cacheRowBytes(s.layerType(i), s.HeadDim))
+		row = max(row, kernels.CacheRowBytes(s.layerType(i), s.HeadDim))
 	}
 	position := int64(s.KVHeads) * row
 	return int(m.dev.PhysicalDevice().Limits.MaxStorageBufferRange / position)

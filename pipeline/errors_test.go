@@ -2,11 +2,13 @@ package pipeline
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"testing"
 
 	"pumice/internal/dtype"
 	"pumice/internal/gputest"
+	"pumice/pipeline/kernels"
 )
 
 func wantError(t *testing.T, what string, err error, parts ...string) {
@@ -27,10 +29,7 @@ func wantError(t *testing.T, what string, err error, parts ...string) {
 func TestBuilderErrorsStick(t *testing.T) {
 	b := newBench(t, newManager(t, Options{}))
 	w := b.matrix(dtype.F32, 8, 64).matrix
-	gain, err := b.vector(b.normal(64))
-	if err != nil {
-		t.Fatal(err)
-	}
+	gain := b.vector(b.normal(64))
 	cache, err := b.m.NewCache(CacheShape{DType: dtype.F16, Layers: 1, KVHeads: 2, HeadDim: 16, Positions: 4})
 	if err != nil {
 		t.Fatal(err)
@@ -56,7 +55,7 @@ func TestBuilderErrorsStick(t *testing.T) {
 		{"attention dimension", func(p *Builder, x *Tensor) { p.Attention(x, Heads{Heads: 1, KVHeads: 1, HeadDim: 512}, l, 1) }, []string{"512", "256"}},
 		{"add", func(p *Builder, x *Tensor) { p.Add(x, p.Linear(x, w, nil)) }, []string{"(2, 8)", "(2, 64)"}},
 		{"odd gate and up", func(p *Builder, x *Tensor) {
-			p.ActMul(p.ActMul(p.ActMul(p.ActMul(p.Linear(x, w, nil), SiLU), SiLU), SiLU), SiLU)
+			p.ActMul(p.ActMul(p.ActMul(p.ActMul(p.Linear(x, w, nil), kernels.SiLU), kernels.SiLU), kernels.SiLU), kernels.SiLU)
 		}, []string{"1 columns"}},
 		{"sequences", func(p *Builder, x *Tensor) { p.NormLast(x, &Norm{Weights: gain}, 17) }, []string{"17 sequences", "16"}},
 		{"advance", func(p *Builder, x *Tensor) { p.Advance(x) }, []string{"2 tokens"}},
@@ -100,10 +99,10 @@ func TestErrorsNameTheNumbers(t *testing.T) {
 	wantError(t, "rows", err, "w: (0, 64)")
 	_, err = m.NewMatrix("w", []Run{{dtype.F32, 1}}, 0)
 	wantError(t, "columns", err, "w: 0 columns")
-	m.maxBinding = 4096
+	m.LimitBinding(4096)
 	_, err = m.NewMatrix("w", []Run{{dtype.F32, 100}}, 2000)
 	wantError(t, "binding", err, "w: one group of rows of 2000 F32 weights", "binding limit of 4096 bytes")
-	m.maxBinding = 0
+	m.LimitBinding(0)
 
 	_, err = m.NewCache(CacheShape{DType: dtype.Q4_0, Layers: 1, KVHeads: 1, HeadDim: 64, Positions: 8})
 	wantError(t, "cache type", err, "Q4_0")
@@ -119,8 +118,8 @@ func TestErrorsNameTheNumbers(t *testing.T) {
 
 	_, err = NewManager(dev, Options{Path: "fast"})
 	wantError(t, "path", err, `"fast"`, `"base"`, `"row"`)
-	if !hasLane8(dev.PhysicalDevice()) {
-		_, err = NewManager(dev, Options{Path: PathRow})
+	if !slices.Contains(m.Paths(), kernels.Row) {
+		_, err = NewManager(dev, Options{Path: kernels.Row})
 		wantError(t, "row path", err, "lacks what kernel path", dev.PhysicalDevice().Name)
 	}
 
@@ -132,13 +131,16 @@ func TestErrorsNameTheNumbers(t *testing.T) {
 	if err := m.ReserveArena(1); err != nil {
 		t.Fatal(err)
 	}
-	wantError(t, "second arena", m.ReserveArena(1), "256 bytes is already reserved")
 	_, err = p.Build(context.Background())
 	wantError(t, "small arena", err, "small needs an arena of 512 bytes")
-	if err := m.growArena(512); err != nil {
+	if err := m.ReserveArena(512); err != nil {
 		t.Fatal(err)
 	}
-	plan := b.build(p)
+	plan, err := p.Build(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantError(t, "a larger arena", m.ReserveArena(513), "513 bytes", "1 plans use the one of 512")
 	_, err = plan.Run(context.Background(), Step{})
 	wantError(t, "no tokens", err, "small: 0 tokens in a plan for 2")
 	_, err = plan.Run(context.Background(), Step{Tokens: make([]int, 3)})

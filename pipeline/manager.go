@@ -9,14 +9,17 @@ package pipeline
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/rs/zerolog"
 
 	"pumice/internal/dtype"
+	"pumice/pipeline/kernels"
 	"pumice/shaders"
 	"pumice/vk"
 )
@@ -27,9 +30,9 @@ type DType = dtype.DType
 // Options configures a Manager. The zero value is the default.
 type Options struct {
 	Logger  zerolog.Logger
-	Path    Path    // force one kernel path where it exists; "" lets the choice table decide
-	Profile bool    // record a timestamp around every dispatch
-	Tuning  *Tuning // what is known of the device; nil = nothing
+	Path    kernels.Path // force one kernel path where it exists; "" lets the choice table decide
+	Profile bool         // record a timestamp around every dispatch
+	Tuning  *Tuning      // what is known of the device; nil = nothing
 
 	PartBytes int64 // work of a part of a plan, the least that is submitted alone; 0 = what suits any device
 }
@@ -41,15 +44,14 @@ type Manager struct {
 	dev      *vk.Device
 	opts     Options
 	variants map[string]shaders.Variant
-	lane8    bool            // subgroups of exactly eight, with shuffle
-	matrix   *vk.MatrixShape // of kernels with cooperative matrices; nil: none
+	machine  *kernels.Machine
 
-	maxBinding int64 // when not 0, a smaller limit on what one binding holds, for Verify
+	maxBinding int64 // when not 0, a smaller limit on what one binding holds
 
 	mu        sync.Mutex
 	pipelines map[string]*pipelineEntry
 	arena     *vk.Buffer
-	scratch   []*vk.Buffer // buffers that belong to the manager, freed with it
+	plans     atomic.Int64 // that are not closed
 }
 
 type pipelineEntry struct {
@@ -65,19 +67,32 @@ func NewManager(dev *vk.Device, o Options) (*Manager, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &Manager{dev: dev, opts: o, variants: map[string]shaders.Variant{}, pipelines: map[string]*pipelineEntry{}}
+	m := &Manager{
+		dev: dev, opts: o, machine: kernels.NewMachine(dev.PhysicalDevice()),
+		variants: map[string]shaders.Variant{}, pipelines: map[string]*pipelineEntry{},
+	}
 	for _, v := range list {
 		m.variants[v.Name] = v
 	}
-	m.lane8 = hasLane8(dev.PhysicalDevice())
-	m.matrix = matrixShape(dev.PhysicalDevice())
-	if o.Path != "" && !slices.Contains(Paths, o.Path) {
-		return nil, fmt.Errorf("pipeline: unknown kernel path %q; there are %q", o.Path, Paths)
+	if o.Path != "" && !slices.Contains(kernels.Paths, o.Path) {
+		return nil, fmt.Errorf("pipeline: unknown kernel path %q; there are %q", o.Path, kernels.Paths)
 	}
 	if o.Path != "" && !slices.Contains(m.Paths(), o.Path) {
 		return nil, fmt.Errorf("pipeline: %s lacks what kernel path %q needs; it has %q", dev.PhysicalDevice().Name, o.Path, m.Paths())
 	}
 	return m, nil
+}
+
+// Machine is what kernels need to know of the device.
+func (m *Manager) Machine() *kernels.Machine { return m.machine }
+
+// Options is what the Manager was made with.
+func (m *Manager) Options() Options { return m.opts }
+
+// HasKernel reports whether there is a kernel of the name, on this device or another one.
+func (m *Manager) HasKernel(variant string) bool {
+	_, ok := m.variants[variant]
+	return ok
 }
 
 // Device is the device the Manager was made for.
@@ -89,11 +104,11 @@ func (m *Manager) partBytes() int64 {
 }
 
 // Paths lists the kernel paths that the device can run, base first.
-func (m *Manager) Paths() []Path {
-	var list []Path
-	for _, path := range Paths {
+func (m *Manager) Paths() []kernels.Path {
+	var list []kernels.Path
+	for _, path := range kernels.Paths {
 		for name, v := range m.variants {
-			if pathOf(name) == path && m.runnable(v) {
+			if kernels.PathOf(name) == path && m.machine.Has(v.Needs) {
 				list = append(list, path)
 				break
 			}
@@ -102,18 +117,22 @@ func (m *Manager) Paths() []Path {
 	return list
 }
 
-// Path is the kernel path that products of one token prefer, which decides how matrices are
-// laid out.
-func (m *Manager) Path() Path {
-	for _, path := range m.paths("matvec", 1) {
-		if path.barrierFree() && slices.Contains(m.Paths(), path) {
+// Path is the path of barrier-free kernels that products of one token prefer, for which matrices are laid out, or
+// the base path.
+func (m *Manager) Path() kernels.Path {
+	paths := m.forced()
+	if paths == nil {
+		paths = kernels.Matvec.Chosen(m.machine)
+	}
+	for _, path := range paths {
+		if k := kernels.Matvec.Of(path); k != nil && k.Reads[0] != kernels.RowMajor && slices.Contains(m.Paths(), path) {
 			return path
 		}
 	}
-	return PathBase
+	return kernels.Base
 }
 
-// Close frees pipelines, arena and owned buffers. Plans, matrices and caches made from the
+// Close frees pipelines and arena. Plans, matrices and caches made from the
 // Manager are closed first.
 func (m *Manager) Close() error {
 	m.mu.Lock()
@@ -129,20 +148,25 @@ func (m *Manager) Close() error {
 		errs = append(errs, m.arena.Close())
 		m.arena = nil
 	}
-	for _, b := range m.scratch {
-		errs = append(errs, b.Close())
-	}
-	m.scratch = nil
 	return errors.Join(errs...)
 }
 
-// ReserveArena sets aside the device memory for activations that plans share. It is called
-// once, before the first plan is built, with the largest Builder.ArenaBytes.
+// ReserveArena sets aside at least so much device memory for the activations that plans share. A larger arena is kept. It is
+// called before the first plan is built, with the largest Builder.ArenaBytes: the arena can't grow while there are plans.
 func (m *Manager) ReserveArena(bytes int64) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.arena != nil && m.arena.Size() >= bytes {
+		return nil
+	}
+	if n := m.plans.Load(); n > 0 {
+		return fmt.Errorf("pipeline: an arena of %d bytes was asked for, and %d plans use the one of %d", bytes, n, m.arena.Size())
+	}
 	if m.arena != nil {
-		return fmt.Errorf("pipeline: the arena of %d bytes is already reserved", m.arena.Size())
+		if err := m.arena.Close(); err != nil {
+			return err
+		}
+		m.arena = nil
 	}
 	b, err := m.dev.NewBuffer(max(bytes, arenaAlign), vk.DeviceLocal)
 	if err != nil {
@@ -152,46 +176,16 @@ func (m *Manager) ReserveArena(bytes int64) error {
 	return nil
 }
 
-// runnable says whether this device has what a variant needs.
-func (m *Manager) runnable(v shaders.Variant) bool {
-	for _, need := range v.Needs {
-		has := false
-		switch need {
-		case "lane8":
-			has = m.lane8
-		case "subgroup":
-			has = hasSubgroups(m.dev.PhysicalDevice())
-		case "shuffle":
-			has = m.dev.PhysicalDevice().Features.SubgroupShuffle
-		case "full":
-			has = hasSubgroupLanes(m.dev.PhysicalDevice()) && m.dev.PhysicalDevice().Features.ComputeFullSubgroups
-		case "address":
-			has = hasAddresses(m.dev.PhysicalDevice())
-		case "fp16":
-			has = m.dev.PhysicalDevice().Features.ShaderFloat16
-		case "dot8":
-			has = m.dev.PhysicalDevice().Features.IntegerDotProduct
-		case "coopmat":
-			has = m.matrix != nil
-		}
-		if !has {
-			return false
-		}
-	}
-	return true
-}
-
-// reads says whether kernels of a path read a type.
-func (m *Manager) reads(path Path, t DType) bool {
-	_, ok := m.variants[path.variant("matvec_"+lower(t))]
-	return ok
+// FillArena sets every word of the arena and waits, so that a test can tell what plans write.
+func (m *Manager) FillArena(ctx context.Context, word uint32) error {
+	return m.dev.Fill(ctx, m.arena.Whole(), word)
 }
 
 // Variants lists the names of the kernels this device can run, sorted.
 func (m *Manager) Variants() []string {
 	var names []string
 	for name, v := range m.variants {
-		if m.runnable(v) {
+		if m.machine.Has(v.Needs) {
 			names = append(names, name)
 		}
 	}
@@ -201,28 +195,18 @@ func (m *Manager) Variants() []string {
 
 // config is what the pipeline of a node is made from.
 func (m *Manager) config(n *node, v shaders.Variant) vk.PipelineConfig {
-	cfg := vk.PipelineConfig{Name: n.key(), SPIRV: v.SPIRV, PushBytes: len(n.push), Spec: n.spec, DispatchBase: n.pieces > 1}
+	cfg := vk.PipelineConfig{Name: n.key(), SPIRV: v.SPIRV, PushBytes: len(n.push), Spec: values(n.spec), DispatchBase: n.pieces > 1}
 	for _, b := range n.binds {
 		kind := vk.UniformTexelBuffer
-		switch b.texel {
-		case storage:
+		switch b.view {
+		case kernels.Storage:
 			kind = vk.StorageBuffer
-		case address:
+		case kernels.Address:
 			kind = vk.DeviceAddress
 		}
 		cfg.Bindings = append(cfg.Bindings, kind)
 	}
-	pd := m.dev.PhysicalDevice()
-	switch {
-	case slices.Contains(v.Needs, "lane8"):
-		cfg.SubgroupSize = 8
-	case slices.Contains(v.Needs, "address"):
-		cfg.SubgroupSize = pd.Limits.SubgroupSize // the lanes that matrices are laid out for
-	case slices.Contains(v.Needs, "coopmat"):
-		cfg.SubgroupSize, cfg.FullSubgroups = matrixSubgroup(pd), pd.Features.ComputeFullSubgroups
-	case slices.Contains(v.Needs, "full"), slices.Contains(v.Needs, "subgroup") && pd.Features.SubgroupSizeControl:
-		cfg.SubgroupSize, cfg.FullSubgroups = subgroupLanes(pd), pd.Features.ComputeFullSubgroups
-	}
+	cfg.SubgroupSize, cfg.FullSubgroups = m.machine.Subgroup(v.Needs)
 	return cfg
 }
 
@@ -239,7 +223,7 @@ func (m *Manager) kernel(n *node) (*vk.Pipeline, error) {
 	m.mu.Unlock()
 	e.once.Do(func() {
 		v, ok := m.variants[n.kernel]
-		if !ok || !m.runnable(v) {
+		if !ok || !m.machine.Has(v.Needs) {
 			e.err = fmt.Errorf("pipeline: no kernel %q for %s", n.kernel, m.dev.PhysicalDevice().Name)
 			return
 		}
@@ -251,4 +235,25 @@ func (m *Manager) kernel(n *node) (*vk.Pipeline, error) {
 		e.p, e.err = m.dev.NewPipeline(m.config(n, v))
 	})
 	return e.p, e.err
+}
+
+// values are the specialization constants of a kernel by their numbers.
+func values(spec []kernels.Constant) []uint32 {
+	var list []uint32
+	for i, c := range spec {
+		at := i
+		switch c.Name {
+		case "SPLITS":
+			at = 2
+		case "HAS_ALIBI":
+			at = 10
+		case "HAS_SOFTCAP":
+			at = 11
+		}
+		for len(list) <= at {
+			list = append(list, 0)
+		}
+		list[at] = c.Value
+	}
+	return list
 }

@@ -2,50 +2,62 @@ package pipeline
 
 import (
 	"cmp"
-	"strings"
+	"slices"
 
+	"pumice/pipeline/kernels"
 	"pumice/vk"
 )
 
-func lower(t DType) string { return strings.ToLower(t.String()) }
+// launch adds a dispatch of the kernel that suits s to the plan: of its op, with weights in a layout, over binds in the
+// order of the op's bindings. n has what is counted.
+func launch[S kernels.Shape](b *Builder, op *kernels.Op[S], s S, l kernels.Layout, n *node, binds ...bind) {
+	variant, k := pick(b.m, op, s, l)
+	if op.Kernels[0].Reads != nil && !slices.Contains(k.Reads, l) {
+		b.Fail("%s: no kernel reads weights that are laid out for lanes", variant)
+		return
+	}
+	n.kernel, n.spec, n.push, n.grid = variant, k.Spec(b.m.machine, s), op.PushOf(k, s), k.Grid(b.m.machine, s)
+	if k.Trip != nil {
+		n.trip = k.Trip(s)
+	}
+	n.binds = view(binds, k, s)
+	b.add(n)
+}
+
+// view gives binds as the kernel reads them.
+func view[S kernels.Shape](binds []bind, k *kernels.Kernel[S], s S) []bind {
+	if k.Views != nil {
+		for i, v := range k.Views(s) {
+			if i < len(binds) {
+				binds[i].view = v
+			}
+		}
+	}
+	return binds
+}
 
 // Embed returns the rows of table that the step's tokens name, times scale: (tokens, cols).
 func (b *Builder) Embed(table *Matrix, scale float32) *Tensor {
 	out := b.tensor(b.tokens, table.Cols)
 	for i, p := range table.Parts {
 		w := write(out)
-		if i > 0 {
+		n := &node{}
+		if i == 0 { // a table lookup is counted once
+			n.weightBytes = int64(b.tokens) * (p.UnitRowBytes() + p.MetaRowBytes())
+			n.minimumBytes = int64(b.tokens) * p.DType.RowBytes(p.Cols)
+		} else {
 			w = readWrite(out) // a part adds the rows that earlier parts do not hold
 		}
-		kernel, spec := "embed_"+lower(p.DType), []uint32{workgroup}
-		if p.Lanes > 0 {
-			kernel, spec = PathAddr.variant(kernel), append(spec, uint32(p.Lanes))
-		}
-		b.add(&node{
-			kernel:       kernel,
-			spec:         spec,
-			binds:        []bind{stepBind(), readSpan(p.units), readSpan(p.metaSpan()), w},
-			push:         push(p.First, p.Rows, table.Cols, p.Group, scale),
-			grid:         [3]int{ceilDiv(p.unitsPerRow(), workgroup), b.tokens, 1},
-			weightBytes:  embedBytes(i, b.tokens, p.unitRowBytes()+p.metaRowBytes()),
-			minimumBytes: embedBytes(i, b.tokens, p.DType.RowBytes(p.cols)),
-		})
+		lookup := kernels.Lookup{Packed: p.Packed, First: p.First, Tokens: b.tokens, Scale: scale}
+		launch(b, &kernels.Embed, lookup, p.Layout(), n, stepBind(), readSpan(p.units), readSpan(p.metaSpan()), w)
 	}
 	return out
-}
-
-// embedBytes counts a table lookup once, at the first part.
-func embedBytes(part, tokens int, row int64) int64 {
-	if part > 0 {
-		return 0
-	}
-	return int64(tokens) * row
 }
 
 // metaSpan is the plane of records, or the units again for types that have none: every binding
 // of a kernel must name some memory.
 func (p *Part) metaSpan() vk.Span {
-	if p.metaBytes() == 0 {
+	if p.MetaBytes() == 0 {
 		return p.units
 	}
 	return p.meta
@@ -78,31 +90,17 @@ func (b *Builder) norm(x *Tensor, norm *Norm, rows int, last bool) *Tensor {
 		b.Fail("norm: %s has %d columns, not %d, or a bias that does not fit", w.Name, w.Cols, x.Cols)
 	}
 	out := b.tensor(rows, x.Cols)
-	op, weights := "rms_norm", []*Vector{w}
+	op, shape, n := &kernels.RMSNorm, kernels.Rows{Name: "rms_norm", Rows: rows, Cols: x.Cols, Eps: norm.Eps, Last: last}, &node{}
+	binds := []bind{stepBind(), read(x), readSpan(w.span)}
+	n.weightBytes = 4 * int64(w.Cols)
 	if norm.Layer {
-		op, weights = "layer_norm", append(weights, cmp.Or(norm.Bias, w))
-	}
-	n := &node{push: push(x.Cols, norm.Eps), grid: [3]int{rows, 1, 1}}
-	kernel, path := b.pick(op, rows, rowIf(x.Cols%4 == 0))
-	n.kernel = kernel
-	texel := storage
-	if path == PathRow {
-		texel = vk.RGBA32Float
-	} else {
-		n.spec = []uint32{b.m.rowLanes(x.Cols)}
-	}
-	n.spec = append(n.spec, specBool(last))
-	n.binds = []bind{stepBind(), read(x).as(texel)}
-	for _, v := range weights {
-		n.binds = append(n.binds, readSpan(v.span).as(texel))
-		n.weightBytes += 4 * int64(v.Cols)
+		op, shape.Name, shape.Bias = &kernels.LayerNorm, "layer_norm", norm.Bias != nil
+		bias := cmp.Or(norm.Bias, w)
+		binds = append(binds, readSpan(bias.span))
+		n.weightBytes += 4 * int64(bias.Cols)
 	}
 	n.minimumBytes = n.weightBytes
-	if norm.Layer {
-		n.spec = append(n.spec, specBool(norm.Bias != nil))
-	}
-	n.binds = append(n.binds, write(out))
-	b.add(n)
+	launch(b, op, shape, kernels.RowMajor, n, append(binds, write(out))...)
 	return out
 }
 
@@ -112,15 +110,9 @@ func (b *Builder) HeadNorm(qkv *Tensor, h Heads, q, k *Vector, eps float32) {
 	if q.Cols != h.HeadDim || k.Cols != h.HeadDim {
 		b.Fail("head_norm: %s has %d columns and %s %d, heads have %d", q.Name, q.Cols, k.Name, k.Cols, h.HeadDim)
 	}
-	b.add(&node{
-		kernel:       "head_norm",
-		spec:         []uint32{workgroup},
-		binds:        []bind{stepBind(), readWrite(qkv), readSpan(q.span), readSpan(k.span)},
-		push:         push(h.Heads, h.KVHeads, h.HeadDim, eps),
-		grid:         [3]int{h.Heads + h.KVHeads, qkv.Rows, 1},
-		weightBytes:  8 * int64(h.HeadDim),
-		minimumBytes: 8 * int64(h.HeadDim),
-	})
+	n := &node{weightBytes: 8 * int64(h.HeadDim), minimumBytes: 8 * int64(h.HeadDim)}
+	shape := kernels.Heads{Tokens: qkv.Rows, Heads: h.Heads, KVHeads: h.KVHeads, HeadDim: h.HeadDim, Eps: eps}
+	launch(b, &kernels.HeadNorm, shape, kernels.RowMajor, n, stepBind(), readWrite(qkv), readSpan(q.span), readSpan(k.span))
 }
 
 // A Projection is a matrix product and what may be fused to it. The zero value of every field
@@ -131,7 +123,7 @@ type Projection struct {
 	Bias     *Vector // (W.Rows), added
 	Activate bool    // Activation is applied after; with Gated to every other row, as ActMul does
 	Gated    bool    // rows alternate between gate and up; the result has half as many columns
-	Act      Activation
+	Act      kernels.Activation
 	AddTo    *Tensor // (x.Rows, W.Rows), what the result is added to instead of being returned
 }
 
@@ -183,7 +175,7 @@ func (b *Builder) project(x *Tensor, p Projection) *Tensor {
 	if out == nil {
 		out = b.tensor(x.Rows, cols)
 	}
-	acts := b.convert(x, p.W)
+	acts := b.converted(x, &p)
 	for i, part := range p.W.Parts {
 		y := readWrite(out)
 		if p.AddTo == nil && i == 0 {
@@ -198,34 +190,10 @@ func (b *Builder) project(x *Tensor, p Projection) *Tensor {
 	return out
 }
 
-// operands are the binds of a part's kernel for its weights and x, and its path.
-func (b *Builder) operands(n *node, op string, x *Tensor, part *Part) (binds []bind, path Path) {
-	n.weightBytes, n.minimumBytes = part.readBytes(), part.storedBytes()
-	n.operations, n.rows = 2*int64(part.Rows)*int64(part.cols), int64(x.Rows)
-	n.kernel, path = b.pick(op+lower(part.DType), x.Rows, func(p Path) bool {
-		switch p {
-		case PathAddr:
-			return part.Lanes > 0
-		case PathRow:
-			return part.Lanes == 0 && part.Group > 1
-		case PathSG:
-			return part.Group == 1 && part.cols%layouts[part.DType].unitCols == 0
-		case PathFew:
-			return part.Group == 1 && part.cols%4 == 0
-		}
-		return part.Lanes == 0
-	})
-	if part.Lanes > 0 && path != PathAddr {
-		b.Fail("%s: no kernel reads weights that are laid out for %d lanes", n.kernel, part.Lanes)
-	}
-	units, meta, in := readSpan(part.units), readSpan(part.metaSpan()), read(x)
-	switch path {
-	case PathRow:
-		units, meta, in = units.as(vk.RGBA32Uint), meta.as(rowMetaFormat(part.DType)), in.as(vk.RGBA32Float)
-	case PathAddr:
-		units, meta, in = units.as(address), meta.as(address), in.as(address)
-	}
-	return []bind{units, meta, in}, path
+// product is the shape of a part's product with x, and the node that counts what it takes.
+func (p *Projection) product(x *Tensor, part *Part) (kernels.Product, *node) {
+	n := &node{weightBytes: part.ReadBytes(), minimumBytes: part.StoredBytes(), operations: 2 * int64(part.Rows) * int64(part.Cols), rows: int64(x.Rows)}
+	return kernels.Product{Packed: part.Packed, First: part.First, Tokens: x.Rows, Bias: p.Bias != nil, Add: p.AddTo != nil}, n
 }
 
 // optional binds a vector, or any memory where there is none and the kernel does not look.
@@ -236,159 +204,74 @@ func optional(v *Vector, otherwise vk.Span) bind {
 	return readSpan(otherwise)
 }
 
-// matvecRows is how many rows a workgroup of the base kernel takes.
-const matvecRows = 2
-
 func (b *Builder) matvec(x *Tensor, p *Projection, part *Part, y bind) {
-	n := &node{}
-	binds, path := b.operands(n, "matvec_", x, part)
-	var gain *Vector
-	var eps float32
+	shape, n := p.product(x, part)
+	shape.Activate, shape.Gated, shape.Act = p.Activate, p.Gated, p.Act
+	gain := readSpan(part.units) // not read
 	if p.Norm != nil {
-		gain, eps = p.Norm.Weights, p.Norm.Eps
-		n.weightBytes += 4 * int64(gain.Cols)
-		n.minimumBytes += 4 * int64(gain.Cols)
+		shape.Norm, shape.Eps, gain = true, p.Norm.Eps, readSpan(p.Norm.Weights.span)
+		n.weightBytes += 4 * int64(p.Norm.Weights.Cols)
+		n.minimumBytes += 4 * int64(p.Norm.Weights.Cols)
 	}
-	gainBind := optional(gain, part.units)
-	size, tile := uint32(workgroup), matvecRows
-	units := layouts[part.DType].unitCols
-	n.trip = Trip{Weights: units * matvecRows, Inner: matvecRows}
-	switch path {
-	case PathRow:
-		gainBind = gainBind.as(vk.RGBA32Float)
-		size, tile = uint32(laneRows(part.DType)), 8*laneRows(part.DType)
-		n.trip = Trip{}
-	case PathAddr:
-		gainBind = gainBind.as(address)
-		size, tile = uint32(addrGroupRows), part.Group
-		n.trip = Trip{}
-	case PathSG:
-		n.trip = Trip{Weights: matvecSGChunk(part.DType) * matvecSGRows, Inner: 1}
-		size, tile = uint32(matvecSubgroups*subgroupLanes(b.m.dev.PhysicalDevice())), matvecSubgroups*matvecSGRows
-	}
-	n.binds = append(binds, gainBind, optional(p.Bias, part.units), y)
-	n.push = push(part.Rows, part.cols, part.Group, part.First, part.First, eps)
-	n.spec = []uint32{size, specBool(p.Bias != nil), specBool(p.AddTo != nil), specBool(p.Norm != nil),
-		specBool(p.Activate), specBool(p.Gated), uint32(p.Act)}
-	if path == PathAddr {
-		n.spec = append([]uint32{uint32(part.Lanes)}, n.spec...)
-	}
-	n.grid = spread(ceilDiv(part.Rows, tile), b.m.dev.PhysicalDevice().Limits.MaxComputeWorkGroupCount[0])
-	b.add(n)
+	launch(b, &kernels.Matvec, shape, part.Layout(), n,
+		readSpan(part.units), readSpan(part.metaSpan()), read(x), gain, optional(p.Bias, part.units), y)
 }
 
-// matmul is the product of several tokens with a part; acts are x as the paths take it that don't take float32.
-func (b *Builder) matmul(x *Tensor, p *Projection, part *Part, y bind, acts map[string]converted) {
-	n := &node{}
-	binds, path := b.operands(n, "matmul_", x, part)
-	n.binds = append([]bind{stepBind()}, append(binds, optional(p.Bias, part.units), y)...)
-	flags := []uint32{specBool(p.Bias != nil), specBool(p.AddTo != nil)}
-	if path.barrierFree() {
-		n.push = push(part.Rows, part.cols, part.Group, part.First, part.First, y.tensor.Cols)
-	} else {
-		n.push = push(part.Rows, part.cols, part.First, part.First, y.tensor.Cols)
-		flags = append(flags, uint32(part.Group))
+// matmul is the product of several tokens with a part; acts are x as kernels take it that don't take float32.
+func (b *Builder) matmul(x *Tensor, p *Projection, part *Part, y bind, acts map[kernels.Rounding]converted) {
+	shape, n := p.product(x, part)
+	shape.Stride = y.tensor.Cols
+	variant, k := pick(b.m, &kernels.Matmul, shape, part.Layout())
+	binds := []bind{stepBind(), readSpan(part.units), readSpan(part.metaSpan()), read(x), optional(p.Bias, part.units), y}
+	if k.Rounds != kernels.Float32 {
+		binds[3] = read(acts[k.Rounds].values)
+		binds = append(binds, read(acts[k.Rounds].scales))
 	}
-	if c, ok := acts[conversions[path]]; ok {
-		n.binds[3] = read(c.values)
-		n.binds = append(n.binds, read(c.scales))
-	}
-	if conversions[path] == halfActs {
+	if k.Rounds == kernels.Halves {
 		if !part.measured {
-			b.Fail("%s: the magnitude of %s's rows %d on is not known", n.kernel, p.W.Name, part.First)
+			b.Fail("%s: the magnitude of %s's rows %d on is not known", variant, p.W.Name, part.First)
 		}
-		n.push = append(n.push, push(part.exponent())...)
+		shape.Exponent = part.exponent()
 	}
-	tokens := tokenTile(ceilDiv(x.Rows, 16), 4)
-	switch path {
-	case PathRow:
-		tokens := tokenTile(x.Rows, matmulTokens)
-		n.spec = append([]uint32{matmulLaneRows, uint32(tokens)}, flags...)
-		n.grid = [3]int{ceilDiv(x.Rows, tokens), ceilDiv(part.Rows, 8*matmulLaneRows), 1}
-	case PathAddr:
-		tokens := tokenTile(x.Rows, addrTokens)
-		n.spec = append([]uint32{uint32(part.Lanes), addrLaneRows, uint32(tokens)}, flags...)
-		n.grid = [3]int{ceilDiv(x.Rows, tokens), ceilDiv(part.Rows, part.Lanes*addrLaneRows), 1}
-	case PathFew:
-		tokens := tokenTile(x.Rows, fewTokens)
-		n.spec = append(flags, uint32(fewSubgroups*subgroupLanes(b.m.dev.PhysicalDevice())), uint32(tokens))
-		n.grid = spread(ceilDiv(part.Rows, fewSubgroups*fewRows), b.m.dev.PhysicalDevice().Limits.MaxComputeWorkGroupCount[0])
-		n.grid[2] = ceilDiv(x.Rows, tokens)
-	case PathCM:
-		shape := b.m.matrix
-		t := matrixTileFor(shape, part.Rows, x.Rows, b.m.dev.PhysicalDevice().Limits.MaxComputeSharedMemorySize)
-		invocations := t.subgroupsM * t.subgroupsN * matrixSubgroup(b.m.dev.PhysicalDevice())
-		n.spec = append(flags, uint32(invocations), uint32(shape.M), uint32(shape.N), uint32(shape.K),
-			uint32(t.subgroupsM), uint32(t.subgroupsN), uint32(t.matricesM), uint32(t.matricesN))
-		n.grid = [3]int{ceilDiv(part.Rows, t.rows(shape)), ceilDiv(x.Rows, t.tokens(shape)), 1}
-	default:
-		n.spec = append(flags, uint32(tokens))
-		n.grid = [3]int{ceilDiv(part.Rows, 64), ceilDiv(x.Rows, 16*tokens), 1}
-	}
-	b.add(n)
+	launch(b, &kernels.Matmul, shape, part.Layout(), n, binds...)
 }
 
-// Kernels that convert activations.
-const (
-	quantizeActs = "quantize_acts"
-	halfActs     = "half_acts"
-)
-
-// conversions names the kernel by which products of several tokens on a path have their activations converted.
-var conversions = map[Path]string{PathDP: quantizeActs, PathFP16: halfActs, PathCM: halfActs}
-
-// converted activations, (tokens, cols), are 8-bit integers in blocks of 32 columns, or float16 numbers.
+// converted activations, as kernels.Acts says.
 type converted struct {
-	values *Tensor // (tokens, cols / 4): four integers each; or (tokens, 2 ceil(cols / 4)): two float16 each
-	scales *Tensor // (tokens, cols / 16): scale, and scale times the sum of the integers, of each block; or (tokens, 1): exponents
+	values, scales *Tensor
 }
 
-// convert returns x as the kernels take it that parts of w go through, by the kernel that converts.
-func (b *Builder) convert(x *Tensor, w *Matrix) map[string]converted {
-	acts := map[string]converted{}
+// converted returns x as the kernels take it that multiply several tokens with parts of W, where that is not float32.
+func (b *Builder) converted(x *Tensor, p *Projection) map[kernels.Rounding]converted {
 	if x.Rows == 1 {
-		return acts
+		return nil
 	}
-	for _, part := range w.Parts {
-		_, path := b.operands(&node{}, "matmul_", x, part)
-		kernel := conversions[path]
-		if _, done := acts[kernel]; done || kernel == "" {
-			continue
+	acts := map[kernels.Rounding]converted{}
+	for _, part := range p.W.Parts {
+		shape, _ := p.product(x, part)
+		_, k := pick(b.m, &kernels.Matmul, shape, part.Layout())
+		if _, done := acts[k.Rounds]; !done && k.Rounds != kernels.Float32 {
+			acts[k.Rounds] = b.convert(x, k.Rounds)
 		}
-		var c converted
-		n := &node{kernel: kernel}
-		if kernel == halfActs {
-			c = converted{values: b.tensor(x.Rows, 2*ceilDiv(x.Cols, 4)), scales: b.tensor(x.Rows, 1)}
-			n.spec, n.grid = []uint32{b.m.rowLanes(x.Cols)}, [3]int{x.Rows, 1, 1}
-		} else {
-			c = converted{values: b.tensor(x.Rows, x.Cols/4), scales: b.tensor(x.Rows, x.Cols/16)}
-			n.spec, n.grid = []uint32{workgroup}, [3]int{ceilDiv(x.Cols/32, workgroup), x.Rows, 1}
-		}
-		n.binds, n.push = []bind{stepBind(), read(x), write(c.values), write(c.scales)}, push(x.Cols)
-		b.add(n)
-		acts[kernel] = c
 	}
 	return acts
 }
 
-// spread puts n workgroups on x and y, since x alone may be limited to 65535.
-func spread(n, limit int) [3]int {
-	y := ceilDiv(n, limit)
-	return [3]int{ceilDiv(n, y), y, 1}
+// convert returns x as products take it.
+func (b *Builder) convert(x *Tensor, to kernels.Rounding) converted {
+	shape := kernels.Acts{To: to, Tokens: x.Rows, Cols: x.Cols}
+	c := converted{b.tensor(x.Rows, shape.ValueCols()), b.tensor(x.Rows, shape.ScaleCols())}
+	op := &kernels.QuantizeActs
+	if to == kernels.Halves {
+		op = &kernels.HalfActs
+	}
+	launch(b, op, shape, kernels.RowMajor, &node{}, stepBind(), read(x), write(c.values), write(c.scales))
+	return c
 }
-
-// An Activation is the nonlinearity of an MLP.
-type Activation uint32
-
-const (
-	SiLU     Activation = iota
-	GELU                // exact, by the error function: Hendrycks and Gimpel 2016, arXiv:1606.08415
-	GELUTanh            // its approximation by tanh
-)
 
 // ActMul returns act(gate) * up for x whose columns alternate between gate and up:
 // (x.Rows, x.Cols / 2). Shazeer 2020, arXiv:2002.05202.
-func (b *Builder) ActMul(x *Tensor, act Activation) *Tensor {
+func (b *Builder) ActMul(x *Tensor, act kernels.Activation) *Tensor {
 	if x.Cols%2 != 0 {
 		b.Fail("act_mul: %d columns do not alternate between gate and up", x.Cols)
 	}
@@ -396,36 +279,21 @@ func (b *Builder) ActMul(x *Tensor, act Activation) *Tensor {
 }
 
 // Act returns act(x).
-func (b *Builder) Act(x *Tensor, act Activation) *Tensor { return b.activate(x, x.Cols, act, false) }
+func (b *Builder) Act(x *Tensor, act kernels.Activation) *Tensor {
+	return b.activate(x, x.Cols, act, false)
+}
 
-func (b *Builder) activate(x *Tensor, cols int, act Activation, gated bool) *Tensor {
+func (b *Builder) activate(x *Tensor, cols int, act kernels.Activation, gated bool) *Tensor {
 	out := b.tensor(x.Rows, cols)
-	kernel, path := b.pick("act_mul", x.Rows, rowIf(cols%4 == 0))
-	n := &node{
-		kernel: kernel,
-		spec:   []uint32{workgroup, uint32(act), specBool(gated)},
-		binds:  []bind{stepBind(), read(x), write(out)},
-		push:   push(cols),
-		grid:   [3]int{ceilDiv(cols, workgroup), x.Rows, 1},
-	}
-	if path == PathRow {
-		n.spec[0] = rowSteps
-		n.binds[1] = n.binds[1].as(vk.RGBA32Float)
-		n.grid[0] = ceilDiv(cols, 4*8*rowSteps)
-	}
-	b.add(n)
+	shape := kernels.Rows{Name: "act_mul", Rows: x.Rows, Cols: cols, Act: act, Gated: gated}
+	launch(b, &kernels.Activate, shape, kernels.RowMajor, &node{}, stepBind(), read(x), write(out))
 	return out
 }
 
 // SoftCap replaces x by limit * tanh(x / limit).
 func (b *Builder) SoftCap(x *Tensor, limit float32) {
-	b.add(&node{
-		kernel: "softcap",
-		spec:   []uint32{workgroup},
-		binds:  []bind{readWrite(x)},
-		push:   push(x.Cols, limit),
-		grid:   [3]int{ceilDiv(x.Cols, workgroup), x.Rows, 1},
-	})
+	shape := kernels.Rows{Name: "softcap", Rows: x.Rows, Cols: x.Cols, Scale: limit}
+	launch(b, &kernels.SoftCap, shape, kernels.RowMajor, &node{}, readWrite(x))
 }
 
 // Add adds x to y.
@@ -434,69 +302,41 @@ func (b *Builder) Add(y, x *Tensor) {
 		b.Fail("add: (%d, %d) to (%d, %d)", x.Rows, x.Cols, y.Rows, y.Cols)
 		return
 	}
-	b.add(&node{
-		kernel: "add",
-		spec:   []uint32{workgroup},
-		binds:  []bind{stepBind(), read(x), readWrite(y)},
-		push:   push(y.Cols),
-		grid:   [3]int{ceilDiv(y.Cols, workgroup), y.Rows, 1},
-	})
+	launch(b, &kernels.Add, kernels.Rows{Name: "add", Rows: y.Rows, Cols: y.Cols}, kernels.RowMajor, &node{}, stepBind(), read(x), readWrite(y))
 }
 
 // Softmax returns the softmax of each row of x times scale.
 func (b *Builder) Softmax(x *Tensor, scale float32) *Tensor {
 	out := b.tensor(x.Rows, x.Cols)
-	n := &node{push: push(x.Cols, scale), grid: [3]int{x.Rows, 1, 1}}
-	kernel, path := b.pick("softmax", x.Rows, rowIf(x.Cols%4 == 0))
-	n.kernel = kernel
-	if path == PathRow {
-		n.binds = []bind{read(x).as(vk.RGBA32Float), write(out)}
-	} else {
-		n.spec = []uint32{workgroup}
-		n.binds = []bind{read(x), write(out)}
-	}
-	b.add(n)
+	shape := kernels.Rows{Name: "softmax", Rows: x.Rows, Cols: x.Cols, Scale: scale}
+	launch(b, &kernels.Softmax, shape, kernels.RowMajor, &node{}, read(x), write(out))
 	return out
 }
-
-// topkChunk is the number of values one workgroup of topk.comp looks at.
-const topkChunk = 1024
-
-// MaxTopK is the largest k of TopK: each pass must shrink what is left.
-const MaxTopK = 256
 
 // TopK returns the k largest values of each row and their columns, largest first, the lowest
 // column first among equals: (x.Rows, 2k), value and column bits in turn. Pairs beyond the
 // number of columns hold -inf and 0xffffffff. k = 1 is argmax.
 func (b *Builder) TopK(x *Tensor, k int) *Tensor {
-	if k < 1 || k > MaxTopK {
-		b.Fail("topk: k = %d; 1 to %d are possible", k, MaxTopK)
+	if k < 1 || k > kernels.MaxTopK {
+		b.Fail("topk: k = %d; 1 to %d are possible", k, kernels.MaxTopK)
 		return x
 	}
-	x, n := b.chunkBest(x, k)
+	x, n := b.tileBest(x, k)
 	for n > k {
 		x, n = b.topkPass(x, n, k, true)
 	}
 	return x
 }
 
-// chunkBest is the first pass of TopK: the k best of each chunk, n pairs in each row.
-func (b *Builder) chunkBest(x *Tensor, k int) (pairs *Tensor, n int) {
+// tileBest is the first pass of TopK: the k best of each tile, n pairs in each row.
+func (b *Builder) tileBest(x *Tensor, k int) (pairs *Tensor, n int) {
 	return b.topkPass(x, x.Cols, k, false)
 }
 
-// topkPass returns the k best of each chunk of each row's n values, or pairs of them.
+// topkPass returns the k best of each tile of each row's n values, or pairs of them.
 func (b *Builder) topkPass(x *Tensor, n, k int, pairs bool) (*Tensor, int) {
-	chunks := ceilDiv(n, topkChunk)
-	out := b.tensor(x.Rows, 2*k*chunks)
-	kernel, path := b.pick("topk", x.Rows, rowIf(k <= 2 && n%4 == 0 && !pairs))
-	node := &node{kernel: kernel, binds: []bind{read(x), write(out)}, push: push(n, k), grid: [3]int{chunks, x.Rows, 1}}
-	if path == PathRow {
-		node.binds[0] = node.binds[0].as(vk.RGBA32Float)
-		node.spec = []uint32{uint32(k)}
-	} else {
-		node.spec = []uint32{specBool(pairs)}
-	}
-	b.add(node)
-	return out, k * chunks
+	shape := kernels.Best{Rows: x.Rows, N: n, K: k, Pairs: pairs}
+	out := b.tensor(x.Rows, 2*k*shape.Tiles())
+	launch(b, &kernels.TopK, shape, kernels.RowMajor, &node{}, read(x), write(out))
+	return out, k * shape.Tiles()
 }

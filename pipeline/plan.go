@@ -122,6 +122,7 @@ func (c *Counters) Add(d Counters) {
 // it, and one plan of a Manager runs at a time.
 type Plan struct {
 	m         *Manager
+	open      bool
 	name      string
 	tokens    int
 	sequences int
@@ -338,6 +339,10 @@ func (p *Plan) Profile() ([]Timing, error) {
 // Close frees the plan's commands and buffers.
 func (p *Plan) Close() error {
 	var errs []error
+	if p.open {
+		p.open = false
+		p.m.plans.Add(-1)
+	}
 	if p.commands != nil {
 		errs = append(errs, p.commands.Close())
 		p.commands = nil

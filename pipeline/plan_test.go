@@ -2,11 +2,9 @@ package pipeline
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
-	"strings"
 	"sync"
 	"testing"
 
@@ -14,110 +12,15 @@ import (
 
 	"pumice/internal/dtype"
 	"pumice/internal/gputest"
-	"pumice/internal/ref"
-	"pumice/vk"
+	"pumice/pipeline/kernels"
 )
-
-// paths are those that the device can run.
-func paths(dev *vk.Device) []Path {
-	m, err := NewManager(dev, Options{})
-	if err != nil {
-		panic(err) // the embedded list of variants does not parse
-	}
-	defer m.Close()
-	return m.Paths()
-}
-
-// A bench is a manager with weights for tests and benchmarks to build plans over.
-type bench struct {
-	*verifier
-	t testing.TB
-}
-
-func newBench(t testing.TB, m *Manager) *bench {
-	t.Helper()
-	b := &bench{&verifier{ctx: context.Background(), m: m, name: t.Name()}, t}
-	b.rnd = newRand(t.Name())
-	b.weights = m.NewWeights(0)
-	var err error
-	if b.loader, err = b.weights.NewLoader(context.Background()); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := errors.Join(b.loader.Close(), b.weights.Close()); err != nil {
-			t.Error(err)
-		}
-	})
-	return b
-}
-
-func (b *bench) matrix(t DType, rows, cols int) *stored {
-	b.t.Helper()
-	s, err := b.operand([]Run{{t, rows}}, cols)
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	return s
-}
-
-func (b *bench) inputOf(p *Builder, x []float64, cols int) *Tensor {
-	b.t.Helper()
-	t, err := b.input(p, x, cols)
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	return t
-}
-
-// build reserves what the plan needs and builds it. The plan is closed when the test ends.
-func (b *bench) build(p *Builder) *Plan {
-	b.t.Helper()
-	bytes, err := p.ArenaBytes()
-	if err == nil && b.m.arena == nil {
-		err = b.m.ReserveArena(max(bytes, 1<<20))
-	}
-	if err == nil {
-		err = b.loader.up.Flush()
-	}
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	plan, err := p.Build(context.Background())
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	b.t.Cleanup(func() {
-		if err := plan.Close(); err != nil {
-			b.t.Error(err)
-		}
-	})
-	return plan
-}
-
-func run(t testing.TB, p *Plan, s Step) Counters {
-	t.Helper()
-	c, err := p.Run(context.Background(), s)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c
-}
-
-func outputOf(t testing.TB, p *Plan, name string, rows, cols int) []float32 {
-	t.Helper()
-	out := make([]float32, rows*cols)
-	if _, err := p.Output(name, 0, rows, out); err != nil {
-		t.Fatal(err)
-	}
-	return out
-}
 
 // A decode plan reads each weight once and nothing else of the matrix: no padding to speak
 // of at the default model's shapes. A run after the first records nothing.
 func TestCountersSayWhatARunReads(t *testing.T) {
 	dev := gputest.Open(t)
 	for _, path := range paths(dev) {
-		for _, kind := range WeightTypes() {
+		for _, kind := range kernels.WeightTypes() {
 			t.Run(fmt.Sprint(path, kind), func(t *testing.T) {
 				b := newBench(t, managerOn(t, dev, Options{Path: path}))
 				cols := 576 // of SmolLM2, whose K-quantised files have 768 in their place
@@ -127,7 +30,6 @@ func TestCountersSayWhatARunReads(t *testing.T) {
 				up, down := b.matrix(kind, 1536, cols), b.matrix(kind, cols, 1536)
 				p := b.m.NewBuilder("counters", 1)
 				x := b.inputOf(p, b.normal(cols), cols)
-				b.m.maxBinding = 0
 				h := p.Linear(x, up.matrix, nil)
 				p.LinearAdd(x, h, down.matrix, nil)
 				p.Output("x", x)
@@ -172,10 +74,10 @@ func TestCountersFollowTheCache(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer cache.Close()
-	if err := b.m.fill(context.Background(), cache.Layers[0].keys, 0); err != nil {
+	if err := b.m.dev.Fill(context.Background(), cache.Layers[0].Keys, 0); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.m.fill(context.Background(), cache.Layers[0].values, 0); err != nil {
+	if err := b.m.dev.Fill(context.Background(), cache.Layers[0].Values, 0); err != nil {
 		t.Fatal(err)
 	}
 	p := b.m.NewBuilder("kv", 3)
@@ -223,10 +125,7 @@ func TestPlansShareTheArena(t *testing.T) {
 			const cols = 96
 			w := b.matrix(dtype.Q8_0, cols, cols)
 			x := b.normal(40 * cols)
-			gain, err := b.vector(b.normal(cols))
-			if err != nil {
-				t.Fatal(err)
-			}
+			gain := b.vector(b.normal(cols))
 			make := func(tokens int) *Plan {
 				p := b.m.NewBuilder(fmt.Sprint("plan of ", tokens), tokens)
 				t := b.inputOf(p, x[:tokens*cols], cols)
@@ -241,7 +140,7 @@ func TestPlansShareTheArena(t *testing.T) {
 			for round := range 3 {
 				for i, p := range plans {
 					for _, count := range []int{p.Tokens(), (p.Tokens() + 1) / 2, 1} {
-						if err := b.m.fill(context.Background(), b.m.arena.Whole(), poison); err != nil {
+						if err := b.m.FillArena(context.Background(), 0xffffffff); err != nil {
 							t.Fatal(err)
 						}
 						run(t, plans[(i+1)%3], inputStep(0, 1))
@@ -292,115 +191,6 @@ func TestTapsAreOfTheirMoment(t *testing.T) {
 	}
 	if rows, cols := plan.Shape("x"); rows != 3 || cols != 64 {
 		t.Errorf("output is (%d, %d)", rows, cols)
-	}
-}
-
-// A matrix above 128 MiB, which is more than one binding holds on many devices.
-func TestMatrixBeyondOneBinding(t *testing.T) {
-	if testing.Short() {
-		t.Skip("147 MB of weights")
-	}
-	dev := gputest.Open(t)
-	const rows, cols, distinct = 9000, 4096, 97
-	pool := make([]float32, distinct+cols)
-	for i := range pool {
-		pool[i] = float32(math.Sin(float64(i * i)))
-	}
-	raw := make([]byte, 4*len(pool))
-	dtype.F32.Encode(raw, pool)
-	// Row i is the pool from i % distinct on, but for its first value, which is i.
-	row := func(i int) []float32 {
-		r := append([]float32(nil), pool[i%distinct:][:cols]...)
-		r[0] = float32(i)
-		return r
-	}
-	src := &Source{Name: "big", DType: dtype.F32, Rows: rows, Cols: cols, Row: func(i int, scratch []byte) []byte {
-		b := append(scratch[:0], raw[4*(i%distinct):][:4*cols]...)
-		binary.LittleEndian.PutUint32(b, math.Float32bits(float32(i)))
-		return b
-	}}
-	for _, path := range paths(dev) {
-		t.Run(string(path), func(t *testing.T) {
-			b := newBench(t, managerOn(t, dev, Options{Path: path}))
-			if err := b.m.ReserveArena(8 << 20); err != nil {
-				t.Fatal(err)
-			}
-			b.m.maxBinding = 128 << 20
-			x, err := b.m.NewMatrix("big", []Run{{dtype.F32, rows}}, cols)
-			if err != nil {
-				t.Fatal(err)
-			}
-			b.m.maxBinding = 0
-			if len(x.Parts) < 2 {
-				t.Fatalf("%d parts", len(x.Parts))
-			}
-			b.loader.Workers = 2
-			if err := b.loader.Matrices(t.Context(), Fill{Matrix: x, At: func(r int) (*Source, int) { return src, r }}); err != nil {
-				t.Fatal(err)
-			}
-			ids := []int{0, 1, x.Parts[1].First - 1, x.Parts[1].First, x.Parts[1].First + 1, rows - 1}
-			in := b.normal(cols)
-			p := b.m.NewBuilder("big", 1)
-			p.Output("y", p.Linear(b.inputOf(p, in, cols), x, nil))
-			matvec := b.build(p)
-			run(t, matvec, inputStep(0, 1))
-			y := outputOf(t, matvec, "y", 1, rows)
-			for i := 0; i < rows; i += 37 {
-				ids = append(ids, i)
-			}
-			for _, i := range ids {
-				w := make([]float64, cols)
-				for c, v := range row(i) {
-					w[c] = float64(v)
-				}
-				want := ref.Linear(in, w, nil, 1, cols)
-				terms := ref.Linear(magnitudes(in), magnitudes(w), nil, 1, cols)
-				if r := compare("matvec", fmt.Sprint("row ", i), y[i:i+1], want, terms, tolerances.linear(cols)); !r.OK {
-					t.Error(r)
-				}
-			}
-			p = b.m.NewBuilder("big embed", len(ids))
-			p.Output("y", p.Embed(x, 1))
-			embed := b.build(p)
-			run(t, embed, Step{Tokens: ids})
-			got := outputOf(t, embed, "y", len(ids), cols)
-			for n, i := range ids {
-				if d := cmp.Diff(row(i), got[n*cols:][:cols]); d != "" {
-					t.Fatalf("row %d (-want +got):\n%s", i, d)
-				}
-			}
-		})
-	}
-}
-
-// Weights laid out for the row path are read by base kernels too.
-func TestBaseKernelsReadInterleavedRows(t *testing.T) {
-	dev := gputest.Open(t)
-	if !hasLane8(dev.PhysicalDevice()) {
-		t.Skip("the device has no row path")
-	}
-	row, base := newBench(t, managerOn(t, dev, Options{Path: PathRow})), newBench(t, managerOn(t, dev, Options{Path: PathBase}))
-	for _, kind := range WeightTypes() {
-		cols := max(96, kind.BlockSize())
-		w := row.matrix(kind, 75, cols)
-		for _, tokens := range []int{1, 5} {
-			x := base.normal(tokens * cols)
-			p := base.m.NewBuilder("interleaved", tokens)
-			p.Output("y", p.Linear(base.inputOf(p, x, cols), w.matrix, nil))
-			if kernel := p.lastKernel(); strings.HasSuffix(kernel, "_row") {
-				t.Fatalf("the base path took %s", kernel)
-			}
-			if err := row.loader.up.Flush(); err != nil {
-				t.Fatal(err)
-			}
-			plan := base.build(p)
-			run(t, plan, inputStep(0, tokens))
-			want := ref.Linear(x, w.values, nil, 75, cols)
-			terms := ref.Linear(magnitudes(x), w.terms, nil, 75, cols)
-			if r := compare(p.lastKernel(), kind.String(), outputOf(t, plan, "y", tokens, 75), want, terms, tolerances.linear(cols)); !r.OK {
-				t.Error(r)
-			}
-		}
 	}
 }
 

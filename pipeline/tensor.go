@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"sync/atomic"
 
+	"pumice/pipeline/kernels"
 	"pumice/vk"
 )
 
@@ -30,20 +32,19 @@ type Matrix struct {
 	Parts      []*Part
 }
 
-// A Part is a run of a matrix's rows of one type, stored as shaders/include/weights.glsl
-// describes: a plane of 16-byte units and, for quantised types, a plane of metadata records.
+// A Part is consecutive rows of a matrix, of one type, that one binding holds.
 type Part struct {
-	First, Rows int // rows of the matrix
-	DType       DType
-	Group       int // rows interleaved; 1 is row-major
-	Lanes       int // of the subgroup whose words lie side by side, for the addr path; 0 = units are whole
+	kernels.Packed
+	First int // row of the matrix
 
-	cols        int
 	units, meta vk.Span
 
 	measured bool          // while it is packed: kernels may have the weights in float16
 	largest  atomic.Uint32 // bits of a bound on the magnitude of the weights
 }
+
+// Planes is the device memory of the part: of units, and of records.
+func (p *Part) Planes() (units, records vk.Span) { return p.units, p.meta }
 
 // measure notes weights of the part. Several goroutines may call it.
 func (p *Part) measure(row []byte) {
@@ -74,33 +75,10 @@ type Vector struct {
 // DeviceBytes is the memory the vector takes on the device.
 func (v *Vector) DeviceBytes() int64 { return alignUp(4*int64(v.Cols), 16) }
 
-func (p *Part) metaPaddedRows() int { return ceilDiv(p.Rows, p.metaRows()) * p.metaRows() }
-func (p *Part) paddedRows() int     { return ceilDiv(p.Rows, p.Group) * p.Group }
-func (p *Part) unitBytes() int64    { return int64(p.paddedRows()) * p.unitRowBytes() }
-func (p *Part) metaBytes() int64 {
-	return alignUp(int64(p.metaPaddedRows())*p.metaRowBytes(), 16)
-}
-
 // DeviceBytes is the memory the part takes on the device, padding included.
 func (p *Part) DeviceBytes() int64 {
-	return alignUp(p.unitBytes(), weightAlign) + alignUp(p.metaBytes(), weightAlign)
+	return alignUp(p.UnitBytes(), weightAlign) + alignUp(p.MetaBytes(), weightAlign)
 }
-
-// readBytes is what a kernel reads when it uses every row once, rows rounded up to a
-// multiple of what one invocation handles.
-func (p *Part) readBytes() int64 {
-	rows := p.Rows
-	switch {
-	case p.Lanes > 0:
-		rows = p.paddedRows()
-	case p.Group > 1:
-		rows = ceilDiv(rows, laneRows(p.DType)) * laneRows(p.DType)
-	}
-	return int64(rows) * (p.unitRowBytes() + p.metaRowBytes())
-}
-
-// storedBytes is the size of the same weights in the checkpoint's blocks, without padding.
-func (p *Part) storedBytes() int64 { return int64(p.Rows) * p.DType.RowBytes(p.cols) }
 
 // DeviceBytes is the memory the matrix takes on the device, padding included.
 func (w *Matrix) DeviceBytes() int64 {
@@ -126,41 +104,27 @@ func (m *Manager) NewMatrix(name string, runs []Run, cols int) (*Matrix, error) 
 	}
 	for _, run := range runs {
 		t := run.DType
-		if _, ok := layouts[t]; !ok {
+		if !slices.Contains(kernels.WeightTypes(), t) {
 			return nil, fmt.Errorf("pipeline: %s: no kernel reads %s weights", name, t)
 		}
 		if run.Rows < 1 || cols%t.BlockSize() != 0 {
 			return nil, fmt.Errorf("pipeline: %s: (%d, %d) is not a matrix of whole %s blocks of %d", name, run.Rows, cols, t, t.BlockSize())
 		}
-		group, lanes := 1, 0
-		switch m.layoutPath(t, cols) {
-		case PathRow:
-			group = rowGroup(t)
-		case PathAddr:
-			lanes = m.dev.PhysicalDevice().Limits.SubgroupSize
-			group = lanes * addrGroupRows
-		}
-		limit, measured := m.maxRows(t, cols, group), m.takesHalves(t)
+		packed := m.layout(t, cols).Pack(m.machine, t, run.Rows, cols)
+		binding := m.bindingBytes(packed.Group)
+		limit, measured := packed.RowLimit(binding), m.takesHalves(t)
 		if limit < 1 {
 			return nil, fmt.Errorf("pipeline: %s: one group of rows of %d %s weights exceeds the device's binding limit of %d bytes",
-				name, cols, t, m.bindingBytes(group))
+				name, cols, t, binding)
 		}
-		for left := run.Rows; left > 0; {
-			n := min(left, limit)
-			w.Parts = append(w.Parts, &Part{First: w.Rows, Rows: n, DType: t, Group: group, Lanes: lanes, cols: cols, measured: measured})
-			w.Rows += n
-			left -= n
+		for left := run.Rows; left > 0; left -= packed.Rows {
+			packed.Rows = min(left, limit)
+			w.Parts = append(w.Parts, &Part{Packed: packed, First: w.Rows, measured: measured})
+			w.Rows += packed.Rows
 		}
 	}
 	return w, nil
 }
-
-// addrGroupRows is how many rows of each lane the addr kernels find side by side: those of one
-// matvec workgroup.
-const addrGroupRows = 4
-
-// rowGroup is the interleave of the row kernels: the rows of one matvec workgroup.
-func rowGroup(t DType) int { return 8 * max(laneRows(t), matmulLaneRows) }
 
 // bindingBytes is what one binding of a matrix can hold.
 func (m *Manager) bindingBytes(group int) int64 {
@@ -178,13 +142,8 @@ func (m *Manager) bindingBytes(group int) int64 {
 	return limit
 }
 
-// maxRows is how many rows of a matrix one binding can hold: a multiple of group and of rowQuad, so
-// that a gate row and its up row are in one part and records have no padding between parts.
-func (m *Manager) maxRows(t DType, cols, group int) int {
-	rows := m.bindingBytes(group) / layouts[t].rowBytes(cols)
-	step := max(group, rowQuad)
-	return int(min(rows, 1<<30)) / step * step
-}
+// LimitBinding makes matrices laid out from now on have parts of at most so many bytes; 0 is the device's limit.
+func (m *Manager) LimitBinding(bytes int64) { m.maxBinding = bytes }
 
 // Weights is the device memory that matrices and vectors live in.
 type Weights struct {
@@ -217,8 +176,8 @@ func (w *Weights) Close() error { return w.pool.Close() }
 func (w *Weights) alloc(x *Matrix) error {
 	for _, p := range x.Parts {
 		var err error
-		if p.units, err = w.pool.Alloc(p.unitBytes(), weightAlign); err == nil && p.metaBytes() > 0 {
-			p.meta, err = w.pool.Alloc(p.metaBytes(), weightAlign)
+		if p.units, err = w.pool.Alloc(p.UnitBytes(), weightAlign); err == nil && p.MetaBytes() > 0 {
+			p.meta, err = w.pool.Alloc(p.MetaBytes(), weightAlign)
 		}
 		if err != nil {
 			return fmt.Errorf("pipeline: %s: %w", x.Name, err)
@@ -229,5 +188,4 @@ func (w *Weights) alloc(x *Matrix) error {
 
 var errClosed = errors.New("pipeline: closed")
 
-func ceilDiv(a, b int) int         { return (a + b - 1) / b }
 func alignUp(n, align int64) int64 { return (n + align - 1) / align * align }

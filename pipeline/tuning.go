@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"pumice/internal/regular"
+	"pumice/pipeline/kernels"
 	"pumice/shaders"
 	"pumice/vk"
 )
@@ -36,12 +37,12 @@ type Refusal struct {
 
 // A Measurement is the time of one product by one path.
 type Measurement struct {
-	Op          string `json:"op"` // with the weights' type: matvec_q4_0
-	Path        Path   `json:"path"`
-	Tokens      int    `json:"tokens"`
-	Rows        int    `json:"rows"`
-	Cols        int    `json:"cols"`
-	Nanoseconds int64  `json:"ns"`
+	Op          string       `json:"op"` // with the weights' type: matvec_q4_0
+	Path        kernels.Path `json:"path"`
+	Tokens      int          `json:"tokens"`
+	Rows        int          `json:"rows"`
+	Cols        int          `json:"cols"`
+	Nanoseconds int64        `json:"ns"`
 }
 
 // maxTuningBytes bounds what is read: a larger file is not ours.
@@ -101,13 +102,6 @@ func (t *Tuning) refuses(kernel string) bool {
 	return t != nil && slices.ContainsFunc(t.Refused, func(r Refusal) bool { return r.Kernel == kernel })
 }
 
-// Add takes a result: a wrong one refuses its kernel, once.
-func (t *Tuning) Add(r VerifyResult) {
-	if !r.OK {
-		t.Refuse(Refusal{r.Kernel, r.Case, r.MaxRel, r.Tolerance})
-	}
-}
-
 // Refuse notes a kernel that failed, unless it is known.
 func (t *Tuning) Refuse(r Refusal) {
 	if !t.refuses(r.Kernel) {
@@ -131,8 +125,8 @@ type Product struct {
 	Tokens int    `json:"tokens"`
 }
 
-// measured returns the time of a product by a path.
-func (t *Tuning) measured(p Product, path Path) (ns int64, ok bool) {
+// Measured returns the time of a product by a path.
+func (t *Tuning) Measured(p Product, path kernels.Path) (ns int64, ok bool) {
 	i := slices.IndexFunc(t.Timings, func(x Measurement) bool {
 		return x.Op == p.Op && x.Tokens == p.Tokens && x.Path == path && x.Nanoseconds > 0
 	})
@@ -142,18 +136,18 @@ func (t *Tuning) measured(p Product, path Path) (ns int64, ok bool) {
 	return t.Timings[i].Nanoseconds, true
 }
 
-// fastest sorts the paths that a product may take, the fastest first. It is nil unless every
+// Fastest sorts the paths that a product may take, the fastest first. It is nil unless every
 // one of them was measured: the fastest of some may be the slowest of all.
-func (t *Tuning) fastest(p Product, paths []Path) []Path {
-	times := map[Path]int64{}
+func (t *Tuning) Fastest(p Product, paths []kernels.Path) []kernels.Path {
+	times := map[kernels.Path]int64{}
 	for _, path := range paths {
-		ns, ok := t.measured(p, path)
+		ns, ok := t.Measured(p, path)
 		if !ok {
 			return nil
 		}
 		times[path] = ns
 	}
-	sorted := slices.DeleteFunc(slices.Clone(paths), func(p Path) bool { return p == PathDP }) // whose rounding shows in perplexity: used only on request
-	slices.SortStableFunc(sorted, func(a, b Path) int { return cmp.Compare(times[a], times[b]) })
+	sorted := slices.DeleteFunc(slices.Clone(paths), func(p kernels.Path) bool { return p == kernels.DP }) // whose rounding shows in perplexity: used only on request
+	slices.SortStableFunc(sorted, func(a, b kernels.Path) int { return cmp.Compare(times[a], times[b]) })
 	return sorted
 }

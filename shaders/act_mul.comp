@@ -9,7 +9,7 @@
 #include "step.glsl"
 
 layout(local_size_x_id = 0) in;
-layout(constant_id = 1) const uint ACTIVATION = 0u; // as pipeline.Activation
+layout(constant_id = 1) const uint ACTIVATION = 0u; // as kernels.Activation
 layout(constant_id = 2) const bool GATED = true;
 layout(std430, binding = 1) readonly buffer X { float x[]; };
 layout(std430, binding = 2) writeonly buffer Y { float y[]; };

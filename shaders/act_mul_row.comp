@@ -12,7 +12,7 @@
 
 layout(local_size_x = 8) in;
 layout(constant_id = 0) const uint STEPS = 8u;
-layout(constant_id = 1) const uint ACTIVATION = 0u; // as pipeline.Activation
+layout(constant_id = 1) const uint ACTIVATION = 0u; // as kernels.Activation
 layout(constant_id = 2) const bool GATED = true;
 layout(binding = 1) uniform textureBuffer x;
 layout(std430, binding = 2) writeonly buffer Y { vec4 y[]; };

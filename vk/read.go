@@ -2,6 +2,7 @@ package vk
 
 import (
 	"context"
+	"errors"
 	"fmt"
 )
 
@@ -61,4 +62,15 @@ func (d *Device) copyNow(ctx context.Context, dst, src Span) error {
 	}
 	defer c.Close()
 	return c.Run(ctx)
+}
+
+// Fill sets a span of a buffer to a word and waits. The length of the span is a multiple of four.
+func (d *Device) Fill(ctx context.Context, s Span, word uint32) error {
+	rec := d.NewRecorder(RecorderOptions{})
+	rec.Fill(s, word)
+	c, err := rec.Finish()
+	if err != nil {
+		return err
+	}
+	return errors.Join(c.Run(ctx), c.Close())
 }

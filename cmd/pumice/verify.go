@@ -5,11 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"pumice/pipeline/verify"
 
 	"github.com/urfave/cli/v2"
 
 	"pumice"
-	"pumice/pipeline"
 )
 
 func (p *program) verifyCommand() *cli.Command {
@@ -43,9 +43,9 @@ func (p *program) verify(c *cli.Context) error {
 		stopSpinner = p.spin().stop
 		defer stopSpinner()
 	}
-	results := []pipeline.VerifyResult{}
+	results := []verify.Result{}
 	wrong := 0
-	each := func(r pipeline.VerifyResult) {
+	each := func(r verify.Result) {
 		for _, v := range []*float64{&r.NMSE, &r.MaxAbs, &r.MaxRel} {
 			if math.IsNaN(*v) || math.IsInf(*v, 0) { // JSON has neither
 				*v = math.MaxFloat64
@@ -82,7 +82,7 @@ func (p *program) verify(c *cli.Context) error {
 }
 
 // verifyKernels runs the checks of package pipeline on the device that the options select.
-func (p *program) verifyKernels(ctx context.Context, c *cli.Context, each func(pipeline.VerifyResult)) error {
+func (p *program) verifyKernels(ctx context.Context, c *cli.Context, each func(verify.Result)) error {
 	k, err := pumice.OpenKernels(p.options(c))
 	if err != nil {
 		return err
@@ -92,7 +92,7 @@ func (p *program) verifyKernels(ctx context.Context, c *cli.Context, each func(p
 
 // verifyModel compares the logits of a prompt that is evaluated at once with those of the same prompt token by token: the
 // two take different kernels, and agree unless one of them is wrong.
-func (p *program) verifyModel(ctx context.Context, c *cli.Context, name string, each func(pipeline.VerifyResult)) error {
+func (p *program) verifyModel(ctx context.Context, c *cli.Context, name string, each func(verify.Result)) error {
 	engine, err := p.open(ctx, c, name)
 	if err != nil {
 		return err
@@ -138,8 +138,8 @@ func stepLogits(ctx context.Context, session *pumice.Session, prompt []int) ([]f
 const modelTolerance = 1e-5
 
 // compare checks got against want.
-func compare(what string, want, got []float32) pipeline.VerifyResult {
-	r := pipeline.VerifyResult{Kernel: "model", Case: what, Tolerance: modelTolerance}
+func compare(what string, want, got []float32) verify.Result {
+	r := verify.Result{Kernel: "model", Case: what, Tolerance: modelTolerance}
 	var noise, signal float64
 	for i := range want {
 		d := float64(got[i]) - float64(want[i])

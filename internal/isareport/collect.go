@@ -18,6 +18,7 @@ import (
 	"pumice/internal/synth"
 	"pumice/model"
 	"pumice/pipeline"
+	"pumice/pipeline/kernels"
 	"pumice/vk"
 )
 
@@ -31,7 +32,7 @@ type shape struct {
 // GGUF knows: between them they use every option of a kernel.
 func shapes() []shape {
 	list := []shape{{"llama", "135m", dtype.Q4_1}}
-	for _, t := range pipeline.WeightTypes() {
+	for _, t := range kernels.WeightTypes() {
 		list = append(list, shape{"llama", "2-7b", t})
 	}
 	for _, family := range synth.Families() {
@@ -112,7 +113,7 @@ func production(ctx context.Context, dev *vk.Device) ([]pipeline.Kernel, error) 
 		return nil, err
 	}
 	defer chosen.Close()
-	for _, path := range append([]pipeline.Path{""}, chosen.Paths()...) {
+	for _, path := range append([]kernels.Path{""}, chosen.Paths()...) {
 		m, err := pipeline.NewManager(dev, pipeline.Options{Path: path})
 		if err != nil {
 			return nil, err

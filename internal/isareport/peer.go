@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"pumice/pipeline"
+	"pumice/pipeline/kernels"
 	"pumice/vk"
 )
 
@@ -61,7 +62,7 @@ func peer(library string, pd *vk.PhysicalDevice) ([]pipeline.Kernel, error) {
 				Name: peerPrefix + name, SPIRV: code, PushBytes: 128, Bindings: make([]vk.BindingKind, bindings(code)),
 				Spec: []uint32{uint32(pd.Limits.SubgroupSize), k.rows, 1}, SubgroupSize: pd.Limits.SubgroupSize, FullSubgroups: true,
 			},
-			Trip: pipeline.Trip{Weights: k.weights, Inner: 1},
+			Trip: kernels.Trip{Weights: k.weights, Inner: 1},
 		})
 	}
 	return list, nil

@@ -1,4 +1,4 @@
-// The nonlinearity of an MLP: ACTIVATION is a pipeline.Activation, a specialization constant
+// The nonlinearity of an MLP: ACTIVATION is a kernels.Activation, a specialization constant
 // of the includer. Hendrycks and Gimpel 2016, arXiv:1606.08415.
 #define SILU 0u
 #define GELU 1u      // x * P(N(0, 1) < x)

@@ -1,4 +1,4 @@
-package pipeline
+package kernels
 
 import (
 	"bytes"
@@ -16,16 +16,16 @@ func BenchmarkPack(b *testing.B) {
 		for _, group := range []int{1, 64} {
 			b.Run(fmt.Sprintf("%s/group%d", kind, group), func(b *testing.B) {
 				const rows, cols = 512, 4096
-				p := &Part{Rows: rows, DType: kind, Group: group, cols: cols}
+				p := Packed{DType: kind, Rows: rows, Cols: cols, Group: group}
 				src := randomRows(rand.New(rand.NewPCG(1, 2)), kind, rows, cols)
 				size := int(kind.RowBytes(cols))
-				units, meta := make([]byte, p.unitBytes()), make([]byte, p.metaBytes())
+				units, meta := make([]byte, p.UnitBytes()), make([]byte, p.MetaBytes())
 				b.SetBytes(int64(len(src)))
 				for b.Loop() {
 					clear(units)
 					clear(meta)
 					for r := range rows {
-						p.pack(units, meta, r, src[r*size:][:size])
+						p.Pack(units, meta, r, src[r*size:][:size])
 					}
 				}
 			})
@@ -54,13 +54,13 @@ func TestPackKMatchesColumns(t *testing.T) {
 		{dtype.Q6_K, func(b []byte, c int) byte { return b[c/128*64+c%64] >> (4 * (c / 64 % 2)) & 15 },
 			func(b []byte, c int) byte { return b[128+c/128*32+c%32] >> (2 * (c / 32 % 4)) & 3 }, 4, 2, 20},
 	} {
-		p := &Part{Rows: 1, DType: x.kind, Group: 1, cols: 512}
+		p := Packed{DType: x.kind, Rows: 1, Cols: 512, Group: 1}
 		row := make([]byte, x.kind.RowBytes(512))
 		for i := range row {
 			row[i] = byte(rnd.Uint32())
 		}
-		units, meta := make([]byte, p.unitBytes()), make([]byte, p.metaBytes())
-		layouts[x.kind].packPlain(units, meta, row)
+		units, meta := make([]byte, p.UnitBytes()), make([]byte, p.MetaBytes())
+		formats[x.kind].packPlain(units, meta, row)
 		for block := range 2 {
 			b := row[block*x.kind.BlockBytes():]
 			fields := func(n, bits int, f func(b []byte, c int) byte) []byte {
@@ -78,7 +78,7 @@ func TestPackKMatchesColumns(t *testing.T) {
 				continue
 			}
 			want = fields(256, x.highBits, x.high)
-			if got := meta[block*layouts[x.kind].metaBytes+x.highAt:][:len(want)]; !bytes.Equal(got, want) {
+			if got := meta[block*formats[x.kind].metaBytes+x.highAt:][:len(want)]; !bytes.Equal(got, want) {
 				t.Errorf("%s block %d: high bits %x, want %x", x.kind, block, got, want)
 			}
 		}

@@ -63,6 +63,9 @@ func (l *Loader) Close() error {
 	return err
 }
 
+// Flush waits for the uploads so far.
+func (l *Loader) Flush() error { return l.up.Flush() }
+
 // Vector allocates v and fills it with its v.Cols values.
 func (l *Loader) Vector(v *Vector, values []float32) (err error) {
 	if len(values) != v.Cols {
@@ -75,7 +78,7 @@ func (l *Loader) Vector(v *Vector, values []float32) (err error) {
 	for i, x := range values {
 		binary.LittleEndian.PutUint32(b[4*i:], math.Float32bits(x))
 	}
-	if err := l.write(v.span, b); err != nil {
+	if err := l.Write(v.span, b); err != nil {
 		return fmt.Errorf("pipeline: %s: %w", v.Name, err)
 	}
 	return nil
@@ -157,10 +160,10 @@ func (f Fill) pieces() []piece {
 	var list []piece
 	fl := &filling{Fill: f}
 	for _, p := range f.Matrix.Parts {
-		rowBytes := p.unitRowBytes() + p.metaRowBytes()
-		step := max(1, int(chunkBytes/rowBytes)/p.metaRows()) * p.metaRows()
-		for first := 0; first < p.paddedRows(); first += step {
-			list = append(list, piece{fl, p, first, min(step, p.paddedRows()-first)})
+		rowBytes := p.UnitRowBytes() + p.MetaRowBytes()
+		step := max(1, int(chunkBytes/rowBytes)/p.MetaGroup()) * p.MetaGroup()
+		for first := 0; first < p.UnitRows(); first += step {
+			list = append(list, piece{fl, p, first, min(step, p.UnitRows()-first)})
 		}
 	}
 	fl.left.Store(int64(len(list)))
@@ -208,11 +211,11 @@ func (l *Loader) load(ctx context.Context, pc piece) error {
 	s := scratchPool.Get().(*packScratch)
 	defer scratchPool.Put(s)
 	x, p, first, n := pc.Matrix, pc.part, pc.first, pc.rows
-	unitBytes := int64(n) * p.unitRowBytes()
-	lastPiece := first+n == p.paddedRows()
-	metaLo, metaHi := int64(first)*p.metaRowBytes(), int64(first+n)*p.metaRowBytes()
+	unitBytes := int64(n) * p.UnitRowBytes()
+	lastPiece := first+n == p.UnitRows()
+	metaLo, metaHi := int64(first)*p.MetaRowBytes(), int64(first+n)*p.MetaRowBytes()
 	if lastPiece {
-		metaHi = p.metaBytes()
+		metaHi = p.MetaBytes()
 	}
 	s.units = zeroed(s.units, int(unitBytes))
 	s.meta = zeroed(s.meta, int(metaHi-metaLo))
@@ -222,8 +225,8 @@ func (l *Loader) load(ctx context.Context, pc piece) error {
 			return err
 		}
 		src, row := pc.At(p.First + r)
-		if src.Cols != p.cols {
-			return fmt.Errorf("pipeline: %s: row %d has %d columns, want %d", x.Name, p.First+r, src.Cols, p.cols)
+		if src.Cols != p.Cols {
+			return fmt.Errorf("pipeline: %s: row %d has %d columns, want %d", x.Name, p.First+r, src.Cols, p.Cols)
 		}
 		b := src.Row(row, s.row)
 		if want := src.DType.RowBytes(src.Cols); int64(len(b)) != want {
@@ -248,13 +251,13 @@ func (l *Loader) load(ctx context.Context, pc piece) error {
 		if p.measured {
 			p.measure(b)
 		}
-		p.pack(s.units, s.meta, r-first, b)
+		p.Pack(s.units, s.meta, r-first, b)
 	}
-	if err := l.write(p.units.Slice(int64(first)*p.unitRowBytes(), unitBytes), s.units); err != nil {
+	if err := l.Write(p.units.Slice(int64(first)*p.UnitRowBytes(), unitBytes), s.units); err != nil {
 		return fmt.Errorf("pipeline: %s: %w", x.Name, err)
 	}
 	if len(s.meta) > 0 {
-		if err := l.write(p.meta.Slice(metaLo, metaHi-metaLo), s.meta); err != nil {
+		if err := l.Write(p.meta.Slice(metaLo, metaHi-metaLo), s.meta); err != nil {
 			return fmt.Errorf("pipeline: %s: %w", x.Name, err)
 		}
 	}
@@ -264,7 +267,8 @@ func (l *Loader) load(ctx context.Context, pc piece) error {
 	return nil
 }
 
-func (l *Loader) write(dst vk.Span, src []byte) error {
+// Write uploads src to dst, in portions of the staging memory.
+func (l *Loader) Write(dst vk.Span, src []byte) error {
 	for len(src) > 0 {
 		n := min(len(src), chunkBytes)
 		err := l.up.Write(dst.Slice(0, int64(n)), func(p []byte) error {
@@ -282,8 +286,8 @@ func (l *Loader) write(dst vk.Span, src []byte) error {
 
 // packScratch is what one goroutine needs to convert and repack.
 type packScratch struct {
-	units, meta, row, out, records []byte
-	floats                         []float32
+	units, meta, row, out []byte
+	floats                []float32
 }
 
 var scratchPool = sync.Pool{New: func() any { return &packScratch{} }}

@@ -1,4 +1,4 @@
-package pipeline
+package kernels
 
 import (
 	"testing"
@@ -75,7 +75,8 @@ func TestDecodingIsSplitBetweenManyWorkgroups(t *testing.T) {
 	for _, c := range []struct{ groups, positions, window, want int }{
 		{32, 4096, 0, 16}, {8, 4096, 0, 32}, {32, 128, 0, 1}, {32, 100, 0, 1}, {4, 4096, 512, 4}, {1024, 8192, 0, 1},
 	} {
-		if got := decodeSplits(PathSG, c.groups, c.positions, c.window); got != c.want {
+		a := Attention{Type: dtype.F16, Heads: c.groups, KVHeads: c.groups, HeadDim: 128, Positions: c.positions, Window: c.window}
+		if got := splits(SG, a); got != c.want {
 			t.Errorf("%d groups, %d positions, window %d: %d splits, want %d", c.groups, c.positions, c.window, got, c.want)
 		}
 	}

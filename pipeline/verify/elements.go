@@ -1,10 +1,12 @@
-package pipeline
+package verify
 
 import (
 	"fmt"
 	"math"
 
 	"pumice/internal/ref"
+	"pumice/pipeline"
+	"pumice/pipeline/kernels"
 )
 
 func (v *verifier) elementCases() {
@@ -14,7 +16,7 @@ func (v *verifier) elementCases() {
 		v.check(fmt.Sprintf("add, cols %d, %d of %d tokens", cols, count, tokens), func() error {
 			x, y := v.normal(tokens*cols), v.normal(tokens*cols)
 			want := ref.Add(x[:count*cols], y[:count*cols])
-			return v.one(x, tokens, inputStep(0, count), func(b *Builder, xt *Tensor) (*Tensor, error) {
+			return v.one(x, tokens, inputStep(0, count), func(b *pipeline.Builder, xt *pipeline.Tensor) (*pipeline.Tensor, error) {
 				yt, err := v.input(b, y, cols)
 				if err != nil {
 					return nil, err
@@ -29,7 +31,7 @@ func (v *verifier) elementCases() {
 				x[i] *= []float64{1, 0.01, 50, 1000}[i%4]
 			}
 			const limit = float32(30)
-			return v.one(x, count, inputStep(0, count), func(b *Builder, x *Tensor) (*Tensor, error) {
+			return v.one(x, count, inputStep(0, count), func(b *pipeline.Builder, x *pipeline.Tensor) (*pipeline.Tensor, error) {
 				b.SoftCap(x, limit)
 				return x, nil
 			}, ref.SoftCap(x, float64(limit)), constant(len(x), float64(limit)), tolerances.softCap)
@@ -39,7 +41,7 @@ func (v *verifier) elementCases() {
 
 func (v *verifier) actCases() {
 	for i, cols := range []int{1, 7, 63, 64, 65, 4097, 36, 4100} {
-		for _, act := range []Activation{SiLU, GELU, GELUTanh} {
+		for _, act := range []kernels.Activation{kernels.SiLU, kernels.GELU, kernels.GELUTanh} {
 			r := runs[i%len(runs)]
 			v.act(cols, r[0], r[1], act, true)
 			v.act(cols, r[0], r[1], act, false)
@@ -47,7 +49,7 @@ func (v *verifier) actCases() {
 	}
 }
 
-func (v *verifier) act(cols, tokens, count int, act Activation, gated bool) {
+func (v *verifier) act(cols, tokens, count int, act kernels.Activation, gated bool) {
 	v.check(fmt.Sprintf("act_mul, activation %d, gated %t, cols %d, %d of %d tokens", act, gated, cols, count, tokens), func() error {
 		width := cols
 		if gated {
@@ -66,9 +68,9 @@ func (v *verifier) act(cols, tokens, count int, act Activation, gated bool) {
 		}
 		f, tolerance := ref.SiLU, tolerances.silu
 		switch act {
-		case GELU:
+		case kernels.GELU:
 			f, tolerance = ref.GELU, tolerances.gelu
-		case GELUTanh:
+		case kernels.GELUTanh:
 			f, tolerance = ref.GELUTanh, tolerances.gelu
 		}
 		rows := x[:count*width]
@@ -83,11 +85,11 @@ func (v *verifier) act(cols, tokens, count int, act Activation, gated bool) {
 			if gated {
 				terms[i] *= math.Abs(x[2*i+1])
 			}
-			if act == SiLU {
+			if act == kernels.SiLU {
 				terms[i] = math.Abs(want[i]) * (1 + g)
 			}
 		}
-		return v.one(x, tokens, inputStep(0, count), func(b *Builder, x *Tensor) (*Tensor, error) {
+		return v.one(x, tokens, inputStep(0, count), func(b *pipeline.Builder, x *pipeline.Tensor) (*pipeline.Tensor, error) {
 			if gated {
 				return b.ActMul(x, act), nil
 			}
@@ -113,7 +115,7 @@ func (v *verifier) softmaxCases() {
 					terms[row+c] = want[row+c] * (1 + largest)
 				}
 			}
-			return v.one(x, tokens, inputStep(0, tokens), func(b *Builder, x *Tensor) (*Tensor, error) {
+			return v.one(x, tokens, inputStep(0, tokens), func(b *pipeline.Builder, x *pipeline.Tensor) (*pipeline.Tensor, error) {
 				return b.Softmax(x, scale), nil
 			}, want, terms, tolerances.softmax(cols))
 		})
@@ -169,7 +171,7 @@ func (v *verifier) topK(rows, n, k int, kind string) {
 			return err
 		}
 		y := b.TopK(xt, k)
-		kernel := b.nodes[1].kernel
+		kernel := b.Dispatched()[1]
 		got, err := v.evaluate(b, y, inputStep(0, rows))
 		if err != nil {
 			return err

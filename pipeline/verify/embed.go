@@ -1,26 +1,27 @@
-package pipeline
+package verify
 
 import (
 	"fmt"
 
 	"pumice/internal/ref"
+	"pumice/pipeline"
 )
 
-func (v *verifier) embedCases(t DType) {
+func (v *verifier) embedCases(t pipeline.DType) {
 	for i, s := range v.shapes(t) {
 		r := runs[i%len(runs)]
-		v.embed([]Run{{t, s[0]}}, s[1], r[0], r[1], []float32{1, 0.7}[i%2])
+		v.embed(rowsOf(t, s[0]), s[1], r[0], r[1], []float32{1, 0.7}[i%2])
 	}
 }
 
-func (v *verifier) embed(runs []Run, cols, tokens, count int, scale float32) {
+func (v *verifier) embed(runs []pipeline.Run, cols, tokens, count int, scale float32) {
 	v.check(fmt.Sprintf("embed %s, cols %d, scale %g, %d of %d tokens", describe(runs), cols, scale, count, tokens), func() error {
 		rows := totalRows(runs)
 		table, err := v.operand(runs, cols)
 		if err != nil {
 			return err
 		}
-		s := Step{Tokens: make([]int, count)}
+		s := pipeline.Step{Tokens: make([]int, count)}
 		for i := range s.Tokens {
 			s.Tokens[i] = v.rnd.IntN(rows)
 		}

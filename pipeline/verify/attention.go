@@ -1,4 +1,4 @@
-package pipeline
+package verify
 
 import (
 	"encoding/binary"
@@ -9,36 +9,38 @@ import (
 	"pumice/internal/dtype"
 	"pumice/internal/half"
 	"pumice/internal/ref"
+	"pumice/pipeline"
+	"pumice/pipeline/kernels"
 	"pumice/vk"
 )
 
-func oracleHeads(h Heads, slopes []float64) ref.Heads {
+func oracleHeads(h pipeline.Heads, slopes []float64) ref.Heads {
 	return ref.Heads{Heads: h.Heads, KVHeads: h.KVHeads, HeadDim: h.HeadDim, RotaryDim: h.RotaryDim, Interleaved: h.Interleaved,
 		Clip: float64(h.Clip), Window: h.Window, SoftCap: float64(h.SoftCap), Slopes: slopes}
 }
 
-func (v *verifier) ropeCases(t DType) {
+func (v *verifier) ropeCases(t pipeline.DType) {
 	for _, c := range []struct {
-		h                           Heads
+		h                           pipeline.Heads
 		position, tokens, count, of int
 	}{
-		{Heads{Heads: 3, KVHeads: 1, HeadDim: 64, RotaryDim: 64}, 0, 1, 1, 5},
-		{Heads{Heads: 4, KVHeads: 2, HeadDim: 32, RotaryDim: 32, Interleaved: true}, 63, 65, 63, 130},
-		{Heads{Heads: 2, KVHeads: 2, HeadDim: 80, RotaryDim: 20}, 7, 7, 7, 64},
-		{Heads{Heads: 2, KVHeads: 1, HeadDim: 80, RotaryDim: 32, Interleaved: true}, 1, 2, 1, 3},
-		{Heads{Heads: 8, KVHeads: 1, HeadDim: 128, RotaryDim: 128, Clip: 1.5}, 4000, 64, 64, 4097},
-		{Heads{Heads: 1, KVHeads: 1, HeadDim: 256, RotaryDim: 0}, 2, 3, 3, 7},
-		{Heads{Heads: 1, KVHeads: 1, HeadDim: 4, RotaryDim: 2}, 2, 7, 7, 65},
-		{Heads{Heads: 3, KVHeads: 3, HeadDim: 96, RotaryDim: 96}, 11, 5, 4, 21},
-		{Heads{Heads: 2, KVHeads: 2, HeadDim: 64, RotaryDim: 64, Window: 16}, 30, 8, 7, 32}, // wraps around
+		{pipeline.Heads{Heads: 3, KVHeads: 1, HeadDim: 64, RotaryDim: 64}, 0, 1, 1, 5},
+		{pipeline.Heads{Heads: 4, KVHeads: 2, HeadDim: 32, RotaryDim: 32, Interleaved: true}, 63, 65, 63, 130},
+		{pipeline.Heads{Heads: 2, KVHeads: 2, HeadDim: 80, RotaryDim: 20}, 7, 7, 7, 64},
+		{pipeline.Heads{Heads: 2, KVHeads: 1, HeadDim: 80, RotaryDim: 32, Interleaved: true}, 1, 2, 1, 3},
+		{pipeline.Heads{Heads: 8, KVHeads: 1, HeadDim: 128, RotaryDim: 128, Clip: 1.5}, 4000, 64, 64, 4097},
+		{pipeline.Heads{Heads: 1, KVHeads: 1, HeadDim: 256, RotaryDim: 0}, 2, 3, 3, 7},
+		{pipeline.Heads{Heads: 1, KVHeads: 1, HeadDim: 4, RotaryDim: 2}, 2, 7, 7, 65},
+		{pipeline.Heads{Heads: 3, KVHeads: 3, HeadDim: 96, RotaryDim: 96}, 11, 5, 4, 21},
+		{pipeline.Heads{Heads: 2, KVHeads: 2, HeadDim: 64, RotaryDim: 64, Window: 16}, 30, 8, 7, 32}, // wraps around
 	} {
 		v.rope(t, c.h, c.position, c.tokens, c.count, c.of)
 	}
-	v.rope(t, Heads{Heads: 3, KVHeads: 1, HeadDim: 64, RotaryDim: 64}, 5, 17, 15, 23, 3, 1, 9, 2)
-	v.rope(t, Heads{Heads: 2, KVHeads: 2, HeadDim: 64, RotaryDim: 64, Window: 16}, 30, 8, 7, 32, 5, 2)
+	v.rope(t, pipeline.Heads{Heads: 3, KVHeads: 1, HeadDim: 64, RotaryDim: 64}, 5, 17, 15, 23, 3, 1, 9, 2)
+	v.rope(t, pipeline.Heads{Heads: 2, KVHeads: 2, HeadDim: 64, RotaryDim: 64, Window: 16}, 30, 8, 7, 32, 5, 2)
 }
 
-func (v *verifier) rope(t DType, h Heads, position, tokens, count, positions int, lengths ...int) {
+func (v *verifier) rope(t pipeline.DType, h pipeline.Heads, position, tokens, count, positions int, lengths ...int) {
 	name := fmt.Sprintf("rope %s, %d + 2 * %d heads of %d, rotary %d, interleaved %t, clip %g, %d of %d tokens%s at %d of %d", t, h.Heads, h.KVHeads,
 		h.HeadDim, h.RotaryDim, h.Interleaved, h.Clip, count, tokens, inSequences(lengths), position, positions)
 	v.check(name, func() error {
@@ -49,14 +51,14 @@ func (v *verifier) rope(t DType, h Heads, position, tokens, count, positions int
 		if err != nil {
 			return err
 		}
-		cache, err := v.m.NewCache(CacheShape{DType: t, Layers: 1, KVHeads: h.KVHeads, HeadDim: h.HeadDim, Positions: positions})
+		cache, err := v.m.NewCache(pipeline.CacheShape{DType: t, Layers: 1, KVHeads: h.KVHeads, HeadDim: h.HeadDim, Positions: positions})
 		if err != nil {
 			return err
 		}
 		defer cache.Close()
 		l := cache.Layers[0]
-		for _, s := range []vk.Span{l.keys, l.values} {
-			if err := v.m.fill(v.ctx, s, poison); err != nil {
+		for _, s := range []vk.Span{l.Keys, l.Values} {
+			if err := v.m.Device().Fill(v.ctx, s, poison); err != nil {
 				return err
 			}
 		}
@@ -66,14 +68,14 @@ func (v *verifier) rope(t DType, h Heads, position, tokens, count, positions int
 			return err
 		}
 		q := b.RopeStore(xt, h, table, l)
-		kernel := b.lastKernel()
+		kernel := lastKernel(b)
 		step := packed(inputStep(position, count), lengths)
 		got, err := v.evaluate(b, q, step)
 		if err != nil {
 			return err
 		}
 		var wantQ, wantK, wantV []float64
-		for _, s := range step.spans() {
+		for _, s := range spans(step) {
 			q, k, v := oracleHeads(h, nil).RopeStore(x[s.start*width:s.end*width], angles, position)
 			wantQ, wantK, wantV = append(wantQ, q...), append(wantK, k...), append(wantV, v...)
 		}
@@ -82,9 +84,9 @@ func (v *verifier) rope(t DType, h Heads, position, tokens, count, positions int
 			name string
 			span vk.Span
 			want []float64
-		}{{"keys", l.keys, wantK}, {"values", l.values, wantV}} {
+		}{{"keys", l.Keys, wantK}, {"values", l.Values, wantV}} {
 			raw := make([]byte, kv.span.Size)
-			if err := v.m.dev.Read(kv.span, raw); err != nil {
+			if err := v.m.Device().Read(kv.span, raw); err != nil {
 				return err
 			}
 			got, untouched := cacheRows(l.DType, h, raw, position, count, positions)
@@ -112,7 +114,7 @@ func (v *verifier) rope(t DType, h Heads, position, tokens, count, positions int
 }
 
 // ropeAngles is a table of cosines and sines, (positions, RotaryDim / 2, 2).
-func ropeAngles(h Heads, positions int) []float64 {
+func ropeAngles(h pipeline.Heads, positions int) []float64 {
 	var angles []float64
 	for p := range positions {
 		for j := range h.RotaryDim / 2 {
@@ -149,16 +151,16 @@ func blockMax(x []float64, i, headDim int) float64 {
 // A cacheRow is where row number at of a side of a cache is in its bytes: components, and for
 // Q8_0 behind all rows the scales.
 type cacheRow struct {
-	t           DType
+	t           pipeline.DType
 	row, scales []byte
 }
 
-func cacheRowAt(t DType, h Heads, raw []byte, positions, at int) cacheRow {
+func cacheRowAt(t pipeline.DType, h pipeline.Heads, raw []byte, positions, at int) cacheRow {
 	if t != dtype.Q8_0 {
 		size := h.HeadDim * t.BlockBytes()
 		return cacheRow{t, raw[at*size:][:size], nil}
 	}
-	scales := int(cacheRowBytes(t, h.HeadDim)) - h.HeadDim
+	scales := int(kernels.CacheRowBytes(t, h.HeadDim)) - h.HeadDim
 	return cacheRow{t, raw[at*h.HeadDim:][:h.HeadDim], raw[h.KVHeads*positions*h.HeadDim+at*scales:][:scales]}
 }
 
@@ -193,7 +195,7 @@ func (c cacheRow) encode(src []float32) {
 
 // cacheRows returns what is at count positions from position on, (count, KVHeads, HeadDim),
 // and whether all the rest is still poison.
-func cacheRows(t DType, h Heads, raw []byte, position, count, positions int) (rows []float32, untouched bool) {
+func cacheRows(t pipeline.DType, h pipeline.Heads, raw []byte, position, count, positions int) (rows []float32, untouched bool) {
 	rest := slices.Clone(raw)
 	for i := range count {
 		for kv := range h.KVHeads {
@@ -212,17 +214,17 @@ func cacheRows(t DType, h Heads, raw []byte, position, count, positions int) (ro
 	return rows, !slices.ContainsFunc(rest, func(b byte) bool { return b != poison&0xff })
 }
 
-func (v *verifier) attentionCases(t DType) {
+func (v *verifier) attentionCases(t pipeline.DType) {
 	type attention struct {
-		h                           Heads
+		h                           pipeline.Heads
 		position, tokens, count, of int
 		lengths                     []int
 	}
 	var list []attention
-	add := func(h Heads, position, tokens, count, of int, lengths ...int) {
+	add := func(h pipeline.Heads, position, tokens, count, of int, lengths ...int) {
 		list = append(list, attention{h, position, tokens, count, of, lengths})
 	}
-	plain := Heads{Heads: 6, KVHeads: 2, HeadDim: 64}
+	plain := pipeline.Heads{Heads: 6, KVHeads: 2, HeadDim: 64}
 	for _, length := range []int{1, 7, 8, 9, 63, 64, 65, 300} {
 		add(plain, length-1, 1, 1, 300)
 	}
@@ -231,10 +233,10 @@ func (v *verifier) attentionCases(t DType) {
 	add(plain, 64, 8, 3, 80)
 	add(plain, 5, 7, 1, 20)
 	for _, length := range []int{1, 31, 300, 1031} {
-		add(Heads{Heads: 8, KVHeads: 2, HeadDim: 128}, length-1, 1, 1, 1040)
+		add(pipeline.Heads{Heads: 8, KVHeads: 2, HeadDim: 128}, length-1, 1, 1, 1040)
 	}
 	for _, headDim := range []int{4, 16, 32, 80, 96, 128, 256} {
-		h := Heads{Heads: 3, KVHeads: 3, HeadDim: headDim}
+		h := pipeline.Heads{Heads: 3, KVHeads: 3, HeadDim: headDim}
 		if headDim == 80 || headDim == 256 {
 			h.KVHeads = 1
 		}
@@ -246,19 +248,19 @@ func (v *verifier) attentionCases(t DType) {
 	tight := plain
 	tight.SoftCap = 0.02 // scores are up to some hundred times as large
 	sloped := plain
-	sloped.Slopes = &Vector{} // filled in below
+	sloped.Slopes = &pipeline.Vector{} // filled in below
 	window := plain
 	window.Window = 13
-	for _, h := range []Heads{capped, tight, sloped, window} {
+	for _, h := range []pipeline.Heads{capped, tight, sloped, window} {
 		add(h, 70, 1, 1, 96)
 		add(h, 33, 20, 17, 96)
 		add(h, 0, 9, 9, 96)
 	}
-	grouped := Heads{Heads: 14, KVHeads: 2, HeadDim: 64} // more heads share keys than a workgroup takes
+	grouped := pipeline.Heads{Heads: 14, KVHeads: 2, HeadDim: 64} // more heads share keys than a workgroup takes
 	add(grouped, 50, 1, 1, 64)
 	add(grouped, 90, 21, 19, 130)
 	add(plain, 190, 70, 70, 264)
-	add(Heads{Heads: 8, KVHeads: 2, HeadDim: 128}, 45, 40, 37, 96)
+	add(pipeline.Heads{Heads: 8, KVHeads: 2, HeadDim: 128}, 45, 40, 37, 96)
 	sloped.KVHeads = 1
 	for _, length := range []int{1, 63, 65, 120, 128, 500, 700, 1031} { // keys in several splits
 		add(plain, length-1, 1, 1, 1040)
@@ -273,27 +275,26 @@ func (v *verifier) attentionCases(t DType) {
 	add(window, 100, 1, 1, 40) // a cache shorter than the context
 	add(window, 100, 20, 17, 40)
 	add(window, 6, 20, 20, 40)
-	for _, h := range []Heads{plain, capped, sloped, window} {
+	for _, h := range []pipeline.Heads{plain, capped, sloped, window} {
 		add(h, 0, 40, 37, 96, 1, 20, 7, 9)
 		add(h, 21, 40, 40, 96, 3, 30, 5, 2)
 		add(h, 40, 70, 66, 160, 17, 15, 16, 18)
 	}
 	add(window, 100, 20, 17, 40, 4, 9, 4)
 	add(window, 100, 20, 20, 40, 1, 19)
-	path := v.m.opts.Path
+	path := v.path()
 	takes := func(a attention) bool { // the others are another path's
-		reads := v.m.attends(t, a.h.HeadDim, true)(path)
-		switch path {
-		case PathSG:
-			return reads && a.tokens == 1
-		case PathAddr:
-			return reads && v.m.offers("attention_"+lower(t), path)
-		case PathCM:
-			return reads && v.m.offers("attention_"+lower(t), path) && a.tokens > 1 && !(v.options.Quick && a.h.HeadDim > 64)
+		if path == kernels.Base || path == kernels.Row {
+			return true
 		}
-		return true
+		shape := kernels.Attention{Type: t, Tokens: a.tokens, HeadDim: a.h.HeadDim}
+		k := kernels.AttentionOp(a.tokens).Of(path)
+		if k == nil || !k.Fits(v.m.Machine(), shape, kernels.RowMajor) || !v.m.Offers(shape.Op(), path) {
+			return false
+		}
+		return path != kernels.CM || !(v.options.Quick && a.h.HeadDim > 64)
 	}
-	if t != dtype.Q8_0 && path != PathCM {
+	if t != dtype.Q8_0 && path != kernels.CM {
 		v.ropeAttentionCases(t)
 	}
 	for _, c := range list {
@@ -303,27 +304,27 @@ func (v *verifier) attentionCases(t DType) {
 	}
 }
 
-func (v *verifier) ropeAttentionCases(t DType) {
-	partial := Heads{Heads: 6, KVHeads: 2, HeadDim: 64, RotaryDim: 16, Interleaved: true, Clip: 1.5}
-	window := Heads{Heads: 6, KVHeads: 2, HeadDim: 64, RotaryDim: 64, Window: 13}
+func (v *verifier) ropeAttentionCases(t pipeline.DType) {
+	partial := pipeline.Heads{Heads: 6, KVHeads: 2, HeadDim: 64, RotaryDim: 16, Interleaved: true, Clip: 1.5}
+	window := pipeline.Heads{Heads: 6, KVHeads: 2, HeadDim: 64, RotaryDim: 64, Window: 13}
 	for _, c := range []struct {
-		h            Heads
+		h            pipeline.Heads
 		position, of int
 	}{
-		{Heads{Heads: 6, KVHeads: 2, HeadDim: 64, RotaryDim: 64}, 0, 20}, {Heads{Heads: 6, KVHeads: 2, HeadDim: 64, RotaryDim: 64}, 70, 1040},
-		{Heads{Heads: 6, KVHeads: 2, HeadDim: 64, RotaryDim: 64}, 700, 1040},
+		{pipeline.Heads{Heads: 6, KVHeads: 2, HeadDim: 64, RotaryDim: 64}, 0, 20}, {pipeline.Heads{Heads: 6, KVHeads: 2, HeadDim: 64, RotaryDim: 64}, 70, 1040},
+		{pipeline.Heads{Heads: 6, KVHeads: 2, HeadDim: 64, RotaryDim: 64}, 700, 1040},
 		{partial, 8, 40}, {partial, 15, 16}, {window, 30, 96}, {window, 100, 40},
-		{Heads{Heads: 14, KVHeads: 2, HeadDim: 64, RotaryDim: 64, SoftCap: 5}, 9, 40},
-		{Heads{Heads: 2, KVHeads: 1, HeadDim: 128, RotaryDim: 128}, 33, 64}, {Heads{Heads: 8, KVHeads: 2, HeadDim: 128, RotaryDim: 128}, 900, 1040},
-		{Heads{Heads: 3, KVHeads: 3, HeadDim: 32, RotaryDim: 32}, 512, 1040}, {Heads{Heads: 2, KVHeads: 2, HeadDim: 16, RotaryDim: 16}, 30, 64},
-		{Heads{Heads: 3, KVHeads: 3, HeadDim: 80, RotaryDim: 20}, 17, 64}, // the base kernel on either path
+		{pipeline.Heads{Heads: 14, KVHeads: 2, HeadDim: 64, RotaryDim: 64, SoftCap: 5}, 9, 40},
+		{pipeline.Heads{Heads: 2, KVHeads: 1, HeadDim: 128, RotaryDim: 128}, 33, 64}, {pipeline.Heads{Heads: 8, KVHeads: 2, HeadDim: 128, RotaryDim: 128}, 900, 1040},
+		{pipeline.Heads{Heads: 3, KVHeads: 3, HeadDim: 32, RotaryDim: 32}, 512, 1040}, {pipeline.Heads{Heads: 2, KVHeads: 2, HeadDim: 16, RotaryDim: 16}, 30, 64},
+		{pipeline.Heads{Heads: 3, KVHeads: 3, HeadDim: 80, RotaryDim: 20}, 17, 64}, // the base kernel on either path
 	} {
 		v.ropeAttention(t, c.h, c.position, c.of)
 	}
 }
 
 // ropeAttention runs rotation, cache write and attention of one token.
-func (v *verifier) ropeAttention(t DType, h Heads, position, positions int) {
+func (v *verifier) ropeAttention(t pipeline.DType, h pipeline.Heads, position, positions int) {
 	name := fmt.Sprintf("rope and attention %s, %d + 2 * %d heads of %d, rotary %d, interleaved %t, clip %g, window %d, soft cap %g, at %d of %d", t, h.Heads, h.KVHeads,
 		h.HeadDim, h.RotaryDim, h.Interleaved, h.Clip, h.Window, h.SoftCap, position, positions)
 	v.check(name, func() error {
@@ -334,18 +335,18 @@ func (v *verifier) ropeAttention(t DType, h Heads, position, positions int) {
 		if err != nil {
 			return err
 		}
-		cache, err := v.m.NewCache(CacheShape{DType: t, Layers: 1, KVHeads: h.KVHeads, HeadDim: h.HeadDim, Positions: positions})
+		cache, err := v.m.NewCache(pipeline.CacheShape{DType: t, Layers: 1, KVHeads: h.KVHeads, HeadDim: h.HeadDim, Positions: positions})
 		if err != nil {
 			return err
 		}
 		defer cache.Close()
 		l := cache.Layers[0]
 		live := min(position, positions)
-		keys, err := v.cacheSide(t, h, l.keys, live, positions)
+		keys, err := v.cacheSide(t, h, l.Keys, live, positions)
 		if err != nil {
 			return err
 		}
-		values, err := v.cacheSide(t, h, l.values, live, positions)
+		values, err := v.cacheSide(t, h, l.Values, live, positions)
 		if err != nil {
 			return err
 		}
@@ -354,12 +355,10 @@ func (v *verifier) ropeAttention(t DType, h Heads, position, positions int) {
 		if err != nil {
 			return err
 		}
-		before := len(b.nodes)
+		before := len(b.Dispatched())
 		y := b.RopeAttention(xt, h, table, l, scale)
-		var kernels []string
-		for _, n := range b.nodes[min(before, len(b.nodes)):] {
-			kernels = append(kernels, n.kernel)
-		}
+		dispatched := b.Dispatched()
+		dispatched = dispatched[min(before, len(dispatched)):]
 		got, err := v.evaluate(b, y, inputStep(position, 1))
 		if err != nil {
 			return err
@@ -369,9 +368,9 @@ func (v *verifier) ropeAttention(t DType, h Heads, position, positions int) {
 		for _, side := range []struct {
 			span          vk.Span
 			cached, fresh []float64
-		}{{l.keys, keys, k}, {l.values, values, w}} {
+		}{{l.Keys, keys, k}, {l.Values, values, w}} {
 			raw := make([]byte, side.span.Size)
-			if err := v.m.dev.Read(side.span, raw); err != nil {
+			if err := v.m.Device().Read(side.span, raw); err != nil {
 				return err
 			}
 			rows, _ := cacheRows(t, h, raw, position, 1, positions)
@@ -382,7 +381,7 @@ func (v *verifier) ropeAttention(t DType, h Heads, position, positions int) {
 				}
 				tolerance = tolerances.ropeF16
 			}
-			v.each(compare(kernels[0], v.name+": cache", rows, side.fresh, terms, tolerance))
+			v.each(compare(dispatched[0], v.name+": cache", rows, side.fresh, terms, tolerance))
 			for i, r := range rows {
 				side.cached[(i/h.HeadDim*positions+position%positions)*h.HeadDim+i%h.HeadDim] = float64(r)
 			}
@@ -394,7 +393,7 @@ func (v *verifier) ropeAttention(t DType, h Heads, position, positions int) {
 			own := q[i/h.HeadDim*h.HeadDim:][:h.HeadDim]
 			terms[i] *= 1 + scoreTerms(oracle, own, keys, i/h.HeadDim, position, positions, float64(scale))
 		}
-		for _, kernel := range kernels {
+		for _, kernel := range dispatched {
 			// A rotated query errs by tolerances.rope of its largest component, as a term of each score.
 			v.each(compare(kernel, v.name, got, want, terms, tolerances.attention(min(position+1, positions), h.HeadDim)+2*tolerances.rope*float64(h.HeadDim)))
 		}
@@ -402,7 +401,7 @@ func (v *verifier) ropeAttention(t DType, h Heads, position, positions int) {
 	})
 }
 
-func (v *verifier) attention(t DType, h Heads, position, tokens, count, positions int, lengths ...int) {
+func (v *verifier) attention(t pipeline.DType, h pipeline.Heads, position, tokens, count, positions int, lengths ...int) {
 	name := fmt.Sprintf("attention %s, %d / %d heads of %d, window %d, soft cap %g, slopes %t, %d of %d tokens%s at %d of %d", t, h.Heads, h.KVHeads, h.HeadDim,
 		h.Window, h.SoftCap, h.Slopes != nil, count, tokens, inSequences(lengths), position, positions)
 	v.check(name, func() error {
@@ -418,18 +417,18 @@ func (v *verifier) attention(t DType, h Heads, position, tokens, count, position
 				return err
 			}
 		}
-		cache, err := v.m.NewCache(CacheShape{DType: t, Layers: 1, KVHeads: h.KVHeads, HeadDim: h.HeadDim, Positions: positions})
+		cache, err := v.m.NewCache(pipeline.CacheShape{DType: t, Layers: 1, KVHeads: h.KVHeads, HeadDim: h.HeadDim, Positions: positions})
 		if err != nil {
 			return err
 		}
 		defer cache.Close()
 		l := cache.Layers[0]
 		live := min(position+count, positions)
-		keys, err := v.cacheSide(t, h, l.keys, live, positions)
+		keys, err := v.cacheSide(t, h, l.Keys, live, positions)
 		if err != nil {
 			return err
 		}
-		values, err := v.cacheSide(t, h, l.values, live, positions)
+		values, err := v.cacheSide(t, h, l.Values, live, positions)
 		if err != nil {
 			return err
 		}
@@ -437,7 +436,7 @@ func (v *verifier) attention(t DType, h Heads, position, tokens, count, position
 		oracle := oracleHeads(h, slopes)
 		step := packed(inputStep(position, count), lengths)
 		var want, terms []float64
-		for _, s := range step.spans() {
+		for _, s := range spans(step) {
 			q, places := x[s.start*width:s.end*width], position+s.end-s.start
 			keys, values := sequenceCache(h, keys, positions, position, s), sequenceCache(h, values, positions, position, s)
 			want = append(want, oracle.Attention(q, keys, values, places, position, float64(scale))...)
@@ -451,19 +450,17 @@ func (v *verifier) attention(t DType, h Heads, position, tokens, count, position
 		if err != nil {
 			return err
 		}
-		before := len(b.nodes)
+		before := len(b.Dispatched())
 		y := b.Attention(xt, h, l, scale)
-		var kernels []string
-		for _, n := range b.nodes[min(before, len(b.nodes)):] {
-			kernels = append(kernels, n.kernel)
-		}
+		dispatched := b.Dispatched()
+		dispatched = dispatched[min(before, len(dispatched)):]
 		got, err := v.evaluate(b, y, step)
 		if err != nil {
 			return err
 		}
-		for _, kernel := range kernels { // a reduction has what the splits leave, and both must be right
+		for _, kernel := range dispatched { // a reduction has what the splits leave, and both must be right
 			tolerance := tolerances.attention(min(position+count, positions), h.HeadDim)
-			if pathOf(kernel) == PathCM {
+			if kernels.PathOf(kernel) == kernels.CM {
 				tolerance += tolerances.attentionCM(h.HeadDim)
 			}
 			v.each(compare(kernel, v.name, got, want, terms, tolerance))
@@ -474,7 +471,7 @@ func (v *verifier) attention(t DType, h Heads, position, tokens, count, position
 
 // sequenceCache is a side of a cache of so many positions as one sequence of a run at position sees it: (KVHeads, places,
 // HeadDim), the last of which are its own.
-func sequenceCache(h Heads, side []float64, positions, position int, s span) []float64 {
+func sequenceCache(h pipeline.Heads, side []float64, positions, position int, s span) []float64 {
 	places := position + s.end - s.start
 	out := make([]float64, 0, h.KVHeads*places*h.HeadDim)
 	for kv := range h.KVHeads {
@@ -490,7 +487,7 @@ func sequenceCache(h Heads, side []float64, positions, position int, s span) []f
 
 // cacheSide fills live positions of a cache's keys or values with random numbers and the
 // rest with NaN. It returns what the cache holds, (KVHeads, positions, HeadDim), 0 for NaN.
-func (v *verifier) cacheSide(t DType, h Heads, span vk.Span, live, positions int) ([]float64, error) {
+func (v *verifier) cacheSide(t pipeline.DType, h pipeline.Heads, span vk.Span, live, positions int) ([]float64, error) {
 	out := make([]float64, h.KVHeads*positions*h.HeadDim)
 	raw := make([]byte, span.Size)
 	for i := range raw {
@@ -511,7 +508,7 @@ func (v *verifier) cacheSide(t DType, h Heads, span vk.Span, live, positions int
 			}
 		}
 	}
-	return out, v.loader.write(span, raw)
+	return out, v.loader.Write(span, raw)
 }
 
 // scoreTerms is the largest magnitude of the terms of a score of the query of a head at

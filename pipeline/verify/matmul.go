@@ -1,4 +1,4 @@
-package pipeline
+package verify
 
 import (
 	"fmt"
@@ -8,11 +8,13 @@ import (
 	"pumice/internal/dtype"
 	"pumice/internal/half"
 	"pumice/internal/ref"
+	"pumice/pipeline"
+	"pumice/pipeline/kernels"
 )
 
-func (v *verifier) linearCases(t DType) {
+func (v *verifier) linearCases(t pipeline.DType) {
 	for i, s := range v.shapes(t) {
-		if path := v.m.opts.Path; i > 0 && (path == PathRow && s[1]%4 != 0 || path == PathAddr && s[1]%addrBlockCols != 0) {
+		if path := v.path(); i > 0 && (path == kernels.Row && !kernels.Grouped.Takes(s[1]) || path == kernels.Addr && !kernels.LaneWords.Takes(s[1])) {
 			continue // the base kernel again
 		}
 		// Bias and addition are the same source for all types: one plain and one quantised
@@ -21,18 +23,18 @@ func (v *verifier) linearCases(t DType) {
 		if t == dtype.F32 || t == dtype.Q4_0 {
 			bias, add = i%2 == 0, i/2%2 == 0
 		}
-		run := []Run{{t, s[0]}}
+		run := rowsOf(t, s[0])
 		v.linear(run, s[1], 1, 1, bias, add)
 		r := runs[i%len(runs)]
 		v.linear(run, s[1], r[0], r[1], bias, add)
 		if s[0]%2 == 0 || i == 1 {
-			v.fused([]Run{{t, s[0] + s[0]%2}}, s[1], Activation(i%3))
+			v.fused(rowsOf(t, s[0] + s[0]%2), s[1], kernels.Activation(i%3))
 		}
 	}
 }
 
 // fused has a norm before a product of one token and a gated activation after it.
-func (v *verifier) fused(runs []Run, cols int, act Activation) {
+func (v *verifier) fused(runs []pipeline.Run, cols int, act kernels.Activation) {
 	v.check(fmt.Sprintf("fused norm, linear, gated activation %d, %s, cols %d", act, describe(runs), cols), func() error {
 		const eps = float32(1e-5)
 		rows := totalRows(runs)
@@ -41,7 +43,7 @@ func (v *verifier) fused(runs []Run, cols int, act Activation) {
 			return err
 		}
 		x, gain, bias := v.normal(cols), v.normal(cols), v.normal(rows)
-		n := &Norm{Eps: eps}
+		n := &pipeline.Norm{Eps: eps}
 		if n.Weights, err = v.vector(gain); err != nil {
 			return err
 		}
@@ -54,7 +56,7 @@ func (v *verifier) fused(runs []Run, cols int, act Activation) {
 		if err != nil {
 			return err
 		}
-		y := b.Project(xt, Projection{W: w.matrix, Norm: n, Bias: biasVector, Activate: true, Gated: true, Act: act})
+		y := b.Project(xt, pipeline.Projection{W: w.matrix, Norm: n, Bias: biasVector, Activate: true, Gated: true, Act: act})
 		got, err := v.evaluate(b, y, inputStep(0, 1))
 		if err != nil {
 			return err
@@ -63,7 +65,7 @@ func (v *verifier) fused(runs []Run, cols int, act Activation) {
 		normed := ref.RMSNorm(x, gain, float64(eps))
 		product := ref.Linear(normed, w.values, bias, rows, cols)
 		terms := ref.Linear(magnitudes(normed), w.terms, magnitudes(bias), rows, cols)
-		v.each(compare(b.nodes[len(b.nodes)-1].kernel, v.name, got, ref.ActMul(product, f), fusedTerms(product, terms, f), tolerances.fused(cols)))
+		v.each(compare(lastKernel(b), v.name, got, ref.ActMul(product, f), fusedTerms(product, terms, f), tolerances.fused(cols)))
 		return nil
 	})
 }
@@ -80,7 +82,7 @@ func fusedTerms(product, terms []float64, f func(float64) float64) []float64 {
 	return out
 }
 
-func (v *verifier) linear(runs []Run, cols, tokens, count int, withBias, add bool) {
+func (v *verifier) linear(runs []pipeline.Run, cols, tokens, count int, withBias, add bool) {
 	name := fmt.Sprintf("%s, cols %d, %d of %d tokens", describe(runs), cols, count, tokens)
 	if withBias {
 		name += ", bias"
@@ -110,7 +112,7 @@ func (v *verifier) linear(runs []Run, cols, tokens, count int, withBias, add boo
 			return err
 		}
 		var bias []float64
-		var biasVector *Vector
+		var biasVector *pipeline.Vector
 		if withBias {
 			bias = v.normal(rows)
 			if biasVector, err = v.vector(bias); err != nil {
@@ -138,8 +140,8 @@ func (v *verifier) linear(runs []Run, cols, tokens, count int, withBias, add boo
 			return want, terms
 		}
 		want, terms := expect(x)
-		kernel, acts := convertedOf(b)
-		got, err := v.evaluateAll(b, inputStep(0, count), append([]*Tensor{y}, acts...)...)
+		kernel, acts := b.Converted()
+		got, err := v.evaluateAll(b, inputStep(0, count), append([]*pipeline.Tensor{y}, acts...)...)
 		if err != nil {
 			return err
 		}
@@ -148,10 +150,10 @@ func (v *verifier) linear(runs []Run, cols, tokens, count int, withBias, add boo
 		}
 		for _, k := range partsByKernel(b, w.matrix) {
 			want, terms, tolerance := want, terms, tolerances.linear(cols)
-			switch pathOf(k.kernel) {
-			case PathCM, PathFP16:
+			switch kernels.PathOf(k.kernel) {
+			case kernels.CM, kernels.FP16:
 				tolerance = tolerances.linearHalves(cols)
-			case PathDP: // of the activations as the device has rounded them
+			case kernels.DP: // of the activations as the device has rounded them
 				want, terms = expect(v.quantised(x, got[1], got[2]))
 			}
 			g, r, m := choose(got[0], want, terms, func(i int) bool { return k.has(i % rows) })
@@ -161,20 +163,15 @@ func (v *verifier) linear(runs []Run, cols, tokens, count int, withBias, add boo
 	})
 }
 
-// convertedOf is the kernel that converts activations for the last products of the builder, and the two tensors
-// that it leaves, if there is one.
-func convertedOf(b *Builder) (kernel string, acts []*Tensor) {
-	for _, n := range slices.Backward(b.nodes) {
-		if n.kernel == quantizeActs || n.kernel == halfActs {
-			return n.kernel, []*Tensor{n.binds[2].tensor, n.binds[3].tensor}
-		}
-	}
-	return "", nil
-}
+// The kernels that round activations.
+var (
+	halfActs     = kernels.Acts{To: kernels.Halves}.Op()
+	quantizeActs = kernels.Acts{To: kernels.Bytes}.Op()
+)
 
 // halves judges what the device made of x, (tokens, cols), as float16 numbers.
 func (v *verifier) halves(x []float64, cols int, halves, exponents []float32) {
-	pitch := 2 * ceilDiv(cols, 4)
+	pitch := kernels.Acts{To: kernels.Halves, Cols: cols}.ValueCols()
 	var got []float32
 	var want, terms []float64
 	for t, e := range exponents {
@@ -229,29 +226,27 @@ func (v *verifier) quantised(x []float64, integers, scales []float32) []float64 
 func (v *verifier) tileCases() {
 	all := [][2]int{{65, 65}, {7, 7}, {64, 63}, {20, 17}, {130, 129}, {2, 2}, {9, 3}, {32, 31}, {16, 16}, {4, 4}, {3, 3}}
 	large := [][2]int{{65, 65}, {130, 129}}
-	path := v.m.opts.Path
+	path := v.path()
 	for _, t := range v.types() {
-		if _, ok := v.m.variants[path.variant("matmul_"+lower(t))]; !ok {
+		if !v.m.HasKernel(path.Variant("matmul_" + kernels.Lower(t))) {
 			continue
 		}
 		for i, s := range v.shapes(t) {
 			if t == dtype.F32 || t == dtype.Q4_0 {
 				tokens := all[i%len(all)]
-				v.linear([]Run{{t, s[0]}}, s[1], tokens[0], tokens[1], i%4 < 2, i%2 == 0)
+				v.linear(rowsOf(t, s[0]), s[1], tokens[0], tokens[1], i%4 < 2, i%2 == 0)
 			} else {
 				tokens := large[i%len(large)]
-				v.linear([]Run{{t, s[0]}}, s[1], tokens[0], tokens[1], true, true)
+				v.linear(rowsOf(t, s[0]), s[1], tokens[0], tokens[1], true, true)
 			}
 		}
 	}
 	v.linear(mixed(), 512, 17, 13, true, true)
 	v.rangeCases()
-	v.linear([]Run{{dtype.Q4_1, 577}}, 1536, 512, 512, true, true) // of a long prompt
-	if path == PathCM {
-		shape := v.m.matrix
-		tile := matrixTiles[0]
-		rows := minLargeTiles / 4 * tile.rows(shape)
-		v.linear([]Run{{dtype.Q4_0, rows - 1}}, 32, 4*tile.tokens(shape), 4*tile.tokens(shape)-1, true, false)
+	v.linear(rowsOf(dtype.Q4_1, 577), 1536, 512, 512, true, true) // of a long prompt
+	if path == kernels.CM {
+		rows, tokens := v.m.Machine().LargeTileProduct()
+		v.linear(rowsOf(dtype.Q4_0, rows - 1), 32, tokens, tokens-1, true, false)
 	}
 }
 
@@ -260,7 +255,7 @@ func (v *verifier) tileCases() {
 func (v *verifier) rangeCases() {
 	defer func() { v.wPower, v.xPower = 0, 0 }()
 	for _, c := range []struct {
-		t      DType
+		t      pipeline.DType
 		rows   int
 		cols   int
 		powers [][2]int // of the weights, and of the second and third token of three
@@ -272,7 +267,7 @@ func (v *verifier) rangeCases() {
 	} {
 		for _, powers := range c.powers {
 			v.wPower, v.xPower = powers[0], powers[1]
-			v.linear([]Run{{c.t, c.rows}}, c.cols, 20, 17, false, false)
+			v.linear(rowsOf(c.t, c.rows), c.cols, 20, 17, false, false)
 		}
 	}
 }

@@ -1,4 +1,6 @@
-package pipeline
+// Package verify compares every kernel with float64 references, on random operands and at the shapes where kernels
+// break, and measures which of them is fastest on a device. It drives package pipeline as a model does.
+package verify
 
 import (
 	"context"
@@ -13,11 +15,13 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"pumice/internal/dtype"
+	"pumice/pipeline"
+	"pumice/pipeline/kernels"
 	"pumice/vk"
 )
 
 // A VerifyResult is one kernel compared with the float64 oracle on one case.
-type VerifyResult struct {
+type Result struct {
 	Kernel    string  `json:"kernel"` // variant, as Manager.Variants names it
 	Case      string  `json:"case"`
 	NMSE      float64 `json:"nmse"`      // sum of squared errors over the sum of squared values
@@ -30,7 +34,7 @@ type VerifyResult struct {
 	Got, Want float64 `json:"-"` // at Index
 }
 
-func (r VerifyResult) String() string {
+func (r Result) String() string {
 	return fmt.Sprintf("%s: %s: max abs %.3g, max rel %.3g (tolerance %.3g), NMSE %.3g; at %d got %.9g, want %.9g",
 		r.Kernel, r.Case, r.MaxAbs, r.MaxRel, r.Tolerance, r.NMSE, r.Index, r.Got, r.Want)
 }
@@ -131,8 +135,8 @@ var tolerances = struct {
 const negligible = 0x1p-118
 
 // compare judges got by its distance from want relative to magnitude.
-func compare(kernel, name string, got []float32, want, magnitude []float64, tolerance float64) VerifyResult {
-	r := VerifyResult{Kernel: kernel, Case: name, Tolerance: tolerance, OK: len(got) == len(want) && len(want) == len(magnitude)}
+func compare(kernel, name string, got []float32, want, magnitude []float64, tolerance float64) Result {
+	r := Result{Kernel: kernel, Case: name, Tolerance: tolerance, OK: len(got) == len(want) && len(want) == len(magnitude)}
 	var errors2, values2 float64
 	for i := range got {
 		g, w := float64(got[i]), want[i]
@@ -164,30 +168,30 @@ func compare(kernel, name string, got []float32, want, magnitude []float64, tole
 }
 
 // VerifyOptions restricts Verify. The zero value is everything.
-type VerifyOptions struct {
-	Types []DType // of weights; nil = all
-	Quick bool    // products at three shapes instead of seven or more, attention by matrices of heads up to 64
+type Options struct {
+	Types []pipeline.DType // of weights; nil = all
+	Quick bool             // products at three shapes instead of seven or more, attention by matrices of heads up to 64
 }
 
-// Verify runs every kernel that m's device can run, on every path, against the oracle of
+// Kernels runs every kernel that m's device can run, on every path, against the oracle of
 // internal/ref and gives each result to each, one at a time. The error says that something
 // could not be run; a wrong result is a VerifyResult that is not OK. Unused rows, padding and
 // the part of the KV cache that was never written hold NaN.
-func Verify(ctx context.Context, m *Manager, o VerifyOptions, each func(VerifyResult)) error {
-	return verifyPaths(ctx, m, each, func(v *verifier) {
+func Kernels(ctx context.Context, m *pipeline.Manager, o Options, each func(Result)) error {
+	return onPaths(ctx, m, each, func(v *verifier) {
 		v.options = o
 		v.cases()
 	})
 }
 
-// verifyPaths runs the cases on every path of the device, all paths at once, since most of the
+// onPaths runs the cases on every path of the device, all paths at once, since most of the
 // time goes into compiling. Calls of each don't overlap.
-func verifyPaths(ctx context.Context, m *Manager, each func(VerifyResult), cases func(*verifier)) error {
+func onPaths(ctx context.Context, m *pipeline.Manager, each func(Result), cases func(*verifier)) error {
 	var mu sync.Mutex
 	g, ctx := errgroup.WithContext(ctx)
 	for _, path := range m.Paths() {
 		g.Go(func() error {
-			return verifyPath(ctx, m, path, func(r VerifyResult) {
+			return onPath(ctx, m, path, func(r Result) {
 				mu.Lock()
 				defer mu.Unlock()
 				each(r)
@@ -197,8 +201,8 @@ func verifyPaths(ctx context.Context, m *Manager, each func(VerifyResult), cases
 	return g.Wait()
 }
 
-func verifyPath(ctx context.Context, parent *Manager, path Path, each func(VerifyResult), cases func(*verifier)) (err error) {
-	m, err := NewManager(parent.dev, Options{Logger: parent.opts.Logger, Path: path})
+func onPath(ctx context.Context, parent *pipeline.Manager, path kernels.Path, each func(Result), cases func(*verifier)) (err error) {
+	m, err := pipeline.NewManager(parent.Device(), pipeline.Options{Logger: parent.Options().Logger, Path: path})
 	if err != nil {
 		return err
 	}
@@ -208,14 +212,17 @@ func verifyPath(ctx context.Context, parent *Manager, path Path, each func(Verif
 	return v.err
 }
 
+// path is the path under test.
+func (v *verifier) path() kernels.Path { return v.m.Options().Path }
+
 // A verifier runs cases one after another. The first error sticks.
 type verifier struct {
 	ctx  context.Context
-	m    *Manager
-	each func(VerifyResult)
+	m    *pipeline.Manager
+	each func(Result)
 	err  error
 
-	options VerifyOptions
+	options Options
 	binding int64 // when not 0, what one binding holds of a matrix under test
 
 	// linear multiplies random weights by 2^wPower, and token t by 2^(xPower * (t mod 3)).
@@ -224,8 +231,8 @@ type verifier struct {
 	// Of the case that is running.
 	name    string
 	rnd     *rand.Rand
-	weights *Weights
-	loader  *Loader
+	weights *pipeline.Weights
+	loader  *pipeline.Loader
 }
 
 // check runs one case with its own weights, and random numbers that its name determines.
@@ -259,7 +266,7 @@ const poison = 0xffffffff
 
 // evaluate runs the builder's plan once and returns the rows of y that the step's tokens
 // have. What the plan does not write is NaN.
-func (v *verifier) evaluate(b *Builder, y *Tensor, s Step) (out []float32, err error) {
+func (v *verifier) evaluate(b *pipeline.Builder, y *pipeline.Tensor, s pipeline.Step) (out []float32, err error) {
 	all, err := v.evaluateAll(b, s, y)
 	if err != nil {
 		return nil, err
@@ -268,7 +275,7 @@ func (v *verifier) evaluate(b *Builder, y *Tensor, s Step) (out []float32, err e
 }
 
 // evaluateAll is evaluate for several tensors.
-func (v *verifier) evaluateAll(b *Builder, s Step, tensors ...*Tensor) (out [][]float32, err error) {
+func (v *verifier) evaluateAll(b *pipeline.Builder, s pipeline.Step, tensors ...*pipeline.Tensor) (out [][]float32, err error) {
 	for i, t := range tensors {
 		b.Output(fmt.Sprint(i), t)
 	}
@@ -276,13 +283,13 @@ func (v *verifier) evaluateAll(b *Builder, s Step, tensors ...*Tensor) (out [][]
 	if err != nil {
 		return nil, err
 	}
-	if err := v.m.growArena(bytes); err != nil {
+	if err := v.m.ReserveArena(bytes); err != nil {
 		return nil, err
 	}
-	if err := v.m.fill(v.ctx, v.m.arena.Whole(), poison); err != nil {
+	if err := v.m.FillArena(v.ctx, poison); err != nil {
 		return nil, err
 	}
-	if err := v.loader.up.Flush(); err != nil {
+	if err := v.loader.Flush(); err != nil {
 		return nil, err
 	}
 	p, err := b.Build(v.ctx)
@@ -304,31 +311,6 @@ func (v *verifier) evaluateAll(b *Builder, s Step, tensors ...*Tensor) (out [][]
 	return out, nil
 }
 
-// growArena replaces an arena that is too small. No plan of the Manager exists.
-func (m *Manager) growArena(bytes int64) error {
-	if m.arena != nil {
-		if m.arena.Size() >= bytes {
-			return nil
-		}
-		if err := m.arena.Close(); err != nil {
-			return err
-		}
-		m.arena = nil
-	}
-	return m.ReserveArena(bytes)
-}
-
-// fill sets a span to a word.
-func (m *Manager) fill(ctx context.Context, s vk.Span, word uint32) error {
-	rec := m.dev.NewRecorder(vk.RecorderOptions{})
-	rec.Fill(s, word)
-	c, err := rec.Finish()
-	if err != nil {
-		return err
-	}
-	return errors.Join(c.Run(ctx), c.Close())
-}
-
 // normal returns n float32 values of the standard normal distribution, as float64.
 func (v *verifier) normal(n int) []float64 {
 	out := make([]float64, n)
@@ -339,8 +321,8 @@ func (v *verifier) normal(n int) []float64 {
 }
 
 // input gives the plan x, (b.Tokens(), cols): row t is row t of an embedding table.
-func (v *verifier) input(b *Builder, x []float64, cols int) (*Tensor, error) {
-	w, err := v.store([]Run{{DType: dtype.F32, Rows: b.tokens}}, x, cols)
+func (v *verifier) input(b *pipeline.Builder, x []float64, cols int) (*pipeline.Tensor, error) {
+	w, err := v.store(rowsOf(dtype.F32, b.Tokens()), x, cols)
 	if err != nil {
 		return nil, err
 	}
@@ -348,7 +330,7 @@ func (v *verifier) input(b *Builder, x []float64, cols int) (*Tensor, error) {
 }
 
 // packed cuts a step's tokens into sequences; none is one.
-func packed(s Step, lengths []int) Step {
+func packed(s pipeline.Step, lengths []int) pipeline.Step {
 	s.Lengths = lengths
 	return s
 }
@@ -356,7 +338,7 @@ func packed(s Step, lengths []int) Step {
 // A span is the tokens of one sequence of a step, from start up to end.
 type span struct{ start, end int }
 
-func (s Step) spans() []span {
+func spans(s pipeline.Step) []span {
 	if s.Lengths == nil {
 		return []span{{0, len(s.Tokens)}}
 	}
@@ -378,8 +360,8 @@ func inSequences(lengths []int) string {
 }
 
 // inputStep is the step for which input works.
-func inputStep(position, count int) Step {
-	s := Step{Position: position, Tokens: make([]int, count)}
+func inputStep(position, count int) pipeline.Step {
+	s := pipeline.Step{Position: position, Tokens: make([]int, count)}
 	for i := range s.Tokens {
 		s.Tokens[i] = i
 	}
@@ -388,15 +370,15 @@ func inputStep(position, count int) Step {
 
 // A stored matrix is on the device and, as the device has it, on the host.
 type stored struct {
-	matrix *Matrix
+	matrix *pipeline.Matrix
 	values []float64 // dequantised
 	terms  []float64 // magnitude of the terms that a kernel makes each value of
 }
 
 // operand makes a random matrix to test with.
-func (v *verifier) operand(runs []Run, cols int) (*stored, error) {
-	v.m.maxBinding = v.binding
-	defer func() { v.m.maxBinding = 0 }()
+func (v *verifier) operand(runs []pipeline.Run, cols int) (*stored, error) {
+	v.m.LimitBinding(v.binding)
+	defer v.m.LimitBinding(0)
 	values := v.normal(totalRows(runs) * cols)
 	for i := range values {
 		values[i] = math.Ldexp(values[i], v.wPower)
@@ -406,7 +388,7 @@ func (v *verifier) operand(runs []Run, cols int) (*stored, error) {
 
 // randomBlocks makes every field of a row's blocks random, so that each value a field can
 // have occurs, and the float16 numbers of either sign between 1/64 and 1/32.
-func (v *verifier) randomBlocks(row []byte, t DType, halves []int) {
+func (v *verifier) randomBlocks(row []byte, t pipeline.DType, halves []int) {
 	for i := range row {
 		row[i] = byte(v.rnd.Uint32())
 	}
@@ -419,13 +401,13 @@ func (v *verifier) randomBlocks(row []byte, t DType, halves []int) {
 
 // store quantises values, (rows, cols), uploads them and fills the rows' padding with NaN.
 // Of quantised types every other row is random bits instead.
-func (v *verifier) store(runs []Run, values []float64, cols int) (*stored, error) {
+func (v *verifier) store(runs []pipeline.Run, values []float64, cols int) (*stored, error) {
 	x, err := v.m.NewMatrix("matrix", runs, cols)
 	if err != nil {
 		return nil, err
 	}
 	s := &stored{matrix: x, values: make([]float64, 0, len(values)), terms: make([]float64, 0, len(values))}
-	var sources []*Source
+	var sources []*pipeline.Source
 	f := make([]float32, cols)
 	first := 0
 	for _, run := range runs {
@@ -451,21 +433,21 @@ func (v *verifier) store(runs []Run, values []float64, cols int) (*stored, error
 				}
 			}
 		}
-		src := &Source{Name: "matrix", DType: run.DType, Rows: run.Rows, Cols: cols,
+		src := &pipeline.Source{Name: "matrix", DType: run.DType, Rows: run.Rows, Cols: cols,
 			Row: func(i int, _ []byte) []byte { return data[i*size:][:size] }}
 		for range run.Rows {
 			sources = append(sources, src)
 		}
 		first += run.Rows
 	}
-	starts := map[*Source]int{}
+	starts := map[*pipeline.Source]int{}
 	for r, src := range sources {
 		if _, ok := starts[src]; !ok {
 			starts[src] = r
 		}
 	}
-	at := func(r int) (*Source, int) { return sources[r], r - starts[sources[r]] }
-	if err := v.loader.Matrices(v.ctx, Fill{Matrix: x, At: at}); err != nil {
+	at := func(r int) (*pipeline.Source, int) { return sources[r], r - starts[sources[r]] }
+	if err := v.loader.Matrices(v.ctx, pipeline.Fill{Matrix: x, At: at}); err != nil {
 		return nil, err
 	}
 	return s, v.poisonPadding(x)
@@ -475,7 +457,7 @@ func (v *verifier) store(runs []Run, values []float64, cols int) (*stored, error
 // quantised weight, which makes |d q| + |m| at most |w| + 2|m|. Where a type has one, it is
 // about the weight farthest from zero in the block on one side; its own rounding and a block
 // whose weights are all on one side of zero are within the factor.
-func constantTerm(t DType, block []float32) float64 {
+func constantTerm(t pipeline.DType, block []float32) float64 {
 	if t.BlockSize() == 1 {
 		return 0
 	}
@@ -487,27 +469,28 @@ func constantTerm(t DType, block []float32) float64 {
 }
 
 // poisonPadding makes the rows that fill up a matrix's last groups NaN.
-func (v *verifier) poisonPadding(x *Matrix) error {
+func (v *verifier) poisonPadding(x *pipeline.Matrix) error {
 	nan := make([]byte, 256)
 	for i := range nan {
 		nan[i] = poison & 0xff
 	}
-	write := func(plane vk.Span, to places) error {
-		for at := range to.at {
-			if err := v.loader.write(plane.Slice(int64(at), int64(to.size)), nan[:to.size]); err != nil {
+	write := func(plane vk.Span, to kernels.Offsets) error {
+		for at := range to.At {
+			if err := v.loader.Write(plane.Slice(int64(at), int64(to.Size)), nan[:to.Size]); err != nil {
 				return err
 			}
 		}
 		return nil
 	}
 	for _, p := range x.Parts {
-		for r := p.Rows; r < p.paddedRows(); r++ {
-			if err := write(p.units, p.unitPlaces(r)); err != nil {
+		units, records := p.Planes()
+		for r := p.Rows; r < p.UnitRows(); r++ {
+			if err := write(units, p.UnitOffsets(r)); err != nil {
 				return err
 			}
 		}
-		for r := p.Rows; r < p.metaPaddedRows(); r++ {
-			if err := write(p.meta, p.recordPlaces(r)); err != nil {
+		for r := p.Rows; r < p.MetaRows(); r++ {
+			if err := write(records, p.RecordOffsets(r)); err != nil {
 				return err
 			}
 		}
@@ -516,12 +499,12 @@ func (v *verifier) poisonPadding(x *Matrix) error {
 }
 
 // vector uploads values.
-func (v *verifier) vector(values []float64) (*Vector, error) {
+func (v *verifier) vector(values []float64) (*pipeline.Vector, error) {
 	f := make([]float32, len(values))
 	for i, x := range values {
 		f[i] = float32(x)
 	}
-	w := &Vector{Name: "vector", Cols: len(f)}
+	w := &pipeline.Vector{Name: "vector", Cols: len(f)}
 	return w, v.loader.Vector(w, f)
 }
 

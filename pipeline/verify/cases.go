@@ -1,7 +1,9 @@
-package pipeline
+package verify
 
 import (
 	"fmt"
+	"pumice/pipeline"
+	"pumice/pipeline/kernels"
 	"strings"
 )
 
@@ -9,44 +11,45 @@ import (
 // kernels or reads another layout, on the sg path what there is of one token. The other paths
 // have products with several tokens alone, and cm their attention.
 func (v *verifier) cases() {
-	if v.m.opts.Path == PathSG {
+	switch v.path() {
+	case kernels.SG:
 		v.oneTokenCases()
-		for _, t := range cacheTypes {
+		for _, t := range kernels.CacheTypes {
 			v.attentionCases(t)
 		}
 		return
-	}
-	if v.m.opts.Path.severalOnly() {
+	case kernels.CM:
 		v.tileCases()
-		if v.m.opts.Path == PathCM {
-			for _, t := range cacheTypes {
-				v.attentionCases(t)
-			}
+		for _, t := range kernels.CacheTypes {
+			v.attentionCases(t)
 		}
+		return
+	case kernels.Few, kernels.FP16, kernels.DP:
+		v.tileCases()
 		return
 	}
 	for _, t := range v.types() {
-		if !v.m.reads(v.m.opts.Path, t) {
+		if !v.m.HasKernel(v.path().Variant("matvec_" + kernels.Lower(t))) {
 			continue
 		}
 		v.embedCases(t)
 		v.linearCases(t)
 	}
 	v.partCases()
-	for _, t := range cacheTypes {
+	for _, t := range kernels.CacheTypes {
 		v.attentionCases(t)
 	}
-	if v.m.opts.Path == PathAddr {
+	if v.path() == kernels.Addr {
 		return
 	}
 	v.normCases()
 	v.softmaxCases()
 	v.topKCases()
-	for _, t := range cacheTypes {
+	for _, t := range kernels.CacheTypes {
 		v.ropeCases(t)
 	}
 	v.actCases()
-	if v.m.opts.Path == PathRow {
+	if v.path() == kernels.Row {
 		return
 	}
 	v.elementCases()
@@ -57,36 +60,36 @@ func (v *verifier) cases() {
 // matrices that are whole and that are cut.
 func (v *verifier) oneTokenCases() {
 	for _, t := range v.types() {
-		if !v.m.offers("matvec_"+lower(t), PathSG) {
+		if !v.m.Offers("matvec_"+kernels.Lower(t), kernels.SG) {
 			continue
 		}
 		n := 3
 		for _, s := range append(v.shapes(t), [2]int{35, 4104}) {
 			cols := ceilDiv(s[1], t.BlockSize()) * t.BlockSize()
-			if cols%layouts[t].unitCols != 0 {
+			if !kernels.Matvec.Of(kernels.SG).Fits(v.m.Machine(), kernels.Product{Packed: kernels.Packed{DType: t, Cols: cols}}, kernels.RowMajor) {
 				continue
 			}
 			n++
-			v.linear([]Run{{t, s[0]}}, cols, 1, 1, n%2 == 0, n/2%2 == 0)
-			v.fused([]Run{{t, s[0] + s[0]%2}}, cols, Activation(n%3))
+			v.linear(rowsOf(t, s[0]), cols, 1, 1, n%2 == 0, n/2%2 == 0)
+			v.fused(rowsOf(t, s[0] + s[0]%2), cols, kernels.Activation(n%3))
 		}
 		v.binding = 48 * t.RowBytes(max(64, t.BlockSize()))
-		v.linear([]Run{{t, 150}}, max(64, t.BlockSize()), 1, 1, true, true)
-		v.fused([]Run{{t, 150}}, max(64, t.BlockSize()), SiLU)
+		v.linear(rowsOf(t, 150), max(64, t.BlockSize()), 1, 1, true, true)
+		v.fused(rowsOf(t, 150), max(64, t.BlockSize()), kernels.SiLU)
 		v.binding = 0
 	}
 }
 
 // types are the weights' types to check.
-func (v *verifier) types() []DType {
+func (v *verifier) types() []pipeline.DType {
 	if v.options.Types != nil {
 		return v.options.Types
 	}
-	return WeightTypes()
+	return kernels.WeightTypes()
 }
 
 // shapes are the shapes to check: of Quick one with few rows, one with long rows, one with many rows.
-func (v *verifier) shapes(t DType) [][2]int {
+func (v *verifier) shapes(t pipeline.DType) [][2]int {
 	all := shapes(t)
 	if !v.options.Quick {
 		return all
@@ -100,7 +103,7 @@ func (v *verifier) shapes(t DType) [][2]int {
 // shapes are (rows, cols) of weight matrices: the sizes at which tiles, groups and units
 // break, and every one of them not a multiple of some tile. A row kernel takes columns in
 // fours; what it does not take goes to the base kernel on either path.
-func shapes(t DType) [][2]int {
+func shapes(t pipeline.DType) [][2]int {
 	n := t.BlockSize()
 	if n == 1 {
 		return [][2]int{{1, 1}, {7, 63}, {64, 65}, {33, 4097}, {4097, 7}, {1, 4}, {7, 64}, {63, 68}, {65, 4100}, {4097, 36}, {64, 7}}
@@ -112,10 +115,10 @@ func shapes(t DType) [][2]int {
 var runs = [][2]int{{65, 65}, {7, 7}, {64, 63}, {9, 1}, {65, 33}, {2, 2}, {8, 8}}
 
 // mixed has some rows of every type; the columns of a matrix of it are a multiple of 256.
-func mixed() []Run {
-	var out []Run
-	for i, t := range WeightTypes() {
-		out = append(out, Run{t, 37 + i})
+func mixed() []pipeline.Run {
+	var out []pipeline.Run
+	for i, t := range kernels.WeightTypes() {
+		out = append(out, rowsOf(t, 37+i)...)
 	}
 	return out
 }
@@ -132,10 +135,10 @@ func (v *verifier) partCases() {
 	defer func() { v.binding = 0 }()
 	for _, t := range v.types() {
 		cols := max(64, t.BlockSize())
-		cut := []Run{{t, 150}}
+		cut := rowsOf(t, 150)
 		rows := 48 // a few groups of rows
-		if v.m.opts.Path == PathAddr {
-			rows = max(rows, addrGroupRows*v.m.dev.PhysicalDevice().Limits.SubgroupSize)
+		if v.path() == kernels.Addr {
+			rows = max(rows, kernels.LaneWords.Pack(v.m.Machine(), t, 1, cols).Group)
 		}
 		v.binding = int64(rows) * t.RowBytes(cols)
 		v.linear(cut, cols, 1, 1, true, true)
@@ -147,7 +150,7 @@ func (v *verifier) partCases() {
 // kernelRows are the rows of a matrix that one kernel handled.
 type kernelRows struct {
 	kernel string
-	parts  []*Part
+	parts  []*pipeline.Part
 }
 
 func (k *kernelRows) has(row int) bool {
@@ -160,11 +163,12 @@ func (k *kernelRows) has(row int) bool {
 }
 
 // partsByKernel sorts the parts of x by the kernels of the builder's last nodes, one a part.
-func partsByKernel(b *Builder, x *Matrix) []*kernelRows {
+func partsByKernel(b *pipeline.Builder, x *pipeline.Matrix) []*kernelRows {
 	var out []*kernelRows
 	at := map[string]*kernelRows{}
+	dispatched := b.Dispatched()
 	for i, p := range x.Parts {
-		name := b.nodes[len(b.nodes)-len(x.Parts)+i].kernel
+		name := dispatched[len(dispatched)-len(x.Parts)+i]
 		if at[name] == nil {
 			at[name] = &kernelRows{kernel: name}
 			out = append(out, at[name])
@@ -183,7 +187,10 @@ func choose(got []float32, want, terms []float64, pick func(i int) bool) (g []fl
 	return g, w, t
 }
 
-func totalRows(runs []Run) int {
+// rowsOf is rows of one type.
+func rowsOf(t pipeline.DType, rows int) []pipeline.Run { return []pipeline.Run{{DType: t, Rows: rows}} }
+
+func totalRows(runs []pipeline.Run) int {
 	n := 0
 	for _, r := range runs {
 		n += r.Rows
@@ -191,7 +198,7 @@ func totalRows(runs []Run) int {
 	return n
 }
 
-func describe(runs []Run) string {
+func describe(runs []pipeline.Run) string {
 	var s []string
 	for _, r := range runs {
 		s = append(s, fmt.Sprintf("%d rows of %s", r.Rows, r.DType))
@@ -199,17 +206,18 @@ func describe(runs []Run) string {
 	return strings.Join(s, " + ")
 }
 
-// lastKernel is the kernel of the newest node.
-func (b *Builder) lastKernel() string {
-	if len(b.nodes) == 0 {
+// lastKernel is the kernel of the newest dispatch.
+func lastKernel(b *pipeline.Builder) string {
+	list := b.Dispatched()
+	if len(list) == 0 {
 		return ""
 	}
-	return b.nodes[len(b.nodes)-1].kernel
+	return list[len(list)-1]
 }
 
 // one runs an op that has one float32 input x, (tokens, cols), and compares the rows of its
 // result with want, relative to terms.
-func (v *verifier) one(x []float64, tokens int, s Step, op func(b *Builder, x *Tensor) (*Tensor, error),
+func (v *verifier) one(x []float64, tokens int, s pipeline.Step, op func(b *pipeline.Builder, x *pipeline.Tensor) (*pipeline.Tensor, error),
 	want, terms []float64, tolerance float64) error {
 	b := v.m.NewBuilder(v.name, tokens)
 	xt, err := v.input(b, x, len(x)/tokens)
@@ -220,7 +228,7 @@ func (v *verifier) one(x []float64, tokens int, s Step, op func(b *Builder, x *T
 	if err != nil {
 		return err
 	}
-	kernel := b.lastKernel()
+	kernel := lastKernel(b)
 	got, err := v.evaluate(b, y, s)
 	if err != nil {
 		return err
@@ -236,3 +244,5 @@ func constant(n int, x float64) []float64 {
 	}
 	return out
 }
+
+func ceilDiv(a, b int) int { return (a + b - 1) / b }

@@ -1,4 +1,4 @@
-package pipeline
+package verify
 
 import (
 	"context"
@@ -8,13 +8,15 @@ import (
 	"time"
 
 	"pumice/internal/dtype"
+	"pumice/pipeline"
+	"pumice/pipeline/kernels"
 )
 
 // Check compares the kernels that models of these weight types and this cache type use with
 // the oracle, a few cases each, and notes in t what was checked and what failed. Verify is
 // the same for every kernel and every case.
-func Check(ctx context.Context, m *Manager, t *Tuning, types []DType, cache DType) error {
-	if err := verifyPaths(ctx, m, t.Add, func(v *verifier) { v.briefCases(types, cache) }); err != nil {
+func Check(ctx context.Context, m *pipeline.Manager, t *pipeline.Tuning, types []pipeline.DType, cache pipeline.DType) error {
+	if err := onPaths(ctx, m, func(r Result) { Refuse(t, r) }, func(v *verifier) { v.briefCases(types, cache) }); err != nil {
 		return err
 	}
 	for _, kind := range types {
@@ -24,47 +26,55 @@ func Check(ctx context.Context, m *Manager, t *Tuning, types []DType, cache DTyp
 	return nil
 }
 
+// Refuse notes a kernel whose result is wrong.
+func Refuse(t *pipeline.Tuning, r Result) {
+	if !r.OK {
+		t.Refuse(pipeline.Refusal{Kernel: r.Kernel, Case: r.Case, MaxRel: r.MaxRel, Tolerance: r.Tolerance})
+	}
+}
+
 // briefCases is one or two cases of every op, at shapes that are multiples of no tile.
-func (v *verifier) briefCases(types []DType, cache DType) {
+func (v *verifier) briefCases(types []pipeline.DType, cache pipeline.DType) {
+	several := kernels.Matvec.Of(v.path()) == nil // tokens at least are what the path is for
 	for _, t := range types {
 		cols := 4104 // what every path takes
 		if n := t.BlockSize(); n > 1 {
 			cols = 4096 + n
 		}
-		run := []Run{{t, 66}}
+		run := rowsOf(t, 66)
 		v.linear(run, cols, 7, 7, true, false)
 		v.linear(run, cols, 65, 65, false, true)
-		if v.m.opts.Path.severalOnly() {
+		if several {
 			continue
 		}
 		v.embed(run, cols, 65, 65, 1)
 		v.linear(run, cols, 1, 1, true, true)
-		v.fused(run, cols, SiLU)
+		v.fused(run, cols, kernels.SiLU)
 	}
-	if v.m.opts.Path == PathCM && v.m.offers("attention_"+lower(cache), PathCM) {
-		v.attention(cache, Heads{Heads: 4, KVHeads: 2, HeadDim: 64}, 100, 65, 63, 256)
+	if v.path() == kernels.CM && v.m.Offers("attention_"+kernels.Lower(cache), kernels.CM) {
+		v.attention(cache, pipeline.Heads{Heads: 4, KVHeads: 2, HeadDim: 64}, 100, 65, 63, 256)
 	}
-	if v.m.opts.Path.severalOnly() {
+	if several {
 		return
 	}
 	v.norm(4100, 65, 33, false, false, false, 1)
 	v.norm(4100, 65, 33, true, false, false, 1)
-	h := Heads{Heads: 4, KVHeads: 2, HeadDim: 64, RotaryDim: 64}
+	h := pipeline.Heads{Heads: 4, KVHeads: 2, HeadDim: 64, RotaryDim: 64}
 	v.rope(cache, h, 63, 65, 63, 130)
 	v.attention(cache, h, 1000, 1, 1, 1024)
 	v.attention(cache, h, 100, 65, 63, 256)
 	if cache != dtype.Q8_0 {
 		v.ropeAttention(cache, h, 1000, 1024)
 	}
-	v.act(67, 9, 7, SiLU, true)
+	v.act(67, 9, 7, kernels.SiLU, true)
 	v.topK(1, 5000, 1, "normal")
 	v.check("advance", func() error { return v.walk(1030, nil, 2, 3) })
 }
 
 // TuneOptions bounds Tune.
 type TuneOptions struct {
-	Types  []DType       // of weights, the most important first
-	Budget time.Duration // when it is spent, nothing new is started
+	Types  []pipeline.DType // of weights, the most important first
+	Budget time.Duration    // when it is spent, nothing new is started
 }
 
 // Tune measures the paths of matrix products on m's device and adds the times to t. It goes on
@@ -72,18 +82,18 @@ type TuneOptions struct {
 // not run. It returns the products that the budget left no time for, those that lack any of
 // their paths; the choice between a product's paths rests on all of them. Every timing goes to
 // each as well.
-func Tune(ctx context.Context, m *Manager, t *Tuning, o TuneOptions, each func(Measurement)) ([]Product, error) {
-	chooser, err := NewManager(m.dev, Options{Tuning: t}) // which knows the kernels that t refuses
+func Tune(ctx context.Context, m *pipeline.Manager, t *pipeline.Tuning, o TuneOptions, each func(pipeline.Measurement)) ([]pipeline.Product, error) {
+	chooser, err := pipeline.NewManager(m.Device(), pipeline.Options{Tuning: t}) // which knows the kernels that t refuses
 	if err != nil {
 		return nil, err
 	}
 	defer chooser.Close()
 	u := tuner{
 		tuning:     t,
-		lengths:    chooser.tunedLengths(),
-		candidates: chooser.candidates,
+		lengths:    chooser.TunedTokens(),
+		candidates: chooser.Candidates,
 		now:        time.Now,
-		measure: func(kind DType, p Product, path Path) (Measurement, error) {
+		measure: func(kind pipeline.DType, p pipeline.Product, path kernels.Path) (pipeline.Measurement, error) {
 			return measure(ctx, m, path, p.Op, kind, p.Tokens, t)
 		},
 	}
@@ -92,31 +102,31 @@ func Tune(ctx context.Context, m *Manager, t *Tuning, o TuneOptions, each func(M
 
 // A tuner is Tune without the device.
 type tuner struct {
-	tuning     *Tuning
+	tuning     *pipeline.Tuning
 	lengths    []int
-	candidates func(op string) []Path
+	candidates func(op string) []kernels.Path
 	now        func() time.Time
-	measure    func(DType, Product, Path) (Measurement, error)
+	measure    func(pipeline.DType, pipeline.Product, kernels.Path) (pipeline.Measurement, error)
 }
 
-func (u *tuner) run(o TuneOptions, each func(Measurement)) (missing []Product, err error) {
+func (u *tuner) run(o TuneOptions, each func(pipeline.Measurement)) (missing []pipeline.Product, err error) {
 	deadline := u.now().Add(o.Budget)
 	spent := false
-	missing = []Product{} // a list in JSON, if empty
+	missing = []pipeline.Product{} // a list in JSON, if empty
 	for _, kind := range o.Types {
 		for _, n := range u.lengths {
 			p := product(kind, n)
 			for _, path := range u.candidates(p.Op) {
-				if _, ok := u.tuning.measured(p, path); ok {
+				if _, ok := u.tuning.Measured(p, path); ok {
 					continue
 				}
 				if spent = spent || err != nil || u.now().After(deadline); spent {
 					missing = append(missing, p)
 					break
 				}
-				var x Measurement
+				var x pipeline.Measurement
 				if x, err = u.measure(kind, p, path); err != nil {
-					err = fmt.Errorf("pipeline: tune %s: %w", path.variant(p.Op), err)
+					err = fmt.Errorf("pipeline: tune %s: %w", path.Variant(p.Op), err)
 					missing = append(missing, p)
 					break
 				}
@@ -129,21 +139,21 @@ func (u *tuner) run(o TuneOptions, each func(Measurement)) (missing []Product, e
 }
 
 // product is the product of matrices of a type with a run of tokens.
-func product(kind DType, tokens int) Product {
+func product(kind pipeline.DType, tokens int) pipeline.Product {
 	if tokens == 1 {
-		return Product{"matvec_" + lower(kind), 1}
+		return pipeline.Product{Op: "matvec_" + kernels.Lower(kind), Tokens: 1}
 	}
-	return Product{"matmul_" + lower(kind), tokens}
+	return pipeline.Product{Op: "matmul_" + kernels.Lower(kind), Tokens: tokens}
 }
 
 // measure times a chain of products with square matrices: on a GPU together larger than its
 // caches, as a model's are.
-func measure(ctx context.Context, parent *Manager, path Path, op string, kind DType, tokens int, t *Tuning) (x Measurement, err error) {
+func measure(ctx context.Context, parent *pipeline.Manager, path kernels.Path, op string, kind pipeline.DType, tokens int, t *pipeline.Tuning) (x pipeline.Measurement, err error) {
 	size, count := 4096, 8
-	if parent.cpu() {
+	if parent.Machine().CPU() {
 		size, count = 1024, 2
 	}
-	m, err := NewManager(parent.dev, Options{Logger: parent.opts.Logger, Path: path, Tuning: t})
+	m, err := pipeline.NewManager(parent.Device(), pipeline.Options{Logger: parent.Options().Logger, Path: path, Tuning: t})
 	if err != nil {
 		return x, err
 	}
@@ -167,14 +177,14 @@ func measure(ctx context.Context, parent *Manager, path Path, op string, kind DT
 		}
 		y = b.Linear(y, w, nil)
 	}
-	if b.lastKernel() != path.variant(op) {
-		return x, fmt.Errorf("the product took %s instead", b.lastKernel())
+	if lastKernel(b) != path.Variant(op) {
+		return x, fmt.Errorf("the product took %s instead", lastKernel(b))
 	}
 	bytes, err := b.ArenaBytes()
 	if err != nil {
 		return x, err
 	}
-	if err := errors.Join(m.ReserveArena(bytes), v.loader.up.Flush()); err != nil {
+	if err := errors.Join(m.ReserveArena(bytes), v.loader.Flush()); err != nil {
 		return x, err
 	}
 	p, err := b.Build(ctx)
@@ -183,11 +193,11 @@ func measure(ctx context.Context, parent *Manager, path Path, op string, kind DT
 	}
 	defer func() { err = errors.Join(err, p.Close()) }()
 	best, err := shortest(ctx, p, inputStep(0, tokens))
-	return Measurement{op, path, tokens, size, size, max(best.Nanoseconds()/int64(count), 1)}, err
+	return pipeline.Measurement{Op: op, Path: path, Tokens: tokens, Rows: size, Cols: size, Nanoseconds: max(best.Nanoseconds()/int64(count), 1)}, err
 }
 
 // shortest is the shortest of several runs after one that compiles, 50 ms of them or two.
-func shortest(ctx context.Context, p *Plan, s Step) (time.Duration, error) {
+func shortest(ctx context.Context, p *pipeline.Plan, s pipeline.Step) (time.Duration, error) {
 	best := time.Duration(0)
 	var total time.Duration
 	for i := 0; i < 3 || total < 50*time.Millisecond && i < 100; i++ {
@@ -209,8 +219,8 @@ func shortest(ctx context.Context, p *Plan, s Step) (time.Duration, error) {
 }
 
 // anyMatrix is a matrix of random numbers, the same few rows over and over.
-func (v *verifier) anyMatrix(t DType, rows, cols int) (*Matrix, error) {
-	x, err := v.m.NewMatrix("matrix", []Run{{t, rows}}, cols)
+func (v *verifier) anyMatrix(t pipeline.DType, rows, cols int) (*pipeline.Matrix, error) {
+	x, err := v.m.NewMatrix("matrix", rowsOf(t, rows), cols)
 	if err != nil {
 		return nil, err
 	}
@@ -228,14 +238,14 @@ func (v *verifier) anyMatrix(t DType, rows, cols int) (*Matrix, error) {
 			t.Encode(data[i*size:][:size], row)
 		}
 	}
-	src := &Source{Name: "matrix", DType: t, Rows: distinct, Cols: cols, Row: func(i int, _ []byte) []byte { return data[i*size:][:size] }}
-	return x, v.loader.Matrices(v.ctx, Fill{Matrix: x, At: func(r int) (*Source, int) { return src, r % distinct }})
+	src := &pipeline.Source{Name: "matrix", DType: t, Rows: distinct, Cols: cols, Row: func(i int, _ []byte) []byte { return data[i*size:][:size] }}
+	return x, v.loader.Matrices(v.ctx, pipeline.Fill{Matrix: x, At: func(r int) (*pipeline.Source, int) { return src, r % distinct }})
 }
 
 // TuneTypes is the order in which Tune takes weight types where nothing says which matter.
-func TuneTypes() []DType {
-	first := []DType{dtype.Q4_K, dtype.Q6_K, dtype.Q8_0, dtype.Q4_0, dtype.F16, dtype.BF16, dtype.Q4_1, dtype.F32}
-	for _, t := range WeightTypes() {
+func TuneTypes() []pipeline.DType {
+	first := []pipeline.DType{dtype.Q4_K, dtype.Q6_K, dtype.Q8_0, dtype.Q4_0, dtype.F16, dtype.BF16, dtype.Q4_1, dtype.F32}
+	for _, t := range kernels.WeightTypes() {
 		if !slices.Contains(first, t) {
 			first = append(first, t)
 		}

@@ -1,4 +1,4 @@
-package pipeline
+package verify
 
 import (
 	"errors"
@@ -7,21 +7,22 @@ import (
 
 	"pumice/internal/dtype"
 	"pumice/internal/ref"
+	"pumice/pipeline"
 )
 
 // advanceCases walk over tables whose row t are the logits after token t: what a run has chosen
 // is what the next one starts from.
 func (v *verifier) advanceCases() {
-	for _, c := range []struct{ vocab, first, runs int }{{1, 1, 3}, {7, 3, 8}, {1030, 2, 9}, {1100, MaxRuns, MaxRuns}} {
+	for _, c := range []struct{ vocab, first, runs int }{{1, 1, 3}, {7, 3, 8}, {1030, 2, 9}, {1100, pipeline.MaxRuns, pipeline.MaxRuns}} {
 		v.check(fmt.Sprintf("advance, %d and %d runs over %d tokens", c.first, c.runs, c.vocab), func() error {
 			return v.walk(c.vocab, nil, c.first, c.runs)
 		})
 	}
-	for _, d := range []Draw{
-		{Temperature: 1, TopK: DrawCandidates, TopP: 1},
+	for _, d := range []pipeline.Draw{
+		{Temperature: 1, TopK: pipeline.DrawCandidates, TopP: 1},
 		{Temperature: .8, TopK: 40, TopP: .95, MinP: .05},
 		{Temperature: 2, TopK: 5, TopP: .5},
-		{Temperature: .1, TopK: DrawCandidates, TopP: 1, MinP: .3},
+		{Temperature: .1, TopK: pipeline.DrawCandidates, TopP: 1, MinP: .3},
 		{Temperature: 5, TopK: 1, TopP: 1},
 	} {
 		v.check(fmt.Sprintf("advance, temperature %g, top-k %d, top-p %g, min-p %g", d.Temperature, d.TopK, d.TopP, d.MinP), func() error {
@@ -32,9 +33,9 @@ func (v *verifier) advanceCases() {
 
 // walk runs a plan first times in one Run and then runs times in another, and compares what each
 // run has found and chosen with the oracle.
-func (v *verifier) walk(vocab int, draw *Draw, first, runs int) (err error) {
+func (v *verifier) walk(vocab int, draw *pipeline.Draw, first, runs int) (err error) {
 	table := v.normal(vocab * vocab)
-	w, err := v.store([]Run{{DType: dtype.F32, Rows: vocab}}, table, vocab)
+	w, err := v.store(rowsOf(dtype.F32, vocab), table, vocab)
 	if err != nil {
 		return err
 	}
@@ -47,9 +48,9 @@ func (v *verifier) walk(vocab int, draw *Draw, first, runs int) (err error) {
 	var want []float64
 	token, position := 0, 5
 	for _, n := range []int{first, runs} {
-		s := Step{Position: position, Tokens: []int{token}, Runs: n}
+		s := pipeline.Step{Position: position, Tokens: []int{token}, Runs: n}
 		if draw != nil {
-			s.Draw = &Draw{draw.Temperature, draw.TopK, draw.TopP, draw.MinP, make([]float32, n)}
+			s.Draw = &pipeline.Draw{Temperature: draw.Temperature, TopK: draw.TopK, TopP: draw.TopP, MinP: draw.MinP, Uniform: make([]float32, n)}
 			for i := range s.Draw.Uniform {
 				s.Draw.Uniform[i] = v.rnd.Float32()
 			}
@@ -59,7 +60,10 @@ func (v *verifier) walk(vocab int, draw *Draw, first, runs int) (err error) {
 		}
 		for run := range n {
 			row := table[token*vocab:][:vocab]
-			candidates := max(1, p.logged-1)
+			candidates := 1
+			if draw != nil {
+				candidates = pipeline.DrawCandidates
+			}
 			logits, ids := make([]float32, candidates), make([]int, candidates)
 			if _, err := p.Candidates(run, logits, ids); err != nil {
 				return err
@@ -87,7 +91,7 @@ func (v *verifier) walk(vocab int, draw *Draw, first, runs int) (err error) {
 }
 
 // walker is the plan of a walk over a table.
-func (v *verifier) walker(table *Matrix, draw bool) (*Plan, error) {
+func (v *verifier) walker(table *pipeline.Matrix, draw bool) (*pipeline.Plan, error) {
 	b := v.m.NewBuilder(v.name, 1)
 	logits := b.Embed(table, 1)
 	if draw {
@@ -99,10 +103,10 @@ func (v *verifier) walker(table *Matrix, draw bool) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := v.m.growArena(bytes); err != nil {
+	if err := v.m.ReserveArena(bytes); err != nil {
 		return nil, err
 	}
-	if err := v.loader.up.Flush(); err != nil {
+	if err := v.loader.Flush(); err != nil {
 		return nil, err
 	}
 	return b.Build(v.ctx)

@@ -1,10 +1,12 @@
-package pipeline
+package verify
 
 import (
 	"fmt"
 	"math"
 
 	"pumice/internal/ref"
+	"pumice/pipeline"
+	"pumice/pipeline/kernels"
 )
 
 func (v *verifier) normCases() {
@@ -19,11 +21,11 @@ func (v *verifier) normCases() {
 	}
 	v.norm(64, 1, 1, false, false, false, 1e-4) // eps decides
 	v.norm(64, 2, 2, false, true, true, 1e3)
-	if v.m.opts.Path == PathRow {
+	if v.path() == kernels.Row {
 		return
 	}
 	for _, headDim := range []int{32, 64, 80, 128, 256} {
-		v.headNorm(Heads{Heads: 5, KVHeads: 2, HeadDim: headDim}, 9, 7)
+		v.headNorm(pipeline.Heads{Heads: 5, KVHeads: 2, HeadDim: headDim}, 9, 7)
 	}
 }
 
@@ -40,7 +42,7 @@ func (v *verifier) norm(cols, tokens, count int, last, layer, withBias bool, sca
 		for i := range x {
 			x[i] = float64(float32(scale * (x[i] + 0.5)))
 		}
-		n := &Norm{Layer: layer, Eps: eps}
+		n := &pipeline.Norm{Layer: layer, Eps: eps}
 		var err error
 		if n.Weights, err = v.vector(w); err != nil {
 			return err
@@ -53,7 +55,7 @@ func (v *verifier) norm(cols, tokens, count int, last, layer, withBias bool, sca
 		rows := x[:count*cols]
 		if last {
 			rows = nil
-			for _, s := range step.spans() {
+			for _, s := range spans(step) {
 				rows = append(rows, x[(s.end-1)*cols:][:cols]...)
 			}
 		}
@@ -63,9 +65,9 @@ func (v *verifier) norm(cols, tokens, count int, last, layer, withBias bool, sca
 			want, tolerance = ref.LayerNorm(rows, w, bias, float64(eps)), tolerances.layerNorm(cols)
 			terms = layerNormTerms(rows, w, bias, float64(eps))
 		}
-		return v.one(x, tokens, step, func(b *Builder, x *Tensor) (*Tensor, error) {
+		return v.one(x, tokens, step, func(b *pipeline.Builder, x *pipeline.Tensor) (*pipeline.Tensor, error) {
 			if last {
-				return b.NormLast(x, n, len(step.spans())), nil
+				return b.NormLast(x, n, len(spans(step))), nil
 			}
 			return b.Norm(x, n), nil
 		}, want, terms, tolerance)
@@ -95,7 +97,7 @@ func layerNormTerms(x, w, b []float64, eps float64) []float64 {
 	return out
 }
 
-func (v *verifier) headNorm(h Heads, tokens, count int) {
+func (v *verifier) headNorm(h pipeline.Heads, tokens, count int) {
 	v.check(fmt.Sprintf("head_norm, %d + 2 * %d heads of %d, %d of %d tokens", h.Heads, h.KVHeads, h.HeadDim, count, tokens), func() error {
 		const eps = float32(1e-6)
 		x := v.normal(tokens * (h.Heads + 2*h.KVHeads) * h.HeadDim)
@@ -109,7 +111,7 @@ func (v *verifier) headNorm(h Heads, tokens, count int) {
 			return err
 		}
 		want := oracleHeads(h, nil).HeadNorm(x[:len(x)/tokens*count], q, k, float64(eps))
-		return v.one(x, tokens, inputStep(0, count), func(b *Builder, x *Tensor) (*Tensor, error) {
+		return v.one(x, tokens, inputStep(0, count), func(b *pipeline.Builder, x *pipeline.Tensor) (*pipeline.Tensor, error) {
 			b.HeadNorm(x, h, qv, kv, eps)
 			return x, nil
 		}, want, magnitudes(want), tolerances.rmsNorm(h.HeadDim))

@@ -1,4 +1,4 @@
-package pipeline
+package verify
 
 import (
 	"fmt"
@@ -10,6 +10,8 @@ import (
 
 	"pumice/internal/dtype"
 	"pumice/internal/gputest"
+	"pumice/pipeline"
+	"pumice/pipeline/kernels"
 	"pumice/vk"
 )
 
@@ -26,7 +28,7 @@ func benchDevice(b *testing.B) *vk.Device {
 	return dev
 }
 
-func (b *bench) matrixOf(t DType, rows, cols int) *Matrix {
+func (b *bench) matrixOf(t pipeline.DType, rows, cols int) *pipeline.Matrix {
 	b.t.Helper()
 	x, err := b.anyMatrix(t, rows, cols)
 	if err != nil {
@@ -38,18 +40,18 @@ func (b *bench) matrixOf(t DType, rows, cols int) *Matrix {
 func benchLinear(b *testing.B, tokens int, report func(b *testing.B, weights float64)) {
 	dev := benchDevice(b)
 	for _, path := range paths(dev) {
-		for _, t := range WeightTypes() {
+		for _, t := range kernels.WeightTypes() {
 			for _, s := range benchShapes {
 				rows, cols := s[0], s[1]
 				if cols%t.BlockSize() != 0 {
 					cols = 768
 				}
-				m := managerOn(b, dev, Options{Path: path})
-				if (path == PathRow || path == PathAddr) && !m.reads(path, t) {
+				m := managerOn(b, dev, pipeline.Options{Path: path})
+				if (path == kernels.Row || path == kernels.Addr) && !m.HasKernel(path.Variant("matvec_"+kernels.Lower(t))) {
 					continue
 				}
 				b.Run(fmt.Sprintf("%s/%s/%dx%d", t, path, rows, cols), func(b *testing.B) {
-					bb := newBench(b, managerOn(b, dev, Options{Path: path}))
+					bb := newBench(b, managerOn(b, dev, pipeline.Options{Path: path}))
 					w := bb.matrixOf(t, rows, cols)
 					p := bb.m.NewBuilder("bench", tokens)
 					x := bb.inputOf(p, bb.normal(tokens*cols), cols)
@@ -82,19 +84,19 @@ func BenchmarkMatmul64(b *testing.B) {
 // SmolLM2's heads, at several lengths of the cache: one token, and a run of 64 at the end.
 func BenchmarkAttention(b *testing.B) {
 	dev := benchDevice(b)
-	h := Heads{Heads: 9, KVHeads: 3, HeadDim: 64}
+	h := pipeline.Heads{Heads: 9, KVHeads: 3, HeadDim: 64}
 	for _, path := range paths(dev) {
-		for _, t := range cacheTypes {
+		for _, t := range kernels.CacheTypes {
 			for _, tokens := range []int{1, 64} {
 				for _, length := range []int{128, 512, 2048} {
 					b.Run(fmt.Sprintf("%s/%s/%dof%d", t, path, tokens, length), func(b *testing.B) {
-						bb := newBench(b, managerOn(b, dev, Options{Path: path}))
-						cache, err := bb.m.NewCache(CacheShape{DType: t, Layers: 1, KVHeads: h.KVHeads, HeadDim: h.HeadDim, Positions: length})
+						bb := newBench(b, managerOn(b, dev, pipeline.Options{Path: path}))
+						cache, err := bb.m.NewCache(pipeline.CacheShape{DType: t, Layers: 1, KVHeads: h.KVHeads, HeadDim: h.HeadDim, Positions: length})
 						if err != nil {
 							b.Fatal(err)
 						}
 						defer cache.Close()
-						for _, s := range []vk.Span{cache.Layers[0].keys, cache.Layers[0].values} {
+						for _, s := range []vk.Span{cache.Layers[0].Keys, cache.Layers[0].Values} {
 							if _, err := bb.cacheSide(t, h, s, length, length); err != nil {
 								b.Fatal(err)
 							}
@@ -108,7 +110,7 @@ func BenchmarkAttention(b *testing.B) {
 						plan := bb.build(p)
 						step := inputStep(length-tokens, tokens)
 						run(b, plan, step)
-						b.SetBytes(dispatches * 2 * int64(length*h.KVHeads) * cacheRowBytes(t, h.HeadDim))
+						b.SetBytes(dispatches * 2 * int64(length*h.KVHeads) * kernels.CacheRowBytes(t, h.HeadDim))
 						for b.Loop() {
 							run(b, plan, step)
 						}
@@ -122,7 +124,7 @@ func BenchmarkAttention(b *testing.B) {
 
 // What the shortest plan costs: one dispatch of one workgroup, submitted and waited for.
 func BenchmarkSubmit(b *testing.B) {
-	bb := newBench(b, managerOn(b, benchDevice(b), Options{}))
+	bb := newBench(b, managerOn(b, benchDevice(b), pipeline.Options{}))
 	w := bb.matrixOf(dtype.F32, 1, 4)
 	p := bb.m.NewBuilder("bench", 1)
 	p.Embed(w, 1)

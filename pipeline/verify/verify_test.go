@@ -1,4 +1,4 @@
-package pipeline
+package verify
 
 import (
 	"math"
@@ -6,17 +6,18 @@ import (
 
 	"pumice/internal/dtype"
 	"pumice/internal/gputest"
+	"pumice/pipeline"
 	"pumice/vk"
 )
 
-func newManager(t testing.TB, o Options) *Manager {
+func newManager(t testing.TB, o pipeline.Options) *pipeline.Manager {
 	t.Helper()
 	return managerOn(t, gputest.Open(t), o)
 }
 
-func managerOn(t testing.TB, dev *vk.Device, o Options) *Manager {
+func managerOn(t testing.TB, dev *vk.Device, o pipeline.Options) *pipeline.Manager {
 	t.Helper()
-	m, err := NewManager(dev, o)
+	m, err := pipeline.NewManager(dev, o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -31,10 +32,10 @@ func managerOn(t testing.TB, dev *vk.Device, o Options) *Manager {
 // Every kernel that the device can run agrees with the float64 oracle, on both paths, with
 // NaN wherever it must not look.
 func TestVerify(t *testing.T) {
-	m := newManager(t, Options{})
+	m := newManager(t, pipeline.Options{})
 	cases := map[string]int{}
-	worst := map[string]VerifyResult{}
-	err := Verify(t.Context(), m, VerifyOptions{Quick: testing.Short()}, func(r VerifyResult) {
+	worst := map[string]Result{}
+	err := Kernels(t.Context(), m, Options{Quick: testing.Short()}, func(r Result) {
 		cases[r.Kernel]++
 		if w := worst[r.Kernel]; r.MaxRel*w.Tolerance >= w.MaxRel*r.Tolerance {
 			worst[r.Kernel] = r
@@ -59,12 +60,12 @@ func TestVerify(t *testing.T) {
 func TestProductsShowWhatIsNotFinite(t *testing.T) {
 	const rows, cols, tokens = 33, 64, 9
 	bad := map[int]float64{2: math.NaN(), 4: math.Inf(1), 7: math.Inf(-1)} // of token
-	m := newManager(t, Options{})
+	m := newManager(t, pipeline.Options{})
 	for _, path := range m.Paths() {
 		t.Run(string(path), func(t *testing.T) {
-			err := verifyPath(t.Context(), m, path, nil, func(v *verifier) {
+			err := onPath(t.Context(), m, path, nil, func(v *verifier) {
 				v.check("not finite", func() error {
-					w, err := v.operand([]Run{{dtype.Q8_0, rows}}, cols)
+					w, err := v.operand(rowsOf(dtype.Q8_0, rows), cols)
 					if err != nil {
 						return err
 					}
@@ -84,7 +85,7 @@ func TestProductsShowWhatIsNotFinite(t *testing.T) {
 					for i, y := range got {
 						_, spoilt := bad[i/rows]
 						if finite := !math.IsNaN(float64(y)) && !math.IsInf(float64(y), 0); finite == spoilt {
-							t.Fatalf("%s: row %d of token %d is %v", b.lastKernel(), i%rows, i/rows, y)
+							t.Fatalf("%s: row %d of token %d is %v", lastKernel(b), i%rows, i/rows, y)
 						}
 					}
 					return nil

@@ -1,0 +1,320 @@
+package kernels
+
+import (
+	"pumice/internal/dtype"
+	"pumice/vk"
+)
+
+// MaxHeadDim is the largest head that the base attention kernels have shared memory for.
+const MaxHeadDim = 256
+
+// CacheTypes lists the types that a KV cache may have.
+var CacheTypes = []DType{dtype.F16, dtype.F32, dtype.Q8_0}
+
+// CacheRowBytes is what one head's keys of one position take, as shaders/include/cache.glsl
+// stores them. A row's Q8_0 scales fill whole 32-bit words.
+func CacheRowBytes(t DType, headDim int) int64 {
+	if t == dtype.Q8_0 {
+		return int64(headDim + 4*ceilDiv(headDim, 2*t.BlockSize()))
+	}
+	return int64(headDim * t.BlockBytes())
+}
+
+// elementBytes is what a component of the cache takes, without scales.
+func elementBytes(t DType) int { return max(1, t.BlockBytes()/t.BlockSize()) }
+
+// Attention is causal attention of tokens over a KV cache.
+type Attention struct {
+	Type                    DType // of the cache
+	Tokens                  int
+	Heads, KVHeads, HeadDim int
+	Positions               int // of the cache
+	Window                  int // positions a query sees; 0: all
+	Scale, SoftCap          float32
+	Slopes                  bool
+
+	Rope        bool // keys and queries are rotated and cached first; one token
+	RotaryDim   int
+	Interleaved bool
+	Clip        float32
+}
+
+// Op is attention of several tokens, attention_decode of one, attention_rope with rotation.
+func (a Attention) Op() string {
+	op := "attention_"
+	switch {
+	case a.Rope:
+		op = "attention_rope_"
+	case a.Tokens == 1:
+		op = "attention_decode_"
+	}
+	return op + Lower(a.Type)
+}
+
+// Len is the number of tokens.
+func (a Attention) Len() int { return a.Tokens }
+
+// window is the push constant: all ones for no window.
+func window(n int) uint32 {
+	if n > 0 {
+		return uint32(n)
+	}
+	return ^uint32(0)
+}
+
+func pushAttention(a Attention) []byte {
+	return push(a.Heads, a.KVHeads, a.HeadDim, a.Positions, window(a.Window), a.Scale, a.SoftCap, a.RotaryDim, a.Clip)
+}
+
+// scoreSpec adds the constants of score.glsl.
+func scoreSpec(a Attention, spec ...Constant) []Constant {
+	return append(spec, flag("HAS_ALIBI", a.Slopes), flag("HAS_SOFTCAP", a.SoftCap > 0))
+}
+
+// AttentionOp is Attend for several tokens and Decode for one.
+func AttentionOp(tokens int) *Op[Attention] {
+	if tokens == 1 {
+		return &Decode
+	}
+	return &Attend
+}
+
+// Attend is attention of several tokens: a workgroup for each tile of queries, of a head or, where they are taken
+// together, of the heads that share keys. Its bindings are the step, queries, keys, values, slopes and the result.
+var Attend = Op[Attention]{
+	Push: pushAttention,
+	Kernels: []*Kernel[Attention]{
+		{ // as in Matvec
+			Path: Addr, Rule: Rule{On: CPUs}, Takes: addrReadsCache,
+			Views: func(Attention) []View { return []View{Storage, Address, Address, Address} },
+			Spec: func(m *Machine, a Attention) []Constant {
+				return scoreSpec(a, size("LANES", m.lanes()), size("HEAD_DIM", a.HeadDim))
+			},
+			Grid: func(m *Machine, a Attention) [3]int { return [3]int{ceilDiv(a.Tokens, m.lanes()), a.Heads, 1} },
+		},
+		{
+			Path: Row, Rule: Rule{On: CPUs},
+			Takes: func(_ *Machine, a Attention) bool { return rowReadsCache(a.Type, a.HeadDim) },
+			Views: func(Attention) []View { return []View{Storage, vk.RGBA32Float, vk.RGBA32Uint, vk.RGBA32Uint} },
+			Spec:  func(_ *Machine, a Attention) []Constant { return scoreSpec(a, size("HEAD_DIM", a.HeadDim)) },
+			Grid:  func(_ *Machine, a Attention) [3]int { return [3]int{ceilDiv(a.Tokens, 8), a.Heads, 1} },
+		},
+		// H200 (NVIDIA 580.159): attention_f16 of 512 tokens and 32 heads of 128 took 1.03 ms a layer, a tenth
+		// to a fifth of a prompt: it waits for loads likewise, and sums in float32. Matrices are not measured.
+		{
+			Path: CM, Rule: Rule{On: GPUs, Min: fewTokens + 1}, Rounds: Halves,
+			Takes: func(m *Machine, a Attention) bool { return m.AttendsByMatrices(a.HeadDim) },
+			Spec: func(m *Machine, a Attention) []Constant {
+				s := m.Matrix
+				return scoreSpec(a, size("HEAD_DIM", a.HeadDim), size("WORKGROUP", attentionSubgroups*m.matrixSubgroup()),
+					size("CM_M", s.M), size("CM_N", s.N), size("CM_K", s.K))
+			},
+			Grid: func(m *Machine, a Attention) [3]int {
+				return [3]int{ceilDiv(sharedQueries(a), attentionSubgroups*m.Matrix.M), a.KVHeads, 1}
+			},
+		},
+		{
+			Path: Base, Rule: Rule{On: Anywhere},
+			Spec: func(_ *Machine, a Attention) []Constant {
+				return scoreSpec(a, size("HEAD_DIM", a.HeadDim), size("ROWS", attentionRows(a.HeadDim)))
+			},
+			Grid: func(_ *Machine, a Attention) [3]int {
+				return [3]int{ceilDiv(sharedQueries(a), attentionRows(a.HeadDim)), a.KVHeads, 1}
+			},
+		},
+	},
+}
+
+// Decode is attention of one token: a workgroup for each split of the keys and group of heads. Its bindings are
+// the step, queries (with Rope queries, keys and values), keys, values, slopes and the result; with Rope the table of
+// angles, and for barrier-free kernels keys and values again, to be written.
+//
+// With more than one split the result is partial sums, which Reduce joins.
+var Decode = Op[Attention]{
+	Push: pushAttention,
+	Kernels: []*Kernel[Attention]{
+		{ // as in Matvec
+			Path: Addr, Rule: Rule{On: CPUs}, Takes: addrReadsCache, WritesApart: true,
+			Views: func(Attention) []View { return []View{Storage, Storage, Address, Address} },
+			Spec: func(m *Machine, a Attention) []Constant {
+				return append([]Constant{size("LANES", m.lanes())}, decodeSpec(Addr, a)...)
+			},
+			Grid: decodeGrid(Addr),
+		},
+		{
+			Path: Row, Rule: Rule{On: CPUs}, WritesApart: true,
+			Takes: func(_ *Machine, a Attention) bool {
+				if a.Rope {
+					return rowRotates(a.HeadDim, a.RotaryDim, a.Interleaved) && a.Type != dtype.Q8_0 && a.HeadDim*a.Type.BlockBytes()%(8*16) == 0 // each of eight lanes has whole texels of a row
+				}
+				return rowReadsCache(a.Type, a.HeadDim)
+			},
+			Views: func(Attention) []View {
+				return []View{Storage, vk.RGBA32Float, vk.RGBA32Uint, vk.RGBA32Uint, Storage, Storage, vk.RGBA32Float}
+			},
+			Spec: func(_ *Machine, a Attention) []Constant { return decodeSpec(Row, a) },
+			Grid: decodeGrid(Row),
+		},
+		// H200 (NVIDIA 580.159): attention_rope_f16 of 32 heads of 128 took 195 us a layer at 2048
+		// positions, 65 us for each block of 64 keys, where the cache's bytes need 8: it waits at
+		// barriers for loads that were asked for one by one.
+		{
+			Path: SG, Rule: Rule{On: GPUs},
+			Takes: func(m *Machine, a Attention) bool { // a row is 16 bytes for each lane of an even part of a subgroup
+				lanes, team := m.subgroupLanes(), decodeTeam(a.Type, a.HeadDim)
+				return team > 0 && lanes%team == 0 && decodeInvocations%lanes == 0
+			},
+			Spec: func(_ *Machine, a Attention) []Constant {
+				return decodeSpec(SG, a, size("SPLITS", splits(SG, a)), size("WORKGROUP", decodeInvocations))
+			},
+			Grid: decodeGrid(SG),
+		},
+		{
+			Path: Base, Rule: Rule{On: Anywhere},
+			Spec: func(_ *Machine, a Attention) []Constant {
+				return decodeSpec(Base, a, size("SPLITS", splits(Base, a)), size("KEYS", decodeKeys(a.HeadDim)))
+			},
+			Grid: decodeGrid(Base),
+		},
+	},
+}
+
+func decodeSpec(path Path, a Attention, own ...Constant) []Constant {
+	spec := append([]Constant{size("HEAD_DIM", a.HeadDim), size("GROUP", decodeGroup(path, a))}, own...)
+	return scoreSpec(a, append(spec, flag("INTERLEAVED", a.Interleaved))...)
+}
+
+func decodeGrid(path Path) func(*Machine, Attention) [3]int {
+	return func(_ *Machine, a Attention) [3]int { return [3]int{splits(path, a), decodeGroups(path, a), 1} }
+}
+
+// sharedQueries are those of the heads that share keys.
+func sharedQueries(a Attention) int { return a.Tokens * a.Heads / a.KVHeads }
+
+// addrReadsCache: a row's words are dealt evenly to the lanes.
+func addrReadsCache(m *Machine, a Attention) bool {
+	return CacheRowBytes(a.Type, a.HeadDim)%int64(4*m.lanes()) == 0
+}
+
+// rowReadsCache reports whether the row kernels read a cache of the type: a row's texels of 16
+// bytes are dealt evenly to eight lanes, or eight lanes to texels.
+func rowReadsCache(t DType, headDim int) bool {
+	bytes := headDim * t.BlockBytes() / t.BlockSize() // without scales
+	if t == dtype.Q8_0 {
+		bytes = headDim
+	}
+	texels := bytes / 16
+	return bytes%16 == 0 && (texels%8 == 0 || 8%max(texels, 1) == 0)
+}
+
+// attentionSubgroups are those of a workgroup of attention_cm.comp.
+const attentionSubgroups = 4
+
+// AttendsByMatrices reports whether attention_cm.comp takes heads of so many components: whole matrices, few
+// enough that an invocation's registers hold its share of the sums, in the shared memory there is.
+func (m *Machine) AttendsByMatrices(headDim int) bool {
+	s := m.Matrix
+	if s == nil || headDim > 128 || headDim%16 != 0 || s.N < 8 || s.K < 8 {
+		return false
+	}
+	rows, keys, parts := attentionSubgroups*s.M, 2*s.N, m.matrixSubgroup()/s.M
+	if parts < 1 || parts > keys/4 {
+		return false
+	}
+	bytes := max(rows, 2*keys)*(2*headDim+16) + rows*(4*(keys+4)+2*(keys+8)+4)
+	return bytes <= m.pd.Limits.MaxComputeSharedMemorySize
+}
+
+// decodeInvocations is the workgroup of attention_decode_sg.comp.
+const decodeInvocations = 128
+
+// decodeTeam is how many lanes hold a row of the cache in attention_decode_sg.comp, 16 bytes
+// each; 0: it takes no such rows.
+func decodeTeam(t DType, headDim int) int {
+	bytes := headDim * elementBytes(t)
+	team := bytes / 16
+	if bytes%16 != 0 || team > 32 || team&(team-1) != 0 {
+		return 0
+	}
+	return team
+}
+
+// attentionRows is how many queries a workgroup of attention.comp takes: as many as leave
+// it within 32 KiB of shared memory and each invocation within 32 sums.
+func attentionRows(headDim int) int {
+	if headDim > 128 {
+		return 16
+	}
+	return 32
+}
+
+// decodeGroup is how many of the heads that share keys one workgroup of attention_decode
+// takes: all, unless their queries and sums become too many to hold.
+func decodeGroup(path Path, a Attention) int {
+	most := min(8, 1024/a.HeadDim)
+	switch path {
+	case Row, Addr:
+		most = 256 / a.HeadDim
+	case SG: // a lane has the query and the sums of at most 32 components
+		most = min(4, 2*elementBytes(a.Type))
+	}
+	sharing := a.Heads / a.KVHeads
+	return ceilDiv(sharing, ceilDiv(sharing, max(1, most)))
+}
+
+// decodeGroups is the number of those groups.
+func decodeGroups(path Path, a Attention) int {
+	return a.KVHeads * ceilDiv(a.Heads/a.KVHeads, decodeGroup(path, a))
+}
+
+// decodeKeys is how many keys attention_decode.comp has in shared memory at a time: 16 KiB.
+func decodeKeys(headDim int) int {
+	keys := 64
+	for keys*headDim > 4096 {
+		keys /= 2
+	}
+	return keys
+}
+
+// splits is into how many ranges attention_decode divides the keys of a layer with room
+// for so many positions: enough workgroups for a GPU, each with keys enough to be worth it.
+//
+// The row and addr paths do not divide: on lavapipe 22.3.6 (two threads, SmolLM2's nine heads in three
+// groups, f16) two ranges and their reduction took 78, 120 and 332 us at 128, 512 and 2048
+// positions, one 48, 99 and 306. Each dispatch costs a driver's threads a wake-up.
+func splits(path Path, a Attention) int {
+	positions, keys := a.Positions, 256
+	switch path {
+	case Row, Addr:
+		return 1
+	case SG:
+		keys = 128 // four times what the teams of a workgroup load at once, of rows of 256 bytes
+	}
+	if a.Window > 0 {
+		positions = min(positions, a.Window)
+	}
+	return max(1, min(ceilDiv(512, decodeGroups(path, a)), positions/keys))
+}
+
+// A Reduction joins the partial sums of Decode: (Heads * Splits, HeadDim + 4).
+type Reduction struct {
+	Heads, HeadDim, Splits, Window int
+}
+
+// Op is attention_reduce.
+func (Reduction) Op() string { return "attention_reduce" }
+
+// Len is one token.
+func (Reduction) Len() int { return 1 }
+
+// Reduce has the bindings step, partial sums and result.
+var Reduce = Op[Reduction]{
+	Push: func(r Reduction) []byte { return push(r.Heads, r.HeadDim, window(r.Window)) },
+	Kernels: []*Kernel[Reduction]{{
+		Path: Base, Rule: Rule{On: Anywhere},
+		Spec: func(_ *Machine, r Reduction) []Constant {
+			return []Constant{size("local_size_x", workgroup), size("SPLITS", r.Splits)}
+		},
+		Grid: func(_ *Machine, r Reduction) [3]int { return [3]int{ceilDiv(r.Heads*r.HeadDim/4, workgroup), 1, 1} },
+	}},
+}

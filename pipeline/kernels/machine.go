@@ -1,0 +1,144 @@
+package kernels
+
+import (
+	"slices"
+
+	"pumice/vk"
+)
+
+// A Machine is what kernels need to know of a device.
+type Machine struct {
+	pd *vk.PhysicalDevice
+
+	// Matrix is the cooperative matrix product of kernels with such: float16 summed in float32; nil = there is none.
+	Matrix *vk.MatrixShape
+}
+
+// NewMachine describes a device.
+func NewMachine(pd *vk.PhysicalDevice) *Machine { return &Machine{pd: pd, Matrix: matrixShape(pd)} }
+
+// CPU reports whether the device is a driver that runs on the processor.
+func (m *Machine) CPU() bool { return m.pd.Type == vk.CPU }
+
+// needs is what the table of variants may ask of a device, by its names.
+var needs = map[string]func(m *Machine) bool{
+	"lane8":    func(m *Machine) bool { return hasLane8(m.pd) },
+	"subgroup": func(m *Machine) bool { return m.pd.Features.SubgroupBasic && m.pd.Features.SubgroupArithmetic },
+	"shuffle":  func(m *Machine) bool { return m.pd.Features.SubgroupShuffle },
+	"full":     func(m *Machine) bool { return hasSubgroupLanes(m.pd) && m.pd.Features.ComputeFullSubgroups },
+	"address":  func(m *Machine) bool { return hasAddresses(m.pd) },
+	"fp16":     func(m *Machine) bool { return m.pd.Features.ShaderFloat16 },
+	"dot8":     func(m *Machine) bool { return m.pd.Features.IntegerDotProduct },
+	"coopmat":  func(m *Machine) bool { return m.Matrix != nil },
+}
+
+// Has reports whether the device has everything on a list of the table of variants. It lacks what has no name there.
+func (m *Machine) Has(list []string) bool {
+	return !slices.ContainsFunc(list, func(need string) bool {
+		has := needs[need]
+		return has == nil || !has(m)
+	})
+}
+
+// Subgroup is the size of the subgroups, 0 where it does not matter, and whether they must be full, of a kernel
+// with these needs.
+func (m *Machine) Subgroup(list []string) (size int, full bool) {
+	f := m.pd.Features
+	switch {
+	case slices.Contains(list, "lane8"):
+		return 8, false
+	case slices.Contains(list, "address"):
+		return m.lanes(), false // for which matrices are laid out
+	case slices.Contains(list, "coopmat"):
+		return m.matrixSubgroup(), f.ComputeFullSubgroups
+	case slices.Contains(list, "full"), slices.Contains(list, "subgroup") && f.SubgroupSizeControl:
+		return m.subgroupLanes(), f.ComputeFullSubgroups
+	}
+	return 0, false
+}
+
+// lanes is the device's own subgroup, which the addr kernels use.
+func (m *Machine) lanes() int { return m.pd.Limits.SubgroupSize }
+
+// hasLane8 reports whether a device runs subgroups of exactly eight invocations with shuffle,
+// by default or on demand. A CPU driver must have them by default: its subgroup is its vector,
+// and lavapipe 26.1 at other widths (LP_NATIVE_VECTOR_WIDTH) gives wrong values, or ends the
+// process, when texel buffers are read with an index that differs by lane.
+func hasLane8(pd *vk.PhysicalDevice) bool {
+	l, f := pd.Limits, pd.Features
+	size := l.SubgroupSize == 8 && (l.MinSubgroupSize == 0 || l.MinSubgroupSize == l.MaxSubgroupSize) ||
+		f.SubgroupSizeControl && l.MinSubgroupSize <= 8 && 8 <= l.MaxSubgroupSize
+	if pd.Type == vk.CPU && l.SubgroupSize != 8 {
+		return false
+	}
+	texels := 16*l.MaxTexelBufferElements >= min(l.MaxStorageBufferRange, 1<<31-1) // what is bound as a buffer can be as texels
+	return size && texels && f.SubgroupShuffle && f.SubgroupBasic
+}
+
+// hasAddresses reports whether the addr path is for a device: a CPU driver that keeps what all lanes
+// share in scalars. lavapipe 26.1.6 does; 25.0.7 does not (there they are a sixth to an eighth as fast as the
+// row kernels), and nothing but its version tells. Elsewhere the kernels, LANES loads for each word, take minutes to
+// compile.
+func hasAddresses(pd *vk.PhysicalDevice) bool {
+	const mesa26 = 26 << 22
+	f := pd.Features
+	return pd.Type == vk.CPU && pd.Driver == "llvmpipe" && pd.DriverVersion >= mesa26 &&
+		f.BufferDeviceAddress && f.ShaderInt64 && f.SubgroupBasic
+}
+
+// subgroupLanes is the subgroup of the sg path: of 32 lanes where the device has a choice, so
+// that a row of 4096 columns in blocks of 32 gives every lane four blocks.
+func (m *Machine) subgroupLanes() int {
+	l := m.pd.Limits
+	if m.pd.Features.SubgroupSizeControl {
+		return min(max(32, l.MinSubgroupSize), l.MaxSubgroupSize)
+	}
+	return l.SubgroupSize
+}
+
+// hasSubgroupLanes reports whether subgroups are of subgroupLanes lanes for certain: by default, as
+// on NVK, or on demand.
+func hasSubgroupLanes(pd *vk.PhysicalDevice) bool {
+	l := pd.Limits
+	return pd.Features.SubgroupSizeControl || l.MinSubgroupSize > 0 && l.MinSubgroupSize == l.MaxSubgroupSize
+}
+
+// matrixShape is the cooperative matrix product that kernels use: float16 summed in float32,
+// the largest whose sides divide 16. nil: the device has none.
+func matrixShape(pd *vk.PhysicalDevice) *vk.MatrixShape {
+	var best *vk.MatrixShape
+	if !pd.Features.ShaderFloat16 || !pd.Features.VulkanMemoryModel {
+		return nil
+	}
+	fits := func(n int) bool { return n >= 4 && n <= 16 && n&(n-1) == 0 }
+	for _, s := range pd.Features.CooperativeMatrix {
+		if s.A != vk.Float16 || s.B != vk.Float16 || s.C != vk.Float32 || s.Result != vk.Float32 || s.Saturating ||
+			!fits(s.M) || !fits(s.N) || !fits(s.K) || best != nil && s.M*s.N*s.K <= best.M*best.N*best.K {
+			continue
+		}
+		best = &s
+	}
+	return best
+}
+
+// matrixSubgroup is the subgroup size of kernels with cooperative matrices: 32 where the device
+// can, else its own. AMD's default of 64 spreads a matrix over twice the lanes its
+// instructions use.
+func (m *Machine) matrixSubgroup() int {
+	l := m.pd.Limits
+	if m.pd.Features.SubgroupSizeControl && l.MinSubgroupSize <= 32 && 32 <= l.MaxSubgroupSize {
+		return 32
+	}
+	return l.SubgroupSize
+}
+
+// rowLanes is the workgroup of base kernels that take a row of so many columns: a power of two, of
+// eight columns an invocation and more, because their loads wait for one another. With 64 invocations
+// an H200 took 30 us for RMSNorm of rows of 4096.
+func (m *Machine) rowLanes(cols int) int {
+	n := workgroup
+	for 2*n <= min(256, m.pd.Limits.MaxComputeWorkGroupInvocations) && 8*2*n <= cols {
+		n *= 2
+	}
+	return n
+}

@@ -1,0 +1,377 @@
+package kernels
+
+import (
+	"pumice/internal/dtype"
+	"pumice/vk"
+)
+
+// A Product multiplies tokens with rows of a weight matrix: y = x W^T, and what is fused to it.
+type Product struct {
+	Packed          // the rows of W
+	First, Tokens   int
+	Stride          int // columns of y
+	Bias, Add       bool
+	Norm            bool // RMSNorm of x first; one token
+	Eps             float32
+	Activate, Gated bool // one token
+	Act             Activation
+	Exponent        int // of kernels with float16 weights: these are divided by 2^Exponent
+}
+
+// Op is matvec_TYPE for one token, matmul_TYPE for several.
+func (p Product) Op() string {
+	if p.Tokens == 1 {
+		return "matvec_" + Lower(p.DType)
+	}
+	return "matmul_" + Lower(p.DType)
+}
+
+// Len is the number of tokens.
+func (p Product) Len() int { return p.Tokens }
+
+// An Activation is the nonlinearity of an MLP.
+type Activation uint32
+
+const (
+	SiLU     Activation = iota
+	GELU                // exact, by the error function: Hendrycks and Gimpel 2016, arXiv:1606.08415
+	GELUTanh            // its approximation by tanh
+)
+
+// laneRows is how many adjacent rows a lane of matvec_*_row takes. More rows use each load
+// of x more often and make the weight stream of a workgroup longer; float32 weights are
+// limited by memory and prefer few (lavapipe 22.3.6: docs/design/0001).
+func laneRows(t DType) int {
+	if t.BlockBytes()/t.BlockSize() >= 4 { // F32
+		return 2
+	}
+	return 4
+}
+
+// rowViews is how the row kernels see units, records and x: records as QUAD_META of weights_row.glsl.
+func rowViews(t DType) []View {
+	meta := vk.R32Uint
+	switch t {
+	case dtype.Q8_0, dtype.Q4_0, dtype.Q4_1:
+		meta = vk.RGBA32Uint
+	}
+	return []View{vk.RGBA32Uint, meta, vk.RGBA32Float}
+}
+
+var addrViews = []View{Address, Address, Address}
+
+const (
+	addrGroupRows = 4  // rows of each lane that the addr kernels find side by side: those of one matvec workgroup
+	addrBlockCols = 32 // columns that the addr kernels take at a time
+	addrLaneRows  = 2  // rows a lane of matmul_*_addr
+	addrTokens    = 8  // tokens at most in its tile
+)
+
+// Tile of matmul_*_row: rows a lane and at most so many tokens (lavapipe 22.3.6: docs/design/0001).
+const (
+	matmulLaneRows = 4
+	matmulTokens   = 8
+)
+
+// matvecRows is how many rows a workgroup of matvec.comp takes.
+const matvecRows = 2
+
+// Shape of a workgroup of matvec_*_sg: SUBGROUPS and ROWS of matvec_sg.comp.
+const (
+	matvecSubgroups = 4
+	matvecSGRows    = rowQuad // of a subgroup
+)
+
+// matvecSGChunk is how many columns of a row a lane of matvec_*_sg takes in a trip: PIECES *
+// PIECE_COLS of matvec_sg.comp.
+func matvecSGChunk(t DType) int {
+	n := formats[t].unitCols
+	if t.BlockSize() > 1 && t != dtype.Q8_0 {
+		return n
+	}
+	return 4 * n
+}
+
+// Shape of a workgroup of matmul_*_few: SUBGROUPS and ROWS of matmul_few.comp, and at most so many tokens.
+const (
+	fewSubgroups = 8
+	fewRows      = rowQuad // of a subgroup
+	fewTokens    = 8
+)
+
+// Tile of matmul.comp and matmul_dp.comp: rows, and tokens as often as TOKENS says, at most four times.
+const (
+	tileRows   = 64
+	tileTokens = 16
+)
+
+// tokenTile is the power of two, at most limit, that is no less than the tokens.
+func tokenTile(tokens, limit int) int {
+	n := 1
+	for n < tokens && n < limit {
+		n *= 2
+	}
+	return n
+}
+
+// matvecSpec is the constants that all kernels of one token share.
+func matvecSpec(p Product, first ...Constant) []Constant {
+	return append(first, flag("HAS_BIAS", p.Bias), flag("ACCUMULATE", p.Add), flag("NORM", p.Norm),
+		flag("ACTIVATE", p.Activate), flag("GATED", p.Gated), Constant{"ACTIVATION", uint32(p.Act)})
+}
+
+// Matvec is the product of one token. Its bindings are units, records, x, norm weights, bias and y.
+var Matvec = Op[Product]{
+	Push: func(p Product) []byte { return push(p.Rows, p.Cols, p.Group, p.First, p.First, p.Eps) },
+	Kernels: []*Kernel[Product]{
+		// lavapipe 26.1.6 makes a call of a texel fetch, 130 instructions for 16 bytes a lane, and a scalar
+		// load of an address that all lanes share, without a check. On it (2 cores, AVX2) a Q8_0 matrix of
+		// 4096 x 4096 takes matvec_q8_0_row at 5.8 and matvec_q8_0_addr at 9.8 GB/s, F32 4.4 and 15.4,
+		// Q6_K 1.7 and 3.9; 64 tokens of Q4_1 20 and 33 GFLOP/s: docs/design/0003.
+		{
+			Path: Addr, Rule: Rule{On: CPUs}, Reads: []Layout{LaneWords},
+			Views: func(Product) []View { return []View{Address, Address, Address, Address} },
+			Spec: func(_ *Machine, p Product) []Constant {
+				return matvecSpec(p, size("LANES", p.Lanes), size("LANE_ROWS", addrGroupRows))
+			},
+			Grid: func(m *Machine, p Product) [3]int { return spread(m, ceilDiv(p.Rows, p.Group)) },
+		},
+		// A CPU driver runs a workgroup barrier as a switch between coroutines: on lavapipe 22.3.6
+		// (2 cores, AVX-512) a Q4_1 matrix of 1536 x 576 takes matvec_q4_1 at 0.15 and
+		// matvec_q4_1_row at more than 8 billion weights a second. A GPU has no such cost,
+		// and eight lanes would leave most of its subgroup idle.
+		{
+			Path: Row, Rule: Rule{On: CPUs}, Reads: []Layout{Grouped},
+			Views: func(p Product) []View { return append(rowViews(p.DType), vk.RGBA32Float) },
+			Spec: func(_ *Machine, p Product) []Constant {
+				return matvecSpec(p, size("LANE_ROWS", laneRows(p.DType)))
+			},
+			Grid: func(m *Machine, p Product) [3]int { return spread(m, ceilDiv(p.Rows, 8*laneRows(p.DType))) },
+		},
+		// By what drivers' compilers make of them (docs/isa.md): matvec_q4_0_sg takes a
+		// third of the instructions a weight of matvec_q4_0, in loads three times as wide.
+		{
+			Path: SG, Rule: Rule{On: GPUs}, Reads: []Layout{RowMajor},
+			Takes: func(_ *Machine, p Product) bool { return p.Cols%formats[p.DType].unitCols == 0 },
+			Spec: func(m *Machine, p Product) []Constant {
+				return matvecSpec(p, size("WORKGROUP", matvecSubgroups*m.subgroupLanes()))
+			},
+			Grid: func(m *Machine, p Product) [3]int { return spread(m, ceilDiv(p.Rows, matvecSubgroups*matvecSGRows)) },
+			Trip: func(p Product) Trip { return Trip{Weights: matvecSGChunk(p.DType) * matvecSGRows, Inner: 1} },
+		},
+		{
+			Path: Base, Rule: Rule{On: Anywhere}, Reads: []Layout{RowMajor, Grouped},
+			Spec: func(_ *Machine, p Product) []Constant { return matvecSpec(p, size("WORKGROUP", workgroup)) },
+			Grid: func(m *Machine, p Product) [3]int { return spread(m, ceilDiv(p.Rows, matvecRows)) },
+			Trip: func(p Product) Trip {
+				return Trip{Weights: formats[p.DType].unitCols * matvecRows, Inner: matvecRows}
+			},
+		},
+	},
+}
+
+// tileSpec is the constants of linear.glsl.
+func tileSpec(p Product, more ...Constant) []Constant {
+	return append([]Constant{flag("HAS_BIAS", p.Bias), flag("ACCUMULATE", p.Add), size("GROUP", p.Group)}, more...)
+}
+
+// pushTile is the push constants of linear.glsl.
+func pushTile(p Product) []byte { return push(p.Rows, p.Cols, p.First, p.First, p.Stride) }
+
+// pushHalves is those of kernels with float16 operands.
+func pushHalves(p Product) []byte { return append(pushTile(p), push(p.Exponent)...) }
+
+// pushGrouped is those of the barrier-free kernels.
+func pushGrouped(p Product) []byte { return push(p.Rows, p.Cols, p.Group, p.First, p.First, p.Stride) }
+
+// laneSpec is the constants of the barrier-free kernels.
+func laneSpec(p Product, first ...Constant) []Constant {
+	return append(first, flag("HAS_BIAS", p.Bias), flag("ACCUMULATE", p.Add))
+}
+
+func tiles(_ *Machine, p Product) [3]int {
+	return [3]int{ceilDiv(p.Rows, tileRows), ceilDiv(p.Tokens, tileTokens*tiledTokens(p)), 1}
+}
+
+// tiledTokens is TOKENS of matmul.comp and matmul_dp.comp.
+func tiledTokens(p Product) int { return tokenTile(ceilDiv(p.Tokens, tileTokens), 4) }
+
+func spec16(_ *Machine, p Product) []Constant { return tileSpec(p, size("TOKENS", tiledTokens(p))) }
+
+// Matmul is the product of several tokens. Its bindings are the step, units, records, x (as Rounds says), bias, y and, of x
+// that is not float32, the scales.
+//
+// Up to eight tokens a product waits for the weights, which the few path reads as a product of one token does, in
+// more workgroups than there are tiles; not measured since it has x in shared memory (docs/design/0004). Beyond, a
+// prompt of 512 tokens of a 7B Llama in Q4_0 took 224 ms by cm and 301 by fp16 on an H200 (docs/benchmarks.md,
+// before loads were batched and fp16 summed in float32). The dp path took 155 there, but rounds activations to eight
+// bits, which shows in perplexity (docs/quantization.md): it is used only on request.
+var Matmul = Op[Product]{
+	Push: pushTile,
+	Kernels: []*Kernel[Product]{
+		{
+			Path: Addr, Rule: Rule{On: CPUs}, Reads: []Layout{LaneWords}, Push: pushGrouped,
+			Views: func(Product) []View { return append([]View{Storage}, addrViews...) },
+			Spec: func(_ *Machine, p Product) []Constant {
+				return laneSpec(p, size("LANES", p.Lanes), size("LANE_ROWS", addrLaneRows), size("TILE_TOKENS", tokenTile(p.Tokens, addrTokens)))
+			},
+			Grid: func(_ *Machine, p Product) [3]int {
+				return [3]int{ceilDiv(p.Tokens, tokenTile(p.Tokens, addrTokens)), ceilDiv(p.Rows, p.Lanes*addrLaneRows), 1}
+			},
+		},
+		{
+			Path: Row, Rule: Rule{On: CPUs}, Reads: []Layout{Grouped}, Push: pushGrouped,
+			Views: func(p Product) []View { return append([]View{Storage}, rowViews(p.DType)...) },
+			Spec: func(_ *Machine, p Product) []Constant {
+				return laneSpec(p, size("LANE_ROWS", matmulLaneRows), size("TILE_TOKENS", tokenTile(p.Tokens, matmulTokens)))
+			},
+			Grid: func(_ *Machine, p Product) [3]int {
+				return [3]int{ceilDiv(p.Tokens, tokenTile(p.Tokens, matmulTokens)), ceilDiv(p.Rows, 8*matmulLaneRows), 1}
+			},
+		},
+		{
+			Path: Few, Rule: Rule{On: GPUs, Min: 2, Max: fewTokens}, Reads: []Layout{RowMajor},
+			Takes: func(_ *Machine, p Product) bool { return p.Cols%4 == 0 },
+			Spec: func(m *Machine, p Product) []Constant {
+				return tileSpec(p, size("WORKGROUP", fewSubgroups*m.subgroupLanes()), size("TOKENS", tokenTile(p.Tokens, fewTokens)))
+			},
+			Grid: func(m *Machine, p Product) [3]int {
+				grid := spread(m, ceilDiv(p.Rows, fewSubgroups*fewRows))
+				grid[2] = ceilDiv(p.Tokens, tokenTile(p.Tokens, fewTokens))
+				return grid
+			},
+		},
+		{
+			Path: CM, Rule: Rule{On: GPUs, Min: fewTokens + 1}, Rounds: Halves, Reads: []Layout{RowMajor, Grouped}, Push: pushHalves,
+			Spec: func(m *Machine, p Product) []Constant {
+				s, t := m.Matrix, m.matrixTile(p.Rows, p.Tokens)
+				return tileSpec(p, size("WORKGROUP", t.subgroupsM*t.subgroupsN*m.matrixSubgroup()),
+					size("CM_M", s.M), size("CM_N", s.N), size("CM_K", s.K), size("SUBGROUPS_M", t.subgroupsM),
+					size("SUBGROUPS_N", t.subgroupsN), size("MATRICES_M", t.matricesM), size("MATRICES_N", t.matricesN))
+			},
+			Grid: func(m *Machine, p Product) [3]int {
+				t := m.matrixTile(p.Rows, p.Tokens)
+				return [3]int{ceilDiv(p.Rows, t.rows(m.Matrix)), ceilDiv(p.Tokens, t.tokens(m.Matrix)), 1}
+			},
+		},
+		{
+			Path: FP16, Rule: Rule{On: GPUs, Min: fewTokens + 1}, Rounds: Halves, Reads: []Layout{RowMajor, Grouped}, Push: pushHalves,
+			Spec: spec16, Grid: tiles,
+		},
+		{
+			Path: DP, Rule: Rule{On: OnRequest}, Rounds: Bytes, Reads: []Layout{RowMajor, Grouped},
+			Spec: spec16, Grid: tiles,
+		},
+		{
+			Path: Base, Rule: Rule{On: Anywhere}, Reads: []Layout{RowMajor, Grouped},
+			Spec: spec16, Grid: tiles,
+		},
+	},
+}
+
+// ProductOp is Matvec for one token and Matmul for several.
+func ProductOp(tokens int) *Op[Product] {
+	if tokens == 1 {
+		return &Matvec
+	}
+	return &Matmul
+}
+
+// A matrixTile is the shape of a workgroup of matmul_*_cm: subgroups over rows and tokens, and
+// the device's matrices over those of each.
+type matrixTile struct {
+	subgroupsM, subgroupsN, matricesM, matricesN int
+}
+
+// matrixTiles are tried in order. For matrices of 16 x 16 they are 128 x 64, 64 x 64, 64 x 32
+// and 64 x 16 rows by tokens. On an H200 the products of a prompt of 512 (docs/design/0004) took 105 ms by the first
+// and 187 by 128 x 128, whose subgroups have 2 x 4 matrices: half as many workgroups fit at once.
+var matrixTiles = []matrixTile{{4, 2, 2, 2}, {2, 2, 2, 2}, {4, 1, 1, 2}, {4, 1, 1, 1}}
+
+// minLargeTiles is how many of the largest tiles a product must have to use them: with fewer
+// the larger devices of today, of up to some 150 units, would stand still in part.
+const minLargeTiles = 300
+
+// LargeTileProduct is the least rows and tokens of a product by cooperative matrices that uses the largest tiles,
+// on four tiles of tokens.
+func (m *Machine) LargeTileProduct() (rows, tokens int) {
+	t := matrixTiles[0]
+	return minLargeTiles / 4 * t.rows(m.Matrix), 4 * t.tokens(m.Matrix)
+}
+
+func (t matrixTile) rows(s *vk.MatrixShape) int   { return t.subgroupsM * t.matricesM * s.M }
+func (t matrixTile) tokens(s *vk.MatrixShape) int { return t.subgroupsN * t.matricesN * s.N }
+
+// shared is the bytes of shared memory that a workgroup takes: two tiles of 32 columns, 80 bytes
+// a line, and a matrix of results for each subgroup.
+func (t matrixTile) shared(s *vk.MatrixShape) int {
+	return 2*80*(t.rows(s)+t.tokens(s)) + 4*t.subgroupsM*t.subgroupsN*s.M*s.N
+}
+
+// matrixTile is the first tile of which a product fills at least half with tokens, and which
+// leaves a workgroup within the shared memory.
+func (m *Machine) matrixTile(rows, tokens int) matrixTile {
+	s := m.Matrix
+	for i, t := range matrixTiles {
+		enough := i > 0 || ceilDiv(rows, t.rows(s))*ceilDiv(tokens, t.tokens(s)) >= minLargeTiles
+		if 2*tokens > t.tokens(s) && enough && t.shared(s) <= m.pd.Limits.MaxComputeSharedMemorySize {
+			return t
+		}
+	}
+	return matrixTiles[len(matrixTiles)-1]
+}
+
+// Acts is activations, (Tokens, Cols), as products of several tokens take them.
+type Acts struct {
+	To           Rounding
+	Tokens, Cols int
+}
+
+// Op is the kernel that rounds.
+func (a Acts) Op() string {
+	if a.To == Halves {
+		return "half_acts"
+	}
+	return "quantize_acts"
+}
+
+// Len is the number of tokens.
+func (a Acts) Len() int { return a.Tokens }
+
+// ValueCols and ScaleCols are the words of a token that hold its values, and the scales of those:
+// four 8-bit integers a word, and of 32 columns a scale and the scale times the sum of the integers;
+// or two float16 numbers a word, and an exponent.
+func (a Acts) ValueCols() int {
+	if a.To == Halves {
+		return 2 * ceilDiv(a.Cols, 4)
+	}
+	return a.Cols / 4
+}
+
+// ScaleCols has its meaning beside ValueCols.
+func (a Acts) ScaleCols() int {
+	if a.To == Halves {
+		return 1
+	}
+	return a.Cols / 16
+}
+
+// HalfActs makes float16 numbers of activations, QuantizeActs 8-bit integers. Their bindings are the step, x, values and scales.
+var (
+	HalfActs = Op[Acts]{
+		Push: func(a Acts) []byte { return push(a.Cols) },
+		Kernels: []*Kernel[Acts]{{
+			Path: Base, Rule: Rule{On: Anywhere},
+			Spec: func(m *Machine, a Acts) []Constant { return []Constant{size("WORKGROUP", m.rowLanes(a.Cols))} },
+			Grid: func(_ *Machine, a Acts) [3]int { return [3]int{a.Tokens, 1, 1} },
+		}},
+	}
+	QuantizeActs = Op[Acts]{
+		Push: func(a Acts) []byte { return push(a.Cols) },
+		Kernels: []*Kernel[Acts]{{
+			Path: Base, Rule: Rule{On: Anywhere},
+			Spec: func(*Machine, Acts) []Constant { return []Constant{size("WORKGROUP", workgroup)} },
+			Grid: func(_ *Machine, a Acts) [3]int { return [3]int{ceilDiv(a.Cols/32, workgroup), a.Tokens, 1} },
+		}},
+	}
+)

@@ -1,0 +1,99 @@
+package kernels
+
+import "pumice/vk"
+
+// A Lookup takes rows of an embedding table by the step's tokens.
+type Lookup struct {
+	Packed        // rows of the table
+	First, Tokens int
+	Scale         float32
+}
+
+// Op is embed_TYPE.
+func (l Lookup) Op() string { return "embed_" + Lower(l.DType) }
+
+// Len is the number of tokens.
+func (l Lookup) Len() int { return l.Tokens }
+
+func unitGrid(_ *Machine, l Lookup) [3]int {
+	return [3]int{ceilDiv(l.UnitsPerRow(), workgroup), l.Tokens, 1}
+}
+
+// Embed has the bindings step, units, records and the result.
+var Embed = Op[Lookup]{
+	Push: func(l Lookup) []byte { return push(l.First, l.Rows, l.Cols, l.Group, l.Scale) },
+	Kernels: []*Kernel[Lookup]{
+		{
+			Path: Addr, Rule: Rule{On: CPUs}, Reads: []Layout{LaneWords}, Grid: unitGrid,
+			Spec: func(_ *Machine, l Lookup) []Constant {
+				return []Constant{size("local_size_x", workgroup), size("LANES", l.Lanes)}
+			},
+		},
+		{
+			Path: Base, Rule: Rule{On: Anywhere}, Reads: []Layout{RowMajor, Grouped}, Grid: unitGrid,
+			Spec: workgroupSpec[Lookup],
+		},
+	},
+}
+
+// topkTile is the number of values one workgroup of topk.comp looks at.
+const topkTile = 1024
+
+// MaxTopK is the largest K of Best: each pass must shrink what is left.
+const MaxTopK = 256
+
+// Best is one pass of finding the K largest of N values in each of Rows rows: the K largest of each tile of topkTile values.
+type Best struct {
+	Rows, N, K int
+	Pairs      bool // the values are pairs that an earlier pass left
+}
+
+// Op is topk.
+func (Best) Op() string { return "topk" }
+
+// Len is the number of rows.
+func (b Best) Len() int { return b.Rows }
+
+// Tiles is the number of tiles, each of which leaves K pairs.
+func (b Best) Tiles() int { return ceilDiv(b.N, topkTile) }
+
+func aTile(_ *Machine, b Best) [3]int { return [3]int{b.Tiles(), b.Rows, 1} }
+
+// TopK has the bindings values, or pairs, and the result.
+var TopK = Op[Best]{
+	Push: func(b Best) []byte { return push(b.N, b.K) },
+	Kernels: []*Kernel[Best]{
+		{
+			Path: Row, Rule: Rule{On: CPUs}, Grid: aTile,
+			Takes: func(_ *Machine, b Best) bool { return b.K <= 2 && b.N%4 == 0 && !b.Pairs },
+			Views: func(Best) []View { return []View{vk.RGBA32Float} },
+			Spec:  func(_ *Machine, b Best) []Constant { return []Constant{size("K", b.K)} },
+		},
+		{
+			Path: Base, Rule: Rule{On: Anywhere}, Grid: aTile,
+			Spec: func(_ *Machine, b Best) []Constant { return []Constant{flag("PAIRS", b.Pairs)} },
+		},
+	},
+}
+
+// A Choice makes the token of the next step out of candidates.
+type Choice struct {
+	N    int  // candidates
+	Draw bool // by chance; else the largest
+}
+
+// Op is advance.
+func (Choice) Op() string { return "advance" }
+
+// Len is one token.
+func (Choice) Len() int { return 1 }
+
+// Advance has the bindings step, candidates, draw and log.
+var Advance = Op[Choice]{
+	Push: func(c Choice) []byte { return push(c.N) },
+	Kernels: []*Kernel[Choice]{{
+		Path: Base, Rule: Rule{On: Anywhere},
+		Spec: func(_ *Machine, c Choice) []Constant { return []Constant{flag("DRAW", c.Draw)} },
+		Grid: func(*Machine, Choice) [3]int { return [3]int{1, 1, 1} },
+	}},
+}
