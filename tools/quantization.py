@@ -5,7 +5,7 @@
 
 The base is the model with everything in float32. Each other row is the same model with its matrices converted while loading
 (--dtype T, float32 cache), or with another cache (--kv-type T, float32 weights): its perplexity, and the divergence of its
-distributions from the base's at every foretold token of the text, in windows side by side of which the second half counts.
+distributions from the base's at every predicted token of the text, in windows side by side of which the second half counts.
 --spread moves the weights of a quantised GGUF file off their steps first (tools/spread says why).
 Python's standard library is enough. Without --doc the table goes to standard output only.
 """
@@ -16,6 +16,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import textwrap
 
 TYPES = ["f16", "bf16", "q8_0", "q6_k", "q5_k", "q5_1", "q5_0", "q4_k", "iq4_xs", "iq4_nl", "q4_1", "q4_0", "q3_k", "q2_k"]
 CACHES = ["f16", "q8_0"]
@@ -80,8 +81,9 @@ def main():
         return
     load = "{:.1f}".format(os.getloadavg()[1])
     spread = " with its weights spread" if args.spread else ""
-    note = (f"{os.path.basename(args.model)}{spread}, {tokens} tokens foretold in {windows} windows of {args.window} of `{args.text}`, on {pumice.device}, "
-            f"{datetime.date.today()}, load {load}:")
+    note = (f"{os.path.basename(args.model)}{spread}, {tokens} tokens predicted in {windows} windows of {args.window} of `{args.text}`, "
+            f"on {pumice.device}, {datetime.date.today()}, load {load}:")
+    note = textwrap.fill(note, 120, break_long_words=False, break_on_hyphens=False)
     with open(args.doc) as f:
         doc = f.read()
     before, rest = doc.split(BEGIN)
