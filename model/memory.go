@@ -6,6 +6,7 @@ import (
 
 	"pumice/internal/dtype"
 	"pumice/internal/hostmem"
+	"pumice/internal/humanize"
 	"pumice/pipeline"
 	"pumice/vk"
 )
@@ -56,7 +57,7 @@ type FitError struct {
 }
 
 func (e *FitError) Error() string {
-	msg := fmt.Sprintf("model: needs %s on %s, which has %s available", gib(e.Needed), e.Device, gib(e.Available))
+	msg := fmt.Sprintf("model: needs %s on %s, which has %s available", humanize.Bytes(e.Needed), e.Device, humanize.Bytes(e.Available))
 	if e.Limit != "" {
 		msg += " by " + e.Limit
 	}
@@ -64,13 +65,6 @@ func (e *FitError) Error() string {
 		return msg + "; would fit: " + strings.Join(e.Fits, ", or ")
 	}
 	return msg + "; no smaller type or context would fit"
-}
-
-func gib(n int64) string {
-	if n < 1<<28 {
-		return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20))
-	}
-	return fmt.Sprintf("%.1f GiB", float64(n)/(1<<30))
 }
 
 // available is the memory a device can give now. The heap that CPU drivers report is a

@@ -119,17 +119,3 @@ func check(r int32, call, format string, args ...any) error {
 	}
 	return &Error{Call: call, Result: Result(r), Detail: fmt.Sprintf(format, args...)}
 }
-
-// formatBytes writes a size for a message: "512 B", "1.5 KiB", "16.0 GiB".
-func formatBytes(n int64) string {
-	if n < 1024 {
-		return fmt.Sprintf("%d B", n)
-	}
-	f, units := float64(n)/1024, "KMGTPE"
-	i := 0
-	for f >= 1024 && i < len(units)-1 {
-		f /= 1024
-		i++
-	}
-	return fmt.Sprintf("%.1f %ciB", f, units[i])
-}

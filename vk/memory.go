@@ -7,6 +7,8 @@ import (
 	"unsafe"
 
 	vulkan "github.com/vulkan-go/vulkan"
+
+	"pumice/internal/humanize"
 )
 
 // MemoryUse says what a buffer is for, which decides its memory.
@@ -125,7 +127,7 @@ func (d *Device) newBuffer(size int64, use MemoryUse) (*Buffer, error) {
 		return nil, err
 	}
 	if size <= 0 || size > d.pd.Limits.MaxBufferSize {
-		return nil, fmt.Errorf("vk: buffer of %s, the device allows 1 B to %s: %w", formatBytes(size), formatBytes(d.pd.Limits.MaxBufferSize), ErrLimit)
+		return nil, fmt.Errorf("vk: buffer of %s, the device allows 1 B to %s: %w", humanize.Bytes(size), humanize.Bytes(d.pd.Limits.MaxBufferSize), ErrLimit)
 	}
 	b := &Buffer{d: d, size: size, use: use, made: madeAt()}
 	// Whole vectors of four words, so that a view or a fill may cover the last bytes.
@@ -135,12 +137,12 @@ func (d *Device) newBuffer(size int64, use MemoryUse) (*Buffer, error) {
 	}
 	handle, memBytes, bits, r := d.shim.NewBuffer(uint64(size+15)&^15, usage, d.families)
 	if r != 0 {
-		return nil, d.check(r, "vkCreateBuffer", "%s", formatBytes(size))
+		return nil, d.check(r, "vkCreateBuffer", "%s", humanize.Bytes(size))
 	}
 	b.handle = as[vulkan.Buffer](handle)
 	b.memBytes = int64(memBytes)
 	if limit := d.pd.Limits.MaxMemoryAllocationSize; b.memBytes > limit {
-		err := fmt.Errorf("vk: buffer of %s, the device allocates %s at once: %w", formatBytes(b.memBytes), formatBytes(limit), ErrLimit)
+		err := fmt.Errorf("vk: buffer of %s, the device allocates %s at once: %w", humanize.Bytes(b.memBytes), humanize.Bytes(limit), ErrLimit)
 		return nil, errors.Join(err, b.Close())
 	}
 	if err := b.allocate(bits); err != nil {
@@ -166,7 +168,7 @@ func (b *Buffer) allocate(bits uint32) error {
 		b.memory, b.heap = as[vulkan.DeviceMemory](memory), t.heap
 		d.allocated[t.heap].Add(b.memBytes)
 		if r := vulkan.BindBufferMemory(d.handle, b.handle, b.memory, 0); r != vulkan.Success {
-			return d.check(int32(r), "vkBindBufferMemory", "%s", formatBytes(b.size))
+			return d.check(int32(r), "vkBindBufferMemory", "%s", humanize.Bytes(b.size))
 		}
 		b.address = d.shim.Address(rawOf(b.handle))
 		if t.flags&hostVisible != hostVisible || b.use == DeviceLocal && d.staged {
@@ -174,7 +176,7 @@ func (b *Buffer) allocate(bits uint32) error {
 		}
 		var p unsafe.Pointer
 		if r := vulkan.MapMemory(d.handle, b.memory, 0, vulkan.DeviceSize(b.memBytes), 0, &p); r != vulkan.Success {
-			return d.check(int32(r), "vkMapMemory", "%s", formatBytes(b.size))
+			return d.check(int32(r), "vkMapMemory", "%s", humanize.Bytes(b.size))
 		}
 		// The mapping is the driver's memory and stays until Close, which ends every Span's use of it.
 		b.mapped = unsafe.Slice((*byte)(p), b.size)
@@ -182,8 +184,8 @@ func (b *Buffer) allocate(bits uint32) error {
 		return nil
 	}
 	info, _ := d.Memory()
-	return d.check(result, "vkAllocateMemory", "%s of %s memory asked, %s of %s free on %s", formatBytes(b.memBytes), b.use,
-		formatBytes(info.FreeBytes), formatBytes(info.TotalBytes), d.pd.Name)
+	return d.check(result, "vkAllocateMemory", "%s of %s memory asked, %s of %s free on %s", humanize.Bytes(b.memBytes), b.use,
+		humanize.Bytes(info.FreeBytes), humanize.Bytes(info.TotalBytes), d.pd.Name)
 }
 
 // Size is the size asked for.
@@ -218,7 +220,7 @@ func (b *Buffer) Close() error {
 }
 
 func (b *Buffer) describe() (int, string) {
-	return rankBuffer, fmt.Sprintf("%s buffer of %s%s", b.use, formatBytes(b.size), b.made)
+	return rankBuffer, fmt.Sprintf("%s buffer of %s%s", b.use, humanize.Bytes(b.size), b.made)
 }
 
 // Span is a range of bytes of a Buffer, which it does not own.

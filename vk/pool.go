@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+
+	"pumice/internal/humanize"
 )
 
 // Pool hands out spans of large buffers, so that thousands of tensors need few allocations (drivers allow 4096). Spans live until the
@@ -106,5 +108,5 @@ func (p *Pool) Close() error {
 }
 
 func (p *Pool) describe() (int, string) {
-	return rankPool, fmt.Sprintf("%s pool with %s in use%s", p.use, formatBytes(p.UsedBytes()), p.made)
+	return rankPool, fmt.Sprintf("%s pool with %s in use%s", p.use, humanize.Bytes(p.UsedBytes()), p.made)
 }

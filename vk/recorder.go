@@ -8,6 +8,7 @@ import (
 
 	vulkan "github.com/vulkan-go/vulkan"
 
+	"pumice/internal/humanize"
 	"pumice/vk/internal/shim"
 )
 
@@ -254,7 +255,7 @@ func (r *Recorder) texelView(b Bind) (shim.Descriptor, error) {
 	}
 	view, res := r.d.shim.NewView(rawOf(b.Span.Buffer.handle), format, uint64(b.Span.Offset), uint64(b.Span.Size))
 	if res != 0 {
-		return shim.Descriptor{}, r.d.check(res, "vkCreateBufferView", "%s", formatBytes(b.Span.Size))
+		return shim.Descriptor{}, r.d.check(res, "vkCreateBufferView", "%s", humanize.Bytes(b.Span.Size))
 	}
 	r.views[key] = view
 	r.c.views = append(r.c.views, view)

@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 
 	vulkan "github.com/vulkan-go/vulkan"
+
+	"pumice/internal/humanize"
 )
 
 // Uploader writes host data into spans: directly where their memory is host-visible, else through a ring of staging buffers that are
@@ -40,7 +42,7 @@ type uploadChunk struct {
 // waits, as that of Submission.Wait. The caller closes it.
 func (d *Device) NewUploader(ctx context.Context, chunkBytes int64, chunks int) (*Uploader, error) {
 	if chunkBytes <= 0 || chunks <= 0 || chunkBytes > d.pd.Limits.MaxBufferSize {
-		return nil, fmt.Errorf("vk: uploader with %d chunks of %s: %w", chunks, formatBytes(chunkBytes), ErrLimit)
+		return nil, fmt.Errorf("vk: uploader with %d chunks of %s: %w", chunks, humanize.Bytes(chunkBytes), ErrLimit)
 	}
 	u := &Uploader{d: d, ctx: ctx, chunkBytes: chunkBytes, made: madeAt(), ring: make(chan *uploadChunk, chunks)}
 	for range chunks {
@@ -67,7 +69,7 @@ func (u *Uploader) Write(dst Span, fill func(p []byte) error) error {
 		return fill(p)
 	}
 	if dst.Size > u.chunkBytes || dst.Buffer.d != u.d {
-		return fmt.Errorf("vk: upload of %s through chunks of %s, or to another device: %w", formatBytes(dst.Size), formatBytes(u.chunkBytes), ErrLimit)
+		return fmt.Errorf("vk: upload of %s through chunks of %s, or to another device: %w", humanize.Bytes(dst.Size), humanize.Bytes(u.chunkBytes), ErrLimit)
 	}
 	c, ok := <-u.ring
 	if !ok {
@@ -127,7 +129,7 @@ func (u *Uploader) copy(c *uploadChunk, dst Span) error {
 		stages, access = stages|stageCompute, deviceAccess // what is submitted next may compute with it
 	}
 	d.shim.Barrier(cmd, stageTransfer, stages, uint32(vulkan.AccessTransferWriteBit), access)
-	if err := d.check(int32(vulkan.EndCommandBuffer(c.cmd)), "vkEndCommandBuffer", "upload of %s", formatBytes(dst.Size)); err != nil {
+	if err := d.check(int32(vulkan.EndCommandBuffer(c.cmd)), "vkEndCommandBuffer", "upload of %s", humanize.Bytes(dst.Size)); err != nil {
 		return err
 	}
 	s, err := d.start(d.transfer, []uint64{cmd}, 0, c.fence)
@@ -225,5 +227,5 @@ func (u *Uploader) Close() error {
 }
 
 func (u *Uploader) describe() (int, string) {
-	return rankUploader, fmt.Sprintf("uploader with %d chunks of %s%s", len(u.chunks), formatBytes(u.chunkBytes), u.made)
+	return rankUploader, fmt.Sprintf("uploader with %d chunks of %s%s", len(u.chunks), humanize.Bytes(u.chunkBytes), u.made)
 }

@@ -6,6 +6,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"pumice"
+	"pumice/internal/humanize"
 )
 
 func (p *program) devicesCommand() *cli.Command {
@@ -42,5 +43,5 @@ func (p *program) printDevice(d pumice.Device) error {
 		return p.printf("   not usable: %s\n", d.Error)
 	}
 	return p.printf("   memory %s, %s free; subgroups of %d; kernels %s\n   %s\n",
-		size(d.MemoryTotal), size(d.MemoryFree), d.SubgroupSize, strings.Join(d.KernelPaths, ", "), strings.Join(d.Features, ", "))
+		humanize.Bytes(d.MemoryTotal), humanize.Bytes(d.MemoryFree), d.SubgroupSize, strings.Join(d.KernelPaths, ", "), strings.Join(d.Features, ", "))
 }

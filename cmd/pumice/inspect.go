@@ -10,6 +10,7 @@ import (
 
 	"pumice"
 	"pumice/checkpoint"
+	"pumice/internal/humanize"
 	"pumice/model"
 )
 
@@ -173,7 +174,7 @@ func inspectCheckpoint(c *checkpoint.Checkpoint) (*inspection, error) {
 func weightTypes(shares []model.TypeShare) string {
 	var out []string
 	for _, s := range shares {
-		text := s.Type + " " + size(s.Bytes)
+		text := s.Type + " " + humanize.Bytes(s.Bytes)
 		if s.Instead != "" {
 			text += " (rows that " + s.Instead + "'s blocks do not divide)"
 		}
@@ -187,7 +188,7 @@ func (p *program) printInspection(info *inspection) error {
 	w := tabular{&b}
 	w.row("path", "%s", info.Path)
 	w.row("format", "%s, family %s", info.Format, info.Config.Family)
-	w.row("size", "%s, %.1f million parameters, %d tensors", size(info.Bytes), float64(info.Parameters)/1e6, len(info.Tensors))
+	w.row("size", "%s, %.1f million parameters, %d tensors", humanize.Bytes(info.Bytes), float64(info.Parameters)/1e6, len(info.Tensors))
 	if info.Tokenizer != nil {
 		w.row("tokenizer", "%d tokens, begins with %d, ends with %d", info.Tokenizer.Tokens, info.Tokenizer.BOS, info.Tokenizer.EOS)
 	} else {
@@ -195,14 +196,14 @@ func (p *program) printInspection(info *inspection) error {
 	}
 	w.row("chat format", "%s", info.ChatFormat)
 	if m := info.Memory; m != nil {
-		w.row("memory", "%s with a context of %d (%s cache): weights %s, cache %s, activations %s, other %s", size(m.TotalBytes), m.Context, m.KVType,
-			size(m.WeightsBytes), size(m.CacheBytes), size(m.ArenaBytes), size(m.TotalBytes-m.WeightsBytes-m.CacheBytes-m.ArenaBytes))
+		w.row("memory", "%s with a context of %d (%s cache): weights %s, cache %s, activations %s, other %s", humanize.Bytes(m.TotalBytes), m.Context, m.KVType,
+			humanize.Bytes(m.WeightsBytes), humanize.Bytes(m.CacheBytes), humanize.Bytes(m.ArenaBytes), humanize.Bytes(m.TotalBytes-m.WeightsBytes-m.CacheBytes-m.ArenaBytes))
 		word := "fits"
 		if !m.Fits {
 			word = "does not fit"
 		}
 		w.row("weight types", "%s", weightTypes(m.WeightTypes))
-		w.row("", "%s: %s available on %s", word, size(m.AvailableBytes), m.Device)
+		w.row("", "%s: %s available on %s", word, humanize.Bytes(m.AvailableBytes), m.Device)
 	} else {
 		w.row("memory", "%s", info.MemoryError)
 	}
@@ -214,7 +215,7 @@ func (p *program) printInspection(info *inspection) error {
 	}
 	b.WriteByte('\n')
 	for _, t := range info.Tensors {
-		w.row(t.Name, "%s %v %s", t.DType, t.Shape, size(t.Bytes))
+		w.row(t.Name, "%s %v %s", t.DType, t.Shape, humanize.Bytes(t.Bytes))
 	}
 	return p.printf("%s", b.String())
 }

@@ -10,6 +10,7 @@ import (
 
 	"pumice"
 	"pumice/chat"
+	"pumice/internal/humanize"
 )
 
 // jsonMessage is a message as a program writes it down.
@@ -81,7 +82,7 @@ func readMessages(r io.Reader, name string) ([]chat.Message, error) {
 		return nil, err
 	}
 	if len(text) > maxMessagesBytes {
-		return nil, fmt.Errorf("%s: more than %s of messages", name, size(maxMessagesBytes))
+		return nil, fmt.Errorf("%s: more than %s of messages", name, humanize.Bytes(maxMessagesBytes))
 	}
 	messages, err := parseMessages(string(text))
 	if err != nil {

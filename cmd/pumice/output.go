@@ -128,17 +128,6 @@ func statsLine(r pumice.Result) string {
 	return b.String()
 }
 
-// size is a number of bytes for people.
-func size(n int64) string {
-	if n < 1<<20 {
-		return fmt.Sprintf("%.1f KiB", float64(n)/(1<<10))
-	}
-	if n < 1<<30 {
-		return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20))
-	}
-	return fmt.Sprintf("%.1f GiB", float64(n)/(1<<30))
-}
-
 // tabular writes rows of a name and a value.
 type tabular struct{ b *strings.Builder }
 

@@ -14,6 +14,7 @@ import (
 	"pumice"
 	"pumice/checkpoint"
 	"pumice/internal/dtype"
+	"pumice/internal/humanize"
 	"pumice/quantize"
 )
 
@@ -120,7 +121,7 @@ func (p *program) printQuantized(c *cli.Context, plan *quantize.Plan, path strin
 	}
 	var parts []string
 	for _, name := range types {
-		parts = append(parts, fmt.Sprintf("%d tensors %s (%s)", q.Tensors[name], name, size(q.TensorBytes[name])))
+		parts = append(parts, fmt.Sprintf("%d tensors %s (%s)", q.Tensors[name], name, humanize.Bytes(q.TensorBytes[name])))
 	}
-	return p.printf("%s: %s, %s, %.2f bits a weight: %s\n", path, q.Architecture, size(q.Bytes), q.BitsPerWeight, strings.Join(parts, ", "))
+	return p.printf("%s: %s, %s, %.2f bits a weight: %s\n", path, q.Architecture, humanize.Bytes(q.Bytes), q.BitsPerWeight, strings.Join(parts, ", "))
 }

@@ -16,6 +16,7 @@ import (
 	"pumice"
 	"pumice/chat"
 	"pumice/internal/atomicfile"
+	"pumice/internal/humanize"
 	"pumice/internal/regular"
 	"pumice/vk"
 )
@@ -241,7 +242,7 @@ func (r *repl) stats() error {
 		}
 	}
 	used := len(result.PromptTokens) + len(result.Tokens)
-	return r.p.printf("context %d of %d tokens; device memory %s\n", used, t.engine.Context(), size(t.engine.Memory().TotalBytes))
+	return r.p.printf("context %d of %d tokens; device memory %s\n", used, t.engine.Context(), humanize.Bytes(t.engine.Memory().TotalBytes))
 }
 
 // file saves or loads the conversation.
