@@ -49,16 +49,16 @@ type samplingKeys struct {
 
 // of returns the key of a parameter.
 func (k samplingKeys) of(e *sample.ParamError) string {
-	switch e.Name {
-	case "--temp":
+	switch e.Field {
+	case "Temperature":
 		return k.temperature
-	case "--top-k":
+	case "TopK":
 		return k.topK
-	case "--top-p":
+	case "TopP":
 		return k.topP
-	case "--min-p":
+	case "MinP":
 		return k.minP
-	case "--repeat-penalty":
+	case "RepeatPenalty":
 		return k.repeatPenalty
 	}
 	return k.repeatLastN

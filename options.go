@@ -40,13 +40,14 @@ type Options struct {
 // PromptChunk is the most tokens of a prompt that are evaluated at once.
 const PromptChunk = model.DefaultChunk
 
-// An OptionError is a value that an option can't have.
+// An OptionError is a value that a field of Options or GenerateOptions can't have.
 type OptionError struct {
-	Option, Value, Want string
+	Field       string // its name, as "KVType"
+	Value, Want string
 }
 
 func (e *OptionError) Error() string {
-	return fmt.Sprintf("pumice: %s %q: want %s", e.Option, e.Value, e.Want)
+	return fmt.Sprintf("pumice: %s %q: want %s", e.Field, e.Value, e.Want)
 }
 
 // weightTypes and cacheTypes are what matrices and the KV cache may be converted to.
@@ -66,11 +67,11 @@ func (o *Options) settings() (settings, error) {
 	s := settings{path: kernels.Path(o.KernelPath)}
 	var err error
 	if o.DType != "keep" {
-		if s.weights, err = parseType("dtype", o.DType, weightTypes, "keep, "); err != nil {
+		if s.weights, err = parseType("DType", o.DType, weightTypes, "keep, "); err != nil {
 			return s, err
 		}
 	}
-	if s.cache, err = parseType("kv-type", o.KVType, cacheTypes, ""); err != nil {
+	if s.cache, err = parseType("KVType", o.KVType, cacheTypes, ""); err != nil {
 		return s, err
 	}
 	for _, text := range o.LoRA {
@@ -81,16 +82,16 @@ func (o *Options) settings() (settings, error) {
 		s.lora = append(s.lora, l)
 	}
 	if s.path != "" && !slices.Contains(kernels.Paths, s.path) {
-		return s, &OptionError{"kernel-path", o.KernelPath, fmt.Sprintf("one of %q", kernels.Paths)}
+		return s, &OptionError{"KernelPath", o.KernelPath, fmt.Sprintf("one of %q", kernels.Paths)}
 	}
 	if len(o.Devices) > 0 && o.Device != "" {
-		return s, &OptionError{"devices", strings.Join(o.Devices, ","), "no device beside it"}
+		return s, &OptionError{"Device", o.Device, "one device or a list of several, not both"}
 	}
 	if slices.Contains(o.Devices, "") {
-		return s, &OptionError{"devices", strings.Join(o.Devices, ","), "an index, a part of a name or a UUID of each"}
+		return s, &OptionError{"Devices", strings.Join(o.Devices, ","), "the index, a part of the name, or the UUID of each device"}
 	}
 	if o.Context < 0 {
-		return s, &OptionError{"context", fmt.Sprint(o.Context), "0 (the model's own) or a number of tokens"}
+		return s, &OptionError{"Context", fmt.Sprint(o.Context), "0 (the model's own) or a number of tokens"}
 	}
 	return s, nil
 }
@@ -104,18 +105,18 @@ func parseLoRA(text string) (model.LoRA, error) {
 		}
 	}
 	if f := float64(l.Scale); l.Path == "" || f == 0 || math.IsNaN(f) || math.IsInf(f, 0) {
-		return l, &OptionError{"lora", text, "an adapter's directory, with :SCALE after it where that is not 1"}
+		return l, &OptionError{"LoRA", text, "an adapter's directory, with :SCALE after it where that is not 1"}
 	}
 	return l, nil
 }
 
 // parseType finds the type called value, dtype.Invalid for "".
-func parseType(option, value string, known []dtype.DType, also string) (dtype.DType, error) {
+func parseType(field, value string, known []dtype.DType, also string) (dtype.DType, error) {
 	if value == "" {
 		return dtype.Invalid, nil
 	}
 	if t, err := dtype.Parse(value); err == nil && slices.Contains(known, t) {
 		return t, nil
 	}
-	return dtype.Invalid, &OptionError{option, value, "one of " + also + dtype.Names(known)}
+	return dtype.Invalid, &OptionError{field, value, "one of " + also + dtype.Names(known)}
 }

@@ -216,7 +216,7 @@ func (t *text) format(ctx context.Context, override string) (*chat.Format, error
 		})
 	}
 	if _, err := os.Stat(override); errors.Is(err, fs.ErrNotExist) && !slices.Contains(chat.Names(), override) {
-		return nil, &OptionError{"chat-template", override, "a file or one of " + strings.Join(chat.Names(), ", ")}
+		return nil, &OptionError{"ChatTemplate", override, "a file or one of " + strings.Join(chat.Names(), ", ")}
 	}
 	return chat.Open(ctx, override, t.bos, t.eos)
 }

@@ -46,34 +46,34 @@ func Default() Params {
 	return Params{RepeatPenalty: 1, Temperature: 0.8, TopK: 40, TopP: 0.95, MinP: 0.05}
 }
 
-// A ParamError says which parameter is out of its range. Name is the command line's flag.
+// A ParamError says which field of Params is out of its range.
 type ParamError struct {
-	Name  string
+	Field string // its name, as "TopK"
 	Value float64
 	Want  string
 }
 
 func (e *ParamError) Error() string {
-	return fmt.Sprintf("sample: %s %g: want %s", e.Name, e.Value, e.Want)
+	return fmt.Sprintf("sample: %s %g: want %s", e.Field, e.Value, e.Want)
 }
 
 // Validate returns a *ParamError for the first parameter that is not finite or out of its range.
 func (p Params) Validate() error {
-	check := func(name string, v, lo, hi float64, want string) error {
+	check := func(field string, v, lo, hi float64, want string) error {
 		if !(v >= lo && v <= hi) { // also NaN
-			return &ParamError{Name: name, Value: v, Want: want}
+			return &ParamError{Field: field, Value: v, Want: want}
 		}
 		return nil
 	}
 	for _, err := range []error{
-		check("--temp", float64(p.Temperature), 0, math.MaxFloat32, "0 (greedy) or a finite number above"),
-		check("--top-k", float64(p.TopK), 0, math.MaxInt32, "0 (off) or a count"),
-		check("--top-p", float64(p.TopP), 0, 1, "0 to 1"),
-		check("--min-p", float64(p.MinP), 0, 1, "0 to 1"),
-		check("--repeat-penalty", float64(p.RepeatPenalty), 0, math.MaxFloat32, "1 (off) or a finite number above 0"),
-		check("--presence-penalty", float64(p.PresencePenalty), -2, 2, "-2 to 2"),
-		check("--frequency-penalty", float64(p.FrequencyPenalty), -2, 2, "-2 to 2"),
-		check("--repeat-last-n", float64(p.RepeatLastN), 0, math.MaxInt32, "0 (whole history) or a count"),
+		check("Temperature", float64(p.Temperature), 0, math.MaxFloat32, "0 (greedy) or a finite number above"),
+		check("TopK", float64(p.TopK), 0, math.MaxInt32, "0 (off) or a count"),
+		check("TopP", float64(p.TopP), 0, 1, "0 to 1"),
+		check("MinP", float64(p.MinP), 0, 1, "0 to 1"),
+		check("RepeatPenalty", float64(p.RepeatPenalty), 0, math.MaxFloat32, "1 (off) or a finite number above 0"),
+		check("PresencePenalty", float64(p.PresencePenalty), -2, 2, "-2 to 2"),
+		check("FrequencyPenalty", float64(p.FrequencyPenalty), -2, 2, "-2 to 2"),
+		check("RepeatLastN", float64(p.RepeatLastN), 0, math.MaxInt32, "0 (whole history) or a count"),
 	} {
 		if err != nil {
 			return err

@@ -109,15 +109,15 @@ func TestUnusableLogitsAreErrors(t *testing.T) {
 	}
 }
 
-func TestValidateNamesTheFlag(t *testing.T) {
+func TestValidateNamesTheField(t *testing.T) {
 	nan := float32(math.NaN())
 	for name, p := range map[string]Params{
-		"--temp": {Temperature: -1}, "--top-k": {TopK: -1}, "--top-p": {TopP: 1.5}, "--min-p": {MinP: nan},
-		"--repeat-penalty": {RepeatPenalty: inf}, "--presence-penalty": {PresencePenalty: 3},
-		"--frequency-penalty": {FrequencyPenalty: -2.5}, "--repeat-last-n": {RepeatLastN: -1},
+		"Temperature": {Temperature: -1}, "TopK": {TopK: -1}, "TopP": {TopP: 1.5}, "MinP": {MinP: nan},
+		"RepeatPenalty": {RepeatPenalty: inf}, "PresencePenalty": {PresencePenalty: 3},
+		"FrequencyPenalty": {FrequencyPenalty: -2.5}, "RepeatLastN": {RepeatLastN: -1},
 	} {
 		var e *ParamError
-		if err := p.Validate(); !errors.As(err, &e) || e.Name != name {
+		if err := p.Validate(); !errors.As(err, &e) || e.Field != name {
 			t.Errorf("%s: %v", name, err)
 		}
 		if _, err := New(p).Sample([]float32{1}, nil); !errors.As(err, &e) {

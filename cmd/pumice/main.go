@@ -166,10 +166,6 @@ func line(err error) string {
 	if errors.Is(err, context.Canceled) {
 		return "pumice: interrupted"
 	}
-	text := strings.ReplaceAll(strings.TrimSpace(err.Error()), "\n", "; ")
-	var prompt *pumice.PromptError
-	if errors.As(err, &prompt) {
-		text += ": shorten it, or ask for a longer one with --context"
-	}
+	text := strings.ReplaceAll(strings.TrimSpace(spelt(err)), "\n", "; ")
 	return "pumice: " + strings.TrimPrefix(text, "pumice: ")
 }

@@ -1,0 +1,43 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"pumice"
+	"pumice/sample"
+)
+
+// flagOf is the flag that sets a field of pumice.Options, pumice.GenerateOptions or sample.Params.
+var flagOf = map[string]string{
+	"Device": "--device", "Devices": "--devices", "Context": "--context", "DType": "--dtype", "KVType": "--kv-type", "LoRA": "--lora",
+	"KernelPath": "--kernel-path", "ChatTemplate": "--chat-template", "CacheDir": "--cache-dir", "Validation": "--validation",
+
+	"MaxTokens": "-n", "Stop": "--stop", "IgnoreEOS": "--ignore-eos", "Pipeline": "--pipeline", "Lookup": "--lookup",
+
+	"Temperature": "--temp", "TopK": "--top-k", "TopP": "--top-p", "MinP": "--min-p", "RepeatPenalty": "--repeat-penalty",
+	"PresencePenalty": "--presence-penalty", "FrequencyPenalty": "--frequency-penalty", "Seed": "--seed",
+}
+
+// spelt is the text of an error as the command line says it: libraries name fields of their options, which are flags here, and
+// give numbers, to which the flags that would help are added.
+func spelt(err error) string {
+	text := err.Error()
+	var option *pumice.OptionError
+	var param *sample.ParamError
+	var prompt *pumice.PromptError
+	switch {
+	case errors.As(err, &option):
+		if flag := flagOf[option.Field]; flag != "" {
+			return strings.Replace(text, option.Error(), fmt.Sprintf("%s %q: want %s", flag, option.Value, option.Want), 1)
+		}
+	case errors.As(err, &param):
+		if flag := flagOf[param.Field]; flag != "" {
+			return strings.Replace(text, param.Error(), fmt.Sprintf("%s %g: want %s", flag, param.Value, param.Want), 1)
+		}
+	case errors.As(err, &prompt):
+		return text + ": shorten it, or ask for a longer one with --context"
+	}
+	return text
+}

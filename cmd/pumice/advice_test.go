@@ -1,0 +1,55 @@
+package main
+
+import (
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"pumice"
+	"pumice/sample"
+)
+
+// TestFlagsOfFields: each field that has a flag exists, and so does the flag.
+func TestFlagsOfFields(t *testing.T) {
+	var flags []string
+	app := newProgram(nil, nil, nil).app()
+	for _, f := range app.Flags {
+		flags = append(flags, f.Names()...)
+	}
+	for _, c := range app.Commands {
+		for _, f := range c.Flags {
+			flags = append(flags, f.Names()...)
+		}
+	}
+	for field, flag := range flagOf {
+		has := func(v any) bool { _, ok := reflect.TypeOf(v).FieldByName(field); return ok }
+		if !has(pumice.Options{}) && !has(pumice.GenerateOptions{}) && !has(sample.Params{}) {
+			t.Errorf("no options have a field %s", field)
+		}
+		if !slices.Contains(flags, strings.TrimLeft(flag, "-")) {
+			t.Errorf("%s: no command has the flag %s", field, flag)
+		}
+	}
+}
+
+func TestErrorsAreSpeltAsFlags(t *testing.T) {
+	for _, c := range []struct {
+		err  error
+		want string
+	}{
+		{&pumice.OptionError{Field: "KVType", Value: "q4_0", Want: "f16"}, `pumice: --kv-type "q4_0": want f16`},
+		{fmt.Errorf("pumice: %w", &pumice.OptionError{Field: "Stop", Want: "text"}), `pumice: --stop "": want text`},
+		{&pumice.OptionError{Field: "HangTimeout", Value: "-1s", Want: "more"}, `pumice: HangTimeout "-1s": want more`}, // has no flag
+		{&sample.ParamError{Field: "TopK", Value: -1, Want: "a count"}, "pumice: --top-k -1: want a count"},
+		{fmt.Errorf("answer 2: %w", &sample.ParamError{Field: "TopP", Value: 2, Want: "0 to 1"}), "pumice: answer 2: --top-p 2: want 0 to 1"},
+		{&sample.ParamError{Field: "RepeatLastN", Value: -1, Want: "a count"}, "pumice: sample: RepeatLastN -1: want a count"},
+		{&pumice.PromptError{Tokens: 3, Context: 2}, "pumice: the prompt has 3 tokens, the context holds 2: shorten it, or ask for a longer one with --context"},
+		{fmt.Errorf("first\nsecond"), "pumice: first; second"},
+	} {
+		if got := line(c.err); got != c.want {
+			t.Errorf("got  %s\nwant %s", got, c.want)
+		}
+	}
+}
