@@ -12,8 +12,8 @@ import (
 type MemoryCheck struct {
 	Device string `json:"device"`
 	model.MemoryPlan
-	Fits  bool     `json:"fits"`
-	Would []string `json:"would_fit,omitempty"` // what would, if it doesn't: flags of the command line
+	Fits  bool          `json:"fits"`
+	Would model.Smaller `json:"would_fit,omitzero"` // what would, if it doesn't
 }
 
 // CheckMemory plans the memory that Open would take for an open checkpoint with these options. Nothing is loaded. A model

@@ -270,7 +270,7 @@ func (b *binder) adapt(s *source, p part) {
 	if b.dtype == dtype.Invalid && s.stored.BlockSize() > 1 {
 		if !b.requantised {
 			b.requantised = true
-			b.log.Warn().Str("tensor", s.Name).Stringer("type", s.stored).Msg("adapted matrices are quantised again; --dtype f16 keeps the adapter's precision")
+			b.log.Warn().Str("tensor", s.Name).Stringer("type", s.stored).Msg("adapted matrices are quantised again, which rounds the adapter's changes more than F16 would")
 		}
 	}
 	raw := s.Row

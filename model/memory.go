@@ -2,7 +2,6 @@ package model
 
 import (
 	"fmt"
-	"strings"
 
 	"pumice/internal/dtype"
 	"pumice/internal/hostmem"
@@ -53,7 +52,14 @@ type FitError struct {
 	Needed, Available int64
 	Limit             string // what allows no more, as "memory.max of cgroup /x"; "" = that is what there is
 	Plan              MemoryPlan
-	Fits              []string // flags that would make it fit, e.g. "--context 2048"
+	Fits              Smaller
+}
+
+// Smaller says what would make a model fit: each field alone is enough, one that is zero is not.
+type Smaller struct {
+	Context int    `json:"context,omitempty"` // positions
+	KVType  string `json:"kv_type,omitempty"` // of the KV cache
+	DType   string `json:"dtype,omitempty"`   // of all matrices
 }
 
 func (e *FitError) Error() string {
@@ -61,10 +67,7 @@ func (e *FitError) Error() string {
 	if e.Limit != "" {
 		msg += " by " + e.Limit
 	}
-	if len(e.Fits) > 0 {
-		return msg + "; would fit: " + strings.Join(e.Fits, ", or ")
-	}
-	return msg + "; no smaller type or context would fit"
+	return msg
 }
 
 // available is the memory a device can give now. The heap that CPU drivers report is a
@@ -102,7 +105,7 @@ func (p MemoryPlan) checkBindings(m *pipeline.Manager, shape pipeline.CacheShape
 		if b.most < p.Context {
 			limit := pd.Limits.MaxStorageBufferRange
 			return &FitError{Device: pd.Name + "'s bindings for " + b.what, Needed: int64(float64(limit) / float64(b.most) * float64(p.Context)),
-				Available: limit, Plan: p, Fits: []string{fmt.Sprintf("--context %d", b.most)}}
+				Available: limit, Plan: p, Fits: Smaller{Context: b.most}}
 		}
 	}
 	return nil
@@ -129,26 +132,25 @@ func (w *Weights) cacheShape(cfg *Config, o *Options, positions int) pipeline.Ca
 	return s
 }
 
-// suggest lists changes that would bring total under limit; weightsAs is what the weights take in a type.
-func suggest(p MemoryPlan, cfg *Config, o *Options, w *Weights, weightsAs func(dtype.DType) int64) []string {
-	var out []string
+// smaller says what would bring the total under what is available; weightsAs is what the weights take in a type.
+func (p MemoryPlan) smaller(cfg *Config, o *Options, w *Weights, weightsAs func(dtype.DType) int64) (out Smaller) {
 	fixed := p.TotalBytes - p.CacheBytes
 	for n := p.Context / 2; n >= 256; n /= 2 {
 		if fixed+w.cacheShape(cfg, o, n).Bytes() <= p.AvailableBytes {
-			out = append(out, fmt.Sprintf("--context %d", n))
+			out.Context = n
 			break
 		}
 	}
-	smaller := *o
-	smaller.KVType = dtype.Q8_0
-	if o.KVType != dtype.Q8_0 && fixed+w.cacheShape(cfg, &smaller, p.Context).Bytes() <= p.AvailableBytes {
-		out = append(out, "--kv-type q8_0")
+	q8 := *o
+	q8.KVType = dtype.Q8_0
+	if o.KVType != dtype.Q8_0 && fixed+w.cacheShape(cfg, &q8, p.Context).Bytes() <= p.AvailableBytes {
+		out.KVType = dtype.Q8_0.String()
 	}
 	// Of about equal types the one that loses less (docs/quantization.md).
 	for _, t := range []dtype.DType{dtype.Q8_0, dtype.Q6_K, dtype.Q5_K, dtype.Q4_K, dtype.Q3_K, dtype.Q2_K} {
 		n := weightsAs(t)
 		if n < p.WeightsBytes && p.TotalBytes-p.WeightsBytes+n <= p.AvailableBytes {
-			out = append(out, "--dtype "+strings.ToLower(t.String()))
+			out.DType = t.String()
 			break
 		}
 	}

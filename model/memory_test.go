@@ -119,11 +119,11 @@ func anonymousBytes() (int64, bool) {
 func TestSuggestedTypesFit(t *testing.T) {
 	cfg := &Config{NumHiddenLayers: 2, NumKeyValueHeads: 1, HeadDim: 64}
 	weights := map[dtype.DType]int64{dtype.Q8_0: 800, dtype.Q6_K: 700, dtype.Q5_K: 600, dtype.Q4_K: 500, dtype.Q3_K: 400, dtype.Q2_K: 300}
-	for available, want := range map[int64]string{950: "--dtype q8_0", 750: "--dtype q6_k", 350: "--dtype q2_k", 299: ""} {
+	for available, want := range map[int64]string{950: "Q8_0", 750: "Q6_K", 350: "Q2_K", 299: ""} {
 		p := MemoryPlan{Context: 128, WeightsBytes: 1000 << 20, TotalBytes: 1000 << 20, AvailableBytes: available << 20}
-		got := suggest(p, cfg, &Options{KVType: dtype.F16}, &Weights{span: cfg.whole()}, func(d dtype.DType) int64 { return weights[d] << 20 })
-		if strings.Join(got, ", ") != want {
-			t.Errorf("%d MiB of 1000: %q, want %q", available, got, want)
+		got := p.smaller(cfg, &Options{KVType: dtype.F16}, &Weights{span: cfg.whole()}, func(d dtype.DType) int64 { return weights[d] << 20 })
+		if want := (Smaller{DType: want}); got != want {
+			t.Errorf("%d MiB of 1000: %+v, want %+v", available, got, want)
 		}
 	}
 }

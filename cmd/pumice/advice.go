@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"pumice"
+	"pumice/model"
 	"pumice/sample"
 )
 
@@ -27,6 +28,7 @@ func spelt(err error) string {
 	var option *pumice.OptionError
 	var param *sample.ParamError
 	var prompt *pumice.PromptError
+	var fit *model.FitError
 	switch {
 	case errors.As(err, &option):
 		if flag := flagOf[option.Field]; flag != "" {
@@ -38,6 +40,26 @@ func spelt(err error) string {
 		}
 	case errors.As(err, &prompt):
 		return text + ": shorten it, or ask for a longer one with --context"
+	case errors.As(err, &fit):
+		return text + "; " + smaller(fit.Fits)
 	}
 	return text
+}
+
+// smaller says which flags would make a model fit.
+func smaller(s model.Smaller) string {
+	var flags []string
+	if s.Context > 0 {
+		flags = append(flags, fmt.Sprintf("--context %d", s.Context))
+	}
+	if s.KVType != "" {
+		flags = append(flags, "--kv-type "+strings.ToLower(s.KVType))
+	}
+	if s.DType != "" {
+		flags = append(flags, "--dtype "+strings.ToLower(s.DType))
+	}
+	if flags == nil {
+		return "no smaller type or context would fit"
+	}
+	return "would fit: " + strings.Join(flags, ", or ")
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"pumice"
+	"pumice/model"
 	"pumice/sample"
 )
 
@@ -46,6 +47,10 @@ func TestErrorsAreSpeltAsFlags(t *testing.T) {
 		{fmt.Errorf("answer 2: %w", &sample.ParamError{Field: "TopP", Value: 2, Want: "0 to 1"}), "pumice: answer 2: --top-p 2: want 0 to 1"},
 		{&sample.ParamError{Field: "RepeatLastN", Value: -1, Want: "a count"}, "pumice: sample: RepeatLastN -1: want a count"},
 		{&pumice.PromptError{Tokens: 3, Context: 2}, "pumice: the prompt has 3 tokens, the context holds 2: shorten it, or ask for a longer one with --context"},
+		{&model.FitError{Device: "gpu", Needed: 3 << 30, Available: 2 << 30, Fits: model.Smaller{Context: 2048, KVType: "Q8_0", DType: "Q4_K"}},
+			"pumice: model: needs 3.0 GiB on gpu, which has 2.0 GiB available; would fit: --context 2048, or --kv-type q8_0, or --dtype q4_k"},
+		{fmt.Errorf("model: layers 0 to 3: %w", &model.FitError{Device: "gpu", Needed: 3 << 30, Available: 2 << 30, Limit: "memory.max of x"}),
+			"pumice: model: layers 0 to 3: model: needs 3.0 GiB on gpu, which has 2.0 GiB available by memory.max of x; no smaller type or context would fit"},
 		{fmt.Errorf("first\nsecond"), "pumice: first; second"},
 	} {
 		if got := line(c.err); got != c.want {

@@ -204,6 +204,9 @@ func (p *program) printInspection(info *inspection) error {
 		}
 		w.row("weight types", "%s", weightTypes(m.WeightTypes))
 		w.row("", "%s: %s available on %s", word, humanize.Bytes(m.AvailableBytes), m.Device)
+		if !m.Fits {
+			w.row("", "%s", smaller(m.Would))
+		}
 	} else {
 		w.row("memory", "%s", info.MemoryError)
 	}
