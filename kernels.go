@@ -59,7 +59,7 @@ func openKernels(o Options, s settings) (_ *Kernels, err error) {
 		k.file = pipeline.TuningFile(o.CacheDir, pd)
 		k.tuning, err = pipeline.ReadTuning(k.file, pd)
 		if k.tuning != nil && err != nil {
-			k.log.Warn().Err(err).Msg("what pumice tune found is not used")
+			k.log.Warn().Err(err).Msg("the tuning record can't be read and is not used")
 			err = nil
 		}
 	}

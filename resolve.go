@@ -12,14 +12,16 @@ import (
 // DefaultModel is the name of the model that a newcomer is given: SmolLM2-135M-Instruct.
 const DefaultModel = "smollm2"
 
-// models are the names that stand for a file below <user cache>/pumice/models, and how each is fetched.
-var models = map[string]struct{ file, fetch string }{
-	DefaultModel: {"smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", "make chat, or tools/model.sh"},
+// models are the names that stand for a file below <user cache>/pumice/models.
+var models = map[string]string{
+	DefaultModel: "smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
 }
 
 // A ModelError is a model that isn't there.
 type ModelError struct {
-	Model, Msg string
+	Model string
+	Msg   string
+	Path  string // where the file of a model with a known name belongs; "" for other models
 }
 
 func (e *ModelError) Error() string { return fmt.Sprintf("pumice: model %q: %s", e.Model, e.Msg) }
@@ -41,19 +43,19 @@ func CacheDir() (string, error) {
 // Resolve returns the path that model stands for: itself if something is there, else the file of a model by that name.
 func Resolve(model string) (string, error) {
 	if model == "" {
-		return "", &ModelError{model, "want a GGUF file, a directory, or a name"}
+		return "", &ModelError{Model: model, Msg: "want a GGUF file, a directory, or a name"}
 	}
 	_, err := os.Stat(model)
 	if err == nil {
 		return model, nil
 	}
 	if strings.HasPrefix(model, "hf:") {
-		return "", &ModelError{model, "fetching models needs the command pull, which this version doesn't have: give a GGUF file or a directory"}
+		return "", &ModelError{Model: model, Msg: "models are not fetched by name: want a GGUF file or a directory"}
 	}
 	known, ok := models[model]
 	switch {
 	case !ok && errors.Is(err, fs.ErrNotExist):
-		return "", &ModelError{model, "no such file or directory, and no model by that name (there is " + DefaultModel + ")"}
+		return "", &ModelError{Model: model, Msg: "no such file or directory, and no model by that name (there is " + DefaultModel + ")"}
 	case !ok:
 		return "", fmt.Errorf("pumice: %w", err)
 	}
@@ -61,9 +63,9 @@ func Resolve(model string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	path := filepath.Join(dir, "models", filepath.FromSlash(known.file))
+	path := filepath.Join(dir, "models", filepath.FromSlash(known))
 	if _, err := os.Stat(path); err != nil {
-		return "", &ModelError{model, path + " is not there: fetch it with " + known.fetch}
+		return "", &ModelError{Model: model, Msg: path + " is not there", Path: path}
 	}
 	return path, nil
 }

@@ -12,8 +12,8 @@ func TestResolve(t *testing.T) {
 	t.Setenv("XDG_CACHE_HOME", dir)
 	var missing *ModelError
 	for _, c := range []struct{ name, says string }{
-		{"smollm2", "make chat"},
-		{"hf:owner/name", "pull"},
+		{"smollm2", "Q4_1.gguf is not there"},
+		{"hf:owner/name", "not fetched"},
 		{"no/such/file.gguf", "no such file"},
 		{"", "GGUF file"},
 	} {

@@ -87,8 +87,7 @@ func (e *NoFormatError) Error() string {
 	if e.Family != "" {
 		of = fmt.Sprintf(" of family %q", e.Family)
 	}
-	return fmt.Sprintf("chat: the model%s has no chat template and may be no chat model: choose a format with --chat-template, a Jinja file or one of %s",
-		of, strings.Join(Names(), ", "))
+	return fmt.Sprintf("chat: the model%s has no chat template and may be no chat model", of)
 }
 
 // Detect chooses the format of a model: its Jinja template when it has one, else the built-in format that its family

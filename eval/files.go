@@ -272,7 +272,7 @@ func ReadSummary(name string) (*Summary, error) {
 		return nil, &ResultError{name, err.Error()}
 	}
 	if doc.Pumice == nil {
-		return nil, &ResultError{name, `no member "pumice": not written by pumice eval`}
+		return nil, &ResultError{name, `no member "pumice": another program wrote it`}
 	}
 	return doc.Pumice, nil
 }

@@ -80,7 +80,7 @@ func notes(s *Summary) string {
 		say("Only a part of the questions was asked: these are not the benchmarks' results.")
 	}
 	if s.Shard != "" {
-		say("Shard %s alone: `pumice eval merge` puts the shards together.", s.Shard)
+		say("Shard %s alone: the other shards' questions are not in it.", s.Shard)
 	}
 	say("At most %d examples and %d tokens a prompt; prompts in the style of %s%s.", id.NumShots, id.MaxLength, id.PromptStyle,
 		map[bool]string{true: ", as messages of a conversation"}[id.ChatTemplate != ""])

@@ -81,7 +81,7 @@ type Data struct {
 type UnknownTaskError struct{ Name string }
 
 func (e *UnknownTaskError) Error() string {
-	return fmt.Sprintf("eval: no task or group %q; `pumice eval ls` lists them", e.Name)
+	return fmt.Sprintf("eval: no task or group %q", e.Name)
 }
 
 // Load reads a task. The error is fs.ErrNotExist by errors.Is where its files are absent, a *Problem where one stopped it.

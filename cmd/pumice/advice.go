@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"pumice"
+	"pumice/chat"
 	"pumice/model"
 	"pumice/sample"
 )
@@ -29,6 +30,8 @@ func spelt(err error) string {
 	var param *sample.ParamError
 	var prompt *pumice.PromptError
 	var fit *model.FitError
+	var absent *pumice.ModelError
+	var noFormat *chat.NoFormatError
 	switch {
 	case errors.As(err, &option):
 		if flag := flagOf[option.Field]; flag != "" {
@@ -42,6 +45,10 @@ func spelt(err error) string {
 		return text + ": shorten it, or ask for a longer one with --context"
 	case errors.As(err, &fit):
 		return text + "; " + smaller(fit.Fits)
+	case errors.As(err, &absent) && absent.Path != "":
+		return text + ": fetch it with `make chat` or tools/model.sh"
+	case errors.As(err, &noFormat):
+		return text + ": choose a format with --chat-template, a Jinja file or one of " + strings.Join(chat.Names(), ", ")
 	}
 	return text
 }

@@ -102,7 +102,7 @@ func newEvalRun(p *program, c *cli.Context) (*evalRun, error) {
 	}
 	var err error
 	if r.selection, err = eval.Select(names); err != nil {
-		return nil, &usageError{strings.TrimPrefix(err.Error(), "eval: ")}
+		return nil, &usageError{strings.TrimPrefix(err.Error(), "eval: ") + "; pumice eval ls lists them"}
 	}
 	for flag, allowed := range map[string][]string{"split": {"val", "test"}, "prompt-style": {"authors", "harness"}, "shots": {"file", "official"}} {
 		if !slices.Contains(allowed, c.String(flag)) {
@@ -258,6 +258,9 @@ func (r *evalRun) run(ctx context.Context) error {
 			return err
 		}
 		r.p.note("results: %s", name)
+	}
+	if summary.Shard != "" {
+		r.p.note("pumice eval merge puts the shards together")
 	}
 	return r.p.showResults(r.c, summary, r.published)
 }
