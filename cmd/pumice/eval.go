@@ -39,7 +39,7 @@ func (p *program) evalCommand() *cli.Command {
 		chatTemplateFlag(),
 		stringFlag("output-path", "", "`DIR` for the results and the journal; a run that was stopped goes on there"),
 		boolFlag("log-samples", false, "also write each question with its answer"),
-		stringFlag("devices", "", "`A,B,...` devices that share the work, as --device takes them"),
+		stringFlag("replicas", "", "`A,B,...` devices, named as for --device, that each load the whole model and share the questions"),
 		stringFlag("shard", "", "`I/N`: answer only this part, for pumice eval merge to put together"),
 		boolFlag("strict", false, "stop at the first thing in the files that can't be used"),
 		boolFlag("write-out", false, "print the first prompt of each task before it is asked"),
@@ -53,7 +53,7 @@ func (p *program) evalCommand() *cli.Command {
 		Usage: "score a model on MMLU, C-Eval, AGIEval, GAOKAO-Bench and GAOKAO-English",
 		ArgsUsage: "MODEL | ls [tasks|groups] | merge --output-path DIR RESULTS... | compare RESULTS RESULTS\n\n" +
 			"RESULTS is a results file or the directory with it.",
-		Flags:  append(flags, modelFlags()...),
+		Flags:  append(flags, append(modelFlags(), splitFlag())...),
 		Action: p.eval,
 	}
 }
@@ -87,6 +87,7 @@ type evalRun struct {
 	data      eval.Data
 	selection *eval.Selection
 	planned   eval.PlanOptions
+	replicas  []string // devices that each get the whole model; nil = as --device and --devices say
 	identity  eval.Identity
 	shard     [2]int // of; 1 of 1 for all
 	published []eval.CardRow
@@ -136,6 +137,14 @@ func newEvalRun(p *program, c *cli.Context) (*evalRun, error) {
 		}
 		if c.String("output-path") == "" {
 			return nil, &usageError{"--shard needs --output-path"}
+		}
+	}
+	if r.replicas = splitList(c.String("replicas")); r.replicas != nil {
+		if slices.Contains(r.replicas, "") {
+			return nil, &usageError{fmt.Sprintf("--replicas %q: want the index, a part of the name, or the UUID of each device", c.String("replicas"))}
+		}
+		if c.String("device") != "" || c.String("devices") != "" {
+			return nil, &usageError{"--replicas loads the whole model on each device; --device and --devices load it once: give one of the three"}
 		}
 	}
 	r.data = eval.Data{
@@ -357,14 +366,14 @@ func trainedContext(ctx context.Context, path string) (int, error) {
 // contextStep rounds contexts, so that nearly equal plans record the same shapes.
 const contextStep = 256
 
-// ask loads the model on each device, with no more context than the plan has use for, and asks.
+// ask loads the model, once for each replica, with no more context than the plan has use for, and asks the questions.
 func (r *evalRun) ask(ctx context.Context, plan *eval.Plan, requests []*eval.Request, journal *eval.Journal, s *eval.Summary) (entries []eval.Entry, err error) {
 	o := r.p.options(r.c)
 	o.Context = (plan.Widest() + contextStep - 1) / contextStep * contextStep
 	o.Context = max(plan.Longest(), min(o.Context, plan.Options.MaxLength))
-	devices := []string{o.Device}
-	if o.Devices != nil { // each has the whole model
-		devices, o.Devices = o.Devices, nil
+	replicas := r.replicas
+	if replicas == nil {
+		replicas = []string{o.Device}
 	}
 	var engines []*pumice.Engine
 	defer func() {
@@ -372,8 +381,8 @@ func (r *evalRun) ask(ctx context.Context, plan *eval.Plan, requests []*eval.Req
 			err = errors.Join(err, e.Close())
 		}
 	}()
-	for _, d := range devices {
-		o.Device = d
+	for _, device := range replicas {
+		o.Device = device
 		bar := r.p.newBar("loading")
 		o.Progress = bar.set
 		e, err := pumice.Open(ctx, r.path, o)
@@ -382,7 +391,9 @@ func (r *evalRun) ask(ctx context.Context, plan *eval.Plan, requests []*eval.Req
 			return nil, err
 		}
 		engines = append(engines, e)
-		s.Devices = append(s.Devices, e.Device().Name)
+		for _, d := range e.Devices() {
+			s.Devices = append(s.Devices, d.Name)
+		}
 	}
 	return eval.Run(ctx, engines, requests, journal, r.progress(len(requests)))
 }

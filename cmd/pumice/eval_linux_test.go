@@ -18,6 +18,10 @@ import (
 // times are the parts of result files that may differ between runs: the moments they were written at and how long it took.
 var times = regexp.MustCompile(`"(date|seconds)": [0-9.e+-]+|"total_evaluation_time_seconds": "[0-9.e+-]+"`)
 
+// evalDevice matches lm-evaluation-harness's key for the devices in a results file, evalDevices also the list beside it.
+var evalDevice = regexp.MustCompile(`"device": "([^"]*)"`)
+var evalDevices = regexp.MustCompile(`"device": "[^"]*"|"devices": \[[^]]*\]`)
+
 // evalFiles reads the result files below dir without their times, by name without its moment.
 func evalFiles(t *testing.T, dir string) map[string]string {
 	t.Helper()
@@ -113,6 +117,24 @@ func TestEvalKilledAndResumed(t *testing.T) {
 	pumiceRun(t, "--quiet", "eval", "merge", "--output-path", sharded)
 	if diff := cmp.Diff(want, evalFiles(t, sharded)); diff != "" {
 		t.Errorf("merged shards (-whole +merged):\n%s", diff)
+	}
+
+	// Layers on two devices, here one driver's opened twice, and replicas on two give the same answers.
+	for _, flag := range []string{"--devices", "--replicas"} {
+		several := filepath.Join(t.TempDir(), "several")
+		if out, err := start(several, flag, "0,0").Output(); err != nil {
+			t.Fatalf("%s: %v: %s", flag, err, out)
+		}
+		got := evalFiles(t, several)
+		one, two := evalDevice.FindStringSubmatch(want["results.json"]), evalDevice.FindStringSubmatch(got["results.json"])
+		if one == nil || two == nil || two[1] != one[1]+", "+one[1] {
+			t.Errorf("%s 0,0: device is %q, for one device %q", flag, two, one)
+		}
+		for name := range want {
+			if diff := cmp.Diff(evalDevices.ReplaceAllString(want[name], ""), evalDevices.ReplaceAllString(got[name], "")); diff != "" {
+				t.Errorf("%s 0,0: %s (-one device +two):\n%s", flag, name, diff)
+			}
+		}
 	}
 
 	// A run compared with itself has nothing that only one of them has right.

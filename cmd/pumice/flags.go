@@ -67,9 +67,9 @@ func modelFlags() []cli.Flag {
 	}
 }
 
-// splitFlag is for commands that evaluate one model at a time.
+// splitFlag is for commands that load a model.
 func splitFlag() cli.Flag {
-	return stringFlag("devices", "", "`A,B,...` devices to spread the layers over, as --device takes them, for a model that none has room for")
+	return stringFlag("devices", "", "`A,B,...` devices, named as for --device, that each load some of the layers, for a model too large for one of them")
 }
 
 func chatTemplateFlag() cli.Flag {
