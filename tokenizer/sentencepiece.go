@@ -40,7 +40,6 @@ type pieceModel struct {
 	pieces       []piece
 	modelType    int // 1 unigram, 2 BPE
 	byteFallback bool
-	unkID        int
 	bosID        int
 	eosID        int
 	unkSurface   string
@@ -85,8 +84,6 @@ func readPieceModel(data []byte) (*pieceModel, error) {
 					p.bool(&m.norm.whitespaceAsSuffix)
 				case 35:
 					p.bool(&m.byteFallback)
-				case 40:
-					p.int(&m.unkID)
 				case 41:
 					p.int(&m.bosID)
 				case 42:

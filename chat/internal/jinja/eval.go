@@ -134,7 +134,6 @@ type (
 		body    []stmt //
 	}
 	macroStmt struct {
-		line     int
 		name     string
 		params   []string
 		defaults []expr
@@ -142,7 +141,6 @@ type (
 	}
 	filterStmt struct {
 		line int
-		hole *holeExpr
 		x    expr
 		body []stmt
 	}

@@ -189,7 +189,7 @@ func (p *parser) statement(name string, line int) stmt {
 		p.want(kBlockEnd)
 		return s
 	case "macro":
-		s := &macroStmt{line: line}
+		s := &macroStmt{}
 		s.name = p.wantName()
 		s.params, s.defaults = p.params()
 		p.want(kBlockEnd)
@@ -201,9 +201,7 @@ func (p *parser) statement(name string, line int) stmt {
 		return s
 	case "filter":
 		s := &filterStmt{line: line}
-		hole := &holeExpr{}
-		s.hole = hole
-		s.x = p.filter(hole)
+		s.x = p.filter(&holeExpr{})
 		for p.skipOp("|") {
 			s.x = p.filter(s.x)
 		}
