@@ -60,15 +60,12 @@ var layers = map[string][]string{
 	root: {"model", "pipeline", "vk", "checkpoint", "chat", "sample", "tokenizer",
 		"internal/dtype", "internal/half", "internal/humanize", "internal/regular"},
 
-	"server": {root, "chat", "sample", "tokenizer", "internal/humanize"},
-	"capi":   {root, "chat", "sample", "tokenizer"},
-	"eval":   {root, "chat", "sample", "tokenizer", "internal/atomicfile", "internal/humanize", "internal/regular"},
-	"bench":  {root, "pipeline", "vk", "chat", "sample", "tokenizer", "internal/humanize"},
+	"eval":  {root, "chat", "sample", "tokenizer", "internal/atomicfile", "internal/humanize", "internal/regular"},
+	"bench": {root, "pipeline", "vk", "chat", "sample", "tokenizer", "internal/humanize"},
 
-	"cmd/pumice": {root, "quantize", "server", "eval", "bench", "model", "pipeline", "vk", "shaders", "checkpoint", "chat", "sample",
+	"cmd/pumice": {root, "quantize", "eval", "bench", "model", "pipeline", "vk", "shaders", "checkpoint", "chat", "sample",
 		"tokenizer", "internal"},
 	"internal/isareport": {"model", "pipeline", "vk", "checkpoint", "internal/dtype", "internal/synth"},
-	"cmd/pumice-window":  {root, "pipeline", "vk", "chat", "sample", "tokenizer", "internal/humanize"},
 }
 
 // testOnly are the packages that tests of any layer may import besides: the oracle, the makers of input, the device helpers.
@@ -76,13 +73,11 @@ var testOnly = []string{"checkpoint", "internal/bounded", "internal/ref", "inter
 
 // confined names the imports that only some places may have. Places are as in layers; "test" is any _test.go file.
 var confined = map[string][]string{
-	"C":                               {"vk", "cmd/pumice", "cmd/pumice-window", "capi"}, // cmd/pumice: a signal handler
-	"unsafe":                          {"vk", "checkpoint", "cmd/pumice-window", "capi"},
+	"C":                               {"vk", "cmd/pumice"}, // cmd/pumice: a signal handler
+	"unsafe":                          {"vk", "checkpoint"},
 	"github.com/vulkan-go/vulkan":     {"vk"},
-	"github.com/go-gl/glfw":           {"cmd/pumice-window"},
 	"github.com/urfave/cli":           {"cmd"},
 	"github.com/schollz/progressbar":  {"cmd"},
-	"gonum.org/v1/plot":               {"bench"},
 	"github.com/google/go-cmp":        {"test", "internal/gputest"},
 	"pgregory.net/rapid":              {"test"},
 	"github.com/rogpeppe/go-internal": {"test"},
@@ -222,6 +217,54 @@ func TestImportsPointDown(t *testing.T) {
 	}
 }
 
+// TestTablesNameWhatExists: each package in layers and confined exists, or one under it does, and each confined import is imported.
+func TestTablesNameWhatExists(t *testing.T) {
+	packages, imports := map[string]bool{}, map[string]bool{}
+	for _, s := range sources(t) {
+		packages[s.pkg] = true
+		for _, spec := range s.ast.Imports {
+			importPath, err := strconv.Unquote(spec.Path.Value)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if imported, ok := ours(importPath); ok {
+				importPath = imported
+			}
+			imports[importPath] = true
+		}
+	}
+	exists := func(all map[string]bool, place string) bool {
+		for p := range all {
+			if under(p, place) {
+				return true
+			}
+		}
+		return false
+	}
+	for place, may := range layers {
+		for _, p := range append([]string{place}, may...) {
+			if !exists(packages, p) {
+				t.Errorf("layers, %s: there is no package %s", place, p)
+			}
+		}
+	}
+	for _, p := range testOnly {
+		if !exists(packages, p) {
+			t.Errorf("testOnly: there is no package %s", p)
+		}
+	}
+	for name, places := range confined {
+		if !exists(imports, name) {
+			t.Errorf("confined: nothing imports %s", name)
+		}
+		for _, p := range places {
+			if p != "test" && !exists(packages, p) {
+				t.Errorf("confined, %s: there is no package %s", name, p)
+			}
+		}
+	}
+}
+
 func TestCheckImport(t *testing.T) {
 	for _, c := range []struct {
 		pkg    string
@@ -251,7 +294,7 @@ func TestCheckImport(t *testing.T) {
 		{".", false, "pumice/model", true},
 		{".", true, "pumice", true},
 		{"model", false, "pumice", false},
-		{"server", false, "pumice", true},
+		{"bench", false, "pumice", true},
 		{"chat", false, "testing", false},
 		{"chat", true, "testing", true},
 		{"cmd/pumice", false, "github.com/urfave/cli/v2", true},
