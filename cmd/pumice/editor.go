@@ -4,16 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"os/signal"
 	"strings"
-	"syscall"
 	"unicode/utf8"
 
 	"golang.org/x/term"
 )
 
-// editor reads messages from a terminal, with line editing and history.
+// editor reads messages from a terminal, with line editing and history. A signal that ends the program ends a read.
 type editor struct {
 	fd      int
 	keys    *keyboard
@@ -23,8 +20,8 @@ type editor struct {
 	history term.History
 }
 
-func newEditor(in *os.File, out *stream) *editor {
-	e := &editor{fd: int(in.Fd()), keys: &keyboard{in: in}, out: out.styled(), paste: out.redrawn()}
+func (p *program) newEditor() *editor {
+	e := &editor{fd: int(p.stdin.Fd()), keys: &keyboard{in: p.input("-")}, out: p.stdout.styled(), paste: p.stdout.redrawn()}
 	e.renew()
 	e.history = e.term.History
 	return e
@@ -44,7 +41,7 @@ func (e *editor) renew() {
 const quotes = `"""`
 
 // message reads one message: a line, what was pasted in one piece, or the lines between triple quotes. io.EOF means that the
-// person wants to leave, errCtrlC that what they had typed is dropped.
+// person wants to leave, errCtrlC that what they had typed is dropped, context.Canceled that a signal ends the program.
 func (e *editor) message() (string, error) {
 	text, err := e.lines(">>> ")
 	if err != nil {
@@ -71,14 +68,12 @@ func (e *editor) lines(prompt string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("terminal: %w", err)
 	}
-	restore := func() {
+	defer func() {
 		if e.paste {
 			e.term.SetBracketedPasteMode(false)
 		}
 		term.Restore(e.fd, state)
-	}
-	defer restore()
-	defer leaveWhenKilled(restore)()
+	}()
 	if w, h, err := term.GetSize(e.fd); err == nil && w > 0 {
 		e.term.SetSize(w, h)
 	}
@@ -95,6 +90,9 @@ func (e *editor) lines(prompt string) (string, error) {
 			return "", err
 		}
 		if err != nil && err != term.ErrPasteIndicator {
+			if err != io.EOF {
+				fmt.Fprint(e.out, "\r\n") // what the error is told in has a line of its own
+			}
 			return "", err
 		}
 		pasted = append(pasted, text)
@@ -231,35 +229,4 @@ func (k *keyboard) sequence() (n int, whole bool) {
 		}
 	}
 	return 0, false
-}
-
-// leaveWhenKilled ends the program on a signal from outside while the terminal is in raw mode, after restore. An interrupt may have
-// been the answer's, pressed just before: only a second one counts. The function it returns ends the watch.
-func leaveWhenKilled(restore func()) (end func()) {
-	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-	done := make(chan struct{})
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		interrupted := false
-		for {
-			select {
-			case s := <-signals:
-				if s == os.Interrupt && !interrupted {
-					interrupted = true
-					continue
-				}
-				restore()
-				os.Exit(exitInterrupted)
-			case <-done:
-				return
-			}
-		}
-	}()
-	return func() {
-		signal.Stop(signals)
-		close(done)
-		<-ended
-	}
 }

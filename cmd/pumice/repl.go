@@ -35,12 +35,12 @@ Ctrl-C          stops an answer; at the prompt it drops what is typed, and press
 
 // repl talks with the person at the terminal until they leave.
 func (p *program) repl(c *cli.Context, t *talk) error {
-	// Between answers an interrupt must not end the program: a person who presses Ctrl-C twice means the answer.
+	// Between answers an interrupt does nothing: a person who presses Ctrl-C twice means the answer. At the prompt Ctrl-C is a key.
 	interrupts := make(chan os.Signal, 1)
 	signal.Notify(interrupts, os.Interrupt)
 	defer signal.Stop(interrupts)
 
-	editor := newEditor(p.stdin, p.stdout)
+	editor := p.newEditor()
 	r := &repl{p: p, talk: t, verbose: c.Bool("verbose"), limit: c.Context}
 	p.note("%s on %s. /help lists the commands.", t.engine.Source().Path, t.engine.Device().Name)
 	if system := c.String("system"); system != "" {

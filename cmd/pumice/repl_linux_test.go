@@ -210,6 +210,12 @@ func TestConversationGoesOnAfterErrors(t *testing.T) {
 
 func TestControlCAtThePrompt(t *testing.T) {
 	p := converse(t, chatModel(t), "--temp", "0", "-n", "1")
+	for range 3 { // from outside, or pressed in an answer that has just ended
+		if err := p.command.Process.Signal(os.Interrupt); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * repeat)
+	}
 	p.types("dropped\x03")
 	p.await(t, "Ctrl-C again")
 	p.enter("/nonsense", `"/nonsense"`) // and not "dropped/nonsense"

@@ -226,6 +226,10 @@ func TestSignalEndsAConversation(t *testing.T) {
 				screen.awaitMore(t, 40) // some of the answer
 			}
 			signalled(t, cmd, c.signal)
+			if !c.answer {
+				screen.await(t, "\r\n") // after the prompt
+				screen.await(t, "pumice: interrupted\r\n")
+			}
 			after, err := unix.IoctlGetTermios(int(inner.Fd()), unix.TCGETS)
 			if err != nil || *after != *before {
 				t.Errorf("the terminal was %+v and is %+v: %v", before, after, err)
