@@ -12,16 +12,16 @@ import (
 
 func (p *program) benchCommand() *cli.Command {
 	flags := []cli.Flag{
-		stringFlag("prompt-lengths", "512", "measure prompts of these `N,...` tokens", "p"),
-		stringFlag("gen-lengths", "128", "measure generations of these `N,...` tokens", "n"),
-		stringFlag("depths", "0", "each after a cache of these `N,...` tokens", "d"),
-		intFlag("reps", 5, "repetitions of each test, after one to warm up", "r"),
-		boolFlag("profile", false, "also the device time of each kernel; a timestamp after every dispatch costs a little, and tokens are not queued"),
+		stringFlag("prompt-lengths", "512", "measure prompts of `N,...` tokens", "p"),
+		stringFlag("gen-lengths", "128", "measure generations of `N,...` tokens", "n"),
+		stringFlag("depths", "0", "run each test with `N,...` tokens already in the KV cache", "d"),
+		intFlag("reps", 5, "repeat each test `N` times, after one warm-up run", "r"),
+		boolFlag("profile", false, "also report the device time of each kernel; timestamps cost a little, and tokens are not queued"),
 		jsonFlag(),
 	}
 	return &cli.Command{
 		Name:      "bench",
-		Usage:     "measure prompt reading and generation, as llama-bench does",
+		Usage:     "measure the speed of prompts and of generation, as llama-bench does",
 		ArgsUsage: "MODEL",
 		Flags:     append(flags, append(modelFlags(), splitFlag())...),
 		Action:    p.bench,

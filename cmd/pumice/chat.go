@@ -15,20 +15,21 @@ import (
 func (p *program) chatCommand() *cli.Command {
 	flags := []cli.Flag{
 		stringFlag("prompt", "", "answer `TEXT` and exit", "p"),
-		stringFlag("system", "", "`TEXT` of the system message"),
-		stringFlag("messages", "", "answer the conversation in `FILE`, [{\"role\":...,\"content\":...},...], - for standard input"),
+		stringFlag("system", "", "use `TEXT` as the system message"),
+		stringFlag("messages", "", "answer the conversation in `FILE`, [{\"role\":...,\"content\":...},...], and exit; - is standard input"),
 		chatTemplateFlag(),
-		intFlag("max-tokens", 0, "at most `N` tokens an answer, 0 = until it ends or the context is full", "n"),
-		boolFlag("verbose", false, "say how fast each answer was, on standard error"),
+		intFlag("max-tokens", 0, "generate at most `N` tokens for an answer; 0 is no limit but the context", "n"),
+		boolFlag("verbose", false, "report the speed of each answer on standard error"),
 		jsonFlag(),
 	}
 	return &cli.Command{
 		Name:      "chat",
 		Usage:     "talk to a model",
 		ArgsUsage: "MODEL [TEXT...]",
-		Description: "On a terminal this is a conversation; /help lists its commands. With -p, TEXT, --messages or text on standard input it is one\n" +
-			"answer. Ctrl-C stops an answer; a question whose answer has not begun is taken back. At the prompt Ctrl-C drops what is typed,\n" +
-			"and pressed again it leaves. A content in --messages is a text or a list of {\"type\":\"text\",\"text\":...}.",
+		Description: "On a terminal this starts a conversation; /help lists its commands. With -p, TEXT, --messages or text on standard input,\n" +
+			"it writes one answer and exits. Ctrl-C stops an answer, and takes the question back if the answer has not begun. At the\n" +
+			"prompt Ctrl-C drops the typed text, and a second Ctrl-C leaves. In --messages a content is a string or a list of\n" +
+			"{\"type\":\"text\",\"text\":...}.",
 		Flags:  slices.Concat(flags, samplingFlags(), speedFlags(), modelFlags(), []cli.Flag{splitFlag()}),
 		Action: p.chat,
 	}
@@ -63,7 +64,7 @@ func (p *program) chat(c *cli.Context) error {
 	return p.answerOnce(ctx, c, t, messages)
 }
 
-// conversation is what the command line or standard input asks, nil if a person at the terminal will.
+// conversation returns the messages that the command line or standard input gives, nil if a person at the terminal will type them.
 func (p *program) conversation(c *cli.Context) ([]chat.Message, error) {
 	text, given := c.String("prompt"), c.IsSet("prompt")
 	if c.NArg() > 1 {
@@ -154,8 +155,8 @@ func newTalk(c *cli.Context, engine *pumice.Engine) (*talk, error) {
 	return t, err
 }
 
-// answer generates the answer to a prompt of the messages, hands its text to show as it comes, and adds it to the messages;
-// also what there is of it when ctx is cancelled.
+// answer generates the answer to a prompt of the messages, passes its text to show as it comes, and adds it to the messages.
+// When ctx is cancelled, it adds the answer so far.
 func (t *talk) answer(ctx context.Context, prompt chat.Prompt, show func(text string) error) error {
 	defer func() { t.options.Sampling.Seed++ }() // or asking again would give the same answer
 	var err error
@@ -176,9 +177,9 @@ func (t *talk) answer(ctx context.Context, prompt chat.Prompt, show func(text st
 	return err
 }
 
-// prompt encodes the messages so that a quarter of the context is free for the answer, and forgets those that it leaves out.
-// Where that takes forgetting, half of the context is freed at once: each time the beginning changes, all of the rest is evaluated
-// again.
+// prompt encodes the messages so that a quarter of the context is free for the answer, and removes the messages that it leaves
+// out. If it has to remove any, it frees half of the context at once: after each change of the beginning, all of the rest is
+// evaluated again.
 func (t *talk) prompt(ctx context.Context) (p chat.Prompt, err error) {
 	for _, limit := range []int{t.engine.Context() * 3 / 4, t.engine.Context() / 2} {
 		shorter, err := t.engine.EncodeChat(ctx, t.messages, chat.Options{MaxTokens: limit})
@@ -200,8 +201,8 @@ func (t *talk) prompt(ctx context.Context) (p chat.Prompt, err error) {
 	return p, nil
 }
 
-// check reports whether the model's chat format can write messages down, with a question behind them: messages that it refuses
-// would stand in the way of every question.
+// check returns the error of the model's chat format for messages followed by a question. Messages that the format refuses would
+// make every later question fail.
 func (t *talk) check(ctx context.Context, messages []chat.Message) error {
 	if n := len(messages); messages[n-1].Role != "user" {
 		messages = append(slices.Clip(messages), chat.Message{Role: "user", Content: "?"})

@@ -7,7 +7,7 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// completions are scripts that ask the program itself (--generate-bash-completion) for what may come next.
+// completions are scripts that ask the program itself (--generate-bash-completion) for possible next words.
 var completions = map[string]string{
 	"bash": `_pumice() {
   local words=("${COMP_WORDS[@]:0:$COMP_CWORD}") cur="${COMP_WORDS[COMP_CWORD]}"

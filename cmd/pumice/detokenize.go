@@ -17,13 +17,13 @@ func (p *program) detokenizeCommand() *cli.Command {
 		Name:      "detokenize",
 		Usage:     "turn token ids into text",
 		ArgsUsage: "MODEL [IDS...]",
-		Description: "IDS, such as 1,2,3, come from the arguments, --file or standard input. MODEL may be a file or directory that holds only a\n" +
-			"tokenizer. With --jsonl each line of standard input is {\"ids\":[...]}. \"stream\" is the text that is released after each\n" +
-			"token, special tokens left out; what is unfinished at the end follows as one more element.",
+		Description: "The ids, such as 1,2,3, come from IDS, --file or standard input. MODEL may be a file or directory that holds only a\n" +
+			"tokenizer. With --jsonl each line of standard input is {\"ids\":[...]}. In the JSON output, \"stream\" has the text that\n" +
+			"each token completes, without special tokens; an incomplete character at the end is one more element.",
 		Flags: []cli.Flag{
-			stringFlag("file", "", "`FILE` with the ids, - for standard input"),
+			stringFlag("file", "", "read the ids from `FILE`; - is standard input"),
 			boolFlag("skip-special", false, "leave special tokens out of the text"),
-			boolFlag("jsonl", false, "one JSON object a line in and out"),
+			boolFlag("jsonl", false, "read and write one JSON object a line"),
 			jsonFlag(),
 		},
 		Action: p.detokenize,

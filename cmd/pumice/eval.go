@@ -25,34 +25,34 @@ import (
 
 func (p *program) evalCommand() *cli.Command {
 	flags := []cli.Flag{
-		stringFlag("tasks", "", "`NAME,...` of tasks and groups, as pumice eval ls lists them; * stands for any text"),
-		stringFlag("data", "data", "`DIR` that holds mmlu, ceval, agieval, gaokao_bench, gaokao_english as they are downloaded"),
-		&cli.StringSliceFlag{Name: "data-dir", EnvVars: env("data-dir"), Usage: "`BENCHMARK=DIR` of one that lies elsewhere; may be repeated"},
-		intFlag("num-fewshot", eval.NumShots, "`N` examples before a question"),
-		stringFlag("limit", "", "the first `N` questions of each task, or a share of them (0.1): not the benchmark's result"),
-		stringFlag("samples", "", "`JSON` of the questions to ask: {\"task\":[0,1]}"),
-		&cli.IntFlag{Name: "max-length", EnvVars: env("max-length"), Usage: "`N` tokens that a prompt may have; examples are left out until it fits", DefaultText: "what the model was made for"},
-		stringFlag("split", "val", "part of C-Eval to score: val or test, which also writes the file to submit"),
-		stringFlag("prompt-style", "authors", "prompts of MMLU and C-Eval: authors or harness"),
-		stringFlag("shots", "file", "examples of AGIEval: file (its first questions) or official"),
-		boolFlag("apply-chat-template", false, "ask in a conversation; the published numbers are without"),
+		stringFlag("tasks", "", "evaluate the tasks and groups `NAME,...`, which pumice eval ls lists; * matches any text"),
+		stringFlag("data", "data", "read mmlu, ceval, agieval, gaokao_bench and gaokao_english, as downloaded, from `DIR`"),
+		&cli.StringSliceFlag{Name: "data-dir", EnvVars: env("data-dir"), Usage: "read one benchmark from another folder, `BENCHMARK=DIR`; may be repeated"},
+		intFlag("num-fewshot", eval.NumShots, "put `N` examples before each question"),
+		stringFlag("limit", "", "ask only the first `N` questions of each task, or a share of them such as 0.1; this is not the benchmark's result"),
+		stringFlag("samples", "", "ask only the questions that `JSON` lists, such as {\"task\":[0,1]}"),
+		&cli.IntFlag{Name: "max-length", EnvVars: env("max-length"), Usage: "leave out examples until a prompt has at most `N` tokens", DefaultText: "the context the model was trained for"},
+		stringFlag("split", "val", "score this `SPLIT` of C-Eval: val, or test, which also writes the file to submit"),
+		stringFlag("prompt-style", "authors", "write prompts of MMLU and C-Eval in this `STYLE`: authors or harness"),
+		stringFlag("shots", "file", "take the examples of AGIEval from this `SOURCE`: file (its first questions) or official"),
+		boolFlag("apply-chat-template", false, "ask each question as a chat message; the published results did not"),
 		chatTemplateFlag(),
-		stringFlag("output-path", "", "`DIR` for the results and the journal; a run that was stopped goes on there"),
+		stringFlag("output-path", "", "write results and journal to `DIR`; a run that was stopped continues from there"),
 		boolFlag("log-samples", false, "also write each question with its answer"),
-		stringFlag("replicas", "", "`A,B,...` devices, named as for --device, that each load the whole model and share the questions"),
-		stringFlag("shard", "", "`I/N`: answer only this part, for pumice eval merge to put together"),
-		boolFlag("strict", false, "stop at the first thing in the files that can't be used"),
-		boolFlag("write-out", false, "print the first prompt of each task before it is asked"),
-		stringFlag("published", "XVERSE-7B-Chat", "`MODEL,...` of the published numbers to show beside; all or none"),
-		stringFlag("published-file", "", "`FILE` of published numbers, instead of those of the XVERSE-7B-Chat card"),
-		stringFlag("chart", "", "`FILE.svg` to draw the numbers into"),
+		stringFlag("replicas", "", "load the whole model on each of the devices `A,B,...`, named as for --device, which share the questions"),
+		stringFlag("shard", "", "answer only part I of N, written `I/N`; pumice eval merge puts the parts together"),
+		boolFlag("strict", false, "stop at the first mistake in the data files"),
+		boolFlag("write-out", false, "print the first prompt of each task before the run"),
+		stringFlag("published", "XVERSE-7B-Chat", "compare with the published results of `MODEL,...`; all or none"),
+		stringFlag("published-file", "", "read published results from `FILE` instead of the XVERSE-7B-Chat card"),
+		stringFlag("chart", "", "draw the results into `FILE.svg`"),
 		jsonFlag(),
 	}
 	return &cli.Command{
 		Name:  "eval",
 		Usage: "score a model on MMLU, C-Eval, AGIEval, GAOKAO-Bench and GAOKAO-English",
 		ArgsUsage: "MODEL | ls [tasks|groups] | merge --output-path DIR RESULTS... | compare RESULTS RESULTS\n\n" +
-			"RESULTS is a results file or the directory with it.",
+			"RESULTS is a results file or its directory.",
 		Flags:  append(flags, append(modelFlags(), splitFlag())...),
 		Action: p.eval,
 	}
@@ -125,7 +125,7 @@ func newEvalRun(p *program, c *cli.Context) (*evalRun, error) {
 		}
 		for task := range r.planned.Samples {
 			if !slices.Contains(r.selection.Tasks, task) {
-				return nil, &usageError{fmt.Sprintf("--samples: %q is no task of --tasks", task)}
+				return nil, &usageError{fmt.Sprintf("--samples: %q is not a task of --tasks", task)}
 			}
 		}
 	}
@@ -246,7 +246,7 @@ func (r *evalRun) run(ctx context.Context) error {
 	entries, err := r.ask(ctx, plan, requests, journal, summary)
 	if err != nil {
 		if journal != nil {
-			r.p.note("what was answered is in %s: the same command goes on from there", filepath.Join(dir, "journal.jsonl"))
+			r.p.note("the answers so far are in %s: run the same command again to continue", filepath.Join(dir, "journal.jsonl"))
 		}
 		return err
 	}
@@ -274,7 +274,7 @@ func (r *evalRun) run(ctx context.Context) error {
 	return r.p.showResults(r.c, summary, r.published)
 }
 
-// load reads the tasks. Those without files are only named.
+// load reads the tasks. It returns the names of those whose files are absent.
 func (r *evalRun) load() (tasks []*eval.Task, absent []string, err error) {
 	absent = []string{}
 	for _, name := range r.selection.Tasks {
@@ -297,7 +297,7 @@ func (r *evalRun) load() (tasks []*eval.Task, absent []string, err error) {
 	return tasks, absent, nil
 }
 
-// openModel finds out about the model what the plan needs.
+// openModel reads what the plan needs of the model: tokenizer, trained context, chat format and hashes.
 func (r *evalRun) openModel(ctx context.Context) (*tokenizer.Tokenizer, error) {
 	var err error
 	name := modelName(r.c)
@@ -349,7 +349,7 @@ func (r *evalRun) openModel(ctx context.Context) (*tokenizer.Tokenizer, error) {
 	return tok, nil
 }
 
-// trainedContext is how many positions a model was made for.
+// trainedContext is how many positions a model was trained for.
 func trainedContext(ctx context.Context, path string) (int, error) {
 	c, err := checkpoint.Open(ctx, path)
 	if err != nil {
@@ -398,7 +398,7 @@ func (r *evalRun) ask(ctx context.Context, plan *eval.Plan, requests []*eval.Req
 	return eval.Run(ctx, engines, requests, journal, r.progress(len(requests)))
 }
 
-// progress shows how far a run is: on a terminal always, else at every tenth part.
+// progress shows how far a run is: continuously on a terminal, otherwise at every tenth of the questions.
 func (r *evalRun) progress(total int) func(eval.Progress) {
 	terminal := !r.p.quiet && r.p.stderr.redrawn()
 	shown := time.Time{}
@@ -422,7 +422,7 @@ func (r *evalRun) progress(total int) func(eval.Progress) {
 	}
 }
 
-// showResults writes the tables to standard output, and the chart where one is asked for.
+// showResults writes the tables to standard output, and the chart that --chart asks for.
 func (p *program) showResults(c *cli.Context, s *eval.Summary, published []eval.CardRow) error {
 	rows := append([]eval.CardRow{s.CardRow()}, published...)
 	if name := c.String("chart"); name != "" {
@@ -444,7 +444,7 @@ func (p *program) showResults(c *cli.Context, s *eval.Summary, published []eval.
 func (p *program) evalList(c *cli.Context) error {
 	what := c.Args().Get(1)
 	if c.NArg() > 2 || what != "" && what != "tasks" && what != "groups" {
-		return &usageError{"eval ls: want nothing more, tasks or groups"}
+		return &usageError{"eval ls: want tasks, groups or no argument"}
 	}
 	if c.Bool("json") {
 		return p.writeJSON(map[string]any{"groups": eval.Groups(), "tasks": eval.TaskNames()})
@@ -471,7 +471,7 @@ func (p *program) evalMerge(c *cli.Context) error {
 	out := c.String("output-path")
 	names := c.Args().Slice()[1:]
 	if out == "" {
-		return &usageError{"eval merge: --output-path says where the results are to go"}
+		return &usageError{"eval merge needs --output-path, where it writes the results"}
 	}
 	if len(names) == 0 {
 		found, err := filepath.Glob(filepath.Join(out, "shard-*-of-*"))
@@ -481,7 +481,7 @@ func (p *program) evalMerge(c *cli.Context) error {
 		names = found
 	}
 	if len(names) == 0 {
-		return &usageError{"eval merge: want the shards' directories; there are none below " + out}
+		return &usageError{"eval merge: want the directories of the shards; there are none in " + out}
 	}
 	published, err := publishedRows(c)
 	if err != nil {

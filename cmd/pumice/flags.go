@@ -34,81 +34,87 @@ func boolFlag(name string, value bool, usage string) cli.Flag {
 	return &cli.BoolFlag{Name: name, Value: value, Usage: usage, EnvVars: env(name)}
 }
 
-// floatFlag is a flag whose value is the model's where it is not given.
+// floatFlag is a flag that defaults to the model's own value, and to silent for models that give none.
 func floatFlag(name string, silent float32, usage string) cli.Flag {
 	return &cli.Float64Flag{Name: name, Usage: usage, EnvVars: env(name), DefaultText: defaultText(silent)}
 }
 
-// defaultText says what a sampling flag is without being given; silent is for models that say nothing.
+// defaultText describes the default of a sampling flag; silent is the default for models that give none.
 func defaultText[T int | float32](silent T) string {
 	return fmt.Sprintf("the model's, else %v", silent)
 }
 
 func globalFlags() []cli.Flag {
 	return []cli.Flag{
-		stringFlag("device", "", "`INDEX`, part of a name, or UUID (default: the best GPU; a CPU driver only when there is nothing else)"),
-		stringFlag("log-level", "warn", "`LEVEL`: debug, info, warn or error"),
-		stringFlag("log-format", "text", "`FORMAT`: text or json"),
-		boolFlag("quiet", false, "no progress and no warnings"),
-		boolFlag("validation", false, "load Vulkan's validation layer; its messages are logged"),
+		stringFlag("device", "", "use the device with this `INDEX`, part of a name, or UUID (default: the best GPU, or a CPU driver if there is no GPU)"),
+		stringFlag("log-level", "warn", "log messages of this `LEVEL` and above: debug, info, warn or error"),
+		stringFlag("log-format", "text", "write the log in this `FORMAT`: text or json"),
+		boolFlag("quiet", false, "show no progress and no warnings"),
+		boolFlag("validation", false, "load Vulkan's validation layer and log its messages"),
 	}
 }
 
-func jsonFlag() cli.Flag { return boolFlag("json", false, "write one JSON value to standard output") }
+func jsonFlag() cli.Flag {
+	return boolFlag("json", false, "write the result to standard output as one JSON value")
+}
 
 func modelFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.IntFlag{Name: "context", EnvVars: env("context"), Usage: "`N` tokens that prompt and answer may have", DefaultText: "the model's, at most 4096"},
-		stringFlag("kv-type", "f16", "`TYPE` of the KV cache: f16, f32 or q8_0 (half of f16)"),
-		stringFlag("dtype", "keep", "`TYPE` to convert all matrices to while loading: keep, "+dtype.Names(dtype.Weights())),
-		&cli.StringSliceFlag{Name: "lora", EnvVars: env("lora"), Usage: "`PATH[:SCALE]` of a PEFT adapter to apply while loading; may be repeated"},
-		stringFlag("kernel-path", "", fmt.Sprintf("`PATH` of kernels to force, of %s (default: the device's best); ops it has none of are base", strings.Join(pumice.KernelPaths(), ", "))),
-		stringFlag("cache-dir", "auto", "`DIR` where compiled pipelines are kept; none keeps none"),
+		&cli.IntFlag{Name: "context", EnvVars: env("context"), Usage: "limit prompt and answer together to `N` tokens", DefaultText: "the model's, at most 4096"},
+		stringFlag("kv-type", "f16", "store the KV cache as `TYPE`: f16, f32 or q8_0 (about half the size of f16)"),
+		stringFlag("dtype", "keep", "convert all matrices to `TYPE` while loading: "+dtype.Names(dtype.Weights())+"; keep converts none"),
+		&cli.StringSliceFlag{Name: "lora", EnvVars: env("lora"), Usage: "apply the PEFT adapter at `PATH[:SCALE]` while loading; may be repeated"},
+		stringFlag("kernel-path", "", "use the kernels of `PATH`, and base where it has none: "+strings.Join(pumice.KernelPaths(), ", ")+" (default: the best for the device)"),
+		cacheDirFlag(),
 	}
+}
+
+func cacheDirFlag() cli.Flag {
+	return stringFlag("cache-dir", "auto", "keep compiled pipelines in `DIR`; auto is the user's cache folder, none turns this off")
 }
 
 // splitFlag is for commands that load a model.
 func splitFlag() cli.Flag {
-	return stringFlag("devices", "", "`A,B,...` devices, named as for --device, that each load some of the layers, for a model too large for one of them")
+	return stringFlag("devices", "", "spread the layers over the devices `A,B,...`, named as for --device, if the model is too large for one")
 }
 
 func chatTemplateFlag() cli.Flag {
-	return stringFlag("chat-template", "", "`NAME|FILE` of a built-in chat format or a Jinja template (default: the model's own)")
+	return stringFlag("chat-template", "", "use the chat format `NAME|FILE`, a built-in one or a Jinja template (default: the model's own)")
 }
 
 func samplingFlags() []cli.Flag {
 	d := sample.Default()
 	return []cli.Flag{
-		floatFlag("temp", d.Temperature, "temperature `T`, 0 is greedy"),
-		&cli.IntFlag{Name: "top-k", EnvVars: env("top-k"), DefaultText: defaultText(d.TopK), Usage: "keep the `K` likeliest tokens, 0 = off"},
-		floatFlag("top-p", d.TopP, "keep the likeliest tokens that reach `P` together, 1 = off"),
-		floatFlag("min-p", d.MinP, "keep tokens of at least `P` times the likeliest, 0 = off"),
-		floatFlag("repeat-penalty", d.RepeatPenalty, "divide logits of tokens that were there by `R`, 1 = off"),
-		floatFlag("presence-penalty", d.PresencePenalty, "take `P` from logits of tokens that were there"),
-		floatFlag("frequency-penalty", d.FrequencyPenalty, "take `P` from logits for each time a token was there"),
-		&cli.Uint64Flag{Name: "seed", EnvVars: env("seed"), Usage: "`SEED`: the same one gives the same answer", DefaultText: "random"},
-		&cli.StringSliceFlag{Name: "stop", EnvVars: env("stop"), Usage: "end before this `TEXT`; may be repeated"},
+		floatFlag("temp", d.Temperature, "sample with temperature `T`; 0 always takes the likeliest token"),
+		&cli.IntFlag{Name: "top-k", EnvVars: env("top-k"), DefaultText: defaultText(d.TopK), Usage: "sample from the `K` likeliest tokens; 0 turns this off"},
+		floatFlag("top-p", d.TopP, "sample from the likeliest tokens whose probabilities add up to `P`; 1 turns this off"),
+		floatFlag("min-p", d.MinP, "sample from tokens with at least `P` times the probability of the likeliest; 0 turns this off"),
+		floatFlag("repeat-penalty", d.RepeatPenalty, "penalise tokens already in the text by the factor `R`; 1 turns this off"),
+		floatFlag("presence-penalty", d.PresencePenalty, "subtract `P` from the logits of tokens already in the text"),
+		floatFlag("frequency-penalty", d.FrequencyPenalty, "subtract `P` from a token's logit for each time it is in the text"),
+		&cli.Uint64Flag{Name: "seed", EnvVars: env("seed"), Usage: "start random numbers from `SEED`; the same seed gives the same answer", DefaultText: "random"},
+		&cli.StringSliceFlag{Name: "stop", EnvVars: env("stop"), Usage: "stop before `TEXT` appears in the answer; may be repeated"},
 	}
 }
 
-// speedFlags say how tokens come sooner without being others.
+// speedFlags make generation faster and leave the tokens the same.
 func speedFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.IntFlag{Name: "pipeline", EnvVars: env("pipeline"), DefaultText: "as suits the device",
-			Usage: "queue `N` tokens on the device, which come in bursts; 1 = one by one"},
+		&cli.IntFlag{Name: "pipeline", EnvVars: env("pipeline"), DefaultText: "chosen for the device",
+			Usage: "queue `N` tokens on the device at a time, which then come in bursts; 1 turns this off"},
 		&cli.IntFlag{Name: "lookup", EnvVars: env("lookup"), DefaultText: "off",
-			Usage: "guess up to `N` tokens at a time from repetitions in the text; needs --temp 0"},
+			Usage: "guess up to `N` tokens at a time from repetitions in the text, which needs --temp 0; 0 turns this off"},
 	}
 }
 
-// generateOptions are how an answer is generated, as the flags say, with the model's sampling where they are silent.
+// generateOptions are the options that the flags give, and the model's defaults for sampling flags that are not given.
 func generateOptions(c *cli.Context, defaults sample.Params) (o pumice.GenerateOptions, err error) {
 	o = pumice.GenerateOptions{MaxTokens: c.Int("n"), Stop: c.StringSlice("stop"), Pipeline: c.Int("pipeline"), Lookup: c.Int("lookup")}
 	o.Sampling, err = sampling(c, defaults)
 	return o, err
 }
 
-// sampling is how tokens are chosen: the model's defaults, and what the flags say. --temp 0 is greedy: it also drops the
+// sampling returns the sampling parameters p, the model's defaults, changed by the flags. --temp 0 also turns off the
 // penalties that the model asks for, unless a flag asks for them.
 func sampling(c *cli.Context, p sample.Params) (sample.Params, error) {
 	if c.IsSet("temp") {
@@ -151,7 +157,7 @@ func checkSampling(c *cli.Context) error {
 		return &usageError{fmt.Sprintf("--lookup %d: want 0 (off) to %d", n, pumice.MaxLookup)}
 	}
 	if c.Int("lookup") > 0 && !p.Greedy() {
-		return &usageError{"--lookup guesses what greedy decoding chooses: it needs --temp 0 without penalties"}
+		return &usageError{"--lookup needs --temp 0 and no penalties"}
 	}
 	if slices.Contains(c.StringSlice("stop"), "") {
 		return &usageError{"--stop: the text is empty"}
@@ -245,7 +251,7 @@ func parseIDs(text string) ([]int, error) {
 	for field := range strings.FieldsFuncSeq(text, func(r rune) bool { return r == ',' || r == ' ' || r == '\t' || r == '\n' || r == '\r' }) {
 		id, err := strconv.Atoi(field)
 		if err != nil {
-			return nil, fmt.Errorf("%q is no token id", field)
+			return nil, fmt.Errorf("%q is not a token id", field)
 		}
 		ids = append(ids, id)
 	}

@@ -15,12 +15,12 @@ import (
 
 func (p *program) generateCommand() *cli.Command {
 	flags := []cli.Flag{
-		stringFlag("prompt", "", "`TEXT` to continue, in which special tokens may be spelled out (unlike in a chat)", "p"),
-		stringFlag("prompt-file", "", "`FILE` to continue, - for standard input"),
-		stringFlag("tokens", "", "token `IDS` to continue, such as 1,2,3; no tokenizer is needed"),
-		intFlag("max-tokens", 256, "at most `N` tokens, 0 = until the text ends or the context is full", "n"),
-		boolFlag("ignore-eos", false, "go on after tokens that end a text"),
-		boolFlag("verbose", false, "say how fast it was, on standard error"),
+		stringFlag("prompt", "", "continue `TEXT`; it may spell out special tokens, unlike in a chat", "p"),
+		stringFlag("prompt-file", "", "continue the text in `FILE`; - is standard input"),
+		stringFlag("tokens", "", "continue the token ids `IDS`, such as 1,2,3; needs no tokenizer"),
+		intFlag("max-tokens", 256, "generate at most `N` tokens; 0 is no limit but the context", "n"),
+		boolFlag("ignore-eos", false, "continue after a token that ends the text"),
+		boolFlag("verbose", false, "report the speed on standard error"),
 		jsonFlag(),
 	}
 	return &cli.Command{
@@ -86,14 +86,14 @@ func (p *program) finish(c *cli.Context, r pumice.Result) error {
 		}
 	}
 	if n := c.Int("n"); r.FinishReason == pumice.FinishLength && n > 0 && len(r.Tokens) >= n {
-		p.note("(cut off after %d tokens, as -n says)", n)
+		p.note("(cut off after %d tokens, the limit of -n)", n)
 	} else if r.FinishReason == pumice.FinishLength {
 		p.note("(cut off: the context is full)")
 	}
 	return nil
 }
 
-// broken is finish for an answer that err ended. What there is of it when a signal comes is the user's.
+// broken is finish for an answer that err ended. After a signal, the answer so far is still written.
 func (p *program) broken(c *cli.Context, r pumice.Result, err error) error {
 	if errors.Is(err, context.Canceled) && len(r.Tokens) > 0 {
 		return errors.Join(err, p.finish(c, r))

@@ -17,7 +17,7 @@ import (
 func (p *program) inspectCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "inspect",
-		Usage:     "show a model's metadata, tensors, and the memory it takes with --context",
+		Usage:     "show a model's metadata, tensors and memory plan",
 		ArgsUsage: "MODEL",
 		Flags:     append(modelFlags(), chatTemplateFlag(), jsonFlag()),
 		Action:    p.inspect,

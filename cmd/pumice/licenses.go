@@ -13,10 +13,10 @@ import (
 func (p *program) licensesCommand() *cli.Command {
 	return &cli.Command{
 		Name:        "licenses",
-		Usage:       "list the works by others in this program, with their licences",
+		Usage:       "list the third-party works in this program, with their licences",
 		ArgsUsage:   "[NAME]",
-		Description: "With --full, or NAME, a part of a work's name, it prints copyright notices and the texts of the licences.",
-		Flags:       []cli.Flag{boolFlag("full", false, "print all texts"), jsonFlag()},
+		Description: "--full prints the copyright notices and licences of all works, NAME those of works whose names contain it.",
+		Flags:       []cli.Flag{boolFlag("full", false, "print all copyright notices and licences"), jsonFlag()},
 		Action:      p.licenses,
 	}
 }

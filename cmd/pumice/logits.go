@@ -17,11 +17,11 @@ import (
 
 func (p *program) logitsCommand() *cli.Command {
 	flags := []cli.Flag{
-		stringFlag("prompt", "", "`TEXT` to evaluate", "p"),
-		stringFlag("prompt-file", "", "`FILE` to evaluate, - for standard input"),
-		stringFlag("tokens", "", "token `IDS` to evaluate, such as 1,2,3; no tokenizer is needed"),
-		boolFlag("all", false, "at every position, not only the last"),
-		stringFlag("output", "", "`FILE` for the logits: little-endian float32, a row of the vocabulary's size for each position"),
+		stringFlag("prompt", "", "evaluate `TEXT`", "p"),
+		stringFlag("prompt-file", "", "evaluate the text in `FILE`; - is standard input"),
+		stringFlag("tokens", "", "evaluate the token ids `IDS`, such as 1,2,3; needs no tokenizer"),
+		boolFlag("all", false, "compute the logits of every position, not only the last"),
+		stringFlag("output", "", "write the logits to `FILE`: little-endian float32, one row of the vocabulary's size for each position"),
 		jsonFlag(),
 	}
 	return &cli.Command{
@@ -61,7 +61,7 @@ func (p *program) logits(c *cli.Context) error {
 	return p.printTop(engine, result, last)
 }
 
-// logitsTo is eachRow into the file called name, or into none.
+// logitsTo calls eachRow and writes the rows to the file called name, or nowhere if name is "".
 func logitsTo(ctx context.Context, name string, engine *pumice.Engine, ids []int, all bool) (argmax []int, last []float32, err error) {
 	if name == "" {
 		return eachRow(ctx, engine, ids, all, func([]float32) error { return nil })
@@ -77,7 +77,8 @@ func logitsTo(ctx context.Context, name string, engine *pumice.Engine, ids []int
 	return argmax, last, err
 }
 
-// eachRow evaluates ids, hands each row of logits to write, and returns the largest of each and the last row.
+// eachRow evaluates ids and passes each row of logits to write. It returns the token with the largest logit of each row, and the
+// last row.
 func eachRow(ctx context.Context, engine *pumice.Engine, ids []int, all bool, write func([]float32) error) (argmax []int, last []float32, err error) {
 	for row, err := range engine.NewSession().Logits(ctx, ids, all) {
 		if err != nil {

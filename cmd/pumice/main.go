@@ -2,7 +2,7 @@
 //
 // Results go to standard output, logs and progress to standard error. The exit status is 0 when all went well, 1 for a
 // failure, 2 for a mistake in the command line, 3 without a usable device, 4 when the model does not fit in device memory, and
-// 130 when interrupted. A shell reports a crash as 134, and standard output that nobody reads as 141.
+// 130 when interrupted. A shell reports a crash as 134, and 141 when the reader of standard output is gone.
 package main
 
 import (
@@ -72,10 +72,10 @@ func (p *program) app() *cli.App {
 		Usage:     "run large language models through Vulkan",
 		UsageText: "pumice [global flags] command [flags] MODEL",
 		Description: "MODEL is a GGUF file, a Hugging Face directory, or the name of a model (" + pumice.DefaultModel + ").\n" +
-			"Every flag can be given as an environment variable: --top-k as PUMICE_TOP_K.\n" +
-			"Ctrl-C, SIGTERM or a hangup ends a command within two seconds, a second one at once.\n" +
-			"Exit status: 0 ok, 1 failure, 2 wrong usage, 3 no usable device, 4 does not fit in device memory, 130 interrupted,\n" +
-			"134 crash, 141 nobody reads the output.",
+			"An environment variable can stand for each flag: PUMICE_TOP_K for --top-k.\n" +
+			"Ctrl-C, SIGTERM or SIGHUP ends a command within two seconds; a second one ends it at once.\n" +
+			"Exit status: 0 success, 1 failure, 2 wrong usage, 3 no usable device, 4 the model does not fit in device memory,\n" +
+			"130 interrupted, 134 crash, 141 the reader of standard output is gone.",
 		Flags: globalFlags(),
 		Commands: []*cli.Command{
 			p.devicesCommand(), p.chatCommand(), p.generateCommand(), p.logitsCommand(), p.tokenizeCommand(), p.detokenizeCommand(),

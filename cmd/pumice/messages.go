@@ -47,7 +47,7 @@ func (c *jsonContent) UnmarshalJSON(text []byte) error {
 	return nil
 }
 
-// roles are those of OpenAI's API. Which of them a model has, its chat format says.
+// roles are those of OpenAI's API. The model's chat format decides which of them it takes.
 var roles = []string{"system", "developer", "user", "assistant", "tool", "function"}
 
 // conversation checks messages.
@@ -58,7 +58,7 @@ func conversation(list []jsonMessage) ([]chat.Message, error) {
 	messages := make([]chat.Message, len(list))
 	for i, m := range list {
 		if !slices.Contains(roles, m.Role) {
-			return nil, fmt.Errorf("message %d: role %q is none of %s", i, m.Role, strings.Join(roles, ", "))
+			return nil, fmt.Errorf("message %d: role %q is not one of %s", i, m.Role, strings.Join(roles, ", "))
 		}
 		if m.Content == nil {
 			return nil, fmt.Errorf("message %d: no content", i)
@@ -99,7 +99,7 @@ func parseMessages(text string) ([]chat.Message, error) {
 		return nil, fmt.Errorf(`want [{"role":"user","content":"..."},...]: %w`, plainJSONError(err))
 	}
 	if _, err := d.Token(); err != io.EOF {
-		return nil, errors.New("something follows the list of messages")
+		return nil, errors.New("there is text after the list of messages")
 	}
 	return conversation(list)
 }

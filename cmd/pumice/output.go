@@ -13,7 +13,7 @@ import (
 	"pumice"
 )
 
-// colour reports whether s may be given colours (https://no-color.org).
+// colour reports whether s may be coloured (https://no-color.org).
 func colour(s *stream) bool { return os.Getenv("NO_COLOR") == "" && s.redrawn() }
 
 // writeJSON writes v to standard output as one line.
@@ -75,14 +75,14 @@ func (b *bar) close() {
 	}
 }
 
-// spinner shows that something is under way until it is stopped.
+// spinner shows that the program is working until it is stopped.
 type spinner struct {
 	stopped chan struct{}
 	done    sync.WaitGroup
 	once    sync.Once
 }
 
-// spin starts a spinner on standard error, one that shows nothing without a terminal.
+// spin starts a spinner on standard error. Without a terminal it shows nothing.
 func (p *program) spin() *spinner {
 	s := &spinner{stopped: make(chan struct{})}
 	if p.quiet || !p.stderr.redrawn() {
@@ -106,13 +106,13 @@ func (p *program) spin() *spinner {
 	return s
 }
 
-// stop removes the spinner. It may be called often.
+// stop removes the spinner. It may be called more than once.
 func (s *spinner) stop() {
 	s.once.Do(func() { close(s.stopped) })
 	s.done.Wait()
 }
 
-// statsLine is what an answer took, for people.
+// statsLine describes the speed of an answer, for people.
 func statsLine(r pumice.Result) string {
 	s := r.Stats
 	var b strings.Builder

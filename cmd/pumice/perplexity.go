@@ -16,18 +16,18 @@ import (
 
 func (p *program) perplexityCommand() *cli.Command {
 	flags := []cli.Flag{
-		stringFlag("file", "", "`FILE` of text, - for standard input", "f"),
-		stringFlag("tokens", "", "token `IDS` instead of text; no tokenizer is needed, and no token is put before a window"),
-		intFlag("window", 512, "`N` tokens that are evaluated together (llama-perplexity -c)"),
-		intFlag("stride", 0, "`N` tokens between windows, each foretelling its last N; 0: side by side, each foretelling its second half (--ppl-stride)"),
-		intFlag("chunks", 0, "`N` windows at most, 0 = all"),
-		stringFlag("kl-base", "", "`FILE` for the log-probabilities, in llama-perplexity's format; with --kl it is read"),
-		boolFlag("kl", false, "compare with the log-probabilities in --kl-base, on the tokens there"),
+		stringFlag("file", "", "read the text from `FILE`; - is standard input", "f"),
+		stringFlag("tokens", "", "use the token ids `IDS` instead of a text; needs no tokenizer, and no BOS precedes a window"),
+		intFlag("window", 512, "evaluate windows of `N` tokens (-c of llama-perplexity)"),
+		intFlag("stride", 0, "begin a window every `N` tokens and score its last N; 0: side by side, scoring the second half of each (--ppl-stride)"),
+		intFlag("chunks", 0, "evaluate at most `N` windows; 0 is all"),
+		stringFlag("kl-base", "", "write the log-probabilities to `FILE`, in llama-perplexity's format; --kl reads it instead"),
+		boolFlag("kl", false, "compare with the log-probabilities in --kl-base, on the tokens in that file"),
 		jsonFlag(),
 	}
 	return &cli.Command{
 		Name:      "perplexity",
-		Usage:     "measure how well a model foretells a text, and how far it is from another one",
+		Usage:     "measure a model's perplexity on a text, and its divergence from another model",
 		ArgsUsage: "MODEL",
 		Flags:     append(flags, append(modelFlags(), splitFlag())...),
 		Action:    p.perplexity,
@@ -46,7 +46,7 @@ func (p *program) perplexity(c *cli.Context) error {
 	}
 	switch kl := c.Bool("kl"); {
 	case kl && (c.String("kl-base") == "" || given > 0 || c.IsSet("window") || c.IsSet("stride")):
-		return &usageError{"--kl takes text and windows from the file of --kl-base, and nothing else"}
+		return &usageError{"--kl takes text and windows from the file of --kl-base: leave out --file, --tokens, --window and --stride"}
 	case !kl && given != 1:
 		return &usageError{"want one of --file and --tokens"}
 	case c.Int("window") < 4 || c.Int("stride") < 0 || c.Int("chunks") < 0:
@@ -120,7 +120,7 @@ func (p *program) measurePerplexity(ctx context.Context, c *cli.Context, o eval.
 	return result, err
 }
 
-// perplexityTokens are the tokens to foretell; it sets o.BOS.
+// perplexityTokens returns the tokens to evaluate and sets o.BOS.
 func (p *program) perplexityTokens(c *cli.Context, engine *pumice.Engine, o *eval.PerplexityOptions) (ids []int, err error) {
 	if text := c.String("tokens"); text != "" {
 		return idArgument(text)

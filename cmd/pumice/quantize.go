@@ -21,16 +21,17 @@ import (
 func (p *program) quantizeCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "quantize",
-		Usage:     "write a model as a GGUF file that llama.cpp reads, its matrices in another type",
+		Usage:     "write a model as a GGUF file for llama.cpp, with its matrices in another type",
 		ArgsUsage: "MODEL FILE.gguf",
-		Description: "MODEL is anything that runs: a Hugging Face directory, or a GGUF file, whose metadata are carried over.\n" +
+		Description: "MODEL is a Hugging Face directory, or a GGUF file, whose metadata are kept.\n" +
 			"Types: " + dtype.Names(dtype.Weights()) + ".\n" +
-			"Rows that a type's blocks do not divide are kept in another (Q4_K: Q5_0, Q5_K: Q5_1, Q6_K: Q8_0, other K types and IQ4_XS: IQ4_NL,\n" +
-			"none of these: F16). Norms and biases stay float32. docs/quantization.md has what each type costs in quality.",
+			"Where a type's block size does not divide the length of a row, another type takes its place: Q5_0 that of Q4_K, Q5_1 that\n" +
+			"of Q5_K, Q8_0 that of Q6_K, IQ4_NL that of the other K types and IQ4_XS, and F16 where that does not divide it either.\n" +
+			"Norms and biases stay float32. docs/quantization.md lists what each type costs in quality.",
 		Flags: []cli.Flag{
-			stringFlag("type", "q8_0", "`TYPE` of the matrices"),
-			boolFlag("pure", false, "also the embedding and the head in this type; without it they are Q6_K at least"),
-			boolFlag("force", false, "overwrite the file, or the one that a symbolic link points to; nothing but regular files is overwritten"),
+			stringFlag("type", "q8_0", "convert the matrices to `TYPE`"),
+			boolFlag("pure", false, "convert the embedding and the head to this type too, which otherwise are at least Q6_K"),
+			boolFlag("force", false, "overwrite a regular file, also the one that a symbolic link points to"),
 			jsonFlag(),
 		},
 		Action: p.quantize,
@@ -62,7 +63,7 @@ func (p *program) quantize(c *cli.Context) error {
 	}
 	out := c.Args().Get(1)
 	if _, err := os.Lstat(out); err == nil && !c.Bool("force") {
-		return fmt.Errorf("%s is there already: --force overwrites a file", out)
+		return fmt.Errorf("%s exists: --force overwrites it", out)
 	}
 	path, err := pumice.Resolve(c.Args().First())
 	if err != nil {
@@ -77,7 +78,7 @@ func (p *program) quantize(c *cli.Context) error {
 	if ck.Metadata() == nil {
 		var none *pumice.NoTokenizerError
 		if o.Tokenizer, err = pumice.OpenTokenizer(c.Context, path); errors.As(err, &none) {
-			p.note("%s has no tokenizer: neither will the file", path)
+			p.note("%s has no tokenizer, so the GGUF file has none either", path)
 		} else if err != nil {
 			return err
 		}

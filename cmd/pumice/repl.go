@@ -25,13 +25,13 @@ const replHelp = `/bye            leave (also Ctrl-D)
 /reset          forget the conversation
 /regen          answer the last question again
 /undo           take back the last question and its answer
-/system TEXT    set the system message; none removes it, without TEXT it is shown
-/stats          how fast the last answer was, and how full the context is
+/system TEXT    set the system message; /system none removes it, /system alone shows it
+/stats          show the speed of the last answer, and how full the context is
 /save FILE      write the conversation as JSON
-/load FILE      continue a conversation that was saved
-/help           this list
-"""             begins and ends a message of many lines
-Ctrl-C          stops an answer; at the prompt it drops what is typed, and pressed again it leaves`
+/load FILE      continue a saved conversation
+/help           show this list
+"""             begin and end a message of several lines
+Ctrl-C          stop an answer; at the prompt, drop the typed text, and leave if pressed again`
 
 // repl talks with the person at the terminal until they leave.
 func (p *program) repl(c *cli.Context, t *talk) error {
@@ -79,10 +79,10 @@ type repl struct {
 	dead    error // why the model can't answer any more
 }
 
-// say answers the person. It is what they asked for, so --quiet has no say.
+// say answers the person. They asked for it, so --quiet does not hide it.
 func (r *repl) say(format string, args ...any) { fmt.Fprintf(r.p.stderr, format+"\n", args...) }
 
-// do acts on one message or command. An error, of writing to standard output, ends the program; all others are only shown.
+// do acts on one message or command. It returns errors of writing to standard output, which end the program, and shows all others.
 func (r *repl) do(text string) (leave bool, err error) {
 	t := r.talk
 	command, argument, _ := strings.Cut(strings.TrimSpace(text), " ")
@@ -135,9 +135,9 @@ func (r *repl) do(text string) (leave bool, err error) {
 
 const deadHint = "the model can't answer any more; /save FILE keeps the conversation, /bye leaves"
 
-// answer shows the answer to messages, which become the conversation once the answer has begun. Without one the
-// conversation stays as it was: a question that could not be answered would only stand in the way of the next. An interrupt stops
-// the answer. The error is one of writing it.
+// answer shows the answer to messages, which become the conversation once the answer has begun. If it does not begin, the
+// conversation stays as it was: some chat formats refuse two questions in a row. An interrupt stops the answer. The error is one
+// of writing it.
 func (r *repl) answer(messages []chat.Message) error {
 	t, p := r.talk, r.p
 	if r.dead != nil {
@@ -214,7 +214,7 @@ func (r *repl) system(argument string) error {
 	return nil
 }
 
-// setSystem makes text the system message. One that the model's chat format refuses is not kept.
+// setSystem makes text the system message, unless the model's chat format refuses it.
 func (r *repl) setSystem(text string) bool {
 	messages := withSystem(r.talk.messages, text)
 	if err := r.check(messages); err != nil {

@@ -12,7 +12,7 @@ import (
 	"pumice/internal/synth"
 )
 
-// synthCommand is for those who try the program itself, and not on the first page of the help.
+// synthCommand is for developers of the program, so the list of commands hides it.
 func (p *program) synthCommand() *cli.Command {
 	sizeFlag := func(name, usage string) cli.Flag {
 		return &cli.IntFlag{Name: name, EnvVars: env(name), Usage: usage, DefaultText: "that of --size"}
@@ -21,23 +21,23 @@ func (p *program) synthCommand() *cli.Command {
 		Name:   "synth",
 		Hidden: true,
 		Usage:  "write a checkpoint with random weights, for tests of loading and memory",
-		Description: "A directory has no tokenizer, a GGUF file a vocabulary that stands in for one: use --tokens. Families: " + strings.Join(synth.Families(), ", ") + ".\n" +
-			"Sizes are those of published models, or " + synth.Tiny + "; flags change single numbers of them.",
+		Description: "The models have no real tokenizer: run them with --tokens. Families: " + strings.Join(synth.Families(), ", ") + ".\n" +
+			"--size names a published model's size, or is " + synth.Tiny + "; the flags after --output change one number of it each.",
 		Flags: []cli.Flag{
-			stringFlag("family", "", "`NAME` of the architecture"),
-			stringFlag("size", synth.Tiny, "`SIZE` to start from, such as 7b"),
-			stringFlag("type", "bf16", "`TYPE` of the matrices: f32, f16, bf16, q8_0, q4_0, q4_k, ..."),
-			&cli.StringFlag{Name: "format", EnvVars: env("format"), Usage: "`FORMAT`: safetensors or gguf", DefaultText: "gguf for quantised types, else safetensors"},
-			&cli.Uint64Flag{Name: "seed", EnvVars: env("seed"), Usage: "`SEED`: the same one gives the same weights"},
-			stringFlag("output", "", "`PATH`: a directory that is made, or a .gguf file", "o"),
-			sizeFlag("hidden", "`N` of the hidden size"),
+			stringFlag("family", "", "write a model of the family `NAME`"),
+			stringFlag("size", synth.Tiny, "start from `SIZE`, such as 7b"),
+			stringFlag("type", "bf16", "store the matrices as `TYPE`: f32, f16, bf16, q8_0, q4_0, q4_k, ..."),
+			&cli.StringFlag{Name: "format", EnvVars: env("format"), Usage: "write `FORMAT`: safetensors or gguf", DefaultText: "gguf for quantised types, else safetensors"},
+			&cli.Uint64Flag{Name: "seed", EnvVars: env("seed"), Usage: "start random numbers from `SEED`; the same seed gives the same weights"},
+			stringFlag("output", "", "write to `PATH`, a new directory or a new .gguf file", "o"),
+			sizeFlag("hidden", "hidden size `N`"),
 			sizeFlag("layers", "`N` layers"),
 			sizeFlag("heads", "`N` attention heads"),
 			sizeFlag("kv-heads", "`N` key-value heads"),
-			sizeFlag("head-dim", "`N` components of a head"),
-			sizeFlag("intermediate", "`N` of the MLP's width"),
-			sizeFlag("vocab", "`N` tokens of the vocabulary"),
-			sizeFlag("context", "`N` positions"),
+			sizeFlag("head-dim", "head dimension `N`"),
+			sizeFlag("intermediate", "intermediate size `N` of the MLP"),
+			sizeFlag("vocab", "vocabulary of `N` tokens"),
+			sizeFlag("context", "context of `N` positions"),
 		},
 		Action: p.synth,
 	}

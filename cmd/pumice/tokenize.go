@@ -21,15 +21,15 @@ func (p *program) tokenizeCommand() *cli.Command {
 		Name:      "tokenize",
 		Usage:     "turn text or a conversation into token ids",
 		ArgsUsage: "MODEL [TEXT...]",
-		Description: "TEXT comes from the arguments, --file or standard input. MODEL may be a file or directory that holds only a tokenizer.\n" +
+		Description: "The text comes from TEXT, --file or standard input. MODEL may be a file or directory that holds only a tokenizer.\n" +
 			"With --jsonl each line of standard input is {\"text\":...} or {\"messages\":[{\"role\":...,\"content\":...},...]}.",
 		Flags: []cli.Flag{
-			stringFlag("file", "", "`FILE` with the text, - for standard input"),
-			stringFlag("messages", "", "`FILE` with a conversation, [{\"role\":...,\"content\":...},...], - for standard input"),
+			stringFlag("file", "", "read the text from `FILE`; - is standard input"),
+			stringFlag("messages", "", "encode the conversation in `FILE`, [{\"role\":...,\"content\":...},...]; - is standard input"),
 			chatTemplateFlag(),
-			boolFlag("add-special", true, "add the tokens around the text that the tokenizer adds by itself, such as BOS"),
-			boolFlag("parse-special", false, "take the spelling of special tokens in the text for these tokens"),
-			boolFlag("jsonl", false, "one JSON object a line in and out"),
+			boolFlag("add-special", true, "add the tokens that the tokenizer puts around a text, such as BOS"),
+			boolFlag("parse-special", false, "turn special tokens that the text spells out into those tokens"),
+			boolFlag("jsonl", false, "read and write one JSON object a line"),
 			jsonFlag(),
 		},
 		Action: p.tokenize,
@@ -161,7 +161,7 @@ func (e *encoder) line(line []byte) (any, error) {
 	return e.encoding(ids), err
 }
 
-// eachLine writes f's answer to each line of standard input, at once, so that another program may wait for it.
+// eachLine writes f's answer to each line of standard input at once: another program may wait for it.
 func (p *program) eachLine(f func(line []byte) (any, error)) error {
 	in := bufio.NewReader(p.input("-"))
 	out := bufio.NewWriter(p.stdout)

@@ -16,16 +16,17 @@ import (
 func (p *program) tuneCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "tune",
-		Usage: "check and measure the kernels on this device, and use the fastest from then on",
-		Description: "What is found is kept for this device, its driver and these kernels under --cache-dir, and read by every command. A product counts\n" +
-			"when all kernels for it were measured; until then fixed rules choose. When the budget is spent, tune says what is missing; run it\n" +
-			"again to go on. A kernel that computes wrong results on this device is never used; pumice verify checks more cases of every one.",
+		Usage: "check and measure the kernels on this device; every command then uses the fastest",
+		Description: "The measurements are kept in --cache-dir for this device, its driver and this version's kernels, and every command reads\n" +
+			"them. Fixed rules choose the kernel of a matrix product until all of its kernels have been measured. When the time limit\n" +
+			"is reached, tune lists what is missing; run it again to continue. A kernel that computes wrong results on this device is\n" +
+			"never used; pumice verify checks every kernel in more cases.",
 		Flags: []cli.Flag{
-			stringFlag("types", "", "`TYPE,...` of weights to measure (default: all, the common ones first)"),
-			&cli.DurationFlag{Name: "budget", EnvVars: env("budget"), Value: 50 * time.Second, Usage: "`TIME` limit; what isn't measured by then is left for the next run"},
-			boolFlag("reset", false, "forget the measurements kept for this device, and measure nothing"),
+			stringFlag("types", "", "measure the kernels for weights of `TYPE,...` (default: all, the common ones first)"),
+			&cli.DurationFlag{Name: "budget", EnvVars: env("budget"), Value: 50 * time.Second, Usage: "stop after `TIME`; the next run measures the rest"},
+			boolFlag("reset", false, "delete the measurements for this device, and measure nothing"),
 
-			stringFlag("cache-dir", "auto", "`DIR` where the result and compiled pipelines are kept"),
+			stringFlag("cache-dir", "auto", "keep the measurements and compiled pipelines in `DIR`; auto is the user's cache folder"),
 			jsonFlag(),
 		},
 		Action: p.tune,
@@ -41,7 +42,7 @@ func (p *program) tune(c *cli.Context) error {
 	}
 	o := p.options(c)
 	if o.CacheDir == "" {
-		return &usageError{"tune has nowhere to keep what it finds: --cache-dir DIR names a folder"}
+		return &usageError{"tune needs a folder for its measurements: --cache-dir DIR"}
 	}
 	ctx := c.Context
 	k, err := pumice.OpenKernels(o)
@@ -57,14 +58,14 @@ func (p *program) tune(c *cli.Context) error {
 		if c.Bool("json") {
 			return p.writeJSON(map[string]string{"file": file})
 		}
-		return p.printf("no measurements are kept in %s any more\n", file)
+		return p.printf("deleted the measurements in %s\n", file)
 	}
 	stopSpinner := func() {}
 	result, err := k.Tune(ctx, pumice.TuneOptions{
 		Types:  splitList(c.String("types")),
 		Budget: c.Duration("budget"),
 		OnCheck: func() {
-			p.note("checking the kernels, which is done once for a device and its driver")
+			p.note("checking the kernels, once for each device and driver")
 			stopSpinner = p.spin().stop
 		},
 		OnMeasure: func(m pipeline.Measurement) {
@@ -85,12 +86,12 @@ func (p *program) tune(c *cli.Context) error {
 		err = errors.Join(err, p.printf("%s", tuneSummary(result)))
 	}
 	if err == nil && !result.Complete {
-		p.note("the budget of %v is spent: run pumice tune again to go on", c.Duration("budget"))
+		p.note("the time limit of %v is reached: run pumice tune again to continue", c.Duration("budget"))
 	}
 	return err
 }
 
-// tuneSummary is what is known in the end, for people.
+// tuneSummary describes the measurements that are kept, for people.
 func tuneSummary(r *pumice.TuneResult) string {
 	var b strings.Builder
 	if len(r.Refused) > 0 {
@@ -98,9 +99,9 @@ func tuneSummary(r *pumice.TuneResult) string {
 		for _, refused := range r.Refused {
 			names = append(names, refused.Kernel)
 		}
-		fmt.Fprintf(&b, "not used, since their results are wrong on this device: %s\n", strings.Join(names, ", "))
+		fmt.Fprintf(&b, "wrong on this device and not used: %s\n", strings.Join(names, ", "))
 	} else {
-		b.WriteString("every checked kernel is right\n")
+		b.WriteString("every checked kernel is correct\n")
 	}
 	if r.File != "" {
 		fmt.Fprintf(&b, "kept %d measurements for %s in %s; ", len(r.Timings), r.Device, r.File)

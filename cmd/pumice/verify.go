@@ -15,13 +15,13 @@ import (
 func (p *program) verifyCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "verify",
-		Usage: "check every kernel that this device can run against a float64 oracle",
+		Usage: "compare every kernel that this device can run with a float64 reference",
 		Flags: []cli.Flag{
-			stringFlag("types", "", "`TYPE,...` of weights whose kernels to check (default: all)"),
-			boolFlag("quick", false, "check products at three shapes instead of seven or more"),
-			boolFlag("verbose", false, "print a line for every check, not only for wrong results"),
-			stringFlag("model", "", "`MODEL` to check from end to end as well"),
-			stringFlag("cache-dir", "auto", "`DIR` where compiled pipelines are kept, none to keep none"),
+			stringFlag("types", "", "check the kernels for weights of `TYPE,...` (default: all)"),
+			boolFlag("quick", false, "check matrix products at three shapes instead of seven or more"),
+			boolFlag("verbose", false, "print every check, not only wrong results"),
+			stringFlag("model", "", "also check `MODEL` from end to end"),
+			cacheDirFlag(),
 			jsonFlag(),
 		},
 		Action: p.verify,
@@ -39,7 +39,7 @@ func (p *program) verify(c *cli.Context) error {
 	verbose := c.Bool("verbose") && !c.Bool("json")
 	stopSpinner := func() {}
 	if !verbose {
-		p.note("checking kernels, which takes minutes")
+		p.note("checking kernels; this takes minutes")
 		stopSpinner = p.spin().stop
 		defer stopSpinner()
 	}
