@@ -88,7 +88,8 @@ func (o *Options) settings() (settings, error) {
 		return s, &OptionError{"Device", o.Device, "one device or a list of several, not both"}
 	}
 	if slices.Contains(o.Devices, "") {
-		return s, &OptionError{"Devices", strings.Join(o.Devices, ","), "the index, a part of the name, or the UUID of each device"}
+		return s, &OptionError{"Devices", strings.Join(o.Devices, ","),
+			"the index, a part of the name, or the UUID of each device"}
 	}
 	if o.Context < 0 {
 		return s, &OptionError{"Context", fmt.Sprint(o.Context), "0 (the model's own) or a number of tokens"}

@@ -55,7 +55,8 @@ func Resolve(model string) (string, error) {
 	known, ok := models[model]
 	switch {
 	case !ok && errors.Is(err, fs.ErrNotExist):
-		return "", &ModelError{Model: model, Msg: "no such file or directory, and no model by that name (there is " + DefaultModel + ")"}
+		return "", &ModelError{Model: model,
+			Msg: "no such file or directory, and no model by that name (there is " + DefaultModel + ")"}
 	case !ok:
 		return "", fmt.Errorf("pumice: %w", err)
 	}

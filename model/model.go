@@ -216,8 +216,8 @@ func estimate(m *pipeline.Manager, c *checkpoint.Checkpoint, cfg *Config, a adap
 			}
 			return p.WeightsBytes
 		}
-		return p, &FitError{Device: dev.PhysicalDevice().Name, Needed: p.TotalBytes, Available: room.Bytes, Limit: room.Limit, Plan: p,
-			Fits: p.smaller(cfg, o, w, weightsAs)}
+		return p, &FitError{Device: dev.PhysicalDevice().Name, Needed: p.TotalBytes, Available: room.Bytes,
+			Limit: room.Limit, Plan: p, Fits: p.smaller(cfg, o, w, weightsAs)}
 	}
 	if err := p.checkHost(dev); err != nil {
 		return p, err

@@ -13,17 +13,19 @@ import (
 
 // flagOf is the flag that sets a field of pumice.Options, pumice.GenerateOptions or sample.Params.
 var flagOf = map[string]string{
-	"Device": "--device", "Devices": "--devices", "Context": "--context", "DType": "--dtype", "KVType": "--kv-type", "LoRA": "--lora",
-	"KernelPath": "--kernel-path", "ChatTemplate": "--chat-template", "CacheDir": "--cache-dir", "Validation": "--validation",
+	"Device": "--device", "Devices": "--devices", "Context": "--context", "DType": "--dtype", "KVType": "--kv-type",
+	"LoRA": "--lora", "KernelPath": "--kernel-path", "ChatTemplate": "--chat-template", "CacheDir": "--cache-dir",
+	"Validation": "--validation",
 
 	"MaxTokens": "-n", "Stop": "--stop", "IgnoreEOS": "--ignore-eos", "Pipeline": "--pipeline", "Lookup": "--lookup",
 
-	"Temperature": "--temp", "TopK": "--top-k", "TopP": "--top-p", "MinP": "--min-p", "RepeatPenalty": "--repeat-penalty",
-	"PresencePenalty": "--presence-penalty", "FrequencyPenalty": "--frequency-penalty", "Seed": "--seed",
+	"Temperature": "--temp", "TopK": "--top-k", "TopP": "--top-p", "MinP": "--min-p", "Seed": "--seed",
+	"RepeatPenalty": "--repeat-penalty", "PresencePenalty": "--presence-penalty",
+	"FrequencyPenalty": "--frequency-penalty",
 }
 
-// spelt is the text of an error as the command line says it: libraries name fields of their options, which are flags here, and
-// give numbers, to which the flags that would help are added.
+// spelt returns the text of an error in the words of the command line: flags take the place of option fields, and what
+// would help, a flag or a command, is added.
 func spelt(err error) string {
 	text := err.Error()
 	var option *pumice.OptionError
@@ -35,11 +37,13 @@ func spelt(err error) string {
 	switch {
 	case errors.As(err, &option):
 		if flag := flagOf[option.Field]; flag != "" {
-			return strings.Replace(text, option.Error(), fmt.Sprintf("%s %q: want %s", flag, option.Value, option.Want), 1)
+			flagged := fmt.Sprintf("%s %q: want %s", flag, option.Value, option.Want)
+			return strings.Replace(text, option.Error(), flagged, 1)
 		}
 	case errors.As(err, &param):
 		if flag := flagOf[param.Field]; flag != "" {
-			return strings.Replace(text, param.Error(), fmt.Sprintf("%s %g: want %s", flag, param.Value, param.Want), 1)
+			flagged := fmt.Sprintf("%s %g: want %s", flag, param.Value, param.Want)
+			return strings.Replace(text, param.Error(), flagged, 1)
 		}
 	case errors.As(err, &prompt):
 		return text + ": shorten it, or ask for a longer one with --context"
@@ -48,7 +52,8 @@ func spelt(err error) string {
 	case errors.As(err, &absent) && absent.Path != "":
 		return text + ": fetch it with `make chat` or tools/model.sh"
 	case errors.As(err, &noFormat):
-		return text + ": choose a format with --chat-template, a Jinja file or one of " + strings.Join(chat.Names(), ", ")
+		return text + ": choose a format with --chat-template, a Jinja file or one of " +
+			strings.Join(chat.Names(), ", ")
 	}
 	return text
 }

@@ -28,7 +28,7 @@ func arrange(app *cli.App, args []string) ([]string, error) {
 		if len(arg) < 2 || arg[0] != '-' {
 			if command == nil {
 				if command = app.Command(arg); command == nil {
-					return args, nil // help, or an error of app's making
+					return args, nil // help, or an error that app reports
 				}
 				own = known(command.Flags)
 				continue

@@ -16,7 +16,8 @@ func (p *program) benchCommand() *cli.Command {
 		stringFlag("gen-lengths", "128", "measure generations of `N,...` tokens", "n"),
 		stringFlag("depths", "0", "run each test with `N,...` tokens already in the KV cache", "d"),
 		intFlag("reps", 5, "repeat each test `N` times, after one warm-up run", "r"),
-		boolFlag("profile", false, "also report the device time of each kernel; timestamps cost a little, and tokens are not queued"),
+		boolFlag("profile", false,
+			"also report the device time of each kernel; timestamps cost a little, and tokens are not queued"),
 		jsonFlag(),
 	}
 	return &cli.Command{

@@ -16,7 +16,8 @@ func (p *program) chatCommand() *cli.Command {
 	flags := []cli.Flag{
 		stringFlag("prompt", "", "answer `TEXT` and exit", "p"),
 		stringFlag("system", "", "use `TEXT` as the system message"),
-		stringFlag("messages", "", "answer the conversation in `FILE`, [{\"role\":...,\"content\":...},...], and exit; - is standard input"),
+		stringFlag("messages", "",
+			"answer the conversation in `FILE`, [{\"role\":...,\"content\":...},...], and exit; - is standard input"),
 		chatTemplateFlag(),
 		intFlag("max-tokens", 0, "generate at most `N` tokens for an answer; 0 is no limit but the context", "n"),
 		boolFlag("verbose", false, "report the speed of each answer on standard error"),
@@ -64,7 +65,8 @@ func (p *program) chat(c *cli.Context) error {
 	return p.answerOnce(ctx, c, t, messages)
 }
 
-// conversation returns the messages that the command line or standard input gives, nil if a person at the terminal will type them.
+// conversation returns the messages that the command line or standard input gives, nil if a person at the terminal
+// will type them.
 func (p *program) conversation(c *cli.Context) ([]chat.Message, error) {
 	text, given := c.String("prompt"), c.IsSet("prompt")
 	if c.NArg() > 1 {
@@ -155,8 +157,8 @@ func newTalk(c *cli.Context, engine *pumice.Engine) (*talk, error) {
 	return t, err
 }
 
-// answer generates the answer to a prompt of the messages, passes its text to show as it comes, and adds it to the messages.
-// When ctx is cancelled, it adds the answer so far.
+// answer generates the answer to a prompt of the messages, passes its text to show as it comes, and adds it to the
+// messages. When ctx is cancelled, it adds the answer so far.
 func (t *talk) answer(ctx context.Context, prompt chat.Prompt, show func(text string) error) error {
 	defer func() { t.options.Sampling.Seed++ }() // or asking again would give the same answer
 	var err error
@@ -177,9 +179,9 @@ func (t *talk) answer(ctx context.Context, prompt chat.Prompt, show func(text st
 	return err
 }
 
-// prompt encodes the messages so that a quarter of the context is free for the answer, and removes the messages that it leaves
-// out. If it has to remove any, it frees half of the context at once: after each change of the beginning, all of the rest is
-// evaluated again.
+// prompt encodes the messages so that a quarter of the context is free for the answer, and removes the messages that
+// it leaves out. If it has to remove any, it frees half of the context at once: after each change of the beginning,
+// all of the rest is evaluated again.
 func (t *talk) prompt(ctx context.Context) (p chat.Prompt, err error) {
 	for _, limit := range []int{t.engine.Context() * 3 / 4, t.engine.Context() / 2} {
 		shorter, err := t.engine.EncodeChat(ctx, t.messages, chat.Options{MaxTokens: limit})
@@ -201,8 +203,8 @@ func (t *talk) prompt(ctx context.Context) (p chat.Prompt, err error) {
 	return p, nil
 }
 
-// check returns the error of the model's chat format for messages followed by a question. Messages that the format refuses would
-// make every later question fail.
+// check returns the error of the model's chat format for messages followed by a question. Messages that the format
+// refuses would make every later question fail.
 func (t *talk) check(ctx context.Context, messages []chat.Message) error {
 	if n := len(messages); messages[n-1].Role != "user" {
 		messages = append(slices.Clip(messages), chat.Message{Role: "user", Content: "?"})

@@ -35,9 +35,10 @@ import (
 	"syscall"
 )
 
-// distinctCrashes has a crash end the program by SIGABRT, status 134 in a shell. Go's own status for it is 2, as for wrong usage. It
-// covers panics of all goroutines, faults and running out of memory: nothing in Go sees all of these, so what a crash says last comes
-// from a handler in C. A GOTRACEBACK of the user's is left to do what it says, with Go's status.
+// distinctCrashes makes a crash end the program by SIGABRT, status 134 in a shell. Go's own status for it is 2, as for
+// wrong usage. It covers panics of all goroutines, faults and running out of memory. Nothing in Go sees all of these,
+// so a handler in C writes the last lines. If the user has set GOTRACEBACK, Go does what that says, with its own
+// status.
 func distinctCrashes() {
 	if os.Getenv("GOTRACEBACK") != "" {
 		return
@@ -45,7 +46,7 @@ func distinctCrashes() {
 	debug.SetTraceback("crash")
 	var limit syscall.Rlimit
 	if syscall.Getrlimit(syscall.RLIMIT_CORE, &limit) == nil {
-		limit.Cur = 0 // a core dump has the size of the model, and what the user wrote in it
+		limit.Cur = 0 // a core dump is as large as the model, and holds what the user wrote
 		syscall.Setrlimit(syscall.RLIMIT_CORE, &limit)
 	}
 }

@@ -40,8 +40,9 @@ func (e *editor) renew() {
 
 const quotes = `"""`
 
-// message reads one message: a line, what was pasted in one piece, or the lines between triple quotes. io.EOF means that the
-// person wants to leave, errCtrlC that what they had typed is dropped, context.Canceled that a signal ends the program.
+// message reads one message: a line, what was pasted in one piece, or the lines between triple quotes. io.EOF means
+// that the person wants to leave, errCtrlC that what they had typed is dropped, context.Canceled that a signal ends
+// the program.
 func (e *editor) message() (string, error) {
 	text, err := e.lines(">>> ")
 	if err != nil {
@@ -91,7 +92,7 @@ func (e *editor) lines(prompt string) (string, error) {
 		}
 		if err != nil && err != term.ErrPasteIndicator {
 			if err != io.EOF {
-				fmt.Fprint(e.out, "\r\n") // what the error is told in has a line of its own
+				fmt.Fprint(e.out, "\r\n") // the error message begins a line
 			}
 			return "", err
 		}
@@ -111,14 +112,14 @@ const (
 	esc   = 0x1b
 )
 
-// keyboard is what is typed and pasted, as the line editor should have it: the editor shows all of a pasted text, so control
-// characters in it become their numbers, as on any stream.
+// keyboard passes typed and pasted bytes to the line editor. The editor shows pasted text as it is, so keyboard
+// replaces control characters in it by their numbers, as any stream does.
 type keyboard struct {
 	in      io.Reader
 	pasting bool
 	again   bool   // Ctrl-C was the last key
-	typed   []byte // read, and not looked at
-	ready   []byte // to be handed over
+	typed   []byte // read, but not yet sorted
+	ready   []byte // for Read to return
 	err     error  // of in
 }
 
@@ -157,7 +158,7 @@ const (
 	pasteEnd   = "\x1b[201~"
 )
 
-// sort moves what was typed to what is ready, up to a Ctrl-C or what is not yet complete.
+// sort moves bytes from typed to ready, up to a Ctrl-C or an incomplete character or sequence.
 func (k *keyboard) sort() {
 	for len(k.typed) > 0 {
 		switch b := k.typed[0]; {
@@ -188,8 +189,9 @@ func (k *keyboard) sort() {
 	}
 }
 
-// sequence looks at what begins with the escape character, makes ready what it stands for, and returns how long it is. Of keys,
-// the editor knows only such as send a CSI sequence that ends in a letter or a tilde.
+// sequence reads the escape sequence at the beginning of typed, appends to ready what the editor should get for it,
+// and returns its length; whole is false where more bytes may belong to it. The editor knows only keys that send a CSI
+// sequence that ends in a letter or a tilde.
 func (k *keyboard) sequence() (n int, whole bool) {
 	end := pasteStart
 	if k.pasting {

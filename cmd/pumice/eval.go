@@ -25,21 +25,28 @@ import (
 
 func (p *program) evalCommand() *cli.Command {
 	flags := []cli.Flag{
-		stringFlag("tasks", "", "evaluate the tasks and groups `NAME,...`, which pumice eval ls lists; * matches any text"),
-		stringFlag("data", "data", "read mmlu, ceval, agieval, gaokao_bench and gaokao_english, as downloaded, from `DIR`"),
+		stringFlag("tasks", "",
+			"evaluate the tasks and groups `NAME,...`, which pumice eval ls lists; * matches any text"),
+		stringFlag("data", "data",
+			"read mmlu, ceval, agieval, gaokao_bench and gaokao_english, as downloaded, from `DIR`"),
 		&cli.StringSliceFlag{Name: "data-dir", EnvVars: env("data-dir"), Usage: "read one benchmark from another folder, `BENCHMARK=DIR`; may be repeated"},
 		intFlag("num-fewshot", eval.NumShots, "put `N` examples before each question"),
-		stringFlag("limit", "", "ask only the first `N` questions of each task, or a share of them such as 0.1; this is not the benchmark's result"),
+		stringFlag("limit", "",
+			"ask only the first `N` questions of each task, or a share of them such as 0.1; this is not the "+
+				"benchmark's result"),
 		stringFlag("samples", "", "ask only the questions that `JSON` lists, such as {\"task\":[0,1]}"),
 		&cli.IntFlag{Name: "max-length", EnvVars: env("max-length"), Usage: "leave out examples until a prompt has at most `N` tokens", DefaultText: "the context the model was trained for"},
 		stringFlag("split", "val", "score this `SPLIT` of C-Eval: val, or test, which also writes the file to submit"),
 		stringFlag("prompt-style", "authors", "write prompts of MMLU and C-Eval in this `STYLE`: authors or harness"),
-		stringFlag("shots", "file", "take the examples of AGIEval from this `SOURCE`: file (its first questions) or official"),
+		stringFlag("shots", "file",
+			"take the examples of AGIEval from this `SOURCE`: file (its first questions) or official"),
 		boolFlag("apply-chat-template", false, "ask each question as a chat message; the published results did not"),
 		chatTemplateFlag(),
-		stringFlag("output-path", "", "write results and journal to `DIR`; a run that was stopped continues from there"),
+		stringFlag("output-path", "",
+			"write results and journal to `DIR`; a run that was stopped continues from there"),
 		boolFlag("log-samples", false, "also write each question with its answer"),
-		stringFlag("replicas", "", "load the whole model on each of the devices `A,B,...`, named as for --device, which share the questions"),
+		stringFlag("replicas", "",
+			"load the whole model on each of the devices `A,B,...`, named as for --device, which share the questions"),
 		stringFlag("shard", "", "answer only part I of N, written `I/N`; pumice eval merge puts the parts together"),
 		boolFlag("strict", false, "stop at the first mistake in the data files"),
 		boolFlag("write-out", false, "print the first prompt of each task before the run"),
@@ -94,7 +101,7 @@ type evalRun struct {
 	started   time.Time
 }
 
-// newEvalRun reads the flags.
+// newEvalRun checks the flags.
 func newEvalRun(p *program, c *cli.Context) (*evalRun, error) {
 	r := &evalRun{p: p, c: c, shard: [2]int{1, 1}, started: time.Now()}
 	names := slices.DeleteFunc(strings.Split(c.String("tasks"), ","), func(s string) bool { return strings.TrimSpace(s) == "" })
@@ -141,10 +148,12 @@ func newEvalRun(p *program, c *cli.Context) (*evalRun, error) {
 	}
 	if r.replicas = splitList(c.String("replicas")); r.replicas != nil {
 		if slices.Contains(r.replicas, "") {
-			return nil, &usageError{fmt.Sprintf("--replicas %q: want the index, a part of the name, or the UUID of each device", c.String("replicas"))}
+			return nil, &usageError{fmt.Sprintf("--replicas %q: want the index, a part of the name, or the UUID of each device",
+				c.String("replicas"))}
 		}
 		if c.String("device") != "" || c.String("devices") != "" {
-			return nil, &usageError{"--replicas loads the whole model on each device; --device and --devices load it once: give one of the three"}
+			return nil, &usageError{"--replicas loads the whole model on each device, " +
+				"--device and --devices load it once: give one of the three"}
 		}
 	}
 	r.data = eval.Data{
@@ -292,7 +301,7 @@ func (r *evalRun) load() (tasks []*eval.Task, absent []string, err error) {
 		r.p.log.Warn().Str("file", problem.File).Int("line", problem.Line).Msg(problem.Msg)
 	}
 	if len(tasks) == 0 {
-		return nil, nil, fmt.Errorf("eval: none of the tasks' files is below %s: --data names the directory", r.c.String("data"))
+		return nil, nil, fmt.Errorf("eval: %s holds no files of these tasks: name their folder with --data", r.c.String("data"))
 	}
 	return tasks, absent, nil
 }

@@ -18,7 +18,8 @@ import (
 // times are the parts of result files that may differ between runs: the moments they were written at and how long it took.
 var times = regexp.MustCompile(`"(date|seconds)": [0-9.e+-]+|"total_evaluation_time_seconds": "[0-9.e+-]+"`)
 
-// evalDevice matches lm-evaluation-harness's key for the devices in a results file, evalDevices also the list beside it.
+// evalDevice matches lm-evaluation-harness's key for the devices in a results file, evalDevices also the list beside
+// it.
 var evalDevice = regexp.MustCompile(`"device": "([^"]*)"`)
 var evalDevices = regexp.MustCompile(`"device": "[^"]*"|"devices": \[[^]]*\]`)
 

@@ -46,7 +46,9 @@ func defaultText[T int | float32](silent T) string {
 
 func globalFlags() []cli.Flag {
 	return []cli.Flag{
-		stringFlag("device", "", "use the device with this `INDEX`, part of a name, or UUID (default: the best GPU, or a CPU driver if there is no GPU)"),
+		stringFlag("device", "",
+			"use the device with this `INDEX`, part of a name, or UUID (default: the best GPU, or a CPU driver if "+
+				"there is no GPU)"),
 		stringFlag("log-level", "warn", "log messages of this `LEVEL` and above: debug, info, warn or error"),
 		stringFlag("log-format", "text", "write the log in this `FORMAT`: text or json"),
 		boolFlag("quiet", false, "show no progress and no warnings"),
@@ -70,16 +72,19 @@ func modelFlags() []cli.Flag {
 }
 
 func cacheDirFlag() cli.Flag {
-	return stringFlag("cache-dir", "auto", "keep compiled pipelines in `DIR`; auto is the user's cache folder, none turns this off")
+	return stringFlag("cache-dir", "auto",
+		"keep compiled pipelines in `DIR`; auto is the user's cache folder, none turns this off")
 }
 
 // splitFlag is for commands that load a model.
 func splitFlag() cli.Flag {
-	return stringFlag("devices", "", "spread the layers over the devices `A,B,...`, named as for --device, if the model is too large for one")
+	return stringFlag("devices", "",
+		"spread the layers over the devices `A,B,...`, named as for --device, if the model is too large for one")
 }
 
 func chatTemplateFlag() cli.Flag {
-	return stringFlag("chat-template", "", "use the chat format `NAME|FILE`, a built-in one or a Jinja template (default: the model's own)")
+	return stringFlag("chat-template", "",
+		"use the chat format `NAME|FILE`, a built-in one or a Jinja template (default: the model's own)")
 }
 
 func samplingFlags() []cli.Flag {
@@ -87,11 +92,15 @@ func samplingFlags() []cli.Flag {
 	return []cli.Flag{
 		floatFlag("temp", d.Temperature, "sample with temperature `T`; 0 always takes the likeliest token"),
 		&cli.IntFlag{Name: "top-k", EnvVars: env("top-k"), DefaultText: defaultText(d.TopK), Usage: "sample from the `K` likeliest tokens; 0 turns this off"},
-		floatFlag("top-p", d.TopP, "sample from the likeliest tokens whose probabilities add up to `P`; 1 turns this off"),
-		floatFlag("min-p", d.MinP, "sample from tokens with at least `P` times the probability of the likeliest; 0 turns this off"),
-		floatFlag("repeat-penalty", d.RepeatPenalty, "penalise tokens already in the text by the factor `R`; 1 turns this off"),
+		floatFlag("top-p", d.TopP,
+			"sample from the likeliest tokens whose probabilities add up to `P`; 1 turns this off"),
+		floatFlag("min-p", d.MinP,
+			"sample from tokens with at least `P` times the probability of the likeliest; 0 turns this off"),
+		floatFlag("repeat-penalty", d.RepeatPenalty,
+			"penalise tokens already in the text by the factor `R`; 1 turns this off"),
 		floatFlag("presence-penalty", d.PresencePenalty, "subtract `P` from the logits of tokens already in the text"),
-		floatFlag("frequency-penalty", d.FrequencyPenalty, "subtract `P` from a token's logit for each time it is in the text"),
+		floatFlag("frequency-penalty", d.FrequencyPenalty,
+			"subtract `P` from a token's logit for each time it is in the text"),
 		&cli.Uint64Flag{Name: "seed", EnvVars: env("seed"), Usage: "start random numbers from `SEED`; the same seed gives the same answer", DefaultText: "random"},
 		&cli.StringSliceFlag{Name: "stop", EnvVars: env("stop"), Usage: "stop before `TEXT` appears in the answer; may be repeated"},
 	}
@@ -195,7 +204,7 @@ func (p *program) options(c *cli.Context) pumice.Options {
 	return o
 }
 
-// splitList reads a list with commas.
+// splitList splits a list at its commas.
 func splitList(text string) []string {
 	if text == "" {
 		return nil

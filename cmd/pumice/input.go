@@ -5,7 +5,7 @@ import (
 	"os"
 )
 
-// An input is a file whose reads end when ctx does, also where a pipe has nothing to give or nobody has opened its other end.
+// An input is a file whose reads end when ctx ends, even while a pipe is empty or its other end is not open.
 type input struct {
 	ctx  context.Context
 	name string // "-" for standard input
@@ -15,7 +15,7 @@ type input struct {
 	err  error
 }
 
-// A result is what a read gave.
+// A result is the outcome of one read.
 type result struct {
 	data []byte
 	err  error

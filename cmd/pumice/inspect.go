@@ -190,7 +190,7 @@ func (p *program) printInspection(info *inspection) error {
 	w.row("format", "%s, family %s", info.Format, info.Config.Family)
 	w.row("size", "%s, %.1f million parameters, %d tensors", humanize.Bytes(info.Bytes), float64(info.Parameters)/1e6, len(info.Tensors))
 	if info.Tokenizer != nil {
-		w.row("tokenizer", "%d tokens, begins with %d, ends with %d", info.Tokenizer.Tokens, info.Tokenizer.BOS, info.Tokenizer.EOS)
+		w.row("tokenizer", "%d tokens, BOS %d, EOS %d", info.Tokenizer.Tokens, info.Tokenizer.BOS, info.Tokenizer.EOS)
 	} else {
 		w.row("tokenizer", "none: token ids only")
 	}

@@ -14,20 +14,21 @@ import (
 	"golang.org/x/term"
 )
 
-// grace is how long a command may take to end after a signal. Whatever looks at its context ends sooner; parsing a model's files,
-// a driver's compiler, or a write that nobody reads may not look.
+// grace is how long a command may take to end after a signal. Code that checks its context ends sooner; parsing a
+// model's files, a driver's compiler, or a write to a full pipe may not check it.
 const grace = time.Second
 
-// repeat is within what time a second signal is the first one again: timeout(1) sends its signal to the process and to its group.
+// repeat is how soon after the first signal another one counts as the same: timeout(1) signals both the process and
+// its group.
 const repeat = 100 * time.Millisecond
 
-// An interrupt is how signals end the program: the first one cancels ctx, and where the command has not ended grace later, the
-// program exits all the same. A second signal ends it at once.
+// An interrupt ends the program on signals. The first one cancels ctx; if the command has not ended after grace, the
+// program exits anyway. A second signal ends it at once.
 type interrupt struct {
 	ctx     context.Context
 	signals chan os.Signal
 	end     func()                 // ends the watch
-	restore atomic.Pointer[func()] // what a command that is stopped by force can't do itself
+	restore atomic.Pointer[func()] // restores the terminal where the command is stopped by force
 }
 
 func watchSignals(stderr io.Writer) *interrupt {
@@ -81,7 +82,7 @@ func (i *interrupt) stop(stderr io.Writer, why string) {
 	os.Exit(exitInterrupted)
 }
 
-// listen sets the signals that are watched: those from outside, and more. nohup has hangups ignored, which they stay.
+// listen watches SIGTERM, SIGHUP and more. Under nohup SIGHUP is ignored, and stays so.
 func (i *interrupt) listen(more ...os.Signal) {
 	signal.Stop(i.signals)
 	signal.Notify(i.signals, append(more, syscall.SIGTERM)...)
@@ -90,7 +91,7 @@ func (i *interrupt) listen(more ...os.Signal) {
 	}
 }
 
-// converse leaves what Ctrl-C sends to a conversation, where it stops an answer, and remembers how its terminal is set.
+// converse leaves SIGINT to a conversation, where it stops an answer, and saves the state of its terminal for stop.
 func (i *interrupt) converse(stdin *os.File) {
 	i.listen()
 	if state, err := term.GetState(int(stdin.Fd())); err == nil {

@@ -21,7 +21,8 @@ func (p *program) logitsCommand() *cli.Command {
 		stringFlag("prompt-file", "", "evaluate the text in `FILE`; - is standard input"),
 		stringFlag("tokens", "", "evaluate the token ids `IDS`, such as 1,2,3; needs no tokenizer"),
 		boolFlag("all", false, "compute the logits of every position, not only the last"),
-		stringFlag("output", "", "write the logits to `FILE`: little-endian float32, one row of the vocabulary's size for each position"),
+		stringFlag("output", "",
+			"write the logits to `FILE`: little-endian float32, one row of the vocabulary's size for each position"),
 		jsonFlag(),
 	}
 	return &cli.Command{
@@ -77,8 +78,8 @@ func logitsTo(ctx context.Context, name string, engine *pumice.Engine, ids []int
 	return argmax, last, err
 }
 
-// eachRow evaluates ids and passes each row of logits to write. It returns the token with the largest logit of each row, and the
-// last row.
+// eachRow evaluates ids and passes each row of logits to write. It returns the token with the largest logit of each
+// row, and the last row.
 func eachRow(ctx context.Context, engine *pumice.Engine, ids []int, all bool, write func([]float32) error) (argmax []int, last []float32, err error) {
 	for row, err := range engine.NewSession().Logits(ctx, ids, all) {
 		if err != nil {

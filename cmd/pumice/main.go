@@ -1,8 +1,9 @@
 // Command pumice chats with, evaluates and inspects large language models on Vulkan devices.
 //
 // Results go to standard output, logs and progress to standard error. The exit status is 0 when all went well, 1 for a
-// failure, 2 for a mistake in the command line, 3 without a usable device, 4 when the model does not fit in device memory, and
-// 130 when interrupted. A shell reports a crash as 134, and 141 when the reader of standard output is gone.
+// failure, 2 for a mistake in the command line, 3 without a usable device, 4 when the model does not fit in device
+// memory, and 130 when interrupted. A shell reports a crash as 134, and 141 when the reader of standard output is
+// gone.
 package main
 
 import (

@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/urfave/cli/v2"
 
 	"pumice"
 	"pumice/internal/dtype"
@@ -228,4 +229,25 @@ func writeXVERSE(dir, tokenizer string) error {
 	}
 	file := binary.LittleEndian.AppendUint64(nil, uint64(len(text)))
 	return os.WriteFile(filepath.Join(dir, "model.safetensors"), append(append(file, text...), data...), 0o644)
+}
+
+// TestHelpSaysWhatFlagsDo: the help of each flag begins with a verb, not with the name of its value, and ends without a full stop.
+func TestHelpSaysWhatFlagsDo(t *testing.T) {
+	app := newProgram(nil, nil, nil).app()
+	flags := slices.Clone(app.Flags)
+	for _, c := range app.Commands {
+		if c.Usage == "" {
+			t.Errorf("%s has no help", c.Name)
+		}
+		flags = append(flags, c.Flags...)
+	}
+	for _, f := range flags {
+		usage := f.(cli.DocGenerationFlag).GetUsage()
+		if usage == "" || usage[0] < 'a' || usage[0] > 'z' || strings.HasSuffix(usage, ".") {
+			t.Errorf("--%s: %q", f.Names()[0], usage)
+		}
+		if n := strings.Count(usage, "`"); f.(cli.DocGenerationFlag).TakesValue() && n != 2 {
+			t.Errorf("--%s: %q names no value", f.Names()[0], usage)
+		}
+	}
 }

@@ -17,11 +17,15 @@ import (
 func (p *program) perplexityCommand() *cli.Command {
 	flags := []cli.Flag{
 		stringFlag("file", "", "read the text from `FILE`; - is standard input", "f"),
-		stringFlag("tokens", "", "use the token ids `IDS` instead of a text; needs no tokenizer, and no BOS precedes a window"),
+		stringFlag("tokens", "",
+			"use the token ids `IDS` instead of a text; needs no tokenizer, and no BOS precedes a window"),
 		intFlag("window", 512, "evaluate windows of `N` tokens (-c of llama-perplexity)"),
-		intFlag("stride", 0, "begin a window every `N` tokens and score its last N; 0: side by side, scoring the second half of each (--ppl-stride)"),
+		intFlag("stride", 0,
+			"begin a window every `N` tokens and score its last N; 0: side by side, scoring the second half of "+
+				"each (--ppl-stride)"),
 		intFlag("chunks", 0, "evaluate at most `N` windows; 0 is all"),
-		stringFlag("kl-base", "", "write the log-probabilities to `FILE`, in llama-perplexity's format; --kl reads it instead"),
+		stringFlag("kl-base", "",
+			"write the log-probabilities to `FILE`, in llama-perplexity's format; --kl reads it instead"),
 		boolFlag("kl", false, "compare with the log-probabilities in --kl-base, on the tokens in that file"),
 		jsonFlag(),
 	}

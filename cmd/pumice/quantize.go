@@ -30,7 +30,8 @@ func (p *program) quantizeCommand() *cli.Command {
 			"Norms and biases stay float32. docs/quantization.md lists what each type costs in quality.",
 		Flags: []cli.Flag{
 			stringFlag("type", "q8_0", "convert the matrices to `TYPE`"),
-			boolFlag("pure", false, "convert the embedding and the head to this type too, which otherwise are at least Q6_K"),
+			boolFlag("pure", false,
+				"convert the embedding and the head to this type too, which otherwise are at least Q6_K"),
 			boolFlag("force", false, "overwrite a regular file, also the one that a symbolic link points to"),
 			jsonFlag(),
 		},

@@ -35,7 +35,8 @@ Ctrl-C          stop an answer; at the prompt, drop the typed text, and leave if
 
 // repl talks with the person at the terminal until they leave.
 func (p *program) repl(c *cli.Context, t *talk) error {
-	// Between answers an interrupt does nothing: a person who presses Ctrl-C twice means the answer. At the prompt Ctrl-C is a key.
+	// Between answers an interrupt does nothing: a person who presses Ctrl-C twice means the answer. At the prompt
+	// Ctrl-C is a key.
 	interrupts := make(chan os.Signal, 1)
 	signal.Notify(interrupts, os.Interrupt)
 	defer signal.Stop(interrupts)
@@ -82,7 +83,8 @@ type repl struct {
 // say answers the person. They asked for it, so --quiet does not hide it.
 func (r *repl) say(format string, args ...any) { fmt.Fprintf(r.p.stderr, format+"\n", args...) }
 
-// do acts on one message or command. It returns errors of writing to standard output, which end the program, and shows all others.
+// do acts on one message or command. It returns errors of writing to standard output, which end the program, and shows
+// all others.
 func (r *repl) do(text string) (leave bool, err error) {
 	t := r.talk
 	command, argument, _ := strings.Cut(strings.TrimSpace(text), " ")
@@ -135,9 +137,9 @@ func (r *repl) do(text string) (leave bool, err error) {
 
 const deadHint = "the model can't answer any more; /save FILE keeps the conversation, /bye leaves"
 
-// answer shows the answer to messages, which become the conversation once the answer has begun. If it does not begin, the
-// conversation stays as it was: some chat formats refuse two questions in a row. An interrupt stops the answer. The error is one
-// of writing it.
+// answer shows the answer to messages, which become the conversation once the answer has begun. If it does not begin,
+// the conversation stays as it was: some chat formats refuse two questions in a row. An interrupt stops the answer.
+// The error is one of writing it.
 func (r *repl) answer(messages []chat.Message) error {
 	t, p := r.talk, r.p
 	if r.dead != nil {
@@ -283,7 +285,7 @@ func (r *repl) file(command, name string) error {
 	return nil
 }
 
-// counted is n of something, for people.
+// counted writes a number of things, for people.
 func counted(n int, what string) string {
 	if n == 1 {
 		return "1 " + what

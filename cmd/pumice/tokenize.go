@@ -25,7 +25,8 @@ func (p *program) tokenizeCommand() *cli.Command {
 			"With --jsonl each line of standard input is {\"text\":...} or {\"messages\":[{\"role\":...,\"content\":...},...]}.",
 		Flags: []cli.Flag{
 			stringFlag("file", "", "read the text from `FILE`; - is standard input"),
-			stringFlag("messages", "", "encode the conversation in `FILE`, [{\"role\":...,\"content\":...},...]; - is standard input"),
+			stringFlag("messages", "",
+				"encode the conversation in `FILE`, [{\"role\":...,\"content\":...},...]; - is standard input"),
 			chatTemplateFlag(),
 			boolFlag("add-special", true, "add the tokens that the tokenizer puts around a text, such as BOS"),
 			boolFlag("parse-special", false, "turn special tokens that the text spells out into those tokens"),

@@ -22,11 +22,13 @@ func (p *program) tuneCommand() *cli.Command {
 			"is reached, tune lists what is missing; run it again to continue. A kernel that computes wrong results on this device is\n" +
 			"never used; pumice verify checks every kernel in more cases.",
 		Flags: []cli.Flag{
-			stringFlag("types", "", "measure the kernels for weights of `TYPE,...` (default: all, the common ones first)"),
+			stringFlag("types", "",
+				"measure the kernels for weights of `TYPE,...` (default: all, the common ones first)"),
 			&cli.DurationFlag{Name: "budget", EnvVars: env("budget"), Value: 50 * time.Second, Usage: "stop after `TIME`; the next run measures the rest"},
 			boolFlag("reset", false, "delete the measurements for this device, and measure nothing"),
 
-			stringFlag("cache-dir", "auto", "keep the measurements and compiled pipelines in `DIR`; auto is the user's cache folder"),
+			stringFlag("cache-dir", "auto",
+				"keep the measurements and compiled pipelines in `DIR`; auto is the user's cache folder"),
 			jsonFlag(),
 		},
 		Action: p.tune,
@@ -116,7 +118,8 @@ func tuneSummary(r *pumice.TuneResult) string {
 	return b.String()
 }
 
-// missingTypes lists the types that are missing, with the runs of tokens where others of the type were measured.
+// missingTypes lists the weight types that are not measured. For a type that is measured in part it adds the numbers
+// of tokens that are missing.
 func missingTypes(r *pumice.TuneResult) string {
 	kind := func(op string) string {
 		_, name, _ := strings.Cut(op, "_")

@@ -1,4 +1,5 @@
-// Package humanize writes numbers of bytes for people: in errors, tables and help. Output for programs has the plain number.
+// Package humanize writes numbers of bytes for people: in errors, tables and help. Output for programs has the plain
+// number.
 package humanize
 
 import "fmt"

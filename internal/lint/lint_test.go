@@ -217,7 +217,8 @@ func TestImportsPointDown(t *testing.T) {
 	}
 }
 
-// TestTablesNameWhatExists: each package in layers and confined exists, or one under it does, and each confined import is imported.
+// TestTablesNameWhatExists: each package in layers and confined exists, or one under it does, and each confined import
+// is imported.
 func TestTablesNameWhatExists(t *testing.T) {
 	packages, imports := map[string]bool{}, map[string]bool{}
 	for _, s := range sources(t) {

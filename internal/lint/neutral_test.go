@@ -15,8 +15,8 @@ import (
 // forTests are library packages that only tests import. They may name what a person who runs tests sets.
 var forTests = []string{"internal/bounded", "internal/gputest", "internal/vkfault"}
 
-// commandLine matches what only a user of the command line has: a flag, an environment variable of the program, a target of
-// the Makefile, a subcommand.
+// commandLine matches what only a user of the command line has: a flag, an environment variable of the program, a
+// target of the Makefile, a subcommand.
 func commandLine(t *testing.T) *regexp.Regexp {
 	t.Helper()
 	makefile, err := os.ReadFile(filepath.Join("..", "..", "Makefile"))
@@ -48,8 +48,8 @@ func commandLine(t *testing.T) *regexp.Regexp {
 		strings.Join(commands, "|") + `)\b`)
 }
 
-// TestLibrariesDoNotNameFlags keeps flags, variables, make targets and subcommands out of the strings of libraries: a program
-// that imports them has none of these. Libraries return data in typed errors, and cmd/pumice adds what to try.
+// TestLibrariesDoNotNameFlags keeps flags, variables, make targets and subcommands out of the strings of libraries: a
+// program that imports them has none of these. Libraries return data in typed errors, and cmd/pumice adds what to try.
 func TestLibrariesDoNotNameFlags(t *testing.T) {
 	re := commandLine(t)
 	checked := 0
