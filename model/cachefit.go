@@ -119,9 +119,9 @@ func (w *Weights) fitCache(ctx context.Context, m *pipeline.Manager, c *Config, 
 	var float, scaled []int
 	for i, l := range w.Layers {
 		if l.fit.float {
-			float = append(float, w.span.first+i)
+			float = append(float, w.layerRange.first+i)
 		} else if l.fit.keys != 0 || l.fit.values != 0 {
-			scaled = append(scaled, w.span.first+i)
+			scaled = append(scaled, w.layerRange.first+i)
 		}
 	}
 	if len(scaled) > 0 {

@@ -227,7 +227,7 @@ func TestOrdinaryCachesAreLeftAlone(t *testing.T) {
 		}
 		cfg, err := ReadConfig(c)
 		check(t, err)
-		w, err := bind(m, c, cfg, nil, &Options{Context: 16}, cfg.whole())
+		w, err := (&loading{file: c, cfg: cfg, opts: Options{Context: 16}}).bind(m, cfg.allLayers())
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -45,14 +45,14 @@ const (
 // and the residual stream after every layer.
 func decode(b *pipeline.Builder, cfg *Config, w *Weights, cache *pipeline.Cache, want Want) {
 	var x *pipeline.Tensor
-	if w.span.begins() {
+	if w.layerRange.hasEmbedding() {
 		x = b.Embed(w.Embed, cfg.EmbeddingScale)
 		b.Tap("embed", x)
 	} else {
 		x = b.Input(cfg.HiddenSize)
 	}
 	for at := range w.Layers {
-		i := w.span.first + at
+		i := w.layerRange.first + at
 		d := decoderLayer{b: b, cfg: cfg, Layer: &w.Layers[at], tapped: i == 0}
 		heads := cfg.heads(i, w.Slopes)
 		table := w.RopeTable

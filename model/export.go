@@ -85,8 +85,8 @@ func NewExport(c *checkpoint.Checkpoint) (*Export, error) {
 	x.Architecture = target.GGUF[0]
 	x.expect(target)
 	x.Pairs = x.pairs(target)
-	e := &exporter{binder: binder{c: c, cfg: cfg, used: map[string]bool{}, w: &Weights{}}, x: x, names: target.ggufNames(), permuted: target.PermutedQK}
-	e.tensors()
+	e := &exporter{tensors: newTensors(c, cfg), x: x, names: target.ggufNames(), permuted: target.PermutedQK}
+	e.model()
 	if e.err != nil {
 		return nil, e.err
 	}
@@ -226,15 +226,15 @@ func essence(c *Config) Config {
 
 // An exporter walks a directory's tensors in the order of a GGUF file.
 type exporter struct {
-	binder
+	tensors
 	x        *Export
 	names    Names // in the file
 	permuted bool  // rows of q and k are reordered
 }
 
-func (e *exporter) tensors() {
-	c, from, to := e.cfg, e.binder.cfg.names, e.names
-	e.matrix(to.Embed, Vocabulary, 0, part{name: from.Embed, rows: c.VocabSize})
+func (e *exporter) model() {
+	c, from, to := e.cfg, e.cfg.names, e.names
+	e.matrix(to.Embed, Vocabulary, 0, tensorRows{name: from.Embed, rows: c.VocabSize})
 	for i := range c.NumHiddenLayers {
 		if e.err != nil {
 			return
@@ -243,9 +243,9 @@ func (e *exporter) tensors() {
 	}
 	e.norm(to.FinalNorm, from.FinalNorm)
 	if !c.TieWordEmbeddings {
-		head := part{name: from.LMHead, rows: c.VocabSize}
+		head := tensorRows{name: from.LMHead, rows: c.VocabSize}
 		if c.NormalizedHead {
-			if s := e.source(head, c.HiddenSize); s != nil {
+			if s := e.find(head, c.HiddenSize); s != nil {
 				e.rows(to.LMHead, Vocabulary, 0, unitRows(s))
 			}
 		} else {
@@ -263,8 +263,8 @@ func (e *exporter) tensors() {
 }
 
 func (e *exporter) layer(i int) {
-	c, from, to := e.cfg, e.binder.cfg.names, e.names
-	p, prefix := e.parts(i), fmt.Sprintf(to.Layer, i)
+	c, from, to := e.cfg, e.cfg.names, e.names
+	p, prefix := c.layerTensors(i), fmt.Sprintf(to.Layer, i)
 	in := fmt.Sprintf(from.Layer, i)
 	e.norm(prefix+to.InputNorm, in+from.InputNorm)
 	if c.QKNorm {
@@ -277,9 +277,9 @@ func (e *exporter) layer(i int) {
 		whole := qkv[0]
 		qkv = nil
 		for first, rows := range map[int]int{0: heads, heads: kvHeads, heads + kvHeads: kvHeads} {
-			qkv = append(qkv, part{name: whole.name, first: first, rows: rows, of: whole.rows})
+			qkv = append(qkv, tensorRows{name: whole.name, first: first, rows: rows, of: whole.rows})
 		}
-		slices.SortFunc(qkv, func(a, b part) int { return a.first - b.first })
+		slices.SortFunc(qkv, func(a, b tensorRows) int { return a.first - b.first })
 	}
 	if len(qkv) == 1 {
 		e.projection(prefix+to.QKVProj, 0, c.HiddenSize, c.QKVBias, qkv[0])
@@ -320,34 +320,34 @@ func (e *exporter) layer(i int) {
 }
 
 // projection is a matrix and its bias; permuted is the size of the heads whose rows are reordered, or 0.
-func (e *exporter) projection(name string, permuted, cols int, bias bool, p part) {
-	if s := e.source(p, cols); s != nil {
+func (e *exporter) projection(name string, permuted, cols int, bias bool, p tensorRows) {
+	if s := e.find(p, cols); s != nil {
 		e.rows(name, Matrix, permuted, s)
 	}
 	if !bias || e.err != nil {
 		return
 	}
-	all, err := e.floats(p.name+".bias", p.tensorRows())
+	all, err := e.floats(p.name+".bias", p.allRows())
 	if err != nil {
 		e.err = err
 		return
 	}
 	values := make([]float32, p.rows)
 	for i := range values {
-		values[i] = all[p.first+paired(i, permuted)]
+		values[i] = all[p.first+unpermuted(i, permuted)]
 	}
 	e.values(name+".bias", values)
 }
 
-func (e *exporter) matrix(name string, role Role, permuted int, p part) {
-	if s := e.source(p, e.cfg.HiddenSize); s != nil {
+func (e *exporter) matrix(name string, role Role, permuted int, p tensorRows) {
+	if s := e.find(p, e.cfg.HiddenSize); s != nil {
 		e.rows(name, role, permuted, s)
 	}
 }
 
 // rows is the matrix of a source.
 func (e *exporter) rows(name string, role Role, permuted int, s *source) {
-	row := func(i int, scratch []byte) []byte { return s.Row(paired(i, permuted), scratch) }
+	row := func(i int, scratch []byte) []byte { return s.Row(unpermuted(i, permuted), scratch) }
 	e.x.Tensors = append(e.x.Tensors, ExportTensor{
 		Name: name + ".weight", Role: role, Shape: []int{s.Rows, s.Cols}, DType: s.DType, Row: row, Prefetch: s.Prefetch,
 	})

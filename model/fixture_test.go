@@ -399,11 +399,11 @@ func TestForwardRefusesBadInput(t *testing.T) {
 	}
 }
 
-func TestLadderCoversEveryRun(t *testing.T) {
+func TestBucketsReachTheChunk(t *testing.T) {
 	for _, chunk := range []int{1, 7, 8, 100, 512, 4096} {
-		l := ladder(chunk)
+		l := buckets(chunk)
 		if !slices.IsSorted(l) || l[len(l)-1] != chunk || l[0] != 1 {
-			t.Errorf("ladder(%d) = %v", chunk, l)
+			t.Errorf("buckets(%d) = %v", chunk, l)
 		}
 	}
 }

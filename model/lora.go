@@ -12,11 +12,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"sync"
 
 	"pumice/checkpoint"
-	"pumice/internal/dtype"
-	"pumice/pipeline"
 )
 
 // A LoRA is a low-rank adapter (Hu et al. 2021, arXiv:2106.09685) as PEFT saves it: a directory
@@ -38,17 +35,6 @@ type adapter struct {
 }
 
 type adapters []*adapter
-
-// update is what an adapter adds to a matrix (rows, cols): scale * B A.
-type update struct {
-	a, b  *checkpoint.Tensor // (rank, cols), (rows, rank)
-	scale float64
-	used  bool
-
-	mu      sync.Mutex
-	loading int       // parts of matrices that its rows go into
-	down    []float32 // A, while there are any
-}
 
 // openAdapters opens every adapter. The caller closes them after the weights are loaded.
 func openAdapters(ctx context.Context, list []LoRA) (adapters, error) {
@@ -240,126 +226,4 @@ func (a *adapter) pair(config adapterConfig, scale float64) error {
 		}
 	}
 	return nil
-}
-
-// A source is rows of a tensor as they go to the device.
-type source struct {
-	pipeline.Source
-	stored  dtype.DType // in the checkpoint; where adapters change the rows, Source has F32
-	updates []*update
-}
-
-// adapt puts the adapters that name p's module between the tensor's rows and the device.
-func (b *binder) adapt(s *source, p part) {
-	module, rows := p.module()
-	for _, a := range b.adapters {
-		u := a.updates[module]
-		if u == nil {
-			continue
-		}
-		u.used = true
-		if u.b.Rows() != rows || u.a.Cols() != s.Cols {
-			b.fail("adapter %s: module %q has factors of shapes %v and %v for a matrix (%d, %d)", a.path, module, u.a.Shape, u.b.Shape, rows, s.Cols)
-			return
-		}
-		s.updates = append(s.updates, u)
-	}
-	if len(s.updates) == 0 {
-		return
-	}
-	if b.dtype == dtype.Invalid && s.stored.BlockSize() > 1 {
-		if !b.requantised {
-			b.requantised = true
-			b.log.Warn().Str("tensor", s.Name).Stringer("type", s.stored).Msg("adapted matrices are quantised again, which rounds the adapter's changes more than F16 would")
-		}
-	}
-	raw := s.Row
-	s.DType = dtype.F32
-	s.Row = func(i int, _ []byte) []byte {
-		values := make([]float32, s.Cols)
-		s.stored.Decode(values, raw(i, nil))
-		for _, u := range s.updates {
-			u.add(values, p.moduleRow(i))
-		}
-		out := make([]byte, 4*len(values))
-		dtype.F32.Encode(out, values)
-		return out
-	}
-}
-
-// checkAdapters refuses an adapter of modules that no matrix of the model took.
-func (b *binder) checkAdapters() {
-	for _, a := range b.adapters {
-		var unknown []string
-		for module, u := range a.updates {
-			if !u.used {
-				unknown = append(unknown, module)
-			}
-		}
-		if len(unknown) > 0 {
-			slices.Sort(unknown)
-			b.fail("adapter %s: %d of its modules are not matrices of this model: %s", a.path, len(unknown),
-				quoted(unknown[:min(len(unknown), 4)]))
-		}
-	}
-}
-
-// open decodes A before rows are added to; the last close forgets it. That takes at most twice
-// A's bytes in the file.
-func (u *update) open(ctx context.Context) error {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if u.loading++; u.loading > 1 { // another part of the tensor did
-		return nil
-	}
-	rank, cols := u.a.Rows(), u.a.Cols()
-	u.down = make([]float32, rank*cols)
-	return checkpoint.Guard(func() error {
-		for i := range rank {
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-			u.a.DType.Decode(u.down[i*cols:][:cols], u.a.Row(i, nil))
-		}
-		return nil
-	})
-}
-
-func (u *update) close() {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if u.loading--; u.loading == 0 {
-		u.down = nil
-	}
-}
-
-// add adds row r of scale * B A to values. Several goroutines may call it.
-func (u *update) add(values []float32, r int) {
-	up := make([]float32, u.b.Cols())
-	u.b.DType.Decode(up, u.b.Row(r, nil))
-	for k, v := range up {
-		up[k] = float32(u.scale * float64(v))
-	}
-	u.addScaled(values, up)
-}
-
-// addScaled adds up A to values, four rows of A at a time: one by one, loading and storing values
-// costs more than the products (39 us for a row of 4096 at rank 16, against 14 us, on one core of
-// an AMD EPYC).
-func (u *update) addScaled(values, up []float32) {
-	row := func(k int) []float32 { return u.down[k*len(values):][:len(values)] }
-	k := 0
-	for ; k+4 <= len(up); k += 4 {
-		a, b, c, d := row(k), row(k+1), row(k+2), row(k+3)
-		va, vb, vc, vd := up[k], up[k+1], up[k+2], up[k+3]
-		for j := range values {
-			values[j] += va*a[j] + vb*b[j] + vc*c[j] + vd*d[j]
-		}
-	}
-	for ; k < len(up); k++ {
-		v := up[k]
-		for j, x := range row(k) {
-			values[j] += v * x
-		}
-	}
 }

@@ -1,8 +1,12 @@
 package model
 
 import (
+	"context"
 	"fmt"
 
+	"github.com/rs/zerolog"
+
+	"pumice/checkpoint"
 	"pumice/internal/dtype"
 	"pumice/internal/hostmem"
 	"pumice/internal/humanize"
@@ -70,6 +74,85 @@ func (e *FitError) Error() string {
 	return msg
 }
 
+// Estimate says what loading would take, and returns a *FitError beside it if the device has
+// less. It reads no weights, so it does not know of layers whose keys and values need an F32 cache.
+func Estimate(ctx context.Context, m *pipeline.Manager, c *checkpoint.Checkpoint, o Options) (MemoryPlan, error) {
+	l, err := openLoading(ctx, c, o)
+	if err != nil {
+		return MemoryPlan{}, err
+	}
+	defer l.Close()
+	w, err := l.bind(m, l.cfg.allLayers())
+	if err != nil {
+		return MemoryPlan{}, err
+	}
+	return l.estimate(m, w)
+}
+
+// estimate is Estimate of the layers that w describes.
+func (l *loading) estimate(m *pipeline.Manager, w *Weights) (MemoryPlan, error) {
+	cfg, o, dev := l.cfg, &l.opts, m.Device()
+	shape := w.cacheShape(cfg, o, o.Context)
+	p := MemoryPlan{
+		Context: o.Context, KVType: o.KVType.String(),
+		WeightsBytes: w.bytes, WeightTypes: w.types, CacheBytes: shape.Bytes(), TableBytes: w.tableBytes,
+	}
+	var err error
+	if p.ArenaBytes, p.OutputBytes, err = l.planBytes(m, w); err != nil {
+		return p, err
+	}
+	if !dev.HostVisible() {
+		p.StagingBytes = pipeline.StagingBytes
+	}
+	p.TotalBytes = p.WeightsBytes + p.CacheBytes + p.TableBytes + p.ArenaBytes + p.OutputBytes + p.StagingBytes
+	room, err := available(dev)
+	if err != nil {
+		return p, err
+	}
+	p.AvailableBytes, p.AvailableLimit = room.Bytes, room.Limit
+	if p.TotalBytes > p.AvailableBytes {
+		weightsAs := func(t dtype.DType) int64 {
+			as := *l
+			as.opts.DType, as.opts.Logger = t, zerolog.Nop()
+			if other, err := as.bind(m, w.layerRange); err == nil {
+				return other.bytes
+			}
+			return p.WeightsBytes
+		}
+		return p, &FitError{Device: dev.PhysicalDevice().Name, Needed: p.TotalBytes, Available: room.Bytes,
+			Limit: room.Limit, Plan: p, Fits: p.smaller(cfg, o, w, weightsAs)}
+	}
+	if err := p.checkHost(dev); err != nil {
+		return p, err
+	}
+	return p, p.checkBindings(m, shape, w)
+}
+
+// planBytes is the size of an arena that takes every plan, and of what all plans have of their own, which are kept.
+func (l *loading) planBytes(m *pipeline.Manager, w *Weights) (arena, own int64, err error) {
+	dry := l.dryModel(m, w)
+	largest := []planKey{{l.opts.Chunk, Logits}, {dry.allLogitsTokens(), AllLogits}, {l.opts.Chunk, SequenceLogits}, {dry.allArgmaxTokens(), AllArgmax}}
+	if !w.layerRange.hasHead(l.cfg) {
+		largest = []planKey{{l.opts.Chunk, Hidden}}
+	}
+	for _, k := range largest {
+		n, err := dry.builder(k).ArenaBytes()
+		if err != nil {
+			return 0, 0, err
+		}
+		arena = max(arena, n)
+	}
+	ends := *w
+	if !l.opts.Taps { // layers have buffers of their own only where they are tapped
+		ends.Layers = nil
+	}
+	dry.weights = &ends
+	for _, k := range dry.planKeys() {
+		own += dry.builder(k).OutputBytes()
+	}
+	return arena, own, nil
+}
+
 // available is the memory a device can give now. The heap that CPU drivers report is a
 // constant of the driver; theirs is the process's memory.
 func available(dev *vk.Device) (hostmem.Room, error) {
@@ -113,19 +196,19 @@ func (p MemoryPlan) checkBindings(m *pipeline.Manager, shape pipeline.CacheShape
 
 // cacheShape is the KV cache for a number of positions. A local layer keeps its window and
 // what one run adds, so that the run's first token still finds all it sees.
-func (c *Config) cacheShape(o *Options, positions int, at span) pipeline.CacheShape {
+func (c *Config) cacheShape(o *Options, positions int, layers layerRange) pipeline.CacheShape {
 	s := pipeline.CacheShape{
-		DType: o.KVType, Layers: at.layers(), KVHeads: c.NumKeyValueHeads, HeadDim: c.HeadDim, Positions: positions,
+		DType: o.KVType, Layers: layers.count(), KVHeads: c.NumKeyValueHeads, HeadDim: c.HeadDim, Positions: positions,
 	}
 	if c.SlidingWindow > 0 {
-		s.Local, s.LocalPositions = c.Local[at.first:at.end], (c.SlidingWindow+o.Chunk+7)/8*8
+		s.Local, s.LocalPositions = c.Local[layers.first:layers.end], (c.SlidingWindow+o.Chunk+7)/8*8
 	}
 	return s
 }
 
 // cacheShape is Config.cacheShape with the layers that need float32.
 func (w *Weights) cacheShape(cfg *Config, o *Options, positions int) pipeline.CacheShape {
-	s := cfg.cacheShape(o, positions, w.span)
+	s := cfg.cacheShape(o, positions, w.layerRange)
 	for _, l := range w.Layers {
 		s.Float = append(s.Float, l.fit.float)
 	}

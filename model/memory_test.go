@@ -121,7 +121,7 @@ func TestSuggestedTypesFit(t *testing.T) {
 	weights := map[dtype.DType]int64{dtype.Q8_0: 800, dtype.Q6_K: 700, dtype.Q5_K: 600, dtype.Q4_K: 500, dtype.Q3_K: 400, dtype.Q2_K: 300}
 	for available, want := range map[int64]string{950: "Q8_0", 750: "Q6_K", 350: "Q2_K", 299: ""} {
 		p := MemoryPlan{Context: 128, WeightsBytes: 1000 << 20, TotalBytes: 1000 << 20, AvailableBytes: available << 20}
-		got := p.smaller(cfg, &Options{KVType: dtype.F16}, &Weights{span: cfg.whole()}, func(d dtype.DType) int64 { return weights[d] << 20 })
+		got := p.smaller(cfg, &Options{KVType: dtype.F16}, &Weights{layerRange: cfg.allLayers()}, func(d dtype.DType) int64 { return weights[d] << 20 })
 		if want := (Smaller{DType: want}); got != want {
 			t.Errorf("%d MiB of 1000: %+v, want %+v", available, got, want)
 		}

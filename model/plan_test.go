@@ -118,7 +118,7 @@ func TestContextsBeyondABindingDoNotFit(t *testing.T) {
 	}
 	most := m.MaxTablePositions(cfg.Rope.Dim)
 	o := Options{Context: most, KVType: dtype.Q8_0}
-	if keys := m.MaxCachePositions(cfg.cacheShape(&o, most, cfg.whole())); keys <= most {
+	if keys := m.MaxCachePositions(cfg.cacheShape(&o, most, cfg.allLayers())); keys <= most {
 		t.Fatalf("the fixture's keys fit %d positions, its angles %d", keys, most)
 	}
 	var fit *FitError

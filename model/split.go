@@ -23,48 +23,46 @@ type Split struct {
 // the layers in proportion to the memory it has available. The caller closes the Split before
 // the managers. Two managers of one device count its memory twice.
 func LoadSplit(ctx context.Context, managers []*pipeline.Manager, c *checkpoint.Checkpoint, o Options) (_ *Split, err error) {
-	cfg, err := ReadConfig(c)
+	l, err := openLoading(ctx, c, o)
 	if err != nil {
 		return nil, err
 	}
-	if err := o.normalise(cfg); err != nil {
-		return nil, err
-	}
-	spans, err := spans(managers, cfg)
+	defer l.Close()
+	ranges, err := shareLayers(managers, l.cfg.NumHiddenLayers)
 	if err != nil {
 		return nil, err
 	}
-	adapters, err := openAdapters(ctx, o.LoRA)
-	if err != nil {
-		return nil, err
-	}
-	defer adapters.Close()
 	s := &Split{}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.Close())
 		}
 	}()
-	progress := o.Progress
 	for i, m := range managers {
-		if progress != nil { // a device after another, each as large a part as it has layers
-			o.Progress = func(done, total int64) {
-				all := total * int64(cfg.NumHiddenLayers) / int64(spans[i].layers())
-				progress(all*int64(spans[i].first)/int64(cfg.NumHiddenLayers)+done, all)
-			}
+		layers := ranges[i]
+		if o.Progress != nil {
+			l.opts.Progress = layers.progress(o.Progress, l.cfg.NumHiddenLayers)
 		}
-		x, err := loadSpan(ctx, m, c, cfg, adapters, o, spans[i])
+		x, err := l.load(ctx, m, layers)
 		if err != nil {
-			return nil, fmt.Errorf("model: layers %d to %d: %w", spans[i].first, spans[i].end-1, err)
+			return nil, fmt.Errorf("model: layers %d to %d: %w", layers.first, layers.end-1, err)
 		}
 		s.stages = append(s.stages, x)
 	}
 	return s, nil
 }
 
-// spans shares the layers out in proportion to available memory, at least one a device.
-func spans(managers []*pipeline.Manager, cfg *Config) ([]span, error) {
-	n := cfg.NumHiddenLayers
+// progress turns the progress of loading r into that of all n layers, which are loaded in order: every layer counts as
+// much as one of r's.
+func (r layerRange) progress(report func(done, total int64), n int) func(done, total int64) {
+	return func(done, total int64) {
+		all := total * int64(n) / int64(r.count())
+		report(all*int64(r.first)/int64(n)+done, all)
+	}
+}
+
+// shareLayers divides n layers in proportion to the devices' available memory, at least one to each.
+func shareLayers(managers []*pipeline.Manager, n int) ([]layerRange, error) {
 	if len(managers) > n {
 		return nil, fmt.Errorf("model: %d devices for %d layers", len(managers), n)
 	}
@@ -78,7 +76,7 @@ func spans(managers []*pipeline.Manager, cfg *Config) ([]span, error) {
 		memory[i] = room.Bytes
 		total += memory[i]
 	}
-	out := make([]span, len(managers))
+	out := make([]layerRange, len(managers))
 	var before int64
 	for i := range managers {
 		before += memory[i]
@@ -87,7 +85,7 @@ func spans(managers []*pipeline.Manager, cfg *Config) ([]span, error) {
 			first = out[i-1].end
 		}
 		end := int(float64(n)*float64(before)/float64(max(total, 1)) + 0.5)
-		out[i] = span{first, min(max(end, first+1), n-(len(managers)-1-i))}
+		out[i] = layerRange{first, min(max(end, first+1), n-(len(managers)-1-i))}
 	}
 	return out, nil
 }
@@ -101,7 +99,7 @@ func (s *Split) Forward(ctx context.Context, tokens []int, position int, want Wa
 	}
 	var all []float32
 	for done := 0; done < len(tokens); {
-		n := min(len(tokens)-done, last.rung(len(tokens)-done, want))
+		n := min(len(tokens)-done, last.bucket(len(tokens)-done, want))
 		piece, now := tokens[done:done+n], want
 		if done+n < len(tokens) && !want.everyRow() {
 			now = Nothing
@@ -220,7 +218,7 @@ func (s *Split) Profile() ([]pipeline.Timing, error) {
 func (s *Split) String() string {
 	var parts []string
 	for _, x := range s.stages {
-		at := x.weights.span
+		at := x.weights.layerRange
 		parts = append(parts, fmt.Sprintf("layers %d to %d on %s", at.first, at.end-1, x.m.Device().PhysicalDevice().Name))
 	}
 	return strings.Join(parts, ", ")

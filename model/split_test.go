@@ -23,7 +23,7 @@ func TestSplit(t *testing.T) {
 			o := Options{Context: 160, KVType: dtype.F16, Chunk: 32}
 			whole := load(t, path, o, pipeline.Options{})
 			split := loadSplit(t, path, o, 2)
-			if got := split.stages[0].weights.span.layers() + split.stages[1].weights.span.layers(); got != whole.cfg.NumHiddenLayers {
+			if got := split.stages[0].weights.layerRange.count() + split.stages[1].weights.layerRange.count(); got != whole.cfg.NumHiddenLayers {
 				t.Fatalf("%d layers in %s", got, split)
 			}
 			tokens := make([]int, 75)
@@ -101,14 +101,14 @@ func TestSplitNeedsALayerForEveryDevice(t *testing.T) {
 		t.Cleanup(func() { check(t, m.Close()) })
 		managers = append(managers, m)
 	}
-	if _, err := spans(managers, &Config{NumHiddenLayers: 2}); err == nil {
+	if _, err := shareLayers(managers, 2); err == nil {
 		t.Error("two layers were shared among three devices")
 	}
-	got, err := spans(managers, &Config{NumHiddenLayers: 7})
+	got, err := shareLayers(managers, 7)
 	check(t, err)
 	end := 0
 	for _, s := range got {
-		if s.first != end || s.layers() < 1 {
+		if s.first != end || s.count() < 1 {
 			t.Errorf("%v", got)
 		}
 		end = s.end

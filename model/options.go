@@ -1,0 +1,56 @@
+package model
+
+import (
+	"fmt"
+	"runtime"
+
+	"github.com/rs/zerolog"
+
+	"pumice/internal/dtype"
+)
+
+// Options says how a model is loaded. The zero value is the default.
+type Options struct {
+	Context  int                     // positions of the KV cache; 0: what was trained, at most DefaultContext
+	DType    dtype.DType             // type that matrices are converted to, or the one that ForRow gives for theirs; Invalid keeps the checkpoint's
+	KVType   dtype.DType             // one of kernels.CacheTypes; Invalid means F16
+	Chunk    int                     // largest run of a prefill; 0 means DefaultChunk
+	LoRA     []LoRA                  // adapters, added to the matrices in this order
+	Taps     bool                    // record the results inside the decoder, for tests
+	Workers  int                     // goroutines that convert weights; 0 means one for each processor, 2 to 16
+	Progress func(done, total int64) // bytes of the checkpoint, one call at a time; may be nil
+	Logger   zerolog.Logger
+}
+
+// Defaults of Options.
+const (
+	DefaultContext = 4096
+	DefaultChunk   = 512
+)
+
+// normalise fills in the defaults that depend on the configuration.
+func (o *Options) normalise(cfg *Config) error {
+	if o.Context == 0 {
+		o.Context = min(cfg.MaxPositionEmbeddings, DefaultContext)
+	}
+	if o.Context < 1 || o.Context > 1<<24 {
+		return fmt.Errorf("model: a context of %d positions; 1 to %d are possible", o.Context, 1<<24)
+	}
+	if o.Context > cfg.MaxPositionEmbeddings {
+		o.Logger.Warn().Int("context", o.Context).Int("trained", cfg.MaxPositionEmbeddings).Msg("the context is longer than the model was trained for")
+	}
+	if o.KVType == dtype.Invalid {
+		o.KVType = dtype.F16
+	}
+	if o.Chunk == 0 {
+		o.Chunk = DefaultChunk
+	}
+	if o.Chunk < 1 {
+		return fmt.Errorf("model: a chunk of %d tokens", o.Chunk)
+	}
+	o.Chunk = min(o.Chunk, o.Context)
+	if o.Workers == 0 {
+		o.Workers = min(max(2, runtime.GOMAXPROCS(0)), 16)
+	}
+	return nil
+}
