@@ -129,28 +129,33 @@ func (l *loading) estimate(m *pipeline.Manager, w *Weights) (MemoryPlan, error) 
 }
 
 // planBytes is the size of an arena that takes every plan, and of what all plans have of their own, which are kept.
+// What follows the layers uses the arena when they have let go of it, so the arena of a plan is the larger one of what
+// the layers need, whatever is wanted of them, and what the plan needs without them.
 func (l *loading) planBytes(m *pipeline.Manager, w *Weights) (arena, own int64, err error) {
-	dry := l.dryModel(m, w)
-	largest := []planKey{{l.opts.Chunk, Logits}, {dry.allLogitsTokens(), AllLogits}, {l.opts.Chunk, SequenceLogits}, {dry.allArgmaxTokens(), AllArgmax}}
-	if !w.layerRange.hasHead(l.cfg) {
-		largest = []planKey{{l.opts.Chunk, Hidden}}
-	}
-	for _, k := range largest {
-		n, err := dry.builder(k).ArenaBytes()
-		if err != nil {
-			return 0, 0, err
-		}
-		arena = max(arena, n)
-	}
+	whole := l.dryModel(m, w)
 	ends := *w
 	if !l.opts.Taps { // layers have buffers of their own only where they are tapped
 		ends.Layers = nil
 	}
-	dry.weights = &ends
-	for _, k := range dry.planKeys() {
-		own += dry.builder(k).OutputBytes()
+	bare := l.dryModel(m, &ends)
+	grow := func(b *pipeline.Builder) {
+		if n, e := b.ArenaBytes(); e != nil {
+			err = e
+		} else {
+			arena = max(arena, n)
+		}
 	}
-	return arena, own, nil
+	counted := map[int]bool{} // tokens
+	for _, k := range whole.planKeys() {
+		if !counted[k.tokens] {
+			counted[k.tokens] = true
+			grow(whole.builder(planKey{k.tokens, Nothing}))
+		}
+		b := bare.builder(k)
+		grow(b)
+		own += b.OutputBytes()
+	}
+	return arena, own, err
 }
 
 // available is the memory a device can give now. The heap that CPU drivers report is a

@@ -12,6 +12,7 @@ import (
 	"pumice/checkpoint"
 	"pumice/internal/dtype"
 	"pumice/internal/gputest"
+	"pumice/internal/synth"
 	"pumice/pipeline"
 )
 
@@ -71,6 +72,60 @@ func TestMemoryPlanCountsEveryBuffer(t *testing.T) {
 		t.Errorf("%d bytes of device memory for %d plans, planned %d: %+v", took, len(x.plans), planned, p)
 	} else {
 		t.Logf("%d bytes for %d plans, planned %d", took, len(x.plans), planned)
+	}
+}
+
+// TestArenaTakesEveryPlan compares the planned arena with the largest one that a plan asks for: with one token, where
+// candidates of a large vocabulary take more than its logits, with chunks between two buckets, and with taps.
+func TestArenaTakesEveryPlan(t *testing.T) {
+	m, err := pipeline.NewManager(gputest.Open(t), pipeline.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { check(t, m.Close()) }()
+	wide, err := synth.Lookup("xverse", synth.Tiny)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wide.Vocab = 100_000
+	files := map[string]*checkpoint.Checkpoint{"a large vocabulary": hollow(t, wide, dtype.F16)}
+	for _, name := range []string{"llama", "gemma2", "gemma3", "falcon", "mpt"} {
+		if files[name], err = checkpoint.Open(t.Context(), filepath.Join(fixtureDir, name)); err != nil {
+			t.Fatal(err)
+		}
+		defer files[name].Close()
+	}
+	for name, c := range files {
+		for _, chunk := range []int{1, 2, 7, 128} {
+			for _, taps := range []bool{false, true} {
+				l, err := newLoading(c, Options{Context: 128, Chunk: chunk, Taps: taps})
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, layers := range []layerRange{l.cfg.allLayers(), {0, 1}, {1, l.cfg.NumHiddenLayers}} {
+					w, err := l.bind(m, layers)
+					if err != nil {
+						t.Fatal(err)
+					}
+					var arena, own int64
+					x := l.dryModel(m, w)
+					for _, k := range x.planKeys() {
+						b := x.builder(k)
+						n, err := b.ArenaBytes()
+						if err != nil {
+							t.Fatal(err)
+						}
+						arena = max(arena, n)
+						own += b.OutputBytes()
+					}
+					gotArena, gotOwn, err := l.planBytes(m, w)
+					if err != nil || gotArena != arena || gotOwn != own {
+						t.Errorf("%s, chunk %d, taps %t, layers %v: planned an arena of %d and %d bytes beside it, error %v; plans ask for %d and %d",
+							name, chunk, taps, layers, gotArena, gotOwn, err, arena, own)
+					}
+				}
+			}
+		}
 	}
 }
 
