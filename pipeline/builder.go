@@ -246,6 +246,9 @@ func (b *Builder) OutputBytes() int64 {
 	if b.log > 0 {
 		n += drawBytes + logBytes(b.log)
 	}
+	if b.input != nil {
+		n += b.input.bytes()
+	}
 	return n + b.readbackBytes()
 }
 
@@ -254,9 +257,6 @@ func (b *Builder) readbackBytes() int64 {
 	var n int64
 	for _, o := range b.outputs {
 		n += alignUp(o.tensor.bytes(), arenaAlign)
-	}
-	if b.input != nil {
-		n += b.input.bytes()
 	}
 	return n
 }
