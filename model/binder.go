@@ -287,7 +287,7 @@ func (b *binder) vector(n int, read func() ([]float32, error), tensors ...string
 		return nil
 	}
 	v := b.w.noteVector(tensors[0], n, read)
-	b.w.bytes += v.DeviceBytes()
+	b.w.bytes += vectorBytes(v)
 	return v
 }
 
@@ -300,7 +300,7 @@ func (b *binder) tables() {
 	}
 	if c.ALiBiMaxBias > 0 {
 		w.Slopes = w.noteVector("alibi slopes", c.NumAttentionHeads, func() ([]float32, error) { return c.alibiSlopes(), nil })
-		w.tableBytes += w.Slopes.DeviceBytes()
+		w.tableBytes += vectorBytes(w.Slopes)
 	}
 }
 
@@ -316,7 +316,7 @@ func (b *binder) ropeTable(name string, r *Rope) *pipeline.Vector {
 		}
 		return r.ropeTable(positions, divisors), nil
 	})
-	b.w.tableBytes += v.DeviceBytes()
+	b.w.tableBytes += vectorBytes(v)
 	return v
 }
 

@@ -81,7 +81,7 @@ func (l *loading) load(ctx context.Context, m *pipeline.Manager, layers layerRan
 	if err = m.ReserveArena(x.memory.ArenaBytes); err != nil {
 		return nil, err
 	}
-	x.store = m.NewWeights(x.memory.WeightsBytes + x.memory.TableBytes)
+	x.store = m.NewWeights(w.vectorBytes)
 	if err = x.upload(ctx); err != nil {
 		return nil, fmt.Errorf("model: %s: %w", l.file.Path(), err)
 	}

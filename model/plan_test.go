@@ -14,64 +14,124 @@ import (
 	"pumice/internal/gputest"
 	"pumice/internal/synth"
 	"pumice/pipeline"
+	"pumice/vk"
 )
 
-// TestMemoryPlanCountsEveryBuffer runs every kind of plan and compares what the device has then given with what was planned.
+// TestMemoryPlanCountsEveryBuffer evaluates with every plan that a model may record and compares the sum of the device's
+// allocations with the plan: with taps, on several devices, and with weights that fill several blocks of memory.
 func TestMemoryPlanCountsEveryBuffer(t *testing.T) {
-	dev := gputest.OpenWith(t, gputest.Options{NoValidation: true})
-	free := func() int64 {
-		info, err := dev.Memory()
-		if err != nil {
+	wide, err := synth.Lookup("xverse", synth.Tiny)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wide.Vocab = 40_000
+	fixture := filepath.Join(fixtureDir, "llama")
+	for _, c := range []struct {
+		name, path string
+		o          Options
+		stages     int
+		plans      bool // evaluate with all of them; else only load
+	}{
+		{"one device", fixture, Options{Context: 128, Chunk: 4}, 1, true},
+		{"taps", fixture, Options{Context: 128, Chunk: 2, Taps: true}, 1, true},
+		{"two stages", fixture, Options{Context: 128, Chunk: 2}, 2, true},
+		{"weights of several blocks", hollow(t, wide, dtype.F32).Path(), Options{Context: 128}, 1, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			dev := gputest.OpenWith(t, gputest.Options{NoValidation: true})
+			var managers []*pipeline.Manager
+			for range c.stages {
+				m, err := pipeline.NewManager(dev, pipeline.Options{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer func() { check(t, m.Close()) }()
+				managers = append(managers, m)
+			}
+			file, err := checkpoint.Open(t.Context(), c.path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer file.Close()
+			before := allocated(t, dev)
+			s, err := LoadSplit(t.Context(), managers, file, c.o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { check(t, s.Close()) }()
+			p := s.Memory()
+			planned := p.TotalBytes - p.StagingBytes
+			if c.plans {
+				useEveryPlan(t, s)
+			} else {
+				planned -= p.OutputBytes
+			}
+			buffers := int64(8 * c.stages)
+			for i, x := range s.stages {
+				if !c.plans {
+					continue
+				}
+				for _, k := range x.planKeys() {
+					if x.plans[k] == nil {
+						t.Errorf("stage %d: nothing used the plan of %d tokens for %s", i, k.tokens, k.want)
+					}
+				}
+				if len(x.plans) != len(x.planKeys()) {
+					t.Errorf("stage %d: %d plans, want %d", i, len(x.plans), len(x.planKeys()))
+				}
+				buffers += 5 * int64(len(x.plans))
+			}
+			rounding := 64 * buffers // by the driver, of each buffer up; or down, where our padding would end a block
+			if dev.PhysicalDevice().Type != vk.CPU {
+				rounding *= 1024
+			}
+			took := allocated(t, dev) - before
+			if diff := took - planned; diff > rounding || diff < -rounding {
+				t.Errorf("%d bytes of device memory, planned %d, a difference of %d where %d are rounding: %+v", took, planned, diff, rounding, p)
+			}
+			t.Logf("%d bytes, planned %d", took, planned)
+		})
+	}
+}
+
+// allocated is the sum of a device's allocations.
+func allocated(t *testing.T, dev *vk.Device) int64 {
+	t.Helper()
+	info, err := dev.Memory()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return info.AllocatedBytes
+}
+
+// useEveryPlan evaluates as many tokens as each plan takes, for everything that Forward, ForwardSequences and Decode give.
+func useEveryPlan(t *testing.T, s *Split) {
+	t.Helper()
+	last := s.stages[len(s.stages)-1]
+	for _, n := range last.buckets {
+		tokens := make([]int, n)
+		for _, want := range []Want{Nothing, Logits, Argmax, Candidates, AllArgmax, AllLogits} {
+			if _, err := s.Forward(t.Context(), tokens, 0, want); err != nil {
+				t.Fatal(err)
+			}
+		}
+		sequences := [][]int{tokens}
+		if n > 1 {
+			sequences = [][]int{tokens[:1], tokens[1:]}
+		}
+		if _, err := s.ForwardSequences(t.Context(), sequences, n); err != nil {
 			t.Fatal(err)
 		}
-		if info.Budget {
-			t.Skip("the driver counts other programs' memory too")
-		}
-		return info.FreeBytes
 	}
-	m, err := pipeline.NewManager(dev, pipeline.Options{})
-	if err != nil {
+	if len(s.stages) > 1 {
+		return
+	}
+	n := min(4, last.MaxRuns()) // which the device chooses: the largest logit's, and drawn ones
+	draw := &pipeline.Draw{Temperature: 1, TopK: 8, TopP: 1, Uniform: make([]float32, n)}
+	_, err1 := last.Decode(t.Context(), 1, 1, n, Argmax, nil)
+	_, err2 := last.Decode(t.Context(), 1, 1, n, Candidates, draw)
+	if err := errors.Join(err1, err2); err != nil {
 		t.Fatal(err)
-	}
-	defer func() { check(t, m.Close()) }()
-	c, err := checkpoint.Open(t.Context(), filepath.Join(fixtureDir, "llama"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	before := free()
-	x, err := Load(context.Background(), m, c, Options{Context: 128, Chunk: 8})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { check(t, x.Close()) }()
-	ctx := context.Background()
-	tokens := make([]int, 8)
-	var errs []error
-	forward := func(n, position int, want Want) {
-		_, err := x.Forward(ctx, tokens[:n], position, want)
-		errs = append(errs, err)
-	}
-	for _, want := range []Want{Nothing, Logits, Argmax, Candidates} {
-		forward(1, 0, want)
-		forward(8, 0, want)
-	}
-	forward(8, 0, AllArgmax)
-	forward(8, 0, AllLogits)
-	for _, sequences := range [][][]int{{{1}, {2}}, {tokens[:4], tokens[:3], tokens[:1]}} {
-		_, err := x.ForwardSequences(ctx, sequences, 8)
-		errs = append(errs, err)
-	}
-	_, err = x.Decode(ctx, 1, 8, 4, Argmax, nil)
-	if err := errors.Join(append(errs, err)...); err != nil {
-		t.Fatal(err)
-	}
-	took, p := before-free(), x.Memory()
-	const rounding = 16 << 10 // of the driver, for some thirty buffers
-	if planned := p.TotalBytes - p.StagingBytes; took > planned+rounding {
-		t.Errorf("%d bytes of device memory for %d plans, planned %d: %+v", took, len(x.plans), planned, p)
-	} else {
-		t.Logf("%d bytes for %d plans, planned %d", took, len(x.plans), planned)
 	}
 }
 

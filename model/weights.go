@@ -18,14 +18,15 @@ type Weights struct {
 	Slopes         *pipeline.Vector // (heads) of ALiBi, nil without
 	Layers         []Layer
 
-	layerRange layerRange                       // of Layers; Embed is nil without the embedding, FinalNorm and LMHead without the head
-	vectors    []func(l *pipeline.Loader) error // each allocates and fills one
-	matrices   []*pipeline.Fill
-	bytes      int64 // of the checkpoint's tensors, on the device
-	types      []TypeShare
-	tableBytes int64 // of tables that are computed
-	ropeDim    int   // components of a position in the largest table of rotary angles
-	read       int64 // bytes of the matrices in the checkpoint
+	layerRange  layerRange                       // of Layers; Embed is nil without the embedding, FinalNorm and LMHead without the head
+	vectors     []func(l *pipeline.Loader) error // each allocates and fills one
+	matrices    []*pipeline.Fill
+	bytes       int64 // of the checkpoint's tensors, on the device
+	types       []TypeShare
+	tableBytes  int64 // of tables that are computed
+	vectorBytes int64 // of norms, biases and tables, on the device
+	ropeDim     int   // components of a position in the largest table of rotary angles
+	read        int64 // bytes of the matrices' rows as sources give them: the total of Options.Progress
 }
 
 // A Layer is the parameters of one decoder layer. Norms and biases are nil where the family
@@ -60,6 +61,7 @@ func (w *Weights) countType(shard *pipeline.Part, wanted dtype.DType) {
 // noteVector notes a vector of n values, which read returns when it is loaded.
 func (w *Weights) noteVector(name string, n int, read func() ([]float32, error)) *pipeline.Vector {
 	v := &pipeline.Vector{Name: name, Cols: n}
+	w.vectorBytes += vectorBytes(v)
 	w.vectors = append(w.vectors, func(l *pipeline.Loader) error {
 		f, err := read()
 		if err != nil {
@@ -69,6 +71,9 @@ func (w *Weights) noteVector(name string, n int, read func() ([]float32, error))
 	})
 	return v
 }
+
+// vectorBytes is the device memory of a vector: vectors begin at multiples of 256 bytes.
+func vectorBytes(v *pipeline.Vector) int64 { return (v.DeviceBytes() + 255) &^ 255 }
 
 // load reads, converts and uploads everything that the binder noted.
 func (w *Weights) load(ctx context.Context, l *pipeline.Loader) error {

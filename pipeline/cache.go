@@ -82,7 +82,14 @@ func (m *Manager) NewCache(s CacheShape) (*Cache, error) {
 		return nil, fmt.Errorf("pipeline: the device binds at most %d bytes, which is %d positions of one layer's keys in %s, not %d",
 			m.dev.PhysicalDevice().Limits.MaxStorageBufferRange, most, s.DType, s.Positions)
 	}
-	c := &Cache{pool: m.dev.NewPool(vk.DeviceLocal, min(s.Bytes(), weightBlockBytes)), Bytes: s.Bytes()}
+	c := &Cache{pool: m.dev.NewPool(vk.DeviceLocal, weightBlockBytes), Bytes: s.Bytes()}
+	var sizes []int64
+	for i := range s.Layers {
+		sizes = append(sizes, s.layerBytes(i), s.layerBytes(i))
+	}
+	if err := c.pool.Reserve(weightAlign, sizes...); err != nil {
+		return nil, errors.Join(fmt.Errorf("pipeline: KV cache of %d bytes: %w", s.Bytes(), err), c.pool.Close())
+	}
 	for i := range s.Layers {
 		l := &LayerCache{DType: s.layerType(i), Positions: s.positions(i)}
 		var errK, errV error

@@ -101,6 +101,9 @@ type Fill struct {
 // Matrices allocates the matrices in their order and fills them. They are read one after another, but Workers goroutines pack
 // whatever comes next: a small matrix occupies one of them.
 func (l *Loader) Matrices(ctx context.Context, fills ...Fill) error {
+	if err := l.w.reserve(fills); err != nil {
+		return err
+	}
 	var pieces []piece
 	for _, f := range fills {
 		if err := l.w.alloc(f.Matrix); err != nil {

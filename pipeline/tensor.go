@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
@@ -154,17 +155,13 @@ type Weights struct {
 // weightAlign separates spans: the strictest offset alignment in use is 256 bytes.
 const weightAlign = 256
 
-// weightBlockBytes is the size of one allocation for weights; larger tensors get their own.
+// weightBlockBytes is the size of one allocation for vectors whose sum is not known.
 const weightBlockBytes = 64 << 20
 
-// NewWeights returns an empty store for so many bytes, 0 where that is not known. The caller closes it
-// after the plans that use it.
-func (m *Manager) NewWeights(bytes int64) *Weights {
-	block := int64(weightBlockBytes)
-	if bytes > 0 {
-		block = min(block, bytes)
-	}
-	return &Weights{m: m, pool: m.dev.NewPool(vk.DeviceLocal, block)}
+// NewWeights returns an empty store whose vectors will take so many bytes, 0 where that is not known. Matrices get what
+// they need. The caller closes the store after the plans that use it.
+func (m *Manager) NewWeights(vectorBytes int64) *Weights {
+	return &Weights{m: m, pool: m.dev.NewPool(vk.DeviceLocal, cmp.Or(vectorBytes, weightBlockBytes))}
 }
 
 // Bytes is the device memory in use, padding of tensors included.
@@ -172,6 +169,22 @@ func (w *Weights) Bytes() int64 { return w.pool.UsedBytes() }
 
 // Close frees the memory of every matrix and vector made in the store.
 func (w *Weights) Close() error { return w.pool.Close() }
+
+// reserve takes the memory of matrices, for which alloc is called next in the same order.
+func (w *Weights) reserve(fills []Fill) error {
+	var sizes []int64
+	for _, f := range fills {
+		for _, p := range f.Matrix.Parts {
+			if sizes = append(sizes, p.UnitBytes()); p.MetaBytes() > 0 {
+				sizes = append(sizes, p.MetaBytes())
+			}
+		}
+	}
+	if err := w.pool.Reserve(weightAlign, sizes...); err != nil {
+		return fmt.Errorf("pipeline: memory of %d matrices: %w", len(fills), err)
+	}
+	return nil
+}
 
 func (w *Weights) alloc(x *Matrix) error {
 	for _, p := range x.Parts {

@@ -230,12 +230,17 @@ type MemoryInfo struct {
 	TotalBytes int64
 	FreeBytes  int64 // for this process
 	Budget     bool  // FreeBytes comes from the driver and counts other processes; else it is the heap less what we allocated
+
+	AllocatedBytes int64 // of all heaps, in buffers of this Device
 }
 
 // Memory returns the size and the free part of device-local memory.
 func (d *Device) Memory() (MemoryInfo, error) {
 	heap := primaryHeap(d.pd.Heaps)
 	info := MemoryInfo{TotalBytes: d.pd.Heaps[heap].Bytes}
+	for i := range d.allocated {
+		info.AllocatedBytes += d.allocated[i].Load()
+	}
 	if !d.pd.Features.MemoryBudget {
 		info.FreeBytes = max(0, info.TotalBytes-d.allocated[heap].Load())
 		return info, nil

@@ -98,6 +98,49 @@ func TestUploadedBytesAreReadBack(t *testing.T) {
 	}
 }
 
+// Reserve takes what its spans need, though two of them don't fit a block together.
+func TestReservedPoolsHaveNothingLeftOver(t *testing.T) {
+	d := gputest.Open(t)
+	const mib = 1 << 20
+	var sizes []int64
+	var total int64
+	for range 3 {
+		sizes = append(sizes, 40*mib, mib/2, 9*mib, 70*mib, 256, 1)
+	}
+	for _, size := range sizes {
+		total += (size + 255) &^ 255
+	}
+	before, err := d.Memory()
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool := d.NewPool(vk.DeviceLocal, 64*mib)
+	defer pool.Close()
+	if err := pool.Reserve(256, sizes...); err != nil {
+		t.Fatal(err)
+	}
+	var last vk.Span
+	for i, size := range sizes {
+		s, err := pool.Alloc(size, 256)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s.Size != size || s.Offset%256 != 0 || s.Buffer == last.Buffer && s.Offset < last.Offset+last.Size {
+			t.Errorf("span %d: %d bytes at %d, want %d behind %d", i, s.Size, s.Offset, size, last.Offset+last.Size)
+		}
+		last = s
+	}
+	during, err := d.Memory()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const rounding = 16 * 64 << 10 // of the driver, of fewer blocks than 16
+	took := during.AllocatedBytes - before.AllocatedBytes
+	if took != pool.ReservedBytes() || took > total+rounding || took < total-16*256 {
+		t.Errorf("%d bytes taken, of them %d of the pool, for spans of %d", took, pool.ReservedBytes(), total)
+	}
+}
+
 func TestReadIsStagedInChunks(t *testing.T) {
 	d := gputest.OpenWith(t, gputest.Options{Device: vk.DeviceOptions{Staged: true}})
 	const size = 5<<19 + 12 // two and a half chunks and a bit

@@ -9,7 +9,7 @@ import (
 )
 
 // Pool hands out spans of large buffers, so that thousands of tensors need few allocations (drivers allow 4096). Spans live until the
-// Pool is closed; there is no freeing of single ones.
+// Pool is closed; there is no freeing of single ones. Reserve keeps blocks from being left half empty.
 type Pool struct {
 	d          *Device
 	use        MemoryUse
@@ -40,6 +40,44 @@ func (d *Device) NewPool(use MemoryUse, blockBytes int64) *Pool {
 	return p
 }
 
+// reserveBytes is the size of the blocks of Reserve; a larger span gets a block of its own.
+const reserveBytes = 64 << 20
+
+// Reserve takes the memory of spans of these sizes in blocks that they fill, so that none is left over. Alloc is then
+// called for the same sizes and alignment in the same order.
+func (p *Pool) Reserve(align int64, sizes ...int64) error {
+	align = max(align, p.align)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return fmt.Errorf("vk: pool: %w", ErrClosed)
+	}
+	most := min(reserveBytes, p.d.pd.Limits.MaxBufferSize, p.d.pd.Limits.MaxMemoryAllocationSize)
+	var block int64
+	for i, size := range sizes {
+		off := (block + align - 1) &^ (align - 1)
+		if block > 0 && off+size > most {
+			if err := p.grow(block); err != nil {
+				return err
+			}
+			off = 0
+		}
+		if block = off + size; i == len(sizes)-1 {
+			return p.grow(block)
+		}
+	}
+	return nil
+}
+
+// grow adds an empty block.
+func (p *Pool) grow(size int64) error {
+	buffer, err := p.d.newBuffer(size, p.use)
+	if err == nil {
+		p.blocks = append(p.blocks, poolBlock{buffer, 0})
+	}
+	return err
+}
+
 // Alloc returns size bytes that may be bound as storage or texel buffer, at a multiple of align, a power of two, at least. A size over
 // the pool's block size gets a block of its own.
 func (p *Pool) Alloc(size, align int64) (Span, error) {
@@ -60,16 +98,17 @@ func (p *Pool) Alloc(size, align int64) (Span, error) {
 			return Span{b.buffer, off, size}, nil
 		}
 	}
-	buffer, err := p.d.newBuffer(max(size, p.blockBytes), p.use)
+	err := p.grow(max(size, p.blockBytes))
 	if err != nil && size < p.blockBytes && errors.Is(err, ErrOutOfDeviceMemory) {
-		buffer, err = p.d.newBuffer(size, p.use) // a whole block no longer fits, this span may
+		err = p.grow(size) // a whole block no longer fits, this span may
 	}
 	if err != nil {
 		return Span{}, err
 	}
-	p.blocks = append(p.blocks, poolBlock{buffer, size})
+	b := &p.blocks[len(p.blocks)-1]
+	b.next = size
 	p.used += size
-	return Span{buffer, 0, size}, nil
+	return Span{b.buffer, 0, size}, nil
 }
 
 // UsedBytes is the sum of the sizes handed out.
