@@ -222,6 +222,9 @@ func (d *Device) submit(q queue, cmds []uint64, wait, signal, fence uint64) erro
 	q.mu.Lock()
 	r := d.shim.Submit(q.handle, cmds, wait, signal, fence)
 	q.mu.Unlock()
+	if r == 0 {
+		return nil // without an allocation for check's arguments
+	}
 	return d.check(r, "vkQueueSubmit", "%s", d.pd.Name)
 }
 
