@@ -57,7 +57,7 @@ type evaluator interface {
 	ForwardSequences(ctx context.Context, sequences [][]int, position int) (model.Output, error)
 	Sequences() (n, tokens int)
 	Decode(ctx context.Context, token, position, runs int, want model.Want, draw *pipeline.Draw) (model.Output, error)
-	MaxRuns() int
+	MaxSteps() int
 	CanResume(length, position int) bool
 }
 

@@ -114,12 +114,12 @@ func (f *fake) ForwardSequences(ctx context.Context, sequences [][]int, position
 	return out, nil
 }
 
-func (f *fake) MaxRuns() int { return max(1, f.runs) }
+func (f *fake) MaxSteps() int { return max(1, f.runs) }
 
 // Decode follows the script, but where misses says otherwise.
 func (f *fake) Decode(ctx context.Context, token, position, runs int, want model.Want, draw *pipeline.Draw) (model.Output, error) {
 	var out model.Output
-	if runs < 1 || runs > f.MaxRuns() || (draw != nil) != (want == model.Candidates) || draw != nil && len(draw.Uniform) != runs {
+	if runs < 1 || runs > f.MaxSteps() || (draw != nil) != (want == model.Candidates) || draw != nil && len(draw.Uniform) != runs {
 		f.t.Errorf("%d runs for %s with draw %+v", runs, want, draw)
 	}
 	calls := len(f.calls)

@@ -152,7 +152,7 @@ func (s *Session) run(ctx context.Context, tokens []int, at, end int, what evalu
 		s.written = max(s.written, end+len(draft))
 		out, err = run.Forward(ctx, append(slices.Clone(tokens[at:end]), draft...), at, model.AllArgmax)
 	case alone && (what.want == model.Argmax || what.want == model.Candidates):
-		runs := max(1, min(what.runs, run.MaxRuns()))
+		runs := max(1, min(what.runs, run.MaxSteps()))
 		if !goesOn(runs - 1) {
 			runs = 1
 		}

@@ -29,11 +29,11 @@ func TestHeadBeyondOneBinding(t *testing.T) {
 	for _, w := range []*pipeline.Matrix{x.weights.Embed, x.weights.LMHead} {
 		bytes := int64(w.Rows) * int64(w.Cols) * 4
 		if bytes > limit && len(w.Parts) < 2 {
-			t.Errorf("%s: %d bytes in one part; the device binds at most %d", w.Name, bytes, limit)
+			t.Errorf("%s: %d bytes in one shard; the device binds at most %d", w.Name, bytes, limit)
 		}
-		t.Logf("%s: %d bytes in %d parts, the device binds at most %d", w.Name, bytes, len(w.Parts), limit)
+		t.Logf("%s: %d bytes in %d shards, the device binds at most %d", w.Name, bytes, len(w.Parts), limit)
 	}
-	// Where the head is in one part nothing is at the border, but the tokens are good anyway.
+	// Where the head is one shard nothing is at the border, but the tokens are good anyway.
 	border := x.weights.Embed.Parts[len(x.weights.Embed.Parts)-1].First
 	if border == 0 {
 		border = vocab / 2

@@ -82,8 +82,8 @@ func (b *binder) layer(i int) Layer {
 	return l
 }
 
-// attention notes the projections of a layer's attention and the norms of its heads, with the powers of two that keep its
-// keys and values within the cache's type.
+// attention notes the projections of a layer's attention and the norms of its heads, with the powers of two that keep
+// its keys and values within the cache's type.
 func (b *binder) attention(l *Layer, prefix string, t layerTensors) {
 	c, n, fit := b.cfg, b.cfg.names, l.fit
 	fit.gains = func() ([]float32, error) { return b.gains(prefix+n.InputNorm+".weight", c.HiddenSize) }
@@ -200,7 +200,9 @@ func (b *binder) alternating(name string, cols int, even, odd tensorRows) *pipel
 }
 
 // add notes a matrix whose row r is the row of the source that at returns.
-func (b *binder) add(name string, cols int, types []pipeline.Run, sources []*source, at func(r int) (*source, int)) *pipeline.Matrix {
+func (b *binder) add(
+	name string, cols int, types []pipeline.Run, sources []*source, at func(r int) (*source, int),
+) *pipeline.Matrix {
 	if b.err != nil {
 		return nil
 	}
@@ -230,8 +232,8 @@ func (b *binder) add(name string, cols int, types []pipeline.Run, sources []*sou
 	return x
 }
 
-// scaleLast has the rows of the matrix that was noted last multiplied by powers of two while they are loaded, and returns
-// what fills it; nil after an error.
+// scaleLast has the rows of the matrix that was noted last multiplied by powers of two while they are loaded, and
+// returns what fills it; nil after an error.
 func (b *binder) scaleLast(exponent func(row int) int) *pipeline.Fill {
 	if b.err != nil {
 		return nil
@@ -274,8 +276,8 @@ func scaledValues(read func() ([]float32, error), exponent func(i int) int) func
 	}
 }
 
-// vector notes a vector of n values, which read returns when it is loaded. The tensors must be there; the first one names
-// the vector.
+// vector notes a vector of n values, which read returns when it is loaded. The tensors must be there; the first one
+// names the vector.
 func (b *binder) vector(n int, read func() ([]float32, error), tensors ...string) *pipeline.Vector {
 	for _, t := range tensors {
 		b.used[t] = true
@@ -299,7 +301,8 @@ func (b *binder) tables() {
 		w.LocalRopeTable = b.ropeTable("local rope table", c.LocalRope)
 	}
 	if c.ALiBiMaxBias > 0 {
-		w.Slopes = w.noteVector("alibi slopes", c.NumAttentionHeads, func() ([]float32, error) { return c.alibiSlopes(), nil })
+		slopes := func() ([]float32, error) { return c.alibiSlopes(), nil }
+		w.Slopes = w.noteVector("alibi slopes", c.NumAttentionHeads, slopes)
 		w.tableBytes += vectorBytes(w.Slopes)
 	}
 }

@@ -20,13 +20,13 @@ type cacheFit struct {
 	keys, values int  // n of each
 	float        bool // no n will do: the layer's cache is F32
 
-	// What it is decided from. nil where the family has none.
+	// What decide looks at; nil where the family has none.
 	qkv, o                     *pipeline.Fill
 	gains, normBias            func() ([]float32, error) // of the norm before
 	bias, queryGains, keyGains func() ([]float32, error)
 }
 
-// exponent is that of the 2^e by which row r of the fused projection and its bias are multiplied.
+// exponent is e, where row r of the fused projection and its bias are multiplied by 2^e.
 func (f *cacheFit) exponent(c *Config, r int) int {
 	switch keys := c.NumAttentionHeads * c.HeadDim; {
 	case r < keys, r < keys+c.NumKeyValueHeads*c.HeadDim && c.QKNorm: // whose gains are multiplied instead
@@ -37,7 +37,7 @@ func (f *cacheFit) exponent(c *Config, r int) int {
 	return -f.values
 }
 
-// scoreScale is what scores are multiplied by.
+// scoreScale is the factor of attention scores.
 func (f *cacheFit) scoreScale(c *Config) float32 {
 	return float32(math.Ldexp(float64(c.AttentionScale), f.keys))
 }
@@ -135,7 +135,7 @@ func (w *Weights) fitCache(ctx context.Context, m *pipeline.Manager, c *Config, 
 	return nil
 }
 
-// opened runs read, which reads rows of the matrix, with its sources ready.
+// opened calls read, which reads rows of the matrix, with what adapters add to them ready.
 func opened(ctx context.Context, f *pipeline.Fill, read func() error) error {
 	if f.Begin != nil {
 		if err := f.Begin(ctx); err != nil {
@@ -195,7 +195,7 @@ func (f *cacheFit) divisors(c *Config, in *projected, queries, exact bool) (keys
 type projected struct {
 	gain, normBias, bias []float32 // nil for none of the latter two
 
-	values []float32 // of the row under way
+	values []float32 // of a row, used again for the next
 }
 
 func (f *cacheFit) input() (*projected, error) {
@@ -252,7 +252,7 @@ func (p *projected) rows(f *pipeline.Fill, first, n int, exact bool) (m magnitud
 	return m
 }
 
-// slice is the biases of n rows.
+// slice is the biases of n rows; nil without biases.
 func (p *projected) slice(first, n int) []float32 {
 	if p.bias == nil {
 		return nil
@@ -260,7 +260,8 @@ func (p *projected) slice(first, n int) []float32 {
 	return p.bias[first : first+n]
 }
 
-// include is m with the row that b holds, which is row r of the matrix. What is not finite is left out: it shows in what is computed.
+// include is m with the row that b holds, row r of the matrix. Values that are not finite are left out: the logits show
+// them.
 func (p *projected) include(m magnitude, t dtype.DType, b []byte, r int) magnitude {
 	t.Decode(p.values, b)
 	var squares, sum float64
@@ -295,11 +296,11 @@ func largestOf(list []float32) (largest float64) {
 // in their type, and where they are converted without a greater error than that has anyway.
 func scales(f *pipeline.Fill, first, n, e int) bool {
 	var copied []byte
-	for _, part := range f.Matrix.Parts {
-		for r := max(first, part.First); r < min(first+n, part.First+part.Rows); r++ {
+	for _, shard := range f.Matrix.Parts {
+		for r := max(first, shard.First); r < min(first+n, shard.First+shard.Rows); r++ {
 			src, row := f.At(r)
 			b := src.Row(row, nil)
-			if src.DType == part.DType {
+			if src.DType == shard.DType {
 				copied = append(copied[:0], b...)
 				if !src.DType.Scale(copied, e) {
 					return false
@@ -308,7 +309,7 @@ func scales(f *pipeline.Fill, first, n, e int) bool {
 			}
 			values := make([]float32, src.Cols)
 			src.DType.Decode(values, b)
-			if conversionError(part.DType, values, e) > conversionError(part.DType, values, 0)*1.001 {
+			if conversionError(shard.DType, values, e) > conversionError(shard.DType, values, 0)*1.001 {
 				return false
 			}
 		}
@@ -316,7 +317,8 @@ func scales(f *pipeline.Fill, first, n, e int) bool {
 	return true
 }
 
-// conversionError is the sum of squares of what values times 2^e, over 2^e, are off by in type t; +Inf where t cannot hold one.
+// conversionError is the sum of squared errors of values that are multiplied by 2^e, converted to type t and divided by
+// 2^e; +Inf where t cannot hold one.
 func conversionError(t dtype.DType, values []float32, e int) float64 {
 	scaled := make([]float32, len(values))
 	for i, v := range values {

@@ -141,9 +141,9 @@ func reparametrised(t *testing.T, fixture, epsKey string, r reparametrisation) (
 		rewritten(t, fixture, after, func(tensors map[string]stored) { r.apply(t, cfg, tensors) })
 }
 
-// sameBound is how far logits of a reparametrised model may be from the model's on the same path. Powers of two
-// change no mantissa. What differs are the ones added to gemma2's gains, and on fp16 and cm, which have their own
-// bounds, a matrix some of whose rows are 2^20 times larger than others: it leaves these eight binades of whole float16.
+// sameBound is how far logits of a reparametrised model may be from the model's on the same path. Powers of two change
+// no mantissa. What differs are the ones added to gemma2's gains, and on fp16 and cm, which have their own bounds, a
+// matrix some of whose rows are 2^20 times larger than others: it leaves these eight binades of whole float16.
 const sameBound = 1e-3
 
 // TestReparametrisedModelsComputeTheSame has every path and cache type compute a model by numbers that are far
@@ -203,8 +203,8 @@ func shortRun(t *testing.T, dir string, path kernels.Path, kv dtype.DType) []flo
 		tokens[i] = (37*i+11)%500 + 10
 	}
 	var all []float32
-	for _, run := range [][]int{tokens[:40], tokens[40:]} {
-		out, err := x.Forward(context.Background(), run, len(all)/max(1, x.cfg.VocabSize)*40, Logits)
+	for _, chunk := range [][]int{tokens[:40], tokens[40:]} {
+		out, err := x.Forward(context.Background(), chunk, len(all)/max(1, x.cfg.VocabSize)*40, Logits)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -241,8 +241,8 @@ func TestOrdinaryCachesAreLeftAlone(t *testing.T) {
 	}
 }
 
-// TestCachesThatNoScaleFitsAreFloat: where weights cannot be scaled, layers have a float32 cache, which the plan counts,
-// and a warning says so.
+// TestCachesThatNoScaleFitsAreFloat: where weights cannot be scaled, layers have a float32 cache, which the plan
+// counts, and a warning says so.
 func TestCachesThatNoScaleFitsAreFloat(t *testing.T) {
 	for _, c := range []struct {
 		name, fixture string

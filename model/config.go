@@ -17,8 +17,7 @@ import (
 	"pumice/pipeline/kernels"
 )
 
-// Config is the hyper-parameters of a model, under their Hugging Face names, whatever the
-// checkpoint's format spells them.
+// Config is the hyper-parameters of a model, under their Hugging Face names whatever the checkpoint's format.
 type Config struct {
 	Family string `json:"family"` // registered name: "llama", "xverse"
 
@@ -37,7 +36,7 @@ type Config struct {
 	NormPlusOne bool    `json:"norm_plus_one,omitempty"`
 	NormEps     float32 `json:"norm_eps"`
 
-	// Positions: rotation of a part of each head, or ALiBi slopes up to 2^-ALiBiMaxBias.
+	// Positions: rotation of the first components of each head, or ALiBi slopes up to 2^-ALiBiMaxBias.
 	Rope         Rope    `json:"rope"`
 	LocalRope    *Rope   `json:"local_rope,omitempty"` // of layers with a window, where it differs
 	NoRope       []bool  `json:"no_rope,omitempty"`    // layers without rotation; nil = none
@@ -89,7 +88,7 @@ type Rope struct {
 // RopeScaling stretches the rotary frequencies to more positions than were trained.
 type RopeScaling struct {
 	Type   string  `json:"type"`             // "", "linear", "llama3" or "factors"
-	Factor float64 `json:"factor,omitempty"` // positions are stretched by
+	Factor float64 `json:"factor,omitempty"` // by which positions are stretched
 
 	// llama3: wavelengths over OriginalContext / LowFreqFactor are stretched, those under
 	// OriginalContext / HighFreqFactor are kept, those between are interpolated.
@@ -101,10 +100,10 @@ type RopeScaling struct {
 	Tensor string `json:"tensor,omitempty"`
 }
 
-// local says whether layer i sees a window only.
+// local says whether layer i attends to a sliding window only.
 func (c *Config) local(i int) bool { return c.SlidingWindow > 0 && i < len(c.Local) && c.Local[i] }
 
-// heads is the attention of layer i as the pipeline takes it; slopes are ALiBi's or nil.
+// heads is the shape of layer i's attention; slopes are ALiBi's or nil.
 func (c *Config) heads(i int, slopes *pipeline.Vector) pipeline.Heads {
 	h := pipeline.Heads{
 		Heads: c.NumAttentionHeads, KVHeads: c.NumKeyValueHeads, HeadDim: c.HeadDim,
@@ -145,8 +144,8 @@ func (c *Config) alibiSlopes() []float32 {
 	return out[:n]
 }
 
-// A ConfigError is a configuration that contradicts itself or asks for what the program
-// does not have.
+// A ConfigError says that a configuration contradicts itself or the tensors, or that it needs something that the
+// package does not support.
 type ConfigError struct {
 	File string
 	Msg  string

@@ -27,7 +27,8 @@ func describe(ctx context.Context, path string) error {
 	return err
 }
 
-// checkDescribed checks that describing the checkpoint at path costs what size bytes may, and that errors are typed and short.
+// checkDescribed checks that describing the checkpoint at path costs what size bytes may, and that errors are typed and
+// short.
 func checkDescribed(t *testing.T, path string, size int) {
 	t.Helper()
 	bounded.Run(t, size, func(ctx context.Context) {

@@ -27,8 +27,8 @@ func greedy(t *testing.T, x *Model, prompt []int, n int) []int {
 	return tokens[len(prompt):]
 }
 
-// TestDecodeInOneGo has the device continue by itself: the same tokens as one by one, in few submissions, with no byte sent for
-// a token that follows from the one before.
+// TestDecodeInOneGo has the device continue by itself: the same tokens as one by one, in few submissions, with no byte
+// sent for a token that follows from the one before.
 func TestDecodeInOneGo(t *testing.T) {
 	for _, name := range []string{"llama", "gemma2", "mpt", "smollm2"} {
 		t.Run(name, func(t *testing.T) {
@@ -43,15 +43,15 @@ func TestDecodeInOneGo(t *testing.T) {
 				t.Fatal(err)
 			}
 			got := []int{out.Choices[0].ID}
-			for i, runs := range []int{1, 1, 7, 20} {
-				out, err := x.Decode(context.Background(), got[len(got)-1], len(prompt)+len(got)-1, runs, Argmax, nil)
+			for i, steps := range []int{1, 1, 7, 20} {
+				out, err := x.Decode(context.Background(), got[len(got)-1], len(prompt)+len(got)-1, steps, Argmax, nil)
 				if err != nil {
 					t.Fatal(err)
 				}
 				c := out.Counters
 				// A device that takes a tenth of a second for a token has each in a submission of its own.
-				if c.DeviceToHostBytes != 8*int64(runs) || i > 0 && c.HostToDeviceBytes != 0 || c.Submits < 1 || c.Submits > int64(runs) {
-					t.Errorf("%d runs: %d submits, %d bytes to the device, %d back; want 1 to %d, 0, 8 a run", runs, c.Submits, c.HostToDeviceBytes, c.DeviceToHostBytes, runs)
+				if c.DeviceToHostBytes != 8*int64(steps) || i > 0 && c.HostToDeviceBytes != 0 || c.Submits < 1 || c.Submits > int64(steps) {
+					t.Errorf("%d steps: %d submits, %d bytes to the device, %d back; want 1 to %d, 0, 8 a step", steps, c.Submits, c.HostToDeviceBytes, c.DeviceToHostBytes, steps)
 				}
 				for _, choice := range out.Choices {
 					got = append(got, choice.ID)
@@ -128,8 +128,9 @@ func TestAllArgmaxIsThatOfTheLogits(t *testing.T) {
 	}
 }
 
-// TestPartsDoNotChangeResults cuts plans after almost every kernel, and kernels into pieces: not a bit of the logits changes.
-func TestPartsDoNotChangeResults(t *testing.T) {
+// TestSegmentsDoNotChangeResults divides plans after almost every kernel, and the grids of kernels: not a bit of the
+// logits changes.
+func TestSegmentsDoNotChangeResults(t *testing.T) {
 	tokens := make([]int, 45)
 	for i := range tokens {
 		tokens[i] = i*11 + 3
@@ -145,7 +146,7 @@ func TestPartsDoNotChangeResults(t *testing.T) {
 	whole, few := logits(0)
 	cut, many := logits(1 << 18)
 	if few.Submits != 1 || many.Submits < 5 || many.Dispatches < 2*few.Dispatches {
-		t.Errorf("%d submits and %d dispatches, in parts %d and %d", few.Submits, few.Dispatches, many.Submits, many.Dispatches)
+		t.Errorf("%d submits and %d dispatches, in segments %d and %d", few.Submits, few.Dispatches, many.Submits, many.Dispatches)
 	}
 	if !slices.Equal(whole, cut) {
 		t.Error("logits differ")
@@ -156,12 +157,12 @@ func TestDecodeRefusesBadInput(t *testing.T) {
 	x := load(t, filepath.Join(fixtureDir, "smollm2"), Options{Context: 16}, pipeline.Options{})
 	draw := &pipeline.Draw{Temperature: 1, TopK: 1, TopP: 1, Uniform: make([]float32, 2)}
 	for _, c := range []struct {
-		token, position, runs int
-		want                  Want
-		draw                  *pipeline.Draw
+		token, position, steps int
+		want                   Want
+		draw                   *pipeline.Draw
 	}{{640, 0, 1, Argmax, nil}, {1, 0, 0, Argmax, nil}, {1, 0, pipeline.MaxRuns + 1, Argmax, nil}, {1, 15, 2, Argmax, nil}, {1, 0, 2, Candidates, nil},
 		{1, 0, 2, Argmax, draw}, {1, 0, 3, Candidates, draw}} {
-		if _, err := x.Decode(context.Background(), c.token, c.position, c.runs, c.want, c.draw); err == nil {
+		if _, err := x.Decode(context.Background(), c.token, c.position, c.steps, c.want, c.draw); err == nil {
 			t.Errorf("%+v: no error", c)
 		}
 	}

@@ -6,25 +6,25 @@ import (
 	"pumice/pipeline"
 )
 
-// Want says what a run of the decoder leaves to be read.
+// Want says what an evaluation leaves to be read.
 type Want int
 
 const (
-	Nothing        Want = iota // only the KV cache is written
-	Argmax                     // the id of the last position's largest logit
-	Logits                     // the last position's logits
-	AllLogits                  // every position's logits
-	SequenceLogits             // the logits of the last position of each sequence of the run
-	Hidden                     // every position's residual stream after the span's last layer
-	Candidates                 // the last position's pipeline.DrawCandidates largest logits
-	AllArgmax                  // the id of every position's largest logit
+	Nothing        Want = iota // nothing: only the KV cache is written
+	Argmax                     // the token with the largest logit after the last token
+	Logits                     // the logits after the last token
+	AllLogits                  // the logits after every token
+	SequenceLogits             // the logits after the last token of each sequence
+	Hidden                     // the residual stream of every token after the last layer that a device of a Split has
+	Candidates                 // the pipeline.DrawCandidates tokens with the largest logits after the last token
+	AllArgmax                  // the token with the largest logit after every token
 )
 
 func (w Want) String() string {
 	return [...]string{"nothing", "argmax", "logits", "all logits", "logits of sequences", "hidden", "candidates", "all argmax"}[w]
 }
 
-// everyRow says whether a run leaves a row for every token.
+// everyRow says whether there is a result for every token.
 func (w Want) everyRow() bool { return w == AllLogits || w == Hidden || w == AllArgmax }
 
 // Names of a plan's outputs.
@@ -34,15 +34,15 @@ const (
 	outHidden = "hidden"
 )
 
-// decode strings together the forward pass of one run over b.
+// decode adds the forward pass of b.Tokens() tokens to b.
 //
 //	x  (tokens, HiddenSize)  the residual stream
 //	x += O(attention(rope(QKV(norm(x)))))
 //	x += Down(act(Gate(norm(x))) * Up(norm(x)))
 //
-// A span of layers that does not begin with the embedding is given x. A parallel block takes both branches from one norm. A plan with taps keeps each branch apart
-// from the residual addition that it is fused with otherwise, and leaves the results of layer 0
-// and the residual stream after every layer.
+// Layers that don't begin with the embedding are given x by the host. A parallel block takes both branches from one norm.
+// A plan with taps keeps each branch apart from the residual addition that it is fused with otherwise, and leaves the
+// results of layer 0 and the residual stream after every layer.
 func decode(b *pipeline.Builder, cfg *Config, w *Weights, cache *pipeline.Cache, want Want) {
 	var x *pipeline.Tensor
 	if w.layerRange.hasEmbedding() {
@@ -97,10 +97,10 @@ func decode(b *pipeline.Builder, cfg *Config, w *Weights, cache *pipeline.Cache,
 	}
 }
 
-// maxSequences is how many sequences a run of so many tokens can have.
+// maxSequences is the most sequences that so many tokens can be.
 func maxSequences(tokens int) int { return min(pipeline.MaxSequences, tokens) }
 
-// choose ends a plan with what is wanted of the last position. A plan of one token chooses the next one itself.
+// choose ends a plan with what is wanted after the last token. A plan of one token chooses the next one itself.
 func choose(b *pipeline.Builder, logits *pipeline.Tensor, want Want) {
 	switch {
 	case want == Argmax && b.Tokens() == 1:
@@ -122,7 +122,7 @@ func capLogits(b *pipeline.Builder, cfg *Config, logits *pipeline.Tensor) {
 	}
 }
 
-// decoderLayer is one layer's part of decode.
+// A decoderLayer adds one layer to a plan.
 type decoderLayer struct {
 	b   *pipeline.Builder
 	cfg *Config
@@ -142,8 +142,8 @@ type branch struct {
 	norm *pipeline.Norm
 }
 
-// input is the residual stream under the layer's first norm. The norm is left to the product
-// that follows where nothing else reads its result.
+// input is the residual stream with the layer's first norm, which is left to the product that follows where nothing
+// else reads its result.
 func (d *decoderLayer) input(x *pipeline.Tensor) branch {
 	if !d.cfg.Parallel && !d.b.Tapping() {
 		return branch{x, d.InputNorm}
@@ -153,7 +153,7 @@ func (d *decoderLayer) input(x *pipeline.Tensor) branch {
 	return branch{h, nil}
 }
 
-// attention is everything before the output projection.
+// attention adds attention up to the output projection, which it leaves to the caller.
 func (d *decoderLayer) attention(h branch, heads pipeline.Heads, table *pipeline.Vector, cache *pipeline.LayerCache) *pipeline.Tensor {
 	qkv := d.b.Project(h.x, pipeline.Projection{W: d.QKV, Norm: h.norm, Bias: d.QKVBias})
 	if d.cfg.QKNorm {
@@ -168,7 +168,7 @@ func (d *decoderLayer) attention(h branch, heads pipeline.Heads, table *pipeline
 	return d.b.Attention(q, heads, cache, scale)
 }
 
-// mlp is everything before the down projection.
+// mlp adds the MLP up to the down projection, which it leaves to the caller.
 func (d *decoderLayer) mlp(h branch) *pipeline.Tensor {
 	return d.b.Project(h.x, pipeline.Projection{
 		W: d.GateUp, Norm: h.norm, Bias: d.GateUpBias, Activate: true, Gated: !d.cfg.PlainMLP, Act: d.cfg.HiddenAct,

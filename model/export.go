@@ -12,43 +12,44 @@ import (
 	"pumice/internal/ggufwrite"
 )
 
-// An Export is a model as llama.cpp's GGUF has it: the reverse of what a family reads. It is
-// valid until its checkpoint is closed.
+// An Export describes a checkpoint as a GGUF file that llama.cpp reads: names, order of rows and keys of its
+// architecture. It is valid until its checkpoint is closed.
 type Export struct {
 	Architecture string // general.architecture
 	VocabSize    int
 	BOSTokenID   int // -1 when the checkpoint names none
 	EOSTokenIDs  []int
-	Pairs        []ggufwrite.KV // of the architecture: hyper-parameters. None for a GGUF checkpoint, whose own are valid
+	Pairs        []ggufwrite.KV // the architecture's keys for hyper-parameters; none for a GGUF checkpoint, which has them
 	Tensors      []ExportTensor
-	Notes        []string // what a user of the file should know
+	Notes        []string // limits of the file, for its user
 
-	cfg *Config // what reading the file must give
+	cfg *Config // that reading the file must return
 }
 
-// A Role says which types a tensor may be kept in.
+// A Role says what a tensor is for, which decides the types it may be written in.
 type Role int
 
 const (
-	AsStored   Role = iota // norms, biases, tables
-	Matrix                 // of a layer
+	AsStored   Role = iota // a norm, a bias or a table, written in its own type
+	Matrix                 // a matrix of a layer
 	Vocabulary             // a matrix with a row for each token: the embedding, the head
 )
 
-// An ExportTensor is a tensor of the file.
+// An ExportTensor is a tensor to be written to a GGUF file.
 type ExportTensor struct {
 	Name  string
 	Role  Role
 	Shape []int       // outermost first
-	DType dtype.DType // of Row: as the checkpoint has it, or F32 where it is computed
+	DType dtype.DType // type of the rows: the checkpoint's, or F32 where they are computed
 
-	// Row is row i; several goroutines may call it, each with a scratch of its own.
+	// Row returns the bytes of row i, in scratch or in a slice of its own. Several goroutines may call it, each with its own
+	// scratch.
 	Row func(i int, scratch []byte) []byte
-	// Prefetch has the system read rows ahead; nil where there is nothing to read.
+	// Prefetch asks the system to read rows first to first+n ahead; nil where there is nothing to read.
 	Prefetch func(first, n int)
 }
 
-// Rows is the number of rows.
+// Rows is the number of rows: the product of all dimensions but the last.
 func (t *ExportTensor) Rows() int {
 	n := 1
 	for _, d := range t.Shape[:len(t.Shape)-1] {
@@ -93,7 +94,7 @@ func NewExport(c *checkpoint.Checkpoint) (*Export, error) {
 	return x, nil
 }
 
-// copyTensors takes the tensors of a GGUF checkpoint.
+// copyTensors adds the tensors of a GGUF checkpoint as they are.
 func (x *Export) copyTensors(c *checkpoint.Checkpoint) error {
 	for _, name := range c.Names() {
 		t, _ := c.Tensor(name)
@@ -180,8 +181,8 @@ func (x *Export) pairs(target *Family) []ggufwrite.KV {
 	return out
 }
 
-// Check compares the configuration that a reader found in the written file with what it must be.
-// Where they differ, the architecture has no way to say what this model is.
+// Check reads the configuration of the written file and compares it with the model's. Where they differ, the
+// architecture cannot express the model, and the error names the first difference.
 func (x *Export) Check(c *checkpoint.Checkpoint) error {
 	got, err := ReadConfig(c)
 	if err != nil {
@@ -232,6 +233,7 @@ type exporter struct {
 	permuted bool  // rows of q and k are reordered
 }
 
+// model adds all tensors.
 func (e *exporter) model() {
 	c, from, to := e.cfg, e.cfg.names, e.names
 	e.matrix(to.Embed, Vocabulary, 0, tensorRows{name: from.Embed, rows: c.VocabSize})
@@ -272,7 +274,7 @@ func (e *exporter) layer(i int) {
 		e.vector(prefix+to.KNorm+".weight", in+from.KNorm+".weight", c.HeadDim)
 	}
 	qkv := p.qkv
-	if len(qkv) == 1 && to.QKVProj == "" { // fused there, apart here
+	if len(qkv) == 1 && to.QKVProj == "" { // one tensor in the checkpoint, three in the file
 		heads, kvHeads := c.NumAttentionHeads*c.HeadDim, c.NumKeyValueHeads*c.HeadDim
 		whole := qkv[0]
 		qkv = nil
@@ -319,7 +321,7 @@ func (e *exporter) layer(i int) {
 	}
 }
 
-// projection is a matrix and its bias; permuted is the size of the heads whose rows are reordered, or 0.
+// projection adds a matrix and its bias; permuted is the size of the heads whose rows are reordered, or 0.
 func (e *exporter) projection(name string, permuted, cols int, bias bool, p tensorRows) {
 	if s := e.find(p, cols); s != nil {
 		e.rows(name, Matrix, permuted, s)
@@ -345,7 +347,7 @@ func (e *exporter) matrix(name string, role Role, permuted int, p tensorRows) {
 	}
 }
 
-// rows is the matrix of a source.
+// rows adds the matrix of a source.
 func (e *exporter) rows(name string, role Role, permuted int, s *source) {
 	row := func(i int, scratch []byte) []byte { return s.Row(unpermuted(i, permuted), scratch) }
 	e.x.Tensors = append(e.x.Tensors, ExportTensor{
@@ -353,7 +355,7 @@ func (e *exporter) rows(name string, role Role, permuted int, s *source) {
 	})
 }
 
-// norm is the weights of a normalisation over the hidden size, as gains, and its bias.
+// norm adds the weights of a normalisation over the hidden size, as gains, and its bias.
 func (e *exporter) norm(name, from string) {
 	e.vector(name+".weight", from+".weight", e.cfg.HiddenSize)
 	if e.cfg.NormBias {
@@ -361,7 +363,7 @@ func (e *exporter) norm(name, from string) {
 	}
 }
 
-// vector is the n weights of a norm, as gains.
+// vector adds the n weights of a norm, as gains.
 func (e *exporter) vector(name, from string, n int) {
 	f, err := e.gains(from, n)
 	if err != nil && e.err == nil {
@@ -378,7 +380,7 @@ func (e *exporter) copied(name, from string, n int) {
 	e.values(name, f)
 }
 
-// values is a vector of floats.
+// values adds a vector of floats.
 func (e *exporter) values(name string, f []float32) {
 	data := make([]byte, 4*len(f))
 	dtype.F32.Encode(data, f)

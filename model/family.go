@@ -10,17 +10,16 @@ import (
 	"pumice/checkpoint"
 )
 
-// A Family reads the configuration of one kind of checkpoint. What it leaves in Config is
-// all that the decoder looks at.
+// A Family reads the configuration of one kind of checkpoint into Config, which is all that the decoder looks at.
 type Family struct {
-	Name          string
-	Architectures []string // of config.json's "architectures"
-	GGUF          []string // of "general.architecture"
-	Names         Names    // of the tensors in a Hugging Face directory
-	GGUFNames     Names    // of those in a GGUF file; none means ggufNames
-	PermutedQK    bool     // GGUF's writers reorder the rows of q and k so that rotation pairs neighbours
-	Windowed      bool     // GGUF's architecture has a sliding window
-	WrittenAs     string   // family whose architecture GGUF files of this one have, where that is another
+	Name          string   // as Config.Family has it
+	Architectures []string // values of config.json's "architectures"
+	GGUF          []string // values of GGUF's "general.architecture"
+	Names         Names    // names of the tensors in a Hugging Face directory
+	GGUFNames     Names    // names of the tensors in a GGUF file; empty means those of the GGUF specification
+	PermutedQK    bool     // llama.cpp's converter reorders the rows of q and k so that rotation pairs neighbours
+	Windowed      bool     // the GGUF architecture has a sliding window
+	WrittenAs     string   // name of the family whose GGUF architecture files of this one are written with; empty means its own
 
 	// ReadHF fills cfg from config.json. Errors stick to the fields.
 	ReadHF func(cfg *Config, f *checkpoint.Fields)
@@ -74,7 +73,7 @@ func familyOf(c *checkpoint.Checkpoint) (*Family, error) {
 		Feature: fmt.Sprintf("architecture %s; known: %s", quoted(want), strings.Join(known, ", "))}
 }
 
-// Names is how a format spells the tensors, without ".weight" and ".bias". QKVProj and
+// Names is the names that a format gives tensors, without ".weight" and ".bias". QKVProj and
 // GateUpProj are set by families that store projections as one tensor: query, key and value
 // rows one under another, gate rows above up rows. Names that a family lacks stay empty.
 type Names struct {

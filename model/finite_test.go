@@ -107,7 +107,8 @@ func TestConversionsRefuseWhatTheyWouldHide(t *testing.T) {
 	}
 }
 
-// Whatever is wanted of a run, logits that are not finite are an error which names their position, and no token is chosen.
+// Whatever an evaluation is to leave, logits that are not finite are an error which names their position, and no token
+// is chosen.
 func TestLogitsMustBeFinite(t *testing.T) {
 	ctx := context.Background()
 	spoilt := func(name string, at int, value float64) string {
@@ -135,7 +136,7 @@ func TestLogitsMustBeFinite(t *testing.T) {
 			_, err := x.Forward(ctx, tokens, 0, want)
 			fails(t, want.String(), err, 0)
 		}
-		_, err := x.Decode(t.Context(), 9, 5, min(4, x.MaxRuns()), Argmax, nil)
+		_, err := x.Decode(t.Context(), 9, 5, min(4, x.MaxSteps()), Argmax, nil)
 		fails(t, "decode", err, 5)
 		_, err = x.Decode(t.Context(), 9, 5, 1, Candidates, &pipeline.Draw{Temperature: 1, TopK: 4, TopP: 1, Uniform: make([]float32, 1)})
 		fails(t, "decode of candidates", err, 5)
@@ -185,7 +186,8 @@ func TestLogitsMustBeFinite(t *testing.T) {
 	}
 }
 
-// MPT's clip and gemma2's soft cap of scores make an ordinary number of a NaN on the device, so such a weight is refused.
+// MPT's clip and gemma2's soft cap of scores make an ordinary number of a NaN on the device, so such a weight is
+// refused.
 func TestClampedWeightsMustBeFinite(t *testing.T) {
 	for _, c := range []struct {
 		fixture, name string

@@ -390,12 +390,12 @@ func TestForwardRefusesBadInput(t *testing.T) {
 		t.Error("17 tokens were taken in a context of 16")
 	}
 	if _, err := x.Forward(ctx, nil, 0, Argmax); err == nil {
-		t.Error("an empty run was taken")
+		t.Error("no tokens were taken")
 	}
 	cancelled, cancel := context.WithCancel(ctx)
 	cancel()
 	if _, err := x.Forward(cancelled, []int{1}, 0, Argmax); err == nil {
-		t.Error("a cancelled run went on")
+		t.Error("a cancelled evaluation went on")
 	}
 }
 

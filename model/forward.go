@@ -8,26 +8,29 @@ import (
 	"pumice/pipeline"
 )
 
-// ErrContextFull is a run that does not fit the KV cache.
+// ErrContextFull says that tokens do not fit the KV cache behind the position they were given.
 var ErrContextFull = errors.New("the context is full")
 
 // A TokenError is a token id that the model does not have.
 type TokenError struct {
-	Index, ID, VocabSize int
+	Index     int // among the tokens given
+	ID        int
+	VocabSize int
 }
 
 func (e *TokenError) Error() string {
 	return fmt.Sprintf("model: token %d is %d, the vocabulary has ids 0 to %d", e.Index, e.ID, e.VocabSize-1)
 }
 
-// Forward evaluates tokens at cache positions position, position+1, ..., writing their keys
-// and values; positions before must hold what came before. Long runs go in pieces, between
-// which ctx is looked at; what is under way when it ends is given up after half a second. After an
-// error any of the run's positions may have been written. Errors: ErrContextFull, *TokenError,
-// those of the device.
+// Forward evaluates tokens at cache positions position, position+1, ..., and writes their keys and values there. The
+// positions before must hold the keys and values of the tokens before. Tokens are evaluated in chunks of at most
+// Options.Chunk. ctx is checked before each chunk; when it ends, a chunk that the device is working on is abandoned
+// after half a second. After an error any of the tokens' positions may have been written.
+//
+// Errors are ErrContextFull, *TokenError, *NotFiniteError and those of the device.
 func (x *Model) Forward(ctx context.Context, tokens []int, position int, want Want) (Output, error) {
 	var out Output
-	if err := x.checkRun(tokens, position); err != nil {
+	if err := x.checkTokens(tokens, position); err != nil {
 		return out, err
 	}
 	if want.everyRow() && want != AllArgmax {
@@ -43,11 +46,11 @@ func (x *Model) Forward(ctx context.Context, tokens []int, position int, want Wa
 		if done+n < len(tokens) && !want.everyRow() {
 			now = Nothing
 		}
-		step := pipeline.Step{Position: position + done, Tokens: tokens[done : done+n]}
+		chunk := pipeline.Step{Position: position + done, Tokens: tokens[done : done+n]}
 		if now == Candidates && x.bucket(n, now) == 1 {
-			step.Draw = &pipeline.Draw{Temperature: 1, TopK: 1, TopP: 1, Uniform: make([]float32, 1)} // the caller chooses
+			chunk.Draw = &pipeline.Draw{Temperature: 1, TopK: 1, TopP: 1, Uniform: make([]float32, 1)} // the caller chooses
 		}
-		if err := x.run(ctx, step, now, done, &out); err != nil {
+		if err := x.evaluate(ctx, chunk, now, done, &out); err != nil {
 			return out, err
 		}
 		done += n
@@ -55,8 +58,8 @@ func (x *Model) Forward(ctx context.Context, tokens []int, position int, want Wa
 	return out, nil
 }
 
-// run evaluates a run, the first token of which is number done, and adds what it leaves to out.
-func (x *Model) run(ctx context.Context, s pipeline.Step, want Want, done int, out *Output) error {
+// evaluate evaluates a chunk, before which done tokens were evaluated, and adds its results to out.
+func (x *Model) evaluate(ctx context.Context, s pipeline.Step, want Want, done int, out *Output) error {
 	n := len(s.Tokens)
 	p, err := x.Plan(ctx, n, want)
 	if err != nil {
@@ -86,8 +89,8 @@ func (x *Model) run(ctx context.Context, s pipeline.Step, want Want, done int, o
 	return nil
 }
 
-// checkRun finds what is wrong with a run before anything is evaluated.
-func (x *Model) checkRun(tokens []int, position int) error {
+// checkTokens checks tokens and their positions before anything is evaluated.
+func (x *Model) checkTokens(tokens []int, position int) error {
 	if len(tokens) == 0 {
 		return errors.New("model: no tokens to evaluate")
 	}
@@ -102,12 +105,12 @@ func (x *Model) checkRun(tokens []int, position int) error {
 	return nil
 }
 
-// Sequences is how many sequences ForwardSequences takes at once, and how many tokens they may have together.
+// Sequences is the most sequences that ForwardSequences takes at once, and the most tokens that they may have together.
 func (x *Model) Sequences() (n, tokens int) { return maxSequences(x.opts.Chunk), x.opts.Chunk }
 
-// ForwardSequences evaluates several sequences at once, each of which goes on from what the cache holds before position as if it
-// were the only one, and leaves the logits at the end of each. Together they take the positions from there on, whose keys and
-// values are of no use afterwards. Errors are those of Forward.
+// ForwardSequences evaluates several sequences at once and returns the logits after the last token of each, a row a
+// sequence. Each sequence continues what the cache holds before position and does not see the others. Together they
+// occupy the positions from there on; what is written there is of no use afterwards. Errors are those of Forward.
 func (x *Model) ForwardSequences(ctx context.Context, sequences [][]int, position int) (Output, error) {
 	s, err := x.sequences(sequences, position)
 	if err != nil {
@@ -121,11 +124,11 @@ func (x *Model) runSequences(ctx context.Context, s pipeline.Step, want Want) (o
 		x.logits = resize(x.logits, len(s.Tokens)*x.rowSize(want))
 		out.Logits = x.logits
 	}
-	err = x.run(ctx, s, want, 0, &out)
+	err = x.evaluate(ctx, s, want, 0, &out)
 	return out, err
 }
 
-// sequences puts sequences into one run, unless something is wrong with them.
+// sequences checks sequences and puts them into one chunk.
 func (x *Model) sequences(sequences [][]int, position int) (s pipeline.Step, err error) {
 	s.Position = position
 	for i, q := range sequences {
@@ -134,7 +137,7 @@ func (x *Model) sequences(sequences [][]int, position int) (s pipeline.Step, err
 		}
 		s.Tokens, s.Lengths = append(s.Tokens, q...), append(s.Lengths, len(q))
 	}
-	if err := x.checkRun(s.Tokens, position); err != nil {
+	if err := x.checkTokens(s.Tokens, position); err != nil {
 		return s, err
 	}
 	if n, most := x.Sequences(); len(sequences) > n || len(s.Tokens) > most {
@@ -143,35 +146,38 @@ func (x *Model) sequences(sequences [][]int, position int) (s pipeline.Step, err
 	return s, nil
 }
 
-// MaxRuns is how many tokens Decode can be asked for: the device goes on by itself where the embedding and the head are on it.
-func (x *Model) MaxRuns() int {
+// MaxSteps is the most tokens that one call of Decode evaluates. It is 1 where the device cannot choose a token and
+// evaluate it without the host: where it lacks the embedding or the head, and with Options.Taps.
+func (x *Model) MaxSteps() int {
 	if !x.weights.layerRange.hasEmbedding() || x.opts.Taps {
 		return 1
 	}
 	return pipeline.MaxRuns
 }
 
-// Decode evaluates token at position, and after it runs - 1 tokens that the device chooses and the host hears of at the end. want is
-// Argmax, or Candidates, which draw says how to choose from. Errors are those of Forward.
-func (x *Model) Decode(ctx context.Context, token, position, runs int, want Want, draw *pipeline.Draw) (Output, error) {
+// Decode evaluates token at position and then steps - 1 tokens, each of which the device chooses after the one before.
+// The host learns of all of them at the end: Output.Choices has one choice a step. want is Argmax with a nil draw, or
+// Candidates with a draw, which has a random number for each step. Errors are those of Forward.
+func (x *Model) Decode(ctx context.Context, token, position, steps int, want Want, draw *pipeline.Draw) (Output, error) {
 	var out Output
 	tokens := []int{token}
-	if err := x.checkRun(tokens, position); err != nil {
+	if err := x.checkTokens(tokens, position); err != nil {
 		return out, err
 	}
-	if runs < 1 || runs > x.MaxRuns() || position+runs > x.opts.Context {
-		return out, fmt.Errorf("model: %d tokens in one go at position %d of a context of %d; at most %d are possible: %w", runs, position, x.opts.Context, x.MaxRuns(), ErrContextFull)
+	if steps < 1 || steps > x.MaxSteps() || position+steps > x.opts.Context {
+		return out, fmt.Errorf("model: %d tokens in one go at position %d of a context of %d; at most %d are possible: %w",
+			steps, position, x.opts.Context, x.MaxSteps(), ErrContextFull)
 	}
 	p, err := x.Plan(ctx, 1, want)
 	if err != nil {
 		return out, err
 	}
 	x.last = p
-	if out.Counters, err = p.Run(ctx, pipeline.Step{Position: position, Tokens: tokens, Runs: runs, Draw: draw}); err != nil {
+	if out.Counters, err = p.Run(ctx, pipeline.Step{Position: position, Tokens: tokens, Runs: steps, Draw: draw}); err != nil {
 		return out, err
 	}
-	for run := range runs {
-		n, err := x.chosen(p, run, position+run, want, &out)
+	for step := range steps {
+		n, err := x.chosen(p, step, position+step, want, &out)
 		if err != nil {
 			return out, err
 		}

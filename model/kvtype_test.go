@@ -11,7 +11,7 @@ import (
 )
 
 // A Q8_0 cache takes little more than a quarter of a float32 one and leaves the logits close,
-// whatever runs the tokens come in; gemma2's local layers reuse their positions.
+// whatever chunks the tokens come in; gemma2's local layers reuse their positions.
 func TestQ8CacheIsCloseToFloat(t *testing.T) {
 	ctx := context.Background()
 	for _, name := range []string{"smollm2", "gemma2", "llama"} {
@@ -33,7 +33,7 @@ func TestQ8CacheIsCloseToFloat(t *testing.T) {
 				t.Fatal(err)
 			}
 			var got Output
-			for at, n := 0, 1; at < len(tokens); at, n = at+n, n+2 { // runs of 1, 3, 5...
+			for at, n := 0, 1; at < len(tokens); at, n = at+n, n+2 { // chunks of 1, 3, 5...
 				if got, err = quantised.Forward(ctx, tokens[at:min(at+n, len(tokens))], at, Logits); err != nil {
 					t.Fatal(err)
 				}

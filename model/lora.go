@@ -23,8 +23,8 @@ import (
 // otherwise. Adapters name matrices as the Hugging Face directory does, whatever the format of
 // the checkpoint.
 type LoRA struct {
-	Path  string
-	Scale float32 // of what the adapter adds; 0 means 1
+	Path  string  // of the directory
+	Scale float32 // factor of what the adapter adds; 0 means 1
 }
 
 // An adapter is an open LoRA.
@@ -124,14 +124,14 @@ func readAdapterConfig(f *checkpoint.Fields) adapterConfig {
 	for _, key := range []string{"fan_in_fan_out", "use_dora", "lora_bias", "use_qalora"} {
 		mustBe(f, key, false)
 	}
-	// What these name is trained or wired in other ways than by two factors a matrix.
+	// Modules that these name are trained or connected in other ways than by two factors of a matrix.
 	for _, key := range []string{"modules_to_save", "trainable_token_indices", "layer_replication", "target_parameters",
 		"alora_invocation_tokens", "megatron_config"} {
 		if text := f.Describe(key); f.Has(key) && text != "[]" && text != "{}" {
 			f.Fail(key, "%s is not supported", text)
 		}
 	}
-	// These initialisations change the weights that the adapter goes on top of.
+	// Other initialisations change the weights that the adapter is added to.
 	if text := f.Describe("init_lora_weights"); f.Has("init_lora_weights") {
 		switch text {
 		case "true", "false", `"gaussian"`, `"orthogonal"`, `"eva"`:
@@ -140,7 +140,7 @@ func readAdapterConfig(f *checkpoint.Fields) adapterConfig {
 		}
 	}
 	if p := f.Object("rank_pattern"); p != nil {
-		for _, key := range p.Keys() { // whose modules have which, the factors' shapes say
+		for _, key := range p.Keys() { // the factors' shapes say which module has which rank
 			rank := p.Int(key)
 			if rank < 1 {
 				p.Fail(key, "%d must be positive", rank)

@@ -14,8 +14,8 @@ import (
 	"pumice/vk"
 )
 
-// A MemoryPlan is the device memory a model will take, known before the first byte is
-// uploaded. Nothing is kept twice.
+// A MemoryPlan is the device memory that a model takes, in bytes, computed before any of it is allocated. It counts
+// every plan that the model may come to record.
 type MemoryPlan struct {
 	Context        int    `json:"context"` // positions of the KV cache
 	KVType         string `json:"kv_type"`
@@ -23,20 +23,20 @@ type MemoryPlan struct {
 	CacheBytes     int64  `json:"cache_bytes"`
 	TableBytes     int64  `json:"table_bytes"`   // rotary angles
 	ArenaBytes     int64  `json:"arena_bytes"`   // activations, shared by all plans
-	OutputBytes    int64  `json:"output_bytes"`  // what plans give to and take from the host, all of them
+	OutputBytes    int64  `json:"output_bytes"`  // buffers of plans that the host reads and writes, of all plans
 	StagingBytes   int64  `json:"staging_bytes"` // while loading; 0 where weights are written directly
 	TotalBytes     int64  `json:"total_bytes"`
 	AvailableBytes int64  `json:"available_bytes"`
-	AvailableLimit string `json:"available_limit,omitempty"` // what allows no more, where it is not the memory that is free
+	AvailableLimit string `json:"available_limit,omitempty"` // the limit that AvailableBytes comes from; empty for the memory that is free
 
-	WeightTypes []TypeShare `json:"weight_types"` // of the matrices
+	WeightTypes []TypeShare `json:"weight_types"` // the matrices by type
 }
 
 // A TypeShare is the matrices that the device keeps in one type.
 type TypeShare struct {
 	Type    string `json:"type"`
 	Bytes   int64  `json:"bytes"`
-	Instead string `json:"instead_of,omitempty"` // the type asked for, whose blocks do not divide the rows
+	Instead string `json:"instead_of,omitempty"` // the type of Options.DType, whose blocks do not divide the rows
 }
 
 // addShare counts s among those of its type.
@@ -50,7 +50,7 @@ func addShare(list []TypeShare, s TypeShare) []TypeShare {
 	return append(list, s)
 }
 
-// A FitError is a model that the device has no room for.
+// A FitError says that a device has too little memory for a model.
 type FitError struct {
 	Device            string
 	Needed, Available int64
@@ -74,8 +74,8 @@ func (e *FitError) Error() string {
 	return msg
 }
 
-// Estimate says what loading would take, and returns a *FitError beside it if the device has
-// less. It reads no weights, so it does not know of layers whose keys and values need an F32 cache.
+// Estimate returns the memory that loading would take, and a *FitError beside it if the device has less. It reads no
+// weights, so it does not know of layers whose keys and values need an F32 cache.
 func Estimate(ctx context.Context, m *pipeline.Manager, c *checkpoint.Checkpoint, o Options) (MemoryPlan, error) {
 	l, err := openLoading(ctx, c, o)
 	if err != nil {
@@ -158,8 +158,8 @@ func (l *loading) planBytes(m *pipeline.Manager, w *Weights) (arena, own int64, 
 	return arena, own, err
 }
 
-// available is the memory a device can give now. The heap that CPU drivers report is a
-// constant of the driver; theirs is the process's memory.
+// available is the memory that can be allocated on a device now. CPU drivers report a heap of constant size, so for
+// them it is the process's memory.
 func available(dev *vk.Device) (hostmem.Room, error) {
 	if dev.PhysicalDevice().Type == vk.CPU {
 		if room, ok := hostmem.Available(); ok {
@@ -183,7 +183,8 @@ func (p MemoryPlan) checkHost(dev *vk.Device) error {
 	return &FitError{Device: "the host", Needed: needed, Available: room.Bytes, Limit: room.Limit, Plan: p}
 }
 
-// checkBindings is a *FitError where the keys of a layer or the rotary angles of the context are more than a device binds at once.
+// checkBindings is a *FitError where the keys of a layer or the rotary angles of the context are more than a device
+// binds at once.
 func (p MemoryPlan) checkBindings(m *pipeline.Manager, shape pipeline.CacheShape, w *Weights) error {
 	pd := m.Device().PhysicalDevice()
 	for _, b := range []struct {
@@ -200,7 +201,7 @@ func (p MemoryPlan) checkBindings(m *pipeline.Manager, shape pipeline.CacheShape
 }
 
 // cacheShape is the KV cache for a number of positions. A local layer keeps its window and
-// what one run adds, so that the run's first token still finds all it sees.
+// what one chunk adds, so that the chunk's first token still finds all it sees.
 func (c *Config) cacheShape(o *Options, positions int, layers layerRange) pipeline.CacheShape {
 	s := pipeline.CacheShape{
 		DType: o.KVType, Layers: layers.count(), KVHeads: c.NumKeyValueHeads, HeadDim: c.HeadDim, Positions: positions,

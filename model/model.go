@@ -6,9 +6,8 @@ import (
 	"pumice/pipeline"
 )
 
-// A Model is a checkpoint on a device. One goroutine at a time uses it. It keeps no record of
-// what the KV cache holds: Forward writes the positions it is told, and the caller knows which
-// ones are valid.
+// A Model is a checkpoint on a device, with one KV cache. One goroutine at a time uses it. It keeps no record of what
+// the cache holds: Forward writes the positions that it is given, and the caller knows which ones are valid.
 type Model struct {
 	cfg     *Config
 	opts    Options
@@ -24,8 +23,8 @@ type Model struct {
 	hidden  []float32      // the residual stream of the tokens, where the layers don't begin with the embedding
 }
 
-// CanResume says whether evaluation may go on at position when positions up to length have been
-// written: layers with a sliding window forget what is far behind.
+// CanResume says whether the cache still holds what a token at position sees, after the positions before length have
+// been written: layers with a sliding window overwrite keys and values that are far behind.
 func (x *Model) CanResume(length, position int) bool {
 	if position > length {
 		return false
@@ -42,13 +41,13 @@ func (x *Model) CanResume(length, position int) bool {
 // Config is the model's configuration.
 func (x *Model) Config() *Config { return x.cfg }
 
-// Memory is what the model takes on the device.
+// Memory is the device memory that the model takes.
 func (x *Model) Memory() MemoryPlan { return x.memory }
 
 // Context is the number of positions of the KV cache.
 func (x *Model) Context() int { return x.opts.Context }
 
-// Close frees plans, cache and weights.
+// Close frees plans, cache and weights. It may be called twice.
 func (x *Model) Close() error {
 	var errs []error
 	for _, p := range x.plans {

@@ -9,20 +9,20 @@ import (
 	"pumice/internal/dtype"
 )
 
-// Options says how a model is loaded. The zero value is the default.
+// Options says how a model is loaded. Each field's zero value is its default.
 type Options struct {
-	Context  int                     // positions of the KV cache; 0: what was trained, at most DefaultContext
-	DType    dtype.DType             // type that matrices are converted to, or the one that ForRow gives for theirs; Invalid keeps the checkpoint's
+	Context  int                     // positions of the KV cache; 0 means those the model was trained for, at most DefaultContext
+	DType    dtype.DType             // type that matrices are converted to, by dtype.ForRow where its blocks don't divide a row; Invalid keeps the checkpoint's
 	KVType   dtype.DType             // one of kernels.CacheTypes; Invalid means F16
-	Chunk    int                     // largest run of a prefill; 0 means DefaultChunk
+	Chunk    int                     // most tokens of a prompt that are evaluated together; 0 means DefaultChunk
 	LoRA     []LoRA                  // adapters, added to the matrices in this order
-	Taps     bool                    // record the results inside the decoder, for tests
+	Taps     bool                    // keep results inside the decoder for Plan.Tap; slower, for tests
 	Workers  int                     // goroutines that convert weights; 0 means one for each processor, 2 to 16
-	Progress func(done, total int64) // bytes of the checkpoint, one call at a time; may be nil
+	Progress func(done, total int64) // called with bytes of the matrices that are loaded, one call at a time; may be nil
 	Logger   zerolog.Logger
 }
 
-// Defaults of Options.
+// Defaults of Options: positions of the KV cache, and tokens of a prompt evaluated together.
 const (
 	DefaultContext = 4096
 	DefaultChunk   = 512

@@ -7,27 +7,32 @@ import (
 	"pumice/pipeline"
 )
 
-// Output is what a run leaves.
+// Output is the result of evaluating tokens.
 type Output struct {
-	Choices  []Choice  // with Argmax or Candidates one of the last position, or of each run of Decode; with AllArgmax of every position
-	Logits   []float32 // with Logits (vocab), AllLogits (tokens, vocab) or Hidden (tokens, hidden size), of sequences (sequences, vocab); valid until the next run
-	Counters pipeline.Counters
+	// Choices has one choice after the last token with Argmax and Candidates, one after every token with AllArgmax, and one
+	// for each step of Decode. With another Want it is empty.
+	Choices []Choice
+	// Logits is (vocab) with Logits, (tokens, vocab) with AllLogits, (sequences, vocab) with SequenceLogits; with Hidden it is
+	// the residual stream (tokens, hidden size). It is valid until the model evaluates again.
+	Logits   []float32
+	Counters pipeline.Counters // the work of the device
 }
 
-// A Choice is the token that a device chose after some position. The caller may choose another one of the candidates.
+// A Choice is the token that the device chose after a position. With Candidates the caller may choose another one of
+// IDs.
 type Choice struct {
-	ID     int       // with Candidates of Decode: what Draw says, in float32
-	Margin float32   // with AllArgmax: by which the largest logit exceeds the second
-	IDs    []int     // with Candidates: of the largest logits, largest first
-	Logits []float32 // and these
+	ID     int       // the token with the largest logit; with Candidates of Decode the one that was drawn, in float32
+	Margin float32   // with AllArgmax, the difference of the largest and the second largest logit
+	IDs    []int     // with Candidates, the tokens with the largest logits, largest first
+	Logits []float32 // with Candidates, their logits
 }
 
-// A NotFiniteError is a logit that is no number: the weights have a NaN or an infinity, or what is computed with them
-// exceeds float32. No token is chosen, and no logits are returned.
+// A NotFiniteError is a logit that is NaN or infinite: the weights have such a value, or a result exceeds float32. No
+// token is chosen, and no logits are returned.
 type NotFiniteError struct {
-	Position int     // cache position of the token after which it is
-	ID       int     // the token that it is of
-	Value    float32 // +Inf for a NaN that the device looked at
+	Position int     // cache position of the token that the logit follows
+	ID       int     // the token that the logit belongs to
+	Value    float32 // the logit; where the device searched the logits, +Inf stands for NaN too
 }
 
 func (e *NotFiniteError) Error() string {
@@ -36,7 +41,7 @@ func (e *NotFiniteError) Error() string {
 
 func finite(v float32) bool { return !math.IsNaN(float64(v)) && !math.IsInf(float64(v), 0) }
 
-// checkFinite looks at the logits after a position.
+// checkFinite checks the logits after a position.
 func checkFinite(logits []float32, position int) error {
 	for id, v := range logits {
 		if !finite(v) {
@@ -46,24 +51,24 @@ func checkFinite(logits []float32, position int) error {
 	return nil
 }
 
-// chosen adds the choice of a run of a plan that advances, whose token is at position.
-func (x *Model) chosen(p *pipeline.Plan, run, position int, want Want, out *Output) (int64, error) {
+// chosen adds the choice of a step of a plan that advances, whose token is at position.
+func (x *Model) chosen(p *pipeline.Plan, step, position int, want Want, out *Output) (int64, error) {
 	k := 1
 	if want == Candidates {
 		k = pipeline.DrawCandidates
 	}
 	logits, ids := make([]float32, k), make([]int, k)
-	bytes, err := p.Candidates(run, logits, ids)
+	bytes, err := p.Candidates(step, logits, ids)
 	if err != nil {
 		return 0, err
 	}
 	if want == Candidates {
 		bytes += 8 // the choice
 	}
-	return bytes, x.choice(p.Chosen(run), position, logits, ids, want, out)
+	return bytes, x.choice(p.Chosen(step), position, logits, ids, want, out)
 }
 
-// choice adds the choice after a position, or says why there is none. Pairs beyond the vocabulary are left out.
+// choice adds the choice after a position, or returns a *NotFiniteError. Pairs beyond the vocabulary are left out.
 func (x *Model) choice(id, position int, logits []float32, ids []int, want Want, out *Output) error {
 	if ids[0] >= x.cfg.VocabSize { // no logit is above -Inf
 		return &NotFiniteError{position, 0, float32(math.Inf(-1))}
@@ -105,7 +110,7 @@ func (x *Model) readTop(p *pipeline.Plan, position, n, k int, want Want, out *Ou
 	return bytes, nil
 }
 
-// read fetches n rows that a run has left, the first token of which is number done. Logits that are not finite are an error.
+// read adds the results of a chunk, n rows, to out; done tokens were evaluated before it.
 func (x *Model) read(p *pipeline.Plan, s pipeline.Step, want Want, done, n int, out *Output) (int64, error) {
 	last := s.Position + len(s.Tokens) - 1
 	v := x.cfg.VocabSize
@@ -147,7 +152,7 @@ func (x *Model) read(p *pipeline.Plan, s pipeline.Step, want Want, done, n int, 
 	return 0, nil
 }
 
-// readLogits fetches a row of logits for each of the positions that they are after.
+// readLogits fetches a row of logits for each of the positions that they follow, and checks that they are finite.
 func readLogits(p *pipeline.Plan, rows []float32, positions []int) (int64, error) {
 	n, err := p.Output(outLogits, 0, len(positions), rows)
 	vocab := len(rows) / len(positions)

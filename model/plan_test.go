@@ -17,8 +17,9 @@ import (
 	"pumice/vk"
 )
 
-// TestMemoryPlanCountsEveryBuffer evaluates with every plan that a model may record and compares the sum of the device's
-// allocations with the plan: with taps, on several devices, and with weights that fill several blocks of memory.
+// TestMemoryPlanCountsEveryBuffer evaluates with every plan that a model may record and compares the sum of the
+// device's allocations with the plan: with taps, on several devices, and with weights that fill several blocks of
+// memory.
 func TestMemoryPlanCountsEveryBuffer(t *testing.T) {
 	wide, err := synth.Lookup("xverse", synth.Tiny)
 	if err != nil {
@@ -104,7 +105,8 @@ func allocated(t *testing.T, dev *vk.Device) int64 {
 	return info.AllocatedBytes
 }
 
-// useEveryPlan evaluates as many tokens as each plan takes, for everything that Forward, ForwardSequences and Decode give.
+// useEveryPlan evaluates as many tokens as each plan takes, for everything that Forward, ForwardSequences and Decode
+// give.
 func useEveryPlan(t *testing.T, s *Split) {
 	t.Helper()
 	last := s.stages[len(s.stages)-1]
@@ -126,7 +128,7 @@ func useEveryPlan(t *testing.T, s *Split) {
 	if len(s.stages) > 1 {
 		return
 	}
-	n := min(4, last.MaxRuns()) // which the device chooses: the largest logit's, and drawn ones
+	n := min(4, last.MaxSteps()) // which the device chooses: the largest logit's, and drawn ones
 	draw := &pipeline.Draw{Temperature: 1, TopK: 8, TopP: 1, Uniform: make([]float32, n)}
 	_, err1 := last.Decode(t.Context(), 1, 1, n, Argmax, nil)
 	_, err2 := last.Decode(t.Context(), 1, 1, n, Candidates, draw)
@@ -189,7 +191,8 @@ func TestArenaTakesEveryPlan(t *testing.T) {
 	}
 }
 
-// TestContextsBeyondABindingDoNotFit asks for more positions than one binding holds the rotary angles of, though their keys would fit.
+// TestContextsBeyondABindingDoNotFit asks for more positions than one binding holds the rotary angles of, though their
+// keys would fit.
 func TestContextsBeyondABindingDoNotFit(t *testing.T) {
 	dir := t.TempDir()
 	from := filepath.Join(fixtureDir, "smollm2")

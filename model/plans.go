@@ -87,11 +87,11 @@ func (x *Model) Plan(ctx context.Context, n int, want Want) (*pipeline.Plan, err
 	return x.plan(ctx, planKey{x.bucket(n, want), want})
 }
 
-// Profile is the device time of each kernel of the last submission, the last token's of several queued ones. The Manager
-// must have been made with pipeline.Options.Profile.
+// Profile is the device time of each kernel of the last submission, the last token's of several queued ones. The
+// Manager must have been made with pipeline.Options.Profile.
 func (x *Model) Profile() ([]pipeline.Timing, error) {
 	if x.last == nil {
-		return nil, errors.New("model: a profile before anything has run")
+		return nil, errors.New("model: no profile before a token has been evaluated")
 	}
 	return x.last.Profile()
 }
@@ -121,8 +121,8 @@ func (x *Model) planKeys() []planKey {
 	return append(keys, planKey{x.allArgmaxTokens(), AllArgmax})
 }
 
-// Kernels lists the kernels that the plans of a checkpoint are made of on the device of m, each
-// with its constants once. Nothing is compiled or allocated.
+// Kernels lists the kernels that a model's plans consist of on the device of m, each combination of kernel and
+// constants once. Nothing is compiled or allocated.
 func Kernels(m *pipeline.Manager, c *checkpoint.Checkpoint, o Options) ([]pipeline.Kernel, error) {
 	l, err := newLoading(c, o) // adapters don't change kernels
 	if err != nil {

@@ -5,8 +5,8 @@ import (
 	"fmt"
 )
 
-// A tensorRows is consecutive rows of a tensor of the checkpoint: a projection, which may be one of several in a tensor,
-// the embedding, or the head.
+// A tensorRows is consecutive rows of a tensor of the checkpoint: a projection, which may be one of several in a
+// tensor, the embedding, or the head.
 type tensorRows struct {
 	name  string // of the tensor, without ".weight" and ".bias"
 	first int    // row of the tensor that is row 0 here

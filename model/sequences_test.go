@@ -13,8 +13,9 @@ import (
 	"pumice/pipeline"
 )
 
-// TestSequencesAreAsAlone evaluates sequences at once and one by one behind the same tokens: with rotary positions of both kinds,
-// with slopes, with a window shorter than the tokens and a cache that goes round, with keys and values of either type.
+// TestSequencesAreAsAlone evaluates sequences at once and one by one behind the same tokens: with rotary positions of
+// both kinds, with slopes, with a window shorter than the tokens and a cache that goes round, with keys and values of
+// either type.
 func TestSequencesAreAsAlone(t *testing.T) {
 	for _, c := range []struct {
 		fixture string
@@ -28,7 +29,7 @@ func TestSequencesAreAsAlone(t *testing.T) {
 					long(t)
 				}
 				o := Options{DType: dtype.F32, KVType: c.kv, Context: 256, Chunk: 100}
-				// Kernels for runs of different lengths sum in different orders, and now and then that rounds a key
+				// Kernels for chunks of different lengths sum in different orders, and now and then that rounds a key
 				// to the other of two float16 numbers, 2^-11 of it apart.
 				bound := 1e-4
 				if c.kv == dtype.F16 {
@@ -87,7 +88,7 @@ func testSequences(t *testing.T, x *Model, bound float64) {
 				t.Fatalf("%d logits by %d submits", len(out.Logits), out.Counters.Submits)
 			}
 			for i := range sequences {
-				compare(t, fmt.Sprintf("prefix of %d, run %d, sequence %d", c.prefix, again, i), out.Logits[i*vocab:(i+1)*vocab], want[i], bound)
+				compare(t, fmt.Sprintf("prefix of %d, time %d, sequence %d", c.prefix, again, i), out.Logits[i*vocab:(i+1)*vocab], want[i], bound)
 			}
 			written = c.prefix + sum
 		}

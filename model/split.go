@@ -11,17 +11,16 @@ import (
 	"pumice/pipeline"
 )
 
-// A Split is a checkpoint whose layers lie on several devices, one span after another. What
-// passes between two devices is the residual stream, by way of the host: HiddenSize float32
-// values a token. The devices work in turn, so a Split is for models that one device has no
-// room for. One goroutine at a time uses it.
+// A Split is a model whose layers are divided among several devices, consecutive layers to each. The residual stream,
+// HiddenSize float32 values a token, passes from device to device through the host. The devices work in turn, so a
+// Split is for models that one device has no memory for. One goroutine at a time uses it.
 type Split struct {
-	stages []*Model
+	stages []*Model // in the order of their layers
 }
 
-// LoadSplit puts a checkpoint on the devices of the managers, each of which gets a share of
-// the layers in proportion to the memory it has available. The caller closes the Split before
-// the managers. Two managers of one device count its memory twice.
+// LoadSplit puts a checkpoint on the devices of the managers. Each gets layers in proportion to its available memory,
+// at least one; two managers of one device count its memory twice. The checkpoint may be closed afterwards; the caller
+// closes the Split before the managers. A *FitError says which device has too little memory.
 func LoadSplit(ctx context.Context, managers []*pipeline.Manager, c *checkpoint.Checkpoint, o Options) (_ *Split, err error) {
 	l, err := openLoading(ctx, c, o)
 	if err != nil {
@@ -94,13 +93,13 @@ func shareLayers(managers []*pipeline.Manager, n int) ([]layerRange, error) {
 func (s *Split) Forward(ctx context.Context, tokens []int, position int, want Want) (Output, error) {
 	var out Output
 	last := s.stages[len(s.stages)-1]
-	if err := last.checkRun(tokens, position); err != nil {
+	if err := last.checkTokens(tokens, position); err != nil {
 		return out, err
 	}
 	var all []float32
 	for done := 0; done < len(tokens); {
 		n := min(len(tokens)-done, last.bucket(len(tokens)-done, want))
-		piece, now := tokens[done:done+n], want
+		chunk, now := tokens[done:done+n], want
 		if done+n < len(tokens) && !want.everyRow() {
 			now = Nothing
 		}
@@ -111,14 +110,14 @@ func (s *Split) Forward(ctx context.Context, tokens []int, position int, want Wa
 			if x == last {
 				w = now
 			}
-			step, err := x.Forward(ctx, piece, position+done, w)
+			stage, err := x.Forward(ctx, chunk, position+done, w)
 			if err != nil {
 				return out, err
 			}
-			hidden = step.Logits
-			out.Counters.Add(step.Counters)
-			out.Logits = step.Logits
-			out.Choices = append(out.Choices, step.Choices...)
+			hidden = stage.Logits
+			out.Counters.Add(stage.Counters)
+			out.Logits = stage.Logits
+			out.Choices = append(out.Choices, stage.Choices...)
 		}
 		if want.everyRow() {
 			all = append(all, out.Logits...)
@@ -160,13 +159,13 @@ func (s *Split) ForwardSequences(ctx context.Context, sequences [][]int, positio
 	return out, nil
 }
 
-// MaxRuns is 1: a token passes through the host on its way to the first device.
-func (s *Split) MaxRuns() int { return 1 }
+// MaxSteps is 1: a token passes through the host on its way to the first device.
+func (s *Split) MaxSteps() int { return 1 }
 
-// Decode is Model.Decode of one run.
-func (s *Split) Decode(ctx context.Context, token, position, runs int, want Want, draw *pipeline.Draw) (Output, error) {
-	if runs != 1 {
-		return Output{}, fmt.Errorf("model: %d tokens in one go on several devices", runs)
+// Decode is Model.Decode of one step; more are an error.
+func (s *Split) Decode(ctx context.Context, token, position, steps int, want Want, draw *pipeline.Draw) (Output, error) {
+	if steps != 1 {
+		return Output{}, fmt.Errorf("model: %d tokens in one go on several devices; only one is possible", steps)
 	}
 	return s.Forward(ctx, []int{token}, position, want)
 }
@@ -201,7 +200,7 @@ func (s *Split) Memory() MemoryPlan {
 	return sum
 }
 
-// Profile is that of the stages, one after another.
+// Profile is Model.Profile of each device's layers, one device after another.
 func (s *Split) Profile() ([]pipeline.Timing, error) {
 	var all []pipeline.Timing
 	for _, x := range s.stages {
@@ -214,17 +213,17 @@ func (s *Split) Profile() ([]pipeline.Timing, error) {
 	return all, nil
 }
 
-// String names the layers of each device.
+// String names the layers of each device, as in "layers 0 to 15 on NVIDIA H200, layers 16 to 31 on ...".
 func (s *Split) String() string {
-	var parts []string
+	var stages []string
 	for _, x := range s.stages {
 		at := x.weights.layerRange
-		parts = append(parts, fmt.Sprintf("layers %d to %d on %s", at.first, at.end-1, x.m.Device().PhysicalDevice().Name))
+		stages = append(stages, fmt.Sprintf("layers %d to %d on %s", at.first, at.end-1, x.m.Device().PhysicalDevice().Name))
 	}
-	return strings.Join(parts, ", ")
+	return strings.Join(stages, ", ")
 }
 
-// Close frees what the devices hold.
+// Close frees plans, caches and weights of every device. It may be called twice.
 func (s *Split) Close() error {
 	var errs []error
 	for _, x := range s.stages {

@@ -31,23 +31,23 @@ func TestSplit(t *testing.T) {
 				tokens[i] = (i*7919 + 11) % whole.cfg.VocabSize
 			}
 			position := 0
-			for _, run := range []struct {
+			for _, c := range []struct {
 				n    int
 				want Want
 			}{{70, Logits}, {1, Argmax}, {3, AllLogits}, {1, Logits}} {
-				piece := tokens[position : position+run.n]
-				a, err := whole.Forward(t.Context(), piece, position, run.want)
+				chunk := tokens[position : position+c.n]
+				a, err := whole.Forward(t.Context(), chunk, position, c.want)
 				check(t, err)
 				want := slices.Clone(a.Logits)
-				b, err := split.Forward(t.Context(), piece, position, run.want)
+				b, err := split.Forward(t.Context(), chunk, position, c.want)
 				check(t, err)
 				if !cmp.Equal(a.Choices, b.Choices) || !slices.Equal(want, b.Logits) {
-					t.Errorf("%d tokens at %d, %s: choices %v and %v, or the logits differ", run.n, position, run.want, a.Choices, b.Choices)
+					t.Errorf("%d tokens at %d, %s: choices %v and %v, or the logits differ", c.n, position, c.want, a.Choices, b.Choices)
 				}
 				if b.Counters.Submits < 2*a.Counters.Submits || b.Counters.Dispatches != a.Counters.Dispatches {
-					t.Errorf("%d tokens: counters %+v, on one device %+v", run.n, b.Counters, a.Counters)
+					t.Errorf("%d tokens: counters %+v, on one device %+v", c.n, b.Counters, a.Counters)
 				}
-				position += run.n
+				position += c.n
 			}
 			sequences := [][]int{tokens[:9], tokens[20:21], tokens[40:60]}
 			a, err := whole.ForwardSequences(context.Background(), sequences, position)

@@ -144,8 +144,8 @@ func (t *tensors) ropeDivisors(r *Rope) ([]float32, error) {
 	return divisors, err
 }
 
-// unused lists the tensors that the model does not have, sorted. Old checkpoints carry frequencies of rotation, which are
-// computed instead and not listed.
+// unused lists the tensors that the model does not have, sorted. Old checkpoints carry frequencies of rotation, which
+// are computed instead and not listed.
 func (t *tensors) unused() []string {
 	var names []string
 	for _, name := range t.file.Names() {
@@ -157,8 +157,8 @@ func (t *tensors) unused() []string {
 	return names
 }
 
-// unitRows is a source with every row divided by its length, or by 1e-12 where the length is less: Baichuan 2's NormHead,
-// which its checkpoints leave to the reader.
+// unitRows is a source with every row divided by its length, or by 1e-12 where the length is less: Baichuan 2's
+// NormHead, which its checkpoints leave to the reader.
 func unitRows(raw *source) *source {
 	unit := *raw
 	unit.DType = dtype.F32
