@@ -71,6 +71,11 @@ func decode(b *pipeline.Builder, cfg *Config, w *Weights, cache *pipeline.Cache,
 		}
 		b.Tap(fmt.Sprintf("layer%d", i), x)
 	}
+	finish(b, cfg, w, x, want)
+}
+
+// finish ends a plan with what is wanted of the residual stream x after the last layer.
+func finish(b *pipeline.Builder, cfg *Config, w *Weights, x *pipeline.Tensor, want Want) {
 	switch want {
 	case Nothing:
 	case Hidden:

@@ -19,7 +19,7 @@ type Family struct {
 	GGUFNames     Names    // names of the tensors in a GGUF file; empty means those of the GGUF specification
 	PermutedQK    bool     // llama.cpp's converter reorders the rows of q and k so that rotation pairs neighbours
 	Windowed      bool     // the GGUF architecture has a sliding window
-	WrittenAs     string   // name of the family whose GGUF architecture files of this one are written with; empty means its own
+	WrittenAs     string   // family whose GGUF architecture this one's files have; empty means its own
 
 	// ReadHF fills cfg from config.json. Errors stick to the fields.
 	ReadHF func(cfg *Config, f *checkpoint.Fields)

@@ -42,9 +42,21 @@ func readGGUF(cfg *Config, f *checkpoint.Fields, c *checkpoint.Checkpoint) {
 	cfg.AttnLogitSoftcapping = float32(f.FloatOr(arch+"attn_logit_softcapping", 0))
 	cfg.FinalLogitSoftcapping = float32(f.FloatOr(arch+"final_logit_softcapping", 0))
 
-	cfg.Rope = Rope{
+	cfg.Rope = readGGUFRope(f, arch, cfg.HeadDim)
+	if has(ropeFactors) {
+		cfg.Rope.Scaling = RopeScaling{Type: "factors", Tensor: ropeFactors}
+	}
+	cfg.BOSTokenID = f.IntOr("tokenizer.ggml.bos_token_id", -1)
+	if id := f.IntOr("tokenizer.ggml.eos_token_id", -1); id >= 0 {
+		cfg.EOSTokenIDs = []int{id}
+	}
+}
+
+// readGGUFRope reads the rotary keys of an architecture, whose prefix is arch.
+func readGGUFRope(f *checkpoint.Fields, arch string, headDim int) Rope {
+	r := Rope{
 		Theta: f.FloatOr(arch+"rope.freq_base", 10000),
-		Dim:   f.IntOr(arch+"rope.dimension_count", cfg.HeadDim),
+		Dim:   f.IntOr(arch+"rope.dimension_count", headDim),
 	}
 	// Files from before rope.scaling have scale_linear; without a type, a factor means linear.
 	factor := f.FloatOr(arch+"rope.scaling.factor", f.FloatOr(arch+"rope.scale_linear", 1))
@@ -54,18 +66,12 @@ func readGGUF(cfg *Config, f *checkpoint.Fields, c *checkpoint.Checkpoint) {
 		if !(factor > 0) {
 			f.Fail(arch+"rope.scaling.factor", "%v must be positive", factor)
 		} else if factor != 1 {
-			cfg.Rope.Scaling = RopeScaling{Type: kind, Factor: factor}
+			r.Scaling = RopeScaling{Type: kind, Factor: factor}
 		}
 	default:
 		f.Fail(arch+"rope.scaling.type", "%q is not supported", kind)
 	}
-	if has(ropeFactors) {
-		cfg.Rope.Scaling = RopeScaling{Type: "factors", Tensor: ropeFactors}
-	}
-	cfg.BOSTokenID = f.IntOr("tokenizer.ggml.bos_token_id", -1)
-	if id := f.IntOr("tokenizer.ggml.eos_token_id", -1); id >= 0 {
-		cfg.EOSTokenIDs = []int{id}
-	}
+	return r
 }
 
 func hasTensor(c *checkpoint.Checkpoint, name string) bool {

@@ -66,7 +66,10 @@ func (l *loading) load(ctx context.Context, m *pipeline.Manager, layers layerRan
 	if err := w.fitCache(ctx, m, l.cfg, &l.opts); err != nil {
 		return nil, err
 	}
-	x := &Model{cfg: l.cfg, opts: l.opts, m: m, weights: w, buckets: buckets(l.opts.Chunk), plans: map[planKey]*pipeline.Plan{}}
+	x := &Model{
+		cfg: l.cfg, opts: l.opts, m: m, weights: w,
+		buckets: buckets(l.opts.Chunk), plans: map[planKey]*pipeline.Plan{},
+	}
 	if x.memory, err = l.estimate(m, w); err != nil {
 		return nil, err
 	}

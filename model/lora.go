@@ -121,24 +121,7 @@ func readAdapterConfig(f *checkpoint.Fields) adapterConfig {
 	if bias := f.StringOr("bias", "none"); bias != "none" {
 		f.Fail("bias", "%q is not supported; adapters must leave biases alone", bias)
 	}
-	for _, key := range []string{"fan_in_fan_out", "use_dora", "lora_bias", "use_qalora"} {
-		mustBe(f, key, false)
-	}
-	// Modules that these name are trained or connected in other ways than by two factors of a matrix.
-	for _, key := range []string{"modules_to_save", "trainable_token_indices", "layer_replication", "target_parameters",
-		"alora_invocation_tokens", "megatron_config"} {
-		if text := f.Describe(key); f.Has(key) && text != "[]" && text != "{}" {
-			f.Fail(key, "%s is not supported", text)
-		}
-	}
-	// Other initialisations change the weights that the adapter is added to.
-	if text := f.Describe("init_lora_weights"); f.Has("init_lora_weights") {
-		switch text {
-		case "true", "false", `"gaussian"`, `"orthogonal"`, `"eva"`:
-		default:
-			f.Fail("init_lora_weights", "%s is not supported: such an adapter does not fit the original weights", text)
-		}
-	}
+	refuseAdapters(f)
 	if p := f.Object("rank_pattern"); p != nil {
 		for _, key := range p.Keys() { // the factors' shapes say which module has which rank
 			rank := p.Int(key)
@@ -157,6 +140,28 @@ func readAdapterConfig(f *checkpoint.Fields) adapterConfig {
 		}
 	}
 	return c
+}
+
+// refuseAdapters refuses adapters that are not two factors a matrix.
+func refuseAdapters(f *checkpoint.Fields) {
+	for _, key := range []string{"fan_in_fan_out", "use_dora", "lora_bias", "use_qalora"} {
+		mustBe(f, key, false)
+	}
+	// Modules that these name are trained or connected in other ways than by two factors of a matrix.
+	for _, key := range []string{"modules_to_save", "trainable_token_indices", "layer_replication", "target_parameters",
+		"alora_invocation_tokens", "megatron_config"} {
+		if text := f.Describe(key); f.Has(key) && text != "[]" && text != "{}" {
+			f.Fail(key, "%s is not supported", text)
+		}
+	}
+	// Other initialisations change the weights that the adapter is added to.
+	if text := f.Describe("init_lora_weights"); f.Has("init_lora_weights") {
+		switch text {
+		case "true", "false", `"gaussian"`, `"orthogonal"`, `"eva"`:
+		default:
+			f.Fail("init_lora_weights", "%s is not supported: such an adapter does not fit the original weights", text)
+		}
+	}
 }
 
 // scale is alpha / rank of a module. As in PEFT the first pattern that is the end of the
@@ -208,6 +213,14 @@ func (a *adapter) pair(config adapterConfig, scale float64) error {
 	}
 	if len(a.updates) == 0 {
 		return fail("the adapter has no tensors")
+	}
+	return a.checkPairs(config, scale)
+}
+
+// checkPairs checks the shapes of every module's factors and computes its scale.
+func (a *adapter) checkPairs(config adapterConfig, scale float64) error {
+	fail := func(format string, args ...any) error {
+		return &ConfigError{File: a.path, Msg: fmt.Sprintf(format, args...)}
 	}
 	for _, module := range slices.Sorted(maps.Keys(a.updates)) {
 		u := a.updates[module]

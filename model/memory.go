@@ -27,7 +27,7 @@ type MemoryPlan struct {
 	StagingBytes   int64  `json:"staging_bytes"` // while loading; 0 where weights are written directly
 	TotalBytes     int64  `json:"total_bytes"`
 	AvailableBytes int64  `json:"available_bytes"`
-	AvailableLimit string `json:"available_limit,omitempty"` // the limit that AvailableBytes comes from; empty for the memory that is free
+	AvailableLimit string `json:"available_limit,omitempty"` // the limit that leaves no more; empty for free memory
 
 	WeightTypes []TypeShare `json:"weight_types"` // the matrices by type
 }

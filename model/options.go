@@ -11,8 +11,8 @@ import (
 
 // Options says how a model is loaded. Each field's zero value is its default.
 type Options struct {
-	Context  int                     // positions of the KV cache; 0 means those the model was trained for, at most DefaultContext
-	DType    dtype.DType             // type that matrices are converted to, by dtype.ForRow where its blocks don't divide a row; Invalid keeps the checkpoint's
+	Context  int                     // positions of the KV cache; 0 means as many as were trained, at most DefaultContext
+	DType    dtype.DType             // type that matrices are converted to, see DType.ForRow; Invalid keeps the checkpoint's
 	KVType   dtype.DType             // one of kernels.CacheTypes; Invalid means F16
 	Chunk    int                     // most tokens of a prompt that are evaluated together; 0 means DefaultChunk
 	LoRA     []LoRA                  // adapters, added to the matrices in this order

@@ -81,8 +81,8 @@ func (x *Model) plan(ctx context.Context, k planKey) (*pipeline.Plan, error) {
 	return p, nil
 }
 
-// Plan returns the plan that evaluates n tokens, or the last of them if they are more than a chunk. It is recorded if
-// it was not yet. The Model owns it; taps are read from it.
+// Plan returns the plan that evaluates n tokens, or a whole chunk if they are more. It is recorded if it was not yet. The
+// Model owns it; taps are read from it.
 func (x *Model) Plan(ctx context.Context, n int, want Want) (*pipeline.Plan, error) {
 	return x.plan(ctx, planKey{x.bucket(n, want), want})
 }

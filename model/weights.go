@@ -18,7 +18,7 @@ type Weights struct {
 	Slopes         *pipeline.Vector // (heads) of ALiBi, nil without
 	Layers         []Layer
 
-	layerRange  layerRange                       // of Layers; Embed is nil without the embedding, FinalNorm and LMHead without the head
+	layerRange  layerRange                       // of Layers; without the head FinalNorm and LMHead are nil
 	vectors     []func(l *pipeline.Loader) error // each allocates and fills one
 	matrices    []*pipeline.Fill
 	bytes       int64 // of the checkpoint's tensors, on the device
