@@ -3,24 +3,19 @@
 package shaders
 
 import (
-	"bufio"
 	"crypto/sha256"
 	"embed"
 	"encoding/hex"
 	"fmt"
-	"strings"
 )
 
 //go:embed variants.txt spv/*.spv
 var files embed.FS
 
-// A Variant is one row of variants.txt: a kernel compiled with one set of defines.
+// A Variant is a kernel of the table, compiled.
 type Variant struct {
-	Name    string
-	Source  string   // file under shaders/
-	Needs   []string // capabilities beyond Vulkan 1.1 and 32-bit storage, by the table's names
-	Defines []string
-	SPIRV   []byte
+	Row
+	SPIRV []byte
 }
 
 // Hash is the SHA-256 of the table and of every kernel, in hexadecimal: what was measured or checked holds for these alone.
@@ -37,31 +32,19 @@ func Hash() (string, error) {
 	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
-// Variants returns every row of the table, in its order.
+// Variants returns every kernel of the table, in its order.
 func Variants() ([]Variant, error) {
-	table, err := files.ReadFile("variants.txt")
+	rows, err := Rows()
 	if err != nil {
-		return nil, fmt.Errorf("shaders: %w", err)
+		return nil, err
 	}
-	var out []Variant
-	lines := bufio.NewScanner(strings.NewReader(string(table)))
-	for n := 1; lines.Scan(); n++ {
-		text, _, _ := strings.Cut(lines.Text(), "#")
-		f := strings.Fields(text)
-		if len(f) == 0 {
-			continue
+	list := make([]Variant, len(rows))
+	for i, r := range rows {
+		spirv, err := files.ReadFile("spv/" + r.Name + ".spv")
+		if err != nil {
+			return nil, fmt.Errorf("shaders: %s is not compiled: %w", r.Name, err)
 		}
-		if len(f) < 3 {
-			return nil, fmt.Errorf("shaders: variants.txt:%d: want name, source, needs", n)
-		}
-		v := Variant{Name: f[0], Source: f[1], Defines: f[3:]}
-		if f[2] != "-" {
-			v.Needs = strings.Split(f[2], ",")
-		}
-		if v.SPIRV, err = files.ReadFile("spv/" + v.Name + ".spv"); err != nil {
-			return nil, fmt.Errorf("shaders: variants.txt:%d: %w", n, err)
-		}
-		out = append(out, v)
+		list[i] = Variant{Row: r, SPIRV: spirv}
 	}
-	return out, nil
+	return list, nil
 }

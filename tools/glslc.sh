@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Compiles every row of shaders/variants.txt into shaders/spv/NAME.spv, validates it, and writes shaders/spv/manifest.txt.
+# Compiles every kernel of shaders/variants.txt into shaders/spv/NAME.spv, validates it, and writes shaders/spv/manifest.txt.
 #
 #   tools/glslc.sh           compile the rows whose inputs changed, drop .spv files that no row names
 #   tools/glslc.sh --check   compile everything elsewhere and compare byte for byte with what is committed
 #
-# A row is `NAME SOURCE NEEDS [DEFINE...]`: SOURCE is a file under shaders/, NEEDS is `-` or a comma list of capabilities,
-# each DEFINE is NAME or NAME=VALUE. A row that needs nothing is compiled for Vulkan 1.1, the others for Vulkan 1.2.
+# tools/variants, which is built with Go, reads the table and writes a row `NAME SOURCE NEEDS [DEFINE...]` for each kernel:
+# SOURCE is a file under shaders/, NEEDS is `-` or a comma list of capabilities, each DEFINE is NAME or NAME=VALUE. A row
+# that needs nothing is compiled for Vulkan 1.1, the others for Vulkan 1.2.
 # A manifest line is `NAME SHA-256(spv) SHA-256(inputs)`, the inputs being the compiler's version, the flags, and the
 # source with every file it includes.
 #
@@ -115,28 +116,28 @@ write_manifest() {
 mode=${1-}
 case $mode in '' | --check) ;; *) die "usage: tools/glslc.sh [--check]" ;; esac
 
+out=$(mktemp -d)
+trap 'rm -rf "$out"' EXIT
+
 # Rows are read before anything is fetched: a mistake in the table should be told at once.
-mapfile -t ROWS < <(sed -E 's/#.*//; s/[[:space:]]+/ /g; s/^ //; s/ $//; /^$/d' shaders/variants.txt)
+command -v go >/dev/null || die "no Go: tools/variants, which reads shaders/variants.txt, is built with it"
+go build -o "$out/variants" ./tools/variants
+"$out/variants" rows >"$out/rows"
+mapfile -t ROWS <"$out/rows"
 NAMES=()
 for row in "${ROWS[@]}"; do
-	read -r name source needs _ <<<"$row"
-	[ -n "${needs-}" ] || die "shaders/variants.txt: '$row': want NAME SOURCE NEEDS [DEFINE...]"
-	[[ $name =~ ^[a-z0-9_]+$ ]] || die "shaders/variants.txt: name '$name' is not lower case, digits and underscores"
+	read -r name source _ <<<"$row"
 	[ -f "shaders/$source" ] || die "shaders/variants.txt: $name: no file shaders/$source"
 	NAMES+=("$name")
 done
-twice=$(printf '%s\n' "${NAMES[@]}" | sort | uniq -d)
-[ -z "$twice" ] || die "shaders/variants.txt: more than one row named ${twice//$'\n'/, }"
 
 mkdir -p "$TOOLS_CACHE" shaders/spv
 exec 9>"$TOOLS_CACHE/glslc.lock"
 flock 9
-cmp -s "$SUMS" "$ROOT/.sums" || fetch_compiler
+cmp -s "$SUMS" "$ROOT/.sums" || (fetch_compiler)
 version=$(in_root glslc --version | sed '/^$/,$d' | paste -sd , | sed 's/,/, /g')
 [ "$version" = "$VERSION" ] || die "the compiler in $ROOT is '$version', want '$VERSION'"
 
-out=$(mktemp -d)
-trap 'rm -rf "$out"' EXIT
 status=0
 
 if [ "$mode" = --check ]; then

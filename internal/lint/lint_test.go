@@ -56,6 +56,7 @@ var layers = map[string][]string{
 	"tools/spread":   {"checkpoint", "internal/dtype", "internal/ggufwrite", "internal/half"},
 	"quantize":       {"model", "checkpoint", "tokenizer", "internal/atomicfile", "internal/dtype", "internal/ggufwrite"},
 	"tools/licenses": {"internal/licenses"},
+	"tools/variants": {"shaders"},
 
 	root: {"model", "pipeline", "vk", "checkpoint", "chat", "sample", "tokenizer",
 		"internal/dtype", "internal/half", "internal/humanize", "internal/regular"},
