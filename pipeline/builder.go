@@ -36,6 +36,7 @@ type Builder struct {
 type node struct {
 	kernel string
 	spec   []kernels.Constant
+	values []uint32 // of spec, by the constants' numbers
 	binds  []bind
 	push   []byte
 	grid   [3]int
@@ -161,6 +162,12 @@ func (b *Builder) add(n *node) {
 	}
 	// Addresses are behind the bindings, in the same order (vk.DeviceAddress).
 	slices.SortStableFunc(n.binds, func(x, y bind) int { return cmp.Compare(x.behind(), y.behind()) })
+	if v, ok := b.m.variants[n.kernel]; ok { // Build fails where there is none
+		if err := n.match(v); err != nil {
+			b.Fail("%w", err)
+			return
+		}
+	}
 	b.nodes = append(b.nodes, n)
 }
 

@@ -61,6 +61,9 @@ func TestBuilderErrorsStick(t *testing.T) {
 		{"advance", func(p *Builder, x *Tensor) { p.Advance(x) }, []string{"2 tokens"}},
 		{"topk k", func(p *Builder, x *Tensor) { p.TopK(p.NormLast(x, &Norm{Weights: gain}, 1), 257) }, []string{"k = 257", "256"}},
 		{"unwritten", func(p *Builder, x *Tensor) { p.Add(p.tensor(2, 64), x) }, []string{"add reads a tensor that nothing has written"}},
+		{"shader", func(p *Builder, x *Tensor) {
+			p.add(&node{kernel: "add", binds: []bind{stepBind(), read(x), readWrite(x)}, push: make([]byte, 8)})
+		}, []string{"add: 8 bytes of push constants, the shader has 4"}},
 		{"driver of the builder", func(p *Builder, x *Tensor) { p.Fail("layer %d: %s", 17, "odd") }, []string{"layer 17: odd"}},
 	} {
 		p := b.m.NewBuilder("sticky", 2)

@@ -195,7 +195,7 @@ func (m *Manager) Variants() []string {
 
 // config is what the pipeline of a node is made from.
 func (m *Manager) config(n *node, v shaders.Variant) vk.PipelineConfig {
-	cfg := vk.PipelineConfig{Name: n.key(), SPIRV: v.SPIRV, PushBytes: len(n.push), Spec: values(n.spec), DispatchBase: n.pieces > 1}
+	cfg := vk.PipelineConfig{Name: n.key(), SPIRV: v.SPIRV, PushBytes: len(n.push), Spec: n.values, DispatchBase: n.pieces > 1}
 	for _, b := range n.binds {
 		kind := vk.UniformTexelBuffer
 		switch b.view {
@@ -235,25 +235,4 @@ func (m *Manager) kernel(n *node) (*vk.Pipeline, error) {
 		e.p, e.err = m.dev.NewPipeline(m.config(n, v))
 	})
 	return e.p, e.err
-}
-
-// values are the specialization constants of a kernel by their numbers.
-func values(spec []kernels.Constant) []uint32 {
-	var list []uint32
-	for i, c := range spec {
-		at := i
-		switch c.Name {
-		case "SPLITS":
-			at = 2
-		case "HAS_ALIBI":
-			at = 10
-		case "HAS_SOFTCAP":
-			at = 11
-		}
-		for len(list) <= at {
-			list = append(list, 0)
-		}
-		list[at] = c.Value
-	}
-	return list
 }

@@ -7,14 +7,16 @@ import (
 	"embed"
 	"encoding/hex"
 	"fmt"
+	"strings"
 )
 
-//go:embed variants.txt spv/*.spv
+//go:embed variants.txt spv/*.spv spv/manifest.txt
 var files embed.FS
 
 // A Variant is a kernel of the table, compiled.
 type Variant struct {
 	Row
+	Interface
 	SPIRV []byte
 }
 
@@ -38,13 +40,49 @@ func Variants() ([]Variant, error) {
 	if err != nil {
 		return nil, err
 	}
+	lines, err := manifest()
+	if err != nil {
+		return nil, err
+	}
 	list := make([]Variant, len(rows))
 	for i, r := range rows {
+		line, ok := lines[r.Name]
 		spirv, err := files.ReadFile("spv/" + r.Name + ".spv")
-		if err != nil {
-			return nil, fmt.Errorf("shaders: %s is not compiled: %w", r.Name, err)
+		if !ok || err != nil {
+			return nil, fmt.Errorf("shaders: %s is not compiled (tools/glslc.sh)", r.Name)
 		}
-		list[i] = Variant{Row: r, SPIRV: spirv}
+		list[i] = Variant{Row: r, Interface: line.Interface, SPIRV: spirv}
 	}
 	return list, nil
+}
+
+// A manifestLine is what spv/manifest.txt says of a kernel.
+type manifestLine struct {
+	Interface
+	spirv string // SHA-256 of the .spv file
+}
+
+// manifest reads spv/manifest.txt: a line `NAME SHA-256(spv) SHA-256(inputs) INTERFACE` for each kernel.
+func manifest() (map[string]manifestLine, error) {
+	text, err := files.ReadFile("spv/manifest.txt")
+	if err != nil {
+		return nil, fmt.Errorf("shaders: %w", err)
+	}
+	lines := map[string]manifestLine{}
+	for s := range strings.Lines(string(text)) {
+		s, _, _ = strings.Cut(s, "#")
+		f := strings.Fields(s)
+		if len(f) == 0 {
+			continue
+		}
+		if len(f) < 4 {
+			return nil, fmt.Errorf("shaders: manifest.txt: %s has no interface (tools/glslc.sh)", f[0])
+		}
+		line := manifestLine{spirv: f[1]}
+		if line.Interface, err = parseInterface(f[3:]); err != nil {
+			return nil, fmt.Errorf("shaders: manifest.txt: %s: %w", f[0], err)
+		}
+		lines[f[0]] = line
+	}
+	return lines, nil
 }

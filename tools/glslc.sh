@@ -7,8 +7,10 @@
 # tools/variants, which is built with Go, reads the table and writes a row `NAME SOURCE NEEDS [DEFINE...]` for each kernel:
 # SOURCE is a file under shaders/, NEEDS is `-` or a comma list of capabilities, each DEFINE is NAME or NAME=VALUE. A row
 # that needs nothing is compiled for Vulkan 1.1, the others for Vulkan 1.2.
-# A manifest line is `NAME SHA-256(spv) SHA-256(inputs)`, the inputs being the compiler's version, the flags, and the
-# source with every file it includes.
+# A manifest line is `NAME SHA-256(spv) SHA-256(inputs) INTERFACE`, the inputs being the compiler's version, the flags, and
+# the source with every file it includes. INTERFACE is what the kernel is given, as tools/variants reads it from SPIR-V:
+# the size of the push constants, the bindings, and the specialization constants with their names (Interface.String of
+# package shaders).
 #
 # The compiler is the one of glslc.sums, unpacked from Debian packages into the user's cache and run with its own libc:
 # no root, no change to the system. Any other version is refused, because versions differ in the bytes they write.
@@ -66,12 +68,14 @@ fetch_compiler() {
 # (a manifest, or /dev/null) has the same inputs and the .spv is in place, OUT/NAME.line alone.
 # shellcheck disable=SC2317  # called by xargs
 compile_row() {
-	local out=$1 old=$2 name=$3 source=shaders/$4 needs=$5 env=vulkan1.2 define messages inputs line
+	local out=$1 old=$2 name=$3 source=shaders/$4 needs=$5 env=vulkan1.2 define messages inputs interface sum
 	shift 5
 	[ "$needs" != - ] || env=vulkan1.1
 	local flags=(-O "--target-env=$env" -fshader-stage=compute -I shaders/include)
 	for define in "$@"; do flags+=("-D$define"); done
-	if ! messages=$(in_root glslc -M "${flags[@]}" -o "$out/$name.d" "$source" 2>&1); then
+	# The optimiser drops names and what isn't used: the interface is read from what it hasn't seen.
+	if ! messages=$({ in_root glslc "${flags[@]:1}" -MD -MF "$out/$name.d" -o "$out/$name.plain" "$source" &&
+		"$out/variants" interface "$out/$name.plain" >"$out/$name.interface"; } 2>&1); then
 		printf '%s\n' "$name: $source $*" "$messages" >&2
 		return 1
 	fi
@@ -80,9 +84,10 @@ compile_row() {
 		printf '%s\n' "$VERSION" "${flags[*]}"
 		sed 's/^[^:]*://' "$out/$name.d" | xargs -n 1 realpath --relative-to=. | sort -u | xargs sha256sum
 	} | sha256sum | cut -d ' ' -f 1)
-	line=$(grep -m 1 "^$name [0-9a-f]* $inputs\$" "$old" || true)
-	if [ -n "$line" ] && sha256sum --quiet --status -c <<<"$(cut -d ' ' -f 2 <<<"$line")  shaders/spv/$name.spv" 2>/dev/null; then
-		printf '%s\n' "$line" >"$out/$name.line"
+	interface=$(<"$out/$name.interface")
+	sum=$(grep -m 1 "^$name [0-9a-f]* $inputs " "$old" | cut -d ' ' -f 2 || true)
+	if [ -n "$sum" ] && sha256sum --quiet --status -c <<<"$sum  shaders/spv/$name.spv" 2>/dev/null; then
+		printf '%s\n' "$name $sum $inputs $interface" >"$out/$name.line"
 		return
 	fi
 	if ! messages=$({ in_root glslc "${flags[@]}" -o "$out/$name.tmp" "$source" &&
@@ -91,7 +96,8 @@ compile_row() {
 		return 1
 	fi
 	[ -z "$messages" ] || printf '%s: %s\n' "$name" "$messages" >&2
-	printf '%s %s %s\n' "$name" "$(sha256sum <"$out/$name.tmp" | cut -d ' ' -f 1)" "$inputs" >"$out/$name.line"
+	sum=$(sha256sum <"$out/$name.tmp" | cut -d ' ' -f 1)
+	printf '%s\n' "$name $sum $inputs $interface" >"$out/$name.line"
 	mv "$out/$name.tmp" "$out/$name.spv"
 }
 export -f compile_row in_root
@@ -104,7 +110,7 @@ compile_all() {
 		xargs -r -d '\n' -P "$(nproc)" -n 1 bash -euo pipefail -c 'read -ra row <<<"$3"; compile_row "$1" "$2" "${row[@]}"' _ "$out" "$old"
 }
 
-# write_manifest OUT joins OUT's lines; they are short and written whole, so the table's order is the manifest's.
+# write_manifest OUT joins OUT's lines in the table's order.
 write_manifest() {
 	local name
 	printf '# %s\n' "$VERSION"

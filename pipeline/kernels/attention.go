@@ -181,7 +181,10 @@ var Decode = Op[Attention]{
 
 func decodeSpec(path Path, a Attention, own ...Constant) []Constant {
 	spec := append([]Constant{size("HEAD_DIM", a.HeadDim), size("GROUP", decodeGroup(path, a))}, own...)
-	return scoreSpec(a, append(spec, flag("INTERLEAVED", a.Interleaved))...)
+	if a.Rope {
+		spec = append(spec, flag("INTERLEAVED", a.Interleaved))
+	}
+	return scoreSpec(a, spec...)
 }
 
 func decodeGrid(path Path) func(*Machine, Attention) [3]int {

@@ -1,6 +1,7 @@
 // Command variants tells tools/glslc.sh what package shaders knows of the kernels:
 //
-//	variants rows   the kernels of shaders/variants.txt, a line `NAME SOURCE NEEDS [DEFINE...]` each
+//	variants rows            the kernels of shaders/variants.txt, a line `NAME SOURCE NEEDS [DEFINE...]` each
+//	variants interface FILE  what the kernel in a SPIR-V file is given, as shaders/spv/manifest.txt has it
 package main
 
 import (
@@ -20,14 +21,30 @@ func main() {
 }
 
 func run(args []string) error {
-	if len(args) != 1 || args[0] != "rows" {
-		return errors.New("usage: variants rows")
+	switch {
+	case len(args) == 1 && args[0] == "rows":
+		return rows()
+	case len(args) == 2 && args[0] == "interface":
+		spirv, err := os.ReadFile(args[1])
+		if err != nil {
+			return err
+		}
+		f, err := shaders.Reflect(spirv)
+		if err != nil {
+			return err
+		}
+		fmt.Println(f)
+		return nil
 	}
-	rows, err := shaders.Rows()
+	return errors.New("usage: variants rows | variants interface FILE")
+}
+
+func rows() error {
+	list, err := shaders.Rows()
 	if err != nil {
 		return err
 	}
-	for _, r := range rows {
+	for _, r := range list {
 		needs := "-"
 		if len(r.Needs) > 0 {
 			needs = strings.Join(r.Needs, ",")

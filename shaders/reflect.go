@@ -1,0 +1,282 @@
+package shaders
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// Numbers of the SPIR-V specification, version 1.6, section 3.
+const (
+	opName              = 5
+	opTypeInt           = 21
+	opTypeFloat         = 22
+	opTypeImage         = 25
+	opTypeStruct        = 30
+	opTypePointer       = 32
+	opSpecConstantTrue  = 48
+	opSpecConstantFalse = 49
+	opSpecConstant      = 50
+	opFunction          = 54
+	opVariable          = 59
+	opDecorate          = 71
+	opMemberDecorate    = 72
+
+	decorationSpecID        = 1
+	decorationNonWritable   = 24
+	decorationNonReadable   = 25
+	decorationBinding       = 33
+	decorationDescriptorSet = 34
+	decorationOffset        = 35
+
+	classUniformConstant = 0
+	classUniform         = 2
+	classPushConstant    = 9
+	classStorageBuffer   = 12
+	classPhysicalBuffer  = 5349
+
+	dimBuffer = 5
+	sampled   = 1
+)
+
+// operands is how many operands an instruction has at least.
+var operands = map[uint32]int{
+	opName: 2, opTypeInt: 3, opTypeFloat: 2, opTypeImage: 8, opTypeStruct: 1, opTypePointer: 3, opSpecConstantTrue: 2,
+	opSpecConstantFalse: 2, opSpecConstant: 3, opVariable: 3, opDecorate: 2, opMemberDecorate: 3,
+}
+
+// localSize names a specialization constant that GLSL gives no name: layout(local_size_x_id = ID).
+const localSize = "local_size_x"
+
+// Reflect reads a kernel's interface from its SPIR-V. Names, and what the kernel declares and doesn't use, are only in
+// SPIR-V that was not optimised.
+func Reflect(spirv []byte) (Interface, error) {
+	m, err := readModule(spirv)
+	if err != nil {
+		return Interface{}, fmt.Errorf("shaders: SPIR-V: %w", err)
+	}
+	out := Interface{PushBytes: m.pushBytes}
+	for i, index := range slices.Sorted(maps.Keys(m.bindings)) {
+		if int(index) != i {
+			return Interface{}, fmt.Errorf("shaders: SPIR-V: there is a binding %d and no binding %d", index, i)
+		}
+		out.Bindings = append(out.Bindings, m.bindings[index])
+	}
+	for range m.addresses {
+		out.Bindings = append(out.Bindings, Binding{Kind: Address})
+	}
+	for _, id := range slices.Sorted(maps.Keys(m.constants)) {
+		c := m.constants[id]
+		for _, other := range out.Constants {
+			if other.Name == c.Name {
+				return Interface{}, fmt.Errorf("shaders: SPIR-V: constants %d and %d are both %s", other.ID, id, c.Name)
+			}
+		}
+		out.Constants = append(out.Constants, c)
+	}
+	return out, nil
+}
+
+// A module is what Reflect collects.
+type module struct {
+	pushBytes int
+	addresses int
+	bindings  map[uint32]Binding
+	constants map[uint32]Constant
+}
+
+// A declared is what the instructions before the first function say of an id.
+type declared struct {
+	op          uint32
+	args        []uint32 // of a type: what follows its id
+	name        string
+	decorations map[uint32]uint32   // to the first operand, or 0
+	members     []map[uint32]uint32 // the same of a struct's members
+}
+
+func (d *declared) has(decoration uint32) bool { _, ok := d.decorations[decoration]; return ok }
+
+// all says whether every member of a struct has the decoration.
+func (d *declared) all(decoration uint32) bool {
+	for _, m := range d.members {
+		if _, ok := m[decoration]; !ok {
+			return false
+		}
+	}
+	return len(d.members) > 0
+}
+
+func readModule(spirv []byte) (*module, error) {
+	const magic, header = 0x07230203, 20
+	if len(spirv) < header || len(spirv)%4 != 0 || binary.LittleEndian.Uint32(spirv) != magic {
+		return nil, errors.New("no header")
+	}
+	words := make([]uint32, len(spirv)/4)
+	for i := range words {
+		words[i] = binary.LittleEndian.Uint32(spirv[4*i:])
+	}
+	ids := map[uint32]*declared{}
+	at := func(id uint32) *declared {
+		if ids[id] == nil {
+			ids[id] = &declared{decorations: map[uint32]uint32{}}
+		}
+		return ids[id]
+	}
+	m := &module{bindings: map[uint32]Binding{}, constants: map[uint32]Constant{}}
+	for i := header / 4; i < len(words); {
+		op, n := words[i]&0xffff, int(words[i]>>16)
+		if n == 0 || n > len(words)-i {
+			return nil, fmt.Errorf("word %d: an instruction of %d words", i, n)
+		}
+		a := words[i+1 : i+n]
+		i += n
+		if op == opFunction {
+			break
+		}
+		if len(a) < operands[op] {
+			return nil, fmt.Errorf("word %d: instruction %d has %d operands", i-n, op, len(a))
+		}
+		switch op {
+		case opName:
+			at(a[0]).name = text(a[1:])
+		case opDecorate:
+			at(a[0]).decorations[a[1]] = first(a[2:])
+		case opMemberDecorate:
+			d, member := at(a[0]), int(a[1])
+			if member > len(words) {
+				return nil, fmt.Errorf("member %d of a struct", member)
+			}
+			for len(d.members) <= member {
+				d.members = append(d.members, map[uint32]uint32{})
+			}
+			d.members[member][a[2]] = first(a[3:])
+		case opTypeInt, opTypeFloat, opTypeImage, opTypeStruct, opTypePointer:
+			d := at(a[0])
+			d.op, d.args = op, a[1:]
+		case opSpecConstantTrue, opSpecConstantFalse, opSpecConstant:
+			if err := m.constant(op, a, at(a[1])); err != nil {
+				return nil, err
+			}
+		case opVariable:
+			if err := m.variable(a[2], at(a[1]), at(a[0]), at); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return m, nil
+}
+
+// first is a decoration's operand, or 0 of one that has none.
+func first(operands []uint32) uint32 {
+	if len(operands) == 0 {
+		return 0
+	}
+	return operands[0]
+}
+
+// text is a literal string: bytes to the first zero.
+func text(words []uint32) string {
+	var b []byte
+	for _, w := range words {
+		b = binary.LittleEndian.AppendUint32(b, w)
+	}
+	s, _, _ := strings.Cut(string(b), "\x00")
+	return s
+}
+
+// constant notes a specialization constant. One that is the local size has a second declaration without a name, whose
+// default does not count where there is another.
+func (m *module) constant(op uint32, a []uint32, d *declared) error {
+	id, ok := d.decorations[decorationSpecID]
+	if !ok {
+		return nil
+	}
+	c := Constant{ID: int(id), Name: d.name}
+	switch {
+	case op == opSpecConstantTrue:
+		c.Default = 1
+	case op == opSpecConstant && len(a) == 3:
+		c.Default = a[2]
+	case op == opSpecConstant:
+		return fmt.Errorf("constant %d has more than 32 bits", id)
+	}
+	if c.Name == "" {
+		c.Name = localSize
+	}
+	if old, twice := m.constants[id]; twice {
+		if d.name == "" {
+			return nil
+		}
+		if old.Name != localSize && old != c {
+			return fmt.Errorf("constant %d is both %s and %s", id, old, c)
+		}
+	}
+	m.constants[id] = c
+	return nil
+}
+
+// variable notes a variable, if it is an argument of the kernel. Several may alias one binding.
+func (m *module) variable(class uint32, v, pointer *declared, at func(uint32) *declared) error {
+	if class == classPushConstant && pointer.op == opTypePointer {
+		return m.push(at(pointer.args[1]), at)
+	}
+	if class != classUniformConstant && class != classUniform && class != classStorageBuffer {
+		return nil
+	}
+	index, bound := v.decorations[decorationBinding]
+	if set := v.decorations[decorationDescriptorSet]; !bound || set != 0 || pointer.op != opTypePointer {
+		return fmt.Errorf("a variable of storage class %d has binding %d of set %d; want set 0", class, index, set)
+	}
+	t := at(pointer.args[1])
+	var b Binding
+	switch {
+	case class == classStorageBuffer && t.op == opTypeStruct:
+		b = Binding{Buffer, !v.has(decorationNonReadable) && !t.all(decorationNonReadable),
+			!v.has(decorationNonWritable) && !t.all(decorationNonWritable)}
+	case class == classUniformConstant && t.op == opTypeImage && t.args[1] == dimBuffer && t.args[5] == sampled:
+		b = Binding{Texel, true, false}
+	default:
+		return fmt.Errorf("binding %d is neither a storage buffer nor a uniform texel buffer", index)
+	}
+	if old, alias := m.bindings[index]; alias {
+		if old.Kind != b.Kind {
+			return fmt.Errorf("binding %d is both %s and %s", index, old, b)
+		}
+		b.Reads, b.Writes = b.Reads || old.Reads, b.Writes || old.Writes
+	}
+	m.bindings[index] = b
+	return nil
+}
+
+// push notes the block of push constants: values of four bytes with nothing between them, then 64-bit device addresses,
+// of which the first is aligned to eight bytes.
+func (m *module) push(block *declared, at func(uint32) *declared) error {
+	if block.op != opTypeStruct {
+		return errors.New("push constants that are not a block")
+	}
+	end := 0
+	for i, id := range block.args {
+		t, size := at(id), 4
+		switch {
+		case t.op == opTypePointer && t.args[0] == classPhysicalBuffer, t.op == opTypeInt && t.args[0] == 64:
+			if size = 8; m.addresses == 0 {
+				m.pushBytes, end = end, (end+7)&^7
+			}
+			m.addresses++
+		case (t.op == opTypeInt || t.op == opTypeFloat) && t.args[0] == 32 && m.addresses == 0:
+		default:
+			return fmt.Errorf("push constant %d is neither a 32-bit number nor, after those, a device address", i)
+		}
+		if i >= len(block.members) || block.members[i][decorationOffset] != uint32(end) {
+			return fmt.Errorf("push constant %d is not at byte %d", i, end)
+		}
+		end += size
+	}
+	if m.addresses == 0 {
+		m.pushBytes = end
+	}
+	return nil
+}
