@@ -19,7 +19,7 @@
 #include "step.glsl"
 #include "best.glsl"
 
-#define LOG 32u     // entries: pipeline.logRuns
+#define LOG 32u      // entries: pipeline.MaxRuns
 #define MAX_DRAW 64u // k with DRAW: pipeline.DrawCandidates
 
 layout(local_size_x = 64) in;

@@ -38,7 +38,7 @@ layout(std430, binding = 2) readonly buffer Keys { uvec4 keys[]; };
 layout(std430, binding = 3) readonly buffer Values { uvec4 values[]; };
 layout(std430, binding = 5) writeonly buffer Out { vec4 dst[]; };
 
-#define SUBGROUPS 4u
+#define SUBGROUPS 4u // kernels.attentionSubgroups
 const uint KEYS = 2u * CM_N;
 const uint SUBGROUP = WORKGROUP / SUBGROUPS, ROWS = SUBGROUPS * CM_M;
 const uint UNITS = HEAD_DIM / 8u, PITCH = UNITS + 1u, BLOCK = KEYS * PITCH;

@@ -21,7 +21,7 @@ layout(constant_id = 4) const uint TOKENS = 4u;      // a power of two, at most 
 #include "linear.glsl"
 
 #define ROWS ROW_QUAD
-#define SUBGROUPS 8u
+#define SUBGROUPS 8u // kernels.fewSubgroups
 #define LANE_QUADS 4u
 #define LANE_PARTS (LANE_QUADS / PART_QUADS)
 const uint LANES = WORKGROUP / SUBGROUPS;

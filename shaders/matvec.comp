@@ -41,7 +41,7 @@ uvec4 load_unit(uint i) { return units[i]; }
 uint load_meta_word(uint i) { return meta[i]; }
 #include "weights.glsl"
 
-#define ROWS 2u
+#define ROWS 2u // kernels.matvecRows
 
 void main() {
     // Workgroups are spread over x and y because x alone is limited to 65535.

@@ -50,7 +50,7 @@ uvec4 load_meta_quad(uint i) { return meta[i]; }
 #include "weights.glsl"
 
 #define ROWS ROW_QUAD
-#define SUBGROUPS 4u
+#define SUBGROUPS 4u // kernels.matvecSubgroups
 #if defined(W_Q8_0)
 #define PIECE_UNITS 2u
 #define PIECES 2u

@@ -24,11 +24,11 @@ shared uint best_id[64];
 
 void main() {
     uint lane = gl_LocalInvocationID.x;
-    uint chunks = (p.n + 1023u) / 1024u;
+    uint chunks = (p.n + (CHUNK - 1u)) / CHUNK;
     float value[16];
     uint id[16];
     [[unroll]] for (uint i = 0u; i < 16u; i++) {
-        uint column = gl_WorkGroupID.x * 1024u + i * 64u + lane;
+        uint column = gl_WorkGroupID.x * CHUNK + i * 64u + lane;
         value[i] = MINUS_INF;
         id[i] = NONE;
         if (column < p.n) {

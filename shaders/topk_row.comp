@@ -37,8 +37,8 @@ void insert(float v, uint id) {
 
 void main() {
     uint texels = p.n / 4u;
-    uint first = gl_WorkGroupID.x * 256u;
-    uint end = min(first + 256u, texels);
+    uint first = gl_WorkGroupID.x * (CHUNK / 4u);
+    uint end = min(first + CHUNK / 4u, texels);
     best = MINUS_INF;
     next = MINUS_INF;
     best_id = NONE;
@@ -54,7 +54,7 @@ void main() {
         if (K > 1u) insert(subgroupShuffle(lane_next, i), subgroupShuffle(lane_next_id, i));
     }
     if (gl_SubgroupInvocationID != 0u) return;
-    uint at = (gl_WorkGroupID.y * ((p.n + 1023u) / 1024u) + gl_WorkGroupID.x) * K;
+    uint at = (gl_WorkGroupID.y * ((p.n + (CHUNK - 1u)) / CHUNK) + gl_WorkGroupID.x) * K;
     dst[at] = uvec2(floatBitsToUint(best), best_id);
     if (K > 1u) dst[at + 1u] = uvec2(floatBitsToUint(next), next_id);
 }

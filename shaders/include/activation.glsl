@@ -1,8 +1,8 @@
 // The nonlinearity of an MLP: ACTIVATION is a kernels.Activation, a specialization constant
 // of the includer. Hendrycks and Gimpel 2016, arXiv:1606.08415.
-#define SILU 0u
-#define GELU 1u      // x * P(N(0, 1) < x)
-#define GELU_TANH 2u // its approximation by tanh
+#define SILU 0u      // kernels.SiLU
+#define GELU 1u      // kernels.GELU: x * P(N(0, 1) < x)
+#define GELU_TANH 2u // kernels.GELUTanh: its approximation by tanh
 
 // The error function by Abramowitz and Stegun 7.1.26; its error is at most 1.5e-7.
 float erf(float v) {

@@ -17,7 +17,7 @@
 #ifndef STEP_ACCESS
 #define STEP_ACCESS readonly
 #endif
-#define MAX_SEQUENCES 16
+#define MAX_SEQUENCES 16 // pipeline.MaxSequences
 struct StepToken {
     uint id;
     uint start;

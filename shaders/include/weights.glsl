@@ -129,7 +129,7 @@
 #define SCALES 1u
 #endif
 #define BLOCK_COLS 32u
-#define ROW_QUAD 4u
+#define ROW_QUAD 4u // kernels.rowQuad
 
 // What decodes a unit: weight = dm.x * q + dm.y for each UNIT_COLS / SCALES columns; high
 // holds the bits of q beyond those in the unit.
