@@ -224,7 +224,7 @@ func (p *Plan) submit(ctx context.Context, s Step, runs int) (submits int, err e
 		return sub.Wait(ctx)
 	}
 	pace := p.pace.run(len(s.Tokens), s.Position+len(s.Tokens)+runs-1)
-	parts := p.commands.Parts()
+	parts := p.commands.Segments()
 	for runs > 0 {
 		if err := ctx.Err(); err != nil {
 			return submits, err
@@ -245,7 +245,7 @@ func (p *Plan) submit(ctx context.Context, s Step, runs int) (submits int, err e
 			}
 			end := pace.end(first)
 			start := time.Now()
-			if err := submission(p.commands.SubmitParts(ctx, first, end)); err != nil {
+			if err := submission(p.commands.SubmitSegments(ctx, first, end)); err != nil {
 				return submits, err
 			}
 			pace.took(first, end, time.Since(start))

@@ -7,7 +7,8 @@ import (
 	"pumice/vk"
 )
 
-// BenchmarkRecordDispatch is the host's cost of one dispatch: descriptor set, binding, push constants and hazard check.
+// BenchmarkRecordDispatch measures the host's cost of one dispatch: descriptor set, binding, push constants and hazard
+// check.
 func BenchmarkRecordDispatch(b *testing.B) {
 	d := gputest.OpenWith(b, gputest.Options{NoValidation: true})
 	x, z := newBuffer(b, d, 4096, vk.DeviceLocal), newBuffer(b, d, 4096, vk.DeviceLocal)
@@ -29,7 +30,7 @@ func BenchmarkRecordDispatch(b *testing.B) {
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/dispatches, "ns/dispatch")
 }
 
-// BenchmarkReplay is one submission and wait of one small dispatch: what a token costs beside its kernels.
+// BenchmarkReplay measures submitting one small dispatch and waiting for it: the cost of a token beside its kernels.
 func BenchmarkReplay(b *testing.B) {
 	d := gputest.OpenWith(b, gputest.Options{NoValidation: true})
 	x := newBuffer(b, d, 256, vk.DeviceLocal)

@@ -16,11 +16,11 @@ import (
 	"pumice/internal/atomicfile"
 )
 
-// diskCache is the device's VkPipelineCache and the file it is kept in. Nothing that goes wrong with the file is an error: pipelines are
-// then compiled again.
+// diskCache is the device's VkPipelineCache and the file it is kept in. A problem with the file is never an error: the
+// pipelines are then compiled again.
 type diskCache struct {
 	handle  uint64
-	path    string   // "": memory only
+	path    string   // "" keeps the cache in memory only
 	content string   // DeviceOptions.CacheContent
 	loaded  [32]byte // SHA-256 of the data read
 }
@@ -28,10 +28,11 @@ type diskCache struct {
 // cacheMagic starts the file; the version in it changes with the layout of the header.
 const cacheMagic = "pumice pipeline cache 2\n"
 
-// maxCacheBytes bounds what is read: a larger file is not ours.
+// maxCacheBytes bounds the file that is read: we never write a larger one.
 const maxCacheBytes = 1 << 30
 
-// cacheKey is what must be the same for a driver to accept its old data. Drivers check this too, some of them badly.
+// cacheKey identifies the device and its driver. Data saved under another key is not given to the driver: drivers check
+// this too, but some of them badly.
 func cacheKey(pd *PhysicalDevice) []byte {
 	key := binary.LittleEndian.AppendUint32(nil, pd.VendorID)
 	key = binary.LittleEndian.AppendUint32(key, pd.DeviceID)
@@ -40,30 +41,31 @@ func cacheKey(pd *PhysicalDevice) []byte {
 	return append(key, pd.DriverUUID[:]...)
 }
 
-// CacheName is a file name, without its extension, for what holds for this device and this version of its driver alone.
+// CacheName returns a file name, without extension, for data that is valid only for this device and this version of its
+// driver.
 func (pd *PhysicalDevice) CacheName() string {
 	sum := sha256.Sum256(cacheKey(pd))
 	return fmt.Sprintf("%04x-%04x-%x", pd.VendorID, pd.DeviceID, sum[:8])
 }
 
-// encodeCache is the file's content: magic, key, SHA-256 of what the pipelines are made from, SHA-256 of the data, data.
+// encodeCache returns the file's content: magic, key, SHA-256 of CacheContent, SHA-256 of the data, data.
 func encodeCache(key []byte, content string, data []byte) []byte {
 	from, sum := sha256.Sum256([]byte(content)), sha256.Sum256(data)
 	return bytes.Join([][]byte{[]byte(cacheMagic), key, from[:], sum[:], data}, nil)
 }
 
-// decodeCache returns the data of a file that was written for key and content and is whole.
+// decodeCache returns the data of a file, which must be complete and written for key and content.
 func decodeCache(file, key []byte, content string) ([]byte, error) {
 	rest, ok := bytes.CutPrefix(file, []byte(cacheMagic))
 	if !ok {
 		return nil, errors.New("not a pipeline cache")
 	}
 	if rest, ok = bytes.CutPrefix(rest, key); !ok {
-		return nil, errors.New("of another device or driver")
+		return nil, errors.New("written for another device or driver")
 	}
 	from := sha256.Sum256([]byte(content))
 	if rest, ok = bytes.CutPrefix(rest, from[:]); !ok {
-		return nil, errors.New("of other kernels")
+		return nil, errors.New("written for other kernels")
 	}
 	if len(rest) < sha256.Size {
 		return nil, errors.New("truncated")
@@ -74,7 +76,7 @@ func decodeCache(file, key []byte, content string) ([]byte, error) {
 	return rest[sha256.Size:], nil
 }
 
-// open creates the VkPipelineCache, from the file in dir where it fits.
+// open creates the VkPipelineCache, from the file in dir if that was written for this device, driver and content.
 func (c *diskCache) open(d *Device, dir, content string) error {
 	var data []byte
 	if dir != "" {
@@ -85,7 +87,7 @@ func (c *diskCache) open(d *Device, dir, content string) error {
 		var foreign *ForeignError
 		switch {
 		case errors.As(err, &foreign):
-			d.log.Warn().Err(err).Msg("pipeline cache not used: a driver trusts what is in it")
+			d.log.Warn().Err(err).Msg("pipeline cache not used: the driver would trust its content")
 		case err != nil && !errors.Is(err, fs.ErrNotExist):
 			d.log.Info().Err(err).Str("file", c.path).Msg("pipeline cache ignored")
 		}
@@ -111,12 +113,12 @@ func readCache(path string, key []byte, content string) ([]byte, error) {
 	if err := checkOwner(filepath.Dir(path), dir); err != nil {
 		return nil, err
 	}
-	info, err := os.Stat(path) // nobody else can put another file there now, or a link to one
+	info, err := os.Stat(path) // the folder is ours: from here on no other user can replace the file
 	if err != nil {
 		return nil, err
 	}
 	if !info.Mode().IsRegular() || info.Size() > maxCacheBytes {
-		return nil, errors.New("not a file of sensible size")
+		return nil, errors.New("not a regular file of at most 1 GiB")
 	}
 	if err := checkOwner(path, info); err != nil {
 		return nil, err
@@ -135,7 +137,8 @@ func (c *diskCache) close(d *Device) {
 	if c.path == "" || d.dead.Load() != nil {
 		return
 	}
-	// Two calls with the size that the first gave: lavapipe 22.3.6 leaves the size of a larger buffer unchanged.
+	// The second call passes exactly the size from the first: given a larger buffer, lavapipe 22.3.6 does not report
+	// the size used.
 	var size uint
 	if r := vulkan.GetPipelineCacheData(d.handle, handle, &size, nil); r != vulkan.Success || size == 0 {
 		return
@@ -153,7 +156,7 @@ func (c *diskCache) close(d *Device) {
 	}
 }
 
-// A ForeignError is a file or folder of a cache that is not used because another user could have made what is in it.
+// A ForeignError reports a cache file or folder that is not used because another user could have written its content.
 type ForeignError struct {
 	Path   string
 	Reason string
@@ -161,7 +164,7 @@ type ForeignError struct {
 
 func (e *ForeignError) Error() string { return fmt.Sprintf("vk: %s %s", e.Path, e.Reason) }
 
-// checkOwner is a *ForeignError where another user owns the file or folder, or may write to it.
+// checkOwner returns a *ForeignError if another user owns the file or folder, or may write to it.
 func checkOwner(path string, info fs.FileInfo) error {
 	if owner, known := ownerOf(info); known && owner != os.Geteuid() {
 		return &ForeignError{path, fmt.Sprintf("belongs to user %d, not to %d", owner, os.Geteuid())}
@@ -171,8 +174,8 @@ func checkOwner(path string, info fs.FileInfo) error {
 	return nil
 }
 
-// makeFolder makes a folder for this user alone to write to, unless there is one. It makes none in another user's, where a program that
-// runs as root would leave what they can't remove.
+// makeFolder makes dir, if it is missing, so that only this user may write to it. It refuses to make a folder inside
+// another user's folder: run by root, the program would leave files there that the other user can't remove.
 func makeFolder(dir string) error {
 	info, err := os.Stat(dir)
 	if err == nil {
@@ -192,8 +195,8 @@ func makeFolder(dir string) error {
 	return os.MkdirAll(dir, 0o755)
 }
 
-// WriteFile replaces a file of a cache as a whole, in a folder that is made if missing: readers see the old content or the new. A folder
-// that another user owns or may write to is left alone, which is a *ForeignError.
+// WriteFile replaces a cache file atomically: readers see the old content or the new. It makes the folder if that is
+// missing. If another user owns the folder or may write to it, nothing is written and the error is a *ForeignError.
 func WriteFile(path string, data []byte) error {
 	if err := makeFolder(filepath.Dir(path)); err != nil {
 		return err

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// TestCachesOfOthersAreNeitherReadNorWritten gives folder and file another owner or lets others write to them.
+// TestCachesOfOthersAreNeitherReadNorWritten gives folder and file another owner, or lets other users write to them.
 func TestCachesOfOthersAreNeitherReadNorWritten(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("files have no user ids")
@@ -30,7 +30,7 @@ func TestCachesOfOthersAreNeitherReadNorWritten(t *testing.T) {
 		{"folder written by all", chmod(0o777), nothing, false, false},
 		{"folder written by all, sticky", chmod(0o777 | fs.ModeSticky), nothing, false, false},
 		{"folder written by the group", chmod(0o770), nothing, false, false},
-		{"file written by the group", nothing, chmod(0o664), false, true}, // and replaced
+		{"file written by the group", nothing, chmod(0o664), false, true}, // it is replaced
 		{"folder of another user", toNobody, nothing, false, false},
 		{"file of another user", nothing, toNobody, false, true},
 		{"symbolic link", nothing, func(path string) error {
@@ -62,13 +62,13 @@ func TestCachesOfOthersAreNeitherReadNorWritten(t *testing.T) {
 				t.Errorf("writing: %v", err)
 			}
 			if data, err := readCache(path, key, "kernels"); c.write && (err != nil || string(data) != "more") {
-				t.Errorf("reading what was written: %q, %v", data, err)
+				t.Errorf("reading the written file: %q, %v", data, err)
 			}
 		})
 	}
 }
 
-// TestNoFolderIsMadeInAnotherUsersFolder is sudo with HOME kept.
+// TestNoFolderIsMadeInAnotherUsersFolder runs in the situation of sudo with the user's HOME.
 func TestNoFolderIsMadeInAnotherUsersFolder(t *testing.T) {
 	home := filepath.Join(t.TempDir(), "home")
 	if err := os.Mkdir(home, 0o755); err != nil {

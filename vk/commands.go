@@ -12,22 +12,22 @@ import (
 	vulkan "github.com/vulkan-go/vulkan"
 )
 
-// Commands are recorded operations that can be submitted any number of times, one submission at a time. They have one part, or more where
-// Recorder.Cut was called, that can be submitted apart, in their order. At the end of the last all writes are made visible to the host and to
-// whatever is submitted next.
+// Commands are recorded operations that can be submitted any number of times, one submission at a time. They consist of
+// segments, one more than there were calls of Recorder.Cut, which can be submitted separately and in order. The end of
+// the last segment makes all writes visible to the host and to later submissions.
 type Commands struct {
-	d       *Device
-	made    string
-	stats   Stats
-	pool    uint64
-	parts   []uint64 // command buffers, in their order; the last is being recorded until Finish
-	repeat  bool
-	fence   uint64
-	pools   []uint64 // descriptor pools
-	views   []uint64 // texel buffer views
-	timed   bool
-	queries []uint64 // query pools of queriesPerPool each
-	marks   []bool   // one for each timestamp: it ends a dispatch
+	d        *Device
+	made     string
+	stats    Stats
+	pool     uint64
+	segments []uint64 // one command buffer each, in order; the last is being recorded until Finish
+	repeat   bool
+	fence    uint64
+	pools    []uint64 // descriptor pools
+	views    []uint64 // texel buffer views
+	timed    bool
+	queries  []uint64 // query pools of queriesPerPool each
+	marks    []bool   // for each timestamp: whether it ends a dispatch
 
 	mu     sync.Mutex
 	last   *Submission // nil before the first
@@ -36,18 +36,18 @@ type Commands struct {
 
 const queriesPerPool = 256
 
-// Stats count what Commands do in one submission.
+// Stats counts the operations of Commands in one submission of all segments.
 type Stats struct {
 	Dispatches int
-	Barriers   int // between operations; the one at the end is not counted
+	Barriers   int // between operations; the final one is not counted
 	Copies     int
 	CopyBytes  int64
 }
 
-// Stats returns the counts.
+// Stats returns the counts of the recorded operations.
 func (c *Commands) Stats() Stats { return c.stats }
 
-// begin makes the Vulkan objects and starts recording.
+// begin makes the Vulkan objects and starts recording the first segment.
 func (c *Commands) begin() error {
 	d := c.d
 	var r int32
@@ -57,33 +57,33 @@ func (c *Commands) begin() error {
 	if c.pool, r = d.shim.NewCommandPool(d.compute.family); r != 0 {
 		return d.check(r, "vkCreateCommandPool", "")
 	}
-	return c.nextPart()
+	return c.nextSegment()
 }
 
-// nextPart starts recording one more command buffer.
-func (c *Commands) nextPart() error {
+// nextSegment starts recording one more command buffer.
+func (c *Commands) nextSegment() error {
 	cmd, r := c.d.shim.NewCommandBuffer(c.pool)
 	if r != 0 {
 		return c.d.check(r, "vkAllocateCommandBuffers", "")
 	}
-	c.parts = append(c.parts, cmd)
+	c.segments = append(c.segments, cmd)
 	return c.d.check(c.d.shim.Begin(cmd, c.repeat), "vkBeginCommandBuffer", "")
 }
 
-// raw is the command buffer that is being recorded.
-func (c *Commands) raw() uint64 { return c.parts[len(c.parts)-1] }
+// raw returns the command buffer that is being recorded.
+func (c *Commands) raw() uint64 { return c.segments[len(c.segments)-1] }
 
 func (c *Commands) cmd() vulkan.CommandBuffer { return as[vulkan.CommandBuffer](c.raw()) }
 
-// endPart ends the command buffer that is being recorded.
-func (c *Commands) endPart() error {
+// endSegment ends the command buffer that is being recorded.
+func (c *Commands) endSegment() error {
 	return c.d.check(int32(vulkan.EndCommandBuffer(c.cmd())), "vkEndCommandBuffer", "%d dispatches", c.stats.Dispatches)
 }
 
-// Parts is the number of parts.
-func (c *Commands) Parts() int { return len(c.parts) }
+// Segments returns the number of segments.
+func (c *Commands) Segments() int { return len(c.segments) }
 
-// timestamp records one more timestamp, taken when everything before it is done.
+// timestamp records one more timestamp, which the device takes when everything before it is done.
 func (c *Commands) timestamp(dispatch bool) error {
 	i := len(c.marks)
 	if i%queriesPerPool == 0 {
@@ -100,28 +100,30 @@ func (c *Commands) timestamp(dispatch bool) error {
 	return nil
 }
 
-// Submit starts the commands. If their last submission still runs it is waited for first, as Submission.Wait does.
+// Submit starts all segments. If the last submission of these commands has not ended, Submit first waits for it as
+// Submission.Wait does.
 func (c *Commands) Submit(ctx context.Context) (*Submission, error) {
-	return c.SubmitParts(ctx, 0, c.Parts())
+	return c.SubmitSegments(ctx, 0, c.Segments())
 }
 
-// SubmitParts is Submit of parts first to end - 1 alone.
-func (c *Commands) SubmitParts(ctx context.Context, first, end int) (*Submission, error) {
-	if first < 0 || end > len(c.parts) || first >= end {
-		return nil, fmt.Errorf("vk: parts %d to %d of commands that have %d", first, end, len(c.parts))
+// SubmitSegments is Submit for segments first to end-1 only.
+func (c *Commands) SubmitSegments(ctx context.Context, first, end int) (*Submission, error) {
+	if first < 0 || end > len(c.segments) || first >= end {
+		return nil, fmt.Errorf("vk: segments %d to %d of commands that have %d", first, end, len(c.segments))
 	}
-	return c.submit(ctx, c.parts[first:end])
+	return c.submit(ctx, c.segments[first:end])
 }
 
-// SubmitTimes starts the commands n times, one after another, in one submission. They were recorded with Repeat.
+// SubmitTimes starts the commands n times, one after another, in one submission. They must have been recorded with
+// Repeat.
 func (c *Commands) SubmitTimes(ctx context.Context, n int) (*Submission, error) {
 	if n < 1 || !c.repeat {
-		return nil, fmt.Errorf("vk: commands submitted %d times at once, recorded with repeat: %t", n, c.repeat)
+		return nil, fmt.Errorf("vk: can't submit commands %d times at once, recorded with Repeat: %t", n, c.repeat)
 	}
-	return c.submit(ctx, slices.Repeat(c.parts, n))
+	return c.submit(ctx, slices.Repeat(c.segments, n))
 }
 
-func (c *Commands) submit(ctx context.Context, parts []uint64) (*Submission, error) {
+func (c *Commands) submit(ctx context.Context, buffers []uint64) (*Submission, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
@@ -132,7 +134,7 @@ func (c *Commands) submit(ctx context.Context, parts []uint64) (*Submission, err
 			return nil, err
 		}
 	}
-	s, err := c.d.start(c.d.compute, parts, 0, c.fence)
+	s, err := c.d.start(c.d.compute, buffers, 0, c.fence)
 	if err != nil {
 		return nil, err
 	}
@@ -140,7 +142,7 @@ func (c *Commands) submit(ctx context.Context, parts []uint64) (*Submission, err
 	return s, nil
 }
 
-// Run submits the commands and waits.
+// Run submits the commands and waits for them.
 func (c *Commands) Run(ctx context.Context) error {
 	s, err := c.Submit(ctx)
 	if err != nil {
@@ -149,8 +151,9 @@ func (c *Commands) Run(ctx context.Context) error {
 	return s.Wait(ctx)
 }
 
-// Timings returns the time of each dispatch in the last submission, for which it waits if need be. Dispatches with no barrier between
-// them may overlap; the time of the earlier then ends, and that of the later starts, where the earlier was done.
+// Timings returns the time of each dispatch in the last submission, and waits for that if need be. Dispatches with no
+// barrier between them may overlap: the earlier one's time then ends, and the later one's time starts, when the earlier
+// one is done.
 func (c *Commands) Timings() ([]time.Duration, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -158,9 +161,9 @@ func (c *Commands) Timings() ([]time.Duration, error) {
 	case c.closed:
 		return nil, fmt.Errorf("vk: commands: %w", ErrClosed)
 	case !c.timed:
-		return nil, errors.New("vk: timings: recorded without timestamps")
+		return nil, errors.New("vk: timings: commands recorded without timestamps")
 	case c.last == nil:
-		return nil, errors.New("vk: timings: not submitted yet")
+		return nil, errors.New("vk: timings: commands not submitted yet")
 	}
 	if err := c.last.Wait(context.Background()); err != nil {
 		return nil, err
@@ -173,7 +176,7 @@ func (c *Commands) Timings() ([]time.Duration, error) {
 	for i, dispatch := range c.marks {
 		if k := i % queriesPerPool; k == 0 {
 			n := min(queriesPerPool, len(c.marks)-i)
-			flags := vulkan.QueryResultFlags(vulkan.QueryResult64Bit) // without waiting: the commands have ended
+			flags := vulkan.QueryResultFlags(vulkan.QueryResult64Bit) // needs no wait flag: the commands have ended
 			r := vulkan.GetQueryPoolResults(c.d.handle, as[vulkan.QueryPool](c.queries[i/queriesPerPool]), 0, uint32(n), uint(8*n),
 				unsafe.Pointer(&ticks[0]), 8, flags)
 			if err := c.d.check(int32(r), "vkGetQueryPoolResults", "%d queries", n); err != nil {
@@ -205,7 +208,7 @@ func (c *Commands) Close() error {
 	for _, q := range c.queries {
 		vulkan.DestroyQueryPool(h, as[vulkan.QueryPool](q), nil)
 	}
-	// Freeing the command pool frees the buffer that refers to sets and views.
+	// Destroying the command pool frees the command buffers, which refer to the sets and views.
 	vulkan.DestroyCommandPool(h, as[vulkan.CommandPool](c.pool), nil)
 	for _, p := range c.pools {
 		vulkan.DestroyDescriptorPool(h, as[vulkan.DescriptorPool](p), nil)

@@ -8,8 +8,9 @@ import (
 	"pumice/vk"
 )
 
-// TestCompiledTellsOfTheShader needs a driver that shows what its compiler made, which CPU drivers do not: tools/mesa.sh has some.
-func TestCompiledTellsOfTheShader(t *testing.T) {
+// TestCompiledDescribesTheShader needs a driver that reports on its compiler's output. CPU drivers do not;
+// tools/mesa.sh has some that do.
+func TestCompiledDescribesTheShader(t *testing.T) {
 	d := gputest.Open(t)
 	p, err := d.NewPipeline(vk.PipelineConfig{Name: "increment", SPIRV: spirv(t, "increment"), Capture: true, Bindings: storage1})
 	if !d.PhysicalDevice().Features.PipelineExecutableProperties {

@@ -18,13 +18,18 @@ import (
 
 // DeviceOptions configure PhysicalDevice.Open. The zero value has no pipeline cache and logs nothing.
 type DeviceOptions struct {
-	CacheDir     string         // folder of the pipeline cache file, made if missing; "" = none. One that other users may write to is not used.
-	CacheContent string         // names what the pipelines are made from: a cache of something else is replaced, so that it does not grow for ever
-	Logger       zerolog.Logger // what goes wrong without being an error, such as a cache that can't be written
+	// CacheDir is the folder of the pipeline cache file, made if missing; "" turns the file off. A folder that other
+	// users may write to is not used.
+	CacheDir string
+	// CacheContent identifies the shaders that pipelines are made from. A cache file with another CacheContent is
+	// replaced, so that the file does not grow for ever.
+	CacheContent string
+	Logger       zerolog.Logger // problems that are not errors, such as a cache file that can't be written
 	Staged       bool           // treat device-local memory as not host-visible even where it is: exercises the staging path
 
-	// HangTimeout is how long the device may work on one submission before it counts as hung, which is ErrHung. 0 is two minutes, and
-	// ten on a CPU driver: longer than the drivers of GPUs take to reset the device themselves.
+	// HangTimeout is how long the device may work on one submission before it counts as hung and calls fail with
+	// ErrHung. 0 stands for two minutes, or ten on a CPU driver: longer than drivers of GPUs take to reset a device
+	// themselves.
 	HangTimeout time.Duration
 }
 
@@ -35,29 +40,29 @@ type Device struct {
 	handle   vulkan.Device
 	log      zerolog.Logger
 	staged   bool
-	families []uint32 // that share the buffers
+	families []uint32 // queue families that share the buffers
 	compute  queue
 	transfer queue // equal to compute where there is no transfer queue
-	separate bool  // transfer is another queue: what it writes is handed over with a semaphore
+	separate bool  // transfer is another queue than compute: a semaphore hands its writes over
 	cache    diskCache
 
 	hang      time.Duration         // HangTimeout
-	dead      atomic.Pointer[Error] // what every use of the device gives since it was lost or hung; nil while it works
-	leaked    atomic.Bool           // objects were left undestroyed because work may use them: nothing is destroyed any more
+	dead      atomic.Pointer[Error] // the error of every call since the device was lost or hung; nil while it works
+	leaked    atomic.Bool           // unfinished work may use an object: nothing is destroyed from then on
 	allocated [16]atomic.Int64
 
 	runningMu sync.Mutex
-	running   map[*Submission]struct{} // that are not known to have ended
+	running   map[*Submission]struct{} // submissions not known to have ended
 
 	readMu  sync.Mutex
-	staging *Buffer // of Read, made when first needed
+	staging *Buffer // for Read, made when first needed
 
 	mu       sync.Mutex
 	children map[child]struct{}
 	closed   atomic.Bool // written under mu
 }
 
-// queue is a VkQueue with the lock that Vulkan asks its users for.
+// queue is a VkQueue with the lock that its users must hold.
 type queue struct {
 	mu     *sync.Mutex
 	handle uint64
@@ -79,7 +84,7 @@ const (
 	rankBuffer
 )
 
-// Open makes a Device with every feature of pd.Features enabled. The caller closes it.
+// Open opens the device with every feature of pd.Features enabled. The caller closes it.
 func (pd *PhysicalDevice) Open(o DeviceOptions) (*Device, error) {
 	in := pd.instance
 	in.mu.Lock()
@@ -124,7 +129,7 @@ func (d *Device) queue(family uint32) queue {
 	return queue{new(sync.Mutex), rawOf(q), family}
 }
 
-// PhysicalDevice is the device that d was opened on.
+// PhysicalDevice returns the physical device that d was opened on.
 func (d *Device) PhysicalDevice() *PhysicalDevice { return d.pd }
 
 // HostVisible reports whether device-local memory is host-visible: buffers of use DeviceLocal are then mapped and written directly.
@@ -133,10 +138,11 @@ func (d *Device) HostVisible() bool {
 	return !d.staged && len(list) > 0 && d.pd.memory[list[0]].flags&hostVisible == hostVisible
 }
 
-// Close waits for the device, closes everything made on it and not closed yet, saves the pipeline cache and destroys the device. It must not
-// run beside other calls on the device or its objects. Built with invariants it reports what its users forgot to close as an error.
-// Where work that was submitted does not end, the wait takes a second, or HangTimeout if nobody has waited for the work before; then
-// the device and its memory are left to the process, and the error is ErrHung.
+// Close waits for the device, closes everything made on it and not closed yet, saves the pipeline cache and destroys
+// the device. No other call on the device or its objects may be in progress. Built with the tag invariants, it returns
+// an error that lists the objects that were not closed. If submitted work does not end, Close waits for a second, or
+// for HangTimeout if no call has waited for the work before; it then frees neither the device nor its memory until the
+// process exits, and the error is ErrHung.
 func (d *Device) Close() error {
 	d.mu.Lock()
 	if d.closed.Swap(true) {
@@ -167,7 +173,8 @@ func (d *Device) Close() error {
 	}
 	if d.leaked.Load() {
 		d.pd.instance.leaked.Store(true)
-		return errors.Join(append(errs, fmt.Errorf("vk: %s is left to the process, since work on it does not end: %w", d.pd.Name, ErrHung))...)
+		hung := fmt.Errorf("vk: %s is not freed, because work on it does not end: %w", d.pd.Name, ErrHung)
+		return errors.Join(append(errs, hung)...)
 	}
 	d.cache.close(d)
 	vulkan.DestroyDevice(d.handle, nil)
@@ -178,7 +185,7 @@ func (d *Device) Close() error {
 	return errors.Join(errs...)
 }
 
-// adopt makes c a child of the device, or fails when the device is closed.
+// adopt makes c a child of the device. It fails if the device is closed.
 func (d *Device) adopt(c child) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -195,7 +202,7 @@ func (d *Device) disown(c child) {
 	d.mu.Unlock()
 }
 
-// usable is nil while the device is open and neither lost nor hung.
+// usable returns nil while the device is open and neither lost nor hung, else the error of call.
 func (d *Device) usable(call string) error {
 	if dead := d.dead.Load(); dead != nil {
 		return &Error{Call: call, Result: dead.Result, Detail: dead.Detail}
@@ -214,7 +221,7 @@ func (d *Device) check(r int32, call, format string, args ...any) error {
 	return check(r, call, format, args...)
 }
 
-// submit submits command buffers in their order. Zero handles are left out.
+// submit submits command buffers in order. A zero handle of wait, signal or fence means none.
 func (d *Device) submit(q queue, cmds []uint64, wait, signal, fence uint64) error {
 	if err := d.usable("vkQueueSubmit"); err != nil {
 		return err
@@ -231,13 +238,13 @@ func (d *Device) submit(q queue, cmds []uint64, wait, signal, fence uint64) erro
 // MemoryInfo is the state of the heap that DeviceLocal buffers come from.
 type MemoryInfo struct {
 	TotalBytes int64
-	FreeBytes  int64 // for this process
-	Budget     bool  // FreeBytes comes from the driver and counts other processes; else it is the heap less what we allocated
+	FreeBytes  int64 // available to this process
+	Budget     bool  // FreeBytes is the driver's, which counts other processes; else the heap less our allocations
 
-	AllocatedBytes int64 // of all heaps, in buffers of this Device
+	AllocatedBytes int64 // size of this Device's buffers, in all heaps
 }
 
-// Memory returns the size and the free part of device-local memory.
+// Memory returns the total and the free size of device-local memory.
 func (d *Device) Memory() (MemoryInfo, error) {
 	heap := primaryHeap(d.pd.Heaps)
 	info := MemoryInfo{TotalBytes: d.pd.Heaps[heap].Bytes}

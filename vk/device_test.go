@@ -125,7 +125,7 @@ func TestCloseIsIdempotentAndClosesChildren(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.Submit(ctx); err != nil { // still running, perhaps
+	if _, err := c.Submit(ctx); err != nil { // may still run during Close
 		t.Fatal(err)
 	}
 	abandoned := d.NewRecorder(vk.RecorderOptions{})
@@ -205,7 +205,7 @@ func TestPipelineCacheFile(t *testing.T) {
 	// A folder that can't be made: its parent is a file.
 	dir = filepath.Join(files[0], "below a file")
 	open()
-	// The file's place is taken by a folder: neither readable nor replaceable.
+	// A folder has the file's name: it can be neither read nor replaced.
 	dir = t.TempDir()
 	if err := os.MkdirAll(filepath.Join(dir, filepath.Base(files[0]), "x"), 0o755); err != nil {
 		t.Fatal(err)
@@ -237,7 +237,8 @@ func TestFeaturesAndLimitsAreSensible(t *testing.T) {
 	}
 }
 
-// lavapipe takes its vector width from the environment when the driver loads, so the widths are tried in processes of their own.
+// lavapipe takes its vector width from the environment when the driver is loaded, so each width is tried in its own
+// process.
 func TestSubgroupSizeFollowsLavapipeWidth(t *testing.T) {
 	if pd := gputest.Physical(t, false); pd.Driver != "llvmpipe" {
 		t.Skipf("driver %q is not lavapipe", pd.Driver)

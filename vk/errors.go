@@ -13,15 +13,15 @@ var (
 	ErrNoDevice = errors.New("no usable Vulkan device")
 	// ErrDeviceLost says that the device stopped answering. It is sticky: every later submission on the Device fails with it.
 	ErrDeviceLost = errors.New("device lost")
-	// ErrHung says that the device does not end what was submitted to it. It is sticky as ErrDeviceLost is.
+	// ErrHung says that the device does not finish submitted work. It is sticky as ErrDeviceLost is.
 	ErrHung = errors.New("device hangs")
 	// ErrOutOfDeviceMemory says that device memory is exhausted.
 	ErrOutOfDeviceMemory = errors.New("out of device memory")
 	// ErrOutOfHostMemory says that the driver could not get host memory.
 	ErrOutOfHostMemory = errors.New("out of host memory")
-	// ErrNoValidation says that validation was asked for and its layer is not installed.
+	// ErrNoValidation says that validation was requested but its layer is not installed.
 	ErrNoValidation = errors.New("validation layer not installed")
-	// ErrClosed says that the object, or the Device it belongs to, was closed before.
+	// ErrClosed says that the object, or the Device it belongs to, is already closed.
 	ErrClosed = errors.New("closed")
 	// ErrLimit says that a request exceeds a limit or feature of the device.
 	ErrLimit = errors.New("beyond the device's limits")
@@ -30,7 +30,7 @@ var (
 // Result is a VkResult.
 type Result int32
 
-// The results that the package itself makes or tests.
+// Results that the package itself returns or checks for.
 const (
 	Success              = Result(vulkan.Success)
 	Timeout              = Result(vulkan.Timeout)
@@ -71,7 +71,7 @@ var resultNames = map[Result]string{
 	-1000174001:          "not permitted",
 }
 
-// String is the result in words, or its number when the package does not know it.
+// String describes the result in words, or by its number if the package does not know it.
 func (r Result) String() string {
 	if s, ok := resultNames[r]; ok {
 		return s
@@ -79,7 +79,7 @@ func (r Result) String() string {
 	return fmt.Sprintf("VkResult %d", int32(r))
 }
 
-// Error is a failed Vulkan call.
+// Error reports a failed Vulkan call.
 type Error struct {
 	Call   string // the Vulkan function
 	Result Result
@@ -93,7 +93,7 @@ func (e *Error) Error() string {
 	return fmt.Sprintf("vk: %s (%s): %s", e.Call, e.Detail, e.Result)
 }
 
-// Is reports whether target is the sentinel for e's result.
+// Is reports whether target is the sentinel of e's result.
 func (e *Error) Is(target error) bool {
 	switch e.Result {
 	case ErrorOutOfHostMemory:
@@ -112,7 +112,7 @@ func (e *Error) Is(target error) bool {
 	return false
 }
 
-// check turns a result into an error, nil for success.
+// check turns a result into an error; success is nil.
 func check(r int32, call, format string, args ...any) error {
 	if r == 0 {
 		return nil

@@ -9,7 +9,8 @@ import (
 	"pumice/vk"
 )
 
-// A device is selected and opened, a shader recorded once and run twice. Errors of a Recorder stick until Finish.
+// The example selects and opens a device, records a shader once and runs it twice. Errors of a Recorder stick until
+// Finish.
 func Example() {
 	in, err := vk.NewInstance(vk.InstanceOptions{})
 	if err != nil {
@@ -28,7 +29,7 @@ func Example() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	defer d.Close() // closes what is made below
+	defer d.Close() // also closes everything made on it below
 
 	spirv, err := os.ReadFile("testdata/increment.spv")
 	if err != nil {

@@ -14,8 +14,8 @@ import (
 	"pumice/vk"
 )
 
-// TestFaultyWaits has a process of its own for each fault: nothing waits without end, nothing that may still be used is freed, and what
-// has ended is.
+// TestFaultyWaits runs each fault in its own process: no wait is endless, no object that may still be in use is freed,
+// and objects of ended work are freed.
 func TestFaultyWaits(t *testing.T) {
 	var env []string
 	child := os.Getenv(vkfault.Variable) != ""
@@ -39,7 +39,7 @@ func TestFaultyWaits(t *testing.T) {
 	}
 }
 
-// work is a device with commands that fill a buffer.
+// work is a device with commands that fill a buffer, and that vkfault may make fail.
 type work struct {
 	t        *testing.T
 	instance *vk.Instance
@@ -74,8 +74,8 @@ func newWork(t *testing.T, o vk.DeviceOptions) *work {
 	return w
 }
 
-// works runs the commands and looks at what they leave.
-func (w *work) works() {
+// succeeds runs the commands and checks their result.
+func (w *work) succeeds() {
 	w.t.Helper()
 	if err := w.commands.Run(ctx); err != nil {
 		w.t.Fatal(err)
@@ -85,7 +85,7 @@ func (w *work) works() {
 	}
 }
 
-// fails runs the commands, for as long as the context lasts, and wants the error in a second.
+// fails runs the commands under the context and wants the error within a second.
 func (w *work) fails(ctx context.Context, want error) {
 	w.t.Helper()
 	start := time.Now()
@@ -93,11 +93,11 @@ func (w *work) fails(ctx context.Context, want error) {
 		w.t.Errorf("%v, want %v", err, want)
 	}
 	if took := time.Since(start); took > time.Second {
-		w.t.Errorf("%v went by", took)
+		w.t.Errorf("took %v", took)
 	}
 }
 
-// close closes everything, the device with want.
+// close closes everything; closing the device must give want.
 func (w *work) close(want error) {
 	w.t.Helper()
 	start := time.Now()
@@ -115,14 +115,14 @@ func (w *work) close(want error) {
 	}
 }
 
-// soon is a context that ends in a moment.
+// soon returns a context that ends after 10 ms.
 func soon(t *testing.T) context.Context {
 	c, cancel := context.WithTimeout(ctx, 10*time.Millisecond)
 	t.Cleanup(cancel)
 	return c
 }
 
-// givenUp leaves work that does not end to itself, again and again, and has the device left when it is closed.
+// givenUp gives up twice on work that does not end; closing the device then does not free it.
 func givenUp(t *testing.T) {
 	w := newWork(t, vk.DeviceOptions{})
 	w.fails(soon(t), context.DeadlineExceeded)
@@ -130,11 +130,11 @@ func givenUp(t *testing.T) {
 	w.close(vk.ErrHung)
 }
 
-// retried is a wait that fails and is made again.
+// retried expects a wait that fails to be retried.
 func retried(t *testing.T) {
 	w := newWork(t, vk.DeviceOptions{})
-	w.works()
-	w.works()
+	w.succeeds()
+	w.succeeds()
 	w.close(nil)
 }
 
@@ -167,7 +167,7 @@ var faultyWaits = []struct {
 	{"ends late", "vkWaitForFences:1:late", func(t *testing.T) {
 		w := newWork(t, vk.DeviceOptions{})
 		w.fails(soon(t), context.DeadlineExceeded)
-		w.works()
+		w.succeeds()
 		w.close(nil)
 	}},
 	{"ends late, closed before", "vkWaitForFences:1:late", func(t *testing.T) {
@@ -198,16 +198,16 @@ var faultyWaits = []struct {
 	}},
 	{"submission fails", "vkQueueSubmit:2:-2", func(t *testing.T) {
 		w := newWork(t, vk.DeviceOptions{})
-		w.works()
+		w.succeeds()
 		w.fails(ctx, vk.ErrOutOfDeviceMemory)
-		w.works()
+		w.succeeds()
 		w.close(nil)
 	}},
 	{"upload given up", "vkWaitForFences:1+:never", func(t *testing.T) { upload(t, soon(t), context.DeadlineExceeded, vk.ErrHung) }},
 	{"upload out of memory", "vkWaitForFences:2:-2", func(t *testing.T) { upload(t, ctx, nil, nil) }},
 }
 
-// upload fills a buffer through a ring of staging buffers that is used several times over.
+// upload fills a buffer through a ring of staging buffers, each used several times.
 func upload(t *testing.T, during context.Context, want, closed error) {
 	w := newWork(t, vk.DeviceOptions{Staged: true})
 	dst, err := w.device.NewBuffer(1<<20, vk.DeviceLocal)

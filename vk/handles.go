@@ -2,11 +2,11 @@ package vk
 
 import "unsafe"
 
-// Handles travel between the shim (uint64) and vulkan-go (pointers to incomplete C types, which the garbage collector does not follow)
-// by reinterpreting their eight bytes. They are never held as unsafe.Pointer: a driver's handle may be any number, and the runtime
-// refuses small ones in pointer variables.
+// A handle is converted between its type in the shim (uint64) and in vulkan-go (a pointer to an incomplete C type,
+// which the garbage collector does not follow) by reinterpreting its eight bytes. It is never held as unsafe.Pointer: a
+// driver's handle may be any number, and the runtime refuses small ones in pointer variables.
 
-// as gives a raw handle its vulkan-go type H, which is 8 bytes on every target that package shim builds for.
+// as converts a raw handle to its vulkan-go type H, which has 8 bytes on every target that package shim builds for.
 func as[H any](raw uint64) H { return *(*H)(unsafe.Pointer(&raw)) }
 
 // rawOf is the reverse of as.

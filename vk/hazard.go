@@ -19,27 +19,27 @@ const (
 	stageTransfer = uint32(vulkan.PipelineStageTransferBit)
 	stageHost     = uint32(vulkan.PipelineStageHostBit)
 
-	// deviceAccess is every way in which our operations touch memory.
+	// deviceAccess covers every kind of memory access that our operations make.
 	deviceAccess = uint32(vulkan.AccessShaderReadBit) | uint32(vulkan.AccessShaderWriteBit) | uint32(vulkan.AccessTransferReadBit) |
 		uint32(vulkan.AccessTransferWriteBit)
 	writeAccess = uint32(vulkan.AccessShaderWriteBit) | uint32(vulkan.AccessTransferWriteBit)
 )
 
-// hazards remembers how bytes were used since the last barrier, by buffer. The zero value is empty.
+// hazards records, for each buffer, which bytes were read or written since the last barrier. The zero value is empty.
 type hazards struct {
 	uses   map[*Buffer][]use
 	stages uint32 // of all uses
 	writes uint32 // access mask of the writes
 }
 
-// use is the bytes [from, to) of one operation.
+// use is one operation's access to bytes [from, to).
 type use struct {
 	from, to int64
 	write    bool
 }
 
-// conflicts reports whether using s must wait for an earlier use: a read for a write (RAW), a write for a read (WAR) or a write (WAW) of
-// any common byte.
+// conflicts reports whether an access to s must wait for an earlier one: a read for a write (RAW), a write for a read
+// (WAR) or a write for a write (WAW) of any common byte.
 func (h *hazards) conflicts(s Span, a Access) bool {
 	for _, u := range h.uses[s.Buffer] {
 		if u.from < s.Offset+s.Size && s.Offset < u.to && (u.write || a.writes()) {
@@ -49,7 +49,7 @@ func (h *hazards) conflicts(s Span, a Access) bool {
 	return false
 }
 
-// add remembers a use by a stage.
+// add records an access by a stage.
 func (h *hazards) add(s Span, a Access, stage uint32) {
 	if h.uses == nil {
 		h.uses = map[*Buffer][]use{}
@@ -63,7 +63,7 @@ func (h *hazards) add(s Span, a Access, stage uint32) {
 	}
 }
 
-// clear forgets everything, after a barrier that everything waits for.
+// clear forgets everything, after a barrier that all later operations wait for.
 func (h *hazards) clear() {
 	for b, list := range h.uses {
 		h.uses[b] = list[:0]

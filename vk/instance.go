@@ -15,8 +15,8 @@ import (
 // InstanceOptions configure NewInstance. The zero value is a plain instance that logs nothing.
 type InstanceOptions struct {
 	Validation bool           // VK_LAYER_KHRONOS_validation with synchronization validation; an error if the layer is missing
-	Logger     zerolog.Logger // messages of the loader and the layers; zero value logs nothing
-	OnMessage  func(Message)  // called with each message, on any goroutine or driver thread, before the Vulkan call that caused it returns
+	Logger     zerolog.Logger // receives messages of the loader and the layers; its zero value logs nothing
+	OnMessage  func(Message)  // called for each message on any thread, before the Vulkan call that caused it returns
 }
 
 // Severity of a Message.
@@ -47,13 +47,14 @@ type Instance struct {
 	mu      sync.Mutex
 	devices map[*Device]struct{}
 	closed  bool
-	leaked  atomic.Bool // a device was left undestroyed, and so is the instance
+	leaked  atomic.Bool // a device was not destroyed, so the instance is not either
 }
 
 // loaderMu serialises opening the loader and setting vulkan-go's function pointers, which are process globals.
 var loaderMu sync.Mutex
 
-// vulkanGoReady says that vulkan-go's function pointers are set; they are the loader's own and serve every instance.
+// vulkanGoReady says that vulkan-go's function pointers are set. They come from the loader and are valid for every
+// instance.
 var vulkanGoReady bool
 
 // NewInstance opens the system's Vulkan loader and creates an instance. Without a loader or a driver the error is ErrNoDevice.

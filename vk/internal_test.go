@@ -27,8 +27,8 @@ func TestSelect(t *testing.T) {
 		{"CPU when alone", "", []*PhysicalDevice{cpu}, cpu, ""},
 		{"first of equals", "", []*PhysicalDevice{cpu, discrete, twin}, discrete, ""},
 		{"index", "0", []*PhysicalDevice{cpu, integrated, discrete}, cpu, ""},
-		{"index beyond, in a name", "7900", []*PhysicalDevice{cpu, integrated, discrete}, discrete, ""},
-		{"index beyond", "9", []*PhysicalDevice{cpu}, nil, `no device matches "9"`},
+		{"index out of range, in a name", "7900", []*PhysicalDevice{cpu, integrated, discrete}, discrete, ""},
+		{"index out of range", "9", []*PhysicalDevice{cpu}, nil, `no device matches "9"`},
 		{"name part, any case", "LLVMPIPE", []*PhysicalDevice{cpu, integrated}, cpu, ""},
 		{"ambiguous", "radeon", []*PhysicalDevice{cpu, integrated, discrete}, nil, `"radeon" matches 2 devices`},
 		{"whole name of twins", discrete.Name, []*PhysicalDevice{discrete, twin}, nil, "matches 2 devices"},
@@ -73,7 +73,7 @@ func TestMemoryTypeChoice(t *testing.T) {
 		types memoryTypes
 		heaps []Heap
 	}
-	small := devices{ // a discrete device that shows 256 MiB of its memory to the host
+	small := devices{ // a discrete device that maps 256 MiB of its memory for the host
 		memoryTypes{{local, 0}, {visible | coherent, 1}, {local | visible | coherent, 2}, {visible | coherent | cached, 1}, {local | 0x40, 0}},
 		[]Heap{{16 * gib, true}, {32 * gib, false}, {gib / 4, true}},
 	}

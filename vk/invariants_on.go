@@ -2,5 +2,6 @@
 
 package vk
 
-// invariants turns on the checks that are too slow or too strict for a release: Device.Close lists what was not closed.
+// invariants turns on checks that are too slow or too strict for a release: Device.Close lists objects that were not
+// closed.
 const invariants = true

@@ -11,7 +11,7 @@ import (
 	"pumice/internal/humanize"
 )
 
-// MemoryUse says what a buffer is for, which decides its memory.
+// MemoryUse says what a buffer is used for, which determines its memory type.
 type MemoryUse int
 
 // Uses of memory.
@@ -29,9 +29,11 @@ func (u MemoryUse) String() string {
 const (
 	deviceLocalBit = uint32(vulkan.MemoryPropertyDeviceLocalBit)
 	cachedBit      = uint32(vulkan.MemoryPropertyHostCachedBit)
-	// hostVisible memory is coherent too, so nothing is ever flushed or invalidated. Every driver must have such a type.
+	// hostVisible memory is also coherent, so nothing is ever flushed or invalidated. Every driver must have such a
+	// type.
 	hostVisible = uint32(vulkan.MemoryPropertyHostVisibleBit) | uint32(vulkan.MemoryPropertyHostCoherentBit)
-	// oddBits are lazily allocated, protected, AMD's device-coherent and device-uncached, and RDMA memory: special or slow.
+	// oddBits mark memory that is special or slow: lazily allocated, protected, AMD's device-coherent and
+	// device-uncached, and RDMA.
 	oddBits = 0x1f0
 )
 
@@ -42,7 +44,8 @@ type memoryType struct {
 
 type memoryTypes []memoryType
 
-// primaryHeap is the largest device-local heap: not the 256 MiB window that a discrete device without resizable BAR shows beside it.
+// primaryHeap returns the largest device-local heap. A discrete device without resizable BAR also lists a window of 256
+// MiB; that is not the primary heap.
 func primaryHeap(heaps []Heap) int {
 	best := 0
 	for i, h := range heaps {
@@ -53,11 +56,11 @@ func primaryHeap(heaps []Heap) int {
 	return best
 }
 
-// candidates lists the types of bits that suit a use, best first; the driver's order decides among equals. DeviceLocal never falls back
-// to host memory: that would be silently slow.
+// candidates lists the memory types in the mask bits that suit a use, best first; among equals the driver's order is
+// kept. DeviceLocal never falls back to host memory: that would be silently slow.
 func (m memoryTypes) candidates(bits uint32, use MemoryUse, heaps []Heap) []int {
 	primary := primaryHeap(heaps)
-	rank := func(t memoryType) int { // -1: unsuitable
+	rank := func(t memoryType) int { // -1 if unsuitable
 		local, visible, cached := t.flags&deviceLocalBit != 0, t.flags&hostVisible == hostVisible, t.flags&cachedBit != 0
 		switch {
 		case t.flags&oddBits != 0:
@@ -93,9 +96,9 @@ type Buffer struct {
 	memBytes int64
 	handle   vulkan.Buffer
 	memory   vulkan.DeviceMemory
-	mapped   []byte // nil: not host-visible
+	mapped   []byte // nil if not host-visible
 	cached   bool   // the host reads mapped at full speed
-	address  uint64 // 0: the device has none
+	address  uint64 // 0 on a device without device addresses
 	made     string
 
 	mu     sync.Mutex
@@ -109,7 +112,7 @@ const bufferUsage = vulkan.BufferUsageFlags(vulkan.BufferUsageStorageBufferBit) 
 const addressUsage = 0x20000
 
 // NewBuffer allocates a buffer that can be bound as storage or texel buffer and copied from and to. Its contents are undefined. The caller
-// closes it. When memory runs out the error is ErrOutOfDeviceMemory and names the size.
+// closes it. If memory runs out, the error is ErrOutOfDeviceMemory and names the size.
 func (d *Device) NewBuffer(size int64, use MemoryUse) (*Buffer, error) {
 	b, err := d.newBuffer(size, use)
 	if err != nil {
@@ -121,20 +124,21 @@ func (d *Device) NewBuffer(size int64, use MemoryUse) (*Buffer, error) {
 	return b, nil
 }
 
-// newBuffer makes a buffer that belongs to another object of the package.
+// newBuffer makes a buffer that is not a child of the device: another object of the package closes it.
 func (d *Device) newBuffer(size int64, use MemoryUse) (*Buffer, error) {
 	if err := d.usable("vkCreateBuffer"); err != nil {
 		return nil, err
 	}
 	if size <= 0 || size > d.pd.Limits.MaxBufferSize {
-		return nil, fmt.Errorf("vk: buffer of %s, the device allows 1 B to %s: %w", humanize.Bytes(size), humanize.Bytes(d.pd.Limits.MaxBufferSize), ErrLimit)
+		return nil, fmt.Errorf("vk: buffer of %s; the device allows 1 B to %s: %w", humanize.Bytes(size),
+			humanize.Bytes(d.pd.Limits.MaxBufferSize), ErrLimit)
 	}
 	b := &Buffer{d: d, size: size, use: use, made: madeAt()}
-	// Whole vectors of four words, so that a view or a fill may cover the last bytes.
 	usage := uint32(bufferUsage)
 	if d.pd.Features.BufferDeviceAddress {
 		usage |= addressUsage
 	}
+	// The size is rounded up to whole vectors of four words, so that a view or a fill may cover the last bytes.
 	handle, memBytes, bits, r := d.shim.NewBuffer(uint64(size+15)&^15, usage, d.families)
 	if r != 0 {
 		return nil, d.check(r, "vkCreateBuffer", "%s", humanize.Bytes(size))
@@ -142,7 +146,8 @@ func (d *Device) newBuffer(size int64, use MemoryUse) (*Buffer, error) {
 	b.handle = as[vulkan.Buffer](handle)
 	b.memBytes = int64(memBytes)
 	if limit := d.pd.Limits.MaxMemoryAllocationSize; b.memBytes > limit {
-		err := fmt.Errorf("vk: buffer of %s, the device allocates %s at once: %w", humanize.Bytes(b.memBytes), humanize.Bytes(limit), ErrLimit)
+		err := fmt.Errorf("vk: buffer of %s; the device allocates at most %s at once: %w", humanize.Bytes(b.memBytes),
+			humanize.Bytes(limit), ErrLimit)
 		return nil, errors.Join(err, b.Close())
 	}
 	if err := b.allocate(bits); err != nil {
@@ -151,14 +156,14 @@ func (d *Device) newBuffer(size int64, use MemoryUse) (*Buffer, error) {
 	return b, nil
 }
 
-// allocate tries the suitable memory types in order, then binds and maps.
+// allocate takes memory of the first suitable type that has room, then binds and maps it.
 func (b *Buffer) allocate(bits uint32) error {
 	d := b.d
 	result := int32(ErrorOutOfDevice)
 	for _, i := range d.pd.memory.candidates(bits, b.use, d.pd.Heaps) {
 		t := d.pd.memory[i]
 		if b.memBytes > d.pd.Heaps[t.heap].Bytes {
-			continue // not allowed to ask
+			continue // Vulkan forbids asking for more than the heap
 		}
 		memory, r := d.shim.Allocate(uint64(b.memBytes), uint32(i))
 		if r != 0 {
@@ -184,18 +189,18 @@ func (b *Buffer) allocate(bits uint32) error {
 		return nil
 	}
 	info, _ := d.Memory()
-	return d.check(result, "vkAllocateMemory", "%s of %s memory asked, %s of %s free on %s", humanize.Bytes(b.memBytes), b.use,
-		humanize.Bytes(info.FreeBytes), humanize.Bytes(info.TotalBytes), d.pd.Name)
+	return d.check(result, "vkAllocateMemory", "%s of %s memory requested, %s of %s free on %s",
+		humanize.Bytes(b.memBytes), b.use, humanize.Bytes(info.FreeBytes), humanize.Bytes(info.TotalBytes), d.pd.Name)
 }
 
-// Size is the size asked for.
+// Size returns the size in bytes that was asked for.
 func (b *Buffer) Size() int64 { return b.size }
 
-// Mapped is the buffer's memory, nil when it is not host-visible. It is valid until Close. Reading memory of use DeviceLocal or Upload may
-// be very slow on a discrete device; Device.Read knows.
+// Mapped returns the buffer's memory, or nil if it is not host-visible. It is valid until Close. Reading memory of use
+// DeviceLocal or Upload may be very slow on a discrete device; Device.Read avoids that.
 func (b *Buffer) Mapped() []byte { return b.mapped }
 
-// Whole is a Span of the whole buffer.
+// Whole returns a Span of the whole buffer.
 func (b *Buffer) Whole() Span { return Span{b, 0, b.size} }
 
 // Close waits for submissions that may use the buffer and frees it.
@@ -223,13 +228,13 @@ func (b *Buffer) describe() (int, string) {
 	return rankBuffer, fmt.Sprintf("%s buffer of %s%s", b.use, humanize.Bytes(b.size), b.made)
 }
 
-// Span is a range of bytes of a Buffer, which it does not own.
+// Span is a range of bytes in a Buffer, which it does not own.
 type Span struct {
 	Buffer       *Buffer
 	Offset, Size int64
 }
 
-// Slice is the part of s of size bytes from off. It panics when that is not inside s, as slicing does.
+// Slice returns the size bytes of s from off. It panics if they are not inside s, as slicing does.
 func (s Span) Slice(off, size int64) Span {
 	if off < 0 || size < 0 || off > s.Size || size > s.Size-off {
 		panic(fmt.Sprintf("vk: slice [%d, +%d] of a span of %d bytes", off, size, s.Size))
@@ -237,7 +242,7 @@ func (s Span) Slice(off, size int64) Span {
 	return Span{s.Buffer, s.Offset + off, size}
 }
 
-// Mapped is the span's memory, nil when it is not host-visible.
+// Mapped returns the span's memory, or nil if it is not host-visible.
 func (s Span) Mapped() []byte {
 	if s.Buffer == nil || s.Buffer.mapped == nil {
 		return nil
@@ -245,7 +250,7 @@ func (s Span) Mapped() []byte {
 	return s.Buffer.mapped[s.Offset : s.Offset+s.Size : s.Offset+s.Size]
 }
 
-// valid is an error when the span is not inside its buffer.
+// valid returns an error if the span is not inside its buffer.
 func (s Span) valid() error {
 	switch {
 	case s.Buffer == nil:

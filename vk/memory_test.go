@@ -12,7 +12,7 @@ import (
 	"pumice/vk"
 )
 
-// noise is n reproducible bytes.
+// noise returns n reproducible bytes.
 func noise(seed uint64, n int64) []byte {
 	r := rand.New(rand.NewPCG(seed, 1))
 	b := make([]byte, n)
@@ -31,7 +31,7 @@ func TestUploadedBytesAreReadBack(t *testing.T) {
 				d.Separate()
 			}
 			if staged && d.HostVisible() {
-				t.Error("a staged device says that it is host-visible")
+				t.Error("a staged device reports host-visible memory")
 			}
 			pool := d.NewPool(vk.DeviceLocal, 1<<20)
 			defer pool.Close()
@@ -143,7 +143,7 @@ func TestReservedPoolsHaveNothingLeftOver(t *testing.T) {
 
 func TestReadIsStagedInChunks(t *testing.T) {
 	d := gputest.OpenWith(t, gputest.Options{Device: vk.DeviceOptions{Staged: true}})
-	const size = 5<<19 + 12 // two and a half chunks and a bit
+	const size = 5<<19 + 12 // two and a half chunks and 12 bytes
 	src, dst := newBuffer(t, d, size, vk.Upload), newBuffer(t, d, size, vk.DeviceLocal)
 	copy(src.Mapped(), noise(7, size))
 	r := d.NewRecorder(vk.RecorderOptions{})

@@ -4,5 +4,5 @@ package vk
 
 import "io/fs"
 
-// ownerOf knows no user ids here: a user's cache folder is not others' to write to.
+// ownerOf knows no user ids on this platform, where other users can't write to a user's cache folder.
 func ownerOf(fs.FileInfo) (id int, known bool) { return 0, false }

@@ -7,7 +7,7 @@ import (
 	"syscall"
 )
 
-// ownerOf is the user id that a file belongs to.
+// ownerOf returns the user id that a file belongs to.
 func ownerOf(info fs.FileInfo) (id int, known bool) {
 	if s, ok := info.Sys().(*syscall.Stat_t); ok {
 		return int(s.Uid), true

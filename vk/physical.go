@@ -12,13 +12,13 @@ import (
 // Version is a Vulkan API version.
 type Version uint32
 
-// Major is the first part of the version.
+// Major is the first number of the version.
 func (v Version) Major() int { return int(v>>22) & 0x7f }
 
-// Minor is the second part of the version.
+// Minor is the second number of the version.
 func (v Version) Minor() int { return int(v>>12) & 0x3ff }
 
-// Patch is the third part of the version.
+// Patch is the third number of the version.
 func (v Version) Patch() int { return int(v) & 0xfff }
 
 // AtLeast reports whether v is major.minor or newer.
@@ -58,7 +58,7 @@ func (t DeviceType) String() string {
 type Limits struct {
 	MaxStorageBufferRange           int64 // of one storage buffer binding
 	MaxMemoryAllocationSize         int64
-	MaxBufferSize                   int64 // MaxMemoryAllocationSize where the driver does not say
+	MaxBufferSize                   int64 // MaxMemoryAllocationSize if the driver reports none
 	MaxTexelBufferElements          int64
 	MaxPushConstantsSize            int
 	MaxComputeSharedMemorySize      int
@@ -68,14 +68,14 @@ type Limits struct {
 	MinStorageBufferOffsetAlignment int64
 	MinTexelBufferOffsetAlignment   int64
 	NonCoherentAtomSize             int64
-	TimestampPeriod                 float64 // nanoseconds a tick
-	TimestampValidBits              int     // of the compute queue; 0: no timestamps
+	TimestampPeriod                 float64 // nanoseconds per tick
+	TimestampValidBits              int     // of the compute queue; 0 if it has no timestamps
 	SubgroupSize                    int     // the driver's default
 	MinSubgroupSize                 int     // equal to SubgroupSize without subgroup size control
 	MaxSubgroupSize                 int
 }
 
-// Features of a device, all of them enabled by PhysicalDevice.Open. The Subgroup operations are those of compute shaders.
+// Features of a device; PhysicalDevice.Open enables all of them. The Subgroup operations are those of compute shaders.
 type Features struct {
 	SubgroupBasic, SubgroupVote, SubgroupArithmetic, SubgroupBallot bool
 	SubgroupShuffle, SubgroupShuffleRelative                        bool
@@ -90,7 +90,7 @@ type Features struct {
 	TimelineSemaphore, Synchronization2, BufferDeviceAddress        bool
 	VulkanMemoryModel, Maintenance4                                 bool
 	MemoryBudget, PipelineExecutableProperties, ExternalMemoryHost  bool
-	CooperativeMatrix                                               []MatrixShape // subgroup scope; nil: none
+	CooperativeMatrix                                               []MatrixShape // subgroup scope; nil if none
 }
 
 // ComponentType is the element type of a cooperative matrix, with VkComponentTypeKHR's values.
@@ -134,12 +134,12 @@ type Heap struct {
 	DeviceLocal bool
 }
 
-// PhysicalDevice is a device that the machine has, with what it is and can do. Values do not change after Instance.Devices.
+// PhysicalDevice describes a device of the machine and its capabilities. Values do not change after Instance.Devices.
 type PhysicalDevice struct {
-	Index              int // place in Instance.Devices
+	Index              int // in Instance.Devices
 	Name, Vendor       string
 	VendorID, DeviceID uint32
-	Driver, DriverInfo string // empty where the driver does not say
+	Driver, DriverInfo string // empty if the driver reports none
 	DriverVersion      uint32
 	APIVersion         Version
 	Type               DeviceType
@@ -152,7 +152,7 @@ type PhysicalDevice struct {
 	handle                        uint64
 	cacheUUID                     [16]byte
 	memory                        memoryTypes
-	computeFamily, transferFamily int // transferFamily is -1 where there is no dedicated one
+	computeFamily, transferFamily int // transferFamily is -1 if there is no dedicated one
 }
 
 // vendors by PCI id, or by the Khronos vendor id above 0x10000.
@@ -210,7 +210,7 @@ func limitsOf(info *shim.PhysicalInfo) Limits {
 	return l
 }
 
-// clampSize bounds a driver's 64-bit size, which may be all ones, so that sums of a few do not overflow.
+// clampSize bounds a size from a driver, which may be all ones, so that the sum of a few does not overflow.
 func clampSize(n uint64) int64 { return int64(min(n, 1<<56)) }
 
 func featuresOf(info *shim.PhysicalInfo) Features {
@@ -243,7 +243,7 @@ func featuresOf(info *shim.PhysicalInfo) Features {
 }
 
 // chooseFamilies picks the first family that computes, and a family that only copies, which is a DMA engine beside the compute units.
-// -1 means none. Families for video, which also copy, are left alone.
+// -1 means none. Families for video, which also copy, are not used.
 func chooseFamilies(flags []uint32) (compute, transfer int) {
 	const (
 		computeBit   = uint32(vulkan.QueueComputeBit)

@@ -18,20 +18,22 @@ type BindingKind int
 const (
 	StorageBuffer      BindingKind = iota // buffer block
 	UniformTexelBuffer                    // samplerBuffer, usamplerBuffer: read only
-	DeviceAddress                         // no binding: the address, 8 bytes, follows the push constants; needs BufferDeviceAddress
+	DeviceAddress                         // not bound: the address follows the push constants. Needs BufferDeviceAddress
 )
 
 // PipelineConfig describes a compute pipeline.
 type PipelineConfig struct {
 	Name          string        // for errors
-	SPIRV         []byte        // entry point "main"; not kept
-	Bindings      []BindingKind // set 0, binding i; those of kind DeviceAddress come last
+	SPIRV         []byte        // with entry point "main"; not kept after NewPipeline
+	Bindings      []BindingKind // of set 0, by binding number; those of kind DeviceAddress come last
 	PushBytes     int           // size of the push constants without addresses, a multiple of 4
 	Spec          []uint32      // specialization constants; constant_id is the index
-	SubgroupSize  int           // 0 = driver's choice, else a power of two within the limits' range; needs SubgroupSizeControl where it isn't the only size
-	DispatchBase  bool          // for Recorder.DispatchPart
-	Capture       bool          // keep what Compiled tells; needs PipelineExecutableProperties
+	DispatchBase  bool          // allow Recorder.DispatchPart
+	Capture       bool          // keep the compiler's report for Compiled; needs PipelineExecutableProperties
 	FullSubgroups bool          // no subgroup is partly filled; needs ComputeFullSubgroups and local_size_x a multiple of the subgroup size
+	// SubgroupSize is 0 for the driver's choice, else a power of two from MinSubgroupSize to MaxSubgroupSize. It needs
+	// SubgroupSizeControl on devices that have more than one size.
+	SubgroupSize int
 }
 
 // Pipeline is a compute shader ready to dispatch.
@@ -42,7 +44,7 @@ type Pipeline struct {
 	pushBytes      int
 	base           bool
 	storage, texel uint32 // descriptors of each kind
-	addresses      int    // bindings that have none
+	addresses      int    // bindings of kind DeviceAddress
 	setLayout      uint64
 	layout         vulkan.PipelineLayout
 	handle         vulkan.Pipeline
@@ -51,7 +53,8 @@ type Pipeline struct {
 	closed bool
 }
 
-// NewPipeline compiles a pipeline. It is safe for concurrent use, and compiling in several goroutines is how to be fast. The caller closes it.
+// NewPipeline compiles a pipeline. It is safe for concurrent use; compile several pipelines in as many goroutines. The
+// caller closes it.
 func (d *Device) NewPipeline(c PipelineConfig) (*Pipeline, error) {
 	if err := d.usable("vkCreateComputePipelines"); err != nil {
 		return nil, err
@@ -72,7 +75,7 @@ func (d *Device) NewPipeline(c PipelineConfig) (*Pipeline, error) {
 	return p, nil
 }
 
-// allPushBytes is the size of the push constants with the addresses, which are aligned to eight bytes.
+// allPushBytes returns the size of the push constants including the addresses, which are aligned to eight bytes.
 func (p *Pipeline) allPushBytes() int {
 	if p.addresses == 0 {
 		return p.pushBytes
@@ -80,7 +83,7 @@ func (p *Pipeline) allPushBytes() int {
 	return (p.pushBytes+7)&^7 + 8*p.addresses
 }
 
-// configure checks c against the device and puts it in the shim's form.
+// configure checks c against the device and converts it for the shim.
 func (p *Pipeline) configure(c PipelineConfig) (*shim.PipelineConfig, error) {
 	l, f := p.d.pd.Limits, p.d.pd.Features
 	for _, k := range c.Bindings {
@@ -97,11 +100,12 @@ func (p *Pipeline) configure(c PipelineConfig) (*shim.PipelineConfig, error) {
 	case len(c.Spec) > shim.MaxSpec:
 		return nil, fmt.Errorf("%d specialization constants, %d allowed: %w", len(c.Spec), shim.MaxSpec, ErrLimit)
 	case c.PushBytes < 0 || c.PushBytes%4 != 0 || p.allPushBytes() > l.MaxPushConstantsSize:
-		return nil, fmt.Errorf("%d bytes of push constants and %d addresses, the device allows %d: %w", c.PushBytes, p.addresses, l.MaxPushConstantsSize, ErrLimit)
+		return nil, fmt.Errorf("%d bytes of push constants and %d addresses; the device allows %d bytes: %w",
+			c.PushBytes, p.addresses, l.MaxPushConstantsSize, ErrLimit)
 	case p.addresses > 0 && !f.BufferDeviceAddress:
 		return nil, fmt.Errorf("device addresses: %w", ErrLimit)
 	case c.Capture && !f.PipelineExecutableProperties:
-		return nil, fmt.Errorf("capture of what the compiler made: %w", ErrLimit)
+		return nil, fmt.Errorf("capture of the compiler's report: %w", ErrLimit)
 	case c.FullSubgroups && !f.ComputeFullSubgroups:
 		return nil, fmt.Errorf("full subgroups: %w", ErrLimit)
 	}
@@ -132,23 +136,24 @@ func (p *Pipeline) configure(c PipelineConfig) (*shim.PipelineConfig, error) {
 	switch n := c.SubgroupSize; {
 	case n == 0, n == l.SubgroupSize && l.MinSubgroupSize == l.MaxSubgroupSize:
 	case !f.SubgroupSizeControl || n < l.MinSubgroupSize || n > l.MaxSubgroupSize || n&(n-1) != 0:
-		return nil, fmt.Errorf("subgroup size %d, the device has %d to %d: %w", n, l.MinSubgroupSize, l.MaxSubgroupSize, ErrLimit)
+		return nil, fmt.Errorf("subgroup size %d; the device has %d to %d: %w", n, l.MinSubgroupSize,
+			l.MaxSubgroupSize, ErrLimit)
 	default:
 		raw.SubgroupSize = uint32(n)
 	}
 	return raw, nil
 }
 
-// Name is the name of the PipelineConfig.
+// Name returns the name given in the PipelineConfig.
 func (p *Pipeline) Name() string { return p.name }
 
-// Compiled is what a driver's compiler says of a pipeline. The names are the driver's.
+// Compiled is a driver compiler's report on a pipeline. The driver chooses the names.
 type Compiled struct {
 	Statistics map[string]float64
-	Texts      map[string]string // forms of the shader, disassembly among them
+	Texts      map[string]string // the compiler's representations of the shader, such as its disassembly
 }
 
-// Compiled returns what the driver's compiler made of the shader. The pipeline was made with Capture.
+// Compiled returns the driver compiler's report on the pipeline, which must have been made with Capture.
 func (p *Pipeline) Compiled() (*Compiled, error) {
 	if err := p.d.usable("vkGetPipelineExecutableStatisticsKHR"); err != nil {
 		return nil, err

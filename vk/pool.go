@@ -8,8 +8,8 @@ import (
 	"pumice/internal/humanize"
 )
 
-// Pool hands out spans of large buffers, so that thousands of tensors need few allocations (drivers allow 4096). Spans live until the
-// Pool is closed; there is no freeing of single ones. Reserve keeps blocks from being left half empty.
+// Pool hands out spans of large buffers, so that thousands of tensors need few allocations (drivers allow 4096). Spans
+// are valid until the Pool is closed; a single span can't be freed. Reserve avoids half-empty blocks.
 type Pool struct {
 	d          *Device
 	use        MemoryUse
@@ -28,23 +28,24 @@ type poolBlock struct {
 	next   int64 // first free byte
 }
 
-// NewPool makes a Pool whose blocks have blockBytes, or the device's maximum where that is less. No memory is taken yet. The caller closes it.
+// NewPool makes a Pool with blocks of blockBytes, or of the device's maximum if that is less. It allocates no memory
+// yet. The caller closes it.
 func (d *Device) NewPool(use MemoryUse, blockBytes int64) *Pool {
 	l := d.pd.Limits
 	p := &Pool{d: d, use: use, made: madeAt()}
 	p.blockBytes = max(1, min(blockBytes, l.MaxBufferSize, l.MaxMemoryAllocationSize))
 	p.align = max(16, l.MinStorageBufferOffsetAlignment, l.MinTexelBufferOffsetAlignment)
 	if d.adopt(p) != nil {
-		p.closed = true // the first Alloc says so
+		p.closed = true // the first Alloc returns the error
 	}
 	return p
 }
 
-// reserveBytes is the size of the blocks of Reserve; a larger span gets a block of its own.
+// reserveBytes is the largest block of Reserve; a larger span gets a block of its own.
 const reserveBytes = 64 << 20
 
-// Reserve takes the memory of spans of these sizes in blocks that they fill, so that none is left over. Alloc is then
-// called for the same sizes and alignment in the same order.
+// Reserve allocates blocks that spans of these sizes fill exactly, so that no memory is left over. Then call Alloc for
+// the same sizes and alignment in the same order.
 func (p *Pool) Reserve(align int64, sizes ...int64) error {
 	align = max(align, p.align)
 	p.mu.Lock()
@@ -78,8 +79,8 @@ func (p *Pool) grow(size int64) error {
 	return err
 }
 
-// Alloc returns size bytes that may be bound as storage or texel buffer, at a multiple of align, a power of two, at least. A size over
-// the pool's block size gets a block of its own.
+// Alloc returns a span of size bytes that may be bound as storage or texel buffer. Its offset is a multiple of align,
+// which is a power of two or 0. A span larger than the pool's block size gets a block of its own.
 func (p *Pool) Alloc(size, align int64) (Span, error) {
 	if size <= 0 || align < 0 || align&(align-1) != 0 {
 		return Span{}, fmt.Errorf("vk: pool: bad size %d or alignment %d", size, align)
@@ -100,7 +101,7 @@ func (p *Pool) Alloc(size, align int64) (Span, error) {
 	}
 	err := p.grow(max(size, p.blockBytes))
 	if err != nil && size < p.blockBytes && errors.Is(err, ErrOutOfDeviceMemory) {
-		err = p.grow(size) // a whole block no longer fits, this span may
+		err = p.grow(size) // a whole block no longer fits, but this span may
 	}
 	if err != nil {
 		return Span{}, err
@@ -111,14 +112,14 @@ func (p *Pool) Alloc(size, align int64) (Span, error) {
 	return Span{b.buffer, 0, size}, nil
 }
 
-// UsedBytes is the sum of the sizes handed out.
+// UsedBytes returns the sum of the sizes handed out.
 func (p *Pool) UsedBytes() int64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.used
 }
 
-// ReservedBytes is the memory taken from the device.
+// ReservedBytes returns how much memory the pool has allocated on the device.
 func (p *Pool) ReservedBytes() int64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -129,7 +130,7 @@ func (p *Pool) ReservedBytes() int64 {
 	return n
 }
 
-// Close frees the blocks, and with them every span of the pool.
+// Close frees the blocks, which ends the use of every span of the pool.
 func (p *Pool) Close() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()

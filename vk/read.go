@@ -9,8 +9,8 @@ import (
 // readChunk is the size of Read's staging buffer.
 const readChunk = 1 << 20
 
-// Read copies src to dst, which have the same size, after everything submitted so far. It is meant for results and tests; a step that reads
-// every time records a copy into a Readback buffer instead.
+// Read copies src to dst, which have the same size, after all work submitted so far. It is meant for results and tests:
+// commands whose results are read after each submission should copy them into a Readback buffer instead.
 func (d *Device) Read(src Span, dst []byte) error {
 	if err := src.valid(); err != nil {
 		return err

@@ -23,7 +23,7 @@ const (
 	RGBA32Float
 )
 
-// format is the VkFormat and the bytes of a texel.
+// format returns the VkFormat and the bytes per texel.
 func (f TexelFormat) format() (vkFormat uint32, texelBytes int64) {
 	switch f {
 	case R32Uint:
@@ -38,24 +38,25 @@ func (f TexelFormat) format() (vkFormat uint32, texelBytes int64) {
 	return 0, 0
 }
 
-// Bind is what a Dispatch binds to one binding.
+// Bind says what Dispatch binds to one binding, and how the shader uses it.
 type Bind struct {
 	Span   Span
 	Access Access
 	Format TexelFormat // texel bindings only
 }
 
-// addressAlign is the alignment of device addresses, what the widest load of a shader asks for.
+// addressAlign is the alignment of device addresses, which the widest load of a shader needs.
 const addressAlign = 16
 
 // RecorderOptions configure NewRecorder.
 type RecorderOptions struct {
-	Timestamps bool // record timestamps for Commands.Timings; costs a little in each dispatch
+	Timestamps bool // record timestamps for Commands.Timings, at a small cost per dispatch
 	Repeat     bool // allow Commands.SubmitTimes
 }
 
 // Recorder records operations into Commands. It puts a barrier before an operation that depends on an earlier one through overlapping
-// bytes, and none otherwise. The first error sticks: later calls do nothing and Finish returns it. Finish must be called to release it.
+// bytes, and none otherwise. The first error sticks: later calls do nothing and Finish returns it. Call Finish to
+// release the recorder.
 type Recorder struct {
 	d       *Device
 	c       *Commands
@@ -67,7 +68,7 @@ type Recorder struct {
 	err     error
 }
 
-// descriptorPool counts what is left in the newest pool, so that no allocation is tried that would fail.
+// descriptorPool counts the sets and descriptors left in the newest pool, so that no allocation fails for lack of them.
 type descriptorPool struct {
 	handle               uint64
 	sets, storage, texel uint32
@@ -96,7 +97,7 @@ func (d *Device) NewRecorder(o RecorderOptions) *Recorder {
 		return r
 	}
 	if o.Timestamps && o.Repeat {
-		r.err = errors.New("vk: timestamps of commands that are submitted several times at once")
+		r.err = errors.New("vk: timestamps and Repeat exclude each other")
 		return r
 	}
 	r.err = r.c.begin()
@@ -106,15 +107,15 @@ func (d *Device) NewRecorder(o RecorderOptions) *Recorder {
 	return r
 }
 
-// Err is the first error so far.
+// Err returns the first error so far.
 func (r *Recorder) Err() error { return r.err }
 
-// ok reports whether recording may go on.
+// ok reports whether recording may continue.
 func (r *Recorder) ok() bool {
 	switch {
 	case r.err != nil:
 	case r.c == nil:
-		r.err = fmt.Errorf("vk: recorder finished before: %w", ErrClosed)
+		r.err = fmt.Errorf("vk: recorder already finished: %w", ErrClosed)
 	default:
 		r.err = r.d.usable("vkCmdDispatch")
 	}
@@ -123,14 +124,15 @@ func (r *Recorder) ok() bool {
 
 func (r *Recorder) fail(format string, args ...any) { r.err = fmt.Errorf("vk: "+format, args...) }
 
-// Dispatch records x*y*z workgroups of p with binds[i] at binding i and push as push constants, whose length is the pipeline's PushBytes;
-// the addresses of the spans that it takes so follow them.
+// Dispatch records x*y*z workgroups of p with binds[i] at binding i and push as push constants, whose length must be
+// the pipeline's PushBytes. Dispatch appends the addresses of the bindings of kind DeviceAddress to them.
 func (r *Recorder) Dispatch(p *Pipeline, binds []Bind, push []byte, x, y, z int) {
 	r.dispatch(p, binds, push, [3]int{}, [3]int{x, y, z})
 }
 
-// DispatchPart is Dispatch of the n workgroups from base on alone. The parts of one dispatch follow one another, the one from (0, 0, 0) first,
-// and are not ordered among themselves. The pipeline was made with DispatchBase.
+// DispatchPart is Dispatch of only the n workgroups from base on. Record the parts of one dispatch one after another,
+// the part from (0, 0, 0) first; on the device they are not ordered among themselves. The pipeline must have been made
+// with DispatchBase.
 func (r *Recorder) DispatchPart(p *Pipeline, binds []Bind, push []byte, base, n [3]int) {
 	if r.ok() && p != nil && !p.base {
 		r.fail("pipeline %s was made without DispatchBase", p.name)
@@ -161,7 +163,7 @@ func (r *Recorder) dispatch(p *Pipeline, binds []Bind, push []byte, base, n [3]i
 		return
 	}
 	if base == [3]int{} {
-		r.order(stageCompute, binds) // the parts after the first are of the same dispatch
+		r.order(stageCompute, binds) // later parts belong to the same dispatch
 	}
 
 	cmd, raw := r.c.cmd(), r.c.raw()
@@ -201,14 +203,15 @@ func (r *Recorder) checkDispatch(p *Pipeline, binds []Bind, push []byte, base, g
 	case p.isClosed():
 		return fmt.Errorf("vk: pipeline %s: %w", p.name, ErrClosed)
 	case len(binds) != len(p.bindings):
-		return fmt.Errorf("vk: pipeline %s: %d bindings given, it has %d", p.name, len(binds), len(p.bindings))
+		return fmt.Errorf("vk: pipeline %s: %d bindings given, want %d", p.name, len(binds), len(p.bindings))
 	case len(push) != p.pushBytes:
-		return fmt.Errorf("vk: pipeline %s: %d bytes of push constants given, it has %d", p.name, len(push), p.pushBytes)
+		return fmt.Errorf("vk: pipeline %s: %d bytes of push constants given, want %d", p.name, len(push), p.pushBytes)
 	}
 	l := &r.d.pd.Limits
 	for i, n := range groups {
 		if n < 1 || base[i] < 0 || base[i]+n > l.MaxComputeWorkGroupCount[i] {
-			return fmt.Errorf("vk: pipeline %s: %v workgroups from %v, the device allows %v: %w", p.name, groups, base, l.MaxComputeWorkGroupCount, ErrLimit)
+			return fmt.Errorf("vk: pipeline %s: %v workgroups from %v; the device allows %v: %w", p.name, groups, base,
+				l.MaxComputeWorkGroupCount, ErrLimit)
 		}
 	}
 	for i, b := range binds {
@@ -223,8 +226,9 @@ func (r *Recorder) checkDispatch(p *Pipeline, binds []Bind, push []byte, base, g
 			continue // texelView checks
 		case DeviceAddress:
 			if b.Span.Offset%addressAlign != 0 || b.Access != Read {
-				return fmt.Errorf("vk: pipeline %s, binding %d: span [%d, +%d] with access %d; a device address is read, and a multiple of %d: %w", p.name, i,
-					b.Span.Offset, b.Span.Size, b.Access, addressAlign, ErrLimit)
+				return fmt.Errorf("vk: pipeline %s, binding %d: span [%d, +%d] with access %d; "+
+					"a device address is read only and a multiple of %d: %w",
+					p.name, i, b.Span.Offset, b.Span.Size, b.Access, addressAlign, ErrLimit)
 			}
 			continue
 		}
@@ -236,7 +240,8 @@ func (r *Recorder) checkDispatch(p *Pipeline, binds []Bind, push []byte, base, g
 	return nil
 }
 
-// texelView is the descriptor of a texel binding. Views are shared by the dispatches of one Commands, which owns them.
+// texelView returns the descriptor of a texel binding. The dispatches of one Commands share their views, which the
+// Commands own.
 func (r *Recorder) texelView(b Bind) (shim.Descriptor, error) {
 	key := viewKey{b.Span.Buffer, b.Span.Offset, b.Span.Size, b.Format}
 	if view, ok := r.views[key]; ok {
@@ -267,7 +272,7 @@ func (r *Recorder) newSet(p *Pipeline, descriptors []shim.Descriptor) (uint64, e
 	if len(descriptors) == 0 {
 		return 0, nil
 	}
-	const descriptorsPerSet = 8 // of each kind; only a guess at the mean
+	const descriptorsPerSet = 8 // of each kind; an estimate of the mean
 	if r.pool.sets == 0 || r.pool.storage < p.storage || r.pool.texel < p.texel {
 		n := max(32, r.pool.size)
 		r.pool = descriptorPool{sets: n, storage: n * descriptorsPerSet, texel: n * descriptorsPerSet, size: min(2*n, 1024)}
@@ -285,8 +290,9 @@ func (r *Recorder) newSet(p *Pipeline, descriptors []shim.Descriptor) (uint64, e
 	return set, r.d.check(res, "vkAllocateDescriptorSets", "%s", p.name)
 }
 
-// order records a barrier if an operation with these uses depends on an earlier one, then remembers the uses. The barrier makes all
-// earlier writes visible to all later operations, so nothing before it needs to be remembered.
+// order records a barrier if an operation with these bindings depends on an earlier one, then adds their accesses to
+// the hazards. The barrier makes all earlier writes visible to all later operations, so that earlier hazards are
+// forgotten.
 func (r *Recorder) order(stage uint32, binds []Bind) {
 	for _, b := range binds {
 		if r.hazards.conflicts(b.Span, b.Access) {
@@ -313,7 +319,8 @@ func (r *Recorder) Copy(dst, src Span) {
 	}
 	overlap := dst.Buffer == src.Buffer && dst.Offset < src.Offset+src.Size && src.Offset < dst.Offset+dst.Size
 	if dst.Size != src.Size || overlap || dst.Buffer.d != r.d || src.Buffer.d != r.d {
-		r.fail("copy of [%d, +%d] to [%d, +%d]: sizes differ, spans overlap or devices differ", src.Offset, src.Size, dst.Offset, dst.Size)
+		r.fail("copy of [%d, +%d] to [%d, +%d]: sizes differ, spans overlap or a buffer is another device's",
+			src.Offset, src.Size, dst.Offset, dst.Size)
 		return
 	}
 	r.order(stageTransfer, []Bind{{Span: dst, Access: Write}, {Span: src, Access: Read}})
@@ -332,7 +339,7 @@ func (r *Recorder) Fill(dst Span, value uint32) {
 		return
 	}
 	if dst.Offset%4 != 0 || dst.Size%4 != 0 || dst.Buffer.d != r.d {
-		r.fail("fill of [%d, +%d]: not whole words, or another device", dst.Offset, dst.Size)
+		r.fail("fill of [%d, +%d]: not whole words, or a buffer of another device", dst.Offset, dst.Size)
 		return
 	}
 	r.order(stageTransfer, []Bind{{Span: dst, Access: Write}})
@@ -340,17 +347,18 @@ func (r *Recorder) Fill(dst Span, value uint32) {
 	r.timestamp(false)
 }
 
-// Cut ends a part of the commands and starts the next one. What follows still waits for what it depends on in earlier parts.
+// Cut ends a segment of the commands and starts the next one. Later operations still wait for those in earlier segments
+// that they depend on.
 func (r *Recorder) Cut() {
 	if !r.ok() {
 		return
 	}
-	if r.err = r.c.endPart(); r.err != nil {
+	if r.err = r.c.endSegment(); r.err != nil {
 		return
 	}
 	r.bound = nil
-	if r.err = r.c.nextPart(); r.err == nil {
-		r.timestamp(false) // the time between two submissions is nobody's
+	if r.err = r.c.nextSegment(); r.err == nil {
+		r.timestamp(false) // time between submissions is not attributed to a dispatch
 	}
 }
 
@@ -362,19 +370,20 @@ func (r *Recorder) timestamp(dispatch bool) {
 	r.err = r.c.timestamp(dispatch)
 }
 
-// Finish ends the recording and returns the Commands, which the caller closes. On error everything recorded is released.
+// Finish ends the recording and returns the Commands, which the caller closes. On error it releases everything
+// recorded.
 func (r *Recorder) Finish() (*Commands, error) {
 	c := r.c
 	if c == nil {
-		return nil, fmt.Errorf("vk: recorder finished before: %w", ErrClosed)
+		return nil, fmt.Errorf("vk: recorder already finished: %w", ErrClosed)
 	}
 	ok := r.ok()
 	r.c = nil
 	if ok {
-		// What follows in the queue may depend on anything here, and so may the host.
+		// Later submissions and the host may depend on anything recorded here.
 		const used = stageCompute | stageTransfer
 		r.d.shim.Barrier(c.raw(), used, used|stageHost, writeAccess, deviceAccess|uint32(vulkan.AccessHostReadBit))
-		r.err = c.endPart()
+		r.err = c.endSegment()
 	}
 	if r.err != nil {
 		_ = c.Close()

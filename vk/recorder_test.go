@@ -11,7 +11,7 @@ import (
 	"pumice/vk"
 )
 
-// op is one recorded operation on ranges of buffers of 4096 bytes.
+// op is one recorded operation on spans of buffers of 4096 bytes.
 type op struct {
 	kind    string // "d" dispatch of add: x, y, z; "c" copy: dst, src; "f" fill: dst
 	x, y, z string
@@ -115,7 +115,8 @@ func TestTexelReadWaitsForWrite(t *testing.T) {
 	}
 }
 
-// Spans at device addresses: read where they are, ordered after what wrote them, and refused where they can't be.
+// TestAddressesAreReadAndOrdered reads spans at device addresses, after the operations that wrote them, and checks that
+// bad bindings are refused.
 func TestAddressesAreReadAndOrdered(t *testing.T) {
 	d := gputest.Open(t)
 	if !d.PhysicalDevice().Features.BufferDeviceAddress {
@@ -134,7 +135,7 @@ func TestAddressesAreReadAndOrdered(t *testing.T) {
 	r.Dispatch(p, binds, push, n/64, 1, 1)
 	c := finish(t, r)
 	if got := c.Stats().Barriers; got != 1 {
-		t.Errorf("%d barriers, want one, before the dispatch that reads what was filled", got)
+		t.Errorf("%d barriers, want one, between the fill and the dispatch that reads it", got)
 	}
 	sub, err := c.Submit(ctx)
 	if err != nil {
@@ -161,7 +162,7 @@ func TestAddressesAreReadAndOrdered(t *testing.T) {
 		}
 	}
 	if _, err := d.NewPipeline(vk.PipelineConfig{Name: "order", SPIRV: spirv(t, "address"), Bindings: []vk.BindingKind{vk.DeviceAddress, vk.StorageBuffer}}); err == nil {
-		t.Error("a binding behind an address was taken")
+		t.Error("a binding after an address was accepted")
 	}
 }
 
@@ -199,9 +200,9 @@ func TestCommandsReplay(t *testing.T) {
 	}
 }
 
-// TestPartsAreSubmittedApart counts in a loop that is cut after every third dispatch: first in order, part by part, then several
-// times in one submission.
-func TestPartsAreSubmittedApart(t *testing.T) {
+// TestSegmentsAreSubmittedSeparately cuts commands after every third increment, then submits their segments one by one,
+// and all of them several times in one submission.
+func TestSegmentsAreSubmittedSeparately(t *testing.T) {
 	d := gputest.Open(t)
 	b := newBuffer(t, d, 64*4, vk.DeviceLocal)
 	p := newPipeline(t, d, vk.PipelineConfig{Name: "increment", Bindings: storage1})
@@ -216,8 +217,8 @@ func TestPartsAreSubmittedApart(t *testing.T) {
 		r.Dispatch(p, []vk.Bind{{Span: b.Whole(), Access: vk.ReadWrite}}, nil, 1, 1, 1)
 	}
 	c := finish(t, r)
-	if s := c.Stats(); c.Parts() != 3 || s.Dispatches != 9 || s.Barriers != 9 {
-		t.Fatalf("%d parts, %+v; want 3 parts, 9 dispatches, 9 barriers", c.Parts(), s)
+	if s := c.Stats(); c.Segments() != 3 || s.Dispatches != 9 || s.Barriers != 9 {
+		t.Fatalf("%d segments, %+v; want 3 segments, 9 dispatches, 9 barriers", c.Segments(), s)
 	}
 	submit := func(s *vk.Submission, err error) {
 		t.Helper()
@@ -229,19 +230,19 @@ func TestPartsAreSubmittedApart(t *testing.T) {
 		}
 	}
 	for _, step := range []struct{ first, end, want int }{{0, 1, 3}, {1, 2, 6}, {2, 3, 9}, {1, 3, 15}, {0, 3, 9}} {
-		submit(c.SubmitParts(ctx, step.first, step.end))
+		submit(c.SubmitSegments(ctx, step.first, step.end))
 		if got := word(read(t, d, b.Whole()), 5); int(got) != step.want {
-			t.Errorf("after parts %d to %d: %d, want %d", step.first, step.end, got, step.want)
+			t.Errorf("after segments %d to %d: %d, want %d", step.first, step.end, got, step.want)
 		}
 	}
-	submit(c.SubmitTimes(ctx, 4)) // each begins with filling
-	submit(c.SubmitParts(ctx, 1, 3))
+	submit(c.SubmitTimes(ctx, 4)) // each begins with the fill
+	submit(c.SubmitSegments(ctx, 1, 3))
 	if got := word(read(t, d, b.Whole()), 5); got != 15 {
-		t.Errorf("after four times and two parts: %d, want 15", got)
+		t.Errorf("after four times and two segments: %d, want 15", got)
 	}
 	for _, bad := range [][2]int{{-1, 1}, {0, 4}, {2, 2}} {
-		if _, err := c.SubmitParts(ctx, bad[0], bad[1]); err == nil {
-			t.Errorf("parts %v: no error", bad)
+		if _, err := c.SubmitSegments(ctx, bad[0], bad[1]); err == nil {
+			t.Errorf("segments %v: no error", bad)
 		}
 	}
 	r = d.NewRecorder(vk.RecorderOptions{})
@@ -298,7 +299,7 @@ func TestTimingsOfEachDispatch(t *testing.T) {
 	}
 	c := finish(t, r)
 	if _, err := c.Timings(); err == nil {
-		t.Error("timings before the first submission")
+		t.Error("no error from timings before the first submission")
 	}
 	for range 2 {
 		start := time.Now()
@@ -316,7 +317,7 @@ func TestTimingsOfEachDispatch(t *testing.T) {
 			}
 		}
 		if len(times) != n || sum <= 0 || sum > 2*wall {
-			t.Errorf("%d timings, sum %v in a run of %v", len(times), sum, wall)
+			t.Errorf("%d timings, sum %v in a submission of %v", len(times), sum, wall)
 		}
 	}
 }
@@ -364,8 +365,12 @@ func TestRecorderRefusesBadUse(t *testing.T) {
 		name, want string
 		record     func(r *vk.Recorder)
 	}{
-		{"too few bindings", "2 bindings given, it has 3", func(r *vk.Recorder) { r.Dispatch(add, addBinds(w, w, w)[:2], push, 1, 1, 1) }},
-		{"push size", "4 bytes of push constants given, it has 8", func(r *vk.Recorder) { r.Dispatch(add, addBinds(w, w, w), push[:4], 1, 1, 1) }},
+		{"too few bindings", "2 bindings given, want 3", func(r *vk.Recorder) {
+			r.Dispatch(add, addBinds(w, w, w)[:2], push, 1, 1, 1)
+		}},
+		{"push size", "4 bytes of push constants given, want 8", func(r *vk.Recorder) {
+			r.Dispatch(add, addBinds(w, w, w), push[:4], 1, 1, 1)
+		}},
 		{"no workgroups", "workgroups", func(r *vk.Recorder) { r.Dispatch(add, addBinds(w, w, w), push, 0, 1, 1) }},
 		{"too many workgroups", "workgroups", func(r *vk.Recorder) {
 			r.Dispatch(add, addBinds(w, w, w), push, l.MaxComputeWorkGroupCount[0]+1, 1, 1)
@@ -408,6 +413,6 @@ func TestDispatchWithoutNewBarrierCostsNoAllocation(t *testing.T) {
 		r.Dispatch(p, binds, push, 16, 1, 1)
 	}
 	if n := testing.AllocsPerRun(100, func() { r.Dispatch(p, binds, push, 16, 1, 1) }); n > 2 {
-		t.Errorf("%v allocations a dispatch", n)
+		t.Errorf("%v allocations per dispatch", n)
 	}
 }

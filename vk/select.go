@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// SelectError says why a selector names no device. It is an ErrNoDevice.
+// SelectError says why a selector picks no device. It matches ErrNoDevice.
 type SelectError struct {
 	Selector string
 	Reason   string
@@ -29,12 +29,13 @@ func (e *SelectError) Error() string {
 	return b.String()
 }
 
-// Is makes a SelectError an ErrNoDevice.
+// Is makes a SelectError match ErrNoDevice.
 func (e *SelectError) Is(target error) bool { return target == ErrNoDevice }
 
-// Select picks a device. An empty selector takes the best kind there is: discrete, integrated, virtual, other, and a CPU driver only when
-// nothing else exists (the caller should then warn). Otherwise the selector is an index, a UUID (with or without dashes), a whole name,
-// or a part of exactly one device's name in any case.
+// Select picks a device. An empty selector picks the first device of the best type: discrete, integrated, virtual,
+// other, and a CPU driver only if nothing else exists (the caller should then warn). Otherwise the selector is an
+// index, a UUID (with or without dashes), a device's full name, or text that the name of exactly one device contains,
+// in upper or lower case.
 func Select(devices []*PhysicalDevice, selector string) (*PhysicalDevice, error) {
 	fail := func(format string, args ...any) (*PhysicalDevice, error) {
 		return nil, &SelectError{selector, fmt.Sprintf(format, args...), devices}
@@ -66,28 +67,28 @@ func Select(devices []*PhysicalDevice, selector string) (*PhysicalDevice, error)
 			}
 		}
 	}
-	var exact, part []*PhysicalDevice
+	var exact, partial []*PhysicalDevice
 	for _, d := range devices {
 		if strings.EqualFold(d.Name, selector) {
 			exact = append(exact, d)
 		}
 		if strings.Contains(strings.ToLower(d.Name), strings.ToLower(selector)) {
-			part = append(part, d)
+			partial = append(partial, d)
 		}
 	}
 	if len(exact) == 1 {
 		return exact[0], nil
 	}
-	switch len(part) {
+	switch len(partial) {
 	case 0:
 		return fail("no device matches %q", selector)
 	case 1:
-		return part[0], nil
+		return partial[0], nil
 	}
-	return fail("%q matches %d devices, give an index or UUID", selector, len(part))
+	return fail("%q matches %d devices; give an index or UUID", selector, len(partial))
 }
 
-// typeRank orders kinds of devices, the one to prefer first.
+// typeRank returns the rank of a device type; lower is preferred.
 func typeRank(t DeviceType) int {
 	switch t {
 	case Discrete:

@@ -12,13 +12,13 @@ import (
 	"pumice/vk"
 )
 
-// TestSurvivesGarbageCollection creates, records and submits while the collector runs without pause. A pointer to Go memory, or to C memory
-// freed by a finalizer, that a driver reads too late shows as a crash; glibc's MALLOC_PERTURB_ overwrites freed C memory to make sure of it,
-// and must be set when the process starts.
+// TestSurvivesGarbageCollection creates, records and submits while the collector runs without pause. If a driver reads
+// Go memory, or C memory that a finalizer frees, after it was freed, the test crashes; glibc's MALLOC_PERTURB_, which
+// must be set when the process starts, overwrites freed C memory to make sure of it.
 func TestSurvivesGarbageCollection(t *testing.T) {
 	const perturb = "MALLOC_PERTURB_"
 	if os.Getenv(perturb) == "" {
-		gputest.Physical(t, false) // skip here, where it is seen
+		gputest.Physical(t, false) // skip here, where the reason is shown
 		cmd := gputest.Again("-test.run=^TestSurvivesGarbageCollection$", "-test.v")
 		cmd.Env = append(os.Environ(), perturb+"=165", "PUMICE_TEST_REQUIRE_DEVICE=1")
 		if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "--- PASS") {

@@ -10,42 +10,45 @@ import (
 	vulkan "github.com/vulkan-go/vulkan"
 )
 
-// How long a device may work on one submission before it counts as hung, where DeviceOptions.HangTimeout is 0. Drivers of GPUs notice
-// themselves and report a lost device, amdgpu after up to 60 s of compute: ours must not come first. CPU drivers have no such limit, and
-// on a loaded machine they take minutes for what should take a quarter of a second.
+// How long a device may work on one submission before it counts as hung, if DeviceOptions.HangTimeout is 0. Drivers of
+// GPUs detect a hang and report a lost device, amdgpu after up to 60 s of compute: our limit must not come first. CPU
+// drivers have no such limit, and on a loaded machine they take minutes for work that should take a quarter of a
+// second.
 const (
 	hangTimeout    = 2 * time.Minute
 	hangTimeoutCPU = 10 * time.Minute
 )
 
 const (
-	// cancelWait is how long a wait goes on after its context has ended: twice what package pipeline submits at once. Where the work ends
-	// in that time, nothing is left running.
+	// cancelWait is how long a wait continues after its context has ended: twice the work that package pipeline submits
+	// at once. If the work ends in that time, nothing is left running.
 	cancelWait = 500 * time.Millisecond
-	// closeWait is how long closing waits for work that a wait has given up.
+	// closeWait is how long Close waits for work that a Wait has given up on.
 	closeWait = time.Second
-	// failWait is how long waiting is tried again after failures that say nothing about the work, such as a lack of memory.
+	// failWait is how long a wait is retried after failures that say nothing about the work, such as a lack of memory.
 	failWait = 500 * time.Millisecond
 	// watchSlice is the time limit of one call into the driver.
 	watchSlice = time.Second
-	// waitStep is how often a wait counts the time. A stopped process counts one step, however long it was stopped.
+	// waitStep is the step in which a wait counts time. If the process is stopped, however long, only one step is
+	// counted.
 	waitStep = 100 * time.Millisecond
 )
 
-// Submission is work that was given to the device. What the work uses is not freed, and its fence not used again, before it has ended.
+// Submission is work that was submitted to the device. Until it has ended, objects that it uses are not freed and its
+// fence is not reused.
 type Submission struct {
 	d     *Device
 	fence uint64
 
 	done    chan struct{} // closed when watch is done
-	err     error         // of the work, or of watching it; valid when done
-	running bool          // the work may still run although nobody watches it; valid when done
+	err     error         // of the work, or of watching it; valid once done is closed
+	running bool          // the work may still run although watch has returned; valid once done is closed
 
-	waited    atomic.Int64 // nanoseconds that Wait has waited
+	waited    atomic.Int64 // nanoseconds spent in all waits
 	abandoned atomic.Bool  // a Wait has given up
 }
 
-// start submits command buffers, whose end fence signals. Zero handles are left out.
+// start submits command buffers and watches for their end, which signals fence. wait is a semaphore, or 0 for none.
 func (d *Device) start(q queue, cmds []uint64, wait, fence uint64) (*Submission, error) {
 	if err := d.submit(q, cmds, wait, 0, fence); err != nil {
 		return nil, err
@@ -58,7 +61,8 @@ func (d *Device) start(q queue, cmds []uint64, wait, fence uint64) (*Submission,
 	return s, nil
 }
 
-// watch waits in the driver, on a goroutine of its own: a driver that hangs may not come back, whatever time limit it is given.
+// watch waits in the driver, on a goroutine of its own: a call into a driver that hangs may not return, whatever its
+// time limit.
 func (s *Submission) watch() {
 	d := s.d
 	defer close(s.done)
@@ -77,7 +81,7 @@ func (s *Submission) watch() {
 			delete(d.running, s)
 			d.runningMu.Unlock()
 			return
-		case r == ErrorDeviceLost: // waits for a lost device return at once, and what it uses may be freed
+		case r == ErrorDeviceLost: // waits on a lost device return at once, and then the objects in use may be freed
 			lost = true
 			s.err = d.check(int32(r), "vkWaitForFences", "%s", d.pd.Name)
 		default:
@@ -93,9 +97,10 @@ func (s *Submission) watch() {
 	}
 }
 
-// Wait waits until the submission has ended. It may be called more than once and from several goroutines. After the end of ctx it waits
-// half a second more; the work then goes on, and the error is that of ctx. A device that does not end the submission in
-// DeviceOptions.HangTimeout counts as hung: the error is ErrHung, now and from every later call on the device.
+// Wait waits until the submission has ended. It may be called more than once and from several goroutines. When ctx
+// ends, it waits for half a second more, then returns ctx's error while the work continues. A device that does not
+// finish the submission within DeviceOptions.HangTimeout counts as hung: the error is ErrHung, now and in every later
+// call on the device.
 func (s *Submission) Wait(ctx context.Context) error {
 	if s.await(ctx, s.d.hang) {
 		return s.err
@@ -108,11 +113,11 @@ func (s *Submission) Wait(ctx context.Context) error {
 		return s.err
 	}
 	s.abandoned.Store(true)
-	return fmt.Errorf("vk: work on %s was left to itself: %w", s.d.pd.Name, ctx.Err())
+	return fmt.Errorf("vk: stopped waiting for work on %s, which continues: %w", s.d.pd.Name, ctx.Err())
 }
 
-// await waits until nothing more is to be learned of the submission, and reports that; false after the end of ctx or when all waits
-// together have taken the time.
+// await waits until watch has returned, and then returns true. It returns false if ctx ends first, or once all waits
+// for the submission together have taken the time total.
 func (s *Submission) await(ctx context.Context, total time.Duration) bool {
 	select {
 	case <-s.done:
@@ -137,10 +142,10 @@ func (s *Submission) await(ctx context.Context, total time.Duration) bool {
 	return false
 }
 
-// tickers are stopped: a token should not cost a new one.
+// tickers keeps stopped tickers, so that a token does not allocate one.
 var tickers = sync.Pool{New: func() any { return time.NewTicker(waitStep) }}
 
-// ended waits and reports whether the work has ended, so that what it uses may be freed.
+// ended waits and reports whether the work has ended, so that the objects it uses may be freed.
 func (s *Submission) ended() bool {
 	limit := s.d.hang
 	if s.abandoned.Load() || s.d.dead.Load() != nil {
@@ -149,8 +154,8 @@ func (s *Submission) ended() bool {
 	return s.await(context.Background(), time.Duration(s.waited.Load())+limit) && !s.running
 }
 
-// Settle waits for the submissions whose Wait has given up, before something is written that they may still read. As a rule there are
-// none, and it costs nothing.
+// Settle waits for the submissions whose Wait has given up. Call it before writing memory that they may still read.
+// Usually there are none, and it costs nothing.
 func (d *Device) Settle(ctx context.Context) error {
 	for _, s := range d.unended() {
 		if s.abandoned.Load() {
@@ -162,15 +167,15 @@ func (d *Device) Settle(ctx context.Context) error {
 	return nil
 }
 
-// settle is over for everything that was submitted.
+// settle is over for all submissions that have not ended.
 func (d *Device) settle() bool { return d.over(d.unended()...) }
 
-// over waits until submissions have ended, and reports whether what they use may be destroyed. Where one does not end, every object of
-// the device is left to the process from then on, since work that was submitted later waits for it.
+// over waits until submissions have ended, and reports whether the objects they use may be destroyed. If one does not
+// end, no object of the device is destroyed from then on, since work submitted later waits for it.
 func (d *Device) over(list ...*Submission) bool {
 	for _, s := range list {
 		if s != nil && !d.leaked.Load() && !s.ended() && !d.leaked.Swap(true) {
-			d.log.Error().Str("device", d.pd.Name).Msg("work on the device does not end: the memory that it may use is not freed")
+			d.log.Error().Str("device", d.pd.Name).Msg("work on the device does not end: its memory is not freed")
 		}
 	}
 	return !d.leaked.Load()
@@ -186,7 +191,7 @@ func (d *Device) unended() []*Submission {
 	return list
 }
 
-// fail makes err what every later use of the device gives, unless something else was, and returns it.
+// fail makes err the error of every later call on the device, unless it already has one, and returns err.
 func (d *Device) fail(err *Error) error {
 	if d.dead.CompareAndSwap(nil, err) {
 		d.log.Error().Str("device", d.pd.Name).Str("call", err.Call).Msg(err.Result.String())
@@ -194,7 +199,7 @@ func (d *Device) fail(err *Error) error {
 	return err
 }
 
-// destroyFence frees a fence, which may be 0, of work that has ended.
+// destroyFence frees a fence, which may be 0. The work that signals it must have ended.
 func (d *Device) destroyFence(fence uint64) {
 	vulkan.DestroyFence(d.handle, as[vulkan.Fence](fence), nil)
 }

@@ -12,19 +12,20 @@ import (
 	"pumice/internal/humanize"
 )
 
-// Uploader writes host data into spans: directly where their memory is host-visible, else through a ring of staging buffers that are
-// copied on the transfer queue, or on the compute queue of a device without one, while the next is filled.
+// Uploader writes host data into spans: directly if their memory is host-visible, else through a ring of staging
+// buffers. While one is copied on the transfer queue (on the compute queue if the device has no other), the next is
+// filled.
 type Uploader struct {
 	d          *Device
 	ctx        context.Context // ends the waits
 	chunkBytes int64
 	made       string
-	ring       chan *uploadChunk // those that nobody fills; each may still be copied
+	ring       chan *uploadChunk // chunks that no Write is filling; the device may still be copying them
 	chunks     []*uploadChunk
-	dirty      atomic.Bool // something was copied on a transfer queue since the last handOver
+	dirty      atomic.Bool // a copy was made on the transfer queue since the last handOver
 
 	flushMu  sync.Mutex
-	handover uint64 // semaphore from the transfer to the compute queue; 0: one queue
+	handover uint64 // semaphore from the transfer to the compute queue; 0 until first needed
 	fence    uint64
 	last     *Submission // of handOver
 	closed   bool
@@ -38,8 +39,8 @@ type uploadChunk struct {
 	last   *Submission // its copy; nil before the first
 }
 
-// NewUploader makes an Uploader with a ring of chunks staging buffers of chunkBytes, allocated when first needed. The end of ctx ends its
-// waits, as that of Submission.Wait. The caller closes it.
+// NewUploader makes an Uploader with a ring of chunks staging buffers of chunkBytes each, allocated when first needed.
+// Its waits end with ctx as Submission.Wait does. The caller closes it.
 func (d *Device) NewUploader(ctx context.Context, chunkBytes int64, chunks int) (*Uploader, error) {
 	if chunkBytes <= 0 || chunks <= 0 || chunkBytes > d.pd.Limits.MaxBufferSize {
 		return nil, fmt.Errorf("vk: uploader with %d chunks of %s: %w", chunks, humanize.Bytes(chunkBytes), ErrLimit)
@@ -56,11 +57,12 @@ func (d *Device) NewUploader(ctx context.Context, chunkBytes int64, chunks int) 
 	return u, nil
 }
 
-// ChunkBytes is the largest write to memory that is not host-visible.
+// ChunkBytes returns the size of the largest write to memory that is not host-visible.
 func (u *Uploader) ChunkBytes() int64 { return u.chunkBytes }
 
-// Write calls fill once with exactly dst.Size bytes to write, and puts them into dst. The device may use them after Flush. The bytes given
-// to fill are write-only: what they hold before is undefined, and reading them may be slow. It is safe to call from several goroutines.
+// Write calls fill once with exactly dst.Size bytes for it to set, and puts them into dst. The device may use them
+// after Flush. fill must not read the bytes: their initial content is undefined, and reading them may be slow. Write is
+// safe to call from several goroutines.
 func (u *Uploader) Write(dst Span, fill func(p []byte) error) error {
 	if err := dst.valid(); err != nil {
 		return err
@@ -69,7 +71,8 @@ func (u *Uploader) Write(dst Span, fill func(p []byte) error) error {
 		return fill(p)
 	}
 	if dst.Size > u.chunkBytes || dst.Buffer.d != u.d {
-		return fmt.Errorf("vk: upload of %s through chunks of %s, or to another device: %w", humanize.Bytes(dst.Size), humanize.Bytes(u.chunkBytes), ErrLimit)
+		return fmt.Errorf("vk: upload of %s through chunks of %s, or to another device's buffer: %w",
+			humanize.Bytes(dst.Size), humanize.Bytes(u.chunkBytes), ErrLimit)
 	}
 	c, ok := <-u.ring
 	if !ok {
@@ -126,7 +129,7 @@ func (u *Uploader) copy(c *uploadChunk, dst Span) error {
 	d.shim.Copy(cmd, rawOf(c.buffer.handle), 0, rawOf(dst.Buffer.handle), uint64(dst.Offset), uint64(dst.Size))
 	stages, access := stageTransfer, uint32(vulkan.AccessTransferReadBit)|uint32(vulkan.AccessTransferWriteBit)
 	if !d.separate {
-		stages, access = stages|stageCompute, deviceAccess // what is submitted next may compute with it
+		stages, access = stages|stageCompute, deviceAccess // the next submission may compute with the data
 	}
 	d.shim.Barrier(cmd, stageTransfer, stages, uint32(vulkan.AccessTransferWriteBit), access)
 	if err := d.check(int32(vulkan.EndCommandBuffer(c.cmd)), "vkEndCommandBuffer", "upload of %s", humanize.Bytes(dst.Size)); err != nil {
@@ -141,7 +144,8 @@ func (u *Uploader) copy(c *uploadChunk, dst Span) error {
 	return nil
 }
 
-// Flush waits for all writes so far, after which the compute queue sees them. It may run beside Write.
+// Flush waits for all writes so far and makes them visible to the compute queue. It may be called while a Write is in
+// progress.
 func (u *Uploader) Flush() error {
 	u.flushMu.Lock()
 	defer u.flushMu.Unlock()
@@ -150,7 +154,7 @@ func (u *Uploader) Flush() error {
 	}
 	var errs []error
 	held := make([]*uploadChunk, 0, len(u.chunks))
-	for range u.chunks { // every chunk, once nobody fills it
+	for range u.chunks { // takes each chunk as soon as no Write fills it
 		c := <-u.ring
 		held = append(held, c)
 		if c.last != nil {
@@ -166,7 +170,8 @@ func (u *Uploader) Flush() error {
 	return u.handOver()
 }
 
-// handOver makes what the transfer queue wrote visible to the compute queue. A fence alone does not: it orders the host.
+// handOver makes writes of the transfer queue visible to the compute queue. A fence alone does not: it only orders
+// device and host.
 func (u *Uploader) handOver() error {
 	d := u.d
 	var r int32
@@ -196,7 +201,7 @@ func (u *Uploader) handOver() error {
 	return s.Wait(u.ctx)
 }
 
-// Close waits for the writes and frees the ring. It must not run beside Write.
+// Close waits for the writes and frees the ring. No Write may be in progress.
 func (u *Uploader) Close() error {
 	u.flushMu.Lock()
 	defer u.flushMu.Unlock()

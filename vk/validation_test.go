@@ -10,7 +10,7 @@ import (
 	"pumice/vk"
 )
 
-// collect opens a device whose messages are kept.
+// collect opens a device and keeps its validation messages.
 func collect(t *testing.T) (*vk.Device, func() []string) {
 	t.Helper()
 	var mu sync.Mutex
@@ -48,7 +48,7 @@ func collect(t *testing.T) (*vk.Device, func() []string) {
 	}
 }
 
-// That the other tests see no message means something only if mistakes make one.
+// The other tests see no validation message, which proves something only if mistakes cause one.
 func TestValidationSeesMistakes(t *testing.T) {
 	t.Run("a binding missing from the layout", func(t *testing.T) {
 		d, messages := collect(t)
@@ -60,7 +60,7 @@ func TestValidationSeesMistakes(t *testing.T) {
 			t.Error("no message")
 		}
 	})
-	t.Run("a write that is called a read", func(t *testing.T) {
+	t.Run("a write declared as a read", func(t *testing.T) {
 		d, messages := collect(t)
 		a, b, c := newBuffer(t, d, 4096, vk.DeviceLocal).Whole(), newBuffer(t, d, 4096, vk.DeviceLocal).Whole(), newBuffer(t, d, 4096, vk.DeviceLocal).Whole()
 		p := addPipeline(t, d, 64, 0)

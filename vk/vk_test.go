@@ -13,7 +13,7 @@ import (
 
 var ctx = context.Background()
 
-// The shaders are compiled with glslc 2023.2, --target-env=vulkan1.1 -O, from the .comp files beside them.
+// The shaders were compiled with glslc 2023.2, --target-env=vulkan1.1 -O, from the .comp files beside them.
 //
 //go:embed testdata/*.spv
 var testdata embed.FS
@@ -102,7 +102,7 @@ func read(t testing.TB, d *vk.Device, s vk.Span) []byte {
 	return p
 }
 
-// n is not a multiple of any workgroup size, so the ragged edge is there.
+// n is not a multiple of any workgroup size, so that the last workgroup is partly used.
 func TestDispatchAddsWithPushAndSpecConstants(t *testing.T) {
 	d := gputest.Open(t)
 	for _, n := range []int{1, 7, 63, 64, 65, 4097} {

@@ -65,7 +65,7 @@ int32_t vs_instance_create(int validation, uintptr_t message_id, vs_instance **o
     uint32_t enable[] = {VS_VALIDATION_FEATURE_ENABLE_SYNCHRONIZATION_VALIDATION_EXT};
     VsValidationFeaturesEXT features = {.sType = VS_STRUCTURE_TYPE_VALIDATION_FEATURES_EXT, .pNext = &messenger,
                                         .enabledValidationFeatureCount = 1, .pEnabledValidationFeatures = enable};
-    // Newer layers look at what shaders access only when told to; the layer of the 1.3 series did by itself.
+    // Newer layers check shader accesses only if asked to; the layer of the 1.3 series always does.
     uint32_t on = 1;
     VsLayerSettingEXT setting = {validation_layer, "syncval_shader_accesses_heuristic", VS_LAYER_SETTING_TYPE_BOOL32_EXT, 1, &on};
     VsLayerSettingsCreateInfoEXT settings = {.sType = VS_STRUCTURE_TYPE_LAYER_SETTINGS_CREATE_INFO_EXT, .pNext = &features,

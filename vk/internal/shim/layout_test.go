@@ -16,8 +16,8 @@ var (
 	constantPattern = regexp.MustCompile(`(?m)^#define VS_(\w+) \S+$`)
 )
 
-// layoutProgram writes a C file of static assertions: each structure of vulkan_types.h has the size of Vulkan's and each field its place
-// and size, and each constant its value.
+// layoutProgram writes a C file of static assertions: each structure of vulkan_types.h has the size of Vulkan's, each
+// field the same offset and size, and each constant the same value.
 func layoutProgram(header string) (program string, structs, fields, constants int) {
 	var b strings.Builder
 	b.WriteString("#include <stddef.h>\n#include <vulkan/vulkan_core.h>\n#include \"vulkan_types.h\"\n")

@@ -1,4 +1,4 @@
-// physical.c: what a physical device is and can do, in one query.
+// physical.c: one query for the properties and features of a physical device.
 
 #include "shim_internal.h"
 
@@ -20,7 +20,7 @@ int vs_has_extension(const vs_extensions *e, const char *name) {
     return 0;
 }
 
-// KNOWS says whether a block may be chained: it is core in the device's version, or its extension is there.
+// KNOWS says whether a block may be chained: it is core in the device's version, or the device has its extension.
 #define KNOWS(since, extension) (version >= (since) || vs_has_extension(e, extension))
 #define CHAIN(field, type)                                                                                                             \
     do {                                                                                                                               \

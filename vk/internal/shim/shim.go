@@ -2,9 +2,9 @@
 // and property queries. The structures are built in C (vulkan_types.h) and live for one call; values go in, handles come out, and no
 // Go pointer is kept. It opens the loader itself and needs no Vulkan header or library to build.
 //
-// Handles are uint64, results are raw VkResult values: package vk gives both their types. Calls that carry only scalars are made
-// through vulkan-go, on the same handles. The struct-passing calls of vulkan-go free their C copies while the driver may still read
-// them, which is why this package exists.
+// Handles are uint64 and results are raw VkResult values; package vk converts both to typed values. Calls that carry
+// only scalars are made through vulkan-go, on the same handles. The struct-passing calls of vulkan-go free their C
+// copies while the driver may still read them, which is why this package exists.
 package shim
 
 /*
@@ -95,7 +95,8 @@ type PhysicalInfo struct {
 	Matrices                                                  [128]Matrix
 }
 
-// The Go mirrors and the C structures agree in size and in the place of late fields; a difference does not compile.
+// The Go mirrors and the C structures agree in size and in the offset of HeapSize, a late field; a difference does not
+// compile.
 var (
 	_ [unsafe.Sizeof(PhysicalInfo{}) - C.sizeof_vs_physical_info]byte
 	_ [C.sizeof_vs_physical_info - unsafe.Sizeof(PhysicalInfo{})]byte
@@ -111,7 +112,8 @@ var (
 	_ [C.sizeof_vs_text - unsafe.Sizeof(Text{})]byte
 )
 
-// Query fills in what a physical device is and can do. A device older than Vulkan 1.1 has only name, version and ids.
+// Query returns the properties and features of a physical device. For a device older than Vulkan 1.1 only name, version
+// and ids are set.
 func (in *Instance) Query(physical uint64) *PhysicalInfo {
 	info := &PhysicalInfo{}
 	C.vs_physical_query(in.p, C.uint64_t(physical), (*C.vs_physical_info)(unsafe.Pointer(info)))
@@ -127,7 +129,8 @@ func (in *Instance) MemoryBudget(physical uint64) (budget, usage [16]uint64) {
 // Device is a VkDevice with its function table.
 type Device struct{ p *C.vs_device }
 
-// NewDevice creates a device with one queue of each of the one or two families, every feature of PhysicalInfo that it has being on.
+// NewDevice creates a device with one queue of each of the one or two families. Every feature of PhysicalInfo that it
+// has is enabled.
 func (in *Instance) NewDevice(physical uint64, families []uint32) (*Device, int32) {
 	d := &Device{}
 	r := C.vs_device_create(in.p, C.uint64_t(physical), C.uint32_t(len(families)), (*C.uint32_t)(&families[0]), &d.p)
@@ -137,7 +140,7 @@ func (in *Instance) NewDevice(physical uint64, families []uint32) (*Device, int3
 	return d, 0
 }
 
-// Free frees the function table. The VkDevice is destroyed before, with vkDestroyDevice.
+// Free frees the function table. Destroy the VkDevice first, with vkDestroyDevice.
 func (d *Device) Free() { C.vs_device_free(d.p) }
 
 // Handle is the VkDevice.
@@ -162,7 +165,8 @@ func (d *Device) Allocate(size uint64, memType uint32) (memory uint64, r int32) 
 	return uint64(m), int32(res)
 }
 
-// Address is the device address of a buffer that has its memory and was made with the usage for it; 0 on devices without them.
+// Address returns the device address of a buffer that is bound to memory and has the usage for it; 0 on devices without
+// bufferDeviceAddress.
 func (d *Device) Address(buffer uint64) uint64 {
 	return uint64(C.vs_buffer_address(d.p, C.uint64_t(buffer)))
 }
@@ -191,8 +195,8 @@ type PipelineConfig struct {
 // Pipeline is a compute pipeline with its layouts.
 type Pipeline struct{ SetLayout, Layout, Pipeline uint64 }
 
-// NewPipeline creates a compute pipeline from SPIR-V with the entry point "main". On failure it returns the call that failed and leaves
-// nothing behind. spirv is not empty.
+// NewPipeline creates a compute pipeline from SPIR-V with the entry point "main". On failure it returns the name of the
+// call that failed and leaves nothing behind. spirv must not be empty.
 func (d *Device) NewPipeline(cache uint64, spirv []byte, c *PipelineConfig) (p Pipeline, call string, r int32) {
 	var out C.vs_pipeline
 	var failed *C.char
@@ -206,7 +210,7 @@ type Statistic struct {
 	Value float64
 }
 
-// Statistics returns what the driver's compiler says about a pipeline made with Capture.
+// Statistics returns the driver compiler's statistics of a pipeline made with Capture.
 func (d *Device) Statistics(pipeline uint64) ([]Statistic, int32) {
 	var list [C.VS_MAX_STATISTICS]Statistic
 	var n C.uint32_t
@@ -214,13 +218,14 @@ func (d *Device) Statistics(pipeline uint64) ([]Statistic, int32) {
 	return list[:n], int32(r)
 }
 
-// A Text is one of the forms of a shader.
+// A Text is one of the compiler's representations of a shader.
 type Text struct {
 	Name [256]byte
 	Size uint64
 }
 
-// Texts returns the forms the driver's compiler shows of a pipeline made with Capture, and their bytes, one form after another.
+// Texts returns the compiler's representations of a pipeline made with Capture, and the bytes of all of them, one after
+// another.
 func (d *Device) Texts(pipeline uint64) ([]Text, []byte, int32) {
 	var list [C.VS_MAX_TEXTS]Text
 	var n C.uint32_t
@@ -322,8 +327,8 @@ func (d *Device) NewQueryPool(count uint32) (pool uint64, r int32) {
 	return uint64(p), int32(res)
 }
 
-// Submit resets fence and submits cmds to queue in their order, waiting for one semaphore and signalling another. Any of the last three may
-// be 0. The caller serialises submissions to a queue.
+// Submit resets fence and submits cmds to queue in order. It waits for one semaphore and signals another. Any of the
+// last three may be 0. The caller serialises submissions to a queue.
 func (d *Device) Submit(queue uint64, cmds []uint64, wait, signal, fence uint64) int32 {
 	return int32(C.vs_submit(d.p, C.uint64_t(queue), C.uint32_t(len(cmds)), (*C.uint64_t)(unsafe.SliceData(cmds)), C.uint64_t(wait), C.uint64_t(signal), C.uint64_t(fence)))
 }

@@ -57,7 +57,7 @@ typedef struct vs_pipeline {
     uint64_t set_layout, layout, pipeline;
 } vs_pipeline;
 
-// vs_statistic is a number the driver's compiler gives about a pipeline, vs_text one of the forms the shader had on its way.
+// vs_statistic is a number that the compiler reports for a pipeline, vs_text one of its forms of the shader.
 typedef struct vs_statistic {
     char name[256];
     double value;
@@ -81,13 +81,14 @@ void vs_memory_budget(vs_instance *in, uint64_t physical, uint64_t budget[16], u
 
 // Device. families holds one or two different queue family indices, one queue is made of each.
 int32_t vs_device_create(vs_instance *in, uint64_t physical, uint32_t num_families, const uint32_t *families, vs_device **out);
-void vs_device_free(vs_device *d); // the table only; the handle is destroyed before with vkDestroyDevice
+void vs_device_free(vs_device *d); // frees the table only; call vkDestroyDevice first
 void *vs_device_handle(vs_device *d);
 void vs_device_fail_next(vs_device *d, int32_t result); // the next submit returns result without submitting; for tests
 
 int32_t vs_buffer_create(vs_device *d, uint64_t size, uint32_t usage, uint32_t num_families, const uint32_t *families, uint64_t *buffer,
                          uint64_t *mem_size, uint32_t *mem_types);
-// vs_buffer_address is 0 on devices without bufferDeviceAddress; else the buffer has its memory and was made with the usage for it.
+// vs_buffer_address returns 0 on devices without bufferDeviceAddress; else the buffer must be bound to memory and have
+// the usage for it.
 uint64_t vs_buffer_address(vs_device *d, uint64_t buffer);
 int32_t vs_memory_allocate(vs_device *d, uint64_t size, uint32_t type, uint64_t *memory);
 int32_t vs_view_create(vs_device *d, uint64_t buffer, uint32_t format, uint64_t offset, uint64_t range, uint64_t *view);
@@ -96,8 +97,8 @@ int32_t vs_cache_create(vs_device *d, const void *data, size_t size, uint64_t *c
 int32_t vs_pipeline_create(vs_device *d, uint64_t cache, const void *spirv, size_t size, const vs_pipeline_config *c, vs_pipeline *out,
                            const char **failed_call);
 
-// Of a pipeline created with capture set. vs_pipeline_texts fills bytes with all texts, one after another, each as long as the call
-// with bytes NULL has said, which fills out.
+// For a pipeline created with capture set. vs_pipeline_texts with bytes NULL fills out with the texts' sizes; called
+// again, it fills bytes with all texts, one after another, of these sizes.
 int32_t vs_pipeline_statistics(vs_device *d, uint64_t pipeline, uint32_t *count, vs_statistic out[VS_MAX_STATISTICS]);
 int32_t vs_pipeline_texts(vs_device *d, uint64_t pipeline, uint32_t *count, vs_text out[VS_MAX_TEXTS], char *bytes);
 
@@ -117,7 +118,8 @@ int32_t vs_fence_create(vs_device *d, uint64_t *fence);
 int32_t vs_fence_wait(vs_device *d, uint64_t fence, uint64_t nanoseconds);
 int32_t vs_semaphore_create(vs_device *d, uint64_t *semaphore);
 int32_t vs_query_pool_create(vs_device *d, uint32_t count, uint64_t *pool);
-// vs_submit resets fence, then submits n command buffers in order, waiting for and signalling a binary semaphore each where not 0.
+// vs_submit resets fence, then submits n command buffers in order. It waits for the binary semaphore wait and signals the binary
+// semaphore signal, each unless 0.
 int32_t vs_submit(vs_device *d, uint64_t queue, uint32_t n, const uint64_t *cmds, uint64_t wait, uint64_t signal, uint64_t fence);
 
 #endif
