@@ -10,7 +10,8 @@ import (
 	"pumice/tokenizer"
 )
 
-// samplingDefaults reads what Engine.SamplingDefaults returns. A generation_config.json without do_sample says nothing about it.
+// samplingDefaults reads the parameters that Engine.SamplingDefaults returns. A generation_config.json without
+// do_sample does not turn sampling off.
 func samplingDefaults(c *checkpoint.Checkpoint) (sample.Params, error) {
 	p := sample.Default()
 	f, names := c.GenerationConfig(), huggingFaceSampling
@@ -26,7 +27,7 @@ func samplingDefaults(c *checkpoint.Checkpoint) (sample.Params, error) {
 	p.MinP = float32(f.FloatOr(names.minP, float64(p.MinP)))
 	p.RepeatPenalty = float32(f.FloatOr(names.repeatPenalty, float64(p.RepeatPenalty)))
 	if names.repeatLastN != "" {
-		// -1 is llama.cpp's word for the whole context.
+		// In llama.cpp -1 stands for the whole context.
 		p.RepeatLastN = max(0, f.IntOr(names.repeatLastN, p.RepeatLastN))
 	}
 	if names.doSample != "" && !f.BoolOr(names.doSample, true) {
@@ -36,13 +37,13 @@ func samplingDefaults(c *checkpoint.Checkpoint) (sample.Params, error) {
 		return p, err
 	}
 	var wrong *sample.ParamError
-	if errors.As(p.Validate(), &wrong) { // the file's mistake, and not the caller's
+	if errors.As(p.Validate(), &wrong) { // the value is the file's, so the error is not the caller's *sample.ParamError
 		f.Fail(names.of(wrong), "%g: want %s", float32(wrong.Value), wrong.Want)
 	}
 	return p, f.Err()
 }
 
-// samplingKeys are the keys of sampling parameters, "" where a file has no such key.
+// samplingKeys are a file format's keys of the sampling parameters, "" if it has no such key.
 type samplingKeys struct {
 	temperature, topK, topP, minP, repeatPenalty, repeatLastN, doSample string
 }
@@ -76,11 +77,13 @@ var (
 	}
 )
 
-// maxEndTokens is how many tokens may end a text: real models name three or four, and each token generated is compared with them.
+// maxEndTokens bounds the number of end tokens: real models name three or four, and each generated token is compared
+// with all.
 const maxEndTokens = 1024
 
-// endTokens lists the tokens that end a text: those of generation_config.json if it names any, else of config.json or the
-// GGUF file, which may also name an end of turn and an end of message, else the tokenizer's.
+// endTokens lists the tokens that end a text: those of generation_config.json if it names any, else those of
+// config.json or the GGUF file, to which a GGUF file may add an end of turn and an end of message, else the
+// tokenizer's.
 func endTokens(c *checkpoint.Checkpoint, config *model.Config, tok *tokenizer.Tokenizer) ([]int, error) {
 	var ids []int
 	seen := map[int]bool{}
@@ -117,7 +120,7 @@ func endTokens(c *checkpoint.Checkpoint, config *model.Config, tok *tokenizer.To
 		}
 	}
 	if len(ids) > maxEndTokens {
-		return nil, fmt.Errorf("pumice: %s: %d tokens are said to end a text, at most %d can", c.Path(), len(ids), maxEndTokens)
+		return nil, fmt.Errorf("pumice: %s: %d end tokens, at most %d are supported", c.Path(), len(ids), maxEndTokens)
 	}
 	return ids, nil
 }

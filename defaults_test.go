@@ -85,7 +85,7 @@ func TestGenerationConfig(t *testing.T) {
 			}
 		})
 	}
-	// A hundred thousand ids cost linear time, the same one again and again or all different.
+	// A hundred thousand ids take linear time, whether they are all equal or all different.
 	for _, c := range []struct {
 		name string
 		id   func(i int) int
@@ -112,7 +112,8 @@ func TestGenerationConfig(t *testing.T) {
 	}
 }
 
-// TestBadGenerationConfigIsTheFiles keeps the model's mistakes apart from the caller's, which are *sample.ParamError.
+// TestBadGenerationConfigIsTheFiles checks that mistakes in the model's file are not reported as the caller's, which
+// are *sample.ParamError.
 func TestBadGenerationConfigIsTheFiles(t *testing.T) {
 	t.Parallel()
 	for config, want := range map[string]string{

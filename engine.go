@@ -18,14 +18,14 @@ import (
 	"pumice/tokenizer"
 )
 
-// An Engine is a model in the memory of a device. It is safe for concurrent use: its sessions take turns, one evaluation
-// at a time.
+// An Engine is a model in the memory of one or more devices. It is safe for concurrent use: its sessions take turns,
+// one evaluation at a time.
 type Engine struct {
 	path      string
-	kernels   []*Kernels // one a device
+	kernels   []*Kernels // one per device
 	model     loaded
 	text      *text
-	format    *chat.Format // nil where formatErr is set
+	format    *chat.Format // nil if formatErr is set
 	formatErr error
 	sampling  sample.Params
 	endTokens []int
@@ -36,9 +36,9 @@ type Engine struct {
 	closeErr  error
 	source    Source
 
-	turn  *semaphore.Weighted // taken while evaluating; a lock that waiting for ends with a context
-	run   evaluator
-	owner *Session // whose tokens the KV cache holds
+	turn      *semaphore.Weighted // a lock held while evaluating; a context can end the wait for it
+	evaluator evaluator           // nil once closed
+	owner     *Session            // the session whose tokens the KV cache holds
 }
 
 // loaded is a model in device memory: a *model.Model, or a *model.Split on several devices.
@@ -51,7 +51,7 @@ type loaded interface {
 	Close() error
 }
 
-// evaluator is what a Session needs of a model; tests have one without a device.
+// evaluator has the methods of a model that a Session needs; tests implement it without a device.
 type evaluator interface {
 	Forward(ctx context.Context, tokens []int, position int, want model.Want) (model.Output, error)
 	ForwardSequences(ctx context.Context, sequences [][]int, position int) (model.Output, error)
@@ -61,22 +61,23 @@ type evaluator interface {
 	CanResume(length, position int) bool
 }
 
-// Source says what a model was loaded from.
+// Source describes the files that a model was loaded from.
 type Source struct {
 	Path   string // after Resolve
 	Format string // "GGUF", "safetensors" or "torch"
-	Bytes  int64  // of the tensors as they are stored
+	Bytes  int64  // size of the tensors as stored
 
-	Parameters int64 // elements of the tensors
+	Parameters int64 // number of elements in all tensors
 }
 
 // Open loads a model: a GGUF file, a Hugging Face directory, or the name of a model (see Resolve). It returns when the
 // weights are in device memory; the files are closed by then. The caller closes the Engine. Cancelling ctx stops the loading.
 //
-// Errors that a caller may want to tell apart, by errors.Is or errors.As: vk.ErrNoDevice (also *vk.SelectError), *model.FitError,
-// *checkpoint.FormatError, *checkpoint.UnsupportedError, *OptionError, *ModelError. An *OptionError, and a *sample.ParamError from a
-// Session, is about what the caller gave; what is wrong in the model's files, sampling parameters included, is neither. After
-// vk.ErrDeviceLost or vk.ErrHung, from here or from a session, the Engine can only be closed.
+// A caller may want to distinguish these errors by errors.Is or errors.As: vk.ErrNoDevice (also *vk.SelectError),
+// *model.FitError, *checkpoint.FormatError, *checkpoint.UnsupportedError, *OptionError, *ModelError. An *OptionError,
+// or a *sample.ParamError from a Session, reports a value given by the caller; errors in the model's files, sampling
+// parameters included, are neither. After vk.ErrDeviceLost or vk.ErrHung, from Open or from a Session, the Engine can
+// only be closed.
 func Open(ctx context.Context, path string, o Options) (*Engine, error) {
 	start := time.Now()
 	s, err := o.settings()
@@ -115,7 +116,8 @@ func (e *Engine) open(ctx context.Context, o Options, s settings) error {
 		return err
 	}
 	e.vocab = config.VocabSize
-	// A tokenizer takes as long to build as a small model to upload. If it can't be used there is no point in going on.
+	// Building a tokenizer takes as long as uploading a small model, so both are done at once. An error of the
+	// tokenizer stops the upload.
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var wait sync.WaitGroup
@@ -148,7 +150,7 @@ func (e *Engine) readText(ctx context.Context, c *checkpoint.Checkpoint, family 
 	}
 	e.text = t
 	e.format, e.formatErr = t.format(ctx, o.ChatTemplate)
-	if err := ctx.Err(); err != nil { // which is no reason to do without a format
+	if err := ctx.Err(); err != nil { // formatErr would then only say that ctx has ended
 		return err
 	}
 	if o.ChatTemplate != "" && e.formatErr != nil {
@@ -157,7 +159,7 @@ func (e *Engine) readText(ctx context.Context, c *checkpoint.Checkpoint, family 
 	return t.matches(e.path, e.vocab, o.Logger)
 }
 
-// load opens the devices and brings the weights to them.
+// load opens the devices and loads the weights into their memory.
 func (e *Engine) load(ctx context.Context, c *checkpoint.Checkpoint, o Options, s settings) error {
 	devices := o.Devices
 	if len(devices) == 0 {
@@ -190,7 +192,7 @@ func (e *Engine) load(ctx context.Context, c *checkpoint.Checkpoint, o Options, 
 		o.Logger.Info().Msg(x.String())
 		e.model = x
 	}
-	e.run, e.context = e.model, e.model.Context()
+	e.evaluator, e.context = e.model, e.model.Context()
 	return nil
 }
 
@@ -202,18 +204,19 @@ func checkpointText(ctx context.Context, c *checkpoint.Checkpoint) (*text, error
 	return directoryText(ctx, c.Path())
 }
 
-// A MismatchError says that a tokenizer belongs to another model.
+// A MismatchError says that a tokenizer does not belong to the model.
 type MismatchError struct {
 	Path          string
-	Tokens, Vocab int // of the tokenizer, and rows of the model's embedding
+	Tokens, Vocab int // tokens of the tokenizer, rows of the model's embedding
 }
 
 func (e *MismatchError) Error() string {
 	return fmt.Sprintf("pumice: %s: the tokenizer has %d tokens, the model %d: they don't belong together", e.Path, e.Tokens, e.Vocab)
 }
 
-// matches compares the tokenizer's size with the model's vocabulary. They differ by a few added tokens (Gemma 3's tokenizer
-// has one more than its text model) or by rows of padding (Qwen pads by hundreds), but not by more than a known model's.
+// matches compares the tokenizer's size with the model's vocabulary. The tokenizer may have a few added tokens more
+// (Gemma 3's has one more than its text model), and the model rows of padding (Qwen pads by hundreds). The limits
+// admit all known models.
 func (t *text) matches(path string, vocab int, log zerolog.Logger) error {
 	if t.tokenizer == nil {
 		return nil
@@ -224,18 +227,19 @@ func (t *text) matches(path string, vocab int, log zerolog.Logger) error {
 		return &MismatchError{path, n, vocab}
 	}
 	if n > vocab {
-		log.Info().Int("tokens", n).Int("vocabulary", vocab).Msg("the tokenizer has tokens that the model can't take")
+		log.Info().Int("tokens", n).Int("vocabulary", vocab).Msg("the tokenizer has more tokens than the model")
 	}
 	return nil
 }
 
-// Close frees everything on the device. It waits for an evaluation that is under way, which ends at the latest after
-// Options.HangTimeout. On a device that hangs the memory is left to the process, and the error is vk.ErrHung. Closing twice is fine.
+// Close frees everything on the devices. It waits for an evaluation in progress, which ends after Options.HangTimeout
+// at the latest. The memory of a device that hangs is not freed until the process exits, and the error is vk.ErrHung.
+// Closing twice is fine.
 func (e *Engine) Close() error {
-	_ = e.turn.Acquire(context.Background(), 1) // which does not end
+	_ = e.turn.Acquire(context.Background(), 1) // can't fail: the context does not end
 	defer e.turn.Release(1)
 	e.closeOnce.Do(func() {
-		e.run = nil
+		e.evaluator = nil
 		var errs []error
 		if e.model != nil {
 			errs = append(errs, e.model.Close())
@@ -248,16 +252,16 @@ func (e *Engine) Close() error {
 	return e.closeErr
 }
 
-// ErrClosed is what using a closed Engine, or a session of one, gives.
+// ErrClosed is the error of using a closed Engine or a session of one.
 var ErrClosed = errors.New("pumice: the engine is closed")
 
-// Source says what was loaded.
+// Source describes the files that the model was loaded from.
 func (e *Engine) Source() Source { return e.source }
 
 // Config returns the model's configuration. The caller must not change it.
 func (e *Engine) Config() *model.Config { return e.model.Config() }
 
-// gpu reports whether the model is on GPUs, and not on a CPU driver.
+// gpu reports whether the model is on GPUs only, not on a CPU driver.
 func (e *Engine) gpu() bool {
 	for _, k := range e.kernels {
 		if k.info.Type == "cpu" {
@@ -267,7 +271,7 @@ func (e *Engine) gpu() bool {
 	return len(e.kernels) > 0
 }
 
-// Device describes the device that the model is on, the first of several.
+// Device describes the device that the model is on; if there are several, the first.
 func (e *Engine) Device() Device { return e.kernels[0].info }
 
 // Devices describes every device that the model is on.
@@ -279,47 +283,49 @@ func (e *Engine) Devices() []Device {
 	return list
 }
 
-// Profile is the device time by kernel of the last evaluation: the last run of a prompt, or the last token. The Engine must have been
-// opened with Options.Profile; on several devices a kernel is in the list once for each.
+// Profile returns the device time by kernel of the last evaluation: that of the last chunk of a prompt, or of the last
+// token. The Engine must have been opened with Options.Profile. With several devices the list has each kernel once per
+// device.
 func (e *Engine) Profile() ([]pipeline.Timing, error) {
-	_ = e.turn.Acquire(context.Background(), 1) // which does not end
+	_ = e.turn.Acquire(context.Background(), 1) // can't fail: the context does not end
 	defer e.turn.Release(1)
-	if e.run == nil {
+	if e.evaluator == nil {
 		return nil, ErrClosed
 	}
 	return e.model.Profile()
 }
 
-// CopyBandwidth is Kernels.CopyBandwidth of the first device, where there is room beside the model.
+// CopyBandwidth is Kernels.CopyBandwidth of the first device, which must have room beside the model.
 func (e *Engine) CopyBandwidth(ctx context.Context) (float64, error) {
 	if err := e.turn.Acquire(ctx, 1); err != nil {
 		return 0, err
 	}
 	defer e.turn.Release(1)
-	if e.run == nil {
+	if e.evaluator == nil {
 		return 0, ErrClosed
 	}
 	return e.kernels[0].CopyBandwidth(ctx)
 }
 
-// Memory says what the model takes of its devices together.
+// Memory returns the memory that the model takes on all its devices together.
 func (e *Engine) Memory() model.MemoryPlan { return e.model.Memory() }
 
-// Context returns how many tokens a session can hold, prompt and answer together.
+// Context returns how many tokens a session can hold, counting prompt and answer.
 func (e *Engine) Context() int { return e.context }
 
 // LoadTime returns how long Open took.
 func (e *Engine) LoadTime() time.Duration { return e.loadTime }
 
-// Tokenizer returns the model's tokenizer, nil if it has none. Token ids can be used without.
+// Tokenizer returns the model's tokenizer, or nil if it has none. Token ids can be used without one.
 func (e *Engine) Tokenizer() *tokenizer.Tokenizer { return e.text.tokenizer }
 
-// ChatFormat returns the format that conversations are written in for this model: that of Options.ChatTemplate, else the
-// template that came with the model, else the format that its family and vocabulary point to, else a *chat.NoFormatError.
+// ChatFormat returns the format of conversations for this model: that of Options.ChatTemplate, else the template that
+// came with the model, else the format that its family and vocabulary indicate. If there is none, the error is a
+// *chat.NoFormatError.
 func (e *Engine) ChatFormat() (*chat.Format, error) { return e.format, e.formatErr }
 
-// EncodeChat returns the prompt for the answer to a conversation. Set o.MaxTokens to have old messages left out where the
-// conversation is longer; the zero Options leave nothing out.
+// EncodeChat returns the prompt for the answer to a conversation. If o.MaxTokens is set, old messages of a longer
+// conversation are left out; the zero Options leave out nothing.
 func (e *Engine) EncodeChat(ctx context.Context, messages []chat.Message, o chat.Options) (chat.Prompt, error) {
 	if e.text.tokenizer == nil {
 		return chat.Prompt{}, &NoTokenizerError{e.path}
@@ -330,8 +336,8 @@ func (e *Engine) EncodeChat(ctx context.Context, messages []chat.Message, o chat
 	return e.format.EncodeWith(ctx, e.text.tokenizer, messages, o)
 }
 
-// Encode returns the prompt for the continuation of text. Special tokens spelled out in it count as such, and the tokenizer
-// adds those that it adds by itself.
+// Encode returns the prompt for the continuation of text. Special tokens spelled out in text are parsed as such, and
+// the tokenizer adds its usual ones, such as BOS.
 func (e *Engine) Encode(text string) ([]int, error) {
 	if e.text.tokenizer == nil {
 		return nil, &NoTokenizerError{e.path}
@@ -339,13 +345,14 @@ func (e *Engine) Encode(text string) ([]int, error) {
 	return e.text.tokenizer.TryEncode(text, tokenizer.EncodeOptions{AddSpecial: true, ParseSpecial: true})
 }
 
-// SamplingDefaults returns how the model's authors want tokens to be chosen. A value comes from generation_config.json
-// (temperature, top_k, top_p, min_p, repetition_penalty) or GGUF's general.sampling keys, and where these are silent from
-// sample.Default. do_sample false means temperature 0, whatever temperature stands beside it, as in transformers.
+// SamplingDefaults returns the sampling parameters that the model's authors recommend. They come from
+// generation_config.json (temperature, top_k, top_p, min_p, repetition_penalty) or GGUF's general.sampling keys;
+// missing ones come from sample.Default. do_sample false means temperature 0, whatever the file's temperature, as in
+// transformers.
 func (e *Engine) SamplingDefaults() sample.Params { return e.sampling }
 
 // EndTokens returns the tokens that end a text. The caller must not change the list.
 func (e *Engine) EndTokens() []int { return e.endTokens }
 
-// NewSession returns a session without tokens. It needs no closing.
+// NewSession returns a session without tokens. It need not be closed.
 func (e *Engine) NewSession() *Session { return &Session{engine: e} }

@@ -17,7 +17,7 @@ import (
 	"pumice/vk"
 )
 
-// needDevice skips the test where there is no Vulkan device, unless the run demands one.
+// needDevice skips the test if there is no Vulkan device, or fails it if PUMICE_TEST_REQUIRE_DEVICE is set.
 func needDevice(t *testing.T) {
 	t.Helper()
 	if _, err := pumice.Devices(pumice.Options{}); errors.Is(err, vk.ErrNoDevice) {
@@ -28,8 +28,8 @@ func needDevice(t *testing.T) {
 	}
 }
 
-// openEngine opens a model with validation, where the layer is installed: a message of it fails the test. The engine is closed
-// when the test ends.
+// openEngine opens a model, with validation if the layer is installed: a message of the layer fails the test. The
+// engine is closed when the test ends.
 func openEngine(t *testing.T, path string, o pumice.Options) *pumice.Engine {
 	t.Helper()
 	needDevice(t)
@@ -66,7 +66,8 @@ func (w *validationLog) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-// TestFixtureOnTheDevice runs a session on the tiny llama: what a session reuses must give what evaluating all of it gives.
+// TestFixtureOnTheDevice runs a session on the tiny llama: reusing cached tokens must give the same answer as
+// evaluating all of them.
 func TestFixtureOnTheDevice(t *testing.T) {
 	engine := openEngine(t, "testdata/fixtures/llama", pumice.Options{DType: "f32", KVType: "f32"})
 	if tok := engine.Tokenizer(); tok != nil {
@@ -132,7 +133,8 @@ func TestOpenIsCancelled(t *testing.T) {
 	}
 }
 
-// TestExamplesRun runs the examples that print the same everywhere. Examples with an Output comment can't be skipped.
+// TestExamplesRun runs the examples that print the same everywhere. They have no Output comment, since such examples
+// can't be skipped.
 func TestExamplesRun(t *testing.T) {
 	needDevice(t)
 	for _, c := range []struct {

@@ -9,7 +9,7 @@ import (
 	"pumice/chat"
 )
 
-// Token ids in, token ids out: what a program needs that brings its own text, or a model without a tokenizer.
+// Token ids in, token ids out: for a program with its own tokenizer, or a model without one.
 func Example() {
 	ctx := context.Background()
 	engine, err := pumice.Open(ctx, "testdata/fixtures/llama", pumice.Options{DType: "f32", KVType: "f32"})
@@ -77,7 +77,7 @@ func ExampleSession_Logits() {
 	// Prints 640 three times.
 }
 
-// Questions that begin alike: what they share is evaluated once, their ends several at a time.
+// Questions with a common beginning: it is evaluated once, and their ends several at a time.
 func ExampleSession_Score() {
 	ctx := context.Background()
 	engine, err := pumice.Open(ctx, "testdata/fixtures/llama", pumice.Options{DType: "f32", KVType: "f32"})

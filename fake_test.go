@@ -23,21 +23,21 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// fake is a model without a device: after the tokens so far comes script[number of tokens], and the cache's content is checked.
+// fake is a model without a device. The token after n tokens is script[n], and the cache's content is checked.
 type fake struct {
-	keeps   int // how far back evaluation can resume, 0 = anywhere
+	keeps   int // how many positions back evaluation can resume; with 0 it can resume anywhere
 	t       *testing.T
 	context int
 	vocab   int
 	script  map[int]int // next token by position; 0 elsewhere
 	cache   []int
 	calls   []int           // tokens evaluated, call by call
-	sure    float32         // largest logit, 0 = 1
-	runs    int             // that Decode takes at most, 0 = 1
-	margin  map[int]float32 // of the largest logit by position, less 1
+	sure    float32         // largest logit; 0 stands for 1
+	steps   int             // limit of Decode; 0 stands for 1
+	margin  map[int]float32 // margin of the largest logit, less 1, by position
 	misses  map[int]bool    // positions at which the device draws another token than the host
-	drawn   []float32       // numbers that the device was given
-	err     error           // of every Forward, if set
+	drawn   []float32       // random numbers given to the device
+	err     error           // if set, the error of every Forward
 	before  func()
 }
 
@@ -91,7 +91,8 @@ const (
 
 func (f *fake) Sequences() (n, tokens int) { return fakeSequences, fakeRun }
 
-// ForwardSequences gives each sequence the row whose largest logit is the sum of its tokens and of all before.
+// ForwardSequences returns for each sequence a row whose largest logit is the sum of its tokens and of all tokens
+// before them.
 func (f *fake) ForwardSequences(ctx context.Context, sequences [][]int, position int) (model.Output, error) {
 	if f.err != nil {
 		return model.Output{}, f.err
@@ -114,16 +115,18 @@ func (f *fake) ForwardSequences(ctx context.Context, sequences [][]int, position
 	return out, nil
 }
 
-func (f *fake) MaxSteps() int { return max(1, f.runs) }
+func (f *fake) MaxSteps() int { return max(1, f.steps) }
 
-// Decode follows the script, but where misses says otherwise.
-func (f *fake) Decode(ctx context.Context, token, position, runs int, want model.Want, draw *pipeline.Draw) (model.Output, error) {
+// Decode follows the script, except at the positions in misses.
+func (f *fake) Decode(ctx context.Context, token, position, steps int, want model.Want,
+	draw *pipeline.Draw) (model.Output, error) {
 	var out model.Output
-	if runs < 1 || runs > f.MaxSteps() || (draw != nil) != (want == model.Candidates) || draw != nil && len(draw.Uniform) != runs {
-		f.t.Errorf("%d runs for %s with draw %+v", runs, want, draw)
+	if steps < 1 || steps > f.MaxSteps() || (draw != nil) != (want == model.Candidates) ||
+		draw != nil && len(draw.Uniform) != steps {
+		f.t.Errorf("%d steps for %s with draw %+v", steps, want, draw)
 	}
 	calls := len(f.calls)
-	for i := range runs {
+	for i := range steps {
 		one, err := f.Forward(context.Background(), []int{token}, position+i, want)
 		if err != nil {
 			return out, err
@@ -136,12 +139,12 @@ func (f *fake) Decode(ctx context.Context, token, position, runs int, want model
 		out.Counters.Add(one.Counters)
 		token = out.Choices[i].ID
 	}
-	f.calls = append(f.calls[:calls], runs)
+	f.calls = append(f.calls[:calls], steps)
 	out.Counters.Submits = 1
 	return out, nil
 }
 
-// candidates are the script's token, which is as good as certain, and two more.
+// candidates returns the script's token, which sampling all but certainly chooses, and two more.
 func (f *fake) candidates(at int) model.Choice {
 	id := f.script[at]
 	c := model.Choice{ID: id, IDs: []int{id, (id + 1) % f.vocab, (id + 2) % f.vocab}, Logits: []float32{100, 1, 0}}
@@ -153,14 +156,15 @@ func (f *fake) candidates(at int) model.Choice {
 
 // fakeEngine makes an Engine on f. tok may be nil.
 func fakeEngine(f *fake, tok *tokenizer.Tokenizer, ends ...int) *Engine {
-	return &Engine{path: "fake", turn: semaphore.NewWeighted(1), run: f, vocab: f.vocab, context: f.context, endTokens: ends, text: &text{tokenizer: tok}}
+	return &Engine{path: "fake", turn: semaphore.NewWeighted(1), evaluator: f, vocab: f.vocab, context: f.context,
+		endTokens: ends, text: &text{tokenizer: tok}}
 }
 
 func newFake(t *testing.T, script map[int]int) *fake {
 	return &fake{t: t, context: 64, vocab: 6000, script: script}
 }
 
-// follow makes the script that continues a prompt of n tokens by ids.
+// follow returns the script that continues a prompt of n tokens with ids.
 func follow(n int, ids ...int) map[int]int {
 	script := map[int]int{}
 	for i, id := range ids {
@@ -178,7 +182,7 @@ func xverseTokenizer(t *testing.T) *tokenizer.Tokenizer {
 	return tok
 }
 
-// generate runs Generate to its end and returns the pieces of text.
+// generate runs Generate to its end and returns the Text of each token.
 func generate(t *testing.T, s *Session, prompt []int, o GenerateOptions) []string {
 	t.Helper()
 	var pieces []string
@@ -189,7 +193,7 @@ func generate(t *testing.T, s *Session, prompt []int, o GenerateOptions) []strin
 		pieces = append(pieces, token.Text)
 	}
 	if got := strings.Join(pieces, ""); got != s.Result().Text {
-		t.Errorf("pieces join to %q, Result.Text is %q", got, s.Result().Text)
+		t.Errorf("the tokens' texts join to %q, Result.Text is %q", got, s.Result().Text)
 	}
 	return pieces
 }

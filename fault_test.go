@@ -15,7 +15,7 @@ import (
 	"pumice/vk"
 )
 
-// TestDevicesThatHang has a process of its own for each case, on a device that stops working in the middle of an answer.
+// TestDevicesThatHang runs each case in its own process, on a device that hangs in the middle of an answer.
 func TestDevicesThatHang(t *testing.T) {
 	const hangs = "vkWaitForFences:4+:never"
 	var env []string
@@ -26,7 +26,7 @@ func TestDevicesThatHang(t *testing.T) {
 	for _, c := range []struct {
 		name, faults string
 		o            Options
-		cancel       bool // while the second token is evaluated
+		cancel       bool // cancel the context while the second token is evaluated
 		want, closed error
 	}{
 		{"the caller gives up", hangs, Options{}, true, context.Canceled, vk.ErrHung},
@@ -49,7 +49,8 @@ func TestDevicesThatHang(t *testing.T) {
 	}
 }
 
-// answer has a prompt continued while the device works, and again when it has stopped, which is to end soon and with the error.
+// answer continues a prompt while the device works, and again once it hangs: then every call must end soon and with the
+// error want.
 func answer(t *testing.T, o Options, stop bool, want, closed error) {
 	o.Device = os.Getenv("PUMICE_DEVICE")
 	e, err := Open(context.Background(), filepath.Join("testdata", "fixtures", "llama"), o)
@@ -87,7 +88,7 @@ func answer(t *testing.T, o Options, stop bool, want, closed error) {
 	}
 	within(time.Second+o.HangTimeout, "Generate", want, generate)
 	if want == nil && !slices.Equal(s.Result().Tokens, first) {
-		t.Errorf("%d, and when a wait fails %d", first, s.Result().Tokens)
+		t.Errorf("tokens %d, but %d when a wait fails", first, s.Result().Tokens)
 	}
 	within(time.Second, "Generate again", want, generate)
 	within(time.Second, "Logits", want, logits)

@@ -14,64 +14,67 @@ import (
 	"pumice/tokenizer"
 )
 
-// GenerateOptions says how Generate continues. The zero value is greedy, until the text ends or the context is full;
-// Engine.SamplingDefaults are the parameters that the model wants.
+// GenerateOptions configure Generate. The zero value decodes greedily until the text ends or the context is full;
+// Engine.SamplingDefaults returns the parameters that the model's authors recommend.
 type GenerateOptions struct {
-	MaxTokens int           // 0 = no limit but the context
-	Sampling  sample.Params // zero = greedy
-	Stop      []string      // ends the text before the first of these; one that spells a special token ends it at that token
-	IgnoreEOS bool          // go on after tokens that end a text
+	MaxTokens int           // limit on generated tokens; with 0 only the context limits them
+	Sampling  sample.Params // the zero value is greedy
+	Stop      []string      // the text ends before the first of these, or at the special token that one spells
+	IgnoreEOS bool          // continue after end tokens
 
-	// Pipeline is how many tokens are queued on the device at once, which chooses each and goes on without the host; they come
-	// in bursts, and none comes later than a quarter of a second for it. 0 is 1 on a CPU driver, where nothing is gained, and
-	// otherwise as many as take a twentieth of a second, at most 8. The tokens are the same whatever it is. Sampling goes
-	// one by one where it looks at more than the 64 largest logits: with penalties, without TopK or with a larger one.
+	// Pipeline is how many tokens are queued on the device at once. The device then chooses each token and continues
+	// without the host. Tokens come in bursts, which delay none by more than a quarter of a second. 0 stands for 1 on a
+	// CPU driver, where queueing gains nothing, and otherwise for as many as take a twentieth of a second, at most 8.
+	// The tokens do not depend on it. Sampling that looks at more than the 64 largest logits (with penalties, without
+	// TopK or with a larger one) queues no tokens.
 	Pipeline int
 
-	// Lookup guesses up to so many tokens from where the text so far had the same last ones, and evaluates them together: what
-	// the model would have chosen too is kept (prompt lookup decoding). Only greedy decoding can: the tokens are the same. 0 = off.
+	// Lookup is how many tokens to guess at most from an earlier occurrence of the last tokens in the text. Guesses are
+	// evaluated together, and those that the model would have chosen are kept (prompt lookup decoding). It needs greedy
+	// decoding, and the tokens do not depend on it. 0 turns it off.
 	Lookup int
 
-	OnPrompt func(done, total int) // called as the prompt is evaluated; total is what the cache didn't hold
+	OnPrompt func(done, total int) // called while the prompt is evaluated; total excludes tokens that the cache held
 }
 
-// The most that GenerateOptions.Pipeline and Lookup can be.
+// The largest values of GenerateOptions.Pipeline and Lookup.
 const (
 	MaxPipeline = pipeline.MaxRuns
 	MaxLookup   = model.MaxDraft
 )
 
-// A Token is one generated token and the text that became certain by it. Text is whole UTF-8 characters and may be empty: a
-// character may take several tokens, and what could begin a stop string waits. All Texts joined are Result.Text.
+// A Token is one generated token and the text that became final with it. Text consists of whole UTF-8 characters and
+// may be empty: a character may take several tokens, and text that may begin a stop string is held back. All Texts
+// joined are Result.Text.
 type Token struct {
 	ID   int
 	Text string
 }
 
-// A Result says what a Generate did.
+// A Result describes a call of Generate.
 type Result struct {
 	PromptTokens []int             `json:"prompt_tokens"`
-	Tokens       []int             `json:"tokens"` // the token that ended the text included
+	Tokens       []int             `json:"tokens"` // includes the token that ended the text
 	Text         string            `json:"text"`   // without stop string and special tokens; "" without a tokenizer
 	FinishReason string            `json:"finish_reason"`
 	Stats        Stats             `json:"stats"`
-	Counters     pipeline.Counters `json:"counters"` // of one decoded token, the mean of all
+	Counters     pipeline.Counters `json:"counters"` // mean per decoded token
 
 	PromptCounters pipeline.Counters `json:"-"` // of the prompt's evaluation
 }
 
-// What a Result's FinishReason can be; it is empty when the caller or an error ended the iteration.
+// Values of a Result's FinishReason, which is empty if the caller or an error ended the iteration.
 const (
 	FinishStop   = "stop"   // an end token or a stop string
 	FinishLength = "length" // MaxTokens, or the context is full
 )
 
-// Stats are the times of a Generate. The first token comes out of the prompt's evaluation, so PredictedPerSecond counts the
-// PredictedN-1 tokens after it. Time that the caller spends between tokens counts nowhere.
+// Stats are the times of a call of Generate. Evaluating the prompt also gives the first token, so PredictedPerSecond
+// counts the PredictedN-1 tokens after it. Time that the caller spends between tokens is not counted.
 type Stats struct {
 	LoadMS             float64 `json:"load_ms"`
 	PromptN            int     `json:"prompt_n"` // tokens of the prompt that were evaluated
-	CachedN            int     `json:"cached_n"` // and those that the cache held
+	CachedN            int     `json:"cached_n"` // tokens of the prompt that the cache held
 	PromptMS           float64 `json:"prompt_ms"`
 	PromptPerSecond    float64 `json:"prompt_per_second"`
 	PredictedN         int     `json:"predicted_n"`
@@ -79,12 +82,12 @@ type Stats struct {
 	PredictedPerSecond float64 `json:"predicted_per_second"`
 	FirstTokenMS       float64 `json:"first_token_ms"`
 	DraftN             int     `json:"draft_n,omitempty"`          // tokens that Lookup guessed
-	DraftNAccepted     int     `json:"draft_n_accepted,omitempty"` // and those that were right
+	DraftNAccepted     int     `json:"draft_n_accepted,omitempty"` // guesses that were right
 }
 
-// Generate continues prompt. The iteration yields each token as it is chosen and ends after the last one; an error is its last
-// element, with a Token that means nothing. Stopping early, by break or by cancelling ctx, leaves the session usable and keeps
-// what was evaluated. Result tells the rest afterwards.
+// Generate continues prompt. The iteration yields each token as it is chosen and ends after the last one. An error is
+// its last element, with a Token to ignore. Stopping early, by break or by cancelling ctx, leaves the session usable
+// and keeps the evaluated tokens in the cache. Afterwards Session.Result has the statistics.
 func (s *Session) Generate(ctx context.Context, prompt []int, o GenerateOptions) iter.Seq2[Token, error] {
 	return func(yield func(Token, error) bool) {
 		s.result = Result{PromptTokens: slices.Clone(prompt), Tokens: []int{}}
@@ -104,27 +107,27 @@ func (s *Session) Generate(ctx context.Context, prompt []int, o GenerateOptions)
 	}
 }
 
-// Result says what the last Generate did, so far if it is under way.
+// Result describes the last call of Generate; while that is in progress, it describes the tokens so far.
 func (s *Session) Result() Result { return s.result }
 
-// generation is the state of one Generate.
+// generation is the state of one call of Generate.
 type generation struct {
 	s        *Session
 	o        GenerateOptions
-	tokens   []int // prompt and what was generated
+	tokens   []int // prompt and generated tokens
 	ends     []int
 	sampler  *sample.Sampler
 	stream   *tokenizer.Stream // nil without a tokenizer
 	stop     stopper
 	started  time.Time
 	decoded  int64         // tokens after the first
-	took     time.Duration // by them
+	took     time.Duration // time for decoded tokens
 	counters pipeline.Counters
 
-	queue   []int         // tokens that were chosen and not given out
-	failed  error         // what comes after them
-	changes int           // of the session, when the queue was filled
-	each    time.Duration // an evaluation of one token has taken
+	queue   []int         // tokens chosen but not yet yielded
+	failed  error         // error to return after the queue
+	changes int           // the session's changes when the queue was filled
+	each    time.Duration // time that the last evaluation took per token
 	close   bool          // the next token must be evaluated by itself: with guesses it was too close to call
 }
 
@@ -172,8 +175,8 @@ func (s *Session) generation(prompt []int, o GenerateOptions) (*generation, erro
 	return g, nil
 }
 
-// next gives out the next token, evaluating what the cache lacks if none is queued, and sets the result's FinishReason when it is
-// the last one.
+// next returns the next token. If none is queued, it evaluates the tokens that the cache lacks. With the last token it
+// sets the result's FinishReason.
 func (g *generation) next(ctx context.Context) (Token, error) {
 	start := time.Now()
 	r := &g.s.result
@@ -214,15 +217,15 @@ func (g *generation) next(ctx context.Context) (Token, error) {
 	return t, nil
 }
 
-// keep notes that the newest token, which was given out from the queue, is in the cache: it was evaluated with the others. Tokens
-// that are never given out are in the cache too, but as good as forgotten.
+// keep records that the cache holds the newest token, which was yielded from the queue: it was evaluated with the
+// others. The device's cache also holds tokens that are never yielded, but the session does not count them.
 func (g *generation) keep() {
 	if s := g.s; s.changes == g.changes {
 		s.cached = append(s.cached, g.tokens[len(g.tokens)-1])
 	}
 }
 
-// fill evaluates what the cache lacks, and queues one token or more.
+// fill evaluates the tokens that the cache lacks, and queues one token or more.
 func (g *generation) fill(ctx context.Context, first bool) (cached int, counters pipeline.Counters, err error) {
 	if g.failed != nil {
 		return 0, counters, g.failed
@@ -233,7 +236,7 @@ func (g *generation) fill(ctx context.Context, first bool) (cached int, counters
 		if first {
 			e.progress = g.o.OnPrompt
 		} else {
-			e.runs = g.runs()
+			e.steps = g.steps()
 			if g.o.Lookup > 0 && !g.close {
 				e.draft = lookup(g.tokens, min(g.o.Lookup, g.left()-1))
 			}
@@ -250,7 +253,7 @@ func (g *generation) fill(ctx context.Context, first bool) (cached int, counters
 	return cached, counters, err
 }
 
-// want is what an evaluation has to leave for a token to be chosen.
+// want returns the output that choosing a token needs.
 func (g *generation) want() model.Want {
 	p := g.o.Sampling
 	switch {
@@ -262,7 +265,7 @@ func (g *generation) want() model.Want {
 	return model.Logits
 }
 
-// left is how many tokens may come.
+// left returns how many more tokens may be generated.
 func (g *generation) left() int {
 	n := g.s.engine.context - len(g.tokens) + 1
 	if g.o.MaxTokens > 0 {
@@ -271,25 +274,26 @@ func (g *generation) left() int {
 	return n
 }
 
-// A burst is what tokens that are queued by default may take: reading notices none.
+// By default so many tokens are queued as take the time burst, but at most burstSteps: a reader does not notice such
+// bursts.
 const (
-	burst     = 50 * time.Millisecond
-	burstRuns = 8
+	burst      = 50 * time.Millisecond
+	burstSteps = 8
 )
 
-// runs is how many tokens the device is asked for at once.
-func (g *generation) runs() int {
+// steps returns how many tokens to queue on the device.
+func (g *generation) steps() int {
 	n := g.o.Pipeline
 	if n == 0 {
 		n = 1
 		if g.s.engine.gpu() && g.each > 0 {
-			n = min(burstRuns, int(burst/g.each))
+			n = min(burstSteps, int(burst/g.each))
 		}
 	}
 	return max(1, min(n, g.left()))
 }
 
-// draw is how the device chooses n tokens.
+// draw returns the parameters by which the device chooses n tokens.
 func (g *generation) draw(n int) *pipeline.Draw {
 	p := g.o.Sampling
 	d := &pipeline.Draw{Temperature: p.Temperature, TopK: p.TopK, TopP: p.TopP, MinP: p.MinP, Uniform: make([]float32, n)}
@@ -302,8 +306,8 @@ func (g *generation) draw(n int) *pipeline.Draw {
 	return d
 }
 
-// choose queues the tokens that an evaluation has decided. From candidates it chooses in float64, and what the device has evaluated
-// after another choice is dropped.
+// choose queues the tokens that an evaluation determines. From candidates it chooses in float64. Where the device has
+// chosen another token, the tokens that it evaluated after that are dropped.
 func (g *generation) choose(out model.Output, draft []int) error {
 	if len(draft) > 0 {
 		g.accept(out.Choices, draft)
@@ -333,8 +337,8 @@ func (g *generation) choose(out model.Output, draft []int) error {
 	return nil
 }
 
-// accept queues the largest logits' tokens as far as the guesses before them were right. Evaluating tokens together rounds otherwise
-// than one by one; where that could decide, the token is left to an evaluation by itself.
+// accept queues the tokens with the largest logits as long as the guesses before them were right. Evaluating tokens
+// together rounds differently from one by one; a token whose choice that might change is evaluated again by itself.
 func (g *generation) accept(choices []model.Choice, draft []int) {
 	stats := &g.s.result.Stats
 	stats.DraftN += len(draft)
@@ -351,7 +355,7 @@ func (g *generation) accept(choices []model.Choice, draft []int) {
 	}
 }
 
-// read finds the text of the newest token, and whether it is the last one.
+// read returns the text that the newest token makes final, and sets the FinishReason if it is the last token.
 func (g *generation) read(id int) string {
 	r := &g.s.result
 	shown, hit := "", false
@@ -380,7 +384,7 @@ func (g *generation) read(id int) string {
 
 func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
-// perSecond is a rate to two decimals, 0 where there was nothing to time and not the infinity that JSON can't hold.
+// perSecond returns a rate to two decimals, or 0 if nothing was timed: JSON has no infinity.
 func perSecond(n int, ms float64) float64 {
 	if n <= 0 || ms <= 0 {
 		return 0
@@ -388,7 +392,7 @@ func perSecond(n int, ms float64) float64 {
 	return math.Round(float64(n)/ms*1e5) / 100
 }
 
-// mean divides a sum of n runs, to the nearest integer.
+// mean divides a sum over n tokens, to the nearest integer.
 func mean(sum pipeline.Counters, n int64) pipeline.Counters {
 	for _, c := range []*int64{&sum.Submits, &sum.Dispatches, &sum.Barriers, &sum.WeightBytes, &sum.KVBytes, &sum.ActivationBytes,
 		&sum.HostToDeviceBytes, &sum.DeviceToHostBytes, &sum.MinimumBytes, &sum.Operations, &sum.Records} {

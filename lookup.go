@@ -1,18 +1,19 @@
 package pumice
 
-// closeCall is the least distance of the two largest logits that evaluating tokens together or one by one can't turn round. They
-// differ in the order of sums and so in the rounding of what the cache holds: less than 0.01 for models of known sizes, which
-// the margin exceeds several times.
+// closeCall is the smallest difference between the two largest logits that is safe from rounding. Evaluating tokens
+// together instead of one by one changes the order of sums, and so how cached keys and values are rounded. That changes
+// logits by less than 0.01 in models of known sizes, a fraction of this margin.
 const closeCall = 0.0625
 
-// A repetition is recognised by its last lookupMost tokens, or fewer, down to lookupLeast: one alone is mostly chance.
+// lookup recognises a repetition by its last lookupMost tokens, or fewer, down to lookupLeast: that a single token
+// repeats is mostly chance.
 const (
 	lookupMost  = 4
 	lookupLeast = 2
 )
 
-// lookup guesses up to n tokens that follow: those that followed the newest place where the last tokens have been before, for
-// as many last tokens as possible (Saxena 2023, prompt lookup decoding).
+// lookup guesses up to n tokens to follow: those that followed the last tokens where these occurred before. It prefers
+// the longest match, and among equals the newest (Saxena 2023, prompt lookup decoding).
 func lookup(tokens []int, n int) []int {
 	if n < 1 {
 		return nil

@@ -15,34 +15,44 @@ import (
 	"pumice/pipeline/kernels"
 )
 
-// Options says how Open loads a model. The zero value is the default.
+// Options configure Open. The zero value is the default.
 type Options struct {
-	Device       string   // an index, a part of a name, or a UUID; "" = the best GPU, a CPU driver only if there is nothing else
-	Devices      []string // spread the layers over these devices, named as Device does, in this order; nil = one device has them all
-	Context      int      // positions that the KV cache holds; 0 = what the model was made for, at most 4096
-	DType        string   // convert the matrices while loading: "f32", "q8_0", "q4_k" or another weight type; "" or "keep" = as they are stored
-	KVType       string   // type of the KV cache: "f16" (also ""), "f32", "q8_0"
-	LoRA         []string // PEFT adapters to apply while loading, each a directory, or directory:scale to scale what it changes
-	KernelPath   string   // force one family of kernels, one of KernelPaths(); "" = the device's best
-	ChatTemplate string   // a built-in format's name or the path of a Jinja template; "" = the model's own
-	CacheDir     string   // where compiled pipelines are kept between runs; "" = nowhere
-	Validation   bool     // load Vulkan's validation layer with synchronization validation; its messages go to Logger
-	Profile      bool     // take a timestamp around every dispatch
+	// Device is an index, text that one device's name contains, or a UUID. "" picks the best GPU, or a CPU driver if
+	// there is no GPU.
+	Device string
+	// Devices spreads the layers over several devices, in this order, each selected as by Device. With nil one device
+	// has all layers.
+	Devices []string
+	// Context is the number of positions in the KV cache. 0 stands for the model's own context, but at most 4096.
+	Context int
+	// DType converts the matrices while loading, to "f32", "q8_0", "q4_k" or another weight type. "" and "keep" leave
+	// their types.
+	DType  string
+	KVType string // type of the KV cache: "f16" (also ""), "f32" or "q8_0"
+	// LoRA lists PEFT adapters to apply while loading. Each is a directory, or directory:scale to scale its changes to
+	// the weights.
+	LoRA         []string
+	KernelPath   string // use only this family of kernels, one of KernelPaths(); "" picks the device's best
+	ChatTemplate string // name of a built-in format or path of a Jinja template; "" uses the model's own
+	CacheDir     string // folder that keeps compiled pipelines for later processes; "" keeps none
+	Validation   bool   // load Vulkan's validation layer with synchronization validation; its messages go to Logger
+	Profile      bool   // take a timestamp around every dispatch
 
-	// HangTimeout is how long a device may work on one submission, of which a token or a piece of a prompt is one or several, before it
-	// counts as hung. 0 = two minutes, and ten on a CPU driver.
+	// HangTimeout is how long a device may work on one submission before it counts as hung; a token or a chunk of a
+	// prompt takes one submission or several. 0 stands for two minutes, or ten on a CPU driver.
 	HangTimeout time.Duration
 
 	Logger   zerolog.Logger          // the zero value logs nothing
-	Progress func(done, total int64) // called while loading with bytes of the checkpoint; calls don't overlap
+	Progress func(done, total int64) // called while loading, with bytes of the checkpoint; calls don't overlap
 }
 
-// PromptChunk is the most tokens of a prompt that are evaluated at once.
+// PromptChunk is the most tokens of a prompt that are evaluated at once. Between two chunks Generate looks at its
+// context and calls OnPrompt.
 const PromptChunk = model.DefaultChunk
 
-// An OptionError is a value that a field of Options or GenerateOptions can't have.
+// An OptionError reports an invalid value of a field of Options or GenerateOptions.
 type OptionError struct {
-	Field       string // its name, as "KVType"
+	Field       string // name of the field, such as "KVType"
 	Value, Want string
 }
 
@@ -50,13 +60,13 @@ func (e *OptionError) Error() string {
 	return fmt.Sprintf("pumice: %s %q: want %s", e.Field, e.Value, e.Want)
 }
 
-// weightTypes and cacheTypes are what matrices and the KV cache may be converted to.
+// weightTypes and cacheTypes are the types that matrices and the KV cache can have.
 var (
 	weightTypes = dtype.Weights()
 	cacheTypes  = kernels.CacheTypes
 )
 
-// settings are Options in the types of the packages below.
+// settings are the Options that lower packages need, in these packages' types.
 type settings struct {
 	weights, cache dtype.DType
 	lora           []model.LoRA
@@ -97,7 +107,7 @@ func (o *Options) settings() (settings, error) {
 	return s, nil
 }
 
-// parseLoRA reads PATH or PATH:SCALE. A colon that no number follows belongs to the path.
+// parseLoRA parses PATH or PATH:SCALE. A colon without a number after it belongs to the path.
 func parseLoRA(text string) (model.LoRA, error) {
 	l := model.LoRA{Path: text, Scale: 1}
 	if i := strings.LastIndexByte(text, ':'); i >= 0 {
@@ -111,7 +121,7 @@ func parseLoRA(text string) (model.LoRA, error) {
 	return l, nil
 }
 
-// parseType finds the type called value, dtype.Invalid for "".
+// parseType returns the type called value, or dtype.Invalid for "".
 func parseType(field, value string, known []dtype.DType, also string) (dtype.DType, error) {
 	if value == "" {
 		return dtype.Invalid, nil

@@ -14,14 +14,14 @@ import (
 	"pumice/tokenizer"
 )
 
-// TestQueuedTokensAreAsOneByOne stops at every kind of end in the middle of what was queued. What the caller sees, and what the
-// next turn finds in the cache, is as if the surplus had never been evaluated.
-func TestQueuedTokensAreAsOneByOne(t *testing.T) {
+// TestQueuedTokensEqualSingleOnes ends an answer in every way in the middle of the queue. The caller's tokens, and
+// those that the next turn finds in the cache, are as if the surplus tokens had never been evaluated.
+func TestQueuedTokensEqualSingleOnes(t *testing.T) {
 	tok := xverseTokenizer(t)
 	text := tok.Encode("one two three\n\nHuman: four five six", tokenizer.EncodeOptions{})
 	turn := func(pipeline int, ids []int, o GenerateOptions, breakAfter int) (Result, int, []int) {
 		f := newFake(t, follow(2, ids...))
-		f.runs, f.sure = 32, 100
+		f.steps, f.sure = 32, 100
 		f.context = 40
 		s := fakeEngine(f, tok, 3).NewSession()
 		o.Pipeline = pipeline
@@ -65,14 +65,14 @@ func TestQueuedTokensAreAsOneByOne(t *testing.T) {
 					t.Errorf("%d queued: the next turn finds %d tokens, want %d", n, cached, wantCached)
 				}
 				if most := slices.Max(calls[1:]); most < 2 || most > n {
-					t.Errorf("%d queued: runs of %v", n, calls[1:])
+					t.Errorf("%d queued: calls of %v tokens", n, calls[1:])
 				}
 			}
 		})
 	}
 }
 
-// TestQueueIsDroppedWithTheCache lets another session, a Reset and a new Generate come between queued tokens.
+// TestQueueIsDroppedWithTheCache uses another session, Reset or Truncate between queued tokens.
 func TestQueueIsDroppedWithTheCache(t *testing.T) {
 	ids := []int{11, 12, 13, 14, 15, 16, 17, 18}
 	for name, between := range map[string]func(a, b *Session){
@@ -84,7 +84,7 @@ func TestQueueIsDroppedWithTheCache(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := newFake(t, follow(3, ids...))
-			f.runs = 8
+			f.steps = 8
 			e := fakeEngine(f, nil)
 			a, b := e.NewSession(), e.NewSession()
 			step := 0
@@ -106,28 +106,28 @@ func TestQueueIsDroppedWithTheCache(t *testing.T) {
 	}
 }
 
-// TestWindowsLimitTheQueue has a model that can't go back by more than three positions.
+// TestWindowsLimitTheQueue uses a model that can't go back by more than three positions.
 func TestWindowsLimitTheQueue(t *testing.T) {
 	f := newFake(t, follow(2, 11, 12, 13, 14, 15, 16, 17, 18, 19))
-	f.runs, f.keeps = 32, 3
+	f.steps, f.keeps = 32, 3
 	s := fakeEngine(f, nil).NewSession()
 	generate(t, s, []int{1, 2}, GenerateOptions{MaxTokens: 9, Pipeline: 4})
 	if diff := cmp.Diff([]int{2, 4, 4}, f.calls); diff != "" {
-		t.Errorf("runs of four leave three behind (-want +got):\n%s", diff)
+		t.Errorf("four steps can leave three tokens unused (-want +got):\n%s", diff)
 	}
 	s.Reset()
 	f.calls = nil
 	generate(t, s, []int{1, 2}, GenerateOptions{MaxTokens: 9, Pipeline: 5})
 	if diff := cmp.Diff([]int{2, 1, 1, 1, 1, 4}, f.calls); diff != "" {
-		t.Errorf("runs of five would leave four behind (-want +got):\n%s", diff)
+		t.Errorf("five steps could leave four tokens unused (-want +got):\n%s", diff)
 	}
 }
 
-// TestDeviceDrawsAreOnlyGuesses has the device choose another token than the host now and then.
+// TestDeviceDrawsAreOnlyGuesses makes the device choose another token than the host now and then.
 func TestDeviceDrawsAreOnlyGuesses(t *testing.T) {
 	ids := []int{11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21}
 	f := newFake(t, follow(2, ids...))
-	f.runs, f.misses = 8, map[int]bool{5: true, 6: true, 9: true}
+	f.steps, f.misses = 8, map[int]bool{5: true, 6: true, 9: true}
 	s := fakeEngine(f, nil).NewSession()
 	p := sample.Default()
 	p.Seed = 5
@@ -135,14 +135,15 @@ func TestDeviceDrawsAreOnlyGuesses(t *testing.T) {
 	if diff := cmp.Diff(ids, s.Result().Tokens); diff != "" {
 		t.Errorf("tokens (-want +got):\n%s", diff)
 	}
-	// Each token has its number, whatever was evaluated for nothing: token i the (i+1)th of the seed.
+	// Each token has its own random number, however many tokens were evaluated in vain: token i has number i+1 of the
+	// seed.
 	want := sample.New(p).Preview(nil, len(ids))
 	if len(f.drawn) <= len(ids) || f.drawn[0] != float32(want[1]) || f.drawn[len(f.drawn)-1] != float32(want[len(ids)-1]) {
 		t.Errorf("%d numbers were used, the first %g and the last %g; want %g and %g", len(f.drawn), f.drawn[0], f.drawn[len(f.drawn)-1], want[1], want[len(ids)-1])
 	}
 }
 
-// TestLookupKeepsWhatTheModelWouldHaveChosen has a text that repeats itself, and does so almost.
+// TestLookupKeepsWhatTheModelWouldHaveChosen uses a text that repeats itself, exactly or almost.
 func TestLookupKeepsWhatTheModelWouldHaveChosen(t *testing.T) {
 	phrase := []int{11, 12, 13, 14, 15, 16}
 	ids := slices.Concat(phrase, phrase, []int{11, 12, 13, 44, 45}, phrase, []int{21})
@@ -183,11 +184,11 @@ func TestLookupGuessesFromTheNewestLongestRepetition(t *testing.T) {
 		want   []int
 	}{
 		{[]int{1, 2, 3, 9, 1, 2}, 3, []int{3, 9, 1}},
-		{[]int{1, 2, 3, 1, 2, 4, 1, 2}, 2, []int{4, 1}},       // the newest of equals
-		{[]int{7, 1, 2, 3, 1, 2, 4, 7, 1, 2}, 2, []int{3, 1}}, // the longest
-		{[]int{5, 5, 5, 5, 5}, 3, []int{5}},                   // up to the end
+		{[]int{1, 2, 3, 1, 2, 4, 1, 2}, 2, []int{4, 1}},       // the newest of equal matches
+		{[]int{7, 1, 2, 3, 1, 2, 4, 7, 1, 2}, 2, []int{3, 1}}, // the longest match
+		{[]int{5, 5, 5, 5, 5}, 3, []int{5}},                   // stops at the end
 		{[]int{1, 2, 3, 4}, 3, nil},                           // never seen
-		{[]int{1, 9, 1}, 3, nil},                              // one token says nothing
+		{[]int{1, 9, 1}, 3, nil},                              // one token is too short a match
 		{[]int{1, 2, 1, 2}, 0, nil},
 		{nil, 4, nil},
 	} {
@@ -215,7 +216,7 @@ func TestQueueOptionsAreChecked(t *testing.T) {
 			}
 		}
 		if got == nil {
-			t.Error(fmt.Sprint(c.o), "was taken")
+			t.Error(fmt.Sprint(c.o), "was accepted")
 		}
 	}
 }

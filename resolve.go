@@ -9,25 +9,25 @@ import (
 	"strings"
 )
 
-// DefaultModel is the name of the model that a newcomer is given: SmolLM2-135M-Instruct.
+// DefaultModel is the name of the model to start with: SmolLM2-135M-Instruct.
 const DefaultModel = "smollm2"
 
-// models are the names that stand for a file below <user cache>/pumice/models.
+// models maps a model's name to its file below <user cache>/pumice/models.
 var models = map[string]string{
 	DefaultModel: "smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
 }
 
-// A ModelError is a model that isn't there.
+// A ModelError says that there is no such model.
 type ModelError struct {
 	Model string
 	Msg   string
-	Path  string // where the file of a model with a known name belongs; "" for other models
+	Path  string // path that the file of a known model should have; "" for other models
 }
 
 func (e *ModelError) Error() string { return fmt.Sprintf("pumice: model %q: %s", e.Model, e.Msg) }
 
-// CacheDir returns the directory for what this project keeps between runs: $XDG_CACHE_HOME/pumice or ~/.cache/pumice.
-// It need not exist.
+// CacheDir returns the directory for files that this project keeps: $XDG_CACHE_HOME/pumice or ~/.cache/pumice. It need
+// not exist.
 func CacheDir() (string, error) {
 	dir := os.Getenv("XDG_CACHE_HOME")
 	if dir == "" {
@@ -40,7 +40,8 @@ func CacheDir() (string, error) {
 	return filepath.Join(dir, "pumice"), nil
 }
 
-// Resolve returns the path that model stands for: itself if something is there, else the file of a model by that name.
+// Resolve returns the path that model stands for: model itself if that path exists, else the file of the model with
+// that name.
 func Resolve(model string) (string, error) {
 	if model == "" {
 		return "", &ModelError{Model: model, Msg: "want a GGUF file, a directory, or a name"}

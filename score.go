@@ -10,10 +10,11 @@ import (
 	"pumice/model"
 )
 
-// Logits evaluates tokens and yields the logits, one for each token of the vocabulary: at the last position, or at every one if
-// all is set, which starts from an empty cache. A row is valid until the next one is asked for. An error is the last element,
-// *model.NotFiniteError if a logit is NaN or infinite.
-// Breaking off leaves the session usable. Other sessions wait until the iteration ends, so its body must not use the engine.
+// Logits evaluates tokens and yields rows of logits, one logit for each token of the vocabulary. It yields the row of
+// the last position, or, if all is set, that of every position, starting from an empty cache. A row is valid until the
+// iteration continues. An error is the last element: *model.NotFiniteError if a logit is NaN or infinite. Breaking out
+// of the iteration leaves the session usable. Other sessions wait until the iteration ends, so its body must not use
+// the engine.
 func (s *Session) Logits(ctx context.Context, tokens []int, all bool) iter.Seq2[[]float32, error] {
 	return func(yield func([]float32, error) bool) {
 		if err := s.logits(ctx, tokens, all, yield); err != nil {
@@ -22,11 +23,11 @@ func (s *Session) Logits(ctx context.Context, tokens []int, all bool) iter.Seq2[
 	}
 }
 
-// logitsRun bounds the memory that logits at every position take: 64 rows of 100534 tokens are 26 MB.
-const logitsRun = 64
+// logitsChunk bounds the memory for logits at every position: 64 rows of 100534 tokens are 26 MB.
+const logitsChunk = 64
 
-// errBroken ends an evaluation whose caller broke off the iteration.
-var errBroken = errors.New("broken off")
+// errBreak ends an evaluation whose caller broke out of the iteration.
+var errBreak = errors.New("iteration ended by the caller")
 
 func (s *Session) logits(ctx context.Context, tokens []int, all bool, yield func([]float32, error) bool) error {
 	if err := s.engine.checkPrompt(tokens); err != nil {
@@ -35,20 +36,20 @@ func (s *Session) logits(ctx context.Context, tokens []int, all bool, yield func
 	rows := func(out model.Output, _ []int) error {
 		for vocab := s.engine.vocab; len(out.Logits) > 0; out.Logits = out.Logits[vocab:] {
 			if !yield(out.Logits[:vocab:vocab], nil) {
-				return errBroken
+				return errBreak
 			}
 		}
 		return nil
 	}
-	run, want := len(tokens), model.Logits
+	chunk, want := len(tokens), model.Logits
 	if all {
 		s.Reset()
-		run, want = logitsRun, model.AllLogits
+		chunk, want = logitsChunk, model.AllLogits
 	}
 	for end := 0; end < len(tokens); {
-		end = min(end+run, len(tokens))
+		end = min(end+chunk, len(tokens))
 		_, _, err := s.evaluate(ctx, tokens[:end], evaluation{want: want, use: rows})
-		if err == errBroken {
+		if err == errBreak {
 			return nil
 		}
 		if err != nil {
@@ -58,14 +59,15 @@ func (s *Session) logits(ctx context.Context, tokens []int, all bool, yield func
 	return nil
 }
 
-// Score evaluates prefix followed by each of tails, none of which is empty, and yields the logits at the end of each in turn. As
-// many as the device takes at a time are evaluated at once, and the cache keeps prefix, so that another Score with the same one
-// evaluates tails alone; without tails it only brings prefix into the cache. A tail that is evaluated alone, as the only one is,
-// stays in the cache too. A row is valid until the next one is asked for. An error is the last element. Breaking off leaves the
-// session usable. Other sessions wait while rows are yielded, so the iteration's body must not use the engine.
+// Score evaluates prefix followed by each of tails, and yields the row of logits at the end of each, in order. No tail
+// may be empty. As many tails are evaluated together as the device takes. The cache keeps prefix, so that another Score
+// with the same prefix evaluates only its tails; without tails, Score only brings prefix into the cache. A tail that is
+// evaluated by itself, such as the only one, stays in the cache too. A row is valid until the iteration continues. An
+// error is the last element. Breaking out of the iteration leaves the session usable. Other sessions wait while rows
+// are yielded, so the iteration's body must not use the engine.
 func (s *Session) Score(ctx context.Context, prefix []int, tails [][]int) iter.Seq2[[]float32, error] {
 	return func(yield func([]float32, error) bool) {
-		if err := s.score(ctx, prefix, tails, yield); err != nil && err != errBroken {
+		if err := s.score(ctx, prefix, tails, yield); err != nil && err != errBreak {
 			yield(nil, err)
 		}
 	}
@@ -87,7 +89,7 @@ func (s *Session) score(ctx context.Context, prefix []int, tails [][]int, yield 
 		}
 	}
 	for first := true; first || len(tails) > 0; first = false {
-		n, err := s.scoreRun(ctx, prefix, tails, yield)
+		n, err := s.scoreBatch(ctx, prefix, tails, yield)
 		if err != nil {
 			return err
 		}
@@ -96,8 +98,9 @@ func (s *Session) score(ctx context.Context, prefix []int, tails [][]int, yield 
 	return nil
 }
 
-// scoreRun evaluates the first of tails at once, and returns how many they are.
-func (s *Session) scoreRun(ctx context.Context, prefix []int, tails [][]int, yield func([]float32, error) bool) (n int, err error) {
+// scoreBatch evaluates as many of the first tails together as possible, and returns their number.
+func (s *Session) scoreBatch(ctx context.Context, prefix []int, tails [][]int,
+	yield func([]float32, error) bool) (n int, err error) {
 	e := s.engine
 	if err := e.turn.Acquire(ctx, 1); err != nil {
 		return 0, err
@@ -109,7 +112,7 @@ func (s *Session) scoreRun(ctx context.Context, prefix []int, tails [][]int, yie
 	if _, _, err := s.extend(ctx, prefix, evaluation{want: model.Nothing}); err != nil || len(tails) == 0 {
 		return 0, err
 	}
-	most, tokens := e.run.Sequences()
+	most, tokens := e.evaluator.Sequences()
 	tokens = min(tokens, e.context-len(prefix))
 	total := 0
 	for n < min(len(tails), most) && total+len(tails[n]) <= tokens {
@@ -122,7 +125,7 @@ func (s *Session) scoreRun(ctx context.Context, prefix []int, tails [][]int, yie
 			return 0, err
 		}
 		s.written = max(s.written, len(prefix)+total)
-		out, err = e.run.ForwardSequences(ctx, tails[:n], len(prefix))
+		out, err = e.evaluator.ForwardSequences(ctx, tails[:n], len(prefix))
 	} else {
 		n = 1
 		out, _, err = s.extend(ctx, slices.Concat(prefix, tails[0]), evaluation{want: model.Logits})
@@ -132,7 +135,7 @@ func (s *Session) scoreRun(ctx context.Context, prefix []int, tails [][]int, yie
 	}
 	for i := range n {
 		if !yield(out.Logits[i*e.vocab:(i+1)*e.vocab:(i+1)*e.vocab], nil) {
-			return 0, errBroken
+			return 0, errBreak
 		}
 	}
 	return n, nil

@@ -10,39 +10,40 @@ import (
 	"pumice/pipeline"
 )
 
-// A Session continues token ids on an Engine, and remembers which tokens the KV cache holds, so that a longer prompt with
-// the same beginning costs only what is new. One goroutine at a time. Several sessions of an Engine share its one cache: the
-// one that runs after another evaluates its tokens again.
+// A Session continues token ids on an Engine, and remembers which tokens the KV cache holds: of a longer prompt with
+// the same beginning only the new tokens are evaluated. Only one goroutine at a time may use it. The sessions of an
+// Engine share its one cache: a session evaluates its tokens again after another session was used.
 type Session struct {
 	engine *Engine
 	cached []int // tokens whose keys and values are at positions 0.. of the cache, if the session owns it
 	result Result
 
-	written int // end of the highest position that may have been written since the cache was last filled from the start
-	changes int // of cached, other than by the generation that knows what it has evaluated
+	written int // 1 + the highest position that may have been written since the cache was last filled from the start
+	changes int // counts changes of cached, other than by the generation that knows its own
 }
 
 // ErrEmptyPrompt says that there is no token to continue.
 var ErrEmptyPrompt = errors.New("pumice: the prompt is empty")
 
-// A PromptError is a prompt that the context can't hold.
+// A PromptError says that the context can't hold a prompt.
 type PromptError struct{ Tokens, Context int }
 
 func (e *PromptError) Error() string {
 	return fmt.Sprintf("pumice: the prompt has %d tokens, the context holds %d", e.Tokens, e.Context)
 }
 
-// Reset forgets the tokens, so that the next prompt is evaluated whole.
+// Reset forgets all tokens, so that the next prompt is evaluated from its start.
 func (s *Session) Reset() { s.Truncate(0) }
 
-// Truncate forgets all but the first n tokens, so that the next prompt reuses at most these. A caller that always forgets at the
-// same places has the same tokens evaluated in the same pieces, and so the same numbers to the last bit.
+// Truncate forgets all but the first n tokens, so that the next prompt reuses at most these. A caller that always
+// truncates at the same positions has the same tokens evaluated in the same chunks, and so gets the same logits to the
+// last bit.
 func (s *Session) Truncate(n int) {
 	s.cached = s.cached[:max(0, min(n, len(s.cached)))]
 	s.changes++
 }
 
-// checkPrompt finds what is wrong with a prompt before anything is evaluated.
+// checkPrompt checks a prompt before anything is evaluated.
 func (e *Engine) checkPrompt(prompt []int) error {
 	if len(prompt) == 0 {
 		return ErrEmptyPrompt
@@ -58,24 +59,21 @@ func (e *Engine) checkPrompt(prompt []int) error {
 	return nil
 }
 
-// promptRun is how many tokens of a prompt are evaluated between two looks at the context and calls of OnPrompt. It is the
-// largest run that a model records by default.
-const promptRun = 512
-
-// An evaluation is what evaluate is asked for besides the tokens.
+// An evaluation says what evaluate does besides evaluating the tokens.
 type evaluation struct {
 	want     model.Want
 	progress func(done, total int)
-	use      func(out model.Output, draft []int) error // with the output at the last token, while nobody else evaluates
+	use      func(out model.Output, draft []int) error // called with the output at the last token, under e.turn
 
-	// Where the last token alone is to be evaluated:
-	runs  int                        // tokens that the device may choose and evaluate after it; 0 = 1
-	draw  func(n int) *pipeline.Draw // how, where want is model.Candidates
-	draft []int                      // or tokens to evaluate behind it, of all of which the largest logits' are wanted
+	// These matter if only the last token is to be evaluated.
+	steps int                        // tokens that the device may choose; it evaluates all but the last; 0 is 1
+	draw  func(n int) *pipeline.Draw // how the device chooses n tokens, if want is model.Candidates
+	draft []int                      // guessed tokens to evaluate with it, giving the argmax after each
 }
 
-// evaluate brings the cache to hold tokens, and hands over the output at the last of them. The last token is evaluated even if
-// the cache holds it. It returns how many tokens were found in the cache. After an error the cache holds what had been evaluated.
+// evaluate brings tokens into the cache, and passes the output at the last of them to what.use. The last token is
+// evaluated even if the cache holds it. evaluate returns how many tokens the cache held. After an error the cache holds
+// the tokens evaluated before it.
 func (s *Session) evaluate(ctx context.Context, tokens []int, what evaluation) (cached int, counters pipeline.Counters, err error) {
 	e := s.engine
 	if err := e.turn.Acquire(ctx, 1); err != nil {
@@ -92,10 +90,11 @@ func (s *Session) evaluate(ctx context.Context, tokens []int, what evaluation) (
 	return cached, out.Counters, what.use(out, draft)
 }
 
-// resume takes the cache for the session and cuts it to what it holds of tokens, at most the first so many. The caller has e.turn.
+// resume takes the cache for the session and truncates it to the common prefix with tokens, but to most tokens at most.
+// The caller has e.turn.
 func (s *Session) resume(tokens []int, most int) (cached int, err error) {
 	e := s.engine
-	if e.run == nil {
+	if e.evaluator == nil {
 		return 0, ErrClosed
 	}
 	if e.owner != s {
@@ -103,8 +102,8 @@ func (s *Session) resume(tokens []int, most int) (cached int, err error) {
 	}
 	s.changes++
 	cached = min(commonPrefix(s.cached, tokens), most)
-	if !e.run.CanResume(s.written, cached) {
-		cached = 0 // a sliding window has forgotten what the next token sees
+	if !e.evaluator.CanResume(s.written, cached) {
+		cached = 0 // a sliding window no longer holds the keys that the next token sees
 	}
 	if cached == 0 {
 		s.written = 0
@@ -113,8 +112,8 @@ func (s *Session) resume(tokens []int, most int) (cached int, err error) {
 	return cached, nil
 }
 
-// extend evaluates those of tokens that follow the ones in the cache. The counters of the output are of all its runs, after an
-// error of those before. draft is what was evaluated behind the last one. The caller has e.turn.
+// extend evaluates the tokens after those in the cache. The counters of the output are sums over all chunks evaluated
+// without an error. draft holds the guesses that were evaluated after the last token. The caller has e.turn.
 func (s *Session) extend(ctx context.Context, tokens []int, what evaluation) (out model.Output, draft []int, err error) {
 	var counters pipeline.Counters
 	cached := len(s.cached)
@@ -122,8 +121,8 @@ func (s *Session) extend(ctx context.Context, tokens []int, what evaluation) (ou
 		if err = ctx.Err(); err != nil {
 			break
 		}
-		end := min(at+promptRun, len(tokens))
-		if out, draft, err = s.run(ctx, tokens, at, end, what); err != nil {
+		end := min(at+PromptChunk, len(tokens))
+		if out, draft, err = s.evaluateChunk(ctx, tokens, at, end, what); err != nil {
 			break
 		}
 		s.cached = append(s.cached, tokens[at:end]...)
@@ -136,34 +135,37 @@ func (s *Session) extend(ctx context.Context, tokens []int, what evaluation) (ou
 	return out, draft, err
 }
 
-// run evaluates tokens at to end, and what may follow the last one. It returns the draft that was evaluated too.
-func (s *Session) run(ctx context.Context, tokens []int, at, end int, what evaluation) (out model.Output, draft []int, err error) {
-	run := s.engine.run
+// evaluateChunk evaluates tokens at to end-1, and what may follow the last one. It returns the draft that was evaluated
+// too.
+func (s *Session) evaluateChunk(ctx context.Context, tokens []int, at, end int,
+	what evaluation) (out model.Output, draft []int, err error) {
+	eval := s.engine.evaluator
 	alone := at+1 == end && end == len(tokens)
-	// The token after the last one must be able to see what it sees, also if it isn't the one that was evaluated there.
-	goesOn := func(n int) bool { return end+n <= s.engine.context && run.CanResume(max(s.written, end+n), end) }
-	// Noted beforehand: an evaluation that fails may have written any of its positions.
+	// canAdd reports whether n more tokens fit, and whether position end can be evaluated again after them: a wrong
+	// guess is replaced.
+	canAdd := func(n int) bool { return end+n <= s.engine.context && eval.CanResume(max(s.written, end+n), end) }
+	// This is set beforehand, since an evaluation that fails may have written any of its positions.
 	s.written = max(s.written, end)
 	switch {
 	case end < len(tokens):
-		out, err = run.Forward(ctx, tokens[at:end], at, model.Nothing)
-	case alone && len(what.draft) > 0 && goesOn(len(what.draft)):
+		out, err = eval.Forward(ctx, tokens[at:end], at, model.Nothing)
+	case alone && len(what.draft) > 0 && canAdd(len(what.draft)):
 		draft = what.draft
 		s.written = max(s.written, end+len(draft))
-		out, err = run.Forward(ctx, append(slices.Clone(tokens[at:end]), draft...), at, model.AllArgmax)
+		out, err = eval.Forward(ctx, append(slices.Clone(tokens[at:end]), draft...), at, model.AllArgmax)
 	case alone && (what.want == model.Argmax || what.want == model.Candidates):
-		runs := max(1, min(what.runs, run.MaxSteps()))
-		if !goesOn(runs - 1) {
-			runs = 1
+		steps := max(1, min(what.steps, eval.MaxSteps()))
+		if !canAdd(steps - 1) {
+			steps = 1
 		}
 		var draw *pipeline.Draw
 		if what.want == model.Candidates {
-			draw = what.draw(runs)
+			draw = what.draw(steps)
 		}
-		s.written = max(s.written, end+runs-1)
-		out, err = run.Decode(ctx, tokens[at], at, runs, what.want, draw)
+		s.written = max(s.written, end+steps-1)
+		out, err = eval.Decode(ctx, tokens[at], at, steps, what.want, draw)
 	default:
-		out, err = run.Forward(ctx, tokens[at:end], at, what.want)
+		out, err = eval.Forward(ctx, tokens[at:end], at, what.want)
 	}
 	return out, draft, err
 }

@@ -25,7 +25,7 @@ func TestOnlyNewTokensAreEvaluated(t *testing.T) {
 		t.Errorf("first turn (-want +got):\n%s", diff)
 	}
 
-	// The last token, 13, was chosen and not evaluated.
+	// The last token, 13, was chosen but not evaluated.
 	f.calls = nil
 	generate(t, s, []int{1, 2, 3, 11, 12, 13, 20, 21}, GenerateOptions{MaxTokens: 1})
 	if r := s.Result(); r.Stats.CachedN != 5 || r.Stats.PromptN != 3 || !slices.Equal(f.calls, []int{3}) {
@@ -48,7 +48,7 @@ func TestOnlyNewTokensAreEvaluated(t *testing.T) {
 	}
 }
 
-// TestTruncateBoundsReuse asks for one prompt again after forgetting parts of it.
+// TestTruncateBoundsReuse evaluates a prompt again after forgetting some of its tokens.
 func TestTruncateBoundsReuse(t *testing.T) {
 	f := newFake(t, nil)
 	s := fakeEngine(f, nil).NewSession()
@@ -66,8 +66,8 @@ func TestTruncateBoundsReuse(t *testing.T) {
 	}
 }
 
-// TestScoreFillsRuns asks for rows behind a shared beginning: as many tails at once as a run and the context take.
-func TestScoreFillsRuns(t *testing.T) {
+// TestScoreFillsBatches scores tails after a common prefix: as many at once as a batch and the context hold.
+func TestScoreFillsBatches(t *testing.T) {
 	tails := func(lengths ...int) (out [][]int) {
 		for i, n := range lengths {
 			out = append(out, slices.Repeat([]int{i + 1}, n))
@@ -78,19 +78,19 @@ func TestScoreFillsRuns(t *testing.T) {
 		name   string
 		prefix []int
 		tails  [][]int
-		before []int // what another prompt left in the cache
-		calls  []int // tokens evaluated, negative where at once
+		before []int // tokens in the cache from another prompt
+		calls  []int // tokens evaluated by each call, negative for several tails at once
 	}{
 		{"no tails", []int{5, 6}, nil, nil, []int{2}},
 		{"one", []int{5, 6}, tails(3), nil, []int{2, 3}},
-		{"a run of tokens", []int{5, 6}, tails(3, 4, 3, 1, 9), nil, []int{2, -10, -10}},
-		{"a run of sequences", []int{5, 6}, tails(1, 1, 1, 1, 1), nil, []int{2, -4, 1}},
-		{"too long for a run", []int{5, 6}, tails(3, 11, 2, 2), nil, []int{2, 3, 11, -4}},
+		{"a batch of tokens", []int{5, 6}, tails(3, 4, 3, 1, 9), nil, []int{2, -10, -10}},
+		{"a batch of sequences", []int{5, 6}, tails(1, 1, 1, 1, 1), nil, []int{2, -4, 1}},
+		{"too long for a batch", []int{5, 6}, tails(3, 11, 2, 2), nil, []int{2, 3, 11, -4}},
 		{"the context's end", slices.Repeat([]int{7}, 57), tails(4, 3, 2), nil, []int{57, -7, 2}},
 		{"no prefix", nil, tails(2, 3), nil, []int{-5}},
-		{"the prefix is there", []int{5, 6}, tails(1, 2), []int{5, 6}, []int{-3}},
-		{"more than the prefix is there", []int{5, 6}, tails(1, 2), []int{5, 6, 1}, []int{-3}},
-		{"a part is there", []int{5, 6}, tails(2), []int{5, 7}, []int{1, 2}},
+		{"the prefix is cached", []int{5, 6}, tails(1, 2), []int{5, 6}, []int{-3}},
+		{"more than the prefix is cached", []int{5, 6}, tails(1, 2), []int{5, 6, 1}, []int{-3}},
+		{"some of the prefix is cached", []int{5, 6}, tails(2), []int{5, 7}, []int{1, 2}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			f := newFake(t, nil)
@@ -112,7 +112,7 @@ func TestScoreFillsRuns(t *testing.T) {
 				for _, id := range slices.Concat(c.prefix, c.tails[n]) {
 					sum += id
 				}
-				if len(row) != f.vocab || row[0] != float32(sum) && row[0] != 1 { // 1 is Forward's
+				if len(row) != f.vocab || row[0] != float32(sum) && row[0] != 1 { // fake.Forward gives 1
 					t.Errorf("row %d of %d logits says %g, want %d", n, len(row), row[0], sum)
 				}
 				n++
@@ -157,7 +157,7 @@ func TestScoreErrors(t *testing.T) {
 		})
 	}
 	f.err = nil
-	for _, err := range s.Score(t.Context(), []int{1}, [][]int{{2}, {3}}) { // breaking off and going on
+	for _, err := range s.Score(t.Context(), []int{1}, [][]int{{2}, {3}}) { // break, then use the session again
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -171,12 +171,12 @@ func TestScoreErrors(t *testing.T) {
 		rows++
 	}
 	if rows != 2 {
-		t.Errorf("%d rows after breaking off", rows)
+		t.Errorf("%d rows after a break", rows)
 	}
 }
 
-// TestWindowsLimitReuse goes back further than a sliding window remembers, which counts from the
-// highest position ever written.
+// TestWindowsLimitReuse goes back further than a sliding window holds keys, counted from the highest position ever
+// written.
 func TestWindowsLimitReuse(t *testing.T) {
 	f := &fake{t: t, context: 64, vocab: 100, keeps: 4}
 	s := fakeEngine(f, nil).NewSession()
@@ -194,15 +194,16 @@ func TestWindowsLimitReuse(t *testing.T) {
 	run([]int{1, 2, 3, 4, 5, 6, 7, 8}, 0)
 	run([]int{1, 2, 3, 4, 5, 9}, 5)  // three back from 8
 	run([]int{1, 2, 3, 4, 7}, 4)     // four back from 8
-	run([]int{1, 2, 3, 8}, 0)        // five back from 8, though only two from what is held
+	run([]int{1, 2, 3, 8}, 0)        // five back from 8, though only two from the cached tokens
 	run([]int{1, 2, 3, 8, 9, 10}, 4) // filled from the start again
 }
 
-// TestFailedPiecesCountAsWritten fails far behind what is held: that may have overwritten what a window would see.
-func TestFailedPiecesCountAsWritten(t *testing.T) {
+// TestFailedChunksCountAsWritten fails far after the cached tokens: the failed evaluation may have overwritten keys
+// that a window would see.
+func TestFailedChunksCountAsWritten(t *testing.T) {
 	for _, c := range []struct {
 		name   string
-		failed int // tokens of the prompt that fails, of which eight are held
+		failed int // tokens of the prompt that fails, eight of which are cached
 		cached int
 	}{{"the window is whole", 12, 8}, {"overwritten", 13, 0}} {
 		f := &fake{t: t, context: 64, vocab: 100, keeps: 4}
@@ -223,7 +224,7 @@ func TestFailedPiecesCountAsWritten(t *testing.T) {
 	}
 }
 
-// TestWaitingForTheEngineEndsWithTheContext has one session evaluate for ever and another one wait for it.
+// TestWaitingForTheEngineEndsWithTheContext lets one session evaluate for ever while another one waits for it.
 func TestWaitingForTheEngineEndsWithTheContext(t *testing.T) {
 	f := newFake(t, nil)
 	e := fakeEngine(f, nil)
@@ -332,7 +333,7 @@ func TestStopStringsAcrossTokensNeverLeak(t *testing.T) {
 		{[]string{"\n\nHuman:"}, "one two"},
 		{[]string{"Human"}, "one two\n\n"},
 		{[]string{"two\n", "wo\n\nH"}, "one "},
-		{[]string{"three!"}, answer}, // its beginning is held back and comes at the end
+		{[]string{"three!"}, answer}, // its beginning is held back until the end
 		{nil, answer},
 	} {
 		f := newFake(t, follow(1, append(slices.Clone(ids), 3)...))
@@ -378,14 +379,14 @@ func TestTextIsWholeCharacters(t *testing.T) {
 			t.Fatal(err)
 		}
 		if !utf8.ValidString(token.Text) || strings.Contains(token.Text, "\uFFFD") {
-			t.Errorf("piece %q is not whole characters", token.Text)
+			t.Errorf("text %q is not whole characters", token.Text)
 		}
 		pieces = append(pieces, token.Text)
 	}
 	if got := strings.Join(pieces, ""); got != answer {
 		t.Errorf("got %q, want %q", got, answer)
 	}
-	// Cut inside a character: what is left comes with the last token.
+	// The limit cuts a character: the last token brings the rest.
 	s = fakeEngine(newFake(t, follow(1, ids...)), tok).NewSession()
 	pieces = generate(t, s, []int{1}, GenerateOptions{MaxTokens: 2})
 	if got := strings.Join(pieces, ""); !utf8.ValidString(got) {
@@ -472,7 +473,7 @@ func TestCancellingKeepsTheSession(t *testing.T) {
 		t.Errorf("after cancelling: cached %d, want 3", n)
 	}
 
-	// Cancelled during the prompt: the runs that were done are kept.
+	// Cancelled during the prompt: the evaluated chunks are kept.
 	ctx, cancel = context.WithCancel(t.Context())
 	defer cancel()
 	prompt := slices.Repeat([]int{5}, 1200)
@@ -483,8 +484,8 @@ func TestCancellingKeepsTheSession(t *testing.T) {
 		t.Fatal(last)
 	}
 	generate(t, s, prompt, GenerateOptions{MaxTokens: 1})
-	if n := s.Result().Stats.CachedN; n != promptRun {
-		t.Errorf("after cancelling a prompt: cached %d, want %d", n, promptRun)
+	if n := s.Result().Stats.CachedN; n != PromptChunk {
+		t.Errorf("after cancelling a prompt: cached %d, want %d", n, PromptChunk)
 	}
 }
 
@@ -501,11 +502,11 @@ func TestFailedEvaluationIsForgotten(t *testing.T) {
 	f.err = nil
 	generate(t, s, []int{1, 2, 11, 12}, GenerateOptions{MaxTokens: 1})
 	if n := s.Result().Stats.CachedN; n != 3 {
-		t.Errorf("cached %d, want 3: what failed was never in the cache", n)
+		t.Errorf("cached %d, want 3: failed tokens were never in the cache", n)
 	}
 }
 
-func TestBreakingOffKeepsTheSession(t *testing.T) {
+func TestBreakKeepsTheSession(t *testing.T) {
 	f := newFake(t, follow(2, 11, 12))
 	s := fakeEngine(f, nil).NewSession()
 	for range s.Generate(t.Context(), []int{1, 2}, GenerateOptions{}) {

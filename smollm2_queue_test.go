@@ -9,7 +9,8 @@ import (
 	"pumice/sample"
 )
 
-// TestSmolLM2QueuedAndGuessedTokensAreTheSame generates one by one, several at once, and with guesses: greedy and sampled.
+// TestSmolLM2QueuedAndGuessedTokensAreTheSame generates tokens one by one, several at once and with guesses, both
+// greedy and sampled.
 func TestSmolLM2QueuedAndGuessedTokensAreTheSame(t *testing.T) {
 	engine := openSmolLM2(t)
 	list := "Repeat this list twice.\n\n- apples from the garden\n- bread from the baker\n- milk from the farm\n\nList:\n- apples from the garden\n"

@@ -12,9 +12,9 @@ import (
 	"pumice/chat"
 )
 
-// TestSmolLM2Goldens compares the default model, trained weights in Q4_1 and Q8_0, with float32 arithmetic over the same
-// weights (testdata/smollm2/goldens.json, made by transformers): greedy tokens equal wherever the reference is sure, the ten
-// largest logits within 0.05.
+// TestSmolLM2Goldens compares the default model, trained weights in Q4_1 and Q8_0, with float32 arithmetic over the
+// same weights (testdata/smollm2/goldens.json, made by transformers). Greedy tokens must be equal wherever the
+// reference is sure, and the ten largest logits within 0.05.
 func TestSmolLM2Goldens(t *testing.T) {
 	engine := openSmolLM2(t)
 	text, err := os.ReadFile("testdata/smollm2/goldens.json")
@@ -77,7 +77,7 @@ func TestSmolLM2Goldens(t *testing.T) {
 				if p.FP32.Margins[i] >= 0.1 {
 					t.Errorf("token %d: got %d, want %d, which leads by %g", i, token.ID, p.FP32.Greedy[i], p.FP32.Margins[i])
 				}
-				return // another continuation from here on
+				return // the continuations differ from here on
 			}
 			r := session.Result()
 			end := engine.EndTokens()[0]
@@ -95,7 +95,7 @@ func TestSmolLM2Goldens(t *testing.T) {
 	}
 }
 
-// TestSmolLM2SecondTurnReusesTheFirst has a conversation of two turns.
+// TestSmolLM2SecondTurnReusesTheFirst runs a conversation of two turns.
 func TestSmolLM2SecondTurnReusesTheFirst(t *testing.T) {
 	engine := openSmolLM2(t)
 	session := engine.NewSession()
@@ -125,7 +125,7 @@ func TestSmolLM2SecondTurnReusesTheFirst(t *testing.T) {
 	}
 }
 
-// openSmolLM2 opens the default model where PUMICE_TEST_SMOLLM2 says that it is.
+// openSmolLM2 opens the default model from the path in PUMICE_TEST_SMOLLM2.
 func openSmolLM2(t *testing.T) *pumice.Engine {
 	t.Helper()
 	path := os.Getenv("PUMICE_TEST_SMOLLM2")

@@ -2,19 +2,19 @@ package pumice
 
 import "strings"
 
-// A stopper watches a growing text for stop strings. What may be the beginning of one is held back until it is clear.
+// A stopper searches a growing text for stop strings. It holds back text that may begin one until that is decided.
 type stopper struct {
-	stops []string // none empty
+	stops []string // none of them empty
 	held  string
 }
 
-// push takes the next piece of text and returns what is safe to show. hit says that a stop string was found; then the text
-// ends before it.
-func (s *stopper) push(piece string) (shown string, hit bool) {
+// push appends more text and returns the text that is safe to show. hit says that a stop string was found; the shown
+// text ends before it.
+func (s *stopper) push(more string) (shown string, hit bool) {
 	if len(s.stops) == 0 {
-		return piece, false
+		return more, false
 	}
-	text := s.held + piece
+	text := s.held + more
 	first := len(text)
 	for _, stop := range s.stops {
 		if i := strings.Index(text, stop); i >= 0 && i < first {
@@ -37,7 +37,7 @@ func (s *stopper) push(piece string) (shown string, hit bool) {
 	return text[:len(text)-keep], false
 }
 
-// rest returns what is held back, for the end of the text.
+// rest returns the text held back, at the end of the text.
 func (s *stopper) rest() string {
 	held := s.held
 	s.held = ""

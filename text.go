@@ -16,16 +16,16 @@ import (
 	"pumice/tokenizer"
 )
 
-// text is the side of a model that knows about text. Its tokenizer is nil where the model has none.
+// text is the text side of a model. Its tokenizer is nil if the model has none.
 type text struct {
 	tokenizer *tokenizer.Tokenizer
-	template  string // Jinja source, "" = none
-	bos, eos  string // their spelling, for the template
-	family    string // model_type of config.json or general.architecture, "" = unknown
+	template  string // Jinja source; "" if there is none
+	bos, eos  string // spelling of the tokens, for the template
+	family    string // model_type of config.json or general.architecture; "" if unknown
 }
 
-// OpenTokenizer opens the tokenizer of a model without its weights: a directory or file that a tokenizer is in, a GGUF
-// file, or a model's name. The end of ctx ends the opening.
+// OpenTokenizer opens the tokenizer of a model without its weights. model is a directory or file with a tokenizer, a
+// GGUF file, or a model's name. Cancelling ctx stops it.
 func OpenTokenizer(ctx context.Context, model string) (*tokenizer.Tokenizer, error) {
 	t, err := openText(ctx, model)
 	if err != nil {
@@ -34,8 +34,8 @@ func OpenTokenizer(ctx context.Context, model string) (*tokenizer.Tokenizer, err
 	return t.tokenizer, nil
 }
 
-// OpenChatFormat opens the chat format of a model without its weights. template overrides the model's own, as
-// Options.ChatTemplate does. The end of ctx ends the opening.
+// OpenChatFormat opens the chat format of a model without its weights. A template that is not empty overrides the
+// model's own, as Options.ChatTemplate does. Cancelling ctx stops it.
 func OpenChatFormat(ctx context.Context, model, template string) (*chat.Format, error) {
 	t, err := openText(ctx, model)
 	if err != nil {
@@ -64,7 +64,7 @@ func openText(ctx context.Context, model string) (*text, error) {
 	return found(path)(directoryText(ctx, path))
 }
 
-// found turns a text without a tokenizer into an error.
+// found turns a text without a tokenizer into a *NoTokenizerError.
 func found(path string) func(*text, error) (*text, error) {
 	return func(t *text, err error) (*text, error) {
 		if err == nil && t.tokenizer == nil {
@@ -74,14 +74,14 @@ func found(path string) func(*text, error) (*text, error) {
 	}
 }
 
-// A NoTokenizerError says that text was given to or asked from a model that has no tokenizer.
+// A NoTokenizerError says that a call takes or returns text but the model has no tokenizer.
 type NoTokenizerError struct{ Path string }
 
 func (e *NoTokenizerError) Error() string {
 	return fmt.Sprintf("pumice: %s has no tokenizer (tokenizer.json, tokenizer.model, or a GGUF vocabulary): only token ids can be used", e.Path)
 }
 
-// ggufAt returns the GGUF file that path means, "" if it is something else.
+// ggufAt returns path if it is a GGUF file or a directory of GGUF files, else "".
 func ggufAt(path string, info fs.FileInfo) string {
 	if info.IsDir() {
 		if hasFile(path, "tokenizer.json") || hasFile(path, "tokenizer.model") || hasFile(path, "config.json") {
@@ -109,10 +109,10 @@ func hasFile(dir, name string) bool {
 	return !errors.Is(err, fs.ErrNotExist)
 }
 
-// weightSuffixes are names of files that Open takes as weights, beside which the tokenizer lies.
+// weightSuffixes are the extensions of files that Open accepts as weights. Their tokenizer is in the same directory.
 var weightSuffixes = []string{".safetensors", ".bin", ".pt", ".pth"}
 
-// directoryText reads the text side of a Hugging Face directory, of a file of weights in one, or of a tokenizer's file.
+// directoryText reads the text side of a Hugging Face directory, of a weights file in one, or of a tokenizer's file.
 func directoryText(ctx context.Context, path string) (*text, error) {
 	dir := path
 	if info, err := os.Stat(path); err == nil && !info.IsDir() {
@@ -203,8 +203,8 @@ func ggufVocab(meta *checkpoint.Fields) tokenizer.GGUFVocab {
 	return v
 }
 
-// format chooses the chat format: what the caller names, else the model's own template, else what its family and vocabulary
-// point to.
+// format chooses the chat format: the one named by override, else the model's own template, else the format that its
+// family and vocabulary indicate.
 func (t *text) format(ctx context.Context, override string) (*chat.Format, error) {
 	if override == "" {
 		return chat.Detect(ctx, t.family, t.template, t.bos, t.eos, func(token string) bool {
