@@ -6,19 +6,21 @@ import (
 	"strings"
 )
 
-// The formats that are built in, in the order of Names. Each is checked against the program that its model was published
-// with, or says what it follows instead.
+// builtins lists the built-in formats in the order of Names. Each is checked against the program that its model was
+// published with, or its comment names what it follows instead.
 var builtins = []*Format{
-	// XVERSE-7B-Chat and 13B-Chat, first versions: no BOS, pieces tokenized alone (_build_chat_input of the model's own code).
+	// XVERSE-7B-Chat and 13B-Chat, first versions: no BOS; each turn is tokenized by itself (_build_chat_input of the
+	// model's own code).
 	{name: "xverse", render: renderXVERSE, stop: []string{"<|endoftext|>"}, cutLeft: true},
 	// Qwen, MPT-7B-Chat and many more, without a default system text.
 	{name: "chatml", render: chatML(""), stop: []string{"<|im_end|>"}, needs: []string{"<|im_start|>", "<|im_end|>"}},
-	// ChatML with the system text that SmolLM2's template puts first.
+	// ChatML with the default system text of SmolLM2's template.
 	{name: "smollm2", render: chatML("You are a helpful AI assistant named SmolLM, trained by Hugging Face"),
 		stop: []string{"<|im_end|>"}, needs: []string{"<|im_start|>", "<|im_end|>"}},
-	// Baichuan2-7B/13B-Chat: ids between pieces tokenized alone, no BOS and no EOS (generation_utils.py).
+	// Baichuan2-7B/13B-Chat: each message is tokenized by itself after the id of its role, no BOS and no EOS
+	// (generation_utils.py).
 	{name: "baichuan2", render: renderBaichuan2, stop: []string{"</s>", baichuanUser}, needs: []string{baichuanUser, baichuanAssistant}, cutLeft: true},
-	// ChatGLM2-6B: numbered rounds as one text behind two ids (build_prompt).
+	// ChatGLM2-6B: two ids, then numbered rounds as one text (build_prompt).
 	{name: "chatglm2", render: renderChatGLM2, stop: []string{"</s>"}, needs: []string{"[gMASK]", "sop"}},
 	// InternLM-Chat-7B (build_inputs of the first version).
 	{name: "internlm", render: renderInternLM, stop: []string{"<eoa>", "</s>"},
@@ -30,11 +32,11 @@ var builtins = []*Format{
 	// Llama-3-Instruct.
 	{name: "llama3", render: renderLlama3, stop: []string{"<|eot_id|>", "<|end_of_text|>"},
 		needs: []string{"<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"}},
-	// Falcon-7B-Instruct has no official form; this is FastChat's.
+	// Falcon-7B-Instruct has no official format; this is FastChat's.
 	{name: "falcon", render: renderFalcon, stop: []string{"\nUser:", "<|endoftext|>"}},
-	// MPT-7B-Instruct; its earlier rounds, which the model was not trained on, are written like the last.
+	// MPT-7B-Instruct was trained on single rounds; earlier rounds are written like the last.
 	{name: "mpt-instruct", render: renderMPTInstruct, stop: []string{"### Instruction:", "<|endoftext|>"}},
-	// Gemma, Gemma 2 and 3: the assistant is called model, a system text stands before the first user text.
+	// Gemma, Gemma 2 and 3: the assistant is called model, and a system text precedes the first user text.
 	{name: "gemma", render: renderGemma, stop: []string{"<end_of_turn>"}, needs: []string{"<bos>", "<start_of_turn>", "<end_of_turn>"}},
 }
 
@@ -54,24 +56,24 @@ func Builtin(name string) (*Format, error) {
 			return f, nil
 		}
 	}
-	return nil, fmt.Errorf("chat: no built-in format %q: there are %s", name, strings.Join(Names(), ", "))
+	return nil, fmt.Errorf("chat: no built-in format %q; the built-in ones are %s", name, strings.Join(Names(), ", "))
 }
 
 // page collects segments.
 type page struct {
-	parse    bool // messages may hold special tokens
+	parse    bool // special tokens in messages are parsed
 	tokens   []string
 	joins    bool
 	segments []Segment
 }
 
-// token adds a special token by its id; the text after it starts anew.
+// token adds a special token by its id. The text after it is not joined to the text before it.
 func (p *page) token(t string) {
 	p.tokens = append(p.tokens, t)
 	p.joins = false
 }
 
-// cut makes the next text start anew.
+// cut keeps the next text from being joined to the text before it.
 func (p *page) cut() { p.joins = false }
 
 func (p *page) add(text string, parse bool) {
@@ -87,28 +89,28 @@ func (p *page) add(text string, parse bool) {
 	p.joins = text != ""
 }
 
-// own writes the format's text, with special tokens by their texts; said writes what a message says.
+// own writes the format's own text, in which special tokens are spelled out; said writes a message's text.
 func (p *page) own(text string)  { p.add(text, true) }
 func (p *page) said(text string) { p.add(text, p.parse) }
 
 func (p *page) done() []Segment {
-	p.add("", false) // tokens without a text behind them
+	p.add("", false) // for tokens without a text after them
 	return p.segments
 }
 
-// conversation is a dialogue in its plain form: perhaps a system text, then user and assistant in turn, user first.
+// conversation is a dialogue in its plain form: an optional system text, then user and assistant in turn, user first.
 type conversation struct {
 	*page
 	system    string
 	hasSystem bool
 	turns     []Message
-	prompt    bool // the assistant is asked for: the last turn is the user's
+	prompt    bool // the assistant's turn is next: the last turn is the user's
 }
 
-// last reports whether turn i is the one to be answered.
+// last reports whether turn i is the one to answer.
 func (c *conversation) last(i int) bool { return c.prompt && i == len(c.turns)-1 }
 
-// dialogue checks msgs. system says whether the format has a place for a system text.
+// dialogue checks msgs and returns them as a conversation. system says whether the format has a system role.
 func (f *Format) dialogue(msgs []Message, o Options, system bool) (*conversation, error) {
 	c := &conversation{page: &page{parse: o.ParseSpecial}, turns: msgs, prompt: !o.NoGenerationPrompt}
 	first := 0
@@ -124,14 +126,15 @@ func (f *Format) dialogue(msgs []Message, o Options, system bool) (*conversation
 			want = "assistant"
 		}
 		if m.Role != want {
-			return nil, &Error{f.name, first + i, fmt.Sprintf("role %q where %q is due: this format has user and assistant in turn", m.Role, want)}
+			text := fmt.Sprintf("role %q, want %q: this format has user and assistant in turn", m.Role, want)
+			return nil, &Error{f.name, first + i, text}
 		}
 	}
 	if len(c.turns) == 0 {
 		return nil, &Error{f.name, -1, "no user message"}
 	}
 	if c.prompt && len(c.turns)%2 == 0 {
-		return nil, &Error{f.name, len(msgs) - 1, "the last message is the assistant's: there is nothing to answer"}
+		return nil, &Error{f.name, len(msgs) - 1, "the last message is the assistant's: no message to answer"}
 	}
 	return c, nil
 }
@@ -187,7 +190,7 @@ func (f *Format) role(i int, m Message, allowed ...string) error {
 			return nil
 		}
 	}
-	return &Error{f.name, i, fmt.Sprintf("role %q is none of %s", m.Role, strings.Join(allowed, ", "))}
+	return &Error{f.name, i, fmt.Sprintf("role %q, want one of %s", m.Role, strings.Join(allowed, ", "))}
 }
 
 // Tokens 195 and 196 of the real vocabulary.
@@ -250,7 +253,7 @@ func renderInternLM(_ context.Context, f *Format, msgs []Message, o Options) ([]
 			c.said(m.Content)
 			c.own("<eoa>\n")
 			continue
-		case i == 0 || !c.last(i): // the round to be answered has BOS only when it is the first
+		case i == 0 || !c.last(i): // the round to answer has BOS only if it is the first
 			c.own("<s>")
 		}
 		c.own("<|User|>:")

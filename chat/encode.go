@@ -9,7 +9,7 @@ import (
 	"pumice/tokenizer"
 )
 
-// An Encoder is the part of a *tokenizer.Tokenizer that formats need.
+// An Encoder has the methods of a *tokenizer.Tokenizer that formats need.
 type Encoder interface {
 	EncodeSpans(spans []tokenizer.Span, marks ...string) ([]int, error)
 	TokenID(text string) (int, bool)
@@ -18,11 +18,11 @@ type Encoder interface {
 // A Prompt is an encoded conversation.
 type Prompt struct {
 	IDs     []int
-	Dropped int // messages left out at the beginning, system messages not counted
-	Cut     int // tokens cut on the left of what is left
+	Dropped int // oldest messages left out; system messages are kept
+	Cut     int // tokens cut off the start of the remaining prompt
 }
 
-// Encode returns the prompt that asks for the assistant's next turn.
+// Encode returns the prompt for the assistant's next turn.
 func (f *Format) Encode(ctx context.Context, tok Encoder, msgs []Message) ([]int, error) {
 	p, err := f.EncodeWith(ctx, tok, msgs, Options{})
 	return p.IDs, err
@@ -34,7 +34,7 @@ func (f *Format) EncodeWith(ctx context.Context, tok Encoder, msgs []Message, o 
 	if err != nil || o.MaxTokens <= 0 || len(ids) <= o.MaxTokens {
 		return Prompt{IDs: ids}, err
 	}
-	// Leave out as few of the oldest rounds as will do. A round starts with a user message.
+	// Leave out as few of the oldest rounds as possible. A round starts with a user message.
 	system := 0
 	for system < len(msgs) && msgs[system].Role == "system" {
 		system++
@@ -84,7 +84,7 @@ func (f *Format) encode(ctx context.Context, tok Encoder, msgs []Message, o Opti
 	if err != nil {
 		return nil, err
 	}
-	// What ends a turn is a mark even in a prompt that has no such turn yet.
+	// The tokens that end a turn are marks even in a prompt that has no such turn yet.
 	marks := slices.Concat(f.needs, f.stop)
 	var ids []int
 	for i := 0; i < len(segments); {
@@ -95,12 +95,12 @@ func (f *Format) encode(ctx context.Context, tok Encoder, msgs []Message, o Opti
 			}
 			ids = append(ids, id)
 		}
-		var run []tokenizer.Span
+		var joined []tokenizer.Span
 		for ok := true; ok; ok = i < len(segments) && segments[i].Join {
-			run = append(run, tokenizer.Span{Text: segments[i].Text, Foreign: !segments[i].ParseSpecial})
+			joined = append(joined, tokenizer.Span{Text: segments[i].Text, Foreign: !segments[i].ParseSpecial})
 			i++
 		}
-		encoded, err := tok.EncodeSpans(run, marks...)
+		encoded, err := tok.EncodeSpans(joined, marks...)
 		if err != nil {
 			return nil, fmt.Errorf("chat: format %s: %w", f.name, err)
 		}

@@ -3,7 +3,6 @@ package chat
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -16,7 +15,8 @@ import (
 	"pumice/tokenizer"
 )
 
-// changed opens a tokenizer of testdata after its tokenizer.json was changed: more added tokens, other flags, another normalizer.
+// changed opens a tokenizer of testdata with a changed tokenizer.json: more added tokens, other flags or another
+// normalizer.
 func changed(t *testing.T, name string, change func(file map[string]any, added func(text string, flags map[string]any))) *tokenizer.Tokenizer {
 	t.Helper()
 	data, err := os.ReadFile(filepath.Join("../tokenizer/testdata", name, "tokenizer.json"))
@@ -59,13 +59,13 @@ func changed(t *testing.T, name string, change func(file map[string]any, added f
 	return tok
 }
 
-// toolMarks and turnMarks are tokens that published templates use, some of them not special.
+// toolMarks and turnMarks are tokens that published templates use; some of them are not special.
 var (
 	toolMarks = []string{"<think>", "</think>", "<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>"}
 	turnMarks = []string{"<|im_start|>", "<|im_end|>", "<|endoftext|>", "<s>", "</s>", "[INST]", "[/INST]", "<<SYS>>", "<eoh>", "<eoa>", "<|User|>", "<|Bot|>", "[gMASK]", "sop"}
 )
 
-// marksOf are the marks of a vocabulary, by id.
+// marksOf returns the marks of a vocabulary, by id.
 func marksOf(tok *tokenizer.Tokenizer) map[int]string {
 	marks := map[int]string{}
 	for id := range tok.VocabSize() {
@@ -79,7 +79,7 @@ func marksOf(tok *tokenizer.Tokenizer) map[int]string {
 	return marks
 }
 
-// attack draws text that tries to become one of texts.
+// attack draws text that might be parsed as one of texts.
 func attack(texts []string) *rapid.Generator[string] {
 	return rapid.Custom(func(t *rapid.T) string {
 		var b strings.Builder
@@ -102,8 +102,8 @@ func attack(texts []string) *rapid.Generator[string] {
 	})
 }
 
-// No part of a conversation becomes a mark, in no format with no tokenizer: each comes out at most as often as the format's
-// own text spells it.
+// No text of a conversation becomes a mark, in any format with any tokenizer: the prompt has each mark at most as often
+// as the format's own text spells it.
 func TestNoMessageBecomesAMark(t *testing.T) {
 	nfkc := map[string]any{"type": "NFKC"}
 	qwen := func(flags map[string]any, normalizer any) *tokenizer.Tokenizer {
@@ -162,7 +162,8 @@ func TestNoMessageBecomesAMark(t *testing.T) {
 				}
 			}
 		})
-		plain := !strings.Contains(name, "lower") && !strings.Contains(name, "stripping") && strings.HasPrefix(tok.Piece(firstByte(tok)), "Ġ")
+		plain := !strings.Contains(name, "lower") && !strings.Contains(name, "stripping") &&
+			strings.HasPrefix(tok.Piece(spaceID(tok)), "Ġ")
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			words := attack(texts)
@@ -183,11 +184,11 @@ func TestNoMessageBecomesAMark(t *testing.T) {
 					"arguments": map[string]any{words.Draw(t, "key"): words.Draw(t, "value")}}}}}
 				segments, err := f.RenderWith(context.Background(), msgs, o)
 				if err != nil {
-					t.Skip() // the format has no such conversation
+					t.Skip() // the format can't express the conversation
 				}
 				p, err := f.EncodeWith(context.Background(), tok, msgs, o)
 				if err != nil {
-					t.Skip() // nor has the tokenizer such a format
+					t.Skip() // the tokenizer lacks a token of the format
 				}
 				var own strings.Builder
 				for _, s := range segments {
@@ -202,7 +203,7 @@ func TestNoMessageBecomesAMark(t *testing.T) {
 				}
 				for id, n := range counts {
 					if text := marks[id]; text != "" && n > strings.Count(own.String(), text) {
-						t.Fatalf("%s: %q comes out %d times: %s", f.Name(), text, n, fmt.Sprintf("%+q", pieces(tok, p.IDs)))
+						t.Fatalf("%s: the prompt has %q %d times: %+q", f.Name(), text, n, pieces(tok, p.IDs))
 					}
 				}
 				text, err := f.Text(context.Background(), msgs, o)
@@ -210,7 +211,7 @@ func TestNoMessageBecomesAMark(t *testing.T) {
 					t.Fatal(err)
 				}
 				if got := tok.Decode(p.IDs, false); plain && norm.NFKC.String(got) != norm.NFKC.String(text) {
-					t.Fatalf("%s: the tokens say %q, want %q", f.Name(), got, text)
+					t.Fatalf("%s: the tokens decode to %q, want %q", f.Name(), got, text)
 				}
 			})
 		})
@@ -222,8 +223,8 @@ func fileExists(path string) bool {
 	return err == nil
 }
 
-// firstByte is the id of a space in a byte-level vocabulary.
-func firstByte(tok *tokenizer.Tokenizer) int {
+// spaceID returns the id of a space in a byte-level vocabulary, or -1.
+func spaceID(tok *tokenizer.Tokenizer) int {
 	id, ok := tok.TokenID("Ġ")
 	if !ok {
 		return -1

@@ -16,12 +16,13 @@ import (
 // lstrip_blocks on, and messages, add_generation_prompt, bos_token, eos_token, raise_exception, strftime_now and
 // Options.Variables in scope. name appears in errors, which are *TemplateError.
 //
-// Rendering keeps apart what the template wrote and what came from the messages, through any trimming, splitting and joining
-// the template does, so the texts of marks, special tokens and others, count only where the template put them. The segments of one
-// rendering are joined: they are tokenized as the one text that transformers would tokenize.
+// Rendering distinguishes the template's own text from text of the messages, through any trimming, splitting and
+// joining that the template does. Special tokens and other marks count as such only in the template's own text. The
+// segments of one rendering are joined: they are tokenized as the one text that transformers would tokenize.
 //
-// A template is a stranger's program. It can't reach files or other templates, and the time, memory and recursion of reading
-// and rendering it are bounded; one that exceeds them gives an error, and so does the end of the context of either.
+// A template is an untrusted program. It can't access files or other templates, and the time, memory and recursion of
+// parsing and rendering it are bounded: exceeding a bound is an error, and so is the end of the context passed to
+// either.
 func Jinja(ctx context.Context, name, template, bos, eos string) (*Format, error) {
 	t, err := jinja.Parse(ctx, name, template)
 	if err != nil {
@@ -71,15 +72,15 @@ func Jinja(ctx context.Context, name, template, bos, eos string) (*Format, error
 	return f, nil
 }
 
-// roles are the names that count as the template's own text: some templates write <|{{ role }}|> and mean the mark. Whoever
-// writes the messages chooses among these names, and can say nothing else with them.
+// roles are the role names that count as the template's own text, since some templates write <|{{ role }}|> for a mark.
+// This is safe: the author of a message can only choose among these names.
 var roles = []string{"system", "developer", "user", "assistant", "tool", "ipython"}
 
-// turnEnds are the tokens by which published templates end the assistant's turn. A template names them but does not say
-// what they are for.
+// turnEnds are the tokens that end the assistant's turn in published templates. A template contains them but does not
+// say which of its tokens ends a turn.
 var turnEnds = []string{"<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<end_of_turn>", "<|end|>", "<eoa>", "<|end_of_turn|>", "<|return|>", "<|endoftext|>"}
 
-// A NoFormatError says that a model has no chat template and none of the built-in formats is known to be its own.
+// A NoFormatError says that a model has no chat template and that no built-in format is known to fit it.
 type NoFormatError struct{ Family string }
 
 func (e *NoFormatError) Error() string {
@@ -90,31 +91,32 @@ func (e *NoFormatError) Error() string {
 	return fmt.Sprintf("chat: the model%s has no chat template and may be no chat model", of)
 }
 
-// Detect chooses the format of a model: its Jinja template when it has one, else the built-in format that its family
-// (model_type or general.architecture) and vocabulary point to, else a *NoFormatError. ctx ends the reading of a template. has reports whether the vocabulary has a
-// token of that text.
+// Detect chooses the format of a model: its Jinja template if it has one, else the built-in format that its family
+// (model_type or general.architecture) and vocabulary indicate. If there is none, the error is a *NoFormatError. has
+// reports whether the vocabulary has a token with the given text. ctx ends the parsing of a template.
 func Detect(ctx context.Context, family, template, bos, eos string, has func(token string) bool) (*Format, error) {
 	if template != "" {
 		return Jinja(ctx, "chat_template", template, bos, eos)
 	}
-	every := func(name string) bool {
+	fits := func(name string) bool { // the vocabulary has every token that the format needs
 		f, err := Builtin(name)
 		return err == nil && !slices.ContainsFunc(f.needs, func(t string) bool { return !has(t) })
 	}
 	family = strings.ToLower(family)
-	// The families whose vocabularies other families share, or whose format has no token of its own.
+	// Families whose vocabulary is shared by other families, or whose format has no token of its own, are recognised by
+	// name.
 	switch {
 	case family == "xverse":
 		return Builtin("xverse")
-	case strings.HasPrefix(family, "baichuan") && every("baichuan2"):
+	case strings.HasPrefix(family, "baichuan") && fits("baichuan2"):
 		return Builtin("baichuan2")
-	case family == "chatglm" && every("chatglm2") && !has("<|user|>"): // ChatGLM3 has that token, and another format
+	case family == "chatglm" && fits("chatglm2") && !has("<|user|>"): // ChatGLM3 has that token and another format
 		return Builtin("chatglm2")
-	case family == "internlm" && every("internlm"):
+	case family == "internlm" && fits("internlm"):
 		return Builtin("internlm")
 	}
 	for _, name := range []string{"chatml", "llama3", "gemma"} {
-		if every(name) {
+		if fits(name) {
 			return Builtin(name)
 		}
 	}
@@ -127,7 +129,7 @@ func Detect(ctx context.Context, family, template, bos, eos string, has func(tok
 	return nil, &NoFormatError{family}
 }
 
-// Open returns the format that a user names: a built-in one, or the Jinja template in a file.
+// Open returns the format given by name or file: a built-in format, or the Jinja template in a file.
 func Open(ctx context.Context, nameOrFile, bos, eos string) (*Format, error) {
 	if f, err := Builtin(nameOrFile); err == nil {
 		return f, nil
@@ -135,7 +137,8 @@ func Open(ctx context.Context, nameOrFile, bos, eos string) (*Format, error) {
 	const limit = 1 << 20
 	source, err := regular.ReadFile(nameOrFile, limit)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("chat: %s is neither a file nor a built-in format: there are %s", nameOrFile, strings.Join(Names(), ", "))
+		return nil, fmt.Errorf("chat: %s is neither a file nor one of the built-in formats %s", nameOrFile,
+			strings.Join(Names(), ", "))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("chat: template: %w", err)

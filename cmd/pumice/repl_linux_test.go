@@ -152,7 +152,7 @@ func TestConversationGoesOnAfterErrors(t *testing.T) {
 	p.enter("undefined", "is undefined")
 	p.enter("later", `"not later"`)
 	p.enter("endless", "too")
-	p.enter(strings.Repeat("too long a message for its context ", 100), "the newest message makes a prompt of")
+	p.enter(strings.Repeat("too long a message for its context ", 100), "the prompt of the newest round has")
 	p.enter("three", "(cut off: 2 tokens)")
 
 	p.enter("/nonsense", `unknown command "/nonsense"`)

@@ -17,33 +17,33 @@ const (
 	// Published templates take 0.16 steps and 5 bytes for each byte of their variables at most; see TestRealTemplatesAreFarFromTheLimits.
 	baseSteps     = 1 << 20  // evaluations and iterations, each under 0.3 us; work on long strings counts by length
 	stepsPerInput = 2        // further steps for each byte of the variables
-	baseBytes     = 24 << 20 // values made while rendering, garbage at once or not
+	baseBytes     = 24 << 20 // values made while rendering, even if they become garbage
 	bytesPerInput = 16       // and for each byte of the variables
 	maxTime       = 10 * time.Second
 )
 
-// What values take besides the bytes of strings.
+// Memory of values besides the bytes of strings.
 const (
 	textBytes     = 48 // a string
 	spanBytes     = 16 // one of its foreign spans
-	itemBytes     = 24 // an element of a list, and the number that it may be
+	itemBytes     = 24 // an element of a list, including a number that it may hold
 	entryBytes    = 128
 	functionBytes = 96
 	scopeBytes    = 256
-	bytesPerStep  = 32  // of strings that are gone through
-	madePerStep   = 256 // of values that are made
+	bytesPerStep  = 32  // bytes of strings read per step
+	madePerStep   = 256 // bytes of values made per step
 )
 
-// A budget is what one parsing or one rendering may still cost. Whatever makes a value spends its bytes in make.go; whatever
-// goes through one spends steps.
+// A budget holds the steps and bytes that one parsing or rendering may still spend. Making a value spends bytes, in
+// make.go; reading one spends steps.
 type budget struct {
 	ctx      context.Context
 	deadline time.Time
 	steps    int
 	bytes    int
 	depth    int
-	checked  int  // steps at the last look at the clock
-	convert  bool // variables are being taken in: they raise the limits
+	checked  int  // steps when the clock was last read
+	convert  bool // variables are being converted: they raise the limits
 }
 
 func newBudget(ctx context.Context) budget {
@@ -54,7 +54,7 @@ func newBudget(ctx context.Context) budget {
 func (b *budget) step(n int) {
 	b.steps -= n
 	if b.steps < 0 {
-		fail("the template runs too long")
+		fail("the template takes too many steps")
 	}
 	if b.checked-b.steps > 4096 || b.checked == 0 {
 		b.checked = b.steps
@@ -62,7 +62,7 @@ func (b *budget) step(n int) {
 			panic(bail{msg: err.Error(), err: err})
 		}
 		if time.Now().After(b.deadline) {
-			fail("the template runs too long: more than %s", maxTime)
+			fail("the template takes too long: more than %s", maxTime)
 		}
 	}
 }
@@ -82,7 +82,7 @@ func (b *budget) charge(n int) {
 	b.step(1 + n/madePerStep)
 }
 
-// read spends the steps of going through a value once, which is little for all but strings.
+// read spends the steps of reading a value once, which are few for all but strings.
 func (b *budget) read(v any) {
 	if t, ok := v.(text); ok {
 		b.step(len(t.s) / bytesPerStep)
@@ -98,7 +98,7 @@ func (b *budget) readArgs(a args) {
 	}
 }
 
-// enter and leave bound recursion, which Go could not survive.
+// enter and leave bound recursion: overflowing the stack ends a Go program.
 func (b *budget) enter() {
 	b.step(1)
 	if b.depth++; b.depth > maxDepth {
@@ -108,13 +108,13 @@ func (b *budget) enter() {
 
 func (b *budget) leave() { b.depth-- }
 
-// How much of a stranger's text an error repeats.
+// How much of a template's text an error quotes.
 const (
 	maxQuoted = 80
-	maxRaised = 4 << 10 // of raise_exception
+	maxRaised = 4 << 10 // for raise_exception
 )
 
-// quote is a piece of a template for an error message.
+// quote quotes text of a template for an error message.
 func quote(s string) string {
 	if len(s) > maxQuoted {
 		return fmt.Sprintf("%q... (%d bytes)", s[:maxQuoted], len(s))

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// TestErrorsArePrintable looks for raw control characters in errors that quote a template, which is a stranger's text.
+// TestErrorsArePrintable looks for raw control characters in errors that quote a template, which is untrusted text.
 func TestErrorsArePrintable(t *testing.T) {
 	t.Parallel()
 	const bad = "\x1b]0;x\a\u009b\u202e\x7f"

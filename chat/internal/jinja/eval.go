@@ -9,7 +9,7 @@ import (
 
 // Values are nil (none), undefined, bool, int64, float64, text, *list, *dict, function and *loop.
 
-// undefined is what is not there, and words for errors to call it by.
+// undefined is the value of a missing item, with its description for errors.
 type undefined struct{ what, name, of string }
 
 func (u undefined) String() string {
@@ -32,7 +32,7 @@ type list struct {
 type dict struct {
 	keys      []any
 	m         map[any]any
-	foreign   bool // a key came from the variables: all count as foreign
+	foreign   bool // a key came from the variables, so all keys count as foreign
 	namespace bool // attributes may be set
 }
 
@@ -50,7 +50,7 @@ type args struct {
 	values []any
 }
 
-// what is the function's name for errors.
+// what describes the function in errors.
 func (a *args) what() string { return fmt.Sprintf("%s '%s'", a.kind, a.name) }
 
 // get returns argument i, or the one called name.
@@ -66,7 +66,7 @@ func (a *args) get(i int, name string) (any, bool) {
 	return nil, false
 }
 
-// limit fails for arguments beyond the first n, or with other names.
+// limit fails for arguments beyond the first n, and for named arguments other than names.
 func (a *args) limit(n int, names ...string) {
 	if len(a.list) > n {
 		fail("%s takes at most %d arguments, got %d", a.what(), n, len(a.list))
@@ -129,9 +129,9 @@ type (
 	setStmt  struct {
 		line    int
 		target  *target
-		x       expr   // nil: body's text, through filters
-		filters expr   // on a holeExpr
-		body    []stmt //
+		x       expr // nil stands for body's text, with filters applied
+		filters expr // on a holeExpr
+		body    []stmt
 	}
 	macroStmt struct {
 		name     string
@@ -282,7 +282,7 @@ func (s *forStmt) exec(in *interp, sc *scope, out *builder) ctl {
 
 func (s *jumpStmt) exec(in *interp, sc *scope, out *builder) ctl { return s.c }
 
-// hole names the variable under which a block's text waits for its filters; no template can write it.
+// hole names the variable that holds a block's text for its filters; a template can't spell it.
 const hole = " text"
 
 func (in *interp) capture(body []stmt, sc *scope) text {
@@ -484,7 +484,7 @@ func (x *itemExpr) eval(in *interp, sc *scope) any {
 	return in.item(in.eval(x.x, sc), in.eval(x.key, sc))
 }
 
-// item is x[key]; a string key may also name an attribute.
+// item returns x[key]; a string key may also name an attribute.
 func (in *interp) item(v, key any) any {
 	in.read(v)
 	in.read(key)
@@ -518,7 +518,7 @@ func (in *interp) item(v, key any) any {
 	return in.undefined("element", in.repr(key).s, v)
 }
 
-// index resolves a Python index, negative from the end.
+// index resolves a Python index, which counts from the end if it is negative.
 func index(key any, n int) (int, bool) {
 	i, ok := number(key).(int64)
 	if !ok {
@@ -531,16 +531,16 @@ func index(key any, n int) (int, bool) {
 }
 
 func (x *sliceExpr) eval(in *interp, sc *scope) any {
-	part := func(e expr) any {
+	bound := func(e expr) any {
 		if e == nil {
 			return nil
 		}
 		return in.eval(e, sc)
 	}
-	return in.slice(in.eval(x.x, sc), part(x.from), part(x.to), part(x.step))
+	return in.slice(in.eval(x.x, sc), bound(x.from), bound(x.to), bound(x.step))
 }
 
-// slice is x[from:to:step] for lists and strings; nil bounds are open.
+// slice returns x[from:to:step] for lists and strings; nil bounds are open.
 func (in *interp) slice(v, from, to, step any) any {
 	bound := func(x any, what string) (int64, bool) {
 		if x == nil {
@@ -558,7 +558,7 @@ func (in *interp) slice(v, from, to, step any) any {
 	in.read(v)
 	switch {
 	case isText:
-		if step == nil { // the common case needs no list of characters
+		if step == nil { // the usual case needs no list of characters
 			n := int64(str.len())
 			a, okA := bound(from, "start")
 			b, okB := bound(to, "end")
@@ -566,7 +566,7 @@ func (in *interp) slice(v, from, to, step any) any {
 			if i >= j {
 				return text{}
 			}
-			return in.part(str, runeOffset(str.s, i), runeOffset(str.s, j))
+			return in.substring(str, runeOffset(str.s, i), runeOffset(str.s, j))
 		}
 		items = str.chars(in)
 	case isList:
@@ -597,7 +597,7 @@ func (in *interp) slice(v, from, to, step any) any {
 			}
 		}
 	} else {
-		// As Python: bounds are clamped to [-1, n-1].
+		// As in Python, bounds are clamped to [-1, n-1].
 		i, j := n-1, int64(-1)
 		if okA {
 			i = min(resolve(a, n), n-1)

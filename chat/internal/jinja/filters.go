@@ -19,8 +19,8 @@ var (
 	tests   map[string]test
 )
 
-// The tables refer to functions that refer to the tables (map and select take a filter's or test's name), so they can't be
-// initialised in their declarations.
+// The tables can't be initialised in their declarations, because they refer to functions that refer to the tables: map
+// and select take the name of a filter or test.
 func init() {
 	filters = map[string]filter{
 		"abs": func(in *interp, v any, a args) any {
@@ -265,7 +265,7 @@ func init() {
 		},
 		"unique": func(in *interp, v any, a args) any {
 			a.limit(0)
-			out, seen, odd := in.list(), in.dict(false), in.list() // odd are the keys that can't be looked up
+			out, seen, odd := in.list(), in.dict(false), in.list() // odd holds the keys that can't be hashed
 			for _, x := range in.iterate(v) {
 				key := in.fold(x)
 				k, ok := hashable(key)
@@ -384,7 +384,7 @@ func mapText(f func(string) string) filter {
 	}
 }
 
-// numeral is the text of a number without the space around it, "" where it is too long to be one.
+// numeral returns the text of a number without the space around it, or "" if it is too long to be one.
 func numeral(t text) string {
 	const longest = 1 << 10
 	if s := strings.TrimSpace(t.s); len(s) <= longest {
@@ -438,7 +438,7 @@ func escape(in *interp, v any, a args) any {
 
 var escapes = strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;", `"`, "&#34;", "'", "&#39;")
 
-// fold is the key that jinja2 sorts and compares by where case does not matter.
+// fold returns the key by which jinja2 sorts and compares if case does not matter.
 func (in *interp) fold(v any) any {
 	if t, ok := v.(text); ok {
 		return in.mapped(t, strings.ToLower)
@@ -474,7 +474,7 @@ func indent(in *interp, v any, a args) any {
 
 func (in *interp) clone(items []any) []any { return append(in.room(len(items)), items...) }
 
-// items are a mapping's (key, value) tuples.
+// items returns a mapping's (key, value) tuples.
 func (in *interp) items(v any) []any {
 	d, ok := v.(*dict)
 	if !ok || d.namespace {
@@ -487,7 +487,7 @@ func (in *interp) items(v any) []any {
 	return out
 }
 
-// attributes takes an attribute, "a.b" for one of an attribute, from each item.
+// attributes returns the attribute attr of each item; "a.b" is attribute b of attribute a.
 func (in *interp) attributes(items []any, attr any) []any {
 	out := in.room(len(items))
 	for _, x := range items {
@@ -566,7 +566,7 @@ func (in *interp) extreme(v any, a args, sign int) any {
 	return best
 }
 
-// need is a string argument that must be there.
+// need returns a required string argument.
 func (in *interp) need(a args, i int, name string) text {
 	v, ok := a.get(i, name)
 	t, isText := v.(text)
@@ -576,7 +576,7 @@ func (in *interp) need(a args, i int, name string) text {
 	return t
 }
 
-// count is an optional integer argument, -1 when it is not given.
+// count returns an optional integer argument, or -1 if it is missing.
 func (in *interp) count(a args, i int, name string) int {
 	v, ok := a.get(i, name)
 	if !ok || v == nil {
@@ -589,7 +589,7 @@ func (in *interp) count(a args, i int, name string) int {
 	return int(max(-1, min(n, math.MaxInt32)))
 }
 
-// cutSet says which characters strip and trim remove.
+// cutSet reports which characters strip and trim remove.
 func cutSet(in *interp, a args, name string) func(rune) bool {
 	v, ok := a.get(0, name)
 	if !ok || v == nil {
@@ -603,7 +603,7 @@ func cutSet(in *interp, a args, name string) func(rune) bool {
 	return func(r rune) bool { return set[r] }
 }
 
-// percent is Python's format % values, for %s, %r, %d, %i, %x, %f with an optional precision, and %%.
+// percent implements Python's format % values for %s, %r, %d, %i, %x, %f with an optional precision, and %%.
 func (in *interp) percent(format text, values []any) text {
 	b := in.builder()
 	s := format.s
@@ -614,7 +614,7 @@ func (in *interp) percent(format text, values []any) text {
 			break
 		}
 		i += from
-		b.writePart(format, from, i)
+		b.writeRange(format, from, i)
 		j := i + 1
 		for j < len(s) && strings.IndexByte("0123456789.", s[j]) >= 0 {
 			j++
@@ -691,6 +691,6 @@ func (in *interp) percent(format text, values []any) text {
 			fail("not all arguments used by the format string")
 		}
 	}
-	b.writePart(format, from, len(s))
+	b.writeRange(format, from, len(s))
 	return b.text()
 }

@@ -2,14 +2,14 @@
 // does: jinja2's immutable sandbox with trim_blocks and lstrip_blocks on, loop controls, the generation tag, and the
 // globals raise_exception and strftime_now.
 //
-// A Template is parsed once and rendered any number of times, from several goroutines too. Two things set this
-// implementation apart. Every string carries which of its bytes came from the variables and which from the template,
-// through slicing, splitting, stripping and joining, so the caller knows which special tokens the template wrote and
-// which a user typed. And a template is a stranger's program: rendering is bounded in steps, bytes, depth and time, and
-// there is no way to a file, to another template or to the host program.
+// A Template is parsed once and rendered any number of times, from several goroutines too. It differs from jinja2 in
+// two ways. Every string records which of its bytes came from the variables and which from the template, through
+// slicing, splitting, stripping and joining, so the caller knows which special tokens the template wrote and which a
+// user typed. And a template is an untrusted program: rendering is bounded in steps, bytes, depth and time, and can't
+// access files, other templates or the host program.
 //
-// Not supported, and an error that says so: include, import, extends, block, call, recursive loops, and whatever changes a list
-// or a dict in place (the immutable sandbox forbids that as well).
+// These are errors: include, import, extends, block, call, recursive loops, and changing a list or a dict in place
+// (which the immutable sandbox forbids as well).
 package jinja
 
 import (
@@ -20,30 +20,30 @@ import (
 	"time"
 )
 
-// A Span is a piece of the rendered text. Foreign text came from the variables, the rest from the template itself.
+// A Span is a stretch of rendered text. Foreign text came from the variables, the rest from the template itself.
 type Span struct {
 	Text    string
 	Foreign bool
 }
 
-// An Error says what is wrong with a template and where. Raised is set when the template itself refused the variables by
+// An Error reports an error in a template and its line. Raised is set if the template itself refused the variables by
 // raise_exception; Msg is then its message.
 type Error struct {
 	Template string
 	Line     int
 	Msg      string
 	Raised   bool
-	Err      error // the context's error when rendering was cancelled, else nil
+	Err      error // the context's error if rendering was cancelled, else nil
 }
 
 func (e *Error) Error() string {
-	if e.Raised { // words of the template's author
+	if e.Raised { // the message is the template's and is quoted
 		return fmt.Sprintf("template %s: line %d: %q", e.Template, e.Line, e.Msg)
 	}
 	return fmt.Sprintf("template %s: line %d: %s", e.Template, e.Line, e.Msg)
 }
 
-// Unwrap returns the context's error, if it was that.
+// Unwrap returns the context's error if that was the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
 // A Template is a parsed template.
@@ -52,18 +52,19 @@ type Template struct {
 	body []stmt
 }
 
-// Variables are what a template sees besides the globals. Values are nil, bool, int, float64, string, json.RawMessage, Own,
-// []any and map[string]any of the same (a map is seen with its keys sorted, a json.RawMessage in its own order).
+// Variables are a template's variables besides the globals. Values are nil, bool, int, float64, string,
+// json.RawMessage, Own, and []any and map[string]any of these (a template sees a map's keys sorted, and a
+// json.RawMessage's in their own order).
 type Variables struct {
 	Template map[string]any // strings count as the template's own text: bos_token, eos_token
 	Foreign  map[string]any // strings count as foreign text: messages, tools
-	Now      time.Time      // what strftime_now tells; zero = the time of rendering
+	Now      time.Time      // the time for strftime_now; the zero value stands for the time of rendering
 }
 
 // An Own string among foreign variables counts as the template's own text.
 type Own string
 
-// Parse reads a template. name appears in errors, which are of type *Error; ctx ends it as a limit does.
+// Parse parses a template. name appears in errors, which are of type *Error. The end of ctx ends parsing with an error.
 func Parse(ctx context.Context, name, source string) (t *Template, err error) {
 	p := &parser{budget: newBudget(ctx), line: 1}
 	defer func() { err = recovered(recover(), name, p.at(), err) }()
@@ -76,7 +77,7 @@ func Parse(ctx context.Context, name, source string) (t *Template, err error) {
 	return &Template{name: name, body: body}, nil
 }
 
-// Render runs the template. Neighbouring spans differ in Foreign; empty ones are left out. Errors are of type *Error.
+// Render executes the template. Adjacent spans differ in Foreign, and none is empty. Errors are of type *Error.
 func (t *Template) Render(ctx context.Context, v Variables) (spans []Span, err error) {
 	in := &interp{budget: newBudget(ctx), now: v.Now}
 	defer func() { err = recovered(recover(), t.name, in.line, err) }()
@@ -85,7 +86,7 @@ func (t *Template) Render(ctx context.Context, v Variables) (spans []Span, err e
 	return out.text().spans(), nil
 }
 
-// globals takes the variables in.
+// globals converts the variables and adds the global functions.
 func (in *interp) globals(v Variables) *scope {
 	in.step(1)
 	if in.now.IsZero() {
@@ -128,7 +129,7 @@ func recovered(r any, name string, line int, err error) error {
 	panic(r)
 }
 
-// printable is a message, which may quote any piece of a template, with characters that can't be printed as escapes.
+// printable escapes the characters of a message that can't be printed: it may quote text of a template.
 func printable(msg string) string {
 	var b strings.Builder
 	for _, r := range msg {
@@ -142,7 +143,7 @@ func printable(msg string) string {
 	return b.String()
 }
 
-// interp is one rendering.
+// interp is the state of one rendering.
 type interp struct {
 	budget
 	now  time.Time

@@ -15,7 +15,7 @@ import (
 	"pumice/internal/bounded"
 )
 
-// A render is a line of ../../testdata/renders.jsonl, which make_renders.py there made with jinja2.
+// A render is a line of ../../testdata/renders.jsonl, which make_renders.py made with jinja2.
 type render struct {
 	Name, Source string
 	Vars         map[string]json.RawMessage
@@ -93,7 +93,7 @@ func TestRendersAsJinja2(t *testing.T) {
 	}
 }
 
-// Foreign text stays marked through everything a template does with it.
+// Foreign text stays marked as foreign through every operation of a template.
 func TestForeignTextKeepsItsMark(t *testing.T) {
 	for _, c := range []struct{ source, want string }{ // foreign text in [ ]
 		{"a{{ x }}b", "a[ <|x|> y ]b"},
@@ -149,8 +149,8 @@ func TestForeignTextKeepsItsMark(t *testing.T) {
 	}
 }
 
-// hostile are templates that would take for ever, fill the memory, or overflow the stack (which ends a Go program) if nothing
-// stopped them, each of about n bytes.
+// hostile returns templates of about n bytes each that, without limits, would take for ever, fill the memory, or
+// overflow the stack (which ends a Go program).
 func hostile(n int) map[string]string {
 	many := func(s string) string { return strings.Repeat(s, n/len(s)+1) }
 	nested := func(open, close string) string { return many(open) + many(close) }
@@ -206,7 +206,7 @@ func hostile(n int) map[string]string {
 		"json indent":  "{{ range(100000)|list|tojson(indent='" + strings.Repeat(" ", 10000) + "') }}",
 		"json commas":  "{{ range(100000)|list|tojson(separators=('" + strings.Repeat(" ", 10000) + "', ':')) }}",
 		"strftime":     "{% set ns = namespace(l=[]) %}{% for i in range(1000) %}{% set ns.l = ns.l + [strftime_now('%c' * 100000)] %}{% endfor %}",
-		// Work on long values that makes little.
+		// Work on long values with short results.
 		"find in big":     big + "{% if 'b' in x %}{% endif %}{% endfor %}",
 		"length of big":   big + "{{ x|length }}{% endfor %}",
 		"index of big":    big + "{{ x[-1] }}{% endfor %}",
@@ -264,14 +264,14 @@ func TestHostileTemplatesEndWithAnError(t *testing.T) {
 				if !errors.As(err, &e) {
 					t.Errorf("%d bytes, error %v", len(text), err)
 				} else if e.Template != "stranger" || e.Line < 1 || len(err.Error()) > 1000 {
-					t.Errorf("error does not say where in a few words: %.2000v", err)
+					t.Errorf("error does not name the line, or is long: %.2000v", err)
 				}
 			})
 		})
 	}
 }
 
-// Sources that mean no harm, or none that can be seen.
+// Sources that are large but harmless, or not recognisably harmful.
 func TestLargeTemplatesTakeLinearTime(t *testing.T) {
 	many := func(s string) string { return strings.Repeat(s, maxSourceBytes/4/len(s)) }
 	for name, source := range map[string]string{

@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// tojson is Python's json.dumps with ensure_ascii off, as transformers' filter of that name: no HTML escapes.
+// tojson is Python's json.dumps with ensure_ascii off and no HTML escapes, as transformers' filter tojson.
 func tojson(in *interp, v any, a args) any {
 	a.limit(4, "ensure_ascii", "indent", "separators", "sort_keys")
 	w := jsonWriter{in: in, b: in.builder(), comma: ", ", colon: ": ", indent: -1}

@@ -43,20 +43,21 @@ func (t token) String() string {
 	return quote(t.s)
 }
 
-// lexer cuts a source into text and tags, a token at a time: a list of them would be many times as large as the source. White
-// space around tags follows jinja2 3.1 with trim_blocks and lstrip_blocks: one newline after a block or comment tag goes,
-// and so does blank space before one at the start of a line; '-' in a tag strips all white space on its side, '+' keeps it.
+// lexer splits a source into text and tags. It returns one token at a time, since a list of them would be many times as
+// large as the source. White space around tags follows jinja2 3.1 with trim_blocks and lstrip_blocks: a newline right
+// after a block or comment tag is removed, and so is blank space before one at the start of a line; '-' in a tag strips
+// all white space on its side, '+' keeps it.
 type lexer struct {
 	*budget
 	src       string
 	at        int
 	line      int
-	ready     []token // found and not yet asked for, one tag's beginning at most
+	ready     []token // tokens read but not yet returned, at most the beginning of one tag
 	lineStart bool    // the text begins at the start of a line
-	end       string  // of the tag that is being read, "" outside tags
+	end       string  // the end of the tag being read, "" outside tags
 	ending    kind
-	open      []byte // the brackets that are to be closed in it
-	busy      bool   // an error now is at line
+	open      []byte // the brackets still open in the tag
+	busy      bool   // an error now is on line
 }
 
 func newLexer(b *budget, src string) *lexer {
@@ -64,7 +65,7 @@ func newLexer(b *budget, src string) *lexer {
 	return &lexer{budget: b, src: strings.TrimSuffix(src, "\n"), line: 1, lineStart: true}
 }
 
-// next returns the next token, kEOF again and again at the end.
+// next returns the next token; at the end it returns kEOF each time.
 func (l *lexer) next() token {
 	l.busy = true
 	for len(l.ready) == 0 {
@@ -85,7 +86,7 @@ func (l *lexer) next() token {
 	return t
 }
 
-// outside reads text up to a tag and the tag's beginning, or a comment, or a raw block.
+// outside reads text up to a tag and the beginning of the tag, a comment, or a raw block.
 func (l *lexer) outside() {
 	i := tagAt(l.src[l.at:])
 	if i < 0 {
@@ -167,7 +168,8 @@ func tagAt(s string) int {
 	}
 }
 
-// afterEnd returns the position behind a tag's end, which is at; the sign before it and the newline behind it decide.
+// afterEnd returns the position at which text continues after a tag's end at at. It depends on the sign before the end
+// and the newline after it.
 func (l *lexer) afterEnd(at, tag int, trim bool) int {
 	sign := byte(0)
 	if at > tag {
@@ -183,7 +185,7 @@ func (l *lexer) afterEnd(at, tag int, trim bool) int {
 	return end
 }
 
-// raw reads from inside '{%' the rest of a raw block, if it is one.
+// raw reads the rest of a raw block from inside its '{%'. ok says whether it is one.
 func (l *lexer) raw(tag int) (body string, after int, ok bool) {
 	rest := strings.TrimLeftFunc(l.src[tag:], isSpace)
 	if !strings.HasPrefix(rest, "raw") {
@@ -276,7 +278,7 @@ func (l *lexer) inside() {
 	}
 }
 
-// operator reads an operator, and keeps account of brackets.
+// operator reads an operator and keeps track of open brackets.
 func (l *lexer) operator(rest string) {
 	op := ""
 	for _, o := range operators {
@@ -304,7 +306,7 @@ func (l *lexer) operator(rest string) {
 	l.advance(l.at + len(op))
 }
 
-// number reads an integer or a float as Python writes them.
+// number reads an integer or a float in Python's syntax.
 func (l *lexer) number() {
 	s := l.src[l.at:]
 	n := 0

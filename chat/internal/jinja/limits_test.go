@@ -15,8 +15,9 @@ import (
 	"testing"
 )
 
-// growth has an expression for every filter, test, method, global and operator, on values that are large: x is a foreign
-// string of 262144 bytes, s a list of 16384 strings, n one of numbers, m one of mappings with an attribute a, d a mapping.
+// growth has an expression for every filter, test, method, global and operator, on large values: x is a foreign string
+// of 262144 bytes, s a list of 16384 strings, n a list of numbers, m a list of mappings with an attribute a, d a
+// mapping.
 var growth = map[string]map[string]string{
 	"filter": {
 		"abs": "-1|abs", "attr": "m|map('attr', 'a')|list", "capitalize": "x|capitalize", "count": "x|count", "d": "x|d(x)", "default": "u|default(x)",
@@ -68,8 +69,8 @@ var growth = map[string]map[string]string{
 	},
 }
 
-// Every function is charged in bytes for what it makes, which the runtime's own count of allocated bytes tells, and in
-// steps for the strings that it goes through. A function that is new has no case here and fails.
+// Every function is charged bytes for the values it makes, compared with the runtime's count of allocated bytes, and
+// steps for the strings it reads. A new function without a case here fails the test.
 func TestEveryFunctionIsCharged(t *testing.T) {
 	methods := func(v any, names ...string) []string {
 		for _, name := range names {
@@ -132,7 +133,7 @@ func TestEveryFunctionIsCharged(t *testing.T) {
 			if err != nil && name != "raise_exception" && !strings.Contains(err.Error(), "no order") {
 				t.Errorf("%s %s: %v", kind, name, err)
 			}
-			// A string grows by a quarter at a time, and what it grew from is garbage; a step may make a number.
+			// A string grows by a quarter at a time and leaves its old bytes as garbage; a step may make a number.
 			if made > 6*bytes+16*steps+64<<10 {
 				t.Errorf("%s %s: %d bytes were made, %d charged", kind, name, made, bytes)
 			}
@@ -143,14 +144,14 @@ func TestEveryFunctionIsCharged(t *testing.T) {
 	}
 }
 
-// allocated is how many bytes the process has ever allocated.
+// allocated returns how many bytes the process has ever allocated.
 func allocated() int {
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	return int(m.TotalAlloc)
 }
 
-// A value that is made anywhere but in make.go could be made without being charged.
+// A value made anywhere but in make.go might not be charged.
 func TestValuesAreMadeInOnePlace(t *testing.T) {
 	t.Parallel()
 	files, err := filepath.Glob("*.go")
@@ -189,7 +190,7 @@ func TestValuesAreMadeInOnePlace(t *testing.T) {
 	}
 }
 
-// Long conversations stay at least three times below the limits.
+// Long conversations take at most a third of the limits.
 func TestRealTemplatesAreFarFromTheLimits(t *testing.T) {
 	files, err := filepath.Glob("../../testdata/templates/*.jinja")
 	if err != nil || len(files) == 0 {

@@ -2,16 +2,16 @@ package jinja
 
 import "strings"
 
-// All values that take memory are made here, and here alone, so that none is made without being charged.
-// TestValuesAreMadeInOnePlace holds the package to that.
+// Only this file makes values that take memory, so that each is charged to the budget. TestValuesAreMadeInOnePlace
+// checks that.
 
-// literal is a string of the template's own.
+// literal returns a string of the template's own.
 func (b *budget) literal(s string) text {
 	b.charge(textBytes + len(s))
 	return text{s: s}
 }
 
-// foreign is a string that came from the variables.
+// foreign returns a string that came from the variables.
 func (b *budget) foreign(s string) text {
 	if s == "" {
 		return text{}
@@ -20,9 +20,10 @@ func (b *budget) foreign(s string) text {
 	return text{s: s, foreign: []span{{0, len(s)}}}
 }
 
-// mapped is f of t as a whole, foreign if any byte of t is: for functions that look at more than single characters.
+// mapped applies f to t as a whole, for functions that look at more than single characters. The result is foreign if
+// any byte of t is.
 func (b *budget) mapped(t text, f func(string) string) text {
-	b.charge(textBytes + spanBytes + len(t.s)) // before f makes about as much
+	b.charge(textBytes + spanBytes + len(t.s)) // before f, whose result is about as large
 	s := f(t.s)
 	b.charge(max(0, len(s)-len(t.s)))
 	if len(t.foreign) > 0 && s != "" {
@@ -31,8 +32,8 @@ func (b *budget) mapped(t text, f func(string) string) text {
 	return text{s: s}
 }
 
-// part is the bytes [from, to) of t, which it shares.
-func (b *budget) part(t text, from, to int) text {
+// substring returns the bytes [from, to) of t, which it shares.
+func (b *budget) substring(t text, from, to int) text {
 	spans := t.within(from, to)
 	b.charge(textBytes + spanBytes*len(spans))
 	out := text{s: t.s[from:to]}
@@ -45,7 +46,7 @@ func (b *budget) part(t text, from, to int) text {
 	return out
 }
 
-// key is a dict's key as a template sees it. It shares the key's bytes.
+// key returns a dict's key as a template sees it. It shares the key's bytes.
 func (b *budget) key(d *dict, k any) any {
 	s, ok := k.(string)
 	if !ok {
@@ -58,7 +59,7 @@ func (b *budget) key(d *dict, k any) any {
 	return text{s: s}
 }
 
-// name is a string that shares the bytes of s, a literal's.
+// name returns a string that shares the bytes of s, a literal.
 func (b *budget) name(s string) text {
 	b.charge(textBytes)
 	return text{s: s}
@@ -73,10 +74,10 @@ type builder struct {
 
 func (b *budget) builder() *builder { return &builder{in: b} }
 
-func (b *builder) write(t text) { b.writePart(t, 0, len(t.s)) }
+func (b *builder) write(t text) { b.writeRange(t, 0, len(t.s)) }
 
-// writePart writes the bytes [from, to) of t.
-func (b *builder) writePart(t text, from, to int) {
+// writeRange writes the bytes [from, to) of t.
+func (b *builder) writeRange(t text, from, to int) {
 	spans := t.within(from, to)
 	b.in.charge(to - from + spanBytes*len(spans))
 	at := b.b.Len() - from
@@ -97,13 +98,13 @@ func (b *builder) writeString(s string) {
 	b.b.WriteString(s)
 }
 
-// text is what was written. The builder is not used again.
+// text returns the text written. The builder must not be used again.
 func (b *builder) text() text {
 	b.in.charge(textBytes)
 	return text{s: b.b.String(), foreign: b.foreign}
 }
 
-// list and tuple take items over.
+// list and tuple keep items.
 func (b *budget) list(items ...any) *list {
 	b.charge(textBytes + itemBytes*len(items))
 	return &list{items: items}
@@ -115,32 +116,32 @@ func (b *budget) tuple(items ...any) *list {
 	return l
 }
 
-// alike is a list, or a tuple if l is one.
+// alike returns a list, or a tuple if l is one.
 func (b *budget) alike(l *list, items []any) *list {
 	made := b.list(items...)
 	made.tuple = l.tuple
 	return made
 }
 
-// room is space for n elements.
+// room returns an empty slice with space for n elements.
 func (b *budget) room(n int) []any {
 	b.charge(itemBytes * n)
 	return make([]any, 0, n)
 }
 
-// add appends to a list that is being made.
+// add appends to a list under construction.
 func (l *list) add(b *budget, v any) {
 	b.charge(itemBytes)
 	l.items = append(l.items, v)
 }
 
-// dict is empty; foreign says that its keys come from the variables.
+// dict returns an empty dict; foreign says that its keys come from the variables.
 func (b *budget) dict(foreign bool) *dict {
 	b.charge(entryBytes)
 	return &dict{m: map[any]any{}, foreign: foreign}
 }
 
-// put sets an entry of a dict that is being made, or an attribute of a namespace.
+// put sets an entry of a dict under construction, or an attribute of a namespace.
 func (b *budget) put(d *dict, k, v any) {
 	if _, ok := d.m[k]; !ok {
 		b.charge(entryBytes)
@@ -154,7 +155,7 @@ func (b *budget) function(name string, call func(in *interp, a args) any) functi
 	return function{name, call}
 }
 
-// undefined stands for what is not there: what with name, or a value of which it is no part.
+// undefined returns the value of a missing item, called what and name in errors; of is the value that lacks it.
 func (b *budget) undefined(what, name string, of any) undefined {
 	b.charge(textBytes)
 	u := undefined{what: what, name: name}
@@ -164,7 +165,7 @@ func (b *budget) undefined(what, name string, of any) undefined {
 	return u
 }
 
-// child is a scope inside s.
+// child returns a scope inside s.
 func (b *budget) child(s *scope) *scope {
 	b.charge(scopeBytes)
 	return &scope{vars: map[string]any{}, up: s}
@@ -178,7 +179,7 @@ func (b *budget) set(s *scope, name string, v any) {
 	s.vars[name] = v
 }
 
-// putComputed is put with a key that a template computed. One foreign key makes all of the dict's count as foreign.
+// putComputed is put with a key that a template computed. One foreign key makes all keys of the dict count as foreign.
 func (in *interp) putComputed(d *dict, key, v any) {
 	if t, ok := key.(text); ok && len(t.foreign) > 0 {
 		d.foreign = true

@@ -7,7 +7,7 @@ import (
 	"unicode/utf8"
 )
 
-// The methods that Python's str, dict and list have and chat templates use. None changes its receiver.
+// The methods of Python's str, dict and list that chat templates use. None changes its receiver.
 
 var textMethods = map[string]func(in *interp, t text, a args) any{
 	"capitalize": textMap(capitalize),
@@ -35,7 +35,7 @@ var textMethods = map[string]func(in *interp, t text, a args) any{
 			} else if _, n = utf8.DecodeRuneInString(t.s[from+i:]); strings.HasPrefix(t.s[from+i:], "\r\n") {
 				n = 2
 			}
-			out.add(&in.budget, in.part(t, from, from+i))
+			out.add(&in.budget, in.substring(t, from, from+i))
 			from += i + n
 		}
 		return out
@@ -44,7 +44,7 @@ var textMethods = map[string]func(in *interp, t text, a args) any{
 		a.limit(1)
 		sep := in.need(a, 0, "sep")
 		if i := strings.Index(t.s, sep.s); i >= 0 {
-			return in.tuple(in.part(t, 0, i), sep, in.part(t, i+len(sep.s), len(t.s)))
+			return in.tuple(in.substring(t, 0, i), sep, in.substring(t, i+len(sep.s), len(t.s)))
 		}
 		return in.tuple(t, text{}, text{})
 	},
@@ -52,11 +52,11 @@ var textMethods = map[string]func(in *interp, t text, a args) any{
 	"endswith":   affix(strings.HasSuffix),
 	"removeprefix": func(in *interp, t text, a args) any {
 		a.limit(1)
-		return in.part(t, len(t.s)-len(strings.TrimPrefix(t.s, in.need(a, 0, "prefix").s)), len(t.s))
+		return in.substring(t, len(t.s)-len(strings.TrimPrefix(t.s, in.need(a, 0, "prefix").s)), len(t.s))
 	},
 	"removesuffix": func(in *interp, t text, a args) any {
 		a.limit(1)
-		return in.part(t, 0, len(strings.TrimSuffix(t.s, in.need(a, 0, "suffix").s)))
+		return in.substring(t, 0, len(strings.TrimSuffix(t.s, in.need(a, 0, "suffix").s)))
 	},
 	"replace": func(in *interp, t text, a args) any {
 		a.limit(3, "count")
@@ -220,7 +220,7 @@ func every(is func(rune) bool) func(in *interp, t text, a args) any {
 	}
 }
 
-// braces is str.format with fields {}, {0} and {name}, without format specifications.
+// braces implements str.format with fields {}, {0} and {name}, without format specifications.
 func braces(in *interp, t text, a args) any {
 	b := in.builder()
 	s := t.s
@@ -231,7 +231,7 @@ func braces(in *interp, t text, a args) any {
 			i++
 			continue
 		case i+1 < len(s) && s[i+1] == s[i]:
-			b.writePart(t, from, i+1)
+			b.writeRange(t, from, i+1)
 			i += 2
 		case s[i] == '}':
 			fail("single '}' in a format string")
@@ -240,7 +240,7 @@ func braces(in *interp, t text, a args) any {
 			if n < 0 {
 				fail("single '{' in a format string")
 			}
-			b.writePart(t, from, i)
+			b.writeRange(t, from, i)
 			field := s[i+1 : i+n]
 			k := -1
 			if field == "" {
@@ -268,7 +268,7 @@ func braces(in *interp, t text, a args) any {
 		}
 		from = i
 	}
-	b.writePart(t, from, len(s))
+	b.writeRange(t, from, len(s))
 	return b.text()
 }
 
@@ -330,7 +330,7 @@ var globals = map[string]func(in *interp, a args) any{
 	},
 }
 
-// entries makes a mapping of the entries of another and of named arguments.
+// entries makes a mapping from the entries of another mapping and from named arguments.
 func (in *interp) entries(what string, a args) *dict {
 	src := &dict{}
 	if len(a.list) > 0 {

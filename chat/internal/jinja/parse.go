@@ -5,16 +5,16 @@ import (
 	"strings"
 )
 
-// parser reads tokens into statements, with jinja2's grammar and precedence.
+// parser turns tokens into statements, with jinja2's grammar and precedence.
 type parser struct {
 	budget
 	lex   *lexer
-	ahead []token // read and not yet taken
+	ahead []token // tokens read but not yet consumed
 	line  int
 	loops int
 }
 
-// at is the line of an error.
+// at returns the line of an error.
 func (p *parser) at() int {
 	if p.lex != nil && p.lex.busy {
 		return p.lex.line
@@ -79,7 +79,7 @@ func (p *parser) want(k kind) {
 	}
 }
 
-// enter hides the budget's: a source may nest less than an evaluation.
+// enter replaces budget.enter: a source may be nested less deeply than an evaluation.
 func (p *parser) enter() {
 	p.step(1)
 	if p.depth++; p.depth > maxNesting {
@@ -87,8 +87,8 @@ func (p *parser) enter() {
 	}
 }
 
-// block reads statements up to the tag that is one of ends, whose name it returns with the tag opened, or to the end of
-// the template when ends is empty.
+// block reads statements up to a tag in ends, of which it reads and returns the name. If ends is empty, it reads to the
+// end of the template.
 func (p *parser) block(ends ...string) ([]stmt, string) {
 	p.enter()
 	defer func() { p.depth-- }()
@@ -223,7 +223,7 @@ func (p *parser) statement(name string, line int) stmt {
 		s.body, _ = p.block("endwith")
 		p.want(kBlockEnd)
 		return s
-	case "generation": // marks what the assistant wrote, for training; renders as its content
+	case "generation": // marks the assistant's text for training; renders as its content
 		p.want(kBlockEnd)
 		s := &withStmt{line: line}
 		s.body, _ = p.block("endgeneration")
@@ -236,7 +236,7 @@ func (p *parser) statement(name string, line int) stmt {
 	return nil
 }
 
-// scoped is block for a body that a surrounding loop's break must not reach through.
+// scoped is block for a body that can't contain break or continue of a surrounding loop.
 func (p *parser) scoped(end string) ([]stmt, string) {
 	loops := p.loops
 	p.loops = 0
@@ -265,7 +265,7 @@ func (p *parser) params() (names []string, defaults []expr) {
 	return names, defaults
 }
 
-// target reads what set and for assign to: names, or one attribute of a namespace.
+// target reads the target of a set or for: names, or one attribute of a namespace.
 func (p *parser) target() *target {
 	t := &target{}
 	paren := p.skipOp("(")
@@ -294,7 +294,7 @@ func (p *parser) target() *target {
 	return t
 }
 
-// tuple reads an expression, or several with commas between.
+// tuple reads an expression, or several separated by commas.
 func (p *parser) tuple() expr { return p.tupleOf(p.expr) }
 
 func (p *parser) tupleOf(element func() expr) expr {
@@ -589,7 +589,7 @@ func (p *parser) arguments() arguments {
 	return a
 }
 
-// filters reads the filters, tests and calls behind an operand. x nil stands for the text of a block set.
+// filters reads the filters, tests and calls after an operand. x nil stands for the text of a block set.
 func (p *parser) filters(x expr) expr {
 	hole := x == nil
 	if hole {

@@ -8,7 +8,8 @@ import (
 	"unicode/utf8"
 )
 
-// text is a string value that knows which of its bytes are foreign: foreign is sorted, disjoint and not adjacent.
+// text is a string value that records which of its bytes are foreign: the ranges in foreign are sorted, disjoint and
+// not adjacent.
 type text struct {
 	s       string
 	foreign []span
@@ -16,7 +17,7 @@ type text struct {
 
 type span struct{ from, to int }
 
-// within returns the foreign spans that reach into the bytes [from, to).
+// within returns the foreign ranges that overlap the bytes [from, to).
 func (t text) within(from, to int) []span {
 	i := sort.Search(len(t.foreign), func(i int) bool { return t.foreign[i].to > from })
 	n := sort.Search(len(t.foreign)-i, func(n int) bool { return t.foreign[i+n].from >= to })
@@ -39,7 +40,7 @@ func (t text) spans() []Span {
 	return out
 }
 
-// each maps every uniform piece of t by f, keeping its mark.
+// each applies f to every span of t that is all foreign or all own, and keeps that property.
 func (t text) each(in *interp, f func(string) string) text {
 	b := in.builder()
 	for _, s := range t.spans() {
@@ -66,7 +67,7 @@ func (t text) len() int { return utf8.RuneCountInString(t.s) }
 // isSpace is Python's str.isspace for a character.
 func isSpace(r rune) bool { return unicode.IsSpace(r) || (r >= 0x1c && r <= 0x1f) }
 
-// strip cuts the characters for which cut holds, on the left, the right, or both.
+// strip removes the characters for which cut holds, on the left, the right, or both.
 func (t text) strip(in *interp, left, right bool, cut func(rune) bool) text {
 	from, to := 0, len(t.s)
 	if left {
@@ -75,10 +76,11 @@ func (t text) strip(in *interp, left, right bool, cut func(rune) bool) text {
 	if right {
 		to = from + len(strings.TrimRightFunc(t.s[from:], cut))
 	}
-	return in.part(t, from, to)
+	return in.substring(t, from, to)
 }
 
-// split is Python's str.split: at sep, or at runs of white space when sep is empty; at most limit cuts, limit < 0 any number.
+// split implements Python's str.split: it splits at sep, or at white space if sep is empty, at most limit times; limit
+// < 0 sets no limit.
 func (t text) split(in *interp, sep string, limit int) *list {
 	out := in.list()
 	from := 0
@@ -88,10 +90,10 @@ func (t text) split(in *interp, sep string, limit int) *list {
 			if i < 0 {
 				break
 			}
-			out.add(&in.budget, in.part(t, from, from+i))
+			out.add(&in.budget, in.substring(t, from, from+i))
 			from += i + len(sep)
 		}
-		out.add(&in.budget, in.part(t, from, len(t.s)))
+		out.add(&in.budget, in.substring(t, from, len(t.s)))
 		return out
 	}
 	for ; ; limit-- {
@@ -103,7 +105,7 @@ func (t text) split(in *interp, sep string, limit int) *list {
 		if i < 0 || limit == 0 {
 			i = len(t.s) - from
 		}
-		out.add(&in.budget, in.part(t, from, from+i))
+		out.add(&in.budget, in.substring(t, from, from+i))
 		from += i
 	}
 }
@@ -123,15 +125,15 @@ func (t text) rsplit(in *interp, sep string, limit int) *list {
 		if i < 0 {
 			break
 		}
-		out.add(&in.budget, in.part(t, i+len(sep), to))
+		out.add(&in.budget, in.substring(t, i+len(sep), to))
 		to = i
 	}
-	out.add(&in.budget, in.part(t, 0, to))
+	out.add(&in.budget, in.substring(t, 0, to))
 	slices.Reverse(out.items)
 	return out
 }
 
-// replace puts new for old, at most limit times, limit < 0 always.
+// replace replaces old by new, at most limit times; limit < 0 sets no limit.
 func (t text) replace(in *interp, old string, new text, limit int) text {
 	b := in.builder()
 	from := 0
@@ -141,7 +143,7 @@ func (t text) replace(in *interp, old string, new text, limit int) text {
 				break
 			}
 			b.write(new)
-			b.writePart(t, i, i+utf8.RuneLen(r))
+			b.writeRange(t, i, i+utf8.RuneLen(r))
 			from = i + utf8.RuneLen(r)
 			limit--
 		}
@@ -154,22 +156,22 @@ func (t text) replace(in *interp, old string, new text, limit int) text {
 			if i < 0 {
 				break
 			}
-			b.writePart(t, from, from+i)
+			b.writeRange(t, from, from+i)
 			b.write(new)
 			from += i + len(old)
 			limit--
 		}
 	}
-	b.writePart(t, from, len(t.s))
+	b.writeRange(t, from, len(t.s))
 	return b.text()
 }
 
-// chars returns the characters, each a text.
+// chars returns the characters, each as a text.
 func (t text) chars(in *interp) []any {
 	out := in.room(t.len())
 	for i := 0; i < len(t.s); {
 		_, n := utf8.DecodeRuneInString(t.s[i:])
-		out = append(out, in.part(t, i, i+n))
+		out = append(out, in.substring(t, i, i+n))
 		i += n
 	}
 	return out
@@ -190,7 +192,7 @@ func title(s string) string {
 	return b.String()
 }
 
-// titleFilter is jinja2's filter of that name: words start after '-', '(', '{', '[', '<' and white space only.
+// titleFilter is jinja2's filter title: words start only after '-', '(', '{', '[', '<' and white space.
 func titleFilter(s string) string {
 	var b strings.Builder
 	inWord := false

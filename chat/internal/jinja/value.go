@@ -12,7 +12,7 @@ import (
 	"unicode"
 )
 
-// value takes a Go value in.
+// value converts a Go value to a template's value.
 func (in *interp) value(v any, foreign bool) any {
 	in.enter()
 	defer in.leave()
@@ -64,7 +64,7 @@ func (in *interp) value(v any, foreign bool) any {
 	return nil
 }
 
-// decode reads one JSON value, objects in their own order.
+// decode reads one JSON value and keeps the order of objects' keys.
 func (in *interp) decode(d *json.Decoder, foreign bool) any {
 	in.enter()
 	defer in.leave()
@@ -120,7 +120,7 @@ func hashable(v any) (any, bool) {
 	return nil, false
 }
 
-// hash is v as a key.
+// hash returns v as a dict's key.
 func (in *interp) hash(v any) any {
 	in.read(v)
 	k, ok := hashable(v)
@@ -160,7 +160,7 @@ func typeName(v any) string {
 	return "the loop"
 }
 
-// defined fails for undefined values, which take part in no operation.
+// defined fails for undefined values, which no operation accepts.
 func defined(v any) any {
 	if u, ok := v.(undefined); ok {
 		fail("%s is undefined", u)
@@ -209,7 +209,7 @@ func toFloat(v any) float64 {
 	return v.(float64)
 }
 
-// str is Python's str, with undefined printed as nothing.
+// str is Python's str, but gives "" for undefined.
 func (in *interp) str(v any) text {
 	switch x := v.(type) {
 	case text:
@@ -401,7 +401,7 @@ func (in *interp) equal(a, b any) bool {
 	return false
 }
 
-// order is negative, zero or positive as a is less than, equal to or greater than b.
+// order returns a negative, zero or positive number if a is less than, equal to or greater than b.
 func (in *interp) order(a, b any) int {
 	in.enter()
 	defer in.leave()
@@ -519,7 +519,7 @@ func (x *binaryExpr) eval(in *interp, sc *scope) any {
 	return in.binary(x.op, in.eval(x.l, sc), in.eval(x.r, sc))
 }
 
-// binary is l op r.
+// binary returns l op r.
 func (in *interp) binary(op string, l, r any) any {
 	l, r = defined(l), defined(r)
 	in.step(1)
@@ -669,7 +669,7 @@ func floats(op string, x, y float64) any {
 	return x / y
 }
 
-// loop is the variable of that name inside a for.
+// loop is the variable loop inside a for.
 type loop struct {
 	items   []any
 	at      int
@@ -730,7 +730,7 @@ func (l *loop) attribute(in *interp, name string) (any, bool) {
 	return nil, false
 }
 
-// attribute is x.name where that is not a mapping's key: methods and the loop's fields.
+// attribute returns x.name if that is not a mapping's key: a method or a field of loop.
 func (in *interp) attribute(v any, name string) (any, bool) {
 	switch x := v.(type) {
 	case undefined:
