@@ -1,8 +1,8 @@
 // Package sample chooses the next token from a model's logits.
 //
-// Params says how, a Sampler carries the random state and the scratch memory. The steps and their order are those of
-// Hugging Face's generate: penalties on the logits, then temperature, top-k, top-p and min-p, then one draw. The package
-// knows nothing of text, models or devices, and keeps no history: the caller passes it.
+// Params configure the choice, and a Sampler holds the random state and the scratch memory. The steps and their order
+// are those of Hugging Face's generate: penalties on the logits, then temperature, top-k, top-p and min-p, then one
+// draw. The package knows nothing of text, models or devices, and keeps no history: the caller passes it.
 package sample
 
 import (
@@ -11,37 +11,38 @@ import (
 	"math/rand/v2"
 )
 
-// Params says how a token is chosen. The zero value is greedy decoding without penalties.
+// Params configure how a token is chosen. The zero value is greedy decoding without penalties.
 //
 // Steps are applied in the order of the fields from RepeatPenalty to MinP:
 //
 //	RepeatPenalty     l < 0 ? l*r : l/r, once for each distinct token of the history   (Keskar et al. 2019, arXiv:1909.05858, sec. 4.1)
 //	FrequencyPenalty  l - f*count                                                     (OpenAI API reference, completions)
 //	PresencePenalty   l - p if count > 0                                              (the same)
-//	Temperature       l / T; 0 = take the largest logit, the lowest id of equal ones, and skip what follows
+//	Temperature       l / T; 0 takes the largest logit, the lowest id of equal ones, and skips the next steps
 //	TopK              keep the k largest
 //	TopP              keep the fewest largest whose probabilities reach p             (Holtzman et al. 2020, arXiv:1904.09751, sec. 3.1)
 //	MinP              keep those with probability >= m times the largest              (Nguyen et al. 2024, arXiv:2407.01082, sec. 3)
 //
-// TopP sees probabilities that are renormalised over what TopK kept. The most probable token is always kept. Of equal
-// logits the lower id comes first everywhere, so TopK keeps exactly k (Hugging Face keeps every token equal to the last).
+// TopP sees probabilities that are renormalised over the tokens that TopK keeps. The most probable token is always
+// kept. Of equal logits the lower id comes first everywhere, so TopK keeps exactly k (Hugging Face keeps every token
+// equal to the last).
 type Params struct {
-	RepeatPenalty    float32 // 0 or 1 = off; above 1 discourages repetition
-	FrequencyPenalty float32 // 0 = off; -2 to 2
-	PresencePenalty  float32 // 0 = off; -2 to 2
-	RepeatLastN      int     // tokens at the history's end that the penalties look at; 0 = all of it
+	RepeatPenalty    float32 // above 1 discourages repetition; 0 and 1 turn it off
+	FrequencyPenalty float32 // -2 to 2; 0 turns it off
+	PresencePenalty  float32 // -2 to 2; 0 turns it off
+	RepeatLastN      int     // number of last tokens of the history that the penalties consider; 0 stands for all
 
-	Temperature float32 // 0 = greedy
-	TopK        int     // 0 = off
-	TopP        float32 // 0 or 1 = off
-	MinP        float32 // 0 = off
+	Temperature float32 // 0 is greedy
+	TopK        int     // 0 turns it off
+	TopP        float32 // 0 and 1 turn it off
+	MinP        float32 // 0 turns it off
 
 	Seed uint64 // the same seed, parameters and logits give the same tokens
 }
 
-// Default returns the parameters used where neither the user nor the checkpoint says anything:
-// temperature 0.8, top-k 40, top-p 0.95, min-p 0.05, no penalties, the whole history. These are llama.cpp's, so that
-// both programs can be compared without flags.
+// Default returns the parameters used if neither the user nor the checkpoint sets any: temperature 0.8, top-k 40, top-p
+// 0.95, min-p 0.05, no penalties, the whole history. These are llama.cpp's, so that both programs can be compared
+// without flags.
 func Default() Params {
 	return Params{RepeatPenalty: 1, Temperature: 0.8, TopK: 40, TopP: 0.95, MinP: 0.05}
 }
@@ -82,10 +83,12 @@ func (p Params) Validate() error {
 	return nil
 }
 
-// Greedy reports whether the token is the largest logit as it comes, so that a device may find it alone.
+// Greedy reports whether the token is always that of the largest unmodified logit, so that a device need only find this
+// one.
 func (p Params) Greedy() bool { return p.Temperature == 0 && !p.penalised() }
 
-// Decides reports whether the token is always among the n largest logits as they come, so that a device may find these alone.
+// Decides reports whether the token is always one of those with the n largest unmodified logits, so that a device need
+// only find these.
 func (p Params) Decides(n int) bool {
 	return p.TopK > 0 && p.TopK <= n && p.Temperature > 0 && !p.penalised()
 }
@@ -94,7 +97,7 @@ func (p Params) penalised() bool {
 	return (p.RepeatPenalty != 0 && p.RepeatPenalty != 1) || p.PresencePenalty != 0 || p.FrequencyPenalty != 0
 }
 
-// A LogitError is a logit that no token can be chosen from: NaN, +Inf, or (ID -1) none above -Inf.
+// A LogitError reports a logit that is NaN or +Inf, or, with ID -1, that no logit is above -Inf.
 type LogitError struct {
 	ID    int
 	Value float32
@@ -107,23 +110,24 @@ func (e *LogitError) Error() string {
 	return fmt.Sprintf("sample: logit of token %d is %g", e.ID, e.Value)
 }
 
-// A HistoryError is a token id of the history that is negative or, where the whole vocabulary's logits are given, beyond it.
+// A HistoryError reports a token id of the history that is negative or, if the logits of the whole vocabulary are
+// given, beyond it.
 type HistoryError struct{ ID, Vocab int }
 
 func (e *HistoryError) Error() string {
-	return fmt.Sprintf("sample: token %d in the history: the vocabulary has %d", e.ID, e.Vocab)
+	return fmt.Sprintf("sample: token %d in the history: the vocabulary has %d tokens", e.ID, e.Vocab)
 }
 
-// maxID bounds the ids that candidates and history may name, and with it the size of the counts.
+// maxID bounds the ids of candidates and history, and so the size of the counts.
 const maxID = 1 << 26
 
-// A Sampler draws tokens. One goroutine at a time. Its scratch memory grows to the vocabulary's size on the first call and
-// is kept; later calls allocate nothing.
+// A Sampler draws tokens. Only one goroutine at a time may use it. Its scratch memory grows to the vocabulary's size on
+// the first call and is kept; later calls allocate nothing.
 type Sampler struct {
 	p      Params
-	err    error // of Validate
+	err    error // the error of Validate
 	random *rand.PCG
-	kept   []candidate // what the filters left, probabilities not normalised
+	kept   []candidate // candidates that the filters keep, with probabilities not normalised
 	counts []int32     // by token id: occurrences in the window; all zero between calls
 }
 
@@ -133,21 +137,21 @@ type candidate struct {
 	p     float64 // exp((logit-max)/T)
 }
 
-// before orders candidates: larger logit first, lower id first among equals.
+// before reports whether c comes before d: larger logits come first, and lower ids among equals.
 func (c candidate) before(d candidate) bool {
 	return c.logit > d.logit || (c.logit == d.logit && c.id < d.id)
 }
 
-// New returns a Sampler. Parameters that Validate refuses make every Sample return that error.
+// New returns a Sampler. If Validate refuses the parameters, every call that chooses a token returns its error.
 func New(p Params) *Sampler {
 	return &Sampler{p: p, err: p.Validate(), random: rand.NewPCG(p.Seed, 0x70756d696365)}
 }
 
-// Params returns what the Sampler was made with.
+// Params returns the parameters that the Sampler was made with.
 func (s *Sampler) Params() Params { return s.p }
 
-// Sample chooses a token. logits has one entry for each token of the vocabulary and is not changed; -Inf forbids a token.
-// history is everything the penalties may look at, prompt included, oldest first.
+// Sample chooses a token. logits has one entry for each token of the vocabulary and is not changed; -Inf forbids a
+// token. history holds all tokens that the penalties may consider, prompt included, oldest first.
 func (s *Sampler) Sample(logits []float32, history []int) (int, error) {
 	if s.err == nil && s.p.Greedy() {
 		return argmax(logits)
@@ -158,8 +162,9 @@ func (s *Sampler) Sample(logits []float32, history []int) (int, error) {
 	return s.draw(), nil
 }
 
-// SampleCandidates is Sample over some tokens only, such as a device's top 256: logits[i] belongs to token ids[i]. It gives
-// the choice that Sample would make over all logits when the candidates hold every token that the filters keep.
+// SampleCandidates is Sample over some tokens only, such as the 64 with the largest logits that a device returns:
+// logits[i] belongs to token ids[i]. It chooses the token that Sample would choose from all logits if the candidates
+// include every token that the filters keep.
 func (s *Sampler) SampleCandidates(ids []int, logits []float32, history []int) (int, error) {
 	if len(ids) != len(logits) {
 		return 0, fmt.Errorf("sample: %d candidates with %d logits", len(ids), len(logits))
@@ -178,7 +183,8 @@ func (s *Sampler) SampleCandidates(ids []int, logits []float32, history []int) (
 	return s.draw(), nil
 }
 
-// Preview appends to dst the n numbers in [0, 1) that the next n tokens will be drawn with: each takes one, whatever the logits.
+// Preview appends to dst the n random numbers in [0, 1) with which the next n tokens will be drawn: each takes one,
+// whatever the logits.
 func (s *Sampler) Preview(dst []float64, n int) []float64 {
 	ahead := *s.random
 	for range n {
@@ -195,8 +201,9 @@ type Choice struct {
 	Probability float64
 }
 
-// Distribution appends to dst what Sample would draw from: the tokens that the filters keep and their probabilities, which
-// sum to 1; most probable first where a filter is on, else in the order of ids. It leaves the random state alone.
+// Distribution appends to dst the distribution that Sample would draw from: the tokens that the filters keep and their
+// probabilities, which sum to 1. The most probable comes first if a filter is on; else they are in the order of ids.
+// The random state does not change.
 func (s *Sampler) Distribution(dst []Choice, logits []float32, history []int) ([]Choice, error) {
 	if err := s.distribution(nil, logits, history); err != nil {
 		return dst, err
@@ -226,7 +233,7 @@ func argmax(logits []float32) (int, error) {
 
 func bad(l float32) bool { return l != l || l > math.MaxFloat32 }
 
-// distribution leaves in s.kept the tokens that the filters keep. ids nil means that logits[i] is token i's.
+// distribution sets s.kept to the tokens that the filters keep. ids nil means that logits[i] belongs to token i.
 func (s *Sampler) distribution(ids []int, logits []float32, history []int) error {
 	if s.err != nil {
 		return s.err
@@ -249,7 +256,7 @@ func (s *Sampler) distribution(ids []int, logits []float32, history []int) error
 	return nil
 }
 
-// count fills s.counts from the history's window and returns the window, nil when no penalty is on.
+// count fills s.counts from the history's window and returns the window, or nil if no penalty is on.
 func (s *Sampler) count(ids []int, n int, history []int) ([]int, error) {
 	if !s.p.penalised() {
 		return nil, nil
@@ -277,7 +284,7 @@ func (s *Sampler) count(ids []int, n int, history []int) ([]int, error) {
 	return window, nil
 }
 
-// gather sets s.kept to every token above -Inf, penalties applied.
+// gather sets s.kept to every token above -Inf and applies the penalties.
 func (s *Sampler) gather(ids []int, logits []float32) error {
 	kept := s.kept[:0]
 	penalised := s.p.penalised()
@@ -384,7 +391,7 @@ func (s *Sampler) total() float64 {
 	return total
 }
 
-// draw takes one token of s.kept by its probability, with one 53-bit random number.
+// draw draws one token of s.kept by probability, with one 53-bit random number.
 func (s *Sampler) draw() int {
 	r := uniform(s.random) * s.total()
 	for _, c := range s.kept {
@@ -393,7 +400,7 @@ func (s *Sampler) draw() int {
 			return c.id
 		}
 	}
-	// Rounding left r at or just above 0: the last token that can be drawn.
+	// Rounding left r at or just above 0: take the last token that can be drawn.
 	for i := len(s.kept) - 1; i > 0; i-- {
 		if s.kept[i].p > 0 {
 			return s.kept[i].id

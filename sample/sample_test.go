@@ -23,7 +23,8 @@ func mustSample(t *testing.T, s *Sampler, logits []float32, history []int) int {
 	return id
 }
 
-// Hand-computed cases of the order and the meaning of the steps. ln values make the probabilities round numbers.
+// Hand-computed cases of the order and the meaning of the steps. Logarithms as logits make the probabilities round
+// numbers.
 func TestDistributionMatchesHandComputedCases(t *testing.T) {
 	ln := func(p float64) float32 { return float32(math.Log(p)) }
 	half := []float32{ln(.5), ln(.25), ln(.125), ln(.125)}
@@ -49,7 +50,8 @@ func TestDistributionMatchesHandComputedCases(t *testing.T) {
 		// T = 2: ratios become sqrt: .707, .5, .5, all >= .45.
 		{"temperature before min-p", Params{Temperature: 2, MinP: .45}, half, nil, map[int]float64{
 			0: 1 / (1 + math.Sqrt(.5) + 1), 1: math.Sqrt(.5) / (2 + math.Sqrt(.5)), 2: .5 / (2 + math.Sqrt(.5)), 3: .5 / (2 + math.Sqrt(.5))}},
-		// Positive divided, negative multiplied, each once however often it occurs: 2/2 = 1, -1*2 = -2, untouched 1 and -2.
+		// A positive logit is divided and a negative one multiplied, once however often the token occurs: 2/2 = 1, -1*2
+		// = -2; 1 and -2 stay.
 		{"repetition penalty", Params{Temperature: 1, RepeatPenalty: 2}, []float32{2, -1, 1, -2}, []int{0, 1, 0, 0}, map[int]float64{
 			0: 1 / (2 + 2*math.Exp(-3)), 2: 1 / (2 + 2*math.Exp(-3)), 1: math.Exp(-3) / (2 + 2*math.Exp(-3)), 3: math.Exp(-3) / (2 + 2*math.Exp(-3))}},
 		// 3 - 2*.5 - 1 = 1; 2.5 - .5 - 1 = 1; 1.
@@ -81,7 +83,7 @@ func TestGreedyTakesLowestIDOfEqualLogits(t *testing.T) {
 	if id := mustSample(t, New(Params{}), []float32{-inf, 1, 3, 3, 2}, nil); id != 2 {
 		t.Errorf("chose %d, want 2", id)
 	}
-	// With a penalty the scan is another one.
+	// With a penalty another code path scans the logits.
 	if id := mustSample(t, New(Params{PresencePenalty: 2}), []float32{0, 1, 3, 3, 2}, []int{2, 3}); id != 4 {
 		t.Errorf("chose %d, want 4", id)
 	}
@@ -180,7 +182,7 @@ func TestSameSeedSameTokens(t *testing.T) {
 	}
 }
 
-// plain is the definition of the filters by full sorting, kept apart from the code under test.
+// plain defines the filters by full sorting, independently of the code under test.
 func plain(p Params, logits []float32) []Choice {
 	c := make([]Choice, 0, len(logits))
 	largest := slices.Max(logits)
@@ -251,7 +253,7 @@ func TestFiltersMatchFullSort(t *testing.T) {
 		}
 		for i := range got {
 			if got[i].ID != want[i].ID || math.Abs(got[i].Probability-want[i].Probability) > 1e-9 {
-				t.Fatalf("%+v: place %d: %v, want %v", p, i, got[i], want[i])
+				t.Fatalf("%+v: index %d: %v, want %v", p, i, got[i], want[i])
 			}
 		}
 	})
@@ -269,7 +271,7 @@ func TestCandidatesChooseAsTheWholeVocabulary(t *testing.T) {
 		history := rapid.SliceOfN(rapid.IntRange(0, n-1), 0, 20).Draw(t, "history")
 		k := rapid.IntRange(1, 30).Draw(t, "k")
 		p := Params{Temperature: 1, TopK: k, TopP: .9, RepeatPenalty: 1.3, PresencePenalty: .5, Seed: rapid.Uint64().Draw(t, "seed")}
-		// The top k + distinct history tokens hold every token that the filters can keep when penalties only lower.
+		// If penalties only lower logits, the filters can keep only tokens among the top k + distinct history tokens.
 		sort.SliceStable(ids, func(i, j int) bool { return logits[ids[i]] > logits[ids[j]] })
 		ids = ids[:min(n, k+len(history))]
 		rand.New(rand.NewPCG(p.Seed, 1)).Shuffle(len(ids), func(i, j int) { ids[i], ids[j] = ids[j], ids[i] })
@@ -319,7 +321,7 @@ func TestSampleAllocatesOnlyOnTheFirstCall(t *testing.T) {
 		s := New(p)
 		mustSample(t, s, logits, history)
 		if n := testing.AllocsPerRun(3, func() { mustSample(t, s, logits, history) }); n != 0 {
-			t.Errorf("%+v: %v allocations a call", p, n)
+			t.Errorf("%+v: %v allocations per call", p, n)
 		}
 	}
 }

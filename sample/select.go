@@ -2,8 +2,8 @@ package sample
 
 import "slices"
 
-// topK reorders c and returns its k first by candidate.before, in that order. It keeps a heap of the k best so far, whose
-// root is the worst of them: over a vocabulary nearly every token costs one comparison.
+// topK reorders c and returns its first k by candidate.before, in that order. It keeps a heap of the k best so far,
+// with the worst of them at the root: over a vocabulary nearly every token costs one comparison.
 func topK(c []candidate, k int) []candidate {
 	if k < len(c) {
 		heap := c[:k]
@@ -31,7 +31,7 @@ func sortBest(c []candidate) {
 	})
 }
 
-// sinkWorst restores the heap below i in which every parent comes after its children.
+// sinkWorst moves h[i] down to restore the heap, in which every parent comes after its children.
 func sinkWorst(h []candidate, i int) {
 	for {
 		child := 2*i + 1
@@ -49,8 +49,8 @@ func sinkWorst(h []candidate, i int) {
 	}
 }
 
-// topP returns the fewest first candidates whose p sum to mass or more. When c is not sorted yet they are popped from a
-// heap, because a few hundred usually suffice of a quarter of a million.
+// topP returns the fewest first candidates whose p sum to mass or more. If c is not sorted, it pops them from a heap,
+// because a few hundred of a quarter of a million usually suffice.
 func topP(c []candidate, mass float64, sorted bool) []candidate {
 	if sorted {
 		sum := 0.0
@@ -62,7 +62,8 @@ func topP(c []candidate, mass float64, sorted bool) []candidate {
 		}
 		return c
 	}
-	// The heap shrinks from the back of c, and what is popped is stored behind it: c ends up as rest, then popped in reverse.
+	// The heap shrinks from the end of c, and popped candidates are stored after it: c ends as the rest, then the
+	// popped ones in reverse.
 	for i := len(c)/2 - 1; i >= 0; i-- {
 		sinkBest(c, i)
 	}
@@ -78,7 +79,7 @@ func topP(c []candidate, mass float64, sorted bool) []candidate {
 	return c[:copy(c, popped)]
 }
 
-// sinkBest restores the heap below i in which every parent comes before its children.
+// sinkBest moves h[i] down to restore the heap, in which every parent comes before its children.
 func sinkBest(h []candidate, i int) {
 	for {
 		child := 2*i + 1
