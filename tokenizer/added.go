@@ -5,15 +5,15 @@ import (
 	"unicode/utf8"
 )
 
-// AddedToken is a token that is found in the text before the model sees it.
+// AddedToken is a token that is matched in the text before the model encodes the rest.
 type AddedToken struct {
 	ID         int
 	Content    string
-	Special    bool // skipped by Decode on request; matched only with EncodeOptions.ParseSpecial and by EncodeSpans
-	Normalized bool // matched against normalized text
+	Special    bool // Decode can skip it; only EncodeOptions.ParseSpecial and EncodeSpans match it
+	Normalized bool // matched in normalized text
 	SingleWord bool // not matched inside a word
-	LStrip     bool // takes the spaces before it
-	RStrip     bool // takes the spaces after it
+	LStrip     bool // includes the spaces before it
+	RStrip     bool // includes the spaces after it
 }
 
 // matcher finds the leftmost, longest of a set of strings.
@@ -25,13 +25,13 @@ type matcher struct {
 // matchNode is a trie node; children are a linked list. Node 0 is the root.
 type matchNode struct {
 	child, sibling int32
-	id             int32 // -1: no string ends here
+	id             int32 // -1 if no string ends here
 	b              byte
 }
 
 func newMatcher() *matcher { return &matcher{nodes: []matchNode{{id: -1}}} }
 
-// add makes s findable; a later id for the same string wins. An empty s is ignored.
+// add adds s to the set; a later id for the same string wins. An empty s is ignored.
 func (m *matcher) add(s string, id int32) {
 	if s == "" {
 		return
@@ -50,7 +50,7 @@ func (m *matcher) add(s string, id int32) {
 	m.nodes[at].id = id
 }
 
-// child returns the child of a node by its byte, 0 if there is none, and how many were looked at.
+// child returns the child of a node for a byte, or 0 if there is none, and how many children it looked at.
 func (m *matcher) child(at int32, b byte) (c int32, looks int) {
 	for c = m.nodes[at].child; c != 0; c = m.nodes[c].sibling {
 		looks++
@@ -63,8 +63,8 @@ func (m *matcher) child(at int32, b byte) (c int32, looks int) {
 
 func (m *matcher) empty() bool { return m == nil || len(m.nodes) == 1 }
 
-// prefix returns the length and id of the longest string that s starts with, or 0. One of marks counts only where none of
-// its bytes is foreign; a nil foreign says that none is. It spends e's steps.
+// prefix returns the length and id of the longest string of the set that s starts with, or 0. A string of marks matches
+// only if none of its bytes is foreign; with a nil foreign none is. prefix spends e's steps.
 func (m *matcher) prefix(e *encoder, s []byte, foreign []bool, marks map[int32]bool) (n int, id int32) {
 	at, looks, total, own := int32(0), 0, 0, true
 	for i, b := range s {
@@ -83,8 +83,8 @@ func (m *matcher) prefix(e *encoder, s []byte, foreign []bool, marks map[int32]b
 	return n, id
 }
 
-// find returns the first match in s at or after from; start and end are len(s) when there is none, and where e has no steps
-// left. foreign and marks are those of prefix.
+// find returns the first match in s at or after from; start and end are len(s) if there is none or e has no steps left.
+// foreign and marks have the same meaning as for prefix.
 func (m *matcher) find(e *encoder, s []byte, from int, foreign []bool, marks map[int32]bool) (start, end int, id int32) {
 	for i := from; i < len(s); i++ {
 		if !m.first[s[i]] {
@@ -100,7 +100,7 @@ func (m *matcher) find(e *encoder, s []byte, from int, foreign []bool, marks map
 	return len(s), len(s), -1
 }
 
-// tail is foreign[i:], nil where foreign is nil.
+// tail returns foreign[i:], or nil if foreign is nil.
 func tail(foreign []bool, i int) []bool {
 	if foreign == nil {
 		return nil
@@ -115,15 +115,16 @@ type addedSet struct {
 	raw, plain *matcher // all, without special; not normalized
 	norm       *matcher
 	normPlain  *matcher
-	written    map[int32]string // the normalized text of the tokens that are matched so, which is what they decode to
+	written    map[int32]string // normalized text of the tokens with Normalized, to which they decode
 }
 
-// splitAdded cuts text at its added tokens, none of e.marks in foreign bytes. It calls piece for each stretch between
-// them and writes the tokens' ids to e.out.
-func (t *Tokenizer) splitAdded(e *encoder, m *matcher, text []byte, foreign []bool, first bool, piece func(s []byte, foreign []bool, first bool)) {
+// splitAdded splits text at its added tokens; those of e.marks do not match in foreign bytes. It calls emit for the
+// text between tokens and appends the tokens' ids to e.out.
+func (t *Tokenizer) splitAdded(e *encoder, m *matcher, text []byte, foreign []bool, first bool,
+	emit func(s []byte, foreign []bool, first bool)) {
 	if m.empty() {
 		if len(text) > 0 {
-			piece(text, foreign, first)
+			emit(text, foreign, first)
 		}
 		return
 	}
@@ -136,9 +137,9 @@ func (t *Tokenizer) splitAdded(e *encoder, m *matcher, text []byte, foreign []bo
 		if foreign != nil {
 			f = foreign[from:to]
 		}
-		piece(text[from:to], f, first && from == 0)
+		emit(text[from:to], f, first && from == 0)
 	}
-	from, at := 0, 0 // end of what is written, where to search on
+	from, at := 0, 0 // end of the encoded text, start of the next search
 	for at < len(text) {
 		start, end, id := m.find(e, text, at, foreign, marks)
 		if start == end {

@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// benchText returns about n bytes: a file's (PUMICE_BENCH_TEXT), or else the vectors'
-// texts in random order, which flatters the word cache.
+// benchText returns about n bytes: of the file PUMICE_BENCH_TEXT, or else of the vectors'
+// texts in random order, for which the word cache works better than for real text.
 func benchText(b *testing.B, n int) string {
 	if path := os.Getenv("PUMICE_BENCH_TEXT"); path != "" {
 		data, err := os.ReadFile(path)

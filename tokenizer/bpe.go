@@ -6,48 +6,50 @@ import (
 )
 
 // model turns one pre-tokenized word into token ids. Implementations are read-only
-// after loading; what changes lives in the encoder.
+// after loading; the encoder holds all state that changes.
 type model interface {
-	// encode appends the tokens of word to e.out. With e.parseSpecial false no
-	// token of the special set comes out of matching text.
+	// encode appends the tokens of word to e.out. With e.parseSpecial false, text
+	// that spells a special token does not become that token.
 	encode(e *encoder, word []byte)
 }
 
-// bpe is byte-pair encoding, for both ways of saying what merges: the ranked pairs
-// of tokenizer.json, and SentencePiece's "join whatever gives a piece, best score
-// first" (whose pairs are listed at load, with equal ranks for equal scores).
+// bpe is byte-pair encoding, for both ways to define merges: the ranked pairs of
+// tokenizer.json, and SentencePiece's rule that any two symbols that make a piece
+// are joined, best score first (its pairs are listed when loading, with equal ranks for equal scores).
 //
-// Symbols are characters, or bytes when byteMode is set (byte-level BPE whose
-// ByteLevel pre-tokenizer comes last: mapping to characters is then skipped).
+// Symbols are characters, or bytes if byteMode is set (byte-level BPE whose
+// ByteLevel pre-tokenizer comes last: mapping bytes to characters is then skipped).
 type bpe struct {
 	t     *Tokenizer
 	pairs *pairTable
 
-	runeIDs [1 << 16]int32 // symbol of each BMP character; -1 has none
+	runeIDs [1 << 16]int32 // symbol of each BMP character; -1 if it has none
 	astral  map[rune]int32 // symbols beyond the BMP
-	hidden  int32          // symbols from here on are characters that only occur inside pieces: unknown on output
-	hiddenR []rune         // their characters, by symbol - hidden
+	hidden  int32          // first symbol of the characters that only occur inside pieces: unknown on output
+	hiddenR []rune         // characters of these symbols, by symbol - hidden
 
 	byteMode bool
-	byteIDs  [256]int32 // byteMode: symbol of a byte; otherwise the <0xNN> token, -1 has none
-	allBytes bool       // every <0xNN> exists: nothing is ever unknown
+	byteIDs  [256]int32 // in byteMode the symbol of a byte, otherwise its <0xNN> token; -1 if there is none
+	allBytes bool       // every <0xNN> exists, so no text is unknown
 	fallback bool       // byte_fallback
 
-	whole  map[string]int32 // ignore_merges: words that are tokens, as raw bytes in byteMode
-	unk    int32            // -1: unknown characters vanish, as in Hugging Face's library
-	fuse   bool             // a run of unknown characters gives one unk
+	whole  map[string]int32 // with ignore_merges: words that are tokens, as raw bytes in byteMode
+	unk    int32            // -1 drops unknown characters, as Hugging Face's library does
+	fuse   bool             // consecutive unknown characters give one unk
 	prefix string           // continuing_subword_prefix
 	suffix string           // end_of_word_suffix
 	vocab  map[string]int32 // only with prefix or suffix
 
 	user   *matcher // SentencePiece user-defined pieces: never merged
-	unused []bool   // SentencePiece unused pieces: split again on output
+	unused []bool   // SentencePiece unused pieces: split into other pieces on output
 	split  map[int32][2]int32
 
-	joins *pairFilter // which characters, or in byteMode bytes around their boundaries, are ever neighbours inside a token; nil: don't cut
+	// joins says which characters, or in byteMode bytes around their boundaries, are neighbours in some token. If it is
+	// nil, words are not cut.
+	joins *pairFilter
 }
 
-// pairFilter is a Bloom filter of one hash over what stands on both sides of a place
+// pairFilter is a Bloom filter with one hash over the characters or bytes on both sides of a position
 // inside a token: false positives only cost speed.
 type pairFilter [1 << 21 / 64]uint64
 
@@ -75,7 +77,7 @@ func (f *pairFilter) add(token string) {
 
 func (f *pairFilter) has(a, b rune) bool { return f.get(runeKey(a, b)) }
 
-// sideBytes is how many bytes on either side of a character boundary addBytes notes.
+// sideBytes is how many bytes on either side of a character boundary addBytes records.
 const sideBytes = 3
 
 // packSide packs up to sideBytes bytes and their number.
@@ -90,8 +92,8 @@ func packSide(s []byte) uint64 {
 // boundary reports whether a character starts at s[i] after another, neither of them ASCII.
 func boundary(s []byte, i int) bool { return s[i] >= 0xC0 && s[i-1] >= utf8.RuneSelf }
 
-// addBytes notes the bytes around each character boundary inside a token. A token
-// that has fewer than sideBytes there may have anything beyond.
+// addBytes records the bytes around each character boundary inside a token. Where a
+// token has fewer than sideBytes on a side, any bytes may follow beyond it.
 func (f *pairFilter) addBytes(token []byte) {
 	for i := 1; i < len(token); i++ {
 		if boundary(token, i) {
@@ -191,8 +193,8 @@ func (m *bpe) encode(e *encoder, word []byte) {
 	}
 }
 
-// encodeCut splits word where no token has these two characters side by side. No
-// merge can cross such a place, so the parts can be merged, and cached, alone.
+// encodeCut splits word between characters that are not adjacent in any token. No
+// merge can cross such a boundary, so each chunk can be merged, and cached, by itself.
 func (m *bpe) encodeCut(e *encoder, word []byte) {
 	if m.joins == nil {
 		m.encodeCached(e, word)
@@ -203,18 +205,18 @@ func (m *bpe) encodeCut(e *encoder, word []byte) {
 	for i := 0; i < len(word); {
 		r, n := decodeRune(word[i:])
 		if prev >= 0 && !m.joins.has(prev, r) {
-			m.encodePart(e, word[start:i], from)
+			m.encodeChunk(e, word[start:i], from)
 			start = i
 		}
 		prev = r
 		i += n
 	}
-	m.encodePart(e, word[start:], from)
+	m.encodeChunk(e, word[start:], from)
 }
 
-func (m *bpe) encodePart(e *encoder, part []byte, from int) {
+func (m *bpe) encodeChunk(e *encoder, chunk []byte, from int) {
 	n := len(e.out)
-	m.encodeCached(e, part)
+	m.encodeCached(e, chunk)
 	if m.fuse && n > from && len(e.out) > n && e.out[n] == int(m.unk) && e.out[n-1] == int(m.unk) {
 		e.out = append(e.out[:n], e.out[n+1:]...)
 	}
@@ -239,7 +241,7 @@ func (m *bpe) encodeCached(e *encoder, word []byte) {
 	}
 }
 
-// symbols appends the symbols that word starts from.
+// symbols appends the symbols of word before any merge.
 func (m *bpe) symbols(dst []int32, word []byte) []int32 {
 	if m.byteMode {
 		for _, b := range word {
@@ -251,8 +253,8 @@ func (m *bpe) symbols(dst []int32, word []byte) []int32 {
 		}
 		return dst
 	}
-	// An unknown character's token is held back until a known one follows: that is
-	// what fuses a run, and what puts byte tokens before it, as the Hugging Face library does.
+	// The token of an unknown character is held back until a known character follows: this
+	// fuses consecutive ones, and puts byte tokens before it, as the Hugging Face library does.
 	held := int32(-1)
 	for i := 0; i < len(word); {
 		r, n := decodeRune(word[i:])
@@ -313,8 +315,8 @@ func (m *bpe) affixed(word []byte, i, n int) int32 {
 	return -1
 }
 
-// resolve replaces symbols that are not tokens: unused pieces are split again into
-// what they were joined from, hidden characters become bytes or unk.
+// resolve replaces symbols that are not tokens: unused pieces are split into the
+// symbols they were joined from, and hidden characters become bytes or unk.
 func (m *bpe) resolve(ids []int32) []int32 {
 	clean := true
 	for _, id := range ids {
@@ -333,7 +335,8 @@ func (m *bpe) resolve(ids []int32) []int32 {
 	return out
 }
 
-// appendResolved appends what a symbol is on output. An unused piece has at most maxUnused characters, which bounds the depth.
+// appendResolved appends the tokens of a symbol. An unused piece has at most maxUnused characters, which bounds the
+// recursion.
 func (m *bpe) appendResolved(out []int32, id int32) []int32 {
 	if id >= m.hidden {
 		return m.spell(out, m.hiddenR[id-m.hidden])

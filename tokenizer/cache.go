@@ -2,8 +2,8 @@ package tokenizer
 
 import "hash/maphash"
 
-// wordCache remembers the tokens of short words: direct mapped, 2 MiB, one cache
-// line a slot, no pointers. It belongs to one encoder at a time.
+// wordCache remembers the tokens of short words. It is direct-mapped, has 2 MiB with one cache
+// line per slot and no pointers. One encoder at a time uses it.
 type wordCache struct {
 	seed  maphash.Seed
 	slots []cacheSlot
@@ -25,8 +25,8 @@ func newWordCache() *wordCache {
 	return &wordCache{seed: maphash.MakeSeed(), slots: make([]cacheSlot, cacheSlots)}
 }
 
-// lookup returns the tokens of word, valid until the next store, and the slot for
-// storing them; the slot is nil for a word that is too long.
+// lookup returns the tokens of word, valid until the next store, and the slot in which to
+// store them. The slot is nil for a word that is too long.
 func (c *wordCache) lookup(word []byte) ([]int32, *cacheSlot) {
 	if len(word) > cacheKeyMax {
 		return nil, nil

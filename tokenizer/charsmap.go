@@ -33,20 +33,21 @@ func parseCharsMap(b []byte) (*charsMap, error) {
 	return m, nil
 }
 
-// maxMapped is the length of the longest string that is replaced. A broken trie leads in circles, as long as the text.
+// maxMapped limits the length of a string that is replaced. A broken trie may have a cycle, in which a match would be
+// as long as the text.
 const maxMapped = 128
 
-// A unit of the trie (Yata, darts-clone): a leaf flag in bit 8, the label in bits 0 to 7
-// and 31, the offset to the children in bits 10 up, scaled by 256 when bit 9 is set.
+// A unit of the trie (Yata, darts-clone) has a leaf flag in bit 8, the label in bits 0 to 7
+// and 31, and the offset to the children from bit 10 up, scaled by 256 if bit 9 is set.
 func unitOffset(u uint32) uint32 { return u >> 10 << (u & (1 << 9) >> 6) }
 
 // match returns the replacement of the longest prefix of s that has one, or of the
-// shortest, and that prefix's length; 0 when there is none.
+// shortest if longest is false, and the prefix's length, which is 0 if there is none.
 func (m *charsMap) match(s []byte, longest bool) (replacement []byte, n int) {
 	at := unitOffset(m.units[0])
 	for i, c := range s[:min(len(s), maxMapped)] {
 		if c == 0 && !longest {
-			break // the Rust reader stops here, the C++ one goes on
+			break // the Rust reader stops here, the C++ one continues
 		}
 		at ^= uint32(c)
 		if int64(at) >= int64(len(m.units)) {
@@ -74,14 +75,14 @@ func (m *charsMap) match(s []byte, longest bool) (replacement []byte, n int) {
 	if k := bytes.IndexByte(replacement[:min(len(replacement), maxReplacement)], 0); k >= 0 {
 		replacement = replacement[:k]
 	} else if len(replacement) > maxReplacement {
-		return nil, 0 // no end in sight: a broken list
+		return nil, 0 // no NUL ends the replacement: the list is broken
 	}
 	return replacement, n
 }
 
-// precompiledNorm is tokenizer.json's Precompiled. Unlike SentencePiece it goes by
-// grapheme cluster: a cluster under six bytes is replaced whole by what its shortest
-// known prefix gives, a longer one character by character.
+// precompiledNorm is tokenizer.json's Precompiled. Unlike SentencePiece it works on
+// grapheme clusters: a cluster under six bytes is replaced as a whole by the replacement of its
+// shortest known prefix, a longer one character by character.
 type precompiledNorm struct{ m *charsMap }
 
 func (p precompiledNorm) normalize(e *encoder, s []byte) ([]byte, bool) {
@@ -117,8 +118,8 @@ func (p precompiledNorm) normalize(e *encoder, s []byte) ([]byte, bool) {
 
 // pieceNorm is SentencePiece's normalizer, with its names for the options.
 type pieceNorm struct {
-	m                      *charsMap // nil: identity
-	user                   *matcher  // user-defined pieces are left alone
+	m                      *charsMap // nil for the identity
+	user                   *matcher  // user-defined pieces, which are not normalized
 	addDummyPrefix         bool
 	removeExtraWhitespaces bool
 	escapeWhitespaces      bool
@@ -127,7 +128,7 @@ type pieceNorm struct {
 
 const spaceSymbol = "▁" // U+2581
 
-// next returns what the start of s is rewritten to, and how many bytes that covers.
+// next returns the replacement for the start of s, and how many bytes of s it replaces.
 func (p *pieceNorm) next(e *encoder, s []byte) ([]byte, int) {
 	if p.user != nil && p.user.first[s[0]] {
 		if n, _ := p.user.prefix(e, s, nil, nil); n > 0 {

@@ -15,10 +15,10 @@ const (
 	classMark                // \p{M}
 	classNewline             // \r or \n
 	classWord                // \w: alphabetic, mark, decimal digit, connector
-	classControl             // \p{C}, unassigned not included
+	classControl             // \p{C} without unassigned code points
 )
 
-// bmpClass holds the bits of the first 65536 code points: one load a character.
+// bmpClass holds the bits of the first 65536 code points, so that a character takes one load.
 var bmpClass = sync.OnceValue(func() *[1 << 16]uint8 {
 	t := new([1 << 16]uint8)
 	for r := rune(0); r < 1<<16; r++ {
@@ -85,7 +85,7 @@ var byteRunes = func() (t [256]rune) {
 	return t
 }()
 
-// runeByte is the inverse of byteRunes; -1 where a rune stands for no byte.
+// runeByte is the inverse of byteRunes; -1 if a rune stands for no byte.
 var runeByte = func() (t [324]int16) {
 	for i := range t {
 		t[i] = -1
@@ -108,7 +108,7 @@ func appendByteLevel(dst, s []byte) []byte {
 	return dst
 }
 
-// byteLevelBytes turns byte-level characters back into bytes; false when some
+// byteLevelBytes turns byte-level characters back into bytes. It returns false if a
 // character of s is outside the alphabet.
 func byteLevelBytes(dst []byte, s string) ([]byte, bool) {
 	for _, r := range s {

@@ -13,7 +13,7 @@ func readNormalizer(s section, depth int) normalizer {
 	switch kind := s.needText("type"); kind {
 	case "Sequence":
 		var n normSequence
-		for _, p := range s.parts("normalizers", depth) {
+		for _, p := range s.components("normalizers", depth) {
 			if q := readNormalizer(p, depth+1); q != nil {
 				n = append(n, q)
 			}
@@ -124,7 +124,7 @@ func readPreTokenizer(s section, depth int) []preTokenizer {
 	switch kind := s.needText("type"); kind {
 	case "Sequence":
 		var l []preTokenizer
-		for _, p := range s.parts("pretokenizers", depth) {
+		for _, p := range s.components("pretokenizers", depth) {
 			l = append(l, readPreTokenizer(p, depth+1)...)
 		}
 		return l
@@ -232,10 +232,10 @@ func knownSplit(expr string, how behavior, invert bool) preTokenizer {
 	return nil
 }
 
-// decoderReader reads a decoder and works out whether it is local: whether the text
-// of tokens never changes when more follow, which lets a Stream forget them.
+// decoderReader reads a decoder and determines whether it is local. With a local decoder the text
+// of tokens never changes when more tokens follow, so a Stream can forget them.
 type decoderReader struct {
-	fused bool // one token is left
+	fused bool // the decoders so far leave one token
 	local bool
 }
 
@@ -243,7 +243,7 @@ func (d *decoderReader) read(s section, depth int) decoder {
 	switch kind := s.needText("type"); kind {
 	case "Sequence":
 		var l decSequence
-		for _, p := range s.parts("decoders", depth) {
+		for _, p := range s.components("decoders", depth) {
 			if q := d.read(p, depth+1); q != nil {
 				l = append(l, q)
 			}

@@ -11,7 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// testdata/make_components.py wrote these with Hugging Face's tokenizers.
+// testdata/make_components.py made these with Hugging Face's tokenizers.
 type componentRow struct {
 	Kind   string
 	Name   string
@@ -99,7 +99,7 @@ func checkPreTokenizer(t *testing.T, row componentRow) {
 	}
 }
 
-// recorder is a model that notes the pieces it is given.
+// recorder is a model that records its words.
 type recorder struct{ pieces []string }
 
 func (m *recorder) encode(_ *encoder, word []byte) { m.pieces = append(m.pieces, string(word)) }

@@ -5,9 +5,9 @@ import (
 	"unicode/utf8"
 )
 
-// decoder turns tokens into text, in steps that each rewrite the list. mid says that
-// text came before these tokens, so that rules for the first one don't apply. e bounds what the decoders make: one that
-// would make more changes nothing.
+// decoder is a step of decoding, which rewrites a list of tokens. mid says that text precedes these tokens, so that
+// rules for the first token don't apply. e bounds the size of the result: a decoder that would exceed it changes
+// nothing.
 type decoder interface {
 	decode(e *encoder, toks []token, mid bool) []token
 }
@@ -24,7 +24,7 @@ func (d decSequence) decode(e *encoder, toks []token, mid bool) []token {
 func joined(s string) []token { return []token{{-1, s}} }
 
 // byteLevelDecoder is ByteLevel: characters become bytes. A token with a character
-// outside the alphabet, such as an added one, is taken as it is.
+// outside the alphabet, such as an added token, is not changed.
 type byteLevelDecoder struct{}
 
 func (byteLevelDecoder) decode(_ *encoder, toks []token, _ bool) []token {
@@ -57,7 +57,7 @@ func lossy(b []byte) string {
 	return out.String()
 }
 
-// brokenLen returns the length of the maximal part of a character that b starts with.
+// brokenLen returns the length of the maximal incomplete character that b starts with.
 func brokenLen(b []byte) int {
 	lo, hi, want := byte(0x80), byte(0xBF), 0
 	switch c := b[0]; {
@@ -85,8 +85,8 @@ func brokenLen(b []byte) int {
 	return n
 }
 
-// byteFallbackDecoder is ByteFallback: a run of <0xNN> tokens is UTF-8, or else one
-// U+FFFD a byte.
+// byteFallbackDecoder is ByteFallback: consecutive <0xNN> tokens are decoded as UTF-8. If they
+// are not valid UTF-8, each byte becomes U+FFFD.
 type byteFallbackDecoder struct{}
 
 func (byteFallbackDecoder) decode(_ *encoder, toks []token, _ bool) []token {
@@ -152,7 +152,7 @@ func (d regexReplaceDecoder) decode(e *encoder, toks []token, _ bool) []token {
 	return toks
 }
 
-// metaspaceDecoder is Metaspace; with strip the first token loses its spaces.
+// metaspaceDecoder is Metaspace; with strip it removes the first token's spaces.
 type metaspaceDecoder struct {
 	replacement string
 	strip       bool
@@ -169,9 +169,8 @@ func (d metaspaceDecoder) decode(_ *encoder, toks []token, mid bool) []token {
 	return toks
 }
 
-// stripDecoder is Strip: up to start and stop times content goes from a token's ends.
-// fused is set where the decoders before it leave one token: then the start is the
-// text's own.
+// stripDecoder is Strip: it removes content from a token, up to start times at its start and up to stop times at its
+// end. fused is set if the decoders before it leave one token, whose start is then that of the text.
 type stripDecoder struct {
 	content     string
 	start, stop int
@@ -194,7 +193,7 @@ func (d stripDecoder) decode(_ *encoder, toks []token, mid bool) []token {
 	return toks
 }
 
-// wordPieceDecoder is WordPiece: a space before each token that doesn't continue a word.
+// wordPieceDecoder is WordPiece: it puts a space before each token that doesn't continue a word.
 type wordPieceDecoder struct {
 	prefix  string
 	cleanup bool
@@ -216,7 +215,7 @@ func (d wordPieceDecoder) decode(_ *encoder, toks []token, mid bool) []token {
 	return toks
 }
 
-// cleanUp undoes the spaces that word-piece tokenization puts before punctuation and
+// cleanUp removes the spaces that word-piece tokenization puts before punctuation and
 // contractions.
 func cleanUp(s string) string {
 	for _, p := range [...][2]string{
@@ -244,7 +243,7 @@ func (d bpeDecoder) decode(_ *encoder, toks []token, _ bool) []token {
 	return toks
 }
 
-// ctcDecoder is CTC: repeats and padding go.
+// ctcDecoder is CTC: it removes repeats and padding.
 type ctcDecoder struct {
 	pad, delimiter string
 	cleanup        bool
@@ -278,9 +277,9 @@ type pieceDecoder struct {
 	bytes      map[int32]byte // byte pieces
 	unk        int32
 	unkText    string
-	plain      map[int32]bool // added and control tokens: shown as they are
+	plain      map[int32]bool // added and control tokens, whose text is not changed
 	stripFirst bool           // add_dummy_prefix or remove_extra_whitespaces
-	stripAll   bool           // remove_extra_whitespaces: every leading space, not only one
+	stripAll   bool           // remove_extra_whitespaces: strip every leading space, not only one
 }
 
 func (d *pieceDecoder) decode(_ *encoder, toks []token, mid bool) []token {

@@ -2,7 +2,7 @@ package tokenizer
 
 import "fmt"
 
-// FormatError reports a tokenizer file that breaks its own format.
+// FormatError reports a tokenizer file that violates its format.
 type FormatError struct {
 	File string
 	Path string // JSON path ("model.merges[3]"), protobuf field, or GGUF key
@@ -30,8 +30,8 @@ func (e *UnsupportedError) Error() string {
 	return fmt.Sprintf("tokenizer: %s: %s: unsupported %s", e.File, e.Path, e.Feature)
 }
 
-// EncodeError reports text that a tokenizer can't encode: an unknown word where
-// the model has no unknown token, or a pattern that ran out of its time.
+// EncodeError reports text that a tokenizer can't encode: a word is unknown and the
+// model has no unknown token, or the text exceeds a limit on time or memory.
 type EncodeError struct {
 	File string
 	Msg  string

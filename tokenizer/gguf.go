@@ -12,23 +12,23 @@ import (
 type GGUFVocab struct {
 	File   string // for errors
 	Model  string // tokenizer.ggml.model: "llama", "gpt2" or "t5"
-	Pre    string // tokenizer.ggml.pre: which patterns a "gpt2" vocabulary splits text with
+	Pre    string // tokenizer.ggml.pre: names the patterns that split text for a "gpt2" vocabulary
 	Tokens []string
-	Scores []float32 // nil: all equal
-	Types  []int32   // as SentencePiece's: 1 normal to 6 byte; nil: all normal
+	Scores []float32 // nil if all are equal
+	Types  []int32   // SentencePiece's, from 1 normal to 6 byte; nil if all are normal
 	Merges []string  // "a b", of model "gpt2"
 
-	BOS, EOS, UNK, PAD             int   // -1: absent
-	AddBOS, AddEOS, AddSpacePrefix *bool // nil: absent
+	BOS, EOS, UNK, PAD             int   // -1 if absent
+	AddBOS, AddEOS, AddSpacePrefix *bool // nil if absent
 	RemoveExtraWhitespaces         *bool
 	PrecompiledCharsmap            []byte
 }
 
-// ggufPre says how a pre-tokenizer name splits text. Each pattern cuts what the ones
-// before it left (llama.cpp's unicode_regex_split).
+// ggufPre says how the pre-tokenizer of a name splits text. Each pattern splits the pre-tokens left
+// by the patterns before it (llama.cpp's unicode_regex_split).
 type ggufPre struct {
 	patterns     []string
-	ignoreMerges bool // a word that is a token stays one
+	ignoreMerges bool // a word that is a token is not split
 	addBOS       bool
 }
 
@@ -94,8 +94,8 @@ var ggufPres = map[string]ggufPre{
 	}, addBOS: true},
 }
 
-// NewGGUF builds the tokenizer of a GGUF vocabulary, as llama.cpp reads it. Errors are *FormatError, *UnsupportedError, or that of
-// ctx, which ends the building.
+// NewGGUF builds the tokenizer of a GGUF vocabulary, as llama.cpp reads it. Errors are *FormatError, *UnsupportedError,
+// or that of ctx, whose end stops it.
 func NewGGUF(ctx context.Context, v GGUFVocab) (*Tokenizer, error) {
 	r := newReader(ctx, v.File, 0)
 	for i, text := range v.Tokens {
@@ -162,7 +162,7 @@ func (v *GGUFVocab) kind(i int) pieceType {
 	return pieceType(v.Types[i])
 }
 
-// text returns a token's text; an empty one gets a name, as in llama.cpp.
+// text returns a token's text; an empty text is replaced by a name, as in llama.cpp.
 func (v *GGUFVocab) text(i int) string {
 	if v.Tokens[i] == "" {
 		return fmt.Sprintf("[EMPTY_%d]", i)
@@ -170,7 +170,7 @@ func (v *GGUFVocab) text(i int) string {
 	return v.Tokens[i]
 }
 
-// or returns *p, or def when it is absent.
+// or returns *p, or def if p is nil.
 func or(p *bool, def bool) bool {
 	if p == nil {
 		return def
@@ -178,8 +178,8 @@ func or(p *bool, def bool) bool {
 	return *p
 }
 
-// around sets BOS, EOS and what AddSpecial adds of them. Both are special however
-// their tokens are typed.
+// around sets BOS and EOS, and which of them AddSpecial adds. Both are special whatever
+// their tokens' types.
 func (v *GGUFVocab) around(t *Tokenizer, r *reader, addBOS, addEOS bool) {
 	t.bos, t.eos = v.BOS, v.EOS
 	for _, id := range []int{v.BOS, v.EOS} {
@@ -218,7 +218,7 @@ func (v *GGUFVocab) buildBPE(t *Tokenizer, r *reader) {
 		}
 		text, kind := v.text(i), v.kind(i)
 		if _, again := t.ids[text]; again {
-			r.fail(at("tokens", i), "token %q again", text)
+			r.fail(at("tokens", i), "duplicate token %q", text)
 			return
 		}
 		t.setPiece(r, i, text, "tokenizer.ggml.tokens")
@@ -256,7 +256,7 @@ func (v *GGUFVocab) buildBPE(t *Tokenizer, r *reader) {
 			r.fail(at("merges", i), "%q: not in the vocabulary", s)
 			return
 		}
-		if m.pairs.get(a, b).rank == noRank { // the first of two wins here
+		if m.pairs.get(a, b).rank == noRank { // the first of equal merges wins here
 			m.pairs.put(a, b, merge{int32(i), id})
 		}
 	}
@@ -269,7 +269,7 @@ func (v *GGUFVocab) buildBPE(t *Tokenizer, r *reader) {
 	t.useRawBytes()
 }
 
-// ggufSplit returns the splitter of one pattern: by hand where there is one.
+// ggufSplit returns the splitter of one pattern, hand-written if there is such a one.
 func ggufSplit(expr string) (preTokenizer, error) {
 	switch expr {
 	case patternPunct:
@@ -350,7 +350,7 @@ func (v *GGUFVocab) buildPieces(t *Tokenizer, r *reader) {
 		mask, okM := t.ids["[gMASK]"]
 		sop, okS := t.ids["sop"]
 		if !okM || !okS {
-			r.fail("tokenizer.ggml.tokens", "no [gMASK] and sop, which pre-tokenizer chatglm-spm puts first")
+			r.fail("tokenizer.ggml.tokens", "no tokens [gMASK] and sop, which chatglm-spm puts before a text")
 			return
 		}
 		t.prefix = []int{int(mask), int(sop)}
@@ -361,8 +361,8 @@ func (v *GGUFVocab) buildPieces(t *Tokenizer, r *reader) {
 	}
 }
 
-// defaults fills in the special ids of a "llama" vocabulary that doesn't give them:
-// 1 and 2 where those are control tokens.
+// defaults sets BOS and EOS of a "llama" vocabulary that doesn't define them to 1 and 2,
+// if those are control tokens.
 func (v *GGUFVocab) defaults(b *pieceBuilder) {
 	for want, id := range map[int]*int{1: &v.BOS, 2: &v.EOS} {
 		if *id < 0 && want < len(b.pieces) && b.pieces[want].kind == pieceControl {

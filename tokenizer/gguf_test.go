@@ -229,7 +229,7 @@ func TestGGUFErrorsNameTheKey(t *testing.T) {
 	}
 }
 
-// XVERSE's GGUF has neither scores nor merges: whatever joins to a token does, leftmost first.
+// XVERSE's GGUF has neither scores nor merges: any two symbols that make a token are joined, leftmost first.
 func TestGGUFWithoutScoresMergesLeftmostFirst(t *testing.T) {
 	tokens := []string{"<unk>", "<|startoftext|>", "<|endoftext|>", "▁", "a", "b", "c", "ab", "bc", "abc", "cab", "▁a", "<b'\\x00'>"}
 	types := []int32{2, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1, 1, 6}
@@ -242,9 +242,9 @@ func TestGGUFWithoutScoresMergesLeftmostFirst(t *testing.T) {
 	}
 	for text, want := range map[string][]int{
 		"":     {},
-		"abc":  {11, 8},    // ▁a first, then b with c
-		"cab":  {3, 10},    // ca is nothing, ab joins, c with ab joins
-		"abab": {11, 5, 7}, // the first a belongs to ▁
+		"abc":  {11, 8},    // ▁a is joined first, then bc
+		"cab":  {3, 10},    // ca is no token; ab is joined, then cab
+		"abab": {11, 5, 7}, // the first a is joined with ▁
 		"aé":   {11, 13 + 0xC3, 13 + 0xA9},
 		"\x00": {3, 13},
 	} {

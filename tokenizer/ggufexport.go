@@ -9,12 +9,12 @@ import (
 	"strings"
 )
 
-// GGUF returns the vocabulary as a GGUF file holds it, for a model of size tokens: ids without a
-// token get the name [PADn], as llama.cpp's converter gives them, and added tokens beyond the
-// model's last id are left out. NewGGUF of it, and llama.cpp, split text as t does: that is
-// tried on texts that tell pre-tokenizers apart, and where no vocabulary of the format does the
-// error, an *UnsupportedError, says so. t must not come from NewGGUF, whose caller has the
-// vocabulary already. ctx ends the trying. Unicode normalisation (NFC), which the format cannot ask for, is left out.
+// GGUF returns the vocabulary in the form of a GGUF file, for a model of size tokens. Ids without a token get the name
+// [PADn], as from llama.cpp's converter, and added tokens beyond the model's last id are left out. A tokenizer made
+// from it by NewGGUF, or by llama.cpp, splits text as t does: GGUF tests that with texts that distinguish
+// pre-tokenizers. If no vocabulary of the format does, the error is an *UnsupportedError. Unicode normalisation (NFC),
+// which the format can't express, is left out. t must not come from NewGGUF, whose caller already has the vocabulary.
+// The end of ctx stops the tests.
 func (t *Tokenizer) GGUF(ctx context.Context, size int) (GGUFVocab, error) {
 	v := GGUFVocab{File: t.file, BOS: t.bos, EOS: t.eos, UNK: -1, PAD: -1, Tokens: slices.Clone(t.pieces)}
 	for text, id := range map[string]*int{t.config.UNKToken: &v.UNK, t.config.PADToken: &v.PAD} {
@@ -37,7 +37,7 @@ func (t *Tokenizer) GGUF(ctx context.Context, size int) (GGUFVocab, error) {
 	case *unigram:
 		candidates, err = t.pieceVocabs(v, nil)
 	default:
-		err = errors.New("its kind of model has no place in GGUF")
+		err = errors.New("GGUF has no vocabulary for its kind of model")
 	}
 	if err != nil {
 		return v, &UnsupportedError{File: t.file, Feature: "writing it as GGUF: " + err.Error()}
@@ -58,12 +58,12 @@ func (t *Tokenizer) GGUF(ctx context.Context, size int) (GGUFVocab, error) {
 	return v, &UnsupportedError{File: t.file, Feature: fmt.Sprintf("writing it as GGUF: no vocabulary of that format splits text as it does, such as %q", differs)}
 }
 
-// byteLevel reports whether text is mapped to characters that stand for its bytes.
+// byteLevel reports whether the tokenizer maps bytes to characters that stand for them.
 func (t *Tokenizer) byteLevel() bool {
 	return slices.ContainsFunc(t.pre, func(p preTokenizer) bool { _, ok := p.(byteLevelSplit); return ok })
 }
 
-// fill fits the tokens to the model's size and types them.
+// fill sets the tokens and their types, for the model's size.
 func (v *GGUFVocab) fill(t *Tokenizer, size int) error {
 	for id := size; id < len(v.Tokens); id++ {
 		if t.added.byID[int32(id)] == nil && v.Tokens[id] != "" {
@@ -100,7 +100,7 @@ func (v *GGUFVocab) fill(t *Tokenizer, size int) error {
 	return nil
 }
 
-// putAround says what is put around a text.
+// putAround sets the tokens that are put around a text.
 func (v *GGUFVocab) putAround(t *Tokenizer) error {
 	if v.BOS < 0 && len(t.prefix) == 1 {
 		v.BOS = t.prefix[0]
@@ -109,21 +109,22 @@ func (v *GGUFVocab) putAround(t *Tokenizer) error {
 		v.EOS = t.suffix[0]
 	}
 	if len(t.prefix) > 1 || len(t.suffix) > 1 || len(t.prefix) == 1 && t.prefix[0] != v.BOS || len(t.suffix) == 1 && t.suffix[0] != v.EOS {
-		return fmt.Errorf("it puts the tokens %v and %v around a text; GGUF has a first token, %d, and a last, %d", t.prefix, t.suffix, v.BOS, v.EOS)
+		return fmt.Errorf("it puts the tokens %v before and %v after a text; GGUF can put only %d before and %d after",
+			t.prefix, t.suffix, v.BOS, v.EOS)
 	}
 	bos, eos := len(t.prefix) == 1, len(t.suffix) == 1
 	v.AddBOS, v.AddEOS = &bos, &eos
 	return nil
 }
 
-// preNames are the names of pre-tokenizers to try, the likeliest first: of those that split alike the one that llama.cpp's
-// converter gives to the model that is known best.
+// preNames are the names of pre-tokenizers to try, the likeliest first. Of names that split text alike, the first is
+// the one that llama.cpp's converter gives to the best-known model.
 var preNames = []string{
 	"llama-bpe", "qwen2", "smollm", "gpt-2", "falcon", "dbrx", "gpt-4o", "tekken", "deepseek-llm", "deepseek-coder", "deepseek-v3",
 	"bloom", "viking", "chameleon", "default",
 }
 
-// byteLevelVocabs are vocabularies of model "gpt2", one for each way to split text.
+// byteLevelVocabs returns vocabularies of model "gpt2", one for each way to split text.
 func (t *Tokenizer) byteLevelVocabs(v GGUFVocab, m *bpe) ([]GGUFVocab, error) {
 	v.Model = "gpt2"
 	if err := v.putAround(t); err != nil {
@@ -142,13 +143,13 @@ func (t *Tokenizer) byteLevelVocabs(v GGUFVocab, m *bpe) ([]GGUFVocab, error) {
 	return out, nil
 }
 
-// rankedPair is a pair of symbols, and the token that they make.
+// rankedPair is a pair of symbols and the token that joins them.
 type rankedPair struct {
 	left, right int32
 	merge
 }
 
-// ranked lists the pairs that merge, the first to merge first.
+// ranked lists the pairs that merge, in order of rank.
 func (m *bpe) ranked() []rankedPair {
 	var all []rankedPair
 	for _, s := range m.pairs.slots {
@@ -162,7 +163,8 @@ func (m *bpe) ranked() []rankedPair {
 	return all
 }
 
-// pieceVocabs are vocabularies of SentencePiece's kinds: "t5" where t is a unigram model, else "llama". m is nil for the former.
+// pieceVocabs returns vocabularies of SentencePiece's kinds: "t5" if t is a unigram model, else "llama". m is nil for
+// the former.
 func (t *Tokenizer) pieceVocabs(v GGUFVocab, m *bpe) ([]GGUFVocab, error) {
 	data, err := readFile(t.file, maxFile)
 	if err != nil {
@@ -172,7 +174,7 @@ func (t *Tokenizer) pieceVocabs(v GGUFVocab, m *bpe) ([]GGUFVocab, error) {
 	v.Scores = make([]float32, len(v.Tokens))
 	if looksLikeJSON(data) {
 		if m == nil || !m.fallback {
-			return nil, errors.New("its pieces have neither bytes to fall back on nor a SentencePiece model")
+			return nil, errors.New("it has neither byte tokens nor a SentencePiece model")
 		}
 		v.scoresOf(m)
 		v.typesOf(m)
@@ -183,7 +185,7 @@ func (t *Tokenizer) pieceVocabs(v GGUFVocab, m *bpe) ([]GGUFVocab, error) {
 		v.Model = "t5"
 	}
 	if mask, ok := t.ids["[gMASK]"]; ok && len(t.prefix) == 2 && t.prefix[0] == int(mask) {
-		v.Pre = "chatglm-spm" // whose readers put both there
+		v.Pre = "chatglm-spm" // its readers add both tokens
 		none := false
 		v.AddBOS, v.AddEOS = &none, &none
 	} else {
@@ -200,7 +202,8 @@ func (t *Tokenizer) pieceVocabs(v GGUFVocab, m *bpe) ([]GGUFVocab, error) {
 	return out, nil
 }
 
-// scoresOf ranks tokens by the pairs that make them. A token that no pair makes is made last.
+// scoresOf sets the tokens' scores by the ranks of the pairs that make them. A token that no pair makes has the lowest
+// score.
 func (v *GGUFVocab) scoresOf(m *bpe) {
 	last := float32(-len(v.Tokens) - m.pairs.n)
 	for id := range v.Scores {
@@ -213,7 +216,7 @@ func (v *GGUFVocab) scoresOf(m *bpe) {
 	}
 }
 
-// typesOf marks the bytes and the unknown token.
+// typesOf sets the types of the byte tokens and the unknown token.
 func (v *GGUFVocab) typesOf(m *bpe) {
 	for _, id := range m.byteIDs {
 		if id >= 0 && int(id) < len(v.Types) {
@@ -226,7 +229,8 @@ func (v *GGUFVocab) typesOf(m *bpe) {
 	}
 }
 
-// piecesOf takes scores and types from the SentencePiece model that t was made of. Tokens added to it keep theirs.
+// piecesOf takes scores and types from the SentencePiece model that t was made from. Tokens added to that keep their
+// own.
 func (v *GGUFVocab) piecesOf(data []byte) error {
 	p, err := readPieceModel(data)
 	if err != nil {
@@ -244,22 +248,23 @@ func (v *GGUFVocab) piecesOf(data []byte) error {
 			v.Types[id] = int32(piece.kind)
 		}
 	}
-	// The converter's score of tokens that are no pieces: nothing merges to them before anything else.
+	// This is the converter's score for tokens that are not pieces: all other merges come before theirs.
 	for id := len(p.pieces); id < len(v.Scores); id++ {
 		v.Scores[id] = -1000
 	}
 	v.PrecompiledCharsmap = p.charsMap
 	v.RemoveExtraWhitespaces = &p.norm.removeExtraWhitespaces
 	if p.norm.whitespaceAsSuffix || !p.norm.escapeWhitespaces {
-		return errors.New("it puts spaces behind words or does not escape them")
+		return errors.New("it puts spaces after words or does not escape them")
 	}
 	if p.modelType != 1 && (p.norm.removeExtraWhitespaces || len(p.charsMap) > 0) {
-		return errors.New("it normalises text before splitting it, which a vocabulary of model \"llama\" cannot say")
+		return errors.New("it normalises text before splitting it, which a vocabulary of model \"llama\" can't express")
 	}
 	return nil
 }
 
-// probes tell ways of splitting text apart: spaces, digits, contractions, punctuation, scripts, bytes.
+// probes are texts that different ways of splitting split differently: spaces, digits, contractions, punctuation,
+// scripts, bytes.
 var probes = []string{
 	"Hello, world! How are you?", "  two  spaces   three\n\n\nlines\r\n\t tabs ", " 1 22 333 4444 55555 666666 3.14159, 1,000,000 2024-05-06",
 	"I'm you're he'll WE'VE it'S don't 'quoted' ''", "foo_bar(x) -> {a: [1, 2]}; // comment!!!??? ...---... $5.00 <tag/> a|b a^b `tick`",
@@ -268,7 +273,7 @@ var probes = []string{
 	"\u00a0nbsp\u2003em\u200bzero", "a\nb\n\nc \n d\n", "e.g. U.S.A. @user #tag http://x.y/z?q=1&r=2",
 }
 
-// splitsLike reports whether a vocabulary gives the tokens of t, or a text for which it doesn't.
+// splitsLike reports whether a vocabulary gives the same tokens as t; if not, it returns a text for which it doesn't.
 func (t *Tokenizer) splitsLike(ctx context.Context, v GGUFVocab) (string, bool) {
 	other, err := NewGGUF(ctx, v)
 	if err != nil {

@@ -9,11 +9,11 @@ import (
 	"golang.org/x/text/unicode/norm"
 )
 
-// What GGUF holds of a tokenizer gives the same tokens.
+// A tokenizer's GGUF vocabulary gives the same tokens.
 func TestGGUFKeepsTokens(t *testing.T) {
 	for name, want := range map[string]struct {
 		model, pre string
-		apart      string // a text with this is cut otherwise: llama.cpp begins each part of it with a space of its own
+		apart      string // texts with this token differ: llama.cpp begins the text after it with another space
 	}{
 		"xverse-a": {"llama", "default", ""}, "xverse-b": {"llama", "default", ""}, "spm-llama": {"llama", "default", ""},
 		"spm-baichuan": {"llama", "default", ""}, "spm-internlm": {"llama", "default", "<eoh>"}, "spm-chatglm2": {"llama", "chatglm-spm", ""},
@@ -57,7 +57,7 @@ func TestGGUFKeepsTokens(t *testing.T) {
 	}
 }
 
-// A tokenizer is cut to the model's tokens only where added ones go.
+// Fitting a tokenizer to the model's size may remove only added tokens.
 func TestGGUFOfFewerTokens(t *testing.T) {
 	tok := open(t, "testdata/smollm2", Options{})
 	var format *FormatError
@@ -68,7 +68,7 @@ func TestGGUFOfFewerTokens(t *testing.T) {
 
 func TestGGUFRefusesWhatItCannotHold(t *testing.T) {
 	for name, want := range map[string]string{
-		"spm-nfkc": "normalises", "spm-suffix": "spaces behind words", "spm-unigram": "no vocabulary of that format",
+		"spm-nfkc": "normalises", "spm-suffix": "spaces after words", "spm-unigram": "no vocabulary of that format",
 	} {
 		tok := open(t, "testdata/"+name, Options{})
 		var unsupported *UnsupportedError

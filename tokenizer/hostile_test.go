@@ -77,7 +77,7 @@ func TestErrorsNameTheComponent(t *testing.T) {
 	}
 }
 
-// A pattern that the probes don't catch still can't hang an encoder.
+// A slow pattern that the probes don't detect still can't hang an encoder.
 func TestSlowPatternEndsInAnError(t *testing.T) {
 	file := tiny(`"pre_tokenizer": {"type": "Split", "pattern": {"Regex": "(x+x+)+y"}, "behavior": "Isolated"}`)
 	tok, err := parseJSON(t.Context(), "slow.json", []byte(file))
@@ -113,7 +113,7 @@ func TestNormalizerThatGrowsWithoutEnd(t *testing.T) {
 	}
 }
 
-// Merges that lead back to where they came from still end: each makes the word shorter.
+// Merges that form a cycle still end: each makes the word shorter.
 func TestCyclicMergesEnd(t *testing.T) {
 	vocab := map[string]int{"": 4, "a": 0, "aa": 1, "aaa": 2, "aaaa": 3}
 	file, err := json.Marshal(map[string]any{"model": map[string]any{
@@ -158,7 +158,7 @@ func TestBrokenPieceModels(t *testing.T) {
 			_, err := parsePiece(t.Context(), "m.model", data, false)
 			var format *FormatError
 			if name == "truncated" && err == nil {
-				return // it may end between two pieces
+				return // the file may have been cut between two pieces
 			}
 			if !errors.As(err, &format) {
 				t.Errorf("got %v, want a FormatError", err)
@@ -279,14 +279,14 @@ func FuzzSentencePiece(f *testing.F) {
 	})
 }
 
-// fuzzing reports whether fuzz targets do more than run their seeds, of which the hostile ones have tests of their own.
+// fuzzing reports whether fuzz targets do more than run their seeds; the hostile seeds have tests of their own.
 func fuzzing() bool {
 	f := flag.Lookup("test.fuzz")
 	return f != nil && f.Value.String() != ""
 }
 
-// exercise checks what must hold for any tokenizer, of a file of n bytes, and for any text: typed errors, ids of the vocabulary,
-// and bounded time and memory.
+// exercise checks properties of any tokenizer, from a file of n bytes, with any text: errors are typed, ids are in the
+// vocabulary, and time and memory are bounded.
 func exercise(t *testing.T, n int, text string, open func(context.Context) (*Tokenizer, error)) {
 	var tok *Tokenizer
 	bounded.Run(t, n, func(ctx context.Context) {

@@ -11,21 +11,21 @@ import (
 	"unicode/utf8"
 )
 
-// The reader of Hugging Face's tokenizer.json, in its current and older spellings.
-// Fields that the format doesn't define are ignored, as the reference library does;
-// component types and values that are not known are errors.
+// This file reads Hugging Face's tokenizer.json, in its current and older forms.
+// Fields that the format doesn't define are ignored, as in the reference library;
+// unknown component types and values are errors.
 
 const (
-	maxDepth       = 16      // of Sequence in Sequence
+	maxDepth       = 16      // nesting of Sequences
 	maxStages      = 128     // components in all Sequences
-	maxFields      = 1 << 10 // of an object that describes something
+	maxFields      = 1 << 10 // of an object with named fields
 	maxVocab       = 1 << 20 // ids; Gemma's vocabulary has 2^18
 	maxPiece       = 1 << 12 // bytes of a token, of any kind
 	maxAdded       = 2 << 20 // bytes of all added tokens
-	maxAround      = 256     // tokens that are put around a text
-	maxReplacement = 1 << 9  // bytes that are put for a pattern or a character
-	maxLength      = 1 << 20 // numbers such as Strip's counts
-	spareIDs       = 1 << 16 // how far ids may lie beyond the number of tokens
+	maxAround      = 256     // tokens put around a text
+	maxReplacement = 1 << 9  // bytes of the replacement of a pattern or character
+	maxLength      = 1 << 20 // limit of numbers such as Strip's counts
+	spareIDs       = 1 << 16 // how much ids may exceed the number of tokens
 )
 
 // reader carries the file name and the first error through the nested sections.
@@ -33,8 +33,8 @@ type reader struct {
 	ctx      context.Context
 	file     string
 	size     int // bytes of the file
-	stages   int // components read so far
-	added    int // bytes of the added tokens so far
+	stages   int // number of components read
+	added    int // bytes of the added tokens read
 	patterns time.Duration
 	err      error
 }
@@ -43,7 +43,7 @@ func newReader(ctx context.Context, file string, size int) *reader {
 	return &reader{ctx: ctx, file: file, size: size}
 }
 
-// going reports whether to go on with item n of a list: nothing has failed and the context has not ended.
+// going reports whether to continue with item n of a list: nothing has failed and the context has not ended.
 func (r *reader) going(n int) bool {
 	if n%1024 == 0 && r.err == nil {
 		if err := r.ctx.Err(); err != nil {
@@ -53,7 +53,7 @@ func (r *reader) going(n int) bool {
 	return r.err == nil
 }
 
-// section is one JSON object and where it is. A section of an absent or null value has no fields.
+// section is one JSON object and its path. The section of an absent or null value has no fields.
 type section struct {
 	r      *reader
 	path   string
@@ -94,7 +94,7 @@ func (r *reader) section(raw json.RawMessage, path string) section {
 	return s
 }
 
-// parse returns the object that a file holds.
+// parse returns the JSON object of a file.
 func (r *reader) parse(data []byte) section {
 	trimmed := bytes.TrimSpace(data)
 	if !json.Valid(data) || len(trimmed) == 0 || trimmed[0] != '{' {
@@ -116,7 +116,7 @@ func (s section) has(key string) bool { return !isNull(s.fields[key]) }
 
 func (s section) section(key string) section { return s.r.section(s.fields[key], s.at(key)) }
 
-// into decodes a field if it is there and not null, and reports whether it was.
+// into decodes a field if it is present and not null, and reports whether it was.
 func (s section) into(key string, v any, want string) bool {
 	if !s.has(key) {
 		return false
@@ -140,7 +140,7 @@ func (s section) needText(key string) string {
 	return s.text(key, "")
 }
 
-// shortText reads a text that is put into others, so its length is bounded.
+// shortText reads a text of bounded length, because it is inserted into other texts.
 func (s section) shortText(key string) string {
 	text := s.needText(key)
 	if len(text) > maxReplacement {
@@ -178,8 +178,8 @@ func (s section) each(key string, yield func(i int, raw json.RawMessage)) {
 	})
 }
 
-// parts returns the components of a Sequence.
-func (s section) parts(key string, depth int) []section {
+// components returns the components of a Sequence.
+func (s section) components(key string, depth int) []section {
 	if depth >= maxDepth {
 		s.r.fail(s.at(key), "nested more than %d deep", maxDepth)
 		return nil
@@ -239,16 +239,17 @@ func parseJSON(ctx context.Context, file string, data []byte) (*Tokenizer, error
 			break
 		}
 		if id, ok := t.ids[a.Content]; ok {
-			a.ID = int(id) // the model's id counts, as in the reference library
+			a.ID = int(id) // the model's id wins, as in the reference library
 		}
 		if a.ID > len(t.pieces)+spareIDs {
-			r.fail(fmt.Sprintf("added_tokens[%d].id", i), "%d is far beyond the vocabulary of %d", a.ID, len(t.pieces))
+			path := fmt.Sprintf("added_tokens[%d].id", i)
+			r.fail(path, "%d is too large for a vocabulary of %d tokens", a.ID, len(t.pieces))
 		}
 		t.addToken(r, a, fmt.Sprintf("added_tokens[%d]", i))
 	}
 	for _, id := range slices.Concat(t.prefix, t.suffix) {
 		if id >= len(t.pieces) || t.flags[id]&flagToken == 0 {
-			r.fail("post_processor", "adds id %d, which is no token", id)
+			r.fail("post_processor", "adds id %d, which has no token", id)
 		}
 	}
 	t.buildAdded(r)

@@ -6,11 +6,11 @@ import (
 	"unicode/utf8"
 )
 
-// Going through JSON that is known to be valid, without copies: encoding/json makes maps and lists of everything, which take
-// many times the file, and can't be broken off.
+// This file scans JSON that is known to be valid, without copies: encoding/json makes maps and lists of everything,
+// which take many times the memory of the file, and can't be cancelled.
 
-// members calls yield with each member of a JSON object, in order, until it returns false, the reader has failed, or its
-// context has ended.
+// members calls yield with each member of a JSON object, in order, until yield returns false, the reader has failed or
+// its context has ended.
 func (r *reader) members(raw []byte, yield func(key string, value json.RawMessage) bool) {
 	for n, i := 0, 1; r.going(n); n++ {
 		i = skipSpace(raw, i)
@@ -56,7 +56,7 @@ func skipSpace(b []byte, i int) int {
 	return i
 }
 
-// skipValue returns where the value that starts at b[i] ends.
+// skipValue returns the end of the value that starts at b[i].
 func skipValue(b []byte, i int) int {
 	depth := 0
 	for ; i < len(b); i++ {
@@ -91,7 +91,7 @@ func skipValue(b []byte, i int) int {
 	return i
 }
 
-// skipString returns where the string that starts at b[i] ends.
+// skipString returns the end of the string that starts at b[i].
 func skipString(b []byte, i int) int {
 	for i++; i < len(b); i++ {
 		switch b[i] {

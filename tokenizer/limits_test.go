@@ -36,7 +36,7 @@ func jsonOf(t testing.TB, fields map[string]any) []byte {
 
 type object = map[string]any
 
-// chain is a Sequence of n times the same component.
+// chain returns a Sequence of n times the same component.
 func chain(list string, n int, component object) object {
 	parts := make([]object, n)
 	for i := range parts {
@@ -45,14 +45,14 @@ func chain(list string, n int, component object) object {
 	return object{"type": "Sequence", list: parts}
 }
 
-// hostileJSON are tokenizer.json files of about n bytes that took all memory or most of a minute, or would without a limit, and
-// whether they open.
+// hostileJSON returns tokenizer.json files of about n bytes that, without limits, take all memory or most of a minute,
+// and whether they open.
 func hostileJSON(t testing.TB, n int) map[string]struct {
 	data  []byte
 	opens bool
 } {
 	many := func(s string) string { return strings.Repeat(s, n/len(s)+1) }
-	words := func(each func(i int) string) string { // a list's inside
+	words := func(each func(i int) string) string { // the items of a list
 		var b strings.Builder
 		for i := 0; b.Len() < n; i++ {
 			if i > 0 {
@@ -69,7 +69,7 @@ func hostileJSON(t testing.TB, n int) map[string]struct {
 	split := func(expr string) object {
 		return object{"type": "Split", "pattern": object{"Regex": expr}, "behavior": "Isolated"}
 	}
-	charsmap := make([]byte, 4+4*4, 4+4*4+n) // every byte leads back to where it came from
+	charsmap := make([]byte, 4+4*4, 4+4*4+n) // a trie with a cycle: every byte leads back to the same node
 	binary.LittleEndian.PutUint32(charsmap, 16)
 	for i := range 4 {
 		binary.LittleEndian.PutUint32(charsmap[4+4*i:], uint32('a')|1<<8)
@@ -97,7 +97,8 @@ func hostileJSON(t testing.TB, n int) map[string]struct {
 	put("doubling decoder", true, object{"decoder": chain("decoders", 100, object{"type": "Replace", "pattern": object{"String": "a"}, "content": "aa"})})
 	put("doubling decoder by regex", true, object{"decoder": chain("decoders", 100, object{"type": "Replace", "pattern": object{"Regex": "a"}, "content": "aa"})})
 	put("too many stages", false, object{"normalizer": chain("normalizers", n/16, object{"type": "NFC"})})
-	put("stages that are none", false, object{"normalizer": object{"type": "Sequence", "normalizers": raw("[%s0]", many("0,"))}})
+	put("invalid stages", false, object{"normalizer": object{"type": "Sequence",
+		"normalizers": raw("[%s0]", many("0,"))}})
 	put("template of many", false, object{"post_processor": object{"type": "TemplateProcessing", "single": raw(`[{"Sequence":{"id":"A"}}%s]`,
 		many(`,{"SpecialToken":{"id":"x"}}`)), "special_tokens": object{"x": object{"ids": []int{0}}}}})
 	put("template of many ids", false, object{"post_processor": object{"type": "TemplateProcessing", "single": raw(`[{"Sequence":{"id":"A"}},{"SpecialToken":{"id":"x"}}]`),
@@ -133,7 +134,7 @@ func hostileJSON(t testing.TB, n int) map[string]struct {
 	return all
 }
 
-// Every file opens or is refused, and every text is encoded or refused, in bounded time and memory.
+// Opening a file and encoding a text, whether they succeed or not, take bounded time and memory.
 func TestHostileTokenizersAreBounded(t *testing.T) {
 	text := strings.Repeat("aé ", 2_000) + strings.Repeat("a", 8_000) + "\n" + strings.Repeat("x", 3000)
 	for name, c := range hostileJSON(t, 200_000) {
@@ -169,7 +170,7 @@ func checkOpened(t *testing.T, opens bool, err error) {
 	}
 }
 
-// encodeBounded holds a tokenizer to the limits on one text.
+// encodeBounded checks that a tokenizer keeps the limits for one text.
 func encodeBounded(t *testing.T, tok *Tokenizer, text string) {
 	t.Helper()
 	for _, text := range []string{text, "héé"} {
@@ -198,7 +199,7 @@ func protoPiece(text string, score float32, kind pieceType) []byte {
 	return append(binary.AppendUvarint([]byte{1<<3 | 2}, uint64(len(p))), p...)
 }
 
-// hostilePieces are vocabularies for both forms of SentencePiece models, of about n bytes.
+// hostilePieces returns vocabularies of about n bytes for both kinds of SentencePiece models.
 func hostilePieces(n int) map[string]struct {
 	pieces []piece
 	opens  bool
@@ -275,7 +276,7 @@ func TestHostilePieceModelsAreBounded(t *testing.T) {
 	}
 }
 
-// stages has a component of every kind that a tokenizer.json can name, the one of its kind that makes most of a text.
+// stages has a component of every type that a tokenizer.json can name, configured to grow a text as much as possible.
 var stages = map[string]map[string]string{
 	"normalizer": {
 		"NFC": "{}", "NFD": "{}", "NFKC": "{}", "NFKD": "{}", "Lowercase": "{}", "StripAccents": "{}", "Nmt": "{}", "Strip": "{}",
@@ -295,7 +296,7 @@ var stages = map[string]map[string]string{
 	},
 }
 
-// A chain of any component takes bounded time and memory. One that is new has no entry here and fails.
+// A chain of any component takes bounded time and memory. A new component without an entry in stages fails the test.
 func TestEveryStageIsBounded(t *testing.T) {
 	functions := map[string]string{"readNormalizer": "normalizer", "readPreTokenizer": "pre_tokenizer", "read": "decoder"}
 	lists := map[string]string{"normalizer": "normalizers", "pre_tokenizer": "pretokenizers", "decoder": "decoders"}
@@ -343,7 +344,7 @@ func TestEveryStageIsBounded(t *testing.T) {
 				component["type"] = name
 				n := 100
 				if strings.Contains(fields, "Regex") {
-					n = 10 // each is tried when it is read
+					n = 10 // each pattern is tested when it is read
 				}
 				data := jsonOf(t, object{part: chain(lists[part], n, component)})
 				tok, err := parseJSON(t.Context(), name, data)
@@ -370,7 +371,7 @@ func TestCancelledOpeningStops(t *testing.T) {
 	}
 }
 
-func TestJSONIsGoneThroughAsEncodingJSONReadsIt(t *testing.T) {
+func TestScanningJSONMatchesEncodingJSON(t *testing.T) {
 	t.Parallel()
 	for _, text := range []string{
 		`{}`, `[]`, `{"a":1}`, ` { "a" : [1, {"b": "}]"}] , "c\n\u0041\\\"" : "x\\" , "d":null,"e":-1.5e3,"f":{"g":[[],[[]]]} } `,

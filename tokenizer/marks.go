@@ -9,24 +9,24 @@ import (
 	"unicode/utf8"
 )
 
-// A Span is a stretch of a text. Foreign text was written by somebody else than the rest: it holds no marks.
+// A Span is a section of a text. Foreign text comes from another author than the rest, and has no marks.
 type Span struct {
 	Text    string
 	Foreign bool
 }
 
-// EncodeSpans encodes the spans as one text. Marks, the tokens that give a prompt its structure, are found only where
-// their whole text is not foreign. Foreign text that spells a mark, alone, after normalizing or together with the text
-// beside it, is encoded as ordinary text and decodes to what was written. Everything else gets the tokens that
-// Encode with ParseSpecial gives.
+// EncodeSpans encodes the spans as one text. Marks, the tokens that give a prompt its structure, are parsed only from
+// text of which no byte is foreign. Foreign text that spells a mark, by itself, after normalizing or together with
+// adjacent text, is encoded as ordinary text and decodes to itself. All other text gets the tokens that Encode with
+// ParseSpecial gives.
 //
-// Marks are the special tokens and every added or user-defined token but those that are ordinary text: whitespace, a
-// run of one character, words, and the tags of HTML that format text. Tokens of the model itself are marks where they
-// are spelled <|...|>. A token that is spelled in marks, or is a word or a <tag> or [tag] in the text that is not
-// foreign, is a mark in this text too.
+// Marks are the special tokens, and all added or user-defined tokens except those that are ordinary text: whitespace,
+// repetitions of one character, words, and HTML tags that format text. Tokens of the model's own vocabulary are marks
+// if they are spelled <|...|>. In this text, tokens whose text is in marks are marks too, and so are tokens that occur
+// in its own, not foreign, spans as a word, <tag> or [tag].
 //
-// A token of one character that the model makes of that character stays: there is no other way to write it. Errors are
-// those of TryEncode.
+// A token of one character that the model makes from that character is kept, since there is no other way to encode it.
+// Errors are those of TryEncode.
 func (t *Tokenizer) EncodeSpans(spans []Span, marks ...string) ([]int, error) {
 	var text []byte
 	var foreign []bool
@@ -52,17 +52,17 @@ func (t *Tokenizer) EncodeSpans(spans []Span, marks ...string) ([]int, error) {
 	return e.out, nil
 }
 
-// marks are the tokens that must not come out of foreign text.
+// marks are the tokens that foreign text must not yield.
 type marks struct {
 	ids        map[int32]bool
-	normalized bool     // some are matched in normalized text
-	spelled    *matcher // texts from which the model itself makes some
-	reach      []bool   // by id: the model makes this token of text
-	words      *matcher // added tokens that are words: marks where they stand in the text that is not foreign
-	unknown    int      // the model's unknown token if it is a mark too, such as EOS, else -1: it is left out
+	normalized bool     // some marks are matched in normalized text
+	spelled    *matcher // texts from which the model itself makes marks
+	reach      []bool   // by id: the model can make this token from text
+	words      *matcher // added tokens that are words, which are marks if own text contains them
+	unknown    int      // the model's unknown token if that is a mark, such as EOS, and so is left out; else -1
 }
 
-// marks returns the marks that every text has.
+// marks returns the marks of every text.
 func (t *Tokenizer) marks() *marks {
 	t.marksOnce.Do(func() {
 		m := &marks{ids: map[int32]bool{}, spelled: newMatcher(), words: newMatcher(), reach: make([]bool, len(t.pieces)), unknown: -1}
@@ -105,7 +105,7 @@ func (t *Tokenizer) marks() *marks {
 	return t.marksFound
 }
 
-// with returns the marks of one text: those that its own spans or named spell too.
+// with returns the marks of one text: m, and the tokens that named or the text's own spans spell.
 func (m *marks) with(e *encoder, t *Tokenizer, spans []Span, named []string) *marks {
 	var more []int32
 	note := func(text string) {
@@ -154,7 +154,7 @@ func (m *marks) add(t *Tokenizer, ids []int32) {
 				m.spelled.add(text, id)
 			}
 		}
-		// Pre-tokenizers may still put a space before the text and spell spaces and bytes otherwise.
+		// Pre-tokenizers may still put a space before the text, and map spaces and bytes to other characters.
 		text := t.pieces[id]
 		spell(text)
 		spell(strings.TrimPrefix(text, spaceSymbol))
@@ -165,7 +165,7 @@ func (m *marks) add(t *Tokenizer, ids []int32) {
 	}
 }
 
-// reached notes the tokens that the model makes of text, and returns those that are user-defined pieces to it.
+// reached sets reach for the tokens that the model makes from text, and returns its user-defined pieces.
 func (t *Tokenizer) reached(reach []bool) (user []int32) {
 	switch m := t.model.(type) {
 	case *bpe:
@@ -208,7 +208,7 @@ func (t *Tokenizer) reached(reach []bool) (user []int32) {
 	return user
 }
 
-// unknown returns the model's token for what it does not know, -1 if there is none.
+// unknown returns the model's unknown token, or -1 if there is none.
 func (t *Tokenizer) unknown() int {
 	switch m := t.model.(type) {
 	case *bpe:
@@ -223,15 +223,16 @@ func (t *Tokenizer) unknown() int {
 	return -1
 }
 
-// What an added token's text is.
+// Kinds of an added token's text.
 const (
 	textSpace = iota // whitespace
-	textRun          // one character again and again, such as ...
+	textRun          // repetition of one character, such as ...
 	textWord         // words and numbers, or a tag that formats text
 	textMark
 )
 
-// formatTag matches the tags of HTML that Gemma's vocabulary has as user-defined tokens. <s> is left out: it begins a text elsewhere.
+// formatTag matches the HTML tags that Gemma's vocabulary has as user-defined tokens, except <s>, which begins a text
+// in other vocabularies.
 var formatTag = regexp.MustCompile(`^</?(?:table|caption|thead|tbody|tfoot|tr|th|td|h[1-6]|blockquote|strong|em|b|i|u|sub|sup|code)>$`)
 
 func kindOf(text string) int {
@@ -254,7 +255,8 @@ func kindOf(text string) int {
 	return textMark
 }
 
-// controlText reports whether text is spelled <|...|>, as control tokens are even where a vocabulary calls them normal.
+// controlText reports whether text is spelled <|...|>, as control tokens are even in vocabularies that type them as
+// normal.
 func controlText(text string) bool {
 	text = strings.TrimPrefix(text, spaceSymbol)
 	if len(text) < 5 || text[0] != '<' || text[len(text)-1] != '>' {
@@ -268,10 +270,10 @@ func controlText(text string) bool {
 		len(text) > 2*len("｜") && strings.HasPrefix(text, "｜") && strings.HasSuffix(text, "｜")
 }
 
-// maxTag bounds the length of a tag in a format's text.
+// maxTag bounds the length of a tag in own text.
 const maxTag = 64
 
-// eachTag calls f for each <tag> and [tag] in text, and what encloses one in doubled brackets.
+// eachTag calls f for each <tag> and [tag] in text, and for those in doubled brackets.
 func eachTag(text string, f func(tag string)) {
 	for i := range len(text) {
 		var end byte
@@ -300,8 +302,8 @@ func eachTag(text string, f func(tag string)) {
 	}
 }
 
-// guarded emits s, cut wherever the model could make a mark of a text that is foreign or partly so: after the text's
-// first character, or where the foreign part begins. A nil foreign says that none is.
+// guarded emits s. It cuts s wherever the model could make a mark from text with a foreign byte: after the text's first
+// character, or where its foreign bytes begin. With a nil foreign no byte is foreign.
 func (t *Tokenizer) guarded(e *encoder, s []byte, foreign []bool, first bool, emit func(s []byte, first bool)) {
 	n := len(e.out)
 	from := 0
@@ -321,14 +323,14 @@ func (t *Tokenizer) guarded(e *encoder, s []byte, foreign []bool, first bool, em
 	}
 }
 
-// eachCut calls cut, in order, with places in s that part all of the matcher's strings that have a foreign byte.
+// eachCut calls cut, in order, with offsets in s such that each string of the matcher with a foreign byte is cut.
 func (t *Tokenizer) eachCut(e *encoder, m *matcher, s []byte, foreign []bool, cut func(at int)) {
-	text, places := t.kept(s)
-	place := func(i int) int {
-		if places == nil {
+	text, offsets := t.kept(s)
+	offset := func(i int) int {
+		if offsets == nil {
 			return i
 		}
-		return places[i]
+		return offsets[i]
 	}
 	for i := 0; i < len(text); i++ {
 		if !m.first[text[i]] {
@@ -336,30 +338,30 @@ func (t *Tokenizer) eachCut(e *encoder, m *matcher, s []byte, foreign []bool, cu
 		}
 		n, _ := m.prefix(e, text[i:], nil, nil)
 		at := i
-		for at < i+n && !foreign[place(at)] {
+		for at < i+n && !foreign[offset(at)] {
 			at++
 		}
 		if at == i+n {
-			continue // nothing, or all of it is the text's own
+			continue // no match, or none of it is foreign
 		}
 		if at == i {
 			_, k := decodeRune(text[i:])
 			at += k
 		}
-		cut(place(at))
+		cut(offset(at))
 		i = at - 1
 	}
 }
 
-// goesOn reports, once, whether a stretch goes on in the middle of a word that guarded cut.
+// goesOn reports, once, whether the text continues a word that guarded cut.
 func (e *encoder) goesOn() bool {
 	inside := e.inside
 	e.inside = false
 	return inside
 }
 
-// kept returns s without the characters that the model drops, whose neighbours then meet, and where each byte of it
-// stands in s; nil if s is whole.
+// kept returns s without the characters that the model drops, whose neighbours become adjacent, and the offset in s of
+// each byte of the result, nil if nothing was dropped.
 func (t *Tokenizer) kept(s []byte) (text []byte, at []int) {
 	m, ok := t.model.(*bpe)
 	if !ok || !m.drops() {
@@ -380,10 +382,10 @@ func (t *Tokenizer) kept(s []byte) (text []byte, at []int) {
 	return text, at
 }
 
-// drops reports whether there may be characters that have no token at all.
+// drops reports whether there may be characters without any token, which the model drops.
 func (m *bpe) drops() bool { return m.unk < 0 && m.joins == nil }
 
-// dropped reports whether a character, in byteMode a byte, has none inside a word.
+// dropped reports whether a character, in byteMode a byte, has no token inside a word.
 func (m *bpe) dropped(c []byte) bool {
 	switch {
 	case m.byteMode:

@@ -22,10 +22,11 @@ import (
 // markTexts are the marks of the tokenizers that these tests make.
 var markTexts = []string{"<|im_start|>", "<|im_end|>", "<think>", "</think>", "</s>", "<|a", "<|a<|b|>", "[INST]", ">>Q<<", "<｜U▁s｜>", "<mark>x"}
 
-// letters are the characters that the made vocabularies have.
+// letters are the characters of the test vocabularies.
 const letters = " \n!<>|_/[]()▁｜abcdefghiklmnoprstuxAEIMNQSTU0123456789"
 
-// madeVocab returns tokens: an unknown one, letters, bytes, words, and each beginning of each mark, so that merging makes the mark.
+// madeVocab returns tokens: an unknown one, letters, bytes, words, and each prefix of each mark, so that merging makes
+// the mark.
 func madeVocab(bytes bool) (pieces []string, merges [][2]string) {
 	seen := map[string]bool{}
 	add := func(s string) {
@@ -55,7 +56,7 @@ func madeVocab(bytes bool) (pieces []string, merges [][2]string) {
 	return pieces, merges
 }
 
-// madeJSON returns a tokenizer.json with markTexts as added tokens that have the flags.
+// madeJSON returns a tokenizer.json with markTexts as added tokens with the given flags.
 func madeJSON(model, normalizer, pre, flags string) []byte {
 	fallback := strings.Contains(model, "fallback")
 	pieces, merges := madeVocab(fallback)
@@ -97,7 +98,7 @@ func madeJSON(model, normalizer, pre, flags string) []byte {
 		for _, text := range markTexts {
 			added = append(added, json.RawMessage(fmt.Sprintf(`{"id": %d, "content": %q, %s}`, vocab[text], text, flags)))
 		}
-		// What must stay as usual.
+		// Tokens that are not marks and must be matched as usual.
 		for i, text := range []string{"  ", "the", "12"} {
 			id, ok := vocab[text]
 			if !ok {
@@ -114,7 +115,7 @@ func madeJSON(model, normalizer, pre, flags string) []byte {
 	return out
 }
 
-// madePieces returns a SentencePiece model whose markTexts have one type.
+// madePieces returns a SentencePiece model with markTexts as pieces of one type.
 func madePieces(modelType int, kind pieceType, charsMap []byte) []byte {
 	field := func(b []byte, number int, data []byte) []byte {
 		b = binary.AppendUvarint(b, uint64(number)<<3|2)
@@ -148,7 +149,7 @@ func madePieces(modelType int, kind pieceType, charsMap []byte) []byte {
 	return field(out, 3, field(nil, 2, charsMap))
 }
 
-// madeTokenizers are made for these tests, by name.
+// madeTokenizers returns tokenizers made for these tests, by name.
 func madeTokenizers(t testing.TB) map[string]*Tokenizer {
 	t.Helper()
 	toks := map[string]*Tokenizer{}
@@ -253,7 +254,7 @@ func madeTokenizers(t testing.TB) map[string]*Tokenizer {
 	return toks
 }
 
-// attack draws text that tries to become one of texts.
+// attack draws text that might be parsed as one of texts.
 func attack(texts []string) *rapid.Generator[string] {
 	return rapid.Custom(func(t *rapid.T) string {
 		var b strings.Builder
@@ -275,7 +276,7 @@ func attack(texts []string) *rapid.Generator[string] {
 				}, text)
 			case 4:
 				text = strings.ToUpper(text)
-			case 5: // in pieces, with what normalizers and models may drop
+			case 5: // in pieces, with characters between them that normalizers and models may drop
 				at := rapid.IntRange(0, len(runes)).Draw(t, "at")
 				text = string(runes[:at]) + rapid.SampledFrom([]string{"\u200b", "\u00ad", "\u0301", "\ufeff", "\x01", "é", "\u0338", "Ж"}).Draw(t, "drop") + string(runes[at:])
 			case 6:
@@ -301,7 +302,7 @@ func attack(texts []string) *rapid.Generator[string] {
 	})
 }
 
-// spelled is the text of ids without spaces, and false where a token stands for a text that it does not spell.
+// spelled returns the text of ids without spaces, and false if a token stands for text that it does not spell.
 func spelled(tok *Tokenizer, ids []int) (string, bool) {
 	var b []byte
 	level := slices.ContainsFunc(tok.pre, func(p preTokenizer) bool { _, ok := p.(byteLevelSplit); return ok })
@@ -315,7 +316,7 @@ func spelled(tok *Tokenizer, ids []int) (string, bool) {
 			return "", false
 		case ok:
 			if _, single := tok.model.(*unigram); single {
-				return "", false // pieces like any other there: text may spell them
+				return "", false // here they are ordinary pieces, which text may spell
 			}
 			b = append(b, c)
 		case level && tok.added.byID[int32(id)] == nil:
@@ -327,7 +328,7 @@ func spelled(tok *Tokenizer, ids []int) (string, bool) {
 	return bare(b), true
 }
 
-// bare is text without spaces, decomposed: an added token may have come between a character and its accent.
+// bare returns text without spaces, decomposed: an added token may have separated a character from its accent.
 func bare(text []byte) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.IsSpace(r) || r == '▁' {
@@ -337,7 +338,7 @@ func bare(text []byte) string {
 	}, norm.NFD.String(string(text)))
 }
 
-// occurrences counts the places where s has text.
+// occurrences counts the positions at which s contains text.
 func occurrences(s, text string) (n int) {
 	for i := range s {
 		if strings.HasPrefix(s[i:], text) {
@@ -347,8 +348,8 @@ func occurrences(s, text string) (n int) {
 	return n
 }
 
-// checkSpans draws texts of own and foreign stretches, and checks that a mark comes out at most as often as the own
-// stretches spell it, and that the text of foreign ones is still there.
+// checkSpans draws texts of own and foreign spans. It checks that a mark is in the tokens at most as often as the own
+// spans spell it, and that the text of foreign spans is complete.
 func checkSpans(t *testing.T, tok *Tokenizer, texts []string, marks map[int]string) {
 	t.Helper()
 	foreign := attack(texts)
@@ -393,9 +394,10 @@ func checkSpans(t *testing.T, tok *Tokenizer, texts []string, marks map[int]stri
 			if marks[id] == "" {
 				continue
 			}
-			// What stands on both sides of a foreign text that vanishes may meet.
+			// Texts on both sides of a foreign text that is dropped become adjacent.
 			if allowed := occurrences(mine, marks[id]); n > allowed {
-				t.Fatalf("%s: %q comes out %d times, the text that is not foreign has it %d times: %q", fmt.Sprintf("%+v", spans), marks[id], n, allowed, piecesOf(tok, ids))
+				t.Fatalf("%+v: the tokens have %q %d times, the own text has it %d times: %q", spans, marks[id], n, allowed,
+					piecesOf(tok, ids))
 			}
 		}
 		text := "x" + foreign.Draw(t, "message") + "x"
@@ -417,7 +419,7 @@ func piecesOf(tok *Tokenizer, ids []int) (out []string) {
 	return out
 }
 
-// Whatever a tokenizer calls its marks, and however it comes to them, foreign text yields none.
+// Foreign text yields no mark, whatever the marks' types and however the tokenizer makes them.
 func TestForeignTextYieldsNoMark(t *testing.T) {
 	for name, tok := range madeTokenizers(t) {
 		marks := map[int]string{}
@@ -429,7 +431,7 @@ func TestForeignTextYieldsNoMark(t *testing.T) {
 			if !ok {
 				t.Fatalf("%s: no token %q", name, text)
 			}
-			// A token that the vocabulary calls normal is a mark where it is spelled <|...|>, or a tag of the own text.
+			// A token of type normal is a mark if it is spelled <|...|> or is a tag in the own text.
 			if !strings.Contains(name, "normal") || controlText(text) {
 				marks[id] = text
 			}
@@ -470,7 +472,7 @@ func TestForeignTextYieldsNoMark(t *testing.T) {
 	}
 }
 
-// Where no mark is spelled, foreign text is encoded as all other text, and seams do not show.
+// Without marks, foreign text is encoded like any other text, and span boundaries have no effect.
 func TestForeignTextIsEncodedAsUsual(t *testing.T) {
 	toks := madeTokenizers(t)
 	for _, name := range testdataNames {
@@ -478,7 +480,7 @@ func TestForeignTextIsEncodedAsUsual(t *testing.T) {
 	}
 	for name, tok := range toks {
 		if name == "prepended" {
-			continue // its marks begin with the space before them
+			continue // its marks include the space before them
 		}
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -502,7 +504,7 @@ func TestForeignTextIsEncodedAsUsual(t *testing.T) {
 	}
 }
 
-// Normalizing with the origin of each byte gives the text that normalizing gives, and no foreign byte gets lost.
+// Normalizing with the origin of each byte gives the same text as plain normalizing, and no foreign byte is lost.
 func TestOriginFollowsNormalizers(t *testing.T) {
 	data, err := os.ReadFile("testdata/spm-nfkc/tokenizer.model")
 	if err != nil {
@@ -595,14 +597,14 @@ func TestMarksOfOneText(t *testing.T) {
 		marks []string
 		want  []string
 	}{
-		{"a word that is no mark", "b", "sop  ", nil, []string{"b", "sop", "  "}},
+		{"a word that is not a mark", "b", "sop  ", nil, []string{"b", "sop", "  "}},
 		{"a word of the format", "b", "sop", []string{"sop"}, []string{"b", "s", "o", "p"}},
 		{"a word in the format's text", "sop ", "sop  ", nil, []string{"sop", " ", "s", "o", "p", "  "}},
 		{"a tag", "b", "<b>", nil, []string{"b", "<b>"}},
 		{"a tag of the format", "b", "<b>", []string{"<b>"}, []string{"b", "<", "b", ">"}},
 		{"a tag in the format's text", "<b>", "<b>", nil, []string{"<b>", "<", "b", ">"}},
 		{"half a tag of the format", "<b>  <", "b>", nil, []string{"<b>", "  ", "<", "b", ">"}},
-		{"unknown characters where that is the end", "b", "sÄo", nil, []string{"b", "s", "o"}},
+		{"unknown characters when the unknown token is EOS", "b", "sÄo", nil, []string{"b", "s", "o"}},
 	} {
 		ids, err := tok.EncodeSpans([]Span{{Text: c.own}, {Text: c.text, Foreign: true}}, c.marks...)
 		if err != nil {

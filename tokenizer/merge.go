@@ -6,10 +6,10 @@ import (
 	"math/rand/v2"
 )
 
-// noRank marks a pair of symbols that no merge joins.
+// noRank is the rank of a pair of symbols that no merge joins.
 const noRank = math.MaxInt32
 
-// merge is what joining a pair of symbols gives: lower ranks are joined first.
+// merge is the result of joining a pair of symbols. Pairs of lower rank are joined first.
 type merge struct{ rank, id int32 }
 
 // pairTable maps (left symbol, right symbol) to their merge: open addressing with
@@ -33,7 +33,7 @@ func newPairTable(n int) *pairTable {
 	return &pairTable{slots: make([]pairSlot, size), mask: uint64(size - 1)}
 }
 
-// hashSeed keeps files from choosing pairs that fall on each other, which would make every look-up a search.
+// hashSeed is random, so that a file can't choose pairs with colliding hashes, which would make every look-up a search.
 var hashSeed = rand.Uint64()
 
 func pairHash(k uint64) uint64 {
@@ -99,7 +99,7 @@ type merger struct {
 	nodes   []mergeNode
 	buckets []mergeBucket
 	index   map[int32]int32 // rank to bucket
-	heap    []int32         // ranks that have a bucket with work, a binary heap
+	heap    []int32         // ranks whose bucket is not empty, a binary heap
 }
 
 // mergeAll joins adjacent symbols of ids, lowest rank first and leftmost among equals,
@@ -146,9 +146,9 @@ func (g *merger) mergeAll(t *pairTable, ids []int32) []int32 {
 // mergeNode is a symbol of a long word; prev and next are indices, -1 at the ends.
 type mergeNode struct{ id, rank, prev, next int32 }
 
-// mergeBucket holds the positions whose pair had one rank when they were added.
-// Nearly always they arrive in order; the few that don't go to a heap, so a word of
-// one repeated letter costs linear time.
+// mergeBucket holds the positions whose pair had a certain rank when they were added.
+// Nearly always they are added in order, and the few others go to a heap, so that a word of
+// one repeated letter takes linear time.
 type mergeBucket struct {
 	sorted []int32
 	head   int
@@ -211,7 +211,7 @@ func (g *merger) mergeLong(t *pairTable, ids []int32) []int32 {
 			pos := g.buckets[at].pop()
 			a := &nodes[pos]
 			if a.rank != rank {
-				continue // joined since, or its pair changed
+				continue // already joined, or its pair has changed
 			}
 			b := &nodes[a.next]
 			a.id = t.get(a.id, b.id).id
@@ -234,7 +234,7 @@ func (g *merger) mergeLong(t *pairTable, ids []int32) []int32 {
 	return ids
 }
 
-// repair looks up the pair that starts at pos anew.
+// repair looks up again the rank of the pair that starts at pos.
 func (g *merger) repair(t *pairTable, nodes []mergeNode, pos int32) {
 	a := &nodes[pos]
 	a.rank = noRank
@@ -271,7 +271,7 @@ func (g *merger) enqueue(rank, pos int32) {
 	}
 }
 
-// keptBytes bounds the working memory that is kept after a huge word.
+// keptBytes bounds the working memory kept after a huge word.
 const keptBytes = 1 << 20
 
 func (g *merger) reset() {

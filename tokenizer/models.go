@@ -10,8 +10,8 @@ import (
 	"unicode/utf8"
 )
 
-// readModel builds the model and enters its vocabulary into t. Files written before
-// models had a type are told by their fields, as the reference library does.
+// readModel builds the model and enters its vocabulary into t. In files written before
+// models had a type, the fields determine it, as in the reference library.
 func readModel(t *Tokenizer, s section) model {
 	kind := s.text("type", "")
 	if kind == "" {
@@ -37,7 +37,7 @@ func readModel(t *Tokenizer, s section) model {
 		n := 0
 		for text, id := range vocab {
 			if n++; !s.r.going(n) || !m.trie.add(text, id) {
-				s.r.fail(s.at("vocab"), "the tokens have too many different beginnings: more than %d", m.trie.max)
+				s.r.fail(s.at("vocab"), "the tokens have more than %d different prefixes", m.trie.max)
 				break
 			}
 		}
@@ -84,7 +84,7 @@ func readVocab(t *Tokenizer, s section) map[string]int32 {
 		return nil
 	}
 	vocab := make(map[string]int32, min(len(s.fields["vocab"])/24, maxVocab))
-	far, farID := "", int64(-1) // the token of the largest id
+	far, farID := "", int64(-1) // the token with the largest id
 	s.r.members(s.fields["vocab"], func(text string, raw json.RawMessage) bool {
 		id, err := strconv.ParseInt(string(raw), 10, 64)
 		switch {
@@ -213,13 +213,13 @@ func readMerges(m *bpe, s section, vocab map[string]int32) {
 		}
 		m.pairs.put(a, b, merge{int32(i), id})
 		if special[a] || special[b] {
-			joins = nil // bytes of one character may join another's
+			joins = nil // a token may begin or end inside a character
 		}
 		if joins != nil {
 			joins.add(left + tail)
 		}
 	})
-	// Without an unknown token characters can vanish, and their neighbours meet.
+	// Without an unknown token characters can be dropped, and their neighbours become adjacent.
 	if m.vocab == nil && (m.fallback && m.allBytes || !m.fallback && m.unk >= 0) {
 		m.joins = joins
 	}
@@ -256,7 +256,7 @@ func readUnigram(t *Tokenizer, s section) model {
 		case len(text) > maxPiece:
 			fail("token of %d bytes, the limit is %d", len(text), maxPiece)
 		case !m.trie.add(text, int32(id)):
-			fail("the tokens have too many different beginnings: more than %d", m.trie.max)
+			fail("the tokens have more than %d different prefixes", m.trie.max)
 		}
 		low = min(low, score)
 		m.scores = append(m.scores, score)

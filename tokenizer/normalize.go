@@ -11,18 +11,19 @@ import (
 
 // normalizer rewrites text before it is split. It must not change s; the result may
 // share its memory. moved reports that the start of the text was dropped, so that
-// what is left no longer begins the original.
+// the result's start is no longer that of the text.
 type normalizer interface {
 	normalize(e *encoder, s []byte) (out []byte, moved bool)
 }
 
 type normSequence []normalizer
 
-// maxGrowth bounds what all stages together, normalizers and pre-tokenizers, may make of a text, each handing on what it has
-// made: a dozen stages that keep the length, or NFKD, whose worst is 18, and three more.
+// maxGrowth bounds the bytes that all stages together, normalizers and pre-tokenizers, may make per byte of text. Each
+// stage makes a new text: 64 allows a dozen stages that keep the length, or NFKD, which grows a text up to 18 times,
+// and three more.
 const maxGrowth = 64
 
-// newEncoder returns an encoder without a word cache for so many pre-tokenizers and a text of n bytes.
+// newEncoder returns an encoder without a word cache, for the given number of pre-tokenizers and a text of n bytes.
 func newEncoder(stages, n int) *encoder {
 	e := &encoder{scratch: make([][]byte, stages), runeBufs: make([]runeBuf, stages+1)}
 	e.allow(n)
@@ -36,19 +37,19 @@ func (e *encoder) allow(n int) {
 	e.deadline = time.Now().Add(matchTimeout + time.Duration(n)*matchPerByte)
 }
 
-// made spends n bytes that a stage has made or will make, and reports whether to go on.
+// made spends n bytes that a stage has made or will make, and reports whether to continue.
 func (e *encoder) made(n int) bool {
 	if e.room -= n; e.room < 0 {
-		e.fail("the normalizer and pre-tokenizers make more than %d times the text", maxGrowth)
+		e.fail("the normalizer and pre-tokenizers make more than %d times the bytes of the text", maxGrowth)
 	}
 	return e.err == nil
 }
 
-// spend spends n steps of searching for tokens, of which every byte has 64: real vocabularies have no token so long that it is
-// looked for at each byte in vain.
+// spend spends n steps of searching for tokens. There are 64 steps per byte of text: real vocabularies have no token so
+// long that searching for it at each byte in vain would take more.
 func (e *encoder) spend(n int) {
 	if e.steps -= n; e.steps < 0 {
-		e.fail("the tokens take too long to find: more than %d steps a byte", maxGrowth)
+		e.fail("finding tokens takes more than %d steps per byte", maxGrowth)
 	}
 }
 
@@ -64,10 +65,10 @@ func (n normSequence) normalize(e *encoder, s []byte) ([]byte, bool) {
 	return s, moved
 }
 
-// normalize runs a normalizer, whose result it charges.
+// normalize runs a normalizer and spends the bytes of its result.
 func (e *encoder) normalize(n normalizer, s []byte) (out []byte, moved bool) {
 	if _, ok := n.(normSequence); ok {
-		return n.normalize(e, s) // its parts are charged
+		return n.normalize(e, s) // each of its normalizers spends its own
 	}
 	out, moved = n.normalize(e, s)
 	e.made(len(out))
@@ -84,7 +85,7 @@ func (n unicodeNorm) normalize(_ *encoder, s []byte) ([]byte, bool) {
 	return n.form.Bytes(s), false
 }
 
-// mapNorm rewrites each character alone; the function appends what replaces r.
+// mapNorm rewrites each character by itself; the function appends the replacement of r.
 type mapNorm func(dst []byte, r rune) []byte
 
 func (n mapNorm) normalize(_ *encoder, s []byte) ([]byte, bool) {
@@ -100,7 +101,7 @@ func (n mapNorm) normalize(_ *encoder, s []byte) ([]byte, bool) {
 }
 
 func lowercase(dst []byte, r rune) []byte {
-	if r == 0x130 { // the one lower case of two characters
+	if r == 0x130 { // the only character whose lower case has two
 		return append(dst, "i\u0307"...)
 	}
 	return utf8.AppendRune(dst, unicode.ToLower(r))
@@ -113,7 +114,7 @@ func stripAccents(dst []byte, r rune) []byte {
 	return utf8.AppendRune(dst, r)
 }
 
-// nmt is the cleaning of SentencePiece's nmt rules.
+// nmt cleans text by SentencePiece's nmt rules.
 func nmt(dst []byte, r rune) []byte {
 	switch {
 	case r >= 1 && r <= 8, r == 0xB, r >= 0xE && r <= 0x1F, r == 0x7F, r == 0x8F, r == 0x9F:
@@ -125,7 +126,7 @@ func nmt(dst []byte, r rune) []byte {
 	return utf8.AppendRune(dst, r)
 }
 
-// bertClean drops control characters and makes every space a plain one.
+// bertClean drops control characters and replaces every space by U+0020.
 func bertClean(dst []byte, r rune) []byte {
 	c := classOf(bmpClass(), r)
 	switch {
@@ -154,7 +155,7 @@ func bertAccents(dst []byte, r rune) []byte {
 	return utf8.AppendRune(dst, r)
 }
 
-// stripNorm is Strip: spaces go from the left, the right or both ends.
+// stripNorm is Strip: it removes spaces from the left, the right or both ends.
 type stripNorm struct{ left, right bool }
 
 func (n stripNorm) normalize(_ *encoder, s []byte) ([]byte, bool) {
@@ -169,7 +170,7 @@ func (n stripNorm) normalize(_ *encoder, s []byte) ([]byte, bool) {
 	return s, moved
 }
 
-// prependNorm is Prepend: nothing goes before an empty text.
+// prependNorm is Prepend, which leaves an empty text empty.
 type prependNorm struct{ text []byte }
 
 func (n prependNorm) normalize(_ *encoder, s []byte) ([]byte, bool) {

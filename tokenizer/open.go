@@ -16,19 +16,19 @@ import (
 	"pumice/internal/regular"
 )
 
-// Config is what the files beside a tokenizer say about its use.
+// Config holds the settings for a tokenizer's use from the files beside it.
 type Config struct {
 	Class         string            // tokenizer_class
 	ModelType     string            // model_type of config.json
-	ChatTemplate  string            // Jinja; the one named "default" where there are several
-	ChatTemplates map[string]string // by name, where there are several
-	// Texts of the special tokens; "" where there is none.
+	ChatTemplate  string            // Jinja; the one named "default" if there are several
+	ChatTemplates map[string]string // by name, if there are several
+	// Texts of the special tokens; "" if there is none.
 	BOSToken, EOSToken, UNKToken, PADToken string
-	// AddBOS and AddEOS are add_bos_token and add_eos_token; nil where they are not given.
+	// AddBOS and AddEOS are add_bos_token and add_eos_token; nil if absent.
 	AddBOS, AddEOS *bool
 }
 
-// Options changes how a tokenizer is opened. The zero value takes everything from the files.
+// Options configure OpenWith. The zero value takes everything from the files.
 type Options struct {
 	// ChatGLM gives a SentencePiece model the special tokens of ChatGLM2 and its
 	// prefix [gMASK] sop. It is implied by a config.json of that model type.
@@ -38,16 +38,15 @@ type Options struct {
 const (
 	maxFile   = 128 << 20 // bytes of a tokenizer.json; Gemma's has 33 MB
 	maxModel  = 64 << 20  // bytes of a tokenizer.model
-	maxConfig = 64 << 20  // bytes of the files beside it
+	maxConfig = 64 << 20  // bytes of each file beside it
 )
 
-// Open reads the tokenizer in a directory, from its tokenizer.json or else its
-// tokenizer.model, or in such a file itself. The files tokenizer_config.json,
-// special_tokens_map.json, added_tokens.json, chat_template.jinja,
-// chat_template.json and config.json beside it are used where they exist.
+// Open reads the tokenizer of a directory, from its tokenizer.json or else its tokenizer.model, or from such a file
+// given as path. It also uses the files tokenizer_config.json, special_tokens_map.json, added_tokens.json,
+// chat_template.jinja, chat_template.json and config.json beside it, if they exist.
 //
-// Errors are *FormatError, *UnsupportedError, those of package os, or that of ctx, which ends the reading. Only regular files are
-// read.
+// Errors are *FormatError, *UnsupportedError, those of package os, or that of ctx, whose end stops it. Only regular
+// files are read.
 func Open(ctx context.Context, path string) (*Tokenizer, error) {
 	return OpenWith(ctx, path, Options{})
 }
@@ -118,17 +117,17 @@ func readFile(path string, limit int64) ([]byte, error) {
 	return data, nil
 }
 
-// beside is what the files next to a tokenizer hold.
+// beside holds the content of the files next to a tokenizer.
 type beside struct {
 	ctx     context.Context
 	dir     string
 	config  Config
-	added   []AddedToken // of added_tokens_decoder and added_tokens.json
+	added   []AddedToken // from added_tokens_decoder and added_tokens.json
 	addedIn string
 	special []string // texts of the named special tokens
 }
 
-// object reads a JSON file of the directory; a file that is not there is an empty object.
+// object reads a JSON file of the directory; a missing file gives an empty object.
 func (b *beside) object(name string) (section, error) {
 	r := newReader(b.ctx, filepath.Join(b.dir, name), 0)
 	s := section{r: r}
@@ -214,7 +213,7 @@ func readBeside(ctx context.Context, dir string) (*beside, error) {
 	return b, b.addedTokens()
 }
 
-// templates reads chat_template: one text, or a list of named ones.
+// templates reads chat_template: one template, or a list of named ones.
 func (s section) templates(c *Config) {
 	if !s.has("chat_template") {
 		return
@@ -231,7 +230,7 @@ func (s section) templates(c *Config) {
 	c.ChatTemplate = c.ChatTemplates["default"]
 }
 
-// templateFiles reads the templates of newer directories, which win.
+// templateFiles reads the template files of newer directories, which take precedence.
 func (b *beside) templateFiles() error {
 	s, err := b.object("chat_template.json")
 	if err != nil {
@@ -277,8 +276,8 @@ func (b *beside) decoderTokens(s section) {
 	sort.Slice(b.added, func(i, j int) bool { return b.added[i].ID < b.added[j].ID })
 }
 
-// addedTokens reads added_tokens.json, the older list of texts and ids. It says
-// nothing about how they match; added_tokens_decoder wins where both exist.
+// addedTokens reads added_tokens.json, the older list of texts and ids, which has no
+// flags for matching. If both exist, added_tokens_decoder takes precedence.
 func (b *beside) addedTokens() error {
 	if len(b.added) > 0 {
 		return nil
@@ -305,7 +304,7 @@ func (b *beside) addedTokens() error {
 	return r.err
 }
 
-// apply adds what the files beside it say to a tokenizer.
+// apply applies the content of the files beside a tokenizer to it.
 func (t *Tokenizer) apply(b *beside) error {
 	r := newReader(b.ctx, b.addedIn, 0)
 	r.added = t.addedBytes()
@@ -319,7 +318,7 @@ func (t *Tokenizer) apply(b *beside) error {
 			return r.err
 		}
 		if a.ID > len(t.pieces)+spareIDs {
-			r.fail("", "token %q has id %d, far beyond the vocabulary of %d", a.Content, a.ID, len(t.pieces))
+			r.fail("", "token %q has id %d, too large for a vocabulary of %d tokens", a.Content, a.ID, len(t.pieces))
 			return r.err
 		}
 		if old := t.added.byID[int32(a.ID)]; old == nil {
@@ -328,7 +327,7 @@ func (t *Tokenizer) apply(b *beside) error {
 		}
 	}
 	for _, text := range b.special {
-		// A special token of the model's own vocabulary; one that is nowhere is not used.
+		// A special token may be in the model's own vocabulary; one in no vocabulary is ignored.
 		if id, ok := t.ids[text]; ok && t.added.byID[id] == nil {
 			t.addToken(r, AddedToken{ID: int(id), Content: text, Special: true}, "")
 		}
@@ -354,9 +353,9 @@ func (t *Tokenizer) apply(b *beside) error {
 	return nil
 }
 
-// applyBOS follows add_bos_token and add_eos_token for the tokenizer classes that do:
+// applyBOS applies add_bos_token and add_eos_token for the tokenizer classes that use them:
 // SentencePiece models and the Llama class, whose template is rebuilt from them.
-// Other classes take what tokenizer.json says.
+// Other classes follow tokenizer.json.
 func (t *Tokenizer) applyBOS() {
 	_, piece := t.decoder.(*pieceDecoder)
 	if !piece && !strings.HasPrefix(t.config.Class, "Llama") && !strings.HasPrefix(t.config.Class, "CodeLlama") {
@@ -364,7 +363,7 @@ func (t *Tokenizer) applyBOS() {
 	}
 	set := func(add *bool, id int, list *[]int) {
 		if add == nil || len(*list) > 1 {
-			return // not said, or a prefix of several tokens, which is the model's own
+			return // absent, or the model has its own sequence of several tokens
 		}
 		*list = nil
 		if *add && id >= 0 {

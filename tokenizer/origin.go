@@ -8,8 +8,8 @@ import (
 	"github.com/rivo/uniseg"
 )
 
-// normalized is what the normalizer makes of s, where foreign says which bytes of s are foreign; the bytes of out that
-// stem from one of them are foreign too. A nil foreign stays nil.
+// normalized normalizes s. foreign says which bytes of s are foreign, and outForeign which bytes of out derive from
+// these. A nil foreign stays nil.
 func (t *Tokenizer) normalized(e *encoder, s []byte, foreign []bool) (out []byte, outForeign []bool, moved bool) {
 	if t.normalizer == nil {
 		return s, foreign, false
@@ -23,13 +23,13 @@ func (t *Tokenizer) normalized(e *encoder, s []byte, foreign []bool) (out []byte
 	}
 	o := &origin{}
 	o.rewrite(t.normalizer, e, s, foreign)
-	if !bytes.Equal(o.text, out) { // a bug: the safe answer
+	if !bytes.Equal(o.text, out) { // a bug: take everything as foreign, which is safe
 		return out, slices.Repeat([]bool{true}, len(out)), moved
 	}
 	return out, o.foreign, moved
 }
 
-// origin collects normalized text and which bytes of it are foreign.
+// origin collects normalized text and records which of its bytes are foreign.
 type origin struct {
 	text    []byte
 	foreign []bool
@@ -45,10 +45,11 @@ func (o *origin) keep(text []byte, foreign []bool) {
 	o.foreign = append(o.foreign, foreign...)
 }
 
-// rewrite appends what n makes of s. It does in small steps what normalize does as fast as it can.
+// rewrite appends the result of n for s. It does the same as n.normalize, but in small steps and slowly, so that it can
+// follow foreign bytes.
 func (o *origin) rewrite(n normalizer, e *encoder, s []byte, foreign []bool) {
 	alone := func(s []byte) []byte { out, _ := n.normalize(e, s); return out }
-	// each normalizes stretches that do not depend on each other.
+	// each normalizes sections of s that do not depend on each other.
 	each := func(length func(s []byte) int) {
 		for i := 0; i < len(s) && e.err == nil; {
 			k := i + length(s[i:])
@@ -108,7 +109,7 @@ func (o *origin) rewrite(n normalizer, e *encoder, s []byte, foreign []bool) {
 		from := 0
 		n.re.each(e, len(e.runeBufs)-1, s, func(start, end int) {
 			o.keep(s[from:start], foreign[from:start])
-			// What an empty match puts in belongs to the text on both sides.
+			// The replacement of an empty match derives from the text on both sides.
 			o.add(n.new, slices.Contains(foreign[max(0, start-1):min(len(s), end+1)], true))
 			from = end
 		})

@@ -10,8 +10,8 @@ import (
 	"unicode/utf8"
 )
 
-// preTokenizer cuts a piece of text into smaller ones, possibly rewriting it. Pieces
-// passed to emit are valid until it returns. first says that the piece begins the
+// preTokenizer splits text into pre-tokens, and may rewrite it. Pre-tokens
+// passed to emit are valid until emit returns. first says that s begins the
 // whole text; stage is the index of the encoder's scratch buffer to use.
 type preTokenizer interface {
 	split(e *encoder, stage int, s []byte, first bool, emit func(s []byte, first bool))
@@ -21,7 +21,7 @@ type preTokenizer interface {
 type classSplit struct {
 	class  uint8
 	how    behavior
-	except rune // of the class but not split on; 0: none
+	except rune // a character of the class to ignore; 0 for none
 }
 
 func (p classSplit) split(_ *encoder, _ int, s []byte, first bool, emit func([]byte, bool)) {
@@ -84,11 +84,11 @@ func (p scanSplit) split(_ *encoder, _ int, s []byte, first bool, emit func([]by
 	sp.finish()
 }
 
-// digitSplit splits runs of numbers as \p{N}{1,max} does, or [0-9]{max} with exact set.
+// digitSplit splits consecutive digits as \p{N}{1,max} does, or as [0-9]{max} with exact set.
 type digitSplit struct {
 	max    int
-	ascii  bool // [0-9] in place of \p{N}
-	exact  bool // max digits, no fewer
+	ascii  bool // [0-9] instead of \p{N}
+	exact  bool // max digits, not fewer
 	how    behavior
 	invert bool
 }
@@ -140,8 +140,8 @@ func (p regexSplit) split(e *encoder, stage int, s []byte, first bool, emit func
 	sp.finish()
 }
 
-// byteLevelSplit is ByteLevel: an optional space before the piece, GPT-2's pattern,
-// then every byte as a character. raw leaves out the last step, for a model that
+// byteLevelSplit is ByteLevel: it may put a space before the text, splits by GPT-2's pattern,
+// then maps every byte to a character. raw leaves out the last step, for a model that
 // works on bytes.
 type byteLevelSplit struct {
 	addPrefixSpace, useRegex, raw bool
@@ -166,7 +166,7 @@ func (p byteLevelSplit) split(e *encoder, stage int, s []byte, first bool, emit 
 	}
 }
 
-// metaspaceSplit is Metaspace: spaces become replacement, and pieces start at each.
+// metaspaceSplit is Metaspace: spaces become replacement, and a pre-token starts at each.
 type metaspaceSplit struct {
 	replacement string
 	prepend     uint8 // one of the prepend constants
@@ -211,7 +211,7 @@ func (p metaspaceSplit) split(e *encoder, stage int, s []byte, first bool, emit 
 	}
 }
 
-// wordSplit is Whitespace: runs of \w and runs of what is neither \w nor space; spaces go.
+// wordSplit is Whitespace: pre-tokens match \w+ or [^\w\s]+, and spaces are dropped.
 type wordSplit struct{}
 
 func (wordSplit) split(_ *encoder, _ int, s []byte, first bool, emit func([]byte, bool)) {
@@ -240,7 +240,7 @@ func (p charSplit) split(e *encoder, stage int, s []byte, first bool, emit func(
 	stringSplit{pattern: utf8.AppendRune(nil, p.r), how: removed}.split(e, stage, s, first, emit)
 }
 
-// fixedSplit is FixedLength: pieces of so many characters.
+// fixedSplit is FixedLength: pre-tokens have length characters.
 type fixedSplit struct{ length int }
 
 func (p fixedSplit) split(_ *encoder, _ int, s []byte, first bool, emit func([]byte, bool)) {
@@ -255,8 +255,8 @@ func (p fixedSplit) split(_ *encoder, _ int, s []byte, first bool, emit func([]b
 	}
 }
 
-// scriptSplit is UnicodeScripts: cuts where the script changes. Hiragana and Katakana
-// count as Han, a space as whatever surrounds it; leading spaces are lost, as in
+// scriptSplit is UnicodeScripts: it cuts where the script changes. Hiragana and Katakana
+// count as Han, and a space as the script around it; leading spaces are lost, as in
 // Hugging Face's library.
 type scriptSplit struct{}
 
@@ -302,13 +302,13 @@ func scriptOf(r rune) string {
 	return ""
 }
 
-// scriptRange is a run of characters of one script.
+// scriptRange is a range of characters of one script.
 type scriptRange struct {
 	first, last rune
 	name        string
 }
 
-// scriptRanges lists the scripts by character: looking through unicode.Scripts takes microseconds.
+// scriptRanges lists the scripts in order of their characters: searching unicode.Scripts takes microseconds.
 var scriptRanges = sync.OnceValue(func() []scriptRange {
 	var all []scriptRange
 	for name, table := range unicode.Scripts {

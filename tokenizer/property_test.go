@@ -14,7 +14,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// anyText draws text that mixes what the patterns tell apart.
+// anyText draws text that mixes the classes of characters that the patterns distinguish.
 func anyText() *rapid.Generator[string] {
 	unit := rapid.OneOf(
 		rapid.SampledFrom([]string{" ", "  ", "\n", "\r\n", "\t", "'", "'s", "'LL", "'re", "a", "Zürich", "é", "e\u0301", "1", "2023", "Ⅷ", "٣",
@@ -24,7 +24,7 @@ func anyText() *rapid.Generator[string] {
 	return rapid.Map(rapid.SliceOfN(unit, 0, 30), func(s []string) string { return strings.ToValidUTF8(strings.Join(s, ""), "\ufffd") })
 }
 
-// hanText draws runs of common ideographs, and bytes that break them.
+// hanText draws sequences of common ideographs, and bytes that interrupt them.
 func hanText() *rapid.Generator[string] {
 	return rapid.StringOfN(rapid.OneOf(rapid.SampledFrom([]rune("的一是不了在人有我他这中大来上国个到说们为子和你地出道也时年你好世界é😀ひА")), rapid.RuneFrom(nil, unicode.Han)), 0, 40, -1)
 }
@@ -80,7 +80,7 @@ func TestDigitSplitsMatchRegexp(t *testing.T) {
 	}
 }
 
-// mergeSlowly is the definition: join the lowest rank, leftmost, again and again.
+// mergeSlowly follows the definition: it joins the leftmost pair of the lowest rank until there is none.
 func mergeSlowly(t *pairTable, ids []int32) []int32 {
 	for {
 		best, at := merge{noRank, -1}, -1
@@ -100,7 +100,7 @@ func TestMergingMatchesDefinition(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		table := newPairTable(4)
 		n := rapid.Int32Range(2, 12).Draw(t, "symbols")
-		sum := func(a, b int32) int32 { return a*31 + b + n } // any new symbol; never a part of itself
+		sum := func(a, b int32) int32 { return a*31 + b + n } // any new symbol that is not made of itself
 		for range rapid.IntRange(0, 60).Draw(t, "merges") {
 			a, b := rapid.Int32Range(0, n-1).Draw(t, "a"), rapid.Int32Range(0, n-1).Draw(t, "b")
 			table.put(a, b, merge{rapid.Int32Range(0, 9).Draw(t, "rank"), sum(a, b)})
@@ -111,7 +111,7 @@ func TestMergingMatchesDefinition(t *testing.T) {
 		ids := rapid.SliceOfN(rapid.Int32Range(0, n-1), 0, 200).Draw(t, "word")
 		want := mergeSlowly(table, slices.Clone(ids))
 		var g merger
-		for range 2 { // the second time with used memory
+		for range 2 { // the second time the working memory is reused
 			if got := g.mergeAll(table, slices.Clone(ids)); !slices.Equal(got, want) {
 				t.Fatalf("mergeAll: got %v, want %v", got, want)
 			}
@@ -124,7 +124,7 @@ func TestMergingMatchesDefinition(t *testing.T) {
 	})
 }
 
-// Cutting a text where no token reaches across changes nothing.
+// Cutting a word where no token can cross the cut does not change its tokens.
 func TestCuttingWordsChangesNothing(t *testing.T) {
 	for _, name := range []string{"xverse-a", "xverse-b", "spm-llama", "spm-internlm", "spm-suffix", "bbpe-llama3", "bbpe-qwen2"} {
 		tok := open(t, filepath.Join("testdata", name), Options{})
@@ -138,7 +138,7 @@ func TestCuttingWordsChangesNothing(t *testing.T) {
 			text := strings.Repeat(anyText().Draw(t, "text"), 2) + hanText().Draw(t, "han")
 			got := tok.Encode(text, EncodeOptions{})
 			tok.model = &whole
-			tok.idle = nil // its cache knows the parts
+			tok.idle = nil // drop the cache, which has the chunks
 			defer func() { tok.model = m }()
 			if want := tok.Encode(text, EncodeOptions{}); !slices.Equal(got, want) {
 				t.Fatalf("%s: %q: got %v, want %v", name, text, got, want)
@@ -196,7 +196,7 @@ func TestStreamJoinsToDecode(t *testing.T) {
 	}
 }
 
-// Text of special tokens stays text unless it is asked for.
+// The text of special tokens stays text without ParseSpecial.
 func TestSpecialTokensOfTextStayText(t *testing.T) {
 	for _, name := range testdataNames {
 		t.Run(name, func(t *testing.T) {
@@ -246,7 +246,7 @@ func TestOneLetterLineIsLinear(t *testing.T) {
 			ids := tok.Encode(text, EncodeOptions{})
 			took := time.Since(start)
 			t.Logf("%s: 2 MB of %q: %d tokens, %v", name, unit, len(ids), took.Round(time.Millisecond))
-			if took > 20*time.Second { // a quadratic way takes hours
+			if took > 20*time.Second { // a quadratic algorithm takes hours
 				t.Errorf("%s: 2 MB of %q took %v", name, unit, took)
 			}
 		}

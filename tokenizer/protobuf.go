@@ -6,15 +6,15 @@ import (
 	"math"
 )
 
-// protoReader walks the fields of one protocol-buffer message in its wire format.
+// protoReader reads the fields of one protocol-buffer message in wire format.
 type protoReader struct {
-	data []byte // what is left
+	data []byte // bytes not yet read
 	err  error
 
 	field int    // number of the current field
 	wire  int    // its wire type: 0 varint, 1 fixed64, 2 bytes, 5 fixed32
-	num   uint64 // value, of the numeric wire types
-	bytes []byte // value, of wire type 2; shares the input's memory
+	num   uint64 // value, for the numeric wire types
+	bytes []byte // value, for wire type 2; shares the input's memory
 }
 
 var errWire = errors.New("broken protocol buffer")
@@ -66,7 +66,7 @@ func (p *protoReader) next() bool {
 	return p.err == nil
 }
 
-// The value of the current field as a type; a wire type that doesn't fit is an error.
+// The next methods return the value of the current field as a type; a wire type that doesn't fit is an error.
 
 func (p *protoReader) check(wire int) bool {
 	if p.wire != wire && p.err == nil {

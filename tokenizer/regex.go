@@ -11,17 +11,16 @@ import (
 )
 
 // A pattern is a regular expression of a tokenizer file. Those files are written for
-// Oniguruma; regexp2 (the .NET dialect) agrees with it on what they use, after the
-// translation below. Both backtrack, so each search has a time limit.
+// Oniguruma; after the translation below, regexp2 (the .NET dialect) agrees with it on the
+// constructs that they use. Both backtrack, so each search has a time limit.
 type pattern struct{ re *regexp2.Regexp }
 
 const (
-	// All matches of one text may take this long, and so much longer for each of its bytes: a hundred times what real patterns
-	// take on an idle machine, of which there is not always one.
+	// All searches of one text may take this long, plus this much per byte: a hundred times as long as real patterns
+	// take on an idle machine, since a machine may be busy.
 	matchTimeout = 500 * time.Millisecond
 	matchPerByte = 20 * time.Microsecond
-	// A pattern must get through all probes in this time, which a linear one does a
-	// hundred times over.
+	// A pattern must search all probes in this time; a linear one needs a hundredth of it.
 	probeTimeout = 300 * time.Millisecond
 	probeRunes   = 3000
 	maxPattern   = 1 << 16
@@ -29,8 +28,8 @@ const (
 
 var errSlowPattern = errors.New("pattern takes more than linear time")
 
-// compilePattern translates and compiles an Oniguruma expression, and tries it on
-// inputs that make catastrophic patterns explode.
+// compilePattern translates and compiles an Oniguruma expression, and tests it with
+// texts for which catastrophic patterns take exponential time.
 func compilePattern(expr string) (*pattern, error) {
 	if len(expr) > maxPattern {
 		return nil, fmt.Errorf("pattern of %d bytes", len(expr))
@@ -57,7 +56,7 @@ func compilePattern(expr string) (*pattern, error) {
 }
 
 // translatePattern turns possessive quantifiers, which regexp2 lacks, into atomic
-// groups, and refuses what the two dialects read differently.
+// groups, and refuses constructs with different meanings in the two dialects.
 func translatePattern(expr string) (string, error) {
 	var out strings.Builder
 	atom := 0        // where in out the last atom starts
@@ -157,11 +156,11 @@ func translatePattern(expr string) (string, error) {
 	return out.String(), nil
 }
 
-// wordClass is Oniguruma's \w, which the .NET one differs from: alphabetic, mark, decimal
+// wordClass is Oniguruma's \w, which differs from the .NET one: alphabetic, mark, decimal
 // digit, connector, and the superscripts and fractions of Latin-1.
 const wordClass = `\p{L}\p{M}\p{Nd}\p{Nl}\p{Pc}\u24B6-\u24E9\u00B2\u00B3\u00B9\u00BC-\u00BE`
 
-// wordEscapes are the escapes that depend on it.
+// wordEscapes are the escapes that depend on wordClass.
 var wordEscapes = map[string]string{
 	`\w`: `[` + wordClass + `]`,
 	`\W`: `[^` + wordClass + `]`,
@@ -210,7 +209,7 @@ func translateClass(class string) (string, error) {
 	return out.String(), nil
 }
 
-// runeBuf is a text as the runes that regexp2 wants, with each one's byte offset.
+// runeBuf is a text as runes, which regexp2 needs, with the byte offset of each.
 type runeBuf struct {
 	runes   []rune
 	offsets []int
@@ -226,8 +225,8 @@ func (b *runeBuf) fill(s []byte) {
 	b.offsets = append(b.offsets, len(s))
 }
 
-// each calls found with the byte range of every match in s, in order. It returns
-// false, and fails the encoder, when the search or the encoder ran out of time.
+// each calls found with the byte range of every match in s, in order. If the search or
+// the encoder runs out of time, it fails the encoder and returns false.
 func (p *pattern) each(e *encoder, stage int, s []byte, found func(start, end int)) bool {
 	b := &e.runeBufs[stage]
 	b.fill(s)

@@ -3,8 +3,8 @@ package tokenizer
 import "bytes"
 
 // The pre-tokenizer patterns that most models share, as hand-written scanners.
-// Each returns the length of the match at the start of s, which is never empty
-// and always one: these patterns cover every character. TestScannersMatchRegexp
+// Each returns the length of the match at the start of s, which is never 0,
+// because these patterns match at every character. TestScannersMatchRegexp
 // compares them with the regular expressions.
 
 const (
@@ -32,7 +32,7 @@ var coverScanners = map[string]func(s []byte) int{
 	patternQwen2Spread:  func(s []byte) int { return scanLlama3(s, 1, false) },
 }
 
-// runWhile returns the end of the run, from i, of characters whose class has any bit of want.
+// runWhile returns the end of the characters from i whose class has any bit of want.
 func runWhile(t *[1 << 16]uint8, s []byte, i int, want uint8) int {
 	for i < len(s) {
 		r, n := decodeRune(s[i:])
@@ -82,7 +82,7 @@ func scanGPT2(s []byte) int {
 }
 
 // scanLlama3 handles the patterns of Llama 3 (digits 3) and Qwen 2 (digits 1).
-// fold is true where the contractions are matched by Unicode case folding, under
+// With fold, contractions are matched by Unicode case folding, under
 // which U+017F (long s) is an s.
 func scanLlama3(s []byte, digits int, fold bool) int {
 	t := bmpClass()
@@ -123,7 +123,7 @@ func scanLlama3(s []byte, digits int, fold bool) int {
 		}
 		return i
 	}
-	// \s*[\r\n]+: up to the last line break of the run of spaces.
+	// \s*[\r\n]+: up to the last line break of the white space.
 	end := runWhile(t, s, 0, classSpace)
 	if k := bytes.LastIndexAny(s[:end], "\r\n"); k >= 0 {
 		return k + 1
@@ -131,7 +131,7 @@ func scanLlama3(s []byte, digits int, fold bool) int {
 	return spaceRun(t, s)
 }
 
-// spaceRun matches \s+(?!\S)|\s+ : a run of spaces gives its last one to the word that follows.
+// spaceRun matches \s+(?!\S)|\s+ : the last of several spaces belongs to the word that follows.
 func spaceRun(t *[1 << 16]uint8, s []byte) int {
 	end, last := 0, 0
 	for end < len(s) {

@@ -8,11 +8,11 @@ import (
 	"unicode/utf8"
 )
 
-// The reader of SentencePiece .model files: a serialized ModelProto
-// (sentencepiece_model.proto), of which it uses the pieces and the parts of the
+// This file reads SentencePiece .model files, which are a serialized ModelProto
+// (sentencepiece_model.proto). It uses the pieces, and those fields of the
 // trainer and normalizer specifications that change how text is encoded.
 
-// pieceType is ModelProto.SentencePiece.Type, which GGUF's token types repeat.
+// pieceType is ModelProto.SentencePiece.Type; GGUF's token types are the same.
 type pieceType int
 
 const (
@@ -25,8 +25,8 @@ const (
 )
 
 const (
-	maxMerged = 1 << 9 // bytes of a piece that takes part in merging; SentencePiece's trainer makes 16 characters
-	maxUnused = 1 << 7 // and of an unused one, whose parts are searched for
+	maxMerged = 1 << 9 // bytes of a piece that merging can make; SentencePiece's trainer makes at most 16 characters
+	maxUnused = 1 << 7 // bytes of an unused piece, which splitUnused splits
 )
 
 type piece struct {
@@ -35,7 +35,7 @@ type piece struct {
 	kind  pieceType
 }
 
-// pieceModel is what a .model file holds, with the format's defaults.
+// pieceModel is the content of a .model file, with the format's defaults.
 type pieceModel struct {
 	pieces       []piece
 	modelType    int // 1 unigram, 2 BPE
@@ -186,7 +186,7 @@ func parsePiece(ctx context.Context, file string, data []byte, chatGLM bool) (*T
 	if chatGLM {
 		n := len(m.pieces)
 		for i, text := range chatGLMSpecials {
-			delete(t.ids, text) // a piece may be spelled so too, but the name means the special token
+			delete(t.ids, text) // a piece may have the same spelling, but the name means the special token
 			t.addToken(r, AddedToken{ID: n + i, Content: text, Special: true}, "ChatGLM special tokens")
 			b.plain[int32(n+i)] = true
 		}
@@ -209,13 +209,13 @@ type pieceBuilder struct {
 	path     string // of the pieces, for errors
 	pieces   []piece
 	fallback bool
-	lenient  bool // a byte piece of another spelling stands for byte 0 (XVERSE's GGUF has one)
+	lenient  bool // a byte piece with another spelling stands for byte 0 (XVERSE's GGUF has one)
 
-	unk     int32          // -1: none
+	unk     int32          // -1 if there is none
 	bytes   map[int32]byte // byte pieces
-	byteIDs map[byte]int32 // the same by byte
-	plain   map[int32]bool // control pieces: shown as they are
-	user    *matcher       // user-defined pieces; nil: none
+	byteIDs map[byte]int32 // byte pieces by byte
+	plain   map[int32]bool // control pieces, whose text is not changed
+	user    *matcher       // user-defined pieces; nil if there are none
 }
 
 func (b *pieceBuilder) fail(i int, format string, args ...any) {
@@ -238,7 +238,7 @@ func (b *pieceBuilder) enter() {
 			return
 		}
 		if _, again := b.t.ids[p.text]; again {
-			b.fail(i, "piece %q again", p.text)
+			b.fail(i, "duplicate piece %q", p.text)
 			return
 		}
 		if f := float64(p.score); math.IsNaN(f) || math.IsInf(f, 0) {
@@ -291,7 +291,7 @@ func (b *pieceBuilder) enter() {
 	}
 }
 
-// merges reports whether text can become this piece.
+// merges reports whether merging can make this piece.
 func (p piece) merges() bool {
 	return p.kind == pieceNormal || p.kind == pieceUserDefined || p.kind == pieceUnused
 }
@@ -316,7 +316,7 @@ func (b *pieceBuilder) unigram() model {
 			continue
 		}
 		if !b.r.going(i) || !m.trie.add(p.text, int32(i)) {
-			b.fail(i, "the pieces have too many different beginnings: more than %d", m.trie.max)
+			b.fail(i, "the pieces have more than %d different prefixes", m.trie.max)
 			break
 		}
 	}
@@ -324,7 +324,7 @@ func (b *pieceBuilder) unigram() model {
 	return m
 }
 
-// bpe lists every pair of symbols that joins to a piece, ranked by the piece's score.
+// bpe lists every pair of symbols that makes a piece, ranked by the piece's score.
 func (b *pieceBuilder) bpe() model {
 	m := newBPE(b.t)
 	m.unk, m.fuse, m.fallback = b.unk, true, b.fallback
@@ -343,7 +343,7 @@ func (b *pieceBuilder) bpe() model {
 			}
 		}
 	}
-	// Characters that occur inside pieces without being one are symbols too.
+	// Characters that occur inside pieces but are not pieces are symbols too.
 	next := int32(len(b.pieces))
 	for _, p := range b.pieces {
 		if !p.merges() {
@@ -370,7 +370,7 @@ func (b *pieceBuilder) bpe() model {
 		}
 		m.joins.add(p.text)
 		if len(p.text) > maxMerged {
-			continue // user-defined: it is found as a whole
+			continue // user-defined pieces are matched as a whole
 		}
 		for k := range p.text {
 			if k == 0 {
@@ -384,13 +384,13 @@ func (b *pieceBuilder) bpe() model {
 		}
 	}
 	if m.unk < 0 && !(m.fallback && m.allBytes) {
-		m.joins = nil // unknown characters vanish, and their neighbours meet
+		m.joins = nil // unknown characters are dropped, and their neighbours become adjacent
 	}
 	b.splitUnused(m)
 	return m
 }
 
-// ranks numbers the distinct scores, highest first.
+// ranks returns each piece's rank: the distinct scores are numbered, highest first.
 func (b *pieceBuilder) ranks() []int32 {
 	order := make([]int, len(b.pieces))
 	for i := range order {
@@ -408,8 +408,8 @@ func (b *pieceBuilder) ranks() []int32 {
 	return ranks
 }
 
-// splitUnused finds the two symbols that each unused piece is joined from: such a
-// piece takes part in merging but is taken apart again in the end.
+// splitUnused finds the two symbols from which each unused piece is joined: such a
+// piece takes part in merging but is split again in the end.
 func (b *pieceBuilder) splitUnused(m *bpe) {
 	for i, p := range b.pieces {
 		if !b.r.going(i) {

@@ -1,36 +1,36 @@
 package tokenizer
 
-// behavior says what becomes of the delimiters that a pre-tokenizer splits on.
+// behavior says what a pre-tokenizer does with the delimiters that it splits on.
 type behavior uint8
 
 const (
 	removed            behavior = iota // dropped
-	isolated                           // a piece each
-	mergedWithPrevious                 // joined to the piece before
-	mergedWithNext                     // joined to the piece after
-	contiguous                         // a run of delimiters is one piece
+	isolated                           // each is a pre-token
+	mergedWithPrevious                 // joined to the pre-token before
+	mergedWithNext                     // joined to the pre-token after
+	contiguous                         // adjacent delimiters are one pre-token
 )
 
 var behaviors = map[string]behavior{
 	"Removed": removed, "Isolated": isolated, "MergedWithPrevious": mergedWithPrevious,
 	"MergedWithNext": mergedWithNext, "Contiguous": contiguous,
-	// written so by some exporters, which read both
+	// some exporters write this spelling; they read both
 	"removed": removed, "isolated": isolated, "merged_with_previous": mergedWithPrevious,
 	"merged_with_next": mergedWithNext, "contiguous": contiguous,
 }
 
-// splitter cuts s into stretches that match and stretches between them, which its
-// caller adds in order, and emits pieces as the behavior says.
+// splitter splits s into matches and the text between them, which its
+// caller adds in order, and emits pre-tokens by the behavior.
 type splitter struct {
 	s       []byte
 	first   bool
 	how     behavior
 	invert  bool
 	emit    func(s []byte, first bool)
-	start   int  // of the pending piece
-	end     int  // of the pending piece and of what was added
-	pending bool // there is one
-	match   bool // the last stretch was a delimiter
+	start   int  // start of the pending pre-token
+	end     int  // end of the pending pre-token and of the text added so far
+	pending bool // there is a pending pre-token
+	match   bool // the text added last was a delimiter
 }
 
 func (p *splitter) flush() {
@@ -40,11 +40,11 @@ func (p *splitter) flush() {
 	p.pending = false
 }
 
-// add takes the stretch from the last one's end to end.
+// add adds the text from p.end to end.
 func (p *splitter) add(end int, match bool) {
 	match = match != p.invert
 	begin := p.end
-	keep := false // joins the pending piece
+	keep := false // the text joins the pending pre-token
 	switch p.how {
 	case contiguous:
 		keep = p.pending && match == p.match
@@ -62,7 +62,7 @@ func (p *splitter) add(end int, match bool) {
 	p.match = match
 }
 
-// finish emits what is pending after the last stretch; the rest of s, if any, is no match.
+// finish adds the rest of s, if any, as text that does not match, and emits the pending pre-token.
 func (p *splitter) finish() {
 	if p.end < len(p.s) {
 		p.add(len(p.s), false)
@@ -70,7 +70,7 @@ func (p *splitter) finish() {
 	p.flush()
 }
 
-// found adds the match s[start:end] and the stretch before it.
+// found adds the match s[start:end] and the text before it.
 func (p *splitter) found(start, end int) {
 	if start > p.end {
 		p.add(start, false)

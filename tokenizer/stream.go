@@ -2,24 +2,24 @@ package tokenizer
 
 import "strings"
 
-// Stream decodes tokens one at a time, special tokens left out. Text that ends in
-// U+FFFD may be an unfinished character and is held back until it is whole, so what
-// Next returns is always valid UTF-8 and joins to what Decode gives. One goroutine at a time.
+// Stream decodes tokens one at a time and leaves out special tokens. It holds back text that ends in U+FFFD, which may
+// be an incomplete character, until it is complete. So Next always returns valid UTF-8, and its results join to the
+// result of Decode. Only one goroutine at a time may use a Stream.
 type Stream struct {
 	t       *Tokenizer
 	pending []int  // tokens whose text has not been returned
-	mid     bool   // some text has been
-	sent    string // what was returned, for decoders that may rewrite earlier text: they see all tokens each time
+	mid     bool   // some text has been returned
+	sent    string // text returned so far, for decoders that are not local: they decode all tokens each time
 }
 
-// maxPending bounds the tokens held back, and so the work of one Next, when a model
-// goes on without ever finishing a character.
+// maxPending bounds the tokens held back, and so the work of one Next, if a model
+// never completes a character.
 const maxPending = 1024
 
 // Stream returns a decoder for one generated text.
 func (t *Tokenizer) Stream() *Stream { return &Stream{t: t} }
 
-// Next returns the text that the token completes, "" if none.
+// Next returns the text that the token completes, or "" if there is none.
 func (s *Stream) Next(id int) string {
 	if _, ok := s.t.token(id, true); !ok {
 		return ""
@@ -32,7 +32,7 @@ func (s *Stream) Next(id int) string {
 	return s.release(text)
 }
 
-// Flush returns what is still held back. The stream then starts anew.
+// Flush returns the text still held back, and resets the stream.
 func (s *Stream) Flush() string {
 	text := s.release(s.text())
 	*s = Stream{t: s.t, pending: s.pending[:0]}
@@ -62,7 +62,7 @@ func (s *Stream) release(text string) string {
 		return rest
 	}
 	if text == "" && !s.mid && len(s.pending) < maxPending {
-		return "" // still at the start, where a space may be stripped
+		return "" // at the start, where a space may be stripped
 	}
 	s.pending = s.pending[:0]
 	s.mid = true

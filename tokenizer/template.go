@@ -7,7 +7,7 @@ import (
 	"slices"
 )
 
-// readPostProcessor adds what the processor puts around a single text.
+// readPostProcessor reads the tokens that the processor puts around a single text.
 func readPostProcessor(t *Tokenizer, s section, depth int) {
 	around := func(before, after []int) {
 		t.prefix = slices.Concat(before, t.prefix)
@@ -21,7 +21,7 @@ func readPostProcessor(t *Tokenizer, s section, depth int) {
 	}()
 	switch kind := s.needText("type"); kind {
 	case "Sequence":
-		for _, p := range s.parts("processors", depth) {
+		for _, p := range s.components("processors", depth) {
 			readPostProcessor(t, p, depth+1)
 		}
 	case "ByteLevel": // only trims offsets

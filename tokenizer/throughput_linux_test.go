@@ -8,10 +8,10 @@ import (
 	"time"
 )
 
-// BenchmarkThroughput encodes the file PUMICE_BENCH_TEXT in one piece with the tokenizer
-// PUMICE_BENCH_TOKENIZER. cpu-MB/s counts the process's processor time, collection included, which
-// neighbours on the same cores disturb less than the clock's MB/s. The ids go to PUMICE_BENCH_IDS,
-// if set, as little-endian 32-bit numbers. tools/bench-tokenizers.py runs it beside another library.
+// BenchmarkThroughput encodes the file PUMICE_BENCH_TEXT as one text with the tokenizer PUMICE_BENCH_TOKENIZER.
+// cpu-MB/s counts the process's processor time, garbage collection included: other processes on the same cores disturb
+// it less than MB/s by the clock. If PUMICE_BENCH_IDS is set, the ids are written to it as little-endian 32-bit
+// numbers. tools/bench-tokenizers.py runs it beside another library.
 func BenchmarkThroughput(b *testing.B) {
 	dir, path := os.Getenv("PUMICE_BENCH_TOKENIZER"), os.Getenv("PUMICE_BENCH_TEXT")
 	if dir == "" || path == "" {

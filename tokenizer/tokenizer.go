@@ -2,8 +2,8 @@
 // that models were trained with do. It reads Hugging Face tokenizer.json files,
 // SentencePiece .model files and the vocabularies of GGUF files.
 //
-// A tokenizer's file is a stranger's. Reading it takes time and memory in proportion to its size, and can be broken off; what
-// its stages make of a text is at most 64 times the text, and what its decoders make of tokens 64 times theirs.
+// A tokenizer's file is untrusted. Reading it takes time and memory in proportion to its size, and can be cancelled.
+// Its stages make at most 64 times the bytes of a text, and its decoders 64 times the bytes of the tokens.
 //
 // A Tokenizer is the loaded file; a Stream decodes tokens as they are generated.
 // The package does not train tokenizers and gives no offsets into the text.
@@ -20,62 +20,63 @@ import (
 // Tokenizer encodes and decodes text. It is safe for concurrent use.
 type Tokenizer struct {
 	file   string
-	pieces []string         // by id; "" where no token has the id
+	pieces []string         // by id; "" if no token has the id
 	ids    map[string]int32 // added tokens win over the model's
 	flags  []uint8          // by id
 
 	added      addedSet
-	normalizer normalizer // nil: text stays as it is
+	normalizer normalizer // nil if there is none
 	pre        []preTokenizer
 	model      model
-	decoder    decoder // nil: pieces are joined by spaces
-	local      bool    // decoder: text so far never changes when tokens follow
+	decoder    decoder // if nil, pieces are joined by spaces
+	local      bool    // the decoder never changes the text of earlier tokens
 
-	prefix, suffix []int // what AddSpecial puts around the text
-	bos, eos       int   // -1: none
+	prefix, suffix []int // tokens that AddSpecial puts around the text
+	bos, eos       int   // -1 if there is none
 	config         Config
 
 	mu   sync.Mutex
 	idle []*encoder
 
 	marksOnce  sync.Once
-	marksFound *marks // of every text
+	marksFound *marks // the marks of every text
 }
 
 const (
 	flagToken = 1 << iota
 	flagSpecial
-	flagShown // decoded though special: SentencePiece's unknown piece
+	flagShown // special but not skipped in decoding: SentencePiece's unknown piece
 )
 
-// EncodeOptions says how special tokens are treated; the zero value treats text as text.
+// EncodeOptions say how special tokens are treated. The zero value adds none, and encodes their spellings as ordinary
+// text.
 type EncodeOptions struct {
-	// AddSpecial puts the tokens around the text that the tokenizer adds by itself, such as BOS.
+	// AddSpecial adds the tokens that the tokenizer puts around a text, such as BOS.
 	AddSpecial bool
 	// ParseSpecial turns the text of special tokens into those tokens. Without it
 	// such text is encoded as ordinary text. Added tokens that are not special are
-	// found either way; only EncodeSpans keeps them out of what a user types.
+	// matched in both cases; only EncodeSpans keeps them out of a user's text.
 	ParseSpecial bool
 }
 
 // encoder is the working memory of one Encode call.
 type encoder struct {
 	parseSpecial bool
-	marks        *marks // with EncodeSpans: what foreign text must not yield
-	inside       bool   // the next stretch goes on in the middle of a word: it gets no space in front
+	marks        *marks // with EncodeSpans: tokens that foreign text must not yield
+	inside       bool   // the next text continues a word, so no space is put before it
 	out          []int
 	err          *EncodeError
 	cache        *wordCache
 	merge        merger
-	scratch      [][]byte  // one buffer for each pre-tokenizer
-	runeBufs     []runeBuf // one for each pre-tokenizer, one for the normalizer
+	scratch      [][]byte  // one buffer per pre-tokenizer
+	runeBufs     []runeBuf // one per pre-tokenizer, and one for the normalizer
 	best         []bestNode
 	room         int       // bytes that the stages may still make
-	steps        int       // steps of the model
-	deadline     time.Time // of all patterns together
+	steps        int       // steps that searching for tokens may still take
+	deadline     time.Time // for all patterns together
 }
 
-// maxIdle is the number of encoders, each with its word cache, that are kept between calls.
+// maxIdle is the number of encoders, each with its word cache, kept between calls.
 const maxIdle = 4
 
 func (t *Tokenizer) acquire() *encoder {
@@ -113,8 +114,8 @@ func (t *Tokenizer) release(e *encoder) {
 	}
 }
 
-// Encode returns the tokens of text. Bytes that are not valid UTF-8 count as U+FFFD each.
-// It returns nil where TryEncode returns an error, which only some tokenizers can give.
+// Encode returns the tokens of text. Each byte that is not valid UTF-8 counts as U+FFFD.
+// If TryEncode returns an error, which only some tokenizers can, Encode returns nil.
 func (t *Tokenizer) Encode(text string, o EncodeOptions) []int {
 	ids, err := t.TryEncode(text, o)
 	if err != nil {
@@ -123,9 +124,9 @@ func (t *Tokenizer) Encode(text string, o EncodeOptions) []int {
 	return ids
 }
 
-// TryEncode is Encode with the reason when text can't be encoded, always an
-// *EncodeError: a model without an unknown token met an unknown word, a split
-// pattern that is not one of the built-in ones ran out of its time, or the stages
+// TryEncode is Encode with an error, always an *EncodeError, if text can't be
+// encoded: a word is unknown and the model has no unknown token, a split
+// pattern that is not built in ran out of time, or the stages
 // of a hostile file made too much of the text.
 func (t *Tokenizer) TryEncode(text string, o EncodeOptions) ([]int, error) {
 	e := t.acquire()
@@ -150,7 +151,7 @@ func (t *Tokenizer) TryEncode(text string, o EncodeOptions) ([]int, error) {
 }
 
 // encode appends the tokens of text to e.out. raw and norm match its added tokens before and after normalizing. foreign
-// says which bytes are foreign, nil that none is.
+// says which bytes are foreign; with nil none is.
 func (t *Tokenizer) encode(e *encoder, text []byte, foreign []bool, raw, norm *matcher) error {
 	emit := t.stages(e)
 	plain := func(s []byte, foreign []bool, first bool) {
@@ -162,7 +163,7 @@ func (t *Tokenizer) encode(e *encoder, text []byte, foreign []bool, raw, norm *m
 	}
 	t.splitAdded(e, raw, text, foreign, true, func(s []byte, foreign []bool, first bool) {
 		if e.marks != nil && !e.marks.normalized && e.marks.spelled.empty() {
-			foreign = nil // nothing more can become a mark
+			foreign = nil // no text can become a mark from here on
 		}
 		s, foreign, moved := t.normalized(e, s, foreign)
 		t.splitAdded(e, norm, s, foreign, first && !moved, plain)
@@ -174,8 +175,8 @@ func (t *Tokenizer) encode(e *encoder, text []byte, foreign []bool, raw, norm *m
 	return nil
 }
 
-// stages chains the pre-tokenizers to the model: each hands its pieces to the next
-// as it finds them, so that no list of pieces is ever built.
+// stages chains the pre-tokenizers and the model: each passes its pre-tokens to the next
+// as it finds them, so that no list of pre-tokens is ever built.
 func (t *Tokenizer) stages(e *encoder) func(s []byte, first bool) {
 	emit := func(s []byte, _ bool) {
 		if len(s) > 0 && e.err == nil {
@@ -206,9 +207,8 @@ func (e *encoder) fail(format string, args ...any) {
 	}
 }
 
-// Decode returns the text of ids. With skipSpecial the special tokens are left out.
-// An id that is no token has no text. Bytes that form no character become U+FFFD. A decoder that would make the text 64 times
-// as long leaves it as it is.
+// Decode returns the text of ids. With skipSpecial it leaves out special tokens. An id without a token has no text.
+// Bytes that form no character become U+FFFD. A decoder that would make the text 64 times as long has no effect.
 func (t *Tokenizer) Decode(ids []int, skipSpecial bool) string {
 	toks := make([]token, 0, len(ids))
 	for _, id := range ids {
@@ -219,9 +219,9 @@ func (t *Tokenizer) Decode(ids []int, skipSpecial bool) string {
 	return t.decode(toks, false)
 }
 
-// token is one token on its way through the decoders.
+// token is a token in the decoders.
 type token struct {
-	id   int32 // -1 where decoders have joined tokens
+	id   int32 // -1 after a decoder has joined tokens
 	text string
 }
 
@@ -238,7 +238,7 @@ func (t *Tokenizer) token(id int, skipSpecial bool) (token, bool) {
 	return token{int32(id), t.pieces[id]}, true
 }
 
-// decode runs the decoders; mid says that text came before these tokens.
+// decode runs the decoders; mid says that text precedes these tokens.
 func (t *Tokenizer) decode(toks []token, mid bool) string {
 	if t.decoder == nil {
 		var b strings.Builder
@@ -267,7 +267,7 @@ func (t *Tokenizer) decode(toks []token, mid bool) string {
 }
 
 // Piece returns the token's text as the vocabulary spells it ("▁the", "Ġthe",
-// "<0x0A>"), or "" when id is no token.
+// "<0x0A>"), or "" if id has no token.
 func (t *Tokenizer) Piece(id int) string {
 	if id < 0 || id >= len(t.pieces) {
 		return ""
@@ -278,7 +278,7 @@ func (t *Tokenizer) Piece(id int) string {
 // VocabSize returns one more than the highest token id.
 func (t *Tokenizer) VocabSize() int { return len(t.pieces) }
 
-// TokenID returns the id of the token that the vocabulary spells text.
+// TokenID returns the id of the token with this spelling in the vocabulary.
 func (t *Tokenizer) TokenID(text string) (int, bool) {
 	id, ok := t.ids[text]
 	return int(id), ok
@@ -297,5 +297,5 @@ func (t *Tokenizer) BOS() (int, bool) { return t.bos, t.bos >= 0 }
 // EOS returns the end-of-text token, if there is one.
 func (t *Tokenizer) EOS() (int, bool) { return t.eos, t.eos >= 0 }
 
-// Config returns what the files beside the tokenizer say about it.
+// Config returns the settings from the files beside the tokenizer.
 func (t *Tokenizer) Config() Config { return t.config }

@@ -9,11 +9,11 @@ type unigram struct {
 	t          *Tokenizer
 	trie       *byteTrie
 	scores     []float64 // by piece
-	unk        int32     // -1: an unknown character is an error
+	unk        int32     // if -1, an unknown character is an error
 	unkScore   float64
 	single     bool // float32 sums, as SentencePiece computes; Hugging Face's library uses float64
 	fallback   bool
-	byteIDs    [256]int32 // -1: no such piece
+	byteIDs    [256]int32 // -1 if there is no such piece
 	userScale  float64    // score of a user-defined piece: bytes * userScale - 0.1
 	userPieces map[int32]bool
 }
@@ -21,7 +21,7 @@ type unigram struct {
 // bestNode is the best path that ends at a byte position.
 type bestNode struct {
 	score float64
-	start int32 // where its last piece starts; -1: nothing ends here
+	start int32 // start of its last piece; -1 if no path ends here
 	id    int32
 }
 
@@ -30,7 +30,7 @@ const unkPenalty = 10
 
 func (m *unigram) encode(e *encoder, word []byte) {
 	if len(word) >= math.MaxInt32 {
-		e.fail("text over 2 GiB")
+		e.fail("the text is longer than 2 GiB")
 		return
 	}
 	if cap(e.best) < len(word)+1 {
@@ -82,8 +82,8 @@ func (m *unigram) encode(e *encoder, word []byte) {
 		}
 		i += n
 	}
-	// Read the path backwards, then turn the new part of e.out around. A run of
-	// unknown characters is one unk, or its bytes.
+	// Follow the path backwards, then reverse the new tokens of e.out. Consecutive
+	// unknown characters give one unk, or their bytes.
 	from := len(e.out)
 	for end := len(word); end > 0; {
 		b := best[end]
@@ -119,13 +119,13 @@ func (m *unigram) appendUnknownReversed(e *encoder, s []byte) {
 	e.out = append(e.out, int(m.unk))
 }
 
-// byteTrie maps byte strings to ids: nodes numbered from 1 (0 is the root, and "none"
-// as an answer), edges in one open-addressing table.
+// byteTrie maps byte strings to ids. Nodes are numbered from 1 (0 is the root, and "none"
+// as a result), and edges are in one open-addressing table.
 type byteTrie struct {
 	slots []trieSlot
 	mask  uint64
-	ids   []int32 // by node; -1: no string ends here
-	max   int     // nodes
+	ids   []int32 // by node; -1 if no string ends here
+	max   int     // largest number of nodes
 }
 
 type trieSlot struct {
@@ -133,7 +133,7 @@ type trieSlot struct {
 	node int32
 }
 
-// newByteTrie returns an empty trie for a file of so many bytes, of which it takes at most a few times the memory.
+// newByteTrie returns an empty trie for a file of size bytes. It takes at most a few times as much memory.
 func newByteTrie(size int) *byteTrie {
 	return &byteTrie{slots: make([]trieSlot, 1024), mask: 1023, ids: []int32{-1}, max: min(1<<20+size/8, 1<<23)}
 }
@@ -152,7 +152,7 @@ func (t *byteTrie) next(node int32, b byte) int32 {
 	}
 }
 
-// add enters a string, and reports whether there was room for it.
+// add adds a string, and reports whether there was room for it.
 func (t *byteTrie) add(s string, id int32) bool {
 	node := int32(0)
 	for i := 0; i < len(s); i++ {

@@ -22,7 +22,7 @@ type vector struct {
 	IDsSpecial       []int `json:"ids_special"`
 	Decoded          string
 	DecodedNoSpecial string    `json:"decoded_skip_special"`
-	Stream           *[]string // nil for long texts
+	Stream           *[]string // text by token; nil for long texts
 	StreamFlush      *string   `json:"stream_flush"`
 }
 
@@ -35,7 +35,7 @@ func sharedDir(t testing.TB, elem ...string) string {
 	}
 	dir := filepath.Join(append([]string{root}, elem...)...)
 	if _, err := os.Stat(dir); err != nil {
-		t.Skipf("%s is not here (PUMICE_SHARED points to the shared material)", dir)
+		t.Skipf("%s does not exist (PUMICE_SHARED is the directory of the shared material)", dir)
 	}
 	return dir
 }

@@ -5,7 +5,7 @@ import (
 	"slices"
 )
 
-// Building a Tokenizer: the tables by id, added tokens, and what follows from both.
+// This file builds a Tokenizer: its tables by id, its added tokens, and what derives from them.
 
 func newTokenizer(file string) *Tokenizer {
 	return &Tokenizer{file: file, ids: map[string]int32{}, bos: -1, eos: -1, local: true,
@@ -39,7 +39,7 @@ func (t *Tokenizer) setPiece(r *reader, id int, text, path string) {
 	t.ids[text] = int32(id)
 }
 
-// addToken enters an added token, new or a token of the model that is to be found in
+// addToken enters an added token: a new one, or a token of the model to match in
 // the text. A later one for the same id replaces the earlier.
 func (t *Tokenizer) addToken(r *reader, a AddedToken, path string) {
 	if a.Content == "" {
@@ -54,7 +54,7 @@ func (t *Tokenizer) addToken(r *reader, a AddedToken, path string) {
 		return
 	}
 	if id, ok := t.ids[a.Content]; ok && int(id) != a.ID {
-		r.fail(path, "%q has id %d there and %d in the vocabulary", a.Content, a.ID, id)
+		r.fail(path, "%q has id %d here and %d in the vocabulary", a.Content, a.ID, id)
 		return
 	}
 	if !t.reserve(r, a.ID, path) {
@@ -74,7 +74,7 @@ func (t *Tokenizer) addToken(r *reader, a AddedToken, path string) {
 	t.added.byID[int32(a.ID)] = &a
 }
 
-// addedBytes is how many bytes the added tokens have.
+// addedBytes returns how many bytes the added tokens have.
 func (t *Tokenizer) addedBytes() (n int) {
 	for _, a := range t.added.byID {
 		n += len(a.Content)
@@ -116,8 +116,8 @@ func (t *Tokenizer) buildAdded(r *reader) {
 	}
 }
 
-// useRawBytes lets a byte-level model work on bytes where ByteLevel is the last
-// pre-tokenizer and nothing can tell the difference.
+// useRawBytes makes a byte-level model work on bytes if ByteLevel is the last
+// pre-tokenizer and the tokens are the same.
 func (t *Tokenizer) useRawBytes() {
 	m, ok := t.model.(*bpe)
 	if !ok || len(t.pre) == 0 || m.vocab != nil || m.fallback || m.unk >= 0 {
@@ -132,7 +132,7 @@ func (t *Tokenizer) useRawBytes() {
 	m.byteMode, m.joins = true, new(pairFilter)
 	for b := range m.byteIDs {
 		if m.byteIDs[b] = m.rune(byteRunes[b]); m.byteIDs[b] < 0 {
-			m.joins = nil // a byte without a symbol vanishes, and its neighbours meet
+			m.joins = nil // a byte without a symbol is dropped, and its neighbours become adjacent
 		}
 	}
 	for _, s := range m.pairs.slots {

@@ -2,13 +2,13 @@ package tokenizer
 
 import "unicode/utf8"
 
-// wordPiece takes the longest token at each place of a word, later ones with a
-// prefix (Schuster and Nakajima 2012; as BERT uses it). One part that is no token
-// makes the whole word unknown.
+// wordPiece takes the longest token at each position of a word, with a prefix after the
+// first (Schuster and Nakajima 2012; as BERT uses it). If there is none at some position,
+// the whole word is unknown.
 type wordPiece struct {
 	t        *Tokenizer
 	trie     *byteTrie
-	after    int32 // the node behind the prefix; -1: no token has it
+	after    int32 // the node after the prefix; -1 if no token has it
 	unk      int32
 	maxChars int // longer words are unknown
 }
@@ -42,11 +42,11 @@ func (m *wordPiece) encode(e *encoder, word []byte) {
 	}
 }
 
-// wordLevel looks whole words up.
+// wordLevel looks up whole words.
 type wordLevel struct {
 	t     *Tokenizer
 	vocab map[string]int32
-	unk   int32 // -1: an unknown word is an error
+	unk   int32 // if -1, an unknown word is an error
 }
 
 func (m *wordLevel) encode(e *encoder, word []byte) {
