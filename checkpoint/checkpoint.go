@@ -1,12 +1,12 @@
-// Package checkpoint reads models as they are shipped: GGUF files, and Hugging
-// Face directories with safetensors or torch weights. Open gives a Checkpoint:
-// Tensors by name, their bytes mapped from the file and never copied, and
-// Fields, the strictly read configuration. What the names and fields mean for
-// a model is not decided here.
+// Package checkpoint reads models in the formats in which they are published: GGUF
+// files, and Hugging Face directories with safetensors or torch weights. Open
+// returns a Checkpoint with Tensors by name, whose bytes are mapped from the file
+// and never copied, and with Fields, the strictly read configuration. The package
+// knows nothing of what names and fields mean for a model.
 //
-// Files are taken for hostile. Every length, offset and count is checked
-// against the file when it is opened; what is wrong is a *FormatError or an
-// *UnsupportedError, memory stays bounded, and no file can run code.
+// Files are untrusted. Every length, offset and count is checked against the
+// file when it is opened, and an error is a *FormatError or an
+// *UnsupportedError. Memory is bounded, and no file can run code.
 package checkpoint
 
 import (
@@ -20,7 +20,7 @@ import (
 	"strings"
 )
 
-// Format is the kind of file that weights are stored in.
+// Format is the file format of the weights.
 type Format int
 
 // The formats.
@@ -42,8 +42,8 @@ func (f Format) String() string {
 	return fmt.Sprintf("Format(%d)", int(f))
 }
 
-// Checkpoint is an open model. Its methods but Close may be called from
-// several goroutines; Fields have their own rule.
+// Checkpoint is an open model. All methods except Close are safe for concurrent
+// use, but a Fields that they return is not.
 type Checkpoint struct {
 	path       string
 	format     Format
@@ -56,10 +56,10 @@ type Checkpoint struct {
 	pairs      []*ggufPairs
 }
 
-// Open opens a GGUF file (the first one of a split), a Hugging Face directory,
-// a directory that holds one GGUF model, or a single .safetensors or .bin file
-// beside a config.json. The caller closes the Checkpoint. ctx breaks off the
-// opening alone.
+// Open opens a GGUF file (the first one of a split model), a Hugging Face
+// directory, a directory with one GGUF model, or a single .safetensors or .bin
+// file beside a config.json. The caller closes the Checkpoint. ctx can cancel
+// only Open itself.
 func Open(ctx context.Context, path string) (*Checkpoint, error) {
 	c := &Checkpoint{path: path, tensors: map[string]*Tensor{}}
 	if err := Guard(func() error { return c.open(ctx, path) }); err != nil {
@@ -69,8 +69,8 @@ func Open(ctx context.Context, path string) (*Checkpoint, error) {
 	return c, nil
 }
 
-// OpenWeights opens one safetensors or torch file by itself, such as an
-// adapter's: Config is nil. The caller closes the Checkpoint.
+// OpenWeights opens one safetensors or torch file without a configuration, such
+// as an adapter's: Config is nil. The caller closes the Checkpoint.
 func OpenWeights(ctx context.Context, path string) (*Checkpoint, error) {
 	c := &Checkpoint{path: path, tensors: map[string]*Tensor{}}
 	var err error
@@ -78,7 +78,7 @@ func OpenWeights(ctx context.Context, path string) (*Checkpoint, error) {
 		return nil, err
 	}
 	if c.format == GGUF {
-		return nil, &UnsupportedError{File: path, Feature: "GGUF in place of safetensors"}
+		return nil, &UnsupportedError{File: path, Feature: "GGUF instead of safetensors"}
 	}
 	if err := Guard(func() error { return c.addFile(ctx, path, nil) }); err != nil {
 		c.Close()
@@ -105,7 +105,7 @@ func (c *Checkpoint) open(ctx context.Context, path string) error {
 	return c.openSingle(ctx, path, format)
 }
 
-// sniff tells the format of a file by how it begins, and else by its name.
+// sniff determines the format of a file by its first bytes, or else by its name.
 func sniff(path string) (Format, error) {
 	f, size, err := openRegular(path)
 	if err != nil {
@@ -136,7 +136,7 @@ func sniff(path string) (Format, error) {
 }
 
 // Close unmaps the files. Tensors' Data and Metadata must not be used after
-// it. Closing twice is fine.
+// Close. Closing twice is fine.
 func (c *Checkpoint) Close() error {
 	for _, t := range c.tensors {
 		t.Data = nil
@@ -158,15 +158,15 @@ func (c *Checkpoint) Path() string { return c.path }
 // Format returns the format of the weights.
 func (c *Checkpoint) Format() Format { return c.format }
 
-// Config returns config.json, nil for GGUF.
+// Config returns config.json, or nil for GGUF.
 func (c *Checkpoint) Config() *Fields { return c.config }
 
-// GenerationConfig returns generation_config.json, nil if there is none.
+// GenerationConfig returns generation_config.json, or nil if there is none.
 func (c *Checkpoint) GenerationConfig() *Fields { return c.generation }
 
-// Metadata returns GGUF's key-value pairs, nil for the other formats. They are
-// read from the mapped file and valid until Close. Each call's Fields have an error
-// of their own, so goroutines may read side by side.
+// Metadata returns GGUF's key-value pairs, or nil for other formats. They are
+// read from the mapped file and valid until Close. Each call returns Fields with
+// their own sticky error, so each goroutine can read its own.
 func (c *Checkpoint) Metadata() *Fields {
 	if c.metadata == nil {
 		return nil
@@ -176,9 +176,9 @@ func (c *Checkpoint) Metadata() *Fields {
 	return &f
 }
 
-// RawMetadata returns GGUF's key-value pairs in file order, each value as the
-// file has it, its type first. For the other formats there are none. Read them
-// in Guard.
+// RawMetadata returns GGUF's key-value pairs in file order, each value in the
+// file's encoding, with its type first. Other formats have none. Read them in
+// Guard.
 func (c *Checkpoint) RawMetadata() iter.Seq2[string, []byte] {
 	return func(yield func(string, []byte) bool) {
 		if len(c.pairs) == 0 {
@@ -192,17 +192,17 @@ func (c *Checkpoint) RawMetadata() iter.Seq2[string, []byte] {
 	}
 }
 
-// Tensor returns the tensor of that name.
+// Tensor returns the tensor with the given name.
 func (c *Checkpoint) Tensor(name string) (*Tensor, bool) {
 	t, ok := c.tensors[name]
 	return t, ok
 }
 
-// Names returns the tensors' names in file order. The caller must not change it.
+// Names returns the tensors' names in file order. The caller must not change them.
 func (c *Checkpoint) Names() []string { return c.names }
 
 // NumBytes returns the size of all tensors in their stored types. A storage
-// that several tensors share counts once for each.
+// that several tensors share counts once for each of them.
 func (c *Checkpoint) NumBytes() int64 {
 	var n int64
 	for _, t := range c.tensors {
@@ -219,8 +219,7 @@ func (c *Checkpoint) mapFile(path string) (*mapping, error) {
 	return m, err
 }
 
-// addTensors adds those tensors of a file that keep admits, all of them if it
-// is nil.
+// addTensors adds the tensors of a file for which keep returns true, or all if keep is nil.
 func (c *Checkpoint) addTensors(tensors []*Tensor, keep func(name string) bool) error {
 	for _, t := range tensors {
 		if keep != nil && !keep(t.Name) {
@@ -235,7 +234,7 @@ func (c *Checkpoint) addTensors(tensors []*Tensor, keep func(name string) bool) 
 	return nil
 }
 
-// errOf returns what is wrong with a path, nil if something is there.
+// errOf returns the error of looking up a path, or nil if it exists.
 func errOf(path string) error {
 	_, err := os.Stat(path)
 	return err

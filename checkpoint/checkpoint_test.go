@@ -22,7 +22,7 @@ import (
 
 const fixtures = "../testdata/fixtures"
 
-// open opens a checkpoint that must be in order, and closes it with the test.
+// open opens a checkpoint, which must be valid, and closes it when the test ends.
 func open(t testing.TB, path string) *Checkpoint {
 	t.Helper()
 	c, err := Open(t.Context(), path)
@@ -64,7 +64,7 @@ func TestOpenReadsEveryLayout(t *testing.T) {
 			for _, name := range c.Names() {
 				x, ok := c.Tensor(name)
 				if !ok || x.Name != name {
-					t.Fatalf("%s is listed and not found", name)
+					t.Fatalf("%s is listed but not found", name)
 				}
 				files[x.File] = true
 				total += int64(len(x.Data))
@@ -73,7 +73,7 @@ func TestOpenReadsEveryLayout(t *testing.T) {
 					t.Fatal(err)
 				}
 				if !bytes.Equal(raw[x.Offset:x.Offset+int64(len(x.Data))], x.Data) {
-					t.Errorf("%s: Data is not what lies at Offset", name)
+					t.Errorf("%s: Data differs from the file's bytes at Offset", name)
 				}
 			}
 			if len(files) != tt.files || c.NumBytes() != total {
@@ -87,13 +87,13 @@ func TestOpenReadsEveryLayout(t *testing.T) {
 				t.Error("want config and generation config and no metadata")
 			}
 			if _, ok := c.Tensor("nothing"); ok {
-				t.Error("a tensor that is not there was found")
+				t.Error("a missing tensor was found")
 			}
 		})
 	}
 }
 
-// The same weights were written by torch and by safetensors.
+// Torch and safetensors wrote the same weights.
 func TestTorchAndSafetensorsAgree(t *testing.T) {
 	bin, st := open(t, filepath.Join(fixtures, "xverse")), open(t, filepath.Join(fixtures, "xverse-st"))
 	for _, name := range st.Names() {
@@ -116,8 +116,8 @@ func TestShardedAndWholeAgree(t *testing.T) {
 	}
 }
 
-// golden.json holds the embedding of the prompt's last token: the tensor's row
-// decoded must be that.
+// golden.json has the embedding of the prompt's last token, to which the tensor's
+// row must decode.
 func TestEmbeddingRowMatchesGolden(t *testing.T) {
 	for _, dir := range []string{"xverse", "xverse-st", "llama", "llama-sharded", "smollm2"} {
 		c := open(t, filepath.Join(fixtures, dir))
@@ -165,7 +165,7 @@ func TestOpenReadsSingleFiles(t *testing.T) {
 	}
 }
 
-// Hugging Face's cache is made of symbolic links.
+// Hugging Face's cache consists of symbolic links.
 func TestOpenFollowsSymbolicLinks(t *testing.T) {
 	dir := t.TempDir()
 	from, err := filepath.Abs(filepath.Join(fixtures, "llama-sharded"))
@@ -201,7 +201,7 @@ func TestOpenReadsSharedFixtures(t *testing.T) {
 	}
 }
 
-func TestPrefetchIsTakenForAnyRows(t *testing.T) {
+func TestPrefetchSucceedsForAnyRows(t *testing.T) {
 	for _, name := range []string{"llama", "xverse"} {
 		c, err := Open(t.Context(), filepath.Join(fixtures, name))
 		if err != nil {
@@ -235,7 +235,7 @@ func TestCloseIsIdempotent(t *testing.T) {
 		}
 	}
 	if x.Data != nil {
-		t.Error("Data outlives Close")
+		t.Error("Data is not nil after Close")
 	}
 }
 
@@ -320,7 +320,7 @@ func TestGGUFReadsTensorsAndMetadata(t *testing.T) {
 			t.Error(m.Keys())
 		}
 		if m.Int("huge"); m.Err() == nil {
-			t.Error("2^64-1 was taken for an int")
+			t.Error("2^64-1 was accepted as an int")
 		}
 	}
 }
@@ -396,7 +396,7 @@ func TestVocabularyLoadsFast(t *testing.T) {
 		if load() != n || m.Err() != nil {
 			t.Errorf("%s: %v", name, m.Err())
 		}
-		// 100 ms is what we want; a loaded machine gets more.
+		// The goal is 100 ms; a loaded machine gets more time.
 		if d := time.Since(start); d > time.Second {
 			t.Errorf("%s took %v", name, d)
 		} else {
@@ -405,7 +405,7 @@ func TestVocabularyLoadsFast(t *testing.T) {
 	}
 }
 
-// PUMICE_TEST_SMOLLM2 names SmolLM2-135M-Instruct.Q4_1.gguf.
+// PUMICE_TEST_SMOLLM2 is the path of SmolLM2-135M-Instruct.Q4_1.gguf.
 func TestRealModel(t *testing.T) {
 	path := os.Getenv("PUMICE_TEST_SMOLLM2")
 	if path == "" {
@@ -441,7 +441,7 @@ func isTyped(err error) bool {
 	return errors.As(err, &f) && f.File != "" && f.Msg != "" || errors.As(err, &u) && u.File != "" && u.Feature != ""
 }
 
-// Repositories of GGUF files often carry the original's config.json.
+// Repositories of GGUF files often have the original model's config.json.
 func TestGGUFBesideConfigOpens(t *testing.T) {
 	dir := t.TempDir()
 	values := writeGGUF(t, filepath.Join(dir, "a.gguf"), nil, "w")

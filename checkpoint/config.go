@@ -14,7 +14,7 @@ const (
 	maxConfigKeys  = 1 << 14
 )
 
-// ReadFields reads a file that holds one JSON object, such as config.json.
+// ReadFields reads a file with one JSON object, such as config.json.
 func ReadFields(path string) (*Fields, error) {
 	text, err := readFile(path, maxConfigBytes)
 	if err != nil {
@@ -23,12 +23,12 @@ func ReadFields(path string) (*Fields, error) {
 	return NewFields(path, text)
 }
 
-// NewFields reads one JSON object from text. file is its name in errors.
+// NewFields reads one JSON object from text. Errors name file.
 func NewFields(file string, text []byte) (*Fields, error) {
 	if len(text) > maxConfigBytes {
 		return nil, badFormat(file, -1, "%d bytes, at most %d are read", len(text), maxConfigBytes)
 	}
-	body := bytes.TrimPrefix(text, []byte("\xef\xbb\xbf")) // some editors' byte order mark
+	body := bytes.TrimPrefix(text, []byte("\xef\xbb\xbf")) // a byte order mark, which some editors write
 	object, err := parseObject(file, int64(len(text)-len(body)), body)
 	if err != nil {
 		return nil, err
@@ -36,8 +36,8 @@ func NewFields(file string, text []byte) (*Fields, error) {
 	return &Fields{file: file, source: object, first: new(error)}, nil
 }
 
-// jsonObject is one JSON object. Its values stay text until they are read, so
-// what is not asked for costs nothing.
+// jsonObject is one JSON object. Its values are kept as text and decoded when
+// they are read, so that a value that is never read costs nothing.
 type jsonObject struct {
 	file   string
 	order  []string
@@ -50,7 +50,7 @@ type jsonValue struct {
 }
 
 // parseObject reads the keys of the object in text, which begins at byte base
-// of the file. Of a key that appears twice the last value counts, as in Python.
+// of the file. If a key appears twice, the last value counts, as in Python.
 func parseObject(file string, base int64, text []byte) (*jsonObject, error) {
 	r := newObjectReader(context.Background(), file, base, text)
 	o := &jsonObject{file: file, values: map[string]jsonValue{}}
@@ -87,7 +87,7 @@ func (o *jsonObject) value(key string) (any, int64, error) {
 	return x, v.offset, err
 }
 
-// describe returns the JSON text of a value without its line breaks.
+// describe returns the JSON text of a value without line breaks.
 func (o *jsonObject) describe(key string) string {
 	var b bytes.Buffer
 	if v, ok := o.values[key]; !ok || json.Compact(&b, v.text) != nil {
@@ -143,7 +143,7 @@ func (o *jsonObject) object(key string) (source, error) {
 	return parseObject(o.file, v.offset, v.text)
 }
 
-// jsonScalar returns the value of a valid JSON text.
+// jsonScalar returns the value of a valid JSON text, or a placeholder for a list or object.
 func jsonScalar(text json.RawMessage) (any, error) {
 	switch text[0] {
 	case 'n':

@@ -11,18 +11,18 @@ import (
 	"pumice/internal/ggufwrite"
 )
 
-// Files are put together here byte by byte, so that every field can also be
+// These functions build files byte by byte, so that every field can also be
 // wrong.
 
-// craftZip is one entry of an archive, stored unless it says otherwise.
+// craftZip is one entry of an archive, stored unless method says otherwise.
 type craftZip struct {
 	name   string
 	data   []byte
 	method uint16
 	flags  uint16
-	local  string // the local header's name, when it differs
-	at     int64  // the local header's offset in the directory, when it differs
-	crc    uint32 // added to the right one
+	local  string // the local header's name, if it differs
+	at     int64  // the local header's offset in the directory, if it differs
+	crc    uint32 // added to the correct checksum
 }
 
 // zipBytes writes an archive. With zip64 the directory's end and all sizes are
@@ -135,7 +135,7 @@ func stateDict(tensors ...pickled) []byte {
 	return append(b, 'u', '.')
 }
 
-// torchBytes is an archive as torch.save makes it.
+// torchBytes returns an archive as torch.save makes it.
 func torchBytes(pickle []byte, storages ...[]byte) []byte {
 	entries := []craftZip{{name: "m/data.pkl", data: pickle}, {name: "m/byteorder", data: []byte("little")}}
 	for i, s := range storages {
@@ -153,13 +153,13 @@ func counting(n int) []byte {
 	return b
 }
 
-// safetensorsBytes is a file with the given header.
+// safetensorsBytes returns a file with the given header.
 func safetensorsBytes(header string, body int) []byte {
 	b := binary.LittleEndian.AppendUint64(nil, uint64(len(header)))
 	return append(append(b, header...), make([]byte, body)...)
 }
 
-// ggufBytes is a small valid file.
+// ggufBytes returns a small valid file.
 func ggufBytes(t testing.TB) []byte {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "x.gguf")
@@ -172,8 +172,8 @@ func ggufBytes(t testing.TB) []byte {
 	return data
 }
 
-// craftGGUF starts a file: magic, version, counts. Strings and integers
-// are appended in GGUF's form.
+// craftGGUF returns the start of a file: magic, version and counts, then the strings and
+// integers of rest in GGUF's encoding.
 func craftGGUF(version uint32, tensors, pairs uint64, rest ...any) []byte {
 	b := binary.LittleEndian.AppendUint32([]byte("GGUF"), version)
 	b = binary.LittleEndian.AppendUint64(binary.LittleEndian.AppendUint64(b, tensors), pairs)

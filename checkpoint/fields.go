@@ -7,12 +7,12 @@ import (
 )
 
 // Fields reads the key-value pairs of a config.json or of a GGUF file
-// strictly: a value of another type, a number that is not finite, not integral
-// where an integer is asked for, or out of range is an error that names file
-// and key. The first error sticks and is shared with the objects nested in
-// this one; reads after it return zero values. A JSON null counts as absent.
-// A number with a fraction of zero is an integer; a single value may stand for
-// a list of one. Not for several goroutines at a time.
+// strictly: it is an error if a value has another type, or if a number is not
+// finite, out of range, or not integral where an integer is read. Errors name
+// file and key. The first error sticks and is shared with the objects nested in
+// this one; later reads return zero values. A JSON null counts as absent.
+// A number with a fraction of zero is an integer, and a single value may stand
+// for a list of one. Only one goroutine at a time may use a Fields.
 type Fields struct {
 	file   string
 	prefix string // of keys in errors: "rope_scaling."
@@ -20,16 +20,16 @@ type Fields struct {
 	first  *error // the sticky error, shared with nested objects
 }
 
-// source holds the pairs of one object. Values are nil (absent), bool, string,
-// number, or array and object placeholders that only describe themselves.
+// source holds the pairs of one object. A value is nil (absent), a bool, string
+// or number, or a placeholder that describes an array or object.
 type source interface {
 	keys() []string
-	// value returns the value of key and its place in the file.
+	// value returns the value of key and its offset in the file.
 	value(key string) (v any, offset int64, err error)
-	// each calls f for the elements of a list in order until it says no,
-	// or for the value itself when it is no list. An absent key has no elements.
+	// each calls f for the elements of a list in order until f returns false,
+	// or for the value itself if it is not a list. An absent key has no elements.
 	each(key string, limit int, f func(v any) bool) error
-	// length returns how many elements each would visit at most.
+	// length returns an upper bound of the elements that each would visit, or 0 if it is not known.
 	length(key string) int
 	object(key string) (source, error)
 }
@@ -41,10 +41,10 @@ type number struct {
 	f       float64
 }
 
-// placeholder describes a value that is no scalar: "a list", "an object".
+// placeholder describes a value that is not a scalar: "a list", "an object".
 type placeholder string
 
-// maxList bounds the elements of one list. The longest that models have are
+// maxList bounds the elements of one list. The longest lists of real models are
 // vocabularies (262144 in Gemma) and their merges.
 const maxList = 1 << 22
 
@@ -69,13 +69,13 @@ func (f *Fields) fail(err error) {
 // Keys returns the keys in file order.
 func (f *Fields) Keys() []string { return f.source.keys() }
 
-// Has reports whether key is there and not null.
+// Has reports whether key is present and not null.
 func (f *Fields) Has(key string) bool {
 	v, _, err := f.source.value(key)
 	return v != nil || err != nil
 }
 
-// get returns the value of key, nil if there was an error or the key is absent.
+// get returns the value of key, or nil if there was an error or the key is absent.
 func (f *Fields) get(key string) any {
 	if *f.first != nil {
 		return nil
@@ -88,7 +88,7 @@ func (f *Fields) get(key string) any {
 	return v
 }
 
-// failValue records what is wrong with a value, keeping a typed error.
+// failValue records an error about a value; a typed error keeps its type.
 func (f *Fields) failValue(key string, offset int64, err error) {
 	var unsupported *UnsupportedError
 	var format *FormatError
@@ -120,7 +120,7 @@ func scalar[T any](f *Fields, key string, def *T, convert func(any) (T, error)) 
 	return t
 }
 
-// list returns the values of key as Ts, nil if it is absent.
+// list returns the values of key as Ts, or nil if it is absent.
 func list[T any](f *Fields, key string, convert func(any) (T, error)) []T {
 	if f.get(key) == nil {
 		return nil
@@ -150,43 +150,43 @@ func list[T any](f *Fields, key string, convert func(any) (T, error)) []T {
 	return ts
 }
 
-// Int returns the integer of a key that must be there.
+// Int returns the integer of key, which must be present.
 func (f *Fields) Int(key string) int { return scalar(f, key, nil, toInt) }
 
-// IntOr returns the integer of key, def if it is absent.
+// IntOr returns the integer of key, or def if it is absent.
 func (f *Fields) IntOr(key string, def int) int { return scalar(f, key, &def, toInt) }
 
-// Float returns the finite number of a key that must be there.
+// Float returns the finite number of key, which must be present.
 func (f *Fields) Float(key string) float64 { return scalar(f, key, nil, toFloat) }
 
-// FloatOr returns the finite number of key, def if it is absent.
+// FloatOr returns the finite number of key, or def if it is absent.
 func (f *Fields) FloatOr(key string, def float64) float64 { return scalar(f, key, &def, toFloat) }
 
-// Bool returns the truth value of a key that must be there.
+// Bool returns the boolean of key, which must be present.
 func (f *Fields) Bool(key string) bool { return scalar(f, key, nil, toBool) }
 
-// BoolOr returns the truth value of key, def if it is absent.
+// BoolOr returns the boolean of key, or def if it is absent.
 func (f *Fields) BoolOr(key string, def bool) bool { return scalar(f, key, &def, toBool) }
 
-// String returns the string of a key that must be there.
+// String returns the string of key, which must be present.
 func (f *Fields) String(key string) string { return scalar(f, key, nil, toString) }
 
-// StringOr returns the string of key, def if it is absent.
+// StringOr returns the string of key, or def if it is absent.
 func (f *Fields) StringOr(key, def string) string { return scalar(f, key, &def, toString) }
 
-// Ints returns an integer or a list of integers, nil if key is absent.
+// Ints returns the integers of key, a list or a single one, or nil if it is absent.
 func (f *Fields) Ints(key string) []int { return list(f, key, toInt) }
 
-// Strings returns a string or a list of strings, nil if key is absent.
+// Strings returns the strings of key, a list or a single one, or nil if it is absent.
 func (f *Fields) Strings(key string) []string { return list(f, key, toString) }
 
-// Floats returns a number or a list of numbers, nil if key is absent.
+// Floats returns the numbers of key, a list or a single one, or nil if it is absent.
 func (f *Fields) Floats(key string) []float32 { return list(f, key, toFloat32) }
 
-// Bytes returns a list of integers from 0 to 255, nil if key is absent.
+// Bytes returns the bytes of key, a list of integers from -128 to 255 or a single one, or nil if it is absent.
 func (f *Fields) Bytes(key string) []byte { return list(f, key, toByte) }
 
-// Object returns the nested object of key, nil if it is absent.
+// Object returns the nested object of key, or nil if it is absent.
 func (f *Fields) Object(key string) *Fields {
 	if f.get(key) == nil {
 		return nil
@@ -200,7 +200,7 @@ func (f *Fields) Object(key string) *Fields {
 	return &Fields{f.file, f.prefix + key + ".", src, f.first}
 }
 
-// Describe returns the value of key in a short form for people to read, ""
+// Describe returns the value of key in a short form for people to read, or ""
 // if it is absent. It records no error.
 func (f *Fields) Describe(key string) string {
 	if o, ok := f.source.(*jsonObject); ok {
@@ -213,7 +213,7 @@ func (f *Fields) Describe(key string) string {
 	return describe(v)
 }
 
-// describe is a value in a short form, "" for nil.
+// describe returns a value in a short form, or "" for nil.
 func describe(v any) string {
 	switch v := v.(type) {
 	case nil:
@@ -250,9 +250,9 @@ func toByte(v any) (byte, error) {
 		return 0, err
 	}
 	if i < math.MinInt8 || i > math.MaxUint8 {
-		return 0, fmt.Errorf("%d is no byte", i)
+		return 0, fmt.Errorf("%d is not a byte", i)
 	}
-	return byte(i), nil // llama.cpp's files hold byte arrays as signed ones too
+	return byte(i), nil // llama.cpp's files also have byte arrays of signed type
 }
 
 func toFloat(v any) (float64, error) {
@@ -290,13 +290,13 @@ func toString(v any) (string, error) {
 	return s, nil
 }
 
-// kind says what a value is.
+// kind names the type of a value.
 func kind(v any) string {
 	switch v := v.(type) {
 	case nil:
 		return "null"
 	case bool:
-		return "a truth value"
+		return "a boolean"
 	case string:
 		return "a string"
 	case number:
@@ -307,8 +307,8 @@ func kind(v any) string {
 	return fmt.Sprintf("%T", v)
 }
 
-// integerNumber and floatNumber keep both views of a number, so that 1e4 and
-// 10000.0 are integers as well.
+// integerNumber and floatNumber keep a number both as integer and as float, so
+// that 1e4 and 10000.0 are integers as well.
 func integerNumber(i int64) number { return number{true, i, float64(i)} }
 
 func floatNumber(f float64) number {

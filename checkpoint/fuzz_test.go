@@ -8,8 +8,8 @@ import (
 	"pumice/internal/bounded"
 )
 
-// checkParsed checks what must hold for any input: the error is typed, or
-// every tensor lies in the file and its rows can be read.
+// checkParsed checks properties that hold for any input: the error is typed, or
+// every tensor is inside the file and its rows can be read.
 func checkParsed(t *testing.T, tensors []*Tensor, size int, err error) {
 	t.Helper()
 	if err != nil {
@@ -69,7 +69,7 @@ func FuzzTorch(f *testing.F) {
 	})
 }
 
-// FuzzPickle mutates the pickle alone, which in an archive has a checksum.
+// FuzzPickle mutates only the pickle, which in an archive has a checksum.
 func FuzzPickle(f *testing.F) {
 	f.Add(stateDict(pickled{"w", "HalfStorage", "0", 8, 1, []int{2, 3}, []int{1, 2}}))
 	for _, h := range hostileTorch() {

@@ -10,9 +10,9 @@ import (
 	"pumice/internal/dtype"
 )
 
-// PUMICE_TEST_GEMMA names gemma-3-270m-q4_k_m.gguf (253,113,024 bytes, SHA-256
+// PUMICE_TEST_GEMMA is the path of gemma-3-270m-q4_k_m.gguf (253,113,024 bytes, SHA-256
 // a5fd3b62...), whose matrices are Q4_K, Q5_0, Q6_K and Q8_0. Every tensor
-// decodes to the bits that the gguf package gives: testdata/gemma.json holds
+// decodes to the same bits as by the gguf package: testdata/gemma.json has
 // their hashes, written by internal/dtype/testdata/make_goldens.py.
 func TestRealModelDecodesAsReference(t *testing.T) {
 	path := os.Getenv("PUMICE_TEST_GEMMA")

@@ -12,10 +12,10 @@ import (
 	"pumice/internal/dtype"
 )
 
-// A GGUF file is "GGUF", a version, the numbers of tensors and of key-value
-// pairs, the pairs, a description of each tensor, padding, and the tensors'
-// bytes, each at a multiple of general.alignment from the end of the padding.
-// All integers are little-endian. (GGUF specification, ggml/docs/gguf.md.)
+// A GGUF file consists of "GGUF", a version, the numbers of tensors and of
+// key-value pairs, the pairs, a description of each tensor, padding, and the
+// tensors' bytes, each at a multiple of general.alignment from the end of the
+// padding. All integers are little-endian. (GGUF specification, ggml/docs/gguf.md.)
 
 const (
 	maxGGUFPairs  = 1 << 16
@@ -40,7 +40,7 @@ type ggufFile struct {
 func parseGGUF(ctx context.Context, file string, data []byte) (*ggufFile, error) {
 	c := &cursor{ctx: ctx, file: file, data: data}
 	if magic := c.bytes(4); string(magic) != "GGUF" {
-		c.fail(0, "no GGUF file: it begins with %q", magic)
+		c.fail(0, "not a GGUF file: it begins with %q", magic)
 	}
 	version := c.u32()
 	if c.err != nil {
@@ -80,13 +80,13 @@ func parseGGUF(ctx context.Context, file string, data []byte) (*ggufFile, error)
 		seen[t.Name] = true
 		g.tensors = append(g.tensors, t)
 	}
-	// The last tensor's padding may be missing, and with no tensors all of it.
+	// The last tensor's padding may be missing, and without tensors all padding.
 	base := (int64(c.pos) + alignment - 1) / alignment * alignment
 	return g, placeTensors(file, g.tensors, data, base)
 }
 
-// placeTensors turns offsets from base into places in the file, and checks
-// that they lie in it and don't overlap.
+// placeTensors turns offsets from base into offsets in the file, and checks that
+// the tensors are inside the file and don't overlap.
 func placeTensors(file string, tensors []*Tensor, data []byte, base int64) error {
 	var need uint64
 	for _, t := range tensors {
@@ -114,8 +114,8 @@ func placeTensors(file string, tensors []*Tensor, data []byte, base int64) error
 	return nil
 }
 
-// cursor reads a file from front to back. The first error sticks; reads after
-// it return zeros.
+// cursor reads a file sequentially. The first error sticks; later reads return
+// zeros.
 type cursor struct {
 	ctx  context.Context
 	file string
@@ -130,14 +130,14 @@ func (c *cursor) fail(offset int, format string, args ...any) {
 	}
 }
 
-// pause breaks reading off when the context is done.
+// pause ends reading with an error if the context is done.
 func (c *cursor) pause() {
 	if c.err == nil {
 		c.err = c.ctx.Err()
 	}
 }
 
-// bytes returns the next n bytes, nil if there are fewer.
+// bytes returns the next n bytes, or nil if there are fewer.
 func (c *cursor) bytes(n uint64) []byte {
 	if c.err != nil {
 		return nil
@@ -165,7 +165,7 @@ func (c *cursor) u64() uint64 {
 	return 0
 }
 
-// count reads how many things of at least minBytes follow.
+// count reads the number of following items, each of at least minBytes.
 func (c *cursor) count(what string, minBytes, limit int) int {
 	start := c.pos
 	n := c.u64()
@@ -190,7 +190,7 @@ func (c *cursor) name() string {
 	return string(c.bytes(n))
 }
 
-// tensor reads one description. Offset is left relative to the data.
+// tensor reads the description of one tensor. Its Offset is relative to the data.
 func (c *cursor) tensor(alignment int64) *Tensor {
 	start := c.pos
 	t := &Tensor{Name: c.name(), File: c.file}
@@ -203,9 +203,9 @@ func (c *cursor) tensor(alignment int64) *Tensor {
 	for i := range t.Shape {
 		size := c.u64()
 		if size > math.MaxInt {
-			c.fail(start, "tensor %q: absurd shape, with a size of %d", t.Name, size)
+			c.fail(start, "tensor %q: invalid shape, with a size of %d", t.Name, size)
 		}
-		t.Shape[int(numDims)-1-i] = int(size) // listed fastest first
+		t.Shape[int(numDims)-1-i] = int(size) // the file lists the innermost dimension first
 	}
 	id := c.u32()
 	offset := c.u64()
@@ -213,11 +213,11 @@ func (c *cursor) tensor(alignment int64) *Tensor {
 		return t
 	}
 	if _, ok := numElements(t.Shape); !ok {
-		c.fail(start, "tensor %q: absurd shape %v", t.Name, t.Shape)
+		c.fail(start, "tensor %q: invalid shape %v", t.Name, t.Shape)
 		return t
 	}
 	if int64(offset) < 0 || int64(offset)%alignment != 0 {
-		c.fail(start, "tensor %q: offset %d is no multiple of the alignment %d", t.Name, offset, alignment)
+		c.fail(start, "tensor %q: offset %d is not a multiple of the alignment %d", t.Name, offset, alignment)
 		return t
 	}
 	t.Offset = int64(offset)
@@ -227,7 +227,7 @@ func (c *cursor) tensor(alignment int64) *Tensor {
 		return t
 	}
 	if t.Cols()%t.DType.BlockSize() != 0 {
-		c.fail(start, "tensor %q: rows of %d elements are no multiple of %s's block", t.Name, t.Cols(), t.DType)
+		c.fail(start, "tensor %q: rows of %d elements are not a multiple of %s's block", t.Name, t.Cols(), t.DType)
 	}
 	return t
 }

@@ -23,14 +23,14 @@ const (
 	ggufF64
 )
 
-// ggufScalarBytes is indexed by value type; 0 for those without a fixed size.
+// ggufScalarBytes has the size of each value type; 0 if it has no fixed size.
 var ggufScalarBytes = [...]int{1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8}
 
 // maxGGUFText bounds the bytes of one string, or of one array of strings.
 const maxGGUFText = 256 << 20
 
-// ggufPairs are the key-value pairs of a file. Values stay where they are,
-// in the mapped file, until they are read; opening only finds their ends.
+// ggufPairs are the key-value pairs of a file. Values stay in the mapped file
+// and are decoded when they are read; opening only finds their ends.
 type ggufPairs struct {
 	file   string
 	data   []byte // the file; nil after Close
@@ -38,12 +38,12 @@ type ggufPairs struct {
 	values map[string]ggufValue
 }
 
-// ggufValue is the place of one value.
+// ggufValue is the type and position of one value.
 type ggufValue struct {
-	typ        uint32 // of the elements, if it is an array
+	typ        uint32 // type of the value, or of the elements of an array
 	array      bool
-	count      int // elements, 1 for a scalar
-	start, end int // of the elements in the file
+	count      int // number of elements; 1 for a scalar
+	start, end int // offsets of the elements in the file
 }
 
 // read reads one pair.
@@ -73,7 +73,7 @@ func (p *ggufPairs) read(c *cursor) {
 	}
 	size := ggufScalarBytes[v.typ]
 	if v.array {
-		// A string takes 8 bytes at least.
+		// A string takes at least 8 bytes.
 		v.count = c.count("elements of "+key, max(size, 1), math.MaxInt)
 		if v.typ == ggufString && c.err == nil && v.count > (len(c.data)-c.pos)/8 {
 			c.fail(start, "%d strings in %q, %d bytes are left in the file"+incomplete, v.count, key, len(c.data)-c.pos)
@@ -91,15 +91,15 @@ func (p *ggufPairs) read(c *cursor) {
 			c.bytes(c.u64())
 		}
 	} else {
-		c.bytes(uint64(size) * uint64(v.count)) // count says that this can't overflow
+		c.bytes(uint64(size) * uint64(v.count)) // can't overflow, as c.count has checked
 	}
 	v.end = c.pos
 	p.order = append(p.order, key)
 	p.values[key] = v
 }
 
-// raw returns a value as the file has it: the number of its type, for an array
-// also that of its elements' and their number, and the bytes.
+// raw returns a value in the file's encoding: the number of its type, for an
+// array also the type and number of its elements, and the bytes.
 func (p *ggufPairs) raw(key string) []byte {
 	v := p.values[key]
 	var b []byte
@@ -133,7 +133,7 @@ func (p *ggufPairs) keys() []string { return p.order }
 func (p *ggufPairs) length(key string) int { return p.values[key].count }
 
 func (p *ggufPairs) object(key string) (source, error) {
-	return nil, fmt.Errorf("GGUF values are no objects")
+	return nil, fmt.Errorf("GGUF has no objects")
 }
 
 func (p *ggufPairs) value(key string) (x any, offset int64, err error) {
@@ -170,8 +170,8 @@ func (p *ggufPairs) each(key string, limit int, f func(any) bool) error {
 	return Guard(func() error { return p.elements(v, f) })
 }
 
-// elements visits the elements of a list until f says no. Strings share one
-// copy of the list's bytes.
+// elements calls f for the elements of a list until f returns false. Strings
+// share one copy of the list's bytes.
 func (p *ggufPairs) elements(v ggufValue, f func(any) bool) error {
 	if v.typ == ggufString {
 		if v.end-v.start > maxGGUFText {
@@ -180,7 +180,7 @@ func (p *ggufPairs) elements(v ggufValue, f func(any) bool) error {
 		raw := p.data[v.start:v.end]
 		text := string(raw)
 		for pos := 0; pos < len(text); {
-			n := int(binary.LittleEndian.Uint64(raw[pos:])) // within raw: read walked the same way
+			n := int(binary.LittleEndian.Uint64(raw[pos:])) // inside raw, as read has checked
 			pos += 8
 			if !f(text[pos : pos+n]) {
 				return nil
@@ -230,7 +230,7 @@ func ggufScalar(typ uint32, b []byte) (any, error) {
 		return floatNumber(math.Float64frombits(binary.LittleEndian.Uint64(b))), nil
 	}
 	if b[0] > 1 { // ggufBool
-		return nil, fmt.Errorf("a truth value of %d", b[0])
+		return nil, fmt.Errorf("a boolean of %d", b[0])
 	}
 	return b[0] == 1, nil
 }

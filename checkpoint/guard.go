@@ -8,8 +8,8 @@ import (
 	"sync"
 )
 
-// mapped are the mappings of the process, which Guard looks a fault's address
-// up in.
+// mapped lists the mappings of the process, in which Guard looks up the address
+// of a fault.
 var mapped struct {
 	sync.Mutex
 	list []*mapping
@@ -27,11 +27,11 @@ func (m *mapping) unregister() {
 	mapped.list = slices.DeleteFunc(mapped.list, func(other *mapping) bool { return other == m })
 }
 
-// Guard runs read, which reads tensors' Data or Rows, and returns its error. A
-// page of a mapped file that is gone because somebody cut the file short, or
-// that the disk does not give, would end the process; in Guard it is a
-// *FormatError. That holds for the calling goroutine alone, so each one that
-// reads needs its own. Opening and Fields have theirs.
+// Guard runs read, which reads tensors' Data or Rows, and returns its error. If
+// a mapped file was truncated meanwhile, or its disk fails, reading a page would
+// end the process; in Guard it is a *FormatError. Guard protects the calling
+// goroutine only, so each goroutine that reads needs its own. Open and Fields
+// are guarded.
 func Guard(read func() error) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
@@ -44,8 +44,8 @@ func Guard(read func() error) (err error) {
 	return read()
 }
 
-// faultOf returns the error of a panic that reading a mapped file caused, nil
-// for any other.
+// faultOf returns the error of a panic that reading a mapped file caused, or
+// nil for any other panic.
 func faultOf(r any) error {
 	fault, ok := r.(interface {
 		runtime.Error
@@ -68,5 +68,5 @@ func (m *mapping) faultAt(offset int64) error {
 	if info, err := os.Stat(m.file); err == nil && info.Size() < int64(len(m.data)) {
 		return badFormat(m.file, offset, "the file shrank while it was read, from %d to %d bytes", len(m.data), info.Size())
 	}
-	return badFormat(m.file, offset, "the file cannot be read here: it shrank and was replaced, or its disk fails")
+	return badFormat(m.file, offset, "the file can't be read here: it shrank and was replaced, or its disk fails")
 }

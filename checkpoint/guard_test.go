@@ -11,10 +11,10 @@ import (
 	"pumice/internal/ggufwrite"
 )
 
-// pages is enough float32 values to fill a file of several pages.
+// pages is a number of float32 values that fill a file of several pages.
 const pages = 1 << 14
 
-// shrinking are files of each format with a tensor "w" of pages values.
+// shrinking returns files of each format with a tensor "w" of pages values.
 func shrinking(t *testing.T) map[string]string {
 	t.Helper()
 	dir := t.TempDir()
@@ -43,12 +43,12 @@ func shrinking(t *testing.T) map[string]string {
 	return files
 }
 
-// checkShrunk checks that err tells that the file shrank.
+// checkShrunk checks that err says that the file shrank.
 func checkShrunk(t *testing.T, path string, err error) {
 	t.Helper()
 	var f *FormatError
 	if !errors.As(err, &f) || f.File != path || f.Offset < 0 || !strings.Contains(f.Msg, "shrank while it was read") {
-		t.Errorf("got %v, want that %s shrank", err, path)
+		t.Errorf("got %v, want the error that %s shrank", err, path)
 	}
 }
 
@@ -73,7 +73,7 @@ func TestShrinkingFilesAreErrors(t *testing.T) {
 			if err := os.Truncate(path, 4096); err != nil {
 				t.Fatal(err)
 			}
-			x.Prefetch(0, x.Rows()) // advice about pages that are gone must do no harm
+			x.Prefetch(0, x.Rows()) // advice about missing pages must do no harm
 			checkShrunk(t, path, Guard(read))
 			if c.Metadata() == nil {
 				return
@@ -123,7 +123,7 @@ func TestFilesThatShrinkWhileTheyAreParsedAreErrors(t *testing.T) {
 	}
 }
 
-// A file that is overwritten in place gives other numbers, one that is replaced gives the old ones.
+// A file that is overwritten in place gives its new numbers; one that is replaced gives the old ones.
 func TestFilesMayChange(t *testing.T) {
 	path := shrinking(t)["safetensors"]
 	x, _ := open(t, path).Tensor("w")
@@ -165,6 +165,6 @@ func TestGuardLeavesOtherPanicsAlone(t *testing.T) {
 		})
 	}
 	if err := Guard(func() error { return os.ErrNotExist }); err != os.ErrNotExist {
-		t.Errorf("Guard returned %v in place of its function's error", err)
+		t.Errorf("Guard returned %v instead of its function's error", err)
 	}
 }

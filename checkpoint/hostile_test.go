@@ -25,7 +25,7 @@ type hostile struct {
 	want string
 }
 
-// readers are the parsers, each over bytes as if they were mapped.
+// readers are the parsers, each given bytes as if they were mapped.
 var readers = map[string]func(ctx context.Context, data []byte) error{
 	"safetensors": func(ctx context.Context, data []byte) error {
 		_, err := parseSafetensors(ctx, "x.safetensors", data)
@@ -69,10 +69,10 @@ func hostileSafetensors() []hostile {
 		{"same bytes twice", safetensorsBytes(`{"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]},"b":{"dtype":"U8","shape":[4],"data_offsets":[0,4]}}`, 4), "overlaps"},
 		{"duplicate", safetensorsBytes(`{`+many[:len(many)-1]+`}`, 0), `"x" appears twice`},
 		{"duplicate key", safetensorsBytes(`{"w":{"dtype":"U8","dtype":"U8"}}`, 0), `"dtype" appears twice`},
-		{"overflowing shape", shape("[4294967296,4294967296]"), "absurd shape"},
-		{"overflow hidden by zero", shape("[0,4294967296,4294967296]"), "absurd shape"},
-		{"shape of 2^63", shape("[9223372036854775807]"), "absurd shape"},
-		{"negative shape", shape("[-2,-1]"), "absurd shape"},
+		{"overflowing shape", shape("[4294967296,4294967296]"), "invalid shape"},
+		{"overflow hidden by zero", shape("[0,4294967296,4294967296]"), "invalid shape"},
+		{"shape of 2^63", shape("[9223372036854775807]"), "invalid shape"},
+		{"negative shape", shape("[-2,-1]"), "invalid shape"},
 		{"nine dimensions", shape("[1,1,1,1,1,1,1,1,2]"), "at most 8 integers"},
 		{"nested shape", shape("[[2]]"), "integers"},
 		{"unknown dtype", safetensorsBytes(`{"w":{"dtype":"F7","shape":[2],"data_offsets":[0,8]}}`, 8), `tensor "w": dtype "F7"`},
@@ -141,11 +141,11 @@ func hostileTorch() []hostile {
 		{"huge list is called", program(stringBomb("]", "a") + ")R."), "opcode 0x52: a list is called"},
 		{"huge dict is called", program(stringBomb("}", "h\x00s") + ")R."), "opcode 0x52: a dict is called"},
 		{"huge tuple is called", program(stringBomb("(", "") + "t)R."), "opcode 0x52: a tuple is called"},
-		{"called with a huge list", program("ccollections\nOrderedDict\n" + stringBomb("]", "a") + "R."), "arguments that are no tuple"},
+		{"called with a huge list", program("ccollections\nOrderedDict\n" + stringBomb("]", "a") + "R."), "the arguments are not a tuple"},
 		{"huge list as a key", program(stringBomb("]", "a") + "q\x01}h\x01Ns."), "a dict's key is a list"},
-		{"huge list as a tensor", program(stringBomb("]", "a") + "q\x01}X\x01\x00\x00\x00ah\x01s."), `"a" is no tensor`},
-		{"huge list as a storage", program(stringBomb("]", "a") + "Q."), "no storage"},
-		{"huge list", program(stringBomb("]", "a") + "."), "the pickle holds a list"},
+		{"huge list as a tensor", program(stringBomb("]", "a") + "q\x01}X\x01\x00\x00\x00ah\x01s."), `"a" is not a tensor`},
+		{"huge list as a storage", program(stringBomb("]", "a") + "Q."), "not a storage"},
+		{"huge list", program(stringBomb("]", "a") + "."), "the pickle is a list"},
 		{"huge name", program("}X\x00\x00\x10\x00" + strings.Repeat("n", 1<<20) + "Ns."), "a name of 1048576 bytes"},
 		{"deep tuples are called", program(")" + strings.Repeat("\x85", 100000) + ")R."), "a tuple is called"},
 		{"doubled tuples are called", program(")" + strings.Repeat("q\x00h\x00\x86", 60) + ")R."), "a tuple is called"},
@@ -156,11 +156,11 @@ func hostileTorch() []hostile {
 		{"pickle flood", torchBytes(make([]byte, maxPickleBytes+1)), "a pickle of"},
 		{"no dict", program("K\x01."), "want a dict"},
 		{"list", program("]."), "want a dict"},
-		{"no tensor", program("}X\x01\x00\x00\x00aK\x01s."), `"a" is no tensor`},
+		{"no tensor", program("}X\x01\x00\x00\x00aK\x01s."), `"a" is not a tensor`},
 		{"name is a number", program("}K\x01K\x01s."), "name is an integer"},
 		{"cyclic list", program("]q\x00h\x00aK\x01)R."), "malformed pickle"},
-		{"dict holding itself", program("}q\x00X\x01\x00\x00\x00ah\x00s."), `"a" is no tensor`},
-		{"persistent id", program("K\x01Q."), "no storage"},
+		{"dict holding itself", program("}q\x00X\x01\x00\x00\x00ah\x00s."), `"a" is not a tensor`},
+		{"persistent id", program("K\x01Q."), "not a storage"},
 		{"storage of a module", program("(X\x07\x00\x00\x00storageccollections\nOrderedDict\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x01tQ."), "unexpected type"},
 		{"duplicate tensor", torchBytes(stateDict(good, good), counting(4)), "appears twice"},
 		{"missing storage", with(func(p *pickled) { p.key = "7" }), `storage "7" is not in`},
@@ -171,10 +171,10 @@ func hostileTorch() []hostile {
 		{"view beyond storage", with(func(p *pickled) { p.offset = 1 }), "reach beyond"},
 		{"negative offset", with(func(p *pickled) { p.offset = -1 }), "begins at element -1"},
 		{"offset of 2^62", with(func(p *pickled) { p.offset = 1 << 62 }), "begins at element"},
-		{"negative stride", with(func(p *pickled) { p.offset, p.strides = 3, []int{-1} }), "absurd strides"},
-		{"overflowing stride", with(func(p *pickled) { p.shape, p.strides = []int{3, 2}, []int{math.MaxInt / 2, math.MaxInt / 2} }), "absurd strides"},
-		{"overflowing shape", with(func(p *pickled) { p.shape, p.strides = []int{1 << 40, 1 << 40}, []int{0, 0} }), "absurd shape"},
-		{"negative shape", with(func(p *pickled) { p.shape = []int{-4} }), "absurd shape"},
+		{"negative stride", with(func(p *pickled) { p.offset, p.strides = 3, []int{-1} }), "invalid strides"},
+		{"overflowing stride", with(func(p *pickled) { p.shape, p.strides = []int{3, 2}, []int{math.MaxInt / 2, math.MaxInt / 2} }), "invalid strides"},
+		{"overflowing shape", with(func(p *pickled) { p.shape, p.strides = []int{1 << 40, 1 << 40}, []int{0, 0} }), "invalid shape"},
+		{"negative shape", with(func(p *pickled) { p.shape = []int{-4} }), "invalid shape"},
 		{"expanded", with(func(p *pickled) { p.shape, p.strides = []int{2, 4}, []int{0, 1} }), "use an element of the storage twice"},
 		{"expanded element", with(func(p *pickled) { p.shape, p.strides = []int{1 << 28}, []int{0} }), "use an element of the storage twice"},
 		{"overlapping rows", with(func(p *pickled) { p.shape, p.strides = []int{3, 2}, []int{1, 1} }), "use an element of the storage twice"},
@@ -208,20 +208,20 @@ func hostileTorch() []hostile {
 	}
 }
 
-// stringBomb is a program that puts a string of 64 KiB into the value that begin makes, 50000 times. add is run
-// after each.
+// stringBomb returns a program that puts a string of 64 KiB into the value that begin makes, 50000 times. The opcodes
+// of add follow each string.
 func stringBomb(begin, add string) string {
 	s := string(pickleString(nil, strings.Repeat("A", 1<<16))) + "q\x00"
 	if begin != "(" {
-		s += begin // on top of the string
+		s += begin // above the string on the stack
 	} else {
 		s = begin + s
 	}
 	return s + strings.Repeat("h\x00"+add, 50000)
 }
 
-// What a reader makes is charged to the size of the file, whatever the file is full of.
-// (Not parallel: the heap that is measured is that of all tests.)
+// A reader takes time and memory in proportion to the size of the file, whatever its content.
+// (Not parallel: the measured heap is that of all tests.)
 func TestReadersCostWhatFilesDo(t *testing.T) {
 	const n = 1 << 16
 	var tensors, scalars, keys, metadata, index []byte
@@ -291,7 +291,7 @@ func TestReadersStopWhenCancelled(t *testing.T) {
 			t.Errorf("%s: %v", reader, err)
 		}
 		if err := readers[reader](ctx, data); !errors.Is(err, context.Canceled) {
-			t.Errorf("%s: got %v, want that it was cancelled", reader, err)
+			t.Errorf("%s: got %v, want context.Canceled", reader, err)
 		}
 	}
 }
@@ -364,17 +364,17 @@ func hostileGGUF() []hostile {
 		{"duplicate tensor", craftGGUF(3, 2, 0, "w", uint32(1), uint64(0), uint32(0), uint64(0), "w", uint32(1), uint64(0), uint32(0), uint64(0)), `"w" appears twice`},
 		{"beyond file", tensor([]uint64{8}, 0, 0, 31), `the file ends before the end of tensor "w": it has 95 bytes, its tensors need 96 (an incomplete download?)`},
 		{"offset beyond file", tensor([]uint64{8}, 0, 32, 32), "its tensors need 128"},
-		{"offset 2^63", tensor([]uint64{8}, 0, 1<<63, 32), "no multiple of the alignment"},
+		{"offset 2^63", tensor([]uint64{8}, 0, 1<<63, 32), "not a multiple of the alignment"},
 		{"offset near 2^63", tensor([]uint64{8}, 0, 1<<63-32, 32), "its tensors need 9223372036854775872"},
-		{"odd offset", tensor([]uint64{8}, 0, 4, 64), "no multiple of the alignment"},
-		{"overflowing shape", tensor([]uint64{1 << 32, 1 << 32}, 0, 0, 32), "absurd shape"},
-		{"overflow hidden by zero", tensor([]uint64{0, 1 << 32, 1 << 32}, 0, 0, 32), "absurd shape"},
-		{"shape of 2^63", tensor([]uint64{1 << 63}, 0, 0, 32), "absurd shape"},
+		{"odd offset", tensor([]uint64{8}, 0, 4, 64), "not a multiple of the alignment"},
+		{"overflowing shape", tensor([]uint64{1 << 32, 1 << 32}, 0, 0, 32), "invalid shape"},
+		{"overflow hidden by zero", tensor([]uint64{0, 1 << 32, 1 << 32}, 0, 0, 32), "invalid shape"},
+		{"shape of 2^63", tensor([]uint64{1 << 63}, 0, 0, 32), "invalid shape"},
 		{"nine dimensions", tensor(make([]uint64, 9), 0, 0, 32), "9 dimensions"},
 		{"2^32-1 dimensions", craftGGUF(3, 1, 0, "w", uint32(math.MaxUint32), make([]byte, 64)), "dimensions"},
-		{"part of a block", tensor([]uint64{33}, 8, 0, 64), "no multiple of Q8_0's block"},
+		{"part of a block", tensor([]uint64{33}, 8, 0, 64), "not a multiple of Q8_0's block"},
 		{"overlap", two(32), `"a" and "b" overlap`},
-		{"same place", two(0), "overlap"},
+		{"same offset", two(0), "overlap"},
 		{"unknown type beyond file", tensor([]uint64{8}, 200, 1<<40, 32), "its tensors need 1099511627840"},
 	}
 }
@@ -446,7 +446,7 @@ func TestHostileFilesAreRefused(t *testing.T) {
 				if len(err.Error()) > 1000 {
 					t.Errorf("a message of %d bytes", len(err.Error()))
 				}
-				// All that was ever allocated, garbage included.
+				// All bytes ever allocated, garbage included.
 				limit := uint64(16<<20 + 8*len(h.data))
 				if h.name == "memo flood" {
 					limit = 128 << 20
@@ -459,7 +459,7 @@ func TestHostileFilesAreRefused(t *testing.T) {
 	}
 }
 
-// The worst programs that the limits admit.
+// The programs that take most memory within the limits.
 func TestPickleMemoryIsBounded(t *testing.T) {
 	for name, op := range map[string]string{"dicts": "}", "lists": "]", "tuples": ")", "ordered dicts": "ccollections\nOrderedDict\n)R", "nested tuples": "\x85"} {
 		ops := max(1, strings.Count(op, "\n")/2*3) // GLOBAL, EMPTY_TUPLE, REDUCE
@@ -479,7 +479,7 @@ func TestPickleMemoryIsBounded(t *testing.T) {
 	}
 }
 
-// Cut anywhere, a file is refused: no range is ever left to fault on.
+// A file truncated anywhere is refused, so that no range outside it is ever read.
 func TestTruncatedFilesAreRefused(t *testing.T) {
 	files := map[string][]byte{
 		"safetensors": safetensorsBytes(`{"__metadata__":{"format":"pt"},"w":{"dtype":"F32","shape":[2,2],"data_offsets":[0,16]}}`, 16),
@@ -514,7 +514,7 @@ func TestTruncatedFilesAreRefused(t *testing.T) {
 	}
 }
 
-// Damage that shows only in a whole directory.
+// Errors that only a whole directory can have.
 func TestHostileDirectoriesAreRefused(t *testing.T) {
 	st := safetensorsBytes(`{"w":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}`, 8)
 	other := safetensorsBytes(`{"v":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}`, 8)
@@ -558,7 +558,7 @@ func TestOddPathsAreRefused(t *testing.T) {
 	if err := os.WriteFile(big, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Truncate(big, maxIndexBytes+1); err != nil { // takes no room on the disk
+	if err := os.Truncate(big, maxIndexBytes+1); err != nil { // a sparse file, which takes no space on the disk
 		t.Fatal(err)
 	}
 	if _, err := readIndex(t.Context(), big); !isTyped(err) || !strings.Contains(err.Error(), "larger than") {
@@ -586,7 +586,7 @@ func TestOddPathsAreRefused(t *testing.T) {
 	}
 }
 
-// A tensor of a type that nobody knows yet is listed; the rest can be used.
+// A tensor of an unknown type is listed, and the other tensors can be used.
 func TestGGUFListsTensorsOfUnknownTypes(t *testing.T) {
 	b := craftGGUF(3, 2, 0, "new", uint32(1), uint64(8), uint32(200), uint64(0), "q", uint32(1), uint64(256), uint32(12), uint64(32))
 	for len(b)%32 != 0 {

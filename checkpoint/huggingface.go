@@ -12,8 +12,8 @@ import (
 // maxIndexBytes bounds model.safetensors.index.json; 100,000 tensors take 10 MB.
 const maxIndexBytes = 64 << 20
 
-// weightFiles are the names that a Hugging Face directory may hold its weights
-// under, the preferred one first.
+// weightFiles are the possible names of the weights in a Hugging Face
+// directory, the preferred one first.
 var weightFiles = []struct {
 	name   string
 	format Format
@@ -25,7 +25,7 @@ var weightFiles = []struct {
 	{"pytorch_model.bin.index.json", Torch, true},
 }
 
-// openDirectory opens a Hugging Face directory, or one that holds one GGUF
+// openDirectory opens a Hugging Face directory, or a directory with one GGUF
 // model and no other weights.
 func (c *Checkpoint) openDirectory(ctx context.Context, dir string) error {
 	has := func(name string) bool {
@@ -60,8 +60,8 @@ func (c *Checkpoint) openSingle(ctx context.Context, path string, format Format)
 	return c.addFile(ctx, path, nil)
 }
 
-// readConfigs reads config.json, which must be there, and
-// generation_config.json, which may.
+// readConfigs reads config.json, which must exist, and
+// generation_config.json, which may exist.
 func (c *Checkpoint) readConfigs(dir string) error {
 	var err error
 	c.config, err = ReadFields(filepath.Join(dir, "config.json"))
@@ -78,8 +78,8 @@ func (c *Checkpoint) readConfigs(dir string) error {
 	return err
 }
 
-// addFile maps one file of weights and adds those of its tensors that keep
-// admits, all of them if it is nil.
+// addFile maps one file of weights and adds the tensors for which keep returns
+// true, or all if keep is nil.
 func (c *Checkpoint) addFile(ctx context.Context, path string, keep func(name string) bool) error {
 	m, err := c.mapFile(path)
 	if err != nil {
@@ -96,9 +96,9 @@ func (c *Checkpoint) addFile(ctx context.Context, path string, keep func(name st
 	return c.addTensors(tensors, keep)
 }
 
-// openSharded opens the files that an index names. A tensor that several files
-// hold is taken from the one that the index says; tensors that it does not
-// mention are kept.
+// openSharded opens the files that an index names. A tensor in several files is
+// taken from the file that the index names for it; tensors that the index does
+// not mention are kept.
 func (c *Checkpoint) openSharded(ctx context.Context, dir, index string) error {
 	path := filepath.Join(dir, index)
 	weightMap, err := readIndex(ctx, path)
@@ -135,7 +135,8 @@ func (c *Checkpoint) openSharded(ctx context.Context, dir, index string) error {
 	}
 	if len(missing) > 0 {
 		first := slices.Min(missing)
-		return badFormat(path, -1, "tensor %q is not in %q, where the index says (%d such tensors)", first, weightMap[first], len(missing))
+		return badFormat(path, -1, "tensor %q is not in %q, the file that the index names (%d such tensors)", first,
+			weightMap[first], len(missing))
 	}
 	return nil
 }
@@ -193,8 +194,8 @@ func parseIndex(ctx context.Context, path string, text []byte) (map[string]strin
 	return weightMap, r.err
 }
 
-// plainFileName reports whether name can only mean a file of the directory it
-// is looked up in, on any system.
+// plainFileName reports whether name can only mean a file of the directory in
+// which it is looked up, on any system.
 func plainFileName(name string) bool {
 	return name != "" && name != "." && name != ".." && !strings.ContainsAny(name, "/\\:\x00")
 }

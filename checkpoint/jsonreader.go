@@ -7,12 +7,12 @@ import (
 	"io"
 )
 
-// objectReader walks a JSON text of known form token by token, so that what is
-// built is never larger than what was asked for. The first error sticks.
+// objectReader reads a JSON text of known form token by token, so that it never
+// builds more than its caller asks for. The first error sticks.
 type objectReader struct {
-	ctx  context.Context // looked at before each key
+	ctx  context.Context // checked before each key
 	file string
-	base int64 // of the text in the file
+	base int64 // offset of the text in the file
 	dec  *json.Decoder
 	err  error
 }
@@ -42,7 +42,7 @@ func (r *objectReader) token() json.Token {
 	return t
 }
 
-// object reads an object; value is called after each key to read its value.
+// object reads an object. It calls value after each key to read its value.
 func (r *objectReader) object(value func(key string)) {
 	if t := r.token(); t != json.Delim('{') {
 		r.fail("want a JSON object")
@@ -55,7 +55,7 @@ func (r *objectReader) object(value func(key string)) {
 			value(key)
 		}
 	}
-	r.token() // the closing brace, or the error that made More say no
+	r.token() // the closing brace, or the error that made More return false
 }
 
 func (r *objectReader) str() string {
@@ -91,11 +91,11 @@ func (r *objectReader) end() {
 		return
 	}
 	if _, err := r.dec.Token(); err != io.EOF {
-		r.fail("something follows the JSON object")
+		r.fail("text follows the JSON object")
 	}
 }
 
-// skip passes over one value.
+// skip skips one value.
 func (r *objectReader) skip() {
 	if r.err != nil {
 		return

@@ -11,10 +11,10 @@ import (
 	"pumice/internal/regular"
 )
 
-// mapping is a whole file mapped read-only. Its pages are read when touched
+// mapping is a whole file mapped read-only. Its pages are read on first access
 // and belong to the system's cache, not to the process. Ranges are checked
-// against the size that the file had when it was opened; Guard is for a file
-// that is cut short meanwhile.
+// against the size that the file had when it was opened; Guard handles a file
+// that is truncated later.
 type mapping struct {
 	file string
 	data mmap.MMap
@@ -41,7 +41,7 @@ func mapFile(path string) (*mapping, error) {
 	return m, nil
 }
 
-// address is where the mapping begins in memory. It is only compared.
+// address returns the start of the mapping in memory. It is only compared.
 func (m *mapping) address() uintptr { return uintptr(unsafe.Pointer(unsafe.SliceData(m.data))) }
 
 func (m *mapping) close() error {
@@ -52,7 +52,7 @@ func (m *mapping) close() error {
 	return m.data.Unmap()
 }
 
-// readFile returns the content of a small file, at most limit bytes.
+// readFile returns the content of a small file of at most limit bytes.
 func readFile(path string, limit int64) ([]byte, error) {
 	data, err := regular.ReadFile(path, limit)
 	return data, fileError(path, err)
@@ -72,7 +72,7 @@ func openRegular(path string) (*os.File, int64, error) {
 	return f, info.Size(), nil
 }
 
-// fileError makes the error of opening or reading a file one of this package's.
+// fileError converts the error of opening or reading a file to one of this package.
 func fileError(path string, err error) error {
 	var odd *regular.Error
 	switch {

@@ -13,18 +13,18 @@ import (
 )
 
 // A pickle is a program for a stack machine. The machine here knows the opcodes
-// that torch.save writes (protocol 2, and 3's bytes) and the handful of globals
-// below. All it can make is None, booleans, numbers, strings, bytes, tuples,
+// that torch.save writes (protocol 2, and 3's bytes) and the few globals
+// below. It can make only None, booleans, numbers, strings, bytes, tuples,
 // lists, dicts and tensors. Opcodes: CPython, Lib/pickletools.py.
 //
-// Each opcode makes at most one value, and values refer to others but never
+// Each opcode makes at most one value, and values refer to other values but never
 // copy them, so memory is bounded by the number of opcodes and the bytes of
-// the program. Nothing walks a value: nesting costs no stack. Errors tell the
-// kind of a value, never the value.
+// the program. No code recurses into a value, so nesting needs no stack. Errors
+// name the kind of a value, never the value.
 
 const (
 	maxPickleBytes = 16 << 20
-	maxPickleOps   = 1 << 18 // about 40 a tensor
+	maxPickleOps   = 1 << 18 // a tensor takes about 40
 	maxPickleStack = 1 << 16 // values; picklers write dicts in batches of 1000 items
 	maxPickleMarks = 64      // nested marks; torch.save nests 3
 )
@@ -35,7 +35,7 @@ var torchStorages = map[string]dtype.DType{
 	"ByteStorage": dtype.U8, "BoolStorage": dtype.Bool,
 }
 
-// pickleFunction is a global that REDUCE can call.
+// pickleFunction is a global that the opcode REDUCE can call.
 type pickleFunction func(args pickleTuple) (any, error)
 
 var torchFunctions = map[string]pickleFunction{
@@ -44,7 +44,7 @@ var torchFunctions = map[string]pickleFunction{
 	"_rebuild_parameter": rebuildParameter,
 }
 
-// findGlobal returns what a pickle may refer to, nil for anything else.
+// findGlobal returns a global that a pickle may use, or nil for any other.
 func findGlobal(module, name string) any {
 	switch module {
 	case "collections":
@@ -66,7 +66,7 @@ func findGlobal(module, name string) any {
 type (
 	pickleTuple []any
 
-	// pickleList is a list, which no checkpoint needs: its elements are dropped.
+	// pickleList is a list. No checkpoint needs its elements, so they are dropped.
 	pickleList struct{}
 
 	// pickleDict is a dict or an OrderedDict in the order of the pickle.
@@ -75,12 +75,12 @@ type (
 	pickleItem struct{ key, value any }
 )
 
-// torchStorage is what a persistent id stands for: numel elements of one type
+// torchStorage is the value of a persistent id: numel elements of one type
 // in one zip entry.
 type torchStorage struct {
 	dtype  dtype.DType
 	numel  int
-	offset int64 // of data in the file
+	offset int64 // offset of data in the file
 	data   []byte
 }
 
@@ -98,7 +98,7 @@ func newOrderedDict(args pickleTuple) (any, error) {
 	return &pickleDict{}, nil
 }
 
-// rebuildTensor is torch._utils._rebuild_tensor_v2(storage, offset, size,
+// rebuildTensor implements torch._utils._rebuild_tensor_v2(storage, offset, size,
 // stride, requires_grad, backward_hooks, metadata).
 func rebuildTensor(args pickleTuple) (any, error) {
 	if len(args) < 4 {
@@ -114,7 +114,7 @@ func rebuildTensor(args pickleTuple) (any, error) {
 	return &torchTensor{storage, offset, shape, strides}, nil
 }
 
-// rebuildParameter is torch._utils._rebuild_parameter(data, requires_grad,
+// rebuildParameter implements torch._utils._rebuild_parameter(data, requires_grad,
 // backward_hooks).
 func rebuildParameter(args pickleTuple) (any, error) {
 	if len(args) == 0 {
@@ -141,13 +141,13 @@ func intTuple(v any) ([]int, bool) {
 	return list, true
 }
 
-// pickleKind says what a value is.
+// pickleKind names the type of a value.
 func pickleKind(v any) string {
 	switch v.(type) {
 	case nil:
 		return "None"
 	case bool:
-		return "a truth value"
+		return "a boolean"
 	case int:
 		return "an integer"
 	case float64:
@@ -177,15 +177,15 @@ func pickleKind(v any) string {
 // findStorage resolves the persistent id ("storage", type, key, location, numel).
 type findStorage func(d dtype.DType, key string, numel int) (*torchStorage, error)
 
-// unpickler is the machine. The first error sticks; after it values are nil.
+// unpickler is the stack machine. The first error sticks; later values are nil.
 type unpickler struct {
 	file    string
-	base    int64 // of the program in the file
+	base    int64 // offset of the program in the file
 	program []byte
 	storage findStorage
 
-	pos   int // of what comes next
-	start int // of the opcode that is being run
+	pos   int // position in the program
+	start int // position of the current opcode
 	stack []any
 	marks []int // heights of the stack
 	memo  map[uint32]any
@@ -193,7 +193,7 @@ type unpickler struct {
 }
 
 // unpickle runs a program, which begins at byte base of the file, and returns
-// the value that it leaves.
+// its result.
 func unpickle(ctx context.Context, file string, base int64, program []byte, storage findStorage) (any, error) {
 	if len(program) > maxPickleBytes {
 		return nil, badFormat(file, base, "a pickle of %d bytes, at most %d are read", len(program), maxPickleBytes)
@@ -228,12 +228,12 @@ func (u *unpickler) fail(format string, args ...any) {
 	}
 }
 
-// malformed records what no pickler writes.
+// malformed records an error in a program that no pickler writes.
 func (u *unpickler) malformed(format string, args ...any) {
 	u.fail("malformed pickle: opcode %#02x: %s", u.program[u.start], fmt.Sprintf(format, args...))
 }
 
-// run runs one opcode.
+// run executes one opcode.
 func (u *unpickler) run(op byte) {
 	switch op {
 	case '\x80': // PROTO
@@ -300,7 +300,7 @@ func (u *unpickler) run(op byte) {
 		u.push(g)
 	case 'R': // REDUCE
 		u.reduce()
-	case 'b': // BUILD gives an OrderedDict attributes, which no checkpoint needs
+	case 'b': // BUILD sets attributes of an OrderedDict, which no checkpoint needs
 		state := u.pop()
 		_, ok1 := state.(*pickleDict)
 		_, ok2 := u.top().(*pickleDict)
@@ -326,7 +326,7 @@ func (u *unpickler) run(op byte) {
 	}
 }
 
-// take returns the next n bytes of the program, nil if there are fewer.
+// take returns the next n bytes of the program, or nil if there are fewer.
 func (u *unpickler) take(n uint32) []byte {
 	if u.err == nil && uint64(n) > uint64(len(u.program)-u.pos) {
 		u.fail("the pickle is cut off in opcode %#02x", u.program[u.start])
@@ -369,7 +369,7 @@ func (u *unpickler) long(n int) int {
 func (u *unpickler) line() string {
 	n := bytes.IndexByte(u.program[u.pos:], '\n')
 	if n < 0 {
-		n = len(u.program) - u.pos // one byte too few
+		n = len(u.program) - u.pos // so that take finds too few bytes and fails
 	}
 	line := u.take(uint32(n + 1))
 	if line == nil {
@@ -384,15 +384,15 @@ func (u *unpickler) push(v any) {
 	}
 }
 
-// popN takes n values, which stay valid until the next push. They lie above
-// the last mark.
+// popN pops n values from above the last mark. They are valid until the next
+// push.
 func (u *unpickler) popN(n int) []any {
 	floor := 0
 	if len(u.marks) > 0 {
 		floor = u.marks[len(u.marks)-1]
 	}
 	if len(u.stack)-floor < n {
-		u.malformed("%d values wanted, %d are on the stack", n, len(u.stack)-floor)
+		u.malformed("%d values needed, %d are on the stack", n, len(u.stack)-floor)
 	}
 	if u.err != nil {
 		return make([]any, n)
@@ -404,14 +404,14 @@ func (u *unpickler) popN(n int) []any {
 
 func (u *unpickler) pop() any { return u.popN(1)[0] }
 
-// top returns the value that pop would take.
+// top returns the value on top of the stack.
 func (u *unpickler) top() any {
 	v := u.pop()
 	u.push(v)
 	return v
 }
 
-// popMark takes the values above the last mark, and the mark.
+// popMark pops the values above the last mark, and the mark.
 func (u *unpickler) popMark() []any {
 	if len(u.marks) == 0 {
 		u.fail("pickle opcode %#02x without a mark", u.program[u.start])
@@ -422,7 +422,7 @@ func (u *unpickler) popMark() []any {
 	return values
 }
 
-// setItems adds keys and values in turn to the dict on top of the stack.
+// setItems adds items, alternately keys and values, to the dict on top of the stack.
 func (u *unpickler) setItems(items []any) {
 	d, ok := u.top().(*pickleDict)
 	switch {
@@ -452,7 +452,7 @@ func (u *unpickler) reduce() {
 	switch {
 	case u.err != nil:
 	case !ok1:
-		u.malformed("arguments that are no tuple")
+		u.malformed("the arguments are not a tuple")
 	case !ok2:
 		u.malformed("%s is called", pickleKind(callee))
 	default:
@@ -464,7 +464,7 @@ func (u *unpickler) reduce() {
 	}
 }
 
-// get pushes what was put into the memo.
+// get pushes a value from the memo.
 func (u *unpickler) get(key uint32) {
 	v, ok := u.memo[key]
 	if !ok {
@@ -473,11 +473,11 @@ func (u *unpickler) get(key uint32) {
 	u.push(v)
 }
 
-// persistent pushes the storage that a persistent id stands for.
+// persistent pushes the storage of a persistent id.
 func (u *unpickler) persistent(id any) {
 	tuple, ok := id.(pickleTuple)
 	if !ok || len(tuple) != 5 || tuple[0] != "storage" {
-		u.fail("a persistent id that is no storage")
+		u.fail("a persistent id that is not a storage")
 		return
 	}
 	d, ok1 := tuple[1].(dtype.DType)
@@ -500,5 +500,5 @@ func forbiddenGlobal(file string, offset int64, module, name string) error {
 	if module == "torch" || strings.HasPrefix(module, "torch.") {
 		return &UnsupportedError{file, "a pickle with the global " + quote(global)}
 	}
-	return badFormat(file, offset, "the pickle asks for the global %q, which no checkpoint needs", global)
+	return badFormat(file, offset, "the pickle uses the global %q, which no checkpoint needs", global)
 }

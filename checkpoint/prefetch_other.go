@@ -2,5 +2,5 @@
 
 package checkpoint
 
-// willNeed does nothing: pages are read when they are touched.
+// willNeed does nothing: pages are read on first access.
 func willNeed([]byte, int64) error { return nil }

@@ -9,11 +9,11 @@ import (
 	"pumice/internal/dtype"
 )
 
-// A safetensors file is a length (8 bytes, little-endian), that many bytes of
-// JSON, and the tensors' bytes. The JSON is one object: a tensor's name maps to
-// {"dtype", "shape", "data_offsets": [begin, end]}, the offsets counting from
+// A safetensors file consists of a length (8 bytes, little-endian), that many
+// bytes of JSON, and the tensors' bytes. The JSON is one object: a tensor's name
+// maps to {"dtype", "shape", "data_offsets": [begin, end]}, with offsets from
 // the end of the JSON; "__metadata__" maps strings to strings. The tensors
-// cover the rest of the file without holes and without overlaps.
+// cover the rest of the file without gaps and overlaps.
 
 // maxSafetensorsHeader is the reference implementation's limit.
 const maxSafetensorsHeader = 100_000_000
@@ -49,8 +49,8 @@ func parseSafetensors(ctx context.Context, file string, data []byte) ([]*Tensor,
 	return h.tensors, fillBody(file, h.tensors, data, 8+int(headerBytes))
 }
 
-// fillBody turns offsets from byte begin of the file into places in it, and
-// checks that the tensors fill the rest of it exactly.
+// fillBody turns offsets from byte begin of the file into offsets in the file, and
+// checks that the tensors fill the rest of the file exactly.
 func fillBody(file string, tensors []*Tensor, data []byte, begin int) error {
 	var need uint64
 	for _, t := range tensors {
@@ -94,7 +94,7 @@ func checkCover(file string, tensors []*Tensor, begin, end int64) error {
 // safetensorsHeader collects tensors while the header is read.
 type safetensorsHeader struct {
 	*objectReader
-	tensors []*Tensor // Offset is from the end of the header, and Data is missing
+	tensors []*Tensor // with Offset from the end of the header and without Data
 	seen    map[string]bool
 }
 
@@ -150,7 +150,7 @@ func (h *safetensorsHeader) entry(name string) {
 	}
 	n, ok := numElements(shape)
 	if !ok {
-		h.fail("tensor %q: absurd shape %v", name, shape)
+		h.fail("tensor %q: invalid shape %v", name, shape)
 		return
 	}
 	begin, end := offsets[0], offsets[1]

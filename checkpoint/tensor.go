@@ -14,21 +14,23 @@ const (
 )
 
 // Tensor is one named array of a checkpoint. It is read-only and safe for
-// several goroutines.
+// concurrent use.
 type Tensor struct {
 	Name    string
 	DType   dtype.DType
 	Shape   []int // outermost first; empty for a scalar
-	Strides []int // in elements, one for each dimension; nil when the elements are contiguous
+	Strides []int // in elements, one for each dimension; nil if the elements are contiguous
 	File    string
-	Offset  int64  // of Data in File
-	Data    []byte // from the first element to the last, mapped: read it in Guard. Valid until the checkpoint's Close. nil when DType is Unknown
+	Offset  int64 // of Data in File
+	// Data has the bytes from the first element to the last, mapped from File: read it in Guard. It is valid until the
+	// checkpoint's Close, and nil if DType is Unknown.
+	Data []byte
 
-	typeName string // when DType is Unknown
+	typeName string // if DType is Unknown
 }
 
-// TypeName returns the name of the element type as the file gives it, also for
-// a type that DType can't express.
+// TypeName returns the name of the element type, also of a type that DType can't
+// express.
 func (t *Tensor) TypeName() string {
 	if t.typeName != "" {
 		return t.typeName
@@ -40,12 +42,12 @@ func (t *Tensor) TypeName() string {
 func (t *Tensor) NumElements() int {
 	n := 1
 	for _, d := range t.Shape {
-		n *= d // Open has seen to it that this does not overflow
+		n *= d // can't overflow, as Open has checked
 	}
 	return n
 }
 
-// NumBytes returns the size of all elements in their stored type, 0 when
+// NumBytes returns the size of all elements in their stored type, or 0 if
 // DType is Unknown.
 func (t *Tensor) NumBytes() int64 {
 	if t.DType == dtype.Unknown {
@@ -54,7 +56,7 @@ func (t *Tensor) NumBytes() int64 {
 	return int64(t.NumElements()/t.DType.BlockSize()) * int64(t.DType.BlockBytes())
 }
 
-// Cols returns the last dimension, 1 for a scalar.
+// Cols returns the last dimension, or 1 for a scalar.
 func (t *Tensor) Cols() int {
 	if len(t.Shape) == 0 {
 		return 1
@@ -62,8 +64,8 @@ func (t *Tensor) Cols() int {
 	return t.Shape[len(t.Shape)-1]
 }
 
-// Rows returns the number of rows of the tensor seen as a matrix, the product
-// of all dimensions but the last. A vector is one row.
+// Rows returns the number of rows of the tensor taken as a matrix, which is the
+// product of all dimensions but the last. A vector is one row.
 func (t *Tensor) Rows() int {
 	n := 1
 	for _, d := range t.Shape[:max(len(t.Shape), 1)-1] {
@@ -72,9 +74,9 @@ func (t *Tensor) Rows() int {
 	return n
 }
 
-// Row returns the bytes of row i in the stored type, Cols elements. They lie
-// in the mapped file when the row is contiguous there, else in scratch, which
-// is replaced if it is too short. Call it and read the bytes in Guard. DType
+// Row returns the bytes of row i, Cols elements in the stored type. They are in
+// the mapped file if the row is contiguous there, else in scratch, or in new
+// memory if scratch is too short. Call it and read the bytes in Guard. DType
 // must not be Unknown.
 func (t *Tensor) Row(i int, scratch []byte) []byte {
 	cols := t.Cols()
@@ -105,20 +107,20 @@ func (t *Tensor) Row(i int, scratch []byte) []byte {
 	return scratch
 }
 
-// Prefetch has the system read rows first to first+n into its cache while the caller does
-// something else: a page that is only read when it is touched makes whoever touches it wait.
+// Prefetch asks the system to read rows first to first+n-1 into its cache, so that later accesses
+// to their pages don't wait for the disk. It returns at once.
 func (t *Tensor) Prefetch(first, n int) {
 	if t.Strides != nil || t.DType == dtype.Unknown || n < 1 {
 		return
 	}
 	rowBytes := int(t.DType.RowBytes(t.Cols()))
-	// Advice that is not taken costs time only, and a file that cannot be read fails when it is.
+	// The error does not matter: ignored advice only costs time, and a file that can't be read fails when it is read.
 	_ = willNeed(t.Data[first*rowBytes:(first+n)*rowBytes], t.Offset+int64(first*rowBytes))
 }
 
-// numElements returns the product of the dimensions, and whether none is
-// negative and no product, in whatever order, leaves room for overflow when
-// sizes in bytes are computed from it.
+// numElements returns the product of the dimensions, and whether the shape is
+// valid: no dimension is negative, and sizes in bytes computed from products of
+// dimensions, in any order, can't overflow.
 func numElements(shape []int) (int, bool) {
 	n, nonzero := 1, 1
 	for _, d := range shape {

@@ -12,11 +12,11 @@ import (
 	"pumice/internal/dtype"
 )
 
-// A torch checkpoint (torch.save since 1.6) is a zip archive: NAME/data.pkl, a
-// pickled dict of tensors, and NAME/data/KEY, the storages that the tensors
-// are views of. Several tensors can share a storage.
+// A torch checkpoint (torch.save since 1.6) is a zip archive of NAME/data.pkl, a
+// pickled dict of tensors, and of NAME/data/KEY, the storages of which the tensors
+// are views. Several tensors can share a storage.
 
-// legacyMagic begins the files of torch.save before 1.6: the pickled integer
+// legacyMagic is the start of files of torch.save before 1.6: the pickled integer
 // 0x1950a86a20f9469cfc6c.
 var legacyMagic = []byte("\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19")
 
@@ -71,7 +71,7 @@ func torchPrefix(file string, entries map[string]*zipEntry) (string, error) {
 		prefix = folder + "/"
 	}
 	if prefix == "" {
-		return "", badFormat(file, -1, "a zip archive without data.pkl is no torch checkpoint")
+		return "", badFormat(file, -1, "a zip archive without data.pkl is not a torch checkpoint")
 	}
 	return prefix, nil
 }
@@ -80,7 +80,7 @@ func torchPrefix(file string, entries map[string]*zipEntry) (string, error) {
 func torchTensors(file string, offset int64, value any) ([]*Tensor, error) {
 	dict, ok := value.(*pickleDict)
 	if !ok {
-		return nil, badFormat(file, offset, "the pickle holds %s, want a dict of tensors", pickleKind(value))
+		return nil, badFormat(file, offset, "the pickle is %s, want a dict of tensors", pickleKind(value))
 	}
 	var tensors []*Tensor
 	seen := map[string]bool{}
@@ -98,7 +98,7 @@ func torchTensors(file string, offset int64, value any) ([]*Tensor, error) {
 		seen[name] = true
 		view, ok := item.value.(*torchTensor)
 		if !ok {
-			return nil, badFormat(file, offset, "the value of %q is no tensor", name)
+			return nil, badFormat(file, offset, "the value of %q is not a tensor", name)
 		}
 		t, err := view.tensor(file, name)
 		if err != nil {
@@ -114,17 +114,17 @@ func (v *torchTensor) tensor(file, name string) (*Tensor, error) {
 	s := v.storage
 	n, ok := numElements(v.shape)
 	if !ok {
-		return nil, badFormat(file, s.offset, "tensor %q: absurd shape %v", name, v.shape)
+		return nil, badFormat(file, s.offset, "tensor %q: invalid shape %v", name, v.shape)
 	}
 	if v.offset < 0 || v.offset > s.numel {
 		return nil, badFormat(file, s.offset, "tensor %q: begins at element %d of %d", name, v.offset, s.numel)
 	}
-	// The elements lie between the first and first + sum((size-1) * stride).
+	// The elements are between the first and first + sum((size-1) * stride).
 	span := 0
 	for i, size := range v.shape {
 		stride := v.strides[i]
 		if stride < 0 || size > 1 && stride > (math.MaxInt-span)/(size-1) {
-			return nil, badFormat(file, s.offset, "tensor %q: absurd strides %v", name, v.strides)
+			return nil, badFormat(file, s.offset, "tensor %q: invalid strides %v", name, v.strides)
 		}
 		span += max(size-1, 0) * stride
 	}
@@ -148,9 +148,9 @@ func (v *torchTensor) tensor(file, name string) (*Tensor, error) {
 	return t, nil
 }
 
-// overlapping reports whether two elements of a view are the same one of the
-// storage. Such a view can be far larger than the file. No shape and strides
-// that come of slicing and permuting a tensor overlap.
+// overlapping reports whether two elements of a view are the same element of the
+// storage. Such a view can be far larger than the file. Slicing and permuting a
+// tensor never makes one.
 func overlapping(shape, strides []int) bool {
 	var dims []int
 	for i, size := range shape {
@@ -159,7 +159,7 @@ func overlapping(shape, strides []int) bool {
 		}
 	}
 	slices.SortFunc(dims, func(a, b int) int { return cmp.Compare(strides[a], strides[b]) })
-	span := 0 // from the first element of a slice over the dimensions so far to its last
+	span := 0 // distance of the first and last element of a slice over the dimensions so far
 	for _, i := range dims {
 		if strides[i] <= span {
 			return true

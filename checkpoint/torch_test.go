@@ -17,8 +17,8 @@ func row(x *Tensor, i int, scratch []byte) []float32 {
 	return v
 }
 
-// The storage holds 0, 1, 2...; the expected rows are what torch shows for
-// as_strided of such a storage.
+// The storage is 0, 1, 2...; the expected rows are torch's for as_strided of
+// such a storage.
 func TestTorchHonoursStridesAndOffsets(t *testing.T) {
 	data := torchBytes(stateDict(
 		pickled{"whole", "FloatStorage", "0", 24, 0, []int{4, 6}, []int{6, 1}},
@@ -98,7 +98,7 @@ func TestTorchReadsOrderedDictOfParameters(t *testing.T) {
 	}
 }
 
-// state_dict.pkl was written by CPython's pickler, for which testdata/make_state_dict.py has the values.
+// CPython's pickler wrote state_dict.pkl from the values in testdata/make_state_dict.py.
 func TestTorchReadsPicklesOfCPython(t *testing.T) {
 	program, err := os.ReadFile("testdata/state_dict.pkl")
 	if err != nil {

@@ -9,10 +9,10 @@ import (
 	"strings"
 )
 
-// A zip archive is read here rather than by archive/zip because its entries
-// are mapped, not streamed, and because the directory is not trusted: the
-// number of entries, their names and their ranges are checked before anything
-// is built from them. Layouts: APPNOTE.TXT 6.3, sections 4.3.7 to 4.3.16, 4.5.3.
+// Zip archives are read here and not by archive/zip, because their entries are
+// mapped, not streamed, and because the directory is not trusted: the number
+// of entries, their names and their ranges are checked before anything is built
+// from them. Layouts: APPNOTE.TXT 6.3, sections 4.3.7 to 4.3.16, 4.5.3.
 
 const (
 	maxZipEntries = 1 << 17
@@ -23,13 +23,13 @@ const (
 type zipEntry struct {
 	name   string
 	crc    uint32
-	offset int64 // of data in the archive
+	offset int64 // offset of data in the archive
 	data   []byte
 
 	header int64 // offset of the local header
 }
 
-// parseZip returns the entries of an archive whose entries are all stored
+// parseZip returns the entries of an archive, all of which must be stored
 // without compression.
 func parseZip(ctx context.Context, file string, data []byte) (map[string]*zipEntry, error) {
 	d, err := findZipDirectory(file, data)
@@ -66,14 +66,14 @@ func parseZip(ctx context.Context, file string, data []byte) (map[string]*zipEnt
 	return entries, nil
 }
 
-// zipDirectory is the place of the central directory.
+// zipDirectory is the position and size of the central directory.
 type zipDirectory struct {
 	offset, size int64
 	count        int
 }
 
 // findZipDirectory reads the end-of-central-directory record, and its 64-bit
-// form where there is one.
+// form if there is one.
 func findZipDirectory(file string, data []byte) (zipDirectory, error) {
 	const endBytes, locatorBytes, end64Bytes = 22, 20, 56
 	from := max(0, len(data)-endBytes-0xffff)
@@ -119,9 +119,9 @@ func findZipDirectory(file string, data []byte) (zipDirectory, error) {
 	return zipDirectory{int64(offset), int64(size), int(count)}, nil
 }
 
-// parseZipEntry reads the directory's header at pos and returns the position
-// after it. Sizes in the local header are ignored: torch writes them after the
-// data.
+// parseZipEntry reads the entry's header in the directory at pos and returns the
+// position after it. Sizes in the local header are ignored: torch writes them
+// after the data.
 func parseZipEntry(file string, data []byte, pos int64, d zipDirectory) (*zipEntry, int64, error) {
 	h := data[pos : d.offset+d.size]
 	if len(h) < 46 || string(h[:4]) != "PK\x01\x02" {
@@ -171,8 +171,8 @@ func parseZipEntry(file string, data []byte, pos int64, d zipDirectory) (*zipEnt
 	return e, pos + int64(total), nil
 }
 
-// checkZipName refuses names that would leave a folder if one unpacked them.
-// Nothing here unpacks, but no honest writer makes them.
+// checkZipName refuses names that would be outside the folder in which the
+// archive is unpacked. Nothing here unpacks it, but no honest writer makes them.
 func checkZipName(file string, pos int64, name string) error {
 	if name == "" || strings.HasPrefix(name, "/") || strings.ContainsAny(name, "\\\x00:") ||
 		slices.Contains(strings.Split(name, "/"), "..") {
@@ -181,8 +181,8 @@ func checkZipName(file string, pos int64, name string) error {
 	return nil
 }
 
-// zip64Extra replaces the values that are saturated by those of the zip64
-// extra field, and reports whether it could.
+// zip64Extra replaces saturated values by those of the zip64 extra field, and
+// reports whether that has them.
 func zip64Extra(extra []byte, values ...*uint64) bool {
 	var field []byte
 	for len(extra) >= 4 {
