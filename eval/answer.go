@@ -9,8 +9,9 @@ import (
 	"slices"
 )
 
-// An Answer is what a model made of a question. Log-probabilities are over the whole vocabulary; they, the logits and the
-// margin are rounded to four digits. Where a choice has several tokens its logit is the sum of their log-probabilities.
+// An Answer is a model's answer to a question. Log-probabilities are over the whole vocabulary; they, the logits and
+// the margin are rounded to four digits. If a choice has several tokens, its logit is the sum of their
+// log-probabilities.
 type Answer struct {
 	Task         string    `json:"task"`
 	ID           string    `json:"id"`
@@ -22,15 +23,15 @@ type Answer struct {
 	ChoiceIDs    ChoiceIDs `json:"choice_ids"`
 	Logits       []float64 `json:"logits"`
 	LogProbs     []float64 `json:"logprobs"`
-	Margin       float64   `json:"margin"` // the greatest less the second
+	Margin       float64   `json:"margin"` // the greatest logit less the second
 	Pred         string    `json:"pred"`
 	Gold         string    `json:"gold"`
 	Correct      bool      `json:"correct"`
 
-	Greedy []bool `json:"greedy,omitempty"` // whether a choice is what the model would go on with
+	Greedy []bool `json:"greedy,omitempty"` // for each choice, whether it is the model's greedy continuation
 }
 
-// answer is what is known of the answer from the prospects of its choices, which are none before the model is asked.
+// answer returns the answer for the prospects of the choices. Before the model is asked there are none.
 func (r *Request) answer(found []prospect) Answer {
 	a := Answer{
 		Task: r.Task.Name, ID: r.Doc.ID, NumShots: r.NumShots, Truncated: r.Truncated, NumTokens: len(r.IDs),
@@ -44,25 +45,26 @@ func (r *Request) answer(found []prospect) Answer {
 	return a
 }
 
-// forward is a *pumice.Session that gives logits; tests have one without a device.
+// forward has the methods of a *pumice.Session that give logits; tests implement it without a device.
 type forward interface {
 	Logits(ctx context.Context, tokens []int, all bool) iter.Seq2[[]float32, error]
 }
 
-// session is what scoring needs of a *pumice.Session.
+// session has the methods of a *pumice.Session that scoring needs.
 type session interface {
 	forward
 	Score(ctx context.Context, prefix []int, tails [][]int) iter.Seq2[[]float32, error]
 	Truncate(n int)
 }
 
-// A scorer asks a model questions one after another and keeps the keys and values of what the next one shares.
+// A scorer asks a model questions one after another, and keeps the keys and values of the tokens that the next one
+// shares.
 type scorer struct {
 	session session
-	last    *Request // whose steps the session holds
+	last    *Request // the request whose shared tokens the session holds
 }
 
-// score asks a batch of questions, those with one lead.
+// score asks a batch of questions, which have the same lead.
 func (s *scorer) score(ctx context.Context, batch []*Request) ([]Answer, error) {
 	first, last := batch[0], batch[len(batch)-1]
 	kept := 0
@@ -76,11 +78,11 @@ func (s *scorer) score(ctx context.Context, batch []*Request) ([]Answer, error) 
 	}
 	prefix := toInts(first.IDs[:first.prefix()])
 	s.session.Truncate(kept)
-	for _, step := range first.steps {
-		if step <= kept {
+	for _, cut := range first.cuts {
+		if cut <= kept {
 			continue
 		}
-		for _, err := range s.session.Score(ctx, prefix[:step], nil) {
+		for _, err := range s.session.Score(ctx, prefix[:cut], nil) {
 			if err != nil {
 				return nil, err
 			}
@@ -101,7 +103,7 @@ func (s *scorer) score(ctx context.Context, batch []*Request) ([]Answer, error) 
 		}
 		out = append(out, r.answer(found))
 	}
-	if severalTokens(first.Choices) { // asked by itself
+	if severalTokens(first.Choices) { // such a question is a batch by itself
 		if err := s.goOn(ctx, first, &out[0]); err != nil {
 			return nil, fmt.Errorf("eval: %s: question %q: %w", first.Task.Name, first.Doc.ID, err)
 		}
@@ -121,8 +123,8 @@ func toInts(ids []int32) []int {
 	return out
 }
 
-// goOn evaluates the choices of several tokens behind a question that the session holds, and makes the choices' logits their
-// log-probabilities.
+// goOn evaluates the choices of several tokens after a question that the session holds, and sets the choices' logits
+// to their log-probabilities.
 func (s *scorer) goOn(ctx context.Context, r *Request, a *Answer) error {
 	ids := toInts(r.IDs)
 	for i, c := range r.Choices {
@@ -144,7 +146,7 @@ func (s *scorer) goOn(ctx context.Context, r *Request, a *Answer) error {
 	return nil
 }
 
-// decide chooses the letter, and rounds.
+// decide chooses the letter, and rounds the numbers.
 func (a *Answer) decide() {
 	best, second := 0, math.Inf(-1)
 	for i, v := range a.Logits[1:] {
@@ -174,7 +176,7 @@ func severalTokens(choices [][]int) bool {
 
 func round4(x float64) float64 { return math.Round(x*1e4) / 1e4 }
 
-// A prospect is what a model gives the first token of a choice.
+// A prospect has a model's logit and log-probability of the first token of a choice.
 type prospect struct {
 	logit, logProb float64
 	greedy         bool // it is the likeliest token
@@ -182,7 +184,7 @@ type prospect struct {
 
 var errNotFinite = errors.New("the model's logits are not finite numbers")
 
-// prospects looks at the first token of each choice.
+// prospects returns the prospects of the first token of each choice.
 func prospects(row []float32, choices [][]int) ([]prospect, error) {
 	sum, argmax, err := logSumExp(row)
 	if err != nil {
@@ -191,7 +193,7 @@ func prospects(row []float32, choices [][]int) ([]prospect, error) {
 	var out []prospect
 	for _, c := range choices {
 		if c[0] >= len(row) {
-			return nil, fmt.Errorf("a choice is token %d, the model has %d", c[0], len(row))
+			return nil, fmt.Errorf("a choice is token %d, the model has %d tokens", c[0], len(row))
 		}
 		l := float64(row[c[0]])
 		out = append(out, prospect{l, l - sum, c[0] == argmax})
@@ -199,7 +201,7 @@ func prospects(row []float32, choices [][]int) ([]prospect, error) {
 	return out, nil
 }
 
-// logSumExp returns log(sum(exp(row))) and the place of the largest value, the first of equals.
+// logSumExp returns log(sum(exp(row))) and the index of the largest value, the first of equals.
 func logSumExp(row []float32) (sum float64, argmax int, err error) {
 	for i, v := range row {
 		if v > row[argmax] {

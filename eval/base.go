@@ -9,29 +9,30 @@ import (
 	"os"
 )
 
-// This file is the format that llama-perplexity keeps log-probabilities in (--kl-divergence-base; tools/perplexity of llama.cpp),
-// little-endian: "_logits_", window length uint32, vocabulary int32, windows int32, tokens int32 each; then for each foretold
-// token its row: scale float32, least log-probability float32, the vocabulary as uint16 and padding to an even number. A value q
-// means q*scale + least. The range is at most 16 below the greatest: what is less likely is cut off there.
+// This file reads and writes the format in which llama-perplexity keeps log-probabilities (--kl-divergence-base;
+// tools/perplexity of llama.cpp), little-endian: "_logits_", window length uint32, vocabulary int32, windows int32,
+// tokens int32 each; then a row for each predicted token: scale float32, least log-probability float32, a uint16 for
+// each token of the vocabulary, and padding to an even number of them. A value q means q*scale + least.
+// Log-probabilities are stored down to 16 below the greatest; lesser ones are raised to that.
 
 const (
 	baseMagic = "_logits_"
 	baseRange = 16
 )
 
-// A BaseWriter keeps log-probabilities.
+// A BaseWriter writes log-probabilities to a file.
 type BaseWriter struct {
 	w     *bufio.Writer
 	vocab int
 	buf   []byte
 }
 
-// NewBaseWriter writes to w for a model with so many tokens. The caller calls Flush at the end.
+// NewBaseWriter returns a BaseWriter to w for a model with vocab tokens. The caller calls Flush at the end.
 func NewBaseWriter(w io.Writer, vocab int) *BaseWriter {
 	return &BaseWriter{w: bufio.NewWriter(w), vocab: vocab, buf: make([]byte, baseRowBytes(vocab))}
 }
 
-// Flush writes what is held back.
+// Flush writes buffered data.
 func (b *BaseWriter) Flush() error { return b.w.Flush() }
 
 func baseRowBytes(vocab int) int { return 8 + 4*((vocab+1)/2) }
@@ -72,10 +73,10 @@ func (b *BaseWriter) row(row []float32, sum float64) error {
 	return err
 }
 
-// A BaseReader reads what a BaseWriter or llama-perplexity kept, row by row.
+// A BaseReader reads a file of a BaseWriter or of llama-perplexity, row by row.
 type BaseReader struct {
-	Context int   // of a window
-	Tokens  []int // of all windows
+	Context int   // tokens of a window
+	Tokens  []int // tokens of all windows
 
 	name  string
 	r     *bufio.Reader
@@ -84,7 +85,7 @@ type BaseReader struct {
 	rows  []float32
 }
 
-// NewBaseReader reads the header of f, whose size it checks. The caller closes f.
+// NewBaseReader reads the header of f and checks the size of f. The caller closes f.
 func NewBaseReader(f *os.File) (*BaseReader, error) {
 	b := &BaseReader{name: f.Name(), r: bufio.NewReaderSize(f, 1<<20)}
 	info, err := f.Stat()
@@ -93,7 +94,7 @@ func NewBaseReader(f *os.File) (*BaseReader, error) {
 	}
 	var head [20]byte
 	if _, err := io.ReadFull(b.r, head[:]); err != nil || string(head[:8]) != baseMagic {
-		return nil, &ResultError{b.name, "no log-probabilities: it doesn't begin with " + baseMagic}
+		return nil, &ResultError{b.name, "not a file of log-probabilities: it doesn't begin with " + baseMagic}
 	}
 	context := int64(binary.LittleEndian.Uint32(head[8:]))
 	vocab := int64(binary.LittleEndian.Uint32(head[12:]))
@@ -103,7 +104,9 @@ func NewBaseReader(f *os.File) (*BaseReader, error) {
 	}
 	rows := windows * (context - 1 - context/2)
 	if rowBytes := int64(baseRowBytes(int(vocab))); rows > (1<<62)/rowBytes || info.Size() != 20+4*windows*context+rows*rowBytes {
-		return nil, &ResultError{b.name, fmt.Sprintf("it has %d bytes, which is not the size of %d windows of %d tokens of %d: was its writing broken off?", info.Size(), windows, context, vocab)}
+		msg := fmt.Sprintf("it has %d bytes, which is not the size of %d windows of %d tokens of %d: is it incomplete?",
+			info.Size(), windows, context, vocab)
+		return nil, &ResultError{b.name, msg}
 	}
 	b.Context, b.vocab = int(context), int(vocab)
 	tokens := make([]byte, 4*windows*context)
@@ -124,7 +127,8 @@ func NewBaseReader(f *os.File) (*BaseReader, error) {
 // row returns the next row's log-probabilities. It is valid until the next call.
 func (b *BaseReader) row(vocab int) ([]float32, error) {
 	if vocab != b.vocab {
-		return nil, &ResultError{b.name, fmt.Sprintf("it is of a model with %d tokens, this one has %d", b.vocab, vocab)}
+		msg := fmt.Sprintf("it was written for a model with %d tokens, this one has %d", b.vocab, vocab)
+		return nil, &ResultError{b.name, msg}
 	}
 	if _, err := io.ReadFull(b.r, b.buf); err != nil {
 		return nil, &ResultError{b.name, err.Error()}

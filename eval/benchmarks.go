@@ -24,7 +24,7 @@ func (d *Data) mmlu(t *Task, subject string) error {
 				return s.problem(line, "%d columns, want question, A, B, C, D, answer", len(row))
 			}
 			if !isLetter(row[5], 4) {
-				return s.problem(line, "the answer %.20q is none of A, B, C, D", row[5])
+				return s.problem(line, "the answer %.20q is not A, B, C or D", row[5])
 			}
 			question := row[0]
 			if d.HarnessStyle {
@@ -38,7 +38,7 @@ func (d *Data) mmlu(t *Task, subject string) error {
 	return t.both(read, "dev", "test")
 }
 
-// both fills a task whose files have a part for the examples.
+// both fills a task whose files have a split for the examples.
 func (t *Task) both(read func(split string) ([]Doc, error), dev, scored string) error {
 	shots, err := read(dev)
 	if err != nil {
@@ -49,7 +49,7 @@ func (t *Task) both(read func(split string) ([]Doc, error), dev, scored string) 
 	return err
 }
 
-// ceval reads dev/<subject>_dev.csv and that of the scored split, which have a header.
+// ceval reads dev/<subject>_dev.csv and the file of the scored split, which have a header.
 func (d *Data) ceval(t *Task, subject string) error {
 	for _, s := range cevalSubjects {
 		if s.key == subject {
@@ -87,7 +87,7 @@ func (d *Data) ceval(t *Task, subject string) error {
 				return s.problem(line, "no column %q", "answer")
 			}
 			if !(isLetter(gold, 4) || gold == "" && split == "test") {
-				return s.problem(line, "the answer %.20q is none of A, B, C, D", gold)
+				return s.problem(line, "the answer %.20q is not A, B, C or D", gold)
 			}
 			question := cells[1]
 			if d.HarnessStyle {
@@ -105,7 +105,7 @@ func (d *Data) ceval(t *Task, subject string) error {
 	return t.both(read, "dev", split)
 }
 
-// agieval reads data/v1/<name>.jsonl. A question is kept if it has options and exactly one right letter.
+// agieval reads data/v1/<name>.jsonl. It keeps questions that have options and exactly one right letter.
 func (d *Data) agieval(t *Task, name string) error {
 	if zh, ok := agievalNames[name]; ok {
 		d.chinese(t, zh)
@@ -158,7 +158,7 @@ func (t *Task) agievalDoc(id string, v any) (doc Doc, kept bool, err error) {
 		return doc, false, fmt.Errorf("%d options, at most %d have letters", len(options), len(letters))
 	}
 	if !isLetter(label[0], len(options)) {
-		return doc, false, fmt.Errorf("the label %.20q is no letter of the %d options", label[0], len(options))
+		return doc, false, fmt.Errorf("the label %.20q is not a letter of the %d options", label[0], len(options))
 	}
 	for i := range options {
 		options[i] = cutLabel(options[i])
@@ -167,7 +167,8 @@ func (t *Task) agievalDoc(id string, v any) (doc Doc, kept bool, err error) {
 	return t.question(id, text, options, label[0]), true, nil
 }
 
-// agievalShots reads data/few_shot_prompts.csv: a column a task, rows "sample i" with a Python dict, the explanations between.
+// agievalShots reads data/few_shot_prompts.csv. It has a column for each task, and rows "sample i" with a Python dict,
+// each followed by a row with its explanation.
 func (d *Data) agievalShots(t *Task, name string) error {
 	s := d.source(d.dir(AGIEval), "data", "few_shot_prompts.csv")
 	column := -1
@@ -194,7 +195,7 @@ func (d *Data) agievalShots(t *Task, name string) error {
 	})
 }
 
-// gaokaoBench reads Data/Objective_Questions/<keyword>.json. The options stand in the question's text.
+// gaokaoBench reads Data/Objective_Questions/<keyword>.json. The options are in the question's text.
 func (d *Data) gaokaoBench(t *Task, keyword string) error {
 	d.chinese(t, gaokaoNames[strings.Split(keyword, "_")[1]])
 	s := d.source(d.dir(GaokaoBench), "Data", "Objective_Questions", keyword+".json")
@@ -218,7 +219,7 @@ func (d *Data) gaokaoBench(t *Task, keyword string) error {
 				continue
 			}
 			if !isLetter(answer, 4) {
-				if err := s.problem(line, "item %d: the answer %.20q is none of A, B, C, D", i, answer); err != nil {
+				if err := s.problem(line, "item %d: the answer %.20q is not A, B, C or D", i, answer); err != nil {
 					return err
 				}
 				continue
@@ -244,7 +245,7 @@ func (d *Data) gaokaoBench(t *Task, keyword string) error {
 	return err
 }
 
-// examples calls each with the items of the list "example" of a JSON object, as far as they can be read.
+// examples calls each with the items of the list "example" of a JSON object, up to the first that can't be parsed.
 func (s *source) examples(text []byte, each func(i, line int, item any) error) error {
 	var top struct {
 		Example []json.RawMessage `json:"example"`
@@ -278,10 +279,11 @@ func (s *source) examples(text []byte, each func(i, line int, item any) error) e
 	return nil
 }
 
-// derivedDir is where the stand-in for AI-Gaokao's papers is, beside or instead of them.
+// derivedDir is the directory of the substitute for AI-Gaokao's papers, which may exist beside them or instead of them.
 const derivedDir = "derived"
 
-// gaokaoEnglish reads <paper>/processed_*.jsonl of every paper, in the order of their names: a Python dict a line.
+// gaokaoEnglish reads <paper>/processed_*.jsonl of every paper, in the order of their names. Each line is a Python
+// dict.
 func (d *Data) gaokaoEnglish(t *Task, subset string) error {
 	d.english(t, "gaokao_english")
 	var name string
@@ -300,7 +302,9 @@ func (d *Data) gaokaoEnglish(t *Task, subset string) error {
 		if err != nil {
 			return err
 		}
-		if note := "gaokao_english is " + filepath.Join(dir, derivedDir) + ", a stand-in: its numbers are not the published benchmark's."; len(papers) > 0 && !slices.Contains(d.Notes, note) {
+		note := "gaokao_english is " + filepath.Join(dir, derivedDir) +
+			", a substitute: its numbers are not those of the published benchmark."
+		if len(papers) > 0 && !slices.Contains(d.Notes, note) {
 			d.Notes = append(d.Notes, note)
 		}
 	}
@@ -328,7 +332,7 @@ func (d *Data) gaokaoEnglish(t *Task, subset string) error {
 			case len(options) < 2 || len(options) > len(letters):
 				return s.problem(n, "%d options, want 2 to %d", len(options), len(letters))
 			case gold < 0:
-				return s.problem(n, "the answer %.40q is none of the options", answer)
+				return s.problem(n, "the answer %.40q is not one of the options", answer)
 			}
 			id := fmt.Sprintf("%s:%d", paper, i)
 			t.Docs = append(t.Docs, t.question(id, trim(context)+"\n"+trim(question), options, letters[gold:gold+1]))
@@ -342,12 +346,12 @@ func (d *Data) gaokaoEnglish(t *Task, subset string) error {
 	return nil
 }
 
-// escapeGlob makes a path match only itself.
+// escapeGlob returns a glob pattern that matches only path.
 func escapeGlob(path string) string {
 	return strings.NewReplacer(`\`, `\\`, "*", `\*`, "?", `\?`, "[", `\[`).Replace(path)
 }
 
-// fields reads the members of an object. The first error stays.
+// fields reads the members of an object. The first error sticks.
 type fields struct {
 	object any
 	err    error
@@ -359,12 +363,12 @@ func (f *fields) fail(key, want string) {
 	}
 }
 
-// member returns nil for a member that is not there.
+// member returns a member, or nil if it is absent.
 func (f *fields) member(key string) any {
 	m, ok := f.object.(map[string]any)
 	if !ok {
 		if f.err == nil {
-			f.err = errors.New("no object")
+			f.err = errors.New("not an object")
 		}
 		return nil
 	}
@@ -379,7 +383,7 @@ func (f *fields) text(key string) string {
 	return s
 }
 
-// optional is text, "" where it is null or absent.
+// optional is text, but returns "" if the member is null or absent.
 func (f *fields) optional(key string) string {
 	if f.member(key) == nil {
 		return ""
@@ -387,7 +391,7 @@ func (f *fields) optional(key string) string {
 	return f.text(key)
 }
 
-// texts reads a list of strings, nil where it is null.
+// texts reads a list of strings, or nil if it is null.
 func (f *fields) texts(key string) []string {
 	v := f.member(key)
 	if v == nil {
@@ -406,7 +410,7 @@ func (f *fields) texts(key string) []string {
 	return out
 }
 
-// labels reads the right letters: those of a list, or each of A to G in a string.
+// labels reads the right letters: the items of a list, or each of A to G in a string.
 func (f *fields) labels(key string) []string {
 	v := f.member(key)
 	if _, ok := v.([]any); ok {
@@ -423,12 +427,12 @@ func (f *fields) labels(key string) []string {
 		}
 	}
 	if len(out) == 0 && trim(text) != "" {
-		return []string{text} // no letter, but not nothing either
+		return []string{text} // the caller reports that it is not a letter
 	}
 	return out
 }
 
-// number is 0 where it is null or absent.
+// number returns a number, or 0 if it is null or absent.
 func (f *fields) number(key string) float64 {
 	v := f.member(key)
 	n, ok := v.(float64)

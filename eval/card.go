@@ -9,29 +9,30 @@ import (
 	"pumice/internal/regular"
 )
 
-// A Card is scores in percent as model cards print them: a number a benchmark, and one a category of MMLU and C-Eval.
+// A Card holds scores in percent as model cards print them: a number for each benchmark and for each category of MMLU
+// and C-Eval.
 type Card struct {
-	Source string    `json:"source,omitempty"` // of published rows
+	Source string    `json:"source,omitempty"` // origin of published rows
 	Rows   []CardRow `json:"rows"`
 }
 
-// A CardRow is one model's numbers. A number that isn't given is absent.
+// A CardRow holds one model's scores. An unknown score is absent.
 type CardRow struct {
 	Model     string             `json:"model"`
 	Type      string             `json:"type,omitempty"` // "pretrained" or "chat"
 	Scores    map[string]float64 `json:"scores"`         // by group: "mmlu", "mmlu_stem", "ceval", ...
-	Published bool               `json:"-"`              // by somebody else, not measured
-	Partial   bool               `json:"-"`              // of a part of the questions
+	Published bool               `json:"-"`              // published by others, not measured here
+	Partial   bool               `json:"-"`              // only some of the questions were asked
 }
 
 //go:embed published.json
 var publishedJSON []byte
 
-// PublishedCard is the numbers that the card of XVERSE-7B-Chat has.
+// PublishedCard returns the scores in the model card of XVERSE-7B-Chat.
 func PublishedCard() *Card {
 	c, err := parseCard("published.json", publishedJSON)
 	if err != nil {
-		panic(err) // it is part of the program
+		panic(err) // the text is embedded in the program
 	}
 	return c
 }
@@ -65,7 +66,7 @@ func parseCard(name string, text []byte) (*Card, error) {
 	return &c, nil
 }
 
-// CardRow is the measured model as a row of the card.
+// CardRow returns the measured scores as a row of a card.
 func (s *Summary) CardRow() CardRow {
 	r := CardRow{Model: s.Identity.Model, Scores: map[string]float64{}}
 	if s.Identity.ChatTemplate != "" {
@@ -81,7 +82,7 @@ func (s *Summary) CardRow() CardRow {
 	return r
 }
 
-// label marks what was not measured here, and what isn't the benchmarks' result.
+// label returns the model's name, marked if the scores were published by others or are not for all questions.
 func (r CardRow) label() string {
 	switch {
 	case r.Published:
@@ -92,14 +93,14 @@ func (r CardRow) label() string {
 	return r.Model
 }
 
-// cardTable is one table of the card: its heading and what its columns are called.
+// cardTable is one table of the card: its heading, its groups and the titles of its columns.
 type cardTable struct {
 	heading string
 	groups  []string
 	titles  []string
 }
 
-// cardTables are the card's three tables.
+// cardTables returns the card's three tables.
 func cardTables() []cardTable {
 	overall := cardTable{heading: "Overall"}
 	for _, b := range Benchmarks() {
@@ -118,8 +119,8 @@ func cardTables() []cardTable {
 	return out
 }
 
-// CardTables writes rows as the tables of the XVERSE-7B-Chat card, in percent. A table that the first row has no number for is
-// left out.
+// CardTables returns rows as the tables of the XVERSE-7B-Chat card, in percent. A table for which the first row has no
+// score is left out.
 func CardTables(rows []CardRow) string {
 	var b strings.Builder
 	for _, t := range cardTables() {

@@ -1,8 +1,8 @@
 package eval
 
-// This file is tables: the tasks, their groups, and which mean a group is judged by.
+// This file has tables of the tasks, their groups, and the mean that is each group's headline.
 
-// An Info is a task by name. Key is what its files are called by.
+// An Info describes a task. Key is the name in its files' names.
 type Info struct {
 	Name, Benchmark, Key string
 }
@@ -108,7 +108,7 @@ var (
 		"gaokao-biology", "gaokao-chemistry", "gaokao-chinese", "gaokao-geography", "gaokao-history", "gaokao-mathqa",
 		"gaokao-physics", "jec-qa-ca", "jec-qa-kd", "logiqa-zh",
 	}
-	// agievalExtra is no task of the benchmark: sat-en again.
+	// agievalExtra is not a task of the benchmark: it is a variant of sat-en.
 	agievalExtra = []string{"sat-en-without-passage"}
 )
 
@@ -120,25 +120,25 @@ var agievalNames = map[string]string{
 }
 
 var (
-	// gaokaoSingle are the files whose type is single_choice in Obj_Prompt.json of OpenLMLab/GAOKAO-Bench.
+	// gaokaoSingle lists the files of type single_choice in Obj_Prompt.json of OpenLMLab/GAOKAO-Bench.
 	gaokaoSingle = []string{
 		"2010-2022_Math_II_MCQs", "2010-2022_Math_I_MCQs", "2010-2022_History_MCQs", "2010-2022_Biology_MCQs",
 		"2010-2022_Political_Science_MCQs", "2010-2022_Chemistry_MCQs", "2010-2013_English_MCQs",
 	}
-	// gaokaoMore have questions with one right letter among others: multi_choice and multi_question_choice.
+	// gaokaoMore lists files that also have questions with one right letter: multi_choice and multi_question_choice.
 	gaokaoMore = []string{
 		"2010-2022_Physics_MCQs", "2010-2022_Chinese_Modern_Lit", "2010-2022_English_Fill_in_Blanks", "2010-2022_Geography_MCQs",
 		"2010-2022_English_Reading_Comp", "2010-2022_Chinese_Lang_and_Usage_MCQs",
 	}
 )
 
-// gaokaoNames are the names of the subjects in Chinese, by the second word of a file's name.
+// gaokaoNames has the Chinese names of the subjects, by the second word of a file's name.
 var gaokaoNames = map[string]string{
 	"English": "高考英语", "Math": "高考数学", "Chinese": "高考语文", "Physics": "高考物理", "Chemistry": "高考化学",
 	"Biology": "高考生物", "History": "高考历史", "Geography": "高考地理", "Political": "高考政治",
 }
 
-// gaokaoSubsets are AI-Gaokao's subsets with single-answer questions, and their file in a paper's directory.
+// gaokaoSubsets has AI-Gaokao's subsets of single-answer questions, and their file in a paper's directory.
 var gaokaoSubsets = []struct{ key, file string }{
 	{"listening", "processed_listening.jsonl"},
 	{"cloze-multiple-choice", "processed_cloze_choice.jsonl"},
@@ -146,21 +146,21 @@ var gaokaoSubsets = []struct{ key, file string }{
 	{"reading-cloze", "processed_reading_dependent_cloze.jsonl"},
 }
 
-// A Mean says how a group's number is made of its tasks'.
+// A Mean says how a group's score is computed from its tasks' scores.
 type Mean string
 
-// The means, of which a group has one as its headline and the others beside it.
+// The means. Each group has one as its headline, and the others beside it.
 const (
 	Micro Mean = "micro" // over questions
 	Macro Mean = "macro" // over tasks
 )
 
-// A Group is tasks that one number is given for.
+// A Group is a set of tasks with one score.
 type Group struct {
 	Name      string
-	Title     string   // as the model card calls it
-	Benchmark string   // "" where Parent is set
-	Parent    string   // the group whose category this is, "" for none
+	Title     string   // name in the model card
+	Benchmark string   // "" if Parent is set
+	Parent    string   // the group of which this is a category, or ""
 	Tasks     []string // names
 	Headline  Mean
 }
@@ -169,7 +169,7 @@ var (
 	tasks     = map[string]Info{} // by name
 	taskNames []string
 	groups    = map[string]*Group{} // by name
-	// groupNames is the order of tables: a group stands before its categories.
+	// groupNames is the order of tables: a group comes before its categories.
 	groupNames []string
 )
 

@@ -9,19 +9,19 @@ import (
 // Sizes of the chart, in pixels.
 const (
 	chartMargin = 48
-	panelHeight = 220 // of the axis from 0 to 100
+	panelHeight = 220 // height of the axis from 0 to 100
 	panelGap    = 86
 	barWidth    = 26
 	clusterGap  = 30
-	minCluster  = 108 // that the longest name fits below
+	minCluster  = 108 // wide enough for the longest name below it
 	legendRow   = 22
 )
 
-// fills are the bars' colours, light and dark in turn so that they differ in grey too.
+// fills are the bars' colours, alternately light and dark so that they also differ in grey.
 var fills = []string{"#1f4e79", "#e8a33d", "#6aa6d6", "#8c3b3b", "#b9d48b", "#4b4b4b", "#d9b8e8", "#2e7d5b"}
 
-// Chart draws rows as an SVG picture: bars for the benchmarks, and grouped bars for the categories of MMLU and C-Eval. Bars of
-// published numbers are hatched. Panels that no row has numbers for are left out.
+// Chart draws rows as an SVG picture: bars for the benchmarks, and grouped bars for the categories of MMLU and C-Eval.
+// Bars of published scores are hatched. Panels for which no row has a score are left out.
 func Chart(title string, rows []CardRow) string {
 	var b strings.Builder
 	var panels []cardTable
@@ -38,14 +38,14 @@ func Chart(title string, rows []CardRow) string {
 		longest = max(longest, len(r.label()))
 	}
 	width = max(width, 2*chartMargin+60+8*longest, 2*chartMargin+9*len(title))
-	column := 26 + 8*longest + 16 // of the legend
+	column := 26 + 8*longest + 16 // width of a legend column
 	lines := ceilDiv(len(rows), max(1, (width-2*chartMargin)/column))
 	top := 64 + legendRow*lines
 	height := top + len(panels)*(panelHeight+panelGap) + 8
 	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" viewBox="0 0 %d %d" font-family="Helvetica, Arial, sans-serif" font-size="12">`+"\n", width, height, width, height)
 	b.WriteString("<defs>\n")
 	for i := range rows {
-		angle := 45 - 90*(i/len(fills)%2) // the other way where the colours come again
+		angle := 45 - 90*(i/len(fills)%2) // mirrored when the colours repeat
 		fmt.Fprintf(&b, `<pattern id="published%d" width="6" height="6" patternUnits="userSpaceOnUse" patternTransform="rotate(%d)"><rect width="6" height="6" fill="white"/><rect width="3" height="6" fill="%s"/></pattern>`+"\n", i, angle, fills[i%len(fills)])
 	}
 	b.WriteString("</defs>\n")
@@ -65,7 +65,7 @@ func Chart(title string, rows []CardRow) string {
 
 func ceilDiv(a, b int) int { return (a + b - 1) / b }
 
-// clusterWidth is the room of one group of bars.
+// clusterWidth returns the width of one group of bars.
 func clusterWidth(rows []CardRow) int { return max(len(rows)*barWidth+clusterGap, minCluster) }
 
 func fill(i int, r CardRow) string {
@@ -75,7 +75,7 @@ func fill(i int, r CardRow) string {
 	return fills[i%len(fills)]
 }
 
-// with is the table without the columns that no row has.
+// with returns the table without the columns for which no row has a score.
 func (t cardTable) with(rows []CardRow) cardTable {
 	out := cardTable{heading: t.heading}
 	for i, g := range t.groups {
@@ -89,7 +89,7 @@ func (t cardTable) with(rows []CardRow) cardTable {
 	return out
 }
 
-// draw draws one panel with its axis of percent, which begins at zero.
+// draw draws one panel with a percent axis that begins at zero.
 func (t cardTable) draw(b *strings.Builder, rows []CardRow, y, width int) {
 	fmt.Fprintf(b, `<text x="%d" y="%d" font-weight="bold">%s</text>`+"\n", chartMargin, y, t.heading+", percent of answers right")
 	base := y + 18 + panelHeight
@@ -114,7 +114,8 @@ func (t cardTable) draw(b *strings.Builder, rows []CardRow, y, width int) {
 	fmt.Fprintf(b, `<line x1="%d" y1="%d" x2="%d" y2="%d" stroke="#333"/>`+"\n", chartMargin, base, width-chartMargin/2, base)
 }
 
-// escapeXML is text between tags. Characters that XML has no place for, such as the escape character, become U+FFFD.
+// escapeXML escapes text for use between tags. Characters that XML does not allow, such as the escape character,
+// become U+FFFD.
 func escapeXML(text string) string {
 	var b strings.Builder
 	xml.EscapeText(&b, []byte(text))

@@ -6,24 +6,24 @@ import (
 	"strings"
 )
 
-// A Comparison sets the answers of two runs to the same questions side by side.
+// A Comparison compares the answers of two evaluations to the same questions.
 type Comparison struct {
 	Rows     []ComparisonRow `json:"rows"`     // groups, then tasks, then all together
-	Unpaired int             `json:"unpaired"` // questions that only one of the runs has an answer to
+	Unpaired int             `json:"unpaired"` // questions answered in only one of the evaluations
 }
 
-// A ComparisonRow is a comparison over some questions, each counted once.
+// A ComparisonRow compares answers over some questions, each counted once.
 type ComparisonRow struct {
 	Name      string  `json:"name"`
 	Questions int     `json:"questions"`
 	AccA      float64 `json:"acc_a"`
 	AccB      float64 `json:"acc_b"`
-	OnlyA     int     `json:"only_a"` // questions that only the first run has right
+	OnlyA     int     `json:"only_a"` // questions that only the first evaluation has right
 	OnlyB     int     `json:"only_b"`
-	// Low and High bound B's accuracy less A's with 95 % confidence (Wald, paired).
+	// Low and High are the 95 % confidence interval of B's accuracy less A's (Wald, paired).
 	Low  float64 `json:"low"`
 	High float64 `json:"high"`
-	// P is the probability of so uneven a split of OnlyA and OnlyB, or one more uneven, if both were equally good: the exact
+	// P is the probability of a split of OnlyA and OnlyB at least as uneven, if both were equally good: the exact
 	// two-sided McNemar test.
 	P            float64 `json:"p"`
 	SamePred     float64 `json:"same_pred"`    // share of questions with the same letter
@@ -31,7 +31,7 @@ type ComparisonRow struct {
 	LogProbWorst float64 `json:"logprob_greatest"`
 }
 
-// pairing counts what a ComparisonRow is made of.
+// pairing has the counts from which a ComparisonRow is computed.
 type pairing struct {
 	n, a, b, onlyA, onlyB, same, logProbs int
 	sum, worst                            float64
@@ -77,7 +77,8 @@ func (p *pairing) row(name string) ComparisonRow {
 	return r
 }
 
-// mcNemar is the exact two-sided test of b and c discordant pairs: twice the lesser tail of Binomial(b+c, 1/2).
+// mcNemar returns p of the exact two-sided test for b and c discordant pairs: twice the lesser tail of Binomial(b+c,
+// 1/2).
 func mcNemar(b, c int) float64 {
 	n := b + c
 	logHalf := float64(n) * math.Log(0.5)
@@ -91,8 +92,8 @@ func mcNemar(b, c int) float64 {
 	return min(1, 2*sum)
 }
 
-// Compare pairs the samples of two runs by task and question. Questions whose answer is unknown are left out. It is a
-// *MergeError if the runs have no question in common.
+// Compare pairs the samples of two evaluations by task and question. Questions without a known answer are left out. If
+// the evaluations have no question in common, the error is a *MergeError.
 func Compare(a, b map[string][]Sample) (*Comparison, error) {
 	out := &Comparison{}
 	all := &pairing{}
@@ -127,7 +128,7 @@ func Compare(a, b map[string][]Sample) (*Comparison, error) {
 		out.Unpaired += len(others)
 	}
 	if all.n == 0 {
-		return nil, &MergeError{"the runs have no scored question in common"}
+		return nil, &MergeError{"the evaluations have no scored question in common"}
 	}
 	for _, name := range groupNames {
 		if p := byGroup[name]; p != nil {
@@ -150,7 +151,7 @@ func into(m map[string]*pairing, key string) *pairing {
 	return m[key]
 }
 
-// String is a table, in percent.
+// String returns a table, in percent.
 func (c *Comparison) String() string {
 	var rows [][]string
 	for _, r := range c.Rows {
@@ -163,10 +164,12 @@ func (c *Comparison) String() string {
 	var b strings.Builder
 	b.WriteString(render([]string{"", "n", "A", "B", "B - A", "95 %", "only A", "only B", "p", "same", "dlogp", "greatest"},
 		[]bool{true, false, false, false, false, false, false, false, false, false, false, false}, rows))
-	b.WriteString("Accuracy over questions in percent. p: exact two-sided McNemar test over the questions that one run alone has right; it is not\n" +
-		"corrected for the number of rows. 95 %: Wald interval of the paired difference. dlogp: mean and greatest difference of the choices' log-probabilities.\n")
+	b.WriteString("Accuracy over questions in percent. p: exact two-sided McNemar test over the questions that only one evaluation has right; it\n" +
+		"is not corrected for the number of rows. 95 %: Wald interval of the paired difference. dlogp: mean and greatest difference\n" +
+		"of the choices' log-probabilities.\n")
 	if c.Unpaired > 0 {
-		fmt.Fprintf(&b, "%d questions have an answer in one run only, or another text: they are left out.\n", c.Unpaired)
+		fmt.Fprintf(&b, "%d questions are answered in only one evaluation, or have another text: they are left out.\n",
+			c.Unpaired)
 	}
 	return b.String()
 }

@@ -8,7 +8,7 @@ import (
 	"pumice/eval"
 )
 
-// Scores a model on one subject of MMLU, whose files are below data/mmlu.
+// The example scores a model on one subject of MMLU, whose files are below data/mmlu.
 func Example() {
 	ctx := context.Background()
 	engine, err := pumice.Open(ctx, "smollm2", pumice.Options{})

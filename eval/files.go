@@ -18,15 +18,15 @@ import (
 	"pumice/internal/regular"
 )
 
-// protocolVersion counts changes of prompts or scoring that change results; it is each task's "version".
+// protocolVersion counts changes of prompts or scoring that affect results. It is written as each task's "version".
 const protocolVersion = 1
 
-// A Sample is an answer with its question: a line of a samples file. Its keys are those of lm-evaluation-harness and those of
-// Answer.
+// A Sample is an answer with its question, written as a line of a samples file. Its keys are those of
+// lm-evaluation-harness and those of Answer.
 type Sample struct {
-	DocID         int                          `json:"doc_id"` // from 0 in the task
+	DocID         int                          `json:"doc_id"` // index in the task
 	Doc           SampleDoc                    `json:"doc"`
-	Target        string                       `json:"target"` // the place of the right choice, "" where it is unknown
+	Target        string                       `json:"target"` // index of the right choice, or "" if unknown
 	Arguments     map[string]map[string]string `json:"arguments"`
 	Resps         [][][2]string                `json:"resps"`
 	FilteredResps [][2]string                  `json:"filtered_resps"`
@@ -39,7 +39,7 @@ type Sample struct {
 	Answer
 }
 
-// A SampleDoc is the question as the file has it.
+// A SampleDoc is the question from the data file.
 type SampleDoc struct {
 	ID       string   `json:"id"`
 	Question string   `json:"question"`
@@ -48,7 +48,7 @@ type SampleDoc struct {
 	Points   float64  `json:"score,omitempty"`
 }
 
-// sample puts question and answer together.
+// sample combines a question and its answer.
 func (r *Request) sample(a Answer) (Sample, error) {
 	prompt := r.Task.prompt(r.Doc, r.NumShots)
 	s := Sample{
@@ -79,7 +79,7 @@ func (r *Request) sample(a Answer) (Sample, error) {
 	return s, nil
 }
 
-// Samples puts the answers to requests together with their questions, by task.
+// Samples combines requests with their answers, and returns them by task.
 func Samples(requests []*Request, entries []Entry) (map[string][]Sample, error) {
 	out := map[string][]Sample{}
 	for i, r := range requests {
@@ -92,8 +92,8 @@ func Samples(requests []*Request, entries []Entry) (map[string][]Sample, error) 
 	return out, nil
 }
 
-// Write puts results_<time>.json into dir, and samples_<task>_<time>.jsonl for each task in samples. Files appear whole or not
-// at all. It returns the results file's name.
+// Write writes results_<time>.json into dir, and samples_<task>_<time>.jsonl for each task in samples. Each file is
+// written atomically. Write returns the name of the results file.
 func Write(dir string, s *Summary, samples map[string][]Sample, when time.Time) (string, error) {
 	if err := os.MkdirAll(dir, 0o777); err != nil {
 		return "", err
@@ -123,7 +123,7 @@ func Write(dir string, s *Summary, samples map[string][]Sample, when time.Time) 
 	return name, writeJSON(name, document(s, samples, when))
 }
 
-// submission is the file that C-Eval's site takes: subject to question to letter.
+// submission returns the content of a submission to C-Eval's site: subject to question to letter.
 func submission(samples map[string][]Sample) map[string]map[string]string {
 	out := map[string]map[string]string{}
 	for task, list := range samples {
@@ -137,7 +137,7 @@ func submission(samples map[string][]Sample) map[string]map[string]string {
 	return out
 }
 
-// writeFile writes a file whole or not at all.
+// writeFile writes a file atomically.
 func writeFile(name string, fill func(w *bufio.Writer) error) error {
 	return atomicfile.Replace(name, func(f *os.File) error {
 		w := bufio.NewWriter(f)
@@ -157,10 +157,10 @@ func writeJSON(name string, v any) error {
 	})
 }
 
-// object is a JSON object whose keys have commas, which no struct's can.
+// object is a JSON object whose keys may have commas, which a struct's keys can't.
 type object = map[string]any
 
-// document is the results file: lm-evaluation-harness's keys, and the Summary under "pumice".
+// document returns the content of the results file: lm-evaluation-harness's keys, and the Summary under "pumice".
 func document(s *Summary, samples map[string][]Sample, when time.Time) object {
 	results, groupRows, subtasks := object{}, object{}, object{}
 	configs, versions, shots, better, counts, hashes := object{}, object{}, object{}, object{}, object{}, object{}
@@ -220,7 +220,7 @@ func row(name string, n int, acc, stderr *float64) object {
 	return r
 }
 
-// revision is what the program was built from, nil if it doesn't know.
+// revision returns the source revision of the program, or nil if it is unknown.
 func revision() any {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
@@ -234,12 +234,12 @@ func revision() any {
 	return nil
 }
 
-// A ResultError is a file that is no result of this package.
+// A ResultError reports a file that is not a valid result of this package.
 type ResultError struct{ File, Msg string }
 
 func (e *ResultError) Error() string { return fmt.Sprintf("eval: %s: %s", e.File, e.Msg) }
 
-// resultsFile finds a results file: name itself, or the newest in the directory of that name.
+// resultsFile returns the name of a results file: name itself, or the newest file in the directory name.
 func resultsFile(name string) (string, error) {
 	info, err := os.Stat(name)
 	if err != nil || !info.IsDir() {
@@ -250,12 +250,12 @@ func resultsFile(name string) (string, error) {
 		return "", err
 	}
 	if len(files) == 0 {
-		return "", &ResultError{name, "no results_*.json in it"}
+		return "", &ResultError{name, "the directory has no results_*.json"}
 	}
 	return slices.Max(files), nil
 }
 
-// ReadSummary reads a results file, or the newest one of a directory.
+// ReadSummary reads a results file, or the newest one in a directory.
 func ReadSummary(name string) (*Summary, error) {
 	name, err := resultsFile(name)
 	if err != nil {
@@ -277,7 +277,8 @@ func ReadSummary(name string) (*Summary, error) {
 	return doc.Pumice, nil
 }
 
-// ReadSamples reads the samples beside a results file, or beside the newest one of a directory, by task in the order of doc_id.
+// ReadSamples reads the samples beside a results file, or beside the newest one in a directory. It returns them by
+// task, in order of doc_id.
 func ReadSamples(name string) (map[string][]Sample, error) {
 	name, err := resultsFile(name)
 	if err != nil {
@@ -319,10 +320,10 @@ func readSamples(file string) ([]Sample, error) {
 }
 
 // MergeSamples joins the samples of shards.
-func MergeSamples(parts []map[string][]Sample) map[string][]Sample {
+func MergeSamples(shards []map[string][]Sample) map[string][]Sample {
 	out := map[string][]Sample{}
-	for _, p := range parts {
-		for task, list := range p {
+	for _, s := range shards {
+		for task, list := range s {
 			out[task] = append(out[task], list...)
 		}
 	}

@@ -17,14 +17,14 @@ import (
 	"pumice/tokenizer"
 )
 
-// A goldenSet is questions with the prompts, tokens and log-probabilities that an independent program made of them
+// A goldenSet has questions, and their prompts, tokens and log-probabilities by an independent program
 // (testdata/samples/NOTICE.md).
 type goldenSet struct {
 	name, data, golden string
 	dirs               map[string]string
 }
 
-// goldenSets are that of this repository, and the larger one of real data where PUMICE_SHARED says that it is.
+// goldenSets returns the set of this repository, and the larger one of real data in the directory PUMICE_SHARED.
 func goldenSets() []goldenSet {
 	sets := []goldenSet{{name: "samples", data: "testdata/samples", golden: "testdata/samples/golden"}}
 	shared := os.Getenv("PUMICE_SHARED")
@@ -43,12 +43,12 @@ type goldenTask struct {
 	MaxLength int `json:"max_length"`
 
 	answers []Answer
-	prompt  string // the first question's
+	prompt  string // prompt of the first question
 }
 
 func (g goldenTask) task() string { return g.Benchmark + "_" + g.Name }
 
-// tag is what the golden files are called.
+// tag returns the name of the golden files.
 func (g goldenTask) tag() string {
 	if g.MaxLength == goldenContext {
 		return g.task()
@@ -63,7 +63,7 @@ func (s goldenSet) tasks(t *testing.T) []goldenTask {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(s.golden, "plan.json"))
 	if errors.Is(err, fs.ErrNotExist) {
-		t.Skipf("no golden answers at %s: PUMICE_SHARED names the directory that holds eval/", s.golden)
+		t.Skipf("no golden answers at %s: set PUMICE_SHARED to the directory that has eval/", s.golden)
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -99,7 +99,7 @@ func (s goldenSet) tasks(t *testing.T) []goldenTask {
 	return out
 }
 
-// plan is the golden task's questions as this package asks them.
+// plan returns this package's plan of the golden task's questions.
 func (s goldenSet) plan(t *testing.T, tok *tokenizer.Tokenizer, g goldenTask) *Plan {
 	t.Helper()
 	data := &Data{Root: s.data, Dirs: s.dirs, Strict: true}
@@ -117,7 +117,7 @@ func (s goldenSet) plan(t *testing.T, tok *tokenizer.Tokenizer, g goldenTask) *P
 	return p
 }
 
-// smolTokenizer is the tokenizer of the model that made the goldens.
+// smolTokenizer returns the tokenizer of the model that made the goldens.
 func smolTokenizer(t *testing.T) *tokenizer.Tokenizer {
 	t.Helper()
 	f, err := os.Open("../tokenizer/testdata/smollm2/tokenizer.json.gz")
@@ -144,8 +144,8 @@ func smolTokenizer(t *testing.T) *tokenizer.Tokenizer {
 	return tok
 }
 
-// TestPromptsMatchGoldens compares, question by question, the text's hash, the examples that fit, the tokens' hash and the
-// tokens of the choices.
+// TestPromptsMatchGoldens compares, question by question, the hash of the text, the number of examples that fit, the
+// hash of the tokens and the tokens of the choices.
 func TestPromptsMatchGoldens(t *testing.T) {
 	tok := smolTokenizer(t)
 	for _, set := range goldenSets() {

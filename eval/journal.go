@@ -14,15 +14,16 @@ import (
 	"time"
 )
 
-// An Identity is what must be the same for answers to be put together: the model, and how it was asked.
+// An Identity describes the model of an evaluation and how it is asked. Answers can be merged only if their identities
+// are the same.
 type Identity struct {
 	Model        string           `json:"model"` // its name, for people
 	ModelSHA256  string           `json:"model_sha256"`
 	DType        string           `json:"dtype"`
 	KVType       string           `json:"kv_type"`
-	KernelPath   string           `json:"kernel_path,omitempty"` // where one was forced
+	KernelPath   string           `json:"kernel_path,omitempty"` // if one was forced
 	LoRA         []string         `json:"lora,omitempty"`        // adapters, with their hashes
-	Tasks        []string         `json:"tasks"`                 // as Select takes them
+	Tasks        []string         `json:"tasks"`                 // arguments of Select
 	NumShots     int              `json:"num_fewshot"`
 	MaxLength    int              `json:"max_length"`
 	Limit        float64          `json:"limit,omitempty"`
@@ -33,7 +34,7 @@ type Identity struct {
 	ChatTemplate string           `json:"chat_template,omitempty"`
 }
 
-// differs names the first member in which two identities differ, "" if they are one.
+// differs describes the first member in which two identities differ, and returns "" if they are equal.
 func (id Identity) differs(other Identity) string {
 	a, b := id.members(), other.members()
 	for _, key := range identityKeys {
@@ -50,7 +51,7 @@ var identityKeys = []string{"model_sha256", "dtype", "kv_type", "kernel_path", "
 func (id Identity) members() map[string]json.RawMessage {
 	text, err := json.Marshal(id)
 	if err != nil {
-		panic(err) // strings and numbers
+		panic(err) // can't happen with strings and numbers
 	}
 	var out map[string]json.RawMessage
 	if err := json.Unmarshal(text, &out); err != nil {
@@ -66,13 +67,14 @@ func orNone(v json.RawMessage) string {
 	return string(v)
 }
 
-// A JournalError is a journal that can't be gone on with.
+// A JournalError says why an evaluation can't continue a journal.
 type JournalError struct{ File, Msg string }
 
 func (e *JournalError) Error() string { return fmt.Sprintf("eval: journal %s: %s", e.File, e.Msg) }
 
-// A Journal keeps each answer on disk as soon as it is there: JSON lines, the first of which is the Identity. What a kill
-// leaves is whole lines and at most one that is cut off, which the next Open drops. Its methods may be called concurrently.
+// A Journal writes each answer to disk at once, as JSON lines after a first line with the Identity. If the process is
+// killed, the file has whole lines and at most one incomplete last line, which the next OpenJournal drops. A Journal
+// is safe for concurrent use.
 type Journal struct {
 	mu     sync.Mutex
 	file   *os.File
@@ -86,15 +88,15 @@ type answerKey struct{ task, id string }
 // An Entry is a line of a journal.
 type Entry struct {
 	Answer
-	Seconds float64 `json:"seconds"` // that the answer took
+	Seconds float64 `json:"seconds"` // time that the answer took
 }
 
-// syncEvery bounds what a power failure can take. A kill takes nothing: a line is written at once.
+// syncEvery bounds how many answers a power failure can lose. A kill loses none: each line is written at once.
 const syncEvery = time.Second
 
-// OpenJournal opens or begins the journal called name for the run that id names. It is a *JournalError if the file belongs to
-// another run or is no journal, if another process writes it, or if it cannot be locked; the file is as it was then. A symbolic
-// link is not followed. The caller closes the journal.
+// OpenJournal opens or creates the journal name for the evaluation id. The error is a *JournalError, and the file is
+// not changed, if the file belongs to another evaluation or is not a journal, if another process writes it, or if it
+// can't be locked. Symbolic links are not followed. The caller closes the journal.
 func OpenJournal(name string, id Identity) (j *Journal, err error) {
 	if err := os.MkdirAll(filepath.Dir(name), 0o777); err != nil {
 		return nil, err
@@ -116,7 +118,7 @@ func OpenJournal(name string, id Identity) (j *Journal, err error) {
 		return nil, err
 	}
 	if !info.Mode().IsRegular() {
-		return nil, &JournalError{name, "it is no regular file"}
+		return nil, &JournalError{name, "it is not a regular file"}
 	}
 	if err := lockError(name, syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)); err != nil {
 		return nil, err
@@ -128,7 +130,7 @@ func OpenJournal(name string, id Identity) (j *Journal, err error) {
 	return j, j.sync()
 }
 
-// lockError is what an attempt to lock the journal called name means. Without a lock two processes would mix their lines.
+// lockError converts the error of locking the journal name. Without a lock two processes could mix their lines.
 func lockError(name string, err error) error {
 	switch err {
 	case nil:
@@ -136,10 +138,11 @@ func lockError(name string, err error) error {
 	case syscall.EWOULDBLOCK:
 		return &JournalError{name, "another process is writing it"}
 	}
-	return &JournalError{name, fmt.Sprintf("it cannot be locked (%v): give an output path on a file system with locks", err)}
+	msg := fmt.Sprintf("it can't be locked (%v): give an output path on a file system with locks", err)
+	return &JournalError{name, msg}
 }
 
-// resume takes in what the file holds, cuts off a last line that was not written to its end, and begins a file that is empty.
+// resume reads the entries of the file, removes an incomplete last line, and writes the first line of an empty file.
 // It changes nothing before it has read all lines.
 func (j *Journal) resume(id Identity) error {
 	first, err := json.Marshal(id)
@@ -147,23 +150,24 @@ func (j *Journal) resume(id Identity) error {
 		return err
 	}
 	r := bufio.NewReader(j.file)
-	var end int64 // of the last whole line
+	var end int64 // end of the last whole line
 	for n := 1; ; n++ {
 		line, err := readLine(r, maxLine)
 		switch {
 		case errors.Is(err, errLongLine):
-			return &JournalError{j.name, fmt.Sprintf("line %d is longer than any of a journal", n)}
+			return &JournalError{j.name, fmt.Sprintf("line %d is longer than any line of a journal", n)}
 		case err != nil && err != io.EOF:
 			return err
 		case err == io.EOF && n > 1:
 			return j.cut(end, len(line))
-		case err == io.EOF && bytes.HasPrefix(first, line): // a new file, or the first line was not written to its end
+		case err == io.EOF && bytes.HasPrefix(first, line): // a new file, or an incomplete first line
 			if err := j.cut(0, len(line)); err != nil {
 				return err
 			}
 			return j.write(first)
 		case err == io.EOF:
-			return &JournalError{j.name, "it is no journal, or its only line was cut off: remove it, or give another output path"}
+			return &JournalError{j.name, "it is not a journal, or its only line is incomplete: " +
+				"remove it, or give another output path"}
 		case n == 1:
 			if err := j.checkFirst(line, id); err != nil {
 				return err
@@ -171,7 +175,8 @@ func (j *Journal) resume(id Identity) error {
 		default:
 			var e Entry
 			if json.Unmarshal(line, &e) != nil || e.ID == "" {
-				return &JournalError{j.name, fmt.Sprintf("line %d is no answer: remove the line, or give another output path", n)}
+				msg := fmt.Sprintf("line %d is not an answer: remove the line, or give another output path", n)
+				return &JournalError{j.name, msg}
 			}
 			j.known[answerKey{e.Task, e.ID}] = e
 		}
@@ -179,19 +184,20 @@ func (j *Journal) resume(id Identity) error {
 	}
 }
 
-// checkFirst compares the first line with the run that is to go on.
+// checkFirst compares the first line with the evaluation to continue.
 func (j *Journal) checkFirst(line []byte, id Identity) error {
 	var was Identity
 	if json.Unmarshal(line, &was) != nil || was.ModelSHA256 == "" {
-		return &JournalError{j.name, "it is no journal: the first line describes no evaluation"}
+		return &JournalError{j.name, "it is not a journal: the first line does not describe an evaluation"}
 	}
 	if diff := was.differs(id); diff != "" {
-		return &JournalError{j.name, "it is of another run, " + diff + ": give another output path, or remove it"}
+		return &JournalError{j.name, "it belongs to another evaluation, " + diff +
+			": give another output path, or remove it"}
 	}
 	return nil
 }
 
-// cut removes the n bytes that follow the last whole line.
+// cut removes the n bytes after the last whole line.
 func (j *Journal) cut(end int64, n int) error {
 	if n == 0 {
 		return nil
@@ -199,13 +205,13 @@ func (j *Journal) cut(end int64, n int) error {
 	return j.file.Truncate(end)
 }
 
-// maxLine bounds a line. The longest are first ones that list questions one by one.
+// maxLine bounds a line. The longest are first lines that list questions one by one.
 const maxLine = 16 << 20
 
 var errLongLine = errors.New("the line is too long")
 
-// readLine reads a line with its end, and what there is of a last line without one beside io.EOF. More than limit bytes are
-// errLongLine.
+// readLine reads a line with its end. A last line without an end is returned with io.EOF. If a line has more than
+// limit bytes, the error is errLongLine.
 func readLine(r *bufio.Reader, limit int) ([]byte, error) {
 	var line []byte
 	for {
@@ -220,7 +226,7 @@ func readLine(r *bufio.Reader, limit int) ([]byte, error) {
 	}
 }
 
-// find returns the answer to a question that is asked exactly as it was then.
+// find returns the answer to a question, if the journal has one to exactly the same prompt.
 func (j *Journal) find(r *Request) (Entry, bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -261,7 +267,7 @@ func (j *Journal) sync() error {
 	return j.file.Sync()
 }
 
-// Close writes what the system holds back to the disk.
+// Close syncs the file to disk and closes it.
 func (j *Journal) Close() error {
 	j.mu.Lock()
 	defer j.mu.Unlock()

@@ -12,10 +12,11 @@ import (
 	"unicode/utf8"
 )
 
-// maxLiteralDepth bounds how deep lists and dicts may lie in each other.
+// maxLiteralDepth bounds how deeply lists and dicts may be nested.
 const maxLiteralDepth = 32
 
-// parseValue reads a Python literal, or JSON where the text is none. Values are map[string]any, []any, string, float64, bool and nil.
+// parseValue parses a Python literal, or JSON if the text is not a literal. Values are map[string]any, []any, string,
+// float64, bool and nil.
 func parseValue(text []byte) (any, error) {
 	v, err := parseLiteral(string(text))
 	if err == nil {
@@ -27,7 +28,7 @@ func parseValue(text []byte) (any, error) {
 	return nil, err
 }
 
-// parseJSON reads one JSON value and nothing after it.
+// parseJSON parses one JSON value. More text after it is an error.
 func parseJSON(text []byte) (any, error) {
 	d := json.NewDecoder(bytes.NewReader(text))
 	var v any
@@ -35,13 +36,13 @@ func parseJSON(text []byte) (any, error) {
 		return nil, fmt.Errorf("invalid JSON: %w", err)
 	}
 	if _, err := d.Token(); err != io.EOF {
-		return nil, errors.New("invalid JSON: something follows the value")
+		return nil, errors.New("invalid JSON: text follows the value")
 	}
 	return v, nil
 }
 
-// parseLiteral reads a Python literal: dict, list, tuple, string, number, True, False, None (Python language reference, section
-// 2.4). Nothing is evaluated; names, operators and calls are errors. Dicts have strings for keys.
+// parseLiteral parses a Python literal: dict, list, tuple, string, number, True, False, None (Python language
+// reference, section 2.4). Nothing is evaluated; names, operators and calls are errors. Keys of dicts must be strings.
 func parseLiteral(text string) (any, error) {
 	p := literal{text: text}
 	v, err := p.value(0)
@@ -49,7 +50,7 @@ func parseLiteral(text string) (any, error) {
 		return nil, err
 	}
 	if p.space(); p.at < len(p.text) {
-		return nil, p.errorf("something follows the value")
+		return nil, p.errorf("text follows the value")
 	}
 	return v, nil
 }
@@ -69,7 +70,7 @@ func (p *literal) space() {
 	}
 }
 
-// next returns the next byte that is not white space, 0 at the end.
+// next returns the next byte that is not white space, or 0 at the end.
 func (p *literal) next() byte {
 	p.space()
 	if p.at == len(p.text) {
@@ -80,7 +81,7 @@ func (p *literal) next() byte {
 
 func (p *literal) value(depth int) (any, error) {
 	if depth > maxLiteralDepth {
-		return nil, p.errorf("more than %d values in each other", maxLiteralDepth)
+		return nil, p.errorf("nested more than %d deep", maxLiteralDepth)
 	}
 	c := p.next()
 	switch {
@@ -105,7 +106,7 @@ func (p *literal) value(depth int) (any, error) {
 	return p.name()
 }
 
-// list reads up to the closing bracket. tuple says that round brackets make a tuple of it and not one value.
+// list reads up to the closing bracket. tuple says that round brackets enclose a tuple and not one value.
 func (p *literal) list(close byte, depth int) (v []any, tuple bool, err error) {
 	p.at++
 	v = []any{}
@@ -159,8 +160,8 @@ func (p *literal) dict(depth int) (any, error) {
 	}
 }
 
-// quoted returns the length of the prefix of the string that begins here, -1 if none does. Bytes and formatted strings count as
-// none.
+// quoted returns the length of the prefix of the string that begins here, or -1 if none does. Bytes and formatted
+// strings are not accepted.
 func (p *literal) quoted() int {
 	rest := p.text[p.at:]
 	for n := 0; n < min(2, len(rest)); n++ {
@@ -175,7 +176,7 @@ func (p *literal) quoted() int {
 	return -1
 }
 
-// strings reads strings that stand side by side, which are one.
+// strings reads adjacent strings, which are concatenated.
 func (p *literal) strings() (string, error) {
 	var b strings.Builder
 	for p.space(); p.quoted() >= 0; p.space() {
@@ -223,10 +224,10 @@ func (p *literal) string(b *strings.Builder) error {
 	}
 }
 
-// simpleEscapes are the escapes of one character.
+// simpleEscapes are the escapes with one character after the backslash.
 var simpleEscapes = map[byte]string{'\n': "", '\\': "\\", '\'': "'", '"': "\"", 'a': "\a", 'b': "\b", 'f': "\f", 'n': "\n", 'r': "\r", 't': "\t", 'v': "\v"}
 
-// escape reads a backslash and what belongs to it.
+// escape reads an escape from its backslash on.
 func (p *literal) escape(b *strings.Builder) error {
 	c := p.text[p.at+1]
 	if s, ok := simpleEscapes[c]; ok {
@@ -262,9 +263,9 @@ func (p *literal) escape(b *strings.Builder) error {
 		b.WriteRune(r)
 		return nil
 	case c == 'N':
-		return p.errorf("named characters are not read")
+		return p.errorf("named characters are not supported")
 	}
-	b.WriteByte('\\') // an escape that Python doesn't know stays as it is
+	b.WriteByte('\\') // an escape that Python doesn't know is kept
 	p.at++
 	return nil
 }
@@ -291,7 +292,7 @@ func (p *literal) number() (any, error) {
 	}
 	f, err := strconv.ParseFloat(strings.ReplaceAll(p.text[p.at:end], "_", ""), 64)
 	if err != nil {
-		return nil, p.errorf("%.20q is no number", p.text[p.at:end])
+		return nil, p.errorf("%.20q is not a number", p.text[p.at:end])
 	}
 	p.at = end
 	return f, nil
@@ -304,5 +305,5 @@ func (p *literal) name() (any, error) {
 			return v, nil
 		}
 	}
-	return nil, p.errorf("a name or an operator: only literals are read")
+	return nil, p.errorf("a name or an operator: only literals are supported")
 }

@@ -15,20 +15,20 @@ import (
 	"pumice/internal/regular"
 )
 
-// modelFiles are the files of a directory that make a model what it is.
+// modelFiles are the files of a directory that determine a model.
 var modelFiles = []string{"*.safetensors", "*.bin", "*.pth", "*.pt", "*.gguf", "*.json", "*.model"}
 
-// splitPart is the end of the name of a part of a GGUF file in several.
-var splitPart = regexp.MustCompile(`-\d{5}-of-(\d{5})\.gguf$`)
+// splitName matches the end of the name of a GGUF file of a split model.
+var splitName = regexp.MustCompile(`-\d{5}-of-(\d{5})\.gguf$`)
 
-// ModelSHA256 is a hash of a model: that of its file, or for several files that of their names and hashes.
+// ModelSHA256 returns a hash of a model: that of its file, or for several files that of their names and hashes.
 func ModelSHA256(ctx context.Context, path string) (string, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return "", err
 	}
 	var files []string
-	switch part := splitPart.FindStringSubmatch(path); {
+	switch name := splitName.FindStringSubmatch(path); {
 	case info.IsDir():
 		for _, pattern := range modelFiles {
 			found, err := filepath.Glob(filepath.Join(escapeGlob(path), pattern))
@@ -41,9 +41,9 @@ func ModelSHA256(ctx context.Context, path string) (string, error) {
 		if len(files) == 0 {
 			return "", fmt.Errorf("eval: no model's files in %s", path)
 		}
-	case part != nil:
-		base := strings.TrimSuffix(path, splitPart.FindString(path))
-		if files, err = filepath.Glob(escapeGlob(base) + "-*-of-" + part[1] + ".gguf"); err != nil {
+	case name != nil:
+		base := strings.TrimSuffix(path, splitName.FindString(path))
+		if files, err = filepath.Glob(escapeGlob(base) + "-*-of-" + name[1] + ".gguf"); err != nil {
 			return "", err
 		}
 	default:
@@ -73,7 +73,7 @@ func fileSHA256(ctx context.Context, name string) (string, error) {
 	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
-// cancellable is a reader that ends when ctx does.
+// cancellable is a reader that returns ctx's error once ctx has ended.
 type cancellable struct {
 	ctx context.Context
 	r   io.Reader

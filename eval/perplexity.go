@@ -9,22 +9,23 @@ import (
 	"pumice/tokenizer"
 )
 
-// PerplexityOptions say which windows of a text are evaluated, as llama-perplexity (llama.cpp) does. The zero value is its default.
+// PerplexityOptions say which windows of a text are evaluated, with the meaning that they have in llama-perplexity
+// (llama.cpp). The zero value is its default.
 type PerplexityOptions struct {
-	Context int // tokens of a window; 0 = 512
-	Stride  int // distance of windows; 0: windows side by side, of which the second half counts
-	Chunks  int // windows at most; 0 = all
+	Context int // tokens of a window; 0 stands for 512
+	Stride  int // distance of windows; with 0 windows are adjacent, and the second half of each counts
+	Chunks  int // largest number of windows; 0 sets no limit
 
-	BOS int // token that stands in place of a window's first one; -1 = none does. With a stride it isn't used.
+	BOS int // token that replaces a window's first one; -1 for none. It is not used with a stride.
 
-	Base     *BaseWriter // takes the log-probabilities
-	Compare  *BaseReader // log-probabilities to compare with; its tokens are used instead of the caller's
+	Base     *BaseWriter // receives the log-probabilities
+	Compare  *BaseReader // log-probabilities to compare with; its tokens are evaluated instead of the caller's
 	Progress func(PerplexityResult, int)
 }
 
-// A PerplexityResult is how well a model foretells a text, and how far it is from another one.
+// A PerplexityResult has a model's perplexity on a text, and its divergence from another model.
 type PerplexityResult struct {
-	Tokens     int         `json:"tokens"` // foretold
+	Tokens     int         `json:"tokens"` // predicted tokens
 	Chunks     int         `json:"chunks"`
 	Context    int         `json:"context"`
 	Stride     int         `json:"stride,omitempty"`
@@ -42,19 +43,19 @@ type Divergence struct {
 	Error          float64 `json:"kl_stderr"`
 	Greatest       float64 `json:"kl_greatest"`
 	SameTop        float64 `json:"same_top"`         // share of positions with the same likeliest token
-	ProbRMS        float64 `json:"probability_rms"`  // of the difference of the right token's probability
-	ProbGreatest   float64 `json:"probability_most"` // the greatest such difference
+	ProbRMS        float64 `json:"probability_rms"`  // RMS difference of the right token's probability
+	ProbGreatest   float64 `json:"probability_most"` // greatest such difference
 }
 
-// A ShortTextError is a text too short for its windows.
+// A ShortTextError says that a text is too short for the windows.
 type ShortTextError struct{ Tokens, Need int }
 
 func (e *ShortTextError) Error() string {
 	return fmt.Sprintf("eval: the text has %d tokens, these windows need %d", e.Tokens, e.Need)
 }
 
-// PerplexityTokens tokenizes a text as llama-perplexity does: with what the tokenizer puts before it by itself, special tokens
-// being plain text. bos is the token for PerplexityOptions.BOS.
+// PerplexityTokens tokenizes a text as llama-perplexity does: it adds the tokens that the tokenizer puts before a
+// text, and takes the spelling of special tokens as plain text. bos is the value for PerplexityOptions.BOS.
 func PerplexityTokens(tok *tokenizer.Tokenizer, text string) (ids []int, bos int, err error) {
 	e := newEncoder(tok)
 	ids, err = e.prompt(text, nil)
@@ -64,12 +65,12 @@ func PerplexityTokens(tok *tokenizer.Tokenizer, text string) (ids []int, bos int
 	return ids, -1, err
 }
 
-// window is the tokens that are evaluated together, and those of them that are foretold.
+// window is a sequence of tokens that are evaluated together, and the rows of logits in it that count.
 type window struct {
-	start, first, last int // first..last-1 are places of rows; each foretells the token after it
+	start, first, last int // rows first to last-1 count; each predicts the token after it
 }
 
-// windows lays windows over n tokens.
+// windows divides n tokens into windows.
 func (o *PerplexityOptions) windows(n int) ([]window, error) {
 	if o.Context == 0 {
 		o.Context = 512
@@ -78,7 +79,7 @@ func (o *PerplexityOptions) windows(n int) ([]window, error) {
 	if o.Context < 4 || o.Stride < 0 || o.Chunks < 0 {
 		return nil, fmt.Errorf("eval: windows of %d tokens with stride %d: want at least 4, and no negative stride", o.Context, o.Stride)
 	}
-	if n < 2*length && o.Compare == nil { // a base may hold a single window
+	if n < 2*length && o.Compare == nil { // a base may have a single window
 		return nil, &ShortTextError{n, 2 * length}
 	}
 	if o.Stride >= length {
@@ -102,7 +103,7 @@ func (o *PerplexityOptions) windows(n int) ([]window, error) {
 	return out, nil
 }
 
-// Perplexity evaluates ids in windows, each from an empty cache. The engine's context must hold a window.
+// Perplexity evaluates ids in windows, each from an empty cache. A window must fit into the engine's context.
 func Perplexity(ctx context.Context, engine *pumice.Engine, ids []int, o PerplexityOptions) (PerplexityResult, error) {
 	return perplexity(ctx, engine.NewSession(), ids, o)
 }
@@ -110,12 +111,12 @@ func Perplexity(ctx context.Context, engine *pumice.Engine, ids []int, o Perplex
 func perplexity(ctx context.Context, s forward, ids []int, o PerplexityOptions) (PerplexityResult, error) {
 	if o.Compare != nil {
 		if o.Stride != 0 || o.Context != 0 && o.Context != o.Compare.Context {
-			return PerplexityResult{}, fmt.Errorf("eval: the base has windows of %d tokens side by side", o.Compare.Context)
+			return PerplexityResult{}, fmt.Errorf("eval: the base has adjacent windows of %d tokens", o.Compare.Context)
 		}
 		ids, o.Context = o.Compare.Tokens, o.Compare.Context
 	}
 	if o.Base != nil && o.Stride != 0 {
-		return PerplexityResult{}, fmt.Errorf("eval: a base has windows side by side, without a stride")
+		return PerplexityResult{}, fmt.Errorf("eval: a base has adjacent windows, without a stride")
 	}
 	windows, err := o.windows(len(ids))
 	if err != nil {
@@ -138,7 +139,7 @@ func perplexity(ctx context.Context, s forward, ids []int, o PerplexityOptions) 
 	return m.result(len(windows)), nil
 }
 
-// measure sums up over rows.
+// measure accumulates sums over rows.
 type measure struct {
 	o          PerplexityOptions
 	count      int
@@ -171,7 +172,7 @@ func (m *measure) window(ctx context.Context, s forward, all []int, w window) er
 	return nil
 }
 
-// row takes in the logits that foretell token.
+// row adds the logits that predict token.
 func (m *measure) row(row []float32, token int) error {
 	sum, argmax, err := logSumExp(row)
 	if err != nil {
@@ -230,7 +231,7 @@ func (m *measure) result(chunks int) PerplexityResult {
 	return r
 }
 
-// stderrOf is the standard error of a mean of n values of which the sum and the sum of squares are given.
+// stderrOf returns the standard error of the mean of n values with the given sum and sum of squares.
 func stderrOf(sum, sum2, n float64) float64 {
 	v := sum2/n - sum/n*(sum/n)
 	if !(v > 0) || n < 2 {

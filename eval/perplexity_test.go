@@ -67,15 +67,15 @@ func tokenText(n, vocab int) []int {
 	return ids
 }
 
-// TestPerplexityWindows sums up by hand over the places that llama-perplexity foretells.
+// TestPerplexityWindows sums by hand over the tokens that llama-perplexity predicts.
 func TestPerplexityWindows(t *testing.T) {
 	const vocab, n = 11, 75
 	ids := tokenText(n, vocab)
 	for _, c := range []struct {
-		name    string
-		o       PerplexityOptions
-		places  []int // tokens that are foretold
-		windows int
+		name      string
+		o         PerplexityOptions
+		predicted []int // indexes of the predicted tokens
+		windows   int
 	}{
 		{"second halves", PerplexityOptions{Context: 10, BOS: -1}, []int{6, 7, 8, 9, 16, 17, 18, 19, 26, 27, 28, 29, 36, 37, 38, 39, 46, 47, 48, 49, 56, 57, 58, 59, 66, 67, 68, 69}, 7},
 		{"some windows", PerplexityOptions{Context: 10, Chunks: 2, BOS: 3}, []int{6, 7, 8, 9, 16, 17, 18, 19}, 2},
@@ -90,17 +90,17 @@ func TestPerplexityWindows(t *testing.T) {
 				t.Fatal(err)
 			}
 			var nll, nll2 float64
-			for _, at := range c.places {
+			for _, at := range c.predicted {
 				v := -s.logProbs(ids[at-2], ids[at-1])[ids[at]]
 				nll += v
 				nll2 += v * v
 			}
-			k := float64(len(c.places))
+			k := float64(len(c.predicted))
 			nll, nll2 = nll/k, nll2/k
 			want := math.Exp(nll)
 			wantError := want * math.Sqrt((nll2-nll*nll)/(k-1))
-			if got.Tokens != len(c.places) || got.Chunks != c.windows || math.Abs(got.Perplexity-want) > 1e-9*want || math.Abs(got.Error-wantError) > 1e-9*want {
-				t.Errorf("got %+v, want %g +/- %g over %d tokens in %d windows", got, want, wantError, len(c.places), c.windows)
+			if got.Tokens != len(c.predicted) || got.Chunks != c.windows || math.Abs(got.Perplexity-want) > 1e-9*want || math.Abs(got.Error-wantError) > 1e-9*want {
+				t.Errorf("got %+v, want %g +/- %g over %d tokens in %d windows", got, want, wantError, len(c.predicted), c.windows)
 			}
 			if first := s.calls[0][0]; c.o.BOS >= 0 && c.o.Stride == 0 && first != c.o.BOS || (c.o.BOS < 0 || c.o.Stride > 0) && first != ids[0] {
 				t.Errorf("the first window begins with token %d", first)
@@ -113,7 +113,7 @@ func TestPerplexityWindows(t *testing.T) {
 	}
 }
 
-// TestDivergence keeps a base and compares the same model and another with it.
+// TestDivergence writes a base and compares the same model and another one with it.
 func TestDivergence(t *testing.T) {
 	const vocab = 101
 	ids := tokenText(80, vocab)
@@ -169,7 +169,7 @@ func TestDivergence(t *testing.T) {
 	if got := compare(1); got.Tokens != n || math.Abs(got.KL.Mean-want) > 2e-4*want {
 		t.Errorf("another model: %+v over %d tokens, want a divergence of %g over %d", got.KL, got.Tokens, want, n)
 	}
-	// A file that was cut off, or is something else.
+	// An incomplete file, or another kind of file.
 	for _, text := range [][]byte{nil, file.Bytes()[:len(file.Bytes())-1], append([]byte("_logits?"), file.Bytes()[8:]...), append([]byte("_logits_\xff\xff\xff\xff"), file.Bytes()[12:]...)} {
 		if err := os.WriteFile(name, text, 0o600); err != nil {
 			t.Fatal(err)

@@ -16,43 +16,43 @@ import (
 	"pumice/tokenizer"
 )
 
-// PlanOptions say which questions are asked and how. The zero value asks all, without examples.
+// PlanOptions say which questions are asked and how. The zero value asks all questions, without examples.
 type PlanOptions struct {
-	NumShots  int              // examples before a question, at most those that the task has
-	MaxLength int              // tokens that a prompt may have; examples are left out until it fits
-	Limit     float64          // the first so many questions of a task, a share of them below 1; 0 = all
-	Samples   map[string][]int // task to the places of the questions to ask; tasks that are not in it are asked whole
+	NumShots  int              // examples before a question, if the task has as many
+	MaxLength int              // largest length of a prompt in tokens; examples are left out until it fits
+	Limit     float64          // asks the first Limit questions of a task, or this share of them if below 1; 0 asks all
+	Samples   map[string][]int // indexes of the questions to ask, by task; all questions of other tasks are asked
 
-	// Chat makes the prompt of a question that is put as a user's message; nil asks it as plain text to continue.
+	// Chat makes the prompt of a question as a user's message. If it is nil, the question is plain text to continue.
 	Chat func(text string) ([]int, error)
 }
 
-// A Request is one question as a model is asked it.
+// A Request is one question in the form in which a model is asked.
 type Request struct {
 	Task      *Task
 	Doc       *Doc
-	Index     int // of Doc in Task.Docs
+	Index     int // index of Doc in Task.Docs
 	NumShots  int
-	Truncated bool // the beginning of the prompt is cut off, for without examples it was still too long
+	Truncated bool // the prompt's beginning was cut off, since it was too long even without examples
 
 	IDs          []int32
-	PromptSHA256 string  // of the text
-	IDsSHA256    string  // of the ids as little-endian uint32
-	Choices      [][]int // the tokens of each choice
-	steps        []int   // lengths of the beginnings of IDs that are shared with neighbours, ascending
+	PromptSHA256 string  // hash of the text
+	IDsSHA256    string  // hash of the ids as little-endian uint32
+	Choices      [][]int // tokens of each choice
+	cuts         []int   // lengths of the prefixes of IDs that are shared with neighbours, ascending
 
-	lead *Request // the first of the questions that are evaluated at once with this one
+	lead *Request // the first of the questions that are evaluated together with this one
 }
 
-// prefix is how many tokens a request shares with those that it is evaluated with.
+// prefix returns how many tokens a request shares with those that are evaluated together with it.
 func (r *Request) prefix() int {
-	if len(r.steps) == 0 {
+	if len(r.cuts) == 0 {
 		return 0
 	}
-	return r.steps[len(r.steps)-1]
+	return r.cuts[len(r.cuts)-1]
 }
 
-// cost is how many tokens are new after the request before it, which is nil for the first.
+// cost returns how many tokens of r are evaluated after the request before it, which is nil for the first.
 func (r *Request) cost(before *Request) int {
 	if before == nil {
 		return len(r.IDs)
@@ -60,14 +60,15 @@ func (r *Request) cost(before *Request) int {
 	return len(r.IDs) - r.shared(before)
 }
 
-// A Plan is the questions of tasks in the order they are best asked in.
+// A Plan holds the questions of tasks in an order in which neighbours share most tokens.
 type Plan struct {
 	Tasks    []*Task
 	Requests []*Request
 	Options  PlanOptions
 }
 
-// Longest returns the number of tokens of the longest prompt with its longest choice, which is the context that a model needs.
+// Longest returns the number of tokens of the longest prompt with its longest choice, which is the context that the
+// model needs.
 func (p *Plan) Longest() int {
 	n := 1
 	for _, r := range p.Requests {
@@ -78,7 +79,8 @@ func (p *Plan) Longest() int {
 	return n
 }
 
-// Widest returns the context with which all questions that may be evaluated at once are. With less, down to Longest, fewer are.
+// Widest returns the context in which every batch of questions is evaluated together. With a smaller one, down to
+// Longest, fewer are.
 func (p *Plan) Widest() int {
 	n, batch := p.Longest(), 0
 	for _, r := range p.Requests {
@@ -94,7 +96,7 @@ func (p *Plan) Widest() int {
 // NewPlan tokenizes the questions of tasks.
 func NewPlan(ctx context.Context, tok *tokenizer.Tokenizer, tasks []*Task, o PlanOptions) (*Plan, error) {
 	if o.MaxLength < 1 {
-		return nil, fmt.Errorf("eval: prompts of at most %d tokens", o.MaxLength)
+		return nil, fmt.Errorf("eval: invalid limit of %d tokens for a prompt", o.MaxLength)
 	}
 	p := &Plan{Tasks: tasks, Options: o}
 	e := newEncoder(tok)
@@ -131,9 +133,9 @@ func NewPlan(ctx context.Context, tok *tokenizer.Tokenizer, tasks []*Task, o Pla
 	return p, nil
 }
 
-// add appends the questions of a task that o asks for.
+// add appends the questions of a task that the options select.
 func (p *Plan) add(e *encoder, t *Task) error {
-	choices := map[int][][]int{} // by their number
+	choices := map[int][][]int{} // tokens of the choices, by number of choices
 	take := func(i int) error {
 		d := &t.Docs[i]
 		if choices[d.N] == nil {
@@ -151,7 +153,7 @@ func (p *Plan) add(e *encoder, t *Task) error {
 	if only, ok := p.Options.Samples[t.Name]; ok {
 		for _, i := range slices.Compact(slices.Sorted(slices.Values(only))) {
 			if i < 0 || i >= len(t.Docs) {
-				return fmt.Errorf("eval: %s has no question %d, it has %d", t.Name, i, len(t.Docs))
+				return fmt.Errorf("eval: %s has no question %d, only %d questions", t.Name, i, len(t.Docs))
 			}
 			if err := take(i); err != nil {
 				return err
@@ -167,7 +169,7 @@ func (p *Plan) add(e *encoder, t *Task) error {
 	return nil
 }
 
-// limited is how many of n questions are asked.
+// limited returns how many of n questions are asked.
 func limited(n int, limit float64) int {
 	switch {
 	case limit <= 0:
@@ -178,7 +180,7 @@ func limited(n int, limit float64) int {
 	return int(min(limit, float64(n)))
 }
 
-// encode finds how many examples fit, and the tokens.
+// encode determines how many examples fit, and the tokens.
 func (r *Request) encode(e *encoder, o PlanOptions) error {
 	for r.NumShots = min(o.NumShots, len(r.Task.Shots)); ; r.NumShots-- {
 		prompt := r.Task.prompt(r.Doc, r.NumShots)
@@ -207,13 +209,14 @@ func hexSHA256(b []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// minShared is how many tokens more than the examples neighbours must share for these to be evaluated apart, as the passages
-// are that several questions are about. An evaluation of few tokens costs a device little less than one of these.
+// minShared is how many tokens beyond the examples neighbours must share for these tokens to be evaluated separately,
+// such as those of a passage for several questions. For a device, evaluating fewer tokens costs little less.
 const minShared = 32
 
-// share sets the steps: the end of what all questions of a task with as many examples begin with, and the end of what a run of
-// neighbours begins with beyond that. They depend on the plan alone and not on the order of evaluation, so that a question's
-// tokens are always evaluated in the same pieces and give the same numbers to the last bit, whatever ran before.
+// share sets the cuts: the end of the prefix that all questions of a task with the same number of examples share, and
+// the end of a longer prefix that consecutive questions share. They depend only on the plan and not on the order of
+// evaluation, so that a question's tokens are always evaluated in the same chunks and give the same numbers to the
+// last bit, whatever was evaluated before.
 func (p *Plan) share(e *encoder) {
 	type block struct {
 		task  *Task
@@ -255,30 +258,31 @@ func (p *Plan) share(e *encoder) {
 		}
 		for _, r := range p.Requests[i:end] {
 			if base > 0 && base < len(r.IDs) {
-				r.steps = append(r.steps, base)
+				r.cuts = append(r.cuts, base)
 			}
 			if shared > 0 {
-				r.steps = append(r.steps, shared)
+				r.cuts = append(r.cuts, shared)
 			}
 		}
 		i = end
 	}
 }
 
-// What is evaluated at once: as much as a session takes with the default options. An engine that takes less cuts batches up.
+// Limits of a batch: a session with the default options takes as much at once. An engine that takes less divides
+// batches.
 const (
 	batchTokens    = 512
 	batchQuestions = 16
 )
 
-// batch finds the neighbours that are evaluated at once behind what they share. Like steps, this depends on the plan alone. A
-// question whose choices have several tokens is asked by itself, for these are evaluated behind it.
+// batch groups neighbours that are evaluated together after their common prefix. Like cuts, the batches depend only on
+// the plan. A question whose choices have several tokens is a batch by itself, since these are evaluated after it.
 func (p *Plan) batch() {
 	n, tokens := 0, 0
 	var before *Request
 	for _, r := range p.Requests {
 		tail := len(r.IDs) - r.prefix()
-		if before != nil && r.Task == before.Task && len(r.steps) == len(before.steps) && r.shared(before) == r.prefix() &&
+		if before != nil && r.Task == before.Task && len(r.cuts) == len(before.cuts) && r.shared(before) == r.prefix() &&
 			n < batchQuestions && tokens+tail <= batchTokens && !severalTokens(r.Choices) && !severalTokens(before.Choices) {
 			r.lead = before.lead
 			n, tokens = n+1, tokens+tail
@@ -290,11 +294,11 @@ func (p *Plan) batch() {
 	}
 }
 
-// shared returns how many tokens of the steps two requests have in common.
+// shared returns the length of the longest prefix at a cut that two requests have in common.
 func (r *Request) shared(before *Request) int {
 	n := 0
-	for i, s := range r.steps {
-		if i >= len(before.steps) || before.steps[i] != s || !slices.Equal(r.IDs[n:s], before.IDs[n:s]) {
+	for i, s := range r.cuts {
+		if i >= len(before.cuts) || before.cuts[i] != s || !slices.Equal(r.IDs[n:s], before.IDs[n:s]) {
 			break
 		}
 		n = s
@@ -312,8 +316,8 @@ func commonPrefix(a, b []int32) int {
 	return n
 }
 
-// Shard cuts a plan into n parts of about as many tokens to evaluate, each in the plan's order, and returns the i-th, from 1.
-// Questions that are evaluated at once stay together.
+// Shard divides a plan into n shards with about the same number of tokens to evaluate, each in the plan's order, and
+// returns shard i, from 1. A batch is never divided.
 func (p *Plan) Shard(i, n int) ([]*Request, error) {
 	if n < 1 || i < 1 || i > n {
 		return nil, fmt.Errorf("eval: shard %d of %d", i, n)
@@ -326,7 +330,7 @@ func (p *Plan) Shard(i, n int) ([]*Request, error) {
 		for end := j + 1; end < len(p.Requests) && p.Requests[end].lead == p.Requests[j]; end++ {
 			batch, cost = p.Requests[j:end+1], cost+costs[end]
 		}
-		// They belong to the part that their middle token is in.
+		// A batch belongs to the shard that has its middle token.
 		if middle := 2*done + cost; middle*int64(n) >= 2*total*int64(i-1) && middle*int64(n) < 2*total*int64(i) {
 			part = append(part, batch...)
 		}
@@ -347,8 +351,8 @@ func (p *Plan) costs() (total int64, costs []int64) {
 	return total, costs
 }
 
-// encoder tokenizes prompts. Strings that look like special tokens are plain text, and what the tokenizer puts before a text
-// by itself, such as BOS, stands before a prompt; what it puts behind one does not.
+// encoder tokenizes prompts. Spellings of special tokens are plain text. Tokens that the tokenizer puts before a text,
+// such as BOS, are put before a prompt; those that it puts after a text are not added.
 type encoder struct {
 	tok   *tokenizer.Tokenizer
 	first []int
@@ -376,18 +380,18 @@ func (e *encoder) prompt(text string, chat func(string) ([]int, error)) ([]int, 
 	return append(slices.Clone(e.first), ids...), err
 }
 
-// start returns the beginning of r's prompt, up to the question as far as the tokens tell.
+// start returns the beginning of r's prompt, up to about the question.
 func (e *encoder) start(r *Request) []int32 {
 	text := r.Task.preamble(r.NumShots)
 	whole := r.Task.prompt(r.Doc, r.NumShots)
-	// Seen from the end, the question's own text ends alike in both; cutting its share of the tokens off finds the seam to within
-	// a token, and the common prefix with the other questions does the rest.
+	// The question by itself and the prompt end in the same text. Without the question's number of tokens, the prompt
+	// ends within a token of the boundary, and the common prefix with the other questions corrects that.
 	n := len(r.IDs) - len(e.tok.Encode(whole[len(text):], tokenizer.EncodeOptions{}))
 	return r.IDs[:max(0, min(n, len(r.IDs)-1))]
 }
 
-// choice returns the tokens of a letter as an answer: what it adds to the cue, which is one token with all but few tokenizers.
-// In a conversation the answer begins with the letter.
+// choice returns the tokens of a letter as an answer: those that it adds to the cue, one token with nearly all
+// tokenizers. In a conversation the answer begins with the letter.
 func (e *encoder) choice(t *Task, letter string, chat bool) ([]int, error) {
 	if chat {
 		return e.tok.TryEncode(letter, tokenizer.EncodeOptions{})
@@ -403,10 +407,10 @@ func (e *encoder) choice(t *Task, letter string, chat bool) ([]int, error) {
 	if len(whole) > len(cue) && slices.Equal(whole[:len(cue)], cue) {
 		return whole[len(cue):], nil
 	}
-	return e.tok.TryEncode(t.Sep+letter, tokenizer.EncodeOptions{}) // the cue's end and the letter are one token
+	return e.tok.TryEncode(t.Sep+letter, tokenizer.EncodeOptions{}) // the end of the cue and the letter are one token
 }
 
-// ChoiceIDs are the tokens of choices, in JSON a number where a choice has one token and a list where it has more.
+// ChoiceIDs are the tokens of choices. In JSON a choice with one token is a number, and one with more is a list.
 type ChoiceIDs [][]int
 
 // MarshalJSON implements json.Marshaler.

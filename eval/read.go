@@ -12,10 +12,10 @@ import (
 	"pumice/internal/regular"
 )
 
-// A Problem is a part of a data file that can't be used. The questions that it spoils are left out.
+// A Problem reports an error in a data file. The questions that it affects are left out.
 type Problem struct {
 	File string `json:"file"`
-	Line int    `json:"line"` // from 1; 0 where no line can be named
+	Line int    `json:"line"` // from 1; 0 if no line can be named
 	Msg  string `json:"message"`
 }
 
@@ -26,20 +26,20 @@ func (p *Problem) Error() string {
 	return fmt.Sprintf("eval: %s:%d: %s", p.File, p.Line, p.Msg)
 }
 
-// Bounds of what is held of a file at once. The longest line of the five benchmarks has 60 kB, the largest file 2 MB.
+// Bounds of the memory for reading a file. The longest line of the five benchmarks has 60 kB, the largest file 2 MB.
 const (
 	maxLineBytes   = 16 << 20
-	maxRecordBytes = 32 << 20 // of a CSV record, whose cells may hold line ends
-	maxFileBytes   = 64 << 20 // of a file that is one JSON value
+	maxRecordBytes = 32 << 20 // of a CSV record, whose cells may contain line ends
+	maxFileBytes   = 64 << 20 // of a file with one JSON value
 )
 
-// A source reads one file and reports what is wrong with it.
+// A source reads one file and reports its problems.
 type source struct {
 	data *Data
 	file string
 }
 
-// problem reports a part of the file that can't be used. The error is not nil if that is to stop the reading.
+// problem reports an error in the file. It returns an error if reading must stop.
 func (s *source) problem(line int, format string, args ...any) error {
 	p := Problem{s.file, line, fmt.Sprintf(format, args...)}
 	if s.data.Strict {
@@ -51,8 +51,8 @@ func (s *source) problem(line int, format string, args ...any) error {
 
 var byteOrderMark = []byte("\xef\xbb\xbf")
 
-// lines calls each with the lines of the file that are not blank and valid UTF-8, without their ends. n counts all lines from 1,
-// i those that are not blank from 0. A line is valid until each returns.
+// lines calls each with the lines of the file that are valid UTF-8 and not blank, without their ends. n counts all
+// lines from 1, and i those that are not blank from 0. A line is valid until each returns.
 func (s *source) lines(each func(n, i int, line []byte) error) error {
 	f, err := regular.Open(s.file)
 	if err != nil {
@@ -64,12 +64,12 @@ func (s *source) lines(each func(n, i int, line []byte) error) error {
 	for n, i := 1, -1; ; n++ {
 		line = line[:0]
 		length := 0
-		var piece []byte
+		var chunk []byte
 		for err = bufio.ErrBufferFull; err == bufio.ErrBufferFull; {
-			piece, err = r.ReadSlice('\n')
-			length += len(piece)
+			chunk, err = r.ReadSlice('\n')
+			length += len(chunk)
 			if length <= maxLineBytes {
-				line = append(line, piece...)
+				line = append(line, chunk...)
 			}
 		}
 		if err != nil && err != io.EOF {
@@ -99,8 +99,9 @@ func (s *source) lines(each func(n, i int, line []byte) error) error {
 	}
 }
 
-// rows calls each with the records of a CSV file (RFC 4180, quotes inside bare fields allowed) that are valid UTF-8. i counts
-// all records from 0, line is where one begins. A record is valid until each returns.
+// rows calls each with the records of a CSV file that are valid UTF-8 (RFC 4180, but quotes inside bare fields are
+// allowed). i counts all records from 0, and line is the number of the record's first line. A record is valid until
+// each returns.
 func (s *source) rows(each func(i, line int, record []string) error) error {
 	f, err := regular.Open(s.file)
 	if err != nil {
@@ -122,7 +123,8 @@ func (s *source) rows(each func(i, line int, record []string) error) error {
 			return nil
 		}
 		if errors.Is(err, errRecord) {
-			return s.problem(last+1, "the record after this line has over %d bytes: a quote left open? The rest of the file is not read", maxRecordBytes)
+			return s.problem(last+1, "the record after this line has over %d bytes: is a quote not closed? "+
+				"The rest of the file is not read", maxRecordBytes)
 		}
 		if err != nil {
 			return err
@@ -143,7 +145,7 @@ func (s *source) rows(each func(i, line int, record []string) error) error {
 	}
 }
 
-// firstInvalid returns the first cell that is not UTF-8, or -1.
+// firstInvalid returns the index of the first cell that is not UTF-8, or -1.
 func firstInvalid(record []string) int {
 	for i, cell := range record {
 		if !utf8.ValidString(cell) {
@@ -153,16 +155,16 @@ func firstInvalid(record []string) int {
 	return -1
 }
 
-// A lineGuard passes a file on, but of a line that is too long only the beginning and cutMark.
+// A lineGuard reads from r. It replaces the rest of a line that is too long by cutMark.
 type lineGuard struct {
 	r       *bufio.Reader
-	pending []byte // of r's buffer, or cutMark: to be passed on
-	line    int    // bytes of the line so far
-	quotes  int    // in what was dropped of the line
-	record  int    // bytes passed on since the caller set it to 0
+	pending []byte // bytes of r's buffer, or cutMark, not yet returned
+	line    int    // bytes of the line read
+	quotes  int    // quotes in the dropped bytes of the line
+	record  int    // bytes returned since the caller set it to 0
 }
 
-// cutMark stands where the rest of a line was dropped. It is no valid UTF-8, so that no record with it is taken for a whole one.
+// cutMark replaces the rest of a line. It is not valid UTF-8, so that a record with it is not accepted as complete.
 const cutMark = "\xff\xfe<cut>\xff\xfe"
 
 var errRecord = errors.New("record too long")
@@ -181,21 +183,21 @@ func (g *lineGuard) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// fill sets pending.
+// fill sets pending to the next bytes.
 func (g *lineGuard) fill() error {
 	for {
-		piece, err := g.r.ReadSlice('\n')
-		if err != nil && err != bufio.ErrBufferFull && (err != io.EOF || len(piece) == 0) {
+		chunk, err := g.r.ReadSlice('\n')
+		if err != nil && err != bufio.ErrBufferFull && (err != io.EOF || len(chunk) == 0) {
 			return err
 		}
 		before := g.line
-		g.line += len(piece)
+		g.line += len(chunk)
 		ended := err == nil
 		if ended {
 			g.line = 0
 		}
-		if before+len(piece) <= maxLineBytes {
-			g.pending = piece
+		if before+len(chunk) <= maxLineBytes {
+			g.pending = chunk
 			return nil
 		}
 		g.pending = nil
@@ -203,9 +205,9 @@ func (g *lineGuard) fill() error {
 			g.pending = []byte(cutMark)
 			g.quotes = 0
 		}
-		g.quotes += bytes.Count(piece, []byte{'"'})
+		g.quotes += bytes.Count(chunk, []byte{'"'})
 		if ended {
-			if g.quotes%2 != 0 { // what was dropped closes a cell
+			if g.quotes%2 != 0 { // the dropped bytes close a cell
 				g.pending = append(g.pending, '"')
 			}
 			g.pending = append(g.pending, '\n')
@@ -216,7 +218,7 @@ func (g *lineGuard) fill() error {
 	}
 }
 
-// whole returns the contents of a file that is one value, nil if there is a problem with it.
+// whole returns the contents of a file with one value, or nil if there is a problem with it.
 func (s *source) whole() ([]byte, error) {
 	f, err := regular.Open(s.file)
 	if err != nil {

@@ -36,8 +36,8 @@ func ids(docs []Doc) []string {
 	return out
 }
 
-// TestHostileDataIsNamedAndLeftOut reads files with faults: each is reported with file and line, the questions beside it are
-// kept, and Strict stops at the first.
+// TestHostileDataIsNamedAndLeftOut reads files with errors: each is reported with file and line, the other questions
+// are kept, and Strict stops at the first error.
 func TestHostileDataIsNamedAndLeftOut(t *testing.T) {
 	const good = "Q,a,b,c,d,A\n"
 	for _, c := range []struct {
@@ -49,7 +49,7 @@ func TestHostileDataIsNamedAndLeftOut(t *testing.T) {
 			good + "only,three,cells\n" + good + "Q,a,b,c,d,E\n" + "Q,a,\xff,c,d,B\n" + "\"two\nlines\",a,b,c,d,D\n" + "Q,a,b,c,d,\n",
 			[]string{"0", "2", "5"},
 			[]string{"2: 3 columns", "4: the answer \"E\"", "5: invalid UTF-8 in column 3", "8: the answer \"\""}},
-		{"mmlu, a quote left open", "mmlu_virology", "mmlu/data/test/virology_test.csv",
+		{"mmlu, a quote not closed", "mmlu_virology", "mmlu/data/test/virology_test.csv",
 			good + "\"Q,a,b,c,d,A\n" + good, []string{"0"}, []string{"2: 1 columns"}},
 		{"ceval, columns missing", "ceval_law", "ceval/val/law_val.csv",
 			"id,question,A,B,C,answer\n0,Q,a,b,c,A\n", nil, []string{"2: no column \"D\""}},
@@ -67,7 +67,7 @@ func TestHostileDataIsNamedAndLeftOut(t *testing.T) {
 				`{"question":"Q","options":["(A)x","(B)y"],"label":" "}` + "\n" +
 				`{"question":"Q","label":"A"}`,
 			[]string{"5", "13"},
-			[]string{"7: invalid JSON", "8: no object", "10: the label \"C\"", "11: \"options\": want a list of strings", "15: the label \"z\"", "17: the label \"A\", but 0 options"}},
+			[]string{"7: invalid JSON", "8: not an object", "10: the label \"C\"", "11: \"options\": want a list of strings", "15: the label \"z\"", "17: the label \"A\", but 0 options"}},
 		{"gaokao_bench", "gaokao_bench_2010-2013_English_MCQs", "gaokao_bench/Data/Objective_Questions/2010-2013_English_MCQs.json",
 			"{\"keywords\": \"k\", \"example\": [\n" + strings.Repeat(`{"question":" q ","answer":["A"],"score":1.0},`+"\n", 6) +
 				`{"question":"q","answer":["H"]},` + "\n" + `{"question":"q","answer":"A"},` + "\n" + `{"question":"q","answer":["AB"]},` + "\n" +
@@ -83,7 +83,7 @@ func TestHostileDataIsNamedAndLeftOut(t *testing.T) {
 				`{"context": "c", "question": null, "question_mark": "<Q41>", "options": ["x", "y"], "answer": "x"}` + "\n" +
 				strings.Repeat("[", 100000),
 			[]string{"p1:5", "p1:9"},
-			[]string{"7: invalid Python literal at byte 0: a name", "8: the answer \"w\" is none", "9: 1 options", "11: invalid Python literal at byte 33: more than 32"}},
+			[]string{"7: invalid Python literal at byte 0: a name", "8: the answer \"w\" is not one", "9: 1 options", "11: invalid Python literal at byte 33: nested more than 32"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -118,7 +118,7 @@ func TestHostileDataIsNamedAndLeftOut(t *testing.T) {
 	}
 }
 
-// TestLongLinesAreNotHeld reads files with a line of 256 MB, in a few megabytes of memory.
+// TestLongLinesAreNotHeld reads files with a line of 256 MB, using a few megabytes of memory.
 func TestLongLinesAreNotHeld(t *testing.T) {
 	if testing.Short() {
 		t.Skip("writes half a gigabyte")
@@ -158,10 +158,10 @@ func TestLongLinesAreNotHeld(t *testing.T) {
 			}
 			runtime.ReadMemStats(&after)
 			if n := len(got.Docs) + len(got.Shots); n != 7 {
-				t.Errorf("%d questions, want the 7 beside the long line", n)
+				t.Errorf("%d questions, want the 7 on other lines", n)
 			}
 			if len(d.Problems) != 1 || d.Problems[0].Line != 7 {
-				t.Errorf("problems: %v, want line 7 alone", d.Problems)
+				t.Errorf("problems: %v, want only line 7", d.Problems)
 			}
 			if held := after.TotalAlloc - before.TotalAlloc; held > 12*maxLineBytes {
 				t.Errorf("reading took %d MB", held>>20)
@@ -187,7 +187,7 @@ func TestUnclosedQuoteEndsAFile(t *testing.T) {
 func TestParseLiteral(t *testing.T) {
 	for _, c := range []struct {
 		text string
-		want any // an error is a string that begins with !
+		want any // a string that begins with ! is an error
 	}{
 		{`{'a': 1, "b": [None, True, False], }`, map[string]any{"a": 1.0, "b": []any{nil, true, false}}},
 		{`('x',)`, []any{"x"}},
@@ -210,12 +210,12 @@ z'`, "AA😀😀\\qz"},
 		{`{'a' 1}`, "!want ':'"},
 		{`{'a': 1 'b': 2}`, "!want a comma"},
 		{`[1 2]`, "!want a comma"},
-		{`[1] [2]`, "!something follows"},
+		{`[1] [2]`, "!text follows"},
 		{`[,]`, "!a name"},
 		{`open('x')`, "!a name"},
 		{`[x for x in y]`, "!a name"},
 		{``, "!a value is missing"},
-		{`1-`, "!\"1-\" is no number"},
+		{`1-`, "!\"1-\" is not a number"},
 		{`'\x4'`, "!want 2 hexadecimal"},
 		{`'\U00110000'`, "!want 8 hexadecimal"},
 	} {
@@ -234,7 +234,7 @@ z'`, "AA😀😀\\qz"},
 	}
 }
 
-// TestLiteralsOfAnyTextEnd feeds the parser text of its own alphabet.
+// TestLiteralsOfAnyTextEnd parses random text of the characters that literals have.
 func TestLiteralsOfAnyTextEnd(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		parseValue([]byte(rapid.StringOfN(rapid.SampledFrom([]rune(`{}[]()'",:\ux41 NoneTrue.-
@@ -258,8 +258,8 @@ func TestOptionLabelsAreCutOnce(t *testing.T) {
 	}
 }
 
-// TestCEvalTestPartHasNoAnswers reads the test part of C-Eval, whose file has no answers.
-func TestCEvalTestPartHasNoAnswers(t *testing.T) {
+// TestCEvalTestSplitHasNoAnswers reads the test split of C-Eval, whose file has no answers.
+func TestCEvalTestSplitHasNoAnswers(t *testing.T) {
 	d := &Data{Root: "testdata/samples", Split: "test"}
 	task, err := d.Load("ceval_computer_network")
 	if err != nil {
@@ -311,8 +311,8 @@ sample 2,,"{'passage': None, 'question': 'two', 'options': ['(A)x', '(B)y'], 'la
 	}
 }
 
-// TestStandInIsNamed reads papers that are not the published ones.
-func TestStandInIsNamed(t *testing.T) {
+// TestSubstituteIsNamed reads papers that are not the published ones.
+func TestSubstituteIsNamed(t *testing.T) {
 	dir := t.TempDir()
 	write(t, dir, "gaokao_english/derived/p/processed_listening.jsonl", strings.Repeat("{'context': 'c', 'question': 'q', 'options': ['x', 'y'], 'answer': 'y'}\n", 7))
 	d := &Data{Root: dir, Strict: true}
@@ -320,13 +320,13 @@ func TestStandInIsNamed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(task.Docs) != 2 || len(d.Notes) != 1 || !strings.Contains(d.Notes[0], "stand-in") {
+	if len(task.Docs) != 2 || len(d.Notes) != 1 || !strings.Contains(d.Notes[0], "substitute") {
 		t.Errorf("%d questions, notes %q", len(task.Docs), d.Notes)
 	}
 	write(t, dir, "gaokao_english/p/processed_listening.jsonl", "")
 	d = &Data{Root: dir}
 	if task, err = d.Load("gaokao_english_listening"); err != nil || len(task.Docs) != 0 || len(d.Notes) != 0 {
-		t.Errorf("the papers themselves come first: %+v, notes %q, %v", task, d.Notes, err)
+		t.Errorf("the published papers take precedence: %+v, notes %q, %v", task, d.Notes, err)
 	}
 }
 
@@ -334,7 +334,7 @@ func TestAbsentFilesAreNotProblems(t *testing.T) {
 	d := &Data{Root: t.TempDir(), Strict: true}
 	for _, name := range taskNames {
 		if _, err := d.Load(name); !errors.Is(err, os.ErrNotExist) {
-			t.Errorf("%s: %v, want that the file doesn't exist", name, err)
+			t.Errorf("%s: %v, want fs.ErrNotExist", name, err)
 		}
 	}
 }
@@ -356,7 +356,7 @@ func TestCatalogue(t *testing.T) {
 	}
 }
 
-// TestPipesAreNoData gives the reader a pipe, which would wait for its writer.
+// TestPipesAreNoData gives the reader a pipe, on which reading would wait for a writer.
 func TestPipesAreNoData(t *testing.T) {
 	root := t.TempDir()
 	file := filepath.Join(root, "mmlu/data/dev/anatomy_dev.csv")

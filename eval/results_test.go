@@ -19,14 +19,14 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// runSamples runs shard i of n of the sample questions.
+// runSamples evaluates shard i of n of the sample questions.
 func runSamples(t *testing.T, plan *Plan, i, n int) (*Summary, map[string][]Sample) {
 	t.Helper()
 	part, err := plan.Shard(i, n)
 	if err != nil {
 		t.Fatal(err)
 	}
-	entries, err := run(t.Context(), []session{&pieces{}}, part, nil, nil)
+	entries, err := run(t.Context(), []session{&chunked{}}, part, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -49,8 +49,9 @@ func runSamples(t *testing.T, plan *Plan, i, n int) (*Summary, map[string][]Samp
 	return s, samples
 }
 
-// TestMergedShardsAreTheWholeRun writes a run in one piece and in three, merges these, and compares the files.
-func TestMergedShardsAreTheWholeRun(t *testing.T) {
+// TestMergedShardsEqualTheWhole writes an evaluation as a whole and in three shards, merges these, and compares the
+// files.
+func TestMergedShardsEqualTheWhole(t *testing.T) {
 	plan := samplePlan(t)
 	when := time.Unix(1e9, 0)
 	dir := t.TempDir()
@@ -80,7 +81,7 @@ func TestMergedShardsAreTheWholeRun(t *testing.T) {
 		t.Errorf("two of three shards: %v", err)
 	}
 	if _, err := Merge([]*Summary{summaries[0], summaries[0]}); !errors.As(err, &me) {
-		t.Errorf("a shard twice: %v", err)
+		t.Errorf("the same shard twice: %v", err)
 	}
 	merged, err := Merge(summaries)
 	if err != nil {
@@ -92,7 +93,7 @@ func TestMergedShardsAreTheWholeRun(t *testing.T) {
 	}
 	files, err := filepath.Glob(filepath.Join(filepath.Dir(whole), "*"))
 	if err != nil || len(files) != len(plan.Tasks)+1 {
-		t.Fatalf("files %v, %v; want one a task and the results", files, err)
+		t.Fatalf("files %v, %v; want one per task and the results", files, err)
 	}
 	for _, file := range files {
 		want, err := os.ReadFile(file)
@@ -108,7 +109,7 @@ func TestMergedShardsAreTheWholeRun(t *testing.T) {
 		}
 	}
 
-	// The keys that readers of lm-evaluation-harness's files look for.
+	// The keys that programs expect in lm-evaluation-harness's files.
 	text, err := os.ReadFile(whole)
 	if err != nil {
 		t.Fatal(err)
@@ -160,13 +161,13 @@ func TestGroupNumbers(t *testing.T) {
 	if g.Found != 2 || g.Of != 7 || g.Questions != 6 {
 		t.Errorf("%+v", g)
 	}
-	// As lm-evaluation-harness has it: sqrt(p(1-p)/(n-1)).
+	// As in lm-evaluation-harness: sqrt(p(1-p)/(n-1)).
 	if got := tasks[0].Stderr(); math.Abs(got-0.25) > 1e-12 {
 		t.Errorf("standard error of 3 of 4: %g, want 0.25", got)
 	}
 }
 
-// TestMcNemar compares with sums of binomial coefficients in whole numbers (Python).
+// TestMcNemar compares with sums of binomial coefficients, computed with integers in Python.
 func TestMcNemar(t *testing.T) {
 	for _, c := range []struct {
 		b, c int
@@ -235,8 +236,8 @@ func TestPublishedCard(t *testing.T) {
 	}
 }
 
-// TestTablesAndChartNameWhatIsPublished draws a measured model beside published ones.
-func TestTablesAndChartNameWhatIsPublished(t *testing.T) {
+// TestTablesAndChartMarkPublishedScores draws a measured model beside published ones.
+func TestTablesAndChartMarkPublishedScores(t *testing.T) {
 	s, _ := runSamples(t, samplePlan(t), 1, 1)
 	s.Identity.Model = "a<b"
 	rows := append([]CardRow{s.CardRow()}, PublishedCard().Rows[11:]...)
@@ -261,15 +262,15 @@ func TestTablesAndChartNameWhatIsPublished(t *testing.T) {
 		}
 	}
 	if n := strings.Count(chart, "(published)"); n != 2 {
-		t.Errorf("%d legends say published, want 2", n)
+		t.Errorf("%d legends contain published, want 2", n)
 	}
 	if !strings.Contains(chart, "url(#published1)") || strings.Contains(chart, `fill="url(#published0)"`) {
 		t.Error("the published bars, and no others, must be hatched")
 	}
 }
 
-// TestChartTellsRowsApart draws all published rows: no two bars look alike, and the legend is within the picture.
-func TestChartTellsRowsApart(t *testing.T) {
+// TestChartDistinguishesRows draws all published rows: no two bars look alike, and the legend is inside the picture.
+func TestChartDistinguishesRows(t *testing.T) {
 	rows := PublishedCard().Rows
 	chart := Chart("all", rows)
 	looks := map[string]bool{}
@@ -277,7 +278,7 @@ func TestChartTellsRowsApart(t *testing.T) {
 		looks[m[1]] = true
 	}
 	if len(looks) != len(rows) || len(rows) < 10 {
-		t.Errorf("%d looks for %d rows", len(looks), len(rows))
+		t.Errorf("%d patterns for %d rows", len(looks), len(rows))
 	}
 	width := 0
 	if _, err := fmt.Sscanf(chart[strings.Index(chart, "width="):], `width="%d"`, &width); err != nil {
@@ -316,15 +317,15 @@ func TestModelSHA256(t *testing.T) {
 	write(t, dir, "m-00002-of-00002.gguf", "three")
 	write(t, dir, "hf/notes.txt", "changed")
 	if after := []string{sum("m-00001-of-00002.gguf"), sum("hf")}; after[0] == before[0] || after[1] != before[1] {
-		t.Errorf("hashes %v became %v: the second part counts, notes don't", before, after)
+		t.Errorf("hashes %v became %v: the second file counts, notes don't", before, after)
 	}
 	if _, err := ModelSHA256(t.Context(), t.TempDir()); err == nil {
 		t.Error("an empty directory has a hash")
 	}
 }
 
-// TestSummaryComesBack keeps what is written readable.
-func TestSummaryComesBack(t *testing.T) {
+// TestWrittenResultsCanBeRead writes results and reads them back.
+func TestWrittenResultsCanBeRead(t *testing.T) {
 	s, samples := runSamples(t, samplePlan(t), 1, 1)
 	name, err := Write(t.TempDir(), s, samples, time.Now())
 	if err != nil {

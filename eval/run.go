@@ -11,18 +11,18 @@ import (
 	"pumice"
 )
 
-// Progress says how far a run is.
+// Progress says how far an evaluation is.
 type Progress struct {
 	Done, Total int // questions
-	Reused      int // of Done, those that the journal held
+	Reused      int // those of Done that the journal had
 	Task        string
-	Remaining   time.Duration // estimate from the tokens so far, 0 while there is none
+	Remaining   time.Duration // estimated from the tokens so far; 0 if there is no estimate yet
 }
 
-// Run asks requests and returns their answers in the same order. The engines share the work; they must be of one model. Answers
-// that the journal holds are not asked for again, unless others are missing of those that were evaluated at once; journal may be
-// nil. progress is called after each answer, one call at a time; it may be nil. After an error, or when ctx is cancelled, what was
-// answered is in the journal.
+// Run evaluates requests and returns their answers in the same order. The engines, which must have the same model,
+// share the work. Answers in the journal are reused, if the journal has the answers to the whole batch; journal may be
+// nil. progress is called after each answer, one call at a time; it may be nil. After an error, or when ctx is
+// cancelled, the journal has all answers so far.
 func Run(ctx context.Context, engines []*pumice.Engine, requests []*Request, journal *Journal, progress func(Progress)) ([]Entry, error) {
 	var sessions []session
 	for _, e := range engines {
@@ -31,14 +31,15 @@ func Run(ctx context.Context, engines []*pumice.Engine, requests []*Request, jou
 	return run(ctx, sessions, requests, journal, progress)
 }
 
-// maxChunk bounds the questions that a device takes at a time, so that several devices end at about the same time. One that
-// begins a chunk evaluates the examples again.
+// maxChunk bounds the questions that a device takes at a time, so that several devices end at about the same time. At
+// the start of a chunk a device evaluates the examples again.
 const maxChunk = 32
 
-// A batch is a range of the requests, those with one lead.
+// A batch is a range of requests with the same lead.
 type batch struct{ first, end int }
 
-// pending returns the batches that want an answer, whole: a question is always evaluated with the same others.
+// pending returns the batches with an unanswered question. They are never divided, so that a question is always
+// evaluated with the same others.
 func pending(requests []*Request, answered []bool) (out []batch) {
 	for i := 0; i < len(requests); {
 		b := batch{i, i + 1}
@@ -53,7 +54,7 @@ func pending(requests []*Request, answered []bool) (out []batch) {
 	return out
 }
 
-// chunks cuts the batches where the examples change.
+// chunks groups batches into chunks, which end where the examples change.
 func chunks(requests []*Request, batches []batch, devices int) (out [][]batch) {
 	questions := 0
 	for i, b := range batches {
@@ -84,7 +85,7 @@ func run(ctx context.Context, sessions []session, requests []*Request, journal *
 	p.Done = p.Reused
 	batches := pending(requests, answered)
 	var before *Request
-	todo := 0 // tokens
+	todo := 0 // tokens to evaluate
 	for _, b := range batches {
 		for _, r := range requests[b.first:b.end] {
 			todo += r.cost(before)
@@ -141,12 +142,13 @@ func run(ctx context.Context, sessions []session, requests []*Request, journal *
 	}
 	wait.Wait()
 	if len(errs) > 0 {
-		return nil, errs[0] // the others are its consequence
+		return nil, errs[0] // the others are consequences of it
 	}
 	return out, nil
 }
 
-// ask asks a batch and finishes each question, with a share of the time that is its share of the tokens evaluated.
+// ask asks a batch and calls finish for each question. A question's time is the batch's time in proportion to its
+// tokens.
 func (s *scorer) ask(ctx context.Context, requests []*Request, b batch, finish func(i int, e Entry, tokens int) error) error {
 	var tokens []int
 	total, before := 0, s.last

@@ -19,38 +19,38 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// A pieces session stands for a model on a device whose numbers depend on the pieces that tokens were evaluated in, as rounding
-// does. It keeps the cache as pumice.Session does.
-type pieces struct {
+// A chunked is a session whose numbers depend on the chunks in which tokens were evaluated, as rounding does on a
+// device. It keeps a cache as pumice.Session does.
+type chunked struct {
 	ids     []int
-	state   []uint64 // after each token
-	runs    int
-	tokens  int // evaluated
-	batched int // questions that were evaluated at once with others
-	fail    int // evaluations until one fails, 0 = none does
+	state   []uint64 // state after each token
+	calls   int      // evaluations
+	tokens  int      // tokens evaluated
+	batched int      // questions evaluated together with others
+	fail    int      // number of the evaluation that fails; 0 if none does
 }
 
-const pieceVocab = 50000
+const chunkedVocab = 50000
 
-var errPiece = errors.New("device lost")
+var errDevice = errors.New("device lost")
 
-func (p *pieces) Truncate(n int) {
+func (p *chunked) Truncate(n int) {
 	n = min(n, len(p.ids))
 	p.ids, p.state = p.ids[:n], p.state[:n]
 }
 
-func (p *pieces) Logits(ctx context.Context, tokens []int, _ bool) iter.Seq2[[]float32, error] {
+func (p *chunked) Logits(ctx context.Context, tokens []int, _ bool) iter.Seq2[[]float32, error] {
 	return func(yield func([]float32, error) bool) {
 		if err := p.extend(ctx, tokens, len(tokens)-1); err != nil {
 			yield(nil, err)
 			return
 		}
-		yield(pieceRow(p.state[len(p.state)-1]), nil)
+		yield(chunkedRow(p.state[len(p.state)-1]), nil)
 	}
 }
 
-// Score gives each row for all that is evaluated at once.
-func (p *pieces) Score(ctx context.Context, prefix []int, tails [][]int) iter.Seq2[[]float32, error] {
+// Score makes each row depend on all tokens that are evaluated together.
+func (p *chunked) Score(ctx context.Context, prefix []int, tails [][]int) iter.Seq2[[]float32, error] {
 	return func(yield func([]float32, error) bool) {
 		err := p.extend(ctx, prefix, len(prefix))
 		if len(tails) == 1 && err == nil {
@@ -60,7 +60,7 @@ func (p *pieces) Score(ctx context.Context, prefix []int, tails [][]int) iter.Se
 			return
 		}
 		if err == nil && len(tails) > 0 {
-			err = p.run(ctx)
+			err = p.call(ctx)
 		}
 		if err != nil {
 			yield(nil, err)
@@ -74,22 +74,22 @@ func (p *pieces) Score(ctx context.Context, prefix []int, tails [][]int) iter.Se
 		p.batched += len(tails)
 		for i, tail := range tails {
 			p.tokens += len(tail)
-			if !yield(pieceRow(h.Sum64()+uint64(i)), nil) {
+			if !yield(chunkedRow(h.Sum64()+uint64(i)), nil) {
 				return
 			}
 		}
 	}
 }
 
-func (p *pieces) run(ctx context.Context) error {
-	if p.runs++; p.runs == p.fail {
-		return errPiece
+func (p *chunked) call(ctx context.Context) error {
+	if p.calls++; p.calls == p.fail {
+		return errDevice
 	}
 	return ctx.Err()
 }
 
-// extend evaluates what the cache lacks, and what it holds beyond the first so many tokens.
-func (p *pieces) extend(ctx context.Context, tokens []int, most int) error {
+// extend evaluates the tokens that the cache lacks. It reuses at most the first most tokens of the cache.
+func (p *chunked) extend(ctx context.Context, tokens []int, most int) error {
 	n := 0
 	for n < min(len(p.ids), most) && p.ids[n] == tokens[n] {
 		n++
@@ -98,7 +98,7 @@ func (p *pieces) extend(ctx context.Context, tokens []int, most int) error {
 	if n == len(tokens) {
 		return nil
 	}
-	if err := p.run(ctx); err != nil {
+	if err := p.call(ctx); err != nil {
 		return err
 	}
 	h := fnv.New64()
@@ -113,16 +113,16 @@ func (p *pieces) extend(ctx context.Context, tokens []int, most int) error {
 	return nil
 }
 
-func pieceRow(state uint64) []float32 {
+func chunkedRow(state uint64) []float32 {
 	random := rand.New(rand.NewPCG(state, 0))
-	row := make([]float32, pieceVocab)
+	row := make([]float32, chunkedVocab)
 	for i := range row {
 		row[i] = float32(random.NormFloat64())
 	}
 	return row
 }
 
-// samplePlan is all questions of testdata/samples, plus some about one long passage.
+// samplePlan returns a plan of all questions of testdata/samples, plus some about long passages.
 func samplePlan(t *testing.T) *Plan {
 	t.Helper()
 	d := &Data{Root: "testdata/samples", Strict: true}
@@ -170,11 +170,12 @@ func answers(entries []Entry) []Answer {
 	return out
 }
 
-// TestAnswersDoNotDependOnWhatRanBefore interrupts a run at every place, shares it between devices and cuts it into shards: each
-// answer is that of an unbroken run to the last digit, although the model's numbers depend on the pieces of evaluation.
-func TestAnswersDoNotDependOnWhatRanBefore(t *testing.T) {
+// TestAnswersDoNotDependOnTheOrder interrupts an evaluation at every point, divides it between devices and into
+// shards: each answer is that of an uninterrupted evaluation to the last digit, although the model's numbers depend on
+// the chunks of evaluation.
+func TestAnswersDoNotDependOnTheOrder(t *testing.T) {
 	plan := samplePlan(t)
-	whole := &pieces{}
+	whole := &chunked{}
 	entries, err := run(t.Context(), []session{whole}, plan.Requests, nil, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -184,21 +185,21 @@ func TestAnswersDoNotDependOnWhatRanBefore(t *testing.T) {
 	for _, r := range plan.Requests {
 		naive += len(r.IDs)
 	}
-	t.Logf("%d questions of %d tokens, %d evaluated in %d runs, %d questions with others", len(want), naive, whole.tokens, whole.runs, whole.batched)
-	if whole.batched*2 < len(want) || whole.runs > len(want) {
-		t.Errorf("%d of %d questions evaluated with others, in %d runs", whole.batched, len(want), whole.runs)
+	t.Logf("%d questions of %d tokens, %d evaluated in %d calls, %d questions with others", len(want), naive, whole.tokens, whole.calls, whole.batched)
+	if whole.batched*2 < len(want) || whole.calls > len(want) {
+		t.Errorf("%d of %d questions evaluated with others, in %d calls", whole.batched, len(want), whole.calls)
 	}
 	if whole.tokens*5 > naive*3 {
-		t.Errorf("%d of %d tokens evaluated: what neighbours share isn't kept", whole.tokens, naive)
+		t.Errorf("%d of %d tokens evaluated: tokens that neighbours share are not reused", whole.tokens, naive)
 	}
-	for fail := 1; fail < whole.runs; fail += 7 {
+	for fail := 1; fail < whole.calls; fail += 7 {
 		name := filepath.Join(t.TempDir(), "journal.jsonl")
 		j := openJournal(t, name, testIdentity)
-		if _, err := run(t.Context(), []session{&pieces{fail: fail}}, plan.Requests, j, nil); !errors.Is(err, errPiece) {
+		if _, err := run(t.Context(), []session{&chunked{fail: fail}}, plan.Requests, j, nil); !errors.Is(err, errDevice) {
 			t.Fatalf("failure %d: %v", fail, err)
 		}
 		j.Close()
-		// A kill in the middle of a write: some of the answers that came at once, and a piece of a line.
+		// A kill in the middle of a write leaves some of the answers of a batch, and an incomplete line.
 		text, err := os.ReadFile(name)
 		if err != nil {
 			t.Fatal(err)
@@ -210,7 +211,7 @@ func TestAnswersDoNotDependOnWhatRanBefore(t *testing.T) {
 			t.Fatal(err)
 		}
 		reused := 0
-		got, err := run(t.Context(), []session{&pieces{}}, plan.Requests, openJournal(t, name, testIdentity), func(p Progress) { reused = p.Reused })
+		got, err := run(t.Context(), []session{&chunked{}}, plan.Requests, openJournal(t, name, testIdentity), func(p Progress) { reused = p.Reused })
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -221,7 +222,7 @@ func TestAnswersDoNotDependOnWhatRanBefore(t *testing.T) {
 			t.Errorf("nothing was reused after failure %d", fail)
 		}
 	}
-	devices := []session{&pieces{}, &pieces{}, &pieces{}}
+	devices := []session{&chunked{}, &chunked{}, &chunked{}}
 	got, err := run(t.Context(), devices, plan.Requests, openJournal(t, filepath.Join(t.TempDir(), "j"), testIdentity), nil)
 	if err != nil {
 		t.Fatal(err)
@@ -236,7 +237,7 @@ func TestAnswersDoNotDependOnWhatRanBefore(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got, err := run(t.Context(), []session{&pieces{}}, part, nil, nil)
+			got, err := run(t.Context(), []session{&chunked{}}, part, nil, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -264,7 +265,7 @@ func TestJournalBelongsToOneRun(t *testing.T) {
 	openJournal(t, name, testIdentity).Close()
 }
 
-// TestJournalLeavesOtherFilesAlone opens what is no journal, or a damaged one. No byte of it changes.
+// TestJournalLeavesOtherFilesAlone opens files that are not journals, or damaged ones. No byte of them changes.
 func TestJournalLeavesOtherFilesAlone(t *testing.T) {
 	t.Parallel()
 	first, err := json.Marshal(testIdentity)
@@ -274,14 +275,14 @@ func TestJournalLeavesOtherFilesAlone(t *testing.T) {
 	whole := string(first) + "\n"
 	const entry = `{"task":"t","id":"1"}` + "\n"
 	for name, c := range map[string]struct{ text, want string }{
-		"notes":                     {"notes\n", "no journal"},
-		"notes without a newline":   {"remember the milk", "no journal"},
-		"one byte":                  {"x", "no journal"},
-		"json":                      {"{}\n", "no journal"},
-		"torn first line of others": {`{"model":"other`, "no journal"},
-		"damaged line":              {whole + entry + "\x00\x00\n" + entry, "line 3 is no answer"},
-		"damaged last line":         {whole + entry + "{}\n", "line 3 is no answer"},
-		"damaged, then torn":        {whole + "x\n" + entry[:9], "line 2 is no answer"},
+		"notes":                     {"notes\n", "not a journal"},
+		"notes without a newline":   {"remember the milk", "not a journal"},
+		"one byte":                  {"x", "not a journal"},
+		"json":                      {"{}\n", "not a journal"},
+		"torn first line of others": {`{"model":"other`, "not a journal"},
+		"damaged line":              {whole + entry + "\x00\x00\n" + entry, "line 3 is not an answer"},
+		"damaged last line":         {whole + entry + "{}\n", "line 3 is not an answer"},
+		"damaged, then torn":        {whole + "x\n" + entry[:9], "line 2 is not an answer"},
 		"endless line":              {strings.Repeat("x", maxLine+1), "line 1 is longer"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -301,7 +302,7 @@ func TestJournalLeavesOtherFilesAlone(t *testing.T) {
 	}
 }
 
-// TestJournalCutsOffTheLastLine opens what a kill in the middle of a write leaves.
+// TestJournalCutsOffTheLastLine opens files as left by a kill in the middle of a write.
 func TestJournalCutsOffTheLastLine(t *testing.T) {
 	t.Parallel()
 	first, err := json.Marshal(testIdentity)
@@ -332,7 +333,8 @@ func TestJournalCutsOffTheLastLine(t *testing.T) {
 	}
 }
 
-// TestJournalIsARegularFile: a link would lead to any file of the user's, and a pipe would be waited for.
+// TestJournalIsARegularFile opens a link, which could lead to any file of the user, and a pipe, on which opening would
+// wait.
 func TestJournalIsARegularFile(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -373,9 +375,9 @@ func TestJournalNeedsItsLock(t *testing.T) {
 	for err, want := range map[error]string{
 		nil:                 "",
 		syscall.EWOULDBLOCK: "another process is writing it",
-		syscall.ENOLCK:      "cannot be locked (no locks available)",
-		syscall.EOPNOTSUPP:  "cannot be locked (operation not supported)",
-		syscall.EBADF:       "cannot be locked",
+		syscall.ENOLCK:      "can't be locked (no locks available)",
+		syscall.EOPNOTSUPP:  "can't be locked (operation not supported)",
+		syscall.EBADF:       "can't be locked",
 	} {
 		got := lockError("j", err)
 		if (got == nil) != (want == "") || got != nil && !strings.Contains(got.Error(), want) {
@@ -384,7 +386,7 @@ func TestJournalNeedsItsLock(t *testing.T) {
 	}
 }
 
-// TestIdentityKeysAreTheMembers keeps the list that runs are compared by complete.
+// TestIdentityKeysAreTheMembers checks that the keys by which identities are compared are complete.
 func TestIdentityKeysAreTheMembers(t *testing.T) {
 	id := Identity{"m", "s", "d", "k", "p", []string{"l"}, []string{"t"}, 1, 2, 3, map[string][]int{"a": {1}}, "x", "y", "z", "c"}
 	var keys []string
@@ -399,7 +401,7 @@ func TestIdentityKeysAreTheMembers(t *testing.T) {
 	}
 }
 
-// rows is a session that gives prepared logits.
+// rows is a session that returns prepared logits.
 type rows func(tokens []int) []float32
 
 func (r rows) Truncate(int) {}
@@ -492,7 +494,7 @@ func TestSelect(t *testing.T) {
 	var unknown *UnknownTaskError
 	for _, name := range []string{"", "gsm8k", "[", "mmlu_virolog"} {
 		if _, err := Select([]string{name}); !errors.As(err, &unknown) {
-			t.Errorf("%q: %v, want that it is unknown", name, err)
+			t.Errorf("%q: %v, want an *UnknownTaskError", name, err)
 		}
 	}
 }

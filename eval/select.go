@@ -6,17 +6,17 @@ import (
 	"strings"
 )
 
-// A Selection is what a command line asks for: groups and tasks, in the order of the tables.
+// A Selection is a set of groups and tasks, in the order of the tables.
 type Selection struct {
-	Groups []string // with their categories after them
+	Groups []string // each followed by its categories
 	Tasks  []string // each once
 }
 
-// aliases are names that lm-evaluation-harness has for the same.
+// aliases maps lm-evaluation-harness's names to ours.
 var aliases = map[string]string{"ceval-valid": CEval, "agieval-cn": "agieval_zh"}
 
-// Select finds tasks and groups by name. It takes `-` for `_` and capital letters for small ones, names with `*`, and
-// lm-evaluation-harness's names ceval-valid, ceval-valid_<subject> and agieval_cn.
+// Select finds tasks and groups by name. Names may have `-` for `_`, capital letters and the wildcard `*`;
+// lm-evaluation-harness's names ceval-valid, ceval-valid_<subject> and agieval_cn are accepted too.
 func Select(names []string) (*Selection, error) {
 	s := &Selection{}
 	want := map[string]bool{}
@@ -56,7 +56,7 @@ func Select(names []string) (*Selection, error) {
 	return s, nil
 }
 
-// plain is a name as names are compared.
+// plain returns the form of a name in which names are compared.
 func plain(name string) string { return strings.ToLower(strings.ReplaceAll(trim(name), "_", "-")) }
 
 // TaskNames lists all tasks in the order of the tables.

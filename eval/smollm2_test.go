@@ -11,7 +11,7 @@ import (
 	"pumice"
 )
 
-// openSmolLM2 opens the default model in float32 throughout, where PUMICE_TEST_SMOLLM2 says that it is.
+// openSmolLM2 opens the default model from the path PUMICE_TEST_SMOLLM2, in float32 throughout.
 func openSmolLM2(t *testing.T, context int) *pumice.Engine {
 	t.Helper()
 	path := os.Getenv("PUMICE_TEST_SMOLLM2")
@@ -26,7 +26,8 @@ func openSmolLM2(t *testing.T, context int) *pumice.Engine {
 	return engine
 }
 
-// TestSmolLM2Perplexity compares with another program's float32 arithmetic (testdata/perplexity/exact.py) to 4 digits.
+// TestSmolLM2Perplexity compares with the float32 arithmetic of another program (testdata/perplexity/exact.py), to 4
+// digits.
 func TestSmolLM2Perplexity(t *testing.T) {
 	engine := openSmolLM2(t, 64)
 	text, err := os.ReadFile("testdata/perplexity/text.txt")
@@ -71,10 +72,11 @@ func TestSmolLM2Perplexity(t *testing.T) {
 	}
 }
 
-// TestSmolLM2MatchesGoldens asks the model that the goldens were made with, in float32 throughout, and compares question by
-// question: first everything about the prompt, then log-probabilities within 0.002 (0.0001 was measured on Mesa's CPU driver,
-// which is the files' rounding), then the letter chosen wherever the reference's margin is over twice that. It asks all questions
-// if PUMICE_SHARED is set, which takes long on a CPU driver, else the first two of each task of this repository.
+// TestSmolLM2MatchesGoldens asks the model that made the goldens, in float32 throughout, and compares question by
+// question: first everything about the prompt, then log-probabilities within 0.002 (0.0001 was measured on Mesa's CPU
+// driver, which is the rounding of the files), then the chosen letter if the reference's margin is over twice that. If
+// PUMICE_SHARED is set it asks all questions, which takes long on a CPU driver, else the first two of each task of
+// this repository.
 func TestSmolLM2MatchesGoldens(t *testing.T) {
 	engine := openSmolLM2(t, 4096)
 	const bound = 0.002

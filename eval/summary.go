@@ -7,45 +7,45 @@ import (
 	"slices"
 )
 
-// A Summary is what a run came to. It is kept in the results file under the key "pumice".
+// A Summary has the results of an evaluation. The results file has it under the key "pumice".
 type Summary struct {
 	Identity Identity       `json:"identity"`
-	Shard    string         `json:"shard,omitempty"` // "2/8": the counts are of a part
+	Shard    string         `json:"shard,omitempty"` // "2/8" if the counts are those of a shard
 	Devices  []string       `json:"devices"`
 	Tasks    []TaskSummary  `json:"tasks"`
 	Groups   []GroupSummary `json:"groups"`
-	Absent   []string       `json:"absent"`          // tasks whose files are not there
-	Problems []Problem      `json:"problems"`        // with the files
-	Notes    []string       `json:"notes,omitempty"` // on the data, in whole sentences
-	Seconds  float64        `json:"seconds"`         // of devices' time, that of answers from the journal included
+	Absent   []string       `json:"absent"`          // tasks without files
+	Problems []Problem      `json:"problems"`        // problems with the files
+	Notes    []string       `json:"notes,omitempty"` // whole sentences on the data
+	Seconds  float64        `json:"seconds"`         // device time, including that of answers from the journal
 }
 
 // A TaskSummary counts the answers to a task's questions.
 type TaskSummary struct {
 	Name        string  `json:"name"`
 	Original    int     `json:"original"` // questions that the task has
-	Planned     int     `json:"planned"`  // those that were to be asked, in all shards together
+	Planned     int     `json:"planned"`  // questions to ask, in all shards together
 	Questions   int     `json:"questions"`
 	Scored      int     `json:"scored"` // questions whose answer is known
 	Correct     int     `json:"correct"`
 	Skipped     int     `json:"skipped"` // questions of the file that aren't single-answer ones
 	NumShots    int     `json:"n_shot"`
-	FewerShots  int     `json:"fewer_shots"` // questions that had to do with fewer, for length
+	FewerShots  int     `json:"fewer_shots"` // questions with fewer examples, because of MaxLength
 	Truncated   int     `json:"truncated"`
-	Points      float64 `json:"points"` // GAOKAO-Bench: of the questions scored
+	Points      float64 `json:"points"` // GAOKAO-Bench: points of the scored questions
 	PointsRight float64 `json:"points_right"`
 }
 
-// Accuracy is the share of right answers, NaN without any.
+// Accuracy returns the share of right answers, or NaN if no question is scored.
 func (t TaskSummary) Accuracy() float64 { return float64(t.Correct) / float64(t.Scored) }
 
-// Stderr is the standard error of Accuracy, NaN for fewer than two questions.
+// Stderr returns the standard error of Accuracy, or NaN for fewer than two questions.
 func (t TaskSummary) Stderr() float64 {
 	p := t.Accuracy()
 	return math.Sqrt(p * (1 - p) / float64(t.Scored-1))
 }
 
-// A GroupSummary is the numbers for several tasks. A number that can't be had is absent.
+// A GroupSummary has the scores of a group of tasks. A score that can't be computed is absent.
 type GroupSummary struct {
 	Name       string   `json:"name"`
 	Title      string   `json:"title"`
@@ -54,15 +54,15 @@ type GroupSummary struct {
 	Found      int      `json:"found"` // tasks with answers
 	Of         int      `json:"of"`
 	Questions  int      `json:"questions"`
-	Accuracy   *float64 `json:"acc"`                      // the headline's
-	Stderr     *float64 `json:"acc_stderr"`               // pooled over the tasks; none for a mean over tasks
+	Accuracy   *float64 `json:"acc"`                      // by the headline's mean
+	Stderr     *float64 `json:"acc_stderr"`               // pooled over the tasks; absent for a mean over tasks
 	Micro      *float64 `json:"acc_micro"`                // over questions
 	Macro      *float64 `json:"acc_macro"`                // mean over tasks
-	Categories *float64 `json:"acc_categories,omitempty"` // MMLU: mean over the four
-	ScoreRate  *float64 `json:"score_rate,omitempty"`     // GAOKAO-Bench: points won
+	Categories *float64 `json:"acc_categories,omitempty"` // MMLU: mean over the four categories
+	ScoreRate  *float64 `json:"score_rate,omitempty"`     // GAOKAO-Bench: share of the points
 }
 
-// defined is a pointer to x, nil if it is no number.
+// defined returns a pointer to x, or nil if x is NaN.
 func defined(x float64) *float64 {
 	if math.IsNaN(x) || math.IsInf(x, 0) {
 		return nil
@@ -70,7 +70,7 @@ func defined(x float64) *float64 {
 	return &x
 }
 
-// Summarize counts the answers to requests, which are the plan's or a part of them.
+// Summarize counts the answers to requests, which are all of the plan or some of them.
 func Summarize(p *Plan, requests []*Request, entries []Entry) []TaskSummary {
 	var out []TaskSummary
 	at := map[*Task]int{}
@@ -162,30 +162,31 @@ func (g *Group) summarize(tasks map[string]TaskSummary) GroupSummary {
 	return s
 }
 
-// A MergeError says why results can't be put together.
+// A MergeError says why results can't be merged.
 type MergeError struct{ Msg string }
 
 func (e *MergeError) Error() string { return "eval: merge: " + e.Msg }
 
-// Merge adds up the shards of one run. It is a *MergeError if they are of different runs, or if together they aren't the whole.
-func Merge(parts []*Summary) (*Summary, error) {
-	if len(parts) == 0 {
+// Merge adds up the shards of one evaluation. The error is a *MergeError if they belong to different evaluations, or
+// if together they are not complete.
+func Merge(shards []*Summary) (*Summary, error) {
+	if len(shards) == 0 {
 		return nil, &MergeError{"no results"}
 	}
-	out := *parts[0]
+	out := *shards[0]
 	out.Shard, out.Devices, out.Seconds = "", nil, 0
-	out.Tasks = slices.Clone(parts[0].Tasks)
+	out.Tasks = slices.Clone(shards[0].Tasks)
 	seen := map[string]bool{}
-	for i, p := range parts {
+	for i, p := range shards {
 		if diff := p.Identity.differs(out.Identity); diff != "" {
-			return nil, &MergeError{fmt.Sprintf("part %d is of another run: %s", i+1, diff)}
+			return nil, &MergeError{fmt.Sprintf("result %d belongs to another evaluation: %s", i+1, diff)}
 		}
 		if seen[p.Shard] {
-			return nil, &MergeError{fmt.Sprintf("shard %q is there twice", p.Shard)}
+			return nil, &MergeError{fmt.Sprintf("shard %q is given twice", p.Shard)}
 		}
 		seen[p.Shard] = true
 		if len(p.Tasks) != len(out.Tasks) || !slices.Equal(p.Absent, out.Absent) || len(p.Problems) != len(out.Problems) {
-			return nil, &MergeError{fmt.Sprintf("part %d (shard %q) was run on other data", i+1, p.Shard)}
+			return nil, &MergeError{fmt.Sprintf("result %d (shard %q) has other data", i+1, p.Shard)}
 		}
 		out.Devices = append(out.Devices, p.Devices...)
 		out.Seconds += p.Seconds
@@ -195,7 +196,8 @@ func Merge(parts []*Summary) (*Summary, error) {
 		for j, t := range p.Tasks {
 			sum := &out.Tasks[j]
 			if t.Name != sum.Name || t.Planned != sum.Planned || t.Original != sum.Original {
-				return nil, &MergeError{fmt.Sprintf("part %d (shard %q) has other questions of %q", i+1, p.Shard, t.Name)}
+				msg := fmt.Sprintf("result %d (shard %q) has other questions of %q", i+1, p.Shard, t.Name)
+				return nil, &MergeError{msg}
 			}
 			sum.Questions += t.Questions
 			sum.Scored += t.Scored

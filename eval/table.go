@@ -7,7 +7,8 @@ import (
 	"unicode/utf8"
 )
 
-// Table is the tables of lm-evaluation-harness: a row a task, indented under its groups, and the groups again.
+// Table returns the tables of lm-evaluation-harness: a row for each task, indented under its groups, then the groups
+// again.
 func Table(s *Summary) string {
 	head := []string{"Tasks", "Version", "Filter", "n-shot", "Metric", "", "Value", "", "Stderr"}
 	left := []bool{true, false, true, false, true, true, false, true, false}
@@ -55,7 +56,7 @@ func Table(s *Summary) string {
 	return out + "\n" + notes(s)
 }
 
-// fixed is a value from 0 to 1 with four digits.
+// fixed formats a value from 0 to 1 with four digits.
 func fixed(x *float64) string {
 	if x == nil {
 		return "N/A"
@@ -63,7 +64,7 @@ func fixed(x *float64) string {
 	return fmt.Sprintf("%.4f", *x)
 }
 
-// percent is a value as the model card prints it.
+// percent formats a value as the model card prints it.
 func percent(x *float64) string {
 	if x == nil {
 		return "-"
@@ -71,16 +72,16 @@ func percent(x *float64) string {
 	return fmt.Sprintf("%.1f", 100**x)
 }
 
-// notes say what a reader must know of the numbers.
+// notes returns remarks that a reader of the numbers must know.
 func notes(s *Summary) string {
 	var b strings.Builder
 	say := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
 	id := s.Identity
 	if id.Limit > 0 || len(id.Samples) > 0 {
-		say("Only a part of the questions was asked: these are not the benchmarks' results.")
+		say("Only some of the questions were asked: these are not the benchmarks' results.")
 	}
 	if s.Shard != "" {
-		say("Shard %s alone: the other shards' questions are not in it.", s.Shard)
+		say("Only shard %s: the questions of other shards are not included.", s.Shard)
 	}
 	say("At most %d examples and %d tokens a prompt; prompts in the style of %s%s.", id.NumShots, id.MaxLength, id.PromptStyle,
 		map[bool]string{true: ", as messages of a conversation"}[id.ChatTemplate != ""])
@@ -89,7 +90,7 @@ func notes(s *Summary) string {
 		fewer, cut = fewer+t.FewerShots, cut+t.Truncated
 	}
 	if fewer > 0 {
-		say("Questions that had to do with fewer examples for that length: %d. Of these, cut at the beginning: %d.", fewer, cut)
+		say("Questions with fewer examples, to keep that length: %d. Of these, cut at the beginning: %d.", fewer, cut)
 	}
 	for _, g := range s.Groups {
 		if g.Found == 0 {
@@ -111,10 +112,10 @@ func notes(s *Summary) string {
 		say("%s", note)
 	}
 	if len(s.Absent) > 0 {
-		say("Left out, as their files are absent: %s.", strings.Join(s.Absent, ", "))
+		say("Left out, because their files are absent: %s.", strings.Join(s.Absent, ", "))
 	}
 	if len(s.Problems) > 0 {
-		say("%d places in the files could not be used; their questions are left out:", len(s.Problems))
+		say("%d problems in the files; the questions concerned are left out:", len(s.Problems))
 		for i, p := range s.Problems {
 			if i == 20 {
 				say("  and %d more, in the results file", len(s.Problems)-i)
@@ -128,7 +129,7 @@ func notes(s *Summary) string {
 
 // render draws a table of GitHub's Markdown with aligned columns.
 func render(head []string, left []bool, rows [][]string) string {
-	width := slices.Repeat([]int{3}, len(head)) // the least that Markdown takes
+	width := slices.Repeat([]int{3}, len(head)) // Markdown's minimum
 	for _, r := range append([][]string{head}, rows...) {
 		for i, cell := range r {
 			width[i] = max(width[i], utf8.RuneCountInString(cell))

@@ -13,25 +13,25 @@ type Doc struct {
 	ID   string
 	Body string
 	N    int    // choices
-	Gold string // the right one's letter, "" where the file doesn't tell
+	Gold string // letter of the right choice, or "" if the file has no answer
 
-	Question string   // as Body has it; with Options for whoever reads the samples
-	Options  []string // nil where the question's text holds them
-	Points   float64  // GAOKAO-Bench: what the examination gives for it
+	Question string   // the text in Body; with Options, for readers of the samples
+	Options  []string // nil if the question's text contains them
+	Points   float64  // GAOKAO-Bench: points in the examination
 }
 
-// A Task is the questions of one subject or file, and the examples that stand before each.
+// A Task has the questions of one subject or file, and the examples shown before each.
 type Task struct {
 	Name      string
 	Benchmark string
 	Header    string
 	Shots     []Doc
 	Docs      []Doc
-	Cue, Sep  string // the last words of a question, and what stands between them and the letter
-	Skipped   int    // questions of the file that are no single-answer ones
+	Cue, Sep  string // the last words of a question, and the text between them and the letter
+	Skipped   int    // questions of the file that aren't single-answer ones
 }
 
-// prompt is the text for a question with the first k examples before it.
+// prompt returns the text of a question after the first k examples.
 func (t *Task) prompt(d *Doc, k int) string { return t.preamble(k) + d.Body }
 
 func (t *Task) preamble(k int) string {
@@ -46,7 +46,7 @@ func (t *Task) preamble(k int) string {
 	return b.String()
 }
 
-// Benchmarks, which are the directories' names too.
+// Benchmarks. These are also the names of their directories.
 const (
 	MMLU          = "mmlu"
 	CEval         = "ceval"
@@ -58,33 +58,33 @@ const (
 // Benchmarks lists the names of the five benchmarks in the order of the model card.
 func Benchmarks() []string { return []string{MMLU, CEval, AGIEval, GaokaoBench, GaokaoEnglish} }
 
-// NumShots is how many examples the model card's "5-shot" is. Files without a part for examples give away as many of their
-// first questions, whatever number is then shown.
+// NumShots is the number of examples in the model card's "5-shot". In files without a split for examples, the first
+// questions are taken as examples, always NumShots of them, however many are shown.
 const NumShots = 5
 
-// Data says where the files of the benchmarks are and how they become questions. The zero value reads them from the working
-// directory, in the styles that the model card's numbers were made with.
+// Data says where the files of the benchmarks are and how questions are made from them. The zero value reads them from
+// the working directory, in the styles of the model card's numbers.
 type Data struct {
-	Root string            // holds a directory for each benchmark
-	Dirs map[string]string // benchmark to directory, where it lies elsewhere
+	Root string            // has a directory for each benchmark
+	Dirs map[string]string // directories of benchmarks that are elsewhere
 
 	Split         string // of C-Eval: "val" (also "") or "test"
-	HarnessStyle  bool   // prompts of MMLU and C-Eval as lm-evaluation-harness writes them
-	OfficialShots bool   // AGIEval: the examples of few_shot_prompts.csv, and every question scored
+	HarnessStyle  bool   // prompts of MMLU and C-Eval in the style of lm-evaluation-harness
+	OfficialShots bool   // AGIEval: take the examples of few_shot_prompts.csv, and score every question
 	Strict        bool   // stop at the first problem with the files' contents
 
-	Problems []Problem // of the tasks loaded so far
-	Notes    []string  // on these, in whole sentences
+	Problems []Problem // problems in the tasks loaded so far
+	Notes    []string  // whole sentences on these tasks
 }
 
-// An UnknownTaskError is a name that no task or group has.
+// An UnknownTaskError says that no task or group has the name.
 type UnknownTaskError struct{ Name string }
 
 func (e *UnknownTaskError) Error() string {
 	return fmt.Sprintf("eval: no task or group %q", e.Name)
 }
 
-// Load reads a task. The error is fs.ErrNotExist by errors.Is where its files are absent, a *Problem where one stopped it.
+// Load reads a task. The error matches fs.ErrNotExist if its files are absent, and is a *Problem if one stopped it.
 func (d *Data) Load(name string) (*Task, error) {
 	info, ok := tasks[name]
 	if !ok {
@@ -114,7 +114,7 @@ func (d *Data) Load(name string) (*Task, error) {
 	return nil, fmt.Errorf("eval: %s: %w", name, err)
 }
 
-// dir is where a benchmark's files are.
+// dir returns the directory of a benchmark's files.
 func (d *Data) dir(benchmark string) string {
 	if dir := d.Dirs[benchmark]; dir != "" {
 		return dir
@@ -129,8 +129,8 @@ const (
 	cueChinese = "答案："
 )
 
-// english makes t a task in the format of the authors of MMLU. Its subject has a blank before every word, so that two stand
-// after "about" (evaluate.py of hendrycks/test, format_subject).
+// english makes t a task in the format of the authors of MMLU. Every word of its subject has a blank before it, so
+// that there are two blanks after "about" (evaluate.py of hendrycks/test, format_subject).
 func (d *Data) english(t *Task, subject string) {
 	subject = strings.NewReplacer("_", " ", "-", " ").Replace(subject)
 	if !d.HarnessStyle || t.Benchmark != MMLU {
@@ -150,7 +150,7 @@ func (d *Data) chinese(t *Task, subject string) {
 	t.Header = "以下是中国关于" + subject + examination + "的单项选择题，请选出其中的正确答案。\n\n"
 }
 
-// question makes a Doc of a question and options that are still apart.
+// question makes a Doc from a question and separate options.
 func (t *Task) question(id, question string, options []string, gold string) Doc {
 	return Doc{
 		ID: id, Body: question + choices(options) + "\n" + t.Cue, N: len(options), Gold: gold,
@@ -158,13 +158,13 @@ func (t *Task) question(id, question string, options []string, gold string) Doc 
 	}
 }
 
-// takeShots moves the first questions to the examples, for files that have no part for them.
+// takeShots moves the first questions to the examples, for files without a split for examples.
 func (t *Task) takeShots() {
 	n := min(NumShots, len(t.Docs))
 	t.Shots, t.Docs = t.Docs[:n:n], t.Docs[n:]
 }
 
-// FirstPrompt is the text of the first question with numShots examples before it, "" where there is none.
+// FirstPrompt returns the text of the first question after numShots examples, or "" if there is no question.
 func (t *Task) FirstPrompt(numShots int) string {
 	if len(t.Docs) == 0 {
 		return ""

@@ -6,22 +6,22 @@ import (
 	"unicode"
 )
 
-// isSpace is str.isspace of Python, whose white space is Unicode's and the four separators U+001C to U+001F.
+// isSpace is Python's str.isspace, whose white space is Unicode's and the four separators U+001C to U+001F.
 func isSpace(r rune) bool { return unicode.IsSpace(r) || r >= 0x1c && r <= 0x1f }
 
-// trim is str.strip of Python, which the prompts are defined by.
+// trim is Python's str.strip, by which the prompts are defined.
 func trim(s string) string { return strings.TrimFunc(s, isSpace) }
 
 // letters name the choices.
 const letters = "ABCDEFG"
 
-// pythonSpace is what \s matches in Python.
+// pythonSpace matches what \s matches in Python, any number of times.
 const pythonSpace = `[\t-\r\x1c-\x20\x{85}\p{Z}]*`
 
-// optionLabel is the letter that AGIEval's options begin with in various shapes: "(A)", "（A）", "A．", " A. ".
+// optionLabel matches the letter at the beginning of AGIEval's options, in various forms: "(A)", "（A）", "A．", " A. ".
 var optionLabel = regexp.MustCompile(`^` + pythonSpace + `(?:[(（][A-G][)）]|[A-G]` + pythonSpace + `[.．、:：])` + pythonSpace)
 
-// cutLabel removes the letter from an option once.
+// cutLabel removes one letter from the beginning of an option.
 func cutLabel(option string) string {
 	if at := optionLabel.FindStringIndex(option); at != nil {
 		option = option[at[1]:]
@@ -29,7 +29,7 @@ func cutLabel(option string) string {
 	return trim(option)
 }
 
-// choices writes options with their letters, each on a line of its own.
+// choices returns options with their letters, each on its own line.
 func choices(options []string) string {
 	var b strings.Builder
 	for i, o := range options {
