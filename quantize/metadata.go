@@ -14,8 +14,8 @@ import (
 	"pumice/tokenizer"
 )
 
-// fileTypes are llama.cpp's numbers of files whose matrices are mostly of one type (llama.h,
-// enum llama_ftype; for the K types the plain ones, "_S").
+// fileTypes are llama.cpp's numbers for files whose matrices are mostly of one type (llama.h,
+// enum llama_ftype; for the K types the plain variants, "_S").
 var fileTypes = map[dtype.DType]uint32{
 	dtype.F32: 0, dtype.F16: 1, dtype.Q4_0: 2, dtype.Q4_1: 3, dtype.Q8_0: 7, dtype.Q5_0: 8, dtype.Q5_1: 9,
 	dtype.Q2_K: 21, dtype.Q3_K: 11, dtype.Q4_K: 14, dtype.Q5_K: 16, dtype.Q6_K: 18, dtype.IQ4_NL: 25, dtype.IQ4_XS: 30, dtype.BF16: 32,
@@ -24,11 +24,11 @@ var fileTypes = map[dtype.DType]uint32{
 const (
 	fileTypeKey = "general.file_type"
 	versionKey  = "general.quantization_version"
-	// quantizationVersion is ggml's GGML_QNT_VERSION: the layout of the blocks.
+	// quantizationVersion is ggml's GGML_QNT_VERSION, which identifies the layout of the blocks.
 	quantizationVersion = uint32(2)
 )
 
-// metadata is the file's key-value pairs.
+// metadata returns the file's key-value pairs.
 func (p *Plan) metadata(ctx context.Context, c *checkpoint.Checkpoint) ([]ggufwrite.KV, error) {
 	quantized := []ggufwrite.KV{
 		{Key: fileTypeKey, Value: fileTypes[p.o.Type]},
@@ -64,7 +64,7 @@ func (p *Plan) metadata(ctx context.Context, c *checkpoint.Checkpoint) ([]ggufwr
 	return slices.Concat(kv, sampling, p.export.Pairs, quantized, vocabulary), nil
 }
 
-// name is that of the directory a checkpoint is in.
+// name returns the name of the checkpoint's directory.
 func name(path string) string {
 	if abs, err := filepath.Abs(path); err == nil {
 		path = abs
@@ -75,7 +75,7 @@ func name(path string) string {
 	return filepath.Base(path)
 }
 
-// samplingPairs are the defaults of generation_config.json under the keys of llama.cpp's
+// samplingPairs returns the defaults of generation_config.json under the keys of llama.cpp's
 // converter (gguf-py, Keys.General).
 func samplingPairs(f *checkpoint.Fields) ([]ggufwrite.KV, error) {
 	if f == nil {
@@ -95,7 +95,7 @@ func samplingPairs(f *checkpoint.Fields) ([]ggufwrite.KV, error) {
 	return kv, f.Err()
 }
 
-// vocabulary is the pairs of the tokenizer; without one, the special ids alone.
+// vocabulary returns the pairs of the tokenizer; without one, those of the special ids only.
 func (p *Plan) vocabulary(ctx context.Context) ([]ggufwrite.KV, error) {
 	v := tokenizer.GGUFVocab{Model: "no_vocab", BOS: -1, EOS: -1, UNK: -1, PAD: -1}
 	var c tokenizer.Config
@@ -132,7 +132,7 @@ func (p *Plan) vocabulary(ctx context.Context) ([]ggufwrite.KV, error) {
 	return kv, nil
 }
 
-// endTokens are the ids that end an answer, the tokenizer's own first, three at most.
+// endTokens returns the ids that end an answer, at most three, the tokenizer's own first.
 func (p *Plan) endTokens(own int) []int {
 	ids := slices.Clone(p.export.EOSTokenIDs)
 	if len(ids) == 0 && own >= 0 {
@@ -140,7 +140,7 @@ func (p *Plan) endTokens(own int) []int {
 	}
 	slices.SortStableFunc(ids, func(a, b int) int { return cmp.Compare(btoi(a != own), btoi(b != own)) })
 	if len(ids) > 3 {
-		p.Notes = append(p.Notes, "of the tokens that end an answer the file names three")
+		p.Notes = append(p.Notes, "the file names only three of the tokens that end an answer")
 		ids = ids[:3]
 	}
 	return ids
@@ -153,7 +153,7 @@ func btoi(b bool) int {
 	return 0
 }
 
-// vocabularyPairs are tokenizer.ggml.* (GGUF specification, "Tokenizer") but for the end tokens.
+// vocabularyPairs returns the pairs tokenizer.ggml.* (GGUF specification, "Tokenizer") except the end tokens.
 func vocabularyPairs(v *tokenizer.GGUFVocab) []ggufwrite.KV {
 	var kv []ggufwrite.KV
 	add := func(key string, value any) { kv = append(kv, ggufwrite.KV{Key: "tokenizer.ggml." + key, Value: value}) }

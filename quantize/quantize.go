@@ -1,10 +1,10 @@
-// Package quantize writes models as GGUF files that llama.cpp and this program read, their
+// Package quantize writes models as GGUF files for llama.cpp and this program, with their
 // matrices converted to another type.
 //
-// NewPlan takes an open checkpoint of any family that runs and says what will become of each
-// tensor; Plan.Write writes the file. Hyper-parameters, names and the order of rows are those
-// that llama.cpp's converter writes (package model knows them), the vocabulary is the
-// tokenizer's. Memory stays bounded however large the model is.
+// NewPlan takes an open checkpoint of any supported family and determines the name, type and shape of
+// each tensor; Plan.Write writes the file. Hyper-parameters, names and the order of rows are those
+// of llama.cpp's converter (from package model), and the vocabulary is the
+// tokenizer's. Memory is bounded, however large the model is.
 package quantize
 
 import (
@@ -18,23 +18,23 @@ import (
 	"pumice/tokenizer"
 )
 
-// Options says what is written. Type must be a weight type.
+// Options configure NewPlan. Type must be a weight type.
 type Options struct {
-	Type dtype.DType // of the matrices
-	Pure bool        // of the embedding and the head too, however few bits it has
+	Type dtype.DType // type of the matrices
+	Pure bool        // also the type of the embedding and the head, however few bits it has
 
-	// Tokenizer is that of a Hugging Face directory; nil: the file gets no vocabulary. GGUF
-	// checkpoints carry theirs over.
+	// Tokenizer is the tokenizer of a Hugging Face directory; with nil the file gets no vocabulary. The
+	// vocabulary of a GGUF checkpoint is copied.
 	Tokenizer *tokenizer.Tokenizer
 
-	Workers  int                     // goroutines that convert; 0 means 2
-	Progress func(done, total int64) // bytes of the file, one call at a time; may be nil
+	Workers  int                     // goroutines that convert; 0 stands for 2
+	Progress func(done, total int64) // called with bytes of the file, one call at a time; may be nil
 }
 
-// A Plan is what will be written. It is valid until its checkpoint is closed.
+// A Plan describes the file to write. It is valid until its checkpoint is closed.
 type Plan struct {
 	Architecture string   // general.architecture
-	Notes        []string // what a user of the file should know
+	Notes        []string // remarks for users of the file
 	Tensors      []Tensor
 	Parameters   int64
 
@@ -44,18 +44,17 @@ type Plan struct {
 	rows   []*fill
 }
 
-// A Tensor is one of the file.
+// A Tensor is a tensor of the file.
 type Tensor struct {
 	Name  string
 	Shape []int // outermost first
 	DType dtype.DType
 	Bytes int64
-	From  dtype.DType // its type in the checkpoint, F32 where it is computed
+	From  dtype.DType // its type in the checkpoint; F32 if it is computed
 }
 
-// NewPlan decides what the file will hold. Errors are the checkpoint's, the model's (a family
-// that is not known, a tensor that is missing) and the tokenizer's (a vocabulary that GGUF
-// cannot hold); the end of ctx ends the deciding.
+// NewPlan determines the content of the file. Errors are the checkpoint's, the model's (an unknown family,
+// a missing tensor) and the tokenizer's (a vocabulary that GGUF can't express). ctx cancels it.
 func NewPlan(ctx context.Context, c *checkpoint.Checkpoint, o Options) (*Plan, error) {
 	if !o.Type.Weight() {
 		return nil, fmt.Errorf("quantize: %s: want one of %s", o.Type, dtype.Names(dtype.Weights()))
@@ -89,12 +88,11 @@ func NewPlan(ctx context.Context, c *checkpoint.Checkpoint, o Options) (*Plan, e
 	return p, nil
 }
 
-// Bytes is the size of the file.
+// Bytes returns the size of the file.
 func (p *Plan) Bytes() int64 { return p.file.Size }
 
-// typeOf is the type of a tensor in the file. The embedding and the head decide what every token
-// is read and written as: they get at least the 6.6 bits of Q6_K, as llama.cpp gives the head,
-// unless the options ask for a pure file.
+// typeOf returns the type of a tensor in the file. Errors of the embedding and the head affect every token,
+// so these get at least the 6.6 bits of Q6_K, which llama.cpp uses for the head, unless Pure is set.
 func (o *Options) typeOf(t *model.ExportTensor) dtype.DType {
 	if t.Role == model.AsStored {
 		return t.DType
@@ -106,5 +104,5 @@ func (o *Options) typeOf(t *model.ExportTensor) dtype.DType {
 	return want.ForRow(t.Cols())
 }
 
-// bits is the size of a weight.
+// bits returns the size of a weight in bits.
 func bits(d dtype.DType) float64 { return 8 * float64(d.BlockBytes()) / float64(d.BlockSize()) }

@@ -58,7 +58,7 @@ func write(t *testing.T, path string, o Options) *checkpoint.Checkpoint {
 	return open(t, out)
 }
 
-// unpack writes a .gz file out.
+// unpack decompresses a .gz file into a file.
 func unpack(t *testing.T, packed, name string) string {
 	t.Helper()
 	b, err := os.ReadFile(packed)
@@ -87,8 +87,8 @@ func values(t *checkpoint.Tensor) []float32 {
 	return out
 }
 
-// The committed GGUF files are another program's conversion of the fixtures
-// (model/testdata/make_gguf.py). Tensors are the same to the bit, and so is every key there.
+// Another program converted the fixtures to the committed GGUF files
+// (model/testdata/make_gguf.py). Tensors must be equal to the bit, and so must every key in them.
 func TestDirectoriesBecomeWhatTheConverterWrites(t *testing.T) {
 	files, err := filepath.Glob(filepath.Join(ggufs, "*.gguf.gz"))
 	if err != nil || len(files) < 15 {
@@ -114,7 +114,7 @@ func TestDirectoriesBecomeWhatTheConverterWrites(t *testing.T) {
 			}
 			for _, name := range got.Names() {
 				if _, ok := want.Tensor(name); !ok {
-					t.Errorf("tensor %s is one too many", name)
+					t.Errorf("unexpected tensor %s", name)
 				}
 			}
 			g, w := got.Metadata(), want.Metadata()
@@ -130,8 +130,8 @@ func TestDirectoriesBecomeWhatTheConverterWrites(t *testing.T) {
 	}
 }
 
-// Every type is the encoder's, rows that its blocks do not divide have another, and the embedding
-// and the head keep more bits unless the file is to be pure.
+// Matrices of every type have the encoder's bytes. Rows that are not a multiple of a block get another type, and the
+// embedding and the head more bits unless Pure is set.
 func TestTypes(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "model")
 	s, err := synth.Lookup("xverse", synth.Tiny)
@@ -189,8 +189,8 @@ func TestTypes(t *testing.T) {
 	}
 }
 
-// A GGUF file's metadata, tokenizer included, go over as they are; tensors of the wanted type too.
-func TestGGUFIsCarriedOver(t *testing.T) {
+// The metadata of a GGUF file, tokenizer included, are copied unchanged, and so are tensors of the wanted type.
+func TestGGUFIsCopied(t *testing.T) {
 	tok, err := tokenizer.Open(t.Context(), "../tokenizer/testdata/xverse-a")
 	if err != nil {
 		t.Fatal(err)
@@ -233,7 +233,7 @@ func TestGGUFIsCarriedOver(t *testing.T) {
 	}
 }
 
-// The parts of a split model become one file.
+// The files of a split model become one file.
 func TestSplitModelsBecomeOneFile(t *testing.T) {
 	whole := open(t, unpack(t, filepath.Join(ggufs, "llama.gguf.gz"), "llama.gguf"))
 	dir := t.TempDir()
@@ -260,8 +260,8 @@ func TestSplitModelsBecomeOneFile(t *testing.T) {
 	}
 }
 
-// The file has what a conversation needs: every template, and each token that ends an answer.
-func TestConversationsAreCarriedOver(t *testing.T) {
+// The file has every chat template, and every token that ends an answer.
+func TestChatSettingsAreCopied(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "model")
 	s, err := synth.Lookup("llama", synth.Tiny)
 	if err != nil {
@@ -300,7 +300,7 @@ func TestConversationsAreCarriedOver(t *testing.T) {
 	}
 }
 
-// Whatever goes wrong, no file stays behind.
+// No error leaves a file behind.
 func TestFailuresLeaveNothing(t *testing.T) {
 	cancelled, cancel := context.WithCancel(context.Background())
 	cancel()
@@ -349,7 +349,7 @@ func TestFailuresLeaveNothing(t *testing.T) {
 	}
 }
 
-// The checkpoint is cut short after the first tensor.
+// The checkpoint is truncated after the first tensor.
 func TestShrinkingCheckpointsAreErrors(t *testing.T) {
 	gguf := filepath.Join(t.TempDir(), "model.gguf")
 	p, err := NewPlan(t.Context(), open(t, filepath.Join(fixtures, "llama")), Options{Type: dtype.F16})
@@ -379,7 +379,7 @@ func TestShrinkingCheckpointsAreErrors(t *testing.T) {
 				t.Helper()
 				var format *checkpoint.FormatError
 				if !errors.As(err, &format) || filepath.Dir(format.File) != from || !strings.Contains(format.Msg, "shrank") {
-					t.Errorf("got %v, want that a file of %s shrank", err, from)
+					t.Errorf("got %v, want the error that a file of %s shrank", err, from)
 				}
 			}
 			c := open(t, from)

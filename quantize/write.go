@@ -15,16 +15,15 @@ import (
 	"pumice/model"
 )
 
-// batchBytes is about what is converted between two writes.
+// batchBytes is about how many bytes are converted between two writes.
 const batchBytes = 8 << 20
 
-// Write makes the file at path. It is written beside it under another name, which is removed if
-// anything goes wrong, and takes its place when it is whole. A file that is there is an error
-// that is fs.ErrExist, unless overwrite is set; what is no regular file is never replaced.
+// Write writes the file path. It writes a temporary file beside path and renames it when it is complete; after
+// an error the temporary file is removed. If path exists, the error matches fs.ErrExist, unless overwrite is
+// set. Only a regular file is ever replaced.
 //
-// Before the first tensor is converted the header is read back as any GGUF file is: where it does
-// not say the same model, because llama.cpp's architecture has no word for something, that is the
-// error.
+// Before it converts the first tensor, Write reads the header back like any GGUF file. If that does not describe
+// the same model, because llama.cpp's architecture can't express some property, Write returns an error.
 func (p *Plan) Write(ctx context.Context, path string, overwrite bool) error {
 	write := atomicfile.Create
 	if overwrite {
@@ -37,7 +36,7 @@ func (p *Plan) Write(ctx context.Context, path string, overwrite bool) error {
 	return nil
 }
 
-// write writes the file that is to be at path.
+// write writes the temporary file f of path.
 func (p *Plan) write(ctx context.Context, f *os.File, path string) error {
 	if _, err := f.Write(p.file.Header); err != nil {
 		return err
@@ -64,7 +63,7 @@ func (p *Plan) write(ctx context.Context, f *os.File, path string) error {
 	return p.file.WriteTensors(f)
 }
 
-// check reads the header of the file called name back, which is to be at path.
+// check reads back the header of name, the temporary file of path.
 func (p *Plan) check(ctx context.Context, name, path string) error {
 	c, err := checkpoint.Open(ctx, name)
 	if err != nil {
@@ -74,14 +73,14 @@ func (p *Plan) check(ctx context.Context, name, path string) error {
 	if err := p.export.Check(c); err != nil {
 		var config *model.ConfigError
 		if errors.As(err, &config) {
-			config.File = filepath.Base(path) // name is gone when the error is read
+			config.File = filepath.Base(path) // name is removed before the error is shown
 		}
 		return err
 	}
 	return nil
 }
 
-// fill converts one tensor's rows.
+// fill converts the rows of one tensor.
 type fill struct {
 	plan *Plan
 	from *model.ExportTensor
@@ -91,7 +90,7 @@ type fill struct {
 	progress func(n int64)
 }
 
-// write writes the rows in batches, each divided among the workers.
+// write converts and writes the rows in batches, each divided among the workers.
 func (f *fill) write(w io.Writer) error {
 	rows, size := f.from.Rows(), int(f.to.RowBytes(f.from.Cols()))
 	batch := max(f.plan.o.Workers, batchBytes/max(size, 1))
@@ -115,7 +114,7 @@ func (f *fill) write(w io.Writer) error {
 	return nil
 }
 
-// convert converts n rows from first on.
+// convert converts n rows from row first on, on all workers.
 func (f *fill) convert(dst []byte, first, n int) error {
 	workers := min(f.plan.o.Workers, n)
 	size := len(dst) / n
@@ -133,7 +132,7 @@ func (f *fill) convert(dst []byte, first, n int) error {
 	return errors.Join(errs...)
 }
 
-// convertRows is convert of one worker.
+// convertRows is convert for one worker.
 func (f *fill) convertRows(dst []byte, first, n int) error {
 	var scratch []byte
 	floats := make([]float32, f.from.Cols())
