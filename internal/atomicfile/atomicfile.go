@@ -1,12 +1,12 @@
-// Package atomicfile writes files that appear whole or not at all.
+// Package atomicfile writes files atomically: other processes see all of the new content or none.
 //
-// A file is written under a hidden name of its own beside its target, and renamed when it is on the disk. The writer holds a
-// lock on this temporary file as long as it lives. What a killed writer left behind is therefore known by its free lock, and the
-// next write in the same folder removes it.
+// A file is written to a hidden temporary file beside its target, which is renamed once it is on the disk. The writer
+// holds a lock on the temporary file until it ends. An unlocked temporary file therefore belongs to a killed writer,
+// and the next write in the same folder removes it.
 //
 // A symbolic link to a regular file is followed: the file that it points to is replaced, and the link stays. Links of other users in a
-// folder such as /tmp are refused. A file that is replaced keeps its permissions, a new one has 0666 less the umask. Other hard links
-// to a replaced file keep the old content.
+// folder such as /tmp are refused. A replaced file keeps its permissions, and a new one gets 0666 less the umask. Other
+// hard links to a replaced file keep the old content.
 package atomicfile
 
 import (
@@ -20,7 +20,7 @@ import (
 	"syscall"
 )
 
-// A TargetError is a path that cannot be written as a whole: it is there and no regular file.
+// A TargetError says that a path can't be written atomically, because it exists and is not a regular file.
 type TargetError struct {
 	Path string
 	Msg  string
@@ -28,8 +28,8 @@ type TargetError struct {
 
 func (e *TargetError) Error() string { return fmt.Sprintf("%s: %s", e.Path, e.Msg) }
 
-// Create makes the file at path with what fill writes. If something is there, also something that came while fill wrote, the
-// error is fs.ErrExist and nothing changes.
+// Create creates the file path with the content that fill writes. If path exists, even if it was created while fill
+// wrote, the error is fs.ErrExist and nothing changes.
 func Create(path string, fill func(f *os.File) error) error {
 	switch _, err := os.Lstat(path); {
 	case err == nil:
@@ -40,8 +40,8 @@ func Create(path string, fill func(f *os.File) error) error {
 	return write(target{path: path, mode: newMode}, fill, renameNew)
 }
 
-// Replace makes the file at path with what fill writes, in the place of a regular file that may be there. If anything else is
-// there, the error is a *TargetError, or that of the system where the file may not be written.
+// Replace creates the file path with the content that fill writes, or replaces the regular file path. If path is
+// anything else, the error is a *TargetError; if the file may not be written, it is the system's.
 func Replace(path string, fill func(f *os.File) error) error {
 	t, err := find(path)
 	if err != nil {
@@ -53,7 +53,7 @@ func Replace(path string, fill func(f *os.File) error) error {
 	return write(t, fill, replace)
 }
 
-// Write is Replace, but a device, a pipe or an open file such as /dev/stdout is written to directly.
+// Write is Replace, except that it writes directly to a device, a pipe or an open file such as /dev/stdout.
 func Write(path string, fill func(f *os.File) error) (err error) {
 	t, err := find(path)
 	if err != nil {
@@ -70,7 +70,7 @@ func Write(path string, fill func(f *os.File) error) (err error) {
 	return fill(f)
 }
 
-// WriteBytes is Write of data.
+// WriteBytes is Write with the content data.
 func WriteBytes(path string, data []byte) error {
 	return Write(path, func(f *os.File) error {
 		_, err := f.Write(data)
@@ -80,15 +80,15 @@ func WriteBytes(path string, data []byte) error {
 
 const newMode fs.FileMode = 0o666
 
-// A target is where a file is to appear.
+// A target describes the file to write.
 type target struct {
-	path   string      // links are followed
-	mode   fs.FileMode // permissions that it gets, before the umask where it is new
+	path   string      // path with all links followed
+	mode   fs.FileMode // permissions to set; for a new file before the umask
 	exists bool
-	stream bool // no regular file, or one that is reached through a process's open files
+	stream bool // not a regular file, or one opened by a process and named through it
 }
 
-// find looks at what is at path.
+// find returns the target at path.
 func find(path string) (target, error) {
 	info, err := os.Stat(path)
 	if path != "" && errors.Is(err, fs.ErrNotExist) {
@@ -103,7 +103,7 @@ func find(path string) (target, error) {
 	switch mode := info.Mode(); {
 	case mode.IsDir():
 		return target{}, &TargetError{path, "it is a directory"}
-	case mode.Type() == fs.ModeDevice: // and no character device
+	case mode.Type() == fs.ModeDevice: // without fs.ModeCharDevice
 		return target{}, &TargetError{path, "it is a block device"}
 	}
 	real, open, err := follow(path)
@@ -120,10 +120,10 @@ func find(path string) (target, error) {
 	return target{path: real, mode: info.Mode().Perm(), exists: true}, f.Close()
 }
 
-// maxLinks is how many links the system follows.
+// maxLinks is the number of links that the system follows.
 const maxLinks = 40
 
-// follow returns the path that links at path lead to. open says that they lead to an open file of a process, as
+// follow returns the path to which links at path lead. open says that they lead to an open file of a process, as
 // /dev/stdout does.
 func follow(path string) (real string, open bool, err error) {
 	for range maxLinks {
@@ -139,7 +139,7 @@ func follow(path string) (real string, open bool, err error) {
 			return path, true, nil
 		}
 		link, err := os.Readlink(path)
-		if errors.Is(err, syscall.EINVAL) { // no link
+		if errors.Is(err, syscall.EINVAL) { // not a link
 			return path, false, nil
 		}
 		if err == nil {
@@ -156,8 +156,8 @@ func follow(path string) (real string, open bool, err error) {
 	return "", false, &TargetError{path, "too many symbolic links"}
 }
 
-// trap refuses a symbolic link that somebody else has put into a folder such as /tmp, where all may make files: it could lead to a file
-// of the user's. Linux refuses these itself where fs.protected_symlinks is set, and by the same rule.
+// trap refuses a symbolic link that another user has put into a folder such as /tmp, where everyone may create files:
+// it could lead to a file of this user. Linux refuses such links by the same rule if fs.protected_symlinks is set.
 func trap(path, dir string) error {
 	link, err := os.Lstat(path)
 	if err != nil {
@@ -171,10 +171,10 @@ func trap(path, dir string) error {
 	if folder.Mode()&fs.ModeSticky == 0 || folder.Mode().Perm()&0o002 == 0 || by == uint32(os.Geteuid()) || by == folder.Sys().(*syscall.Stat_t).Uid {
 		return nil
 	}
-	return &TargetError{path, fmt.Sprintf("the symbolic link is user %d's", by)}
+	return &TargetError{path, fmt.Sprintf("the symbolic link belongs to user %d", by)}
 }
 
-// write fills a temporary file and lets rename give it the target's name.
+// write fills a temporary file and calls rename to give it the target's name.
 func write(t target, fill func(f *os.File) error, rename func(from, to string) error) (err error) {
 	removeStale(filepath.Dir(t.path))
 	f, err := temporary(t)
@@ -183,10 +183,10 @@ func write(t target, fill func(f *os.File) error, rename func(from, to string) e
 	}
 	renamed := false
 	defer func() {
-		if !renamed { // also where fill panics
+		if !renamed { // also if fill panics
 			os.Remove(f.Name())
 		}
-		if closeErr := f.Close(); err == nil { // gives up the lock
+		if closeErr := f.Close(); err == nil { // also releases the lock
 			err = about(t.path, closeErr)
 		}
 	}()
@@ -203,7 +203,7 @@ func write(t target, fill func(f *os.File) error, rename func(from, to string) e
 	return nil
 }
 
-// replace is rename(2). Its errors name the target alone.
+// replace is rename(2), but its errors name only the target.
 func replace(from, to string) error {
 	err := os.Rename(from, to)
 	var link *os.LinkError
@@ -213,7 +213,7 @@ func replace(from, to string) error {
 	return err
 }
 
-// renameNew is replace for a target that must not be there.
+// renameNew is replace for a target that must not exist.
 func renameNew(from, to string) error {
 	err := os.Link(from, to)
 	switch {
@@ -231,7 +231,7 @@ func renameNew(from, to string) error {
 
 func exists(path string) error { return &fs.PathError{Op: "create", Path: path, Err: fs.ErrExist} }
 
-// about makes an error with the temporary file name the file that was asked for.
+// about changes an error about the temporary file to name path instead.
 func about(path string, err error) error {
 	var file *fs.PathError
 	if errors.As(err, &file) && isTemporary(filepath.Base(file.Path)) {
@@ -240,8 +240,8 @@ func about(path string, err error) error {
 	return err
 }
 
-// A temporary file is called .NAME.RANDOM.pumice-partial, where NAME is the target's, shortened to what the system takes, and
-// RANDOM has 16 digits.
+// A temporary file has the name .NAME.RANDOM.pumice-partial, where NAME is the target's name, shortened to the system's
+// limit, and RANDOM has 16 digits.
 const (
 	suffix       = ".pumice-partial"
 	randomDigits = 16
@@ -273,15 +273,15 @@ func temporary(t target) (*os.File, error) {
 		if err != nil {
 			return nil, err
 		}
-		// Between these two calls another process may take the file for a stale one.
+		// Between these two calls another process may consider the file stale and remove it.
 		lockErr := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 		if lockErr == syscall.EWOULDBLOCK || !isAt(f, name) {
 			f.Close()
 			continue
 		}
-		// A file system without locks gives another error. Then nobody can lock the file to remove it.
+		// A file system without locks gives another error. Then no process can lock the file to remove it.
 		if t.exists {
-			if err := f.Chmod(t.mode); err != nil { // against the umask
+			if err := f.Chmod(t.mode); err != nil { // the umask must not apply
 				return nil, errors.Join(err, f.Close(), os.Remove(name))
 			}
 		}
@@ -291,7 +291,7 @@ func temporary(t target) (*os.File, error) {
 
 // removeStale removes the temporary files of killed writers from a folder.
 func removeStale(dir string) {
-	entries, _ := os.ReadDir(dir) // what cannot be read cannot be cleaned either
+	entries, _ := os.ReadDir(dir) // a folder that can't be read is not cleaned
 	for _, e := range entries {
 		if !e.Type().IsRegular() || !isTemporary(e.Name()) {
 			continue
@@ -308,7 +308,7 @@ func removeStale(dir string) {
 	}
 }
 
-// isAt reports whether name still is the open file.
+// isAt reports whether name is still the open file f.
 func isAt(f *os.File, name string) bool {
 	there, err := os.Lstat(name)
 	if err != nil {

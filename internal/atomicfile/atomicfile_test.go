@@ -15,7 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// text is a fill that writes s.
+// text returns a fill that writes s.
 func text(s string) func(*os.File) error {
 	return func(f *os.File) error {
 		_, err := f.WriteString(s)
@@ -23,10 +23,10 @@ func text(s string) func(*os.File) error {
 	}
 }
 
-// never is a fill that must not be reached.
+// never returns a fill that must not be called.
 func never(t *testing.T) func(*os.File) error {
 	return func(*os.File) error {
-		t.Error("written to what must be refused")
+		t.Error("wrote to a target that must be refused")
 		return nil
 	}
 }
@@ -42,7 +42,7 @@ func put(t *testing.T, name, content string, mode fs.FileMode) string {
 	return name
 }
 
-// tree lists a folder: names with content, or with what they are.
+// tree lists a folder: each name with its content, or with its type.
 func tree(t *testing.T, dir string) map[string]string {
 	t.Helper()
 	entries, err := os.ReadDir(dir)
@@ -120,7 +120,7 @@ func TestReplaceFollowsLinksToFiles(t *testing.T) {
 	check(t, dir, map[string]string{"direct": link, "chain": link, "dangling": link, "loop": link})
 }
 
-// TestReplaceRefusesOthersLinks has a link of another user's in a folder where all may make files.
+// TestReplaceRefusesOthersLinks uses a link of another user in a folder where everyone may create files.
 func TestReplaceRefusesOthersLinks(t *testing.T) {
 	t.Parallel()
 	if os.Geteuid() != 0 {
@@ -145,7 +145,7 @@ func TestReplaceRefusesOthersLinks(t *testing.T) {
 		}
 	}
 	check(t, elsewhere, map[string]string{"precious": "old"})
-	if err := os.Lchown(dir, other, other); err != nil { // who may do as they like there
+	if err := os.Lchown(dir, other, other); err != nil { // the owner of the folder may put links there
 		t.Fatal(err)
 	}
 	if err := Replace(link, text("new")); err != nil {
@@ -154,7 +154,8 @@ func TestReplaceRefusesOthersLinks(t *testing.T) {
 	check(t, elsewhere, map[string]string{"precious": "new"})
 }
 
-// TestOtherThanFiles tries to replace what is no regular file; only Write writes to some of it, directly.
+// TestOtherThanFiles tries to replace targets that are not regular files. Only Write accepts some of them, and writes
+// directly.
 func TestOtherThanFiles(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -221,7 +222,7 @@ func TestOtherThanFiles(t *testing.T) {
 	check(t, dir, before)
 	b := make([]byte, 100)
 	if n, _ := opened.ReadAt(b, 0); string(b[:n]) != "into the open file" {
-		t.Errorf("another file took the open one's place; it holds %q", b[:n])
+		t.Errorf("the open file was replaced; it has %q", b[:n])
 	}
 }
 
@@ -264,7 +265,7 @@ func TestCreateReplacesNothing(t *testing.T) {
 	check(t, dir, map[string]string{"f": "came meanwhile"})
 }
 
-// TestStaleFilesAreRemoved has what killed writers leave beside what others write.
+// TestStaleFilesAreRemoved puts files of killed writers beside other files.
 func TestStaleFilesAreRemoved(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -284,7 +285,8 @@ func TestStaleFilesAreRemoved(t *testing.T) {
 	}
 	want[link] = fs.ModeSymlink.String()
 	err := Replace(filepath.Join(dir, "f"), func(f *os.File) error {
-		if err := Replace(filepath.Join(dir, "f"), text("another writer")); err != nil { // leaves the one at work alone
+		// The file of the active writer is kept.
+		if err := Replace(filepath.Join(dir, "f"), text("another writer")); err != nil {
 			return err
 		}
 		return text("new")(f)
@@ -327,7 +329,7 @@ func TestManyWritersOfOneFile(t *testing.T) {
 	wait.Wait()
 	got, err := os.ReadFile(name)
 	if err != nil || len(got) != 10000 || bytes.Count(got, got[:1]) != len(got) {
-		t.Errorf("%d bytes, mixed of several writers: %v", len(got), err)
+		t.Errorf("%d bytes, a mixture of several writers: %v", len(got), err)
 	}
 	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 1 {
 		t.Errorf("left over: %v, %v", entries, err)

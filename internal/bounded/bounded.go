@@ -1,5 +1,6 @@
-// Package bounded holds tests of readers to what untrusted input may cost: processor time, memory, and the time
-// until a cancelled call returns. Fuzz targets use it so that an input that takes too much fails as one that panics does.
+// Package bounded checks, in tests of readers, the limits on the cost of untrusted input: processor time, memory, and
+// the time until a cancelled call returns. With it a fuzz target also fails for an input that takes too much, as for
+// one that panics.
 package bounded
 
 import (
@@ -13,19 +14,20 @@ import (
 )
 
 const (
-	perMB      = time.Second // processor time a megabyte of input may take
-	atLeast    = time.Second // and of any input, however small
-	perByte    = 8           // bytes of memory that a byte of input may take
-	baseBytes  = 64 << 20    // and of any input
-	untilStop  = time.Second // after which a cancelled call must have returned
+	perMB      = time.Second // limit of processor time per megabyte of input
+	atLeast    = time.Second // the smallest such limit
+	perByte    = 8           // limit of memory per byte of input
+	baseBytes  = 64 << 20    // memory allowed in addition
+	untilStop  = time.Second // time in which a cancelled call must return
 	worthStop  = 50 * time.Millisecond
-	waitFactor = 20 // wall-clock time over processor time that is taken for hanging
+	waitFactor = 20 // a call that takes this many times its limit of processor time by the clock is hung
 )
 
-// Run calls f, which reads an input of n bytes, and fails the test if it takes more than a second of processor time a
-// megabyte or 64 MB of memory and eight times the input. If f takes long enough to be stopped, Run calls it again,
-// cancels its context halfway, and fails the test if f has not returned a second later. f runs on a goroutine of its own, so it reports
-// through t.Error and not t.Fatal. An f that goes on in spite of all limits ends the test process: nothing else would stop it.
+// Run calls f, which reads an input of n bytes, and fails the test if f takes more than a second of processor time per
+// megabyte (at least a second), or more memory than 64 MB and eight times the input. If f takes long enough to be
+// cancelled, Run calls it again, cancels its context halfway, and fails the test if f has not returned a second later.
+// f runs on its own goroutine, so it must use t.Error and not t.Fatal. If f does not stop at any limit, Run ends the
+// test process, since nothing else could stop f.
 func Run(t testing.TB, n int, f func(ctx context.Context)) {
 	t.Helper()
 	limit := max(atLeast, time.Duration(float64(perMB)*float64(n)/1e6))
@@ -46,7 +48,7 @@ func Run(t testing.TB, n int, f func(ctx context.Context)) {
 	}
 }
 
-// measure runs f, cancelling its context after a time unless that is 0, and returns what it took.
+// measure runs f, cancels its context after cancelAfter unless that is 0, and returns the time and memory that f took.
 func measure(f func(context.Context), limit time.Duration, memory uint64, cancelAfter time.Duration) (wall, cpu time.Duration, peak uint64) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
@@ -54,7 +56,7 @@ func measure(f func(context.Context), limit time.Duration, memory uint64, cancel
 		time.AfterFunc(cancelAfter, cancel)
 	}
 	before := heap()
-	if before > baseBytes/2 { // garbage that goes away meanwhile would hide what f takes
+	if before > baseBytes/2 { // garbage that is collected meanwhile would hide memory that f takes
 		runtime.GC()
 		before = heap()
 	}
@@ -66,7 +68,7 @@ func measure(f func(context.Context), limit time.Duration, memory uint64, cancel
 			returned.Store(true)
 			close(done)
 		}()
-		runtime.LockOSThread() // so that the thread's processor time is that of f alone
+		runtime.LockOSThread() // so that the thread's processor time is only that of f
 		defer runtime.UnlockOSThread()
 		from := threadTime()
 		f(ctx)
@@ -92,13 +94,13 @@ func measure(f func(context.Context), limit time.Duration, memory uint64, cancel
 			case cpu := <-done:
 				return time.Since(start), max(cpu, wall/waitFactor), peak
 			case <-time.After(untilStop):
-				panic(fmt.Sprintf("bounded: a call that has taken %v and %d bytes does not stop when it is cancelled", wall, peak))
+				panic(fmt.Sprintf("bounded: a call that took %v and %d bytes did not stop when cancelled", wall, peak))
 			}
 		}
 	}
 }
 
-// heap is the memory that objects take, those that are garbage but not yet swept among them.
+// heap returns the memory of all objects, including garbage that is not swept yet.
 func heap() uint64 {
 	s := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}}
 	metrics.Read(s)

@@ -6,5 +6,5 @@ import "time"
 
 var start = time.Now()
 
-// threadTime is wall-clock time where that of one thread is not to be had.
+// threadTime returns wall-clock time, since the time of one thread is not available here.
 func threadTime() time.Duration { return time.Since(start) }

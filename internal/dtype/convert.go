@@ -9,7 +9,7 @@ import (
 )
 
 // Decode dequantises src, whole blocks of a weight type (see Weight), into dst,
-// which must be exactly as long as src has weights. Every product and sum is
+// whose length must be the number of weights in src. Every product and sum is
 // rounded to float32 in the order of ggml's dequantize_row functions, so that
 // the bits are the same on every machine.
 func (d DType) Decode(dst []float32, src []byte) {
@@ -50,11 +50,11 @@ func (d DType) Decode(dst []float32, src []byte) {
 	}
 }
 
-// Encode stores src in a weight type. dst must be exactly as long as the
-// blocks, and len(src) a multiple of BlockSize. Floats are rounded to nearest,
-// ties to even. Blocks are quantised as ggml quantises without an importance
-// matrix (ggml_quantize_chunk: quantize_row_q8_0_ref and its siblings); a NaN
-// or an infinity spoils its whole block.
+// Encode stores src in a weight type. len(src) must be a multiple of BlockSize,
+// and dst as long as the blocks. Floats are rounded to nearest, ties to even.
+// Blocks are quantised as by ggml without an importance matrix
+// (ggml_quantize_chunk: quantize_row_q8_0_ref and similar functions); a NaN or
+// an infinity makes all weights of its block meaningless.
 func (d DType) Encode(dst []byte, src []float32) {
 	d.check(len(src), len(dst))
 	switch d {

@@ -6,12 +6,12 @@ import (
 	"pumice/internal/half"
 )
 
-// The loops below convert products to float32 where a sum follows: that keeps
-// each product rounded by itself on machines that would fuse it with the sum.
+// The loops below convert products to float32 before adding them: this makes Go
+// round each product by itself also on machines that could fuse it with the sum.
 
-// fromInt8 holds float32(int8(i)) at i. Every code of a block, less its offset,
-// is an int8. Looking it up is 1.5 to 2 times as fast as converting it (Go
-// 1.26, amd64: CVTSL2SS waits for the register that it writes to).
+// fromInt8 has float32(int8(i)) at index i. Every code of a block, less its
+// offset, is an int8. Looking it up is 1.5 to 2 times as fast as converting it
+// (Go 1.26, amd64: CVTSL2SS waits for the register that it writes to).
 var fromInt8 = func() (table [256]float32) {
 	for i := range table {
 		table[i] = float32(int8(i))
@@ -77,7 +77,7 @@ func decodeQ5_1(dst []float32, src []byte) {
 	}
 }
 
-// levels are the values of IQ4_NL's and IQ4_XS's nibbles (kvalues_iq4nl).
+// levels are the values of the nibbles of IQ4_NL and IQ4_XS (kvalues_iq4nl).
 var levels = [16]float32{-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113}
 
 func decodeIQ4_NL(dst []float32, src []byte) {
@@ -86,7 +86,7 @@ func decodeIQ4_NL(dst []float32, src []byte) {
 	}
 }
 
-// An IQ4_XS block is f16 scale d, the upper 2 bits of 8 sub-block scales in an
+// decodeIQ4_XS: f16 scale d, the upper 2 bits of 8 sub-block scales in a
 // uint16, their lower 4 bits in 4 bytes, and 8 times 16 bytes of nibbles;
 // weight = d*(scale-32)*level.
 func decodeIQ4_XS(dst []float32, src []byte) {
@@ -109,5 +109,5 @@ func decodeLevels(dst []float32, q []byte, scale float32) {
 	}
 }
 
-// f16 reads the binary16 at the start of b.
+// f16 returns the binary16 at the start of b.
 func f16(b []byte) float32 { return half.FromF16(binary.LittleEndian.Uint16(b)) }

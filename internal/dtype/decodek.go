@@ -1,6 +1,6 @@
 package dtype
 
-// The layouts, and the order of rounding, are those of ggml's dequantize_row functions
+// The layouts and the order of rounding are those of ggml's dequantize_row functions
 // (MIT License, Copyright (c) 2023-2026 The ggml authors; internal/licenses/works/ggml.txt).
 
 // decodeQ2_K: 16 bytes of sub-block scales (low nibble) and minimums (high

@@ -1,10 +1,10 @@
-// Package dtype names the element types that tensors are stored in, and
-// converts the ones that weights are computed with to and from float32.
+// Package dtype names the element types of stored tensors, and converts the
+// weight types to and from float32.
 //
 // The weight types, F32 to IQ4_XS, can be decoded and encoded (see Weight). All
-// the others are storage-only: a reader can name them and knows their size,
-// nothing computes with them. Names and
-// quantised block layouts are GGUF's, little-endian (ggml, ggml-common.h).
+// other types are storage-only: the package has their names and sizes, but
+// nothing computes with them. Names and quantised block layouts are GGUF's,
+// little-endian (ggml, ggml-common.h).
 package dtype
 
 import (
@@ -60,7 +60,7 @@ const (
 	TQ1_0
 	TQ2_0
 	MXFP4
-	Unknown // a type that a file names and this package does not: its size is unknown too
+	Unknown // a type in a file that this package does not know, of unknown size
 
 	count
 )
@@ -115,7 +115,7 @@ var info = [count]struct {
 	Unknown: {"unknown", 0, 0},
 }
 
-// Parse returns the type of that name, in any case: "f16", "Q4_0".
+// Parse returns the type with this name, in upper or lower case: "f16", "Q4_0".
 func Parse(s string) (DType, error) {
 	for d := F32; d < Unknown; d++ {
 		if strings.EqualFold(s, info[d].name) {
@@ -145,7 +145,7 @@ func Weights() []DType {
 	return all
 }
 
-// Names lists types as flags spell them: "f32, f16".
+// Names lists the names of types in lower case: "f32, f16".
 func Names(types []DType) string {
 	names := make([]string, len(types))
 	for i, d := range types {
@@ -154,10 +154,10 @@ func Names(types []DType) string {
 	return strings.Join(names, ", ")
 }
 
-// ForRow returns the type that rows of cols weights are kept in where d is
-// wanted: d itself where its blocks divide the row, else the type of blocks of
-// 32 that has the next more bits, else F16. It is the choice of llama.cpp's
-// quantiser (tensor_type_fallback).
+// ForRow returns the type in which to store rows of cols weights if d is
+// wanted: d itself if its blocks divide the row, else a type with blocks of 32
+// and the next more bits, else F16. It is the choice of llama.cpp's quantiser
+// (tensor_type_fallback).
 func (d DType) ForRow(cols int) DType {
 	if cols%d.BlockSize() == 0 {
 		return d
@@ -178,7 +178,7 @@ func (d DType) BlockSize() int {
 	return info[d].block
 }
 
-// BlockBytes returns the size of a block, 0 for Invalid and Unknown.
+// BlockBytes returns the size of a block in bytes, or 0 for Invalid and Unknown.
 func (d DType) BlockBytes() int {
 	if d >= count {
 		return 0
@@ -186,8 +186,8 @@ func (d DType) BlockBytes() int {
 	return info[d].blockBytes
 }
 
-// RowBytes returns the size of a row of cols weights. cols must be a multiple
-// of BlockSize.
+// RowBytes returns the size in bytes of a row of cols weights. cols must be a
+// multiple of BlockSize.
 func (d DType) RowBytes(cols int) int64 {
 	block := d.BlockSize()
 	if block == 0 || cols < 0 || cols%block != 0 {

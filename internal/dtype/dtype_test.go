@@ -61,7 +61,7 @@ func TestForRow(t *testing.T) {
 	}
 }
 
-// The blocks are written out by hand from the layouts in ggml-common.h.
+// The blocks were written by hand from the layouts in ggml-common.h.
 func TestDecodeReadsBlockLayouts(t *testing.T) {
 	half16 := func(f float32) []byte { return binary.LittleEndian.AppendUint16(nil, half.F16(f)) }
 
@@ -178,11 +178,11 @@ func reference(d DType, x []float32) []byte {
 	return out
 }
 
-// A quantised weight is at most half a step off; the step's own rounding to
+// The error of a quantised weight is at most half a step; rounding the step to
 // f16 adds 2^-11 of the weight (in Q4_0 and Q5_0 the far end may lose a whole
 // step). The K types round the steps of sub-blocks and their minimums to 1/63
-// of the largest (Q2_K: 1/15, Q3_K: 1/32, Q6_K: 1/128), and weigh small errors
-// against large ones: their bound is a whole step of the largest range, 2 amax
+// of the largest (Q2_K: 1/15, Q3_K: 1/32, Q6_K: 1/128), and trade small errors
+// for large ones: their bound is a whole step of the largest range, 2 amax
 // of the superblock. The IQ4 types' widest step is 24 of 240.
 func TestEncodeDecodeErrorIsBounded(t *testing.T) {
 	rng := rand.New(rand.NewPCG(7, 8))

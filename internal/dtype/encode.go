@@ -21,7 +21,7 @@ func encodeQ8_0(dst []byte, src []float32) {
 	}
 }
 
-// encodeQ4_0 gives the value of largest magnitude the code 0, that is -8.
+// encodeQ4_0 gives the value of largest magnitude the code 0, which stands for -8.
 func encodeQ4_0(dst []byte, src []float32) {
 	scale := extreme(src) / -8
 	inv := inverse(scale)
@@ -48,7 +48,7 @@ func encodeQ4_1(dst []byte, src []float32) {
 	}
 }
 
-// encodeQ5_0 gives the value of largest magnitude the code 0, that is -16.
+// encodeQ5_0 gives the value of largest magnitude the code 0, which stands for -16.
 func encodeQ5_0(dst []byte, src []float32) {
 	scale := extreme(src) / -16
 	inv := inverse(scale)
@@ -112,8 +112,8 @@ func inverse(v float32) float32 {
 	return 1 / v
 }
 
-// roundAway is C's roundf for |v| < 2^31: halves go away from zero. The sum is
-// exact in float64, so 0.49999997 does not become 1.
+// roundAway is C's roundf for |v| < 2^31: it rounds halves away from zero. The
+// sum is exact in float64, so 0.49999997 does not become 1.
 func roundAway(v float32) int32 {
 	if v < 0 {
 		return int32(float64(v) - 0.5)

@@ -7,8 +7,8 @@ import (
 )
 
 // The quantisers of the types whose nibbles stand for fixed levels follow
-// ggml's quantize_row_iq4_nl_impl, with the 15 tries that quantize_iq4_nl and
-// quantize_iq4_xs give it, operation by operation (MIT License, Copyright (c)
+// ggml's quantize_row_iq4_nl_impl operation by operation, with 15 tries as in
+// quantize_iq4_nl and quantize_iq4_xs (MIT License, Copyright (c)
 // 2023-2026 The ggml authors; internal/licenses/works/ggml.txt).
 
 // encodeIQ4_NL encodes a block of 32; the layout is decodeIQ4_NL's.
@@ -40,16 +40,16 @@ func encodeIQ4_XS(dst []byte, src []float32) {
 	binary.LittleEndian.PutUint32(dst[4:], lower)
 }
 
-// packLevels writes the levels nearest to the 32 of x times inv.
+// packLevels writes the levels nearest to the 32 values of x times inv.
 func packLevels(dst []byte, x []float32, inv float32) {
 	for i := range dst {
 		dst[i] = nearestLevel(float32(inv*x[i])) | nearestLevel(float32(inv*x[i+16]))<<4
 	}
 }
 
-// fitLevels returns the scale that gives the least squared error weighted with
-// x*x, of those that least squares finds for the levels that 16 scales give:
-// ones that map the extreme near the lowest level.
+// fitLevels returns the scale with the least squared error weighted with x*x. It
+// tries 16 scales, which map the extreme near the lowest level, and fits a scale
+// by least squares to the levels that each gives.
 func fitLevels(x []float32) float32 {
 	most := extreme(x)
 	if abs(most) < tiny {
@@ -68,7 +68,7 @@ func fitLevels(x []float32) float32 {
 	return scale
 }
 
-// levelSums returns the sums of least squares for the levels of x times inv.
+// levelSums returns the sums for a least-squares fit to the levels of x times inv.
 func levelSums(x []float32, inv float32) (sumQX, sumQQ float32) {
 	for _, v := range x {
 		q, w := levels[nearestLevel(float32(inv*v))], float32(v*v)
@@ -79,7 +79,7 @@ func levelSums(x []float32, inv float32) (sumQX, sumQQ float32) {
 	return sumQX, sumQQ
 }
 
-// nearestLevel returns the index of the level nearest to v, the higher of two.
+// nearestLevel returns the index of the level nearest to v, or the higher of two.
 func nearestLevel(v float32) byte {
 	if v <= levels[0] {
 		return 0
@@ -87,15 +87,15 @@ func nearestLevel(v float32) byte {
 	if v >= levels[15] {
 		return 15
 	}
-	lo := levelBelow[byte(int32(v+127))] // a sum that is rounded up to a level is nearest to it
+	lo := levelBelow[byte(int32(v+127))] // if v+127 is rounded up to a level, that is the nearest one
 	if v-levels[lo] < levels[lo+1]-v {
 		return lo
 	}
 	return lo + 1
 }
 
-// levelBelow holds at 127+i the index of the last level that is not above i, 14
-// at most. Searching for it takes four times as long.
+// levelBelow has at index 127+i the index of the last level not above i, at most
+// 14. Searching for it takes four times as long.
 var levelBelow = func() (table [256]byte) {
 	for i := range table {
 		for table[i] < 14 && levels[table[i]+1] <= float32(i-127) {

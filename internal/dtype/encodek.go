@@ -7,21 +7,21 @@ import (
 	"pumice/internal/half"
 )
 
-// The quantisers of this file follow ggml's (ggml-quants.c: make_qkx2_quants,
-// make_qx_quants, make_q3_quants and the quantize_row functions that call them) operation by
-// operation: their searches compare sums of floats, so that another order of
-// adding would choose other codes. As everywhere in this package, float32
-// conversions keep products from being fused with sums.
+// The quantisers in this file follow ggml's operation by operation
+// (ggml-quants.c: make_qkx2_quants, make_qx_quants, make_q3_quants and the
+// quantize_row functions that call them): their searches compare sums of floats,
+// so that another order of additions would choose other codes. As everywhere in
+// this package, float32 conversions prevent fused products and sums.
 //
 // ggml: MIT License, Copyright (c) 2023-2026 The ggml authors; the notice is in
 // internal/licenses/works/ggml.txt.
 
-// A search says which scales fitScaleMin tries, and how it measures an error.
+// A search says which scales fit tries, and how it measures an error.
 type search struct {
 	most     int32   // codes are 0..most
-	from     float32 // the widest scale has from+most codes, and each next one a tenth of a code more
+	from     float32 // the first scale has from+most codes, and each next one a tenth of a code more
 	steps    int
-	absolute bool // errors count, not their squares
+	absolute bool // measure absolute errors, not their squares
 }
 
 var (
@@ -105,9 +105,9 @@ func encodeQ3_K(dst []byte, src []float32) {
 	packPairs(dst[32:96], &q)
 }
 
-// fitQ3 returns the scale for which codes -4..3, written to q plus 4, give a
-// small squared error weighted with x*x (make_q3_quants): one weight after
-// another gets the code that suits the scale of the others, five times at most.
+// fitQ3 chooses codes -4..3 with a small squared error weighted with x*x, writes
+// them plus 4 to q, and returns their scale (make_q3_quants). Each weight in
+// turn gets the best code for the scale of the others, in at most five passes.
 func fitQ3(q *[16]byte, x *[16]float32) float32 {
 	most := extreme(x[:])
 	if abs(most) < tiny {
@@ -222,8 +222,8 @@ func fitSubBlocks(dst []byte, q *[256]byte, src []float32, how search) {
 		}
 	}
 
-	// The codes once more, for the scales as stored. A scale of zero leaves
-	// them be: they do not matter.
+	// Choose the codes again, for the scales as stored. With a scale of zero
+	// they do not matter and are not changed.
 	d, m := f16(dst), f16(dst[2:])
 	for j := range 8 {
 		s, l := scaleMin(packed, j)
@@ -237,10 +237,10 @@ func fitSubBlocks(dst []byte, q *[256]byte, src []float32, how search) {
 	}
 }
 
-// fit returns the scale and the minimum >= 0 (to be subtracted) for which
-// codes 0..most, written to q, give the least error weighted with w, of those
-// that weighted least squares finds for the codes that the scales tried give.
-// q, x and w are of one length, 32 at most.
+// fit chooses codes 0..most with the least error weighted with w, writes them to
+// q, and returns their scale and minimum >= 0 (which is subtracted). It tries
+// several scales, and fits scale and minimum by weighted least squares to the
+// codes that each gives. q, x and w have the same length, at most 32.
 func (how search) fit(q []byte, x, w []float32) (scale, least float32) {
 	q, w = q[:len(x)], w[:len(x)]
 	lo, hi := x[0], x[0]
@@ -287,13 +287,13 @@ func (how search) fit(q []byte, x, w []float32) (scale, least float32) {
 		}
 		if sum := how.loss(try, x, w, s, m); sum < best {
 			copy(q, try)
-			best, scale, lo = sum, s, m // the next scales are tried from this minimum
+			best, scale, lo = sum, s, m // later tries use this minimum
 		}
 	}
 	return scale, -lo
 }
 
-// loss is the error of codes q for x, weighted with w.
+// loss returns the error of codes q for x, weighted with w.
 func (how search) loss(q []byte, x, w []float32, scale, lo float32) float32 {
 	q, w = q[:len(x)], w[:len(x)]
 	var sum float32
@@ -347,12 +347,13 @@ func encodeQ6_K(dst []byte, src []float32) {
 	}
 }
 
-// tiny is the magnitude below which ggml takes a group for zeros.
+// tiny is the magnitude below which ggml takes all values of a group as zero.
 const tiny = 1e-15
 
-// fitScale returns the scale for which codes -32..31, written to q plus 32,
-// give the least squared error weighted with x*x, of those that least squares
-// finds for the codes of 19 scales around the one that maps the extreme to -32.
+// fitScale chooses codes -32..31 with the least squared error weighted with x*x,
+// writes them plus 32 to q, and returns their scale. It tries 19 scales around
+// the one that maps the extreme to -32, and fits a scale by least squares to the
+// codes that each gives.
 func fitScale(q *[16]byte, x *[16]float32) float32 {
 	most := extreme(x[:])
 	if abs(most) < tiny {
@@ -381,8 +382,8 @@ func fitScale(q *[16]byte, x *[16]float32) float32 {
 	return scale
 }
 
-// fitSums writes the codes of x times inv to q and returns the sums of least
-// squares.
+// fitSums writes the codes of x times inv to q and returns the sums for a
+// least-squares fit.
 func fitSums(q *[16]byte, x *[16]float32, inv float32) (sumLX, sumLL float32) {
 	for i, v := range x {
 		l := clamp(nearest(float32(inv*v)), -32, 31)
@@ -394,8 +395,8 @@ func fitSums(q *[16]byte, x *[16]float32, inv float32) (sumLX, sumLL float32) {
 	return sumLX, sumLL
 }
 
-// nearest rounds v to nearest, ties to even, for |v| < 2^22; what it makes of
-// others is ggml's to say.
+// nearest rounds v to nearest, ties to even, for |v| < 2^22; for other values it
+// gives the same result as ggml's.
 func nearest(v float32) int32 {
 	return int32(math.Float32bits(float32(v)+12582912)&0x7fffff) - 0x400000
 }
@@ -410,7 +411,7 @@ func ratio(codes, most float32) float32 {
 	return 0
 }
 
-// smaller and larger are C's comparisons: a NaN in b is passed over.
+// smaller and larger compare as C does: a NaN in b is ignored.
 func smaller(a, b float32) float32 {
 	if b < a {
 		return b

@@ -12,7 +12,7 @@ import (
 )
 
 // A golden is one entry of testdata/goldens.bin.gz, which make_goldens.py
-// writes: blocks and floats that decode or encode to each other.
+// writes: blocks and floats, of which one is the decoded or encoded other.
 type golden struct {
 	Op, Type      string
 	Bytes, Floats int
@@ -56,7 +56,7 @@ func goldens(t *testing.T) []golden {
 	return all
 }
 
-// Every type decodes to the bits that the gguf package and ggml give.
+// Every type decodes to the same bits as by the gguf package and ggml.
 func TestDecodeMatchesReference(t *testing.T) {
 	seen := map[DType]bool{}
 	for _, g := range goldens(t) {
@@ -80,7 +80,7 @@ func TestDecodeMatchesReference(t *testing.T) {
 	}
 }
 
-// Every quantiser writes the bytes that ggml's reference quantiser does.
+// Every quantiser writes the same bytes as ggml's reference quantiser.
 func TestEncodeMatchesReference(t *testing.T) {
 	seen := map[DType]bool{}
 	for _, g := range goldens(t) {

@@ -8,8 +8,8 @@ import (
 	"pumice/internal/half"
 )
 
-// A halfField is a float16 number in the blocks of a quantised type. Every weight of the block is a
-// sum of those numbers, each times an integer of at most most.
+// A halfField is a float16 number in the blocks of a quantised type. Every weight of a block is a
+// sum of its halfFields, each times an integer of magnitude at most most.
 type halfField struct {
 	at   int // offset in the block
 	most float32
@@ -31,7 +31,7 @@ var halfFields = [count][]halfField{
 	IQ4_XS: {{0, 32 * 127}},
 }
 
-// Halves lists where in a block of a quantised type its float16 numbers are.
+// Halves lists the offsets of the float16 numbers in a block of a quantised type.
 func (d DType) Halves() []int {
 	var at []int
 	for _, f := range halfFields[d] {
@@ -43,8 +43,8 @@ func (d DType) Halves() []int {
 // maxF16 is the largest finite float16.
 const maxF16 = 65504
 
-// Largest returns the largest magnitude of the weights in src, whole blocks of a weight type; of quantised
-// types a bound on it, which the blocks' scales give. Infinities and NaN are left out.
+// Largest returns the largest magnitude of the weights in src, which has whole blocks of a weight type. For quantised
+// types it is an upper bound from the blocks' scales. Infinities and NaN are ignored.
 func (d DType) Largest(src []byte) float32 {
 	switch d {
 	case F32:
@@ -73,9 +73,9 @@ func (d DType) Largest(src []byte) float32 {
 	return most
 }
 
-// largest16 returns the largest magnitude below infinity of 16-bit floats, as its bits.
+// largest16 returns the bits of the largest finite magnitude of 16-bit floats.
 func largest16(src []byte, infinity uint16) uint16 {
-	var a, b, c, d uint64 // of every fourth
+	var a, b, c, d uint64 // each the largest of every fourth value
 	rest := src
 	for ; len(rest) >= 8; rest = rest[8:] {
 		x := binary.LittleEndian.Uint64(rest) & 0x7fff7fff7fff7fff
@@ -98,7 +98,7 @@ func largest16(src []byte, infinity uint16) uint16 {
 }
 
 // Scale multiplies the weights in b, whole blocks of a weight type, by 2^e. It reports whether every
-// product is exact; where one is not, b is of no use. Infinities and NaN stay what they are.
+// product is exact; if not, the content of b is undefined. Infinities and NaN are not changed.
 func (d DType) Scale(b []byte, e int) bool {
 	exact := true
 	switch d {
@@ -138,13 +138,13 @@ func scaleHalf(b []byte, e int) bool {
 	return same(float64(half.FromF16(h)), v)
 }
 
-// same says whether v is want, or both are NaN.
+// same reports whether v equals want, or both are NaN.
 func same(v, want float64) bool { return v == want || v != v && want != want }
 
-// A RangeError is a weight that a type cannot hold.
+// A RangeError reports a weight that a type can't represent.
 type RangeError struct {
 	Type       DType
-	Row, Index int // of the weight
+	Row, Index int // position of the weight
 	Value      float32
 }
 
@@ -152,11 +152,11 @@ func (e *RangeError) Error() string {
 	return fmt.Sprintf("element %d of row %d is %v, which %s cannot hold", e.Index, e.Row, e.Value, e.Type)
 }
 
-// EncodeFinite is Encode of weights that are finite and stay so: a NaN, an infinity, or a weight beyond the
-// type or what its block's scale can hold is a *RangeError, which calls src row number row. Encode makes an
-// ordinary block of many of them, and nothing would show that the model computes something else.
+// EncodeFinite is Encode with a check: if a weight is NaN or infinite, or beyond the range of the type or of its
+// block's scale, it returns a *RangeError with the given row number. Encode makes ordinary blocks from many such
+// weights, so that the model would silently compute something else.
 func (d DType) EncodeFinite(dst []byte, src []float32, row int) error {
-	limit := float32(math.MaxFloat32) // beyond which Encode would not even give an infinite scale
+	limit := float32(math.MaxFloat32) // beyond it Encode's scale would not even be infinite
 	if len(halfFields[d]) > 0 {
 		limit = 0
 		for _, f := range halfFields[d] {

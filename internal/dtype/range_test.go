@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// randomRow is 512 weights around a magnitude, and their encoding.
+// randomRow returns 512 weights around a magnitude, and their encoding.
 func randomRow(rnd *rand.Rand, d DType, magnitude float32) (src []float32, dst []byte) {
 	src = make([]float32, 512)
 	for i := range src {
@@ -19,13 +19,13 @@ func randomRow(rnd *rand.Rand, d DType, magnitude float32) (src []float32, dst [
 	return src, dst
 }
 
-// Largest is the largest weight, of quantised types at most sixteen times as much, whatever the codes are.
+// Largest returns the largest weight, or for quantised types at most sixteen times as much, whatever the codes.
 func TestLargestBoundsEveryWeight(t *testing.T) {
 	t.Parallel()
 	rnd := rand.New(rand.NewPCG(1, 2))
 	for _, d := range Weights() {
 		_, encoded := randomRow(rnd, d, 3)
-		random := slices.Clone(encoded) // any codes and small scales under the same numbers
+		random := slices.Clone(encoded) // random codes and sub-block scales with the same float16 numbers
 		if halves := d.Halves(); halves != nil {
 			for i := range random {
 				if in := i % d.BlockBytes(); !slices.Contains(halves, in) && !slices.Contains(halves, in-1) {
@@ -63,7 +63,7 @@ func TestLargestLeavesOutWhatIsNotFinite(t *testing.T) {
 	}
 }
 
-// Scale by a power of two changes no bit of a mantissa, and says so where it would.
+// Scaling by a power of two changes no bit of a mantissa, or Scale reports that it does.
 func TestScaleIsExactOrSaysSo(t *testing.T) {
 	t.Parallel()
 	rnd := rand.New(rand.NewPCG(3, 4))
@@ -83,7 +83,7 @@ func TestScaleIsExactOrSaysSo(t *testing.T) {
 			}
 		}
 		if !d.Scale(scaled, -4) || !slices.Equal(scaled, b) {
-			t.Errorf("%v: there and back is not the same", d)
+			t.Errorf("%v: scaling back does not give the same bytes", d)
 		}
 		for _, e := range []int{-300, 300} {
 			if d.Scale(slices.Clone(b), e) {
@@ -110,7 +110,7 @@ func TestEncodeFiniteRefusesWhatTypesCannotHold(t *testing.T) {
 		}
 		bad := []float32{nan, inf, -inf}
 		if d != F32 && d != BF16 {
-			bad = append(bad, 1e9, -1e12, 3e38) // whose block scale is beyond float16, or what looks for one overflows
+			bad = append(bad, 1e9, -1e12, 3e38) // the block scale is beyond float16, or the search for it overflows
 		}
 		if d == BF16 {
 			bad = append(bad, math.MaxFloat32) // rounds to infinity
@@ -127,7 +127,7 @@ func TestEncodeFiniteRefusesWhatTypesCannotHold(t *testing.T) {
 			}
 		}
 	}
-	// Just within, and just beyond, what a block's scale holds.
+	// Just inside and just outside the range of a block's scale.
 	for v, ok := range map[float32]bool{65504 * 8: true, 65536 * 8: false} {
 		block := make([]float32, 32)
 		block[3] = -v

@@ -1,6 +1,6 @@
 // Package ggufwrite writes GGUF files (version 3, little-endian) from tensors in
-// memory or from ones that are made while they are written, so that models of
-// any size can be written. What the keys and tensors mean is the caller's.
+// memory or from tensors that are computed while they are written, so that it can
+// write models of any size. It knows nothing of what keys and tensors mean.
 package ggufwrite
 
 import (
@@ -20,12 +20,12 @@ type KV struct {
 	Value any
 }
 
-// Raw is a value as GGUF has it: its type's number, and its bytes.
+// Raw is a value in GGUF's encoding: the number of its type, and its bytes.
 type Raw []byte
 
-// Tensor is one array. Shape is outermost first. Data holds the elements in
-// the stored type, little-endian, row after row. Where Fill is set it writes
-// them instead, when their turn comes.
+// Tensor is one array. Shape is outermost first. Data has the elements in the
+// stored type, little-endian, row by row. If Fill is set, it writes them
+// instead, when the file reaches this tensor.
 type Tensor struct {
 	Name  string
 	DType dtype.DType
@@ -48,7 +48,7 @@ func Float32s(name string, d dtype.DType, shape []int, values []float32) Tensor 
 	return Tensor{Name: name, DType: d, Shape: shape, Data: data}
 }
 
-// types maps to ggml's numbers (ggml.h, enum ggml_type).
+// types has ggml's numbers of types (ggml.h, enum ggml_type).
 var types = map[dtype.DType]uint32{
 	dtype.F32: 0, dtype.F16: 1, dtype.Q4_0: 2, dtype.Q4_1: 3, dtype.Q5_0: 6, dtype.Q5_1: 7, dtype.Q8_0: 8,
 	dtype.Q2_K: 10, dtype.Q3_K: 11, dtype.Q4_K: 12, dtype.Q5_K: 13, dtype.Q6_K: 14, dtype.IQ4_NL: 20, dtype.IQ4_XS: 23,
@@ -58,7 +58,7 @@ var types = map[dtype.DType]uint32{
 // alignment is the default of general.alignment, which this package doesn't write.
 const alignment = 32
 
-// Write makes the file at path.
+// Write creates the file path.
 func Write(path string, meta []KV, tensors []Tensor) error {
 	layout, err := New(meta, tensors)
 	if err != nil {
@@ -84,7 +84,8 @@ func Write(path string, meta []KV, tensors []Tensor) error {
 	return nil
 }
 
-// WriteHollow makes the file at path with a hole in place of the tensors' bytes, which reads as zeros and takes no disk.
+// WriteHollow creates the file path with a hole instead of the tensors' bytes, which reads as zeros and takes no disk
+// space.
 func WriteHollow(path string, meta []KV, tensors []Tensor) error {
 	f, err := New(meta, tensors)
 	if err == nil {
@@ -99,16 +100,16 @@ func WriteHollow(path string, meta []KV, tensors []Tensor) error {
 	return nil
 }
 
-// A File is one whose places are laid out and whose tensors are still to be written.
+// A File is a file whose offsets are known and whose tensors are still to be written.
 type File struct {
-	Header []byte // all that comes before the tensors
-	Size   int64  // of the whole
+	Header []byte // all bytes before the tensors
+	Size   int64  // size of the whole file
 
 	tensors []Tensor
 	sizes   []int64
 }
 
-// New lays out a file.
+// New computes the header and the offsets of a file.
 func New(meta []KV, tensors []Tensor) (*File, error) {
 	b := []byte("GGUF")
 	b = binary.LittleEndian.AppendUint32(b, 3)
@@ -150,7 +151,7 @@ func New(meta []KV, tensors []Tensor) (*File, error) {
 	return f, nil
 }
 
-// WriteTensors writes what follows the header.
+// WriteTensors writes the rest of the file after the header.
 func (f *File) WriteTensors(w io.Writer) error {
 	for i, t := range f.tensors {
 		if err := t.write(w, f.sizes[i]); err != nil {
@@ -179,7 +180,7 @@ func (t *Tensor) write(w io.Writer, size int64) error {
 	return nil
 }
 
-// counter counts what is written through it.
+// counter counts the bytes written through it.
 type counter struct {
 	w io.Writer
 	n int64
@@ -235,7 +236,7 @@ func appendArray(b []byte, elem uint32, n int) []byte {
 	return binary.LittleEndian.AppendUint64(b, uint64(n))
 }
 
-// number is the type's number in enum gguf_metadata_value_type.
+// number returns the number of a value's type in enum gguf_metadata_value_type.
 func number(v any) uint32 {
 	switch v.(type) {
 	case uint8:

@@ -1,7 +1,7 @@
-// Package half converts between float32 and the two 16-bit float formats that
-// weights are stored in: IEEE 754 binary16 (F16) and bfloat16 (BF16).
+// Package half converts between float32 and the two 16-bit float formats of
+// weights: IEEE 754 binary16 (F16) and bfloat16 (BF16).
 //
-// Byte slices are little-endian, two bytes a value, with no alignment needed.
+// Byte slices are little-endian, two bytes per value, and need no alignment.
 // The bulk functions run over gigabytes while a model loads; they are loops
 // without calls and allocate nothing.
 package half
@@ -37,8 +37,8 @@ func F16ToF32(dst []float32, src []byte) {
 	src = src[:2*len(dst)]
 	for i := range dst {
 		h := uint32(binary.LittleEndian.Uint16(src[2*i:]))
-		// As a float32 with binary16's exponent the value is too small by
-		// 2^(127-15); multiplying repairs it exactly, subnormals included.
+		// With binary16's exponent the float32 is too small by a factor of
+		// 2^(127-15); multiplying by it is exact, also for subnormals.
 		b := math.Float32bits(math.Float32frombits(h&0x7fff<<13) * 0x1p112)
 		if h&0x7c00 == 0x7c00 {
 			b |= 0x7f800000 // infinity or NaN
@@ -47,8 +47,8 @@ func F16ToF32(dst []float32, src []byte) {
 	}
 }
 
-// F32ToF16 encodes src into dst, which must hold at least two bytes a value.
-// It rounds to nearest, ties to even; too large becomes infinity.
+// F32ToF16 encodes src into dst, which must hold at least two bytes per value.
+// It rounds to nearest, ties to even; values that are too large become infinite.
 func F32ToF16(dst []byte, src []float32) {
 	dst = dst[:2*len(src)]
 	for i, f := range src {
@@ -79,7 +79,7 @@ func BF16ToF32(dst []float32, src []byte) {
 	}
 }
 
-// F32ToBF16 encodes src into dst, which must hold at least two bytes a value.
+// F32ToBF16 encodes src into dst, which must hold at least two bytes per value.
 // It rounds to nearest, ties to even.
 func F32ToBF16(dst []byte, src []float32) {
 	dst = dst[:2*len(src)]

@@ -66,7 +66,7 @@ func TestF16RoundTripsEveryBitPattern(t *testing.T) {
 	}
 }
 
-// Between two neighbours the nearer wins, and at the midpoint the even one.
+// A value between two neighbours is rounded to the nearer one, and a midpoint to the even one.
 func TestF16RoundsToNearestEven(t *testing.T) {
 	check := func(f float32, want uint16) {
 		t.Helper()

@@ -1,5 +1,6 @@
-// Package hostmem finds out how much memory this process can still have on Linux: from the machine, from the control groups that it is in,
-// and under its resource limits. A container's limit is that of a control group, and the kernel kills what exceeds it.
+// Package hostmem determines how much memory this process can still allocate on Linux: from the machine's free memory,
+// its control groups and its resource limits. A container's limit is that of a control group, and the kernel kills a
+// process that exceeds it.
 package hostmem
 
 import (
@@ -14,13 +15,13 @@ import (
 	"strings"
 )
 
-// Room is how much memory a process can still have.
+// Room is how much memory a process can still allocate under one limit.
 type Room struct {
 	Bytes int64
-	Limit string // what allows no more, as "memory.max of cgroup /user.slice"; "" is the machine's free memory
+	Limit string // name of the limit, such as "memory.max of cgroup /user.slice"; "" for the machine's free memory
 }
 
-// Available is the least room that any limit leaves, and false where the system doesn't say.
+// Available returns the least room that any limit leaves, or false if the system does not report it.
 func Available() (Room, bool) { return available(os.DirFS("/")) }
 
 // available reads the files of a root directory.
@@ -39,10 +40,10 @@ func available(root fs.FS) (Room, bool) {
 	return least, true
 }
 
-// system is a root directory with proc and sys in it.
+// system is a root directory that has proc and sys.
 type system struct{ fs.FS }
 
-// read is a file's content, "" where it can't be read.
+// read returns a file's content, or "" if it can't be read.
 func (s system) read(name string) string {
 	b, err := fs.ReadFile(s, name)
 	if err != nil {
@@ -51,7 +52,7 @@ func (s system) read(name string) string {
 	return string(bytes.TrimSpace(b))
 }
 
-// value is the number of bytes that follows a key in a file of lines; a unit of kB is of 1024.
+// value returns the number of bytes after a key in a file of lines; a kB has 1024 bytes.
 func (s system) value(file, key string) (int64, bool) {
 	for line := range strings.Lines(s.read(file)) {
 		f := strings.Fields(line)
@@ -72,7 +73,7 @@ func number(text string) (int64, bool) {
 	return n, err == nil && n >= 0
 }
 
-// resourceLimits are the rooms under RLIMIT_AS and RLIMIT_DATA (ulimit -v and -d).
+// resourceLimits returns the rooms under RLIMIT_AS and RLIMIT_DATA (ulimit -v and -d).
 func (s system) resourceLimits() []Room {
 	var rooms []Room
 	for line := range strings.Lines(s.read("proc/self/limits")) {
@@ -82,7 +83,7 @@ func (s system) resourceLimits() []Room {
 		} {
 			rest, found := strings.CutPrefix(line, l.name)
 			if f := strings.Fields(rest); found && len(f) > 0 {
-				if limit, ok := number(f[0]); ok { // else it is "unlimited"
+				if limit, ok := number(f[0]); ok { // otherwise it is "unlimited"
 					used, _ := s.value("proc/self/status", l.used)
 					rooms = append(rooms, Room{limit - used, l.shown})
 				}
@@ -92,11 +93,11 @@ func (s system) resourceLimits() []Room {
 	return rooms
 }
 
-// hierarchy says what the files of a version of control groups are called.
+// hierarchy has the file names of one version of control groups.
 type hierarchy struct {
 	limits         []string
 	usage          string
-	inactive, file string // keys of memory.stat: pages of files, which the kernel gives up before it kills
+	inactive, file string // keys in memory.stat of file pages, which the kernel frees before it kills a process
 }
 
 var (
@@ -104,7 +105,8 @@ var (
 	version2 = hierarchy{[]string{"memory.max", "memory.high"}, "memory.current", "inactive_file", "active_file"}
 )
 
-// controlGroups are the rooms in the process's control groups and those above them, up to where the hierarchy is mounted.
+// controlGroups returns the rooms in the process's control groups and those above them, up to the mount point of the
+// hierarchy.
 func (s system) controlGroups() []Room {
 	var rooms []Room
 	for line := range strings.Lines(s.read("proc/self/cgroup")) {
@@ -126,10 +128,11 @@ func (s system) controlGroups() []Room {
 	return rooms
 }
 
-// mount is a place where control groups are mounted, and the group that is shown there: in a container that need not be the root.
+// mount is a mount point of control groups, and the group that is visible there: in a container that may not be the
+// root.
 type mount struct{ group, at string }
 
-// mounts lists those of the type; of the first version's those that have the memory controller.
+// mounts lists the mounts of a type; for the first version, only those with the memory controller.
 func (s system) mounts(kind string) []mount {
 	var list []mount
 	for line := range strings.Lines(s.read("proc/self/mountinfo")) {
@@ -143,12 +146,13 @@ func (s system) mounts(kind string) []mount {
 	return list
 }
 
-// unescape undoes the octal escapes of mountinfo.
+// unescape decodes the octal escapes of mountinfo.
 func unescape(s string) string {
 	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(s)
 }
 
-// walk goes from a group up to the mount. A group that the mount doesn't show counts as the one that it does.
+// walk returns the rooms of a group and those above it, up to the mount. A group outside the mount is replaced by the
+// mount's group.
 func (s system) walk(m mount, group string, h hierarchy) []Room {
 	below, inside := strings.CutPrefix(path.Clean("/"+group), strings.TrimSuffix(path.Clean("/"+m.group), "/"))
 	if !inside || below != "" && below[0] != '/' {

@@ -16,7 +16,7 @@ func TestAvailableIsTheLeastRoom(t *testing.T) {
 	)
 	for _, c := range []struct {
 		name  string
-		files map[string]string // beside meminfo, with 1000 MiB
+		files map[string]string // in addition to meminfo, with 1000 MiB
 		want  Room
 	}{
 		{"the machine", nil, Room{1000 * mib, ""}},
@@ -24,7 +24,7 @@ func TestAvailableIsTheLeastRoom(t *testing.T) {
 			"proc/self/limits": "Limit  Soft Limit  Hard Limit  Units\nMax data size  unlimited  unlimited  bytes\nMax address space  unlimited  unlimited  bytes\n",
 			"proc/self/cgroup": "0::/a\n", "proc/self/mountinfo": v2, "sys/fs/cgroup/a/memory.max": "max\n", "sys/fs/cgroup/a/memory.current": "5\n",
 		}, Room{1000 * mib, ""}},
-		{"version 2, less what is used but for files", map[string]string{
+		{"version 2, less the used memory without file pages", map[string]string{
 			"proc/self/cgroup": "0::/a/b\n", "proc/self/mountinfo": v2, "sys/fs/cgroup/a/b/memory.max": "157286400\n", "sys/fs/cgroup/a/b/memory.high": "max\n",
 			"sys/fs/cgroup/a/b/memory.current": "52428800\n", "sys/fs/cgroup/a/b/memory.stat": "anon 1\ninactive_file 10485760\nactive_file 10485760\n",
 		}, Room{120 * mib, "memory.max of cgroup /a/b"}},

@@ -22,14 +22,14 @@ import (
 	"pumice/vk"
 )
 
-// A shape is a model whose plans are looked through for kernels.
+// A shape is a model whose plans are searched for kernels.
 type shape struct {
 	family, size string
 	dtype        dtype.DType
 }
 
-// shapes are every weight type in the shape of a 7B, SmolLM2, and one model of every family that
-// GGUF knows: between them they use every option of a kernel.
+// shapes returns every weight type in the shape of a 7B, SmolLM2, and one model of every family that
+// GGUF knows: together they use every option of a kernel.
 func shapes() []shape {
 	list := []shape{{"llama", "135m", dtype.Q4_1}}
 	for _, t := range kernels.WeightTypes() {
@@ -63,9 +63,9 @@ func device() (*vk.Device, func() error, error) {
 	return nil, nil, err
 }
 
-// collect compiles, of every kernel that plans would use on the machine's device, and of the
-// peer's where its library is named, those of one of several parts.
-func collect(ctx context.Context, part, parts int, library string) ([]Record, error) {
+// collect compiles one of several shards of all kernels: those that plans would use on the machine's device, and,
+// if library is not "", those of the peer.
+func collect(ctx context.Context, shard, shards int, library string) ([]Record, error) {
 	dev, done, err := device()
 	if err != nil {
 		return nil, err
@@ -82,7 +82,7 @@ func collect(ctx context.Context, part, parts int, library string) ([]Record, er
 		}
 		kernels = append(kernels, theirs...)
 	}
-	kernels = kernels[len(kernels)*part/parts : len(kernels)*(part+1)/parts]
+	kernels = kernels[len(kernels)*shard/shards : len(kernels)*(shard+1)/shards]
 	records := make([]Record, len(kernels))
 	errs := make([]error, len(kernels))
 	var wg sync.WaitGroup
@@ -98,8 +98,8 @@ func collect(ctx context.Context, part, parts int, library string) ([]Record, er
 	return records, errors.Join(errs...)
 }
 
-// production lists the kernels of all shapes, for the paths that the device's rules choose and
-// for each that can be forced.
+// production lists the kernels of all shapes, for the paths that the rules choose for the device and
+// for each path that can be forced.
 func production(ctx context.Context, dev *vk.Device) ([]pipeline.Kernel, error) {
 	dir, err := os.MkdirTemp("", "isareport")
 	if err != nil {
@@ -154,23 +154,23 @@ func (s shape) kernels(ctx context.Context, m *pipeline.Manager, dir string) ([]
 	return model.Kernels(m, c, model.Options{Logger: zerolog.Nop()})
 }
 
-// A Record is what a device's compiler made of one kernel.
+// A Record has the statistics of one kernel from a device's compiler.
 type Record struct {
-	Kernel       string // with its constants
+	Kernel       string // name with constants
 	Variant      string
-	Registers    int // of an invocation
-	Spills       int // registers that do not fit
-	Kept         int // predicates and the like that stay in ordinary registers, for want of their own kind
-	Scratch      int // bytes of memory for an invocation
+	Registers    int // per invocation
+	Spills       int // registers spilled to memory
+	Kept         int // predicates and the like in ordinary registers, because their own kind was full
+	Scratch      int // bytes of memory per invocation
 	Instructions int
-	Waves        int // subgroups that a SIMD unit (AMD) or a multiprocessor (NVIDIA) holds
+	Waves        int // subgroups per SIMD unit (AMD) or multiprocessor (NVIDIA)
 	CodeBytes    int
-	Matrix, Dot  bool // instructions for matrices, for dot products of bytes
-	Weights      int  // in a trip of the main loop
+	Matrix, Dot  bool // has instructions for matrices, for dot products of bytes
+	Weights      int  // weights per iteration of the main loop
 	Loop         Work
 }
 
-// compile makes a pipeline and reads what became of it.
+// compile makes a pipeline and reads the compiler's statistics and assembly.
 func compile(dev *vk.Device, k pipeline.Kernel) (Record, error) {
 	k.Config.Capture = true
 	p, err := dev.NewPipeline(k.Config)

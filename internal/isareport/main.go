@@ -1,9 +1,9 @@
-// Command isareport tells what drivers' compilers make of the kernels, without a GPU: the work is
-// in tools/isa.sh, which runs it once on each driver and then to write the report.
+// Command isareport reports on the code that drivers' compilers generate for the kernels, without a GPU.
+// tools/isa.sh runs it once on each driver, and then to write the report.
 //
-//	isareport collect I N [PEER]        records of the present driver, as JSON, of part I of N; PEER is llama.cpp's Vulkan library
-//	isareport report REPORT DIR         the tables, of DIR/DEVICE.json, put into the file REPORT
-//	isareport check REPORT DIR          fails where they break a rule or are worse than REPORT's
+//	isareport collect I N [PEER]   writes shard I of N of the driver's records as JSON; PEER: llama.cpp's Vulkan library
+//	isareport report REPORT DIR    puts the tables of DIR/DEVICE.json into the file REPORT
+//	isareport check REPORT DIR     fails if they break a rule or are worse than REPORT's
 package main
 
 import (
@@ -29,16 +29,16 @@ func main() {
 func run(args []string) error {
 	switch {
 	case len(args) >= 3 && len(args) <= 4 && args[0] == "collect":
-		part, err := strconv.Atoi(args[1])
-		parts, err2 := strconv.Atoi(args[2])
-		if err != nil || err2 != nil || part < 0 || part >= parts {
-			return fmt.Errorf("collect: part %s of %s", args[1], args[2])
+		shard, err := strconv.Atoi(args[1])
+		shards, err2 := strconv.Atoi(args[2])
+		if err != nil || err2 != nil || shard < 0 || shard >= shards {
+			return fmt.Errorf("collect: shard %s of %s", args[1], args[2])
 		}
 		library := ""
 		if len(args) == 4 {
 			library = args[3]
 		}
-		records, err := collect(context.Background(), part, parts, library)
+		records, err := collect(context.Background(), shard, shards, library)
 		if err != nil {
 			return err
 		}

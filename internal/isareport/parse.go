@@ -12,7 +12,7 @@ import (
 type block struct {
 	name string
 	code []string // instructions, without operands' comments
-	next []int    // blocks that may follow
+	next []int    // successors
 }
 
 var (
@@ -22,7 +22,7 @@ var (
 	nakEnd     = regexp.MustCompile(`^\} -> \[(.*)\]`)
 )
 
-// parseRADV reads the assembly of Mesa's AMD compiler: labels BBn, a branch names its target.
+// parseRADV parses the assembly of Mesa's AMD compiler, which has labels BBn; a branch names its target.
 func parseRADV(text string) []block {
 	var list []block
 	for line := range strings.Lines(text) {
@@ -58,7 +58,7 @@ func parseRADV(text string) []block {
 	return list
 }
 
-// parseNAK reads the assembly of Mesa's NVIDIA compiler, which prints the graph.
+// parseNAK parses the assembly of Mesa's NVIDIA compiler, which prints the graph of blocks.
 func parseNAK(text string) []block {
 	var list []block
 	for line := range strings.Lines(text) {
@@ -82,7 +82,7 @@ func parseNAK(text string) []block {
 		code, _, _ := strings.Cut(line, "//")
 		code = strings.TrimSpace(code)
 		if _, operation, ok := strings.Cut(code, "= "); ok {
-			code = operation // after the results
+			code = operation // without the results
 		} else if strings.HasPrefix(code, "@") {
 			_, code, _ = strings.Cut(code, " ") // after the predicate
 		}
@@ -93,14 +93,14 @@ func parseNAK(text string) []block {
 	return list
 }
 
-// A loop is the blocks that a trip may go through.
+// A loop has the blocks that an iteration may execute.
 type loop struct {
 	blocks map[int]bool
 	inner  []loop
 }
 
-// loops finds the loops among the blocks of a set and, within each, those that are left when it
-// is not entered again: components that are strongly connected (Tarjan 1972).
+// loops finds the loops among the blocks of a set, as strongly connected components (Tarjan 1972). The loops inside a
+// loop are those of its blocks without its entries.
 func loops(list []block, set map[int]bool) []loop {
 	var out []loop
 	index, low := map[int]int{}, map[int]int{}
@@ -145,7 +145,7 @@ func loops(list []block, set map[int]bool) []loop {
 		for b := range list {
 			for _, n := range list[b].next {
 				if !out[i].blocks[b] && out[i].blocks[n] {
-					delete(rest, n) // where it is entered
+					delete(rest, n) // an entry of the loop
 				}
 			}
 		}
@@ -154,7 +154,7 @@ func loops(list []block, set map[int]bool) []loop {
 	return out
 }
 
-// idle are directives to the scheduler, which no unit executes.
+// idle matches directives to the scheduler, which no unit executes.
 var idle = []string{"s_delay_alu", "s_waitcnt", "s_wait_", "s_clause", "s_nop", "nop", "s_set_inst_prefetch"}
 
 func counts(code string) bool {
@@ -168,13 +168,13 @@ var widths = map[string]int{
 	"dword": 4, "b32": 4, "dwordx2": 8, "b64": 8, "dwordx3": 12, "b96": 12, "dwordx4": 16, "b128": 16,
 }
 
-// A Work is what one trip of a loop takes.
+// A Work has the cost of one iteration of a loop.
 type Work struct {
 	Instructions, Loads, LoadBytes int
 }
 
-// mainLoop is the work of a trip of the outermost loop that takes most. A loop inside it is gone
-// through `inner` times a trip.
+// mainLoop returns the work of one iteration of the most expensive outermost loop. A loop inside it counts as
+// `inner` iterations.
 func mainLoop(list []block, inner int) Work {
 	all := map[int]bool{}
 	for b := range list {
@@ -214,7 +214,7 @@ func (l *loop) work(list []block, inner int) Work {
 	return w
 }
 
-// matrixInstruction and dotInstruction are what `cm` and `dp` variants must have.
+// matrixInstruction and dotInstruction match instructions that `cm` and `dp` variants must have.
 var (
 	matrixInstruction = regexp.MustCompile(`^(v_wmma|v_swmmac|v_mfma|hmma|imma)`)
 	dotInstruction    = regexp.MustCompile(`^(v_dot4|v_dot4c|idp4)`)

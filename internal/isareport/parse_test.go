@@ -5,7 +5,8 @@ import (
 	"testing"
 )
 
-// Two rows a trip inside, and a tail that is no loop. The loop is entered at its test, as ACO lays loops out.
+// The code has a loop of two rows per iteration, and a tail that is not a loop. The loop is entered at its test, as in
+// ACO's layout.
 const radv = `BB0:
 	s_mov_b32 s0, s3                                            ; be800003
 	s_branch BB2                                                ; bfa00279
@@ -91,7 +92,7 @@ func TestReportRefusesWhatBreaksARule(t *testing.T) {
 			t.Errorf("%s: %v", c.name, err)
 		}
 	}
-	// What is measured without the peer keeps the peer's rows.
+	// A report made without the peer keeps the peer's rows.
 	theirs := "| " + peerPrefix + "mul_mat_vec_f16 | 1 | 1 | 1 | 1 | 1 |\n"
 	kept, err := newReport(on(good)).write(strings.Replace(written, loopsEnd, theirs+loopsEnd, 1))
 	if err != nil || strings.Count(kept, theirs) != 1 {

@@ -10,14 +10,14 @@ import (
 	"pumice/vk"
 )
 
-// peerPrefix marks a kernel of llama.cpp's Vulkan backend.
+// peerPrefix begins the names of kernels of llama.cpp's Vulkan backend.
 const peerPrefix = "llama.cpp "
 
-// peerKernels are mat-vec shaders of llama.cpp b10434, whose constants are workgroup, rows a
-// workgroup and columns of the right-hand side, set as its ggml-vulkan.cpp does for these
-// devices. The weights of a trip are its products, counted in navi21's assembly: columns an
-// iteration of mul_mat_vec.comp (8, of plain types 4) times four iterations times the rows;
-// sixteen times the rows in mul_mat_vec_q4_k.comp.
+// peerKernels are mat-vec shaders of llama.cpp b10434. Their constants are the workgroup size, rows per
+// workgroup and columns of the right-hand side, set as by its ggml-vulkan.cpp for these
+// devices. The weights per iteration are its products, counted in navi21's assembly: the columns per
+// iteration of mul_mat_vec.comp (8, or 4 for plain types) times four iterations times the rows;
+// in mul_mat_vec_q4_k.comp sixteen times the rows.
 var peerKernels = []struct {
 	name    string
 	rows    uint32
@@ -30,7 +30,7 @@ var peerKernels = []struct {
 	{"q4_k", 2, 16 * 2},
 }
 
-// peer reads the peer's kernels from its library, which has each as an array of words.
+// peer reads the peer's kernels from its library, which has each kernel as an array of words.
 func peer(library string, pd *vk.PhysicalDevice) ([]pipeline.Kernel, error) {
 	f, err := elf.Open(library)
 	if err != nil {
@@ -75,10 +75,10 @@ func readAt(f *elf.File, address uint64, to []byte) error {
 			return err
 		}
 	}
-	return fmt.Errorf("nothing at address %#x", address)
+	return fmt.Errorf("no data at address %#x", address)
 }
 
-// bindings is one more than the highest binding a module decorates a variable with.
+// bindings returns one more than the highest binding of a module's variables.
 func bindings(code []byte) int {
 	const opDecorate, decorationBinding = 71, 33
 	word := func(i int) uint32 { return binary.LittleEndian.Uint32(code[4*i:]) }

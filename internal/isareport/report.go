@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// A report is, by variant and device, the worst that any of the kernel's constants gives, and
-// of a mat-vec's loop the plain kernel, which has the fewest instructions.
+// A report has, by variant and device, the worst statistics over all constants of the kernel. For the loop of a
+// mat-vec it has those of the plain kernel, which has the fewest instructions.
 type report struct {
 	variants map[string]map[string]Record
 	errs     []error
@@ -42,7 +42,7 @@ func newReport(all map[string][]Record) *report {
 	return p
 }
 
-// rules are what every production kernel must keep.
+// rules checks the rules for production kernels.
 func (p *report) rules(device string, r Record) {
 	if r.Spills > 0 {
 		p.errs = append(p.errs, fmt.Errorf("%s: %s spills %d registers", device, r.Kernel, r.Spills))
@@ -57,7 +57,7 @@ func (p *report) rules(device string, r Record) {
 
 func (r *Record) perWeight() float64 { return float64(r.Loop.Instructions) / float64(r.Weights) }
 
-// ours lists the variants that are not the peer's.
+// ours lists our variants, without the peer's.
 func (p *report) ours() []string {
 	return slices.DeleteFunc(slices.Sorted(maps.Keys(p.variants)), func(v string) bool { return strings.HasPrefix(v, peerPrefix) })
 }
@@ -81,7 +81,7 @@ func (p *report) write(old string) (string, error) {
 	return between(text, kernelsBegin, kernelsEnd, head+strings.Join(p.kernelRows(), ""))
 }
 
-// between replaces what stands between two markers.
+// between replaces the text between two markers.
 func between(text, begin, end, with string) (string, error) {
 	head, rest, ok := strings.Cut(text, begin)
 	_, tail, ok2 := strings.Cut(rest, end)
@@ -97,7 +97,7 @@ func peerRows(text string) []string {
 	return slices.DeleteFunc(slices.Collect(strings.Lines(text)), func(row string) bool { return !isPeer(row) })
 }
 
-// loopRows has instructions a weight and bytes a load.
+// loopRows returns the rows with instructions per weight and bytes per load.
 func (p *report) loopRows() []string {
 	var out []string
 	for _, v := range slices.Sorted(maps.Keys(p.variants)) {
@@ -117,7 +117,7 @@ func (p *report) loopRows() []string {
 	return out
 }
 
-// kernelRows has registers, instructions, bytes of code and waves.
+// kernelRows returns the rows with registers, instructions, bytes of code and waves.
 func (p *report) kernelRows() []string {
 	var out []string
 	for _, v := range p.ours() {
@@ -147,7 +147,7 @@ func row(name string, cells []string) string {
 	return "| " + name + " | " + strings.Join(cells, " | ") + " |\n"
 }
 
-// check holds the records to the rules, and the loops to the committed table.
+// check checks the records against the rules, and the loops against the committed table.
 func (p *report) check(committed string) error {
 	errs := slices.Clone(p.errs)
 	table := map[string][]string{}

@@ -1,6 +1,6 @@
-// Package licenses holds the notices and licences of what is linked into pumice, and of the works that its code follows: a
-// Work each, in a text file of its own. The files under modules are written by tools/licenses (make licenses), those under
-// works by hand.
+// Package licenses holds the notices and licences of the works that are linked into pumice or that its code follows.
+// Each Work has its own text file. tools/licenses (make licenses) writes the files under modules; those under works are
+// written by hand.
 package licenses
 
 import (
@@ -11,26 +11,27 @@ import (
 	"strings"
 )
 
-// Files holds the files of all works: NAME, VERSION, LICENSE and USE, one a line, an empty line, and the text.
+// Files holds the files of all works. A file has a line each for Name, Version, License and Use, an empty line, and the
+// text.
 //
 //go:embed modules works
 var Files embed.FS
 
-// A Work is something by others that is linked into the program or that its code follows, or the program itself.
+// A Work is a work by others that is linked into the program or that its code follows, or the program itself.
 type Work struct {
 	Name    string `json:"name"`
-	Version string `json:"version,omitempty"` // "" where nothing of one version is linked
+	Version string `json:"version,omitempty"` // "" if no particular version is linked
 	License string `json:"license"`           // SPDX identifiers
-	Use     string `json:"use"`               // what pumice has to do with it
+	Use     string `json:"use"`               // how pumice uses it
 	Text    string `json:"text,omitempty"`    // copyright notices and licence
 }
 
-// Encode is the content of a work's file.
+// Encode returns the content of the work's file.
 func (w Work) Encode() []byte {
 	return fmt.Appendf(nil, "Name: %s\nVersion: %s\nLicense: %s\nUse: %s\n\n%s", w.Name, w.Version, w.License, w.Use, w.Text)
 }
 
-// decode reads a work's file.
+// decode parses the content of a work's file.
 func decode(content string) (w Work, err error) {
 	head, text, ok := strings.Cut(content, "\n\n")
 	w.Text = text
@@ -39,7 +40,7 @@ func decode(content string) (w Work, err error) {
 		key, value, found := strings.Cut(line, ":")
 		field := fields[key]
 		if !found || field == nil {
-			return w, fmt.Errorf("the line %q is no field of a work", line)
+			return w, fmt.Errorf("the line %q is not a field of a work", line)
 		}
 		*field = strings.TrimSpace(value)
 		delete(fields, key)

@@ -21,7 +21,7 @@ func TestEveryFileIsAWork(t *testing.T) {
 			t.Errorf("%s: %v, %s", w.Name, err, cmp.Diff(w, back))
 		}
 		if !strings.Contains(w.Text, "opyright") && w.License != "Apache-2.0" {
-			t.Errorf("%s names nobody", w.Name)
+			t.Errorf("%s names no copyright holder", w.Name)
 		}
 	}
 }

@@ -1,3 +1,3 @@
-// Package lint holds tests of the source tree as a whole: which package may import which, that each says what it is, and
+// Package lint holds tests of the whole source tree: which package may import which, that each has a doc comment, and
 // that the licence is there. It has no code of its own.
 package lint

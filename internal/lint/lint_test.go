@@ -100,7 +100,7 @@ type source struct {
 
 func (s source) test() bool { return strings.HasSuffix(s.file, "_test.go") }
 
-// sources parses every Go file of the module down to its imports, whatever its build tags.
+// sources parses the imports of every Go file of the module, whatever its build tags.
 func sources(t *testing.T) []source {
 	t.Helper()
 	top := os.DirFS(filepath.Join("..", ".."))
@@ -139,7 +139,7 @@ func sources(t *testing.T) []source {
 	return all
 }
 
-// under reports whether package p is place or lies under it. The root package has nothing under it.
+// under reports whether package p is place or is below it. No package is below the root package.
 func under(p, place string) bool {
 	return p == place || place != root && strings.HasPrefix(p, place+"/")
 }
@@ -153,7 +153,7 @@ func underAny(p string, places []string) bool {
 	return false
 }
 
-// row finds the longest row of layers that covers p.
+// row returns the longest row of layers that covers p.
 func row(p string) (string, bool) {
 	for place := p; place != root; place = path.Dir(place) {
 		if _, ok := layers[place]; ok {
@@ -177,7 +177,7 @@ func ours(importPath string) (string, bool) {
 	return strings.CutPrefix(importPath, module+"/")
 }
 
-// checkImport says what is wrong with a file of package pkg importing importPath, or "".
+// checkImport returns why a file of package pkg may not import importPath, or "" if it may.
 func checkImport(pkg string, test bool, importPath string) string {
 	name := importPath
 	place, known := row(pkg)

@@ -11,27 +11,27 @@ import (
 )
 
 var (
-	// continued is a line's end that a shell's command or a Python list goes on after.
+	// continued matches a line's end after which a shell command or a Python list continues.
 	continued = regexp.MustCompile(`(\\|,)\n`)
-	// pipFetch is a call of pip that fetches, in a shell's words or a Python list, to the end of the command.
+	// pipFetch matches a call of pip that downloads, as shell words or a Python list, up to the end of the command.
 	pipFetch = regexp.MustCompile(`\bpip3?['", ]+(?:download|install|wheel)\b[^\]\n;&|]*`)
-	// otherFetch is anything else that brings in what may then run. What Go's tools bring is pinned by go.sum.
+	// otherFetch matches any other download of code. go.sum pins what Go's tools download.
 	otherFetch = regexp.MustCompile(`\b(?:curl|wget|aria2c|urlretrieve|git clone|npm (?:i|install|pack|exec)|npx|uv pip|uvx|pipx|conda install|cargo install|go install|go get|go run)\b[^\n]*`)
-	// ourProgram is `go run` of this module.
+	// ourProgram matches `go run` of this module.
 	ourProgram = regexp.MustCompile(`^go run \./`)
-	// unchecked is what turns off a check of a hash, a signature or a certificate.
+	// unchecked matches what turns off a check of a hash, a signature or a certificate.
 	unchecked = regexp.MustCompile(`--allow-unauthenticated|--allow-insecure-repositories|--force-yes|\[trusted=yes|--trusted-host|--no-check-certificate|` +
 		`\bcurl[^\n]* (?:-k|--insecure)\b|\b(?:GONOSUMDB|GONOSUMCHECK|GOINSECURE|GOSUMDB=off|GOFLAGS=[^\n]*-insecure)\b[^\n]*`)
-	// requirementsFile is the argument of pip's -r.
+	// requirementsFile matches the argument of pip's -r.
 	requirementsFile = regexp.MustCompile(`(?:-r|--requirement)['", ]+([\w./-]+)`)
-	// pinnedRequirement is one entry of a requirements file: a version and the SHA-256 of each file that may be it.
+	// pinnedRequirement matches one entry of a requirements file: a version and the SHA-256 of each acceptable file.
 	pinnedRequirement = regexp.MustCompile(`^[A-Za-z0-9._-]+==[A-Za-z0-9.+!]+( --hash=sha256:[0-9a-f]{64})+$`)
 )
 
-// pinnedPackage is a line of a list of Debian packages.
+// pinnedPackage matches a line of a list of Debian packages.
 var pinnedPackage = regexp.MustCompile(`^[a-z0-9.+-]+ +[A-Za-z0-9.+~:-]+ +[0-9a-f]{64} +(?:tool|support)$`)
 
-// unpinned returns the commands of a script that fetch something without a hash, or turn a check off.
+// unpinned returns the commands of a script that download something without a hash, or turn a check off.
 func unpinned(script string) []string {
 	var bad []string
 	script = continued.ReplaceAllString(script, ", ")
@@ -48,7 +48,7 @@ func unpinned(script string) []string {
 	return append(bad, unchecked.FindAllString(script, -1)...)
 }
 
-// Whatever the scripts fetch from outside Debian's archive has a SHA-256 in tools/wheels, which pip compares.
+// All that the scripts download from outside Debian's archive has a SHA-256 in tools/wheels, which pip compares.
 func TestScriptsFetchOnlyWhatIsPinned(t *testing.T) {
 	top := filepath.Join("..", "..")
 	var scripts []string
@@ -134,8 +134,8 @@ func TestUnpinnedFetchesAreFound(t *testing.T) {
 	}
 }
 
-// apt's signatures stand for what has no hash here, so the scripts' apt refuses an archive without one, however the
-// machine is set up.
+// Packages without a hash here rely on apt's signatures, so the scripts' apt refuses an archive without one, whatever
+// the machine's settings.
 func TestAptRefusesUnsignedArchives(t *testing.T) {
 	for _, program := range []string{"bash", "apt-get", "dpkg"} {
 		if _, err := exec.LookPath(program); err != nil {

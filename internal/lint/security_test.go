@@ -8,17 +8,17 @@ import (
 	"testing"
 )
 
-// testName is a test in the words of docs/security.md: `PACKAGE`: TestA, TestB.
+// testName matches the names of tests in docs/security.md: `PACKAGE`: TestA, TestB.
 var testName = regexp.MustCompile("`([a-z/]+)`:|\\b((?:Test|Fuzz)[A-Z]\\w*)")
 
-// Each test that docs/security.md names is in the package that it names. The root package is called pumice.
+// Each test in docs/security.md must be in the package named there. The root package is called pumice.
 func TestSecurityPageNamesTests(t *testing.T) {
 	top := filepath.Join("..", "..")
 	page, err := os.ReadFile(filepath.Join(top, "docs", "security.md"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	tests := map[string]string{} // of each package, all its test files
+	tests := map[string]string{} // content of all test files, by package
 	for line := range strings.Lines(string(page)) {
 		if !strings.HasPrefix(line, "|") {
 			continue

@@ -1,8 +1,8 @@
-// Package ref is the oracle that kernels are compared with: every operation of package
-// pipeline as the plainest float64 function that says what it computes. Weights are given
-// dequantised and activations as the device stored them, so that what differs is arithmetic
-// alone. Matrices are row-major slices, outermost dimension first. Nothing here is fast, and
-// only tests and verification use it.
+// Package ref is the oracle for kernels: it has every operation of package pipeline as the
+// plainest float64 function that computes it. Weights are given dequantised and activations
+// as stored by the device, so that results differ only by arithmetic. Matrices are row-major
+// slices, outermost dimension first. Nothing here is fast, and only tests and verification
+// use it.
 package ref
 
 import (
@@ -105,10 +105,10 @@ type Heads struct {
 	RotaryDim               int  // leading components that rotate
 	Interleaved             bool // pairs are 2j, 2j+1 rather than j, j + RotaryDim/2
 
-	Clip    float64   // queries, keys and values are clamped to +-Clip; 0 = not
-	Window  int       // positions a query sees, its own included; 0 = all
-	SoftCap float64   // scores s become SoftCap * tanh(s / SoftCap); 0 = not
-	Slopes  []float64 // (Heads): slope * (j - i) is added to query i's score for key j; nil = none
+	Clip    float64   // queries, keys and values are clamped to +-Clip; 0 turns it off
+	Window  int       // number of positions that a query sees, its own included; 0 stands for all
+	SoftCap float64   // scores s become SoftCap * tanh(s / SoftCap); 0 turns it off
+	Slopes  []float64 // (Heads): slope * (j - i) is added to query i's score for key j; nil turns it off
 }
 
 // Rope rotates one head, (HeadDim), by the angles of one position, (RotaryDim / 2, 2) cosines
@@ -211,7 +211,7 @@ func SiLU(x float64) float64 { return x / (1 + math.Exp(-x)) }
 // Hendrycks and Gimpel 2016, arXiv:1606.08415.
 func GELU(x float64) float64 { return x / 2 * math.Erfc(-x/math.Sqrt2) }
 
-// GELUTanh is the approximation of GELU by tanh, of the same paper.
+// GELUTanh is the approximation of GELU by tanh from the same paper.
 func GELUTanh(x float64) float64 {
 	return x / 2 * (1 + math.Tanh(math.Sqrt(2/math.Pi)*(x+0.044715*x*x*x)))
 }
@@ -292,9 +292,9 @@ func TopK(x []float64, k int) []int {
 	return ids[:min(k, len(ids))]
 }
 
-// Draw is the candidate that u in [0, 1) falls on: softmax of logits over the candidates, most
-// probable first, at a temperature; the fewest that reach topP together, and of these the ones
-// with at least minP times the largest. 1 and 0 turn the two off.
+// Draw returns the candidate that the number u in [0, 1) draws: from the softmax of logits over the candidates at a
+// temperature, most probable first, keep the fewest that together reach topP, and of these the ones with at
+// least minP times the largest probability. topP 1 and minP 0 turn these off.
 func Draw(logits []float64, candidates []int, temperature, topP, minP, u float64) int {
 	p := make([]float64, len(candidates))
 	total := 0.0

@@ -8,7 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
-// Each operation on values that can be worked out by hand.
+// The tests apply each operation to values that can be computed by hand.
 
 func check(t *testing.T, name string, got, want any) {
 	t.Helper()

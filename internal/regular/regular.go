@@ -1,5 +1,5 @@
-// Package regular opens the files that users and models name, and nothing else that a path may lead to: a pipe would make
-// the open wait for its writer, and a device has no end. Symbolic links to regular files are followed.
+// Package regular opens files that users and models name, and only regular files: opening a pipe would wait for its
+// writer, and a device may have no end. Symbolic links to regular files are followed.
 package regular
 
 import (
@@ -10,14 +10,15 @@ import (
 	"syscall"
 )
 
-// An Error says that a path leads to something that is no regular file, or to one that is too large.
+// An Error says that a path is not a regular file, or that the file is too large.
 type Error struct{ Path, Msg string }
 
 func (e *Error) Error() string { return fmt.Sprintf("%s: %s", e.Path, e.Msg) }
 
-// Open opens a regular file for reading. Errors are *Error, for anything but a regular file, and those of os.Open.
+// Open opens a regular file for reading. If path is anything else the error is an *Error; other errors are those of
+// os.Open.
 func Open(path string) (*os.File, error) {
-	// Opening a device may act on it, so it is looked at first.
+	// Opening a device may have an effect on it, so the type is checked first.
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, err
@@ -25,7 +26,7 @@ func Open(path string) (*os.File, error) {
 	if err := check(path, info); err != nil {
 		return nil, err
 	}
-	// A pipe may have taken the file's place since. O_NONBLOCK opens it without waiting.
+	// A pipe may have replaced the file meanwhile. O_NONBLOCK opens it without waiting.
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
@@ -40,8 +41,8 @@ func Open(path string) (*os.File, error) {
 	return f, nil
 }
 
-// ReadFile returns the content of a regular file of at most limit bytes. Errors are *Error, for anything else, and those of
-// os.ReadFile.
+// ReadFile returns the content of a regular file of at most limit bytes. If path is anything else the error is an
+// *Error; other errors are those of os.ReadFile.
 func ReadFile(path string, limit int64) ([]byte, error) {
 	f, err := Open(path)
 	if err != nil {

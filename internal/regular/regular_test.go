@@ -63,7 +63,7 @@ func TestOpenRefusesWhatIsNoRegularFile(t *testing.T) {
 	}
 }
 
-// Files of /proc say that they are empty.
+// Files of /proc report a size of 0.
 func TestReadFileReadsAFileWithoutASize(t *testing.T) {
 	const path = "/proc/self/status"
 	want, err := os.ReadFile(path)

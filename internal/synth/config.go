@@ -8,9 +8,9 @@ import (
 	"pumice/internal/ggufwrite"
 )
 
-// The configurations have the keys of the real models' config.json.
+// The configurations have the keys of the config.json of real models.
 
-// llamaKeys are those of Hugging Face's LlamaConfig, which most families share.
+// llamaKeys returns the keys of Hugging Face's LlamaConfig, which most families share, and those of more.
 func (s *Shape) llamaKeys(architecture, modelType string, more map[string]any) map[string]any {
 	c := map[string]any{
 		"architectures": []string{architecture}, "model_type": modelType,
@@ -123,7 +123,7 @@ func mptConfig(s *Shape) map[string]any {
 	}
 }
 
-// metadata is the key-value pairs of the shape in GGUF's form ("Standardized key-value pairs").
+// metadata returns the key-value pairs of the shape in a GGUF file ("Standardized key-value pairs").
 func (s *Shape) metadata(f *family) []ggufwrite.KV {
 	kv := []ggufwrite.KV{{Key: "general.architecture", Value: f.arch}, {Key: "general.name", Value: "random weights"}}
 	add := func(key string, value any) { kv = append(kv, ggufwrite.KV{Key: f.arch + "." + key, Value: value}) }
@@ -159,12 +159,12 @@ func (s *Shape) metadata(f *family) []ggufwrite.KV {
 		add("attn_logit_softcapping", float32(50))
 		add("final_logit_softcapping", float32(30))
 	}
-	return append(kv, standInVocabulary(s.Vocab)...)
+	return append(kv, dummyVocabulary(s.Vocab)...)
 }
 
-// standInVocabulary is a SentencePiece vocabulary of n tokens that says nothing, since other programs open no file without one:
-// the three usual special tokens, the bytes, and numbered words. It is empty where there is no room for the bytes.
-func standInVocabulary(n int) []ggufwrite.KV {
+// dummyVocabulary returns a meaningless SentencePiece vocabulary of n tokens, since other programs open no file without
+// one: the three usual special tokens, the bytes, and numbered words. It returns nil if n is too small for the bytes.
+func dummyVocabulary(n int) []ggufwrite.KV {
 	const special, bytes = 3, 256
 	if n < special+bytes {
 		return nil

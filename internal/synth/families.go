@@ -2,19 +2,19 @@ package synth
 
 import "pumice/internal/dtype"
 
-// A family is what its checkpoints look like: tensors and configuration in Hugging Face's form,
-// and in GGUF's where arch names an architecture.
+// A family describes its checkpoints: tensors and configuration of a Hugging Face directory,
+// and of a GGUF file if arch names an architecture.
 type family struct {
 	name    string
 	presets []preset // published sizes, the best known one first
 
-	headDim      bool // the width of a head is stored, and free
+	headDim      bool // the head dim is stored, and does not follow from other sizes
 	grouped      bool // key-value heads may be fewer than heads
 	oneKV        bool // there is one key-value head
 	fourfold     bool // the configuration stores the intermediate size as a multiple of the hidden size
 	gainMinusOne bool // norms are stored as gain - 1 in Hugging Face's form
 
-	hf     string // tensors, see Shape.tensors
+	hf     string // tensors; see Shape.tensors
 	config func(s *Shape) map[string]any
 	arch   string // general.architecture
 	gguf   string
@@ -118,7 +118,7 @@ var families = []family{
 	},
 }
 
-// Tensors in Hugging Face's form.
+// Tensors of Hugging Face directories.
 const (
 	llamaEnds = `
 		model.embed_tokens.weight V H
@@ -211,7 +211,7 @@ const (
 	`
 )
 
-// Tensors in GGUF's form.
+// Tensors of GGUF files.
 const (
 	ggufEnds = `
 		token_embd.weight V H

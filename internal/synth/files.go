@@ -13,11 +13,11 @@ import (
 	"pumice/internal/ggufwrite"
 )
 
-// defaultShardBytes is what transformers cut checkpoints to when these families came out.
+// defaultShardBytes is the size of shards that transformers wrote when these families were published.
 const defaultShardBytes = 5e9
 
-// writeDirectory writes config.json, generation_config.json, and safetensors in shards with an
-// index where one is not enough.
+// writeDirectory writes config.json, generation_config.json, and safetensors: one file, or several shards with an
+// index.
 func writeDirectory(dir string, config map[string]any, tensors []tensor, o Options, d *drawer) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("synth: %w", err)
@@ -57,7 +57,7 @@ func writeDirectory(dir string, config map[string]any, tensors []tensor, o Optio
 		map[string]any{"metadata": map[string]any{"total_size": d.total}, "weight_map": files})
 }
 
-// cut splits tensors into runs of at most limit bytes, or of one tensor.
+// cut splits tensors into shards of at most limit bytes, or of one tensor.
 func cut(tensors []tensor, limit int64) [][]tensor {
 	var shards [][]tensor
 	var size int64
@@ -120,7 +120,7 @@ func writeJSON(path string, v any) error {
 	})
 }
 
-// create writes a file that must not be there yet.
+// create writes a file that must not exist yet.
 func create(path string, write func(w io.Writer) error) error {
 	err := atomicfile.Create(path, func(f *os.File) error {
 		w := bufio.NewWriterSize(f, 1<<20)

@@ -7,7 +7,7 @@ import (
 	"pumice/internal/dtype"
 )
 
-// kind is how a tensor's values are drawn.
+// kind says how a tensor's values are drawn.
 type kind int
 
 const (
@@ -16,7 +16,7 @@ const (
 	bias
 )
 
-// A tensor is one that is to be written.
+// A tensor is a tensor to write.
 type tensor struct {
 	name       string
 	kind       kind
@@ -27,7 +27,7 @@ type tensor struct {
 func (t *tensor) elements() int64 { return int64(t.rows) * int64(t.cols) }
 func (t *tensor) bytes() int64    { return int64(t.rows) * t.dtype.RowBytes(t.cols) }
 
-// shape is the tensor's, outermost first.
+// shape returns the tensor's shape, outermost first.
 func (t *tensor) shape() []int {
 	if t.kind == matrix {
 		return []int{t.rows, t.cols}
@@ -35,10 +35,10 @@ func (t *tensor) shape() []int {
 	return []int{t.cols}
 }
 
-// tensors expands a list of lines "name dimensions". Dimensions are V the vocabulary, H the
-// hidden size, I the intermediate size, Q and K all query and all key heads, D one head, or a sum
-// such as Q+2K; one is a vector, two are a matrix. # in a name is the layer's number. A line that
-// ends in "untied" is left out where embedding and head are one.
+// tensors expands a list of lines "name dimensions". Dimensions are V for the vocabulary, H for the
+// hidden size, I for the intermediate size, Q and K for all query and all key heads, D for one head, or a sum
+// such as Q+2K; one dimension is a vector, two are a matrix. # in a name is replaced by the layer's number. A line
+// that ends in "untied" is left out if embedding and head are tied.
 func (s *Shape) tensors(list string) []tensor {
 	var out, layer []tensor
 	flush := func() {
@@ -75,7 +75,7 @@ func (s *Shape) tensors(list string) []tensor {
 	return out
 }
 
-// size evaluates a dimension.
+// size returns the value of a dimension.
 func (s *Shape) size(sum string) int {
 	n := 0
 	for term := range strings.SplitSeq(sum, "+") {

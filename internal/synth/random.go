@@ -10,17 +10,17 @@ import (
 	"pumice/internal/dtype"
 )
 
-// poolBlocks is how many blocks the weights of a kind are drawn from. Blocks are encoded once;
-// a matrix is a random choice of them, which costs a copy a block: encoding each weight would
-// take longer than the disk does.
+// poolBlocks is how many different blocks the weights of a kind have. Blocks are encoded once, and
+// a matrix is a random choice of them, which costs a copy per block: encoding each weight would
+// take longer than writing to the disk.
 const poolBlocks = 4096
 
-// minRun is the number of weights in a block of a type without blocks.
+// minRun is the number of weights that are drawn as one block in types without blocks.
 const minRun = 32
 
 // A drawer makes the bytes of tensors.
 type drawer struct {
-	ctx          context.Context // of the one call of Write
+	ctx          context.Context // of the call of Write
 	seed         uint64
 	gainMinusOne bool
 	pools        map[poolKey][]byte
@@ -41,7 +41,7 @@ func newDrawer(ctx context.Context, seed uint64, gainMinusOne bool, tensors []te
 	return d
 }
 
-// write writes a tensor row by row. What it draws depends on the seed and the name alone.
+// write writes a tensor row by row. Its values depend only on the seed and the name.
 func (d *drawer) write(w io.Writer, t *tensor) error {
 	h := fnv.New64a()
 	io.WriteString(h, t.name)
@@ -88,8 +88,8 @@ func (d *drawer) vector(r *rand.Rand, t *tensor) []float32 {
 	return out
 }
 
-// pool is poolBlocks encoded blocks of size bytes, of normal weights of variance 1 / fanIn, so
-// that a row's product with a vector of unit variance has it too.
+// pool returns poolBlocks encoded blocks of size bytes, of normal weights with variance 1 / fanIn, so
+// that a row's product with a vector of unit variance has unit variance too.
 func (d *drawer) pool(t dtype.DType, fanIn int) (pool []byte, size int) {
 	weights := max(t.BlockSize(), minRun)
 	size = int(t.RowBytes(weights))

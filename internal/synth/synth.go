@@ -1,10 +1,10 @@
-// Package synth writes checkpoints with random weights: any registered family, at any size, as
-// a Hugging Face directory or a GGUF file. They open and run like real ones and say nothing
-// sensible. They are for trying sizes that cannot be fetched, and shapes that nobody ships.
+// Package synth writes checkpoints with random weights, of any registered family and size, as a
+// Hugging Face directory or a GGUF file. They open and run like real ones, but their output is
+// meaningless. They serve to test sizes that can't be downloaded, and shapes that were never published.
 //
-// A Shape is a family with its sizes; Lookup gives those of published models. Write draws the
-// weights while it writes them, so that memory stays small and the disk sets the pace. No
-// tokenizer is written: token ids are all that such a model understands.
+// A Shape is a family with its sizes; Lookup returns those of published models. Write draws the
+// weights while it writes them, so that it needs little memory and is as fast as the disk. It
+// writes no tokenizer: such a model takes only token ids.
 package synth
 
 import (
@@ -17,7 +17,7 @@ import (
 	"pumice/internal/dtype"
 )
 
-// A Shape is the sizes of a model. Fields have the meaning of model.Config's.
+// A Shape has the sizes of a model. Fields have the same meaning as in model.Config.
 type Shape struct {
 	Family        string
 	Hidden        int
@@ -29,14 +29,14 @@ type Shape struct {
 	Vocab         int
 	Context       int
 	Eps           float64
-	Theta         float64 // 0 where nothing rotates
-	Window        int     // 0 where the family has none
-	Tied          bool    // the embedding is the head
-	Second        bool    // Baichuan 2 rather than Baichuan
-	LocalInterval int     // Gemma 3: one layer in so many sees everything
+	Theta         float64 // 0 without RoPE
+	Window        int     // 0 if the family has none
+	Tied          bool    // the embedding is also the head
+	Second        bool    // Baichuan 2, not Baichuan
+	LocalInterval int     // Gemma 3: every LocalInterval-th layer has global attention
 }
 
-// A Format is how a checkpoint is stored.
+// A Format is the storage format of a checkpoint.
 type Format int
 
 const (
@@ -46,7 +46,7 @@ const (
 
 func (f Format) String() string { return [...]string{"safetensors", "gguf"}[f] }
 
-// ParseFormat reads the name of a format.
+// ParseFormat returns the format with this name.
 func ParseFormat(name string) (Format, error) {
 	for _, f := range []Format{SafeTensors, GGUF} {
 		if strings.EqualFold(name, f.String()) {
@@ -74,7 +74,7 @@ func find(name string) (*family, error) {
 	return nil, fmt.Errorf("synth: unknown family %q: want one of %s", name, strings.Join(Families(), ", "))
 }
 
-// Sizes lists the published sizes of a family, none for an unknown one.
+// Sizes lists the published sizes of a family; there are none for an unknown family.
 func Sizes(name string) []string {
 	var out []string
 	if f, err := find(name); err == nil {
@@ -85,7 +85,7 @@ func Sizes(name string) []string {
 	return out
 }
 
-// Tiny is the size that every family has and nobody published: two to four layers.
+// Tiny is a size that every family has in addition to the published ones: two to four layers.
 const Tiny = "tiny"
 
 // Lookup returns the shape of a published size, or of Tiny.
@@ -107,7 +107,7 @@ func Lookup(name, size string) (Shape, error) {
 	return Shape{}, fmt.Errorf("synth: %s has no size %q: want one of %s, %s", name, size, strings.Join(Sizes(name), ", "), Tiny)
 }
 
-// tiny keeps what makes the family's first size special and takes its bulk.
+// tiny returns the family's first size with its special properties but small dimensions.
 func (f *family) tiny() Shape {
 	s := f.presets[0].Shape
 	s.Family = f.name
@@ -132,7 +132,7 @@ func (f *family) tiny() Shape {
 	return s
 }
 
-// check refuses shapes that the family cannot have.
+// check refuses shapes that the family can't have.
 func (s *Shape) check() error {
 	f, err := find(s.Family)
 	if err != nil {
@@ -161,13 +161,14 @@ func (s *Shape) check() error {
 	case !f.oneKV && !f.grouped && s.KVHeads != s.Heads:
 		return fmt.Errorf("synth: %s has as many key-value heads as heads: %d, not %d", s.Family, s.Heads, s.KVHeads)
 	case f.fourfold && s.Intermediate%s.Hidden != 0:
-		return fmt.Errorf("synth: %s: an intermediate size of %d is no multiple of the hidden size, %d", s.Family, s.Intermediate, s.Hidden)
+		return fmt.Errorf("synth: %s: an intermediate size of %d is not a multiple of the hidden size, %d", s.Family,
+			s.Intermediate, s.Hidden)
 	}
 	return nil
 }
 
-// Resized returns the shape with other sizes where they are not 0. Head dim and key-value heads
-// follow where the family derives them.
+// Resized returns the shape with those sizes of to that are not 0. Head dim and key-value heads
+// are adjusted if the family derives them from other sizes.
 func (s Shape) Resized(to Shape) Shape {
 	f, err := find(s.Family)
 	if err != nil {
@@ -211,17 +212,17 @@ func (s Shape) Parameters() (int64, error) {
 	return n, nil
 }
 
-// Options says what Write writes.
+// Options configure Write.
 type Options struct {
 	Format     Format
-	DType      dtype.DType // of the matrices
-	Seed       uint64      // the same one gives the same bytes
-	Hollow     bool        // zeros that take no disk instead of weights; GGUF only
-	ShardBytes int64       // largest safetensors file; 0 = 5 GB
+	DType      dtype.DType // type of the matrices
+	Seed       uint64      // the same seed gives the same bytes
+	Hollow     bool        // zeros that take no disk space instead of weights; GGUF only
+	ShardBytes int64       // size of the largest safetensors file; 0 stands for 5 GB
 	Progress   func(done, total int64)
 }
 
-// Formats lists the formats that a family is shipped in.
+// Formats lists the formats that a family can be written in.
 func Formats(name string) []Format {
 	f, err := find(name)
 	switch {
@@ -233,16 +234,16 @@ func Formats(name string) []Format {
 	return []Format{SafeTensors, GGUF}
 }
 
-// Write writes a checkpoint to path: a directory of safetensors, which is made, or a GGUF file
-// (in the directory path where the name does not end in .gguf). Nothing that is there already
-// is overwritten; an interrupted or failed write leaves no partial file behind, but whole ones.
+// Write writes a checkpoint to path: a directory of safetensors, which it makes, or a GGUF file
+// (in the directory path if that does not end in .gguf). Existing files are never overwritten. An
+// interrupted or failed write leaves no partial file behind, but may leave complete ones.
 func Write(ctx context.Context, path string, s Shape, o Options) error {
 	if err := s.check(); err != nil {
 		return err
 	}
 	f, _ := find(s.Family)
 	if !slices.Contains(Formats(s.Family), o.Format) {
-		return fmt.Errorf("synth: GGUF has no architecture of %s's name", s.Family)
+		return fmt.Errorf("synth: GGUF has no architecture for %s", s.Family)
 	}
 	if !o.DType.Weight() {
 		return fmt.Errorf("synth: %s weights cannot be written", o.DType)
@@ -262,7 +263,7 @@ func Write(ctx context.Context, path string, s Shape, o Options) error {
 		t := &tensors[i]
 		t.dtype = o.DType
 		if o.Format == GGUF && t.kind != matrix {
-			t.dtype = dtype.F32 // as llama.cpp's converter keeps vectors
+			t.dtype = dtype.F32 // the type of vectors from llama.cpp's converter
 		}
 		if t.cols%t.dtype.BlockSize() != 0 {
 			return fmt.Errorf("synth: %s: rows of %d cannot be %s, which has blocks of %d", t.name, t.cols, t.dtype, t.dtype.BlockSize())

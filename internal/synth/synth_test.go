@@ -13,7 +13,7 @@ import (
 )
 
 // TestPresetsHaveThePublishedSizes compares with the totals that the models' authors publish or
-// that their files add up to.
+// that their files have.
 func TestPresetsHaveThePublishedSizes(t *testing.T) {
 	want := map[string]map[string]int64{
 		"xverse":   {"7b": 7_299_846_144},
@@ -96,7 +96,7 @@ func TestShardsHoldEveryTensorOnce(t *testing.T) {
 	}
 }
 
-// TestWeightsHaveUnitGain looks at the spread of what is drawn.
+// TestWeightsHaveUnitGain checks mean and deviation of the weights.
 func TestWeightsHaveUnitGain(t *testing.T) {
 	s := tinyShape(t, "gemma2")
 	for _, x := range []struct {
@@ -160,7 +160,7 @@ func TestWriteRefuses(t *testing.T) {
 		"a family that is unknown":               {Shape{Family: "bloom"}, Options{DType: dtype.F16}},
 		"quantised safetensors":                  {tiny("llama", Shape{}), Options{DType: dtype.Q8_0}},
 		"a GGUF that has no architecture":        {tiny("internlm", Shape{}), Options{DType: dtype.Q8_0, Format: GGUF}},
-		"rows that are no whole blocks":          {tiny("llama", Shape{Intermediate: 500}), Options{DType: dtype.Q8_0, Format: GGUF}},
+		"rows that are not whole blocks":         {tiny("llama", Shape{Intermediate: 500}), Options{DType: dtype.Q8_0, Format: GGUF}},
 		"a type that cannot be encoded":          {tiny("llama", Shape{}), Options{DType: dtype.IQ2_XS, Format: GGUF}},
 		"no type":                                {tiny("llama", Shape{}), Options{}},
 		"heads that do not divide":               {tiny("llama", Shape{Heads: 3}), Options{DType: dtype.F16}},
@@ -185,10 +185,10 @@ func TestWriteRefuses(t *testing.T) {
 		}
 	}
 	if _, err := Lookup("llama", "9b"); err == nil {
-		t.Error("a size nobody published was found")
+		t.Error("an unknown size was found")
 	}
 	if _, err := ParseFormat("onnx"); err == nil {
-		t.Error("format onnx was taken")
+		t.Error("format onnx was accepted")
 	}
 }
 

@@ -1,5 +1,5 @@
-// Package vkfault lets tests run a program on a Vulkan loader that fails on purpose: calls return errors, fences never signal, and
-// objects that are destroyed at the wrong time are told of (testdata/standin.c).
+// Package vkfault lets tests run a program on a fake Vulkan loader that fails on purpose: calls return errors, fences
+// are never signalled, and it reports objects that are destroyed at the wrong time (testdata/standin.c).
 package vkfault
 
 import (
@@ -17,24 +17,25 @@ import (
 //go:embed testdata/standin.c
 var source []byte
 
-// Mark begins each line in which the stand-in tells of something wrong, on standard error.
+// Mark begins each line on standard error in which the fake loader reports an error of the program.
 const Mark = "[vkfault]"
 
 // Variable is the environment variable that lists the faults, in the form that testdata/standin.c describes.
 const Variable = "PUMICE_VKFAULT"
 
-// Env is the environment of this process with what a program needs to run on the stand-in, but for Variable. The program uses one device.
-// The test is skipped where the stand-in can't be made: without a device, a C compiler, or Linux.
+// Env returns the environment of this process with the settings to run a program on the fake loader, except Variable.
+// The program uses one device. The test is skipped if the fake loader can't be built: without a device, a C compiler,
+// or Linux.
 func Env(t testing.TB) []string {
 	t.Helper()
 	return append(os.Environ(), "LD_PRELOAD="+build(t), Variable+"_LOADER="+loader(t))
 }
 
-// build compiles the stand-in. The program's loader finds it by its name, since it is loaded already.
+// build compiles the fake loader. It has the real loader's file name and is loaded first, so that the program uses it.
 func build(t testing.TB) string {
 	t.Helper()
 	if runtime.GOOS != "linux" {
-		t.Skip("the stand-in for the Vulkan loader is made for Linux")
+		t.Skip("the fake Vulkan loader needs Linux")
 	}
 	cc, err := exec.LookPath("cc")
 	if err != nil {
@@ -52,7 +53,7 @@ func build(t testing.TB) string {
 	return lib
 }
 
-// loader is the path of the loader that this process has opened.
+// loader returns the path of the loader that this process has opened.
 func loader(t testing.TB) string {
 	t.Helper()
 	gputest.Physical(t, false)

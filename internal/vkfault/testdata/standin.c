@@ -1,15 +1,16 @@
-// standin.c: a libvulkan.so.1 that passes every call on to the real loader, makes chosen calls fail or hang, and watches objects' lives.
+// standin.c: a libvulkan.so.1 that forwards every call to the real loader, makes chosen calls fail or hang, and
+// tracks the lifetimes of objects.
 //
-// PUMICE_VKFAULT lists faults as FUNCTION:N:WHAT, with commas between: the Nth call of the function, or with N+ every call from the Nth on,
-// does WHAT:
+// PUMICE_VKFAULT lists faults as FUNCTION:N:WHAT, with commas between: the Nth call of the function, or with N+ every
+// call from the Nth on, does WHAT:
 //   a number  the call is not made and returns this VkResult
-//   never     of vkWaitForFences: the time limit passes and the fence has not signalled
+//   never     for vkWaitForFences: the time limit passes without the fence being signalled
 //   late      the call is made 700 ms later
 //   hang      the call never returns
 // PUMICE_VKFAULT_LOADER is the path of the real loader.
 //
-// A line that begins with "[vkfault]" on standard error tells of an object that was destroyed twice, or not before its device, or that may
-// have been in use: something submitted had not been seen to end.
+// A line on standard error that begins with "[vkfault]" reports an object that was destroyed twice, or not before its
+// device, or while it might be in use: the program had not seen the end of all submitted work.
 
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -20,11 +21,12 @@
 #include <string.h>
 #include <unistd.h>
 
-// Every argument of these functions is an integer or a pointer, six at most, and a call passes them on as they are.
+// The arguments of these functions, at most six, are integers or pointers, and are forwarded unchanged.
 typedef int64_t (*function)(uint64_t, uint64_t, uint64_t, uint64_t, uint64_t, uint64_t);
 typedef function (*get_proc)(void *, const char *);
 
-// The kinds of objects: what makes them, where the call puts their handle (the argument's number), and what destroys them.
+// The kinds of objects: the function that creates them, the argument into which it puts the handle, and the function
+// that destroys them.
 #define KINDS(X)                                                                                                                \
     X(vkAllocateMemory, 3, vkFreeMemory) X(vkCreateBuffer, 3, vkDestroyBuffer) X(vkCreateBufferView, 3, vkDestroyBufferView)    \
     X(vkCreateFence, 3, vkDestroyFence) X(vkCreateSemaphore, 3, vkDestroySemaphore) X(vkCreateQueryPool, 3, vkDestroyQueryPool) \
@@ -32,7 +34,7 @@ typedef function (*get_proc)(void *, const char *);
     X(vkCreateDescriptorSetLayout, 3, vkDestroyDescriptorSetLayout) X(vkCreatePipelineLayout, 3, vkDestroyPipelineLayout)       \
     X(vkCreateShaderModule, 3, vkDestroyShaderModule) X(vkCreatePipelineCache, 3, vkDestroyPipelineCache)                       \
     X(vkCreateComputePipelines, 5, vkDestroyPipeline)
-// The functions that only can fail.
+// Functions without objects, which can only fail.
 #define OTHERS(X)                                                                                                            \
     X(vkQueueSubmit) X(vkWaitForFences) X(vkResetFences) X(vkBindBufferMemory) X(vkMapMemory) X(vkAllocateDescriptorSets)    \
     X(vkAllocateCommandBuffers) X(vkBeginCommandBuffer) X(vkEndCommandBuffer) X(vkDestroyDevice) X(vkCreateDevice)           \
@@ -46,7 +48,7 @@ enum {
     OTHERS(X)
 #undef X
     COUNT,
-    FIRST_OTHER = OTHER_vkQueueSubmit // an even number of makers and destroyers come before
+    FIRST_OTHER = OTHER_vkQueueSubmit // after an even number of creating and destroying functions
 };
 
 static const char *const names[COUNT] = {
@@ -72,7 +74,7 @@ static int calls[COUNT];
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct object {
-    int kind; // index of the maker; of running work OTHER_vkQueueSubmit, and the handle is the fence's
+    int kind; // index of the creating function; OTHER_vkQueueSubmit for running work, whose handle is its fence's
     uint64_t handle;
 } objects[1 << 16];
 static int num_objects;
@@ -84,7 +86,7 @@ static void add(int kind, uint64_t handle) {
     pthread_mutex_unlock(&lock);
 }
 
-// take removes an object, and reports whether there was one.
+// take removes an object, and reports whether it existed.
 static int take(int kind, uint64_t handle) {
     int found = 0;
     pthread_mutex_lock(&lock);
@@ -105,10 +107,11 @@ static int living(int kind) {
     return n;
 }
 
-// destroyed notes the end of an object. Work uses its own views, sets and pools, which cannot be told from others', but any memory and pipeline.
+// destroyed records the end of an object. Submitted work may use any memory and pipeline, but only its own views,
+// sets and pools, which can't be told from those of other work and so are not checked.
 static void destroyed(int maker, const char *by, uint64_t handle) {
     if (handle == 0) return;
-    if (!take(maker, handle)) fprintf(stderr, "[vkfault] %s of what does not live\n", by);
+    if (!take(maker, handle)) fprintf(stderr, "[vkfault] %s of an object that does not exist\n", by);
     int shared = maker == MAKE_vkAllocateMemory || maker == MAKE_vkCreateBuffer || maker == MAKE_vkCreateComputePipelines;
     if ((shared && living(OTHER_vkQueueSubmit)) || (maker == MAKE_vkCreateFence && take(OTHER_vkQueueSubmit, handle)))
         fprintf(stderr, "[vkfault] %s while work runs\n", by);
