@@ -100,11 +100,7 @@ func (b *Builder) attention(q *Tensor, h Heads, table *Vector, c *LayerCache, sc
 	binds := []bind{stepBind(), read(q), keys, values, slopes, write(to)}
 	if table != nil {
 		binds = append(binds, readSpan(table.span))
-		if k.WritesApart {
-			binds = append(binds, writeSpan(c.Keys), writeSpan(c.Values))
-		} else {
-			binds[2].access, binds[3].access = vk.ReadWrite, vk.ReadWrite
-		}
+		binds[2].access, binds[3].access = vk.ReadWrite, vk.ReadWrite
 	}
 	launch(b, op, shape, kernels.RowMajor, n, binds...)
 	if splits > 1 {

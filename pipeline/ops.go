@@ -24,8 +24,17 @@ func launch[S kernels.Shape](b *Builder, op *kernels.Op[S], s S, l kernels.Layou
 	b.add(n)
 }
 
-// view gives binds as the kernel reads them.
+// view gives binds as the kernel reads and writes them.
 func view[S kernels.Shape](binds []bind, k *kernels.Kernel[S], s S) []bind {
+	var apart []bind // what is written through a binding of its own
+	if k.WritesApart {
+		for i, x := range binds {
+			if x.access == vk.ReadWrite {
+				binds[i].access, x.access = vk.Read, vk.Write
+				apart = append(apart, x)
+			}
+		}
+	}
 	if k.Views != nil {
 		for i, v := range k.Views(s) {
 			if i < len(binds) {
@@ -33,7 +42,7 @@ func view[S kernels.Shape](binds []bind, k *kernels.Kernel[S], s S) []bind {
 			}
 		}
 	}
-	return binds
+	return append(binds, apart...)
 }
 
 // Embed returns the rows of table that the step's tokens name, times scale: (tokens, cols).

@@ -99,7 +99,8 @@ type Kernel[S any] struct {
 	Rounds Rounding
 	Reads  []Layout // of weight matrices, first the one it is for; nil: the op has none
 
-	// WritesApart says that a kernel which rotates writes the cache through bindings of their own.
+	// WritesApart says that what the op reads and writes is only read through its binding, and written through
+	// another one, behind all others.
 	WritesApart bool
 
 	// Takes reports whether the kernel computes the shape; nil = every shape.
