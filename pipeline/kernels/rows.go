@@ -143,9 +143,18 @@ func (h Heads) Len() int { return h.Tokens }
 // HeadNorm has the bindings step, queries with keys and values, and the weights of queries and keys.
 var HeadNorm = Op[Heads]{
 	Push: func(h Heads) []byte { return push(h.Heads, h.KVHeads, h.HeadDim, h.Eps) },
-	Kernels: []*Kernel[Heads]{{
-		Path: Base, Rule: Rule{On: Anywhere},
-		Spec: func(*Machine, Heads) []Constant { return []Constant{size("WORKGROUP", workgroup)} },
-		Grid: func(_ *Machine, h Heads) [3]int { return [3]int{h.Heads + h.KVHeads, h.Tokens, 1} },
-	}},
+	Kernels: []*Kernel[Heads]{
+		{ // as in Matvec
+			Path: Row, Rule: Rule{On: CPUs}, WritesApart: true, Grid: aHead,
+			Takes: func(_ *Machine, h Heads) bool { return h.HeadDim%4 == 0 },
+			Views: func(Heads) []View { return []View{Storage, vk.RGBA32Float, vk.RGBA32Float, vk.RGBA32Float} },
+			Spec:  func(*Machine, Heads) []Constant { return nil },
+		},
+		{
+			Path: Base, Rule: Rule{On: Anywhere}, Grid: aHead,
+			Spec: func(*Machine, Heads) []Constant { return []Constant{size("WORKGROUP", workgroup)} },
+		},
+	},
 }
+
+func aHead(_ *Machine, h Heads) [3]int { return [3]int{h.Heads + h.KVHeads, h.Tokens, 1} }

@@ -6,7 +6,6 @@ import (
 
 	"pumice/internal/ref"
 	"pumice/pipeline"
-	"pumice/pipeline/kernels"
 )
 
 func (v *verifier) normCases() {
@@ -21,9 +20,6 @@ func (v *verifier) normCases() {
 	}
 	v.norm(64, 1, 1, false, false, false, 1e-4) // eps decides
 	v.norm(64, 2, 2, false, true, true, 1e3)
-	if v.path() == kernels.Row {
-		return
-	}
 	for _, headDim := range []int{32, 64, 80, 128, 256} {
 		v.headNorm(pipeline.Heads{Heads: 5, KVHeads: 2, HeadDim: headDim}, 9, 7)
 	}
