@@ -31,16 +31,47 @@ shared uvec4 x_tile[TILE_TOKENS * PITCH];
 shared vec2 w_scales[TILE_ROWS * TILE_BLOCKS];
 shared vec2 x_tile_scales[TILE_TOKENS * TILE_BLOCKS];
 
-#if defined(W_Q3_K) || defined(W_Q6_K)
+#if SCALES > 1 // of 16 columns each
 #define HALF_BLOCKS
 #endif
 #ifndef OFFSET
 #define HAS_CONSTANT
 #endif
 
+// Two bits for each of four bytes.
+uint spread2(uint v) {
+    v = (v | v << 12u) & 0x000f000fu;
+    return (v | v << 6u) & 0x03030303u;
+}
+
+// The fields of part i of a unit, unsigned, in the order of columns: four bytes a word.
+uvec4 part_bytes(uvec4 q, Meta m, uint i) {
+    uvec4 words = part_words(q, i), v;
+#if FIELD_BITS == 8
+    v = words;
+#elif FIELD_BITS == 2
+    [[unroll]] for (uint j = 0u; j < 4u; j++) v[j] = spread2((words.x >> (8u * j)) & 0xffu);
+#else
+    [[unroll]] for (uint j = 0u; j < 4u; j++) {
+        uint n = (words[j / 2u] >> (16u * (j % 2u))) & 0xffffu;
+        n = (n | n << 8u) & 0x00ff00ffu;
+        v[j] = (n | n << 4u) & 0x0f0f0f0fu;
+    }
+#endif
+    uint high = part_high(m, i);
+#if HIGH_BITS == 2
+    [[unroll]] for (uint j = 0u; j < 4u; j++) v[j] |= spread2((high >> (8u * j)) & 0xffu) << FIELD_BITS;
+#elif HIGH_BITS == 1
+    // One bit a column: the product moves bit n of four to bit 8n.
+    [[unroll]] for (uint j = 0u; j < 4u; j++)
+        v[j] |= ((((high >> (4u * j)) & 15u) * 0x00204081u) & 0x01010101u) << FIELD_BITS;
+#endif
+    return v;
+}
+
 // The bytes of v less OFFSET: integers to which the scale alone applies.
 uvec4 signed_bytes(uvec4 v) {
-#if defined(LOOKUP)
+#if defined(LEVELS)
     uvec4 out_bytes;
     [[unroll]] for (uint j = 0u; j < 4u; j++) {
         uvec4 b = (uvec4(v[j]) >> uvec4(0u, 8u, 16u, 24u)) & 0xffu;
@@ -48,7 +79,7 @@ uvec4 signed_bytes(uvec4 v) {
                        uint(level(b.w) & 0xff) << 24u;
     }
     return out_bytes;
-#elif defined(W_Q8_0)
+#elif FIELD_BITS == 8
     return v ^ 0x80808080u;
 #elif defined(OFFSET)
     // With the top bit of every byte set no byte borrows of the next; taking it back is the same as 128 less.

@@ -45,13 +45,15 @@ layout(push_constant) uniform Push {
 #include "activation.glsl"
 
 uvec4 load_unit(uint i) { return units[i]; }
+#define LEVEL(v) levels[v] // one conflict-free read of shared memory instead of the ten instructions of level()
+shared float levels[16];
 #define META_QUADS
 uvec4 load_meta_quad(uint i) { return meta[i]; }
 #include "weights.glsl"
 
 #define ROWS ROW_QUAD
 #define SUBGROUPS 4u // kernels.matvecSubgroups
-#if defined(W_Q8_0)
+#if defined(QUANTISED) && UNIT_COLS == 16
 #define PIECE_UNITS 2u
 #define PIECES 2u
 #elif defined(QUANTISED)
@@ -71,52 +73,7 @@ shared vec4 x_tile[2u * QUADS * STRIDE];
 shared float partial[SUBGROUPS];
 
 #ifdef QUANTISED
-#define FIELD_BITS (128u / UNIT_COLS)
-#define FIELDS (8u / FIELD_BITS) // words of bytes that a word of fields becomes
-#define SCALE_COLS (PIECE_COLS / SCALES)
-
-#ifdef HIGH_BITS
-// Nibble i of the low half of v at the foot of byte i.
-uint spread(uint v) {
-    v = (v | (v << 8u)) & 0x00ff00ffu;
-    return (v | (v << 4u)) & 0x0f0f0f0fu;
-}
-#endif
-
-// Fields f, f + FIELDS, f + 2 FIELDS and f + 3 FIELDS of word j, one a byte.
-uint field_bytes(uvec4 q, uvec2 high, uint j, uint f) {
-    uint mask = 0x01010101u * ((1u << FIELD_BITS) - 1u);
-    uint v = (q[j] >> (FIELD_BITS * f)) & mask;
-#ifdef HIGH_BITS
-    // The bits of the word's 4 * FIELDS columns, in order of columns.
-    uint bits = 4u * FIELDS * HIGH_BITS, at = bits * j;
-    uint h = high[at / 32u] >> (at % 32u);
-#if defined(W_Q6_K)
-    v |= spread((h >> (2u * f)) & 0x3333u) << 4u;
-#elif defined(W_Q3_K)
-    v |= spread((h >> f) & 0x1111u) << 2u;
-#else
-    // Bits f, f + 2, f + 4 and f + 6 go to bit 4 of the bytes: the other products of the
-    // multiplication fall between.
-    v |= (((h >> f) & 0x55u) * 0x00410410u) & 0x10101010u;
-#endif
-#endif
-    return v;
-}
-
-// The numbers that the bytes of v stand for, but for scale and constant.
-#ifdef LOOKUP
-// One conflict-free read of shared memory instead of the ten instructions of level().
-shared float levels[16];
-
-vec4 bytes_to_float(uint v) {
-    return vec4(levels[v & 0xffu], levels[(v >> 8u) & 0xffu], levels[(v >> 16u) & 0xffu], levels[v >> 24u]);
-}
-#else
-vec4 bytes_to_float(uint v) {
-    return vec4(float(v & 0xffu), float((v >> 8u) & 0xffu), float((v >> 16u) & 0xffu), float(v >> 24u));
-}
-#endif
+#define SUM_COLS (PIECE_COLS / SCALES)
 #endif
 
 float sums[ROWS];
@@ -161,7 +118,7 @@ void add_piece(uint row0, uint piece, uint tile) {
     float total[SCALES];
     [[unroll]] for (uint s = 0u; s < SCALES; s++) {
         vec4 t = vec4(0.0);
-        [[unroll]] for (uint i = 0u; i < SCALE_COLS / 4u; i++) t += xs[s * (SCALE_COLS / 4u) + i];
+        [[unroll]] for (uint i = 0u; i < SUM_COLS / 4u; i++) t += xs[s * (SUM_COLS / 4u) + i];
         total[s] = (t.x + t.y) + (t.z + t.w);
     }
 #endif
@@ -170,16 +127,16 @@ void add_piece(uint row0, uint piece, uint tile) {
         Meta m = quad_meta(words, r, at.part);
         float d[SCALES];
 #ifdef OFFSET
-        [[unroll]] for (uint s = 0u; s < SCALES; s++) d[s] = -OFFSET * total[s];
+        [[unroll]] for (uint s = 0u; s < SCALES; s++) d[s] = -float(OFFSET) * total[s];
 #else
         [[unroll]] for (uint s = 0u; s < SCALES; s++) d[s] = 0.0;
 #endif
         [[unroll]] for (uint j = 0u; j < 4u * PIECE_UNITS; j++)
             [[unroll]] for (uint f = 0u; f < FIELDS; f++) {
-                vec4 w = bytes_to_float(field_bytes(q[r * PIECE_UNITS + j / 4u], m.high, j % 4u, f));
+                vec4 w = numbers(field_bytes(q[r * PIECE_UNITS + j / 4u][j % 4u], word_high(m.high, j % 4u), f));
                 [[unroll]] for (uint n = 0u; n < 4u; n++) {
-                    uint c = 4u * FIELDS * j + FIELDS * n + f;
-                    d[c / SCALE_COLS] += w[n] * xs[c / 4u][c % 4u];
+                    uint c = WORD_COLS * j + FIELDS * n + f;
+                    d[c / SUM_COLS] += w[n] * xs[c / 4u][c % 4u];
                 }
             }
 #ifdef OFFSET
@@ -200,7 +157,7 @@ void main() {
     uint lane = gl_SubgroupInvocationID;
     // Workgroups are spread over x and y because x alone is limited to 65535.
     uint row0 = ((gl_WorkGroupID.y * gl_NumWorkGroups.x + gl_WorkGroupID.x) * SUBGROUPS + gl_SubgroupID) * ROWS;
-#ifdef LOOKUP
+#ifdef LEVELS
     for (uint i = gl_LocalInvocationID.x; i < 16u; i += WORKGROUP) levels[i] = float(level(i));
 #endif
     [[unroll]] for (uint r = 0u; r < ROWS; r++) sums[r] = 0.0;

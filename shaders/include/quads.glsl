@@ -4,7 +4,7 @@
 // exactly; the top field alone is shifted. Other types are decoded to floats.
 #include "weights.glsl"
 
-#if defined(W_Q8_0) || defined(W_Q4_0) || defined(W_Q4_1) || defined(W_Q4_K)
+#if defined(QUANTISED) && !defined(HAS_HIGH_BITS) && !defined(LEVELS) && SCALES == 1
 #define MASKED
 #endif
 #define BLOCK_UNITS (BLOCK_COLS / UNIT_COLS)
@@ -12,7 +12,7 @@
 
 // What columns 4j to 4j + 3 of x are multiplied by before in-place masking.
 vec4 field_scale(uint j) {
-#if defined(W_Q8_0)
+#if defined(MASKED) && FIELD_BITS == 8
     return vec4(1.0, 1.0 / 256.0, 1.0 / 65536.0, 1.0);
 #elif defined(MASKED)
     return (j & 1u) == 0u ? vec4(1.0, 1.0 / 16.0, 1.0 / 256.0, 1.0 / 4096.0)
@@ -27,13 +27,9 @@ float masked(uint word, uint mask) { return float(int(word & mask)); }
 // Columns 4j to 4j + 3 of unit q: for a MASKED type raw, unscaled and still multiplied; for a
 // plain type the weights.
 vec4 quad(uvec4 q, uint j) {
-#if defined(W_F32)
-    return uintBitsToFloat(q);
-#elif defined(W_F16)
-    return vec4(unpackHalf2x16(q[2u * j]), unpackHalf2x16(q[2u * j + 1u]));
-#elif defined(W_BF16)
-    return uintBitsToFloat(uvec4(q[2u * j] << 16u, q[2u * j] & 0xffff0000u, q[2u * j + 1u] << 16u, q[2u * j + 1u] & 0xffff0000u));
-#elif defined(W_Q8_0)
+#ifndef QUANTISED
+    return plain_quad(q, j);
+#elif FIELD_BITS == 8
     uint w = q[j];
     return vec4(masked(w, 0xffu), masked(w, 0xff00u), masked(w, 0xff0000u), float(int(w >> 24u)));
 #else

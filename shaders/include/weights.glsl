@@ -18,120 +18,20 @@
 //   unit(row, u)   = ((row / group) * units   + u) * group + row % group
 //   record(row, i) = ((row / group) * records + i) * group + row % group
 //
-// Fields of a unit are in the order of columns: a nibble n of word j is column 8j + n, a byte
-// n of word j column 4j + n, a pair of bits n of word j column 16j + n. Q8_0 is stored as
-// q + 128 so that every field is unsigned. Records, in words (h0 and h1 are the halves of a
-// word):
-//
-//   Q4_1        h0 d, h1 m
-//   Q5_0        h0 and h1: d of two blocks; the fifth bits of each, a bit a column
-//   Q5_1        h0 d, h1 m; fifth bits
-//   Q2_K        h0 d, h1 dmin; 16 bytes of scale (low nibble) and minimum (high) of 16 columns
-//   Q3_K        h0 d; ggml's 12 bytes of 6-bit scales; 8 words of third bits
-//   Q4_K        h0 d, h1 dmin; ggml's 12 bytes of 6-bit scales and minima of 32 columns
-//   Q5_K        as Q4_K; 8 words of fifth bits
-//   Q6_K        h0 d; 16 signed bytes of scale of 16 columns; 16 words of bits 5 and 6
-//   IQ4_XS      h0 d, h1 two high bits of each scale; low nibbles of the scales
+// What the bits of a unit and of a record mean: types.glsl.
 //
 // The includer defines W_ and the type's name, and the functions uvec4 load_unit(uint i) and
 // uint load_meta_word(uint i); with META_QUADS, instead of the latter,
-// uvec4 load_meta_quad(uint i) of words 4i to 4i + 3.
+// uvec4 load_meta_quad(uint i) of words 4i to 4i + 3. It may define LEVEL(v), number v of a type's LEVELS as a float.
+#include "types.glsl"
 
-#if defined(W_F32)
-#define UNIT_COLS 4u
-#elif defined(W_F16) || defined(W_BF16)
-#define UNIT_COLS 8u
-#elif defined(W_Q8_0)
-#define UNIT_COLS 16u
-#define HALF_META
-#define OFFSET 128.0
-#elif defined(W_Q4_0)
-#define UNIT_COLS 32u
-#define HALF_META
-#define OFFSET 8.0
-#elif defined(W_IQ4_NL)
-#define UNIT_COLS 32u
-#define HALF_META
-#define OFFSET 0.0
-#define LOOKUP
-#elif defined(W_Q4_1)
-#define UNIT_COLS 32u
-#define META_WORDS 1u
-#define META_COLS 32u
-#elif defined(W_Q5_0)
-#define UNIT_COLS 32u
-#define META_WORDS 3u
-#define META_COLS 64u
-#define HIGH_BITS 1u
-#define OFFSET 16.0
-#define NEEDED 2u
-#elif defined(W_Q5_1)
-#define UNIT_COLS 32u
-#define META_WORDS 2u
-#define META_COLS 32u
-#define HIGH_BITS 1u
-#define NEEDED 2u
-#elif defined(W_Q2_K)
-#define UNIT_COLS 64u
-#define META_WORDS 5u
-#define META_COLS 256u
-#define SCALES 4u
-#define NEEDED 2u
-#elif defined(W_Q3_K)
-#define UNIT_COLS 64u
-#define META_WORDS 12u
-#define META_COLS 256u
-#define SCALES 4u
-#define HIGH_BITS 1u
-#define OFFSET 4.0
-#define NEEDED 5u
-#elif defined(W_Q4_K)
-#define UNIT_COLS 32u
-#define META_WORDS 4u
-#define META_COLS 256u
-#define NEEDED 4u
-#elif defined(W_Q5_K)
-#define UNIT_COLS 32u
-#define META_WORDS 12u
-#define META_COLS 256u
-#define HIGH_BITS 1u
-#define NEEDED 5u
-#elif defined(W_Q6_K)
-#define UNIT_COLS 32u
-#define META_WORDS 21u
-#define META_COLS 256u
-#define SCALES 2u
-#define HIGH_BITS 2u
-#define OFFSET 32.0
-#define NEEDED 4u
-#elif defined(W_IQ4_XS)
-#define UNIT_COLS 32u
-#define META_WORDS 2u
-#define META_COLS 256u
-#define LOOKUP
-#define OFFSET 0.0
-#define NEEDED 2u
-#endif
-
-#ifdef HALF_META
-#define META_COLS 32u
-#endif
-#ifdef META_COLS
-#define QUANTISED
-#define META_UNITS (META_COLS / UNIT_COLS)
-#else
-#define META_UNITS 1u
-#endif
-#ifndef NEEDED
-#define NEEDED 1u // words of a record that a unit's Meta is made of
-#endif
-#ifndef SCALES
-#define SCALES 1u
-#endif
 #define BLOCK_COLS 32u
 #define ROW_QUAD 4u // kernels.rowQuad
+#ifndef QUANTISED
+#define SCALES 1
+#endif
 
-// What decodes a unit: weight = dm.x * q + dm.y for each UNIT_COLS / SCALES columns; high
+// What decodes a unit: weight = dm.x * q + dm.y for each SCALE_COLS columns; high
 // holds the bits of q beyond those in the unit.
 struct Meta {
     vec2 dm[SCALES];
@@ -155,13 +55,16 @@ struct Record {
     uint part;  // which of the record's META_UNITS units, or which half
 };
 
+// Which of its record's units unit u is.
+uint unit_part(uint u) { return META_UNITS > 1 ? u % META_UNITS : 0u; }
+
 // The record of unit u, when record 0 of the row is number record0 and words are step apart.
 Record group_record(uint record0, uint u, uint group, uint step) {
     uint n = record0 + u / META_UNITS * group;
 #ifdef HALF_META
     return Record(n >> 1u, step, n & 1u);
 #else
-    return Record(n * META_WORDS, step, u % META_UNITS);
+    return Record(n * META_WORDS, step, unit_part(u));
 #endif
 }
 
@@ -172,81 +75,43 @@ Record row_record(uint row, uint u, uint cols, uint group) {
 #ifdef HALF_META
     return Record(first * ((row_records(cols) + 1u) / 2u) + row % ROW_QUAD + (n >> 1u) * ROW_QUAD, ROW_QUAD, n & 1u);
 #else
-    return Record((first * row_records(cols) + n * ROW_QUAD) * META_WORDS + row % ROW_QUAD, ROW_QUAD, u % META_UNITS);
+    return Record((first * row_records(cols) + n * ROW_QUAD) * META_WORDS + row % ROW_QUAD, ROW_QUAD, unit_part(u));
 #endif
 }
 
 // Which of a record's words number i of the NEEDED is.
 uint needed(uint i, uint part) {
-#if defined(W_Q5_0) || defined(W_Q2_K)
-    return i == 0u ? 0u : 1u + part;
-#elif defined(W_Q3_K)
-    if (i < 2u) return i == 0u ? 0u : 1u + (part & 1u);
-    return i == 2u ? 3u : 1u + 2u * part + i;
-#elif defined(W_Q5_K)
-    return i < 4u ? i : 4u + part;
-#elif defined(W_Q6_K)
-    if (i < 2u) return i == 0u ? 0u : 1u + part / 2u;
-    return 3u + 2u * part + i;
+#ifdef HALF_META
+    return 0u;
 #else
-    return i;
+#ifdef HAS_HIGH_BITS
+    if (i >= HEAD_NEEDED) return HEAD_WORDS + HIGH_WORDS * part + (i - HEAD_NEEDED);
+#endif
+    return head_word(i, part);
 #endif
 }
 
-#ifdef OFFSET
-// The dm of a type whose q is OFFSET too large.
-vec2 offset_scale(float d) { return vec2(d, -OFFSET * d); }
+// Number i of a unit's scales and constants, from the words v of its record.
+vec2 scale_constant(uint v[NEEDED], uint part, uint i) {
+#if defined(HALF_META)
+    float d = halves(v[0] >> (16u * part)).x;
+#elif defined(OFFSET)
+    float d = unit_scale(v, part, i);
 #endif
-
-uint byte_of(uint word, uint i) { return (word >> (8u * i)) & 0xffu; }
+#ifdef OFFSET
+    return vec2(d, -float(OFFSET) * d);
+#else
+    return unit_scale(v, part, i);
+#endif
+}
 
 // The Meta of a unit whose record has the words v.
 Meta decode_meta(uint v[NEEDED], uint part) {
     Meta m;
+    [[unroll]] for (uint i = 0u; i < SCALES; i++) m.dm[i] = scale_constant(v, part, i);
     m.high = uvec2(0u);
-    vec2 d = unpackHalf2x16(v[0]);
-#if defined(HALF_META)
-    m.dm[0] = offset_scale(unpackHalf2x16(v[0] >> (16u * part)).x);
-#elif defined(W_Q4_1)
-    m.dm[0] = d;
-#elif defined(W_Q5_0)
-    m.dm[0] = offset_scale(part == 0u ? d.x : d.y);
-    m.high.x = v[1];
-#elif defined(W_Q5_1)
-    m.dm[0] = d;
-    m.high.x = v[1];
-#elif defined(W_Q2_K)
-    [[unroll]] for (uint i = 0u; i < 4u; i++) {
-        uint s = byte_of(v[1], i);
-        m.dm[i] = vec2(d.x * float(s & 15u), -d.y * float(s >> 4u));
-    }
-#elif defined(W_Q3_K)
-    uint low = v[1] >> (4u * (part / 2u)), top = v[2] >> (2u * part);
-    [[unroll]] for (uint i = 0u; i < 4u; i++) {
-        uint s = (byte_of(low, i) & 15u) | ((byte_of(top, i) & 3u) << 4u);
-        m.dm[i] = offset_scale(d.x * float(int(s) - 32));
-    }
-    m.high = uvec2(v[3], v[4]);
-#elif defined(W_Q4_K) || defined(W_Q5_K)
-    // Six bits each of scale and minimum, the upper two of the last four units' in the top of the
-    // first four's bytes. Only how far they are shifted depends on the unit.
-    uint at = 8u * (part & 3u), both = v[3] >> at;
-    uvec2 first = (uvec2(v[1], v[2]) >> at) & 0xffu;
-    uvec2 last = (uvec2(both, both >> 4u) & 15u) | ((first >> 6u) << 4u);
-    uvec2 sm = mix(last, first & 63u, bvec2(part < 4u));
-    m.dm[0] = vec2(d.x * float(sm.x), -d.y * float(sm.y));
-#ifdef W_Q5_K
-    m.high.x = v[4];
-#endif
-#elif defined(W_Q6_K)
-    [[unroll]] for (uint i = 0u; i < 2u; i++) {
-        m.dm[i] = offset_scale(d.x * float(bitfieldExtract(int(v[1]), int(16u * (part & 1u) + 8u * i), 8)));
-    }
-    m.high = uvec2(v[2], v[3]);
-#elif defined(W_IQ4_XS)
-    uint low = (v[1] >> (4u * part)) & 15u;
-    uint top = (v[0] >> (16u + 2u * part)) & 3u;
-    m.dm[0] = offset_scale(d.x * float(int(low | (top << 4u)) - 32));
+#ifdef HAS_HIGH_BITS
+    [[unroll]] for (uint i = 0u; i < HIGH_WORDS; i++) m.high[i] = v[HEAD_NEEDED + i];
 #endif
     return m;
 }
@@ -276,52 +141,96 @@ Meta load_meta(Record at) {
 }
 #endif
 
-#ifdef LOOKUP
-// ggml's kvalues_iq4nl: four bits stand for one of -127, -104, -83, -65, -49, -35, -22, -10,
-// 1, 13, 25, 38, 53, 69, 89 and 113. Four bytes a word, and not an array: NVIDIA's open driver
-// copies a constant array to memory in each invocation. mix and not ?:, which glslang makes
-// branches of.
+#ifdef LEVELS
+// Number v & 15 of the type's LEVELS. Not an array: NVIDIA's open driver copies a constant array to memory in each
+// invocation. mix and not ?:, which glslang makes branches of.
 int level(uint v) {
+    const uvec4 levels = uvec4(LEVELS);
     bool third = (v & 4u) != 0u, fourth = (v & 8u) != 0u;
-    uint word = mix(mix(0xbfad9881u, 0xf6eaddcfu, third), mix(0x26190d01u, 0x71594535u, third), fourth);
+    uint word = mix(mix(levels.x, levels.y, third), mix(levels.z, levels.w, third), fourth);
     return bitfieldExtract(int(word), int((v << 3u) & 24u), 8);
 }
 #endif
+
+#define FIELDS (8 / FIELD_BITS) // words of bytes that a word of a unit becomes
+#define WORD_COLS (4 * FIELDS)  // columns of a word of a unit
+
+#if FIELDS * HIGH_BITS == 4
+// Nibble i of the low half of v at the foot of byte i.
+uint spread(uint v) {
+    v = (v | (v << 8u)) & 0x00ff00ffu;
+    return (v | (v << 4u)) & 0x0f0f0f0fu;
+}
+#endif
+
+// The bits that belong to word j of a unit, in the order of its columns.
+uint word_high(uvec2 high, uint j) {
+#ifdef HAS_HIGH_BITS
+    uint at = WORD_COLS * HIGH_BITS * j;
+    return high[at / 32u] >> (at % 32u);
+#else
+    return 0u;
+#endif
+}
+
+// q of columns f, f + FIELDS, f + 2 FIELDS and f + 3 FIELDS of a word of a unit, a byte each; high has the word's
+// high bits.
+uint field_bytes(uint word, uint high, uint f) {
+#if defined(LEVELS) && !defined(LEVEL) && FIELD_BITS == 4
+    return word >> (FIELD_BITS * f); // of each byte, level takes four bits
+#endif
+    uint v = (word >> (FIELD_BITS * f)) & (0x01010101u * ((1u << FIELD_BITS) - 1u));
+#ifdef HAS_HIGH_BITS
+#if FIELDS * HIGH_BITS == 4 // bits from those of one byte's column to those of the next
+    v |= spread((high >> (HIGH_BITS * f)) & (0x1111u * ((1u << HIGH_BITS) - 1u))) << FIELD_BITS;
+#elif FIELDS * HIGH_BITS == 2 && FIELD_BITS == 4
+    // Bits f, f + 2, f + 4 and f + 6 go to bit 4 of the bytes: the other products of the
+    // multiplication fall between.
+    v |= (((high >> f) & 0x55u) * 0x00410410u) & 0x10101010u;
+#else
+#error field_bytes has no code for this width of fields and high bits
+#endif
+#endif
+    return v;
+}
+
+// What the bytes of v stand for, but for scale and constant.
+vec4 numbers(uint v) {
+#if defined(LEVELS) && !defined(LEVEL)
+    return vec4(float(level(v)), float(level(v >> 8u)), float(level(v >> 16u)), float(level(v >> 24u)));
+#else
+    uvec4 b = uvec4(v & 0xffu, (v >> 8u) & 0xffu, (v >> 16u) & 0xffu, v >> 24u);
+#ifdef LEVELS
+    return vec4(LEVEL(b.x), LEVEL(b.y), LEVEL(b.z), LEVEL(b.w));
+#else
+    return vec4(ivec4(b));
+#endif
+#endif
+}
+
+// The weights of numbers to which dm applies.
+vec4 weights(vec4 numbers, vec2 dm) {
+#ifdef LEVELS
+    return numbers * dm.x;
+#else
+    return numbers * dm.x + dm.y;
+#endif
+}
 #endif
 
 // The UNIT_COLS weights of a unit, as floats; m is ignored by plain types.
 void decode_unit(uvec4 q, Meta m, out float w[UNIT_COLS]) {
-#if defined(W_F32)
-    vec4 f = uintBitsToFloat(q);
-    w[0] = f.x; w[1] = f.y; w[2] = f.z; w[3] = f.w;
-#elif defined(W_F16)
-    [[unroll]] for (uint j = 0u; j < 4u; j++) {
-        vec2 f = unpackHalf2x16(q[j]);
-        w[2u * j] = f.x;
-        w[2u * j + 1u] = f.y;
-    }
-#elif defined(W_BF16)
-    [[unroll]] for (uint j = 0u; j < 4u; j++) {
-        w[2u * j] = uintBitsToFloat(q[j] << 16u);
-        w[2u * j + 1u] = uintBitsToFloat(q[j] & 0xffff0000u);
+#ifndef QUANTISED
+    [[unroll]] for (uint j = 0u; j < UNIT_COLS / 4; j++) {
+        vec4 v = plain_quad(q, j);
+        [[unroll]] for (uint n = 0u; n < 4u; n++) w[4u * j + n] = v[n];
     }
 #else
-#define UNIT_BITS (128u / UNIT_COLS)
-#define WORD_COLS (UNIT_COLS / 4u)
     [[unroll]] for (uint j = 0u; j < 4u; j++)
-        [[unroll]] for (uint n = 0u; n < WORD_COLS; n++) {
-            uint c = WORD_COLS * j + n;
-            uint v = (q[j] >> (UNIT_BITS * n)) & ((1u << UNIT_BITS) - 1u);
-#ifdef HIGH_BITS
-            uint per_word = 32u / HIGH_BITS;
-            v |= ((m.high[c / per_word] >> (HIGH_BITS * (c % per_word))) & ((1u << HIGH_BITS) - 1u)) << UNIT_BITS;
-#endif
-            vec2 dm = m.dm[c / (UNIT_COLS / SCALES)];
-#ifdef LOOKUP
-            w[c] = float(level(v)) * dm.x;
-#else
-            w[c] = float(int(v)) * dm.x + dm.y;
-#endif
+        [[unroll]] for (uint f = 0u; f < FIELDS; f++) {
+            uint c = WORD_COLS * j + f;
+            vec4 v = weights(numbers(field_bytes(q[j], word_high(m.high, j), f)), m.dm[c / SCALE_COLS]);
+            [[unroll]] for (uint n = 0u; n < 4u; n++) w[c + FIELDS * n] = v[n];
         }
 #endif
 }

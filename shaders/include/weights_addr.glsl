@@ -47,8 +47,8 @@ void load_block_scales(uint b, uint group, out vec2 dm[LANE_ROWS]) {
     [[unroll]] for (uint r = 0u; r < LANE_ROWS; r += 2u) {
 #ifdef HALF_META
         vec2 d = unpackHalf2x16(load_meta_word((b * group + record_of(r)) / 2u));
-        dm[r] = vec2(d.x, -OFFSET * d.x);
-        dm[r + 1u] = vec2(d.y, -OFFSET * d.y);
+        dm[r] = vec2(d.x, -float(OFFSET) * d.x);
+        dm[r + 1u] = vec2(d.y, -float(OFFSET) * d.y);
 #else
         [[unroll]] for (uint i = r; i < r + 2u; i++) dm[i] = load_meta(group_record(record_of(i), b * BLOCK_UNITS, group, LANES)).dm[0];
 #endif

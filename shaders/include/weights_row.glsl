@@ -9,7 +9,7 @@ uvec4 load_unit(uint i) { return texelFetch(units, int(i)); }
 uint load_meta_word(uint i) { return texelFetch(meta, int(i)).x; }
 #include "quads.glsl"
 
-#if defined(W_Q8_0) || defined(W_Q4_0) || defined(W_Q4_1)
+#if defined(MASKED) && HEAD_WORDS <= 1
 #define QUAD_META // the binding's texels are 16 bytes, and not a word: the records of several rows
 #endif
 
@@ -38,7 +38,7 @@ void load_block_scales(Rows at, uint b, uint group, out vec2 dm[LANE_ROWS]) {
         uvec4 v = texelFetch(meta, int(i >> 3u));
         uvec2 halves = mix(v.xy, v.zw, bvec2((i & 4u) != 0u));
         vec4 d = vec4(unpackHalf2x16(halves.x), unpackHalf2x16(halves.y));
-        [[unroll]] for (uint n = 0u; n < 4u; n++) dm[r + n] = vec2(d[n], -OFFSET * d[n]);
+        [[unroll]] for (uint n = 0u; n < 4u; n++) dm[r + n] = vec2(d[n], -float(OFFSET) * d[n]);
 #else
         uvec4 v = texelFetch(meta, int(i >> 2u));
         [[unroll]] for (uint n = 0u; n < 4u; n++) dm[r + n] = unpackHalf2x16(v[n]);
