@@ -18,7 +18,7 @@ import (
 // enum llama_ftype; for the K types the plain variants, "_S").
 var fileTypes = map[dtype.DType]uint32{
 	dtype.F32: 0, dtype.F16: 1, dtype.Q4_0: 2, dtype.Q4_1: 3, dtype.Q8_0: 7, dtype.Q5_0: 8, dtype.Q5_1: 9,
-	dtype.Q2_K: 21, dtype.Q3_K: 11, dtype.Q4_K: 14, dtype.Q5_K: 16, dtype.Q6_K: 18, dtype.IQ4_NL: 25, dtype.IQ4_XS: 30, dtype.BF16: 32,
+	dtype.Q2_K: 21, dtype.Q3_K: 11, dtype.Q4_K: 14, dtype.Q5_K: 16, dtype.Q6_K: 18, dtype.IQ4_NL: 25, dtype.IQ4_XS: 30, dtype.BF16: 32, dtype.TQ2_0: 37,
 }
 
 const (

@@ -148,7 +148,7 @@ func TestTypes(t *testing.T) {
 			t.Run(fmt.Sprintf("%v/pure=%t", d, pure), func(t *testing.T) {
 				c := write(t, dir, Options{Type: d, Pure: pure, Workers: 3})
 				vocabulary := d
-				if !pure && slices.Contains([]dtype.DType{dtype.Q4_0, dtype.Q4_1, dtype.Q5_0, dtype.Q5_1, dtype.Q2_K, dtype.Q3_K, dtype.Q4_K, dtype.Q5_K, dtype.IQ4_NL, dtype.IQ4_XS}, d) {
+				if !pure && slices.Contains([]dtype.DType{dtype.Q4_0, dtype.Q4_1, dtype.Q5_0, dtype.Q5_1, dtype.Q2_K, dtype.Q3_K, dtype.Q4_K, dtype.Q5_K, dtype.IQ4_NL, dtype.IQ4_XS, dtype.TQ2_0}, d) {
 					vocabulary = dtype.Q6_K
 				}
 				for name, x := range map[string]struct {

@@ -26,7 +26,7 @@ func (p *program) quantizeCommand() *cli.Command {
 		Description: "MODEL is a Hugging Face directory, or a GGUF file, whose metadata are kept.\n" +
 			"Types: " + dtype.Names(dtype.Weights()) + ".\n" +
 			"Where a type's block size does not divide the length of a row, another type takes its place: Q5_0 that of Q4_K, Q5_1 that\n" +
-			"of Q5_K, Q8_0 that of Q6_K, IQ4_NL that of the other K types and IQ4_XS, and F16 where that does not divide it either.\n" +
+			"of Q5_K, Q8_0 that of Q6_K, Q4_0 that of TQ2_0, IQ4_NL that of the other K types and IQ4_XS, and F16 where that does not divide it either.\n" +
 			"Norms and biases stay float32. docs/quantization.md lists what each type costs in quality.",
 		Flags: []cli.Flag{
 			stringFlag("type", "q8_0", "convert the matrices to `TYPE`"),

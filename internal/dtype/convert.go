@@ -47,6 +47,8 @@ func (d DType) Decode(dst []float32, src []byte) {
 		decodeIQ4_NL(dst, src)
 	case IQ4_XS:
 		decodeIQ4_XS(dst, src)
+	case TQ2_0:
+		decodeTQ2_0(dst, src)
 	}
 }
 
@@ -90,6 +92,8 @@ func (d DType) Encode(dst []byte, src []float32) {
 		eachBlock(d, dst, src, encodeIQ4_NL)
 	case IQ4_XS:
 		eachBlock(d, dst, src, encodeIQ4_XS)
+	case TQ2_0:
+		eachBlock(d, dst, src, encodeTQ2_0)
 	}
 }
 

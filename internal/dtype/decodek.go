@@ -113,3 +113,17 @@ func scaleMin(b []byte, j int) (scale, least byte) {
 	}
 	return b[j+4]&15 | b[j-4]>>6<<4, b[j+4]>>4 | b[j]>>6<<4
 }
+
+// decodeTQ2_0: 64 bytes of 2-bit codes as Q2_K's, f16 scale d; weight = d*(q-1).
+func decodeTQ2_0(dst []float32, src []byte) {
+	for ; len(src) >= 66 && len(dst) >= 256; src, dst = src[66:], dst[256:] {
+		d := f16(src[64:])
+		for j := range 8 {
+			q, shift := src[j>>2<<5:][:32], 2*(j&3)
+			out := dst[32*j:][:32]
+			for i, v := range q {
+				out[i] = d * fromInt8[v>>shift&3-1]
+			}
+		}
+	}
+}

@@ -1,7 +1,7 @@
 // Package dtype names the element types of stored tensors, and converts the
 // weight types to and from float32.
 //
-// The weight types, F32 to IQ4_XS, can be decoded and encoded (see Weight). All
+// The weight types, F32 to TQ2_0, can be decoded and encoded (see Weight). All
 // other types are storage-only: the package has their names and sizes, but
 // nothing computes with them. Names and quantised block layouts are GGUF's,
 // little-endian (ggml, ggml-common.h).
@@ -35,6 +35,7 @@ const (
 	Q6_K
 	IQ4_NL // Q4_0's layout; a nibble stands for one of 16 fixed int8 values (see levels): weight = d*level
 	IQ4_XS // 256 weights in sub-blocks of 32, each with a 6-bit scale; nibbles as IQ4_NL's
+	TQ2_0  // 256 weights: 64 bytes of 2-bit codes as Q2_K's, f16 scale d; weight = d*(q-1), of -d, 0 and d
 
 	F64
 	I8
@@ -58,7 +59,6 @@ const (
 	IQ3_XXS
 	IQ3_S
 	TQ1_0
-	TQ2_0
 	MXFP4
 	Unknown // a type in a file that this package does not know, of unknown size
 
@@ -87,6 +87,7 @@ var info = [count]struct {
 	Q6_K:    {"Q6_K", 256, 2 + 128 + 64 + 16},
 	IQ4_NL:  {"IQ4_NL", 32, 2 + 16},
 	IQ4_XS:  {"IQ4_XS", 256, 2 + 2 + 4 + 128},
+	TQ2_0:   {"TQ2_0", 256, 64 + 2},
 
 	F64:     {"F64", 1, 8},
 	I8:      {"I8", 1, 1},
@@ -110,7 +111,6 @@ var info = [count]struct {
 	IQ3_XXS: {"IQ3_XXS", 256, 2 + 96},
 	IQ3_S:   {"IQ3_S", 256, 2 + 64 + 8 + 32 + 4},
 	TQ1_0:   {"TQ1_0", 256, 2 + 48 + 4},
-	TQ2_0:   {"TQ2_0", 256, 2 + 64},
 	MXFP4:   {"MXFP4", 32, 1 + 16},
 	Unknown: {"unknown", 0, 0},
 }
@@ -134,12 +134,12 @@ func (d DType) String() string {
 }
 
 // Weight reports whether Decode and Encode handle the type.
-func (d DType) Weight() bool { return d >= F32 && d <= IQ4_XS }
+func (d DType) Weight() bool { return d >= F32 && d <= TQ2_0 }
 
 // Weights lists the weight types.
 func Weights() []DType {
 	var all []DType
-	for d := F32; d <= IQ4_XS; d++ {
+	for d := F32; d <= TQ2_0; d++ {
 		all = append(all, d)
 	}
 	return all
@@ -162,7 +162,7 @@ func (d DType) ForRow(cols int) DType {
 	if cols%d.BlockSize() == 0 {
 		return d
 	}
-	small := map[DType]DType{Q2_K: IQ4_NL, Q3_K: IQ4_NL, IQ4_XS: IQ4_NL, Q4_K: Q5_0, Q5_K: Q5_1, Q6_K: Q8_0}
+	small := map[DType]DType{Q2_K: IQ4_NL, Q3_K: IQ4_NL, IQ4_XS: IQ4_NL, Q4_K: Q5_0, Q5_K: Q5_1, Q6_K: Q8_0, TQ2_0: Q4_0}
 	if s, ok := small[d]; ok && cols%s.BlockSize() == 0 {
 		return s
 	}

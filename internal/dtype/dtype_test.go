@@ -48,7 +48,7 @@ func TestForRow(t *testing.T) {
 		want DType
 	}{
 		{Q4_K, 512, Q4_K}, {Q4_K, 576, Q5_0}, {Q5_K, 576, Q5_1}, {Q6_K, 576, Q8_0}, {Q2_K, 32, IQ4_NL}, {Q3_K, 96, IQ4_NL},
-		{IQ4_XS, 288, IQ4_NL}, {Q4_K, 100, F16}, {Q8_0, 100, F16}, {Q8_0, 32, Q8_0}, {F32, 7, F32}, {BF16, 7, BF16},
+		{IQ4_XS, 288, IQ4_NL}, {Q4_K, 100, F16}, {Q8_0, 100, F16}, {Q8_0, 32, Q8_0}, {TQ2_0, 288, Q4_0}, {F32, 7, F32}, {BF16, 7, BF16},
 	} {
 		if got := tt.d.ForRow(tt.cols); got != tt.want {
 			t.Errorf("%v for %d columns: %v, want %v", tt.d, tt.cols, got, tt.want)
@@ -183,7 +183,7 @@ func reference(d DType, x []float32) []byte {
 // step). The K types round the steps of sub-blocks and their minimums to 1/63
 // of the largest (Q2_K: 1/15, Q3_K: 1/32, Q6_K: 1/128), and trade small errors
 // for large ones: their bound is a whole step of the largest range, 2 amax
-// of the superblock. The IQ4 types' widest step is 24 of 240.
+// of the superblock. The IQ4 types' widest step is 24 of 240, TQ2_0's step is amax.
 func TestEncodeDecodeErrorIsBounded(t *testing.T) {
 	rng := rand.New(rand.NewPCG(7, 8))
 	x := make([]float32, 4096)
@@ -210,7 +210,7 @@ func TestEncodeDecodeErrorIsBounded(t *testing.T) {
 		bound := map[DType]float64{F32: 0, F16: amax * 0x1p-11, BF16: amax * 0x1p-8,
 			Q8_0: amax/254 + amax*0x1p-10, Q4_0: amax/8 + amax*0x1p-10, Q4_1: amax/15 + amax*0x1p-9,
 			Q5_0: amax/16 + amax*0x1p-10, Q5_1: amax/31 + amax*0x1p-9, Q4_K: 2 * amax / 15, Q5_K: 2 * amax / 31, Q6_K: 2 * amax / 63,
-			Q2_K: 2 * amax / 3, Q3_K: 2 * amax / 7, IQ4_NL: 24 * amax / 113, IQ4_XS: 24 * amax / 113}[d]
+			Q2_K: 2 * amax / 3, Q3_K: 2 * amax / 7, IQ4_NL: 24 * amax / 113, IQ4_XS: 24 * amax / 113, TQ2_0: amax/2 + amax*0x1p-10}[d]
 		if worst > bound {
 			t.Errorf("%v: weight %d: %v became %v, off by %v, bound %v", d, at, x[at], got[at], worst, bound)
 		}

@@ -425,3 +425,20 @@ func larger(a, b float32) float32 {
 	}
 	return a
 }
+
+// encodeTQ2_0 gives the largest magnitude the scale 1; what is nearest to 0 becomes 0.
+func encodeTQ2_0(dst []byte, src []float32) {
+	var amax float32
+	for _, v := range src {
+		amax = max(amax, abs(v))
+	}
+	inv := inverse(amax)
+	binary.LittleEndian.PutUint16(dst[64:], half.F16(amax))
+	for i := range 64 {
+		var q byte
+		for n := range 4 {
+			q |= byte(roundAway(src[i>>5<<7+i&31+32*n]*inv)+1) & 3 << (2 * n)
+		}
+		dst[i] = q
+	}
+}

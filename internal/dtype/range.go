@@ -29,6 +29,7 @@ var halfFields = [count][]halfField{
 	Q6_K:   {{208, 128 * 32}},
 	IQ4_NL: {{0, 127}},
 	IQ4_XS: {{0, 32 * 127}},
+	TQ2_0:  {{64, 2}},
 }
 
 // Halves lists the offsets of the float16 numbers in a block of a quantised type.

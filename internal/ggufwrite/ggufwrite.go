@@ -52,7 +52,7 @@ func Float32s(name string, d dtype.DType, shape []int, values []float32) Tensor 
 var types = map[dtype.DType]uint32{
 	dtype.F32: 0, dtype.F16: 1, dtype.Q4_0: 2, dtype.Q4_1: 3, dtype.Q5_0: 6, dtype.Q5_1: 7, dtype.Q8_0: 8,
 	dtype.Q2_K: 10, dtype.Q3_K: 11, dtype.Q4_K: 12, dtype.Q5_K: 13, dtype.Q6_K: 14, dtype.IQ4_NL: 20, dtype.IQ4_XS: 23,
-	dtype.I8: 24, dtype.I16: 25, dtype.I32: 26, dtype.I64: 27, dtype.F64: 28, dtype.BF16: 30,
+	dtype.I8: 24, dtype.I16: 25, dtype.I32: 26, dtype.I64: 27, dtype.F64: 28, dtype.BF16: 30, dtype.TQ2_0: 35,
 }
 
 // alignment is the default of general.alignment, which this package doesn't write.

@@ -35,6 +35,7 @@ var formats = map[DType]format{
 	dtype.Q5_K:   {32, 256, 48, packQ5_K},
 	dtype.Q6_K:   {32, 256, 84, packQ6_K},
 	dtype.IQ4_XS: {32, 256, 8, packIQ4_XS},
+	dtype.TQ2_0:  {64, 256, 2, packTQ2_0},
 }
 
 // WeightTypes lists the types that kernels read.

@@ -127,7 +127,7 @@ func packQ2_K(row []byte, to *place) {
 	}
 }
 
-// packQuarters is the two low bits of a Q2_K or Q3_K block: 128 columns share 32 bytes.
+// packQuarters is the two low bits of a Q2_K, Q3_K or TQ2_0 block: 128 columns share 32 bytes.
 func packQuarters(to *place, first int, q []byte) {
 	for u := range 4 {
 		dst := to.unit(first + u)
@@ -202,5 +202,13 @@ func packIQ4_XS(row []byte, to *place) {
 		for u := range 8 {
 			packNibbles(to.unit(8*i+u), b[8+16*u:][:16])
 		}
+	}
+}
+
+func packTQ2_0(row []byte, to *place) {
+	for i := range len(row) / 66 {
+		b := row[i*66:][:66]
+		copy(to.record(i), b[64:])
+		packQuarters(to, 4*i, b)
 	}
 }

@@ -47,6 +47,7 @@ func TestPackKMatchesColumns(t *testing.T) {
 		highBits  int
 		highAt    int // in the record
 	}{
+		{dtype.TQ2_0, func(b []byte, c int) byte { return low2(b, c) }, nil, 2, 0, 0},
 		{dtype.Q2_K, func(b []byte, c int) byte { return low2(b[16:], c) }, nil, 2, 0, 0},
 		{dtype.Q3_K, func(b []byte, c int) byte { return low2(b[32:], c) }, mask, 2, 1, 16},
 		{dtype.Q4_K, func(b []byte, c int) byte { return low4(b[16:], c) }, nil, 4, 0, 0},

@@ -201,6 +201,15 @@ float unit_scale(uint v[NEEDED], uint part, uint i) {
     uint low = (v[1] >> (4u * part)) & 15u, top = (v[0] >> (16u + 2u * part)) & 3u;
     return halves(v[0]).x * float(int(low | (top << 4u)) - 32);
 }
+
+#elif defined(W_TQ2_0)
+#define UNIT_COLS 64
+#define META_COLS 256
+#define HEAD_WORDS 0
+#define HEAD_NEEDED 1
+#define HIGH_BITS 0
+#define SCALES 1
+#define OFFSET 1
 #endif
 
 #ifdef META_COLS
