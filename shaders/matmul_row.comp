@@ -35,22 +35,16 @@ layout(push_constant) uniform Push {
 float acc[LANE_ROWS * TILE_TOKENS];
 
 // Columns 4 c4 to 4 c4 + 3 of a token.
-vec4 load_x(uint token, uint c4) {
-#ifndef QUANTISED // else a row is whole blocks
-    if (c4 * 4u >= p.cols) return vec4(0.0);
-#endif
-    return texelFetch(x, int(token * (p.cols / 4u) + c4));
-}
+vec4 load_x(uint token, uint c4) { return texelFetch(x, int(token * (p.cols / 4u) + c4)); }
 
-// Adds block b's products for tokens t0 on; nunits is the number of units the block has.
-void block(uint b, uint nunits, uint t0, Rows at) {
+// Adds block b's products for tokens t0 on.
+void block(uint b, uint t0, Rows at) {
 #ifdef MASKED
     vec2 dm[LANE_ROWS];
     load_block_scales(at, b, p.group, dm);
 #endif
     vec4 w[LANE_ROWS * LANES];
-    [[unroll]] for (uint i = 0u; i < LANE_ROWS * LANES; i++) w[i] = vec4(0.0);
-    [[unroll]] for (uint i = 0u; i < nunits; i++)
+    [[unroll]] for (uint i = 0u; i < BLOCK_UNITS; i++)
         [[unroll]] for (uint r = 0u; r < LANE_ROWS; r++) {
             uint u = b * BLOCK_UNITS + i;
 #if defined(QUANTISED) && !defined(MASKED)
@@ -81,6 +75,27 @@ void block(uint b, uint nunits, uint t0, Rows at) {
     }
 }
 
+#ifndef QUANTISED
+// Adds unit u's products for tokens t0 on: of the last columns, which are less than a block and of which the
+// unit may have only some. In a loop, where a block whose number of units is variable would
+// be one more copy of the above with an array indexed by variables: LLVM takes seconds for that.
+void unit(uint u, uint t0, Rows at) {
+    uvec4 q[LANE_ROWS];
+    [[unroll]] for (uint r = 0u; r < LANE_ROWS; r++) q[r] = load_unit(at.unit + u * p.group + r);
+    [[unroll]] for (uint j = 0u; j < UNIT_QUADS; j++) {
+        uint c4 = u * UNIT_QUADS + j;
+        if (c4 * 4u >= p.cols) break;
+        vec4 w[LANE_ROWS];
+        [[unroll]] for (uint r = 0u; r < LANE_ROWS; r++) w[r] = quad(q[r], j);
+        [[unroll]] for (uint t = 0u; t < TILE_TOKENS; t++) {
+            vec4 xs = load_x(min(t0 + t, step.count - 1u), c4);
+            [[unroll]] for (uint i = 0u; i < 4u; i++)
+                [[unroll]] for (uint r = 0u; r < LANE_ROWS; r++) acc[r * TILE_TOKENS + t] += w[r][i] * xs[i];
+        }
+    }
+}
+#endif
+
 void main() {
     uint row = (gl_WorkGroupID.y * LANES + gl_SubgroupInvocationID) * LANE_ROWS;
     uint t0 = gl_WorkGroupID.x * TILE_TOKENS;
@@ -89,10 +104,9 @@ void main() {
     [[unroll]] for (uint i = 0u; i < LANE_ROWS * TILE_TOKENS; i++) acc[i] = 0.0;
 
     uint blocks = p.cols / BLOCK_COLS;
-    for (uint b = 0u; b < blocks; b++) block(b, BLOCK_UNITS, t0, at);
+    for (uint b = 0u; b < blocks; b++) block(b, t0, at);
 #ifndef QUANTISED
-    uint rest = (p.cols % BLOCK_COLS + UNIT_COLS - 1u) / UNIT_COLS;
-    if (rest > 0u) block(blocks, rest, t0, at);
+    for (uint u = blocks * BLOCK_UNITS; u * UNIT_COLS < p.cols; u++) unit(u, t0, at);
 #endif
 
     [[unroll]] for (uint t = 0u; t < TILE_TOKENS; t++) {
