@@ -72,6 +72,10 @@ void main() {
     uint first_row = gl_WorkGroupID.x * ROWS, rows = step.count * sharing;
     if (first_row >= rows) return; // uniform over the workgroup
     uint row0 = kv * p.context;
+    // Of small bodies a compiler would unroll the loops over a slice and over keys in full, once a slice: LLVM takes seconds for
+    // that. It does not where it can't tell the number of trips.
+    bool small = SLICE < 16u || ROW_TILE == 1u;
+    uint trips = small ? min(SLICE, rows * SLICE) : SLICE, key_trips = small ? min(KEYS, rows * KEYS) : KEYS;
     float minus_inf = uintBitsToFloat(0xff800000u);
 
     for (uint i = lane; i < ROWS * PADDED; i += WORKGROUP) {
@@ -114,7 +118,7 @@ void main() {
             [[unroll]] for (uint i = 0u; i < LOADS; i++)
                 block[(lane + i * WORKGROUP) / SLICE * BLOCK_STRIDE + (lane + i * WORKGROUP) % SLICE] = ahead[i];
             barrier(); // the keys (and at first the queries) are complete
-            for (uint n = 0u; n < SLICE; n++) {
+            for (uint n = 0u; n < trips; n++) {
                 vec4 k[KEY_TILE];
                 [[unroll]] for (uint j = 0u; j < KEY_TILE; j++) k[j] = block[(j * LANES_X + tx) * BLOCK_STRIDE + n];
                 [[unroll]] for (uint i = 0u; i < ROW_TILE; i++) {
@@ -159,7 +163,7 @@ void main() {
             [[unroll]] for (uint i = 0u; i < LOADS; i++)
                 block[(lane + i * WORKGROUP) / SLICE * BLOCK_STRIDE + (lane + i * WORKGROUP) % SLICE] = ahead[i];
             barrier(); // values and weights are complete
-            for (uint key = 0u; key < KEYS; key++) {
+            for (uint key = 0u; key < key_trips; key++) {
                 vec4 v[QUAD_TILE];
                 [[unroll]] for (uint n = 0u; n < QUAD_TILE; n++) v[n] = block[key * BLOCK_STRIDE + n * LANES_X + tx];
                 [[unroll]] for (uint i = 0u; i < ROW_TILE; i++) {

@@ -24,6 +24,9 @@ layout(std430, binding = 5) writeonly buffer Out { vec4 dst[]; };
 #include "score.glsl"
 #include "cache_row.glsl"
 
+// A row is whole blocks of eight texels, and there are so many that eight rows unrolled take LLVM seconds: a row at a time then.
+const bool LONG = HEAD_DIM > 128u;
+
 void main() {
     uint h = gl_WorkGroupID.y, lane = gl_SubgroupInvocationID;
     uint t0 = gl_WorkGroupID.x * LANES;
@@ -59,15 +62,33 @@ void main() {
         uint tail = last - 1u - first;
         float score[LANES];
         [[unroll]] for (uint j = 0u; j < LANES; j++) score[j] = 0.0;
-        [[unroll]] for (uint i = 0u; i < HEAD_TEXELS; i++) {
-            uint n = i * LANES + lane, at = row + min(n / HEAD_TEXELS, tail);
-            uvec4 k = texelFetch(keys, int(at * HEAD_TEXELS + n % HEAD_TEXELS));
-            float scale = TEXEL_SCALE(keys, at, n % HEAD_TEXELS);
-            [[unroll]] for (uint c = 0u; c < TEXEL_QUADS; c++) {
-                vec4 mine = scale * texel_quad(k, c);
-                [[unroll]] for (uint l = 0u; l < LANES; l++) {
-                    uint m = i * LANES + l;
-                    score[m / HEAD_TEXELS] += dot(subgroupShuffle(mine, l), query[m % HEAD_TEXELS * TEXEL_QUADS + c]);
+        if (LONG) {
+            for (uint j = 0u; j < LANES; j++) {
+                uint at = row + min(j, tail);
+                float sum = 0.0;
+                [[unroll]] for (uint i = 0u; i < HEAD_TEXELS / LANES; i++) {
+                    uint n = i * LANES + lane;
+                    uvec4 k = texelFetch(keys, int(at * HEAD_TEXELS + n));
+                    float scale = TEXEL_SCALE(keys, at, n);
+                    [[unroll]] for (uint c = 0u; c < TEXEL_QUADS; c++) {
+                        vec4 mine = scale * texel_quad(k, c);
+                        [[unroll]] for (uint l = 0u; l < LANES; l++)
+                            sum += dot(subgroupShuffle(mine, l), query[(i * LANES + l) * TEXEL_QUADS + c]);
+                    }
+                }
+                [[unroll]] for (uint l = 0u; l < LANES; l++) score[l] = l == j ? sum : score[l];
+            }
+        } else {
+            [[unroll]] for (uint i = 0u; i < HEAD_TEXELS; i++) {
+                uint n = i * LANES + lane, at = row + min(n / HEAD_TEXELS, tail);
+                uvec4 k = texelFetch(keys, int(at * HEAD_TEXELS + n % HEAD_TEXELS));
+                float scale = TEXEL_SCALE(keys, at, n % HEAD_TEXELS);
+                [[unroll]] for (uint c = 0u; c < TEXEL_QUADS; c++) {
+                    vec4 mine = scale * texel_quad(k, c);
+                    [[unroll]] for (uint l = 0u; l < LANES; l++) {
+                        uint m = i * LANES + l;
+                        score[m / HEAD_TEXELS] += dot(subgroupShuffle(mine, l), query[m % HEAD_TEXELS * TEXEL_QUADS + c]);
+                    }
                 }
             }
         }
@@ -87,15 +108,33 @@ void main() {
             running_sum += score[j];
         }
         [[unroll]] for (uint i = 0u; i < HEAD_QUADS; i++) sums[i] *= rescale;
-        [[unroll]] for (uint i = 0u; i < HEAD_TEXELS; i++) {
-            uint n = i * LANES + lane, at = row + min(n / HEAD_TEXELS, tail);
-            uvec4 v = texelFetch(values, int(at * HEAD_TEXELS + n % HEAD_TEXELS));
-            float scale = TEXEL_SCALE(values, at, n % HEAD_TEXELS);
-            [[unroll]] for (uint c = 0u; c < TEXEL_QUADS; c++) {
-                vec4 mine = scale * texel_quad(v, c);
-                [[unroll]] for (uint l = 0u; l < LANES; l++) {
-                    uint m = i * LANES + l;
-                    sums[m % HEAD_TEXELS * TEXEL_QUADS + c] += score[m / HEAD_TEXELS] * subgroupShuffle(mine, l);
+        if (LONG) {
+            for (uint j = 0u; j < LANES; j++) {
+                uint at = row + min(j, tail);
+                float w = score[0];
+                [[unroll]] for (uint l = 1u; l < LANES; l++) w = l == j ? score[l] : w;
+                [[unroll]] for (uint i = 0u; i < HEAD_TEXELS / LANES; i++) {
+                    uint n = i * LANES + lane;
+                    uvec4 v = texelFetch(values, int(at * HEAD_TEXELS + n));
+                    float scale = TEXEL_SCALE(values, at, n);
+                    [[unroll]] for (uint c = 0u; c < TEXEL_QUADS; c++) {
+                        vec4 mine = scale * texel_quad(v, c);
+                        [[unroll]] for (uint l = 0u; l < LANES; l++)
+                            sums[(i * LANES + l) * TEXEL_QUADS + c] += w * subgroupShuffle(mine, l);
+                    }
+                }
+            }
+        } else {
+            [[unroll]] for (uint i = 0u; i < HEAD_TEXELS; i++) {
+                uint n = i * LANES + lane, at = row + min(n / HEAD_TEXELS, tail);
+                uvec4 v = texelFetch(values, int(at * HEAD_TEXELS + n % HEAD_TEXELS));
+                float scale = TEXEL_SCALE(values, at, n % HEAD_TEXELS);
+                [[unroll]] for (uint c = 0u; c < TEXEL_QUADS; c++) {
+                    vec4 mine = scale * texel_quad(v, c);
+                    [[unroll]] for (uint l = 0u; l < LANES; l++) {
+                        uint m = i * LANES + l;
+                        sums[m % HEAD_TEXELS * TEXEL_QUADS + c] += score[m / HEAD_TEXELS] * subgroupShuffle(mine, l);
+                    }
                 }
             }
         }
