@@ -313,7 +313,7 @@ func (b *Builder) Build(ctx context.Context) (_ *Plan, err error) {
 			return nil, fmt.Errorf("pipeline: %s: log buffer: %w", b.name, err)
 		}
 	}
-	return p, b.record(p)
+	return p, b.record(ctx, p)
 }
 
 // side is the dimension that the grid is divided along: the longest, but not x where there is y,
@@ -393,7 +393,7 @@ func (b *Builder) compile(ctx context.Context) error {
 }
 
 // record writes the plan's commands: every node, and the copies of outputs where they are due.
-func (b *Builder) record(p *Plan) error {
+func (b *Builder) record(ctx context.Context, p *Plan) error {
 	rec := b.m.dev.NewRecorder(vk.RecorderOptions{Timestamps: b.m.opts.Profile, Repeat: p.repeats()})
 	var at int64
 	next := 0
@@ -434,6 +434,9 @@ func (b *Builder) record(p *Plan) error {
 			if x.view != kernels.Storage && x.view != kernels.Address {
 				binds[j].Format = x.view
 			}
+		}
+		if err := k.Finish(ctx, binds); err != nil {
+			return fmt.Errorf("pipeline: %s: %w", b.name, err)
 		}
 		part = b.dispatch(rec, p, n, k, binds, part)
 		p.counters.WeightBytes += n.weightBytes

@@ -54,6 +54,8 @@ type Device struct {
 	runningMu sync.Mutex
 	running   map[*Submission]struct{} // submissions not known to have ended
 
+	finishMu sync.Mutex // one Pipeline.Finish at a time
+
 	readMu  sync.Mutex
 	staging *Buffer // for Read, made when first needed
 

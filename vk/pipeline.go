@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	vulkan "github.com/vulkan-go/vulkan"
 
@@ -49,6 +50,9 @@ type Pipeline struct {
 	layout         vulkan.PipelineLayout
 	handle         vulkan.Pipeline
 
+	compileNanoseconds atomic.Int64
+	finished           atomic.Bool // Finish has nothing left to do
+
 	mu     sync.Mutex
 	closed bool
 }
@@ -64,7 +68,10 @@ func (d *Device) NewPipeline(c PipelineConfig) (*Pipeline, error) {
 	if err != nil {
 		return nil, fmt.Errorf("vk: pipeline %s: %w", c.Name, err)
 	}
-	made, call, r := d.shim.NewPipeline(d.cache.handle, c.SPIRV, raw)
+	var made shim.Pipeline
+	var call string
+	var r int32
+	p.create(func() { made, call, r = d.shim.NewPipeline(d.cache.handle, c.SPIRV, raw) })
 	if r != 0 {
 		return nil, d.check(r, call, "%s", c.Name)
 	}

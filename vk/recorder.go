@@ -144,9 +144,28 @@ func (r *Recorder) dispatch(p *Pipeline, binds []Bind, push []byte, base, n [3]i
 	if !r.ok() {
 		return
 	}
-	if r.err = r.checkDispatch(p, binds, push, base, n); r.err != nil {
+	if r.err = r.checkDispatch(p, binds, push); r.err != nil {
 		return
 	}
+	if r.err = r.checkGroups(p, base, n); r.err != nil {
+		return
+	}
+	r.put(p, binds, push, base, n)
+}
+
+// empty records no workgroups of p, and no order: nothing is read or written.
+func (r *Recorder) empty(p *Pipeline, binds []Bind) {
+	if !r.ok() {
+		return
+	}
+	push := make([]byte, p.pushBytes)
+	if r.err = r.checkDispatch(p, binds, push); r.err == nil {
+		r.put(p, binds, push, [3]int{}, [3]int{})
+	}
+}
+
+// put records a dispatch that was checked.
+func (r *Recorder) put(p *Pipeline, binds []Bind, push []byte, base, n [3]int) {
 	descriptors := len(binds) - p.addresses
 	for i, b := range binds[:descriptors] {
 		r.scratch[i] = shim.Descriptor{Buffer: rawOf(b.Span.Buffer.handle), Offset: uint64(b.Span.Offset), Range: uint64(b.Span.Size)}
@@ -196,7 +215,18 @@ func (r *Recorder) dispatch(p *Pipeline, binds []Bind, push []byte, base, n [3]i
 
 func words(v [3]int) [3]uint32 { return [3]uint32{uint32(v[0]), uint32(v[1]), uint32(v[2])} }
 
-func (r *Recorder) checkDispatch(p *Pipeline, binds []Bind, push []byte, base, groups [3]int) error {
+func (r *Recorder) checkGroups(p *Pipeline, base, groups [3]int) error {
+	l := &r.d.pd.Limits
+	for i, n := range groups {
+		if n < 1 || base[i] < 0 || base[i]+n > l.MaxComputeWorkGroupCount[i] {
+			return fmt.Errorf("vk: pipeline %s: %v workgroups from %v; the device allows %v: %w", p.name, groups, base,
+				l.MaxComputeWorkGroupCount, ErrLimit)
+		}
+	}
+	return nil
+}
+
+func (r *Recorder) checkDispatch(p *Pipeline, binds []Bind, push []byte) error {
 	switch {
 	case p == nil || p.d != r.d:
 		return fmt.Errorf("vk: dispatch without a pipeline of this device")
@@ -208,12 +238,6 @@ func (r *Recorder) checkDispatch(p *Pipeline, binds []Bind, push []byte, base, g
 		return fmt.Errorf("vk: pipeline %s: %d bytes of push constants given, want %d", p.name, len(push), p.pushBytes)
 	}
 	l := &r.d.pd.Limits
-	for i, n := range groups {
-		if n < 1 || base[i] < 0 || base[i]+n > l.MaxComputeWorkGroupCount[i] {
-			return fmt.Errorf("vk: pipeline %s: %v workgroups from %v; the device allows %v: %w", p.name, groups, base,
-				l.MaxComputeWorkGroupCount, ErrLimit)
-		}
-	}
 	for i, b := range binds {
 		if err := b.Span.valid(); err != nil {
 			return fmt.Errorf("vk: pipeline %s, binding %d: %w", p.name, i, err)
