@@ -91,8 +91,14 @@ void main() {
         }
         barrier(); // the chunk has been read before the next one overwrites it
     }
-    [[unroll]] for (uint i = 0u; i < ROWS * TOKENS; i++) {
-        float sum = subgroupAdd(acc[i]);
-        if (lane == i % LANES) store_y(t0 + i / ROWS, row0 + i % ROWS, sum);
+    // Each lane keeps one sum of LANES and stores it with the others.
+    [[unroll]] for (uint i = 0u; i < ROWS * TOKENS; i += LANES) {
+        float mine = 0.0;
+        [[unroll]] for (uint j = 0u; j < min(LANES, ROWS * TOKENS - i); j++) {
+            float sum = subgroupAdd(acc[i + j]);
+            mine = lane == j ? sum : mine;
+        }
+        uint n = i + lane;
+        if (n < ROWS * TOKENS) store_y(t0 + n / ROWS, row0 + n % ROWS, mine);
     }
 }
