@@ -12,6 +12,7 @@ import (
 	"pumice/pipeline"
 	"pumice/sample"
 	"pumice/tokenizer"
+	"pumice/vk"
 )
 
 // GenerateOptions configure Generate. The zero value decodes greedily until the text ends or the context is full;
@@ -83,6 +84,9 @@ type Stats struct {
 	FirstTokenMS       float64 `json:"first_token_ms"`
 	DraftN             int     `json:"draft_n,omitempty"`          // tokens that Lookup guessed
 	DraftNAccepted     int     `json:"draft_n_accepted,omitempty"` // guesses that were right
+
+	Pipelines int     `json:"pipelines"`  // kernels that this process has compiled so far, for this Engine and others
+	CompileMS float64 `json:"compile_ms"` // processor time that took (vk.Compiles)
 }
 
 // Generate continues prompt. The iteration yields each token as it is chosen and ends after the last one. An error is
@@ -212,6 +216,8 @@ func (g *generation) next(ctx context.Context) (Token, error) {
 		g.took += time.Since(start)
 		r.Stats.PredictedMS = milliseconds(g.took)
 	}
+	c := vk.Compiles()
+	r.Stats.Pipelines, r.Stats.CompileMS = c.Pipelines, milliseconds(c.CPU)
 	r.Stats.PredictedN = len(r.Tokens)
 	r.Stats.PredictedPerSecond = perSecond(r.Stats.PredictedN-1, r.Stats.PredictedMS)
 	return t, nil

@@ -133,13 +133,21 @@ func (k *Kernels) Close() error {
 	return errors.Join(errs...)
 }
 
+// VerifyOptions say what Verify checks and what else it reports. The zero value checks everything.
+type VerifyOptions struct {
+	Types []string // of weights, whose kernels are checked; nil is all
+	Quick bool     // leaves cases out
+
+	// Compiled, if not nil, is given each kernel that a path has compiled, those that took longest first. Kernel paths
+	// then run one after another.
+	Compiled func(kernels.Path, pipeline.Compile)
+}
+
 // Verify compares every kernel that the device can run with a float64 reference. Those that fail are not used from then on,
 // by this program or a later one with the same CacheDir, until driver or kernels change.
-// types names the weights' types whose kernels are checked, nil all; quick leaves cases out.
-func (k *Kernels) Verify(ctx context.Context, types []string, quick bool, each func(verify.Result)) error {
-	o := verify.Options{Quick: quick}
-	var err error
-	if o.Types, err = parseTypes(types); err != nil {
+func (k *Kernels) Verify(ctx context.Context, o VerifyOptions, each func(verify.Result)) error {
+	types, err := parseTypes(o.Types)
+	if err != nil {
 		return err
 	}
 	fresh, err := pipeline.NewTuning(k.device.PhysicalDevice())
@@ -147,7 +155,8 @@ func (k *Kernels) Verify(ctx context.Context, types []string, quick bool, each f
 		return err
 	}
 	ran := map[string]bool{}
-	err = verify.Kernels(ctx, k.manager, o, func(r verify.Result) {
+	options := verify.Options{Types: types, Quick: o.Quick, Compiled: o.Compiled}
+	err = verify.Kernels(ctx, k.manager, options, func(r verify.Result) {
 		ran[r.Kernel] = true
 		verify.Refuse(fresh, r)
 		each(r)
@@ -155,13 +164,13 @@ func (k *Kernels) Verify(ctx context.Context, types []string, quick bool, each f
 	if err != nil {
 		return err
 	}
-	if !quick { // else what failed in a case that was left out stays refused
+	if !o.Quick { // else what failed in a case that was left out stays refused
 		k.tuning.Refused = slices.DeleteFunc(k.tuning.Refused, func(r pipeline.Refusal) bool { return ran[r.Kernel] })
 	}
 	for _, r := range fresh.Refused {
 		k.tuning.Refuse(r)
 	}
-	checked := o.Types
+	checked := types
 	if checked == nil {
 		checked = kernels.WeightTypes()
 	}

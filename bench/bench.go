@@ -114,6 +114,9 @@ type Result struct {
 	SampleNS []int64   `json:"samples_ns"`
 	SampleTS []float64 `json:"samples_ts"`
 
+	Pipelines int     `json:"pipelines"`  // kernels that the process had compiled when the test ended
+	CompileMS float64 `json:"compile_ms"` // processor time that took (vk.Compiles)
+
 	Counters      pipeline.Counters `json:"counters"`          // of one generated token, or of a whole prompt
 	BytesPerSec   float64           `json:"bytes_per_s"`       // of weights and cache that a generated token reads; 0 of a prompt
 	FLOPs         float64           `json:"flops"`             // a second, of products with weights; of the counters' operations
@@ -168,6 +171,8 @@ func Run(ctx context.Context, e *pumice.Engine, o Options, each func(Result)) er
 			}
 		}
 		r.Counters = counters
+		c := vk.Compiles()
+		r.Pipelines, r.CompileMS = c.Pipelines, float64(c.CPU.Microseconds())/1000
 		r.summarise()
 		if o.Profile {
 			list, err := e.Profile()

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -55,6 +56,9 @@ type Manager struct {
 }
 
 type pipelineEntry struct {
+	kernel string
+	spec   []uint32
+
 	once sync.Once
 	p    *vk.Pipeline
 	err  error
@@ -217,7 +221,7 @@ func (m *Manager) kernel(n *node) (*vk.Pipeline, error) {
 	m.mu.Lock()
 	e := m.pipelines[key]
 	if e == nil {
-		e = &pipelineEntry{}
+		e = &pipelineEntry{kernel: n.kernel, spec: n.values}
 		m.pipelines[key] = e
 	}
 	m.mu.Unlock()
@@ -235,4 +239,27 @@ func (m *Manager) kernel(n *node) (*vk.Pipeline, error) {
 		e.p, e.err = m.dev.NewPipeline(m.config(n, v))
 	})
 	return e.p, e.err
+}
+
+// A Compile is what compiling a kernel took.
+type Compile struct {
+	Kernel string   `json:"kernel"` // variant, as Manager.Variants names it
+	Spec   []uint32 `json:"spec"`   // specialization constants
+	MS     float64  `json:"ms"`     // processor time, as vk.Compiles counts it
+}
+
+// Compiles lists the kernels that the Manager has compiled, those that took longest first.
+func (m *Manager) Compiles() []Compile {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var list []Compile
+	for _, e := range m.pipelines {
+		if e.p != nil {
+			list = append(list, Compile{e.kernel, e.spec, float64(e.p.CompileCPU().Microseconds()) / 1e3})
+		}
+	}
+	slices.SortFunc(list, func(x, y Compile) int {
+		return cmp.Or(cmp.Compare(y.MS, x.MS), strings.Compare(x.Kernel, y.Kernel), slices.Compare(x.Spec, y.Spec))
+	})
+	return list
 }

@@ -1,15 +1,19 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"math"
-	"pumice/pipeline/verify"
+	"slices"
 
 	"github.com/urfave/cli/v2"
 
 	"pumice"
+	"pumice/pipeline"
+	"pumice/pipeline/kernels"
+	"pumice/pipeline/verify"
 )
 
 func (p *program) verifyCommand() *cli.Command {
@@ -20,12 +24,32 @@ func (p *program) verifyCommand() *cli.Command {
 			stringFlag("types", "", "check the kernels for weights of `TYPE,...` (default: all)"),
 			boolFlag("quick", false, "check matrix products at three shapes instead of seven or more"),
 			boolFlag("verbose", false, "print every check, not only wrong results"),
+			boolFlag("compile-times", false, "also list the processor time of compiling each kernel (use --cache-dir none)"),
 			stringFlag("model", "", "also check `MODEL` from end to end"),
 			cacheDirFlag(),
 			jsonFlag(),
 		},
 		Action: p.verify,
 	}
+}
+
+// A compile is a kernel that a path compiled. Several paths may compile the same one.
+type compile struct {
+	Path kernels.Path `json:"path"`
+	pipeline.Compile
+}
+
+// printCompiles prints a line for each, and their sum.
+func (p *program) printCompiles(list []compile) {
+	if len(list) == 0 {
+		return
+	}
+	var sum float64
+	for _, k := range list {
+		p.printf("%9.1f ms  %-4s  %-28s %v\n", k.MS, k.Path, k.Kernel, k.Spec)
+		sum += k.MS
+	}
+	p.printf("%9.1f ms  in %d compilations\n", sum, len(list))
 }
 
 // errWrong says that some check failed.
@@ -64,15 +88,27 @@ func (p *program) verify(c *cli.Context) error {
 			p.printf("%-5s  %-28s %-34s nmse %.1e  max abs %.1e\n", word, r.Kernel, r.Case, r.NMSE, r.MaxAbs)
 		}
 	}
-	err := p.verifyKernels(ctx, c, each)
+	compiles := []compile{}
+	o := pumice.VerifyOptions{Types: splitList(c.String("types")), Quick: c.Bool("quick")}
+	if c.Bool("compile-times") {
+		o.Compiled = func(path kernels.Path, k pipeline.Compile) { compiles = append(compiles, compile{path, k}) }
+	}
+	err := p.verifyKernels(ctx, c, o, each)
+	slices.SortStableFunc(compiles, func(x, y compile) int { return cmp.Compare(y.MS, x.MS) })
 	if name := c.String("model"); name != "" && err == nil {
 		err = p.verifyModel(ctx, c, name, each)
 	}
 	stopSpinner()
 	switch {
+	case c.Bool("json") && err == nil && o.Compiled != nil:
+		err = p.writeJSON(struct {
+			Checks   []verify.Result `json:"checks"`
+			Compiles []compile       `json:"compiles"`
+		}{results, compiles})
 	case c.Bool("json") && err == nil:
 		err = p.writeJSON(results)
 	case !c.Bool("json") && len(results) > 0: // of a run that was interrupted, too
+		p.printCompiles(compiles)
 		err = errors.Join(err, p.printf("%d checks, %d wrong\n", len(results), wrong))
 	}
 	if err == nil && wrong > 0 {
@@ -82,12 +118,12 @@ func (p *program) verify(c *cli.Context) error {
 }
 
 // verifyKernels runs the checks of package pipeline on the device that the options select.
-func (p *program) verifyKernels(ctx context.Context, c *cli.Context, each func(verify.Result)) error {
+func (p *program) verifyKernels(ctx context.Context, c *cli.Context, o pumice.VerifyOptions, each func(verify.Result)) error {
 	k, err := pumice.OpenKernels(p.options(c))
 	if err != nil {
 		return err
 	}
-	return errors.Join(k.Verify(ctx, splitList(c.String("types")), c.Bool("quick"), each), k.Close())
+	return errors.Join(k.Verify(ctx, o, each), k.Close())
 }
 
 // verifyModel compares the logits of a prompt that is evaluated at once with those of the same prompt token by token: the

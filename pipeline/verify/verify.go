@@ -171,6 +171,10 @@ func compare(kernel, name string, got []float32, want, magnitude []float64, tole
 type Options struct {
 	Types []pipeline.DType // of weights; nil = all
 	Quick bool             // products at three shapes instead of seven or more, attention by matrices of heads up to 64
+
+	// Compiled is given each kernel that a path has compiled when the path is done. The paths then run one after
+	// another, so that no other work counts as compiling. nil lets them run at once.
+	Compiled func(kernels.Path, pipeline.Compile)
 }
 
 // Kernels runs every kernel that m's device can run, on every path, against the oracle of
@@ -178,17 +182,27 @@ type Options struct {
 // could not be run; a wrong result is a VerifyResult that is not OK. Unused rows, padding and
 // the part of the KV cache that was never written hold NaN.
 func Kernels(ctx context.Context, m *pipeline.Manager, o Options, each func(Result)) error {
-	return onPaths(ctx, m, each, func(v *verifier) {
+	atOnce := len(kernels.Paths)
+	if o.Compiled != nil {
+		atOnce = 1
+	}
+	return onPaths(ctx, m, atOnce, each, func(v *verifier) {
 		v.options = o
 		v.cases()
+		if o.Compiled != nil {
+			for _, c := range v.m.Compiles() {
+				o.Compiled(v.path(), c)
+			}
+		}
 	})
 }
 
-// onPaths runs the cases on every path of the device, all paths at once, since most of the
-// time goes into compiling. Calls of each don't overlap.
-func onPaths(ctx context.Context, m *pipeline.Manager, each func(Result), cases func(*verifier)) error {
+// onPaths runs the cases on every path of the device, atOnce paths at a time: most of the time
+// goes into compiling. Calls of each don't overlap.
+func onPaths(ctx context.Context, m *pipeline.Manager, atOnce int, each func(Result), cases func(*verifier)) error {
 	var mu sync.Mutex
 	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(atOnce)
 	for _, path := range m.Paths() {
 		g.Go(func() error {
 			return onPath(ctx, m, path, func(r Result) {
