@@ -2,6 +2,7 @@ package pumice
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"slices"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	"go.uber.org/goleak"
 	"golang.org/x/sync/semaphore"
 
+	"pumice/internal/gputest"
 	"pumice/internal/vkfault"
 	"pumice/model"
 	"pumice/pipeline"
@@ -20,7 +22,13 @@ func TestMain(m *testing.M) {
 	if os.Getenv(vkfault.Variable) != "" {
 		os.Exit(m.Run()) // a driver that hangs keeps a goroutine
 	}
-	goleak.VerifyTestMain(m)
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(status int) {
+		if err := gputest.ReportCompiles(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			status = 1
+		}
+		os.Exit(status)
+	}))
 }
 
 // fake is a model without a device. The token after n tokens is script[n], and the cache's content is checked.

@@ -18,6 +18,7 @@ import (
 
 	"pumice"
 	"pumice/internal/dtype"
+	"pumice/internal/gputest"
 	"pumice/vk"
 )
 
@@ -27,7 +28,18 @@ func TestMain(m *testing.M) {
 	if dir, err := os.UserCacheDir(); err == nil && os.Getenv(mesaCache) == "" {
 		os.Setenv(mesaCache, dir)
 	}
-	testscript.Main(m, map[string]func(){"pumice": main, "pumice-crash": crash})
+	testscript.Main(m, map[string]func(){"pumice": measured, "pumice-crash": crash})
+}
+
+// measured is main, and reports what was compiled.
+func measured() {
+	distinctCrashes()
+	status := newProgram(os.Stdin, os.Stdout, os.Stderr).run(os.Args)
+	if err := gputest.ReportCompiles(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		status = exitFailure
+	}
+	os.Exit(status)
 }
 
 // mesaCache names the folder of Mesa's cache of compiled shaders.
@@ -65,7 +77,7 @@ func TestScripts(t *testing.T) {
 			e.Setenv("FIXTURES", filepath.Join(root, "testdata", "fixtures"))
 			e.Setenv("TOKENIZERS", filepath.Join(root, "tokenizer", "testdata"))
 			e.Setenv("XDG_CACHE_HOME", filepath.Join(e.WorkDir, "cache"))
-			for _, name := range []string{"VK_DRIVER_FILES", "VK_ICD_FILENAMES", "LP_NATIVE_VECTOR_WIDTH", mesaCache} {
+			for _, name := range []string{"VK_DRIVER_FILES", "VK_ICD_FILENAMES", "LP_NATIVE_VECTOR_WIDTH", "PUMICE_TEST_COMPILES", mesaCache} {
 				if value := os.Getenv(name); value != "" {
 					e.Setenv(name, value)
 				}

@@ -2,11 +2,13 @@
 //
 // The environment decides: PUMICE_DEVICE selects the device as --device does, VK_DRIVER_FILES (or VK_ICD_FILENAMES) is the loader's own
 // choice of driver, and PUMICE_TEST_REQUIRE_DEVICE=1 turns a missing device from a skipped test into a failed one. PUMICE_TEST_EXEC is
-// what starts a test binary on drivers that come with a libc of their own; the programs of tools/mesa.sh set it.
+// what starts a test binary on drivers that come with a libc of their own; the programs of tools/mesa.sh set it. PUMICE_TEST_COMPILES
+// names a file to which each process adds lines `PIPELINES SECONDS`: what it has compiled (vk.Compiles) since the line before.
 package gputest
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"strings"
@@ -80,8 +82,38 @@ func instance(t testing.TB, validation bool) *vk.Instance {
 			t.Error(err)
 		}
 		m.stop()
+		if err := ReportCompiles(); err != nil {
+			t.Error(err)
+		}
 	})
 	return in
+}
+
+var reported struct {
+	sync.Mutex
+	vk.CompileStats
+}
+
+// ReportCompiles adds what the process has compiled since the last call to the file that PUMICE_TEST_COMPILES names. Instances that
+// this package opens do so when they close; it is for tests that open devices otherwise.
+func ReportCompiles() error {
+	name := os.Getenv("PUMICE_TEST_COMPILES")
+	if name == "" {
+		return nil
+	}
+	reported.Lock()
+	defer reported.Unlock()
+	now := vk.Compiles()
+	if now == reported.CompileStats {
+		return nil
+	}
+	f, err := os.OpenFile(name, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(f, "%d %.3f\n", now.Pipelines-reported.Pipelines, (now.CPU - reported.CPU).Seconds())
+	reported.CompileStats = now
+	return errors.Join(err, f.Close())
 }
 
 // Again is the command that runs this test binary with other arguments in a process of its own.
