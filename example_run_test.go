@@ -14,12 +14,14 @@ import (
 	"github.com/rs/zerolog"
 
 	"pumice"
+	"pumice/internal/gputest"
 	"pumice/vk"
 )
 
 // needDevice skips the test if there is no Vulkan device, or fails it if PUMICE_TEST_REQUIRE_DEVICE is set.
 func needDevice(t *testing.T) {
 	t.Helper()
+	gputest.RecordDriver(t)
 	if _, err := pumice.Devices(pumice.Options{}); errors.Is(err, vk.ErrNoDevice) {
 		if os.Getenv("PUMICE_TEST_REQUIRE_DEVICE") != "" {
 			t.Fatalf("no Vulkan device, and PUMICE_TEST_REQUIRE_DEVICE is set: %v", err)

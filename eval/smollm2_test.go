@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"pumice"
+	"pumice/internal/gputest"
 )
 
 // openSmolLM2 opens the default model from the path PUMICE_TEST_SMOLLM2, in float32 throughout.
@@ -18,6 +19,7 @@ func openSmolLM2(t *testing.T, context int) *pumice.Engine {
 	if path == "" {
 		t.Skip("PUMICE_TEST_SMOLLM2 is not set: give it the path of SmolLM2-135M-Instruct.Q4_1.gguf, which tools/model.sh prints")
 	}
+	gputest.RecordDriver(t)
 	engine, err := pumice.Open(t.Context(), path, pumice.Options{DType: "f32", KVType: "f32", Context: context})
 	if err != nil {
 		t.Fatal(err)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -58,6 +59,7 @@ func top(t testing.TB) string {
 // hasDevice reports whether there is a Vulkan device. It fails the test where a run demands one.
 func hasDevice(t testing.TB) bool {
 	t.Helper()
+	gputest.RecordDriver(t)
 	_, err := pumice.Devices(pumice.Options{})
 	if err != nil && os.Getenv("PUMICE_TEST_REQUIRE_DEVICE") != "" {
 		t.Fatalf("no Vulkan device, and PUMICE_TEST_REQUIRE_DEVICE is set: %v", err)
@@ -68,8 +70,20 @@ func hasDevice(t testing.TB) bool {
 	return err == nil
 }
 
+// recordInputs makes Go's test cache run the tests again where a file changes that the processes they start read.
+func recordInputs(t testing.TB) {
+	t.Helper()
+	for _, dir := range []string{"testdata/fixtures", "tokenizer/testdata"} {
+		err := filepath.WalkDir(filepath.Join(top(t), dir), func(_ string, _ fs.DirEntry, err error) error { return err })
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func TestScripts(t *testing.T) {
 	device := hasDevice(t)
+	recordInputs(t)
 	root := top(t)
 	testscript.Run(t, testscript.Params{
 		Dir: filepath.Join("testdata", "script"),

@@ -4,6 +4,9 @@
 // choice of driver, and PUMICE_TEST_REQUIRE_DEVICE=1 turns a missing device from a skipped test into a failed one. PUMICE_TEST_EXEC is
 // what starts a test binary on drivers that come with a libc of their own; the programs of tools/mesa.sh set it. PUMICE_TEST_COMPILES
 // names a file to which each process adds lines `PIPELINES SECONDS`: what it has compiled (vk.Compiles) since the line before.
+//
+// Go's test cache takes a result again where the test reads the same files and variables as before. It sees neither what the Vulkan loader
+// reads nor the driver, so whatever opens a device calls RecordDriver.
 package gputest
 
 import (
@@ -64,8 +67,22 @@ func Physical(t testing.TB, validation bool) *vk.PhysicalDevice {
 	return pd
 }
 
+// driverVariables decide which driver the loader finds and how it runs. tools/test.sh sets the first to a hash of the driver's files.
+var driverVariables = []string{"PUMICE_TEST_DRIVER", "PUMICE_DEVICE", "PUMICE_TEST_REQUIRE_DEVICE", "LP_NATIVE_VECTOR_WIDTH",
+	"VK_DRIVER_FILES", "VK_ICD_FILENAMES", "VK_ADD_DRIVER_FILES", "VK_LAYER_PATH", "VK_INSTANCE_LAYERS"}
+
+// RecordDriver makes Go's test cache keep the package's result for the driver in use, so that another one runs the tests again. A test that
+// opens a device by other means than this package, or has another process open one, calls it first.
+func RecordDriver(t testing.TB) {
+	t.Helper()
+	for _, name := range driverVariables {
+		os.Getenv(name) // package testing notes the name
+	}
+}
+
 func instance(t testing.TB, validation bool) *vk.Instance {
 	t.Helper()
+	RecordDriver(t)
 	m := &messages{t: t}
 	o := vk.InstanceOptions{Validation: validation, Logger: zerolog.Nop(), OnMessage: m.fail}
 	in, err := vk.NewInstance(o)
