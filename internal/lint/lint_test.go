@@ -57,6 +57,7 @@ var layers = map[string][]string{
 	"quantize":       {"model", "checkpoint", "tokenizer", "internal/atomicfile", "internal/dtype", "internal/ggufwrite"},
 	"tools/licenses": {"internal/licenses"},
 	"tools/variants": {"shaders"},
+	"tools/gotest":   {},
 
 	root: {"model", "pipeline", "vk", "checkpoint", "chat", "sample", "tokenizer",
 		"internal/dtype", "internal/half", "internal/humanize", "internal/regular"},
