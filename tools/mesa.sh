@@ -2,8 +2,14 @@
 # Prints the path of a program that runs its arguments on one driver of the Mesa that mesa.sums pins, fetching it first.
 #
 #   tools/mesa.sh DRIVER      lavapipe; navi21, navi31, gfx1201 (AMD); turing, ampere (NVIDIA)
+#   tools/mesa.sh --env       shell commands that make later go test commands run on lavapipe without such a program
+#   tools/mesa.sh --root      the folder of the drivers
 #
 #   go test -exec "$(tools/mesa.sh lavapipe)" ./pipeline/
+#   eval "$(tools/mesa.sh --env)"; go test ./pipeline/
+#
+# Go's test cache keeps no result of a test that ran with -exec. In the second form it does: test binaries are linked to be started by
+# the drivers' own libc.
 #
 # lavapipe is the CPU driver, new enough to have cooperative matrices. The others compile for a GPU that need not be there:
 # Mesa's no-op kernel drivers stand in for it, so pipelines can be made and looked at, but nothing runs.
@@ -93,13 +99,27 @@ program() {
 	chmod +x "$1/bin/$2"
 }
 
+# environment prints what programs on lavapipe need, and go to link them.
+environment() {
+	local flags=-Wl,--dynamic-linker=$LIB/ld-linux-x86-64.so.2,--disable-new-dtags,-rpath,$LIB
+	cat <<-EOF
+		export VK_DRIVER_FILES='$ROOT/icd/lvp.json' VK_ICD_FILENAMES='$ROOT/icd/lvp.json'
+		export VK_LAYER_PATH='$ROOT/layers' VK_IMPLICIT_LAYER_PATH='$ROOT/none'
+		export GOFLAGS="\$(go env GOFLAGS) -ldflags=-extldflags=$flags"
+	EOF
+}
+
 case ${1-} in
-lavapipe | navi21 | navi31 | gfx1201 | turing | ampere) ;;
-*) die "usage: tools/mesa.sh lavapipe|navi21|navi31|gfx1201|turing|ampere" ;;
+--env | --root | lavapipe | navi21 | navi31 | gfx1201 | turing | ampere) ;;
+*) die "usage: tools/mesa.sh --env|--root|lavapipe|navi21|navi31|gfx1201|turing|ampere" ;;
 esac
 [ "$(uname -sm)" = 'Linux x86_64' ] || skip "the pinned Mesa runs on Linux x86_64 only"
 mkdir -p "$TOOLS_CACHE"
 exec 9>"$TOOLS_CACHE/mesa.lock"
 flock 9
 cmp -s "$SUMS" "$ROOT/.sums" || fetch
-echo "$ROOT/bin/$1"
+case $1 in
+--env) environment ;;
+--root) echo "$ROOT" ;;
+*) echo "$ROOT/bin/$1" ;;
+esac
