@@ -2,7 +2,8 @@
 # Compiles every kernel of shaders/variants.txt into shaders/spv/NAME.spv, validates it, and writes shaders/spv/manifest.txt.
 #
 #   tools/glslc.sh           compile the rows whose inputs changed, drop .spv files that no row names
-#   tools/glslc.sh --check   compile everything elsewhere and compare byte for byte with what is committed
+#   tools/glslc.sh --check   compile everything elsewhere and compare byte for byte with what is committed, unless the last
+#                            check that passed was of the same files
 #
 # tools/variants, which is built with Go, reads the table and writes a row `NAME SOURCE NEEDS [DEFINE...]` for each kernel:
 # SOURCE is a file under shaders/, NEEDS is `-` or a comma list of capabilities, each DEFINE is NAME or NAME=VALUE. A row
@@ -122,6 +123,13 @@ write_manifest() {
 mode=${1-}
 case $mode in '' | --check) ;; *) die "usage: tools/glslc.sh [--check]" ;; esac
 
+CHECKED=$TOOLS_CACHE/glslc.checked # a hash of all files that the last check that passed has read
+state=$(find shaders tools/variants tools/glslc.sh tools/glslc.sums tools/lib.sh -type f -print0 | sort -z | xargs -0 sha256sum | sha256sum)
+if [ "$mode" = --check ] && [ "$(cat "$CHECKED" 2>/dev/null)" = "$state" ]; then
+	say "SPIR-V files are as committed: nothing has changed since they were compiled and compared"
+	exit
+fi
+
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
 
@@ -195,6 +203,7 @@ fi
 if [ "$mode" = --check ] && [ $status -ne 0 ]; then
 	say "shaders/spv is not what tools/glslc.sh makes of shaders/; run tools/glslc.sh and commit the result"
 elif [ "$mode" = --check ]; then
+	printf '%s\n' "$state" >"$CHECKED"
 	say "${#ROWS[@]} SPIR-V files are as committed"
 fi
 exit $status
