@@ -1,18 +1,20 @@
 #!/usr/bin/env bash
 # Runs the checks and the tests, every stage even after one has failed, and ends with a summary.
 #
-#   tools/test.sh [STAGE...]      all stages unless some are named
+#   tools/test.sh [STAGE...]               all stages unless some are named
+#   tools/test.sh --since REV [STAGE...]   the same, without what no change since the commit REV touches
 #
-#   lint          gofmt, go vet, staticcheck, shellcheck; import directions are a test of internal/lint
+#   lint          gofmt, go vet, staticcheck, shellcheck, and the tests of internal/lint: imports, pins, documents
 #   shaders       the committed SPIR-V is what the pinned compiler makes of the sources
 #   lavapipe      every test, on Mesa's CPU driver, the default model's weights included
 #   lavapipe-128  the GPU packages' tests with 128-bit vectors: subgroups of 4
 #   lavapipe-512  the same with 512-bit vectors: subgroups of 16
-#   lavapipe-26   the same on a newer Mesa, which has cooperative matrices; skipped, and said so, where it can't be had
-#   swiftshader   the GPU packages' tests on a driver with the minimum of features; skipped, and said so, where it is not installed
+#   lavapipe-26   the GPU packages on a newer Mesa, with cooperative matrices; skipped, and said so, where it can't be had
+#   swiftshader   the GPU packages on a driver with the minimum of features; skipped, and said so, where it is not installed
 #   isa           what compilers make of every kernel on five GPUs: no spills, and mat-vec loops as short as committed
 #
-# Exactly one driver is visible to each run. The tests turn on validation themselves. Needs tools/setup.sh test.
+# Exactly one driver is visible to each run. The tests turn on validation themselves. Go's test cache keeps results for each
+# driver: what has not changed since a stage passed is not run again. Needs tools/setup.sh test.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=tools/lib.sh
@@ -21,7 +23,8 @@ cd "$(dirname "$0")/.."
 GPU_PACKAGES=(./vk/... ./pipeline/... ./model/... .)
 STAGES=(lint shaders lavapipe lavapipe-128 lavapipe-512 lavapipe-26 swiftshader isa)
 SWIFTSHADER=$TOOLS_CACHE/swiftshader/vk_swiftshader_icd.json
-SKIPPED=77 # exit status of a stage that could not run
+SKIPPED=77   # exit status of a stage that could not run
+UNTOUCHED=78 # exit status of a stage that no change touches
 
 lint() {
 	local status=0 unformatted
@@ -30,6 +33,7 @@ lint() {
 	go vet ./... || status=1
 	go tool staticcheck ./... || status=1
 	shellcheck -x tools/*.sh .ci/run || status=1
+	go test ./internal/lint || status=1
 	return $status
 }
 
@@ -38,11 +42,36 @@ shaders() {
 	tools/glslc.sh --check
 }
 
-# on_driver ICD ARG... runs go test with that driver alone; a test cached under another driver does not count.
+# fingerprint FILE... prints a hash of the files and of what else decides how a driver runs.
+fingerprint() {
+	printf '%s\n' "$@" | sort -u | xargs -d '\n' sha256sum |
+		cat - <(env | grep -E '^(LP|GALLIUM)_' | sort) <(grep -m 1 '^flags' /proc/cpuinfo) | sha256sum | cut -d ' ' -f 1
+}
+
+# libraries FILE... prints the shared libraries and those that they need.
+libraries() {
+	printf '%s\n' "$@"
+	ldd "$@" | sed -nE 's/.* => ([^ ]+) .*/\1/p'
+}
+
+# on_driver ICD ARG... runs go test with that driver alone.
 on_driver() {
-	local icd=$1
+	local icd=$1 driver files
 	shift
-	VK_DRIVER_FILES=$icd VK_ICD_FILENAMES=$icd PUMICE_TEST_REQUIRE_DEVICE=1 go test -count=1 -timeout 40m "$@"
+	driver=$(sed -nE 's/.*"library_path": *"([^"]*)".*/\1/p' "$icd")
+	[[ $driver == /* ]] || driver=${icd%/*}/$driver
+	mapfile -t files < <(
+		libraries "$driver" "$(PATH=$PATH:/sbin:/usr/sbin ldconfig -p | sed -n 's/.*libvulkan\.so\.1.* => //p' | head -n 1)"
+		compgen -G '/usr/share/vulkan/*_layer.d/*'
+		compgen -G '/usr/lib/*/libVkLayer_*.so'
+	)
+	export VK_DRIVER_FILES=$icd VK_ICD_FILENAMES=$icd
+	PUMICE_TEST_DRIVER=$(fingerprint "$icd" "${files[@]}") run_tests "$@"
+}
+
+# run_tests ARG... runs go test, and says what took longest.
+run_tests() {
+	PUMICE_TEST_REQUIRE_DEVICE=1 go run ./tools/gotest -timeout 40m "$@"
 }
 
 lavapipe() { # [ARG...]: go test's arguments
@@ -52,45 +81,108 @@ lavapipe() { # [ARG...]: go test's arguments
 	on_driver "$icd" "$@"
 }
 
-gpu_packages() {
-	local pattern
-	for pattern in "${GPU_PACKAGES[@]}"; do
-		[ ! -d "${pattern%/...}" ] || go list "$pattern"
-	done
+# newer_lavapipe ARG... runs go test on the pinned Mesa.
+newer_lavapipe() {
+	local environment root files
+	environment=$(tools/mesa.sh --env) || return
+	root=$(tools/mesa.sh --root) || return
+	eval "$environment"
+	mapfile -t files < <(find "$root" -type f)
+	PUMICE_TEST_DRIVER=$(fingerprint "${files[@]}") run_tests "$@"
 }
 
+# touched PATTERN... prints the packages of the patterns, and with --since those that a change touches; none: UNTOUCHED.
+touched() {
+	local list
+	list=$(go list "$@") || return 1
+	if [ -n "${AFFECTED-}" ]; then
+		list=$(grep -Fxf "$AFFECTED" <<<"$list") || return $UNTOUCHED
+	fi
+	printf '%s\n' "$list"
+}
+
+# changed PATTERN says whether there is a changed file of a name that matches, with --since.
+changed() { [ -z "${CHANGED-}" ] || grep -qE "$1" "$CHANGED"; }
+
 run_stage() {
-	local packages program
+	local packages
+	# shellcheck disable=SC2086
 	case $1 in
-	lint) lint ;;
-	shaders) shaders ;;
+	lint)
+		changed . || return $UNTOUCHED
+		lint
+		;;
+	shaders)
+		changed '^shaders/|^tools/(glslc|lib)\.|^tools/test\.sh' || return $UNTOUCHED
+		shaders
+		;;
 	lavapipe)
+		packages=$(touched ./...) || return
 		PUMICE_TEST_SMOLLM2=$(tools/model.sh) && export PUMICE_TEST_SMOLLM2 || return 1
-		lavapipe ./...
+		lavapipe $packages
 		;;
 	lavapipe-128 | lavapipe-512)
+		packages=$(touched "${GPU_PACKAGES[@]}") || return
 		export LP_NATIVE_VECTOR_WIDTH=${1#lavapipe-}
-		packages=$(gpu_packages) || return 1
-		# shellcheck disable=SC2086
 		lavapipe -short $packages
 		;;
 	lavapipe-26)
-		program=$(tools/mesa.sh lavapipe) || return
-		packages=$(gpu_packages) || return 1
-		# shellcheck disable=SC2086
-		PUMICE_TEST_REQUIRE_DEVICE=1 go test -count=1 -timeout 40m -exec "$program" -short $packages
+		packages=$(touched "${GPU_PACKAGES[@]}") || return
+		newer_lavapipe -short $packages
 		;;
 	swiftshader)
+		packages=$(touched "${GPU_PACKAGES[@]}") || return
 		[ -e "$SWIFTSHADER" ] || return $SKIPPED
-		packages=$(gpu_packages) || return 1
-		# shellcheck disable=SC2086
 		on_driver "$SWIFTSHADER" -short $packages
 		;;
-	isa) tools/isa.sh --check ;;
+	isa)
+		changed '^tools/(isa|mesa|lib|test)\.|^docs/isa\.md' || touched ./internal/isareport >/dev/null || return
+		tools/isa.sh --check
+		;;
 	*) die "no stage $1; there are ${STAGES[*]}" ;;
 	esac
 }
 
+# find_changes REV puts the files that differ from the commit into the file CHANGED, and the packages that can tell into the file AFFECTED.
+find_changes() {
+	local everything='^(go\.(mod|sum)|(.*/)?testdata/.*|tools/(test|setup|lib|model)\.sh|tools/gotest/.*|\.ci/.*)$' dir module file to
+	git rev-parse --quiet --verify "$1^{commit}" >/dev/null || die "no commit $1"
+	{
+		git diff --name-only "$1" --
+		git ls-files --others --exclude-standard
+	} | sort -u >"$CHANGED"
+	if grep -qE "$everything" "$CHANGED"; then # fixtures are read by tests of many packages
+		go list ./... >"$AFFECTED"
+		return
+	fi
+	module=$(go list -m)
+	: >"$AFFECTED.code"
+	: >"$AFFECTED.tests" # of packages in which tests alone, or what they read, changed
+	{
+		sed -E 's#^(README|docs/models)\.md$#model/&#; s#^NOTICE$#tools/licenses/&#' "$CHANGED" |
+			grep -vE '^docs/|^tools/[^/]*$|^[^/]*$' || :
+		grep -E '^[^/]*\.go$' "$CHANGED" || :
+	} | while read -r file; do
+		dir=$(dirname "$file")
+		while [ "$dir" != . ] && ! compgen -G "$dir/*.go" >/dev/null; do dir=$(dirname "$dir"); done
+		to=code
+		case $file in *_test.go | *.md | */NOTICE) to=tests ;; esac
+		printf '%s\n' "$module/$dir" | sed 's#/\.$##' >>"$AFFECTED.$to"
+	done
+	go list -test -f '{{if .ForTest}}{{.ForTest}} {{join .Deps " "}}{{end}}' ./... >"$AFFECTED.deps"
+	# A line is a package and what it and its tests import. A package made for a test of P is `PACKAGE [P.test]`.
+	awk 'NR == FNR { code[$1]; next } { for (i = 1; i <= NF; i++) if ($i in code) { print $1; next } }' \
+		"$AFFECTED.code" "$AFFECTED.deps" | sort -u - "$AFFECTED.code" "$AFFECTED.tests" >"$AFFECTED"
+}
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+if [ "${1-}" = --since ]; then
+	[ $# -ge 2 ] || die "--since needs a commit"
+	CHANGED=$work/changed AFFECTED=$work/affected
+	find_changes "$2"
+	shift 2
+fi
 [ $# -gt 0 ] || set -- "${STAGES[@]}"
 passed=0 failed=0 skipped=0 summary=
 for stage in "$@"; do
@@ -100,9 +192,10 @@ for stage in "$@"; do
 	case $status in
 	0) passed=$((passed + 1)) verdict=ok ;;
 	"$SKIPPED") skipped=$((skipped + 1)) verdict=SKIPPED: ;;
+	"$UNTOUCHED") verdict=untouched ;;
 	*) failed=$((failed + 1)) verdict=FAILED ;;
 	esac
-	summary+=$(printf '%-8s %-14s %5d s' "$verdict" "$stage" $((SECONDS - start)))$'\n'
+	summary+=$(printf '%-9s %-14s %5d s' "$verdict" "$stage" $((SECONDS - start)))$'\n'
 	printf '=== %s %s, %d s\n' "$verdict" "$stage" $((SECONDS - start))
 done
 printf '\n%sstages: %d passed, %d failed, %d skipped\n' "$summary" $passed $failed $skipped
