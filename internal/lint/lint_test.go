@@ -44,7 +44,7 @@ var layers = map[string][]string{
 	"shaders":          {},
 	"pipeline":         {"pipeline/kernels", "vk", "shaders", "internal/dtype", "internal/half", "internal/humanize", "internal/regular"},
 	"pipeline/kernels": {"vk", "internal/dtype"},
-	"pipeline/verify":  {"pipeline", "vk", "internal/dtype", "internal/half", "internal/ref"},
+	"pipeline/verify":  {"pipeline", "vk", "shaders", "internal/dtype", "internal/half", "internal/ref"},
 
 	"checkpoint": {"internal/dtype", "internal/half", "internal/humanize", "internal/regular"},
 	"model":      {"pipeline", "vk", "checkpoint", "internal/dtype", "internal/ggufwrite", "internal/half", "internal/humanize", "internal/hostmem"},

@@ -71,7 +71,7 @@ func (v *verifier) oneTokenCases() {
 			}
 			n++
 			v.linear(rowsOf(t, s[0]), cols, 1, 1, n%2 == 0, n/2%2 == 0)
-			v.fused(rowsOf(t, s[0] + s[0]%2), cols, kernels.Activation(n%3))
+			v.fused(rowsOf(t, s[0]+s[0]%2), cols, kernels.Activation(n%3))
 		}
 		v.binding = 48 * t.RowBytes(max(64, t.BlockSize()))
 		v.linear(rowsOf(t, 150), max(64, t.BlockSize()), 1, 1, true, true)

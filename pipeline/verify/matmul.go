@@ -28,7 +28,7 @@ func (v *verifier) linearCases(t pipeline.DType) {
 		r := runs[i%len(runs)]
 		v.linear(run, s[1], r[0], r[1], bias, add)
 		if s[0]%2 == 0 || i == 1 {
-			v.fused(rowsOf(t, s[0] + s[0]%2), s[1], kernels.Activation(i%3))
+			v.fused(rowsOf(t, s[0]+s[0]%2), s[1], kernels.Activation(i%3))
 		}
 	}
 }
@@ -246,7 +246,7 @@ func (v *verifier) tileCases() {
 	v.linear(rowsOf(dtype.Q4_1, 577), 1536, 512, 512, true, true) // of a long prompt
 	if path == kernels.CM {
 		rows, tokens := v.m.Machine().LargeTileProduct()
-		v.linear(rowsOf(dtype.Q4_0, rows - 1), 32, tokens, tokens-1, true, false)
+		v.linear(rowsOf(dtype.Q4_0, rows-1), 32, tokens, tokens-1, true, false)
 	}
 }
 

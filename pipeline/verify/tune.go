@@ -16,7 +16,7 @@ import (
 // the oracle, a few cases each, and notes in t what was checked and what failed. Verify is
 // the same for every kernel and every case.
 func Check(ctx context.Context, m *pipeline.Manager, t *pipeline.Tuning, types []pipeline.DType, cache pipeline.DType) error {
-	if err := onPaths(ctx, m, len(kernels.Paths), func(r Result) { Refuse(t, r) }, func(v *verifier) { v.briefCases(types, cache) }); err != nil {
+	if err := onPaths(ctx, m, m.Paths(), len(kernels.Paths), func(r Result) { Refuse(t, r) }, func(v *verifier) { v.briefCases(types, cache) }); err != nil {
 		return err
 	}
 	for _, kind := range types {

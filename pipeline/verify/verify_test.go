@@ -2,11 +2,16 @@ package verify
 
 import (
 	"math"
+	"os"
+	"slices"
+	"strings"
 	"testing"
 
 	"pumice/internal/dtype"
 	"pumice/internal/gputest"
 	"pumice/pipeline"
+	"pumice/pipeline/kernels"
+	"pumice/shaders"
 	"pumice/vk"
 )
 
@@ -29,13 +34,27 @@ func managerOn(t testing.TB, dev *vk.Device, o pipeline.Options) *pipeline.Manag
 	return m
 }
 
-// Every kernel that the device can run agrees with the float64 oracle, on both paths, with
-// NaN wherever it must not look.
+// Every kernel that the device can run agrees with the float64 oracle, with NaN wherever it must not look. A stage of tools/test.sh has
+// those of its own, PUMICE_TEST_KERNELS those that it lists.
 func TestVerify(t *testing.T) {
 	m := newManager(t, pipeline.Options{})
+	o := Options{Quick: testing.Short()}
+	if s := thisStage(t); s != nil {
+		s.check(t, m)
+		o.Paths = s.paths
+	}
+	if list := os.Getenv("PUMICE_TEST_KERNELS"); list != "" {
+		o.Kernels = strings.Fields(list)
+		table := variants(t)
+		for _, name := range o.Kernels {
+			if !slices.ContainsFunc(table, func(v shaders.Variant) bool { return v.Name == name }) {
+				t.Errorf("PUMICE_TEST_KERNELS: no kernel %q", name)
+			}
+		}
+	}
 	cases := map[string]int{}
 	worst := map[string]Result{}
-	err := Kernels(t.Context(), m, Options{Quick: testing.Short()}, func(r Result) {
+	err := Kernels(t.Context(), m, o, func(r Result) {
 		cases[r.Kernel]++
 		if w := worst[r.Kernel]; r.MaxRel*w.Tolerance >= w.MaxRel*r.Tolerance {
 			worst[r.Kernel] = r
@@ -48,6 +67,9 @@ func TestVerify(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, name := range m.Variants() {
+		if o.Paths != nil && !slices.Contains(o.Paths, kernels.PathOf(name)) || o.Kernels != nil && !slices.Contains(o.Kernels, name) {
+			continue
+		}
 		if cases[name] == 0 {
 			t.Errorf("%s was not verified", name)
 		}
