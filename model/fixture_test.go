@@ -258,6 +258,9 @@ func TestPrefillSplitsAgree(t *testing.T) {
 		for _, path := range paths(t) {
 			for _, chunk := range []int{1, 7, 32, 512} {
 				t.Run(fmt.Sprintf("%s/%s/%d", name, path, chunk), func(t *testing.T) {
+					if name != "smollm2" {
+						long(t)
+					}
 					o := exact
 					o.Chunk = chunk
 					x := load(t, filepath.Join(fixtureDir, name), o, pipeline.Options{Path: path})
@@ -279,6 +282,9 @@ func TestWindowedCacheKeepsTheWindow(t *testing.T) {
 	for _, name := range []string{"mistral", "gemma2", "gemma3"} {
 		for _, path := range paths(t) {
 			t.Run(name+"/"+string(path), func(t *testing.T) {
+				if name != "gemma3" { // which has local and global layers
+					long(t)
+				}
 				o := exact
 				o.Chunk = 16
 				x := load(t, filepath.Join(fixtureDir, name), o, pipeline.Options{Path: path})
@@ -306,6 +312,9 @@ func TestWindowedCacheKeepsTheWindow(t *testing.T) {
 func TestTapsMatchReference(t *testing.T) {
 	for _, name := range fixtures {
 		t.Run(name, func(t *testing.T) {
+			if name != "smollm2" {
+				long(t) // TestFixtureLogits has the same kernels
+			}
 			o := exact
 			o.Taps = true
 			x := load(t, filepath.Join(fixtureDir, name), o, pipeline.Options{})
