@@ -9,6 +9,7 @@ help:
 	@echo "make chat PROMPT='...'  the same, but answer once"
 	@echo "make build              build bin/pumice"
 	@echo "make test               install what the tests need, and run all of them"
+	@echo "make quick              a first look at what changed since the last commit"
 	@echo "make lint               gofmt, go vet, staticcheck, shellcheck"
 	@echo "make shaders            compile the shaders that changed (shaders/spv is committed)"
 	@echo "make licenses           write NOTICE and the licences of linked modules, after a change of go.mod"
@@ -36,6 +37,10 @@ chat:
 test:
 	@tools/setup.sh test
 	@tools/test.sh
+
+.PHONY: quick
+quick:
+	@tools/test.sh quick
 
 .PHONY: lint
 lint:

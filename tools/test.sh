@@ -3,17 +3,21 @@
 #
 #   tools/test.sh [STAGE...]               all stages unless some are named
 #   tools/test.sh --since REV [STAGE...]   the same, without what no change since the commit REV touches
+#   tools/test.sh quick [REV]              a first look at changes since REV (HEAD): compiles shaders, vets, and runs the short
+#                                          tests of changed packages, and of TestVerify what runs changed kernels
 #
 #   lint          gofmt, go vet, staticcheck, shellcheck, and the tests of internal/lint: imports, pins, documents
 #   shaders       the committed SPIR-V is what the pinned compiler makes of the sources
 #   lavapipe      every test, on Mesa's CPU driver, the default model's weights included
-#   lavapipe-128  the GPU packages' tests with 128-bit vectors: subgroups of 4
+#   lavapipe-128  kernels of subgroups and their choice, with 128-bit vectors: subgroups of 4
 #   lavapipe-512  the same with 512-bit vectors: subgroups of 16
-#   lavapipe-26   the GPU packages on a newer Mesa, with cooperative matrices; skipped, and said so, where it can't be had
+#   lavapipe-26   the GPU packages on a newer Mesa, with cooperative matrices, and kernels at device addresses at other widths;
+#                 skipped, and said so, where it can't be had
 #   swiftshader   the GPU packages on a driver with the minimum of features; skipped, and said so, where it is not installed
 #   isa           what compilers make of every kernel on five GPUs: no spills, and mat-vec loops as short as committed
 #
-# Exactly one driver is visible to each run. The tests turn on validation themselves. Go's test cache keeps results for each
+# A table of pipeline/verify says which kernels a stage verifies: each on one driver, for every size of a subgroup. Exactly one
+# driver is visible to each run. The tests turn on validation themselves. Go's test cache keeps results for each
 # driver: what has not changed since a stage passed is not run again. Needs tools/setup.sh test.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -82,14 +86,14 @@ lavapipe() { # [ARG...]: go test's arguments
 }
 
 # newer_lavapipe ARG... runs go test on the pinned Mesa.
-newer_lavapipe() {
+newer_lavapipe() ( # a shell of its own, for the environment
 	local environment root files
-	environment=$(tools/mesa.sh --env) || return
-	root=$(tools/mesa.sh --root) || return
+	environment=$(tools/mesa.sh --env) || exit
+	root=$(tools/mesa.sh --root) || exit
 	eval "$environment"
 	mapfile -t files < <(find "$root" -type f)
 	PUMICE_TEST_DRIVER=$(fingerprint "${files[@]}") run_tests "$@"
-}
+)
 
 # touched PATTERN... prints the packages of the patterns, and with --since those that a change touches; none: UNTOUCHED.
 touched() {
@@ -105,7 +109,8 @@ touched() {
 changed() { [ -z "${CHANGED-}" ] || grep -qE "$1" "$CHANGED"; }
 
 run_stage() {
-	local packages
+	local packages width status=0
+	export PUMICE_TEST_STAGE=$1
 	# shellcheck disable=SC2086
 	case $1 in
 	lint)
@@ -113,7 +118,7 @@ run_stage() {
 		lint
 		;;
 	shaders)
-		changed '^shaders/|^tools/(glslc|lib)\.|^tools/test\.sh' || return $UNTOUCHED
+		changed '^shaders/|^tools/(variants/|(glslc|lib|test)\.)' || return $UNTOUCHED
 		shaders
 		;;
 	lavapipe)
@@ -122,13 +127,23 @@ run_stage() {
 		lavapipe $packages
 		;;
 	lavapipe-128 | lavapipe-512)
-		packages=$(touched "${GPU_PACKAGES[@]}") || return
 		export LP_NATIVE_VECTOR_WIDTH=${1#lavapipe-}
-		lavapipe -short $packages
+		packages=$(touched ./vk/... ./pipeline/... ./model) || return
+		packages=$(grep -v '/model$' <<<"$packages") || :
+		[ -z "$packages" ] || lavapipe -short $packages || status=1
+		lavapipe -short -run '^TestFixtureLogits$/^smollm2$' ./model || status=1 # the other models take the same kernels
+		return $status
 		;;
 	lavapipe-26)
 		packages=$(touched "${GPU_PACKAGES[@]}") || return
-		newer_lavapipe -short $packages
+		newer_lavapipe -short $packages || status=$?
+		if [ $status -ne $SKIPPED ] && touched ./pipeline/verify >/dev/null; then
+			for width in 128 512; do
+				export LP_NATIVE_VECTOR_WIDTH=$width PUMICE_TEST_STAGE=$1-$width
+				newer_lavapipe -short -run '^TestVerify$' ./pipeline/verify || status=$?
+			done
+		fi
+		return $status
 		;;
 	swiftshader)
 		packages=$(touched "${GPU_PACKAGES[@]}") || return
@@ -146,6 +161,8 @@ run_stage() {
 # find_changes REV puts the files that differ from the commit into the file CHANGED, and the packages that can tell into the file AFFECTED.
 find_changes() {
 	local everything='^(go\.(mod|sum)|(.*/)?testdata/.*|tools/(test|setup|lib|model)\.sh|tools/gotest/.*|\.ci/.*)$' dir module file to
+	: >"$AFFECTED.code"
+	: >"$AFFECTED.tests" # of packages in which tests alone, or what they read, changed
 	git rev-parse --quiet --verify "$1^{commit}" >/dev/null || die "no commit $1"
 	{
 		git diff --name-only "$1" --
@@ -156,8 +173,6 @@ find_changes() {
 		return
 	fi
 	module=$(go list -m)
-	: >"$AFFECTED.code"
-	: >"$AFFECTED.tests" # of packages in which tests alone, or what they read, changed
 	{
 		sed -E 's#^(README|docs/models)\.md$#model/&#; s#^NOTICE$#tools/licenses/&#' "$CHANGED" |
 			grep -vE '^docs/|^tools/[^/]*$|^[^/]*$' || :
@@ -175,6 +190,31 @@ find_changes() {
 		"$AFFECTED.code" "$AFFECTED.deps" | sort -u - "$AFFECTED.code" "$AFFECTED.tests" >"$AFFECTED"
 }
 
+# quick REV looks at what changed since the commit.
+quick() {
+	local packages=() kernels newer status=0
+	if changed '^shaders/'; then
+		tools/glslc.sh || return
+		find_changes "$1"
+	fi
+	mapfile -t packages < <(sort -u "$AFFECTED.code" "$AFFECTED.tests")
+	if [ ${#packages[@]} -gt 0 ]; then
+		# shellcheck disable=SC2046
+		go vet $(cat "$AFFECTED") || status=1
+		lavapipe -short -skip '^TestVerify$' "${packages[@]}" || status=1
+	fi
+	kernels=$(sed -n 's#^shaders/spv/\(.*\)\.spv$#\1#p' "$CHANGED" | while read -r name; do [ ! -e "shaders/spv/$name.spv" ] || echo "$name"; done)
+	newer=$(grep -E '_(addr|cm)$' <<<"$kernels" | paste -sd ' ') || :
+	kernels=$(grep -vE '_(addr|cm)$' <<<"$kernels" | paste -sd ' ') || :
+	if [ -n "$kernels" ]; then
+		PUMICE_TEST_KERNELS=$kernels lavapipe -short -run '^TestVerify$' ./pipeline/verify || status=1
+	fi
+	if [ -n "$newer" ]; then # older Mesa has no such kernels
+		PUMICE_TEST_KERNELS=$newer newer_lavapipe -short -run '^TestVerify$' ./pipeline/verify || status=1
+	fi
+	return $status
+}
+
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 if [ "${1-}" = --since ]; then
@@ -182,6 +222,12 @@ if [ "${1-}" = --since ]; then
 	CHANGED=$work/changed AFFECTED=$work/affected
 	find_changes "$2"
 	shift 2
+fi
+if [ "${1-}" = quick ]; then
+	CHANGED=$work/changed AFFECTED=$work/affected
+	find_changes "${2-HEAD}"
+	quick "${2-HEAD}"
+	exit
 fi
 [ $# -gt 0 ] || set -- "${STAGES[@]}"
 passed=0 failed=0 skipped=0 summary=
