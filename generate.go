@@ -40,7 +40,7 @@ type GenerateOptions struct {
 
 // The largest values of GenerateOptions.Pipeline and Lookup.
 const (
-	MaxPipeline = pipeline.MaxRuns
+	MaxPipeline = pipeline.MaxBurst
 	MaxLookup   = model.MaxDraft
 )
 
@@ -265,7 +265,7 @@ func (g *generation) want() model.Want {
 	switch {
 	case p.Greedy():
 		return model.Argmax
-	case p.Decides(pipeline.DrawCandidates) && (g.o.Pipeline > 1 || g.s.engine.gpu()):
+	case p.Decides(pipeline.TopLogits) && (g.o.Pipeline > 1 || g.s.engine.gpu()):
 		return model.Candidates
 	}
 	return model.Logits

@@ -28,13 +28,13 @@ func TestHeadBeyondOneBinding(t *testing.T) {
 	limit := x.m.Device().PhysicalDevice().Limits.MaxStorageBufferRange
 	for _, w := range []*pipeline.Matrix{x.weights.Embed, x.weights.LMHead} {
 		bytes := int64(w.Rows) * int64(w.Cols) * 4
-		if bytes > limit && len(w.Parts) < 2 {
+		if bytes > limit && len(w.Shards) < 2 {
 			t.Errorf("%s: %d bytes in one shard; the device binds at most %d", w.Name, bytes, limit)
 		}
-		t.Logf("%s: %d bytes in %d shards, the device binds at most %d", w.Name, bytes, len(w.Parts), limit)
+		t.Logf("%s: %d bytes in %d shards, the device binds at most %d", w.Name, bytes, len(w.Shards), limit)
 	}
 	// Where the head is one shard nothing is at the border, but the tokens are good anyway.
-	border := x.weights.Embed.Parts[len(x.weights.Embed.Parts)-1].First
+	border := x.weights.Embed.Shards[len(x.weights.Embed.Shards)-1].First
 	if border == 0 {
 		border = vocab / 2
 	}

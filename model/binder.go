@@ -64,7 +64,7 @@ func (b *binder) head() *pipeline.Matrix {
 			return nil
 		}
 		unit := unitRows(raw)
-		types := []pipeline.Run{{DType: b.target(raw), Rows: head.rows}}
+		types := []pipeline.Band{{DType: b.target(raw), Rows: head.rows}}
 		return b.add(name, raw.Cols, types, []*source{unit}, func(r int) (*source, int) { return unit, r })
 	}
 	return b.matrix(name, c.HiddenSize, head)
@@ -155,7 +155,7 @@ func (b *binder) target(s *source) dtype.DType {
 // matrix notes a matrix of the given rows, one tensor under another. Where types differ it has rows of several types.
 func (b *binder) matrix(name string, cols int, stacked ...tensorRows) *pipeline.Matrix {
 	var sources []*source
-	var types []pipeline.Run
+	var types []pipeline.Band
 	var first []int
 	rows := 0
 	for _, t := range stacked {
@@ -169,7 +169,7 @@ func (b *binder) matrix(name string, cols int, stacked ...tensorRows) *pipeline.
 		if t := b.target(s); len(types) > 0 && types[len(types)-1].DType == t {
 			types[len(types)-1].Rows += s.Rows
 		} else {
-			types = append(types, pipeline.Run{DType: t, Rows: s.Rows})
+			types = append(types, pipeline.Band{DType: t, Rows: s.Rows})
 		}
 	}
 	return b.add(name, cols, types, sources, func(r int) (*source, int) {
@@ -194,14 +194,14 @@ func (b *binder) alternating(name string, cols int, even, odd tensorRows) *pipel
 		t = dtype.F16
 	}
 	sources := []*source{e, o}
-	return b.add(name, cols, []pipeline.Run{{DType: t, Rows: 2 * even.rows}}, sources, func(r int) (*source, int) {
+	return b.add(name, cols, []pipeline.Band{{DType: t, Rows: 2 * even.rows}}, sources, func(r int) (*source, int) {
 		return sources[r%2], r / 2
 	})
 }
 
 // add notes a matrix whose row r is the row of the source that at returns.
 func (b *binder) add(
-	name string, cols int, types []pipeline.Run, sources []*source, at func(r int) (*source, int),
+	name string, cols int, types []pipeline.Band, sources []*source, at func(r int) (*source, int),
 ) *pipeline.Matrix {
 	if b.err != nil {
 		return nil
@@ -212,7 +212,7 @@ func (b *binder) add(
 		return nil
 	}
 	b.w.bytes += x.DeviceBytes()
-	for _, shard := range x.Parts {
+	for _, shard := range x.Shards {
 		b.w.countType(shard, b.opts.DType)
 	}
 	var updates []*update
@@ -220,9 +220,9 @@ func (b *binder) add(
 		b.w.read += int64(s.Rows) * s.DType.RowBytes(s.Cols)
 		updates = append(updates, s.updates...)
 	}
-	f := &pipeline.Fill{Matrix: x, At: func(r int) (*pipeline.Source, int) {
+	f := &pipeline.Fill{Matrix: x, At: func(r int) (*pipeline.RowSource, int) {
 		s, row := at(r)
-		return &s.Source, row
+		return &s.RowSource, row
 	}}
 	if len(updates) > 0 {
 		f.Begin = func(ctx context.Context) error { return openAll(ctx, updates) }

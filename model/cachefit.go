@@ -296,7 +296,7 @@ func largestOf(list []float32) (largest float64) {
 // in their type, and where they are converted without a greater error than that has anyway.
 func scales(f *pipeline.Fill, first, n, e int) bool {
 	var copied []byte
-	for _, shard := range f.Matrix.Parts {
+	for _, shard := range f.Matrix.Shards {
 		for r := max(first, shard.First); r < min(first+n, shard.First+shard.Rows); r++ {
 			src, row := f.At(r)
 			b := src.Row(row, nil)

@@ -174,7 +174,7 @@ func TestReparametrisedModelsComputeTheSame(t *testing.T) {
 		}
 		plain, other := reparametrised(t, c.fixture, c.eps, c.r)
 		for _, path := range c.paths {
-			if path != "" && (path == m.Path() || !slices.Contains(available, path)) {
+			if path != "" && (path == m.LayoutPath() || !slices.Contains(available, path)) {
 				continue // the default again, or not of this device
 			}
 			types := c.types

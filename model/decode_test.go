@@ -78,7 +78,7 @@ func TestCandidatesAreTheLargestLogits(t *testing.T) {
 			t.Fatal(err)
 		}
 		c := out.Choices[0]
-		if len(c.IDs) != pipeline.DrawCandidates || len(out.Choices) != 1 {
+		if len(c.IDs) != pipeline.TopLogits || len(out.Choices) != 1 {
 			t.Fatalf("%d choices, %d candidates", len(out.Choices), len(c.IDs))
 		}
 		slices.SortFunc(logits, func(a, b float32) int { return cmpFloat(b, a) })
@@ -135,8 +135,8 @@ func TestSegmentsDoNotChangeResults(t *testing.T) {
 	for i := range tokens {
 		tokens[i] = i*11 + 3
 	}
-	logits := func(partBytes int64) ([]float32, pipeline.Counters) {
-		x := load(t, filepath.Join(fixtureDir, "gemma3"), Options{Context: 64}, pipeline.Options{PartBytes: partBytes})
+	logits := func(segmentBytes int64) ([]float32, pipeline.Counters) {
+		x := load(t, filepath.Join(fixtureDir, "gemma3"), Options{Context: 64}, pipeline.Options{SegmentBytes: segmentBytes})
 		out, err := x.Forward(context.Background(), tokens, 0, Logits)
 		if err != nil {
 			t.Fatal(err)
@@ -160,7 +160,7 @@ func TestDecodeRefusesBadInput(t *testing.T) {
 		token, position, steps int
 		want                   Want
 		draw                   *pipeline.Draw
-	}{{640, 0, 1, Argmax, nil}, {1, 0, 0, Argmax, nil}, {1, 0, pipeline.MaxRuns + 1, Argmax, nil}, {1, 15, 2, Argmax, nil}, {1, 0, 2, Candidates, nil},
+	}{{640, 0, 1, Argmax, nil}, {1, 0, 0, Argmax, nil}, {1, 0, pipeline.MaxBurst + 1, Argmax, nil}, {1, 15, 2, Argmax, nil}, {1, 0, 2, Candidates, nil},
 		{1, 0, 2, Argmax, draw}, {1, 0, 3, Candidates, draw}} {
 		if _, err := x.Decode(context.Background(), c.token, c.position, c.steps, c.want, c.draw); err == nil {
 			t.Errorf("%+v: no error", c)

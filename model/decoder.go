@@ -16,7 +16,7 @@ const (
 	AllLogits                  // the logits after every token
 	SequenceLogits             // the logits after the last token of each sequence
 	Hidden                     // the residual stream of every token after the last layer that a device of a Split has
-	Candidates                 // the pipeline.DrawCandidates tokens with the largest logits after the last token
+	Candidates                 // the pipeline.TopLogits tokens with the largest logits after the last token
 	AllArgmax                  // the token with the largest logit after every token
 )
 
@@ -115,7 +115,7 @@ func choose(b *pipeline.Builder, logits *pipeline.Tensor, want Want) {
 	case want == Candidates && b.Tokens() == 1:
 		b.AdvanceDraw(logits)
 	case want == Candidates:
-		b.Output(outTop, b.TopK(logits, pipeline.DrawCandidates))
+		b.Output(outTop, b.TopK(logits, pipeline.TopLogits))
 	default:
 		b.Output(outLogits, logits)
 	}

@@ -97,10 +97,10 @@ func paths(t *testing.T) []kernels.Path {
 		t.Fatal(err)
 	}
 	check(t, m.Close())
-	if m.Path() == kernels.Base {
+	if m.LayoutPath() == kernels.Base {
 		return []kernels.Path{kernels.Base}
 	}
-	return []kernels.Path{kernels.Base, m.Path()}
+	return []kernels.Path{kernels.Base, m.LayoutPath()}
 }
 
 // load opens a checkpoint on the test device.

@@ -152,7 +152,7 @@ func (x *Model) MaxSteps() int {
 	if !x.weights.layerRange.hasEmbedding() || x.opts.Taps {
 		return 1
 	}
-	return pipeline.MaxRuns
+	return pipeline.MaxBurst
 }
 
 // Decode evaluates token at position and then steps - 1 tokens, each of which the device chooses after the one before.
@@ -173,7 +173,7 @@ func (x *Model) Decode(ctx context.Context, token, position, steps int, want Wan
 		return out, err
 	}
 	x.last = p
-	if out.Counters, err = p.Run(ctx, pipeline.Step{Position: position, Tokens: tokens, Runs: steps, Draw: draw}); err != nil {
+	if out.Counters, err = p.Run(ctx, pipeline.Step{Position: position, Tokens: tokens, Burst: steps, Draw: draw}); err != nil {
 		return out, err
 	}
 	for step := range steps {

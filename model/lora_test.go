@@ -272,7 +272,7 @@ func TestAdaptersOfQuantisedWeights(t *testing.T) {
 	shape.types = map[string]dtype.DType{"ffn_down": dtype.Q8_0}
 	writeLlama(t, path, shape)
 	quantised := load(t, path, Options{Context: 64, KVType: dtype.F32, LoRA: []LoRA{{Path: a}}}, pipeline.Options{})
-	if got := quantised.weights.Layers[0].DownProj.Parts[0].DType; got != dtype.Q8_0 {
+	if got := quantised.weights.Layers[0].DownProj.Shards[0].DType; got != dtype.Q8_0 {
 		t.Errorf("down_proj has become %s", got)
 	}
 	o := exact

@@ -55,10 +55,10 @@ func checkFinite(logits []float32, position int) error {
 func (x *Model) chosen(p *pipeline.Plan, step, position int, want Want, out *Output) (int64, error) {
 	k := 1
 	if want == Candidates {
-		k = pipeline.DrawCandidates
+		k = pipeline.TopLogits
 	}
 	logits, ids := make([]float32, k), make([]int, k)
-	bytes, err := p.Candidates(step, logits, ids)
+	bytes, err := p.Top(step, logits, ids)
 	if err != nil {
 		return 0, err
 	}
@@ -121,7 +121,7 @@ func (x *Model) read(p *pipeline.Plan, s pipeline.Step, want Want, done, n int, 
 		}
 		k := 1
 		if want == Candidates {
-			k = pipeline.DrawCandidates
+			k = pipeline.TopLogits
 		}
 		return x.readTop(p, last, 1, k, want, out)
 	case AllArgmax:

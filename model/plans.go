@@ -123,7 +123,7 @@ func (x *Model) planKeys() []planKey {
 
 // Kernels lists the kernels that a model's plans consist of on the device of m, each combination of kernel and
 // constants once. Nothing is compiled or allocated.
-func Kernels(m *pipeline.Manager, c *checkpoint.Checkpoint, o Options) ([]pipeline.Kernel, error) {
+func Kernels(m *pipeline.Manager, c *checkpoint.Checkpoint, o Options) ([]pipeline.KernelUse, error) {
 	l, err := newLoading(c, o) // adapters don't change kernels
 	if err != nil {
 		return nil, err
@@ -133,7 +133,7 @@ func Kernels(m *pipeline.Manager, c *checkpoint.Checkpoint, o Options) ([]pipeli
 		return nil, err
 	}
 	dry := l.dryModel(m, w)
-	var list []pipeline.Kernel
+	var list []pipeline.KernelUse
 	seen := map[string]bool{}
 	for _, key := range dry.planKeys() {
 		kernels, err := dry.builder(key).Kernels()

@@ -23,7 +23,7 @@ type tensors struct {
 
 // A source is the rows of a matrix as they go to the device.
 type source struct {
-	pipeline.Source
+	pipeline.RowSource
 	stored  dtype.DType // type of the rows in the checkpoint; where adapters change the rows, Source has F32
 	updates []*update   // of adapters, added to the rows
 }
@@ -62,7 +62,7 @@ func (t *tensors) find(p tensorRows, cols int) *source {
 		return nil
 	}
 	row := func(i int, scratch []byte) []byte { return x.Row(p.first+i, scratch) }
-	s := &source{Source: pipeline.Source{Name: name, DType: x.DType, Rows: p.rows, Cols: cols, Row: row}, stored: x.DType}
+	s := &source{RowSource: pipeline.RowSource{Name: name, DType: x.DType, Rows: p.rows, Cols: cols, Row: row}, stored: x.DType}
 	s.Prefetch = func(first, n int) { x.Prefetch(p.first+first, n) }
 	return s
 }

@@ -50,7 +50,7 @@ type Layer struct {
 }
 
 // countType adds a shard of a matrix to those of its type; wanted is Options.DType.
-func (w *Weights) countType(shard *pipeline.Part, wanted dtype.DType) {
+func (w *Weights) countType(shard *pipeline.Shard, wanted dtype.DType) {
 	s := TypeShare{Type: shard.DType.String(), Bytes: shard.DeviceBytes()}
 	if wanted != dtype.Invalid && wanted != shard.DType {
 		s.Instead = wanted.String()

@@ -38,7 +38,7 @@ func TestABurstThatFailsLeavesTheNextOneRight(t *testing.T) {
 			builder := b.m.NewBuilder("burst", 1)
 			builder.Advance(builder.Embed(w.matrix, 1))
 			p := b.build(builder)
-			s := Step{Position: 3, Tokens: []int{9}, Runs: runs}
+			s := Step{Position: 3, Tokens: []int{9}, Burst: runs}
 			_, err := p.Run(&endsAfter{context.Background(), end}, s)
 			if err == nil {
 				if err := p.Close(); err != nil {

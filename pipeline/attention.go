@@ -17,8 +17,19 @@ type Heads struct {
 	Slopes  *Vector // (Heads) ALiBi slopes, Press et al. 2022, arXiv:2108.12409; nil = none
 }
 
+// HeadNorm normalises every query head of qkv, (tokens, (Heads + 2 KVHeads) * HeadDim), by its
+// root mean square and the weights q, and every key head by k, in place.
+func (b *Builder) HeadNorm(qkv *Tensor, h Heads, q, k *Vector, eps float32) {
+	if q.Cols != h.HeadDim || k.Cols != h.HeadDim {
+		b.Fail("head_norm: %s has %d columns and %s %d, heads have %d", q.Name, q.Cols, k.Name, k.Cols, h.HeadDim)
+	}
+	n := &node{weightBytes: 8 * int64(h.HeadDim), minimumBytes: 8 * int64(h.HeadDim)}
+	shape := kernels.Heads{Tokens: qkv.Rows, Heads: h.Heads, KVHeads: h.KVHeads, HeadDim: h.HeadDim, Eps: eps}
+	launch(b, &kernels.HeadNorm, shape, kernels.RowMajor, n, stepBind(), readWrite(qkv), readSpan(q.span), readSpan(k.span))
+}
+
 // RopeStore rotates the queries and keys of qkv, (tokens, (Heads + 2 KVHeads) * HeadDim), by
-// table, (places, RotaryDim / 2, 2) cosines and sines, and moves keys and values into the
+// table, (positions, RotaryDim / 2, 2) cosines and sines, and moves keys and values into the
 // cache. It returns the queries, (tokens, Heads * HeadDim). Su et al. 2021, arXiv:2104.09864.
 func (b *Builder) RopeStore(qkv *Tensor, h Heads, table *Vector, c *LayerCache) *Tensor {
 	b.checkRope(qkv, h)
@@ -41,7 +52,7 @@ func (b *Builder) checkRope(qkv *Tensor, h Heads) {
 // Attention returns causal attention of q, (tokens, Heads * HeadDim), over the cache up to
 // each token's own position, in its own sequence: (tokens, Heads * HeadDim). Scores are multiplied by scale. A
 // layer with a window may have a cache of fewer positions than the context, a multiple of
-// eight and at least Window plus the tokens of a run.
+// eight and at least Window plus the tokens of a step.
 func (b *Builder) Attention(q *Tensor, h Heads, c *LayerCache, scale float32) *Tensor {
 	return b.attention(q, h, nil, c, scale)
 }

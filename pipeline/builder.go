@@ -22,7 +22,7 @@ type Builder struct {
 	tokens    int
 	sequences int // that the plan has room for
 	tap       bool
-	log       int // pairs that Advance logs in each run; 0 without it
+	log       int // pairs that Advance logs in each step; 0 without it
 	most      int // positions of the largest cache
 
 	nodes   []*node
@@ -32,63 +32,6 @@ type Builder struct {
 	err     error
 }
 
-// A node is one dispatch: a kernel and what it is given.
-type node struct {
-	kernel string
-	spec   []kernels.Constant
-	values []uint32 // of spec, by the constants' numbers
-	binds  []bind
-	push   []byte
-	grid   [3]int
-
-	weightBytes, minimumBytes int64 // of weights: read by the kernel; once, unpadded
-	operations, rows          int64 // of a product: of a row of x, and how many rows x has
-	kv                        kvRead
-	trip                      kernels.Trip
-	pieces                    int // dispatches that the grid is divided into, so that none takes long; 0 = 1
-}
-
-// key names the pipeline of the node: the kernel and what it is made with.
-func (n *node) key() string {
-	key := fmt.Sprint(n.kernel, n.spec)
-	if n.pieces > 1 {
-		key += " in pieces"
-	}
-	return key
-}
-
-// A kvRead is what a node reads of the KV cache.
-type kvRead struct {
-	perPosition int64 // bytes of each position
-	window      int   // positions a query sees; 0 = all
-	positions   int   // of the cache
-}
-
-// work is what the node does for each token of a run.
-func (n *node) work() work {
-	return work{perToken: n.weightBytes, perPosition: n.kv.perPosition, window: n.kv.window}
-}
-
-// A planBuffer is one of the buffers that each plan has of its own.
-type planBuffer int
-
-const (
-	noBuffer planBuffer = iota
-	stepBuffer
-	drawBuffer
-	logBuffer
-)
-
-// A bind is an argument of a kernel: a tensor of the plan, a buffer of the plan, or memory that
-// outlives it.
-type bind struct {
-	tensor *Tensor
-	span   vk.Span
-	buffer planBuffer
-	access vk.Access
-	view   kernels.View
-}
-
 type output struct {
 	name   string
 	tensor *Tensor
@@ -96,7 +39,7 @@ type output struct {
 	tap    bool
 }
 
-// NewBuilder starts a plan for runs of up to tokens tokens.
+// NewBuilder starts a plan for steps of up to tokens tokens.
 func (m *Manager) NewBuilder(name string, tokens int) *Builder {
 	b := &Builder{m: m, name: name, tokens: tokens, sequences: MaxSequences}
 	if tokens < 1 {
@@ -127,13 +70,6 @@ func (b *Builder) tensor(rows, cols int) *Tensor {
 	b.tensors = append(b.tensors, t)
 	return t
 }
-
-func read(t *Tensor) bind      { return bind{tensor: t, access: vk.Read, view: kernels.Storage} }
-func write(t *Tensor) bind     { return bind{tensor: t, access: vk.Write, view: kernels.Storage} }
-func readWrite(t *Tensor) bind { return bind{tensor: t, access: vk.ReadWrite, view: kernels.Storage} }
-func stepBind() bind           { return bind{buffer: stepBuffer, access: vk.Read, view: kernels.Storage} }
-func readSpan(s vk.Span) bind  { return bind{span: s, access: vk.Read, view: kernels.Storage} }
-func writeSpan(s vk.Span) bind { return bind{span: s, access: vk.Write, view: kernels.Storage} }
 
 // add appends a dispatch and notes the life of the tensors it uses.
 func (b *Builder) add(n *node) {
@@ -171,15 +107,7 @@ func (b *Builder) add(n *node) {
 	b.nodes = append(b.nodes, n)
 }
 
-// behind is 1 for binds whose addresses are behind the bindings.
-func (x bind) behind() int {
-	if x.view == kernels.Address {
-		return 1
-	}
-	return 0
-}
-
-// Input returns a tensor whose rows the host gives with Plan.Input before each run, (tokens,
+// Input returns a tensor whose rows the host gives with Plan.Input before each Run, (tokens,
 // cols). A plan has at most one, and it comes before every operation.
 func (b *Builder) Input(cols int) *Tensor {
 	if b.input != nil || len(b.nodes) > 0 {
@@ -191,21 +119,18 @@ func (b *Builder) Input(cols int) *Tensor {
 	return b.input
 }
 
-// Output makes the tensor's rows readable after a run, as Plan.Output(name).
+// Output makes the tensor's rows readable after a Run, as Plan.Output(name).
 func (b *Builder) Output(name string, t *Tensor) {
 	b.outputs = append(b.outputs, output{name: name, tensor: t, after: len(b.nodes) - 1})
 }
 
-// Tap makes the tensor as it is now readable after a run, as Plan.Tap(name), if taps are
+// Tap makes the tensor as it is now readable after a Run, as Plan.Tap(name), if taps are
 // enabled.
 func (b *Builder) Tap(name string, t *Tensor) {
 	if b.tap && b.err == nil {
 		b.outputs = append(b.outputs, output{name: name, tensor: t, after: len(b.nodes) - 1, tap: true})
 	}
 }
-
-// arenaAlign separates tensors: the strictest storage and texel offset alignment.
-const arenaAlign = 256
 
 // layout places tensors in the arena so that two whose lives overlap do not, first fit in
 // order of first use, and returns the bytes needed.
@@ -316,29 +241,17 @@ func (b *Builder) Build(ctx context.Context) (_ *Plan, err error) {
 	return p, b.record(ctx, p)
 }
 
-// side is the dimension that the grid is divided along: the longest, but not x where there is y,
-// since kernels whose rows don't all fit on x count them with gl_NumWorkGroups.x.
-func (n *node) side() int {
-	long := 0
-	for i, size := range n.grid {
-		if size > n.grid[long] || i == 1 && size > 1 {
-			long = i
-		}
-	}
-	return long
-}
-
-// divide decides which nodes have more work than a part should, and into how many pieces their
-// grids are divided. Workgroups don't know of one another, so the pieces do what the whole does.
+// divide decides which nodes have more work than a segment should, and into how many dispatches
+// their grids are divided. Workgroups know nothing of one another, so together these do what one does.
 func (b *Builder) divide() {
 	for _, n := range b.nodes {
 		b.most = max(b.most, n.kv.positions)
-		n.pieces = int(min(n.work().bytes(b.tokens, n.kv.positions)/float64(b.m.partBytes())+1, float64(n.grid[n.side()])))
+		n.dispatches = int(min(n.work().bytes(b.tokens, n.kv.positions)/float64(b.m.segmentBytes())+1, float64(n.grid[n.side()])))
 	}
 }
 
-// A Kernel is a kernel as a plan uses it.
-type Kernel struct {
+// A KernelUse is a kernel as a plan uses it.
+type KernelUse struct {
 	Variant string
 	Config  vk.PipelineConfig
 	Trip    kernels.Trip
@@ -355,16 +268,16 @@ func (b *Builder) Dispatched() []string {
 
 // Kernels lists the kernels that the plan is made of, each with its constants once, in order of
 // first use. Nothing is compiled.
-func (b *Builder) Kernels() ([]Kernel, error) {
+func (b *Builder) Kernels() ([]KernelUse, error) {
 	if b.err != nil {
 		return nil, b.err
 	}
-	var list []Kernel
+	var list []KernelUse
 	seen := map[string]bool{}
 	for _, n := range b.nodes {
 		if !seen[n.key()] {
 			seen[n.key()] = true
-			list = append(list, Kernel{n.kernel, b.m.config(n, b.m.variants[n.kernel]), n.trip})
+			list = append(list, KernelUse{n.kernel, b.m.config(n, b.m.variants[n.kernel]), n.trip})
 		}
 	}
 	return list, nil
@@ -397,7 +310,7 @@ func (b *Builder) record(ctx context.Context, p *Plan) error {
 	rec := b.m.dev.NewRecorder(vk.RecorderOptions{Timestamps: b.m.opts.Profile, Repeat: p.repeats()})
 	var at int64
 	next := 0
-	var part work // of the part under way
+	var segment work // under way
 	arena := func(t *Tensor) vk.Span { return b.m.arena.Whole().Slice(t.offset, t.bytes()) }
 	copyOutputs := func(node int) {
 		for ; next < len(b.outputs) && b.outputs[next].after <= node; next++ {
@@ -438,7 +351,7 @@ func (b *Builder) record(ctx context.Context, p *Plan) error {
 		if err := k.Finish(ctx, binds); err != nil {
 			return fmt.Errorf("pipeline: %s: %w", b.name, err)
 		}
-		part = b.dispatch(rec, p, n, k, binds, part)
+		segment = b.dispatch(rec, p, n, k, binds, segment)
 		p.counters.WeightBytes += n.weightBytes
 		p.minimumWeights += n.minimumBytes
 		if n.rows == int64(b.tokens) {
@@ -454,41 +367,41 @@ func (b *Builder) record(ctx context.Context, p *Plan) error {
 		return fmt.Errorf("pipeline: %s: %w", b.name, err)
 	}
 	p.commands = cmds
-	p.pace = newPace(append(p.parts, part))
+	p.pace = newPace(append(p.segments, segment))
 	stats := cmds.Stats()
 	p.counters.Dispatches = int64(stats.Dispatches)
 	p.counters.Barriers = int64(stats.Barriers)
 	return nil
 }
 
-// dispatch records a node, in pieces if it was divided, and cuts the commands where a part has
-// enough work. part is the work of the part so far; it returns that of the part at the end.
-func (b *Builder) dispatch(rec *vk.Recorder, p *Plan, n *node, k *vk.Pipeline, binds []vk.Bind, part work) work {
+// dispatch records a node, in several dispatches if it was divided, and cuts the commands where a segment has
+// enough work. segment is the work of the segment so far; dispatch returns that of the last one.
+func (b *Builder) dispatch(rec *vk.Recorder, p *Plan, n *node, k *vk.Pipeline, binds []vk.Bind, segment work) work {
 	long := n.side()
 	total := n.work()
-	for i := range n.pieces {
+	for i := range n.dispatches {
 		base, size := [3]int{}, n.grid
-		from, to := n.grid[long]*i/n.pieces, n.grid[long]*(i+1)/n.pieces
+		from, to := n.grid[long]*i/n.dispatches, n.grid[long]*(i+1)/n.dispatches
 		base[long], size[long] = from, to-from
-		piece := work{
+		one := work{
 			perToken:    total.perToken * int64(to-from) / int64(n.grid[long]),
 			perPosition: total.perPosition * int64(to-from) / int64(n.grid[long]),
 			window:      total.window,
 		}
-		if part.perToken+part.perPosition > 0 && part.plus(piece).bytes(b.tokens, b.most) > float64(b.m.partBytes()) {
+		if segment.perToken+segment.perPosition > 0 && segment.plus(one).bytes(b.tokens, b.most) > float64(b.m.segmentBytes()) {
 			rec.Cut()
-			p.parts = append(p.parts, part)
-			part = work{}
+			p.segments = append(p.segments, segment)
+			segment = work{}
 		}
-		part = part.plus(piece)
-		if n.pieces == 1 {
+		segment = segment.plus(one)
+		if n.dispatches == 1 {
 			rec.Dispatch(k, binds, n.push, size[0], size[1], size[2])
 		} else {
-			rec.DispatchPart(k, binds, n.push, base, size)
+			rec.DispatchBase(k, binds, n.push, base, size)
 		}
 		p.kernels = append(p.kernels, n.kernel)
 	}
-	return part
+	return segment
 }
 
 // Converted is the kernel that last rounded activations for products, and the two tensors that it leaves: values and

@@ -182,3 +182,18 @@ func (m *Manager) roundsToHalves(with func(tokens int) bool) bool {
 	}
 	return false
 }
+
+// LayoutPath is the path of barrier-free kernels that products of one token prefer, for which matrices are laid out, or
+// the base path.
+func (m *Manager) LayoutPath() kernels.Path {
+	paths := m.forced()
+	if paths == nil {
+		paths = kernels.Matvec.Chosen(m.machine)
+	}
+	for _, path := range paths {
+		if k := kernels.Matvec.Of(path); k != nil && k.Reads[0] != kernels.RowMajor && slices.Contains(m.Paths(), path) {
+			return path
+		}
+	}
+	return kernels.Base
+}

@@ -94,16 +94,16 @@ func TestErrorsNameTheNumbers(t *testing.T) {
 	m := b.m
 	limit := dev.PhysicalDevice().Limits.MaxStorageBufferRange
 
-	_, err := m.NewMatrix("w", []Run{{dtype.F64, 2}}, 64)
+	_, err := m.NewMatrix("w", []Band{{dtype.F64, 2}}, 64)
 	wantError(t, "type", err, "w: no kernel reads F64 weights")
-	_, err = m.NewMatrix("w", []Run{{dtype.Q8_0, 2}}, 63)
+	_, err = m.NewMatrix("w", []Band{{dtype.Q8_0, 2}}, 63)
 	wantError(t, "block", err, "w: (2, 63) is not a matrix of whole Q8_0 blocks of 32")
-	_, err = m.NewMatrix("w", []Run{{dtype.F32, 0}}, 64)
+	_, err = m.NewMatrix("w", []Band{{dtype.F32, 0}}, 64)
 	wantError(t, "rows", err, "w: (0, 64)")
-	_, err = m.NewMatrix("w", []Run{{dtype.F32, 1}}, 0)
+	_, err = m.NewMatrix("w", []Band{{dtype.F32, 1}}, 0)
 	wantError(t, "columns", err, "w: 0 columns")
 	m.LimitBinding(4096)
-	_, err = m.NewMatrix("w", []Run{{dtype.F32, 100}}, 2000)
+	_, err = m.NewMatrix("w", []Band{{dtype.F32, 100}}, 2000)
 	wantError(t, "binding", err, "w: one group of rows of 2000 F32 weights", "binding limit of 4096 bytes")
 	m.LimitBinding(0)
 

@@ -14,8 +14,8 @@ import (
 	"pumice/vk"
 )
 
-// A Source gives the rows of a matrix as a checkpoint stores them.
-type Source struct {
+// A RowSource gives the rows of a matrix as a checkpoint stores them.
+type RowSource struct {
 	Name  string
 	DType DType
 	Rows  int
@@ -33,25 +33,41 @@ type Loader struct {
 	w        *Weights
 	up       *vk.Uploader
 	Workers  int           // goroutines that convert; 1 when zero
-	Progress func(n int64) // called with the source bytes of each finished piece, may be nil
-	// Guard runs what reads rows of Sources, and may turn a panic into an error; nil calls it directly.
+	Progress func(n int64) // called with the source bytes of each finished upload; may be nil
+	// Guard runs what reads rows of RowSources, and may turn a panic into an error; nil calls it directly.
 	Guard func(read func() error) error
 }
 
 // StagingBytes is the host memory of a Loader on devices whose memory the host cannot write.
-const StagingBytes = 16 * chunkBytes
+const StagingBytes = 16 * uploadBytes
 
-// chunkBytes is one piece of an upload and of the staging ring: small enough that the matrices of
-// a layer are pieces for every worker.
-const chunkBytes = 2 << 20
+// uploadBytes is the most that is packed and uploaded at once, and a buffer of the staging ring: so little that the
+// matrices of a layer keep every worker busy.
+const uploadBytes = 2 << 20
 
 // NewLoader prepares an upload into the store, which the end of ctx ends. The caller closes the Loader.
 func (w *Weights) NewLoader(ctx context.Context) (*Loader, error) {
-	up, err := w.m.dev.NewUploader(ctx, chunkBytes, StagingBytes/chunkBytes)
+	up, err := w.m.dev.NewUploader(ctx, uploadBytes, StagingBytes/uploadBytes)
 	if err != nil {
 		return nil, err
 	}
 	return &Loader{w: w, up: up, Workers: 1}, nil
+}
+
+// reserve takes the memory of matrices, for which alloc is called next in the same order.
+func (w *Weights) reserve(fills []Fill) error {
+	var sizes []int64
+	for _, f := range fills {
+		for _, p := range f.Matrix.Shards {
+			if sizes = append(sizes, p.UnitBytes()); p.MetaBytes() > 0 {
+				sizes = append(sizes, p.MetaBytes())
+			}
+		}
+	}
+	if err := w.pool.Reserve(weightAlign, sizes...); err != nil {
+		return fmt.Errorf("pipeline: memory of %d matrices: %w", len(fills), err)
+	}
+	return nil
 }
 
 // Close waits for the uploads and frees the staging memory.
@@ -88,7 +104,7 @@ func (l *Loader) Vector(v *Vector, values []float32) (err error) {
 type Fill struct {
 	Matrix *Matrix
 	// At names the source and its row that row r of the matrix is. It is called from several goroutines at once.
-	At func(r int) (src *Source, row int)
+	At func(r int) (src *RowSource, row int)
 	// Exponent returns e, where row r is multiplied by 2^e; nil = no row is. It is called from several goroutines at once.
 	Exponent func(r int) int
 	Finite   bool // a NaN or an infinity is an error, since it would not show in what is computed
@@ -104,12 +120,12 @@ func (l *Loader) Matrices(ctx context.Context, fills ...Fill) error {
 	if err := l.w.reserve(fills); err != nil {
 		return err
 	}
-	var pieces []piece
+	var uploads []upload
 	for _, f := range fills {
 		if err := l.w.alloc(f.Matrix); err != nil {
 			return err
 		}
-		pieces = append(pieces, f.pieces()...)
+		uploads = append(uploads, f.uploads()...)
 	}
 	g, running := errgroup.WithContext(ctx)
 	g.SetLimit(max(l.Workers, 1))
@@ -119,12 +135,12 @@ func (l *Loader) Matrices(ctx context.Context, fills ...Fill) error {
 	}
 	var begin error
 	announced := 0
-	for i, p := range pieces {
+	for i, p := range uploads {
 		if running.Err() != nil {
 			break
 		}
-		for ; announced < min(i+lookahead, len(pieces)); announced++ {
-			pieces[announced].prefetch()
+		for ; announced < min(i+lookahead, len(uploads)); announced++ {
+			uploads[announced].prefetch()
 		}
 		if begin = p.begin(running); begin != nil {
 			break
@@ -143,58 +159,58 @@ func (l *Loader) Matrices(ctx context.Context, fills ...Fill) error {
 	return ctx.Err()
 }
 
-// lookahead is how many pieces are asked of the disk at a time.
+// lookahead is how many uploads the disk is asked for at a time.
 const lookahead = 16
 
-// A piece is rows of a part that are packed and uploaded together.
-type piece struct {
+// An upload is rows of a shard that are packed and written together.
+type upload struct {
 	*filling
-	part        *Part
+	shard       *Shard
 	first, rows int // padding included
 }
 
 // filling is a Fill under way.
 type filling struct {
 	Fill
-	left atomic.Int64 // pieces
+	left atomic.Int64 // uploads
 }
 
-func (f Fill) pieces() []piece {
-	var list []piece
+func (f Fill) uploads() []upload {
+	var list []upload
 	fl := &filling{Fill: f}
-	for _, p := range f.Matrix.Parts {
+	for _, p := range f.Matrix.Shards {
 		rowBytes := p.UnitRowBytes() + p.MetaRowBytes()
-		step := max(1, int(chunkBytes/rowBytes)/p.MetaGroup()) * p.MetaGroup()
+		step := max(1, int(uploadBytes/rowBytes)/p.MetaGroup()) * p.MetaGroup()
 		for first := 0; first < p.UnitRows(); first += step {
-			list = append(list, piece{fl, p, first, min(step, p.UnitRows()-first)})
+			list = append(list, upload{fl, p, first, min(step, p.UnitRows()-first)})
 		}
 	}
 	fl.left.Store(int64(len(list)))
 	return list
 }
 
-func (p piece) begin(ctx context.Context) error {
-	if p.Begin != nil && p.first == 0 && p.part == p.Matrix.Parts[0] {
+func (p upload) begin(ctx context.Context) error {
+	if p.Begin != nil && p.first == 0 && p.shard == p.Matrix.Shards[0] {
 		return p.Begin(ctx)
 	}
 	return nil
 }
 
-func (p piece) end() {
+func (p upload) end() {
 	if p.left.Add(-1) == 0 && p.End != nil {
 		p.End()
 	}
 }
 
-// sourced is the row of the part before which sources give the rows; padding follows.
-func (p piece) sourced() int { return min(p.first+p.rows, p.part.Rows) }
+// sourced is the row of the shard before which sources give the rows; padding follows.
+func (p upload) sourced() int { return min(p.first+p.rows, p.shard.Rows) }
 
 // prefetch announces the rows.
-func (p piece) prefetch() {
+func (p upload) prefetch() {
 	type span struct{ lo, hi int }
-	spans := map[*Source]span{}
+	spans := map[*RowSource]span{}
 	for r := p.first; r < p.sourced(); r++ {
-		src, row := p.At(p.part.First + r)
+		src, row := p.At(p.shard.First + r)
 		if src.Prefetch == nil {
 			return
 		}
@@ -209,11 +225,11 @@ func (p piece) prefetch() {
 	}
 }
 
-// load packs a piece and uploads it. Rows that adapters change can take milliseconds, so the context is looked at before each.
-func (l *Loader) load(ctx context.Context, pc piece) error {
+// load packs rows and uploads them. Rows that adapters change can take milliseconds, so the context is looked at before each.
+func (l *Loader) load(ctx context.Context, pc upload) error {
 	s := scratchPool.Get().(*packScratch)
 	defer scratchPool.Put(s)
-	x, p, first, n := pc.Matrix, pc.part, pc.first, pc.rows
+	x, p, first, n := pc.Matrix, pc.shard, pc.first, pc.rows
 	unitBytes := int64(n) * p.UnitRowBytes()
 	lastPiece := first+n == p.UnitRows()
 	metaLo, metaHi := int64(first)*p.MetaRowBytes(), int64(first+n)*p.MetaRowBytes()
@@ -273,7 +289,7 @@ func (l *Loader) load(ctx context.Context, pc piece) error {
 // Write uploads src to dst, in portions of the staging memory.
 func (l *Loader) Write(dst vk.Span, src []byte) error {
 	for len(src) > 0 {
-		n := min(len(src), chunkBytes)
+		n := min(len(src), uploadBytes)
 		err := l.up.Write(dst.Slice(0, int64(n)), func(p []byte) error {
 			copy(p, src[:n])
 			return nil
@@ -296,7 +312,7 @@ type packScratch struct {
 var scratchPool = sync.Pool{New: func() any { return &packScratch{} }}
 
 // decode returns the weights of b, a row of src.
-func (s *packScratch) decode(src *Source, b []byte) []float32 {
+func (s *packScratch) decode(src *RowSource, b []byte) []float32 {
 	if cap(s.floats) < src.Cols {
 		s.floats = make([]float32, src.Cols)
 	}
@@ -306,7 +322,7 @@ func (s *packScratch) decode(src *Source, b []byte) []float32 {
 }
 
 // finite says what is not finite in b, row number row of src.
-func (s *packScratch) finite(src *Source, row int, b []byte) error {
+func (s *packScratch) finite(src *RowSource, row int, b []byte) error {
 	for i, v := range s.decode(src, b) {
 		if math.IsNaN(float64(v)) || math.IsInf(float64(v), 0) {
 			return fmt.Errorf("element %d of row %d is %v", i, row, v)
@@ -316,7 +332,7 @@ func (s *packScratch) finite(src *Source, row int, b []byte) error {
 }
 
 // convert returns b, row number row of src, in another type and times 2^exponent.
-func (s *packScratch) convert(to DType, src *Source, row int, b []byte, exponent int) ([]byte, error) {
+func (s *packScratch) convert(to DType, src *RowSource, row int, b []byte, exponent int) ([]byte, error) {
 	if src.DType == to {
 		s.out = append(s.out[:0], b...)
 		if !to.Scale(s.out, exponent) {

@@ -33,12 +33,12 @@ func TestLoaderUploadsInPieces(t *testing.T) {
 	const rows, cols = 16003, 544 // 17 blocks
 	values := randomRows(rand.New(rand.NewPCG(1, 2)), dtype.F16, 999, cols)
 	rowBytes := int(dtype.F16.RowBytes(cols))
-	src := &Source{Name: "source", DType: dtype.F16, Rows: 999, Cols: cols, Row: func(i int, _ []byte) []byte { return values[i*rowBytes:][:rowBytes] }}
+	src := &RowSource{Name: "source", DType: dtype.F16, Rows: 999, Cols: cols, Row: func(i int, _ []byte) []byte { return values[i*rowBytes:][:rowBytes] }}
 	for _, path := range paths(dev) {
 		for _, kind := range []DType{dtype.F16, dtype.Q8_0, dtype.Q4_1} {
 			t.Run(fmt.Sprint(path, kind), func(t *testing.T) {
 				m := managerOn(t, dev, Options{Path: path})
-				x, err := m.NewMatrix("x", []Run{{kind, 3}, {kind, rows - 3}}, cols)
+				x, err := m.NewMatrix("x", []Band{{kind, 3}, {kind, rows - 3}}, cols)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -51,7 +51,7 @@ func TestLoaderUploadsInPieces(t *testing.T) {
 				l.Workers = 3
 				var done atomic.Int64
 				l.Progress = func(n int64) { done.Add(n) }
-				if err := l.Matrices(t.Context(), Fill{Matrix: x, At: func(r int) (*Source, int) { return src, r % 999 }}); err != nil {
+				if err := l.Matrices(t.Context(), Fill{Matrix: x, At: func(r int) (*RowSource, int) { return src, r % 999 }}); err != nil {
 					t.Fatal(err)
 				}
 				if err := l.Close(); err != nil {
@@ -61,7 +61,7 @@ func TestLoaderUploadsInPieces(t *testing.T) {
 					t.Errorf("progress to %d bytes, want %d", got, want)
 				}
 				f, enc := make([]float32, cols), make([]byte, kind.RowBytes(cols))
-				for _, p := range x.Parts {
+				for _, p := range x.Shards {
 					units, records := make([]byte, p.units.Size), make([]byte, p.meta.Size)
 					if err := dev.Read(p.units, units); err != nil {
 						t.Fatal(err)
@@ -103,12 +103,12 @@ func TestLoaderFillsSmallMatricesAtOnce(t *testing.T) {
 	started.Add(count)
 	value := func(i, r, c int) float32 { return float32(1000*i + cols*r + c) }
 	for i := range count {
-		x, err := m.NewMatrix(fmt.Sprint("x", i), []Run{{dtype.F32, rows}}, cols)
+		x, err := m.NewMatrix(fmt.Sprint("x", i), []Band{{dtype.F32, rows}}, cols)
 		if err != nil {
 			t.Fatal(err)
 		}
 		var once sync.Once
-		src := &Source{Name: "source", DType: dtype.F32, Rows: rows, Cols: cols, Row: func(r int, _ []byte) []byte {
+		src := &RowSource{Name: "source", DType: dtype.F32, Rows: rows, Cols: cols, Row: func(r int, _ []byte) []byte {
 			if !open[i].Load() {
 				t.Errorf("matrix %d: row %d is read outside Begin and End", i, r)
 			}
@@ -121,7 +121,7 @@ func TestLoaderFillsSmallMatricesAtOnce(t *testing.T) {
 			dtype.F32.Encode(b, values)
 			return b
 		}}
-		fills = append(fills, Fill{Matrix: x, At: func(r int) (*Source, int) { return src, r },
+		fills = append(fills, Fill{Matrix: x, At: func(r int) (*RowSource, int) { return src, r },
 			Begin: func(context.Context) error { open[i].Store(true); return nil }, End: func() { open[i].Store(false) }})
 	}
 	if err := l.Matrices(t.Context(), fills...); err != nil {
@@ -134,7 +134,7 @@ func TestLoaderFillsSmallMatricesAtOnce(t *testing.T) {
 		if open[i].Load() {
 			t.Errorf("matrix %d: End was not called", i)
 		}
-		for _, p := range f.Matrix.Parts {
+		for _, p := range f.Matrix.Shards {
 			units := make([]byte, p.units.Size)
 			if err := dev.Read(p.units, units); err != nil {
 				t.Fatal(err)
@@ -169,18 +169,18 @@ func TestLoaderErrorsNameTheRow(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		ctx  context.Context
-		src  Source
+		src  RowSource
 		want string
 	}{
-		{"columns", t.Context(), Source{Name: "s", DType: dtype.F32, Cols: 63, Row: func(int, []byte) []byte { return row[:252] }}, "x: row 0 has 63 columns, want 64"},
-		{"bytes", t.Context(), Source{Name: "s", DType: dtype.F32, Cols: 64, Row: func(int, []byte) []byte { return row[:255] }}, "x: row 7 of s has 255 bytes, want 256"},
-		{"cancelled", cancelled, Source{Name: "s", DType: dtype.F32, Cols: 64, Row: func(int, []byte) []byte { return row }}, "context canceled"},
+		{"columns", t.Context(), RowSource{Name: "s", DType: dtype.F32, Cols: 63, Row: func(int, []byte) []byte { return row[:252] }}, "x: row 0 has 63 columns, want 64"},
+		{"bytes", t.Context(), RowSource{Name: "s", DType: dtype.F32, Cols: 64, Row: func(int, []byte) []byte { return row[:255] }}, "x: row 7 of s has 255 bytes, want 256"},
+		{"cancelled", cancelled, RowSource{Name: "s", DType: dtype.F32, Cols: 64, Row: func(int, []byte) []byte { return row }}, "context canceled"},
 	} {
-		x, err := m.NewMatrix("x", []Run{{dtype.F32, 3}}, 64)
+		x, err := m.NewMatrix("x", []Band{{dtype.F32, 3}}, 64)
 		if err != nil {
 			t.Fatal(err)
 		}
-		err = l.Matrices(c.ctx, Fill{Matrix: x, At: func(r int) (*Source, int) { return &c.src, 7 + r }})
+		err = l.Matrices(c.ctx, Fill{Matrix: x, At: func(r int) (*RowSource, int) { return &c.src, 7 + r }})
 		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: got %v, want %q in it", c.name, err, c.want)
 		}
@@ -198,10 +198,10 @@ func TestLoaderAnnouncesRowsBeforeItReadsThem(t *testing.T) {
 	l.Workers = 2
 	const rows, cols = 3000, 2048 // of each source; about three pieces a source
 	var mu sync.Mutex
-	newSource := func(name string) *Source {
+	newSource := func(name string) *RowSource {
 		announced := make([]bool, rows)
 		row := make([]byte, 4*cols)
-		return &Source{Name: name, DType: dtype.F32, Rows: rows, Cols: cols,
+		return &RowSource{Name: name, DType: dtype.F32, Rows: rows, Cols: cols,
 			Row: func(i int, _ []byte) []byte {
 				mu.Lock()
 				defer mu.Unlock()
@@ -219,12 +219,12 @@ func TestLoaderAnnouncesRowsBeforeItReadsThem(t *testing.T) {
 			},
 		}
 	}
-	sources := []*Source{newSource("even"), newSource("odd")}
-	x, err := m.NewMatrix("x", []Run{{dtype.F32, 2 * rows}}, cols)
+	sources := []*RowSource{newSource("even"), newSource("odd")}
+	x, err := m.NewMatrix("x", []Band{{dtype.F32, 2 * rows}}, cols)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := l.Matrices(t.Context(), Fill{Matrix: x, At: func(r int) (*Source, int) { return sources[r%2], r / 2 }}); err != nil {
+	if err := l.Matrices(t.Context(), Fill{Matrix: x, At: func(r int) (*RowSource, int) { return sources[r%2], r / 2 }}); err != nil {
 		t.Fatal(err)
 	}
 	if err := l.Close(); err != nil {
@@ -255,7 +255,7 @@ func TestRowsAreMultipliedByPowersOfTwo(t *testing.T) {
 	} {
 		row := encode(c.from, values)
 		before := slices.Clone(row)
-		src := &Source{Name: "w", DType: c.from, Cols: len(values)}
+		src := &RowSource{Name: "w", DType: c.from, Cols: len(values)}
 		b, err := (&packScratch{}).convert(c.to, src, 3, row, c.exponent)
 		if (err == nil) != c.ok {
 			t.Errorf("%v to %v times 2^%d: %v", c.from, c.to, c.exponent, err)
@@ -286,7 +286,7 @@ func TestRowsAreMultipliedByPowersOfTwo(t *testing.T) {
 func TestPartsAreScaledIntoFloat16(t *testing.T) {
 	t.Parallel()
 	for _, most := range []float32{1, 0.999, 1e-30, 3e38, 65504, 0x1p-120, 32768, 0} {
-		p := &Part{Packed: kernels.Packed{DType: dtype.F32}}
+		p := &Shard{Packed: kernels.Packed{DType: dtype.F32}}
 		row := make([]byte, 12)
 		dtype.F32.Encode(row, []float32{most / 3, -most, 0})
 		p.measure(row)

@@ -33,9 +33,9 @@ type Options struct {
 	Logger  zerolog.Logger
 	Path    kernels.Path // force one kernel path where it exists; "" lets the choice table decide
 	Profile bool         // record a timestamp around every dispatch
-	Tuning  *Tuning      // what is known of the device; nil = nothing
+	Tuning  *Tuning      // what is known of the device; nil means nothing
 
-	PartBytes int64 // work of a part of a plan, the least that is submitted alone; 0 = what suits any device
+	SegmentBytes int64 // work of a segment of a plan, the least that is submitted alone; 0 means what suits any device
 }
 
 // A Manager owns the compute pipelines of one device and the memory that its plans
@@ -102,9 +102,9 @@ func (m *Manager) HasKernel(variant string) bool {
 // Device is the device the Manager was made for.
 func (m *Manager) Device() *vk.Device { return m.dev }
 
-// partBytes is how much work a part of a plan has.
-func (m *Manager) partBytes() int64 {
-	return cmp.Or(m.opts.PartBytes, partBytes(m.dev.PhysicalDevice().Type))
+// segmentBytes is how much work a segment of a plan has.
+func (m *Manager) segmentBytes() int64 {
+	return cmp.Or(m.opts.SegmentBytes, segmentBytes(m.dev.PhysicalDevice().Type))
 }
 
 // Paths lists the kernel paths that the device can run, base first.
@@ -119,21 +119,6 @@ func (m *Manager) Paths() []kernels.Path {
 		}
 	}
 	return list
-}
-
-// Path is the path of barrier-free kernels that products of one token prefer, for which matrices are laid out, or
-// the base path.
-func (m *Manager) Path() kernels.Path {
-	paths := m.forced()
-	if paths == nil {
-		paths = kernels.Matvec.Chosen(m.machine)
-	}
-	for _, path := range paths {
-		if k := kernels.Matvec.Of(path); k != nil && k.Reads[0] != kernels.RowMajor && slices.Contains(m.Paths(), path) {
-			return path
-		}
-	}
-	return kernels.Base
 }
 
 // Close frees pipelines and arena. Plans, matrices and caches made from the
@@ -154,6 +139,9 @@ func (m *Manager) Close() error {
 	}
 	return errors.Join(errs...)
 }
+
+// arenaAlign separates tensors: the strictest storage and texel offset alignment.
+const arenaAlign = 256
 
 // ReserveArena sets aside at least so much device memory for the activations that plans share. A larger arena is kept. It is
 // called before the first plan is built, with the largest Builder.ArenaBytes: the arena can't grow while there are plans.
@@ -197,50 +185,6 @@ func (m *Manager) Variants() []string {
 	return names
 }
 
-// config is what the pipeline of a node is made from.
-func (m *Manager) config(n *node, v shaders.Variant) vk.PipelineConfig {
-	cfg := vk.PipelineConfig{Name: n.key(), SPIRV: v.SPIRV, PushBytes: len(n.push), Spec: n.values, DispatchBase: n.pieces > 1}
-	for _, b := range n.binds {
-		kind := vk.UniformTexelBuffer
-		switch b.view {
-		case kernels.Storage:
-			kind = vk.StorageBuffer
-		case kernels.Address:
-			kind = vk.DeviceAddress
-		}
-		cfg.Bindings = append(cfg.Bindings, kind)
-	}
-	cfg.SubgroupSize, cfg.FullSubgroups = m.machine.Subgroup(v.Needs)
-	return cfg
-}
-
-// kernel returns the compute pipeline of a variant with these specialization constants,
-// compiling it at the first call. Concurrent calls for different kernels compile in parallel.
-func (m *Manager) kernel(n *node) (*vk.Pipeline, error) {
-	key := n.key()
-	m.mu.Lock()
-	e := m.pipelines[key]
-	if e == nil {
-		e = &pipelineEntry{kernel: n.kernel, spec: n.values}
-		m.pipelines[key] = e
-	}
-	m.mu.Unlock()
-	e.once.Do(func() {
-		v, ok := m.variants[n.kernel]
-		if !ok || !m.machine.Has(v.Needs) {
-			e.err = fmt.Errorf("pipeline: no kernel %q for %s", n.kernel, m.dev.PhysicalDevice().Name)
-			return
-		}
-		if m.opts.Tuning.refuses(n.kernel) {
-			e.err = fmt.Errorf("pipeline: %s: kernel %s computes wrong results on this device, which another version of its driver (now %s) may mend",
-				m.dev.PhysicalDevice().Name, n.kernel, m.opts.Tuning.Driver)
-			return
-		}
-		e.p, e.err = m.dev.NewPipeline(m.config(n, v))
-	})
-	return e.p, e.err
-}
-
 // A Compile is what compiling a kernel took.
 type Compile struct {
 	Kernel string   `json:"kernel"` // variant, as Manager.Variants names it
@@ -263,3 +207,7 @@ func (m *Manager) Compiles() []Compile {
 	})
 	return list
 }
+
+var errClosed = errors.New("pipeline: closed")
+
+func alignUp(n, align int64) int64 { return (n + align - 1) / align * align }

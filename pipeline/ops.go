@@ -20,12 +20,12 @@ func launch[S kernels.Shape](b *Builder, op *kernels.Op[S], s S, l kernels.Layou
 	if k.Trip != nil {
 		n.trip = k.Trip(s)
 	}
-	n.binds = view(binds, k, s)
+	n.binds = viewed(binds, k, s)
 	b.add(n)
 }
 
-// view gives binds as the kernel reads and writes them.
-func view[S kernels.Shape](binds []bind, k *kernels.Kernel[S], s S) []bind {
+// viewed gives binds as the kernel reads and writes them.
+func viewed[S kernels.Shape](binds []bind, k *kernels.Kernel[S], s S) []bind {
 	var apart []bind // what is written through a binding of its own
 	if k.WritesApart {
 		for i, x := range binds {
@@ -48,28 +48,19 @@ func view[S kernels.Shape](binds []bind, k *kernels.Kernel[S], s S) []bind {
 // Embed returns the rows of table that the step's tokens name, times scale: (tokens, cols).
 func (b *Builder) Embed(table *Matrix, scale float32) *Tensor {
 	out := b.tensor(b.tokens, table.Cols)
-	for i, p := range table.Parts {
+	for i, p := range table.Shards {
 		w := write(out)
 		n := &node{}
 		if i == 0 { // a table lookup is counted once
 			n.weightBytes = int64(b.tokens) * (p.UnitRowBytes() + p.MetaRowBytes())
 			n.minimumBytes = int64(b.tokens) * p.DType.RowBytes(p.Cols)
 		} else {
-			w = readWrite(out) // a part adds the rows that earlier parts do not hold
+			w = readWrite(out) // a shard adds the rows that earlier shards do not hold
 		}
 		lookup := kernels.Lookup{Packed: p.Packed, First: p.First, Tokens: b.tokens, Scale: scale}
 		launch(b, &kernels.Embed, lookup, p.Layout(), n, stepBind(), readSpan(p.units), readSpan(p.metaSpan()), w)
 	}
 	return out
-}
-
-// metaSpan is the plane of records, or the units again for types that have none: every binding
-// of a kernel must name some memory.
-func (p *Part) metaSpan() vk.Span {
-	if p.MetaBytes() == 0 {
-		return p.units
-	}
-	return p.meta
 }
 
 // A Norm is the normalisation of rows and its weights.
@@ -83,8 +74,8 @@ type Norm struct {
 // Norm returns the rows of x, normalised.
 func (b *Builder) Norm(x *Tensor, norm *Norm) *Tensor { return b.norm(x, norm, x.Rows, false) }
 
-// NormLast is Norm of the last token of each sequence of the run alone: (sequences, cols). The
-// plan takes runs of at most so many sequences.
+// NormLast is Norm of the last token of each sequence of the step alone: (sequences, cols). The
+// plan takes steps of at most so many sequences.
 func (b *Builder) NormLast(x *Tensor, norm *Norm, sequences int) *Tensor {
 	if sequences < 1 || sequences > MaxSequences {
 		b.Fail("norm: last tokens of %d sequences; 1 to %d are possible", sequences, MaxSequences)
@@ -111,17 +102,6 @@ func (b *Builder) norm(x *Tensor, norm *Norm, rows int, last bool) *Tensor {
 	n.minimumBytes = n.weightBytes
 	launch(b, op, shape, kernels.RowMajor, n, append(binds, write(out))...)
 	return out
-}
-
-// HeadNorm normalises every query head of qkv, (tokens, (Heads + 2 KVHeads) * HeadDim), by its
-// root mean square and the weights q, and every key head by k, in place.
-func (b *Builder) HeadNorm(qkv *Tensor, h Heads, q, k *Vector, eps float32) {
-	if q.Cols != h.HeadDim || k.Cols != h.HeadDim {
-		b.Fail("head_norm: %s has %d columns and %s %d, heads have %d", q.Name, q.Cols, k.Name, k.Cols, h.HeadDim)
-	}
-	n := &node{weightBytes: 8 * int64(h.HeadDim), minimumBytes: 8 * int64(h.HeadDim)}
-	shape := kernels.Heads{Tokens: qkv.Rows, Heads: h.Heads, KVHeads: h.KVHeads, HeadDim: h.HeadDim, Eps: eps}
-	launch(b, &kernels.HeadNorm, shape, kernels.RowMajor, n, stepBind(), readWrite(qkv), readSpan(q.span), readSpan(k.span))
 }
 
 // A Projection is a matrix product and what may be fused to it. The zero value of every field
@@ -185,24 +165,24 @@ func (b *Builder) project(x *Tensor, p Projection) *Tensor {
 		out = b.tensor(x.Rows, cols)
 	}
 	acts := b.converted(x, &p)
-	for i, part := range p.W.Parts {
+	for i, shard := range p.W.Shards {
 		y := readWrite(out)
 		if p.AddTo == nil && i == 0 {
 			y = write(out)
 		}
 		if x.Rows == 1 {
-			b.matvec(x, &p, part, y)
+			b.matvec(x, &p, shard, y)
 		} else {
-			b.matmul(x, &p, part, y, acts)
+			b.matmul(x, &p, shard, y, acts)
 		}
 	}
 	return out
 }
 
-// product is the shape of a part's product with x, and the node that counts what it takes.
-func (p *Projection) product(x *Tensor, part *Part) (kernels.Product, *node) {
-	n := &node{weightBytes: part.ReadBytes(), minimumBytes: part.StoredBytes(), operations: 2 * int64(part.Rows) * int64(part.Cols), rows: int64(x.Rows)}
-	return kernels.Product{Packed: part.Packed, First: part.First, Tokens: x.Rows, Bias: p.Bias != nil, Add: p.AddTo != nil}, n
+// product is the shape of a shard's product with x, and the node that counts what it takes.
+func (p *Projection) product(x *Tensor, shard *Shard) (kernels.Product, *node) {
+	n := &node{weightBytes: shard.ReadBytes(), minimumBytes: shard.StoredBytes(), operations: 2 * int64(shard.Rows) * int64(shard.Cols), rows: int64(x.Rows)}
+	return kernels.Product{Packed: shard.Packed, First: shard.First, Tokens: x.Rows, Bias: p.Bias != nil, Add: p.AddTo != nil}, n
 }
 
 // optional binds a vector, or any memory where there is none and the kernel does not look.
@@ -213,36 +193,36 @@ func optional(v *Vector, otherwise vk.Span) bind {
 	return readSpan(otherwise)
 }
 
-func (b *Builder) matvec(x *Tensor, p *Projection, part *Part, y bind) {
-	shape, n := p.product(x, part)
+func (b *Builder) matvec(x *Tensor, p *Projection, shard *Shard, y bind) {
+	shape, n := p.product(x, shard)
 	shape.Activate, shape.Gated, shape.Act = p.Activate, p.Gated, p.Act
-	gain := readSpan(part.units) // not read
+	gain := readSpan(shard.units) // not read
 	if p.Norm != nil {
 		shape.Norm, shape.Eps, gain = true, p.Norm.Eps, readSpan(p.Norm.Weights.span)
 		n.weightBytes += 4 * int64(p.Norm.Weights.Cols)
 		n.minimumBytes += 4 * int64(p.Norm.Weights.Cols)
 	}
-	launch(b, &kernels.Matvec, shape, part.Layout(), n,
-		readSpan(part.units), readSpan(part.metaSpan()), read(x), gain, optional(p.Bias, part.units), y)
+	launch(b, &kernels.Matvec, shape, shard.Layout(), n,
+		readSpan(shard.units), readSpan(shard.metaSpan()), read(x), gain, optional(p.Bias, shard.units), y)
 }
 
-// matmul is the product of several tokens with a part; acts are x as kernels take it that don't take float32.
-func (b *Builder) matmul(x *Tensor, p *Projection, part *Part, y bind, acts map[kernels.Rounding]converted) {
-	shape, n := p.product(x, part)
+// matmul is the product of several tokens with a shard; acts are x as kernels take it that don't take float32.
+func (b *Builder) matmul(x *Tensor, p *Projection, shard *Shard, y bind, acts map[kernels.Rounding]converted) {
+	shape, n := p.product(x, shard)
 	shape.Stride = y.tensor.Cols
-	variant, k := pick(b.m, &kernels.Matmul, shape, part.Layout())
-	binds := []bind{stepBind(), readSpan(part.units), readSpan(part.metaSpan()), read(x), optional(p.Bias, part.units), y}
+	variant, k := pick(b.m, &kernels.Matmul, shape, shard.Layout())
+	binds := []bind{stepBind(), readSpan(shard.units), readSpan(shard.metaSpan()), read(x), optional(p.Bias, shard.units), y}
 	if k.Rounds != kernels.Float32 {
 		binds[3] = read(acts[k.Rounds].values)
 		binds = append(binds, read(acts[k.Rounds].scales))
 	}
 	if k.Rounds == kernels.Halves {
-		if !part.measured {
-			b.Fail("%s: the magnitude of %s's rows %d on is not known", variant, p.W.Name, part.First)
+		if !shard.measured {
+			b.Fail("%s: the magnitude of %s's rows %d on is not known", variant, p.W.Name, shard.First)
 		}
-		shape.Exponent = part.exponent()
+		shape.Exponent = shard.exponent()
 	}
-	launch(b, &kernels.Matmul, shape, part.Layout(), n, binds...)
+	launch(b, &kernels.Matmul, shape, shard.Layout(), n, binds...)
 }
 
 // converted activations, as kernels.Acts says.
@@ -250,15 +230,15 @@ type converted struct {
 	values, scales *Tensor
 }
 
-// converted returns x as the kernels take it that multiply several tokens with parts of W, where that is not float32.
+// converted returns x as the kernels take it that multiply several tokens with shards of W, where that is not float32.
 func (b *Builder) converted(x *Tensor, p *Projection) map[kernels.Rounding]converted {
 	if x.Rows == 1 {
 		return nil
 	}
 	acts := map[kernels.Rounding]converted{}
-	for _, part := range p.W.Parts {
-		shape, _ := p.product(x, part)
-		_, k := pick(b.m, &kernels.Matmul, shape, part.Layout())
+	for _, shard := range p.W.Shards {
+		shape, _ := p.product(x, shard)
+		_, k := pick(b.m, &kernels.Matmul, shape, shard.Layout())
 		if _, done := acts[k.Rounds]; !done && k.Rounds != kernels.Float32 {
 			acts[k.Rounds] = b.convert(x, k.Rounds)
 		}
@@ -348,4 +328,27 @@ func (b *Builder) topkPass(x *Tensor, n, k int, pairs bool) (*Tensor, int) {
 	out := b.tensor(x.Rows, 2*k*shape.Tiles())
 	launch(b, &kernels.TopK, shape, kernels.RowMajor, &node{}, read(x), write(out))
 	return out, k * shape.Tiles()
+}
+
+// Advance ends a plan of one token: the largest of logits, (1, n), the lowest id among equals,
+// becomes the token of the next step, one position on. Plan.Top reads it.
+func (b *Builder) Advance(logits *Tensor) {
+	pairs, tiles := b.tileBest(logits, 1)
+	b.advance(pairs, tiles, 1)
+}
+
+// AdvanceDraw is Advance with a token that is drawn from the TopLogits largest logits as
+// Step.Draw says. Plan.Candidates reads them, and Plan.Chosen the token.
+func (b *Builder) AdvanceDraw(logits *Tensor) {
+	b.advance(b.TopK(logits, TopLogits), TopLogits, TopLogits+1)
+}
+
+func (b *Builder) advance(pairs *Tensor, n, log int) {
+	if b.tokens != 1 || b.log > 0 {
+		b.Fail("advance: a plan of %d tokens, which advances %t; one token and once are possible", b.tokens, b.log > 0)
+	}
+	b.log = log
+	launch(b, &kernels.Advance, kernels.Choice{N: n, Draw: log > 1}, kernels.RowMajor, &node{},
+		bind{buffer: stepBuffer, access: vk.ReadWrite, view: kernels.Storage}, read(pairs),
+		bind{buffer: drawBuffer, access: vk.Read, view: kernels.Storage}, bind{buffer: logBuffer, access: vk.Write, view: kernels.Storage})
 }

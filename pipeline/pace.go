@@ -9,15 +9,15 @@ import (
 
 // Drivers reset a device whose job takes longer than about two seconds (Linux's amdgpu, Windows), so what is submitted at once
 // is bounded by the time that it is expected to take: eight times less, since attention grows with the position, other programs
-// take their share, and the first run of a kernel includes what a driver compiles late.
+// take their share, and the first dispatch of a kernel includes what a driver compiles late.
 const submitTarget = 250 * time.Millisecond
 
-// partBytes is how much work a part of a plan has: bytes of weights and of KV cache that its kernels go through, times the
-// tokens that each is multiplied with. One product of more work is divided by its grid. A part is submitted alone where nothing
+// segmentBytes is how much work a segment of a plan has: bytes of weights and of KV cache that its kernels read, times the
+// tokens that each is multiplied with. One product of more work is divided by its grid. A segment is submitted alone where nothing
 // is known of its speed, and dividing costs a fast device a little, so there is one size for each class of devices: what the
 // slow ones do in about 0.2 s. Two cores go through 19 GiB a second (lavapipe 22.3.6, Q4_1); GPUs were not measured, 0.1 and
 // 0.3 TFLOP/s are assumed of old integrated and discrete ones, which is 30 and 90 GiB a second of Q4.
-func partBytes(t vk.DeviceType) int64 {
+func segmentBytes(t vk.DeviceType) int64 {
 	switch t {
 	case vk.Discrete, vk.Virtual:
 		return 16 << 30
@@ -27,10 +27,10 @@ func partBytes(t vk.DeviceType) int64 {
 	return 4 << 30
 }
 
-// work is what a part of a plan does in a run: bytes for each token, and for each token and position that it sees.
+// work is what a segment of a plan does in a Run: bytes for each token, and for each token and position that it sees.
 type work struct {
 	perToken, perPosition int64
-	window                int // positions that a token sees at most; 0 = all
+	window                int // positions that a token sees at most; 0 means all
 }
 
 func (w work) bytes(tokens, live int) float64 {
@@ -52,33 +52,33 @@ func (w work) plus(v work) work {
 	return w
 }
 
-// A pace decides how many parts of a plan go into a submission. It keeps the last measurements of each part, halving the weight
-// of old ones with each new one, so that one slow run doesn't count for long.
+// A pace decides how many segments of a plan are submitted together. It keeps the last measurements of each segment, halving the weight
+// of old ones with each new one, so that one slow submission doesn't count for long.
 type pace struct {
-	parts []work
-	rate  []float64 // seconds a byte of work of each part; 0 = not measured
+	segments []work
+	rate     []float64 // seconds a byte of work of each segment; 0 means that it was not measured
 }
 
-func newPace(parts []work) *pace { return &pace{parts, make([]float64, len(parts))} }
+func newPace(segments []work) *pace { return &pace{segments, make([]float64, len(segments))} }
 
-// A stretch is a run of a plan under way: what it has learned of parts that were never measured.
-type stretch struct {
+// A pacing is a Plan.Run under way: what it has learned about segments that were never measured.
+type pacing struct {
 	*pace
 	tokens, live int
 	last         float64 // work of the last submission
 	lastRate     float64 // and its seconds a byte
 }
 
-func (p *pace) run(tokens, live int) stretch {
-	return stretch{pace: p, tokens: tokens, live: live}
+func (p *pace) start(tokens, live int) pacing {
+	return pacing{pace: p, tokens: tokens, live: live}
 }
 
-func (s *stretch) work(part int) float64 {
-	return max(1, s.parts[part].bytes(s.tokens, s.live))
+func (s *pacing) work(segment int) float64 {
+	return max(1, s.segments[segment].bytes(s.tokens, s.live))
 }
 
-// expected is what the whole run should take, and false if not all of it was measured.
-func (s *stretch) expected() (time.Duration, bool) {
+// expected is what the whole Run should take, and false if not all of it was measured.
+func (s *pacing) expected() (time.Duration, bool) {
 	if slices.Contains(s.rate, 0) {
 		return 0, false
 	}
@@ -89,11 +89,11 @@ func (s *stretch) expected() (time.Duration, bool) {
 	return time.Duration(seconds * 1e9), true
 }
 
-// end is the end of the submission that begins with part first. It takes parts until the target is reached; unmeasured ones at
+// end is the end of the submission that begins with segment first. It takes segments until the target is reached; unmeasured ones at
 // the rate of the submission before, and not more than twice its work.
-func (s *stretch) end(first int) int {
+func (s *pacing) end(first int) int {
 	seconds, unknown := 0.0, 0.0
-	for i := first; i < len(s.parts); i++ {
+	for i := first; i < len(s.segments); i++ {
 		rate := s.rate[i]
 		if rate == 0 {
 			unknown += s.work(i)
@@ -107,11 +107,11 @@ func (s *stretch) end(first int) int {
 			return i
 		}
 	}
-	return len(s.parts)
+	return len(s.segments)
 }
 
-// took notes how long the submission of parts first to end - 1 has taken.
-func (s *stretch) took(first, end int, d time.Duration) {
+// took notes how long the submission of segments first to end - 1 has taken.
+func (s *pacing) took(first, end int, d time.Duration) {
 	s.last = 0
 	for i := first; i < end; i++ {
 		s.last += s.work(i)

@@ -13,11 +13,11 @@ import (
 
 // submissions runs a pace over parts whose seconds a byte are known, and returns the parts of each submission and the longest.
 func submissions(p *pace, tokens, live int, secondsPerByte float64) (sizes []int, longest time.Duration) {
-	s := p.run(tokens, live)
-	for first := 0; first < len(p.parts); {
+	s := p.start(tokens, live)
+	for first := 0; first < len(p.segments); {
 		end := s.end(first)
 		bytes := 0.0
-		for _, part := range p.parts[first:end] {
+		for _, part := range p.segments[first:end] {
 			bytes += part.bytes(tokens, live)
 		}
 		d := time.Duration(bytes * secondsPerByte * 1e9)
@@ -52,7 +52,7 @@ func TestSubmissionsAreBoundedByTime(t *testing.T) {
 	if longest > submitTarget || len(sizes) != 32 {
 		t.Errorf("second run: %d submissions, the longest of %v; want 32 of two parts", len(sizes), longest)
 	}
-	run := p.run(tokens, tokens)
+	run := p.start(tokens, tokens)
 	if d, known := run.expected(); !known || d < 6*time.Second || d > 8*time.Second {
 		t.Errorf("the run is expected to take %v (%t), want 64 times 0.107 s", d, known)
 	}
@@ -115,8 +115,8 @@ func TestPiecesOfAGrid(t *testing.T) {
 		t.Skipf("a dimension of a grid has %d workgroups: too many for a small matrix", limit)
 	}
 	results := map[int64][]float32{}
-	for _, partBytes := range []int64{0, 1 << 18} {
-		b := newBench(t, managerOn(t, dev, Options{Path: kernels.Base, PartBytes: partBytes}))
+	for _, segmentBytes := range []int64{0, 1 << 18} {
+		b := newBench(t, managerOn(t, dev, Options{Path: kernels.Base, SegmentBytes: segmentBytes}))
 		b.rnd = rand.New(rand.NewPCG(1, 2))
 		w := b.matrix(dtype.F32, rows, cols)
 		p := b.m.NewBuilder("pieces", 1)
@@ -124,10 +124,10 @@ func TestPiecesOfAGrid(t *testing.T) {
 		p.Output("y", y)
 		plan := b.build(p)
 		c := run(t, plan, Step{Tokens: []int{0}})
-		if partBytes > 0 && (c.Submits < 2 || c.Dispatches < 3) {
+		if segmentBytes > 0 && (c.Submits < 2 || c.Dispatches < 3) {
 			t.Errorf("%d submits of %d dispatches", c.Submits, c.Dispatches)
 		}
-		results[partBytes] = outputOf(t, plan, "y", 1, rows)
+		results[segmentBytes] = outputOf(t, plan, "y", 1, rows)
 	}
 	if !slices.Equal(results[0], results[1<<18]) {
 		t.Error("the pieces give another result than the whole")

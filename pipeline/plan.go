@@ -11,84 +11,7 @@ import (
 	"pumice/vk"
 )
 
-// Step is what one run of a plan is given: where it stands in the KV cache, and its tokens.
-// The shaders see it as shaders/include/step.glsl.
-type Step struct {
-	Position int   // cache position of Tokens[0]
-	Tokens   []int // 1 to the number the plan was built for
-
-	// Lengths cuts Tokens into sequences, each of which goes on from what the cache holds before Position and sees nothing
-	// of the others: their queries, keys and places are as if it ran alone. nil is one sequence.
-	Lengths []int
-
-	// Runs of the plan, each after the first with the token that the run before chose, and one
-	// position on, 0 meaning 1. More than one needs one token and Builder.Advance, and MaxRuns is
-	// the most.
-	Runs int
-	Draw *Draw // how tokens are chosen by Builder.AdvanceDraw; nil is the largest logit
-}
-
-// MaxSequences is how many sequences a Step can have.
-const MaxSequences = 16
-
-const (
-	stepRuns   = 12 // the count of runs in the Step buffer, which the device goes on with
-	stepEnds   = 16 // where the ends of the sequences are in the Step buffer
-	stepTokens = stepEnds + 4*MaxSequences
-)
-
-func stepBytes(tokens int) int64 { return alignUp(stepTokens+8*int64(tokens), 16) }
-
-// write puts s into a Step buffer. It returns how many bytes it wrote.
-func (s Step) write(buf []byte) int64 {
-	put := func(at, v int) { binary.LittleEndian.PutUint32(buf[at:], uint32(v)) }
-	one := [1]int{len(s.Tokens)} // on the stack: a token costs no allocation
-	lengths := s.Lengths
-	if lengths == nil {
-		lengths = one[:]
-	}
-	put(0, s.Position)
-	put(4, len(s.Tokens))
-	put(8, len(lengths))
-	start := 0
-	for i, n := range lengths {
-		put(stepEnds+4*i, start+n-1)
-		for t := start; t < start+n; t++ {
-			put(stepTokens+8*t, s.Tokens[t])
-			put(stepTokens+8*t+4, start)
-		}
-		start += n
-	}
-	return 12 + 4*int64(len(lengths)) + 8*int64(len(s.Tokens))
-}
-
-// check says what is wrong with s for a plan of so many tokens and sequences.
-func (s Step) check(tokens, sequences int) error {
-	if len(s.Tokens) < 1 || len(s.Tokens) > tokens {
-		return fmt.Errorf("%d tokens in a plan for %d", len(s.Tokens), tokens)
-	}
-	if s.Position < 0 || int64(s.Position)+int64(len(s.Tokens)) > math.MaxUint32 {
-		return fmt.Errorf("position %d", s.Position)
-	}
-	if s.Lengths == nil {
-		return nil
-	}
-	sum := 0
-	for i, n := range s.Lengths {
-		if sum += n; n < 1 || sum > len(s.Tokens) {
-			return fmt.Errorf("sequence %d of %d tokens in a run of %d", i, n, len(s.Tokens))
-		}
-	}
-	if sum != len(s.Tokens) {
-		return fmt.Errorf("sequences of %d tokens in a run of %d", sum, len(s.Tokens))
-	}
-	if len(s.Lengths) > sequences {
-		return fmt.Errorf("%d sequences in a plan for %d", len(s.Lengths), sequences)
-	}
-	return nil
-}
-
-// Counters says what a run did, counted while recording and not estimated.
+// Counters say what a Run did, counted while recording and not estimated.
 type Counters struct {
 	Submits           int64 `json:"submits"`
 	Dispatches        int64 `json:"dispatches"`
@@ -126,13 +49,12 @@ type Plan struct {
 	name      string
 	tokens    int
 	sequences int
-	step      *vk.Buffer
 	input     *vk.Buffer // what Input writes; nil = the plan has none
 	inputCols int
 	readback  *vk.Buffer
 	commands  *vk.Commands
 	pace      *pace
-	parts     []work // of the commands, while recording
+	segments  []work // of the commands, while recording
 	outputs   []planOutput
 	kernels   []string // of each dispatch
 
@@ -140,9 +62,9 @@ type Plan struct {
 	minimumWeights int64
 	operations     int64         // of a token
 	kv             map[int]int64 // bytes a position, by window
-	runs           int64
+	ran            bool
 
-	advance // of a plan with Builder.Advance
+	burst
 }
 
 type planOutput struct {
@@ -152,31 +74,31 @@ type planOutput struct {
 	tap        bool
 }
 
-// Tokens is the largest run the plan takes.
+// Tokens is the most tokens of a Step that the plan takes.
 func (p *Plan) Tokens() int { return p.tokens }
 
-// Run writes the step, submits the commands and waits, in pieces of bounded time. It returns
-// what the run did. When ctx ends nothing more is submitted, and what is under way is given up
+// Run writes the step, submits the commands in segments of bounded time, and waits. It returns
+// what it did. When ctx ends nothing more is submitted, and what is under way is given up
 // (vk.Submission.Wait). After an error the KV cache may hold some of the step.
 func (p *Plan) Run(ctx context.Context, s Step) (Counters, error) {
 	if p.commands == nil {
 		return Counters{}, errClosed
 	}
-	runs := max(1, s.Runs)
-	if err := errors.Join(s.check(p.tokens, p.sequences), p.check(s, runs)); err != nil {
+	steps := max(1, s.Burst)
+	if err := errors.Join(s.check(p.tokens, p.sequences), p.burst.check(s, steps)); err != nil {
 		return Counters{}, fmt.Errorf("pipeline: %s: %w", p.name, err)
 	}
 	if err := p.m.dev.Settle(ctx); err != nil {
 		return Counters{}, fmt.Errorf("pipeline: %s: %w", p.name, err)
 	}
-	sent := p.write(s, runs)
-	submits, err := p.submit(ctx, s, runs)
+	sent := p.write(s)
+	submits, err := p.submit(ctx, s, steps)
 	if err != nil {
 		return Counters{}, fmt.Errorf("pipeline: %s at position %d: %w", p.name, s.Position, err)
 	}
-	p.advanced(s, runs)
+	p.advanced(s, steps)
 	var c Counters
-	for i := range runs {
+	for i := range steps {
 		c.Add(p.counters)
 		for window, perPosition := range p.kv {
 			live := s.Position + i + len(s.Tokens)
@@ -190,14 +112,14 @@ func (p *Plan) Run(ctx context.Context, s Step) (Counters, error) {
 	}
 	c.MinimumBytes += c.KVBytes
 	c.Submits, c.HostToDeviceBytes = int64(submits), sent
-	if p.runs == 0 {
+	if !p.ran {
 		c.Records = 1
 	}
-	p.runs++
+	p.ran = true
 	return c, nil
 }
 
-// Input gives the rows of the builder's Input tensor for the next run, a row a token. It
+// Input gives the rows of the builder's Input tensor for the next Run, a row a token. It
 // returns the bytes that cross to the device.
 func (p *Plan) Input(ctx context.Context, rows []float32) (int64, error) {
 	if p.input == nil || len(rows) == 0 || len(rows)%p.inputCols != 0 || len(rows) > p.tokens*p.inputCols {
@@ -213,9 +135,12 @@ func (p *Plan) Input(ctx context.Context, rows []float32) (int64, error) {
 	return 4 * int64(len(rows)), nil
 }
 
-// submit runs the commands to their end, a part of them or all several times in each submission,
+// repeats reports whether the commands may be submitted several times at once.
+func (p *Plan) repeats() bool { return p.logged > 0 && !p.m.opts.Profile }
+
+// submit runs the commands to their end, a segment of them or all of them several times in each submission,
 // and returns the number of submissions.
-func (p *Plan) submit(ctx context.Context, s Step, runs int) (submits int, err error) {
+func (p *Plan) submit(ctx context.Context, s Step, steps int) (submits int, err error) {
 	submission := func(sub *vk.Submission, err error) error {
 		if err != nil {
 			return err
@@ -223,23 +148,23 @@ func (p *Plan) submit(ctx context.Context, s Step, runs int) (submits int, err e
 		submits++
 		return sub.Wait(ctx)
 	}
-	pace := p.pace.run(len(s.Tokens), s.Position+len(s.Tokens)+runs-1)
-	parts := p.commands.Segments()
-	for runs > 0 {
+	pace := p.pace.start(len(s.Tokens), s.Position+len(s.Tokens)+steps-1)
+	segments := p.commands.Segments()
+	for steps > 0 {
 		if err := ctx.Err(); err != nil {
 			return submits, err
 		}
-		if each, known := pace.expected(); known && runs > 1 && p.repeats() && 2*each <= submitTarget {
-			n := min(runs, int(submitTarget/max(1, each)))
+		if each, known := pace.expected(); known && steps > 1 && p.repeats() && 2*each <= submitTarget {
+			n := min(steps, int(submitTarget/max(1, each)))
 			start := time.Now()
 			if err := submission(p.commands.SubmitTimes(ctx, n)); err != nil {
 				return submits, err
 			}
-			pace.took(0, parts, time.Since(start)/time.Duration(n))
-			runs -= n
+			pace.took(0, segments, time.Since(start)/time.Duration(n))
+			steps -= n
 			continue
 		}
-		for first := 0; first < parts; {
+		for first := 0; first < segments; {
 			if err := ctx.Err(); err != nil {
 				return submits, err
 			}
@@ -251,18 +176,18 @@ func (p *Plan) submit(ctx context.Context, s Step, runs int) (submits int, err e
 			pace.took(first, end, time.Since(start))
 			first = end
 		}
-		runs--
+		steps--
 	}
 	return submits, nil
 }
 
-// Output reads rows first to first+n of an output of the last run into dst, n * cols values.
+// Output reads rows first to first+n of an output of the last Run into dst, n * cols values.
 // It returns the bytes that crossed from the device.
 func (p *Plan) Output(name string, first, n int, dst []float32) (int64, error) {
 	return p.fetch(name, false, first, n, dst)
 }
 
-// Tap reads rows of a tap of the last run into dst.
+// Tap reads rows of a tap of the last Run into dst.
 func (p *Plan) Tap(name string, first, n int, dst []float32) error {
 	_, err := p.fetch(name, true, first, n, dst)
 	return err
@@ -306,14 +231,14 @@ func (p *Plan) fetch(name string, tap bool, first, n int, dst []float32) (int64,
 	return 0, fmt.Errorf("pipeline: %s has no output %q", p.name, name)
 }
 
-// A Timing is the device time of one kernel over a plan's last run.
+// A Timing is the device time of one kernel over a plan's last Run.
 type Timing struct {
 	Kernel string
 	Calls  int
 	Total  time.Duration
 }
 
-// Profile sums the device time of the last run by kernel, in order of first use. The Manager
+// Profile sums the device time of the last Run by kernel, in order of first use. The Manager
 // must have been made with Options.Profile.
 func (p *Plan) Profile() ([]Timing, error) {
 	each, err := p.commands.Timings()

@@ -88,7 +88,7 @@ type stored struct {
 func (b *bench) store(t DType, values []float64, cols int) *stored {
 	b.t.Helper()
 	rows, size := len(values)/cols, int(t.RowBytes(cols))
-	x, err := b.m.NewMatrix("matrix", []Run{{t, rows}}, cols)
+	x, err := b.m.NewMatrix("matrix", []Band{{t, rows}}, cols)
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -105,8 +105,8 @@ func (b *bench) store(t DType, values []float64, cols int) *stored {
 			s.values = append(s.values, float64(w))
 		}
 	}
-	src := &Source{Name: "matrix", DType: t, Rows: rows, Cols: cols, Row: func(i int, _ []byte) []byte { return data[i*size:][:size] }}
-	if err := b.loader.Matrices(context.Background(), Fill{Matrix: x, At: func(r int) (*Source, int) { return src, r }}); err != nil {
+	src := &RowSource{Name: "matrix", DType: t, Rows: rows, Cols: cols, Row: func(i int, _ []byte) []byte { return data[i*size:][:size] }}
+	if err := b.loader.Matrices(context.Background(), Fill{Matrix: x, At: func(r int) (*RowSource, int) { return src, r }}); err != nil {
 		b.t.Fatal(err)
 	}
 	return s

@@ -119,7 +119,7 @@ func (t *Tuning) MarkChecked(kind DType) {
 	}
 }
 
-// A Product is what Tune times by every path: weights of one type times a run of tokens.
+// A Product is what Tune times by every path: weights of one type times so many tokens.
 type Product struct {
 	Op     string `json:"op"` // with the weights' type: matvec_q4_0
 	Tokens int    `json:"tokens"`

@@ -19,8 +19,8 @@
 #include "step.glsl"
 #include "best.glsl"
 
-#define LOG 32u      // entries: pipeline.MaxRuns
-#define MAX_DRAW 64u // k with DRAW: pipeline.DrawCandidates
+#define LOG 32u      // entries: pipeline.MaxBurst
+#define MAX_DRAW 64u // k with DRAW: pipeline.TopLogits
 
 layout(local_size_x = 64) in;
 layout(constant_id = 0) const bool DRAW = false;

@@ -21,7 +21,7 @@ var (
 
 // A Go constant that a comment of the GLSL names exists, and a #define whose comment names one has its value:
 //
-//	#define LOG 32u // entries: pipeline.MaxRuns
+//	#define LOG 32u // entries: pipeline.MaxBurst
 func TestDefinesHaveTheValuesOfTheirGoConstants(t *testing.T) {
 	t.Parallel()
 	packages := map[string]*types.Package{}

@@ -29,7 +29,7 @@ type PipelineConfig struct {
 	Bindings      []BindingKind // of set 0, by binding number; those of kind DeviceAddress come last
 	PushBytes     int           // size of the push constants without addresses, a multiple of 4
 	Spec          []uint32      // specialization constants; constant_id is the index
-	DispatchBase  bool          // allow Recorder.DispatchPart
+	DispatchBase  bool          // allow Recorder.DispatchBase
 	Capture       bool          // keep the compiler's report for Compiled; needs PipelineExecutableProperties
 	FullSubgroups bool          // no subgroup is partly filled; needs ComputeFullSubgroups and local_size_x a multiple of the subgroup size
 	// SubgroupSize is 0 for the driver's choice, else a power of two from MinSubgroupSize to MaxSubgroupSize. It needs

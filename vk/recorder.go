@@ -130,10 +130,10 @@ func (r *Recorder) Dispatch(p *Pipeline, binds []Bind, push []byte, x, y, z int)
 	r.dispatch(p, binds, push, [3]int{}, [3]int{x, y, z})
 }
 
-// DispatchPart is Dispatch of only the n workgroups from base on. Record the parts of one dispatch one after another,
+// DispatchBase is Dispatch of only the n workgroups from base on. Record the parts of one dispatch one after another,
 // the part from (0, 0, 0) first; on the device they are not ordered among themselves. The pipeline must have been made
 // with DispatchBase.
-func (r *Recorder) DispatchPart(p *Pipeline, binds []Bind, push []byte, base, n [3]int) {
+func (r *Recorder) DispatchBase(p *Pipeline, binds []Bind, push []byte, base, n [3]int) {
 	if r.ok() && p != nil && !p.base {
 		r.fail("pipeline %s was made without DispatchBase", p.name)
 	}

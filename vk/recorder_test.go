@@ -260,8 +260,8 @@ func TestDispatchPartStartsAtItsBase(t *testing.T) {
 	binds := []vk.Bind{{Span: b.Whole(), Access: vk.ReadWrite}}
 	r := d.NewRecorder(vk.RecorderOptions{})
 	r.Fill(b.Whole(), 0)
-	r.DispatchPart(p, binds, nil, [3]int{0, 0, 0}, [3]int{1, 1, 1})
-	r.DispatchPart(p, binds, nil, [3]int{1, 0, 0}, [3]int{2, 1, 1})
+	r.DispatchBase(p, binds, nil, [3]int{0, 0, 0}, [3]int{1, 1, 1})
+	r.DispatchBase(p, binds, nil, [3]int{1, 0, 0}, [3]int{2, 1, 1})
 	c := finish(t, r)
 	run(t, c)
 	if s := c.Stats(); s.Dispatches != 2 || s.Barriers != 1 {
@@ -278,7 +278,7 @@ func TestDispatchPartStartsAtItsBase(t *testing.T) {
 		}
 	}
 	r = d.NewRecorder(vk.RecorderOptions{})
-	r.DispatchPart(whole, binds, nil, [3]int{1, 0, 0}, [3]int{1, 1, 1})
+	r.DispatchBase(whole, binds, nil, [3]int{1, 0, 0}, [3]int{1, 1, 1})
 	if _, err := r.Finish(); err == nil {
 		t.Error("a pipeline without DispatchBase: no error")
 	}

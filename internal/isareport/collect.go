@@ -100,13 +100,13 @@ func collect(ctx context.Context, shard, shards int, library string) ([]Record, 
 
 // production lists the kernels of all shapes, for the paths that the rules choose for the device and
 // for each path that can be forced.
-func production(ctx context.Context, dev *vk.Device) ([]pipeline.Kernel, error) {
+func production(ctx context.Context, dev *vk.Device) ([]pipeline.KernelUse, error) {
 	dir, err := os.MkdirTemp("", "isareport")
 	if err != nil {
 		return nil, err
 	}
 	defer os.RemoveAll(dir)
-	var list []pipeline.Kernel
+	var list []pipeline.KernelUse
 	seen := map[string]bool{}
 	chosen, err := pipeline.NewManager(dev, pipeline.Options{})
 	if err != nil {
@@ -135,7 +135,7 @@ func production(ctx context.Context, dev *vk.Device) ([]pipeline.Kernel, error) 
 	return list, nil
 }
 
-func (s shape) kernels(ctx context.Context, m *pipeline.Manager, dir string) ([]pipeline.Kernel, error) {
+func (s shape) kernels(ctx context.Context, m *pipeline.Manager, dir string) ([]pipeline.KernelUse, error) {
 	sizes, err := synth.Lookup(s.family, s.size)
 	if err != nil {
 		return nil, err
@@ -171,7 +171,7 @@ type Record struct {
 }
 
 // compile makes a pipeline and reads the compiler's statistics and assembly.
-func compile(dev *vk.Device, k pipeline.Kernel) (Record, error) {
+func compile(dev *vk.Device, k pipeline.KernelUse) (Record, error) {
 	k.Config.Capture = true
 	p, err := dev.NewPipeline(k.Config)
 	if err != nil {

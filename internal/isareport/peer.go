@@ -31,7 +31,7 @@ var peerKernels = []struct {
 }
 
 // peer reads the peer's kernels from its library, which has each kernel as an array of words.
-func peer(library string, pd *vk.PhysicalDevice) ([]pipeline.Kernel, error) {
+func peer(library string, pd *vk.PhysicalDevice) ([]pipeline.KernelUse, error) {
 	f, err := elf.Open(library)
 	if err != nil {
 		return nil, fmt.Errorf("peer: %w", err)
@@ -45,7 +45,7 @@ func peer(library string, pd *vk.PhysicalDevice) ([]pipeline.Kernel, error) {
 	for _, s := range symbols {
 		at[s.Name] = s.Value
 	}
-	var list []pipeline.Kernel
+	var list []pipeline.KernelUse
 	for _, k := range peerKernels {
 		name := "mul_mat_vec_" + k.name + "_f32_f32_subgroup_no_shmem"
 		length := make([]byte, 8)
@@ -56,7 +56,7 @@ func peer(library string, pd *vk.PhysicalDevice) ([]pipeline.Kernel, error) {
 		if err := readAt(f, at[name+"_data"], code); err != nil {
 			return nil, fmt.Errorf("peer: %s: %s: %w", library, name, err)
 		}
-		list = append(list, pipeline.Kernel{
+		list = append(list, pipeline.KernelUse{
 			Variant: peerPrefix + "mul_mat_vec_" + k.name,
 			Config: vk.PipelineConfig{
 				Name: peerPrefix + name, SPIRV: code, PushBytes: 128, Bindings: make([]vk.BindingKind, bindings(code)),

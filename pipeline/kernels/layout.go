@@ -16,7 +16,7 @@ type format struct {
 	metaBytes int // of a record
 	// pack moves one row from the checkpoint's blocks to units and records; nil: units are the
 	// row's bytes.
-	pack func(row []byte, to *place)
+	pack func(row []byte, to *rowTarget)
 }
 
 var formats = map[DType]format{
@@ -200,8 +200,8 @@ func (p Packed) ReadBytes() int64 {
 // StoredBytes is the size of the same weights in the checkpoint's blocks, without padding.
 func (p Packed) StoredBytes() int64 { return int64(p.Rows) * p.DType.RowBytes(p.Cols) }
 
-// Pack puts one row, in the checkpoint's blocks, at row r of a piece that starts on a group's
-// first row. The piece's memory is zero.
+// Pack puts one row, in the checkpoint's blocks, at row r of planes that start on a group's
+// first row and whose memory is zero.
 func (p Packed) Pack(units, meta []byte, r int, row []byte) {
 	switch {
 	case p.Lanes > 0:
@@ -224,7 +224,7 @@ func (p Packed) Pack(units, meta []byte, r int, row []byte) {
 		}
 		return
 	}
-	f.pack(row, &place{
+	f.pack(row, &rowTarget{
 		units: units[16*(group*p.UnitsPerRow()*p.Group+in):], unitStep: 16 * p.Group,
 		meta: meta[f.metaBytes*(group*p.RecordsPerRow()*p.Group+in):], metaStep: f.metaBytes * p.Group, metaBytes: f.metaBytes,
 	})
@@ -236,7 +236,7 @@ func (f format) packPlain(units, records, row []byte) {
 		copy(units, row)
 		return
 	}
-	f.pack(row, &place{units: units, unitStep: 16, meta: records, metaStep: f.metaBytes, metaBytes: f.metaBytes})
+	f.pack(row, &rowTarget{units: units, unitStep: 16, meta: records, metaStep: f.metaBytes, metaBytes: f.metaBytes})
 }
 
 // packQuads is Pack where rows are stored one by one.
@@ -318,7 +318,7 @@ func (p Packed) RecordOffsets(r int) Offsets {
 	return grouped(r, p.RecordsPerRow(), p.Group, size)
 }
 
-// grouped is where the n pieces of row r lie where rows are interleaved piece by piece.
+// grouped is where the n units or records of row r lie where rows are interleaved one by one.
 func grouped(r, n, group, size int) Offsets {
 	return Offsets{func(yield func(int) bool) {
 		for i := range n {
@@ -330,7 +330,7 @@ func grouped(r, n, group, size int) Offsets {
 }
 
 // laneWords is where the words of row r's n units or records of size bytes lie. Of records of two
-// bytes, a word has two rows', and each has a place.
+// bytes, a word has two rows', each with its own offset.
 func (p Packed) laneWords(r, n, size int) Offsets {
 	group, in := r/p.Group, r%p.Group
 	pair, lane, odd := in/(2*p.Lanes), in%(2*p.Lanes)/2, in%2

@@ -2,14 +2,14 @@ package kernels
 
 import "encoding/binary"
 
-// A place is where a row's units and records go.
-type place struct {
+// A rowTarget is where a row's units and records go.
+type rowTarget struct {
 	units, meta                   []byte // from the row's first ones
 	unitStep, metaStep, metaBytes int
 }
 
-func (p *place) unit(i int) []byte   { return p.units[i*p.unitStep:][:16] }
-func (p *place) record(i int) []byte { return p.meta[i*p.metaStep:][:p.metaBytes] }
+func (p *rowTarget) unit(i int) []byte   { return p.units[i*p.unitStep:][:16] }
+func (p *rowTarget) record(i int) []byte { return p.meta[i*p.metaStep:][:p.metaBytes] }
 
 // The functions below move eight bytes at a time: loading waits for them, not for the disk,
 // if they move one.
@@ -65,7 +65,7 @@ func packNibbles(dst, q []byte) {
 	packFourBits(dst[8:], q[:16], 4)
 }
 
-func packQ8_0(row []byte, to *place) {
+func packQ8_0(row []byte, to *rowTarget) {
 	for i := range len(row) / 34 {
 		b := row[i*34:][:34]
 		copy(to.record(i), b[:2])
@@ -79,7 +79,7 @@ func packQ8_0(row []byte, to *place) {
 }
 
 // packHalfD is Q4_0 and IQ4_NL: a half d and nibbles.
-func packHalfD(row []byte, to *place) {
+func packHalfD(row []byte, to *rowTarget) {
 	for i := range len(row) / 18 {
 		b := row[i*18:][:18]
 		copy(to.record(i), b[:2])
@@ -87,7 +87,7 @@ func packHalfD(row []byte, to *place) {
 	}
 }
 
-func packQ4_1(row []byte, to *place) {
+func packQ4_1(row []byte, to *rowTarget) {
 	for i := range len(row) / 20 {
 		b := row[i*20:][:20]
 		copy(to.record(i), b[:4])
@@ -95,7 +95,7 @@ func packQ4_1(row []byte, to *place) {
 	}
 }
 
-func packQ5_0(row []byte, to *place) {
+func packQ5_0(row []byte, to *rowTarget) {
 	for i := range len(row) / 22 {
 		b := row[i*22:][:22]
 		r := to.record(i / 2)
@@ -105,7 +105,7 @@ func packQ5_0(row []byte, to *place) {
 	}
 }
 
-func packQ5_1(row []byte, to *place) {
+func packQ5_1(row []byte, to *rowTarget) {
 	for i := range len(row) / 24 {
 		b := row[i*24:][:24]
 		copy(to.record(i), b[:8])
@@ -116,7 +116,7 @@ func packQ5_1(row []byte, to *place) {
 // The K types' blocks: in the order of the bits that ggml takes from the same bytes, columns
 // 32 at a time.
 
-func packQ2_K(row []byte, to *place) {
+func packQ2_K(row []byte, to *rowTarget) {
 	for i := range len(row) / 84 {
 		b := row[i*84:][:84]
 		scales, q, d := b[:16], b[16:80], b[80:]
@@ -128,7 +128,7 @@ func packQ2_K(row []byte, to *place) {
 }
 
 // packQuarters is the two low bits of a Q2_K, Q3_K or TQ2_0 block: 128 columns share 32 bytes.
-func packQuarters(to *place, first int, q []byte) {
+func packQuarters(to *rowTarget, first int, q []byte) {
 	for u := range 4 {
 		dst := to.unit(first + u)
 		for h := range 2 {
@@ -137,7 +137,7 @@ func packQuarters(to *place, first int, q []byte) {
 	}
 }
 
-func packQ3_K(row []byte, to *place) {
+func packQ3_K(row []byte, to *rowTarget) {
 	for i := range len(row) / 110 {
 		b := row[i*110:][:110]
 		mask, q, scales, d := b[:32], b[32:96], b[96:108], b[108:]
@@ -152,13 +152,13 @@ func packQ3_K(row []byte, to *place) {
 }
 
 // packHalves is the four low bits of a Q4_K or Q5_K block: 64 columns share 32 bytes.
-func packHalves(to *place, first int, q []byte) {
+func packHalves(to *rowTarget, first int, q []byte) {
 	for u := range 8 {
 		packFourBits(to.unit(first+u), q[u/2*32:][:32], 4*(u%2))
 	}
 }
 
-func packQ4_K(row []byte, to *place) {
+func packQ4_K(row []byte, to *rowTarget) {
 	for i := range len(row) / 144 {
 		b := row[i*144:][:144]
 		copy(to.record(i), b[:16])
@@ -166,7 +166,7 @@ func packQ4_K(row []byte, to *place) {
 	}
 }
 
-func packQ5_K(row []byte, to *place) {
+func packQ5_K(row []byte, to *rowTarget) {
 	for i := range len(row) / 176 {
 		b := row[i*176:][:176]
 		r, high := to.record(i), b[16:48]
@@ -178,7 +178,7 @@ func packQ5_K(row []byte, to *place) {
 	}
 }
 
-func packQ6_K(row []byte, to *place) {
+func packQ6_K(row []byte, to *rowTarget) {
 	for i := range len(row) / 210 {
 		b := row[i*210:][:210]
 		low, high, scales, d := b[:128], b[128:192], b[192:208], b[208:]
@@ -192,7 +192,7 @@ func packQ6_K(row []byte, to *place) {
 	}
 }
 
-func packIQ4_XS(row []byte, to *place) {
+func packIQ4_XS(row []byte, to *rowTarget) {
 	for i := range len(row) / 136 {
 		b := row[i*136:][:136]
 		r := to.record(i)
@@ -205,7 +205,7 @@ func packIQ4_XS(row []byte, to *place) {
 	}
 }
 
-func packTQ2_0(row []byte, to *place) {
+func packTQ2_0(row []byte, to *rowTarget) {
 	for i := range len(row) / 66 {
 		b := row[i*66:][:66]
 		copy(to.record(i), b[64:])

@@ -10,19 +10,19 @@ import (
 	"pumice/pipeline"
 )
 
-// advanceCases walk over tables whose row t are the logits after token t: what a run has chosen
+// advanceCases walk over tables whose row t are the logits after token t: what a step has chosen
 // is what the next one starts from.
 func (v *verifier) advanceCases() {
-	for _, c := range []struct{ vocab, first, runs int }{{1, 1, 3}, {7, 3, 8}, {1030, 2, 9}, {1100, pipeline.MaxRuns, pipeline.MaxRuns}} {
+	for _, c := range []struct{ vocab, first, runs int }{{1, 1, 3}, {7, 3, 8}, {1030, 2, 9}, {1100, pipeline.MaxBurst, pipeline.MaxBurst}} {
 		v.check(fmt.Sprintf("advance, %d and %d runs over %d tokens", c.first, c.runs, c.vocab), func() error {
 			return v.walk(c.vocab, nil, c.first, c.runs)
 		})
 	}
 	for _, d := range []pipeline.Draw{
-		{Temperature: 1, TopK: pipeline.DrawCandidates, TopP: 1},
+		{Temperature: 1, TopK: pipeline.TopLogits, TopP: 1},
 		{Temperature: .8, TopK: 40, TopP: .95, MinP: .05},
 		{Temperature: 2, TopK: 5, TopP: .5},
-		{Temperature: .1, TopK: pipeline.DrawCandidates, TopP: 1, MinP: .3},
+		{Temperature: .1, TopK: pipeline.TopLogits, TopP: 1, MinP: .3},
 		{Temperature: 5, TopK: 1, TopP: 1},
 	} {
 		v.check(fmt.Sprintf("advance, temperature %g, top-k %d, top-p %g, min-p %g", d.Temperature, d.TopK, d.TopP, d.MinP), func() error {
@@ -31,8 +31,8 @@ func (v *verifier) advanceCases() {
 	}
 }
 
-// walk runs a plan first times in one Run and then runs times in another, and compares what each
-// run has found and chosen with the oracle.
+// walk takes first steps in one Run of a plan and then more in another, and compares what each
+// step has found and chosen with the oracle.
 func (v *verifier) walk(vocab int, draw *pipeline.Draw, first, runs int) (err error) {
 	table := v.normal(vocab * vocab)
 	w, err := v.store(rowsOf(dtype.F32, vocab), table, vocab)
@@ -48,7 +48,7 @@ func (v *verifier) walk(vocab int, draw *pipeline.Draw, first, runs int) (err er
 	var want []float64
 	token, position := 0, 5
 	for _, n := range []int{first, runs} {
-		s := pipeline.Step{Position: position, Tokens: []int{token}, Runs: n}
+		s := pipeline.Step{Position: position, Tokens: []int{token}, Burst: n}
 		if draw != nil {
 			s.Draw = &pipeline.Draw{Temperature: draw.Temperature, TopK: draw.TopK, TopP: draw.TopP, MinP: draw.MinP, Uniform: make([]float32, n)}
 			for i := range s.Draw.Uniform {
@@ -62,10 +62,10 @@ func (v *verifier) walk(vocab int, draw *pipeline.Draw, first, runs int) (err er
 			row := table[token*vocab:][:vocab]
 			candidates := 1
 			if draw != nil {
-				candidates = pipeline.DrawCandidates
+				candidates = pipeline.TopLogits
 			}
 			logits, ids := make([]float32, candidates), make([]int, candidates)
-			if _, err := p.Candidates(run, logits, ids); err != nil {
+			if _, err := p.Top(run, logits, ids); err != nil {
 				return err
 			}
 			best := ref.TopK(row, candidates)

@@ -469,7 +469,7 @@ func (v *verifier) attention(t pipeline.DType, h pipeline.Heads, position, token
 	})
 }
 
-// sequenceCache is a side of a cache of so many positions as one sequence of a run at position sees it: (KVHeads, places,
+// sequenceCache is a side of a cache of so many positions as one sequence of a step at position sees it: (KVHeads, positions,
 // HeadDim), the last of which are its own.
 func sequenceCache(h pipeline.Heads, side []float64, positions, position int, s span) []float64 {
 	places := position + s.end - s.start

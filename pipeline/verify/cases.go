@@ -7,9 +7,9 @@ import (
 	"strings"
 )
 
-// cases runs everything on the base path, and on the row and addr paths what may go to other
-// kernels or reads another layout, on the sg path what there is of one token. The other paths
-// have products with several tokens alone, and cm their attention.
+// cases runs everything on the base path, on the row and addr paths what may take other
+// kernels or read another layout, and on the sg path the ops of one token. The other paths
+// have only products with several tokens, and cm attention of several tokens too.
 func (v *verifier) cases() {
 	switch v.path() {
 	case kernels.SG:
@@ -35,7 +35,7 @@ func (v *verifier) cases() {
 		v.embedCases(t)
 		v.linearCases(t)
 	}
-	v.partCases()
+	v.shardCases()
 	for _, t := range kernels.CacheTypes {
 		v.attentionCases(t)
 	}
@@ -111,21 +111,21 @@ func shapes(t pipeline.DType) [][2]int {
 	return [][2]int{{1, n}, {7, 2 * n}, {63, 3 * n}, {64, n}, {65, 4096 + n}, {4097, n}, {33, 4096}}
 }
 
-// runs are the tokens a plan is built for and those of its run.
-var runs = [][2]int{{65, 65}, {7, 7}, {64, 63}, {9, 1}, {65, 33}, {2, 2}, {8, 8}}
+// sizes are the tokens that a plan is built for and those of its step.
+var sizes = [][2]int{{65, 65}, {7, 7}, {64, 63}, {9, 1}, {65, 33}, {2, 2}, {8, 8}}
 
 // mixed has some rows of every type; the columns of a matrix of it are a multiple of 256.
-func mixed() []pipeline.Run {
-	var out []pipeline.Run
+func mixed() []pipeline.Band {
+	var out []pipeline.Band
 	for i, t := range kernels.WeightTypes() {
 		out = append(out, rowsOf(t, 37+i)...)
 	}
 	return out
 }
 
-// partCases has matrices of several parts: of different types, and cut by a small limit on
+// shardCases has matrices of several shards: of different types, and cut by a small limit on
 // what one binding holds.
-func (v *verifier) partCases() {
+func (v *verifier) shardCases() {
 	mixed := mixed()
 	v.linear(mixed, 512, 1, 1, true, true)
 	v.linear(mixed, 768, 1, 1, true, true)
@@ -150,7 +150,7 @@ func (v *verifier) partCases() {
 // kernelRows are the rows of a matrix that one kernel handled.
 type kernelRows struct {
 	kernel string
-	parts  []*pipeline.Part
+	parts  []*pipeline.Shard
 }
 
 func (k *kernelRows) has(row int) bool {
@@ -162,13 +162,13 @@ func (k *kernelRows) has(row int) bool {
 	return false
 }
 
-// partsByKernel sorts the parts of x by the kernels of the builder's last nodes, one a part.
-func partsByKernel(b *pipeline.Builder, x *pipeline.Matrix) []*kernelRows {
+// shardsByKernel sorts the shards of x by the kernels of the builder's last dispatches, one a shard.
+func shardsByKernel(b *pipeline.Builder, x *pipeline.Matrix) []*kernelRows {
 	var out []*kernelRows
 	at := map[string]*kernelRows{}
 	dispatched := b.Dispatched()
-	for i, p := range x.Parts {
-		name := dispatched[len(dispatched)-len(x.Parts)+i]
+	for i, p := range x.Shards {
+		name := dispatched[len(dispatched)-len(x.Shards)+i]
 		if at[name] == nil {
 			at[name] = &kernelRows{kernel: name}
 			out = append(out, at[name])
@@ -188,19 +188,21 @@ func choose(got []float32, want, terms []float64, pick func(i int) bool) (g []fl
 }
 
 // rowsOf is rows of one type.
-func rowsOf(t pipeline.DType, rows int) []pipeline.Run { return []pipeline.Run{{DType: t, Rows: rows}} }
+func rowsOf(t pipeline.DType, rows int) []pipeline.Band {
+	return []pipeline.Band{{DType: t, Rows: rows}}
+}
 
-func totalRows(runs []pipeline.Run) int {
+func totalRows(bands []pipeline.Band) int {
 	n := 0
-	for _, r := range runs {
+	for _, r := range bands {
 		n += r.Rows
 	}
 	return n
 }
 
-func describe(runs []pipeline.Run) string {
+func describe(bands []pipeline.Band) string {
 	var s []string
-	for _, r := range runs {
+	for _, r := range bands {
 		s = append(s, fmt.Sprintf("%d rows of %s", r.Rows, r.DType))
 	}
 	return strings.Join(s, " + ")

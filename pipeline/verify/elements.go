@@ -11,7 +11,7 @@ import (
 
 func (v *verifier) elementCases() {
 	for i, cols := range []int{1, 7, 63, 64, 65, 4097} {
-		r := runs[i%len(runs)]
+		r := sizes[i%len(sizes)]
 		tokens, count := r[0], r[1]
 		v.check(fmt.Sprintf("add, cols %d, %d of %d tokens", cols, count, tokens), func() error {
 			x, y := v.normal(tokens*cols), v.normal(tokens*cols)
@@ -42,7 +42,7 @@ func (v *verifier) elementCases() {
 func (v *verifier) actCases() {
 	for i, cols := range []int{1, 7, 63, 64, 65, 4097, 36, 4100} {
 		for _, act := range []kernels.Activation{kernels.SiLU, kernels.GELU, kernels.GELUTanh} {
-			r := runs[i%len(runs)]
+			r := sizes[i%len(sizes)]
 			v.act(cols, r[0], r[1], act, true)
 			v.act(cols, r[0], r[1], act, false)
 		}
@@ -100,7 +100,7 @@ func (v *verifier) act(cols, tokens, count int, act kernels.Activation, gated bo
 
 func (v *verifier) softmaxCases() {
 	for i, cols := range []int{1, 7, 63, 64, 65, 4096, 4097, 4100} {
-		tokens := runs[i%len(runs)][0]
+		tokens := sizes[i%len(sizes)][0]
 		scale := []float32{1, 0.5, 8}[i%3]
 		v.check(fmt.Sprintf("softmax, cols %d, %d rows, scale %g", cols, tokens, scale), func() error {
 			x := v.normal(tokens * cols)

@@ -9,15 +9,15 @@ import (
 
 func (v *verifier) embedCases(t pipeline.DType) {
 	for i, s := range v.shapes(t) {
-		r := runs[i%len(runs)]
+		r := sizes[i%len(sizes)]
 		v.embed(rowsOf(t, s[0]), s[1], r[0], r[1], []float32{1, 0.7}[i%2])
 	}
 }
 
-func (v *verifier) embed(runs []pipeline.Run, cols, tokens, count int, scale float32) {
-	v.check(fmt.Sprintf("embed %s, cols %d, scale %g, %d of %d tokens", describe(runs), cols, scale, count, tokens), func() error {
-		rows := totalRows(runs)
-		table, err := v.operand(runs, cols)
+func (v *verifier) embed(bands []pipeline.Band, cols, tokens, count int, scale float32) {
+	v.check(fmt.Sprintf("embed %s, cols %d, scale %g, %d of %d tokens", describe(bands), cols, scale, count, tokens), func() error {
+		rows := totalRows(bands)
+		table, err := v.operand(bands, cols)
 		if err != nil {
 			return err
 		}
@@ -33,7 +33,7 @@ func (v *verifier) embed(runs []pipeline.Run, cols, tokens, count int, scale flo
 		}
 		want := ref.Embed(table.values, cols, s.Tokens, float64(scale))
 		terms := ref.Embed(table.terms, cols, s.Tokens, float64(scale))
-		for _, k := range partsByKernel(b, table.matrix) {
+		for _, k := range shardsByKernel(b, table.matrix) {
 			pick := func(i int) bool { return k.has(s.Tokens[i/cols]) }
 			if g, w, m := choose(got, want, terms, pick); len(g) > 0 {
 				v.each(compare(k.kernel, v.name, g, w, m, tolerances.embed))

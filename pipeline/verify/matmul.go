@@ -25,7 +25,7 @@ func (v *verifier) linearCases(t pipeline.DType) {
 		}
 		run := rowsOf(t, s[0])
 		v.linear(run, s[1], 1, 1, bias, add)
-		r := runs[i%len(runs)]
+		r := sizes[i%len(sizes)]
 		v.linear(run, s[1], r[0], r[1], bias, add)
 		if s[0]%2 == 0 || i == 1 {
 			v.fused(rowsOf(t, s[0]+s[0]%2), s[1], kernels.Activation(i%3))
@@ -34,11 +34,11 @@ func (v *verifier) linearCases(t pipeline.DType) {
 }
 
 // fused has a norm before a product of one token and a gated activation after it.
-func (v *verifier) fused(runs []pipeline.Run, cols int, act kernels.Activation) {
-	v.check(fmt.Sprintf("fused norm, linear, gated activation %d, %s, cols %d", act, describe(runs), cols), func() error {
+func (v *verifier) fused(bands []pipeline.Band, cols int, act kernels.Activation) {
+	v.check(fmt.Sprintf("fused norm, linear, gated activation %d, %s, cols %d", act, describe(bands), cols), func() error {
 		const eps = float32(1e-5)
-		rows := totalRows(runs)
-		w, err := v.operand(runs, cols)
+		rows := totalRows(bands)
+		w, err := v.operand(bands, cols)
 		if err != nil {
 			return err
 		}
@@ -82,8 +82,8 @@ func fusedTerms(product, terms []float64, f func(float64) float64) []float64 {
 	return out
 }
 
-func (v *verifier) linear(runs []pipeline.Run, cols, tokens, count int, withBias, add bool) {
-	name := fmt.Sprintf("%s, cols %d, %d of %d tokens", describe(runs), cols, count, tokens)
+func (v *verifier) linear(bands []pipeline.Band, cols, tokens, count int, withBias, add bool) {
+	name := fmt.Sprintf("%s, cols %d, %d of %d tokens", describe(bands), cols, count, tokens)
 	if withBias {
 		name += ", bias"
 	}
@@ -94,8 +94,8 @@ func (v *verifier) linear(runs []pipeline.Run, cols, tokens, count int, withBias
 		name += fmt.Sprintf(", w * 2^%d, x * 2^%d", v.wPower, v.xPower)
 	}
 	v.check("linear "+name, func() error {
-		rows := totalRows(runs)
-		w, err := v.operand(runs, cols)
+		rows := totalRows(bands)
+		w, err := v.operand(bands, cols)
 		if err != nil {
 			return err
 		}
@@ -148,7 +148,7 @@ func (v *verifier) linear(runs []pipeline.Run, cols, tokens, count int, withBias
 		if kernel == halfActs {
 			v.halves(x, cols, got[1], got[2])
 		}
-		for _, k := range partsByKernel(b, w.matrix) {
+		for _, k := range shardsByKernel(b, w.matrix) {
 			want, terms, tolerance := want, terms, tolerances.linear(cols)
 			switch kernels.PathOf(k.kernel) {
 			case kernels.CM, kernels.FP16:

@@ -130,7 +130,7 @@ func TestMatrixBeyondOneBinding(t *testing.T) {
 		r[0] = float32(i)
 		return r
 	}
-	src := &pipeline.Source{Name: "big", DType: dtype.F32, Rows: rows, Cols: cols, Row: func(i int, scratch []byte) []byte {
+	src := &pipeline.RowSource{Name: "big", DType: dtype.F32, Rows: rows, Cols: cols, Row: func(i int, scratch []byte) []byte {
 		b := append(scratch[:0], raw[4*(i%distinct):][:4*cols]...)
 		binary.LittleEndian.PutUint32(b, math.Float32bits(float32(i)))
 		return b
@@ -147,14 +147,14 @@ func TestMatrixBeyondOneBinding(t *testing.T) {
 				t.Fatal(err)
 			}
 			b.m.LimitBinding(0)
-			if len(x.Parts) < 2 {
-				t.Fatalf("%d parts", len(x.Parts))
+			if len(x.Shards) < 2 {
+				t.Fatalf("%d parts", len(x.Shards))
 			}
 			b.loader.Workers = 2
-			if err := b.loader.Matrices(t.Context(), pipeline.Fill{Matrix: x, At: func(r int) (*pipeline.Source, int) { return src, r }}); err != nil {
+			if err := b.loader.Matrices(t.Context(), pipeline.Fill{Matrix: x, At: func(r int) (*pipeline.RowSource, int) { return src, r }}); err != nil {
 				t.Fatal(err)
 			}
-			ids := []int{0, 1, x.Parts[1].First - 1, x.Parts[1].First, x.Parts[1].First + 1, rows - 1}
+			ids := []int{0, 1, x.Shards[1].First - 1, x.Shards[1].First, x.Shards[1].First + 1, rows - 1}
 			in := b.normal(cols)
 			p := b.m.NewBuilder("big", 1)
 			p.Output("y", p.Linear(b.inputOf(p, in, cols), x, nil))

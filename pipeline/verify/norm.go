@@ -10,7 +10,7 @@ import (
 
 func (v *verifier) normCases() {
 	for i, cols := range []int{1, 7, 63, 64, 65, 576, 4096, 4097, 4100} {
-		r := runs[i%len(runs)]
+		r := sizes[i%len(sizes)]
 		for _, last := range []bool{false, true} {
 			v.norm(cols, r[0], r[1], last, false, false, 1)
 			v.norm(cols, r[0], r[1], last, true, false, 1)

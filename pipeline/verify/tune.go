@@ -78,7 +78,7 @@ type TuneOptions struct {
 }
 
 // Tune measures the paths of matrix products on m's device and adds the times to t. It goes on
-// where an earlier run ended: what t has is not measured again, and kernels that t refuses are
+// where an earlier call ended: what t has is not measured again, and kernels that t refuses are
 // not run. It returns the products that the budget left no time for, those that lack any of
 // their paths; the choice between a product's paths rests on all of them. Every timing goes to
 // each as well.
@@ -138,7 +138,7 @@ func (u *tuner) run(o TuneOptions, each func(pipeline.Measurement)) (missing []p
 	return missing, err
 }
 
-// product is the product of matrices of a type with a run of tokens.
+// product is the product of matrices of a type with so many tokens.
 func product(kind pipeline.DType, tokens int) pipeline.Product {
 	if tokens == 1 {
 		return pipeline.Product{Op: "matvec_" + kernels.Lower(kind), Tokens: 1}
@@ -196,7 +196,7 @@ func measure(ctx context.Context, parent *pipeline.Manager, path kernels.Path, o
 	return pipeline.Measurement{Op: op, Path: path, Tokens: tokens, Rows: size, Cols: size, Nanoseconds: max(best.Nanoseconds()/int64(count), 1)}, err
 }
 
-// shortest is the shortest of several runs after one that compiles, 50 ms of them or two.
+// shortest is the shortest of several Runs after one that compiles, 50 ms of them or two.
 func shortest(ctx context.Context, p *pipeline.Plan, s pipeline.Step) (time.Duration, error) {
 	best := time.Duration(0)
 	var total time.Duration
@@ -238,8 +238,8 @@ func (v *verifier) anyMatrix(t pipeline.DType, rows, cols int) (*pipeline.Matrix
 			t.Encode(data[i*size:][:size], row)
 		}
 	}
-	src := &pipeline.Source{Name: "matrix", DType: t, Rows: distinct, Cols: cols, Row: func(i int, _ []byte) []byte { return data[i*size:][:size] }}
-	return x, v.loader.Matrices(v.ctx, pipeline.Fill{Matrix: x, At: func(r int) (*pipeline.Source, int) { return src, r % distinct }})
+	src := &pipeline.RowSource{Name: "matrix", DType: t, Rows: distinct, Cols: cols, Row: func(i int, _ []byte) []byte { return data[i*size:][:size] }}
+	return x, v.loader.Matrices(v.ctx, pipeline.Fill{Matrix: x, At: func(r int) (*pipeline.RowSource, int) { return src, r % distinct }})
 }
 
 // TuneTypes is the order in which Tune takes weight types where nothing says which matter.

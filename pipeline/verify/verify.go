@@ -414,7 +414,7 @@ func spans(s pipeline.Step) []span {
 	return out
 }
 
-// inSequences is the part of a case's name that says of them.
+// inSequences names the sequences in a case's name.
 func inSequences(lengths []int) string {
 	if lengths == nil {
 		return ""
@@ -439,14 +439,14 @@ type stored struct {
 }
 
 // operand makes a random matrix to test with.
-func (v *verifier) operand(runs []pipeline.Run, cols int) (*stored, error) {
+func (v *verifier) operand(bands []pipeline.Band, cols int) (*stored, error) {
 	v.m.LimitBinding(v.binding)
 	defer v.m.LimitBinding(0)
-	values := v.normal(totalRows(runs) * cols)
+	values := v.normal(totalRows(bands) * cols)
 	for i := range values {
 		values[i] = math.Ldexp(values[i], v.wPower)
 	}
-	return v.store(runs, values, cols)
+	return v.store(bands, values, cols)
 }
 
 // randomBlocks makes every field of a row's blocks random, so that each value a field can
@@ -464,16 +464,16 @@ func (v *verifier) randomBlocks(row []byte, t pipeline.DType, halves []int) {
 
 // store quantises values, (rows, cols), uploads them and fills the rows' padding with NaN.
 // Of quantised types every other row is random bits instead.
-func (v *verifier) store(runs []pipeline.Run, values []float64, cols int) (*stored, error) {
-	x, err := v.m.NewMatrix("matrix", runs, cols)
+func (v *verifier) store(bands []pipeline.Band, values []float64, cols int) (*stored, error) {
+	x, err := v.m.NewMatrix("matrix", bands, cols)
 	if err != nil {
 		return nil, err
 	}
 	s := &stored{matrix: x, values: make([]float64, 0, len(values)), terms: make([]float64, 0, len(values))}
-	var sources []*pipeline.Source
+	var sources []*pipeline.RowSource
 	f := make([]float32, cols)
 	first := 0
-	for _, run := range runs {
+	for _, run := range bands {
 		size := int(run.DType.RowBytes(cols))
 		data := make([]byte, run.Rows*size)
 		for r := range run.Rows {
@@ -496,20 +496,20 @@ func (v *verifier) store(runs []pipeline.Run, values []float64, cols int) (*stor
 				}
 			}
 		}
-		src := &pipeline.Source{Name: "matrix", DType: run.DType, Rows: run.Rows, Cols: cols,
+		src := &pipeline.RowSource{Name: "matrix", DType: run.DType, Rows: run.Rows, Cols: cols,
 			Row: func(i int, _ []byte) []byte { return data[i*size:][:size] }}
 		for range run.Rows {
 			sources = append(sources, src)
 		}
 		first += run.Rows
 	}
-	starts := map[*pipeline.Source]int{}
+	starts := map[*pipeline.RowSource]int{}
 	for r, src := range sources {
 		if _, ok := starts[src]; !ok {
 			starts[src] = r
 		}
 	}
-	at := func(r int) (*pipeline.Source, int) { return sources[r], r - starts[sources[r]] }
+	at := func(r int) (*pipeline.RowSource, int) { return sources[r], r - starts[sources[r]] }
 	if err := v.loader.Matrices(v.ctx, pipeline.Fill{Matrix: x, At: at}); err != nil {
 		return nil, err
 	}
@@ -545,7 +545,7 @@ func (v *verifier) poisonPadding(x *pipeline.Matrix) error {
 		}
 		return nil
 	}
-	for _, p := range x.Parts {
+	for _, p := range x.Shards {
 		units, records := p.Planes()
 		for r := p.Rows; r < p.UnitRows(); r++ {
 			if err := write(units, p.UnitOffsets(r)); err != nil {

@@ -1,5 +1,5 @@
 // What the bytes of each weight type mean: one entry a type, chosen by the includer's W_ and the type's name. A row is
-// units of 16 bytes and, of a quantised type, records (weights.glsl says where they lie; pipeline/layout.go writes
+// units of 16 bytes and, of a quantised type, records (weights.glsl says where they lie; pipeline/kernels/layout.go writes
 // them). Kernels and the other includes name no type; they ask for what an entry defines.
 //
 // A plain type:

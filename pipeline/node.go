@@ -1,0 +1,196 @@
+package pipeline
+
+import (
+	"fmt"
+	"pumice/pipeline/kernels"
+	"pumice/shaders"
+	"pumice/vk"
+	"slices"
+)
+
+// A Tensor is an activation of a plan under construction: (Rows, Cols) float32, row-major.
+// It has memory only while the plan runs; what must be read afterwards is an output or a tap.
+type Tensor struct {
+	Rows, Cols int
+
+	id          int
+	first, last int // nodes that write it first and use it last
+	offset      int64
+}
+
+func (t *Tensor) bytes() int64 { return 4 * int64(t.Rows) * int64(t.Cols) }
+
+// A node is one dispatch: a kernel and what it is given.
+type node struct {
+	kernel string
+	spec   []kernels.Constant
+	values []uint32 // of spec, by the constants' numbers
+	binds  []bind
+	push   []byte
+	grid   [3]int
+
+	weightBytes, minimumBytes int64 // of weights: read by the kernel; once, unpadded
+	operations, rows          int64 // of a product: of a row of x, and how many rows x has
+	kv                        kvRead
+	trip                      kernels.Trip
+	dispatches                int // that the grid is divided into, so that none takes long; 0 means 1
+}
+
+// key names the pipeline of the node: the kernel and what it is made with.
+func (n *node) key() string {
+	key := fmt.Sprint(n.kernel, n.spec)
+	if n.dispatches > 1 {
+		key += " with a base"
+	}
+	return key
+}
+
+// A kvRead is what a node reads of the KV cache.
+type kvRead struct {
+	perPosition int64 // bytes of each position
+	window      int   // positions a query sees; 0 means all
+	positions   int   // of the cache
+}
+
+// work is what the node does for each token.
+func (n *node) work() work {
+	return work{perToken: n.weightBytes, perPosition: n.kv.perPosition, window: n.kv.window}
+}
+
+// side is the dimension that the grid is divided along: the longest, but not x where there is y,
+// since kernels whose rows don't all fit on x count them with gl_NumWorkGroups.x.
+func (n *node) side() int {
+	long := 0
+	for i, size := range n.grid {
+		if size > n.grid[long] || i == 1 && size > 1 {
+			long = i
+		}
+	}
+	return long
+}
+
+// A planBuffer is one of the buffers that each plan has of its own.
+type planBuffer int
+
+const (
+	noBuffer planBuffer = iota
+	stepBuffer
+	drawBuffer
+	logBuffer
+)
+
+// A bind is an argument of a kernel: a tensor of the plan, a buffer of the plan, or memory that
+// outlives it.
+type bind struct {
+	tensor *Tensor
+	span   vk.Span
+	buffer planBuffer
+	access vk.Access
+	view   kernels.View
+}
+
+func read(t *Tensor) bind      { return bind{tensor: t, access: vk.Read, view: kernels.Storage} }
+func write(t *Tensor) bind     { return bind{tensor: t, access: vk.Write, view: kernels.Storage} }
+func readWrite(t *Tensor) bind { return bind{tensor: t, access: vk.ReadWrite, view: kernels.Storage} }
+func stepBind() bind           { return bind{buffer: stepBuffer, access: vk.Read, view: kernels.Storage} }
+func readSpan(s vk.Span) bind  { return bind{span: s, access: vk.Read, view: kernels.Storage} }
+func writeSpan(s vk.Span) bind { return bind{span: s, access: vk.Write, view: kernels.Storage} }
+
+// behind is 1 for binds whose addresses are behind the bindings.
+func (x bind) behind() int {
+	if x.view == kernels.Address {
+		return 1
+	}
+	return 0
+}
+
+// match compares what the node is given with what the GLSL of its kernel declares, and puts the values of its
+// specialization constants in the order of their numbers.
+func (n *node) match(v shaders.Variant) error {
+	if len(n.push) != v.PushBytes {
+		return fmt.Errorf("%s: %d bytes of push constants, the shader has %d", v.Name, len(n.push), v.PushBytes)
+	}
+	if len(n.binds) != len(v.Bindings) {
+		return fmt.Errorf("%s: %d bindings, the shader has %d", v.Name, len(n.binds), len(v.Bindings))
+	}
+	for i, x := range n.binds {
+		b, want := x.declared(), v.Bindings[i]
+		// Reads are not compared: a kernel may read what it adds to only if a constant says so, and a shard of a matrix
+		// leaves the rows of other shards as they were. At an address nothing is known.
+		if b.Kind != want.Kind || b.Writes != want.Writes && want.Kind != shaders.Address {
+			return fmt.Errorf("%s: binding %d is %s, the shader has %s", v.Name, i, b, want)
+		}
+	}
+	if len(n.spec) != len(v.Constants) {
+		return fmt.Errorf("%s: %d specialization constants %v, the shader has %d: %v", v.Name, len(n.spec), n.spec,
+			len(v.Constants), v.Constants)
+	}
+	n.values = nil
+	for _, c := range v.Constants {
+		i := slices.IndexFunc(n.spec, func(given kernels.Constant) bool { return given.Name == c.Name })
+		if i < 0 {
+			return fmt.Errorf("%s: no value for specialization constant %s among %v", v.Name, c.Name, n.spec)
+		}
+		for len(n.values) < c.ID { // numbers that the kernel doesn't use
+			n.values = append(n.values, 0)
+		}
+		n.values = append(n.values, n.spec[i].Value)
+	}
+	return nil
+}
+
+// declared is the bind as a shader would declare it.
+func (x bind) declared() shaders.Binding {
+	b := shaders.Binding{Kind: shaders.Texel, Reads: x.access != vk.Write, Writes: x.access != vk.Read}
+	switch x.view {
+	case kernels.Storage:
+		b.Kind = shaders.Buffer
+	case kernels.Address:
+		b.Kind = shaders.Address
+	}
+	return b
+}
+
+// config is what the pipeline of a node is made from.
+func (m *Manager) config(n *node, v shaders.Variant) vk.PipelineConfig {
+	cfg := vk.PipelineConfig{Name: n.key(), SPIRV: v.SPIRV, PushBytes: len(n.push), Spec: n.values, DispatchBase: n.dispatches > 1}
+	for _, b := range n.binds {
+		kind := vk.UniformTexelBuffer
+		switch b.view {
+		case kernels.Storage:
+			kind = vk.StorageBuffer
+		case kernels.Address:
+			kind = vk.DeviceAddress
+		}
+		cfg.Bindings = append(cfg.Bindings, kind)
+	}
+	cfg.SubgroupSize, cfg.FullSubgroups = m.machine.Subgroup(v.Needs)
+	return cfg
+}
+
+// kernel returns the compute pipeline of a variant with these specialization constants,
+// compiling it at the first call. Concurrent calls for different kernels compile in parallel.
+func (m *Manager) kernel(n *node) (*vk.Pipeline, error) {
+	key := n.key()
+	m.mu.Lock()
+	e := m.pipelines[key]
+	if e == nil {
+		e = &pipelineEntry{kernel: n.kernel, spec: n.values}
+		m.pipelines[key] = e
+	}
+	m.mu.Unlock()
+	e.once.Do(func() {
+		v, ok := m.variants[n.kernel]
+		if !ok || !m.machine.Has(v.Needs) {
+			e.err = fmt.Errorf("pipeline: no kernel %q for %s", n.kernel, m.dev.PhysicalDevice().Name)
+			return
+		}
+		if m.opts.Tuning.refuses(n.kernel) {
+			e.err = fmt.Errorf("pipeline: %s: kernel %s computes wrong results on this device, another driver version (now %s) may fix it",
+				m.dev.PhysicalDevice().Name, n.kernel, m.opts.Tuning.Driver)
+			return
+		}
+		e.p, e.err = m.dev.NewPipeline(m.config(n, v))
+	})
+	return e.p, e.err
+}
