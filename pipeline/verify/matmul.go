@@ -141,6 +141,9 @@ func (v *verifier) linear(bands []pipeline.Band, cols, tokens, count int, withBi
 		}
 		want, terms := expect(x)
 		kernel, acts := b.Converted()
+		if acts != nil {
+			b.Output("input", xt) // else y may lie where it was
+		}
 		got, err := v.evaluateAll(b, inputStep(0, count), append([]*pipeline.Tensor{y}, acts...)...)
 		if err != nil {
 			return err

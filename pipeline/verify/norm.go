@@ -63,7 +63,11 @@ func (v *verifier) norm(cols, tokens, count int, last, layer, withBias bool, sca
 		}
 		return v.one(x, tokens, step, func(b *pipeline.Builder, x *pipeline.Tensor) (*pipeline.Tensor, error) {
 			if last {
-				return b.NormLast(x, n, len(spans(step))), nil
+				room := len(spans(step))
+				if lengths != nil {
+					room++
+				}
+				return b.NormLast(x, n, room), nil
 			}
 			return b.Norm(x, n), nil
 		}, want, terms, tolerance)

@@ -314,8 +314,12 @@ func newRand(name string) *rand.Rand {
 // poison is NaN as one float32 and as two float16.
 const poison = 0xffffffff
 
+// unset is what the arena holds before a plan runs: a signalling NaN as one float32, and two NaN of float16. Arithmetic
+// makes a quiet NaN of it, which shows that a kernel has written what it computed of it.
+const unset = 0xffbfffff
+
 // evaluate runs the builder's plan once and returns the rows of y that the step's tokens
-// have. What the plan does not write is NaN.
+// have. What the plan does not write is NaN, and must be so in the rows behind.
 func (v *verifier) evaluate(b *pipeline.Builder, y *pipeline.Tensor, s pipeline.Step) (out []float32, err error) {
 	all, err := v.evaluateAll(b, s, y)
 	if err != nil {
@@ -324,7 +328,7 @@ func (v *verifier) evaluate(b *pipeline.Builder, y *pipeline.Tensor, s pipeline.
 	return all[0], nil
 }
 
-// evaluateAll is evaluate for several tensors.
+// evaluateAll is evaluate for several tensors: the plan's last, and what Builder.Converted lists.
 func (v *verifier) evaluateAll(b *pipeline.Builder, s pipeline.Step, tensors ...*pipeline.Tensor) (out [][]float32, err error) {
 	if !v.wanted(b.Dispatched()) {
 		return nil, errLeftOut
@@ -339,7 +343,7 @@ func (v *verifier) evaluateAll(b *pipeline.Builder, s pipeline.Step, tensors ...
 	if err := v.m.ReserveArena(bytes); err != nil {
 		return nil, err
 	}
-	if err := v.m.FillArena(v.ctx, poison); err != nil {
+	if err := v.m.FillArena(v.ctx, unset); err != nil {
 		return nil, err
 	}
 	if err := v.loader.Flush(); err != nil {
@@ -354,14 +358,35 @@ func (v *verifier) evaluateAll(b *pipeline.Builder, s pipeline.Step, tensors ...
 		return nil, err
 	}
 	for i, t := range tensors {
-		n := min(len(s.Tokens), t.Rows)
-		values := make([]float32, n*t.Cols)
-		if _, err := p.Output(fmt.Sprint(i), 0, n, values); err != nil {
+		values := make([]float32, t.Rows*t.Cols)
+		if _, err := p.Output(fmt.Sprint(i), 0, t.Rows, values); err != nil {
 			return nil, err
 		}
-		out = append(out, values)
+		rows := len(s.Tokens)
+		if t.Rows < b.Tokens() { // one for each sequence
+			rows = len(spans(s))
+		}
+		n := min(rows, t.Rows) * t.Cols
+		kernel := lastKernel(b)
+		if i > 0 {
+			kernel, _ = b.Converted()
+		}
+		v.unwritten(kernel, values[n:])
+		out = append(out, values[:n])
 	}
 	return out, nil
+}
+
+// unwritten judges the rows that a plan has room for and its step does not fill. Writing there does no harm, but a kernel
+// that does so may as well write behind the last row of a tensor that is full.
+func (v *verifier) unwritten(kernel string, rest []float32) {
+	for i, x := range rest {
+		if bits := math.Float32bits(x); bits != unset {
+			v.each(Result{Kernel: kernel, Case: v.name + ": wrote behind the last row", Index: i, Got: float64(x), Want: math.NaN(),
+				MaxRel: math.MaxFloat64, MaxAbs: math.MaxFloat64, NMSE: math.MaxFloat64})
+			return
+		}
+	}
 }
 
 // wanted says whether a plan tests one of the kernels to check. An embedding that others follow makes their input.
