@@ -273,6 +273,7 @@ func (v *verifier) attentionCases(t pipeline.DType) {
 	}
 	add(wide, 620, 40, 40, 664)
 	add(window, 100, 1, 1, 40) // a cache shorter than the context
+	add(window, 91, 1, 1, 40)  // keys from 79 on, which no power of two divides
 	add(window, 100, 20, 17, 40)
 	add(window, 6, 20, 20, 40)
 	for _, h := range []pipeline.Heads{plain, capped, sloped, window} {
@@ -313,7 +314,7 @@ func (v *verifier) ropeAttentionCases(t pipeline.DType) {
 	}{
 		{pipeline.Heads{Heads: 6, KVHeads: 2, HeadDim: 64, RotaryDim: 64}, 0, 20}, {pipeline.Heads{Heads: 6, KVHeads: 2, HeadDim: 64, RotaryDim: 64}, 70, 1040},
 		{pipeline.Heads{Heads: 6, KVHeads: 2, HeadDim: 64, RotaryDim: 64}, 700, 1040},
-		{partial, 8, 40}, {partial, 15, 16}, {window, 30, 96}, {window, 100, 40},
+		{partial, 8, 40}, {partial, 15, 16}, {window, 30, 96}, {window, 100, 40}, {window, 91, 40},
 		{pipeline.Heads{Heads: 14, KVHeads: 2, HeadDim: 64, RotaryDim: 64, SoftCap: 5}, 9, 40},
 		{pipeline.Heads{Heads: 2, KVHeads: 1, HeadDim: 128, RotaryDim: 128}, 33, 64}, {pipeline.Heads{Heads: 8, KVHeads: 2, HeadDim: 128, RotaryDim: 128}, 900, 1040},
 		{pipeline.Heads{Heads: 3, KVHeads: 3, HeadDim: 32, RotaryDim: 32}, 512, 1040}, {pipeline.Heads{Heads: 2, KVHeads: 2, HeadDim: 16, RotaryDim: 16}, 30, 64},

@@ -37,6 +37,31 @@ func (v *verifier) elementCases() {
 			}, ref.SoftCap(x, float64(limit)), constant(len(x), float64(limit)), tolerances.softCap)
 		})
 	}
+	v.softCapNotFinite()
+}
+
+// softCapNotFinite has logits that no cap may hide: an infinity or NaN stays what it is.
+func (v *verifier) softCapNotFinite() {
+	v.check("softcap, not finite", func() error {
+		x := []float64{math.Inf(1), math.NaN(), math.Inf(-1)}
+		b := v.m.NewBuilder(v.name, 1)
+		xt, err := v.input(b, x, len(x))
+		if err != nil {
+			return err
+		}
+		b.SoftCap(xt, 30)
+		kernel := lastKernel(b)
+		got, err := v.evaluate(b, xt, inputStep(0, 1))
+		if err != nil {
+			return err
+		}
+		want := []float64{x[0], 1, x[2]} // compare takes every NaN for wrong
+		if math.IsNaN(float64(got[1])) {
+			got[1] = 1
+		}
+		v.each(compare(kernel, v.name, got, want, constant(len(want), 1), 0))
+		return nil
+	})
 }
 
 func (v *verifier) actCases() {
@@ -100,26 +125,39 @@ func (v *verifier) act(cols, tokens, count int, act kernels.Activation, gated bo
 
 func (v *verifier) softmaxCases() {
 	for i, cols := range []int{1, 7, 63, 64, 65, 4096, 4097, 4100} {
-		tokens := sizes[i%len(sizes)][0]
-		scale := []float32{1, 0.5, 8}[i%3]
-		v.check(fmt.Sprintf("softmax, cols %d, %d rows, scale %g", cols, tokens, scale), func() error {
-			x := v.normal(tokens * cols)
-			want := ref.Softmax(x, cols, float64(scale))
-			terms := make([]float64, len(want))
-			for row := 0; row < len(x); row += cols {
-				largest := 0.0
-				for _, v := range x[row:][:cols] {
-					largest = max(largest, 2*float64(scale)*math.Abs(v))
-				}
-				for c := range cols {
-					terms[row+c] = want[row+c] * (1 + largest)
-				}
-			}
-			return v.one(x, tokens, inputStep(0, tokens), func(b *pipeline.Builder, x *pipeline.Tensor) (*pipeline.Tensor, error) {
-				return b.Softmax(x, scale), nil
-			}, want, terms, tolerances.softmax(cols))
-		})
+		v.softmax(cols, sizes[i%len(sizes)][0], []float32{1, 0.5, 8}[i%3], false)
 	}
+	v.softmax(128, 3, 1, true)
+}
+
+// softmax has a peak in the last column of each row, if one is asked for: to miss it is to add infinities.
+func (v *verifier) softmax(cols, tokens int, scale float32, peak bool) {
+	name := fmt.Sprintf("softmax, cols %d, %d rows, scale %g", cols, tokens, scale)
+	if peak {
+		name += ", peak last"
+	}
+	v.check(name, func() error {
+		x := v.normal(tokens * cols)
+		if peak {
+			for t := range tokens {
+				x[(t+1)*cols-1] = 120 / float64(scale)
+			}
+		}
+		want := ref.Softmax(x, cols, float64(scale))
+		terms := make([]float64, len(want))
+		for row := 0; row < len(x); row += cols {
+			largest := 0.0
+			for _, v := range x[row:][:cols] {
+				largest = max(largest, 2*float64(scale)*math.Abs(v))
+			}
+			for c := range cols {
+				terms[row+c] = want[row+c] * (1 + largest)
+			}
+		}
+		return v.one(x, tokens, inputStep(0, tokens), func(b *pipeline.Builder, x *pipeline.Tensor) (*pipeline.Tensor, error) {
+			return b.Softmax(x, scale), nil
+		}, want, terms, tolerances.softmax(cols))
+	})
 }
 
 func (v *verifier) topKCases() {

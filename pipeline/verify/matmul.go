@@ -246,11 +246,44 @@ func (v *verifier) tileCases() {
 	}
 	v.linear(mixed(), 512, 17, 13, true, true)
 	v.rangeCases()
+	if path == kernels.FP16 || path == kernels.CM {
+		v.lastLargest()
+	}
 	v.linear(rowsOf(dtype.Q4_1, 577), 1536, 512, 512, true, true) // of a long prompt
 	if path == kernels.CM {
 		rows, tokens := v.m.Machine().LargeTileProduct()
 		v.linear(rowsOf(dtype.Q4_0, rows-1), 32, tokens, tokens-1, true, false)
 	}
+}
+
+// lastLargest rounds tokens whose largest activation, in the last column, decides how: one that a loop or a reduction misses
+// leaves no room for it.
+func (v *verifier) lastLargest() {
+	v.check("the largest activation last", func() error {
+		const cols, tokens = 512, 20 // two steps of 64 invocations, of which the last has the largest
+		w, err := v.operand(rowsOf(dtype.F32, 7), cols)
+		if err != nil {
+			return err
+		}
+		x := v.normal(tokens * cols)
+		for t := range tokens {
+			x[(t+1)*cols-1] = math.Ldexp(1, 10+t)
+		}
+		b := v.m.NewBuilder(v.name, tokens)
+		xt, err := v.input(b, x, cols)
+		if err != nil {
+			return err
+		}
+		y := b.Linear(xt, w.matrix, nil)
+		_, acts := b.Converted()
+		b.Output("input", xt)
+		got, err := v.evaluateAll(b, inputStep(0, tokens), append([]*pipeline.Tensor{y}, acts...)...)
+		if err != nil {
+			return err
+		}
+		v.halves(x, cols, got[1], got[2])
+		return nil
+	})
 }
 
 // rangeCases has operands far from 1, almost as large and as small as their types hold, and tokens and rows of very different
