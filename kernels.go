@@ -135,8 +135,9 @@ func (k *Kernels) Close() error {
 
 // VerifyOptions say what Verify checks and what else it reports. The zero value checks everything.
 type VerifyOptions struct {
-	Types []string // of weights, whose kernels are checked; nil is all
-	Quick bool     // leaves cases out
+	Types   []string // of weights, whose kernels are checked; nil is all
+	Kernels []string // to check, as shaders/variants.txt names them; nil is all
+	Quick   bool     // leaves cases out
 
 	// Compiled, if not nil, is given each kernel that a path has compiled, those that took longest first. Kernel paths
 	// then run one after another.
@@ -155,7 +156,12 @@ func (k *Kernels) Verify(ctx context.Context, o VerifyOptions, each func(verify.
 		return err
 	}
 	ran := map[string]bool{}
-	options := verify.Options{Types: types, Quick: o.Quick, Compiled: o.Compiled}
+	for _, name := range o.Kernels {
+		if !slices.Contains(k.manager.Variants(), name) {
+			return fmt.Errorf("verify: this device runs no kernel named %q", name)
+		}
+	}
+	options := verify.Options{Types: types, Kernels: o.Kernels, Quick: o.Quick, Compiled: o.Compiled}
 	err = verify.Kernels(ctx, k.manager, options, func(r verify.Result) {
 		ran[r.Kernel] = true
 		verify.Refuse(fresh, r)
@@ -164,7 +170,7 @@ func (k *Kernels) Verify(ctx context.Context, o VerifyOptions, each func(verify.
 	if err != nil {
 		return err
 	}
-	if !o.Quick { // else what failed in a case that was left out stays refused
+	if !o.Quick && o.Kernels == nil { // else what failed in a case that was left out stays refused
 		k.tuning.Refused = slices.DeleteFunc(k.tuning.Refused, func(r pipeline.Refusal) bool { return ran[r.Kernel] })
 	}
 	for _, r := range fresh.Refused {
@@ -174,8 +180,10 @@ func (k *Kernels) Verify(ctx context.Context, o VerifyOptions, each func(verify.
 	if checked == nil {
 		checked = kernels.WeightTypes()
 	}
-	for _, t := range slices.Concat(checked, kernels.CacheTypes) {
-		k.tuning.MarkChecked(t)
+	if o.Kernels == nil {
+		for _, t := range slices.Concat(checked, kernels.CacheTypes) {
+			k.tuning.MarkChecked(t)
+		}
 	}
 	k.save()
 	return nil

@@ -22,6 +22,7 @@ func (p *program) verifyCommand() *cli.Command {
 		Usage: "compare every kernel that this device can run with a float64 reference",
 		Flags: []cli.Flag{
 			stringFlag("types", "", "check the kernels for weights of `TYPE,...` (default: all)"),
+			stringFlag("kernels", "", "check kernels `NAME,...`, spelled as in shaders/variants.txt (default: all)"),
 			boolFlag("quick", false, "check matrix products at three shapes instead of seven or more"),
 			boolFlag("verbose", false, "print every check, not only wrong results"),
 			boolFlag("compile-times", false, "also list the processor time of compiling each kernel (use --cache-dir none)"),
@@ -89,7 +90,7 @@ func (p *program) verify(c *cli.Context) error {
 		}
 	}
 	compiles := []compile{}
-	o := pumice.VerifyOptions{Types: splitList(c.String("types")), Quick: c.Bool("quick")}
+	o := pumice.VerifyOptions{Types: splitList(c.String("types")), Kernels: splitList(c.String("kernels")), Quick: c.Bool("quick")}
 	if c.Bool("compile-times") {
 		o.Compiled = func(path kernels.Path, k pipeline.Compile) { compiles = append(compiles, compile{path, k}) }
 	}

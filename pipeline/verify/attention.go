@@ -436,16 +436,6 @@ func (v *verifier) attention(t pipeline.DType, h pipeline.Heads, position, token
 		x := v.normal(tokens * width)
 		oracle := oracleHeads(h, slopes)
 		step := packed(inputStep(position, count), lengths)
-		var want, terms []float64
-		for _, s := range spans(step) {
-			q, places := x[s.start*width:s.end*width], position+s.end-s.start
-			keys, values := sequenceCache(h, keys, positions, position, s), sequenceCache(h, values, positions, position, s)
-			want = append(want, oracle.Attention(q, keys, values, places, position, float64(scale))...)
-			for i, m := range oracle.Attention(q, keys, magnitudes(values), places, position, float64(scale)) {
-				own := q[i/h.HeadDim*h.HeadDim:][:h.HeadDim]
-				terms = append(terms, m*(1+scoreTerms(oracle, own, keys, i/h.HeadDim%h.Heads, position+i/width, places, float64(scale))))
-			}
-		}
 		b := v.m.NewBuilder(v.name, tokens)
 		xt, err := v.input(b, x, width)
 		if err != nil {
@@ -458,6 +448,16 @@ func (v *verifier) attention(t pipeline.DType, h pipeline.Heads, position, token
 		got, err := v.evaluate(b, y, step)
 		if err != nil {
 			return err
+		}
+		var want, terms []float64
+		for _, s := range spans(step) {
+			q, places := x[s.start*width:s.end*width], position+s.end-s.start
+			keys, values := sequenceCache(h, keys, positions, position, s), sequenceCache(h, values, positions, position, s)
+			want = append(want, oracle.Attention(q, keys, values, places, position, float64(scale))...)
+			for i, m := range oracle.Attention(q, keys, magnitudes(values), places, position, float64(scale)) {
+				own := q[i/h.HeadDim*h.HeadDim:][:h.HeadDim]
+				terms = append(terms, m*(1+scoreTerms(oracle, own, keys, i/h.HeadDim%h.Heads, position+i/width, places, float64(scale))))
+			}
 		}
 		for _, kernel := range dispatched { // a reduction has what the splits leave, and both must be right
 			tolerance := tolerances.attention(min(position+count, positions), h.HeadDim)

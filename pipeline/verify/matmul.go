@@ -139,7 +139,6 @@ func (v *verifier) linear(bands []pipeline.Band, cols, tokens, count int, withBi
 			}
 			return want, terms
 		}
-		want, terms := expect(x)
 		kernel, acts := b.Converted()
 		if acts != nil {
 			b.Output("input", xt) // else y may lie where it was
@@ -148,6 +147,7 @@ func (v *verifier) linear(bands []pipeline.Band, cols, tokens, count int, withBi
 		if err != nil {
 			return err
 		}
+		want, terms := expect(x)
 		if kernel == halfActs {
 			v.halves(x, cols, got[1], got[2])
 		}
