@@ -14,6 +14,7 @@ help:
 	@echo "make shaders            compile the shaders that changed (shaders/spv is committed)"
 	@echo "make licenses           write NOTICE and the licences of linked modules, after a change of go.mod"
 	@echo "make fuzz FUZZTIME=30s  run every fuzz target"
+	@echo "make mutate ARGS='-op add'  change kernels at random, ten times an op, and see verification notice"
 	@echo "make bench-peer         measure beside llama.cpp's Vulkan backend, on this machine's device"
 	@echo "make isa-report         count what GPU drivers' compilers make of the kernels, without a GPU, into docs/isa.md"
 	@echo "make bench-tokenizers   measure encoding beside the Rust library tokenizers, on one core"
@@ -57,6 +58,11 @@ licenses:
 .PHONY: fuzz
 fuzz:
 	@FUZZTIME="$(or $(FUZZTIME),30s)" tools/fuzz.sh
+
+.PHONY: mutate
+mutate:
+	@tools/setup.sh test
+	go run ./tools/mutate $(ARGS)
 
 .PHONY: bench-peer
 bench-peer:

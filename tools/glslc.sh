@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Compiles every kernel of shaders/variants.txt into shaders/spv/NAME.spv, validates it, and writes shaders/spv/manifest.txt.
 #
-#   tools/glslc.sh           compile the rows whose inputs changed, drop .spv files that no row names
-#   tools/glslc.sh --check   compile everything elsewhere and compare byte for byte with what is committed, unless the last
-#                            check that passed was of the same files
+#   tools/glslc.sh              compile the rows whose inputs changed, drop .spv files that no row names
+#   tools/glslc.sh --check      compile everything elsewhere and compare byte for byte with what is committed, unless the
+#                               last check that passed was of the same files
+#   tools/glslc.sh --compiler   print the command that starts the compiler, fetching it first
 #
 # tools/variants, which is built with Go, reads the table and writes a row `NAME SOURCE NEEDS [DEFINE...]` for each kernel:
 # SOURCE is a file under shaders/, NEEDS is `-` or a comma list of capabilities, each DEFINE is NAME or NAME=VALUE. A row
@@ -121,7 +122,7 @@ write_manifest() {
 }
 
 mode=${1-}
-case $mode in '' | --check) ;; *) die "usage: tools/glslc.sh [--check]" ;; esac
+case $mode in '' | --check | --compiler) ;; *) die "usage: tools/glslc.sh [--check | --compiler]" ;; esac
 
 CHECKED=$TOOLS_CACHE/glslc.checked # a hash of all files that the last check that passed has read
 state=$(find shaders tools/variants tools/glslc.sh tools/glslc.sums tools/lib.sh -type f -print0 | sort -z | xargs -0 sha256sum | sha256sum)
@@ -151,6 +152,10 @@ flock 9
 cmp -s "$SUMS" "$ROOT/.sums" || (fetch_compiler)
 version=$(in_root glslc --version | sed '/^$/,$d' | paste -sd , | sed 's/,/, /g')
 [ "$version" = "$VERSION" ] || die "the compiler in $ROOT is '$version', want '$VERSION'"
+if [ "$mode" = --compiler ]; then
+	printf '%s\n' "$LIB/ld-linux-x86-64.so.2 --library-path $LIB $ROOT/usr/bin/glslc"
+	exit
+fi
 
 status=0
 

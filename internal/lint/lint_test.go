@@ -58,6 +58,7 @@ var layers = map[string][]string{
 	"tools/licenses": {"internal/licenses"},
 	"tools/variants": {"shaders"},
 	"tools/gotest":   {},
+	"tools/mutate":   {"pipeline/kernels", "shaders"},
 
 	root: {"model", "pipeline", "vk", "checkpoint", "chat", "sample", "tokenizer",
 		"internal/dtype", "internal/half", "internal/humanize", "internal/regular"},
