@@ -15,20 +15,21 @@ type Device struct {
 	Index        int      `json:"index"`
 	Name         string   `json:"name"`
 	Vendor       string   `json:"vendor"`
-	Driver       string   `json:"driver"` // the driver's name and version in its own words
+	Driver       string   `json:"driver"` // name and version, as the driver reports them
 	Type         string   `json:"type"`   // "discrete", "integrated", "virtual", "cpu" or "other"
 	UUID         string   `json:"uuid"`
 	APIVersion   string   `json:"api_version"`
 	MemoryTotal  int64    `json:"memory_total"` // bytes of device-local memory
-	MemoryFree   int64    `json:"memory_free"`  // what the driver says is left for this process; the total where it doesn't say
+	MemoryFree   int64    `json:"memory_free"`  // bytes left for this process; the total if the driver doesn't say
 	SubgroupSize int      `json:"subgroup_size"`
 	Features     []string `json:"features"`
-	KernelPaths  []string `json:"kernel_paths"`    // the families of kernels that the device would use
-	Error        string   `json:"error,omitempty"` // why the device can't be used, "" if it can
+	KernelPaths  []string `json:"kernel_paths"`    // kernel paths that the device would use, see KernelPaths
+	Error        string   `json:"error,omitempty"` // why the device can't be used; "" if it can
 }
 
-// Devices lists this machine's Vulkan devices. Of the options it heeds Logger, Validation and KernelPath. It is an error
-// that errors.Is calls vk.ErrNoDevice if there is no Vulkan loader or no driver.
+// Devices lists this machine's Vulkan devices, including those that can't be used; Device.Error says why. It uses only
+// the options Logger, Validation and KernelPath. If there is no Vulkan loader or no driver, the error matches
+// vk.ErrNoDevice.
 func Devices(o Options) (devices []Device, err error) {
 	if _, err := o.settings(); err != nil {
 		return nil, err
@@ -52,7 +53,7 @@ func Devices(o Options) (devices []Device, err error) {
 	return devices, nil
 }
 
-// probe opens a device to learn what only an open one tells.
+// probe opens a device and fills in the fields that need an open device.
 func probe(d *Device, pd *vk.PhysicalDevice, o Options) (err error) {
 	dev, err := pd.Open(vk.DeviceOptions{Logger: o.Logger})
 	if err != nil {
@@ -80,10 +81,11 @@ func pathNames(paths []kernels.Path) []string {
 	return names
 }
 
-// KernelPaths names the families of kernels that Options.KernelPath may force on a device that has what they need.
+// KernelPaths lists the values of Options.KernelPath. A kernel path is a set of kernels for one kind of device, such as
+// "sg" for GPUs with subgroup arithmetic; a device runs a path only if it has the features that the path needs.
 func KernelPaths() []string { return pathNames(kernels.Paths) }
 
-// describe tells what is known without opening the device.
+// describe returns what is known about a device that is not open.
 func describe(pd *vk.PhysicalDevice) Device {
 	d := Device{
 		Index: pd.Index, Name: pd.Name, Vendor: pd.Vendor, Driver: pd.Driver, Type: pd.Type.String(),
@@ -101,7 +103,7 @@ func describe(pd *vk.PhysicalDevice) Device {
 	return d
 }
 
-// features names what the device can do beyond what every device can.
+// features names the optional features that the device has.
 func features(pd *vk.PhysicalDevice) []string {
 	f := pd.Features
 	names := []string{}

@@ -20,19 +20,19 @@ import (
 	"pumice/vk"
 )
 
-// Kernels are the compute kernels of one device, with what is known of them there: which compute wrong results, and which
-// are the fastest. The caller closes them.
+// Kernels checks and measures the compute kernels on one device. With Options.CacheDir it keeps which kernels compute
+// wrong results and which ones are fastest, and later Engines use that. The caller closes it.
 type Kernels struct {
 	instance *vk.Instance
 	device   *vk.Device
 	manager  *pipeline.Manager
 	tuning   *pipeline.Tuning
-	file     string // where tuning is kept; "" = nowhere
+	file     string // path of the file that keeps the tuning; "" if none does
 	info     Device
 	log      zerolog.Logger
 }
 
-// OpenKernels opens the device that the options select, without a model.
+// OpenKernels opens the device that Options.Device selects, without a model.
 func OpenKernels(o Options) (*Kernels, error) {
 	s, err := o.settings()
 	if err != nil {
@@ -66,7 +66,10 @@ func openKernels(o Options, s settings) (_ *Kernels, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if k.manager, err = pipeline.NewManager(k.device, pipeline.Options{Logger: o.Logger, Path: s.path, Profile: o.Profile, Tuning: k.tuning}); err != nil {
+	k.manager, err = pipeline.NewManager(k.device, pipeline.Options{
+		Logger: o.Logger, Path: s.path, Profile: o.Profile, Tuning: k.tuning,
+	})
+	if err != nil {
 		return nil, err
 	}
 	k.info.KernelPaths = pathNames(k.manager.Chosen())
@@ -76,7 +79,7 @@ func openKernels(o Options, s settings) (_ *Kernels, err error) {
 	return k, nil
 }
 
-// openDevice opens the device that the options select, and says so where that is a CPU driver nobody asked for.
+// openDevice opens the device that the options select. It logs a warning if that is a CPU driver by default.
 func openDevice(o Options) (*vk.Instance, *vk.Device, error) {
 	in, err := vk.NewInstance(vk.InstanceOptions{Validation: o.Validation, Logger: o.Logger})
 	if err != nil {
@@ -101,23 +104,27 @@ func selectDevice(in *vk.Instance, o Options) (*vk.Device, error) {
 	if pd.Type == vk.CPU && o.Device == "" {
 		o.Logger.Warn().Str("device", pd.Name).Msg("no GPU was found: a CPU driver is used, which is slow")
 	}
-	o.Logger.Debug().Int("index", pd.Index).Str("device", pd.Name).Str("uuid", hex.EncodeToString(pd.UUID[:])).Msg("device")
+	o.Logger.Debug().Int("index", pd.Index).Str("device", pd.Name).Str("uuid", hex.EncodeToString(pd.UUID[:])).
+		Msg("device")
 	t, err := pipeline.NewTuning(pd)
 	if err != nil {
 		return nil, err
 	}
-	return pd.Open(vk.DeviceOptions{CacheDir: o.CacheDir, CacheContent: t.Shaders, Logger: o.Logger, HangTimeout: o.HangTimeout})
+	return pd.Open(vk.DeviceOptions{
+		CacheDir: o.CacheDir, CacheContent: t.Shaders, Logger: o.Logger, HangTimeout: o.HangTimeout,
+	})
 }
 
-// CopyBandwidth measures how many bytes a second the device's memory moves when it is copied, read and written bytes alike; 0 where there is no room to.
+// CopyBandwidth measures how fast the device copies its own memory, in bytes a second; every byte counts twice, as read
+// and as written. It returns 0 if the device has no free memory for the copy.
 func (k *Kernels) CopyBandwidth(ctx context.Context) (float64, error) {
 	return k.manager.CopyBandwidth(ctx)
 }
 
-// Device describes the device.
+// Device describes the device that the kernels run on.
 func (k *Kernels) Device() Device { return k.info }
 
-// Close may be called twice.
+// Close frees the device. It may be called twice.
 func (k *Kernels) Close() error {
 	var errs []error
 	if k.manager != nil {
@@ -133,19 +140,20 @@ func (k *Kernels) Close() error {
 	return errors.Join(errs...)
 }
 
-// VerifyOptions say what Verify checks and what else it reports. The zero value checks everything.
+// VerifyOptions configure Verify. The zero value checks every kernel in every case.
 type VerifyOptions struct {
-	Types   []string // of weights, whose kernels are checked; nil is all
-	Kernels []string // to check, as shaders/variants.txt names them; nil is all
-	Quick   bool     // leaves cases out
+	Types   []string // weight types whose kernels are checked, such as "q4_0"; nil stands for all
+	Kernels []string // kernels to check, as shaders/variants.txt names them; nil stands for all
+	Quick   bool     // check fewer shapes of matrix products and of attention
 
-	// Compiled, if not nil, is given each kernel that a path has compiled, those that took longest first. Kernel paths
-	// then run one after another.
+	// Compiled, if not nil, is called for each kernel that a kernel path compiled, slowest first, when the path is done.
+	// The paths are then checked one after another and not side by side.
 	Compiled func(kernels.Path, pipeline.Compile)
 }
 
-// Verify compares every kernel that the device can run with a float64 reference. Those that fail are not used from then on,
-// by this program or a later one with the same CacheDir, until driver or kernels change.
+// Verify compares the results of every kernel that the device can run with a float64 reference, and calls each with
+// every result. A kernel that fails is not used again by this process, nor by later ones with the same CacheDir, until
+// the driver or the kernels change. Wrong results are no error.
 func (k *Kernels) Verify(ctx context.Context, o VerifyOptions, each func(verify.Result)) error {
 	types, err := parseTypes(o.Types)
 	if err != nil {
@@ -170,7 +178,8 @@ func (k *Kernels) Verify(ctx context.Context, o VerifyOptions, each func(verify.
 	if err != nil {
 		return err
 	}
-	if !o.Quick && o.Kernels == nil { // else what failed in a case that was left out stays refused
+	// Quick and Kernels may leave out the case in which a kernel failed, so they lift no refusal.
+	if !o.Quick && o.Kernels == nil {
 		k.tuning.Refused = slices.DeleteFunc(k.tuning.Refused, func(r pipeline.Refusal) bool { return ran[r.Kernel] })
 	}
 	for _, r := range fresh.Refused {
@@ -189,25 +198,26 @@ func (k *Kernels) Verify(ctx context.Context, o VerifyOptions, each func(verify.
 	return nil
 }
 
-// TuneOptions bounds Tune and shows how it gets on.
+// TuneOptions configure Tune.
 type TuneOptions struct {
-	Types     []string      // of weights, the most important first; nil is all
-	Budget    time.Duration // when it is spent, nothing new is started
-	OnCheck   func()        // called before kernels are checked, which is done once and takes seconds; may be nil
-	OnMeasure func(pipeline.Measurement)
+	Types     []string                   // weight types to measure, the most important first; nil stands for all
+	Budget    time.Duration              // time after which no measurement is started
+	OnCheck   func()                     // called before kernels are checked, which takes seconds; may be nil
+	OnMeasure func(pipeline.Measurement) // called after each measurement; must not be nil
 }
 
-// A TuneResult is what Tune and earlier runs have found out, and what they left out.
+// A TuneResult has the measurements of Tune and of earlier runs, and lists what is not measured yet.
 type TuneResult struct {
 	*pipeline.Tuning
-	File     string             `json:"file"`     // where it is kept; "" = nowhere
-	Complete bool               `json:"complete"` // whether nothing is missing
-	Missing  []pipeline.Product `json:"missing"`  // products that the rules decide, since not every path was measured
+	File     string             `json:"file"`     // path of the file with the measurements; "" without a CacheDir
+	Complete bool               `json:"complete"` // Missing is empty
+	Missing  []pipeline.Product `json:"missing"`  // products with a kernel not measured yet: rules choose theirs
 }
 
-// Tune checks the kernels for weights of the types and measures those that there is a choice between, within the budget. It
-// goes on where the last run with the same CacheDir ended, keeps the results there, those before an error too, and uses them
-// from then on. A product of which not every kernel was measured is chosen as if none was.
+// Tune measures the kernels of matrix products for weights of o.Types, wherever the device can run more than one, until
+// o.Budget is spent. It checks the kernels first if that was not done before. It continues where the last run with the
+// same CacheDir ended, and saves the measurements there, after an error too. From then on, a product whose kernels are
+// all measured uses the fastest one; rules choose the kernels of other products.
 func (k *Kernels) Tune(ctx context.Context, o TuneOptions) (*TuneResult, error) {
 	list, err := parseTypes(o.Types)
 	if err != nil {
@@ -225,7 +235,8 @@ func (k *Kernels) Tune(ctx context.Context, o TuneOptions) (*TuneResult, error) 
 			return nil, err
 		}
 	}
-	missing, err := verify.Tune(ctx, k.manager, k.tuning, verify.TuneOptions{Types: list, Budget: time.Until(deadline)}, o.OnMeasure)
+	options := verify.TuneOptions{Types: list, Budget: time.Until(deadline)}
+	missing, err := verify.Tune(ctx, k.manager, k.tuning, options, o.OnMeasure)
 	result := &TuneResult{Tuning: k.tuning, Complete: len(missing) == 0, Missing: missing}
 	if k.file != "" {
 		if failed := k.tuning.Write(k.file); failed != nil {
@@ -236,8 +247,8 @@ func (k *Kernels) Tune(ctx context.Context, o TuneOptions) (*TuneResult, error) 
 	return result, err
 }
 
-// ResetTuning forgets the measurements in CacheDir, so that the rules decide again, and returns the file that held them. Kernels
-// that compute wrong results stay refused.
+// ResetTuning deletes the measurements in CacheDir, so that rules choose the kernels again, and returns the name of the
+// file that held them. Kernels that compute wrong results stay refused.
 func (k *Kernels) ResetTuning() (file string, err error) {
 	if k.file == "" {
 		return "", errors.New("pumice: without a CacheDir there are no measurements to forget")
@@ -252,7 +263,7 @@ func (k *Kernels) ResetTuning() (file string, err error) {
 	return k.file, nil
 }
 
-// parseTypes reads the names of weights' types, each once; none give nil.
+// parseTypes parses names of weight types and drops repetitions. Without names it returns nil.
 func parseTypes(names []string) ([]dtype.DType, error) {
 	var list []dtype.DType
 	for _, name := range names {
@@ -267,12 +278,13 @@ func parseTypes(names []string) ([]dtype.DType, error) {
 	return list, nil
 }
 
-// checked says whether the kernels for these types were compared with the oracle.
+// checked reports whether the kernels for these types have been compared with the float64 reference.
 func (k *Kernels) checked(types []dtype.DType, cache dtype.DType) bool {
-	return k.tuning.IsChecked(cache) && !slices.ContainsFunc(types, func(t dtype.DType) bool { return !k.tuning.IsChecked(t) })
+	unchecked := func(t dtype.DType) bool { return !k.tuning.IsChecked(t) }
+	return k.tuning.IsChecked(cache) && !slices.ContainsFunc(types, unchecked)
 }
 
-// check compares the kernels for these types with the oracle unless that was done before.
+// check compares the kernels for these types with the float64 reference, unless that was done before.
 func (k *Kernels) check(ctx context.Context, types []dtype.DType, cache dtype.DType) error {
 	if k.checked(types, cache) {
 		return nil
@@ -282,15 +294,18 @@ func (k *Kernels) check(ctx context.Context, types []dtype.DType, cache dtype.DT
 	if err := verify.Check(ctx, k.manager, k.tuning, unchecked, cache); err != nil {
 		return fmt.Errorf("pumice: checking the kernels on %s: %w", k.info.Name, err)
 	}
-	k.log.Info().Dur("took", time.Since(start)).Msg("kernels checked, which is done once for a device, its driver and a type of weights")
+	k.log.Info().Dur("took", time.Since(start)).
+		Msg("kernels checked, once for each device, driver and weight type")
 	for _, r := range k.tuning.Refused[before:] {
-		k.log.Warn().Str("kernel", r.Kernel).Str("case", r.Case).Float64("max_rel", r.MaxRel).Msg("kernel computes wrong results on this device and is not used")
+		k.log.Warn().Str("kernel", r.Kernel).Str("case", r.Case).Float64("max_rel", r.MaxRel).
+			Msg("kernel computes wrong results on this device and is not used")
 	}
 	k.save()
 	return nil
 }
 
-// checkFor checks the kernels that a checkpoint needs. CPU drivers, which the project's own tests run on, are spared it.
+// checkFor checks the kernels that a checkpoint needs. It skips CPU drivers, because the project's own tests run on
+// them.
 func (k *Kernels) checkFor(ctx context.Context, c *checkpoint.Checkpoint, s settings) error {
 	if k.device.PhysicalDevice().Type == vk.CPU {
 		return nil
@@ -312,12 +327,12 @@ func (k *Kernels) checkFor(ctx context.Context, c *checkpoint.Checkpoint, s sett
 	return k.check(ctx, types, cache)
 }
 
-// save keeps what is known. That it cannot is no reason to stop.
+// save writes the tuning to its file. A failure is only logged, because the program can go on without the file.
 func (k *Kernels) save() {
 	if k.file == "" {
 		return
 	}
 	if err := k.tuning.Write(k.file); err != nil {
-		k.log.Warn().Err(err).Str("file", k.file).Msg("what was found out about the kernels is not kept")
+		k.log.Warn().Err(err).Str("file", k.file).Msg("the results of checking the kernels could not be saved")
 	}
 }

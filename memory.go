@@ -8,16 +8,16 @@ import (
 	"pumice/model"
 )
 
-// A MemoryCheck is the device memory that a model would take, and whether it is there.
+// A MemoryCheck says how much device memory a model would take, and whether the device has it.
 type MemoryCheck struct {
 	Device string `json:"device"`
 	model.MemoryPlan
 	Fits  bool          `json:"fits"`
-	Would model.Smaller `json:"would_fit,omitzero"` // what would, if it doesn't
+	Would model.Smaller `json:"would_fit,omitzero"` // changes that would make the model fit; zero if it does
 }
 
-// CheckMemory plans the memory that Open would take for an open checkpoint with these options. Nothing is loaded. A model
-// that doesn't fit is no error.
+// CheckMemory computes the memory that Open would take for a checkpoint with these options, on one device. It loads
+// nothing. That a model doesn't fit is no error.
 func CheckMemory(ctx context.Context, c *checkpoint.Checkpoint, o Options) (check MemoryCheck, err error) {
 	s, err := o.settings()
 	if err != nil {
@@ -29,7 +29,9 @@ func CheckMemory(ctx context.Context, c *checkpoint.Checkpoint, o Options) (chec
 	}
 	defer func() { err = errors.Join(err, k.Close()) }()
 	check.Device = k.info.Name
-	check.MemoryPlan, err = model.Estimate(ctx, k.manager, c, model.Options{Context: o.Context, DType: s.weights, KVType: s.cache, LoRA: s.lora, Logger: o.Logger})
+	check.MemoryPlan, err = model.Estimate(ctx, k.manager, c, model.Options{
+		Context: o.Context, DType: s.weights, KVType: s.cache, LoRA: s.lora, Logger: o.Logger,
+	})
 	var fit *model.FitError
 	if errors.As(err, &fit) {
 		check.Would = fit.Fits

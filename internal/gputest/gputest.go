@@ -1,12 +1,17 @@
 // Package gputest opens the device that tests run on.
 //
-// The environment decides: PUMICE_DEVICE selects the device as --device does, VK_DRIVER_FILES (or VK_ICD_FILENAMES) is the loader's own
-// choice of driver, and PUMICE_TEST_REQUIRE_DEVICE=1 turns a missing device from a skipped test into a failed one. PUMICE_TEST_EXEC is
-// what starts a test binary on drivers that come with a libc of their own; the programs of tools/mesa.sh set it. PUMICE_TEST_COMPILES
-// names a file to which each process adds lines `PIPELINES SECONDS`: what it has compiled (vk.Compiles) since the line before.
+// Environment variables configure it:
 //
-// Go's test cache takes a result again where the test reads the same files and variables as before. It sees neither what the Vulkan loader
-// reads nor the driver, so whatever opens a device calls RecordDriver.
+//   - PUMICE_DEVICE selects the device, as --device does.
+//   - VK_DRIVER_FILES (or VK_ICD_FILENAMES) tells the Vulkan loader which driver to use.
+//   - PUMICE_TEST_REQUIRE_DEVICE=1 makes a test fail, not skip, if there is no device.
+//   - PUMICE_TEST_EXEC is the command that starts a test binary on a driver that needs a libc of its own; the programs
+//     of tools/mesa.sh set it.
+//   - PUMICE_TEST_COMPILES names a file to which each process appends lines `PIPELINES SECONDS`: how many pipelines it
+//     compiled since its previous line, and the processor time that took (vk.Compiles).
+//
+// Go's test cache reuses a result if the test would read the same files and variables as before. It does not see what
+// the Vulkan loader and the driver read, so everything that opens a device calls RecordDriver.
 package gputest
 
 import (
@@ -23,14 +28,15 @@ import (
 	"pumice/vk"
 )
 
-// Options of OpenWith. The zero value is what Open uses.
+// Options configure OpenWith. The zero value is that of Open.
 type Options struct {
 	Device       vk.DeviceOptions
 	NoValidation bool // for benchmarks, and for tests that break rules on purpose
 }
 
-// Open opens the test device with validation and synchronization validation, where the layer is installed: any message of it fails the
-// test. Without a device the test is skipped with the reason. The device is closed when the test ends.
+// Open opens the test device. If the validation layer is installed, it is on, with synchronization validation, and each
+// of its messages fails the test. If there is no device, the test is skipped with the reason. The device is closed when
+// the test ends.
 func Open(t testing.TB) *vk.Device {
 	t.Helper()
 	return OpenWith(t, Options{})
@@ -52,7 +58,7 @@ func OpenWith(t testing.TB, o Options) *vk.Device {
 	return d
 }
 
-// Physical selects the test device on an instance that lives until the test ends.
+// Physical returns the test device without opening it. It is valid until the test ends.
 func Physical(t testing.TB, validation bool) *vk.PhysicalDevice {
 	t.Helper()
 	in := instance(t, validation)
@@ -67,16 +73,20 @@ func Physical(t testing.TB, validation bool) *vk.PhysicalDevice {
 	return pd
 }
 
-// driverVariables decide which driver the loader finds and how it runs. tools/test.sh sets the first to a hash of the driver's files.
-var driverVariables = []string{"PUMICE_TEST_DRIVER", "PUMICE_DEVICE", "PUMICE_TEST_REQUIRE_DEVICE", "LP_NATIVE_VECTOR_WIDTH",
-	"VK_DRIVER_FILES", "VK_ICD_FILENAMES", "VK_ADD_DRIVER_FILES", "VK_LAYER_PATH", "VK_INSTANCE_LAYERS"}
+// driverVariables decide which driver the loader finds and how it runs. tools/test.sh sets the first one to a hash of
+// the driver's files.
+var driverVariables = []string{
+	"PUMICE_TEST_DRIVER", "PUMICE_DEVICE", "PUMICE_TEST_REQUIRE_DEVICE", "LP_NATIVE_VECTOR_WIDTH",
+	"VK_DRIVER_FILES", "VK_ICD_FILENAMES", "VK_ADD_DRIVER_FILES", "VK_LAYER_PATH", "VK_INSTANCE_LAYERS",
+}
 
-// RecordDriver makes Go's test cache keep the package's result for the driver in use, so that another one runs the tests again. A test that
-// opens a device by other means than this package, or has another process open one, calls it first.
+// RecordDriver makes Go's test cache keep the package's result for the driver in use, so that the tests run again on
+// another driver. Open and Physical call it. A test that opens a device in another way, or through another process,
+// calls it first.
 func RecordDriver(t testing.TB) {
 	t.Helper()
 	for _, name := range driverVariables {
-		os.Getenv(name) // package testing notes the name
+		os.Getenv(name) // package testing records the name and the value
 	}
 }
 
@@ -111,8 +121,8 @@ var reported struct {
 	vk.CompileStats
 }
 
-// ReportCompiles adds what the process has compiled since the last call to the file that PUMICE_TEST_COMPILES names. Instances that
-// this package opens do so when they close; it is for tests that open devices otherwise.
+// ReportCompiles appends what the process has compiled since the last call to the file that PUMICE_TEST_COMPILES names.
+// This package calls it when a test ends; a test that opens a device in another way calls it itself.
 func ReportCompiles() error {
 	name := os.Getenv("PUMICE_TEST_COMPILES")
 	if name == "" {
@@ -133,7 +143,7 @@ func ReportCompiles() error {
 	return errors.Join(err, f.Close())
 }
 
-// Again is the command that runs this test binary with other arguments in a process of its own.
+// Again returns the command that runs this test binary in another process, with args.
 func Again(args ...string) *exec.Cmd {
 	line := append(strings.Fields(os.Getenv("PUMICE_TEST_EXEC")), os.Args[0])
 	return exec.Command(line[0], append(line[1:], args...)...)
@@ -148,7 +158,8 @@ func missing(t testing.TB, err error) {
 	t.Skipf("SKIPPED, no device: %v", err)
 }
 
-// messages fails a test for each validation message until it ends: a driver thread may speak later.
+// messages fails a test for each validation message. It drops messages after the test has ended, which a driver's
+// thread may still send.
 type messages struct {
 	mu sync.Mutex
 	t  testing.TB
@@ -159,7 +170,7 @@ func (m *messages) fail(msg vk.Message) {
 	defer m.mu.Unlock()
 	switch {
 	case m.t == nil:
-	case msg.General: // the loader on drivers that don't load
+	case msg.General: // from the loader or a driver, such as one that does not load
 		m.t.Logf("%s: %s", msg.ID, msg.Text)
 	default:
 		m.t.Errorf("validation: %s: %s", msg.ID, msg.Text)
