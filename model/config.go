@@ -1,10 +1,12 @@
-// Package model runs decoder-only transformers: it reads a checkpoint's configuration as
-// one Config, binds its tensors to device memory, and evaluates tokens against a resident
-// KV cache.
+// Package model runs decoder-only transformers.
 //
-// The forward pass is written once, in decoder.go, over Config's axes; a family is a file
-// that maps its configuration and tensor names to them. The package knows nothing of file
-// formats' bytes, which are checkpoint's, or of text.
+// Load reads a checkpoint's configuration as a Config, puts its tensors into device memory as Weights, and returns a
+// Model, which evaluates tokens and keeps their keys and values in a KV cache on the device. LoadSplit does the same on
+// several devices.
+//
+// The forward pass is written once, in decoder.go, and depends only on Config's fields. A Family translates one kind of
+// checkpoint's configuration and tensor names into these fields. The package reads files only through package
+// checkpoint, and knows nothing of text.
 package model
 
 import (
@@ -17,9 +19,9 @@ import (
 	"pumice/pipeline/kernels"
 )
 
-// Config is the hyper-parameters of a model, under their Hugging Face names whatever the checkpoint's format.
+// Config has the hyper-parameters of a model. Fields have Hugging Face's names, also for a GGUF checkpoint.
 type Config struct {
-	Family string `json:"family"` // registered name: "llama", "xverse"
+	Family string `json:"family"` // Family.Name, such as "llama" or "xverse"
 
 	HiddenSize            int `json:"hidden_size"`
 	IntermediateSize      int `json:"intermediate_size"`
@@ -30,19 +32,19 @@ type Config struct {
 	VocabSize             int `json:"vocab_size"`
 	MaxPositionEmbeddings int `json:"max_position_embeddings"` // positions the model was trained for
 
-	// Norm is RMSNorm unless LayerNorm is set. Weights that are stored as gain - 1 have one added.
+	// Norms are RMSNorm unless LayerNorm is set. With NormPlusOne the checkpoint stores each gain less 1.
 	LayerNorm   bool    `json:"layer_norm,omitempty"`
 	NormBias    bool    `json:"norm_bias,omitempty"`
 	NormPlusOne bool    `json:"norm_plus_one,omitempty"`
 	NormEps     float32 `json:"norm_eps"`
 
-	// Positions: rotation of the first components of each head, or ALiBi slopes up to 2^-ALiBiMaxBias.
+	// Positions are encoded by Rope, or by ALiBi if ALiBiMaxBias is not 0: the least slope is then 2^-ALiBiMaxBias.
 	Rope         Rope    `json:"rope"`
-	LocalRope    *Rope   `json:"local_rope,omitempty"` // of layers with a window, where it differs
-	NoRope       []bool  `json:"no_rope,omitempty"`    // layers without rotation; nil = none
+	LocalRope    *Rope   `json:"local_rope,omitempty"` // Rope of the Local layers; nil if it is the same
+	NoRope       []bool  `json:"no_rope,omitempty"`    // for each layer, whether it has no rotation; nil if all have one
 	ALiBiMaxBias float64 `json:"alibi_max_bias,omitempty"`
 
-	// Attention. Local lists the layers that see SlidingWindow positions, nil = none.
+	// Attention. Local says for each layer whether a token sees only the last SlidingWindow positions; nil if none does.
 	AttentionScale       float32 `json:"attention_scale"`
 	AttnLogitSoftcapping float32 `json:"attn_logit_softcapping,omitempty"`
 	SlidingWindow        int     `json:"sliding_window,omitempty"`
@@ -57,17 +59,18 @@ type Config struct {
 	PlainMLP  bool               `json:"plain_mlp,omitempty"`
 	MLPBias   bool               `json:"mlp_bias,omitempty"`
 
-	// Block: attention then MLP, or both from one norm; norms of what a branch returns.
+	// Layer: with Parallel, attention and MLP both take the output of one norm; else the MLP follows attention. With
+	// PostNorms, the output of each has a norm too.
 	Parallel  bool `json:"parallel,omitempty"`
 	PostNorms bool `json:"post_norms,omitempty"`
 
-	// Embedding and head.
+	// Embedding and head. EmbeddingScale multiplies the embeddings; with TieWordEmbeddings the head is the embedding.
 	EmbeddingScale        float32 `json:"embedding_scale"`
 	TieWordEmbeddings     bool    `json:"tie_word_embeddings"`
 	NormalizedHead        bool    `json:"normalized_head,omitempty"` // rows of the head are scaled to length 1
 	FinalLogitSoftcapping float32 `json:"final_logit_softcapping,omitempty"`
 
-	BOSTokenID  int   `json:"bos_token_id"` // -1 when the checkpoint names none
+	BOSTokenID  int   `json:"bos_token_id"` // -1 if the checkpoint names none
 	EOSTokenIDs []int `json:"eos_token_ids"`
 
 	names   Names // of the tensors in this checkpoint
@@ -77,26 +80,26 @@ type Config struct {
 	permutedQK bool
 }
 
-// Rope is rotary position embedding (Su et al. 2021, arXiv:2104.09864).
+// Rope configures rotary position embedding (Su et al. 2021, arXiv:2104.09864).
 type Rope struct {
 	Theta       float64     `json:"rope_theta"`
-	Dim         int         `json:"rotary_dim"`  // leading components of a head that rotate
-	Interleaved bool        `json:"interleaved"` // pairs are 2j, 2j+1 rather than j, j + Dim/2
+	Dim         int         `json:"rotary_dim"`  // number of leading components of a head that rotate; 0 for none
+	Interleaved bool        `json:"interleaved"` // components 2j and 2j+1 rotate together, not j and j + Dim/2
 	Scaling     RopeScaling `json:"scaling"`
 }
 
-// RopeScaling stretches the rotary frequencies to more positions than were trained.
+// RopeScaling changes the rotary frequencies, so that a model can use more positions than it was first trained on.
 type RopeScaling struct {
 	Type   string  `json:"type"`             // "", "linear", "llama3" or "factors"
-	Factor float64 `json:"factor,omitempty"` // by which positions are stretched
+	Factor float64 `json:"factor,omitempty"` // wavelengths are this many times as long
 
-	// llama3: wavelengths over OriginalContext / LowFreqFactor are stretched, those under
-	// OriginalContext / HighFreqFactor are kept, those between are interpolated.
+	// For "llama3": wavelengths above OriginalContext / LowFreqFactor are multiplied by Factor, those below
+	// OriginalContext / HighFreqFactor are kept, and those between are interpolated.
 	LowFreqFactor   float64 `json:"low_freq_factor,omitempty"`
 	HighFreqFactor  float64 `json:"high_freq_factor,omitempty"`
 	OriginalContext int     `json:"original_max_position_embeddings,omitempty"`
 
-	// factors: a tensor of one divisor for each frequency (GGUF's rope_freqs).
+	// For "factors": the name of a tensor with one divisor for each frequency (GGUF's rope_freqs).
 	Tensor string `json:"tensor,omitempty"`
 }
 

@@ -11,21 +11,21 @@ import (
 	"pumice/internal/ggufwrite"
 )
 
-// An Export describes a checkpoint as a GGUF file that llama.cpp reads: names, order of rows and keys of its
-// architecture. It is valid until its checkpoint is closed.
+// An Export describes the GGUF file that a checkpoint becomes. Tensor names, the order of rows and metadata keys are
+// those that llama.cpp expects of the architecture. It is valid until its checkpoint is closed.
 type Export struct {
 	Architecture string // general.architecture
 	VocabSize    int
-	BOSTokenID   int // -1 when the checkpoint names none
+	BOSTokenID   int // -1 if the checkpoint names none
 	EOSTokenIDs  []int
-	Pairs        []ggufwrite.KV // the architecture's keys for hyper-parameters; none for a GGUF checkpoint, which has them
+	Pairs        []ggufwrite.KV // metadata of the hyper-parameters; nil for a GGUF checkpoint, whose metadata is kept
 	Tensors      []ExportTensor
-	Notes        []string // limits of the file, for its user
+	Notes        []string // remarks for users of the file
 
 	cfg *Config // that reading the file must return
 }
 
-// A Role says what a tensor is for, which decides the types it may be written in.
+// A Role says what a tensor is for, which decides the types that it may be written in.
 type Role int
 
 const (
@@ -39,12 +39,12 @@ type ExportTensor struct {
 	Name  string
 	Role  Role
 	Shape []int       // outermost first
-	DType dtype.DType // type of the rows: the checkpoint's, or F32 where they are computed
+	DType dtype.DType // type of the rows: the checkpoint's, or F32 if they are computed
 
-	// Row returns the bytes of row i, in scratch or in a slice of its own. Several goroutines may call it, each with its own
+	// Row returns the bytes of row i, in scratch or in another slice. Several goroutines may call it, each with its own
 	// scratch.
 	Row func(i int, scratch []byte) []byte
-	// Prefetch asks the system to read rows first to first+n ahead; nil where there is nothing to read.
+	// Prefetch asks the system to read n rows from row first ahead of use; nil if the rows are not in a file.
 	Prefetch func(first, n int)
 }
 

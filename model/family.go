@@ -10,9 +10,10 @@ import (
 	"pumice/checkpoint"
 )
 
-// A Family reads the configuration of one kind of checkpoint into Config, which is all that the decoder looks at.
+// A Family describes one kind of checkpoint: how to recognise it, what its tensors are called, and how to read its
+// configuration into a Config. The decoder looks only at the Config.
 type Family struct {
-	Name          string   // as Config.Family has it
+	Name          string   // value of Config.Family
 	Architectures []string // values of config.json's "architectures"
 	GGUF          []string // values of GGUF's "general.architecture"
 	Names         Names    // names of the tensors in a Hugging Face directory
@@ -21,11 +22,11 @@ type Family struct {
 	Windowed      bool     // the GGUF architecture has a sliding window
 	WrittenAs     string   // family whose GGUF architecture this one's files have; empty means its own
 
-	// ReadHF fills cfg from config.json. Errors stick to the fields.
+	// ReadHF fills cfg from config.json. f keeps the first error.
 	ReadHF func(cfg *Config, f *checkpoint.Fields)
-	// ReadGGUF fills cfg from the metadata; the tensors of the checkpoint may be looked at.
+	// ReadGGUF fills cfg from the metadata f and, if it must, from the tensors of c. f keeps the first error.
 	ReadGGUF func(cfg *Config, f *checkpoint.Fields, c *checkpoint.Checkpoint)
-	// WriteGGUF adds the keys that only this architecture has, without the prefix; nil = none.
+	// WriteGGUF adds the keys that only this architecture has, without its prefix; nil if there are none.
 	WriteGGUF func(cfg *Config, add func(key string, value any))
 }
 

@@ -8,12 +8,12 @@ import (
 	"pumice/pipeline"
 )
 
-// ErrContextFull says that tokens do not fit the KV cache behind the position they were given.
+// ErrContextFull says that the KV cache has too few positions for the tokens to evaluate.
 var ErrContextFull = errors.New("the context is full")
 
-// A TokenError is a token id that the model does not have.
+// A TokenError reports a token id that the model does not have.
 type TokenError struct {
-	Index     int // among the tokens given
+	Index     int // position in the list of tokens
 	ID        int
 	VocabSize int
 }
@@ -105,12 +105,13 @@ func (x *Model) checkTokens(tokens []int, position int) error {
 	return nil
 }
 
-// Sequences is the most sequences that ForwardSequences takes at once, and the most tokens that they may have together.
+// Sequences returns how many sequences ForwardSequences takes at most, and how many tokens they may have together.
 func (x *Model) Sequences() (n, tokens int) { return maxSequences(x.opts.Chunk), x.opts.Chunk }
 
-// ForwardSequences evaluates several sequences at once and returns the logits after the last token of each, a row a
-// sequence. Each sequence continues what the cache holds before position and does not see the others. Together they
-// occupy the positions from there on; what is written there is of no use afterwards. Errors are those of Forward.
+// ForwardSequences evaluates several sequences at once and returns the logits after the last token of each, one row for
+// each sequence. Each sequence continues the tokens that the cache holds before position, and does not see the others.
+// Their keys and values are written from position on, one sequence behind another, so those positions are not valid
+// afterwards. Errors are those of Forward.
 func (x *Model) ForwardSequences(ctx context.Context, sequences [][]int, position int) (Output, error) {
 	s, err := x.sequences(sequences, position)
 	if err != nil {
@@ -146,8 +147,8 @@ func (x *Model) sequences(sequences [][]int, position int) (s pipeline.Step, err
 	return s, nil
 }
 
-// MaxSteps is the most tokens that one call of Decode evaluates. It is 1 where the device cannot choose a token and
-// evaluate it without the host: where it lacks the embedding or the head, and with Options.Taps.
+// MaxSteps returns how many tokens one call of Decode can evaluate. It is 1 if the device cannot choose a token and
+// evaluate it without the host: if it has not both embedding and head, and with Options.Taps.
 func (x *Model) MaxSteps() int {
 	if !x.weights.layerRange.hasEmbedding() || x.opts.Taps {
 		return 1
@@ -155,9 +156,9 @@ func (x *Model) MaxSteps() int {
 	return pipeline.MaxBurst
 }
 
-// Decode evaluates token at position and then steps - 1 tokens, each of which the device chooses after the one before.
-// The host learns of all of them at the end: Output.Choices has one choice a step. want is Argmax with a nil draw, or
-// Candidates with a draw, which has a random number for each step. Errors are those of Forward.
+// Decode evaluates token at position and then steps - 1 tokens, each of which the device chooses from the logits of the
+// one before. Output.Choices has one choice for each step. want is Argmax with a nil draw, or Candidates with a draw,
+// which has a random number for each step. Errors are those of Forward.
 func (x *Model) Decode(ctx context.Context, token, position, steps int, want Want, draw *pipeline.Draw) (Output, error) {
 	var out Output
 	tokens := []int{token}

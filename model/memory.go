@@ -14,29 +14,29 @@ import (
 	"pumice/vk"
 )
 
-// A MemoryPlan is the device memory that a model takes, in bytes, computed before any of it is allocated. It counts
-// every plan that the model may come to record.
+// A MemoryPlan has the device memory that a model takes, in bytes, computed before any of it is allocated. It includes
+// what every plan needs that the model may record later.
 type MemoryPlan struct {
 	Context        int    `json:"context"` // positions of the KV cache
 	KVType         string `json:"kv_type"`
-	WeightsBytes   int64  `json:"weights_bytes"` // as laid out on the device, padding included
+	WeightsBytes   int64  `json:"weights_bytes"` // in the device layout, padding included
 	CacheBytes     int64  `json:"cache_bytes"`
 	TableBytes     int64  `json:"table_bytes"`   // rotary angles
 	ArenaBytes     int64  `json:"arena_bytes"`   // activations, shared by all plans
-	OutputBytes    int64  `json:"output_bytes"`  // buffers of plans that the host reads and writes, of all plans
-	StagingBytes   int64  `json:"staging_bytes"` // while loading; 0 where weights are written directly
+	OutputBytes    int64  `json:"output_bytes"`  // buffers of all plans that the host reads and writes
+	StagingBytes   int64  `json:"staging_bytes"` // staging buffers while loading; 0 if the host writes weights directly
 	TotalBytes     int64  `json:"total_bytes"`
 	AvailableBytes int64  `json:"available_bytes"`
-	AvailableLimit string `json:"available_limit,omitempty"` // the limit that leaves no more; empty for free memory
+	AvailableLimit string `json:"available_limit,omitempty"` // the limit that AvailableBytes is; "" for free memory
 
 	WeightTypes []TypeShare `json:"weight_types"` // the matrices by type
 }
 
-// A TypeShare is the matrices that the device keeps in one type.
+// A TypeShare says how many bytes of matrices the device keeps in one type.
 type TypeShare struct {
 	Type    string `json:"type"`
 	Bytes   int64  `json:"bytes"`
-	Instead string `json:"instead_of,omitempty"` // the type of Options.DType, whose blocks do not divide the rows
+	Instead string `json:"instead_of,omitempty"` // Options.DType, if its blocks do not divide these rows; else ""
 }
 
 // addShare counts s among those of its type.
@@ -53,13 +53,14 @@ func addShare(list []TypeShare, s TypeShare) []TypeShare {
 // A FitError says that a device has too little memory for a model.
 type FitError struct {
 	Device            string
-	Needed, Available int64
-	Limit             string // what allows no more, as "memory.max of cgroup /x"; "" = that is what there is
+	Needed, Available int64  // bytes
+	Limit             string // the limit that Available comes from, as "memory.max of cgroup /x"; "" for free memory
 	Plan              MemoryPlan
-	Fits              Smaller
+	Fits              Smaller // changes of Options that would make it fit
 }
 
-// Smaller says what would make a model fit: each field alone is enough, one that is zero is not.
+// Smaller lists changes of Options that would make a model fit. Each one is enough by itself. If a field is zero, no
+// value of it is known to be enough.
 type Smaller struct {
 	Context int    `json:"context,omitempty"` // positions
 	KVType  string `json:"kv_type,omitempty"` // of the KV cache

@@ -6,8 +6,9 @@ import (
 	"pumice/pipeline"
 )
 
-// A Model is a checkpoint on a device, with one KV cache. One goroutine at a time uses it. It keeps no record of what
-// the cache holds: Forward writes the positions that it is given, and the caller knows which ones are valid.
+// A Model is a checkpoint on a device, with one KV cache. Only one goroutine at a time may use it. It does not record
+// which tokens the cache holds: Forward writes the positions that it is given, and the caller must know which positions
+// are valid.
 type Model struct {
 	cfg     *Config
 	opts    Options
@@ -23,8 +24,9 @@ type Model struct {
 	hidden  []float32      // the residual stream of the tokens, where the layers don't begin with the embedding
 }
 
-// CanResume says whether the cache still holds what a token at position sees, after the positions before length have
-// been written: layers with a sliding window overwrite keys and values that are far behind.
+// CanResume reports whether evaluation can continue at position when positions 0 to length-1 have been written. It
+// cannot always go back: layers with a sliding window overwrite old keys and values, and the token at position may need
+// some of these.
 func (x *Model) CanResume(length, position int) bool {
 	if position > length {
 		return false
@@ -38,13 +40,13 @@ func (x *Model) CanResume(length, position int) bool {
 	return max(0, position-x.cfg.SlidingWindow+1) >= length-shape.LocalPositions
 }
 
-// Config is the model's configuration.
+// Config returns the model's configuration. The caller must not change it.
 func (x *Model) Config() *Config { return x.cfg }
 
-// Memory is the device memory that the model takes.
+// Memory returns the device memory that the model takes.
 func (x *Model) Memory() MemoryPlan { return x.memory }
 
-// Context is the number of positions of the KV cache.
+// Context returns the number of positions of the KV cache.
 func (x *Model) Context() int { return x.opts.Context }
 
 // Close frees plans, cache and weights. It may be called twice.

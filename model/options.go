@@ -9,16 +9,16 @@ import (
 	"pumice/internal/dtype"
 )
 
-// Options says how a model is loaded. Each field's zero value is its default.
+// Options configure Load and LoadSplit. The zero value is the default.
 type Options struct {
-	Context  int                     // positions of the KV cache; 0 means as many as were trained, at most DefaultContext
-	DType    dtype.DType             // type that matrices are converted to, see DType.ForRow; Invalid keeps the checkpoint's
+	Context  int                     // positions of the KV cache; 0 means MaxPositionEmbeddings, at most DefaultContext
+	DType    dtype.DType             // type to convert matrices to (see DType.ForRow); Invalid keeps theirs
 	KVType   dtype.DType             // one of kernels.CacheTypes; Invalid means F16
 	Chunk    int                     // most tokens of a prompt that are evaluated together; 0 means DefaultChunk
 	LoRA     []LoRA                  // adapters, added to the matrices in this order
-	Taps     bool                    // keep results inside the decoder for Plan.Tap; slower, for tests
+	Taps     bool                    // record intermediate results that Plan.Tap reads; slower, for tests
 	Workers  int                     // goroutines that convert weights; 0 means one for each processor, 2 to 16
-	Progress func(done, total int64) // called with bytes of the matrices that are loaded, one call at a time; may be nil
+	Progress func(done, total int64) // called with bytes of the matrices, one call at a time; may be nil
 	Logger   zerolog.Logger
 }
 

@@ -9,13 +9,14 @@ import (
 
 // Output is the result of evaluating tokens.
 type Output struct {
-	// Choices has one choice after the last token with Argmax and Candidates, one after every token with AllArgmax, and one
-	// for each step of Decode. With another Want it is empty.
+	// Choices has one choice after the last token with Argmax and Candidates, one after every token with AllArgmax, and
+	// one for each step of Decode. With another Want it is empty.
 	Choices []Choice
-	// Logits is (vocab) with Logits, (tokens, vocab) with AllLogits, (sequences, vocab) with SequenceLogits; with Hidden it is
-	// the residual stream (tokens, hidden size). It is valid until the model evaluates again.
+	// Logits has the shape (vocab) with Logits, (tokens, vocab) with AllLogits, and (sequences, vocab) with
+	// SequenceLogits; with Hidden it is the residual stream (tokens, hidden size). It is valid until the model evaluates
+	// again.
 	Logits   []float32
-	Counters pipeline.Counters // the work of the device
+	Counters pipeline.Counters // submissions, dispatches and bytes that the evaluation took
 }
 
 // A Choice is the token that the device chose after a position. With Candidates the caller may choose another one of
@@ -27,12 +28,12 @@ type Choice struct {
 	Logits []float32 // with Candidates, their logits
 }
 
-// A NotFiniteError is a logit that is NaN or infinite: the weights have such a value, or a result exceeds float32. No
-// token is chosen, and no logits are returned.
+// A NotFiniteError reports a logit that is NaN or infinite: the weights have such a value, or a result exceeds float32.
+// No token is chosen, and no logits are returned.
 type NotFiniteError struct {
 	Position int     // cache position of the token that the logit follows
 	ID       int     // the token that the logit belongs to
-	Value    float32 // the logit; where the device searched the logits, +Inf stands for NaN too
+	Value    float32 // the logit; +Inf may stand for NaN if the device compared the logits
 }
 
 func (e *NotFiniteError) Error() string {

@@ -9,7 +9,7 @@ import (
 	"pumice/pipeline"
 )
 
-// MaxDraft is how many guessed tokens are worth evaluating at once to see which are right.
+// MaxDraft is the largest number of guessed tokens that is worth evaluating at once.
 const MaxDraft = 31
 
 // allLogitsBytes bounds the logits that a plan of AllLogits has in device memory.
@@ -81,14 +81,14 @@ func (x *Model) plan(ctx context.Context, k planKey) (*pipeline.Plan, error) {
 	return p, nil
 }
 
-// Plan returns the plan that evaluates n tokens, or a whole chunk if they are more. It is recorded if it was not yet. The
-// Model owns it; taps are read from it.
+// Plan returns the plan that evaluates a chunk of n tokens, or of Options.Chunk if n is more. It records the plan if it
+// is new. The Model owns the plan; tests read taps from it.
 func (x *Model) Plan(ctx context.Context, n int, want Want) (*pipeline.Plan, error) {
 	return x.plan(ctx, planKey{x.bucket(n, want), want})
 }
 
-// Profile is the device time of each kernel of the last submission, the last token's of several queued ones. The
-// Manager must have been made with pipeline.Options.Profile.
+// Profile returns the device time of each kernel in the last execution of a plan: of the last chunk, or of the last
+// token of a burst. The Manager must have been made with pipeline.Options.Profile.
 func (x *Model) Profile() ([]pipeline.Timing, error) {
 	if x.last == nil {
 		return nil, errors.New("model: no profile before a token has been evaluated")
@@ -121,8 +121,8 @@ func (x *Model) planKeys() []planKey {
 	return append(keys, planKey{x.allArgmaxTokens(), AllArgmax})
 }
 
-// Kernels lists the kernels that a model's plans consist of on the device of m, each combination of kernel and
-// constants once. Nothing is compiled or allocated.
+// Kernels lists the kernels that the model's plans would use on the device of m, each combination of kernel and
+// constants once. It compiles and allocates nothing.
 func Kernels(m *pipeline.Manager, c *checkpoint.Checkpoint, o Options) ([]pipeline.KernelUse, error) {
 	l, err := newLoading(c, o) // adapters don't change kernels
 	if err != nil {

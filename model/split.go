@@ -13,7 +13,7 @@ import (
 
 // A Split is a model whose layers are divided among several devices, consecutive layers to each. The residual stream,
 // HiddenSize float32 values a token, passes from device to device through the host. The devices work in turn, so a
-// Split is for models that one device has no memory for. One goroutine at a time uses it.
+// Split is for models that are too large for one device. Only one goroutine at a time may use it.
 type Split struct {
 	stages []*Model // in the order of their layers
 }
@@ -162,7 +162,7 @@ func (s *Split) ForwardSequences(ctx context.Context, sequences [][]int, positio
 // MaxSteps is 1: a token passes through the host on its way to the first device.
 func (s *Split) MaxSteps() int { return 1 }
 
-// Decode is Model.Decode of one step; more are an error.
+// Decode is Model.Decode for one step; more steps are an error.
 func (s *Split) Decode(ctx context.Context, token, position, steps int, want Want, draw *pipeline.Draw) (Output, error) {
 	if steps != 1 {
 		return Output{}, fmt.Errorf("model: %d tokens in one go on several devices; only one is possible", steps)
@@ -200,7 +200,7 @@ func (s *Split) Memory() MemoryPlan {
 	return sum
 }
 
-// Profile is Model.Profile of each device's layers, one device after another.
+// Profile returns what Model.Profile does for each device's layers, one device after another.
 func (s *Split) Profile() ([]pipeline.Timing, error) {
 	var all []pipeline.Timing
 	for _, x := range s.stages {

@@ -8,14 +8,14 @@ import (
 	"pumice/pipeline"
 )
 
-// Weights is a model's parameters on the device. Until load has run they have shapes only.
+// Weights are a model's parameters on the device. Before they are loaded they have only shapes.
 type Weights struct {
 	Embed          *pipeline.Matrix // (VocabSize, HiddenSize)
 	FinalNorm      *pipeline.Norm   // (HiddenSize)
 	LMHead         *pipeline.Matrix // (VocabSize, HiddenSize); Embed itself when tied
-	RopeTable      *pipeline.Vector // (context, Rope.Dim / 2, 2) cos and sin
-	LocalRopeTable *pipeline.Vector // the same of Config.LocalRope, nil if there is none
-	Slopes         *pipeline.Vector // (heads) of ALiBi, nil without
+	RopeTable      *pipeline.Vector // (context, Rope.Dim / 2, 2): cosine and sine of each angle
+	LocalRopeTable *pipeline.Vector // the same for Config.LocalRope, nil without
+	Slopes         *pipeline.Vector // (heads), of ALiBi; nil without
 	Layers         []Layer
 
 	layerRange  layerRange                       // of Layers; without the head FinalNorm and LMHead are nil
@@ -29,8 +29,7 @@ type Weights struct {
 	read        int64 // bytes of the matrices' rows as sources give them: the total of Options.Progress
 }
 
-// A Layer is the parameters of one decoder layer. Norms and biases are nil where the family
-// has none.
+// A Layer has the parameters of one decoder layer. Norms and biases that the family lacks are nil.
 type Layer struct {
 	InputNorm    *pipeline.Norm   // (HiddenSize)
 	QKV          *pipeline.Matrix // ((heads + 2 kv heads) * HeadDim, HiddenSize)
@@ -40,7 +39,7 @@ type Layer struct {
 	OBias        *pipeline.Vector
 	AttnPostNorm *pipeline.Norm   // (HiddenSize)
 	MLPNorm      *pipeline.Norm   // (HiddenSize)
-	GateUp       *pipeline.Matrix // (2 * IntermediateSize, HiddenSize), rows alternate; a plain MLP's (IntermediateSize, HiddenSize)
+	GateUp       *pipeline.Matrix // (2 * IntermediateSize, HiddenSize): gate and up rows in turn; PlainMLP: up rows only
 	GateUpBias   *pipeline.Vector
 	DownProj     *pipeline.Matrix // (HiddenSize, IntermediateSize)
 	DownBias     *pipeline.Vector
