@@ -295,7 +295,8 @@ func (e *Engine) Profile() ([]pipeline.Timing, error) {
 	return e.model.Profile()
 }
 
-// CopyBandwidth is Kernels.CopyBandwidth of the first device, which must have room beside the model.
+// CopyBandwidth measures the first device as Kernels.CopyBandwidth does. It returns 0 if the model leaves too little
+// memory for that.
 func (e *Engine) CopyBandwidth(ctx context.Context) (float64, error) {
 	if err := e.turn.Acquire(ctx, 1); err != nil {
 		return 0, err

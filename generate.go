@@ -86,7 +86,7 @@ type Stats struct {
 	DraftNAccepted     int     `json:"draft_n_accepted,omitempty"` // guesses that were right
 
 	Pipelines int     `json:"pipelines"`  // kernels that this process has compiled so far, for this Engine and others
-	CompileMS float64 `json:"compile_ms"` // processor time that took (vk.Compiles)
+	CompileMS float64 `json:"compile_ms"` // processor time that compiling them took (vk.Compiles)
 }
 
 // Generate continues prompt. The iteration yields each token as it is chosen and ends after the last one. An error is

@@ -2,7 +2,7 @@ package eval
 
 // This file has tables of the tasks, their groups, and the mean that is each group's headline.
 
-// An Info describes a task. Key is the name in its files' names.
+// An Info describes a task. Key is the part of its files' names that differs from task to task.
 type Info struct {
 	Name, Benchmark, Key string
 }

@@ -18,8 +18,10 @@ type PerplexityOptions struct {
 
 	BOS int // token that replaces a window's first one; -1 for none. It is not used with a stride.
 
-	Base     *BaseWriter // receives the log-probabilities
-	Compare  *BaseReader // log-probabilities to compare with; its tokens are evaluated instead of the caller's
+	Base    *BaseWriter // receives the log-probabilities
+	Compare *BaseReader // log-probabilities to compare with; its tokens are evaluated instead of the caller's
+
+	// Progress is called after each window with the result so far and the number of windows; it may be nil.
 	Progress func(PerplexityResult, int)
 }
 

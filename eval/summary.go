@@ -23,10 +23,10 @@ type Summary struct {
 // A TaskSummary counts the answers to a task's questions.
 type TaskSummary struct {
 	Name        string  `json:"name"`
-	Original    int     `json:"original"` // questions that the task has
-	Planned     int     `json:"planned"`  // questions to ask, in all shards together
-	Questions   int     `json:"questions"`
-	Scored      int     `json:"scored"` // questions whose answer is known
+	Original    int     `json:"original"`  // questions that the task has
+	Planned     int     `json:"planned"`   // questions to ask, in all shards together
+	Questions   int     `json:"questions"` // questions answered
+	Scored      int     `json:"scored"`    // questions whose answer is known
 	Correct     int     `json:"correct"`
 	Skipped     int     `json:"skipped"` // questions of the file that aren't single-answer ones
 	NumShots    int     `json:"n_shot"`
@@ -51,9 +51,9 @@ type GroupSummary struct {
 	Title      string   `json:"title"`
 	Parent     string   `json:"parent,omitempty"`
 	Headline   Mean     `json:"headline"`
-	Found      int      `json:"found"` // tasks with answers
-	Of         int      `json:"of"`
-	Questions  int      `json:"questions"`
+	Found      int      `json:"found"`                    // tasks with answers
+	Of         int      `json:"of"`                       // tasks of the group
+	Questions  int      `json:"questions"`                // questions scored
 	Accuracy   *float64 `json:"acc"`                      // by the headline's mean
 	Stderr     *float64 `json:"acc_stderr"`               // pooled over the tasks; absent for a mean over tasks
 	Micro      *float64 `json:"acc_micro"`                // over questions
