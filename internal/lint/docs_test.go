@@ -20,7 +20,7 @@ var docLink = regexp.MustCompile(`\]\(([^)#: ]+)(?:#[^)]*)?\)`)
 // docs are the documents that people read, relative to the module.
 func docs(t *testing.T) []string {
 	t.Helper()
-	files := []string{"README.md", "CONTRIBUTING.md"}
+	files := []string{"README.md", "CONTRIBUTING.md", "CHANGELOG.md"}
 	for _, pattern := range []string{"docs/*.md", "docs/design/*.md"} {
 		list, err := filepath.Glob(filepath.Join("..", "..", pattern))
 		if err != nil || len(list) == 0 {
