@@ -23,6 +23,9 @@ const Mark = "[vkfault]"
 // Variable is the environment variable that lists the faults, in the form that testdata/standin.c describes.
 const Variable = "PUMICE_VKFAULT"
 
+// After is the environment variable that names a file: calls are counted from the moment that it exists.
+const After = Variable + "_AFTER"
+
 // Env returns the environment of this process with the settings to run a program on the fake loader, except Variable.
 // The program uses one device. The test is skipped if the fake loader can't be built: without a device, a C compiler,
 // or Linux.

@@ -7,6 +7,7 @@
 //   never     for vkWaitForFences: the time limit passes without the fence being signalled
 //   late      the call is made 700 ms later
 //   hang      the call never returns
+// PUMICE_VKFAULT_AFTER, if set, is a file: calls are counted from the moment that it exists.
 // PUMICE_VKFAULT_LOADER is the path of the real loader.
 //
 // A line on standard error that begins with "[vkfault]" reports an object that was destroyed twice, or not before its
@@ -117,8 +118,17 @@ static void destroyed(int maker, const char *by, uint64_t handle) {
         fprintf(stderr, "[vkfault] %s while work runs\n", by);
 }
 
+static int counting(void) {
+    static int begun;
+    if (!begun) {
+        const char *after = getenv("PUMICE_VKFAULT_AFTER");
+        begun = !after || !access(after, F_OK);
+    }
+    return begun;
+}
+
 static int64_t call(int i, uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t e, uint64_t f) {
-    int n = __sync_add_and_fetch(&calls[i], 1);
+    int n = counting() ? __sync_add_and_fetch(&calls[i], 1) : 0;
     if (faults[i].what && (n == faults[i].at || (faults[i].onwards && n > faults[i].at))) switch (faults[i].what) {
         case RETURN: return faults[i].result;
         case NEVER: usleep((e < 1000000000 ? e : 1000000000) / 1000); return 2; // VK_TIMEOUT
