@@ -121,7 +121,7 @@ type Result struct {
 	BytesPerSec   float64           `json:"bytes_per_s"`       // of weights and cache that a generated token reads; 0 of a prompt
 	FLOPs         float64           `json:"flops"`             // a second, of products with weights; of the counters' operations
 	Kernels       []KernelTime      `json:"kernels,omitempty"` // of the last run of the last repetition, with Options.Profile
-	CopyBandwidth float64           `json:"copy_bandwidth"`    // bytes a second, measured on the device before the tests; 0 = the model leaves no room for it
+	CopyBandwidth float64           `json:"copy_bandwidth"`    // bytes a second, measured on the device before the tests; 0 means the model leaves no room for it
 }
 
 // A KernelTime is the device time of one kernel in a run.

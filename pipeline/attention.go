@@ -8,13 +8,13 @@ import (
 // Heads is the shape of an attention block.
 type Heads struct {
 	Heads, KVHeads, HeadDim int
-	RotaryDim               int  // leading components of a head that rotate; 0 = none
+	RotaryDim               int  // leading components of a head that rotate; 0 means none
 	Interleaved             bool // pairs are components 2j, 2j+1 rather than j, j + RotaryDim/2
 
 	Clip    float32 // queries, keys and values are clamped to +-Clip before rotation; 0 turns it off
-	Window  int     // positions a query sees, its own included; 0 = all
+	Window  int     // positions a query sees, its own included; 0 means all
 	SoftCap float32 // scores s become SoftCap * tanh(s / SoftCap); 0 turns it off
-	Slopes  *Vector // (Heads) ALiBi slopes, Press et al. 2022, arXiv:2108.12409; nil = none
+	Slopes  *Vector // (Heads) ALiBi slopes, Press et al. 2022, arXiv:2108.12409; nil means none
 }
 
 // HeadNorm normalises every query head of qkv, (tokens, (Heads + 2 KVHeads) * HeadDim), by its
@@ -57,7 +57,7 @@ func (b *Builder) Attention(q *Tensor, h Heads, c *LayerCache, scale float32) *T
 	return b.attention(q, h, nil, c, scale)
 }
 
-// RopeAttention is RopeStore and Attention of what it returns, in one where there is one token.
+// RopeAttention is RopeStore followed by Attention, in one dispatch for one token.
 func (b *Builder) RopeAttention(qkv *Tensor, h Heads, table *Vector, c *LayerCache, scale float32) *Tensor {
 	if qkv.Rows == 1 && b.err == nil && h.KVHeads > 0 {
 		shape := h.over(c, 1, scale)

@@ -27,7 +27,7 @@ type Builder struct {
 
 	nodes   []*node
 	tensors []*Tensor
-	input   *Tensor // what Plan.Input sets; nil = none
+	input   *Tensor // what Plan.Input sets; nil means none
 	outputs []output
 	err     error
 }
@@ -51,7 +51,7 @@ func (m *Manager) NewBuilder(name string, tokens int) *Builder {
 // EnableTaps makes Tap record; without it a Tap costs nothing.
 func (b *Builder) EnableTaps() { b.tap = true }
 
-// Tapping says whether taps are recorded. Where an operation could be fused into another,
+// Tapping reports whether taps are recorded. Where an operation could be fused into another,
 // a tapped plan keeps them apart so that each result can be seen.
 func (b *Builder) Tapping() bool { return b.tap }
 

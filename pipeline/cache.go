@@ -31,11 +31,11 @@ type CacheShape struct {
 	Layers, KVHeads, HeadDim, Positions int
 
 	// Local lists the layers that keep only LocalPositions positions, a multiple of eight,
-	// position j at j % LocalPositions; nil = none.
+	// position j at j % LocalPositions; nil means none.
 	Local          []bool
 	LocalPositions int
 
-	// Float lists the layers that are F32 whatever DType is; nil = none.
+	// Float lists the layers that are F32 whatever DType is; nil means none.
 	Float []bool
 }
 

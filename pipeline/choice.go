@@ -42,7 +42,7 @@ func order[S kernels.Shape](m *Manager, op *kernels.Op[S], s S) []*kernels.Kerne
 	return list
 }
 
-// forced is the paths that Options.Path asks for; nil = none.
+// forced is the paths that Options.Path asks for; nil means none.
 func (m *Manager) forced() []kernels.Path {
 	switch m.opts.Path {
 	case "":

@@ -44,7 +44,7 @@ func TestNodesFitWhatTheShaderDeclares(t *testing.T) {
 		kernel string
 		of     func() *node
 		change func(*node)
-		parts  []string // of the error; nil = none
+		parts  []string // of the error; nil means none
 		values []uint32
 	}{
 		{"add", add, func(*node) {}, nil, []uint32{100}},

@@ -23,7 +23,7 @@ type RowSource struct {
 	// Row returns the bytes of row i in DType, in a slice that it owns or in scratch.
 	// It is called from several goroutines at once, each with its own scratch.
 	Row func(i int, scratch []byte) []byte
-	// Prefetch says that rows first to first+n will be asked for soon; nil = there is no use in it.
+	// Prefetch says that rows first to first+n will be asked for soon; nil means there is no use in it.
 	Prefetch func(first, n int)
 }
 
@@ -105,7 +105,7 @@ type Fill struct {
 	Matrix *Matrix
 	// At names the source and its row that row r of the matrix is. It is called from several goroutines at once.
 	At func(r int) (src *RowSource, row int)
-	// Exponent returns e, where row r is multiplied by 2^e; nil = no row is. It is called from several goroutines at once.
+	// Exponent returns e, where row r is multiplied by 2^e; nil means no row is. It is called from several goroutines at once.
 	Exponent func(r int) int
 	Finite   bool // a NaN or an infinity is an error, since it would not show in what is computed
 	// Begin is called before the first row is read and End after the last one, from any goroutine; nil where the sources need

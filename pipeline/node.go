@@ -104,7 +104,7 @@ func (x bind) behind() int {
 	return 0
 }
 
-// match compares what the node is given with what the GLSL of its kernel declares, and puts the values of its
+// match compares the node's arguments with the declarations in its kernel's GLSL, and puts the values of its
 // specialization constants in the order of their numbers.
 func (n *node) match(v shaders.Variant) error {
 	if len(n.push) != v.PushBytes {
@@ -151,7 +151,7 @@ func (x bind) declared() shaders.Binding {
 	return b
 }
 
-// config is what the pipeline of a node is made from.
+// config describes the pipeline of a node.
 func (m *Manager) config(n *node, v shaders.Variant) vk.PipelineConfig {
 	cfg := vk.PipelineConfig{Name: n.key(), SPIRV: v.SPIRV, PushBytes: len(n.push), Spec: n.values, DispatchBase: n.dispatches > 1}
 	for _, b := range n.binds {

@@ -67,7 +67,7 @@ func (b *Builder) Embed(table *Matrix, scale float32) *Tensor {
 type Norm struct {
 	Layer   bool    // LayerNorm (Ba et al. 2016, arXiv:1607.06450); else RMSNorm (Zhang and Sennrich 2019, arXiv:1910.07467)
 	Weights *Vector // (cols)
-	Bias    *Vector // (cols), of LayerNorm alone; nil = none
+	Bias    *Vector // (cols), of LayerNorm alone; nil means none
 	Eps     float32
 }
 
@@ -113,7 +113,7 @@ type Projection struct {
 	Activate bool    // Activation is applied after; with Gated to every other row, as ActMul does
 	Gated    bool    // rows alternate between gate and up; the result has half as many columns
 	Act      kernels.Activation
-	AddTo    *Tensor // (x.Rows, W.Rows), what the result is added to instead of being returned
+	AddTo    *Tensor // (x.Rows, W.Rows), the result is added to it instead of being returned
 }
 
 // Linear returns x times the transpose of w, plus bias when it is not nil: (x.Rows, w.Rows).

@@ -49,7 +49,7 @@ type Plan struct {
 	name      string
 	tokens    int
 	sequences int
-	input     *vk.Buffer // what Input writes; nil = the plan has none
+	input     *vk.Buffer // what Input writes; nil means the plan has none
 	inputCols int
 	readback  *vk.Buffer
 	commands  *vk.Commands

@@ -45,7 +45,7 @@ type Measurement struct {
 	Nanoseconds int64        `json:"ns"`
 }
 
-// maxTuningBytes bounds what is read: a larger file is not ours.
+// maxTuningBytes bounds the file that is read: Write makes no larger one.
 const maxTuningBytes = 4 << 20
 
 // TuningFile is where a device's Tuning is kept in a folder.
@@ -97,7 +97,7 @@ func (t *Tuning) Write(file string) error {
 	return vk.WriteFile(file, append(data, '\n'))
 }
 
-// refuses says whether a kernel failed its check.
+// refuses reports whether a kernel failed its check.
 func (t *Tuning) refuses(kernel string) bool {
 	return t != nil && slices.ContainsFunc(t.Refused, func(r Refusal) bool { return r.Kernel == kernel })
 }
@@ -109,7 +109,7 @@ func (t *Tuning) Refuse(r Refusal) {
 	}
 }
 
-// IsChecked says whether the kernels for a type of weights or cache were compared with the oracle.
+// IsChecked reports whether the kernels for a type of weights or cache were compared with the oracle.
 func (t *Tuning) IsChecked(kind DType) bool { return slices.Contains(t.Checked, kind.String()) }
 
 // MarkChecked notes that they were.

@@ -94,7 +94,7 @@ type evalRun struct {
 	data      eval.Data
 	selection *eval.Selection
 	planned   eval.PlanOptions
-	replicas  []string // devices that each get the whole model; nil = as --device and --devices say
+	replicas  []string // devices that each get the whole model; nil uses --device and --devices
 	identity  eval.Identity
 	shard     [2]int // of; 1 of 1 for all
 	published []eval.CardRow

@@ -42,7 +42,7 @@ type inspection struct {
 
 type tokenizerInfo struct {
 	Tokens int `json:"tokens"`
-	BOS    int `json:"bos"` // -1 = none
+	BOS    int `json:"bos"` // -1 means none
 	EOS    int `json:"eos"`
 }
 

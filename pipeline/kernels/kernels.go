@@ -1,5 +1,5 @@
-// Package kernels says what each compute kernel of shaders/ is: which shapes it takes, how it reads its
-// operands and weights, its specialization constants, its push constants and its grid.
+// Package kernels describes each compute kernel of shaders/: the shapes it takes, how it reads its operands and
+// weights, its specialization constants, its push constants and its grid.
 //
 // A Kernel is a value, one for each source file. An Op is what is computed, with the kernels that compute it,
 // best first. Package pipeline chooses among them by looping over that list: a new kernel is its source, its row
@@ -87,7 +87,7 @@ func (r Rule) Applies(m *Machine, tokens int) bool {
 type Rounding int
 
 const (
-	Float32 Rounding = iota // nothing: products and sums are of float32
+	Float32 Rounding = iota // nothing: it multiplies and adds float32 numbers
 	Halves                  // float16 numbers of a scale for each token (HalfActs)
 	Bytes                   // 8-bit integers of a scale for each 32 columns (QuantizeActs)
 )
@@ -99,21 +99,21 @@ type Kernel[S any] struct {
 	Rounds Rounding
 	Reads  []Layout // of weight matrices, first the one it is for; nil: the op has none
 
-	// WritesApart says that what the op reads and writes is only read through its binding, and written through
-	// another one, behind all others.
+	// WritesApart reports whether the kernel reads an operand that the op changes through the op's binding, and writes
+	// it through another binding, behind all others.
 	WritesApart bool
 
-	// Takes reports whether the kernel computes the shape; nil = every shape.
+	// Takes reports whether the kernel computes the shape; nil means every shape.
 	Takes func(m *Machine, s S) bool
-	// Views is how the kernel reads the op's bindings, in their order; nil, or what is beyond the end, is Storage.
+	// Views is how the kernel reads the op's bindings, in their order; bindings without a view are Storage.
 	Views func(s S) []View
 	// Spec is the values of the specialization constants.
 	Spec func(m *Machine, s S) []Constant
-	// Push is the push constants without addresses; nil = the op's.
+	// Push is the push constants without addresses; nil means the op's.
 	Push func(s S) []byte
 	// Grid is the number of workgroups in each dimension.
 	Grid func(m *Machine, s S) [3]int
-	// Trip is for reports about compilers; nil = zero.
+	// Trip is for reports about compilers; nil means zero.
 	Trip func(s S) Trip
 }
 
@@ -139,7 +139,7 @@ func (o *Op[S]) PushOf(k *Kernel[S], s S) []byte {
 	return o.Push(s)
 }
 
-// Of is the op's kernel of a path; nil = there is none.
+// Of is the op's kernel of a path; nil means there is none.
 func (o *Op[S]) Of(p Path) *Kernel[S] {
 	i := slices.IndexFunc(o.Kernels, func(k *Kernel[S]) bool { return k.Path == p })
 	if i < 0 {

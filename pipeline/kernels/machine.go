@@ -10,7 +10,7 @@ import (
 type Machine struct {
 	pd *vk.PhysicalDevice
 
-	// Matrix is the cooperative matrix product of kernels with such: float16 summed in float32; nil = there is none.
+	// Matrix is the cooperative matrix product of kernels with such: float16 summed in float32; nil means there is none.
 	Matrix *vk.MatrixShape
 }
 

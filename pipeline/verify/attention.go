@@ -175,7 +175,7 @@ func (c cacheRow) decode(dst []float32) {
 	}
 }
 
-// encode stores a row; what a block lacks at the end of a row is not looked at.
+// encode stores a row; the end of an incomplete last block is never read.
 func (c cacheRow) encode(src []float32) {
 	if c.t != dtype.Q8_0 {
 		c.t.Encode(c.row, src)

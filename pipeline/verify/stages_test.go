@@ -53,7 +53,7 @@ func thisStage(t *testing.T) *stage {
 	return &stages[i]
 }
 
-// runs says whether the stage's driver has what a kernel needs.
+// runs reports whether the stage's driver has what a kernel needs.
 func (s stage) runs(v shaders.Variant) bool {
 	return !slices.ContainsFunc(v.Needs, func(need string) bool { return !slices.Contains(s.has, need) })
 }
@@ -107,7 +107,7 @@ func TestStagesCoverEveryKernel(t *testing.T) {
 	}
 }
 
-// usesSubgroups says whether a module declares a capability of subgroup operations. Without one it cannot tell their size.
+// usesSubgroups reports whether a module declares a capability of subgroup operations. Without one it cannot tell their size.
 func usesSubgroups(spirv []byte) bool {
 	const header, opCapability = 5, 17
 	word := func(i int) uint32 { return binary.LittleEndian.Uint32(spirv[4*i:]) }

@@ -13,7 +13,7 @@ import (
 )
 
 // Check compares the kernels that models of these weight types and this cache type use with
-// the oracle, a few cases each, and notes in t what was checked and what failed. Verify is
+// the oracle, a few cases each, and records in t the checked types and the failures. Kernels does
 // the same for every kernel and every case.
 func Check(ctx context.Context, m *pipeline.Manager, t *pipeline.Tuning, types []pipeline.DType, cache pipeline.DType) error {
 	if err := onPaths(ctx, m, m.Paths(), len(kernels.Paths), func(r Result) { Refuse(t, r) }, func(v *verifier) { v.briefCases(types, cache) }); err != nil {
@@ -26,7 +26,7 @@ func Check(ctx context.Context, m *pipeline.Manager, t *pipeline.Tuning, types [
 	return nil
 }
 
-// Refuse notes a kernel whose result is wrong.
+// Refuse records a kernel with a wrong result in t.
 func Refuse(t *pipeline.Tuning, r Result) {
 	if !r.OK {
 		t.Refuse(pipeline.Refusal{Kernel: r.Kernel, Case: r.Case, MaxRel: r.MaxRel, Tolerance: r.Tolerance})
@@ -35,7 +35,7 @@ func Refuse(t *pipeline.Tuning, r Result) {
 
 // briefCases is one or two cases of every op, at shapes that are multiples of no tile.
 func (v *verifier) briefCases(types []pipeline.DType, cache pipeline.DType) {
-	several := kernels.Matvec.Of(v.path()) == nil // tokens at least are what the path is for
+	several := kernels.Matvec.Of(v.path()) == nil // the path has only kernels for several tokens
 	for _, t := range types {
 		cols := 4104 // what every path takes
 		if n := t.BlockSize(); n > 1 {

@@ -389,7 +389,7 @@ func (v *verifier) unwritten(kernel string, rest []float32) {
 	}
 }
 
-// wanted says whether a plan tests one of the kernels to check. An embedding that others follow makes their input.
+// wanted reports whether a plan tests one of the kernels to check. An embedding that others follow makes their input.
 func (v *verifier) wanted(plan []string) bool {
 	for i, k := range plan {
 		if slices.Contains(v.options.Kernels, k) && (i == len(plan)-1 || !strings.HasPrefix(k, "embed_")) {

@@ -231,7 +231,7 @@ func mutateOp(ctx context.Context, t *tools, op string, list []*unit, seed uint6
 // An equivalent is a change that makes no difference to results, with the reason.
 type equivalent struct {
 	file          string
-	where         []string // ops or kernels; nil = everywhere
+	where         []string // ops or kernels; nil means everywhere
 	before, after string
 }
 
