@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"pumice/internal/dtype"
 	"pumice/internal/regular"
 	"pumice/pipeline/kernels"
 	"pumice/shaders"
@@ -110,10 +111,10 @@ func (t *Tuning) Refuse(r Refusal) {
 }
 
 // IsChecked reports whether the kernels for a type of weights or cache were compared with the oracle.
-func (t *Tuning) IsChecked(kind DType) bool { return slices.Contains(t.Checked, kind.String()) }
+func (t *Tuning) IsChecked(kind dtype.DType) bool { return slices.Contains(t.Checked, kind.String()) }
 
 // MarkChecked notes that they were.
-func (t *Tuning) MarkChecked(kind DType) {
+func (t *Tuning) MarkChecked(kind dtype.DType) {
 	if !t.IsChecked(kind) {
 		t.Checked = append(t.Checked, kind.String())
 	}
