@@ -26,6 +26,9 @@
 layout(local_size_x = 128) in;
 layout(constant_id = 0) const uint HEAD_DIM = 64u; // a multiple of four, at most 256
 layout(constant_id = 1) const uint ROWS = 32u;     // a multiple of 16
+// For CPU drivers. GPUs' compilers keep sums in registers only where they unroll the loops over slices, which they do not with
+// loops inside that they can't count: with heads of 256, 128 bytes of scratch memory on Turing and Ampere.
+layout(constant_id = 2) const bool KEEP_LOOPS = false;
 layout(std430, binding = 1) readonly buffer Q { vec4 q[]; };
 #define SLOPES_BINDING 4
 #include "score.glsl"
@@ -72,9 +75,9 @@ void main() {
     uint first_row = gl_WorkGroupID.x * ROWS, rows = step.count * sharing;
     if (first_row >= rows) return; // uniform over the workgroup
     uint row0 = kv * p.context;
-    // Of small bodies a compiler would unroll the loops over a slice and over keys in full, once a slice: LLVM takes seconds for
-    // that. It does not where it can't tell the number of trips.
-    bool small = SLICE < 16u || ROW_TILE == 1u;
+    // A compiler unrolls loops with small bodies over a slice and over keys in full, once a slice, for which LLVM takes seconds.
+    // It does not where it can't tell the number of trips.
+    bool small = KEEP_LOOPS && (SLICE < 16u || ROW_TILE == 1u);
     uint trips = small ? min(SLICE, rows * SLICE) : SLICE, key_trips = small ? min(KEYS, rows * KEYS) : KEYS;
     float minus_inf = uintBitsToFloat(0xff800000u);
 

@@ -115,8 +115,8 @@ var Attend = Op[Attention]{
 		},
 		{
 			Path: Base, Rule: Rule{On: Anywhere},
-			Spec: func(_ *Machine, a Attention) []Constant {
-				return scoreSpec(a, size("HEAD_DIM", a.HeadDim), size("ROWS", attentionRows(a.HeadDim)))
+			Spec: func(m *Machine, a Attention) []Constant {
+				return scoreSpec(a, size("HEAD_DIM", a.HeadDim), size("ROWS", attentionRows(a.HeadDim)), flag("KEEP_LOOPS", m.CPU()))
 			},
 			Grid: func(_ *Machine, a Attention) [3]int {
 				return [3]int{ceilDiv(sharedQueries(a), attentionRows(a.HeadDim)), a.KVHeads, 1}
