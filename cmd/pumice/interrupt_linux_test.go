@@ -53,12 +53,13 @@ func TestInterruptEndsWithStatus130(t *testing.T) {
 	}
 }
 
-// TestOneInterruptEndsACommandOnAHungDevice has the device stop working at the third submission.
+// TestOneInterruptEndsACommandOnAHungDevice has the device stop working after the second token.
 func TestOneInterruptEndsACommandOnAHungDevice(t *testing.T) {
 	t.Parallel()
 	c := command(t, "--quiet", "generate", filepath.Join(top(t), "testdata", "fixtures", "llama"), "--tokens", "51", "--temp", "0", "-n", "0", "--ignore-eos")
 	c.Env = append(c.Env, vkfault.Env(t)...)
-	c.Env = append(c.Env, vkfault.Variable+"=vkWaitForFences:3+:hang")
+	hung := filepath.Join(t.TempDir(), "hung")
+	c.Env = append(c.Env, vkfault.Variable+"=vkWaitForFences:1+:hang", vkfault.After+"="+hung)
 	out, err := c.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -66,12 +67,29 @@ func TestOneInterruptEndsACommandOnAHungDevice(t *testing.T) {
 	if err := c.Start(); err != nil {
 		t.Fatal(err)
 	}
-	for tokens, b := 0, make([]byte, 1); tokens < 2; { // whose evaluations ended; the next one does not
+	for tokens, b := 0, make([]byte, 1); tokens < 2; { // whose evaluations ended
 		if _, err := io.ReadFull(out, b); err != nil {
 			t.Fatal(err)
 		}
 		if b[0] == ' ' {
 			tokens++
+		}
+	}
+	if err := os.WriteFile(hung, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for n, b := 0, make(chan int, 1); ; { // until no token comes any more
+		go func() {
+			n, _ := out.Read(make([]byte, 64))
+			b <- n
+		}()
+		select {
+		case n = <-b:
+		case <-time.After(500 * time.Millisecond):
+			n = 0
+		}
+		if n == 0 {
+			break
 		}
 	}
 	if err := c.Process.Signal(os.Interrupt); err != nil {
