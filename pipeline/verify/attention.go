@@ -219,10 +219,11 @@ func (v *verifier) attentionCases(t pipeline.DType) {
 		h                           pipeline.Heads
 		position, tokens, count, of int
 		lengths                     []int
+		peaks                       bool
 	}
 	var list []attention
 	add := func(h pipeline.Heads, position, tokens, count, of int, lengths ...int) {
-		list = append(list, attention{h, position, tokens, count, of, lengths})
+		list = append(list, attention{h: h, position: position, tokens: tokens, count: count, of: of, lengths: lengths})
 	}
 	plain := pipeline.Heads{Heads: 6, KVHeads: 2, HeadDim: 64}
 	for _, length := range []int{1, 7, 8, 9, 63, 64, 65, 300} {
@@ -266,6 +267,9 @@ func (v *verifier) attentionCases(t pipeline.DType) {
 		add(plain, length-1, 1, 1, 1040)
 		add(sloped, length-1, 1, 1, 1040)
 	}
+	// 512 keys fill four splits of the base path and eight of the sg path: longer splits would be fewer.
+	peaked := pipeline.Heads{Heads: 6, KVHeads: 3, HeadDim: 64}
+	list = append(list, attention{h: peaked, position: 511, tokens: 1, count: 1, of: 1040, peaks: true})
 	wide := plain
 	wide.Window = 600
 	for _, position := range []int{500, 599, 607, 900, 2000} {
@@ -298,8 +302,10 @@ func (v *verifier) attentionCases(t pipeline.DType) {
 	if t != dtype.Q8_0 && path != kernels.CM {
 		v.ropeAttentionCases(t)
 	}
+	defer func() { v.peaks = false }()
 	for _, c := range list {
 		if takes(c) {
+			v.peaks = c.peaks
 			v.attention(t, c.h, c.position, c.tokens, c.count, c.of, c.lengths...)
 		}
 	}
@@ -343,11 +349,11 @@ func (v *verifier) ropeAttention(t pipeline.DType, h pipeline.Heads, position, p
 		defer cache.Close()
 		l := cache.Layers[0]
 		live := min(position, positions)
-		keys, err := v.cacheSide(t, h, l.Keys, live, positions)
+		keys, err := v.cacheSide(t, h, l.Keys, live, positions, false)
 		if err != nil {
 			return err
 		}
-		values, err := v.cacheSide(t, h, l.Values, live, positions)
+		values, err := v.cacheSide(t, h, l.Values, live, positions, false)
 		if err != nil {
 			return err
 		}
@@ -405,6 +411,9 @@ func (v *verifier) ropeAttention(t pipeline.DType, h pipeline.Heads, position, p
 func (v *verifier) attention(t pipeline.DType, h pipeline.Heads, position, tokens, count, positions int, lengths ...int) {
 	name := fmt.Sprintf("attention %s, %d / %d heads of %d, window %d, soft cap %g, slopes %t, %d of %d tokens%s at %d of %d", t, h.Heads, h.KVHeads, h.HeadDim,
 		h.Window, h.SoftCap, h.Slopes != nil, count, tokens, inSequences(lengths), position, positions)
+	if v.peaks {
+		name += ", peaks in one split"
+	}
 	v.check(name, func() error {
 		width := h.Heads * h.HeadDim
 		scale := float32(1 / math.Sqrt(float64(h.HeadDim)))
@@ -425,11 +434,11 @@ func (v *verifier) attention(t pipeline.DType, h pipeline.Heads, position, token
 		defer cache.Close()
 		l := cache.Layers[0]
 		live := min(position+count, positions)
-		keys, err := v.cacheSide(t, h, l.Keys, live, positions)
+		keys, err := v.cacheSide(t, h, l.Keys, live, positions, v.peaks)
 		if err != nil {
 			return err
 		}
-		values, err := v.cacheSide(t, h, l.Values, live, positions)
+		values, err := v.cacheSide(t, h, l.Values, live, positions, false)
 		if err != nil {
 			return err
 		}
@@ -487,18 +496,25 @@ func sequenceCache(h pipeline.Heads, side []float64, positions, position int, s 
 }
 
 // cacheSide fills live positions of a cache's keys or values with random numbers and the
-// rest with NaN. It returns what the cache holds, (KVHeads, positions, HeadDim), 0 for NaN.
-func (v *verifier) cacheSide(t pipeline.DType, h pipeline.Heads, span vk.Span, live, positions int) ([]float64, error) {
+// rest with NaN. With peaks, 64 positions of each of three KV heads are 128 times as large: the first, those from 128
+// on, and the last live ones. Scores of two splits then differ by more than 88, the logarithm of the largest float32.
+// It returns what the cache holds, (KVHeads, positions, HeadDim), 0 for NaN.
+func (v *verifier) cacheSide(t pipeline.DType, h pipeline.Heads, span vk.Span, live, positions int,
+	peaks bool) ([]float64, error) {
 	out := make([]float64, h.KVHeads*positions*h.HeadDim)
 	raw := make([]byte, span.Size)
 	for i := range raw {
 		raw[i] = poison & 0xff
 	}
 	f := make([]float32, h.HeadDim)
+	peak := []int{0, 128, live - 64}
 	for kv := range h.KVHeads {
 		for j := range live {
 			for d := range f {
 				f[d] = float32(v.rnd.NormFloat64())
+				if peaks && j >= peak[kv] && j < peak[kv]+64 {
+					f[d] *= 128
+				}
 			}
 			at := kv*positions + j
 			row := cacheRowAt(t, h, raw, positions, at)

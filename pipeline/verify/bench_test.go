@@ -97,7 +97,7 @@ func BenchmarkAttention(b *testing.B) {
 						}
 						defer cache.Close()
 						for _, s := range []vk.Span{cache.Layers[0].Keys, cache.Layers[0].Values} {
-							if _, err := bb.cacheSide(t, h, s, length, length); err != nil {
+							if _, err := bb.cacheSide(t, h, s, length, length, false); err != nil {
 								b.Fatal(err)
 							}
 						}

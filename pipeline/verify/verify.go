@@ -275,6 +275,8 @@ type verifier struct {
 	// linear multiplies random weights by 2^wPower, and token t by 2^(xPower * (t mod 3)).
 	wPower, xPower int
 
+	peaks bool // attention has peaks among its keys, as cacheSide makes them
+
 	// Of the case that is running.
 	name    string
 	rnd     *rand.Rand
