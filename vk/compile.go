@@ -42,10 +42,10 @@ func (p *Pipeline) create(call func()) {
 	compiled.pipelines.Add(1)
 }
 
-// Finish makes a driver compile the pipeline that puts this off until the first dispatch, as Mesa's CPU driver does: what it compiles
-// depends on the kinds of buffers and the formats of texels in binds. It does so with a dispatch of no workgroups and waits for that, so
-// that neither the first token nor a time limit of real work contains the compilation. On devices other than CPUs, and after the
-// first call, it does nothing. Several calls at once run one after another.
+// Finish compiles the pipeline on drivers that put this off until the first dispatch, as Mesa's CPU driver does; what they
+// compile depends on the kinds of buffers and the formats of texels in binds. It makes a dispatch of no workgroups and waits
+// for it, so that neither the first token nor a time limit of real work contains the compilation. On devices other than
+// CPUs, and after the first call, it does nothing. Several calls at once run one after another.
 func (p *Pipeline) Finish(ctx context.Context, binds []Bind) error {
 	if p.d.pd.Type != CPU || p.finished.Load() {
 		return nil
@@ -54,6 +54,9 @@ func (p *Pipeline) Finish(ctx context.Context, binds []Bind) error {
 	defer p.d.finishMu.Unlock()
 	if p.finished.Load() {
 		return nil
+	}
+	if err := ctx.Err(); err != nil { // while others compiled
+		return err
 	}
 	rec := p.d.NewRecorder(RecorderOptions{})
 	rec.empty(p, binds)

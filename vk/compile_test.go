@@ -2,6 +2,7 @@ package vk_test
 
 import (
 	"context"
+	"errors"
 	"testing"
 
 	"pumice/internal/gputest"
@@ -58,5 +59,24 @@ func TestFinishChecksWhatItIsGiven(t *testing.T) {
 	}
 	if err := p.Finish(context.Background(), nil); err == nil {
 		t.Error("no bindings were taken for three")
+	}
+}
+
+// TestFinishCompilesNothingAfterItsContext: what waited for other compilations leaves as soon as these end.
+func TestFinishCompilesNothingAfterItsContext(t *testing.T) {
+	d := gputest.Open(t)
+	p := addPipeline(t, d, 64, 0)
+	if d.PhysicalDevice().Type != vk.CPU {
+		t.Skip("not a CPU driver: Finish does nothing")
+	}
+	n := newBuffer(t, d, 1024, vk.DeviceLocal)
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	created := p.CompileCPU()
+	if err := p.Finish(ctx, addBinds(n.Whole(), n.Whole(), n.Whole())); !errors.Is(err, context.Canceled) {
+		t.Errorf("%v, want that the context has ended", err)
+	}
+	if took := p.CompileCPU() - created; took != 0 {
+		t.Errorf("%v of compilation after the context has ended", took)
 	}
 }
