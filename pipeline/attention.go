@@ -64,7 +64,7 @@ func (b *Builder) RopeAttention(qkv *Tensor, h Heads, table *Vector, c *LayerCac
 		_, apart := pick(b.m, &kernels.Decode, shape, kernels.RowMajor)
 		shape.Rope = true
 		variant, fused := pick(b.m, &kernels.Decode, shape, kernels.RowMajor)
-		if _, exists := b.m.variants[variant]; exists && fused == apart {
+		if b.m.HasKernel(variant) && fused == apart {
 			b.checkRope(qkv, h)
 			return b.attention(qkv, h, table, c, scale)
 		}

@@ -56,7 +56,7 @@ func Variants() ([]Variant, error) {
 	return list, nil
 }
 
-// A manifestLine is what spv/manifest.txt says of a kernel.
+// A manifestLine is the line of a kernel in spv/manifest.txt.
 type manifestLine struct {
 	Interface
 	spirv string // SHA-256 of the .spv file

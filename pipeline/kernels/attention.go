@@ -100,7 +100,8 @@ var Attend = Op[Attention]{
 			Grid:  func(_ *Machine, a Attention) [3]int { return [3]int{ceilDiv(a.Tokens, 8), a.Heads, 1} },
 		},
 		// H200 (NVIDIA 580.159): attention_f16 of 512 tokens and 32 heads of 128 took 1.03 ms a layer, a tenth
-		// to a fifth of a prompt: it waits for loads likewise, and sums in float32. Matrices are not measured.
+		// to a fifth of a prompt: it waits for loads likewise, and sums in float32. Cooperative matrices were not
+		// measured.
 		{
 			Path: CM, Rule: Rule{On: GPUs, Min: fewTokens + 1}, Rounds: Halves,
 			Takes: func(m *Machine, a Attention) bool { return m.AttendsByMatrices(a.HeadDim) },

@@ -269,14 +269,6 @@ var Matmul = Op[Product]{
 	},
 }
 
-// ProductOp is Matvec for one token and Matmul for several.
-func ProductOp(tokens int) *Op[Product] {
-	if tokens == 1 {
-		return &Matvec
-	}
-	return &Matmul
-}
-
 // A matrixTile is the shape of a workgroup of matmul_*_cm: subgroups over rows and tokens, and
 // the device's matrices over those of each.
 type matrixTile struct {

@@ -54,7 +54,7 @@ func typeEntries(t *testing.T) map[DType]typeEntry {
 	return entries
 }
 
-// What types.glsl says of a type is what the packer writes and the host tells kernels.
+// The entry of a type in types.glsl agrees with its format, and with the views and sizes that the host passes to kernels.
 func TestTypeEntriesMatchLayouts(t *testing.T) {
 	t.Parallel()
 	entries := typeEntries(t)

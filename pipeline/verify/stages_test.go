@@ -58,7 +58,7 @@ func (s stage) runs(v shaders.Variant) bool {
 	return !slices.ContainsFunc(v.Needs, func(need string) bool { return !slices.Contains(s.has, need) })
 }
 
-// check holds a device to what the table says of its stage.
+// check compares a device with the row of its stage in the table.
 func (s stage) check(t *testing.T, m *pipeline.Manager) {
 	t.Helper()
 	if lanes := m.Device().PhysicalDevice().Limits.SubgroupSize; lanes != s.lanes {
