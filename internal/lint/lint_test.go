@@ -58,6 +58,7 @@ var layers = map[string][]string{
 	"tools/licenses": {"internal/licenses"},
 	"tools/variants": {"shaders"},
 	"tools/gotest":   {},
+	"tools/hashes":   {"model", "pipeline", "pipeline/kernels", "vk", "checkpoint", "internal/dtype"},
 	"tools/mutate":   {"pipeline/kernels", "shaders"},
 
 	root: {"model", "pipeline", "vk", "checkpoint", "chat", "sample", "tokenizer",
