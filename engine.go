@@ -53,10 +53,10 @@ type loaded interface {
 
 // evaluator has the methods of a model that a Session needs; tests implement it without a device.
 type evaluator interface {
-	Forward(ctx context.Context, tokens []int, position int, want model.Want) (model.Output, error)
-	ForwardSequences(ctx context.Context, sequences [][]int, position int) (model.Output, error)
+	Forward(ctx context.Context, tokens []int, position int, t model.Tail) (model.Output, error)
+	ForwardSequences(ctx context.Context, sequences [][]int, position int, t model.Tail) (model.Output, error)
 	Sequences() (n, tokens int)
-	Decode(ctx context.Context, token, position, runs int, want model.Want, draw *pipeline.Draw) (model.Output, error)
+	Decode(ctx context.Context, token, position, steps int, draw *pipeline.Draw) (model.Output, error)
 	MaxSteps() int
 	CanResume(length, position int) bool
 }

@@ -53,7 +53,7 @@ func (f *fake) CanResume(length, position int) bool {
 	return length-position <= f.keeps || f.keeps == 0
 }
 
-func (f *fake) Forward(ctx context.Context, tokens []int, position int, want model.Want) (model.Output, error) {
+func (f *fake) Forward(ctx context.Context, tokens []int, position int, t model.Tail) (model.Output, error) {
 	if f.before != nil {
 		f.before()
 	}
@@ -69,20 +69,20 @@ func (f *fake) Forward(ctx context.Context, tokens []int, position int, want mod
 	f.cache = append(f.cache[:position], tokens...)
 	f.calls = append(f.calls, len(tokens))
 	out := model.Output{Counters: pipeline.Counters{Submits: 1, WeightBytes: int64(10 * len(f.calls))}}
-	switch want {
-	case model.Argmax:
-		out.Choices = []model.Choice{{ID: f.script[len(f.cache)]}}
-	case model.Candidates:
-		out.Choices = []model.Choice{f.candidates(len(f.cache))}
-	case model.AllArgmax:
+	every := t.Rows == model.EveryRow
+	switch {
+	case t.Top == 1 && t.Margin && every:
 		for i := range tokens {
 			out.Choices = append(out.Choices, model.Choice{ID: f.script[position+i+1], Margin: f.margin[position+i+1] + 1})
 		}
-	case model.Logits:
+	case t.Top == 1 && !every:
+		out.Choices = []model.Choice{{ID: f.script[len(f.cache)]}}
+	case t.Top > 1 && !every:
+		out.Choices = []model.Choice{f.candidates(len(f.cache))}
+	case t.Logits && !every:
 		out.Logits = make([]float32, f.vocab)
 		out.Logits[f.script[len(f.cache)]] = max(1, f.sure)
-	}
-	if want == model.AllLogits {
+	case t.Logits:
 		out.Logits = make([]float32, f.vocab*len(tokens))
 		for i := range tokens {
 			out.Logits[i*f.vocab+f.script[position+i+1]] = 1
@@ -101,9 +101,12 @@ func (f *fake) Sequences() (n, tokens int) { return fakeSequences, fakeRun }
 
 // ForwardSequences returns for each sequence a row whose largest logit is the sum of its tokens and of all tokens
 // before them.
-func (f *fake) ForwardSequences(ctx context.Context, sequences [][]int, position int) (model.Output, error) {
+func (f *fake) ForwardSequences(ctx context.Context, sequences [][]int, position int, t model.Tail) (model.Output, error) {
 	if f.err != nil {
 		return model.Output{}, f.err
+	}
+	if !t.Logits || t.Rows != model.LastRows {
+		f.t.Errorf("sequences evaluated for %s", t)
 	}
 	total := 0
 	var out model.Output
@@ -126,16 +129,14 @@ func (f *fake) ForwardSequences(ctx context.Context, sequences [][]int, position
 func (f *fake) MaxSteps() int { return max(1, f.steps) }
 
 // Decode follows the script, except at the positions in misses.
-func (f *fake) Decode(ctx context.Context, token, position, steps int, want model.Want,
-	draw *pipeline.Draw) (model.Output, error) {
+func (f *fake) Decode(ctx context.Context, token, position, steps int, draw *pipeline.Draw) (model.Output, error) {
 	var out model.Output
-	if steps < 1 || steps > f.MaxSteps() || (draw != nil) != (want == model.Candidates) ||
-		draw != nil && len(draw.Uniform) != steps {
-		f.t.Errorf("%d steps for %s with draw %+v", steps, want, draw)
+	if steps < 1 || steps > f.MaxSteps() || draw != nil && len(draw.Uniform) != steps {
+		f.t.Errorf("%d steps with draw %+v", steps, draw)
 	}
 	calls := len(f.calls)
 	for i := range steps {
-		one, err := f.Forward(context.Background(), []int{token}, position+i, want)
+		one, err := f.Forward(context.Background(), []int{token}, position+i, model.Tail{Rows: model.LastRows, Top: 1})
 		if err != nil {
 			return out, err
 		}

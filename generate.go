@@ -238,7 +238,7 @@ func (g *generation) fill(ctx context.Context, first bool) (cached int, counters
 	}
 	start := time.Now()
 	for len(g.queue) == 0 && err == nil {
-		e := evaluation{want: g.want(), draw: g.draw, use: g.choose}
+		e := evaluation{tail: g.tail(), draw: g.draw, use: g.choose}
 		if first {
 			e.progress = g.o.OnPrompt
 		} else {
@@ -259,16 +259,18 @@ func (g *generation) fill(ctx context.Context, first bool) (cached int, counters
 	return cached, counters, err
 }
 
-// want returns the output that choosing a token needs.
-func (g *generation) want() model.Want {
-	p := g.o.Sampling
-	switch {
+// tail returns what choosing a token needs.
+func (g *generation) tail() model.Tail {
+	t := model.Tail{Rows: model.LastRows}
+	switch p := g.o.Sampling; {
 	case p.Greedy():
-		return model.Argmax
+		t.Top = 1
 	case p.Decides(pipeline.TopLogits) && (g.o.Pipeline > 1 || g.s.engine.gpu()):
-		return model.Candidates
+		t.Top = pipeline.TopLogits
+	default:
+		t.Logits = true
 	}
-	return model.Logits
+	return t
 }
 
 // left returns how many more tokens may be generated.

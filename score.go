@@ -26,6 +26,9 @@ func (s *Session) Logits(ctx context.Context, tokens []int, all bool) iter.Seq2[
 // logitsChunk bounds the memory for logits at every position: 64 rows of 100534 tokens are 26 MB.
 const logitsChunk = 64
 
+// logitsTail leaves the logits at the end of each sequence.
+var logitsTail = model.Tail{Rows: model.LastRows, Logits: true}
+
 // errBreak ends an evaluation whose caller broke out of the iteration.
 var errBreak = errors.New("iteration ended by the caller")
 
@@ -41,14 +44,14 @@ func (s *Session) logits(ctx context.Context, tokens []int, all bool, yield func
 		}
 		return nil
 	}
-	chunk, want := len(tokens), model.Logits
+	chunk, tail := len(tokens), logitsTail
 	if all {
 		s.Reset()
-		chunk, want = logitsChunk, model.AllLogits
+		chunk, tail.Rows = logitsChunk, model.EveryRow
 	}
 	for end := 0; end < len(tokens); {
 		end = min(end+chunk, len(tokens))
-		_, _, err := s.evaluate(ctx, tokens[:end], evaluation{want: want, use: rows})
+		_, _, err := s.evaluate(ctx, tokens[:end], evaluation{tail: tail, use: rows})
 		if err == errBreak {
 			return nil
 		}
@@ -109,7 +112,7 @@ func (s *Session) scoreBatch(ctx context.Context, prefix []int, tails [][]int,
 	if _, err := s.resume(prefix, len(prefix)); err != nil {
 		return 0, err
 	}
-	if _, _, err := s.extend(ctx, prefix, evaluation{want: model.Nothing}); err != nil || len(tails) == 0 {
+	if _, _, err := s.extend(ctx, prefix, evaluation{}); err != nil || len(tails) == 0 {
 		return 0, err
 	}
 	most, tokens := e.evaluator.Sequences()
@@ -125,10 +128,10 @@ func (s *Session) scoreBatch(ctx context.Context, prefix []int, tails [][]int,
 			return 0, err
 		}
 		s.written = max(s.written, len(prefix)+total)
-		out, err = e.evaluator.ForwardSequences(ctx, tails[:n], len(prefix))
+		out, err = e.evaluator.ForwardSequences(ctx, tails[:n], len(prefix), logitsTail)
 	} else {
 		n = 1
-		out, _, err = s.extend(ctx, slices.Concat(prefix, tails[0]), evaluation{want: model.Logits})
+		out, _, err = s.extend(ctx, slices.Concat(prefix, tails[0]), evaluation{tail: logitsTail})
 	}
 	if err != nil {
 		return 0, err

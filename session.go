@@ -61,15 +61,18 @@ func (e *Engine) checkPrompt(prompt []int) error {
 
 // An evaluation says what evaluate does besides evaluating the tokens.
 type evaluation struct {
-	want     model.Want
+	tail     model.Tail
 	progress func(done, total int)
 	use      func(out model.Output, draft []int) error // called with the output at the last token, under e.turn
 
 	// These matter if only the last token is to be evaluated.
 	steps int                        // tokens that the device may choose; it evaluates all but the last; 0 is 1
-	draw  func(n int) *pipeline.Draw // how the device chooses n tokens, if want is model.Candidates
-	draft []int                      // guessed tokens to evaluate with it, giving the argmax after each
+	draw  func(n int) *pipeline.Draw // how the device chooses n tokens, if tail.Top is above 1
+	draft []int                      // guessed tokens to evaluate with it, giving the largest logit after each
 }
+
+// draftTail is what the evaluation of a draft leaves.
+var draftTail = model.Tail{Rows: model.EveryRow, Top: 1, Margin: true}
 
 // evaluate brings tokens into the cache, and passes the output at the last of them to what.use. The last token is
 // evaluated even if the cache holds it. evaluate returns how many tokens the cache held. After an error the cache holds
@@ -148,24 +151,24 @@ func (s *Session) evaluateChunk(ctx context.Context, tokens []int, at, end int,
 	s.written = max(s.written, end)
 	switch {
 	case end < len(tokens):
-		out, err = eval.Forward(ctx, tokens[at:end], at, model.Nothing)
+		out, err = eval.Forward(ctx, tokens[at:end], at, model.Tail{})
 	case alone && len(what.draft) > 0 && canAdd(len(what.draft)):
 		draft = what.draft
 		s.written = max(s.written, end+len(draft))
-		out, err = eval.Forward(ctx, append(slices.Clone(tokens[at:end]), draft...), at, model.AllArgmax)
-	case alone && (what.want == model.Argmax || what.want == model.Candidates):
+		out, err = eval.Forward(ctx, append(slices.Clone(tokens[at:end]), draft...), at, draftTail)
+	case alone && what.tail.Top > 0:
 		steps := max(1, min(what.steps, eval.MaxSteps()))
 		if !canAdd(steps - 1) {
 			steps = 1
 		}
 		var draw *pipeline.Draw
-		if what.want == model.Candidates {
+		if what.tail.Top > 1 {
 			draw = what.draw(steps)
 		}
 		s.written = max(s.written, end+steps-1)
-		out, err = eval.Decode(ctx, tokens[at], at, steps, what.want, draw)
+		out, err = eval.Decode(ctx, tokens[at], at, steps, draw)
 	default:
-		out, err = eval.Forward(ctx, tokens[at:end], at, what.want)
+		out, err = eval.Forward(ctx, tokens[at:end], at, what.tail)
 	}
 	return out, draft, err
 }

@@ -45,12 +45,12 @@ func TestHeadBeyondOneBinding(t *testing.T) {
 	} {
 		want := r.logits(t, tokens)
 		ctx := context.Background()
-		out, err := x.Forward(ctx, tokens, 0, Logits)
+		out, err := x.Forward(ctx, tokens, 0, lastLogits)
 		if err != nil {
 			t.Fatal(err)
 		}
 		compare(t, "logits", out.Logits, narrow(want), exactBound)
-		if out, err = x.Forward(ctx, tokens, 0, Argmax); err != nil {
+		if out, err = x.Forward(ctx, tokens, 0, lastTop); err != nil {
 			t.Fatal(err)
 		}
 		if best := argmax(narrow(want)); out.Choices[0].ID != best {

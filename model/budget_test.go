@@ -104,7 +104,7 @@ func decodeCounters(t *testing.T, file string, context int, path kernels.Path) p
 	token := 1
 	var c pipeline.Counters
 	for position := range 2 {
-		out, err := x.Forward(t.Context(), []int{token}, position, Argmax)
+		out, err := x.Forward(t.Context(), []int{token}, position, lastTop)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -204,7 +204,7 @@ func shortRun(t *testing.T, dir string, path kernels.Path, kv dtype.DType) []flo
 	}
 	var all []float32
 	for _, chunk := range [][]int{tokens[:40], tokens[40:]} {
-		out, err := x.Forward(context.Background(), chunk, len(all)/max(1, x.cfg.VocabSize)*40, Logits)
+		out, err := x.Forward(context.Background(), chunk, len(all)/max(1, x.cfg.VocabSize)*40, lastLogits)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -2,6 +2,7 @@ package model
 
 import (
 	"context"
+	"math"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -17,7 +18,7 @@ func greedy(t *testing.T, x *Model, prompt []int, n int) []int {
 	tokens := slices.Clone(prompt)
 	at := 0
 	for range n {
-		out, err := x.Forward(context.Background(), tokens[at:], at, Argmax)
+		out, err := x.Forward(context.Background(), tokens[at:], at, lastTop)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -38,13 +39,13 @@ func TestDecodeInOneGo(t *testing.T) {
 			x := load(t, filepath.Join(fixtureDir, name), Options{Context: 64}, pipeline.Options{})
 			prompt := []int{5, 6, 7, 8, 9}
 			want := greedy(t, x, prompt, 30)
-			out, err := x.Forward(context.Background(), prompt, 0, Argmax)
+			out, err := x.Forward(context.Background(), prompt, 0, lastTop)
 			if err != nil {
 				t.Fatal(err)
 			}
 			got := []int{out.Choices[0].ID}
 			for i, steps := range []int{1, 1, 7, 20} {
-				out, err := x.Decode(context.Background(), got[len(got)-1], len(prompt)+len(got)-1, steps, Argmax, nil)
+				out, err := x.Decode(context.Background(), got[len(got)-1], len(prompt)+len(got)-1, steps, nil)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -68,12 +69,12 @@ func TestDecodeInOneGo(t *testing.T) {
 func TestCandidatesAreTheLargestLogits(t *testing.T) {
 	x := load(t, filepath.Join(fixtureDir, "gemma2"), Options{Context: 64}, pipeline.Options{})
 	for _, tokens := range [][]int{{5, 6, 7, 8}, {9}} {
-		full, err := x.Forward(context.Background(), tokens, 0, Logits)
+		full, err := x.Forward(context.Background(), tokens, 0, lastLogits)
 		if err != nil {
 			t.Fatal(err)
 		}
 		logits := slices.Clone(full.Logits)
-		out, err := x.Forward(context.Background(), tokens, 0, Candidates)
+		out, err := x.Forward(context.Background(), tokens, 0, lastCandidates)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -100,19 +101,19 @@ func cmpFloat(a, b float32) int {
 	return 0
 }
 
-// TestAllArgmaxIsThatOfTheLogits is what guessed tokens are checked by.
-func TestAllArgmaxIsThatOfTheLogits(t *testing.T) {
+// TestMarginsAreThoseOfTheLogits is what guessed tokens are checked by.
+func TestMarginsAreThoseOfTheLogits(t *testing.T) {
 	x := load(t, filepath.Join(fixtureDir, "llama"), Options{Context: 64, Chunk: 40}, pipeline.Options{})
 	tokens := make([]int, 50)
 	for i := range tokens {
 		tokens[i] = i * 7 % x.cfg.VocabSize
 	}
-	full, err := x.Forward(context.Background(), tokens, 0, AllLogits)
+	full, err := x.Forward(context.Background(), tokens, 0, everyLogits)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, n := range []int{1, 2, 9, 31, 50} {
-		out, err := x.Forward(context.Background(), tokens[:n], 0, AllArgmax)
+		out, err := x.Forward(context.Background(), tokens[:n], 0, everyMargin)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -121,8 +122,15 @@ func TestAllArgmaxIsThatOfTheLogits(t *testing.T) {
 		}
 		for i, c := range out.Choices {
 			row := full.Logits[i*x.cfg.VocabSize:][:x.cfg.VocabSize]
-			if best := slices.Index(row, slices.Max(row)); c.ID != best {
-				t.Errorf("%d tokens: largest at position %d is %d, want %d", n, i, c.ID, best)
+			best := slices.Index(row, slices.Max(row))
+			second := float32(math.Inf(-1))
+			for id, v := range row {
+				if id != best {
+					second = max(second, v)
+				}
+			}
+			if margin := row[best] - second; c.ID != best || math.Abs(float64(c.Margin-margin)) > 1e-4 {
+				t.Errorf("%d tokens: largest at position %d is %d by %g, want %d by %g", n, i, c.ID, c.Margin, best, margin)
 			}
 		}
 	}
@@ -137,7 +145,7 @@ func TestSegmentsDoNotChangeResults(t *testing.T) {
 	}
 	logits := func(segmentBytes int64) ([]float32, pipeline.Counters) {
 		x := load(t, filepath.Join(fixtureDir, "gemma3"), Options{Context: 64}, pipeline.Options{SegmentBytes: segmentBytes})
-		out, err := x.Forward(context.Background(), tokens, 0, Logits)
+		out, err := x.Forward(context.Background(), tokens, 0, lastLogits)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -158,15 +166,13 @@ func TestDecodeRefusesBadInput(t *testing.T) {
 	draw := &pipeline.Draw{Temperature: 1, TopK: 1, TopP: 1, Uniform: make([]float32, 2)}
 	for _, c := range []struct {
 		token, position, steps int
-		want                   Want
 		draw                   *pipeline.Draw
-	}{{640, 0, 1, Argmax, nil}, {1, 0, 0, Argmax, nil}, {1, 0, pipeline.MaxBurst + 1, Argmax, nil}, {1, 15, 2, Argmax, nil}, {1, 0, 2, Candidates, nil},
-		{1, 0, 2, Argmax, draw}, {1, 0, 3, Candidates, draw}} {
-		if _, err := x.Decode(context.Background(), c.token, c.position, c.steps, c.want, c.draw); err == nil {
+	}{{640, 0, 1, nil}, {1, 0, 0, nil}, {1, 0, pipeline.MaxBurst + 1, nil}, {1, 15, 2, nil}, {1, 0, 3, draw}} {
+		if _, err := x.Decode(context.Background(), c.token, c.position, c.steps, c.draw); err == nil {
 			t.Errorf("%+v: no error", c)
 		}
 	}
-	if _, err := x.Decode(context.Background(), 1, 0, 2, Candidates, draw); err != nil {
+	if _, err := x.Decode(context.Background(), 1, 0, 2, draw); err != nil {
 		t.Error(err)
 	}
 }

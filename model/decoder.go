@@ -6,35 +6,15 @@ import (
 	"pumice/pipeline"
 )
 
-// Want says what an evaluation leaves to be read.
-type Want int
-
-const (
-	Nothing        Want = iota // nothing: only the KV cache is written
-	Argmax                     // the token with the largest logit after the last token
-	Logits                     // the logits after the last token
-	AllLogits                  // the logits after every token
-	SequenceLogits             // the logits after the last token of each sequence
-	Hidden                     // the residual stream of every token after the last layer that a device of a Split has
-	Candidates                 // the pipeline.TopLogits tokens with the largest logits after the last token
-	AllArgmax                  // the token with the largest logit after every token
-)
-
-func (w Want) String() string {
-	return [...]string{"nothing", "argmax", "logits", "all logits", "logits of sequences", "hidden", "candidates", "all argmax"}[w]
-}
-
-// everyRow says whether there is a result for every token.
-func (w Want) everyRow() bool { return w == AllLogits || w == Hidden || w == AllArgmax }
-
 // Names of a plan's outputs.
 const (
 	outTop    = "top"
 	outLogits = "logits"
 	outHidden = "hidden"
+	outStream = "stream"
 )
 
-// decode adds the forward pass of b.Tokens() tokens to b.
+// decode adds the forward pass of k.tokens tokens to b.
 //
 //	x  (tokens, HiddenSize)  the residual stream
 //	x += O(attention(rope(QKV(norm(x)))))
@@ -43,7 +23,7 @@ const (
 // Layers that don't begin with the embedding are given x by the host. A parallel block takes both branches from one norm.
 // A plan with taps keeps each branch apart from the residual addition that it is fused with otherwise, and leaves the
 // results of layer 0 and the residual stream after every layer.
-func decode(b *pipeline.Builder, cfg *Config, w *Weights, cache *pipeline.Cache, want Want) {
+func decode(b *pipeline.Builder, cfg *Config, w *Weights, cache *pipeline.Cache, k planKey) {
 	var x *pipeline.Tensor
 	if w.layerRange.hasEmbedding() {
 		x = b.Embed(w.Embed, cfg.EmbeddingScale)
@@ -71,60 +51,56 @@ func decode(b *pipeline.Builder, cfg *Config, w *Weights, cache *pipeline.Cache,
 		}
 		b.Tap(fmt.Sprintf("layer%d", i), x)
 	}
-	finish(b, cfg, w, x, want)
+	finish(b, cfg, w, x, k)
 }
 
-// finish ends a plan with what is wanted of the residual stream x after the last layer.
-func finish(b *pipeline.Builder, cfg *Config, w *Weights, x *pipeline.Tensor, want Want) {
-	switch want {
-	case Nothing:
-	case Hidden:
-		b.Output(outHidden, x)
-	case AllLogits:
-		logits := b.Project(x, pipeline.Projection{W: w.LMHead, Norm: w.FinalNorm})
-		capLogits(b, cfg, logits)
-		b.Output(outLogits, logits)
-	case AllArgmax:
-		logits := b.Project(x, pipeline.Projection{W: w.LMHead, Norm: w.FinalNorm})
-		b.Output(outTop, b.TopK(logits, 2))
-	case Argmax, Candidates, Logits, SequenceLogits:
-		sequences := 1
-		if want == SequenceLogits {
-			sequences = maxSequences(b.Tokens())
-		}
-		h := b.NormLast(x, w.FinalNorm, sequences)
-		b.Tap("final_norm", h)
-		logits := b.Linear(h, w.LMHead, nil)
-		if want != Argmax { // which a soft cap does not change
-			capLogits(b, cfg, logits)
-		}
-		choose(b, logits, want)
+// finish ends a plan with what its tail leaves of the residual stream x after the last layer. A plan that advances
+// chooses the next token itself.
+func finish(b *pipeline.Builder, cfg *Config, w *Weights, x *pipeline.Tensor, k planKey) {
+	t := k.tail
+	if t.Stream {
+		b.Output(outStream, x)
 	}
-}
-
-// maxSequences is the most sequences that so many tokens can be.
-func maxSequences(tokens int) int { return min(pipeline.MaxSequences, tokens) }
-
-// choose ends a plan with what is wanted after the last token. A plan of one token chooses the next one itself.
-func choose(b *pipeline.Builder, logits *pipeline.Tensor, want Want) {
-	switch {
-	case want == Argmax && b.Tokens() == 1:
-		b.Advance(logits)
-	case want == Argmax:
-		b.Output(outTop, b.TopK(logits, 1))
-	case want == Candidates && b.Tokens() == 1:
-		b.AdvanceDraw(logits)
-	case want == Candidates:
-		b.Output(outTop, b.TopK(logits, pipeline.TopLogits))
-	default:
-		b.Output(outLogits, logits)
+	if t.Rows == NoRows {
+		return
 	}
-}
-
-func capLogits(b *pipeline.Builder, cfg *Config, logits *pipeline.Tensor) {
-	if cfg.FinalLogitSoftcapping > 0 {
+	h := finalNorm(b, w, x, k)
+	if h.norm == nil {
+		b.Tap("final_norm", h.x)
+	}
+	if t.Hidden {
+		b.Output(outHidden, h.x)
+	}
+	if !t.head() {
+		return
+	}
+	logits := b.Project(h.x, pipeline.Projection{W: w.LMHead, Norm: h.norm})
+	if t.capped() && cfg.FinalLogitSoftcapping > 0 {
 		b.SoftCap(logits, cfg.FinalLogitSoftcapping)
 	}
+	if t.Logits {
+		b.Output(outLogits, logits)
+	}
+	switch {
+	case k.draws():
+		b.AdvanceDraw(logits)
+	case k.advances():
+		b.Advance(logits)
+	case t.pairs() > 0:
+		b.Output(outTop, b.TopK(logits, t.pairs()))
+	}
+}
+
+// finalNorm is the rows of x that the tail takes, with the final norm. That of every row is left to the head where
+// nothing else reads it.
+func finalNorm(b *pipeline.Builder, w *Weights, x *pipeline.Tensor, k planKey) branch {
+	switch {
+	case k.tail.Rows == LastRows:
+		return branch{b.NormLast(x, w.FinalNorm, k.rows), nil}
+	case k.tail.Hidden:
+		return branch{b.Norm(x, w.FinalNorm), nil}
+	}
+	return branch{x, w.FinalNorm}
 }
 
 // A decoderLayer adds one layer to a plan.

@@ -122,32 +122,32 @@ func TestLogitsMustBeFinite(t *testing.T) {
 			t.Errorf("%s: %v, want an error after position %d", what, err, position)
 		}
 	}
-	t.Run("wants", func(t *testing.T) { // from token 5 on, which is at position 1
+	t.Run("tails", func(t *testing.T) { // from token 5 on, which is at position 1
 		x := load(t, spoilt("model.embed_tokens.weight", 5*96+3, math.NaN()), Options{Context: 64}, pipeline.Options{})
-		for _, want := range []Want{Argmax, Candidates, Logits} {
-			out, err := x.Forward(ctx, tokens, 0, want)
-			fails(t, want.String(), err, len(tokens)-1)
+		for _, tail := range []Tail{lastTop, lastCandidates, lastLogits} {
+			out, err := x.Forward(ctx, tokens, 0, tail)
+			fails(t, tail.String(), err, len(tokens)-1)
 			if len(out.Choices) != 0 {
-				t.Errorf("%s: chose %v", want, out.Choices)
+				t.Errorf("%s: chose %v", tail, out.Choices)
 			}
 		}
 		// With a tied embedding the NaN is in every position's logit of token 5.
-		for _, want := range []Want{AllLogits, AllArgmax} {
-			_, err := x.Forward(ctx, tokens, 0, want)
-			fails(t, want.String(), err, 0)
+		for _, tail := range []Tail{everyLogits, everyMargin} {
+			_, err := x.Forward(ctx, tokens, 0, tail)
+			fails(t, tail.String(), err, 0)
 		}
-		_, err := x.Decode(t.Context(), 9, 5, min(4, x.MaxSteps()), Argmax, nil)
+		_, err := x.Decode(t.Context(), 9, 5, min(4, x.MaxSteps()), nil)
 		fails(t, "decode", err, 5)
-		_, err = x.Decode(t.Context(), 9, 5, 1, Candidates, &pipeline.Draw{Temperature: 1, TopK: 4, TopP: 1, Uniform: make([]float32, 1)})
+		_, err = x.Decode(t.Context(), 9, 5, 1, &pipeline.Draw{Temperature: 1, TopK: 4, TopP: 1, Uniform: make([]float32, 1)})
 		fails(t, "decode of candidates", err, 5)
-		_, err = x.ForwardSequences(t.Context(), [][]int{{7, 9}, {5}, {11}}, 0)
+		_, err = x.ForwardSequences(t.Context(), [][]int{{7, 9}, {5}, {11}}, 0, lastLogits)
 		fails(t, "sequences", err, 1)
 	})
 	t.Run("behind a soft cap", func(t *testing.T) {
 		dir := rewritten(t, "gemma2", nil, func(tensors map[string]stored) {
 			tensors["model.layers.0.mlp.up_proj.weight"].values[100] = float32(math.NaN())
 		})
-		_, err := load(t, dir, Options{Context: 64}, pipeline.Options{}).Forward(ctx, tokens, 0, Logits)
+		_, err := load(t, dir, Options{Context: 64}, pipeline.Options{}).Forward(ctx, tokens, 0, lastLogits)
 		fails(t, "logits", err, len(tokens)-1)
 	})
 	t.Run("queries by matrices", func(t *testing.T) {
@@ -159,7 +159,7 @@ func TestLogitsMustBeFinite(t *testing.T) {
 			t.Skip("the device has no cooperative matrices")
 		}
 		dir := spoilt("model.layers.2.self_attn.q_proj.weight", 100, math.NaN())
-		_, err = load(t, dir, Options{Context: 64}, pipeline.Options{Path: kernels.CM}).Forward(ctx, tokens, 0, Logits)
+		_, err = load(t, dir, Options{Context: 64}, pipeline.Options{Path: kernels.CM}).Forward(ctx, tokens, 0, lastLogits)
 		fails(t, "logits", err, len(tokens)-1)
 	})
 	for _, c := range []struct {
@@ -177,9 +177,9 @@ func TestLogitsMustBeFinite(t *testing.T) {
 		for _, kv := range types {
 			t.Run(fmt.Sprintf("%s/%s", c.what, kv), func(t *testing.T) {
 				x := load(t, dir, Options{Context: 64, KVType: kv}, pipeline.Options{})
-				_, err := x.Forward(ctx, tokens, 0, Logits)
+				_, err := x.Forward(ctx, tokens, 0, lastLogits)
 				fails(t, "logits", err, len(tokens)-1)
-				_, err = x.Decode(t.Context(), 9, 5, 1, Argmax, nil)
+				_, err = x.Decode(t.Context(), 9, 5, 1, nil)
 				fails(t, "decode", err, 5)
 			})
 		}

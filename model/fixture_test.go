@@ -170,7 +170,7 @@ func checkGolden(t *testing.T, x *Model, g *golden, bound, margin float64) (wors
 	t.Helper()
 	ctx := context.Background()
 	for _, p := range g.Prompts {
-		out, err := x.Forward(ctx, p.IDs, 0, AllLogits)
+		out, err := x.Forward(ctx, p.IDs, 0, everyLogits)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -183,7 +183,7 @@ func checkGolden(t *testing.T, x *Model, g *golden, bound, margin float64) (wors
 		}
 		worst = max(worst, compare(t, p.Name+" last logits", out.Logits[(len(p.IDs)-1)*v:], g.floats(p.Logits), bound))
 
-		out, err = x.Forward(ctx, p.IDs, 0, Argmax)
+		out, err = x.Forward(ctx, p.IDs, 0, lastTop)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -198,22 +198,22 @@ func checkGolden(t *testing.T, x *Model, g *golden, bound, margin float64) (wors
 			if i+1 == len(p.Greedy.IDs) {
 				break
 			}
-			if out, err = x.Forward(ctx, []int{want}, len(p.IDs)+i, Argmax); err != nil {
+			if out, err = x.Forward(ctx, []int{want}, len(p.IDs)+i, lastTop); err != nil {
 				t.Fatal(err)
 			}
 		}
 		last := len(p.Greedy.IDs) - 2 // the last step's logits follow the last but one token
-		out, err = x.Forward(ctx, p.Greedy.IDs[last:last+1], len(p.IDs)+last, Logits)
+		out, err = x.Forward(ctx, p.Greedy.IDs[last:last+1], len(p.IDs)+last, lastLogits)
 		if err != nil {
 			t.Fatal(err)
 		}
 		worst = max(worst, compare(t, p.Name+" final logits", out.Logits, g.floats(p.Greedy.Final), bound))
 
 		if turn := len(p.IDs) * 2 / 3; turn > 0 { // a second turn after a first is the whole
-			if _, err = x.Forward(ctx, p.IDs[:turn], 0, Nothing); err != nil {
+			if _, err = x.Forward(ctx, p.IDs[:turn], 0, Tail{}); err != nil {
 				t.Fatal(err)
 			}
-			if out, err = x.Forward(ctx, p.IDs[turn:], turn, Logits); err != nil {
+			if out, err = x.Forward(ctx, p.IDs[turn:], turn, lastLogits); err != nil {
 				t.Fatal(err)
 			}
 			worst = max(worst, compare(t, p.Name+" in two turns", out.Logits, g.floats(p.Logits), bound))
@@ -266,7 +266,7 @@ func TestPrefillSplitsAgree(t *testing.T) {
 					x := load(t, filepath.Join(fixtureDir, name), o, pipeline.Options{Path: path})
 					g := readGolden(t, filepath.Join(fixtureDir, name))
 					p := g.Prompts[len(g.Prompts)-1]
-					out, err := x.Forward(context.Background(), p.IDs, 0, Logits)
+					out, err := x.Forward(context.Background(), p.IDs, 0, lastLogits)
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -327,10 +327,10 @@ func TestTapsMatchReference(t *testing.T) {
 			for _, h := range p.Layer0 {
 				want["layer0."+h.Name] = g.floats(h.Vector)
 			}
-			if _, err := x.Forward(context.Background(), p.IDs, 0, Logits); err != nil {
+			if _, err := x.Forward(context.Background(), p.IDs, 0, lastLogits); err != nil {
 				t.Fatal(err)
 			}
-			plan, err := x.Plan(context.Background(), len(p.IDs), Logits)
+			plan, err := x.Plan(context.Background(), len(p.IDs), lastLogits)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -363,11 +363,11 @@ func TestTapsMatchReference(t *testing.T) {
 func TestDecodeCounters(t *testing.T) {
 	x := load(t, filepath.Join(fixtureDir, "llama"), Options{Context: 64}, pipeline.Options{})
 	ctx := context.Background()
-	if _, err := x.Forward(ctx, []int{5, 6, 7}, 0, Argmax); err != nil {
+	if _, err := x.Forward(ctx, []int{5, 6, 7}, 0, lastTop); err != nil {
 		t.Fatal(err)
 	}
 	for i := range 4 {
-		out, err := x.Forward(ctx, []int{8}, 3+i, Argmax)
+		out, err := x.Forward(ctx, []int{8}, 3+i, lastTop)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -389,21 +389,21 @@ func TestDecodeCounters(t *testing.T) {
 func TestForwardRefusesBadInput(t *testing.T) {
 	x := load(t, filepath.Join(fixtureDir, "smollm2"), Options{Context: 16}, pipeline.Options{})
 	ctx := context.Background()
-	if _, err := x.Forward(ctx, []int{1, 640}, 0, Argmax); err == nil {
+	if _, err := x.Forward(ctx, []int{1, 640}, 0, lastTop); err == nil {
 		t.Error("token 640 of a vocabulary of 640 was taken")
 	}
-	if _, err := x.Forward(ctx, []int{-1}, 0, Argmax); err == nil {
+	if _, err := x.Forward(ctx, []int{-1}, 0, lastTop); err == nil {
 		t.Error("token -1 was taken")
 	}
-	if _, err := x.Forward(ctx, make([]int, 17), 0, Argmax); err == nil {
+	if _, err := x.Forward(ctx, make([]int, 17), 0, lastTop); err == nil {
 		t.Error("17 tokens were taken in a context of 16")
 	}
-	if _, err := x.Forward(ctx, nil, 0, Argmax); err == nil {
+	if _, err := x.Forward(ctx, nil, 0, lastTop); err == nil {
 		t.Error("no tokens were taken")
 	}
 	cancelled, cancel := context.WithCancel(ctx)
 	cancel()
-	if _, err := x.Forward(cancelled, []int{1}, 0, Argmax); err == nil {
+	if _, err := x.Forward(cancelled, []int{1}, 0, lastTop); err == nil {
 		t.Error("a cancelled evaluation went on")
 	}
 }

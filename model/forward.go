@@ -27,29 +27,23 @@ func (e *TokenError) Error() string {
 // Options.Chunk. ctx is checked before each chunk; when it ends, a chunk that the device is working on is abandoned
 // after half a second. After an error any of the tokens' positions may have been written.
 //
-// Errors are ErrContextFull, *TokenError, *NotFiniteError and those of the device.
-func (x *Model) Forward(ctx context.Context, tokens []int, position int, want Want) (Output, error) {
-	var out Output
-	if err := x.checkTokens(tokens, position); err != nil {
-		return out, err
+// Errors are ErrContextFull, *TokenError, *NotFiniteError and those of the device, and one for a Tail that makes no
+// sense or that the memory plan has no room for.
+func (x *Model) Forward(ctx context.Context, tokens []int, position int, t Tail) (Output, error) {
+	if err := errors.Join(x.checkTokens(tokens, position), t.check()); err != nil {
+		return Output{}, err
 	}
-	if want.everyRow() && want != AllArgmax {
-		x.logits = resize(x.logits, len(tokens)*x.rowSize(want))
-		out.Logits = x.logits
-	}
+	out := x.output(t, pipeline.Step{Tokens: tokens})
 	for done := 0; done < len(tokens); {
 		if err := ctx.Err(); err != nil {
 			return out, err
 		}
-		n := min(len(tokens)-done, x.bucket(len(tokens)-done, want))
-		now := want
-		if done+n < len(tokens) && !want.everyRow() {
-			now = Nothing
+		n := min(len(tokens)-done, x.bucket(len(tokens)-done, t))
+		now := t
+		if done+n < len(tokens) {
+			now = t.before()
 		}
 		chunk := pipeline.Step{Position: position + done, Tokens: tokens[done : done+n]}
-		if now == Candidates && x.bucket(n, now) == 1 {
-			chunk.Draw = &pipeline.Draw{Temperature: 1, TopK: 1, TopP: 1, Uniform: make([]float32, 1)} // the caller chooses
-		}
 		if err := x.evaluate(ctx, chunk, now, done, &out); err != nil {
 			return out, err
 		}
@@ -58,17 +52,28 @@ func (x *Model) Forward(ctx context.Context, tokens []int, position int, want Wa
 	return out, nil
 }
 
+// evaluateOne evaluates a chunk by itself.
+func (x *Model) evaluateOne(ctx context.Context, s pipeline.Step, t Tail) (Output, error) {
+	out := x.output(t, s)
+	err := x.evaluate(ctx, s, t, 0, &out)
+	return out, err
+}
+
 // evaluate evaluates a chunk, before which done tokens were evaluated, and adds its results to out.
-func (x *Model) evaluate(ctx context.Context, s pipeline.Step, want Want, done int, out *Output) error {
+func (x *Model) evaluate(ctx context.Context, s pipeline.Step, t Tail, done int, out *Output) error {
 	n := len(s.Tokens)
-	p, err := x.Plan(ctx, n, want)
+	k := x.key(n, s.Lengths != nil, t)
+	p, err := x.plan(ctx, k)
 	if err != nil {
 		return err
 	}
-	var hidden int64
+	if k.draws() { // the caller chooses
+		s.Draw = &pipeline.Draw{Temperature: 1, TopK: 1, TopP: 1, Uniform: make([]float32, 1)}
+	}
+	var sent int64
 	if !x.weights.layerRange.hasEmbedding() {
 		size := x.cfg.HiddenSize
-		if hidden, err = p.Input(ctx, x.hidden[done*size:(done+n)*size]); err != nil {
+		if sent, err = p.Input(ctx, x.stream[done*size:(done+n)*size]); err != nil {
 			return err
 		}
 	}
@@ -77,12 +82,8 @@ func (x *Model) evaluate(ctx context.Context, s pipeline.Step, want Want, done i
 	if err != nil {
 		return err
 	}
-	c.HostToDeviceBytes += hidden
-	rows := n
-	if want == SequenceLogits {
-		rows = len(s.Lengths)
-	}
-	if c.DeviceToHostBytes, err = x.read(p, s, want, done, rows, out); err != nil {
+	c.HostToDeviceBytes += sent
+	if c.DeviceToHostBytes, err = x.read(p, k, s, done, out); err != nil {
 		return err
 	}
 	out.Counters.Add(c)
@@ -108,29 +109,20 @@ func (x *Model) checkTokens(tokens []int, position int) error {
 // Sequences returns how many sequences ForwardSequences takes at most, and how many tokens they may have together.
 func (x *Model) Sequences() (n, tokens int) { return maxSequences(x.opts.Chunk), x.opts.Chunk }
 
-// ForwardSequences evaluates several sequences at once and returns the logits after the last token of each, one row for
-// each sequence. Each sequence continues the tokens that the cache holds before position, and does not see the others.
-// Their keys and values are written from position on, one sequence behind another, so those positions are not valid
-// afterwards. Errors are those of Forward.
-func (x *Model) ForwardSequences(ctx context.Context, sequences [][]int, position int) (Output, error) {
-	s, err := x.sequences(sequences, position)
+// ForwardSequences evaluates several sequences at once; with LastRows there is a row of results for each. Each sequence
+// continues the tokens that the cache holds before position, and does not see the others. Their keys and values are
+// written from position on, one sequence behind another, so those positions are not valid afterwards. Errors are those
+// of Forward.
+func (x *Model) ForwardSequences(ctx context.Context, sequences [][]int, position int, t Tail) (Output, error) {
+	s, err := x.sequences(sequences, position, t)
 	if err != nil {
 		return Output{}, err
 	}
-	return x.runSequences(ctx, s, SequenceLogits)
-}
-
-func (x *Model) runSequences(ctx context.Context, s pipeline.Step, want Want) (out Output, err error) {
-	if want.everyRow() {
-		x.logits = resize(x.logits, len(s.Tokens)*x.rowSize(want))
-		out.Logits = x.logits
-	}
-	err = x.evaluate(ctx, s, want, 0, &out)
-	return out, err
+	return x.evaluateOne(ctx, s, t)
 }
 
 // sequences checks sequences and puts them into one chunk.
-func (x *Model) sequences(sequences [][]int, position int) (s pipeline.Step, err error) {
+func (x *Model) sequences(sequences [][]int, position int, t Tail) (s pipeline.Step, err error) {
 	s.Position = position
 	for i, q := range sequences {
 		if len(q) == 0 {
@@ -138,10 +130,11 @@ func (x *Model) sequences(sequences [][]int, position int) (s pipeline.Step, err
 		}
 		s.Tokens, s.Lengths = append(s.Tokens, q...), append(s.Lengths, len(q))
 	}
-	if err := x.checkTokens(s.Tokens, position); err != nil {
+	if err := errors.Join(x.checkTokens(s.Tokens, position), t.check()); err != nil {
 		return s, err
 	}
-	if n, most := x.Sequences(); len(sequences) > n || len(s.Tokens) > most {
+	n, most := x.Sequences()
+	if most = min(most, x.maxTokens(t)); len(sequences) > n || len(s.Tokens) > most {
 		return s, fmt.Errorf("model: %d sequences of %d tokens together; at most %d of %d are possible", len(sequences), len(s.Tokens), n, most)
 	}
 	return s, nil
@@ -157,9 +150,10 @@ func (x *Model) MaxSteps() int {
 }
 
 // Decode evaluates token at position and then steps - 1 tokens, each of which the device chooses from the logits of the
-// one before. Output.Choices has one choice for each step. want is Argmax with a nil draw, or Candidates with a draw,
-// which has a random number for each step. Errors are those of Forward.
-func (x *Model) Decode(ctx context.Context, token, position, steps int, want Want, draw *pipeline.Draw) (Output, error) {
+// one before. Output.Choices has one choice for each step: with a nil draw the token with the largest logit, else
+// pipeline.TopLogits tokens and the one that was drawn from them. A draw has a random number for each step. Errors are
+// those of Forward.
+func (x *Model) Decode(ctx context.Context, token, position, steps int, draw *pipeline.Draw) (Output, error) {
 	var out Output
 	tokens := []int{token}
 	if err := x.checkTokens(tokens, position); err != nil {
@@ -169,7 +163,8 @@ func (x *Model) Decode(ctx context.Context, token, position, steps int, want Wan
 		return out, fmt.Errorf("model: %d tokens in one go at position %d of a context of %d; at most %d are possible: %w",
 			steps, position, x.opts.Context, x.MaxSteps(), ErrContextFull)
 	}
-	p, err := x.Plan(ctx, 1, want)
+	k := x.key(1, false, decodeTail(draw))
+	p, err := x.plan(ctx, k)
 	if err != nil {
 		return out, err
 	}
@@ -178,11 +173,19 @@ func (x *Model) Decode(ctx context.Context, token, position, steps int, want Wan
 		return out, err
 	}
 	for step := range steps {
-		n, err := x.chosen(p, step, position+step, want, &out)
+		n, err := x.readChosen(p, k, step, position+step, &out)
 		if err != nil {
 			return out, err
 		}
 		out.Counters.DeviceToHostBytes += n
 	}
 	return out, nil
+}
+
+// decodeTail is what Decode leaves.
+func decodeTail(draw *pipeline.Draw) Tail {
+	if draw != nil {
+		return Tail{Rows: LastRows, Top: pipeline.TopLogits}
+	}
+	return Tail{Rows: LastRows, Top: 1}
 }

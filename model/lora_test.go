@@ -174,9 +174,9 @@ func writeMerged(t *testing.T, dir string, w map[string][]float64) string {
 
 var adapterPrompt = []int{3, 99, 512, 7, 7, 300, 41}
 
-func lastLogits(t *testing.T, x *Model) []float32 {
+func logitsOf(t *testing.T, x *Model) []float32 {
 	t.Helper()
-	out, err := x.Forward(context.Background(), adapterPrompt, 0, Logits)
+	out, err := x.Forward(context.Background(), adapterPrompt, 0, lastLogits)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -208,7 +208,7 @@ func TestAdaptersEqualMergedWeights(t *testing.T) {
 		return 0.5 * alpha / math.Sqrt(float64(rank))
 	})
 	want := narrow(r.logits(t, adapterPrompt))
-	merged := lastLogits(t, load(t, writeMerged(t, dir, r.weights), exact, pipeline.Options{}))
+	merged := logitsOf(t, load(t, writeMerged(t, dir, r.weights), exact, pipeline.Options{}))
 	compare(t, "merged", merged, want, exactBound)
 
 	o := exact
@@ -216,19 +216,19 @@ func TestAdaptersEqualMergedWeights(t *testing.T) {
 	for _, base := range []string{dir, unpack(t, "llama")} {
 		var done, total int64
 		o.Progress = func(d, n int64) { done, total = d, n }
-		got := lastLogits(t, load(t, base, o, pipeline.Options{}))
+		got := logitsOf(t, load(t, base, o, pipeline.Options{}))
 		compare(t, base+" beside merged weights", got, merged, sameWeights)
 		compare(t, base, got, want, exactBound)
 		if done != total || total == 0 {
 			t.Errorf("%s: progress ended at %d of %d", base, done, total)
 		}
 	}
-	plain := lastLogits(t, load(t, dir, exact, pipeline.Options{}))
+	plain := logitsOf(t, load(t, dir, exact, pipeline.Options{}))
 	if d := math.Abs(float64(plain[0] - want[0])); d < 10*exactBound {
 		t.Errorf("the adapters change logit 0 by %g only", d)
 	}
 	// Kept types: F16 in this checkpoint.
-	half := lastLogits(t, load(t, dir, Options{Context: 256, LoRA: o.LoRA}, pipeline.Options{}))
+	half := logitsOf(t, load(t, dir, Options{Context: 256, LoRA: o.LoRA}, pipeline.Options{}))
 	compare(t, "F16", half, want, halfBound)
 }
 
@@ -254,11 +254,11 @@ func TestAdaptersOfFusedProjections(t *testing.T) {
 			r := &reference{c: c, weights: map[string][]float64{}}
 			a.merge(r.weights, func(name string) []float64 { return r.tensor(t, name) }, func(string, int) float64 { return 2 })
 			check(t, c.Close())
-			want := lastLogits(t, load(t, writeMerged(t, dir, r.weights), exact, pipeline.Options{}))
+			want := logitsOf(t, load(t, writeMerged(t, dir, r.weights), exact, pipeline.Options{}))
 			o := exact
 			o.LoRA = []LoRA{{Path: a.write(t)}}
-			compare(t, "directory", lastLogits(t, load(t, dir, o, pipeline.Options{})), want, sameWeights)
-			compare(t, "GGUF", lastLogits(t, load(t, unpack(t, name), o, pipeline.Options{})), want, sameWeights)
+			compare(t, "directory", logitsOf(t, load(t, dir, o, pipeline.Options{})), want, sameWeights)
+			compare(t, "GGUF", logitsOf(t, load(t, unpack(t, name), o, pipeline.Options{})), want, sameWeights)
 		})
 	}
 }
@@ -277,7 +277,7 @@ func TestAdaptersOfQuantisedWeights(t *testing.T) {
 	}
 	o := exact
 	o.LoRA = []LoRA{{Path: a}}
-	compare(t, "Q8_0", lastLogits(t, quantised), lastLogits(t, load(t, path, o, pipeline.Options{})), halfBound)
+	compare(t, "Q8_0", logitsOf(t, quantised), logitsOf(t, load(t, path, o, pipeline.Options{})), halfBound)
 }
 
 func tryLoad(t *testing.T, path string, o Options) error {

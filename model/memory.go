@@ -150,7 +150,7 @@ func (l *loading) planBytes(m *pipeline.Manager, w *Weights) (arena, own int64, 
 	for _, k := range whole.planKeys() {
 		if !counted[k.tokens] {
 			counted[k.tokens] = true
-			grow(whole.builder(planKey{k.tokens, Nothing}))
+			grow(whole.builder(planKey{tokens: k.tokens}))
 		}
 		b := bare.builder(k)
 		grow(b)

@@ -46,7 +46,7 @@ func TestMemoryOfSmolLM2(t *testing.T) {
 	}
 	t.Cleanup(func() { check(t, x.Close()) })
 	ctx := context.Background()
-	if _, err := x.Forward(ctx, []int{1, 2, 3, 4, 5}, 0, Argmax); err != nil {
+	if _, err := x.Forward(ctx, []int{1, 2, 3, 4, 5}, 0, lastTop); err != nil {
 		t.Fatal(err)
 	}
 	anonAfter, _ := anonymousBytes()
@@ -80,7 +80,7 @@ func TestMemoryOfSmolLM2(t *testing.T) {
 	t.Logf("tensors %d bytes, on the device %d", stored, p.WeightsBytes)
 
 	for i := range 4 {
-		out, err := x.Forward(ctx, []int{6}, 5+i, Argmax)
+		out, err := x.Forward(ctx, []int{6}, 5+i, lastTop)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -20,8 +20,8 @@ type Model struct {
 	plans   map[planKey]*pipeline.Plan
 	last    *pipeline.Plan // the plan that Profile reads: the last one submitted; nil means none
 	buckets []int          // numbers of tokens that plans are recorded for, ascending; the last is Options.Chunk
-	logits  []float32      // of Output, used again
-	hidden  []float32      // the residual stream of the tokens, where the layers don't begin with the embedding
+	results results        // of the last evaluation
+	stream  []float32      // the residual stream of the tokens, where the layers don't begin with the embedding
 }
 
 // CanResume reports whether evaluation can continue at position when positions 0 to length-1 have been written. It

@@ -7,25 +7,24 @@ import (
 	"pumice/pipeline"
 )
 
-// Output is the result of evaluating tokens.
+// Output is the result of evaluating tokens: what the Tail asked for. Logits, Hidden and Stream are valid until the model
+// evaluates again.
 type Output struct {
-	// Choices has one choice after the last token with Argmax and Candidates, one after every token with AllArgmax, and
-	// one for each step of Decode. With another Want it is empty.
-	Choices []Choice
-	// Logits has the shape (vocab) with Logits, (tokens, vocab) with AllLogits, and (sequences, vocab) with
-	// SequenceLogits; with Hidden it is the residual stream (tokens, hidden size). It is valid until the model evaluates
-	// again.
-	Logits   []float32
+	Choices []Choice  // with Top or Margin, one for each row; one for each step of Decode
+	Logits  []float32 // (rows, vocab)
+	Hidden  []float32 // (rows, hidden size); may be NaN or infinite
+	Stream  []float32 // (tokens, hidden size)
+
 	Counters pipeline.Counters // submissions, dispatches and bytes that the evaluation took
 }
 
-// A Choice is the token that the device chose after a position. With Candidates the caller may choose another one of
-// IDs.
+// A Choice is the token that the device chose after a position. If the Tail's Top is above 1 the caller may choose another
+// one of IDs.
 type Choice struct {
-	ID     int       // the token with the largest logit; with Candidates of Decode the one that was drawn, in float32
-	Margin float32   // with AllArgmax, the difference of the largest and the second largest logit
-	IDs    []int     // with Candidates, the tokens with the largest logits, largest first
-	Logits []float32 // with Candidates, their logits
+	ID     int       // the token with the largest logit; with a draw of Decode the one that was drawn, in float32
+	Margin float32   // with Tail.Margin, the difference of the largest and the second largest logit
+	IDs    []int     // with Top above 1, the tokens with the largest logits, largest first, fewer if the vocabulary is smaller
+	Logits []float32 // their logits
 }
 
 // A NotFiniteError reports a logit that is NaN or infinite: the weights have such a value, or a result exceeds float32.
@@ -52,25 +51,104 @@ func checkFinite(logits []float32, position int) error {
 	return nil
 }
 
-// chosen adds the choice of a step of a plan that advances, whose token is at position.
-func (x *Model) chosen(p *pipeline.Plan, step, position int, want Want, out *Output) (int64, error) {
-	k := 1
-	if want == Candidates {
-		k = pipeline.TopLogits
+// results are the memory of an Output, used again.
+type results struct{ logits, hidden, stream []float32 }
+
+// output has room for what a step leaves.
+func (x *Model) output(t Tail, s pipeline.Step) (out Output) {
+	r, rows := &x.results, t.rows(s)
+	if t.Logits {
+		r.logits = resize(r.logits, rows*x.cfg.VocabSize)
+		out.Logits = r.logits
 	}
-	logits, ids := make([]float32, k), make([]int, k)
+	if t.Hidden {
+		r.hidden = resize(r.hidden, rows*x.cfg.HiddenSize)
+		out.Hidden = r.hidden
+	}
+	if t.Stream {
+		r.stream = resize(r.stream, len(s.Tokens)*x.cfg.HiddenSize)
+		out.Stream = r.stream
+	}
+	return out
+}
+
+// read adds the results of a chunk to out; done tokens were evaluated before it. It returns the bytes that crossed from
+// the device.
+func (x *Model) read(p *pipeline.Plan, k planKey, s pipeline.Step, done int, out *Output) (bytes int64, err error) {
+	t := k.tail
+	rows, first := t.rows(s), 0
+	if t.Rows == EveryRow {
+		first = done
+	}
+	fetch := func(name string, dst []float32, first, n, width int) []float32 {
+		dst = dst[first*width : (first+n)*width]
+		if err == nil {
+			var some int64
+			some, err = p.Output(name, 0, n, dst)
+			bytes += some
+		}
+		return dst
+	}
+	if t.Stream {
+		fetch(outStream, out.Stream, done, len(s.Tokens), x.cfg.HiddenSize)
+	}
+	if t.Hidden {
+		fetch(outHidden, out.Hidden, first, rows, x.cfg.HiddenSize)
+	}
+	if t.Logits {
+		logits := fetch(outLogits, out.Logits, first, rows, x.cfg.VocabSize)
+		for i := 0; i < rows && err == nil; i++ {
+			err = checkFinite(logits[i*x.cfg.VocabSize:][:x.cfg.VocabSize], t.position(s, i))
+		}
+	}
+	if t.pairs() == 0 || err != nil {
+		return bytes, err
+	}
+	var some int64
+	if k.advances() {
+		some, err = x.readChosen(p, k, 0, t.position(s, 0), out)
+	} else {
+		some, err = x.readTop(p, k, s, out)
+	}
+	return bytes + some, err
+}
+
+// readChosen adds the choice of a step of a plan that advances, whose token is at position.
+func (x *Model) readChosen(p *pipeline.Plan, k planKey, step, position int, out *Output) (int64, error) {
+	logits, ids := make([]float32, k.tail.Top), make([]int, k.tail.Top)
 	bytes, err := p.Top(step, logits, ids)
 	if err != nil {
 		return 0, err
 	}
-	if want == Candidates {
+	if k.draws() {
 		bytes += 8 // the choice
 	}
-	return bytes, x.choice(p.Chosen(step), position, logits, ids, want, out)
+	return bytes, x.choice(p.Chosen(step), position, logits, ids, k.tail, out)
+}
+
+// readTop adds the choices of a step's rows.
+func (x *Model) readTop(p *pipeline.Plan, k planKey, s pipeline.Step, out *Output) (int64, error) {
+	n, rows := k.tail.pairs(), k.tail.rows(s)
+	pairs := make([]float32, 2*rows*n)
+	bytes, err := p.Output(outTop, 0, rows, pairs)
+	if err != nil {
+		return 0, err
+	}
+	for row := range rows {
+		logits, ids := make([]float32, n), make([]int, n)
+		for i := range n {
+			pair := pairs[2*(row*n+i):]
+			logits[i], ids[i] = pair[0], int(math.Float32bits(pair[1]))
+		}
+		if err := x.choice(ids[0], k.tail.position(s, row), logits, ids, k.tail, out); err != nil {
+			return 0, err
+		}
+	}
+	return bytes, nil
 }
 
 // choice adds the choice after a position, or returns a *NotFiniteError. Pairs beyond the vocabulary are left out.
-func (x *Model) choice(id, position int, logits []float32, ids []int, want Want, out *Output) error {
+func (x *Model) choice(id, position int, logits []float32, ids []int, t Tail, out *Output) error {
 	if ids[0] >= x.cfg.VocabSize { // no logit is above -Inf
 		return &NotFiniteError{position, 0, float32(math.Inf(-1))}
 	}
@@ -78,100 +156,18 @@ func (x *Model) choice(id, position int, logits []float32, ids []int, want Want,
 		return &NotFiniteError{position, ids[0], logits[0]}
 	}
 	c := Choice{ID: id}
-	if want == Candidates {
-		n := len(ids)
+	if t.Margin {
+		c.Margin = logits[0] - logits[1]
+	}
+	if t.Top > 1 {
+		n := t.Top
 		for ids[n-1] >= x.cfg.VocabSize {
 			n--
 		}
 		c.IDs, c.Logits = ids[:n], logits[:n]
 	}
-	if want == AllArgmax {
-		c.Margin = logits[0] - logits[1]
-	}
 	out.Choices = append(out.Choices, c)
 	return nil
-}
-
-// readTop adds the choices of n rows of k pairs, the first of which is after a position.
-func (x *Model) readTop(p *pipeline.Plan, position, n, k int, want Want, out *Output) (int64, error) {
-	pairs := make([]float32, 2*n*k)
-	bytes, err := p.Output(outTop, 0, n, pairs)
-	if err != nil {
-		return 0, err
-	}
-	for ; len(pairs) > 0; pairs, position = pairs[2*k:], position+1 {
-		logits, ids := make([]float32, k), make([]int, k)
-		for i := range k {
-			logits[i], ids[i] = pairs[2*i], int(math.Float32bits(pairs[2*i+1]))
-		}
-		if err := x.choice(ids[0], position, logits, ids, want, out); err != nil {
-			return 0, err
-		}
-	}
-	return bytes, nil
-}
-
-// read adds the results of a chunk, n rows, to out; done tokens were evaluated before it.
-func (x *Model) read(p *pipeline.Plan, s pipeline.Step, want Want, done, n int, out *Output) (int64, error) {
-	last := s.Position + len(s.Tokens) - 1
-	v := x.cfg.VocabSize
-	switch want {
-	case Argmax, Candidates:
-		if p.Tokens() == 1 {
-			return x.chosen(p, 0, last, want, out)
-		}
-		k := 1
-		if want == Candidates {
-			k = pipeline.TopLogits
-		}
-		return x.readTop(p, last, 1, k, want, out)
-	case AllArgmax:
-		return x.readTop(p, s.Position, n, 2, want, out)
-	case Logits:
-		x.logits = resize(x.logits, v)
-		out.Logits = x.logits
-		return readLogits(p, out.Logits, []int{last})
-	case SequenceLogits:
-		x.logits = resize(x.logits, n*v)
-		out.Logits = x.logits
-		ends, end := make([]int, n), s.Position-1
-		for i, length := range s.Lengths {
-			end += length
-			ends[i] = end
-		}
-		return readLogits(p, out.Logits, ends)
-	case AllLogits:
-		positions := make([]int, n)
-		for i := range positions {
-			positions[i] = s.Position + i
-		}
-		return readLogits(p, out.Logits[done*v:(done+n)*v], positions)
-	case Hidden:
-		h := x.cfg.HiddenSize
-		return p.Output(outHidden, 0, n, out.Logits[done*h:(done+n)*h])
-	}
-	return 0, nil
-}
-
-// readLogits fetches a row of logits for each of the positions that they follow, and checks that they are finite.
-func readLogits(p *pipeline.Plan, rows []float32, positions []int) (int64, error) {
-	n, err := p.Output(outLogits, 0, len(positions), rows)
-	vocab := len(rows) / len(positions)
-	for i, position := range positions {
-		if err != nil {
-			break
-		}
-		err = checkFinite(rows[i*vocab:(i+1)*vocab], position)
-	}
-	return n, err
-}
-
-// rowSize is the length of a row of Output.Logits.
-func (x *Model) rowSize(want Want) int {
-	if want == Hidden {
-		return x.cfg.HiddenSize
-	}
-	return x.cfg.VocabSize
 }
 
 func resize(f []float32, n int) []float32 {

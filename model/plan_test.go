@@ -74,7 +74,7 @@ func TestMemoryPlanCountsEveryBuffer(t *testing.T) {
 				}
 				for _, k := range x.planKeys() {
 					if x.plans[k] == nil {
-						t.Errorf("stage %d: nothing used the plan of %d tokens for %s", i, k.tokens, k.want)
+						t.Errorf("stage %d: nothing used the plan of %d tokens for %s", i, k.tokens, k.tail)
 					}
 				}
 				if len(x.plans) != len(x.planKeys()) {
@@ -112,8 +112,8 @@ func useEveryPlan(t *testing.T, s *Split) {
 	last := s.stages[len(s.stages)-1]
 	for _, n := range last.buckets {
 		tokens := make([]int, n)
-		for _, want := range []Want{Nothing, Logits, Argmax, Candidates, AllArgmax, AllLogits} {
-			if _, err := s.Forward(t.Context(), tokens, 0, want); err != nil {
+		for _, p := range planned {
+			if _, err := s.Forward(t.Context(), tokens, 0, p.tail); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -121,8 +121,10 @@ func useEveryPlan(t *testing.T, s *Split) {
 		if n > 1 {
 			sequences = [][]int{tokens[:1], tokens[1:]}
 		}
-		if _, err := s.ForwardSequences(t.Context(), sequences, n); err != nil {
-			t.Fatal(err)
+		for _, tail := range []Tail{lastLogits, lastHidden} {
+			if _, err := s.ForwardSequences(t.Context(), sequences, n, tail); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
 	if len(s.stages) > 1 {
@@ -130,8 +132,8 @@ func useEveryPlan(t *testing.T, s *Split) {
 	}
 	n := min(4, last.MaxSteps()) // which the device chooses: the largest logit's, and drawn ones
 	draw := &pipeline.Draw{Temperature: 1, TopK: 8, TopP: 1, Uniform: make([]float32, n)}
-	_, err1 := last.Decode(t.Context(), 1, 1, n, Argmax, nil)
-	_, err2 := last.Decode(t.Context(), 1, 1, n, Candidates, draw)
+	_, err1 := last.Decode(t.Context(), 1, 1, n, nil)
+	_, err2 := last.Decode(t.Context(), 1, 1, n, draw)
 	if err := errors.Join(err1, err2); err != nil {
 		t.Fatal(err)
 	}

@@ -12,13 +12,40 @@ import (
 // MaxDraft is the largest number of guessed tokens that is worth evaluating at once.
 const MaxDraft = 31
 
-// allLogitsBytes bounds the logits that a plan of AllLogits has in device memory.
-const allLogitsBytes = 16 << 20
+// everyLogitsBytes bounds the logits of every row that a plan has in device memory.
+const everyLogitsBytes = 16 << 20
 
-// A planKey says what a plan is recorded for: up to so many tokens evaluated together, and what they leave.
+// A planKey says what a plan is recorded for: up to so many tokens evaluated together, up to so many rows of results
+// (with LastRows one for each sequence), and what they leave.
 type planKey struct {
-	tokens int
-	want   Want
+	tokens, rows int
+	tail         Tail
+}
+
+// advances reports whether the plan chooses the next token itself: it has one token, and leaves what Builder.Advance or
+// AdvanceDraw find.
+func (k planKey) advances() bool {
+	t := k.tail
+	return k.tokens == 1 && t.Rows == LastRows && (t.Top == 1 && !t.Margin || t.Top == pipeline.TopLogits)
+}
+
+// draws reports whether the plan advances by AdvanceDraw.
+func (k planKey) draws() bool { return k.advances() && k.tail.Top > 1 }
+
+// planned lists what evaluations leave of one sequence, and which of it of several, that the memory plan has room for.
+// The plan of another Tail may need more, which is an error when it is built.
+var planned = []struct {
+	tail    Tail
+	several bool
+}{
+	{tail: Tail{Rows: EveryRow, Logits: true}},
+	{tail: Tail{}},
+	{tail: Tail{Rows: LastRows, Top: 1}},
+	{tail: Tail{Rows: LastRows, Logits: true}, several: true},
+	{tail: Tail{Rows: LastRows, Top: pipeline.TopLogits}},
+	{tail: Tail{Rows: EveryRow, Top: 1, Margin: true}},
+	{tail: Tail{Rows: LastRows, Hidden: true}, several: true},
+	{tail: Tail{Rows: EveryRow, Hidden: true}},
 }
 
 // buckets lists the numbers of tokens that plans are recorded for, ascending. A chunk is evaluated by the plan of the
@@ -33,14 +60,24 @@ func buckets(chunk int) []int {
 	return append(out, chunk)
 }
 
-// bucket is the number of tokens of the plan that evaluates n of them, or the first of them if they are too many.
-func (x *Model) bucket(n int, want Want) int {
-	if want == AllLogits {
-		return x.allLogitsTokens()
+// maxTokens is the most tokens that are evaluated together for a tail.
+func (x *Model) maxTokens(t Tail) int {
+	n := x.opts.Chunk
+	if t.Rows == EveryRow && t.Logits {
+		n = min(n, everyLogitsBytes/(4*x.cfg.VocabSize))
 	}
-	most := x.buckets[len(x.buckets)-1]
-	if want == AllArgmax {
-		most = x.allArgmaxTokens()
+	if t.Rows == EveryRow && t.pairs() > 0 {
+		n = min(n, MaxDraft+1)
+	}
+	return max(1, n)
+}
+
+// bucket is the number of tokens of the plan that evaluates n of them, or the first of them if they are too many. All
+// logits of every row have one plan.
+func (x *Model) bucket(n int, t Tail) int {
+	most := x.maxTokens(t)
+	if t.Rows == EveryRow && t.Logits {
+		return most
 	}
 	for _, r := range x.buckets {
 		if n <= r {
@@ -50,21 +87,30 @@ func (x *Model) bucket(n int, want Want) int {
 	return most
 }
 
-// allLogitsTokens is the number of tokens of the one plan of AllLogits.
-func (x *Model) allLogitsTokens() int {
-	return max(1, min(x.opts.Chunk, allLogitsBytes/(4*x.cfg.VocabSize)))
-}
+// maxSequences is the most sequences that so many tokens can be.
+func maxSequences(tokens int) int { return min(pipeline.MaxSequences, tokens) }
 
-// allArgmaxTokens bounds the rows of logits that a plan of AllArgmax has in device memory.
-func (x *Model) allArgmaxTokens() int { return min(x.opts.Chunk, MaxDraft+1) }
+// key is the key of the plan that evaluates a chunk of n tokens, one sequence or several.
+func (x *Model) key(n int, several bool, t Tail) planKey {
+	k := planKey{tokens: x.bucket(n, t), tail: t}
+	switch {
+	case t.Rows == EveryRow:
+		k.rows = k.tokens
+	case t.Rows == LastRows && several:
+		k.rows = maxSequences(k.tokens)
+	case t.Rows == LastRows:
+		k.rows = 1
+	}
+	return k
+}
 
 // builder describes a plan.
 func (x *Model) builder(k planKey) *pipeline.Builder {
-	b := x.m.NewBuilder(fmt.Sprintf("plan of %d tokens for %s", k.tokens, k.want), k.tokens)
+	b := x.m.NewBuilder(fmt.Sprintf("plan of %d tokens for %s", k.tokens, k.tail), k.tokens)
 	if x.opts.Taps {
 		b.EnableTaps()
 	}
-	decode(b, x.cfg, x.weights, x.cache, k.want)
+	decode(b, x.cfg, x.weights, x.cache, k)
 	return b
 }
 
@@ -81,10 +127,10 @@ func (x *Model) plan(ctx context.Context, k planKey) (*pipeline.Plan, error) {
 	return p, nil
 }
 
-// Plan returns the plan that evaluates a chunk of n tokens, or of Options.Chunk if n is more. It records the plan if it
-// is new. The Model owns the plan; tests read taps from it.
-func (x *Model) Plan(ctx context.Context, n int, want Want) (*pipeline.Plan, error) {
-	return x.plan(ctx, planKey{x.bucket(n, want), want})
+// Plan returns the plan that evaluates a chunk of n tokens of one sequence, or of Options.Chunk if n is more. It records
+// the plan if it is new. The Model owns the plan; tests read taps from it.
+func (x *Model) Plan(ctx context.Context, n int, t Tail) (*pipeline.Plan, error) {
+	return x.plan(ctx, x.key(n, false, t))
 }
 
 // Profile returns the device time of each kernel in the last execution of a plan: of the last chunk, or of the last
@@ -102,23 +148,29 @@ func (l *loading) dryModel(m *pipeline.Manager, w *Weights) *Model {
 	return &Model{cfg: l.cfg, opts: l.opts, m: m, weights: w, cache: cache, buckets: buckets(l.opts.Chunk)}
 }
 
-// planKeys lists every plan that a model can come to have.
+// planKeys lists every plan that the memory plan has room for.
 func (x *Model) planKeys() []planKey {
-	if !x.weights.layerRange.hasHead(x.cfg) {
-		var keys []planKey
-		for _, tokens := range x.buckets {
-			keys = append(keys, planKey{tokens, Hidden})
+	var keys []planKey
+	seen := map[planKey]bool{}
+	add := func(k planKey) {
+		if !seen[k] {
+			seen[k] = true
+			keys = append(keys, k)
 		}
-		return keys
 	}
-	keys := []planKey{{x.allLogitsTokens(), AllLogits}}
 	for _, tokens := range x.buckets {
-		keys = append(keys, planKey{tokens, Nothing}, planKey{tokens, Argmax}, planKey{tokens, Logits}, planKey{tokens, SequenceLogits}, planKey{tokens, Candidates})
-		if tokens < x.allArgmaxTokens() {
-			keys = append(keys, planKey{tokens, AllArgmax})
+		if !x.weights.layerRange.hasHead(x.cfg) {
+			add(x.key(tokens, false, Tail{Stream: true}))
+			continue
+		}
+		for _, p := range planned {
+			add(x.key(tokens, false, p.tail))
+			if p.several {
+				add(x.key(tokens, true, p.tail))
+			}
 		}
 	}
-	return append(keys, planKey{x.allArgmaxTokens(), AllArgmax})
+	return keys
 }
 
 // Kernels lists the kernels that the model's plans would use on the device of m, each combination of kernel and

@@ -63,7 +63,7 @@ func testSequences(t *testing.T, x *Model, bound float64) {
 			s := ids(n, i+2)
 			sequences = append(sequences, s)
 			sum += n
-			out, err := x.Forward(t.Context(), append(slices.Clone(prefix), s...), 0, Logits)
+			out, err := x.Forward(t.Context(), append(slices.Clone(prefix), s...), 0, lastLogits)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -71,7 +71,7 @@ func testSequences(t *testing.T, x *Model, bound float64) {
 		}
 		written := 0
 		if c.prefix > 0 {
-			if _, err := x.Forward(t.Context(), prefix, 0, Nothing); err != nil {
+			if _, err := x.Forward(t.Context(), prefix, 0, Tail{}); err != nil {
 				t.Fatal(err)
 			}
 			written = c.prefix
@@ -80,7 +80,7 @@ func testSequences(t *testing.T, x *Model, bound float64) {
 			if !x.CanResume(written, c.prefix) {
 				t.Fatalf("nothing can go on at %d behind %d", c.prefix, written)
 			}
-			out, err := x.ForwardSequences(context.Background(), sequences, c.prefix)
+			out, err := x.ForwardSequences(context.Background(), sequences, c.prefix, lastLogits)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -110,7 +110,7 @@ func TestForwardSequencesRefuses(t *testing.T) {
 		"full":          {[][]int{{1, 2}, {3}}, 62, ErrContextFull.Error()},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := x.ForwardSequences(context.Background(), c.sequences, c.position)
+			_, err := x.ForwardSequences(context.Background(), c.sequences, c.position, lastLogits)
 			if err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("error %v, want one with %q", err, c.want)
 			}

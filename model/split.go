@@ -90,84 +90,81 @@ func shareLayers(managers []*pipeline.Manager, n int) ([]layerRange, error) {
 }
 
 // Forward is Model.Forward.
-func (s *Split) Forward(ctx context.Context, tokens []int, position int, want Want) (Output, error) {
+func (s *Split) Forward(ctx context.Context, tokens []int, position int, t Tail) (Output, error) {
 	var out Output
-	last := s.stages[len(s.stages)-1]
-	if err := last.checkTokens(tokens, position); err != nil {
+	last := s.last()
+	if err := errors.Join(last.checkTokens(tokens, position), t.check()); err != nil {
 		return out, err
 	}
-	var all []float32
 	for done := 0; done < len(tokens); {
-		n := min(len(tokens)-done, last.bucket(len(tokens)-done, want))
-		chunk, now := tokens[done:done+n], want
-		if done+n < len(tokens) && !want.everyRow() {
-			now = Nothing
+		if err := ctx.Err(); err != nil {
+			return out, err
 		}
-		var hidden []float32
-		for _, x := range s.stages {
-			x.hidden = hidden
-			w := Hidden
-			if x == last {
-				w = now
-			}
-			stage, err := x.Forward(ctx, chunk, position+done, w)
-			if err != nil {
-				return out, err
-			}
-			hidden = stage.Logits
-			out.Counters.Add(stage.Counters)
-			out.Logits = stage.Logits
-			out.Choices = append(out.Choices, stage.Choices...)
+		n := min(len(tokens)-done, last.bucket(len(tokens)-done, t))
+		now := t
+		if done+n < len(tokens) {
+			now = t.before()
 		}
-		if want.everyRow() {
-			all = append(all, out.Logits...)
+		chunk, err := s.evaluate(ctx, pipeline.Step{Position: position + done, Tokens: tokens[done : done+n]}, now)
+		out.Counters.Add(chunk.Counters)
+		if err != nil {
+			return out, err
 		}
+		if n == len(tokens) {
+			return chunk, nil
+		}
+		out.Choices = append(out.Choices, chunk.Choices...)
+		out.Logits = append(out.Logits, chunk.Logits...)
+		out.Hidden = append(out.Hidden, chunk.Hidden...)
+		out.Stream = append(out.Stream, chunk.Stream...)
 		done += n
 	}
-	if want.everyRow() {
-		out.Logits = all
-	}
 	return out, nil
+}
+
+// last is the model with the head.
+func (s *Split) last() *Model { return s.stages[len(s.stages)-1] }
+
+// evaluate evaluates a chunk on one device after another. The counters of the output are sums over those that did so
+// without an error.
+func (s *Split) evaluate(ctx context.Context, step pipeline.Step, t Tail) (out Output, err error) {
+	var counters pipeline.Counters
+	for _, x := range s.stages {
+		x.stream = out.Stream
+		now := Tail{Stream: true}
+		if x == s.last() {
+			now = t
+		}
+		if out, err = x.evaluateOne(ctx, step, now); err != nil {
+			break
+		}
+		counters.Add(out.Counters)
+	}
+	out.Counters = counters
+	return out, err
 }
 
 // Sequences is Model.Sequences.
 func (s *Split) Sequences() (n, tokens int) { return s.stages[0].Sequences() }
 
 // ForwardSequences is Model.ForwardSequences.
-func (s *Split) ForwardSequences(ctx context.Context, sequences [][]int, position int) (Output, error) {
-	var out Output
-	last := s.stages[len(s.stages)-1]
-	step, err := last.sequences(sequences, position)
+func (s *Split) ForwardSequences(ctx context.Context, sequences [][]int, position int, t Tail) (Output, error) {
+	step, err := s.last().sequences(sequences, position, t)
 	if err != nil {
-		return out, err
+		return Output{}, err
 	}
-	var hidden []float32
-	for _, x := range s.stages {
-		x.hidden = hidden
-		want := Hidden
-		if x == last {
-			want = SequenceLogits
-		}
-		stage, err := x.runSequences(ctx, step, want)
-		if err != nil {
-			return out, err
-		}
-		hidden = stage.Logits
-		out.Counters.Add(stage.Counters)
-	}
-	out.Logits = hidden
-	return out, nil
+	return s.evaluate(ctx, step, t)
 }
 
 // MaxSteps is 1: a token passes through the host on its way to the first device.
 func (s *Split) MaxSteps() int { return 1 }
 
 // Decode is Model.Decode for one step; more steps are an error.
-func (s *Split) Decode(ctx context.Context, token, position, steps int, want Want, draw *pipeline.Draw) (Output, error) {
+func (s *Split) Decode(ctx context.Context, token, position, steps int, draw *pipeline.Draw) (Output, error) {
 	if steps != 1 {
 		return Output{}, fmt.Errorf("model: %d tokens in one go on several devices; only one is possible", steps)
 	}
-	return s.Forward(ctx, []int{token}, position, want)
+	return s.Forward(ctx, []int{token}, position, decodeTail(draw))
 }
 
 // CanResume is Model.CanResume.

@@ -26,23 +26,22 @@ func TestSplit(t *testing.T) {
 			if got := split.stages[0].weights.layerRange.count() + split.stages[1].weights.layerRange.count(); got != whole.cfg.NumHiddenLayers {
 				t.Fatalf("%d layers in %s", got, split)
 			}
-			tokens := make([]int, 75)
+			tokens := make([]int, 117)
 			for i := range tokens {
 				tokens[i] = (i*7919 + 11) % whole.cfg.VocabSize
 			}
 			position := 0
 			for _, c := range []struct {
 				n    int
-				want Want
-			}{{70, Logits}, {1, Argmax}, {3, AllLogits}, {1, Logits}} {
+				tail Tail
+			}{{70, lastLogits}, {1, lastTop}, {3, everyLogits}, {1, lastLogits}, {40, everyHidden}, {2, Tail{Rows: LastRows, Hidden: true, Stream: true}}} {
 				chunk := tokens[position : position+c.n]
-				a, err := whole.Forward(t.Context(), chunk, position, c.want)
+				a, err := whole.Forward(t.Context(), chunk, position, c.tail)
 				check(t, err)
-				want := slices.Clone(a.Logits)
-				b, err := split.Forward(t.Context(), chunk, position, c.want)
+				b, err := split.Forward(t.Context(), chunk, position, c.tail)
 				check(t, err)
-				if !cmp.Equal(a.Choices, b.Choices) || !slices.Equal(want, b.Logits) {
-					t.Errorf("%d tokens at %d, %s: choices %v and %v, or the logits differ", c.n, position, c.want, a.Choices, b.Choices)
+				if !cmp.Equal(a.Choices, b.Choices) || !slices.Equal(a.Logits, b.Logits) || !slices.Equal(a.Hidden, b.Hidden) || !slices.Equal(a.Stream, b.Stream) {
+					t.Errorf("%d tokens at %d, %s: choices %v and %v, or rows differ", c.n, position, c.tail, a.Choices, b.Choices)
 				}
 				if b.Counters.Submits < 2*a.Counters.Submits || b.Counters.Dispatches != a.Counters.Dispatches {
 					t.Errorf("%d tokens: counters %+v, on one device %+v", c.n, b.Counters, a.Counters)
@@ -50,14 +49,14 @@ func TestSplit(t *testing.T) {
 				position += c.n
 			}
 			sequences := [][]int{tokens[:9], tokens[20:21], tokens[40:60]}
-			a, err := whole.ForwardSequences(context.Background(), sequences, position)
+			a, err := whole.ForwardSequences(context.Background(), sequences, position, lastLogits)
 			check(t, err)
-			b, err := split.ForwardSequences(context.Background(), sequences, position)
+			b, err := split.ForwardSequences(context.Background(), sequences, position, lastLogits)
 			check(t, err)
 			if len(b.Logits) != 3*whole.cfg.VocabSize || !slices.Equal(a.Logits, b.Logits) {
 				t.Errorf("three sequences: %d logits, or they differ", len(b.Logits))
 			}
-			if _, err := split.Forward(t.Context(), []int{-1}, position, Argmax); err == nil {
+			if _, err := split.Forward(t.Context(), []int{-1}, position, lastTop); err == nil {
 				t.Error("token -1 was evaluated")
 			}
 			if m := split.Memory(); m.CacheBytes != whole.Memory().CacheBytes || m.WeightsBytes < whole.Memory().WeightsBytes {

@@ -113,11 +113,12 @@ func hashes(ctx context.Context, m *pipeline.Manager, file string, kv dtype.DTyp
 		counters.Records = 0 // whether a plan was there already
 		fmt.Println(filepath.Base(file), m.Options().Path, kv, way, h, counters)
 	}
+	logits := model.Tail{Rows: model.LastRows, Logits: true}
 	var rows, tokensHash, steps digest
 	var counted pipeline.Counters
 	end := 0
 	for _, n := range []int{40, 2, 70, 9, 29} {
-		out, err := x.Forward(ctx, tokens[end:end+n], end, model.Logits)
+		out, err := x.Forward(ctx, tokens[end:end+n], end, logits)
 		if err != nil {
 			return err
 		}
@@ -129,7 +130,7 @@ func hashes(ctx context.Context, m *pipeline.Manager, file string, kv dtype.DTyp
 
 	token, counted := tokens[end-1], pipeline.Counters{}
 	for range 4 {
-		out, err := x.Forward(ctx, []int{token}, end, model.Logits)
+		out, err := x.Forward(ctx, []int{token}, end, logits)
 		if err != nil {
 			return err
 		}
@@ -142,7 +143,7 @@ func hashes(ctx context.Context, m *pipeline.Manager, file string, kv dtype.DTyp
 	counted = pipeline.Counters{}
 	for _, n := range []int{1, 5, 3} {
 		n = min(n, x.MaxSteps())
-		out, err := x.Decode(ctx, token, end, n, model.Argmax, nil)
+		out, err := x.Decode(ctx, token, end, n, nil)
 		if err != nil {
 			return err
 		}
@@ -153,10 +154,11 @@ func hashes(ctx context.Context, m *pipeline.Manager, file string, kv dtype.DTyp
 		counted.Add(out.Counters)
 		end += n
 	}
+	counted.Submits = 0 // the time that steps take decides how many are submitted at once
 	line("tokens", tokensHash, counted)
 
 	var tails digest
-	out, err := x.ForwardSequences(ctx, [][]int{tokens[3:4], tokens[20:37], tokens[50:59]}, end)
+	out, err := x.ForwardSequences(ctx, [][]int{tokens[3:4], tokens[20:37], tokens[50:59]}, end, logits)
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,120 @@
+package model
+
+import (
+	"fmt"
+	"strings"
+
+	"pumice/pipeline"
+)
+
+// Rows says which tokens of an evaluation have a row of results.
+type Rows int
+
+const (
+	NoRows   Rows = iota // none
+	LastRows             // the last token of each sequence
+	EveryRow             // every token
+)
+
+func (r Rows) String() string { return [...]string{"no rows", "last rows", "every row"}[r] }
+
+// A Tail says what an evaluation leaves to be read. Its fields but Rows are independent of each other. The zero Tail
+// leaves nothing: only the KV cache is written.
+type Tail struct {
+	Rows Rows // that have what Top, Margin, Logits and Hidden ask for
+
+	Top    int  // how many of the largest logits, with their tokens, 0 to pipeline.TopLogits; 1 is the token alone
+	Margin bool // the token with the largest logit, and how far that leads
+	Logits bool // all logits
+	Hidden bool // the residual stream after the final norm
+
+	Stream bool // the residual stream of every token after the last layer: what the next device of a Split continues
+}
+
+// String names what is left, as in "last rows: top 64, hidden".
+func (t Tail) String() string {
+	var rows, parts []string
+	if t.Top > 0 {
+		rows = append(rows, fmt.Sprint("top ", t.Top))
+	}
+	for _, x := range []struct {
+		asked bool
+		name  string
+	}{{t.Margin, "margin"}, {t.Logits, "logits"}, {t.Hidden, "hidden"}} {
+		if x.asked {
+			rows = append(rows, x.name)
+		}
+	}
+	if t.Rows != NoRows {
+		parts = append(parts, t.Rows.String()+": "+strings.Join(rows, ", "))
+	}
+	if t.Stream {
+		parts = append(parts, "stream")
+	}
+	if len(parts) == 0 {
+		return "nothing"
+	}
+	return strings.Join(parts, "; ")
+}
+
+// check says what is wrong with t.
+func (t Tail) check() error {
+	switch asked := t.head() || t.Hidden; {
+	case t.Rows < NoRows || t.Rows > EveryRow:
+		return fmt.Errorf("model: rows %d of an evaluation", int(t.Rows))
+	case t.Top < 0 || t.Top > pipeline.TopLogits:
+		return fmt.Errorf("model: the %d largest logits; 0 to %d are possible", t.Top, pipeline.TopLogits)
+	case asked != (t.Rows != NoRows):
+		return fmt.Errorf("model: %s, and results asked of them: %t", t.Rows, asked)
+	}
+	return nil
+}
+
+// head reports whether t needs logits.
+func (t Tail) head() bool { return t.pairs() > 0 || t.Logits }
+
+// pairs is how many of the largest logits of a row are read with their tokens.
+func (t Tail) pairs() int {
+	if t.Margin {
+		return max(t.Top, 2)
+	}
+	return t.Top
+}
+
+// capped reports whether t has values of logits that a soft cap changes. It does not change which ones are the largest,
+// and a margin alone is that before the cap.
+func (t Tail) capped() bool { return t.Logits || t.Top > 1 }
+
+// before is what the chunks of a longer evaluation leave before its last one.
+func (t Tail) before() Tail {
+	if t.Rows == EveryRow {
+		return t
+	}
+	return Tail{Stream: t.Stream}
+}
+
+// rows is how many rows of results a step leaves.
+func (t Tail) rows(s pipeline.Step) int {
+	switch t.Rows {
+	case LastRows:
+		return max(1, len(s.Lengths))
+	case EveryRow:
+		return len(s.Tokens)
+	}
+	return 0
+}
+
+// position is the cache position of the token that row i of a step belongs to.
+func (t Tail) position(s pipeline.Step, i int) int {
+	if t.Rows == EveryRow {
+		return s.Position + i
+	}
+	if s.Lengths == nil {
+		return s.Position + len(s.Tokens) - 1
+	}
+	at := s.Position - 1
+	for _, n := range s.Lengths[:i+1] {
+		at += n
+	}
+	return at
+}
