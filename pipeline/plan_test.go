@@ -114,6 +114,14 @@ func TestReplayAllocatesItsSubmissionAlone(t *testing.T) {
 			t.Errorf("%g allocations a step of %d dispatches, want 3", n, dispatches+1)
 		}
 	}
+	p := b.m.NewBuilder("burst", 1)
+	p.Advance(p.Embed(w.matrix, 1))
+	plan := b.build(p)
+	s := Step{Tokens: []int{0}, Burst: 8}
+	run(t, plan, s) // the first of which is a submission of its own, since nothing is known of its speed
+	if n := testing.AllocsPerRun(20, func() { run(t, plan, s) }); n != 3 {
+		t.Errorf("%g allocations a burst, want 3", n)
+	}
 }
 
 // Two plans take turns with one arena, with runs of different lengths.

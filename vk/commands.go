@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"time"
 	"unsafe"
@@ -22,6 +21,7 @@ type Commands struct {
 	pool     uint64
 	segments []uint64 // one command buffer each, in order; the last is being recorded until Finish
 	repeat   bool
+	repeated []uint64 // segments of SubmitTimes, memory that is used again
 	fence    uint64
 	pools    []uint64 // descriptor pools
 	views    []uint64 // texel buffer views
@@ -111,7 +111,7 @@ func (c *Commands) SubmitSegments(ctx context.Context, first, end int) (*Submiss
 	if first < 0 || end > len(c.segments) || first >= end {
 		return nil, fmt.Errorf("vk: segments %d to %d of commands that have %d", first, end, len(c.segments))
 	}
-	return c.submit(ctx, c.segments[first:end])
+	return c.submit(ctx, c.segments[first:end], 1)
 }
 
 // SubmitTimes starts the commands n times, one after another, in one submission. They must have been recorded with
@@ -120,10 +120,11 @@ func (c *Commands) SubmitTimes(ctx context.Context, n int) (*Submission, error) 
 	if n < 1 || !c.repeat {
 		return nil, fmt.Errorf("vk: can't submit commands %d times at once, recorded with Repeat: %t", n, c.repeat)
 	}
-	return c.submit(ctx, slices.Repeat(c.segments, n))
+	return c.submit(ctx, c.segments, n)
 }
 
-func (c *Commands) submit(ctx context.Context, buffers []uint64) (*Submission, error) {
+// submit starts buffers, so many times.
+func (c *Commands) submit(ctx context.Context, buffers []uint64, times int) (*Submission, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
@@ -133,6 +134,13 @@ func (c *Commands) submit(ctx context.Context, buffers []uint64) (*Submission, e
 		if err := c.last.Wait(ctx); err != nil {
 			return nil, err
 		}
+	}
+	if times > 1 {
+		c.repeated = c.repeated[:0]
+		for range times {
+			c.repeated = append(c.repeated, buffers...)
+		}
+		buffers = c.repeated
 	}
 	s, err := c.d.start(c.d.compute, buffers, 0, c.fence)
 	if err != nil {
