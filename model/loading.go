@@ -70,7 +70,11 @@ func (l *loading) load(ctx context.Context, m *pipeline.Manager, layers layerRan
 		cfg: l.cfg, opts: l.opts, m: m, weights: w,
 		buckets: buckets(l.opts.Chunk), plans: map[planKey]*pipeline.Plan{},
 	}
-	if x.memory, err = l.estimate(m, w); err != nil {
+	need, err := l.need(m, w)
+	if err != nil {
+		return nil, err
+	}
+	if x.memory, err = l.estimate(m, w, need); err != nil {
 		return nil, err
 	}
 	defer func() {
@@ -81,7 +85,7 @@ func (l *loading) load(ctx context.Context, m *pipeline.Manager, layers layerRan
 	if x.cache, err = m.NewCache(w.cacheShape(l.cfg, &l.opts, l.opts.Context)); err != nil {
 		return nil, err
 	}
-	if err = m.ReserveArena(x.memory.ArenaBytes); err != nil {
+	if err = m.Reserve(need); err != nil {
 		return nil, err
 	}
 	x.store = m.NewWeights(w.vectorBytes)

@@ -23,7 +23,7 @@ type MemoryPlan struct {
 	CacheBytes     int64  `json:"cache_bytes"`
 	TableBytes     int64  `json:"table_bytes"`   // rotary angles
 	ArenaBytes     int64  `json:"arena_bytes"`   // activations, shared by all plans
-	OutputBytes    int64  `json:"output_bytes"`  // buffers of all plans that the host reads and writes
+	OutputBytes    int64  `json:"output_bytes"`  // buffers that the host reads and writes, shared by all plans
 	StagingBytes   int64  `json:"staging_bytes"` // staging buffers while loading; 0 if the host writes weights directly
 	TotalBytes     int64  `json:"total_bytes"`
 	AvailableBytes int64  `json:"available_bytes"`
@@ -87,20 +87,21 @@ func Estimate(ctx context.Context, m *pipeline.Manager, c *checkpoint.Checkpoint
 	if err != nil {
 		return MemoryPlan{}, err
 	}
-	return l.estimate(m, w)
+	need, err := l.need(m, w)
+	if err != nil {
+		return MemoryPlan{}, err
+	}
+	return l.estimate(m, w, need)
 }
 
-// estimate is Estimate of the layers that w describes.
-func (l *loading) estimate(m *pipeline.Manager, w *Weights) (MemoryPlan, error) {
+// estimate is Estimate of the layers that w describes, whose plans share what need says.
+func (l *loading) estimate(m *pipeline.Manager, w *Weights, need pipeline.Need) (MemoryPlan, error) {
 	cfg, o, dev := l.cfg, &l.opts, m.Device()
 	shape := w.cacheShape(cfg, o, o.Context)
 	p := MemoryPlan{
 		Context: o.Context, KVType: o.KVType.String(),
 		WeightsBytes: w.bytes, WeightTypes: w.types, CacheBytes: shape.Bytes(), TableBytes: w.tableBytes,
-	}
-	var err error
-	if p.ArenaBytes, p.OutputBytes, err = l.planBytes(m, w); err != nil {
-		return p, err
+		ArenaBytes: need.Arena, OutputBytes: need.FrameBytes(),
 	}
 	if !dev.HostVisible() {
 		p.StagingBytes = pipeline.StagingBytes
@@ -129,34 +130,32 @@ func (l *loading) estimate(m *pipeline.Manager, w *Weights) (MemoryPlan, error) 
 	return p, p.checkBindings(m, shape, w)
 }
 
-// planBytes is the size of an arena that takes every plan, and of what all plans have of their own, which are kept.
-// What follows the layers uses the arena when they have let go of it, so the arena of a plan is the larger one of what
-// the layers need, whatever is wanted of them, and what the plan needs without them.
-func (l *loading) planBytes(m *pipeline.Manager, w *Weights) (arena, own int64, err error) {
+// need is the memory that takes every plan. What follows the layers uses the arena when they have let go of it, so the
+// arena of a plan is the larger one of what the layers need, whatever their tail, and what the plan needs without them.
+func (l *loading) need(m *pipeline.Manager, w *Weights) (pipeline.Need, error) {
+	var all pipeline.Need
 	whole := l.dryModel(m, w)
 	ends := *w
-	if !l.opts.Taps { // layers have buffers of their own only where they are tapped
+	if !l.opts.Taps { // layers are read back only where they are tapped
 		ends.Layers = nil
 	}
 	bare := l.dryModel(m, &ends)
-	grow := func(b *pipeline.Builder) {
-		if n, e := b.ArenaBytes(); e != nil {
-			err = e
-		} else {
-			arena = max(arena, n)
-		}
-	}
 	counted := map[int]bool{} // tokens
 	for _, k := range whole.planKeys() {
+		builders := []*pipeline.Builder{bare.builder(k)}
 		if !counted[k.tokens] {
 			counted[k.tokens] = true
-			grow(whole.builder(planKey{tokens: k.tokens}))
+			builders = append(builders, whole.builder(planKey{tokens: k.tokens}))
 		}
-		b := bare.builder(k)
-		grow(b)
-		own += b.OutputBytes()
+		for _, b := range builders {
+			n, err := b.Need()
+			if err != nil {
+				return all, err
+			}
+			all = all.Max(n)
+		}
 	}
-	return arena, own, err
+	return all, nil
 }
 
 // available is the memory that can be allocated on a device now. CPU drivers report a heap of constant size, so for

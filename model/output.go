@@ -116,14 +116,11 @@ func (x *Model) read(p *pipeline.Plan, k planKey, s pipeline.Step, done int, out
 // readChosen adds the choice of a step of a plan that advances, whose token is at position.
 func (x *Model) readChosen(p *pipeline.Plan, k planKey, step, position int, out *Output) (int64, error) {
 	logits, ids := make([]float32, k.tail.Top), make([]int, k.tail.Top)
-	bytes, err := p.Top(step, logits, ids)
+	id, bytes, err := p.Chosen(step, logits, ids)
 	if err != nil {
 		return 0, err
 	}
-	if k.draws() {
-		bytes += 8 // the choice
-	}
-	return bytes, x.choice(p.Chosen(step), position, logits, ids, k.tail, out)
+	return bytes, x.choice(id, position, logits, ids, k.tail, out)
 }
 
 // readTop adds the choices of a step's rows.

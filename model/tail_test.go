@@ -127,6 +127,19 @@ func TestTailsAreIndependent(t *testing.T) {
 	}
 }
 
+// TestTailsBeyondTheMemoryPlan asks for more than the buffers take that the memory plan counts.
+func TestTailsBeyondTheMemoryPlan(t *testing.T) {
+	x := load(t, filepath.Join(fixtureDir, "smollm2"), Options{Context: 64}, pipeline.Options{})
+	tail := Tail{Rows: EveryRow, Logits: true, Hidden: true, Stream: true}
+	_, err := x.Forward(t.Context(), []int{1, 2, 3}, 0, tail)
+	if err == nil || !strings.Contains(err.Error(), "plan of 64 tokens for every row: logits, hidden; stream needs a read-back buffer") {
+		t.Errorf("%s: %v", tail, err)
+	}
+	if _, err := x.Forward(t.Context(), []int{1, 2, 3}, 0, everyLogits); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestTailsThatMakeNoSense(t *testing.T) {
 	x := load(t, filepath.Join(fixtureDir, "smollm2"), Options{Context: 16}, pipeline.Options{})
 	for _, c := range []struct {

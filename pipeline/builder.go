@@ -163,82 +163,49 @@ func (b *Builder) layout() int64 {
 	return total
 }
 
-// ArenaBytes is the device memory for activations the plan will need. The builder may be
-// discarded afterwards: nothing has been allocated.
-func (b *Builder) ArenaBytes() (int64, error) {
+// Need is the memory that the plan will share with others. The builder may be discarded afterwards: nothing has been
+// allocated.
+func (b *Builder) Need() (Need, error) {
 	if b.err != nil {
-		return 0, b.err
+		return Need{}, b.err
 	}
-	return b.layout(), nil
-}
-
-// OutputBytes is the host-visible memory that outputs and Step will need.
-func (b *Builder) OutputBytes() int64 {
-	n := stepBytes(b.tokens)
-	if b.log > 0 {
-		n += drawBytes + logBytes(b.log)
-	}
+	n := Need{Arena: b.layout(), Step: stepBytes(b.tokens)}
 	if b.input != nil {
-		n += b.input.bytes()
+		n.Input = b.input.bytes()
 	}
-	return n + b.readbackBytes()
-}
-
-// readbackBytes is OutputBytes of the outputs alone.
-func (b *Builder) readbackBytes() int64 {
-	var n int64
+	if b.log > 0 {
+		n.Draw, n.Log = drawBytes, logBytes(b.log)
+	}
 	for _, o := range b.outputs {
-		n += alignUp(o.tensor.bytes(), arenaAlign)
+		n.Readback += alignUp(o.tensor.bytes(), arenaAlign)
 	}
-	return n
+	return n, nil
 }
 
-// Build compiles the kernels, in parallel, places the tensors in the Manager's arena and
-// records the commands once. ctx is looked at before each kernel is compiled. The caller closes the
-// Plan before the Manager.
+// Build compiles the kernels, in parallel, places the tensors in the Manager's arena and records the commands once, with
+// the buffers of the Manager's Frame. ctx is looked at before each kernel is compiled. The caller closes the Plan before
+// the Manager.
 func (b *Builder) Build(ctx context.Context) (_ *Plan, err error) {
-	if b.err != nil {
-		return nil, b.err
+	need, err := b.Need()
+	if err != nil {
+		return nil, err
 	}
-	if need := b.layout(); b.m.arena == nil || b.m.arena.Size() < need {
-		return nil, fmt.Errorf("pipeline: %s needs an arena of %d bytes; ReserveArena was given less", b.name, need)
+	if err := b.m.lacks(need); err != nil {
+		return nil, fmt.Errorf("pipeline: %s %w", b.name, err)
 	}
 	b.divide()
 	if err := b.compile(ctx); err != nil {
 		return nil, err
 	}
 	b.m.plans.Add(1)
-	p := &Plan{m: b.m, open: true, name: b.name, tokens: b.tokens, sequences: b.sequences, kv: map[int]int64{}}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, p.Close())
-		}
-	}()
-	if p.step, err = b.m.dev.NewBuffer(stepBytes(b.tokens), vk.Upload); err != nil {
-		return nil, fmt.Errorf("pipeline: %s: step buffer: %w", b.name, err)
-	}
+	p := &Plan{m: b.m, open: true, name: b.name, tokens: b.tokens, sequences: b.sequences, logged: b.log, kv: map[int]int64{}}
 	if b.input != nil {
-		if p.input, err = b.m.dev.NewBuffer(b.input.bytes(), vk.Upload); err != nil {
-			return nil, fmt.Errorf("pipeline: %s: input buffer: %w", b.name, err)
-		}
 		p.inputCols = b.input.Cols
 	}
-	clear(p.step.Mapped())
-	if len(b.outputs) > 0 {
-		if p.readback, err = b.m.dev.NewBuffer(b.readbackBytes(), vk.Readback); err != nil {
-			return nil, fmt.Errorf("pipeline: %s: output buffer: %w", b.name, err)
-		}
+	if err := b.record(ctx, p); err != nil {
+		return nil, errors.Join(err, p.Close())
 	}
-	if b.log > 0 {
-		p.logged = b.log
-		if p.draw, err = b.m.dev.NewBuffer(drawBytes, vk.Upload); err != nil {
-			return nil, fmt.Errorf("pipeline: %s: draw buffer: %w", b.name, err)
-		}
-		if p.log, err = b.m.dev.NewBuffer(logBytes(b.log), vk.Readback); err != nil {
-			return nil, fmt.Errorf("pipeline: %s: log buffer: %w", b.name, err)
-		}
-	}
-	return p, b.record(ctx, p)
+	return p, nil
 }
 
 // divide decides which nodes have more work than a segment should, and into how many dispatches
@@ -311,18 +278,19 @@ func (b *Builder) record(ctx context.Context, p *Plan) error {
 	var at int64
 	next := 0
 	var segment work // under way
+	frame := &b.m.frame
 	arena := func(t *Tensor) vk.Span { return b.m.arena.Whole().Slice(t.offset, t.bytes()) }
 	copyOutputs := func(node int) {
 		for ; next < len(b.outputs) && b.outputs[next].after <= node; next++ {
 			o := b.outputs[next]
-			dst := p.readback.Whole().Slice(at, o.tensor.bytes())
+			dst := frame.readback.Whole().Slice(at, o.tensor.bytes())
 			rec.Copy(dst, arena(o.tensor))
 			p.outputs = append(p.outputs, planOutput{name: o.name, rows: o.tensor.Rows, cols: o.tensor.Cols, span: dst, tap: o.tap})
 			at += alignUp(o.tensor.bytes(), arenaAlign)
 		}
 	}
 	if b.input != nil {
-		rec.Copy(arena(b.input), p.input.Whole())
+		rec.Copy(arena(b.input), frame.input.Whole().Slice(0, b.input.bytes()))
 	}
 	for i, n := range b.nodes {
 		k, err := b.m.kernel(n)
@@ -334,11 +302,11 @@ func (b *Builder) record(ctx context.Context, p *Plan) error {
 			s := x.span
 			switch {
 			case x.buffer == stepBuffer:
-				s = p.step.Whole()
+				s = frame.step.Whole().Slice(0, stepBytes(b.tokens))
 			case x.buffer == drawBuffer:
-				s = p.draw.Whole()
+				s = frame.draw.Whole().Slice(0, drawBytes)
 			case x.buffer == logBuffer:
-				s = p.log.Whole()
+				s = frame.log.Whole().Slice(0, logBytes(b.log))
 			case x.tensor != nil:
 				s = arena(x.tensor)
 				p.counters.ActivationBytes += x.tensor.bytes()

@@ -77,11 +77,11 @@ func TestBuilderErrorsStick(t *testing.T) {
 		if len(p.nodes) != nodes {
 			t.Errorf("%s: later operations were recorded", c.name)
 		}
-		_, err := p.ArenaBytes()
+		_, err := p.Need()
 		wantError(t, c.name, err, append(c.parts, "pipeline: sticky: ")...)
 		_, again := p.Build(context.Background())
 		if again == nil || err == nil || again.Error() != err.Error() {
-			t.Errorf("%s: Build says %v, ArenaBytes %v", c.name, again, err)
+			t.Errorf("%s: Build says %v, Need %v", c.name, again, err)
 		}
 	}
 	_, err = b.m.NewBuilder("none", 0).Build(context.Background())
@@ -131,19 +131,32 @@ func TestErrorsNameTheNumbers(t *testing.T) {
 	p.Output("y", y)
 	_, err = p.Build(context.Background())
 	wantError(t, "no arena", err, "small needs an arena of 512 bytes")
-	if err := m.ReserveArena(1); err != nil {
-		t.Fatal(err)
+	need := Need{Arena: 512, Step: stepBytes(2), Readback: 512}
+	for _, c := range []struct {
+		need Need
+		want string
+	}{
+		{Need{Arena: 1, Step: need.Step, Readback: 512}, "small needs an arena of 512 bytes; Reserve was given 1"},
+		{Need{Arena: 512, Step: need.Step}, "small needs a read-back buffer of 512 bytes; Reserve was given 0"},
+	} {
+		m := managerOn(t, dev, Options{})
+		if err := m.Reserve(c.need); err != nil {
+			t.Fatal(err)
+		}
+		p.m = m
+		_, err = p.Build(context.Background())
+		wantError(t, "little memory", err, c.want)
 	}
-	_, err = p.Build(context.Background())
-	wantError(t, "small arena", err, "small needs an arena of 512 bytes")
-	if err := m.ReserveArena(512); err != nil {
+	p.m = m
+	if err := m.Reserve(need); err != nil {
 		t.Fatal(err)
 	}
 	plan, err := p.Build(context.Background())
 	if err != nil {
 		t.Fatal(err)
 	}
-	wantError(t, "a larger arena", m.ReserveArena(513), "513 bytes", "1 plans use the one of 512")
+	wantError(t, "a larger arena", m.Reserve(Need{Arena: 513}), "an arena of 513 bytes", "1 plans use the one of 512")
+	wantError(t, "a log", m.Reserve(Need{Log: 8}), "a log buffer of 8 bytes", "1 plans use the one of 0")
 	_, err = plan.Run(context.Background(), Step{})
 	wantError(t, "no tokens", err, "small: 0 tokens in a plan for 2")
 	_, err = plan.Run(context.Background(), Step{Tokens: make([]int, 3)})

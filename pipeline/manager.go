@@ -39,8 +39,8 @@ type Options struct {
 }
 
 // A Manager owns the compute pipelines of one device and the memory that its plans
-// share. Its methods may be called from several goroutines, but plans of one Manager
-// run one at a time, since they share the arena.
+// share: an arena of activations and a Frame. Its methods may be called from several goroutines,
+// but plans of one Manager run one at a time.
 type Manager struct {
 	dev      *vk.Device
 	opts     Options
@@ -51,7 +51,8 @@ type Manager struct {
 
 	mu        sync.Mutex
 	pipelines map[string]*pipelineEntry
-	arena     *vk.Buffer
+	arena     *vk.Buffer // nil before Reserve
+	frame     Frame
 	plans     atomic.Int64 // that are not closed
 }
 
@@ -121,7 +122,7 @@ func (m *Manager) Paths() []kernels.Path {
 	return list
 }
 
-// Close frees pipelines and arena. Plans, matrices and caches made from the
+// Close frees pipelines, arena and Frame. Plans, matrices and caches made from the
 // Manager are closed first.
 func (m *Manager) Close() error {
 	m.mu.Lock()
@@ -133,40 +134,14 @@ func (m *Manager) Close() error {
 		}
 	}
 	m.pipelines = map[string]*pipelineEntry{}
-	if m.arena != nil {
-		errs = append(errs, m.arena.Close())
-		m.arena = nil
+	for _, s := range m.shared(Need{}) {
+		errs = append(errs, s.close())
 	}
 	return errors.Join(errs...)
 }
 
 // arenaAlign separates tensors: the strictest storage and texel offset alignment.
 const arenaAlign = 256
-
-// ReserveArena sets aside at least so much device memory for the activations that plans share. A larger arena is kept. It is
-// called before the first plan is built, with the largest Builder.ArenaBytes: the arena can't grow while there are plans.
-func (m *Manager) ReserveArena(bytes int64) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.arena != nil && m.arena.Size() >= bytes {
-		return nil
-	}
-	if n := m.plans.Load(); n > 0 {
-		return fmt.Errorf("pipeline: an arena of %d bytes was asked for, and %d plans use the one of %d", bytes, n, m.arena.Size())
-	}
-	if m.arena != nil {
-		if err := m.arena.Close(); err != nil {
-			return err
-		}
-		m.arena = nil
-	}
-	b, err := m.dev.NewBuffer(max(bytes, arenaAlign), vk.DeviceLocal)
-	if err != nil {
-		return fmt.Errorf("pipeline: activation arena of %d bytes: %w", bytes, err)
-	}
-	m.arena = b
-	return nil
-}
 
 // FillArena sets every word of the arena and waits, so that a test can tell what plans write.
 func (m *Manager) FillArena(ctx context.Context, word uint32) error {

@@ -69,22 +69,22 @@ func (n *node) side() int {
 	return long
 }
 
-// A planBuffer is one of the buffers that each plan has of its own.
-type planBuffer int
+// A frameBuffer is one of the Frame's buffers that kernels take.
+type frameBuffer int
 
 const (
-	noBuffer planBuffer = iota
+	noBuffer frameBuffer = iota
 	stepBuffer
 	drawBuffer
 	logBuffer
 )
 
-// A bind is an argument of a kernel: a tensor of the plan, a buffer of the plan, or memory that
-// outlives it.
+// A bind is an argument of a kernel: a tensor of the plan, a buffer of the Frame, or memory that
+// outlives the plan.
 type bind struct {
 	tensor *Tensor
 	span   vk.Span
-	buffer planBuffer
+	buffer frameBuffer
 	access vk.Access
 	view   kernels.View
 }

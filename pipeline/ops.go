@@ -331,14 +331,14 @@ func (b *Builder) topkPass(x *Tensor, n, k int, pairs bool) (*Tensor, int) {
 }
 
 // Advance ends a plan of one token: the largest of logits, (1, n), the lowest id among equals,
-// becomes the token of the next step, one position on. Plan.Top reads it.
+// becomes the token of the next step, one position on. Plan.Chosen reads it.
 func (b *Builder) Advance(logits *Tensor) {
 	pairs, tiles := b.tileBest(logits, 1)
 	b.advance(pairs, tiles, 1)
 }
 
 // AdvanceDraw is Advance with a token that is drawn from the TopLogits largest logits as
-// Step.Draw says. Plan.Candidates reads them, and Plan.Chosen the token.
+// Step.Draw says. Plan.Chosen reads both.
 func (b *Builder) AdvanceDraw(logits *Tensor) {
 	b.advance(b.TopK(logits, TopLogits), TopLogits, TopLogits+1)
 }

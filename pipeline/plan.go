@@ -42,16 +42,16 @@ func (c *Counters) Add(d Counters) {
 }
 
 // A Plan is a recorded sequence of dispatches. Run replays it. One goroutine at a time uses
-// it, and one plan of a Manager runs at a time.
+// it, and one plan of a Manager runs at a time. What it leaves is in the Manager's Frame, so it can be
+// read until the next Run of any plan of the Manager.
 type Plan struct {
 	m         *Manager
 	open      bool
 	name      string
 	tokens    int
 	sequences int
-	input     *vk.Buffer // what Input writes; nil means the plan has none
-	inputCols int
-	readback  *vk.Buffer
+	inputCols int // of what Input writes; 0 means the plan has no input
+	logged    int // pairs in an entry of the log; 0 means the plan does not advance
 	commands  *vk.Commands
 	pace      *pace
 	segments  []work // of the commands, while recording
@@ -63,8 +63,6 @@ type Plan struct {
 	operations     int64         // of a token
 	kv             map[int]int64 // bytes a position, by window
 	ran            bool
-
-	burst
 }
 
 type planOutput struct {
@@ -85,18 +83,18 @@ func (p *Plan) Run(ctx context.Context, s Step) (Counters, error) {
 		return Counters{}, errClosed
 	}
 	steps := max(1, s.Burst)
-	if err := errors.Join(s.check(p.tokens, p.sequences), p.burst.check(s, steps)); err != nil {
+	if err := errors.Join(s.check(p.tokens, p.sequences), p.checkSteps(s, steps), p.checkInput()); err != nil {
 		return Counters{}, fmt.Errorf("pipeline: %s: %w", p.name, err)
 	}
 	if err := p.m.dev.Settle(ctx); err != nil {
 		return Counters{}, fmt.Errorf("pipeline: %s: %w", p.name, err)
 	}
-	sent := p.write(s)
+	sent := p.m.frame.begin(p, s)
 	submits, err := p.submit(ctx, s, steps)
 	if err != nil {
 		return Counters{}, fmt.Errorf("pipeline: %s at position %d: %w", p.name, s.Position, err)
 	}
-	p.advanced(s, steps)
+	p.m.frame.end(p, s, steps)
 	var c Counters
 	for i := range steps {
 		c.Add(p.counters)
@@ -119,16 +117,25 @@ func (p *Plan) Run(ctx context.Context, s Step) (Counters, error) {
 	return c, nil
 }
 
+// checkInput is an error where the plan's input is that of another plan, or missing.
+func (p *Plan) checkInput() error {
+	if p.inputCols > 0 && p.m.frame.given != p {
+		return errors.New("no input was given, or another plan's after it")
+	}
+	return nil
+}
+
 // Input gives the rows of the builder's Input tensor for the next Run, a row a token. It
 // returns the bytes that cross to the device.
 func (p *Plan) Input(ctx context.Context, rows []float32) (int64, error) {
-	if p.input == nil || len(rows) == 0 || len(rows)%p.inputCols != 0 || len(rows) > p.tokens*p.inputCols {
+	if p.inputCols == 0 || len(rows) == 0 || len(rows)%p.inputCols != 0 || len(rows) > p.tokens*p.inputCols {
 		return 0, fmt.Errorf("pipeline: %s: %d values for an input of (%d, %d)", p.name, len(rows), p.tokens, p.inputCols)
 	}
 	if err := p.m.dev.Settle(ctx); err != nil {
 		return 0, fmt.Errorf("pipeline: %s: %w", p.name, err)
 	}
-	buf := p.input.Mapped()
+	p.m.frame.given = p
+	buf := p.m.frame.input.Mapped()
 	for i, v := range rows {
 		binary.LittleEndian.PutUint32(buf[4*i:], math.Float32bits(v))
 	}
@@ -215,6 +222,9 @@ func (p *Plan) Shape(name string) (rows, cols int) {
 }
 
 func (p *Plan) fetch(name string, tap bool, first, n int, dst []float32) (int64, error) {
+	if err := p.m.frame.holds(p); err != nil {
+		return 0, err
+	}
 	for _, o := range p.outputs {
 		if o.name != name || o.tap != tap {
 			continue
@@ -261,7 +271,7 @@ func (p *Plan) Profile() ([]Timing, error) {
 	return out, nil
 }
 
-// Close frees the plan's commands and buffers.
+// Close frees the plan's commands.
 func (p *Plan) Close() error {
 	var errs []error
 	if p.open {
@@ -271,12 +281,6 @@ func (p *Plan) Close() error {
 	if p.commands != nil {
 		errs = append(errs, p.commands.Close())
 		p.commands = nil
-	}
-	for _, b := range []**vk.Buffer{&p.step, &p.input, &p.readback, &p.draw, &p.log} {
-		if *b != nil {
-			errs = append(errs, (*b).Close())
-			*b = nil
-		}
 	}
 	return errors.Join(errs...)
 }

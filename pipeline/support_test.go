@@ -146,12 +146,17 @@ func inputStep(position, count int) Step {
 	return s
 }
 
+// roomy is more than most tests need, so that a second plan need not ask for more than the first.
+var roomy = Need{
+	Arena: 8 << 20, Step: stepBytes(512), Input: 1 << 16, Draw: drawBytes, Log: logBytes(TopLogits + 1), Readback: 1 << 20,
+}
+
 // build reserves what the plan needs and builds it. The plan is closed when the test ends.
 func (b *bench) build(p *Builder) *Plan {
 	b.t.Helper()
-	bytes, err := p.ArenaBytes()
+	need, err := p.Need()
 	if err == nil {
-		err = b.m.ReserveArena(max(bytes, 1<<20))
+		err = b.m.Reserve(need.Max(roomy))
 	}
 	if err == nil {
 		err = b.loader.Flush()

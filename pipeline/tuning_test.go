@@ -139,7 +139,7 @@ func TestTuningDecides(t *testing.T) {
 		if got := p.Dispatched()[len(p.Dispatched())-1]; got != c.want {
 			t.Errorf("%s: %s, want %s", c.name, got, c.want)
 		}
-		if _, err := p.ArenaBytes(); err != nil {
+		if _, err := p.Need(); err != nil {
 			t.Error(err)
 		}
 	}
@@ -159,7 +159,7 @@ func TestTuningDecides(t *testing.T) {
 	b := newBench(t, managerOn(t, dev, Options{Tuning: refused("embed_f32", kernels.Addr.Variant("embed_f32"))}))
 	p := b.m.NewBuilder("wrong base", 1)
 	b.inputOf(p, b.normal(64), 64)
-	if err := b.m.ReserveArena(1 << 16); err != nil {
+	if err := b.m.Reserve(roomy); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := p.Build(context.Background()); err == nil || !strings.Contains(err.Error(), "embed_f32 computes wrong results") {

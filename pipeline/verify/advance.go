@@ -65,7 +65,8 @@ func (v *verifier) walk(vocab int, draw *pipeline.Draw, first, runs int) (err er
 				candidates = pipeline.TopLogits
 			}
 			logits, ids := make([]float32, candidates), make([]int, candidates)
-			if _, err := p.Top(run, logits, ids); err != nil {
+			chosen, _, err := p.Chosen(run, logits, ids)
+			if err != nil {
 				return err
 			}
 			best := ref.TopK(row, candidates)
@@ -81,7 +82,7 @@ func (v *verifier) walk(vocab int, draw *pipeline.Draw, first, runs int) (err er
 			if draw != nil {
 				token = ref.Draw(row, best[:min(len(best), draw.TopK)], float64(draw.Temperature), float64(draw.TopP), float64(draw.MinP), float64(s.Draw.Uniform[run]))
 			}
-			got = append(got, float32(p.Chosen(run)))
+			got = append(got, float32(chosen))
 			want = append(want, float64(token))
 		}
 		position += n
@@ -99,11 +100,11 @@ func (v *verifier) walker(table *pipeline.Matrix, draw bool) (*pipeline.Plan, er
 	} else {
 		b.Advance(logits)
 	}
-	bytes, err := b.ArenaBytes()
+	need, err := b.Need()
 	if err != nil {
 		return nil, err
 	}
-	if err := v.m.ReserveArena(bytes); err != nil {
+	if err := v.m.Reserve(need); err != nil {
 		return nil, err
 	}
 	if err := v.loader.Flush(); err != nil {

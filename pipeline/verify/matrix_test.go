@@ -73,9 +73,9 @@ func (b *bench) inputOf(p *pipeline.Builder, x []float64, cols int) *pipeline.Te
 // build reserves what the plan needs and builds it. The plan is closed when the test ends.
 func (b *bench) build(p *pipeline.Builder) *pipeline.Plan {
 	b.t.Helper()
-	bytes, err := p.ArenaBytes()
+	need, err := p.Need()
 	if err == nil {
-		err = b.m.ReserveArena(max(bytes, 1<<20))
+		err = b.m.Reserve(need.Max(pipeline.Need{Arena: 1 << 20, Step: 1 << 13, Readback: 1 << 20}))
 	}
 	if err == nil {
 		err = b.loader.Flush()
@@ -138,7 +138,7 @@ func TestMatrixBeyondOneBinding(t *testing.T) {
 	for _, path := range paths(dev) {
 		t.Run(string(path), func(t *testing.T) {
 			b := newBench(t, managerOn(t, dev, pipeline.Options{Path: path}))
-			if err := b.m.ReserveArena(8 << 20); err != nil {
+			if err := b.m.Reserve(pipeline.Need{Arena: 8 << 20, Step: 1 << 13, Readback: 8 << 20}); err != nil {
 				t.Fatal(err)
 			}
 			b.m.LimitBinding(128 << 20)

@@ -180,11 +180,11 @@ func measure(ctx context.Context, parent *pipeline.Manager, path kernels.Path, o
 	if lastKernel(b) != path.Variant(op) {
 		return x, fmt.Errorf("the product took %s instead", lastKernel(b))
 	}
-	bytes, err := b.ArenaBytes()
+	need, err := b.Need()
 	if err != nil {
 		return x, err
 	}
-	if err := errors.Join(m.ReserveArena(bytes), v.loader.Flush()); err != nil {
+	if err := errors.Join(m.Reserve(need), v.loader.Flush()); err != nil {
 		return x, err
 	}
 	p, err := b.Build(ctx)

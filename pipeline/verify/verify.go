@@ -338,11 +338,11 @@ func (v *verifier) evaluateAll(b *pipeline.Builder, s pipeline.Step, tensors ...
 	for i, t := range tensors {
 		b.Output(fmt.Sprint(i), t)
 	}
-	bytes, err := b.ArenaBytes()
+	need, err := b.Need()
 	if err != nil {
 		return nil, err
 	}
-	if err := v.m.ReserveArena(bytes); err != nil {
+	if err := v.m.Reserve(need); err != nil {
 		return nil, err
 	}
 	if err := v.m.FillArena(v.ctx, unset); err != nil {

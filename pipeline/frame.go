@@ -1,0 +1,260 @@
+package pipeline
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+
+	"pumice/vk"
+)
+
+// A Frame is the buffers by which the host and the plans of a Manager tell each other what changes from Run to Run: the
+// Step, the rows of a plan's input, how tokens are drawn, the log of what advancing plans have found, and outputs. The
+// Manager owns it. All its plans are recorded with these buffers, so what a plan has left is there until the next Run of
+// any of them.
+//
+// The host has a copy of the words in the Step buffer, which plans that advance change too, and sends only those that
+// the device does not have.
+type Frame struct {
+	step, input, draw *vk.Buffer // which the host writes; nil where no plan has needed them
+	log, readback     *vk.Buffer // which the device writes
+
+	words []byte // of the Step buffer, as the device has them; or unknown
+	begun []byte // of the Step buffer, those that the last Run began with
+	next  int    // entry of the log that is written next: what the Step buffer counts, modulo MaxBurst
+
+	given *Plan // whose rows the input buffer has; nil means none
+	ran   *Plan // of the last Run, whose results are there; nil means none or that the Run failed
+	entry int   // of the log, which the last Run of a plan that advances has written first
+	steps int   // of that Run
+}
+
+const (
+	drawHeader = 16
+	drawBytes  = drawHeader + 4*MaxBurst
+)
+
+func logBytes(pairs int) int64 { return MaxBurst * 8 * int64(pairs) }
+
+// A Need is the memory in bytes that a plan shares with the other plans of its Manager.
+type Need struct {
+	Arena                            int64 // activations, on the device
+	Step, Input, Draw, Log, Readback int64 // the Frame's buffers, which the host reads or writes
+}
+
+// Max is the memory that takes the plans of n and those of o.
+func (n Need) Max(o Need) Need {
+	return Need{
+		Arena: max(n.Arena, o.Arena), Step: max(n.Step, o.Step), Input: max(n.Input, o.Input),
+		Draw: max(n.Draw, o.Draw), Log: max(n.Log, o.Log), Readback: max(n.Readback, o.Readback),
+	}
+}
+
+// FrameBytes is the size of the Frame's buffers together.
+func (n Need) FrameBytes() int64 { return n.Step + n.Input + n.Draw + n.Log + n.Readback }
+
+// A shared is a buffer that plans share, and how much of it a Need takes.
+type shared struct {
+	name   string
+	buffer **vk.Buffer
+	use    vk.MemoryUse
+	bytes  int64
+}
+
+// shared lists the buffers that plans share.
+func (m *Manager) shared(n Need) []shared {
+	f := &m.frame
+	return []shared{
+		{"an arena", &m.arena, vk.DeviceLocal, n.Arena},
+		{"a step buffer", &f.step, vk.Upload, n.Step},
+		{"an input buffer", &f.input, vk.Upload, n.Input},
+		{"a draw buffer", &f.draw, vk.Upload, n.Draw},
+		{"a log buffer", &f.log, vk.Readback, n.Log},
+		{"a read-back buffer", &f.readback, vk.Readback, n.Readback},
+	}
+}
+
+// size is that of the buffer, 0 if there is none.
+func (s shared) size() int64 {
+	if *s.buffer == nil {
+		return 0
+	}
+	return (*s.buffer).Size()
+}
+
+// Reserve sets aside at least so much memory for what plans share. Larger buffers are kept. It is called before the
+// first plan is built, with the largest Builder.Need: the buffers can't grow while there are plans.
+func (m *Manager) Reserve(n Need) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, s := range m.shared(n) {
+		if s.size() >= s.bytes {
+			continue
+		}
+		if plans := m.plans.Load(); plans > 0 {
+			return fmt.Errorf("pipeline: %s of %d bytes was asked for, and %d plans use the one of %d", s.name, s.bytes, plans, s.size())
+		}
+		if err := s.close(); err != nil {
+			return err
+		}
+		b, err := m.dev.NewBuffer(s.bytes, s.use)
+		if err != nil {
+			return fmt.Errorf("pipeline: %s of %d bytes: %w", s.name, s.bytes, err)
+		}
+		*s.buffer = b
+		f := &m.frame
+		f.given, f.ran = nil, nil
+		if s.buffer == &f.step {
+			clear(b.Mapped())
+			f.words, f.begun, f.next = make([]byte, s.bytes), make([]byte, s.bytes), 0
+		}
+	}
+	return nil
+}
+
+// lacks says which of the buffers is too small for a plan.
+func (m *Manager) lacks(n Need) error {
+	for _, s := range m.shared(n) {
+		if s.size() < s.bytes {
+			return fmt.Errorf("needs %s of %d bytes; Reserve was given %d", s.name, s.bytes, s.size())
+		}
+	}
+	return nil
+}
+
+func (s shared) close() error {
+	if *s.buffer == nil {
+		return nil
+	}
+	err := (*s.buffer).Close()
+	*s.buffer = nil
+	return err
+}
+
+// Words of the Step buffer that a plan which advances changes: the position, the first token's id, and stepBurst.
+const (
+	stepPosition = 0
+	stepFirst    = stepTokens
+)
+
+// unknown is a word of the Step buffer that a Run which failed may have changed: no position and no id of a token.
+const unknown = math.MaxUint32
+
+func word(buf []byte, at int) uint32       { return binary.LittleEndian.Uint32(buf[at:]) }
+func setWord(buf []byte, at int, w uint32) { binary.LittleEndian.PutUint32(buf[at:], w) }
+
+// begin sends what the device lacks of a step of p, and returns the bytes. From here on the Frame holds no results until
+// the Run has succeeded.
+func (f *Frame) begin(p *Plan, s Step) int64 {
+	f.ran = nil
+	begun := f.begun[:stepBytes(len(s.Tokens))]
+	copy(begun, f.words)
+	s.write(begun)
+	if p.logged > 0 && word(begun, stepBurst) == unknown {
+		setWord(begun, stepBurst, uint32(f.next))
+	}
+	var bytes int64
+	device := f.step.Mapped()
+	for at := 0; at < len(begun); at += 4 {
+		if w := word(begun, at); w != word(f.words, at) {
+			setWord(device, at, w)
+			bytes += 4
+		}
+	}
+	copy(f.words, begun)
+	if p.logged > 0 {
+		setWord(f.words, stepPosition, unknown)
+		setWord(f.words, stepFirst, unknown)
+		setWord(f.words, stepBurst, unknown)
+	}
+	if d := s.Draw; d != nil {
+		buf := f.draw.Mapped()
+		setWord(buf, 0, math.Float32bits(1/d.Temperature))
+		setWord(buf, 4, uint32(d.TopK))
+		setWord(buf, 8, math.Float32bits(d.TopP))
+		setWord(buf, 12, math.Float32bits(d.MinP))
+		for i, u := range d.Uniform {
+			setWord(buf, drawHeader+4*((f.next+i)%MaxBurst), math.Float32bits(u))
+		}
+		bytes += drawHeader + 4*int64(len(d.Uniform))
+	}
+	return bytes
+}
+
+// end notes that the steps of a Run of p have succeeded.
+func (f *Frame) end(p *Plan, s Step, steps int) {
+	f.ran = p
+	if p.logged == 0 {
+		return
+	}
+	f.entry, f.steps = f.next, steps
+	f.next = (f.next + steps) % MaxBurst
+	_, id := f.pair(steps-1, p.logged, p.logged-1)
+	if id == noToken {
+		id = 0 // as advance.comp has it
+	}
+	setWord(f.words, stepPosition, uint32(s.Position+steps))
+	setWord(f.words, stepFirst, id)
+	setWord(f.words, stepBurst, word(f.begun, stepBurst)+uint32(steps))
+}
+
+// noToken is the token that was chosen where no logit was above -Inf. best.glsl calls it NONE.
+const noToken = math.MaxUint32
+
+// pair is a pair of an entry of the log, which has so many; step counts from the first of the last Run.
+func (f *Frame) pair(step, pairs, i int) (value float32, id uint32) {
+	entry := (f.entry + step) % MaxBurst
+	raw := f.log.Whole().Slice(8*int64(entry*pairs+i), 8).Mapped()
+	return math.Float32frombits(word(raw, 0)), word(raw, 4)
+}
+
+// holds is an error where the Frame does not have p's results.
+func (f *Frame) holds(p *Plan) error {
+	switch f.ran {
+	case p:
+		return nil
+	case nil:
+		return fmt.Errorf("pipeline: %s has no results: no run has succeeded, or the last one failed", p.name)
+	}
+	return fmt.Errorf("pipeline: %s has no results any more: %s has run since", p.name, f.ran.name)
+}
+
+// checkSteps reports what is wrong with the fields of a step that are about advancing.
+func (p *Plan) checkSteps(s Step, steps int) error {
+	switch {
+	case steps > MaxBurst, steps > 1 && (p.logged == 0 || len(s.Tokens) != 1):
+		return fmt.Errorf("%d steps of %d tokens; %d of one token are possible where the plan advances", steps, len(s.Tokens), MaxBurst)
+	case (s.Draw != nil) != (p.logged > 1):
+		return errors.New("a plan that draws tokens needs a draw, and no other takes one")
+	case s.Draw == nil:
+		return nil
+	case !(s.Draw.Temperature > 0) || s.Draw.TopK < 1 || s.Draw.TopK > TopLogits || len(s.Draw.Uniform) != steps:
+		return fmt.Errorf("draw %+v of %d steps", *s.Draw, steps)
+	}
+	return nil
+}
+
+// Chosen returns the token that a step of the last Run of a plan that advances has chosen, steps counted from 0. It is
+// no token, but 0xffffffff, if no logit was above -Inf. Chosen also reads the largest logits and their ids, largest
+// first, as many as the lists hold: one, or TopLogits where the token was drawn. bytes is what crossed from the device.
+func (p *Plan) Chosen(step int, logits []float32, ids []int) (id int, bytes int64, err error) {
+	f := &p.m.frame
+	if err := f.holds(p); err != nil {
+		return 0, 0, err
+	}
+	most := max(1, p.logged-1)
+	if p.logged == 0 || step < 0 || step >= f.steps || len(logits) != len(ids) || len(ids) > most {
+		return 0, 0, fmt.Errorf("pipeline: %s: %d largest logits of step %d; there are %d steps with %d", p.name, len(ids), step, f.steps, most)
+	}
+	for i := range ids {
+		value, id := f.pair(step, p.logged, i)
+		logits[i], ids[i] = value, int(id)
+	}
+	_, chosen := f.pair(step, p.logged, p.logged-1)
+	read := len(ids)
+	if p.logged > 1 || read == 0 {
+		read++ // the choice
+	}
+	return int(chosen), 8 * int64(read), nil
+}
