@@ -47,7 +47,9 @@ var layers = map[string][]string{
 	"pipeline/verify":  {"pipeline", "vk", "shaders", "internal/dtype", "internal/half", "internal/ref"},
 
 	"checkpoint": {"internal/dtype", "internal/half", "internal/humanize", "internal/regular"},
-	"model":      {"pipeline", "vk", "checkpoint", "internal/dtype", "internal/ggufwrite", "internal/half", "internal/humanize", "internal/hostmem"},
+	"model":      {"model/pages", "pipeline", "vk", "checkpoint", "internal/dtype", "internal/ggufwrite", "internal/half", "internal/humanize", "internal/hostmem"},
+
+	"model/pages": {},
 
 	"tokenizer": {"internal/regular"},
 	"chat":      {"tokenizer", "internal/regular"},
@@ -293,6 +295,9 @@ func TestCheckImport(t *testing.T) {
 		{"pipeline/verify", false, "pumice/internal/ref", true},
 		{"pipeline", false, "pumice/internal/ref", false},
 		{"model", false, "pumice/internal/ref", false},
+		{"model", false, "pumice/model/pages", true},
+		{"model/pages", false, "pumice/model", false},
+		{"model/pages", false, "pumice/pipeline", false},
 		{"pipeline", true, "pumice/internal/ref", true},
 		{"pipeline", true, "pumice/model", false},
 		{"cmd/pumice", false, "pumice/internal/ref", true},
