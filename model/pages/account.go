@@ -8,7 +8,7 @@ type account struct {
 
 	// Pages to which only the tree refers, least recently used first.
 	unused list
-	passed list // of the local group: those that have left a window and end no text, so that they go first
+	passed list // of the local group: those that have left a window and are no end, so that they go first
 
 	host     list    // what is in host memory, least recently used first
 	freeHost []int32 // pages of host memory without content
@@ -19,6 +19,7 @@ type holding struct {
 	node *node
 	page int32 // on the device; 0 if it is not there
 	host int32 // in host memory; noHost if it is not there
+	end  bool  // seen from where a text is likely to be continued; matters for the local group
 
 	list       *list // the list that it is in, nil if it is in none
 	prev, next *holding

@@ -220,6 +220,63 @@ func TestEndsOfPromptsAndTextsKeepTheirWindow(t *testing.T) {
 	w.finish()
 }
 
+// Where texts part is a likely beginning of others: its window is kept, whichever sequence leaves it last.
+func TestWherePromptsPartKeepsItsWindow(t *testing.T) {
+	system := count(0, 20)
+	for _, lastIsFirst := range []bool{false, true} {
+		w := newWorld(t, Options{PageSize: 4, Pages: [Groups]int{200, 19}, Window: 8})
+		speak := func(l *live, from int) {
+			for i := range 40 {
+				w.must(w.extend(l, from+i))
+			}
+		}
+		a := w.start(nil, 0, Batched)
+		for _, token := range system {
+			w.must(w.extend(a, token))
+		}
+		b := w.start(join(system, count(200, 40)), 59, Batched)
+		if lastIsFirst {
+			speak(b, 200)
+			speak(a, 100)
+		} else {
+			speak(a, 100)
+			speak(b, 200)
+		}
+		w.end(a, b)
+		stranger := w.start(nil, 0, Batched)
+		speak(stranger, 300)
+		speak(stranger, 400)
+		w.end(stranger)
+		if m := w.Metrics(); m.Dropped == 0 {
+			t.Errorf("nothing was evicted: %+v", m)
+		}
+		if c := w.start(join(system, count(500, 5)), 24, Batched); c.Len() != 20 {
+			t.Errorf("last is first %t: resumed at %d, want 20", lastIsFirst, c.Len())
+		}
+		w.finish()
+	}
+}
+
+// The end of a text that was released is kept, though a fork goes on from there and leaves it.
+func TestEndOfAForkKeepsItsWindow(t *testing.T) {
+	w := newWorld(t, Options{PageSize: 4, Pages: [Groups]int{200, 9}, Window: 8})
+	a := w.start(nil, 0, Batched)
+	for i := range 20 {
+		w.must(w.extend(a, i))
+	}
+	s, err := a.Fork()
+	w.must(err)
+	s.Release()
+	for i := range 80 {
+		w.must(w.extend(a, 100+i))
+	}
+	w.end(a)
+	if c := w.start(count(0, 25), 24, Batched); c.Len() != 20 {
+		t.Errorf("resumed at %d, want 20", c.Len())
+	}
+	w.finish()
+}
+
 // Truncate takes local pages back from the tree, and says where it can't.
 func TestTruncateGoesBackBehindTheWindow(t *testing.T) {
 	w := newWorld(t, Options{PageSize: 4, Pages: [Groups]int{30, 30}, Window: 6})

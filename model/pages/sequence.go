@@ -290,8 +290,9 @@ func (s *Sequence) passWindow(n int) {
 		if page == 0 {
 			continue
 		}
-		l := &a.passed
-		if s.seenFrom(s.shared, i) || s.seenFrom(s.prompt, i) {
+		h, l := a.tree[page], &a.passed // a whole page is in the tree
+		h.end = h.end || s.seenFrom(s.shared, i) || s.seenFrom(s.prompt, i)
+		if h.end {
 			l = &a.unused
 		}
 		s.set(Local, i, 0)
@@ -343,6 +344,9 @@ func (s *Sequence) giveUp(first int) {
 		a := &s.pool.accounts[g]
 		for i := len(s.tables[g]) - 1; i >= first; i-- {
 			if page := s.tables[g][i]; page != 0 {
+				if h := a.tree[page]; h != nil {
+					h.end = true // for others that pass it later
+				}
 				s.set(g, i, 0)
 				a.unref(page, &a.unused)
 			}
