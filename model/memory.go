@@ -23,7 +23,7 @@ type MemoryPlan struct {
 	CacheBytes     int64  `json:"cache_bytes"`
 	TableBytes     int64  `json:"table_bytes"`   // rotary angles
 	ArenaBytes     int64  `json:"arena_bytes"`   // activations, shared by all plans
-	OutputBytes    int64  `json:"output_bytes"`  // buffers that the host reads and writes, shared by all plans
+	OutputBytes    int64  `json:"output_bytes"`  // buffers that the host reads and writes: shared by all plans, and page tables
 	StagingBytes   int64  `json:"staging_bytes"` // staging buffers while loading; 0 if the host writes weights directly
 	TotalBytes     int64  `json:"total_bytes"`
 	AvailableBytes int64  `json:"available_bytes"`
@@ -101,7 +101,7 @@ func (l *loading) estimate(m *pipeline.Manager, w *Weights, need pipeline.Need) 
 	p := MemoryPlan{
 		Context: o.Context, KVType: o.KVType.String(),
 		WeightsBytes: w.bytes, WeightTypes: w.types, CacheBytes: shape.Bytes(), TableBytes: w.tableBytes,
-		ArenaBytes: need.Arena, OutputBytes: need.FrameBytes(),
+		ArenaBytes: need.Arena, OutputBytes: need.FrameBytes() + shape.TableBytes(),
 	}
 	if !dev.HostVisible() {
 		p.StagingBytes = pipeline.StagingBytes

@@ -25,19 +25,15 @@ type Model struct {
 }
 
 // CanResume reports whether evaluation can continue at position when positions 0 to length-1 have been written. It
-// cannot always go back: layers with a sliding window overwrite old keys and values, and the token at position may need
+// cannot always go back: layers with a sliding window overwrite old pages, and the token at position may need
 // some of these.
 func (x *Model) CanResume(length, position int) bool {
 	if position > length {
 		return false
 	}
 	shape := x.cfg.cacheShape(&x.opts, x.opts.Context, x.cfg.allLayers())
-	if shape.Local == nil || length <= shape.LocalPositions {
-		return true
-	}
-	// The token at position sees back to position - window + 1; that slot is overwritten by the
-	// token LocalPositions later.
-	return max(0, position-x.cfg.SlidingWindow+1) >= length-shape.LocalPositions
+	// The token at position sees back to position - window + 1.
+	return max(0, position-x.cfg.SlidingWindow+1) >= shape.FirstKept(length)
 }
 
 // Config returns the model's configuration. The caller must not change it.

@@ -36,10 +36,10 @@ func (b *Builder) RopeStore(qkv *Tensor, h Heads, table *Vector, c *LayerCache) 
 	out := b.tensor(qkv.Rows, h.Heads*h.HeadDim)
 	shape := kernels.Rope{
 		Type: c.DType, Tokens: qkv.Rows, Heads: h.Heads, KVHeads: h.KVHeads, HeadDim: h.HeadDim,
-		RotaryDim: h.RotaryDim, Interleaved: h.Interleaved, Clip: h.Clip, Positions: c.Positions,
+		RotaryDim: h.RotaryDim, Interleaved: h.Interleaved, Clip: h.Clip, Places: c.places(), Local: c.Local,
 	}
 	launch(b, &kernels.RopeStore, shape, kernels.RowMajor, &node{},
-		stepBind(), read(qkv), readSpan(table.span), write(out), writeSpan(c.Keys), writeSpan(c.Values))
+		stepBind(), read(qkv), readSpan(table.span), write(out), writeSpan(c.Keys), writeSpan(c.Values), readSpan(c.tables))
 	return out
 }
 
@@ -50,9 +50,7 @@ func (b *Builder) checkRope(qkv *Tensor, h Heads) {
 }
 
 // Attention returns causal attention of q, (tokens, Heads * HeadDim), over the cache up to
-// each token's own position, in its own sequence: (tokens, Heads * HeadDim). Scores are multiplied by scale. A
-// layer with a window may have a cache of fewer positions than the context, a multiple of
-// eight and at least Window plus the tokens of a step.
+// each token's own position, in its own sequence: (tokens, Heads * HeadDim). Scores are multiplied by scale.
 func (b *Builder) Attention(q *Tensor, h Heads, c *LayerCache, scale float32) *Tensor {
 	return b.attention(q, h, nil, c, scale)
 }
@@ -76,7 +74,7 @@ func (b *Builder) RopeAttention(qkv *Tensor, h Heads, table *Vector, c *LayerCac
 func (h Heads) over(c *LayerCache, tokens int, scale float32) kernels.Attention {
 	return kernels.Attention{
 		Type: c.DType, Tokens: tokens, Heads: h.Heads, KVHeads: h.KVHeads, HeadDim: h.HeadDim, Positions: c.Positions,
-		Window: h.Window, Scale: scale, SoftCap: h.SoftCap, Slopes: h.Slopes != nil,
+		Places: c.places(), Local: c.Local, Window: h.Window, Scale: scale, SoftCap: h.SoftCap, Slopes: h.Slopes != nil,
 		RotaryDim: h.RotaryDim, Interleaved: h.Interleaved, Clip: h.Clip,
 	}
 }
@@ -108,7 +106,7 @@ func (b *Builder) attention(q *Tensor, h Heads, table *Vector, c *LayerCache, sc
 		}
 	}
 	keys, values := readSpan(c.Keys), readSpan(c.Values)
-	binds := []bind{stepBind(), read(q), keys, values, slopes, write(to)}
+	binds := []bind{stepBind(), read(q), keys, values, slopes, write(to), readSpan(c.tables)}
 	if table != nil {
 		binds = append(binds, readSpan(table.span))
 		binds[2].access, binds[3].access = vk.ReadWrite, vk.ReadWrite

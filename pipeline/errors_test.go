@@ -112,7 +112,7 @@ func TestErrorsNameTheNumbers(t *testing.T) {
 	_, err = m.NewCache(CacheShape{DType: dtype.F16, Layers: 1, KVHeads: 1, HeadDim: 66, Positions: 8})
 	wantError(t, "head dimension", err, "66")
 	shape := CacheShape{DType: dtype.F16, Layers: 1, KVHeads: 1, HeadDim: 64}
-	if most := m.MaxCachePositions(shape); int64(most) < limit/128 || int64(most+1)*128 <= limit {
+	if most := m.MaxCachePositions(shape); int64(most+2*kernels.PageSize)*128 <= limit || int64(most+kernels.PageSize)*128 > limit {
 		t.Errorf("a cache of at most %d positions of 128 bytes for a limit of %d", most, limit)
 	}
 	shape.Positions = m.MaxCachePositions(shape) + 1

@@ -134,7 +134,7 @@ func (s shared) close() error {
 
 // Words of the Step buffer that a plan which advances changes: the position, the first token's id, and stepBurst.
 const (
-	stepPosition = 0
+	stepPosition = stepSequence
 	stepFirst    = stepTokens
 )
 

@@ -219,7 +219,7 @@ func TestAStepSendsWhatTheDeviceLacks(t *testing.T) {
 		s    Step
 		want int64
 	}{
-		{"the first", w.greedy, Step{Position: 3, Tokens: []int{9}}, 16},                                               // position, count, sequences, token
+		{"the first", w.greedy, Step{Position: 3, Tokens: []int{9}}, 20},                                               // position, count, rows, sequences, token
 		{"the next", w.greedy, Step{Position: 4, Tokens: []int{next(9)}}, 0},                                           //
 		{"another token", w.greedy, Step{Position: 5, Tokens: []int{1}}, 4},                                            //
 		{"another position", w.greedy, Step{Position: 9, Tokens: []int{next(1)}}, 4},                                   //

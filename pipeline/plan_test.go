@@ -43,7 +43,7 @@ func TestCountersSayWhatARunReads(t *testing.T) {
 					t.Errorf("%d weight bytes for a minimum of %d, %.3f times", c.WeightBytes, c.MinimumBytes, ratio)
 				}
 				want := Counters{Submits: 1, Dispatches: 3, Barriers: c.Barriers, WeightBytes: c.WeightBytes, MinimumBytes: c.MinimumBytes,
-					ActivationBytes: int64(4 * (cols + cols + 1536 + 1536 + cols)), HostToDeviceBytes: 12, Operations: int64(4 * 1536 * cols), Records: 1}
+					ActivationBytes: int64(4 * (cols + cols + 1536 + 1536 + cols)), HostToDeviceBytes: 16, Operations: int64(4 * 1536 * cols), Records: 1}
 				if d := cmp.Diff(want, c); d != "" {
 					t.Errorf("first run (-want +got):\n%s", d)
 				}

@@ -1,7 +1,6 @@
 package pipeline
 
 import (
-	"encoding/binary"
 	"fmt"
 	"math"
 )
@@ -32,35 +31,40 @@ const (
 // MaxSequences is how many sequences a Step can have.
 const MaxSequences = 16
 
+// Where shaders/include/step.glsl has what in the Step buffer.
 const (
-	stepBurst  = 12 // the count of steps in the Step buffer, which the device continues
-	stepEnds   = 16 // where the ends of the sequences are in the Step buffer
-	stepTokens = stepEnds + 4*MaxSequences
+	stepCount     = 0
+	stepRows      = 4
+	stepSequences = 8
+	stepBurst     = 12 // the count of steps, which the device continues
+	stepRow       = 16 // the tokens whose results are wanted
+	stepSequence  = stepRow + 4*MaxSequences
+	stepTokens    = stepSequence + 12*MaxSequences
 )
 
 func stepBytes(tokens int) int64 { return alignUp(stepTokens+8*int64(tokens), 16) }
 
-// write puts s into a Step buffer. It returns how many bytes it wrote.
-func (s Step) write(buf []byte) int64 {
-	put := func(at, v int) { binary.LittleEndian.PutUint32(buf[at:], uint32(v)) }
+// write puts s into a Step buffer.
+func (s Step) write(buf []byte) {
+	put := func(at, v int) { setWord(buf, at, uint32(v)) }
 	one := [1]int{len(s.Tokens)} // on the stack: a token costs no allocation
 	lengths := s.Lengths
 	if lengths == nil {
 		lengths = one[:]
 	}
-	put(0, s.Position)
-	put(4, len(s.Tokens))
-	put(8, len(lengths))
+	put(stepCount, len(s.Tokens))
+	put(stepRows, len(lengths))
+	put(stepSequences, 1)
+	put(stepSequence, s.Position)
 	start := 0
 	for i, n := range lengths {
-		put(stepEnds+4*i, start+n-1)
+		put(stepRow+4*i, start+n-1)
 		for t := start; t < start+n; t++ {
 			put(stepTokens+8*t, s.Tokens[t])
 			put(stepTokens+8*t+4, start)
 		}
 		start += n
 	}
-	return 12 + 4*int64(len(lengths)) + 8*int64(len(s.Tokens))
 }
 
 // check says what is wrong with s for a plan of so many tokens and sequences.

@@ -98,6 +98,6 @@ void main() {
         log_[entry] = uvec2(floatBitsToUint(weight[0]), id);
     }
     step.tokens[0].id = id == NONE ? 0u : id;
-    step.position++;
+    step.sequence[0].position++;
     step.runs++;
 }

@@ -1,15 +1,15 @@
 #version 450
-// attention: causal attention of a run's queries over the KV cache, grouped-query heads.
+// attention: causal attention of a step's queries over the KV cache, grouped-query heads.
 //
 //   out[t, h] = sum_j softmax_j(score(q[t, h], k[h / G, j])) * v[h / G, j],
 //   j the last `window` places of t's sequence up to its own, G = heads / kv_heads
 //   score(q, k) is scale * q . k, as include/score.glsl completes it
 //
 //   q, dst        (tokens, heads, head_dim) f32
-//   keys, values  (kv_heads, context, head_dim), as cache.glsl stores them
+//   keys, values  (pages, kv_heads, PAGE, head_dim), as cache.glsl stores them
 //   slopes        (heads) f32, of ALiBi
 //
-// A workgroup takes ROWS queries of one key-value head (y): (tokens, G) in one row, tile x.
+// A workgroup takes ROWS queries of one key-value head (y): (tokens, G) of a sequence in one row, tile x.
 // Keys, then values come KEYS at a time, and SLICE quads of each at a time, through shared
 // memory, where all queries use them; keys that no query of the tile sees are not loaded.
 // Invocation (tx, ty) has the scores of queries ty * ROW_TILE... with keys tx, tx + 8..., and
@@ -33,6 +33,8 @@ layout(std430, binding = 1) readonly buffer Q { vec4 q[]; };
 #define SLOPES_BINDING 4
 #include "score.glsl"
 #include "cache.glsl"
+#define PAGES_BINDING 6
+#include "pages.glsl"
 layout(std430, binding = 2) readonly buffer Keys { CACHE_QUAD keys[]; };
 layout(std430, binding = 3) readonly buffer Values { CACHE_QUAD values[]; };
 layout(std430, binding = 5) writeonly buffer Out { vec4 dst[]; };
@@ -60,21 +62,20 @@ shared float partial[ROWS * LANES_X]; // maxima, at the end sums
 uint rows_ahead[LOADS];
 
 // The rows of keys and values that this invocation loads of the block at `first`: without a branch
-// between the loads that follow, and one division a block. Beyond the last key it is the last.
-void find_rows(uint row0, uint first, uint end) {
-    uint lane = gl_LocalInvocationID.x, base = first % p.context;
-    [[unroll]] for (uint i = 0u; i < LOADS; i++) {
-        uint at = base + min((lane + i * WORKGROUP) / SLICE, end - 1u - first);
-        rows_ahead[i] = row0 + (p.context < KEYS ? at % p.context : at < p.context ? at : at - p.context);
-    }
+// between the loads that follow. Beyond the last key it is the last.
+void find_rows(uint kv, uint first, uint end) {
+    uint lane = gl_LocalInvocationID.x;
+    Block b = find_block(first, min(first + KEYS, end) - 1u);
+    [[unroll]] for (uint i = 0u; i < LOADS; i++)
+        rows_ahead[i] = block_row(b, kv, first + min((lane + i * WORKGROUP) / SLICE, end - 1u - first));
 }
 
 void main() {
     uint lane = gl_LocalInvocationID.x, tx = lane % LANES_X, ty = lane / LANES_X;
     uint sharing = p.heads / p.kv_heads, kv = gl_WorkGroupID.y;
-    uint first_row = gl_WorkGroupID.x * ROWS, rows = step.count * sharing;
-    if (first_row >= rows) return; // uniform over the workgroup
-    uint row0 = kv * p.context;
+    uint first_row;
+    if (!set_tile(gl_WorkGroupID.x, ROWS, sharing, first_row)) return; // uniform over the workgroup
+    uint rows = token_count * sharing;
     // A compiler unrolls loops with small bodies over a slice and over keys in full, once a slice, for which LLVM takes seconds.
     // It does not where it can't tell the number of trips.
     bool small = KEEP_LOOPS && (SLICE < 16u || ROW_TILE == 1u);
@@ -84,7 +85,7 @@ void main() {
     for (uint i = lane; i < ROWS * PADDED; i += WORKGROUP) {
         uint row = min(first_row + i / PADDED, rows - 1u), quad = i % PADDED;
         uint h = kv * sharing + row % sharing;
-        query[i / PADDED * Q_STRIDE + quad] = quad < QUADS ? p.scale * q[(row / sharing * p.heads + h) * QUADS + quad] : vec4(0.0);
+        query[i / PADDED * Q_STRIDE + quad] = quad < QUADS ? p.scale * q[((first_token + row / sharing) * p.heads + h) * QUADS + quad] : vec4(0.0);
     }
     // Of this invocation's queries; what is past the last one is computed like it and dropped.
     uint start[ROW_TILE], length[ROW_TILE], last[ROW_TILE];
@@ -92,26 +93,25 @@ void main() {
     vec4 sums[SLICES * ROW_TILE * QUAD_TILE];
     [[unroll]] for (uint i = 0u; i < ROW_TILE; i++) {
         uint row = min(first_row + ty * ROW_TILE + i, rows - 1u), t = row / sharing;
-        start[i] = step.tokens[t].start;
-        length[i] = step.position + t - start[i] + 1u;
-        last[i] = step.position + t;
+        start[i] = step.tokens[first_token + t].start;
+        length[i] = position + t - start[i] + 1u;
+        last[i] = position + t;
         slope[i] = head_slope(kv * sharing + row % sharing);
         running_max[i] = -3.0e38; // below every score and finite
         running_sum[i] = 0.0;
     }
     [[unroll]] for (uint i = 0u; i < SLICES * ROW_TILE * QUAD_TILE; i++) sums[i] = vec4(0.0);
 
-    // The cache positions that any query of the tile sees: from the first token's window, or
-    // that of a sequence's first token where the tile has several; without the keys of
-    // sequences before the tile's.
+    // The places that any query of the tile sees: from the first token's window, or that of a
+    // tail's first token where the tile has several; without the keys of tails before the tile's.
     uint t0 = first_row / sharing, t1 = min(first_row + ROWS, rows) - 1u;
     t1 /= sharing;
-    uint start_any = step.tokens[t0].start, end = step.position + t1 + 1u;
-    bool one = step.tokens[t1].start == start_any;
-    uint first = cache_position(first_key(one ? step.position + t0 - start_any + 1u : step.position + 1u), start_any);
+    uint start_any = step.tokens[first_token + t0].start, end = position + t1 + 1u;
+    bool one = step.tokens[first_token + t1].start == start_any;
+    uint first = cache_position(first_key(one ? position + t0 - start_any + 1u : position + 1u), start_any);
     for (; first < end; first += KEYS) {
-        if (first >= step.position) first = max(first, step.position + start_any);
-        find_rows(row0, first, end);
+        if (first >= position) first = max(first, position + start_any);
+        find_rows(kv, first, end);
         float score[ROW_TILE * KEY_TILE];
         [[unroll]] for (uint i = 0u; i < ROW_TILE * KEY_TILE; i++) score[i] = 0.0;
         [[unroll]] for (uint s = 0u; s < SLICES; s++) {
@@ -134,9 +134,9 @@ void main() {
             float m = minus_inf;
             [[unroll]] for (uint j = 0u; j < KEY_TILE; j++) {
                 uint at = first + j * LANES_X + tx;
-                bool before = at < step.position;
+                bool before = at < position;
                 uint place = before ? at : at - start[i];
-                bool seen = (before || at >= step.position + start[i]) && at <= last[i] && place >= first_key(length[i]);
+                bool seen = (before || at >= position + start[i]) && at <= last[i] && place >= first_key(length[i]);
                 float v = finish_score(score[i * KEY_TILE + j], slope[i], int(place) - int(length[i]) + 1);
                 score[i * KEY_TILE + j] = seen ? v : minus_inf;
                 m = max(m, score[i * KEY_TILE + j]);
@@ -183,7 +183,7 @@ void main() {
         if (row >= rows) continue;
         float total = 0.0;
         for (uint x = 0u; x < LANES_X; x++) total += partial[in_tile * LANES_X + x];
-        uint base = (row / sharing * p.heads + kv * sharing + row % sharing) * QUADS;
+        uint base = ((first_token + row / sharing) * p.heads + kv * sharing + row % sharing) * QUADS;
         [[unroll]] for (uint s = 0u; s < SLICES; s++)
             [[unroll]] for (uint n = 0u; n < QUAD_TILE; n++) {
                 uint quad = s * SLICE + n * LANES_X + tx;

@@ -1,6 +1,6 @@
 #version 450
-// attention at device addresses: as attention_row.comp for a run of tokens; one subgroup of LANES
-// takes a head (y) and LANES tokens (x), a query a lane. Keys and values are loaded a row at a
+// attention at device addresses: as attention_row.comp for several tokens; one subgroup of LANES
+// takes a head (y) and LANES tokens of a sequence (x), a query a lane. Keys and values are loaded a row at a
 // time, a word a lane, and passed around by constant shuffles. A row is a multiple of LANES words.
 //
 //   q (tokens, heads, head_dim) f32, keys, values (cache.glsl) at addresses; slopes (heads)
@@ -21,6 +21,8 @@ layout(std430, binding = 2) writeonly buffer Out { vec4 dst[]; };
 #define ADDRESSES uint64_t q, keys, values;
 #include "score.glsl"
 #include "cache_words.glsl"
+#define PAGES_BINDING 3
+#include "pages.glsl"
 
 #define KEYS 8u // taken at a time
 
@@ -34,21 +36,21 @@ void load_rows(uint64_t side, uint row, uint tail, uint word, out uint rows[KEYS
 void main() {
     uint h = gl_WorkGroupID.y;
     read_lane();
-    uint t0 = gl_WorkGroupID.x * LANES;
-    if (t0 >= step.count) return; // uniform
-    uint t = min(t0 + lane, step.count - 1u);
-    uint start = step.tokens[t].start;
-    uint length = step.position + t - start + 1u; // of this lane's sequence up to its token
-    uint end = min(t0 + LANES, step.count);
-    uint last = step.position + end;              // of what any lane sees in the cache
-    // Other sequences' keys, between those that all share and those of the first lane's
-    // sequence, are skipped as far as whole blocks of KEYS go.
-    uint start_any = step.tokens[t0].start;
-    uint resume = (step.position + start_any) & ~(KEYS - 1u);
-    bool one = step.tokens[end - 1u].start == start_any;
-    uint first = first_key(one ? step.position + t0 - start_any + 1u : step.position + 1u);
+    uint t0;
+    if (!set_tile(gl_WorkGroupID.x, LANES, 1u, t0)) return; // uniform
+    uint t = min(t0 + lane, token_count - 1u);
+    uint start = step.tokens[first_token + t].start;
+    uint length = position + t - start + 1u; // of this lane's tail up to its token
+    uint end = min(t0 + LANES, token_count);
+    uint last = position + end;              // of what any lane sees in the cache
+    // Other tails' keys, between those that all share and those of the first lane's tail, are
+    // skipped as far as whole blocks of KEYS go.
+    uint start_any = step.tokens[first_token + t0].start;
+    uint resume = (position + start_any) & ~(KEYS - 1u);
+    bool one = step.tokens[first_token + end - 1u].start == start_any;
+    uint first = first_key(one ? position + t0 - start_any + 1u : position + 1u);
     first = cache_position(first, start_any) & ~(KEYS - 1u);
-    uint row0 = h / (p.heads / p.kv_heads) * p.context;
+    uint kv = h / (p.heads / p.kv_heads);
     float minus_inf = uintBitsToFloat(0xff800000u);
 
     float query[HEAD_DIM], sums[HEAD_DIM];
@@ -57,7 +59,7 @@ void main() {
         sums[d] = 0.0;
     }
     [[unroll]] for (uint l = 0u; l < LANES; l++) {
-        uint64_t from = p.q + uint64_t((min(t0 + l, step.count - 1u) * p.heads + h) * HEAD_DIM) * 4ul;
+        uint64_t from = p.q + uint64_t(((first_token + min(t0 + l, token_count - 1u)) * p.heads + h) * HEAD_DIM) * 4ul;
         [[unroll]] for (uint d = 0u; d < HEAD_DIM; d++) {
             float v = Floats(from).f[d];
             query[d] = mix(query[d], v, lane == l);
@@ -66,10 +68,10 @@ void main() {
     [[unroll]] for (uint d = 0u; d < HEAD_DIM; d++) query[d] *= p.scale;
     float slope = head_slope(h);
     uint first_seen = first_key(length);
-    uint own_from = max(first_seen, step.position);
+    uint own_from = max(first_seen, position);
     float running_max = -3.0e38, running_sum = 0.0; // below every score and finite, as in cache_row.glsl
     do {
-        uint row = row0 + first % p.context;
+        uint row = cache_row(kv, first);
         uint tail = last - 1u - first;
         float score[KEYS];
         [[unroll]] for (uint j = 0u; j < KEYS; j++) score[j] = 0.0;
@@ -82,7 +84,7 @@ void main() {
                         score[j] += subgroupShuffle(component(rows[j], i), l) * query[(w + l) * WORD_DIMS + i];
         }
         [[unroll]] for (uint j = 0u; j < KEYS; j++) {
-            bool shared_key = first + j < step.position;
+            bool shared_key = first + j < position;
             uint place = shared_key ? first + j : first + j - start;
             score[j] = finish_score(score[j], slope, int(place) - int(length) + 1);
             score[j] = place >= (shared_key ? first_seen : own_from) && place < length ? score[j] : minus_inf;
@@ -107,9 +109,9 @@ void main() {
                     sums[d] = sum;
                 }
         }
-        first = first + KEYS < step.position ? first + KEYS : max(first + KEYS, resume);
+        first = first + KEYS < position ? first + KEYS : max(first + KEYS, resume);
     } while (first < last);
-    if (t0 + lane >= step.count) return;
+    if (t0 + lane >= token_count) return;
     [[unroll]] for (uint d = 0u; d < HEAD_DIM; d += 4u)
-        dst[((t * p.heads + h) * HEAD_DIM + d) / 4u] = vec4(sums[d], sums[d + 1u], sums[d + 2u], sums[d + 3u]) / running_sum;
+        dst[(((first_token + t) * p.heads + h) * HEAD_DIM + d) / 4u] = vec4(sums[d], sums[d + 1u], sums[d + 2u], sums[d + 3u]) / running_sum;
 }

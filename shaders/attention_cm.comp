@@ -34,6 +34,8 @@ layout(constant_id = 4) const uint CM_K = 16u;
 layout(std430, binding = 1) readonly buffer Q { vec4 q[]; };
 #define SLOPES_BINDING 4
 #include "score.glsl"
+#define PAGES_BINDING 6
+#include "pages.glsl"
 layout(std430, binding = 2) readonly buffer Keys { uvec4 keys[]; };
 layout(std430, binding = 3) readonly buffer Values { uvec4 values[]; };
 layout(std430, binding = 5) writeonly buffer Out { vec4 dst[]; };
@@ -60,12 +62,12 @@ uvec2 to_half(vec4 v) { return uvec2(packHalf2x16(v.xy), packHalf2x16(v.zw)); }
 uvec4 keys_ahead[LOADS], values_ahead[LOADS];
 
 // Loads without a branch between them, so that all are under way at once. Keys beyond the last one
-// are the last, and get no weight. A tile's keys are no more than the cache's positions.
+// are the last, and get no weight.
 void load_ahead(uint first, uint end) {
-    uint row0 = gl_WorkGroupID.y * p.context, at0 = first % p.context;
+    Block b = find_block(first, min(first + KEYS, end) - 1u);
     [[unroll]] for (uint i = 0u; i < LOADS; i++) {
-        uint n = gl_LocalInvocationID.x + i * WORKGROUP, at = at0 + min(n / UNITS, end - 1u - first);
-        uint unit = (row0 + (at < p.context ? at : at - p.context)) * UNITS + n % UNITS;
+        uint n = gl_LocalInvocationID.x + i * WORKGROUP;
+        uint unit = block_row(b, gl_WorkGroupID.y, first + min(n / UNITS, end - 1u - first)) * UNITS + n % UNITS;
         keys_ahead[i] = keys[unit];
         values_ahead[i] = values[unit];
     }
@@ -84,12 +86,13 @@ void store_ahead() {
 void main() {
     uint lane = gl_LocalInvocationID.x;
     uint sharing = p.heads / p.kv_heads, kv = gl_WorkGroupID.y;
-    uint first_row = gl_WorkGroupID.x * ROWS, rows = step.count * sharing;
-    if (first_row >= rows) return; // uniform over the workgroup
+    uint first_row;
+    if (!set_tile(gl_WorkGroupID.x, ROWS, sharing, first_row)) return; // uniform over the workgroup
+    uint rows = token_count * sharing;
 
     [[unroll]] for (uint i = 0u; i < Q_LOADS; i++) {
         uint n = lane + i * WORKGROUP, row = min(first_row + n / UNITS, rows - 1u);
-        uint quad = ((row / sharing * p.heads + kv * sharing + row % sharing) * UNITS + n % UNITS) * 2u;
+        uint quad = (((first_token + row / sharing) * p.heads + kv * sharing + row % sharing) * UNITS + n % UNITS) * 2u;
         uvec4 unit = uvec4(to_half(p.scale * q[quad]), to_half(p.scale * q[quad + 1u]));
         if (Q_LOADS * WORKGROUP == ROWS * UNITS || n < ROWS * UNITS) tile[n / UNITS * PITCH + n % UNITS] = unit;
     }
@@ -104,24 +107,24 @@ void main() {
     // Of this invocation's row; what is past the last one is computed like it and dropped.
     uint in_subgroup = gl_SubgroupInvocationID % CM_M, part = gl_SubgroupInvocationID / CM_M;
     uint row = min(first_row + own + in_subgroup, rows - 1u), t = row / sharing;
-    uint start = step.tokens[t].start, length = step.position + t - start + 1u, last = step.position + t;
-    uint first_before = first_key(length), first_own = max(first_before, step.position) + start;
+    uint start = step.tokens[first_token + t].start, length = position + t - start + 1u, last = position + t;
+    uint first_before = first_key(length), first_own = max(first_before, position) + start;
     float slope = head_slope(kv * sharing + row % sharing);
     float minus_inf = uintBitsToFloat(0xff800000u), running_max = -3.0e38; // below every score and finite
     float running_sum = 0.0; // of its part
 
-    // The cache positions that any query of the tile sees: as in attention.comp.
+    // The places that any query of the tile sees: as in attention.comp.
     uint t0 = first_row / sharing, t1 = (min(first_row + ROWS, rows) - 1u) / sharing;
-    uint start_any = step.tokens[t0].start, end = step.position + t1 + 1u;
-    bool one = step.tokens[t1].start == start_any;
-    uint first = cache_position(first_key(one ? step.position + t0 - start_any + 1u : step.position + 1u), start_any);
+    uint start_any = step.tokens[first_token + t0].start, end = position + t1 + 1u;
+    bool one = step.tokens[first_token + t1].start == start_any;
+    uint first = cache_position(first_key(one ? position + t0 - start_any + 1u : position + 1u), start_any);
     load_ahead(first, end);
     barrier(); // the queries have been read
     while (first < end) {
         store_ahead();
         barrier(); // the block is complete
         uint next = first + KEYS;
-        if (next >= step.position) next = max(next, step.position + start_any);
+        if (next >= position) next = max(next, position + start_any);
         if (next < end) load_ahead(next, end);
 
         [[unroll]] for (uint j = 0u; j < KEYS / CM_N; j++) {
@@ -141,7 +144,7 @@ void main() {
             score[i] = scores[(own + in_subgroup) * SCORE_PITCH + quad];
             [[unroll]] for (uint c = 0u; c < 4u; c++) {
                 uint at = first + quad * 4u + c;
-                bool before = at < step.position, seen = at >= (before ? first_before : first_own) && at <= last;
+                bool before = at < position, seen = at >= (before ? first_before : first_own) && at <= last;
                 float v = finish_score(score[i][c], slope, int(before ? at : at - start) - int(length) + 1);
                 score[i][c] = seen ? v : minus_inf;
                 m = max(m, score[i][c]);
@@ -184,7 +187,7 @@ void main() {
         subgroupBarrier(); // the results are written
         for (uint e = gl_SubgroupInvocationID; e < CM_M * CM_N / 4u; e += SUBGROUP) {
             uint in_tile = own + e / (CM_N / 4u), quad = e % (CM_N / 4u), to = first_row + in_tile;
-            if (to < rows) dst[(to / sharing * p.heads + kv * sharing + to % sharing) * (HEAD_DIM / 4u) + j * CM_N / 4u + quad] = scores[in_tile * SCORE_PITCH + quad];
+            if (to < rows) dst[((first_token + to / sharing) * p.heads + kv * sharing + to % sharing) * (HEAD_DIM / 4u) + j * CM_N / 4u + quad] = scores[in_tile * SCORE_PITCH + quad];
         }
         subgroupBarrier(); // the results are read before the next ones overwrite them
     }

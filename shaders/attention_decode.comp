@@ -1,13 +1,13 @@
 #version 450
-// attention_decode: attention of one token, as attention.comp has it. A workgroup takes
-// GROUP heads that share keys (y) and one split of the keys (x).
+// attention_decode: attention of one token of each sequence (z), as attention.comp has it. A
+// workgroup takes GROUP heads that share keys (y) and one split of the keys (x).
 //
-//   q             (heads, head_dim) f32
-//   keys, values  (kv_heads, context, head_dim), as cache.glsl stores them
+//   q             (tokens, heads, head_dim) f32
+//   keys, values  (pages, kv_heads, PAGE, head_dim), as cache.glsl stores them
 //   slopes        (heads) f32, of ALiBi
-//   dst           (heads, head_dim) f32, or of split.glsl (heads, SPLITS, head_dim + 4)
+//   dst           (tokens, heads, head_dim) f32, or of split.glsl (tokens, heads, SPLITS, head_dim + 4)
 //
-// With ROPE it is rope.comp too: q is qkv, (heads + 2 kv_heads, head_dim), as yet to be
+// With ROPE it is rope.comp too: q is qkv, (tokens, heads + 2 kv_heads, head_dim), as yet to be
 // rotated by table; the first of the groups that share a key and value moves them into the
 // cache, and each takes its own position's from qkv.
 //
@@ -31,11 +31,13 @@ layout(std430, binding = 1) readonly buffer Q { vec4 q[]; };
 #include "score.glsl"
 #include "cache.glsl"
 #include "split.glsl"
+#define PAGES_BINDING 6
+#include "pages.glsl"
 #ifdef ROPE
 layout(constant_id = 4) const bool INTERLEAVED = false;
 layout(std430, binding = 2) buffer Keys { CACHE_QUAD keys[]; };
 layout(std430, binding = 3) buffer Values { CACHE_QUAD values[]; };
-layout(std430, binding = 6) readonly buffer Table { vec2 table[]; };
+layout(std430, binding = 7) readonly buffer Table { vec2 table[]; };
 #else
 layout(std430, binding = 2) readonly buffer Keys { CACHE_QUAD keys[]; };
 layout(std430, binding = 3) readonly buffer Values { CACHE_QUAD values[]; };
@@ -66,7 +68,7 @@ vec4 turned(uint base, uint n) {
         if (d >= p.rotary_dim) break;
         bool first = INTERLEAVED ? (d & 1u) == 0u : d < half_dim;
         uint partner = INTERLEAVED ? d ^ 1u : (first ? d + half_dim : d - half_dim);
-        vec2 cs = table[step.position * half_dim + (INTERLEAVED ? d / 2u : d % half_dim)];
+        vec2 cs = table[position * half_dim + (INTERLEAVED ? d / 2u : d % half_dim)];
         float w = clipped(q[base + partner / 4u])[partner % 4u];
         v[c] = first ? v[c] * cs.x - w * cs.y : v[c] * cs.x + w * cs.y;
     }
@@ -81,22 +83,28 @@ void main() {
     uint kv = gl_WorkGroupID.y / groups;
     uint h0 = kv * sharing + gl_WorkGroupID.y % groups * GROUP;
     uint last_head = kv * sharing + sharing - 1u; // taken again where GROUP does not divide
-    uint row0 = kv * p.context;
     float minus_inf = uintBitsToFloat(0xff800000u);
 
-    uint length = step.position + 1u;
+    if (gl_WorkGroupID.z >= step.sequences) return; // uniform
+    set_sequence(gl_WorkGroupID.z);
+    uint length = position + 1u;
     uint start = first_key(length);
     uint size = split_keys(start, length);
     uint from = first_counted(start) + gl_WorkGroupID.x * size;
     if (from >= length) return; // uniform over the workgroup
     uint to = min(length, from + size);
 
+#ifdef ROPE
+    uint q0 = first_token * (p.heads + 2u * p.kv_heads) * QUADS;
+#else
+    uint q0 = first_token * p.heads * QUADS;
+#endif
     for (uint i = lane; i < GROUP * QUADS; i += WORKGROUP)
 #ifdef ROPE
-        query[i] = p.scale * turned(min(h0 + i / QUADS, last_head) * QUADS, i % QUADS);
+        query[i] = p.scale * turned(q0 + min(h0 + i / QUADS, last_head) * QUADS, i % QUADS);
     bool writes = gl_WorkGroupID.y % groups == 0u;
 #else
-        query[i] = p.scale * q[min(h0 + i / QUADS, last_head) * QUADS + i % QUADS];
+        query[i] = p.scale * q[q0 + min(h0 + i / QUADS, last_head) * QUADS + i % QUADS];
 #endif
     if (lane < GROUP) peak[lane] = -3.0e38; // below every score and finite
     uint d = lane % QUADS, share = lane / QUADS;
@@ -108,11 +116,12 @@ void main() {
     }
     for (uint first = from; first < to; first += KEYS) {
         uint live = min(KEYS, to - first);
+        Block b = find_block(first, first + live - 1u);
         for (uint i = lane; i < live * QUADS; i += WORKGROUP) {
-            uint row = row0 + (first + i / QUADS) % p.context;
+            uint row = block_row(b, kv, first + i / QUADS);
 #ifdef ROPE
-            if (first + i / QUADS == step.position) {
-                CACHE_QUAD k = STORED_QUAD(turned((p.heads + kv) * QUADS, i % QUADS));
+            if (first + i / QUADS == position) {
+                CACHE_QUAD k = STORED_QUAD(turned(q0 + (p.heads + kv) * QUADS, i % QUADS));
                 if (writes) keys[row * QUADS + i % QUADS] = k;
                 block[i / QUADS * STRIDE + i % QUADS] = LOADED_QUAD(k);
                 continue;
@@ -153,11 +162,11 @@ void main() {
                 total[g] *= factor[g];
             }
             for (uint key = share; key < live; key += SHARES) {
-                uint row = row0 + (first + key) % p.context;
+                uint row = block_row(b, kv, first + key);
 #ifdef ROPE
                 vec4 v;
-                if (first + key == step.position) {
-                    CACHE_QUAD stored = STORED_QUAD(clipped(q[(p.heads + p.kv_heads + kv) * QUADS + d]));
+                if (first + key == position) {
+                    CACHE_QUAD stored = STORED_QUAD(clipped(q[q0 + (p.heads + p.kv_heads + kv) * QUADS + d]));
                     if (writes) values[row * QUADS + d] = stored;
                     v = LOADED_QUAD(stored);
                 } else {
@@ -183,8 +192,8 @@ void main() {
     }
     barrier(); // sums of the shares are complete
     for (uint i = lane; i < GROUP * QUADS; i += WORKGROUP) {
-        uint g = i / QUADS, h = h0 + g;
-        if (h > last_head) break;
+        uint g = i / QUADS, h = first_token * p.heads + h0 + g;
+        if (h0 + g > last_head) break;
         vec4 s = vec4(0.0);
         float all = 0.0;
         for (uint n = 0u; n < SHARES; n++) {

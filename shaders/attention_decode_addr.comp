@@ -1,13 +1,13 @@
 #version 450
-// attention_decode at device addresses, attention of one token as attention.comp has it: one subgroup
+// attention_decode at device addresses, attention of one token of each sequence (z) as attention.comp has it: one subgroup
 // of LANES takes GROUP heads that share keys. A lane has some of a row's words, of keys and
 // values alike, LANES words apart. It adds up its part of the scores of KEYS keys; the parts meet so
 // that each lane gets the score of one key. A row is a multiple of LANES words.
 //
-//   q (heads, head_dim) f32; slopes (heads); keys, values (cache.glsl) at addresses
-//   dst (heads, head_dim) f32
+//   q (tokens, heads, head_dim) f32; slopes (heads); keys, values (cache.glsl) at addresses
+//   dst (tokens, heads, head_dim) f32
 //
-// With ROPE it is rope.comp too: q is qkv, (heads + 2 kv_heads, head_dim), as yet to be
+// With ROPE it is rope.comp too: q is qkv, (tokens, heads + 2 kv_heads, head_dim), as yet to be
 // rotated; the first of the groups that share a key and value moves them into the cache, and
 // each takes its own position's from qkv.
 //
@@ -28,11 +28,13 @@ layout(std430, binding = 3) writeonly buffer Out { float dst[]; };
 #define ADDRESSES uint64_t keys, values;
 #include "score.glsl"
 #include "cache_words.glsl"
+#define PAGES_BINDING 4
+#include "pages.glsl"
 #ifdef ROPE
 layout(constant_id = 3) const bool INTERLEAVED = false;
-layout(std430, binding = 4) readonly buffer Table { vec2 table[]; };
-layout(std430, binding = 5) writeonly buffer NewKeys { uint new_keys[]; };
-layout(std430, binding = 6) writeonly buffer NewValues { uint new_values[]; };
+layout(std430, binding = 5) readonly buffer Table { vec2 table[]; };
+layout(std430, binding = 6) writeonly buffer NewKeys { uint new_keys[]; };
+layout(std430, binding = 7) writeonly buffer NewValues { uint new_values[]; };
 #include "rotate.glsl"
 #endif
 
@@ -80,39 +82,42 @@ void main() {
     uint kv = gl_WorkGroupID.y / groups;
     uint h0 = kv * sharing + gl_WorkGroupID.y % groups * GROUP;
     uint last_head = kv * sharing + sharing - 1u; // what comes after it in a group is thrown away
-    uint row0 = kv * p.context;
     float minus_inf = uintBitsToFloat(0xff800000u);
 
-    uint length = step.position + 1u;
+    if (gl_WorkGroupID.z >= step.sequences) return; // uniform
+    set_sequence(gl_WorkGroupID.z);
+    uint length = position + 1u;
     uint start = first_key(length);
     float query[GROUP * LANE_DIMS], sums[GROUP * LANE_DIMS];
 #ifdef ROPE
-    uint cached = step.position; // keys to be read from the cache
+    uint q0 = first_token * (p.heads + 2u * p.kv_heads) * HEAD_DIM;
+    uint cached = position; // keys to be read from the cache
     bool writes = gl_WorkGroupID.y % groups == 0u;
     float key[LANE_DIMS], value[LANE_DIMS];
 #else
+    uint q0 = first_token * p.heads * HEAD_DIM;
     uint cached = length;
 #endif
     [[unroll]] for (uint w = 0u; w < LANE_WORDS; w++) {
         [[unroll]] for (uint i = 0u; i < WORD_DIMS; i++) {
             uint d = dimension(w, i), at = w * WORD_DIMS + i;
             [[unroll]] for (uint g = 0u; g < GROUP; g++) {
-                uint base = min(h0 + g, last_head) * HEAD_DIM;
+                uint base = q0 + min(h0 + g, last_head) * HEAD_DIM;
 #ifdef ROPE
-                query[g * LANE_DIMS + at] = p.scale * rotated(base, d, step.position);
+                query[g * LANE_DIMS + at] = p.scale * rotated(base, d, position);
 #else
                 query[g * LANE_DIMS + at] = p.scale * qkv[base + d];
 #endif
                 sums[g * LANE_DIMS + at] = 0.0;
             }
 #ifdef ROPE
-            key[at] = rotated((p.heads + kv) * HEAD_DIM, d, step.position);
-            value[at] = load((p.heads + p.kv_heads + kv) * HEAD_DIM + d);
+            key[at] = rotated(q0 + (p.heads + kv) * HEAD_DIM, d, position);
+            value[at] = load(q0 + (p.heads + p.kv_heads + kv) * HEAD_DIM + d);
 #endif
         }
 #ifdef ROPE
         uint at = w * WORD_DIMS;
-        uint to = (row0 + step.position % p.context) * ROW_WORDS + w * LANES + lane;
+        uint to = cache_row(kv, position) * ROW_WORDS + w * LANES + lane;
         uint k = STORED_WORD(key, at), v = STORED_WORD(value, at);
         if (writes) {
             new_keys[to] = k;
@@ -131,11 +136,11 @@ void main() {
         running_sum[g] = 0.0;
     }
     uint mine = lane % KEYS; // the key of the lane, which the first KEYS lanes count
-    // Blocks of KEYS start at multiples of it, so that none wraps around the cache.
+    // Blocks of KEYS start at multiples of it, so that each is in one page.
     uint first = start & ~(KEYS - 1u);
-    // Loads are not switched off with the lanes (lane_words.glsl): with nothing cached they read position 0.
+    // Loads are not switched off with the lanes (lane_words.glsl): with nothing cached they read place 0.
     if (first < cached) do {
-        uint row = row0 + first % p.context;      // of the block's first position
+        uint row = cache_row(kv, first);          // of the block's first place
         uint tail = max(cached, 1u) - 1u - first; // positions after it may never have been written
         float part[GROUP][MOST_KEYS];
         [[unroll]] for (uint j = 0u; j < KEYS; j++) {
@@ -188,6 +193,6 @@ void main() {
         if (h0 + g > last_head) continue;
         [[unroll]] for (uint w = 0u; w < LANE_WORDS; w++)
             [[unroll]] for (uint i = 0u; i < WORD_DIMS; i++)
-                dst[(h0 + g) * HEAD_DIM + dimension(w, i)] = sums[g * LANE_DIMS + w * WORD_DIMS + i] / total;
+                dst[(first_token * p.heads + h0 + g) * HEAD_DIM + dimension(w, i)] = sums[g * LANE_DIMS + w * WORD_DIMS + i] / total;
     }
 }

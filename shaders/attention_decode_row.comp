@@ -1,12 +1,12 @@
 #version 450
-// attention_decode, barrier-free: attention of one token, as attention.comp has it; one
-// subgroup of eight lanes takes GROUP heads that share keys (y). Eight keys at a time, a key a lane, for the scores; then each lane adds up its own
-// components of the values, a texel of 16 bytes at a time.
+// attention_decode, barrier-free: attention of one token of each sequence (z), as attention.comp has it; one
+// subgroup of eight lanes takes GROUP heads that share keys (y). Eight keys at a time, a key a lane, for the
+// scores; then each lane adds up its own components of the values, a texel of 16 bytes at a time.
 //
-//   q (heads, head_dim) f32 and keys, values (cache_row.glsl) as texels; slopes (heads)
-//   dst (heads, head_dim) f32
+//   q (tokens, heads, head_dim) f32 and keys, values (cache_row.glsl) as texels; slopes (heads)
+//   dst (tokens, heads, head_dim) f32
 //
-// With ROPE it is rope.comp too: q is qkv, (heads + 2 kv_heads, head_dim), as yet to be
+// With ROPE it is rope.comp too: q is qkv, (tokens, heads + 2 kv_heads, head_dim), as yet to be
 // rotated; the first of the groups that share a key and value moves them into the cache, and
 // each takes its own position's from qkv. HEAD_TEXELS is a multiple of eight then.
 //
@@ -23,9 +23,9 @@ layout(constant_id = 1) const uint GROUP = 1u;
 #ifdef ROPE
 layout(constant_id = 2) const bool INTERLEAVED = false;
 layout(binding = 1) uniform textureBuffer qkv;
-layout(binding = 6) uniform textureBuffer table;
-layout(std430, binding = 7) writeonly buffer NewKeys { uvec4 new_keys[]; };
-layout(std430, binding = 8) writeonly buffer NewValues { uvec4 new_values[]; };
+layout(binding = 7) uniform textureBuffer table;
+layout(std430, binding = 8) writeonly buffer NewKeys { uvec4 new_keys[]; };
+layout(std430, binding = 9) writeonly buffer NewValues { uvec4 new_values[]; };
 #else
 layout(binding = 1) uniform textureBuffer q;
 #endif
@@ -35,12 +35,14 @@ layout(std430, binding = 5) writeonly buffer Out { vec4 dst[]; };
 #define SLOPES_BINDING 4
 #include "score.glsl"
 #include "cache_row.glsl"
+#define PAGES_BINDING 6
+#include "pages.glsl"
 #ifdef ROPE
 #include "rotate_row.glsl"
 
 vec4 turned(uint i, uint d) {
     vec4 v = load(i);
-    return d < p.rotary_dim / 4u ? rotated(v, i, d, step.position) : v;
+    return d < p.rotary_dim / 4u ? rotated(v, i, d, position) : v;
 }
 #endif
 
@@ -57,14 +59,16 @@ void main() {
     uint kv = gl_WorkGroupID.y / groups;
     uint h0 = kv * sharing + gl_WorkGroupID.y % groups * GROUP;
     uint last_head = kv * sharing + sharing - 1u; // what comes after it in a group is thrown away
-    uint row0 = kv * p.context;
     float minus_inf = uintBitsToFloat(0xff800000u);
 
-    uint length = step.position + 1u;
+    if (gl_WorkGroupID.z >= step.sequences) return; // uniform
+    set_sequence(gl_WorkGroupID.z);
+    uint length = position + 1u;
     uint start = first_key(length);
 
 #ifdef ROPE
-    uint cached = step.position; // keys to be read from the cache
+    uint q0 = first_token * (p.heads + 2u * p.kv_heads) * HEAD_QUADS;
+    uint cached = position; // keys to be read from the cache
     vec4 query[GROUP * HEAD_QUADS];
     vec4 own[GROUP * LANE_QUADS], key[LANE_QUADS], value[LANE_QUADS]; // texel i * LANES + lane
     [[unroll]] for (uint i = 0u; i < LANE_TEXELS; i++) {
@@ -73,26 +77,27 @@ void main() {
         [[unroll]] for (uint n = 0u; n < TEXEL_QUADS; n++) {
             uint d = texel * TEXEL_QUADS + n, at = i * TEXEL_QUADS + n;
             [[unroll]] for (uint g = 0u; g < GROUP; g++) {
-                own[g * LANE_QUADS + at] = p.scale * turned(min(h0 + g, last_head) * HEAD_QUADS + d, d);
+                own[g * LANE_QUADS + at] = p.scale * turned(q0 + min(h0 + g, last_head) * HEAD_QUADS + d, d);
                 [[unroll]] for (uint l = 0u; l < LANES; l++)
                     query[g * HEAD_QUADS + (i * LANES + l) * TEXEL_QUADS + n] = subgroupShuffle(own[g * LANE_QUADS + at], l);
             }
-            store_quad(k, n, turned((p.heads + kv) * HEAD_QUADS + d, d));
-            store_quad(v, n, load((p.heads + p.kv_heads + kv) * HEAD_QUADS + d));
+            store_quad(k, n, turned(q0 + (p.heads + kv) * HEAD_QUADS + d, d));
+            store_quad(v, n, load(q0 + (p.heads + p.kv_heads + kv) * HEAD_QUADS + d));
             key[at] = texel_quad(k, n);
             value[at] = texel_quad(v, n);
         }
         if (gl_WorkGroupID.y % groups == 0u) {
-            uint at = (row0 + step.position % p.context) * HEAD_TEXELS + texel;
+            uint at = cache_row(kv, position) * HEAD_TEXELS + texel;
             new_keys[at] = k;
             new_values[at] = v;
         }
     }
 #else
+    uint q0 = first_token * p.heads * HEAD_QUADS;
     uint cached = length;
     vec4 query[QUERY_LOADS * LANES]; // (GROUP, HEAD_QUADS), the same in every lane
     [[unroll]] for (uint i = 0u; i < QUERY_LOADS; i++) {
-        uint at = min(h0 * HEAD_QUADS + i * LANES + lane, p.heads * HEAD_QUADS - 1u);
+        uint at = q0 + min(h0 * HEAD_QUADS + i * LANES + lane, p.heads * HEAD_QUADS - 1u);
         vec4 mine = p.scale * texelFetch(q, int(at));
         [[unroll]] for (uint l = 0u; l < LANES; l++) query[i * LANES + l] = subgroupShuffle(mine, l);
     }
@@ -105,9 +110,9 @@ void main() {
         running_max[g] = LOWEST;
         running_sum[g] = 0.0;
     }
-    // Blocks of eight start at multiples of eight, so that none wraps around the cache.
+    // Blocks of eight start at multiples of eight, so that each is in one page.
     for (uint first = start & ~7u; first < cached; first += LANES) {
-        uint row = row0 + first % p.context; // of the block's first position
+        uint row = cache_row(kv, first); // of the block's first place
         uint tail = cached - 1u - first;
         uint own = row + min(lane, tail);
         float score[GROUP];
@@ -177,7 +182,7 @@ void main() {
             if (HEAD_TEXELS == 1u) s += subgroupShuffleXor(s, 1u);
             uint texel = i / TEXEL_QUADS * LANES + lane;
             if (texel < HEAD_TEXELS && h <= last_head)
-                dst[h * HEAD_QUADS + texel * TEXEL_QUADS + i % TEXEL_QUADS] = s / total;
+                dst[(first_token * p.heads + h) * HEAD_QUADS + texel * TEXEL_QUADS + i % TEXEL_QUADS] = s / total;
         }
     }
 }

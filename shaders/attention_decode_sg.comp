@@ -26,11 +26,13 @@ layout(std430, binding = 1) readonly buffer QKV { float qkv[]; };
 #define SLOPES_BINDING 4
 #include "score.glsl"
 #include "split.glsl"
+#define PAGES_BINDING 6
+#include "pages.glsl"
 #ifdef ROPE
 layout(constant_id = 4) const bool INTERLEAVED = false;
 layout(std430, binding = 2) buffer Keys { uvec4 keys[]; };
 layout(std430, binding = 3) buffer Values { uvec4 values[]; };
-layout(std430, binding = 6) readonly buffer Table { vec2 table[]; };
+layout(std430, binding = 7) readonly buffer Table { vec2 table[]; };
 #include "rotate.glsl"
 #else
 layout(std430, binding = 2) readonly buffer Keys { uvec4 keys[]; };
@@ -64,7 +66,7 @@ layout(std430, binding = 3) readonly buffer ValueScales { uint value_scales[]; }
 #define TEAMS (WORKGROUP / TEAM)
 shared float query[GROUP * HEAD_DIM];
 #ifdef ROPE
-shared float own[HEAD_DIM]; // the key of step.position
+shared float own[HEAD_DIM]; // the token's key
 #endif
 shared vec4 part[GROUP * WORKGROUP * LANE_QUADS]; // (TEAMS, GROUP, QUADS): the teams' sums
 shared vec2 part_total[GROUP * TEAMS];            // (TEAMS, GROUP): their maxima and sums of weights
@@ -87,9 +89,10 @@ void main() {
     uint kv = gl_WorkGroupID.y / groups;
     uint h0 = kv * sharing + gl_WorkGroupID.y % groups * GROUP;
     uint last_head = kv * sharing + sharing - 1u; // taken again where GROUP does not divide
-    uint row0 = kv * p.context;
 
-    uint length = step.position + 1u;
+    if (gl_WorkGroupID.z >= step.sequences) return; // uniform
+    set_sequence(gl_WorkGroupID.z);
+    uint length = position + 1u;
     uint start = first_key(length);
     uint size = split_keys(start, length);
     uint from = first_counted(start) + gl_WorkGroupID.x * size;
@@ -98,18 +101,20 @@ void main() {
     from = max(from, start);
 
 #ifdef ROPE
-    bool owns = to == length; // the split has step.position, whose key is not in the cache yet
-    uint end = min(to, step.position);
+    uint q0 = first_token * (p.heads + 2u * p.kv_heads) * HEAD_DIM;
+    bool owns = to == length; // the split has the token's own place, whose key is not in the cache yet
+    uint end = min(to, position);
     for (uint d = lane; d < HEAD_DIM; d += WORKGROUP) {
         [[unroll]] for (uint g = 0u; g < GROUP; g++)
-            query[g * HEAD_DIM + d] = p.scale * rotated(min(h0 + g, last_head) * HEAD_DIM, d, step.position);
-        if (owns) own[d] = rotated((p.heads + kv) * HEAD_DIM, d, step.position);
+            query[g * HEAD_DIM + d] = p.scale * rotated(q0 + min(h0 + g, last_head) * HEAD_DIM, d, position);
+        if (owns) own[d] = rotated(q0 + (p.heads + kv) * HEAD_DIM, d, position);
     }
 #else
+    uint q0 = first_token * p.heads * HEAD_DIM;
     uint end = to;
     for (uint d = lane; d < HEAD_DIM; d += WORKGROUP)
         [[unroll]] for (uint g = 0u; g < GROUP; g++)
-            query[g * HEAD_DIM + d] = p.scale * qkv[min(h0 + g, last_head) * HEAD_DIM + d];
+            query[g * HEAD_DIM + d] = p.scale * qkv[q0 + min(h0 + g, last_head) * HEAD_DIM + d];
 #endif
     barrier(); // the query and its key are complete
 
@@ -128,7 +133,7 @@ void main() {
 #ifdef ROPE
     if (owns) { // uniform over the workgroup; the key and value go into the first team's sums
         uvec4 k, v;
-        uint d = piece * 4u * LANE_QUADS, value = (p.heads + p.kv_heads + kv) * HEAD_DIM + d;
+        uint d = piece * 4u * LANE_QUADS, value = q0 + (p.heads + p.kv_heads + kv) * HEAD_DIM + d;
         [[unroll]] for (uint i = 0u; i < 4u; i++) {
 #ifdef KV_F32
             k[i] = floatBitsToUint(own[d + i]);
@@ -139,7 +144,7 @@ void main() {
 #endif
         }
         if (team == 0u && gl_WorkGroupID.y % groups == 0u) {
-            uint at = (row0 + step.position % p.context) * TEAM + piece;
+            uint at = cache_row(kv, position) * TEAM + piece;
             keys[at] = k;
             values[at] = v;
         }
@@ -155,21 +160,19 @@ void main() {
         }
     }
 #endif
-    uint place = from % p.context; // of position `from` in the cache, which holds all of the split
     float minus_inf = uintBitsToFloat(0xff800000u);
     for (uint first = from; first < end; first += UNROLL * TEAMS) {
         uint j[UNROLL], row[UNROLL];
         uvec4 k[UNROLL], v[UNROLL];
         [[unroll]] for (uint u = 0u; u < UNROLL; u++) {
             j[u] = first + u * TEAMS + team;
-            uint at = place + min(j[u], end - 1u) - from;
-            row[u] = row0 + (at >= p.context ? at - p.context : at);
+            row[u] = cache_row(kv, min(j[u], end - 1u));
         }
         [[unroll]] for (uint u = 0u; u < UNROLL; u++) k[u] = keys[row[u] * TEAM + piece];
 #ifdef KV_Q8_0
         float k_scale[UNROLL], v_scale[UNROLL];
         [[unroll]] for (uint u = 0u; u < UNROLL; u++) {
-            uint at = p.kv_heads * p.context * QUADS + row[u] * ((HEAD_DIM + 63u) / 64u) + piece / 4u;
+            uint at = p.kv_heads * p.places * QUADS + row[u] * ((HEAD_DIM + 63u) / 64u) + piece / 4u;
             k_scale[u] = unpackHalf2x16(key_scales[at])[piece / 2u % 2u];
             v_scale[u] = unpackHalf2x16(value_scales[at])[piece / 2u % 2u];
         }
@@ -216,8 +219,8 @@ void main() {
     }
     barrier(); // sums of the teams are complete
     for (uint i = lane; i < GROUP * QUADS; i += WORKGROUP) {
-        uint g = i / QUADS, h = h0 + g;
-        if (h > last_head) break;
+        uint g = i / QUADS, h = first_token * p.heads + h0 + g;
+        if (h0 + g > last_head) break;
         float m = part_total[g].x;
         for (uint t = 1u; t < TEAMS; t++) m = max(m, part_total[t * GROUP + g].x);
         vec4 s = vec4(0.0);

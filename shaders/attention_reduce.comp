@@ -4,10 +4,10 @@
 //   m = max_s m_s,  dst[h] = sum_s exp(m_s - m) sums[h, s] / sum_s exp(m_s - m) total[h, s]
 //   over the splits that had keys
 //
-//   parts  (heads, SPLITS, head_dim + 4) f32: sums, then maximum and total
-//   dst    (heads, head_dim) f32
+//   parts  (tokens, heads, SPLITS, head_dim + 4) f32: sums, then maximum and total
+//   dst    (tokens, heads, head_dim) f32
 //
-// One invocation a quad of dst, no shared memory. Reads every live split once.
+// One invocation a quad of dst, of a sequence's token (y), no shared memory. Reads every live split once.
 #define STEP_BINDING 0
 #include "step.glsl"
 
@@ -24,12 +24,13 @@ layout(push_constant) uniform Push {
 void main() {
     uint quads = p.head_dim / 4u;
     uint i = gl_GlobalInvocationID.x;
-    if (i >= p.heads * quads) return;
-    uint length = step.position + 1u;
+    if (i >= p.heads * quads || gl_WorkGroupID.y >= step.sequences) return;
+    StepSequence own = step.sequence[gl_WorkGroupID.y];
+    uint length = own.position + 1u;
     uint start = length > p.window ? length - p.window : 0u;
     uint size = split_keys(start, length);
     uint live = (length - first_counted(start) + size - 1u) / size;
-    uint base = i / quads * SPLITS * (quads + 1u);
+    uint base = (own.first * p.heads + i / quads) * SPLITS * (quads + 1u);
 
     float m = parts[base + quads].x;
     for (uint s = 1u; s < live; s++) m = max(m, parts[base + s * (quads + 1u) + quads].x);
@@ -41,5 +42,5 @@ void main() {
         sum += w * parts[at + i % quads];
         total += w * parts[at + quads].y;
     }
-    dst[i] = sum / total;
+    dst[own.first * p.heads * quads + i] = sum / total;
 }

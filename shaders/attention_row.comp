@@ -1,6 +1,6 @@
 #version 450
-// attention, barrier-free: as attention.comp for a run of tokens; one subgroup of eight
-// lanes takes a head (y) and eight tokens (x), a query a lane. Keys and values are loaded
+// attention, barrier-free: as attention.comp for several tokens; one subgroup of eight lanes
+// takes a head (y) and eight tokens of a sequence (x), a query a lane. Keys and values are loaded
 // eight positions at a time, one texel a lane, converted there and passed around by constant
 // shuffles.
 //
@@ -23,42 +23,44 @@ layout(std430, binding = 5) writeonly buffer Out { vec4 dst[]; };
 #define SLOPES_BINDING 4
 #include "score.glsl"
 #include "cache_row.glsl"
+#define PAGES_BINDING 6
+#include "pages.glsl"
 
 // A row is whole blocks of eight texels, and there are so many that eight rows unrolled take LLVM seconds: a row at a time then.
 const bool LONG = HEAD_DIM > 128u;
 
 void main() {
     uint h = gl_WorkGroupID.y, lane = gl_SubgroupInvocationID;
-    uint t0 = gl_WorkGroupID.x * LANES;
-    if (t0 >= step.count) return; // uniform
-    uint t = min(t0 + lane, step.count - 1u);
-    uint start = step.tokens[t].start;
-    uint length = step.position + t - start + 1u;            // of this lane's sequence up to its token
-    uint end = min(t0 + LANES, step.count);
-    uint last = step.position + end;                         // of what any lane sees in the cache
-    // Other sequences' keys, between those that all share and those of the first lane's
-    // sequence, are skipped as far as whole blocks of eight go.
-    uint start_any = step.tokens[t0].start;
-    uint resume = (step.position + start_any) & ~7u;
-    bool one = step.tokens[end - 1u].start == start_any;
-    uint first_any = first_key(one ? step.position + t0 - start_any + 1u : step.position + 1u);
+    uint t0;
+    if (!set_tile(gl_WorkGroupID.x, LANES, 1u, t0)) return; // uniform
+    uint t = min(t0 + lane, token_count - 1u);
+    uint start = step.tokens[first_token + t].start;
+    uint length = position + t - start + 1u; // of this lane's tail up to its token
+    uint end = min(t0 + LANES, token_count);
+    uint last = position + end;              // of what any lane sees in the cache
+    // Other tails' keys, between those that all share and those of the first lane's tail, are
+    // skipped as far as whole blocks of eight go.
+    uint start_any = step.tokens[first_token + t0].start;
+    uint resume = (position + start_any) & ~7u;
+    bool one = step.tokens[first_token + end - 1u].start == start_any;
+    uint first_any = first_key(one ? position + t0 - start_any + 1u : position + 1u);
     first_any = cache_position(first_any, start_any) & ~7u;
-    uint row0 = h / (p.heads / p.kv_heads) * p.context;
+    uint kv = h / (p.heads / p.kv_heads);
     float minus_inf = uintBitsToFloat(0xff800000u);
 
     vec4 query[HEAD_QUADS], sums[HEAD_QUADS];
     [[unroll]] for (uint i = 0u; i < HEAD_QUADS; i++) {
-        query[i] = p.scale * texelFetch(q, int((t * p.heads + h) * HEAD_QUADS + i));
+        query[i] = p.scale * texelFetch(q, int(((first_token + t) * p.heads + h) * HEAD_QUADS + i));
         sums[i] = vec4(0.0);
     }
     float slope = head_slope(h);
     uint first_seen = first_key(length);
-    uint own_from = max(first_seen, step.position);
+    uint own_from = max(first_seen, position);
     float running_max = LOWEST, running_sum = 0.0;
-    for (uint first = first_any; first < last; first = first + LANES < step.position ? first + LANES : max(first + LANES, resume)) {
+    for (uint first = first_any; first < last; first = first + LANES < position ? first + LANES : max(first + LANES, resume)) {
         // Texel n of these eight rows is loaded by lane n % 8; positions from `last` on may
         // never have been written and are read as the last one, with weight zero.
-        uint row = row0 + first % p.context;
+        uint row = cache_row(kv, first);
         uint tail = last - 1u - first;
         float score[LANES];
         [[unroll]] for (uint j = 0u; j < LANES; j++) score[j] = 0.0;
@@ -93,7 +95,7 @@ void main() {
             }
         }
         [[unroll]] for (uint j = 0u; j < LANES; j++) {
-            bool shared_key = first + j < step.position;
+            bool shared_key = first + j < position;
             uint place = shared_key ? first + j : first + j - start;
             score[j] = finish_score(score[j], slope, int(place) - int(length) + 1);
             score[j] = place >= (shared_key ? first_seen : own_from) && place < length ? score[j] : minus_inf;
@@ -139,7 +141,7 @@ void main() {
             }
         }
     }
-    if (t0 + lane >= step.count) return;
+    if (t0 + lane >= token_count) return;
     [[unroll]] for (uint i = 0u; i < HEAD_QUADS; i++)
-        dst[(t * p.heads + h) * HEAD_QUADS + i] = sums[i] / running_sum;
+        dst[((first_token + t) * p.heads + h) * HEAD_QUADS + i] = sums[i] / running_sum;
 }

@@ -24,8 +24,8 @@ layout(push_constant) uniform Push {
 
 void main() {
     uint t = gl_WorkGroupID.x;
-    if (t >= (LAST ? step.sequences : step.count)) return; // uniform over the workgroup
-    uint src = (LAST ? step.ends[t] : t) * p.cols;
+    if (t >= (LAST ? step.rows : step.count)) return; // uniform over the workgroup
+    uint src = (LAST ? step.row[t] : t) * p.cols;
     uint out_row = t * p.cols;
     float sum = 0.0;
     for (uint c = gl_LocalInvocationID.x; c < p.cols; c += WORKGROUP) {

@@ -23,9 +23,9 @@ layout(push_constant) uniform Push {
 
 void main() {
     uint t = gl_WorkGroupID.x;
-    if (t >= (LAST ? step.sequences : step.count)) return;
+    if (t >= (LAST ? step.rows : step.count)) return;
     uint n = p.cols / 4u;
-    uint src = (LAST ? step.ends[t] : t) * n;
+    uint src = (LAST ? step.row[t] : t) * n;
     float sum = 0.0;
     for (uint i = gl_SubgroupInvocationID; i < n; i += LANES) {
         vec4 v = texelFetch(x, int(src + i));

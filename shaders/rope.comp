@@ -1,11 +1,11 @@
 #version 450
-// rope: rotates the queries and keys of a run by their places and moves keys and
+// rope: rotates the queries and keys of a step by their places and moves keys and
 // values into the KV cache. Su et al. 2021, arXiv:2104.09864, section 3.4.2.
 //
 //   qkv    (tokens, heads + 2 kv_heads, head_dim) f32: query heads, key heads, value heads
-//   table  (context, rotary_dim / 2, 2) f32: cos and sin of each place and frequency
+//   table  (places, rotary_dim / 2, 2) f32: cos and sin of each place and frequency
 //   q      (tokens, heads, head_dim) f32
-//   keys, values  (kv_heads, context, head_dim), as cache.glsl stores them
+//   keys, values  (pages, kv_heads, PAGE, head_dim), as cache.glsl stores them
 //
 // A pair (a, b) becomes (a cos - b sin, a sin + b cos). INTERLEAVED pairs components 2j and
 // 2j + 1, otherwise j and j + rotary_dim / 2; components from rotary_dim on pass unchanged.
@@ -35,9 +35,12 @@ layout(push_constant) uniform Push {
     uint kv_heads;
     uint head_dim;
     uint rotary_dim;
-    uint context;
+    uint places; // as in score.glsl
+    uint local;
     float clip;
 } p;
+#define PAGES_BINDING 6
+#include "pages.glsl"
 
 #include "rotate.glsl"
 
@@ -46,9 +49,8 @@ layout(push_constant) uniform Push {
 #define WORD_DIMS (2u * SCALE_BLOCK)
 
 // Scales are 1/127 of a block's largest magnitude (ggml's Q8_0), NaN for a block with an infinity or a NaN.
-void store_quantised(uint kv_head, bool key, uint base, uint first, uint slot, uint place) {
+void store_quantised(uint row, bool key, uint base, uint first, uint place) {
     uint quads = p.head_dim / 4u;
-    uint row = kv_head * p.context + slot;
     vec2 scales = vec2(0.0);
     for (uint b = 0u; b < 2u; b++) {
         uint from = first + b * SCALE_BLOCK, to = min(from + SCALE_BLOCK, p.head_dim);
@@ -69,7 +71,7 @@ void store_quantised(uint kv_head, bool key, uint base, uint first, uint slot, u
                 values[row * quads + d / 4u] = word;
         }
     }
-    uint at = p.kv_heads * p.context * quads + row * ((p.head_dim + WORD_DIMS - 1u) / WORD_DIMS) + first / WORD_DIMS;
+    uint at = p.kv_heads * p.places * quads + row * ((p.head_dim + WORD_DIMS - 1u) / WORD_DIMS) + first / WORD_DIMS;
     if (key)
         keys[at] = packHalf2x16(scales);
     else
@@ -83,8 +85,8 @@ void main() {
     uint total = p.heads + 2u * p.kv_heads;
     uint i = gl_GlobalInvocationID.x;
     if (t >= step.count || i >= total * half_head) return;
-    uint place = step.position + t - step.tokens[t].start;
-    uint slot = (step.position + t) % p.context;
+    set_sequence_of(t);
+    uint at = position + t - first_token, place = at - step.tokens[t].start;
     uint head = i / half_head, d = i % half_head * 2u;
     uint base = (t * total + head) * p.head_dim;
     if (head < p.heads) {
@@ -96,12 +98,13 @@ void main() {
     uint n = i - p.heads * half_head; // of the words of all keys, then all values
     uint side = n / words;
     if (side < 2u * p.kv_heads)
-        store_quantised(side % p.kv_heads, side < p.kv_heads, (t * total + p.heads + side) * p.head_dim, n % words * WORD_DIMS, slot, place);
+        store_quantised(cache_row(side % p.kv_heads, at), side < p.kv_heads, (t * total + p.heads + side) * p.head_dim, n % words * WORD_DIMS, place);
 #else
     uint kv = head - p.heads;
+    uint row = cache_row(kv < p.kv_heads ? kv : kv - p.kv_heads, at);
     if (kv < p.kv_heads)
-        keys[(kv * p.context + slot) * half_head + d / 2u] = STORE(vec2(rotated(base, d, place), rotated(base, d + 1u, place)));
+        keys[row * half_head + d / 2u] = STORE(vec2(rotated(base, d, place), rotated(base, d + 1u, place)));
     else
-        values[((kv - p.kv_heads) * p.context + slot) * half_head + d / 2u] = STORE(vec2(load(base + d), load(base + d + 1u)));
+        values[row * half_head + d / 2u] = STORE(vec2(load(base + d), load(base + d + 1u)));
 #endif
 }

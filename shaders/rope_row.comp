@@ -2,7 +2,7 @@
 // rope, barrier-free: as rope.comp for a cache of f32 or f16, four neighbouring components an
 // invocation.
 //
-//   qkv (tokens, heads + 2 kv_heads, head_dim) f32 and table (context, rotary_dim / 2, 2) f32 as texels
+//   qkv (tokens, heads + 2 kv_heads, head_dim) f32 and table (places, rotary_dim / 2, 2) f32 as texels
 //   q (tokens, heads, head_dim) f32; keys, values as cache.glsl stores them
 //
 // head_dim is a multiple of four; rotary_dim of eight, of four if INTERLEAVED. Workgroup y is
@@ -33,17 +33,20 @@ layout(push_constant) uniform Push {
     uint kv_heads;
     uint head_dim;
     uint rotary_dim;
-    uint context;
+    uint places; // as in score.glsl
+    uint local;
     float clip;
 } p;
+#define PAGES_BINDING 6
+#include "pages.glsl"
 #include "rotate_row.glsl"
 
 void main() {
     uint t = gl_WorkGroupID.y;
     if (t >= step.count) return; // uniform
     uint quads = p.head_dim / 4u, total = (p.heads + 2u * p.kv_heads) * quads;
-    uint place = step.position + t - step.tokens[t].start;
-    uint slot = (step.position + t) % p.context;
+    set_sequence_of(t);
+    uint at = position + t - first_token, place = at - step.tokens[t].start;
     for (uint s = 0u; s < STEPS; s++) {
         uint i = (gl_WorkGroupID.x * STEPS + s) * LANES + gl_SubgroupInvocationID;
         if (i >= total) return;
@@ -53,8 +56,8 @@ void main() {
         if (head < p.heads)
             q[(t * p.heads + head) * quads + d] = v;
         else if (head < p.heads + p.kv_heads)
-            keys[((head - p.heads) * p.context + slot) * quads + d] = STORE(v);
+            keys[cache_row(head - p.heads, at) * quads + d] = STORE(v);
         else
-            values[((head - p.heads - p.kv_heads) * p.context + slot) * quads + d] = STORE(v);
+            values[cache_row(head - p.heads - p.kv_heads, at) * quads + d] = STORE(v);
     }
 }

@@ -5,6 +5,9 @@ import (
 	"pumice/vk"
 )
 
+// PageSize is how many positions a page of the KV cache has.
+const PageSize = 64
+
 // MaxHeadDim is the largest head that the base attention kernels have shared memory for.
 const MaxHeadDim = 256
 
@@ -28,8 +31,10 @@ type Attention struct {
 	Type                    DType // of the cache
 	Tokens                  int
 	Heads, KVHeads, HeadDim int
-	Positions               int // of the cache
-	Window                  int // positions a query sees; 0: all
+	Positions               int  // most that the layer keeps of a sequence
+	Places                  int  // of the layer's pages together
+	Local                   bool // the layer keeps a window, and has pages of its own
+	Window                  int  // positions a query sees; 0: all
 	Scale, SoftCap          float32
 	Slopes                  bool
 
@@ -63,12 +68,12 @@ func window(n int) uint32 {
 }
 
 func pushAttention(a Attention) []byte {
-	return push(a.Heads, a.KVHeads, a.HeadDim, a.Positions, window(a.Window), a.Scale, a.SoftCap, a.RotaryDim, a.Clip)
+	return push(a.Heads, a.KVHeads, a.HeadDim, a.Places, a.Local, window(a.Window), a.Scale, a.SoftCap, a.RotaryDim, a.Clip)
 }
 
 // scoreSpec adds the constants of score.glsl.
 func scoreSpec(a Attention, spec ...Constant) []Constant {
-	return append(spec, flag("HAS_ALIBI", a.Slopes), flag("HAS_SOFTCAP", a.SoftCap > 0))
+	return append(spec, flag("HAS_ALIBI", a.Slopes), flag("HAS_SOFTCAP", a.SoftCap > 0), size("PAGE", PageSize))
 }
 
 // AttentionOp is Attend for several tokens and Decode for one.
@@ -80,7 +85,8 @@ func AttentionOp(tokens int) *Op[Attention] {
 }
 
 // Attend is attention of several tokens: a workgroup for each tile of queries, of a head or, where they are taken
-// together, of the heads that share keys. Its bindings are the step, queries, keys, values, slopes and the result.
+// together, of the heads that share keys. Its bindings are the step, queries, keys, values, slopes, the result and page
+// tables.
 var Attend = Op[Attention]{
 	Push: pushAttention,
 	Kernels: []*Kernel[Attention]{
@@ -94,7 +100,7 @@ var Attend = Op[Attention]{
 		},
 		{
 			Path: Row, Rule: Rule{On: CPUs},
-			Takes: func(_ *Machine, a Attention) bool { return rowReadsCache(a.Type, a.HeadDim) },
+			Takes: rowReadsCache,
 			Views: func(Attention) []View { return []View{Storage, vk.RGBA32Float, vk.RGBA32Uint, vk.RGBA32Uint} },
 			Spec:  func(_ *Machine, a Attention) []Constant { return scoreSpec(a, size("HEAD_DIM", a.HeadDim)) },
 			Grid:  func(_ *Machine, a Attention) [3]int { return [3]int{ceilDiv(a.Tokens, 8), a.Heads, 1} },
@@ -127,8 +133,8 @@ var Attend = Op[Attention]{
 }
 
 // Decode is attention of one token: a workgroup for each split of the keys and group of heads. Its bindings are
-// the step, queries (with Rope queries, keys and values), keys, values, slopes and the result; with Rope the table of
-// angles, and for barrier-free kernels keys and values again, to be written.
+// the step, queries (with Rope queries, keys and values), keys, values, slopes, the result and page tables; with Rope the
+// table of angles, and for barrier-free kernels keys and values again, to be written.
 //
 // With more than one split the result is partial sums, which Reduce joins.
 var Decode = Op[Attention]{
@@ -144,14 +150,15 @@ var Decode = Op[Attention]{
 		},
 		{
 			Path: Row, Rule: Rule{On: CPUs}, WritesApart: true,
-			Takes: func(_ *Machine, a Attention) bool {
+			Takes: func(m *Machine, a Attention) bool {
 				if a.Rope {
-					return rowRotates(a.HeadDim, a.RotaryDim, a.Interleaved) && a.Type != dtype.Q8_0 && a.HeadDim*a.Type.BlockBytes()%(8*16) == 0 // each of eight lanes has whole texels of a row
+					return rowRotates(a.HeadDim, a.RotaryDim, a.Interleaved) && a.Type != dtype.Q8_0 &&
+						a.HeadDim*a.Type.BlockBytes()%(8*16) == 0 && rowReadsCache(m, a) // each of eight lanes has whole texels of a row
 				}
-				return rowReadsCache(a.Type, a.HeadDim)
+				return rowReadsCache(m, a)
 			},
 			Views: func(Attention) []View {
-				return []View{Storage, vk.RGBA32Float, vk.RGBA32Uint, vk.RGBA32Uint, Storage, Storage, vk.RGBA32Float}
+				return []View{Storage, vk.RGBA32Float, vk.RGBA32Uint, vk.RGBA32Uint, Storage, Storage, Storage, vk.RGBA32Float}
 			},
 			Spec: func(_ *Machine, a Attention) []Constant { return decodeSpec(Row, a) },
 			Grid: decodeGrid(Row),
@@ -200,15 +207,13 @@ func addrReadsCache(m *Machine, a Attention) bool {
 	return CacheRowBytes(a.Type, a.HeadDim)%int64(4*m.lanes()) == 0
 }
 
-// rowReadsCache reports whether the row kernels read a cache of the type: a row's texels of 16
-// bytes are dealt evenly to eight lanes, or eight lanes to texels.
-func rowReadsCache(t DType, headDim int) bool {
-	bytes := headDim * t.BlockBytes() / t.BlockSize() // without scales
-	if t == dtype.Q8_0 {
-		bytes = headDim
-	}
+// rowReadsCache reports whether the row kernels read the cache: a row's texels of 16 bytes are dealt evenly to eight
+// lanes, or eight lanes to texels, and a view can have as many texels as the layer's keys are.
+func rowReadsCache(m *Machine, a Attention) bool {
+	bytes := a.HeadDim * elementBytes(a.Type) // without scales
 	texels := bytes / 16
-	return bytes%16 == 0 && (texels%8 == 0 || 8%max(texels, 1) == 0)
+	all := int64(a.KVHeads) * int64(a.Places) * CacheRowBytes(a.Type, a.HeadDim) / 16
+	return bytes%16 == 0 && (texels%8 == 0 || 8%max(texels, 1) == 0) && all <= m.pd.Limits.MaxTexelBufferElements
 }
 
 // attentionSubgroups are those of a workgroup of attention_cm.comp.

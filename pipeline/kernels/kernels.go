@@ -211,6 +211,10 @@ func push(values ...any) []byte {
 			w = v
 		case float32:
 			w = math.Float32bits(v)
+		case bool:
+			if v {
+				w = 1
+			}
 		default:
 			panic(fmt.Sprintf("kernels: push constant of type %T", v))
 		}

@@ -13,7 +13,8 @@ type Rope struct {
 	RotaryDim               int
 	Interleaved             bool
 	Clip                    float32
-	Positions               int // of the cache
+	Places                  int // as in Attention
+	Local                   bool
 }
 
 // Op is rope_TYPE.
@@ -34,23 +35,25 @@ func rowRotates(headDim, rotaryDim int, interleaved bool) bool {
 	return headDim%4 == 0 && rotaryDim%n == 0 && rotaryDim > 0
 }
 
-// RopeStore has the bindings step, queries with keys and values, table of angles, queries, keys and values.
+// RopeStore has the bindings step, queries with keys and values, table of angles, queries, keys, values and page tables.
 var RopeStore = Op[Rope]{
-	Push: func(r Rope) []byte { return push(r.Heads, r.KVHeads, r.HeadDim, r.RotaryDim, r.Positions, r.Clip) },
+	Push: func(r Rope) []byte {
+		return push(r.Heads, r.KVHeads, r.HeadDim, r.RotaryDim, r.Places, r.Local, r.Clip)
+	},
 	Kernels: []*Kernel[Rope]{
 		{
 			Path: Row, Rule: Rule{On: CPUs},
 			Takes: func(_ *Machine, r Rope) bool { return rowRotates(r.HeadDim, r.RotaryDim, r.Interleaved) },
 			Views: func(Rope) []View { return []View{Storage, vk.RGBA32Float, vk.RGBA32Float} },
 			Spec: func(_ *Machine, r Rope) []Constant {
-				return []Constant{size("STEPS", rowSteps), flag("INTERLEAVED", r.Interleaved)}
+				return []Constant{size("STEPS", rowSteps), flag("INTERLEAVED", r.Interleaved), size("PAGE", PageSize)}
 			},
 			Grid: func(_ *Machine, r Rope) [3]int { return [3]int{ceilDiv(r.cols(), 4*8*rowSteps), r.Tokens, 1} },
 		},
 		{
 			Path: Base, Rule: Rule{On: Anywhere},
 			Spec: func(_ *Machine, r Rope) []Constant {
-				return []Constant{size("local_size_x", workgroup), flag("INTERLEAVED", r.Interleaved)}
+				return []Constant{size("local_size_x", workgroup), flag("INTERLEAVED", r.Interleaved), size("PAGE", PageSize)}
 			},
 			Grid: func(_ *Machine, r Rope) [3]int {
 				invocations := r.cols() / 2

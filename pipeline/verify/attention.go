@@ -51,12 +51,12 @@ func (v *verifier) rope(t pipeline.DType, h pipeline.Heads, position, tokens, co
 		if err != nil {
 			return err
 		}
-		cache, err := v.m.NewCache(pipeline.CacheShape{DType: t, Layers: 1, KVHeads: h.KVHeads, HeadDim: h.HeadDim, Positions: positions})
+		cache, err := v.newCache(t, h, position, count, positions)
 		if err != nil {
 			return err
 		}
 		defer cache.Close()
-		l := cache.Layers[0]
+		l := cache.layer()
 		for _, s := range []vk.Span{l.Keys, l.Values} {
 			if err := v.m.Device().Fill(v.ctx, s, poison); err != nil {
 				return err
@@ -89,7 +89,7 @@ func (v *verifier) rope(t pipeline.DType, h pipeline.Heads, position, tokens, co
 			if err := v.m.Device().Read(kv.span, raw); err != nil {
 				return err
 			}
-			got, untouched := cacheRows(l.DType, h, raw, position, count, positions)
+			got, untouched := cache.rows(raw, position, count)
 			terms, tolerance := headTerms(kv.want, h.HeadDim), tolerances.rope
 			switch t {
 			case dtype.F16:
@@ -148,20 +148,61 @@ func blockMax(x []float64, i, headDim int) float64 {
 	return largest
 }
 
-// A cacheRow is where row number at of a side of a cache is in its bytes: components, and for
-// Q8_0 behind all rows the scales.
+// A testCache is a KV cache of one layer, whose pages are in random order. A sequence has only those that hold what it
+// sees from a position on, and what it writes.
+type testCache struct {
+	*pipeline.Cache
+	h      pipeline.Heads
+	places int   // of the sequence
+	pages  []int // of each kernels.PageSize places; 0: none
+}
+
+// newCache makes a cache for count tokens at a position of a sequence that may have so many positions. If these are too
+// few, the layer keeps only so many.
+func (v *verifier) newCache(t pipeline.DType, h pipeline.Heads, position, count, positions int) (*testCache, error) {
+	s := pipeline.CacheShape{DType: t, Layers: 1, KVHeads: h.KVHeads, HeadDim: h.HeadDim, Positions: max(positions, position+count)}
+	first := 0
+	if s.Positions > positions {
+		s.Local, s.LocalPositions = []bool{true}, positions
+		first = max(0, position-h.Window+1)
+	}
+	cache, err := v.m.NewCache(s)
+	if err != nil {
+		return nil, err
+	}
+	c := &testCache{Cache: cache, h: h, places: s.Positions, pages: make([]int, ceilDiv(s.Positions, kernels.PageSize))}
+	order := v.rnd.Perm(c.layer().Pages - 1)
+	for i := range c.pages {
+		if i >= first/kernels.PageSize && i <= (position+count-1)/kernels.PageSize {
+			c.pages[i], order = 1+order[0], order[1:]
+		}
+		c.SetPages(0, i, c.pages[i], c.pages[i])
+	}
+	return c, nil
+}
+
+func (c *testCache) layer() *pipeline.LayerCache { return c.Layers[0] }
+
+// has reports whether the sequence has the page of a place.
+func (c *testCache) has(place int) bool { return c.pages[place/kernels.PageSize] > 0 }
+
+// A cacheRow is where the row of a key-value head at a place is in a side's bytes: components, and for Q8_0 behind all
+// rows the scales.
 type cacheRow struct {
 	t           pipeline.DType
 	row, scales []byte
 }
 
-func cacheRowAt(t pipeline.DType, h pipeline.Heads, raw []byte, positions, at int) cacheRow {
-	if t != dtype.Q8_0 {
-		size := h.HeadDim * t.BlockBytes()
-		return cacheRow{t, raw[at*size:][:size], nil}
+func (c *testCache) row(raw []byte, kv, place int) cacheRow {
+	l := c.layer()
+	at := (c.pages[place/kernels.PageSize]*c.h.KVHeads+kv)*kernels.PageSize + place%kernels.PageSize
+	if l.DType != dtype.Q8_0 {
+		size := c.h.HeadDim * l.DType.BlockBytes()
+		return cacheRow{l.DType, raw[at*size:][:size], nil}
 	}
-	scales := int(kernels.CacheRowBytes(t, h.HeadDim)) - h.HeadDim
-	return cacheRow{t, raw[at*h.HeadDim:][:h.HeadDim], raw[h.KVHeads*positions*h.HeadDim+at*scales:][:scales]}
+	scales := int(kernels.CacheRowBytes(l.DType, c.h.HeadDim)) - c.h.HeadDim
+	behind := l.Pages * kernels.PageSize * c.h.KVHeads * c.h.HeadDim
+	return cacheRow{l.DType, raw[at*c.h.HeadDim:][:c.h.HeadDim], raw[behind+at*scales:][:scales]}
 }
 
 func (c cacheRow) decode(dst []float32) {
@@ -193,17 +234,16 @@ func (c cacheRow) encode(src []float32) {
 	}
 }
 
-// cacheRows returns what is at count positions from position on, (count, KVHeads, HeadDim),
+// rows returns what is at count positions from position on, (count, KVHeads, HeadDim),
 // and whether all the rest is still poison.
-func cacheRows(t pipeline.DType, h pipeline.Heads, raw []byte, position, count, positions int) (rows []float32, untouched bool) {
+func (c *testCache) rows(raw []byte, position, count int) (rows []float32, untouched bool) {
 	rest := slices.Clone(raw)
 	for i := range count {
-		for kv := range h.KVHeads {
-			at := kv*positions + (position+i)%positions
-			row := make([]float32, h.HeadDim)
-			cacheRowAt(t, h, raw, positions, at).decode(row)
+		for kv := range c.h.KVHeads {
+			row := make([]float32, c.h.HeadDim)
+			c.row(raw, kv, position+i).decode(row)
 			rows = append(rows, row...)
-			own := cacheRowAt(t, h, rest, positions, at)
+			own := c.row(rest, kv, position+i)
 			for _, b := range [][]byte{own.row, own.scales} {
 				for j := range b {
 					b[j] = poison & 0xff
@@ -342,18 +382,17 @@ func (v *verifier) ropeAttention(t pipeline.DType, h pipeline.Heads, position, p
 		if err != nil {
 			return err
 		}
-		cache, err := v.m.NewCache(pipeline.CacheShape{DType: t, Layers: 1, KVHeads: h.KVHeads, HeadDim: h.HeadDim, Positions: positions})
+		cache, err := v.newCache(t, h, position, 1, positions)
 		if err != nil {
 			return err
 		}
 		defer cache.Close()
-		l := cache.Layers[0]
-		live := min(position, positions)
-		keys, err := v.cacheSide(t, h, l.Keys, live, positions, false)
+		l := cache.layer()
+		keys, err := v.cacheSide(cache, l.Keys, position, false)
 		if err != nil {
 			return err
 		}
-		values, err := v.cacheSide(t, h, l.Values, live, positions, false)
+		values, err := v.cacheSide(cache, l.Values, position, false)
 		if err != nil {
 			return err
 		}
@@ -380,7 +419,7 @@ func (v *verifier) ropeAttention(t pipeline.DType, h pipeline.Heads, position, p
 			if err := v.m.Device().Read(side.span, raw); err != nil {
 				return err
 			}
-			rows, _ := cacheRows(t, h, raw, position, 1, positions)
+			rows, _ := cache.rows(raw, position, 1)
 			terms, tolerance := headTerms(side.fresh, h.HeadDim), tolerances.rope
 			if t == dtype.F16 {
 				for i := range terms {
@@ -390,15 +429,15 @@ func (v *verifier) ropeAttention(t pipeline.DType, h pipeline.Heads, position, p
 			}
 			v.each(compare(dispatched[0], v.name+": cache", rows, side.fresh, terms, tolerance))
 			for i, r := range rows {
-				side.cached[(i/h.HeadDim*positions+position%positions)*h.HeadDim+i%h.HeadDim] = float64(r)
+				side.cached[(i/h.HeadDim*cache.places+position)*h.HeadDim+i%h.HeadDim] = float64(r)
 			}
 		}
 		oracle := oracleHeads(h, nil)
-		want := oracle.Attention(q, keys, values, positions, position, float64(scale))
-		terms := oracle.Attention(q, keys, magnitudes(values), positions, position, float64(scale))
+		want := oracle.Attention(q, keys, values, cache.places, position, float64(scale))
+		terms := oracle.Attention(q, keys, magnitudes(values), cache.places, position, float64(scale))
 		for i := range terms {
 			own := q[i/h.HeadDim*h.HeadDim:][:h.HeadDim]
-			terms[i] *= 1 + scoreTerms(oracle, own, keys, i/h.HeadDim, position, positions, float64(scale))
+			terms[i] *= 1 + scoreTerms(oracle, own, keys, i/h.HeadDim, position, cache.places, float64(scale))
 		}
 		for _, kernel := range dispatched {
 			// A rotated query errs by tolerances.rope of its largest component, as a term of each score.
@@ -427,18 +466,17 @@ func (v *verifier) attention(t pipeline.DType, h pipeline.Heads, position, token
 				return err
 			}
 		}
-		cache, err := v.m.NewCache(pipeline.CacheShape{DType: t, Layers: 1, KVHeads: h.KVHeads, HeadDim: h.HeadDim, Positions: positions})
+		cache, err := v.newCache(t, h, position, count, positions)
 		if err != nil {
 			return err
 		}
 		defer cache.Close()
-		l := cache.Layers[0]
-		live := min(position+count, positions)
-		keys, err := v.cacheSide(t, h, l.Keys, live, positions, v.peaks)
+		l := cache.layer()
+		keys, err := v.cacheSide(cache, l.Keys, position+count, v.peaks)
 		if err != nil {
 			return err
 		}
-		values, err := v.cacheSide(t, h, l.Values, live, positions, false)
+		values, err := v.cacheSide(cache, l.Values, position+count, false)
 		if err != nil {
 			return err
 		}
@@ -461,7 +499,7 @@ func (v *verifier) attention(t pipeline.DType, h pipeline.Heads, position, token
 		var want, terms []float64
 		for _, s := range spans(step) {
 			q, places := x[s.start*width:s.end*width], position+s.end-s.start
-			keys, values := sequenceCache(h, keys, positions, position, s), sequenceCache(h, values, positions, position, s)
+			keys, values := cache.tail(keys, position, s), cache.tail(values, position, s)
 			want = append(want, oracle.Attention(q, keys, values, places, position, float64(scale))...)
 			for i, m := range oracle.Attention(q, keys, magnitudes(values), places, position, float64(scale)) {
 				own := q[i/h.HeadDim*h.HeadDim:][:h.HeadDim]
@@ -479,29 +517,29 @@ func (v *verifier) attention(t pipeline.DType, h pipeline.Heads, position, token
 	})
 }
 
-// sequenceCache is a side of a cache of so many positions as one sequence of a step at position sees it: (KVHeads, positions,
-// HeadDim), the last of which are its own.
-func sequenceCache(h pipeline.Heads, side []float64, positions, position int, s span) []float64 {
+// tail is a side of the cache as one tail of a step at position sees it: (KVHeads, places, HeadDim), the last of which
+// are its own.
+func (c *testCache) tail(side []float64, position int, s span) []float64 {
 	places := position + s.end - s.start
-	out := make([]float64, 0, h.KVHeads*places*h.HeadDim)
-	for kv := range h.KVHeads {
+	out := make([]float64, 0, c.h.KVHeads*places*c.h.HeadDim)
+	for kv := range c.h.KVHeads {
 		for at := range places {
 			if at >= position {
 				at += s.start
 			}
-			out = append(out, side[(kv*positions+at%positions)*h.HeadDim:][:h.HeadDim]...)
+			out = append(out, side[(kv*c.places+at)*c.h.HeadDim:][:c.h.HeadDim]...)
 		}
 	}
 	return out
 }
 
-// cacheSide fills live positions of a cache's keys or values with random numbers and the
+// cacheSide fills the pages of live positions of a cache's keys or values with random numbers and the
 // rest with NaN. With peaks, 64 positions of each of three KV heads are 128 times as large: the first, those from 128
 // on, and the last live ones. Scores of two splits then differ by more than 88, the logarithm of the largest float32.
-// It returns what the cache holds, (KVHeads, positions, HeadDim), 0 for NaN.
-func (v *verifier) cacheSide(t pipeline.DType, h pipeline.Heads, span vk.Span, live, positions int,
-	peaks bool) ([]float64, error) {
-	out := make([]float64, h.KVHeads*positions*h.HeadDim)
+// It returns what the cache holds, (KVHeads, places, HeadDim), 0 for NaN.
+func (v *verifier) cacheSide(c *testCache, span vk.Span, live int, peaks bool) ([]float64, error) {
+	h := c.h
+	out := make([]float64, h.KVHeads*c.places*h.HeadDim)
 	raw := make([]byte, span.Size)
 	for i := range raw {
 		raw[i] = poison & 0xff
@@ -510,18 +548,20 @@ func (v *verifier) cacheSide(t pipeline.DType, h pipeline.Heads, span vk.Span, l
 	peak := []int{0, 128, live - 64}
 	for kv := range h.KVHeads {
 		for j := range live {
+			if !c.has(j) {
+				continue
+			}
 			for d := range f {
 				f[d] = float32(v.rnd.NormFloat64())
 				if peaks && j >= peak[kv] && j < peak[kv]+64 {
 					f[d] *= 128
 				}
 			}
-			at := kv*positions + j
-			row := cacheRowAt(t, h, raw, positions, at)
+			row := c.row(raw, kv, j)
 			row.encode(f)
 			row.decode(f)
 			for d := range f {
-				out[at*h.HeadDim+d] = float64(f[d])
+				out[(kv*c.places+j)*h.HeadDim+d] = float64(f[d])
 			}
 		}
 	}

@@ -91,13 +91,13 @@ func BenchmarkAttention(b *testing.B) {
 				for _, length := range []int{128, 512, 2048} {
 					b.Run(fmt.Sprintf("%s/%s/%dof%d", t, path, tokens, length), func(b *testing.B) {
 						bb := newBench(b, managerOn(b, dev, pipeline.Options{Path: path}))
-						cache, err := bb.m.NewCache(pipeline.CacheShape{DType: t, Layers: 1, KVHeads: h.KVHeads, HeadDim: h.HeadDim, Positions: length})
+						cache, err := bb.newCache(t, h, length-tokens, tokens, length)
 						if err != nil {
 							b.Fatal(err)
 						}
 						defer cache.Close()
 						for _, s := range []vk.Span{cache.Layers[0].Keys, cache.Layers[0].Values} {
-							if _, err := bb.cacheSide(t, h, s, length, length, false); err != nil {
+							if _, err := bb.cacheSide(cache, s, length, false); err != nil {
 								b.Fatal(err)
 							}
 						}

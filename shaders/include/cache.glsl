@@ -1,5 +1,5 @@
-// The KV cache: a row of head_dim components for each key-value head and position,
-// (kv_heads, context), position j at j % context. Rows are in quads of four components.
+// The KV cache: a row of head_dim components for each page, key-value head and place of the
+// page (pages.glsl). Rows are in quads of four components.
 //
 //   KV_F32   16 bytes a quad
 //   KV_F16    8 bytes
@@ -8,7 +8,7 @@
 //
 // STORED_QUAD is the form of a quad in the cache, where it needs no other, and LOADED_QUAD
 // the reverse. KEY_QUAD and VALUE_QUAD read quad i of a row from the buffers `keys` and `values`. The
-// includer has p.kv_heads, p.context and p.head_dim.
+// includer has p.kv_heads, p.places and p.head_dim.
 #ifdef KV_F32
 #define CACHE_QUAD vec4
 #define STORED_QUAD(v) (v)
@@ -30,7 +30,7 @@ vec4 scaled_bytes(uint v, uint scales, uint i) {
     return unpackHalf2x16(scales)[i / 8u & 1u] *
         vec4(bitfieldExtract(int(v), 0, 8), bitfieldExtract(int(v), 8, 8), bitfieldExtract(int(v), 16, 8), int(v) >> 24);
 }
-#define SCALES_AT(row, i) (p.kv_heads * p.context * (p.head_dim / 4u) + (row) * ((p.head_dim + 63u) / 64u) + (i) / 16u)
+#define SCALES_AT(row, i) (p.kv_heads * p.places * (p.head_dim / 4u) + (row) * ((p.head_dim + 63u) / 64u) + (i) / 16u)
 #define KEY_QUAD(row, i) scaled_bytes(keys[(row) * (p.head_dim / 4u) + (i)], keys[SCALES_AT(row, i)], i)
 #define VALUE_QUAD(row, i) scaled_bytes(values[(row) * (p.head_dim / 4u) + (i)], values[SCALES_AT(row, i)], i)
 #endif

@@ -21,7 +21,7 @@ vec4 texel_quad(uvec4 v, uint i) {
     return vec4(b << 24 >> 24, b << 16 >> 24, b << 8 >> 24, b >> 24);
 }
 float texel_scale(utextureBuffer side, uint row, uint texel) {
-    uint word = p.kv_heads * p.context * (HEAD_DIM / 4u) + row * ((HEAD_DIM + 63u) / 64u) + texel / 4u;
+    uint word = p.kv_heads * p.places * (HEAD_DIM / 4u) + row * ((HEAD_DIM + 63u) / 64u) + texel / 4u;
     return unpackHalf2x16(texelFetch(side, int(word / 4u))[word % 4u])[texel / 2u & 1u];
 }
 #define TEXEL_SCALE(side, row, texel) texel_scale(side, row, texel)

@@ -16,8 +16,9 @@ layout(push_constant) uniform Push {
     uint heads;
     uint kv_heads;
     uint head_dim;
-    uint context; // positions the cache has room for
-    uint window;  // keys a query sees, itself included; 0xffffffff for all
+    uint places;   // of the layer's pages together
+    uint local;    // 1: the layer keeps a window, and has page tables of its own
+    uint window;   // keys a query sees, itself included; 0xffffffff for all
     float scale;
     float softcap;
     uint rotary_dim; // of the kernels that rotate: as in rope.comp

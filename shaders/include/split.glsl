@@ -7,8 +7,7 @@
 #define SPLIT_KEYS 64u
 layout(constant_id = 2) const uint SPLITS = 1u;
 
-// Keys are counted from a multiple of eight, so that blocks of eight do not wrap around in
-// the cache.
+// Keys are counted from a multiple of eight, so that a block of eight is in one page.
 uint first_counted(uint start) { return start & ~7u; }
 
 uint split_keys(uint start, uint length) {

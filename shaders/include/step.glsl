@@ -2,34 +2,38 @@
 // before each submission, or the run before has moved it on (advance.comp); kernels read
 // it, so command buffers are never recorded again.
 //
-// A run's tokens are one or more sequences, one behind another. Each goes on from what the KV
-// cache holds before `position`, and sees nothing of the others: the places of a sequence are
-// 0 to position - 1 of the cache, and from there on its own tokens.
+// A step's tokens are those of one or more sequences, one sequence behind another. A sequence goes
+// on from what the KV cache holds of it (pages.glsl).
 //
-// position:  index in the KV cache of the first token of this run; token t is at position + t.
-// count:     tokens in this run, at most the rows the plan was recorded for.
-// sequences: in this run, at most MAX_SEQUENCES.
-// ends:      the last token of each sequence.
+// count:     tokens of the step, at most the rows the plan was recorded for.
+// rows:      tokens whose results are wanted, at most MAX_SEQUENCES.
+// sequences: at most MAX_SEQUENCES.
 // runs:      that have moved the step on, counted from where the host has set it.
-// tokens:    of each token its id, and the token that its sequence begins with.
+// row:       the tokens whose results are wanted.
+// sequence:  of each one its place in the KV cache.
+// tokens:    of each token its id, and the token that its tail begins with, counted from the
+//            sequence's first.
 //
 // The includer defines STEP_BINDING, and STEP_ACCESS if it writes.
 #ifndef STEP_ACCESS
 #define STEP_ACCESS readonly
 #endif
 #define MAX_SEQUENCES 16 // pipeline.MaxSequences
+struct StepSequence {
+    uint position; // place of its first token
+    uint first;    // token
+    uint table;    // where its page table begins
+};
 struct StepToken {
     uint id;
     uint start;
 };
 layout(std430, set = 0, binding = STEP_BINDING) STEP_ACCESS buffer StepBuffer {
-    uint position;
     uint count;
+    uint rows;
     uint sequences;
     uint runs;
-    uint ends[MAX_SEQUENCES];
+    uint row[MAX_SEQUENCES];
+    StepSequence sequence[MAX_SEQUENCES];
     StepToken tokens[];
 } step;
-
-// Where in the KV cache a place of the sequence is that begins with token `start`.
-uint cache_position(uint place, uint start) { return place < step.position ? place : place + start; }
