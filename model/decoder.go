@@ -12,6 +12,7 @@ const (
 	outLogits = "logits"
 	outHidden = "hidden"
 	outStream = "stream"
+	outProbs  = "log-probabilities"
 )
 
 // decode adds the forward pass of k.tokens tokens to b.
@@ -80,6 +81,12 @@ func finish(b *pipeline.Builder, cfg *Config, w *Weights, x *pipeline.Tensor, k 
 	}
 	if t.Logits {
 		b.Output(outLogits, logits)
+	}
+	switch {
+	case t.LogProbs && t.Rows == LastRows:
+		b.Output(outProbs, b.LogSumExp(logits))
+	case t.LogProbs:
+		b.Output(outProbs, b.LogProbs(logits, t.sums()))
 	}
 	switch {
 	case k.draws():

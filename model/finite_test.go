@@ -124,7 +124,7 @@ func TestLogitsMustBeFinite(t *testing.T) {
 	}
 	t.Run("tails", func(t *testing.T) { // from token 5 on, which is at position 1
 		x := load(t, spoilt("model.embed_tokens.weight", 5*96+3, math.NaN()), Options{Context: 64}, pipeline.Options{})
-		for _, tail := range []Tail{lastTop, lastCandidates, lastLogits} {
+		for _, tail := range []Tail{lastTop, lastCandidates, lastLogits, lastProbs} {
 			out, err := x.Forward(ctx, tokens, 0, tail)
 			fails(t, tail.String(), err, len(tokens)-1)
 			if len(out.Choices) != 0 {
@@ -132,7 +132,7 @@ func TestLogitsMustBeFinite(t *testing.T) {
 			}
 		}
 		// With a tied embedding the NaN is in every position's logit of token 5.
-		for _, tail := range []Tail{everyLogits, everyMargin} {
+		for _, tail := range []Tail{everyLogits, everyMargin, everyProbs, {Rows: EveryRow, Top: 5, LogProbs: true}} {
 			_, err := x.Forward(ctx, tokens, 0, tail)
 			fails(t, tail.String(), err, 0)
 		}
@@ -147,8 +147,28 @@ func TestLogitsMustBeFinite(t *testing.T) {
 		dir := rewritten(t, "gemma2", nil, func(tensors map[string]stored) {
 			tensors["model.layers.0.mlp.up_proj.weight"].values[100] = float32(math.NaN())
 		})
-		_, err := load(t, dir, Options{Context: 64}, pipeline.Options{}).Forward(ctx, tokens, 0, lastLogits)
+		x := load(t, dir, Options{Context: 64}, pipeline.Options{})
+		_, err := x.Forward(ctx, tokens, 0, lastLogits)
 		fails(t, "logits", err, len(tokens)-1)
+		_, err = x.Forward(ctx, tokens, 0, everyProbs)
+		fails(t, "log-probabilities", err, 0)
+	})
+	t.Run("an infinity in one row of the head", func(t *testing.T) {
+		dir := rewritten(t, "qwen2", map[string]any{"tie_word_embeddings": false}, func(tensors map[string]stored) {
+			head := tensors["model.embed_tokens.weight"]
+			head.values = slices.Clone(head.values)
+			head.values[5*head.shape[1]] = float32(math.Inf(1))
+			tensors["lm_head.weight"] = head
+		})
+		x := load(t, dir, Options{Context: 64}, pipeline.Options{})
+		for _, tail := range []Tail{everyLogits, everyProbs, lastProbs} {
+			_, err := x.Forward(ctx, tokens, 0, tail)
+			want := 0
+			if tail.Rows == LastRows {
+				want = len(tokens) - 1
+			}
+			fails(t, tail.String(), err, want)
+		}
 	})
 	t.Run("queries by matrices", func(t *testing.T) {
 		m, err := pipeline.NewManager(gputest.Open(t), pipeline.Options{})

@@ -44,6 +44,9 @@ func (x *Model) Forward(ctx context.Context, tokens []int, position int, t Tail)
 			now = t.before()
 		}
 		chunk := pipeline.Step{Position: position + done, Tokens: tokens[done : done+n]}
+		if done+n < len(tokens) {
+			chunk.Next = &tokens[done+n]
+		}
 		if err := x.evaluate(ctx, chunk, now, done, &out); err != nil {
 			return out, err
 		}

@@ -15,27 +15,37 @@ type Output struct {
 	Hidden  []float32 // (rows, hidden size); may be NaN or infinite
 	Stream  []float32 // (tokens, hidden size)
 
+	LogProbs []LogProb // with Tail.LogProbs, one for each row
+
 	Counters pipeline.Counters // submissions, dispatches and bytes that the evaluation took
 }
 
-// A Choice is the token that the device chose after a position. If the Tail's Top is above 1 the caller may choose another
-// one of IDs.
+// A Choice is the token that the device chose after a position. The caller may choose another one of IDs.
 type Choice struct {
 	ID     int       // the token with the largest logit; with a draw of Decode the one that was drawn, in float32
 	Margin float32   // with Tail.Margin, the difference of the largest and the second largest logit
-	IDs    []int     // with Top above 1, the tokens with the largest logits, largest first, fewer if the vocabulary is smaller
+	IDs    []int     // the Top tokens with the largest logits, largest first, or all; nil if Top is 1 without LogProbs
 	Logits []float32 // their logits
+}
+
+// A LogProb is what Tail.LogProbs leaves of the logits after a token.
+type LogProb struct {
+	Next float32 // with EveryRow, the log-probability of the token that follows; 0 if none does in this evaluation
+	Sum  float32 // with LastRows or Top, the logarithm of the sum of the exponentials of all logits
 }
 
 // A NotFiniteError reports a logit that is NaN or infinite: the weights have such a value, or a result exceeds float32.
 // No token is chosen, and no logits are returned.
 type NotFiniteError struct {
 	Position int     // cache position of the token that the logit follows
-	ID       int     // the token that the logit belongs to
-	Value    float32 // the logit; +Inf may stand for NaN if the device compared the logits
+	ID       int     // the token that the logit belongs to; -1 if only the device knows that
+	Value    float32 // the logit, NaN if ID is -1; +Inf may stand for NaN if the device compared the logits
 }
 
 func (e *NotFiniteError) Error() string {
+	if e.ID < 0 {
+		return fmt.Sprintf("model: a logit after position %d is NaN or infinite: the model's output is not finite", e.Position)
+	}
 	return fmt.Sprintf("model: the logit of token %d after position %d is %v: the model's output is not finite", e.ID, e.Position, e.Value)
 }
 
@@ -101,6 +111,27 @@ func (x *Model) read(p *pipeline.Plan, k planKey, s pipeline.Step, done int, out
 			err = checkFinite(logits[i*x.cfg.VocabSize:][:x.cfg.VocabSize], t.position(s, i))
 		}
 	}
+	if t.LogProbs {
+		width := 1
+		if t.Rows == EveryRow && t.sums() {
+			width = 2
+		}
+		values := fetch(outProbs, make([]float32, rows*width), 0, rows, width)
+		for i := 0; i < rows && err == nil; i++ {
+			row := values[i*width:][:width]
+			if math.IsNaN(float64(row[0])) {
+				err = &NotFiniteError{t.position(s, i), -1, row[0]}
+			}
+			var lp LogProb
+			if t.sums() {
+				lp.Sum = row[width-1]
+			}
+			if t.Rows == EveryRow && s.Followed(i) {
+				lp.Next = row[0]
+			}
+			out.LogProbs = append(out.LogProbs, lp)
+		}
+	}
 	if t.pairs() == 0 || err != nil {
 		return bytes, err
 	}
@@ -156,7 +187,7 @@ func (x *Model) choice(id, position int, logits []float32, ids []int, t Tail, ou
 	if t.Margin {
 		c.Margin = logits[0] - logits[1]
 	}
-	if t.Top > 1 {
+	if t.Top > 1 || t.Top == 1 && t.LogProbs {
 		n := t.Top
 		for ids[n-1] >= x.cfg.VocabSize {
 			n--

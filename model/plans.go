@@ -26,7 +26,7 @@ type planKey struct {
 // AdvanceDraw find.
 func (k planKey) advances() bool {
 	t := k.tail
-	return k.tokens == 1 && t.Rows == LastRows && (t.Top == 1 && !t.Margin || t.Top == pipeline.TopLogits)
+	return k.tokens == 1 && t.Rows == LastRows && !t.LogProbs && (t.Top == 1 && !t.Margin || t.Top == pipeline.TopLogits)
 }
 
 // draws reports whether the plan advances by AdvanceDraw.
@@ -44,6 +44,9 @@ var planned = []struct {
 	{tail: Tail{Rows: LastRows, Logits: true}, several: true},
 	{tail: Tail{Rows: LastRows, Top: pipeline.TopLogits}},
 	{tail: Tail{Rows: EveryRow, Top: 1, Margin: true}},
+	{tail: Tail{Rows: EveryRow, LogProbs: true}},
+	{tail: Tail{Rows: EveryRow, Top: pipeline.TopLogits, LogProbs: true}},
+	{tail: Tail{Rows: LastRows, Top: pipeline.TopLogits, LogProbs: true}},
 	{tail: Tail{Rows: LastRows, Hidden: true}, several: true},
 	{tail: Tail{Rows: EveryRow, Hidden: true}},
 }
@@ -63,10 +66,10 @@ func buckets(chunk int) []int {
 // maxTokens is the most tokens that are evaluated together for a tail.
 func (x *Model) maxTokens(t Tail) int {
 	n := x.opts.Chunk
-	if t.Rows == EveryRow && t.Logits {
+	switch {
+	case t.Rows == EveryRow && (t.Logits || t.LogProbs):
 		n = min(n, everyLogitsBytes/(4*x.cfg.VocabSize))
-	}
-	if t.Rows == EveryRow && t.pairs() > 0 {
+	case t.Rows == EveryRow && t.pairs() > 0:
 		n = min(n, MaxDraft+1)
 	}
 	return max(1, n)
@@ -76,7 +79,7 @@ func (x *Model) maxTokens(t Tail) int {
 // logits of every row have one plan.
 func (x *Model) bucket(n int, t Tail) int {
 	most := x.maxTokens(t)
-	if t.Rows == EveryRow && t.Logits {
+	if t.Rows == EveryRow && (t.Logits || t.LogProbs) {
 		return most
 	}
 	for _, r := range x.buckets {

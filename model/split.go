@@ -105,7 +105,11 @@ func (s *Split) Forward(ctx context.Context, tokens []int, position int, t Tail)
 		if done+n < len(tokens) {
 			now = t.before()
 		}
-		chunk, err := s.evaluate(ctx, pipeline.Step{Position: position + done, Tokens: tokens[done : done+n]}, now)
+		step := pipeline.Step{Position: position + done, Tokens: tokens[done : done+n]}
+		if done+n < len(tokens) {
+			step.Next = &tokens[done+n]
+		}
+		chunk, err := s.evaluate(ctx, step, now)
 		out.Counters.Add(chunk.Counters)
 		if err != nil {
 			return out, err
@@ -114,6 +118,7 @@ func (s *Split) Forward(ctx context.Context, tokens []int, position int, t Tail)
 			return chunk, nil
 		}
 		out.Choices = append(out.Choices, chunk.Choices...)
+		out.LogProbs = append(out.LogProbs, chunk.LogProbs...)
 		out.Logits = append(out.Logits, chunk.Logits...)
 		out.Hidden = append(out.Hidden, chunk.Hidden...)
 		out.Stream = append(out.Stream, chunk.Stream...)

@@ -20,13 +20,13 @@ func TestSplit(t *testing.T) {
 	for _, name := range []string{"llama", "gemma2", "mpt", "falcon"} {
 		t.Run(name, func(t *testing.T) {
 			path := filepath.Join(fixtureDir, name)
-			o := Options{Context: 160, KVType: dtype.F16, Chunk: 32}
+			o := Options{Context: 190, KVType: dtype.F16, Chunk: 32}
 			whole := load(t, path, o, pipeline.Options{})
 			split := loadSplit(t, path, o, 2)
 			if got := split.stages[0].weights.layerRange.count() + split.stages[1].weights.layerRange.count(); got != whole.cfg.NumHiddenLayers {
 				t.Fatalf("%d layers in %s", got, split)
 			}
-			tokens := make([]int, 117)
+			tokens := make([]int, 155)
 			for i := range tokens {
 				tokens[i] = (i*7919 + 11) % whole.cfg.VocabSize
 			}
@@ -34,13 +34,14 @@ func TestSplit(t *testing.T) {
 			for _, c := range []struct {
 				n    int
 				tail Tail
-			}{{70, lastLogits}, {1, lastTop}, {3, everyLogits}, {1, lastLogits}, {40, everyHidden}, {2, Tail{Rows: LastRows, Hidden: true, Stream: true}}} {
+			}{{70, lastLogits}, {1, lastTop}, {3, everyLogits}, {1, lastLogits}, {40, everyHidden}, {2, Tail{Rows: LastRows, Hidden: true, Stream: true}},
+				{37, everyProbs}, {1, lastProbs}} {
 				chunk := tokens[position : position+c.n]
 				a, err := whole.Forward(t.Context(), chunk, position, c.tail)
 				check(t, err)
 				b, err := split.Forward(t.Context(), chunk, position, c.tail)
 				check(t, err)
-				if !cmp.Equal(a.Choices, b.Choices) || !slices.Equal(a.Logits, b.Logits) || !slices.Equal(a.Hidden, b.Hidden) || !slices.Equal(a.Stream, b.Stream) {
+				if !cmp.Equal(a.Choices, b.Choices) || !slices.Equal(a.LogProbs, b.LogProbs) || !slices.Equal(a.Logits, b.Logits) || !slices.Equal(a.Hidden, b.Hidden) || !slices.Equal(a.Stream, b.Stream) {
 					t.Errorf("%d tokens at %d, %s: choices %v and %v, or rows differ", c.n, position, c.tail, a.Choices, b.Choices)
 				}
 				if b.Counters.Submits < 2*a.Counters.Submits || b.Counters.Dispatches != a.Counters.Dispatches {

@@ -21,11 +21,16 @@ func (r Rows) String() string { return [...]string{"no rows", "last rows", "ever
 // A Tail says what an evaluation leaves to be read. Its fields but Rows are independent of each other. The zero Tail
 // leaves nothing: only the KV cache is written.
 type Tail struct {
-	Rows Rows // that have what Top, Margin, Logits and Hidden ask for
+	Rows Rows // that have what Top, Margin, LogProbs, Logits and Hidden ask for
 
 	Top    int  // how many of the largest logits, with their tokens, 0 to pipeline.TopLogits; 1 is the token alone
 	Margin bool // the token with the largest logit, and how far that leads
 	Logits bool // all logits
+
+	// LogProbs is, with EveryRow, the log-probability of the token that follows. With LastRows, and with Top, it is the
+	// logarithm of the sum of the exponentials of all logits, by which a logit becomes a log-probability.
+	LogProbs bool
+
 	Hidden bool // the residual stream after the final norm
 
 	Stream bool // the residual stream of every token after the last layer: what the next device of a Split continues
@@ -40,7 +45,7 @@ func (t Tail) String() string {
 	for _, x := range []struct {
 		asked bool
 		name  string
-	}{{t.Margin, "margin"}, {t.Logits, "logits"}, {t.Hidden, "hidden"}} {
+	}{{t.Margin, "margin"}, {t.LogProbs, "log-probabilities"}, {t.Logits, "logits"}, {t.Hidden, "hidden"}} {
 		if x.asked {
 			rows = append(rows, x.name)
 		}
@@ -71,7 +76,7 @@ func (t Tail) check() error {
 }
 
 // head reports whether t needs logits.
-func (t Tail) head() bool { return t.pairs() > 0 || t.Logits }
+func (t Tail) head() bool { return t.pairs() > 0 || t.Logits || t.LogProbs }
 
 // pairs is how many of the largest logits of a row are read with their tokens.
 func (t Tail) pairs() int {
@@ -81,9 +86,12 @@ func (t Tail) pairs() int {
 	return t.Top
 }
 
+// sums reports whether LogProbs leaves sums.
+func (t Tail) sums() bool { return t.LogProbs && (t.Rows == LastRows || t.Top > 0) }
+
 // capped reports whether t has values of logits that a soft cap changes. It does not change which ones are the largest,
 // and a margin alone is that before the cap.
-func (t Tail) capped() bool { return t.Logits || t.Top > 1 }
+func (t Tail) capped() bool { return t.Logits || t.LogProbs || t.Top > 1 }
 
 // before is what the chunks of a longer evaluation leave before its last one.
 func (t Tail) before() Tail {

@@ -19,6 +19,8 @@ var (
 	everyMargin    = Tail{Rows: EveryRow, Top: 1, Margin: true}
 	everyLogits    = Tail{Rows: EveryRow, Logits: true}
 	everyHidden    = Tail{Rows: EveryRow, Hidden: true}
+	everyProbs     = Tail{Rows: EveryRow, LogProbs: true}
+	lastProbs      = Tail{Rows: LastRows, Top: pipeline.TopLogits, LogProbs: true}
 )
 
 // TestHiddenMatchesReference compares the residual stream after the final norm with the goldens: of the last token, as
@@ -80,6 +82,8 @@ func TestTailsAreIndependent(t *testing.T) {
 			{Rows: LastRows, Margin: true, Top: 3},
 			{Rows: EveryRow, Hidden: true, Stream: true},
 			{Rows: EveryRow, Top: 3, Margin: true, Hidden: true},
+			{Rows: EveryRow, Top: 1, LogProbs: true},
+			{Rows: LastRows, Top: 4, LogProbs: true, Hidden: true},
 		} {
 			t.Run(fmt.Sprintf("%d tokens, %s", n, tail), func(t *testing.T) {
 				got, err := x.Forward(t.Context(), tokens, 0, tail)
@@ -102,7 +106,11 @@ func TestTailsAreIndependent(t *testing.T) {
 					if best := argmax(row); c.ID != best {
 						t.Errorf("row %d: token %d, want %d", i, c.ID, best)
 					}
-					if want := tail.Top; want == 1 && c.IDs != nil || want > 1 && (len(c.IDs) != want || len(c.Logits) != want) {
+					want := tail.Top
+					if want == 1 && !tail.LogProbs {
+						want = 0
+					}
+					if len(c.IDs) != want || len(c.Logits) != want {
 						t.Errorf("row %d: %d tokens, want %d", i, len(c.IDs), want)
 					}
 					for j, id := range c.IDs {
@@ -165,6 +173,7 @@ func TestTailsThatMakeNoSense(t *testing.T) {
 		{}:                                      "nothing",
 		{Stream: true}:                          "stream",
 		{Rows: LastRows, Top: 64, Hidden: true}: "last rows: top 64, hidden",
+		lastProbs:                               "last rows: top 64, log-probabilities",
 		{Rows: EveryRow, Top: 1, Margin: true, Logits: true, Stream: true}: "every row: top 1, margin, logits; stream",
 	} {
 		if got := tail.String(); got != want {

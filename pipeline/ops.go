@@ -302,6 +302,30 @@ func (b *Builder) Softmax(x *Tensor, scale float32) *Tensor {
 	return out
 }
 
+// LogProbs returns for each token's row of logits the log-probability of the token that follows it in the step, which is
+// Step.Next for the last one: (x.Rows, 1). With sums a second column has the logarithm of the sum of the exponentials of
+// all logits of the row. Both are NaN if a logit of the row is not finite; the first is 0 for a token without a logit.
+func (b *Builder) LogProbs(x *Tensor, sums bool) *Tensor {
+	return b.logProb(x, kernels.Rows{Next: true, Sum: sums})
+}
+
+// LogSumExp returns the logarithm of the sum of the exponentials of each row that NormLast leaves: (x.Rows, 1). It is NaN
+// if a number of the row is not finite.
+func (b *Builder) LogSumExp(x *Tensor) *Tensor { return b.logProb(x, kernels.Rows{Sum: true}) }
+
+func (b *Builder) logProb(x *Tensor, shape kernels.Rows) *Tensor {
+	cols := 0
+	for _, wanted := range []bool{shape.Next, shape.Sum} {
+		if wanted {
+			cols++
+		}
+	}
+	out := b.tensor(x.Rows, cols)
+	shape.Name, shape.Rows, shape.Cols = "logprob", x.Rows, x.Cols
+	launch(b, &kernels.LogProb, shape, kernels.RowMajor, &node{}, stepBind(), read(x), write(out))
+	return out
+}
+
 // TopK returns the k largest values of each row and their columns, largest first, the lowest
 // column first among equals: (x.Rows, 2k), value and column bits in turn. Pairs beyond the
 // number of columns hold -inf and 0xffffffff. k = 1 is argmax.

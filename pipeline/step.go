@@ -15,6 +15,8 @@ type Step struct {
 	// others: its queries, keys and positions are as if it ran alone. nil is one sequence.
 	Lengths []int
 
+	Next *int // the token after the last one, for Builder.LogProbs; nil: not known
+
 	// Burst is how many steps the device takes by itself, 0 meaning 1: each after the first has the token that the one
 	// before chose, one position on. More than one needs one token and Builder.Advance; MaxBurst is the most.
 	Burst int
@@ -37,7 +39,8 @@ const (
 	stepRows      = 4
 	stepSequences = 8
 	stepBurst     = 12 // the count of steps, which the device continues
-	stepRow       = 16 // the tokens whose results are wanted
+	stepNext      = 16
+	stepRow       = 20 // the tokens whose results are wanted
 	stepSequence  = stepRow + 4*MaxSequences
 	stepTokens    = stepSequence + 12*MaxSequences
 )
@@ -55,6 +58,9 @@ func (s Step) write(buf []byte) {
 	put(stepCount, len(s.Tokens))
 	put(stepRows, len(lengths))
 	put(stepSequences, 1)
+	if s.Next != nil {
+		put(stepNext, *s.Next)
+	}
 	put(stepSequence, s.Position)
 	start := 0
 	for i, n := range lengths {
@@ -91,6 +97,17 @@ func (s Step) check(tokens, sequences int) error {
 		return fmt.Errorf("%d sequences in a plan for %d", len(s.Lengths), sequences)
 	}
 	return nil
+}
+
+// Followed reports whether a token of the step is known to follow token i.
+func (s Step) Followed(i int) bool {
+	for _, n := range s.Lengths {
+		if i < n {
+			return i+1 < n
+		}
+		i -= n
+	}
+	return i+1 < len(s.Tokens) || s.Next != nil
 }
 
 // A Draw says how a token is chosen from the largest logits: by softmax at a temperature over

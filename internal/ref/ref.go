@@ -193,6 +193,15 @@ func (h Heads) Attention(q, keys, values []float64, context, position int, scale
 	return out
 }
 
+// LogSumExp returns the logarithm of the sum of the exponentials of x.
+func LogSumExp(x []float64) float64 {
+	largest, sum := slices.Max(x), 0.0
+	for _, v := range x {
+		sum += math.Exp(v - largest)
+	}
+	return largest + math.Log(sum)
+}
+
 // SoftCap returns limit * tanh(x / limit), and x itself for limit 0.
 func SoftCap(x []float64, limit float64) []float64 {
 	out := slices.Clone(x)

@@ -14,6 +14,8 @@ type Rows struct {
 	Gated bool
 
 	Scale float32 // of Softmax; the limit of SoftCap
+
+	Next, Sum bool // what LogProb leaves of a row: of the token that follows, and of all
 }
 
 // Op is the name.
@@ -126,6 +128,17 @@ var Softmax = Op[Rows]{
 			Spec: func(*Machine, Rows) []Constant { return []Constant{size("WORKGROUP", workgroup)} },
 		},
 	},
+}
+
+// LogProb has the bindings step, logits and the result, with a column each for Next and Sum.
+var LogProb = Op[Rows]{
+	Push: func(r Rows) []byte { return push(r.Cols) },
+	Kernels: []*Kernel[Rows]{{
+		Path: Base, Rule: Rule{On: Anywhere}, Grid: aRow,
+		Spec: func(m *Machine, r Rows) []Constant {
+			return []Constant{size("WORKGROUP", m.rowLanes(r.Cols)), flag("NEXT", r.Next), flag("SUM", r.Sum)}
+		},
+	}},
 }
 
 // Heads is normalisation of each query and key head of (Tokens, (Heads + 2 KVHeads) * HeadDim).

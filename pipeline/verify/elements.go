@@ -3,7 +3,9 @@ package verify
 import (
 	"fmt"
 	"math"
+	"slices"
 
+	"pumice/internal/dtype"
 	"pumice/internal/ref"
 	"pumice/pipeline"
 	"pumice/pipeline/kernels"
@@ -38,6 +40,78 @@ func (v *verifier) elementCases() {
 		})
 	}
 	v.softCapNotFinite()
+	for i, cols := range []int{1, 7, 64, 65, 4097, 49152} {
+		r, notFinite := sizes[i%len(sizes)], i == 3
+		if notFinite {
+			r = [2]int{9, 8}
+		}
+		for _, sums := range []bool{false, true} {
+			v.logProbs(cols, min(r[0], 9), min(r[1], 8), sums, i%2 == 0, notFinite)
+		}
+		v.logSumExp(cols, notFinite)
+	}
+}
+
+// logProbs takes the log-probability of each token after the one before, the last of which may have no logit. With
+// notFinite some rows have logits that are not.
+func (v *verifier) logProbs(cols, tokens, count int, sums, large, notFinite bool) {
+	name := fmt.Sprintf("logprob, cols %d, %d of %d tokens, sums %t, large %t, not finite %t", cols, count, tokens, sums, large, notFinite)
+	v.check(name, func() error {
+		x := v.normal(tokens * cols)
+		for t := 0; large && t < tokens; t++ { // exp of the peak alone is infinite
+			row := x[t*cols:][:cols]
+			for c := range row {
+				row[c] *= 50
+			}
+			row[(cols-1)*(t%2)] = 500
+		}
+		step := inputStep(0, count)
+		next := append(slices.Clone(step.Tokens[1:]), v.rnd.IntN(cols+2)) // input makes step.Tokens the rows of x
+		step.Next = &next[count-1]
+		var want, terms []float64
+		for t := range count {
+			row := x[t*cols:][:cols]
+			lp, sum, largest := notFiniteLogProb, notFiniteLogProb, 1.0
+			if notFinite && t%2 == 0 {
+				row[(1+37*t/2)%cols] = []float64{math.NaN(), math.Inf(1), math.Inf(-1)}[t/2%3]
+			} else {
+				sum, largest = ref.LogSumExp(row), slices.Max(magnitudes(row))
+				lp = 0
+				if next[t] < cols {
+					lp = row[next[t]] - sum
+				}
+			}
+			want, terms = append(want, lp), append(terms, 1+2*largest)
+			if sums {
+				want, terms = append(want, sum), append(terms, 1+largest)
+			}
+		}
+		b := v.m.NewBuilder(v.name, tokens)
+		xt, err := v.input(b, x, cols)
+		if err != nil {
+			return err
+		}
+		y := b.LogProbs(xt, sums)
+		got, err := v.evaluate(b, y, step)
+		if err != nil {
+			return err
+		}
+		v.each(compare(lastKernel(b), v.name, replaceNaN(got), want, terms, 2*tolerances.softmax(cols)))
+		return nil
+	})
+}
+
+// notFiniteLogProb stands for NaN, which compare takes for wrong, where NaN is right; no log-probability or sum of a
+// case comes near.
+const notFiniteLogProb = 1e6
+
+func replaceNaN(x []float32) []float32 {
+	for i := range x {
+		if math.IsNaN(float64(x[i])) {
+			x[i] = notFiniteLogProb
+		}
+	}
+	return x
 }
 
 // softCapNotFinite has logits that no cap may hide: an infinity or NaN stays what it is.
@@ -222,6 +296,37 @@ func (v *verifier) topK(rows, n, k int, kind string) {
 			want[i] = float64(float32(want[i]))
 		}
 		v.each(compare(kernel, v.name, got, want, constant(len(want), 1), tolerances.topK))
+		return nil
+	})
+}
+
+// logSumExp takes the rows of the last tokens of three sequences. With notFinite the second has an infinity.
+func (v *verifier) logSumExp(cols int, notFinite bool) {
+	v.check(fmt.Sprintf("logprob, cols %d, last tokens, not finite %t", cols, notFinite), func() error {
+		const rows = 3
+		x := v.normal(rows * cols)
+		step := packed(inputStep(0, 7), []int{2, 4, 1})
+		var want, terms []float64
+		for i := range rows {
+			row := x[i*cols:][:cols]
+			if notFinite && i == 1 {
+				row[cols-1] = math.Inf(-1)
+				want, terms = append(want, notFiniteLogProb), append(terms, 1)
+				continue
+			}
+			want, terms = append(want, ref.LogSumExp(row)), append(terms, 1+slices.Max(magnitudes(row)))
+		}
+		b := v.m.NewBuilder(v.name, 7)
+		table, err := v.store(rowsOf(dtype.F32, 7), append(x, v.normal(4*cols)...), cols)
+		if err != nil {
+			return err
+		}
+		y := b.LogSumExp(b.Embed(table.matrix, 1))
+		got, err := v.evaluate(b, y, step)
+		if err != nil {
+			return err
+		}
+		v.each(compare(lastKernel(b), v.name, replaceNaN(got[:rows]), want, terms, 2*tolerances.softmax(cols)))
 		return nil
 	})
 }

@@ -9,6 +9,7 @@
 // rows:      tokens whose results are wanted, at most MAX_SEQUENCES.
 // sequences: at most MAX_SEQUENCES.
 // runs:      that have moved the step on, counted from where the host has set it.
+// next:      the token that comes after the last one, for logprob.comp.
 // row:       the tokens whose results are wanted.
 // sequence:  of each one its place in the KV cache.
 // tokens:    of each token its id, and the token that its tail begins with, counted from the
@@ -33,6 +34,7 @@ layout(std430, set = 0, binding = STEP_BINDING) STEP_ACCESS buffer StepBuffer {
     uint rows;
     uint sequences;
     uint runs;
+    uint next;
     uint row[MAX_SEQUENCES];
     StepSequence sequence[MAX_SEQUENCES];
     StepToken tokens[];
