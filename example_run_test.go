@@ -146,6 +146,7 @@ func TestExamplesRun(t *testing.T) {
 	}{
 		{"Example", Example, "165 336 485 50 91 63 227 204 length\n"}, // testdata/fixtures/llama/golden.json, len1
 		{"ExampleSession_Logits", ExampleSession_Logits, "640\n640\n640\n"},
+		{"ExampleSession_LogProbs", ExampleSession_LogProbs, "165 165 336 336 485 485 50 50 true\n"}, // the same
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if got := stdout(t, c.run); got != c.want {

@@ -77,6 +77,28 @@ func ExampleSession_Logits() {
 	// Prints 640 three times.
 }
 
+// LogProbs says how likely each token of a text is after those before it, and which one would have been likeliest.
+func ExampleSession_LogProbs() {
+	ctx := context.Background()
+	engine, err := pumice.Open(ctx, "testdata/fixtures/llama", pumice.Options{DType: "f32", KVType: "f32"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer engine.Close()
+
+	probs, err := engine.NewSession().LogProbs(ctx, []int{51, 165, 336, 485, 50}, 1)
+	if err != nil {
+		log.Fatal(err)
+	}
+	sum := 0.0
+	for _, p := range probs {
+		fmt.Print(p.ID, " ", p.Top[0].ID, " ")
+		sum += p.LogProb
+	}
+	fmt.Println(sum < 0)
+	// Prints: 165 165 336 336 485 485 50 50 true
+}
+
 // Questions with a common beginning: it is evaluated once, and their ends several at a time.
 func ExampleSession_Score() {
 	ctx := context.Background()

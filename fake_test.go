@@ -3,6 +3,7 @@ package pumice
 import (
 	"context"
 	"fmt"
+	"math"
 	"os"
 	"slices"
 	"strings"
@@ -40,6 +41,7 @@ type fake struct {
 	script  map[int]int // next token by position; 0 elsewhere
 	cache   []int
 	calls   []int           // tokens evaluated, call by call
+	tails   []model.Tail    // what each Forward was to leave
 	sure    float32         // largest logit; 0 stands for 1
 	steps   int             // limit of Decode; 0 stands for 1
 	margin  map[int]float32 // margin of the largest logit, less 1, by position
@@ -68,9 +70,12 @@ func (f *fake) Forward(ctx context.Context, tokens []int, position int, t model.
 	}
 	f.cache = append(f.cache[:position], tokens...)
 	f.calls = append(f.calls, len(tokens))
+	f.tails = append(f.tails, t)
 	out := model.Output{Counters: pipeline.Counters{Submits: 1, WeightBytes: int64(10 * len(f.calls))}}
 	every := t.Rows == model.EveryRow
 	switch {
+	case t.LogProbs:
+		f.logProbs(tokens, position, t, &out)
 	case t.Top == 1 && t.Margin && every:
 		for i := range tokens {
 			out.Choices = append(out.Choices, model.Choice{ID: f.script[position+i+1], Margin: f.margin[position+i+1] + 1})
@@ -89,6 +94,41 @@ func (f *fake) Forward(ctx context.Context, tokens []int, position int, t model.
 		}
 	}
 	return out, nil
+}
+
+// logProbs adds what a tail with LogProbs asks for. All logits are 0 but that of the script's token, as in Forward.
+func (f *fake) logProbs(tokens []int, position int, t model.Tail, out *model.Output) {
+	largest := float64(max(1, f.sure))
+	sum := float32(math.Log(float64(f.vocab-1) + math.Exp(largest)))
+	for i := range tokens {
+		if t.Rows == model.LastRows && i+1 < len(tokens) {
+			continue
+		}
+		best := f.script[position+i+1]
+		var lp model.LogProb
+		switch {
+		case t.Rows == model.LastRows || i+1 == len(tokens):
+		case tokens[i+1] == best:
+			lp.Next = float32(largest) - sum
+		default:
+			lp.Next = -sum
+		}
+		if t.Rows == model.LastRows || t.Top > 0 {
+			lp.Sum = sum
+		}
+		out.LogProbs = append(out.LogProbs, lp)
+		if t.Top == 0 {
+			continue
+		}
+		c := model.Choice{ID: best}
+		c.IDs, c.Logits = []int{best}, []float32{float32(largest)}
+		for id := 0; len(c.IDs) < t.Top; id++ {
+			if id != best {
+				c.IDs, c.Logits = append(c.IDs, id), append(c.Logits, 0)
+			}
+		}
+		out.Choices = append(out.Choices, c)
+	}
 }
 
 // Limits of a fake's ForwardSequences.

@@ -35,6 +35,11 @@ type GenerateOptions struct {
 	// decoding, and the tokens do not depend on it. 0 turns it off.
 	Lookup int
 
+	// LogProbs sets Token.Prob, to which TopLogProbs adds so many of the likeliest tokens, at most MaxTopLogProbs. Tokens
+	// are then not queued on the device, and Lookup must be 0. The tokens do not depend on it.
+	LogProbs    bool
+	TopLogProbs int
+
 	OnPrompt func(done, total int) // called while the prompt is evaluated; total excludes tokens that the cache held
 }
 
@@ -50,6 +55,7 @@ const (
 type Token struct {
 	ID   int
 	Text string
+	Prob *LogProb // with GenerateOptions.LogProbs, else nil
 }
 
 // A Result describes a call of Generate.
@@ -129,6 +135,7 @@ type generation struct {
 	counters pipeline.Counters
 
 	queue   []int         // tokens chosen but not yet yielded
+	prob    *LogProb      // of the one token in the queue, with LogProbs
 	failed  error         // error to return after the queue
 	changes int           // the session's changes when the queue was filled
 	each    time.Duration // time that the last evaluation took per token
@@ -151,6 +158,15 @@ func (s *Session) generation(prompt []int, o GenerateOptions) (*generation, erro
 	}
 	if o.Lookup < 0 || o.Lookup > MaxLookup {
 		return nil, &OptionError{"Lookup", fmt.Sprint(o.Lookup), fmt.Sprintf("0 (off) to %d", MaxLookup)}
+	}
+	if err := checkTop(o.TopLogProbs); err != nil {
+		return nil, err
+	}
+	if o.TopLogProbs > 0 && !o.LogProbs {
+		return nil, &OptionError{"TopLogProbs", fmt.Sprint(o.TopLogProbs), "0 without LogProbs"}
+	}
+	if o.Lookup > 0 && o.LogProbs {
+		return nil, &OptionError{"Lookup", fmt.Sprint(o.Lookup), "0 (off) with LogProbs"}
 	}
 	if o.Lookup > 0 && !o.Sampling.Greedy() {
 		return nil, &OptionError{"Lookup", fmt.Sprint(o.Lookup), "0 (off), or greedy decoding: temperature 0 without penalties"}
@@ -202,7 +218,7 @@ func (g *generation) next(ctx context.Context) (Token, error) {
 	g.queue = g.queue[1:]
 	g.tokens = append(g.tokens, id)
 	r.Tokens = append(r.Tokens, id)
-	t := Token{ID: id, Text: g.read(id)}
+	t := Token{ID: id, Text: g.read(id), Prob: g.prob}
 	r.Text += t.Text
 	if first {
 		r.PromptCounters = counters
@@ -263,6 +279,10 @@ func (g *generation) fill(ctx context.Context, first bool) (cached int, counters
 func (g *generation) tail() model.Tail {
 	t := model.Tail{Rows: model.LastRows}
 	switch p := g.o.Sampling; {
+	case g.o.LogProbs && (p.Greedy() || p.Decides(pipeline.TopLogits)) && g.s.engine.gpu():
+		t.Top, t.LogProbs = pipeline.TopLogits, true
+	case g.o.LogProbs: // no bus is crossed, or sampling needs all logits anyway
+		t.Logits = true
 	case p.Greedy():
 		t.Top = 1
 	case p.Decides(pipeline.TopLogits) && (g.o.Pipeline > 1 || g.s.engine.gpu()):
@@ -323,12 +343,15 @@ func (g *generation) choose(out model.Output, draft []int) error {
 	}
 	if out.Choices == nil {
 		id, err := g.sampler.Sample(out.Logits, g.tokens)
+		if err == nil && g.o.LogProbs {
+			g.prob = logitProb(out.Logits, id, g.o.TopLogProbs)
+		}
 		g.queue = append(g.queue, id)
 		return err
 	}
 	for i, c := range out.Choices {
 		id := c.ID
-		if c.IDs != nil {
+		if c.IDs != nil && !g.o.Sampling.Greedy() {
 			var err error
 			if id, err = g.sampler.SampleCandidates(c.IDs, c.Logits, nil); err != nil {
 				if i > 0 {
@@ -336,6 +359,9 @@ func (g *generation) choose(out model.Output, draft []int) error {
 				}
 				return err
 			}
+		}
+		if g.o.LogProbs {
+			g.prob = choiceProb(c, out.LogProbs[i].Sum, id, g.o.TopLogProbs)
 		}
 		g.queue = append(g.queue, id)
 		if id != c.ID {

@@ -208,6 +208,10 @@ func TestQueueOptionsAreChecked(t *testing.T) {
 		{GenerateOptions{Pipeline: -1}, "Pipeline"},
 		{GenerateOptions{Lookup: model.MaxDraft + 1}, "0 (off) to 31"},
 		{GenerateOptions{Lookup: 4, Sampling: sample.Default()}, "greedy"},
+		{GenerateOptions{Lookup: 4, LogProbs: true}, "0 (off) with LogProbs"},
+		{GenerateOptions{TopLogProbs: 4}, "0 without LogProbs"},
+		{GenerateOptions{LogProbs: true, TopLogProbs: MaxTopLogProbs + 1}, "0 to 64"},
+		{GenerateOptions{LogProbs: true, TopLogProbs: -1}, "TopLogProbs"},
 	} {
 		var got *OptionError
 		for _, err := range fakeEngine(f, nil).NewSession().Generate(t.Context(), []int{1}, c.o) {

@@ -156,7 +156,7 @@ func (s *Session) evaluateChunk(ctx context.Context, tokens []int, at, end int,
 		draft = what.draft
 		s.written = max(s.written, end+len(draft))
 		out, err = eval.Forward(ctx, append(slices.Clone(tokens[at:end]), draft...), at, draftTail)
-	case alone && what.tail.Top > 0:
+	case alone && what.tail.Top > 0 && !what.tail.LogProbs:
 		steps := max(1, min(what.steps, eval.MaxSteps()))
 		if !canAdd(steps - 1) {
 			steps = 1

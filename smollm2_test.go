@@ -134,3 +134,65 @@ func openSmolLM2(t *testing.T) *pumice.Engine {
 	}
 	return openEngine(t, path, pumice.Options{})
 }
+
+// BenchmarkLogProbs takes the log-probabilities of 512 tokens from the device, and from rows of logits.
+func BenchmarkLogProbs(b *testing.B) {
+	path := os.Getenv("PUMICE_TEST_SMOLLM2")
+	if path == "" {
+		b.Skip("PUMICE_TEST_SMOLLM2 is not set: give it the path of SmolLM2-135M-Instruct.Q4_1.gguf, which tools/model.sh prints")
+	}
+	engine, err := pumice.Open(b.Context(), path, pumice.Options{Device: os.Getenv("PUMICE_DEVICE")})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer engine.Close()
+	tokens := make([]int, 512)
+	for i := range tokens {
+		tokens[i] = 20 + (i*i*131+17*i)%(engine.Config().VocabSize-20)
+	}
+	session := engine.NewSession()
+	if _, err := session.LogProbs(b.Context(), tokens[:1], 0); err != nil { // compiles kernels
+		b.Fatal(err)
+	}
+	for _, err := range session.Logits(b.Context(), tokens[:1], true) {
+		if err != nil {
+			b.Fatal(err)
+		}
+	}
+	var fromDevice, fromLogits float64
+	b.Run("device", func(b *testing.B) {
+		for b.Loop() {
+			fromDevice = 0
+			probs, err := session.LogProbs(b.Context(), tokens, 0)
+			if err != nil {
+				b.Fatal(err)
+			}
+			for _, p := range probs {
+				fromDevice += p.LogProb
+			}
+		}
+	})
+	b.Run("logits", func(b *testing.B) {
+		for b.Loop() {
+			fromLogits = 0
+			next := tokens[1:]
+			for row, err := range session.Logits(b.Context(), tokens, true) {
+				if err != nil {
+					b.Fatal(err)
+				}
+				if len(next) == 0 {
+					break
+				}
+				sum := 0.0
+				for _, l := range row {
+					sum += math.Exp(float64(l)) // below 1e300 for these logits
+				}
+				fromLogits += float64(row[next[0]]) - math.Log(sum)
+				next = next[1:]
+			}
+		}
+	})
+	if d := math.Abs(fromDevice - fromLogits); fromDevice != 0 && fromLogits != 0 && !(d < 1e-4*float64(len(tokens))) {
+		b.Errorf("log-probability of all tokens %g, from logits %g", fromDevice, fromLogits)
+	}
+}
