@@ -110,7 +110,7 @@ func Perplexity(ctx context.Context, engine *pumice.Engine, ids []int, o Perplex
 	return perplexity(ctx, engine.NewSession(), ids, o)
 }
 
-func perplexity(ctx context.Context, s forward, ids []int, o PerplexityOptions) (PerplexityResult, error) {
+func perplexity(ctx context.Context, s prober, ids []int, o PerplexityOptions) (PerplexityResult, error) {
 	if o.Compare != nil {
 		if o.Stride != 0 || o.Context != 0 && o.Context != o.Compare.Context {
 			return PerplexityResult{}, fmt.Errorf("eval: the base has adjacent windows of %d tokens", o.Compare.Context)
@@ -141,6 +141,12 @@ func perplexity(ctx context.Context, s forward, ids []int, o PerplexityOptions) 
 	return m.result(len(windows)), nil
 }
 
+// prober has the methods of a *pumice.Session that a perplexity needs.
+type prober interface {
+	forward
+	LogProbs(ctx context.Context, tokens []int, top int) ([]pumice.LogProb, error)
+}
+
 // measure accumulates sums over rows.
 type measure struct {
 	o          PerplexityOptions
@@ -153,11 +159,21 @@ type measure struct {
 	same       int
 }
 
-func (m *measure) window(ctx context.Context, s forward, all []int, w window) error {
+func (m *measure) window(ctx context.Context, s prober, all []int, w window) error {
 	length := m.o.Context
 	ids := append([]int(nil), all[w.start:w.start+length]...)
 	if m.o.BOS >= 0 && m.o.Stride == 0 {
 		ids[0] = m.o.BOS
+	}
+	if m.o.Base == nil && m.o.Compare == nil { // nobody needs whole rows
+		probs, err := s.LogProbs(ctx, ids, 0)
+		if err != nil {
+			return fmt.Errorf("eval: the window that begins with token %d: %w", w.start, err)
+		}
+		for _, p := range probs[w.first:w.last] {
+			m.add(-p.LogProb)
+		}
+		return nil
 	}
 	at := 0
 	for row, err := range s.Logits(ctx, ids, true) {
@@ -174,6 +190,13 @@ func (m *measure) window(ctx context.Context, s forward, all []int, w window) er
 	return nil
 }
 
+// add adds a token's negative log-likelihood.
+func (m *measure) add(nll float64) {
+	m.count++
+	m.nll += nll
+	m.nll2 += nll * nll
+}
+
 // row adds the logits that predict token.
 func (m *measure) row(row []float32, token int) error {
 	sum, argmax, err := logSumExp(row)
@@ -181,9 +204,7 @@ func (m *measure) row(row []float32, token int) error {
 		return err
 	}
 	nll := sum - float64(row[token])
-	m.count++
-	m.nll += nll
-	m.nll2 += nll * nll
+	m.add(nll)
 	if m.o.Base != nil {
 		if err := m.o.Base.row(row, sum); err != nil {
 			return err

@@ -4,14 +4,19 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"iter"
 	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"pumice"
+	"pumice/internal/gputest"
 )
 
 // perplexitySession is a model whose logits depend on the last two tokens.
@@ -19,6 +24,7 @@ type perplexitySession struct {
 	vocab int
 	noise float64
 	calls [][]int
+	err   error // of LogProbs
 }
 
 func (p *perplexitySession) Truncate(int) {}
@@ -43,6 +49,21 @@ func (p *perplexitySession) Logits(_ context.Context, ids []int, _ bool) iter.Se
 			before = id
 		}
 	}
+}
+
+func (p *perplexitySession) LogProbs(_ context.Context, ids []int, _ int) ([]pumice.LogProb, error) {
+	p.calls = append(p.calls, ids)
+	if p.err != nil {
+		return nil, p.err
+	}
+	var list []pumice.LogProb
+	before := -1
+	for i, id := range ids[:len(ids)-1] {
+		next := ids[i+1]
+		list = append(list, pumice.LogProb{TokenProb: pumice.TokenProb{ID: next, LogProb: p.logProbs(before, id)[next]}})
+		before = id
+	}
+	return list, nil
 }
 
 func (p *perplexitySession) logProbs(a, b int) []float64 {
@@ -110,6 +131,44 @@ func TestPerplexityWindows(t *testing.T) {
 	var short *ShortTextError
 	if _, err := perplexity(t.Context(), &perplexitySession{vocab: vocab}, ids[:19], PerplexityOptions{Context: 10}); !errors.As(err, &short) {
 		t.Errorf("19 tokens in windows of 10: %v", err)
+	}
+}
+
+// TestPerplexityOfLogits has the device's log-probabilities, and with a base rows of logits: the perplexity is the same.
+func TestPerplexityOfLogits(t *testing.T) {
+	gputest.Open(t) // or skip
+	for _, name := range []string{"llama", "gemma2"} {
+		engine, err := pumice.Open(t.Context(), filepath.Join("../testdata/fixtures", name), pumice.Options{Context: 64, Device: os.Getenv("PUMICE_DEVICE")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		vocab := engine.Config().VocabSize
+		ids := tokenText(300, vocab)
+		o := PerplexityOptions{Context: 50, BOS: -1}
+		got, err := Perplexity(t.Context(), engine, ids, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		o.Base = NewBaseWriter(io.Discard, vocab)
+		want, err := Perplexity(t.Context(), engine, ids, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("%s: %.10g, of logits %.10g", name, got.Perplexity, want.Perplexity)
+		if got.Tokens != want.Tokens || math.Abs(got.Perplexity-want.Perplexity) > 1e-6*want.Perplexity || math.Abs(got.Error-want.Error) > 1e-6*want.Perplexity {
+			t.Errorf("%s: %+v, of logits %+v", name, got, want)
+		}
+		if err := engine.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestPerplexityNamesTheWindow(t *testing.T) {
+	s := &perplexitySession{vocab: 11, err: errors.New("a logit is not finite")}
+	_, err := perplexity(t.Context(), s, tokenText(40, 11), PerplexityOptions{Context: 10, BOS: -1})
+	if !errors.Is(err, s.err) || !strings.Contains(err.Error(), "token 0") {
+		t.Errorf("%v", err)
 	}
 }
 
