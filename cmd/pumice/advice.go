@@ -18,6 +18,7 @@ var flagOf = map[string]string{
 	"Validation": "--validation",
 
 	"MaxTokens": "-n", "Stop": "--stop", "IgnoreEOS": "--ignore-eos", "Pipeline": "--pipeline", "Lookup": "--lookup",
+	"TopLogProbs": "--logprobs",
 
 	"Temperature": "--temp", "TopK": "--top-k", "TopP": "--top-p", "MinP": "--min-p", "Seed": "--seed",
 	"RepeatPenalty": "--repeat-penalty", "PresencePenalty": "--presence-penalty",

@@ -133,9 +133,9 @@ func (p *program) answerOnce(ctx context.Context, c *cli.Context, t *talk, messa
 	})
 	spinner.stop()
 	if err != nil {
-		return p.broken(c, t.session.Result(), err)
+		return p.broken(c, answer{Result: t.session.Result()}, err)
 	}
-	return p.finish(c, t.session.Result())
+	return p.finish(c, answer{Result: t.session.Result()})
 }
 
 // A talk is a conversation with a model.

@@ -21,6 +21,8 @@ func (p *program) generateCommand() *cli.Command {
 		intFlag("max-tokens", 256, "generate at most `N` tokens; 0 is no limit but the context", "n"),
 		boolFlag("ignore-eos", false, "continue after a token that ends the text"),
 		boolFlag("verbose", false, "report the speed on standard error"),
+		&cli.IntFlag{Name: "logprobs", EnvVars: env("logprobs"), DefaultText: "off",
+			Usage: "add to --json the log-probability of each token and of the `N` likeliest in its place; 0 adds no others"},
 		jsonFlag(),
 	}
 	return &cli.Command{
@@ -39,6 +41,9 @@ func (p *program) generate(c *cli.Context) error {
 	if err := checkSampling(c); err != nil {
 		return err
 	}
+	if err := checkLogProbs(c); err != nil {
+		return err
+	}
 	ctx := c.Context
 	engine, ids, err := p.openWithPrompt(ctx, c)
 	if err != nil {
@@ -50,13 +55,19 @@ func (p *program) generate(c *cli.Context) error {
 		return err
 	}
 	options.IgnoreEOS = c.Bool("ignore-eos")
+	options.LogProbs, options.TopLogProbs = c.IsSet("logprobs"), c.Int("logprobs")
 	session := engine.NewSession()
+	var probs []*pumice.LogProb
+	result := func() answer { return answer{session.Result(), spellProbs(engine.Tokenizer(), ids, probs)} }
 	spinner := p.spin()
 	defer spinner.stop()
 	for token, err := range session.Generate(ctx, ids, options) {
 		spinner.stop()
 		if err != nil {
-			return p.broken(c, session.Result(), err)
+			return p.broken(c, result(), err)
+		}
+		if token.Prob != nil {
+			probs = append(probs, token.Prob)
 		}
 		if c.Bool("json") {
 			continue
@@ -69,13 +80,19 @@ func (p *program) generate(c *cli.Context) error {
 			return err
 		}
 	}
-	return p.finish(c, session.Result())
+	return p.finish(c, result())
+}
+
+// An answer is what --json writes.
+type answer struct {
+	pumice.Result
+	LogProbs []tokenProb `json:"logprobs,omitempty"` // of each token, with --logprobs
 }
 
 // finish writes what comes after the text of an answer, or the answer itself with --json.
-func (p *program) finish(c *cli.Context, r pumice.Result) error {
+func (p *program) finish(c *cli.Context, r answer) error {
 	if c.Bool("verbose") {
-		defer p.note("%s", statsLine(r))
+		defer p.note("%s", statsLine(r.Result))
 	}
 	if c.Bool("json") {
 		return p.writeJSON(r)
@@ -94,7 +111,7 @@ func (p *program) finish(c *cli.Context, r pumice.Result) error {
 }
 
 // broken is finish for an answer that err ended. After a signal, the answer so far is still written.
-func (p *program) broken(c *cli.Context, r pumice.Result, err error) error {
+func (p *program) broken(c *cli.Context, r answer, err error) error {
 	if errors.Is(err, context.Canceled) && len(r.Tokens) > 0 {
 		return errors.Join(err, p.finish(c, r))
 	}

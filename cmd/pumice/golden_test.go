@@ -145,6 +145,17 @@ func TestFixtureGoldens(t *testing.T) {
 						if diff := cmp.Diff(p.Greedy.IDs, r.Tokens); diff != "" {
 							t.Errorf("greedy tokens (-want +got):\n%s", diff)
 						}
+						if types.sure > 0 {
+							return
+						}
+						var a answer
+						decodeJSON(t, pumiceRun(t, append([]string{"generate", validation, dir, "--temp", "0", "--ignore-eos", "-n", "1", "--logprobs", "3"}, flags...)...), &a)
+						probs := logSoftmax(want)
+						for _, c := range append(a.LogProbs[0].Top, a.LogProbs[0].candidate) {
+							if !(math.Abs(c.LogProb-probs[c.ID]) <= 2*types.bound) {
+								t.Errorf("token %d: log-probability %g, want %g", c.ID, c.LogProb, probs[c.ID])
+							}
+						}
 					})
 				}
 			}
@@ -198,4 +209,17 @@ func near(t *testing.T, what string, got, want []float32, bound float64) {
 	if !(worst <= bound) {
 		t.Errorf("%s: max abs %g at %d (got %g, want %g), NMSE %g; bound %g", what, worst, at, got[at], want[at], noise/signal, bound)
 	}
+}
+
+// logSoftmax is the logarithm of the softmax of logits.
+func logSoftmax(logits []float32) []float64 {
+	sum := 0.0
+	for _, l := range logits {
+		sum += math.Exp(float64(l))
+	}
+	out := make([]float64, len(logits))
+	for i, l := range logits {
+		out[i] = float64(l) - math.Log(sum)
+	}
+	return out
 }
