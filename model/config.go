@@ -13,6 +13,7 @@ import (
 	"cmp"
 	"fmt"
 	"math"
+	"strings"
 
 	"pumice/checkpoint"
 	"pumice/pipeline"
@@ -227,6 +228,9 @@ func ReadConfig(c *checkpoint.Checkpoint) (*Config, error) {
 	} else {
 		fields = c.Config()
 		f.ReadHF(cfg, fields)
+		mustBe(fields, "is_causal", true)
+		mustBe(fields, "use_bidirectional_attention", false)
+		cfg.nameBaseModel(c)
 		readTokenIDs(cfg, fields)
 		if g := c.GenerationConfig(); g != nil {
 			readTokenIDs(cfg, g) // what generation says outranks the model's own
@@ -241,6 +245,24 @@ func ReadConfig(c *checkpoint.Checkpoint) (*Config, error) {
 	cfg.AttentionScale = cmp.Or(cfg.AttentionScale, float32(1/math.Sqrt(float64(cfg.HeadDim))))
 	cfg.EmbeddingScale = cmp.Or(cfg.EmbeddingScale, 1)
 	return cfg, cfg.check(fields.File())
+}
+
+// nameBaseModel adapts cfg to a directory that was saved without the head, as embedding models are: its names lack the
+// prefix "model.". Where the head is not tied it is missing then (Qwen3-Embedding-8B). The embedding takes its place, as
+// it does where llama.cpp reads such a model from GGUF, so the logits of such a model say nothing.
+func (c *Config) nameBaseModel(file *checkpoint.Checkpoint) {
+	bare := c.names.with(func(n *Names) {
+		for _, name := range []*string{&n.Embed, &n.FinalNorm, &n.Layer} {
+			*name = strings.TrimPrefix(*name, "model.")
+		}
+	})
+	if hasTensor(file, c.names.Embed+".weight") || !hasTensor(file, bare.Embed+".weight") {
+		return
+	}
+	c.names, c.modules = bare, bare
+	if !hasTensor(file, bare.LMHead+".weight") {
+		c.TieWordEmbeddings = true
+	}
 }
 
 // activation reads an MLP's nonlinearity by its Hugging Face name.

@@ -10,7 +10,7 @@ import (
 // (Touvron et al. 2023, arXiv:2302.13971 and 2307.09288; Llama 3's rope scaling).
 var llama = Family{
 	Name:          "llama",
-	Architectures: []string{"LlamaForCausalLM", "LLaMAForCausalLM"},
+	Architectures: []string{"LlamaForCausalLM", "LLaMAForCausalLM", "LlamaModel"},
 	GGUF:          []string{"llama"},
 	Names:         huggingFaceNames,
 	PermutedQK:    true,

@@ -7,7 +7,7 @@ import "pumice/checkpoint"
 // drop the window.
 var mistral = Family{
 	Name:          "mistral",
-	Architectures: []string{"MistralForCausalLM"},
+	Architectures: []string{"MistralForCausalLM", "MistralModel"},
 	Names:         huggingFaceNames,
 	WrittenAs:     "llama",
 	ReadHF: func(cfg *Config, f *checkpoint.Fields) {

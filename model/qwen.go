@@ -6,7 +6,7 @@ import "pumice/checkpoint"
 // arXiv:2407.10671).
 var qwen2 = Family{
 	Name:          "qwen2",
-	Architectures: []string{"Qwen2ForCausalLM"},
+	Architectures: []string{"Qwen2ForCausalLM", "Qwen2Model"},
 	GGUF:          []string{"qwen2"},
 	Names:         huggingFaceNames,
 	ReadHF: func(cfg *Config, f *checkpoint.Fields) {
@@ -21,7 +21,7 @@ var qwen2 = Family{
 // arXiv:2505.09388).
 var qwen3 = Family{
 	Name:          "qwen3",
-	Architectures: []string{"Qwen3ForCausalLM"},
+	Architectures: []string{"Qwen3ForCausalLM", "Qwen3Model"},
 	GGUF:          []string{"qwen3"},
 	Names:         huggingFaceNames,
 	ReadHF: func(cfg *Config, f *checkpoint.Fields) {
