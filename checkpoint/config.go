@@ -23,6 +23,46 @@ func ReadFields(path string) (*Fields, error) {
 	return NewFields(path, text)
 }
 
+// ReadList reads a file with one JSON array of objects, such as sentence-transformers' modules.json. The first error of
+// any of them sticks to all.
+func ReadList(path string) ([]*Fields, error) {
+	text, err := readFile(path, maxConfigBytes)
+	if err != nil {
+		return nil, err
+	}
+	return parseList(path, text)
+}
+
+func parseList(file string, text []byte) ([]*Fields, error) {
+	r := newObjectReader(context.Background(), file, 0, text)
+	if t := r.token(); t != json.Delim('[') {
+		r.fail("want a JSON array")
+	}
+	list, first := []*Fields{}, new(error)
+	for r.err == nil && r.dec.More() {
+		if len(list) == maxConfigKeys {
+			r.fail("more than %d elements", maxConfigKeys)
+			break
+		}
+		var v json.RawMessage
+		if err := r.dec.Decode(&v); err != nil {
+			r.fail("%v", err)
+			break
+		}
+		object, err := parseObject(file, r.dec.InputOffset()-int64(len(v)), v)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, &Fields{file, fmt.Sprintf("[%d].", len(list)), object, first})
+	}
+	r.token() // the closing bracket
+	r.end()
+	if r.err != nil {
+		return nil, r.err
+	}
+	return list, nil
+}
+
 // NewFields reads one JSON object from text. Errors name file.
 func NewFields(file string, text []byte) (*Fields, error) {
 	if len(text) > maxConfigBytes {

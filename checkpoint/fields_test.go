@@ -44,6 +44,29 @@ func TestFieldsReadJSON(t *testing.T) {
 	}
 }
 
+func TestListsOfObjects(t *testing.T) {
+	list, err := parseList("modules.json", []byte(` [{"idx": 0, "path": ""}, {"idx": "one"}] `))
+	if err != nil || len(list) != 2 {
+		t.Fatalf("%d elements, %v", len(list), err)
+	}
+	if list[0].Int("idx") != 0 || list[0].String("path") != "" || list[0].Err() != nil {
+		t.Error(list[0].Err())
+	}
+	list[1].Int("idx")
+	const want = "modules.json: at byte 34: [1].idx: want an integer, got a string"
+	if err := list[0].Err(); err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("got %v, want %q", err, want)
+	}
+	for text, want := range map[string]string{
+		"{}": "want a JSON array", "[1]": "want a JSON object", "[{}": "cut off", "[{}] x": "text follows",
+		"[{},]": "invalid character", "": "cut off",
+	} {
+		if _, err := parseList("modules.json", []byte(text)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, want %q", text, err, want)
+		}
+	}
+}
+
 func TestFieldsRefuseWrongValues(t *testing.T) {
 	const text = `{"s": "x", "n": 1, "f": 1.5, "huge": 1e999, "wide": 1e300, "far": 99999999999999999999, "l": [1, "x"], "deep": [[1]], "null": [null], "o": {"k": "v"}}`
 	tests := []struct {

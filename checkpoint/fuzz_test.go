@@ -108,10 +108,18 @@ func FuzzConfig(f *testing.F) {
 	small(f, hostileConfig())
 	small(f, hostileIndex())
 	f.Add([]byte(`{"hidden_size": 4096, "eps": 1e-6, "eos": [2, 3], "tie": false, "rope": {"factor": 8.0}, "none": null, "names": ["a"]}`))
+	f.Add([]byte(`[{"type": "Pooling", "path": "1_Pooling"}, {}]`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		bounded.Run(t, len(data), func(ctx context.Context) {
 			if _, err := parseIndex(ctx, "index.json", data); err != nil {
 				checkParsed(t, nil, 0, err)
+			}
+			list, err := parseList("modules.json", data)
+			if err != nil {
+				checkParsed(t, nil, 0, err)
+			}
+			for _, f := range list {
+				f.Keys()
 			}
 			fields, err := NewFields("config.json", data)
 			if err != nil {
