@@ -85,6 +85,7 @@ func NewExport(c *checkpoint.Checkpoint) (*Export, error) {
 	x.Architecture = target.GGUF[0]
 	x.expect(target)
 	x.Pairs = x.pairs(target)
+	x.pooling(c)
 	e := &exporter{tensors: newTensors(c, cfg), x: x, names: target.ggufNames(), permuted: target.PermutedQK}
 	e.model()
 	if e.err != nil {
@@ -178,6 +179,20 @@ func (x *Export) pairs(target *Family) []ggufwrite.KV {
 		target.WriteGGUF(c, add)
 	}
 	return out
+}
+
+// pooling notes how embeddings are made, if the checkpoint says it. GGUF has no key for the length of vectors.
+func (x *Export) pooling(c *checkpoint.Checkpoint) {
+	e, err := ReadEmbedding(c)
+	if err != nil {
+		x.Notes = append(x.Notes, fmt.Sprintf("the file does not say how embeddings are made: %v", err))
+		return
+	}
+	for n, p := range ggufPoolings {
+		if n > 0 && p == e.Pooling {
+			x.Pairs = append(x.Pairs, ggufwrite.KV{Key: x.Architecture + ".pooling_type", Value: uint32(n)})
+		}
+	}
 }
 
 // Check reads the configuration of the written file and compares it with the model's. Where they differ, the
