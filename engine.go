@@ -29,7 +29,10 @@ type Engine struct {
 	formatErr error
 	sampling  sample.Params
 	endTokens []int
+	embed     model.Embedding
+	embedErr  error // why embed is not known
 	vocab     int
+	hidden    int
 	context   int
 	loadTime  time.Duration
 	closeOnce sync.Once
@@ -115,7 +118,8 @@ func (e *Engine) open(ctx context.Context, o Options, s settings) error {
 	if e.sampling, err = samplingDefaults(c); err != nil {
 		return err
 	}
-	e.vocab = config.VocabSize
+	e.vocab, e.hidden = config.VocabSize, config.HiddenSize
+	e.embed, e.embedErr = model.ReadEmbedding(c)
 	// Building a tokenizer takes as long as uploading a small model, so both are done at once. An error of the
 	// tokenizer stops the upload.
 	ctx, cancel := context.WithCancel(ctx)

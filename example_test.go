@@ -124,6 +124,26 @@ func ExampleSession_Score() {
 	// Prints: 336 485 50
 }
 
+// How much texts have in common is the product of their embeddings: both have length 1.
+func ExampleEngine_Embed() {
+	ctx := context.Background()
+	engine, err := pumice.Open(ctx, "Qwen3-Embedding-0.6B", pumice.Options{}) // a directory
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer engine.Close()
+
+	result, err := engine.Embed(ctx, []string{"Which rock floats?", "Pumice floats on water."}, pumice.EmbedOptions{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	similarity := float32(0)
+	for i, x := range result.Vectors[0] {
+		similarity += x * result.Vectors[1][i]
+	}
+	fmt.Printf("%d dimensions, pooled by %s: %.2f\n", len(result.Vectors[0]), result.Pooling, similarity)
+}
+
 func ExampleDevices() {
 	devices, err := pumice.Devices(pumice.Options{})
 	if err != nil {

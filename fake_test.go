@@ -84,6 +84,10 @@ func (f *fake) Forward(ctx context.Context, tokens []int, position int, t model.
 		out.Choices = []model.Choice{{ID: f.script[len(f.cache)]}}
 	case t.Top > 1 && !every:
 		out.Choices = []model.Choice{f.candidates(len(f.cache))}
+	case t.Hidden && !every:
+		out.Hidden = f.hidden(tokens[len(tokens)-1:], position+len(tokens)-1)
+	case t.Hidden:
+		out.Hidden = f.hidden(tokens, position)
 	case t.Logits && !every:
 		out.Logits = make([]float32, f.vocab)
 		out.Logits[f.script[len(f.cache)]] = max(1, f.sure)
@@ -145,12 +149,21 @@ func (f *fake) ForwardSequences(ctx context.Context, sequences [][]int, position
 	if f.err != nil {
 		return model.Output{}, f.err
 	}
-	if !t.Logits || t.Rows != model.LastRows {
+	if t.Rows != model.LastRows && !t.Hidden {
 		f.t.Errorf("sequences evaluated for %s", t)
 	}
 	total := 0
-	var out model.Output
+	out := model.Output{Counters: pipeline.Counters{Submits: 1}}
 	for _, s := range sequences {
+		if t.Hidden {
+			from := 0
+			if t.Rows == model.LastRows {
+				from = len(s) - 1
+			}
+			out.Hidden = append(out.Hidden, f.hidden(s[from:], position+from)...)
+			total += len(s)
+			continue
+		}
 		row := make([]float32, f.vocab)
 		for _, id := range slices.Concat(f.cache[:position], s) {
 			row[0] += float32(id)
@@ -164,6 +177,21 @@ func (f *fake) ForwardSequences(ctx context.Context, sequences [][]int, position
 	f.cache = f.cache[:position]
 	f.calls = append(f.calls, -total)
 	return out, nil
+}
+
+// fakeHidden is the size of a hidden row of a fake: the token, its position and 4.
+const fakeHidden = 3
+
+// hidden returns the rows of tokens that begin at a position. That of token 5999 is not finite.
+func (f *fake) hidden(tokens []int, position int) (rows []float32) {
+	for i, id := range tokens {
+		row := []float32{float32(id), float32(position + i), 4}
+		if id == 5999 {
+			row[1] = float32(math.NaN())
+		}
+		rows = append(rows, row...)
+	}
+	return rows
 }
 
 func (f *fake) MaxSteps() int { return max(1, f.steps) }
@@ -205,8 +233,8 @@ func (f *fake) candidates(at int) model.Choice {
 
 // fakeEngine makes an Engine on f. tok may be nil.
 func fakeEngine(f *fake, tok *tokenizer.Tokenizer, ends ...int) *Engine {
-	return &Engine{path: "fake", turn: semaphore.NewWeighted(1), evaluator: f, vocab: f.vocab, context: f.context,
-		endTokens: ends, text: &text{tokenizer: tok}}
+	return &Engine{path: "fake", turn: semaphore.NewWeighted(1), evaluator: f, vocab: f.vocab, hidden: fakeHidden, context: f.context,
+		endTokens: ends, embed: model.Embedding{Normalized: true}, text: &text{tokenizer: tok}}
 }
 
 func newFake(t *testing.T, script map[int]int) *fake {

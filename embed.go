@@ -1,0 +1,277 @@
+package pumice
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"strings"
+
+	"pumice/model"
+	"pumice/pipeline"
+)
+
+// A Pooling says which tokens' hidden rows (the residual stream after the final norm) a text's embedding is made of.
+type Pooling = model.Pooling
+
+const (
+	PoolingLast = model.PoolingLast // that of the last token
+	PoolingMean = model.PoolingMean // the mean of all tokens'
+	PoolingCLS  = model.PoolingCLS  // that of the first token
+)
+
+// Poolings lists the Poolings.
+func Poolings() []Pooling { return []Pooling{PoolingLast, PoolingMean, PoolingCLS} }
+
+// A Normalization says what is done to the length of an embedding.
+type Normalization string
+
+const (
+	NormalizeL2   Normalization = "l2"   // it becomes 1
+	NormalizeNone Normalization = "none" // it stays
+)
+
+// EmbedOptions configure Embed. The zero value makes embeddings as the model's authors do.
+type EmbedOptions struct {
+	// Pooling "" is what the model's files say: modules.json and the configuration of its Pooling module, as
+	// sentence-transformers writes them, or GGUF's pooling_type. Where they say nothing it is PoolingLast.
+	Pooling Pooling
+	// Normalization "" is NormalizeL2, or NormalizeNone if the model has a modules.json without a Normalize module.
+	Normalization Normalization
+	// Dimensions is how many of the first components are kept, before normalization, of a model that was trained for that
+	// (Kusupati et al. 2022, arXiv:2205.13147); 0 keeps all.
+	Dimensions int
+
+	Progress func(done, total int) // called after each evaluation with the number of texts that have embeddings; may be nil
+}
+
+// Embeddings are the result of Embed.
+type Embeddings struct {
+	Vectors    [][]float32 // one for each text, in order
+	Tokens     []int       // tokens of each text, with those that the tokenizer adds
+	Pooling    Pooling     // that was used
+	Normalized bool
+	Counters   pipeline.Counters // submissions, dispatches and bytes that the evaluations took
+}
+
+// A TextError is an error about one of several texts.
+type TextError struct {
+	Index int // of the text
+	Err   error
+}
+
+func (e *TextError) Error() string {
+	return fmt.Sprintf("pumice: text %d: %s", e.Index, strings.TrimPrefix(e.Err.Error(), "pumice: "))
+}
+
+func (e *TextError) Unwrap() error { return e.Err }
+
+// Embed returns the embeddings of texts. A text is encoded as Encode does: the tokenizer adds its special tokens, such as
+// the end token that Qwen3-Embedding pools, and special tokens that the text spells out are parsed. Texts are evaluated
+// together, as many as a chunk holds, and a text's embedding depends on the others only by rounding. Nothing is cut off.
+//
+// Errors about a text are *TextError, with ErrEmptyPrompt for an empty one to which the tokenizer adds nothing, and
+// *PromptError for one that the context can't hold. The KV cache holds no session's tokens afterwards.
+func (e *Engine) Embed(ctx context.Context, texts []string, o EmbedOptions) (Embeddings, error) {
+	tokens := make([][]int, len(texts))
+	for i, text := range texts {
+		if err := ctx.Err(); err != nil {
+			return Embeddings{}, err
+		}
+		var err error
+		if tokens[i], err = e.Encode(text); err != nil {
+			if e.text.tokenizer != nil {
+				err = &TextError{i, err}
+			}
+			return Embeddings{}, err
+		}
+	}
+	return e.EmbedTokens(ctx, tokens, o)
+}
+
+// EmbedTokens is Embed for texts given as token ids, to which nothing is added. It needs no tokenizer.
+func (e *Engine) EmbedTokens(ctx context.Context, texts [][]int, o EmbedOptions) (Embeddings, error) {
+	how, err := e.embedding(o)
+	if err != nil {
+		return Embeddings{}, err
+	}
+	if len(texts) == 0 {
+		return Embeddings{}, errors.New("pumice: no texts to embed")
+	}
+	out := Embeddings{Pooling: how.Pooling, Normalized: how.Normalization == NormalizeL2}
+	for i, text := range texts {
+		if err := e.checkPrompt(text); err != nil {
+			return Embeddings{}, &TextError{i, err}
+		}
+		out.Tokens = append(out.Tokens, len(text))
+	}
+	for len(out.Vectors) < len(texts) {
+		if err := e.embedSome(ctx, texts, how, &out); err != nil {
+			return Embeddings{}, err
+		}
+		if o.Progress != nil {
+			o.Progress(len(out.Vectors), len(texts))
+		}
+	}
+	return out, nil
+}
+
+// embedding is o with the model's own choices filled in.
+func (e *Engine) embedding(o EmbedOptions) (EmbedOptions, error) {
+	if o.Pooling == "" {
+		if e.embedErr != nil {
+			return o, e.embedErr
+		}
+		o.Pooling = cmp.Or(e.embed.Pooling, PoolingLast)
+	}
+	if o.Normalization == "" {
+		o.Normalization = NormalizeNone
+		if e.embed.Normalized {
+			o.Normalization = NormalizeL2
+		}
+	}
+	switch o.Pooling {
+	case PoolingLast, PoolingMean, PoolingCLS:
+	default:
+		return o, &OptionError{"Pooling", string(o.Pooling), fmt.Sprintf("one of %q", Poolings())}
+	}
+	if o.Normalization != NormalizeL2 && o.Normalization != NormalizeNone {
+		return o, &OptionError{"Normalization", string(o.Normalization), fmt.Sprintf("%q or %q", NormalizeL2, NormalizeNone)}
+	}
+	if o.Dimensions < 0 || o.Dimensions > e.hidden {
+		return o, &OptionError{"Dimensions", fmt.Sprint(o.Dimensions), fmt.Sprintf("0 (all) or 1 to %d", e.hidden)}
+	}
+	if o.Dimensions == 0 {
+		o.Dimensions = e.hidden
+	}
+	return o, nil
+}
+
+// poolingTail is what an evaluation leaves for the pooling.
+func poolingTail(p Pooling) model.Tail {
+	if p == PoolingMean {
+		return model.Tail{Rows: model.EveryRow, Hidden: true}
+	}
+	return model.Tail{Rows: model.LastRows, Hidden: true}
+}
+
+// pooledTokens are the tokens of a text that the pooling needs. No decoder lets the first token see those after it.
+func pooledTokens(p Pooling, text []int) []int {
+	if p == PoolingCLS {
+		return text[:1]
+	}
+	return text
+}
+
+// embedSome adds the vectors of the next texts: as many as can be evaluated together, or one.
+func (e *Engine) embedSome(ctx context.Context, texts [][]int, how EmbedOptions, out *Embeddings) error {
+	if err := e.turn.Acquire(ctx, 1); err != nil {
+		return err
+	}
+	defer e.turn.Release(1)
+	if e.evaluator == nil {
+		return ErrClosed
+	}
+	e.owner = nil // no session finds its tokens in the cache
+	first := len(out.Vectors)
+	most, room := e.evaluator.Sequences()
+	room = min(room, e.context)
+	var batch [][]int
+	for _, text := range texts[first:] {
+		text = pooledTokens(how.Pooling, text)
+		if room -= len(text); len(batch) == most || room < 0 {
+			break
+		}
+		batch = append(batch, text)
+	}
+	if len(batch) < 2 {
+		p := pool{index: first}
+		if err := e.embedOne(ctx, pooledTokens(how.Pooling, texts[first]), poolingTail(how.Pooling), &p, out); err != nil {
+			return err
+		}
+		return p.finish(how, out)
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	result, err := e.evaluator.ForwardSequences(ctx, batch, 0, poolingTail(how.Pooling))
+	if err != nil {
+		return err
+	}
+	out.Counters.Add(result.Counters)
+	rows := result.Hidden
+	for i, text := range batch {
+		p, n := pool{index: first + i}, e.hidden
+		if how.Pooling == PoolingMean {
+			n *= len(text)
+		}
+		p.add(rows[:n], e.hidden)
+		rows = rows[n:]
+		if err := p.finish(how, out); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// embedOne evaluates a text by itself. Rows of every token come a chunk at a time. The caller has e.turn.
+func (e *Engine) embedOne(ctx context.Context, text []int, t model.Tail, p *pool, out *Embeddings) error {
+	step := len(text)
+	if t.Rows == model.EveryRow {
+		step = PromptChunk
+	}
+	for at := 0; at < len(text); at += step {
+		result, err := e.evaluator.Forward(ctx, text[at:min(at+step, len(text))], at, t)
+		if err != nil {
+			return err
+		}
+		out.Counters.Add(result.Counters)
+		p.add(result.Hidden, e.hidden)
+	}
+	return nil
+}
+
+// A pool is the mean of the rows of a text that its pooling takes.
+type pool struct {
+	index int // of the text
+	sum   []float64
+	rows  int
+}
+
+// add adds rows of so many components.
+func (p *pool) add(rows []float32, size int) {
+	if p.sum == nil {
+		p.sum = make([]float64, size)
+	}
+	for ; len(rows) > 0; rows = rows[size:] {
+		for i, v := range rows[:size] {
+			p.sum[i] += float64(v)
+		}
+		p.rows++
+	}
+}
+
+// finish adds the vector to out. Like torch's, its normalization divides by at least 1e-12.
+func (p *pool) finish(how EmbedOptions, out *Embeddings) error {
+	length := 0.0
+	for i := range p.sum {
+		p.sum[i] /= float64(p.rows)
+		if v := p.sum[i]; math.IsNaN(v) || math.IsInf(v, 0) {
+			return &TextError{p.index, fmt.Errorf("component %d of the embedding is %v: the model's output is not finite", i, v)}
+		}
+		if i < how.Dimensions {
+			length += p.sum[i] * p.sum[i]
+		}
+	}
+	scale := 1.0
+	if how.Normalization == NormalizeL2 {
+		scale = max(math.Sqrt(length), 1e-12)
+	}
+	vector := make([]float32, how.Dimensions)
+	for i := range vector {
+		vector[i] = float32(p.sum[i] / scale)
+	}
+	out.Vectors = append(out.Vectors, vector)
+	return nil
+}
