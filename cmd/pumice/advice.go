@@ -11,11 +11,13 @@ import (
 	"pumice/sample"
 )
 
-// flagOf is the flag that sets a field of pumice.Options, pumice.GenerateOptions or sample.Params.
+// flagOf is the flag that sets a field of pumice.Options, pumice.GenerateOptions, pumice.EmbedOptions or sample.Params.
 var flagOf = map[string]string{
 	"Device": "--device", "Devices": "--devices", "Context": "--context", "DType": "--dtype", "KVType": "--kv-type",
 	"LoRA": "--lora", "KernelPath": "--kernel-path", "ChatTemplate": "--chat-template", "CacheDir": "--cache-dir",
 	"Validation": "--validation",
+
+	"Pooling": "--pooling", "Dimensions": "--dimensions",
 
 	"MaxTokens": "-n", "Stop": "--stop", "IgnoreEOS": "--ignore-eos", "Pipeline": "--pipeline", "Lookup": "--lookup",
 	"TopLogProbs": "--logprobs",

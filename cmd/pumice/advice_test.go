@@ -27,7 +27,7 @@ func TestFlagsOfFields(t *testing.T) {
 	}
 	for field, flag := range flagOf {
 		has := func(v any) bool { _, ok := reflect.TypeOf(v).FieldByName(field); return ok }
-		if !has(pumice.Options{}) && !has(pumice.GenerateOptions{}) && !has(sample.Params{}) {
+		if !has(pumice.Options{}) && !has(pumice.GenerateOptions{}) && !has(pumice.EmbedOptions{}) && !has(sample.Params{}) {
 			t.Errorf("no options have a field %s", field)
 		}
 		if !slices.Contains(flags, strings.TrimLeft(flag, "-")) {

@@ -60,6 +60,7 @@ func TestNothingHostileReachesTheTerminal(t *testing.T) {
 			{onDevice, []string{"generate", model, "-p", "a", "--device", hostile}}, {onDevice, []string{"generate", model, "--lora", hostile, "-p", "a"}},
 			{onHost, []string{"generate", hostile, "-p", "a"}}, {onHost, []string{"generate", "--" + hostile}}},
 		"logits":     {{onDevice, []string{"logits", model, "-p", "a"}}},
+		"embed":      {{onDevice, []string{"embed", model, hostile, "--json"}}, {onHost, []string{"embed", model, "a", "--pooling", hostile}}, {onDevice, []string{"embed", files["modules"], "a"}}},
 		"verify":     {{onDevice, []string{"verify", "--types", hostile}}},
 		"tune":       {{onDevice, []string{"tune", "--types", hostile}}},
 		"bench":      {{onHost, []string{"bench", files["architecture"]}}, {onHost, []string{"bench", model, "-p", hostile}}},
@@ -203,6 +204,9 @@ func writeHostile(t *testing.T, dir string) map[string]string {
 	object(filepath.Join(model, "tokenizer_config.json"), map[string]any{"bos_token": hostile, "chat_template": "{% for m in messages %}" +
 		"{% if 'refuse' in m.content %}{{ raise_exception('" + hostile + "') }}{% elif 'undefined' in m.content %}{{ m['" + hostile + "'].x }}{% endif %}" +
 		"{{ m.content }}{% endfor %}"})
+	modules := directory("modules", config, "F32")
+	object(filepath.Join(modules, "tokenizer.json"), tokenizer)
+	object(filepath.Join(modules, "modules.json"), []map[string]string{{"type": hostile, hostile: hostile}})
 	other := maps.Clone(tokenizer)
 	other["normalizer"] = map[string]any{"type": hostile}
 	files["normalizer"] = filepath.Join(dir, "normalizer")
