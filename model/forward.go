@@ -33,7 +33,7 @@ func (x *Model) Forward(ctx context.Context, tokens []int, position int, t Tail)
 	if err := errors.Join(x.checkTokens(tokens, position), t.check()); err != nil {
 		return Output{}, err
 	}
-	out := x.output(t, pipeline.Step{Tokens: tokens})
+	out := x.output(t, one(position, tokens))
 	for done := 0; done < len(tokens); {
 		if err := ctx.Err(); err != nil {
 			return out, err
@@ -43,7 +43,7 @@ func (x *Model) Forward(ctx context.Context, tokens []int, position int, t Tail)
 		if done+n < len(tokens) {
 			now = t.before()
 		}
-		chunk := pipeline.Step{Position: position + done, Tokens: tokens[done : done+n]}
+		chunk := one(position+done, tokens[done:done+n])
 		if done+n < len(tokens) {
 			chunk.Next = &tokens[done+n]
 		}
@@ -55,6 +55,11 @@ func (x *Model) Forward(ctx context.Context, tokens []int, position int, t Tail)
 	return out, nil
 }
 
+// one is a step of one sequence.
+func one(position int, tokens []int) pipeline.Step {
+	return pipeline.Step{Sequences: []pipeline.Sequence{{Position: position, Tokens: tokens}}}
+}
+
 // evaluateOne evaluates a chunk by itself.
 func (x *Model) evaluateOne(ctx context.Context, s pipeline.Step, t Tail) (Output, error) {
 	out := x.output(t, s)
@@ -64,8 +69,8 @@ func (x *Model) evaluateOne(ctx context.Context, s pipeline.Step, t Tail) (Outpu
 
 // evaluate evaluates a chunk, before which done tokens were evaluated, and adds its results to out.
 func (x *Model) evaluate(ctx context.Context, s pipeline.Step, t Tail, done int, out *Output) error {
-	n := len(s.Tokens)
-	k := x.key(n, s.Lengths != nil, t)
+	n := s.Len()
+	k := x.key(n, len(s.Sequences) > 1 || s.Sequences[0].Tails != nil, t)
 	p, err := x.plan(ctx, k)
 	if err != nil {
 		return err
@@ -126,19 +131,20 @@ func (x *Model) ForwardSequences(ctx context.Context, sequences [][]int, positio
 
 // sequences checks sequences and puts them into one chunk.
 func (x *Model) sequences(sequences [][]int, position int, t Tail) (s pipeline.Step, err error) {
-	s.Position = position
-	for i, q := range sequences {
-		if len(q) == 0 {
+	q := pipeline.Sequence{Position: position}
+	for i, tail := range sequences {
+		if len(tail) == 0 {
 			return s, fmt.Errorf("model: sequence %d has no tokens", i)
 		}
-		s.Tokens, s.Lengths = append(s.Tokens, q...), append(s.Lengths, len(q))
+		q.Tokens, q.Tails = append(q.Tokens, tail...), append(q.Tails, len(tail))
 	}
-	if err := errors.Join(x.checkTokens(s.Tokens, position), t.check()); err != nil {
+	s.Sequences = []pipeline.Sequence{q}
+	if err := errors.Join(x.checkTokens(q.Tokens, position), t.check()); err != nil {
 		return s, err
 	}
 	n, most := x.Sequences()
-	if most = min(most, x.maxTokens(t)); len(sequences) > n || len(s.Tokens) > most {
-		return s, fmt.Errorf("model: %d sequences of %d tokens together; at most %d of %d are possible", len(sequences), len(s.Tokens), n, most)
+	if most = min(most, x.maxTokens(t)); len(sequences) > n || s.Len() > most {
+		return s, fmt.Errorf("model: %d sequences of %d tokens together; at most %d of %d are possible", len(sequences), s.Len(), n, most)
 	}
 	return s, nil
 }
@@ -172,7 +178,9 @@ func (x *Model) Decode(ctx context.Context, token, position, steps int, draw *pi
 		return out, err
 	}
 	x.last = p
-	if out.Counters, err = p.Run(ctx, pipeline.Step{Position: position, Tokens: tokens, Burst: steps, Draw: draw}); err != nil {
+	s := one(position, tokens)
+	s.Burst, s.Draw = steps, draw
+	if out.Counters, err = p.Run(ctx, s); err != nil {
 		return out, err
 	}
 	for step := range steps {

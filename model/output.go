@@ -76,7 +76,7 @@ func (x *Model) output(t Tail, s pipeline.Step) (out Output) {
 		out.Hidden = r.hidden
 	}
 	if t.Stream {
-		r.stream = resize(r.stream, len(s.Tokens)*x.cfg.HiddenSize)
+		r.stream = resize(r.stream, s.Len()*x.cfg.HiddenSize)
 		out.Stream = r.stream
 	}
 	return out
@@ -100,7 +100,7 @@ func (x *Model) read(p *pipeline.Plan, k planKey, s pipeline.Step, done int, out
 		return dst
 	}
 	if t.Stream {
-		fetch(outStream, out.Stream, done, len(s.Tokens), x.cfg.HiddenSize)
+		fetch(outStream, out.Stream, done, s.Len(), x.cfg.HiddenSize)
 	}
 	if t.Hidden {
 		fetch(outHidden, out.Hidden, first, rows, x.cfg.HiddenSize)

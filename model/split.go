@@ -105,7 +105,7 @@ func (s *Split) Forward(ctx context.Context, tokens []int, position int, t Tail)
 		if done+n < len(tokens) {
 			now = t.before()
 		}
-		step := pipeline.Step{Position: position + done, Tokens: tokens[done : done+n]}
+		step := one(position+done, tokens[done:done+n])
 		if done+n < len(tokens) {
 			step.Next = &tokens[done+n]
 		}

@@ -105,24 +105,34 @@ func (t Tail) before() Tail {
 func (t Tail) rows(s pipeline.Step) int {
 	switch t.Rows {
 	case LastRows:
-		return max(1, len(s.Lengths))
+		return s.Rows()
 	case EveryRow:
-		return len(s.Tokens)
+		return s.Len()
 	}
 	return 0
 }
 
-// position is the cache position of the token that row i of a step belongs to.
+// position is the place of the token that row i of a step belongs to.
 func (t Tail) position(s pipeline.Step, i int) int {
-	if t.Rows == EveryRow {
-		return s.Position + i
+	for _, q := range s.Sequences {
+		if t.Rows == EveryRow {
+			if i < len(q.Tokens) {
+				return q.Position + i
+			}
+			i -= len(q.Tokens)
+			continue
+		}
+		if q.Tails == nil && i == 0 {
+			return q.Position + len(q.Tokens) - 1
+		}
+		if i < len(q.Tails) {
+			at := q.Position - 1
+			for _, n := range q.Tails[:i+1] {
+				at += n
+			}
+			return at
+		}
+		i -= max(1, len(q.Tails))
 	}
-	if s.Lengths == nil {
-		return s.Position + len(s.Tokens) - 1
-	}
-	at := s.Position - 1
-	for _, n := range s.Lengths[:i+1] {
-		at += n
-	}
-	return at
+	return 0
 }

@@ -49,16 +49,17 @@ func (b *Builder) checkRope(qkv *Tensor, h Heads) {
 	}
 }
 
-// Attention returns causal attention of q, (tokens, Heads * HeadDim), over the cache up to
-// each token's own position, in its own sequence: (tokens, Heads * HeadDim). Scores are multiplied by scale.
+// Attention returns causal attention of q, (tokens, Heads * HeadDim), over the cache up to each token's own position, in
+// its own sequence: (tokens, Heads * HeadDim). Scores are multiplied by scale.
 func (b *Builder) Attention(q *Tensor, h Heads, c *LayerCache, scale float32) *Tensor {
 	return b.attention(q, h, nil, c, scale)
 }
 
-// RopeAttention is RopeStore followed by Attention, in one dispatch for one token.
+// RopeAttention is RopeStore followed by Attention, in one dispatch where all tokens are single.
 func (b *Builder) RopeAttention(qkv *Tensor, h Heads, table *Vector, c *LayerCache, scale float32) *Tensor {
-	if qkv.Rows == 1 && b.err == nil && h.KVHeads > 0 {
-		shape := h.over(c, 1, scale)
+	if b.singles == qkv.Rows && b.err == nil && h.KVHeads > 0 {
+		shape := h.over(c, scale)
+		shape.Tokens, shape.Single = b.singles, true
 		_, apart := pick(b.m, &kernels.Decode, shape, kernels.RowMajor)
 		shape.Rope = true
 		variant, fused := pick(b.m, &kernels.Decode, shape, kernels.RowMajor)
@@ -70,16 +71,16 @@ func (b *Builder) RopeAttention(qkv *Tensor, h Heads, table *Vector, c *LayerCac
 	return b.Attention(b.RopeStore(qkv, h, table, c), h, c, scale)
 }
 
-// over is the shape of attention of so many tokens over a cache.
-func (h Heads) over(c *LayerCache, tokens int, scale float32) kernels.Attention {
+// over is the shape of attention over a cache.
+func (h Heads) over(c *LayerCache, scale float32) kernels.Attention {
 	return kernels.Attention{
-		Type: c.DType, Tokens: tokens, Heads: h.Heads, KVHeads: h.KVHeads, HeadDim: h.HeadDim, Positions: c.Positions,
+		Type: c.DType, Heads: h.Heads, KVHeads: h.KVHeads, HeadDim: h.HeadDim, Positions: c.Positions,
 		Places: c.places(), Local: c.Local, Window: h.Window, Scale: scale, SoftCap: h.SoftCap, Slopes: h.Slopes != nil,
 		RotaryDim: h.RotaryDim, Interleaved: h.Interleaved, Clip: h.Clip,
 	}
 }
 
-// attention takes queries, or with a table queries, keys and values that are rotated first.
+// attention takes queries, or with a table queries, keys and values of single tokens, which are rotated first.
 func (b *Builder) attention(q *Tensor, h Heads, table *Vector, c *LayerCache, scale float32) *Tensor {
 	if h.HeadDim > kernels.MaxHeadDim || h.HeadDim%4 != 0 {
 		b.Fail("attention: head dimension %d; kernels take multiples of four up to %d", h.HeadDim, kernels.MaxHeadDim)
@@ -88,33 +89,51 @@ func (b *Builder) attention(q *Tensor, h Heads, table *Vector, c *LayerCache, sc
 		b.Fail("attention: %d heads do not share %d key-value heads evenly", h.Heads, h.KVHeads)
 		return q
 	}
-	slopes := readSpan(c.Keys) // any memory will do where the kernel does not look
-	if h.Slopes != nil {
-		slopes = readSpan(h.Slopes.span)
-	}
-	row := kernels.CacheRowBytes(c.DType, h.HeadDim)
-	n := &node{kv: kvRead{perPosition: 2 * int64(h.KVHeads) * row, window: h.Window, positions: c.Positions}}
-	shape := h.over(c, q.Rows, scale)
-	shape.Rope = table != nil
-	op := kernels.AttentionOp(q.Rows)
-	_, k := pick(b.m, op, shape, kernels.RowMajor)
 	out := b.tensor(q.Rows, h.Heads*h.HeadDim)
-	to, splits := out, 1
-	if q.Rows == 1 {
-		if splits = k.Grid(b.m.machine, shape)[0]; splits > 1 {
-			to = b.tensor(h.Heads*splits, h.HeadDim+4)
-		}
+	shape := h.over(c, scale)
+	shape.Rope = table != nil
+	if b.singles > 0 {
+		shape.Tokens, shape.Single = b.singles, true
+		b.decode(q, h, table, c, shape, out)
 	}
-	keys, values := readSpan(c.Keys), readSpan(c.Values)
-	binds := []bind{stepBind(), read(q), keys, values, slopes, write(to), readSpan(c.tables)}
+	if b.singles < q.Rows {
+		shape.Tokens, shape.Single, shape.Sequences = q.Rows-b.singles, false, b.sequences
+		binds := append(h.operands(q, c), write(out), readSpan(c.tables))
+		launch(b, &kernels.Attend, shape, kernels.RowMajor, &node{kv: h.reads(c, false)}, binds...)
+	}
+	return out
+}
+
+// decode adds attention of single tokens to out.
+func (b *Builder) decode(q *Tensor, h Heads, table *Vector, c *LayerCache, shape kernels.Attention, out *Tensor) {
+	_, k := pick(b.m, &kernels.Decode, shape, kernels.RowMajor)
+	to, splits := out, k.Grid(b.m.machine, shape)[0]
+	if splits > 1 {
+		to = b.tensor(shape.Tokens*h.Heads*splits, h.HeadDim+4)
+	}
+	binds := append(h.operands(q, c), write(to), readSpan(c.tables))
 	if table != nil {
 		binds = append(binds, readSpan(table.span))
 		binds[2].access, binds[3].access = vk.ReadWrite, vk.ReadWrite
 	}
-	launch(b, op, shape, kernels.RowMajor, n, binds...)
+	launch(b, &kernels.Decode, shape, kernels.RowMajor, &node{kv: h.reads(c, true)}, binds...)
 	if splits > 1 {
-		reduction := kernels.Reduction{Heads: h.Heads, HeadDim: h.HeadDim, Splits: splits, Window: h.Window}
+		reduction := kernels.Reduction{Tokens: shape.Tokens, Heads: h.Heads, HeadDim: h.HeadDim, Splits: splits, Window: h.Window}
 		launch(b, &kernels.Reduce, reduction, kernels.RowMajor, &node{}, stepBind(), read(to), write(out))
 	}
-	return out
+}
+
+// operands are what attention kernels read: the step, queries, keys, values and slopes.
+func (h Heads) operands(q *Tensor, c *LayerCache) []bind {
+	slopes := readSpan(c.Keys) // any memory will do where the kernel does not look
+	if h.Slopes != nil {
+		slopes = readSpan(h.Slopes.span)
+	}
+	return []bind{stepBind(), read(q), readSpan(c.Keys), readSpan(c.Values), slopes}
+}
+
+// reads is what attention of single tokens, or of the others, reads of the cache.
+func (h Heads) reads(c *LayerCache, single bool) kvRead {
+	row := kernels.CacheRowBytes(c.DType, h.HeadDim)
+	return kvRead{perPosition: 2 * int64(h.KVHeads) * row, kvKey: kvKey{window: h.Window, single: single}, positions: c.Positions}
 }

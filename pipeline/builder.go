@@ -20,7 +20,9 @@ type Builder struct {
 	m         *Manager
 	name      string
 	tokens    int
-	sequences int // that the plan has room for
+	singles   int // of the tokens, the first ones, each of a sequence of its own
+	sequences int // of the others
+	rows      int // of results of last tokens that the plan has room for
 	tap       bool
 	log       int // pairs that Advance logs in each step; 0 without it
 	most      int // positions of the largest cache
@@ -41,11 +43,24 @@ type output struct {
 
 // NewBuilder starts a plan for steps of up to tokens tokens.
 func (m *Manager) NewBuilder(name string, tokens int) *Builder {
-	b := &Builder{m: m, name: name, tokens: tokens, sequences: MaxSequences}
+	b := &Builder{m: m, name: name, tokens: tokens, sequences: 1, rows: MaxSequences}
+	if tokens == 1 {
+		b.singles = 1
+	}
 	if tokens < 1 {
 		b.err = fmt.Errorf("pipeline: %s: a plan for %d tokens", name, tokens)
 	}
 	return b
+}
+
+// Batch says that the plan takes tokens of several sequences: the first singles tokens are each of a sequence of its own,
+// and the others of at most so many more. It comes before every operation. Without it a plan takes one sequence.
+func (b *Builder) Batch(singles, sequences int) {
+	if len(b.nodes) > 0 || singles < 0 || singles > b.tokens || sequences < 0 || singles+sequences > MaxSequences || sequences == 0 && singles < b.tokens {
+		b.Fail("a batch of %d single tokens and %d other sequences in %d tokens", singles, sequences, b.tokens)
+		return
+	}
+	b.singles, b.sequences = singles, sequences
 }
 
 // EnableTaps makes Tap record; without it a Tap costs nothing.
@@ -198,7 +213,7 @@ func (b *Builder) Build(ctx context.Context) (_ *Plan, err error) {
 		return nil, err
 	}
 	b.m.plans.Add(1)
-	p := &Plan{m: b.m, open: true, name: b.name, tokens: b.tokens, sequences: b.sequences, logged: b.log, kv: map[int]int64{}}
+	p := &Plan{m: b.m, open: true, name: b.name, tokens: b.tokens, singles: b.singles, sequences: b.sequences, rows: b.rows, logged: b.log, kv: map[kvKey]int64{}}
 	if b.input != nil {
 		p.inputCols = b.input.Cols
 	}
@@ -327,7 +342,7 @@ func (b *Builder) record(ctx context.Context, p *Plan) error {
 		} else { // of the last tokens
 			p.counters.Operations += n.operations * n.rows
 		}
-		p.kv[n.kv.window] += n.kv.perPosition
+		p.kv[n.kv.kvKey] += n.kv.perPosition
 		copyOutputs(i)
 	}
 	cmds, err := rec.Finish()

@@ -174,6 +174,9 @@ func (s CacheShape) layer(i int) *LayerCache {
 	return &LayerCache{DType: s.layerType(i), Positions: s.positions(i), Pages: s.pages(i), Local: s.local(i)}
 }
 
+// Table is what names page table i in Sequence.Table.
+func (c *Cache) Table(i int) int { return i * c.shape.entries() }
+
 // SetPages names the pages of an entry of a page table: those of the layers that keep every position, and of those that
 // keep a window. No plan that uses the table may be running.
 func (c *Cache) SetPages(table, entry, page, local int) {

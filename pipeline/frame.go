@@ -148,9 +148,9 @@ func setWord(buf []byte, at int, w uint32) { binary.LittleEndian.PutUint32(buf[a
 // the Run has succeeded.
 func (f *Frame) begin(p *Plan, s Step) int64 {
 	f.ran = nil
-	begun := f.begun[:stepBytes(len(s.Tokens))]
+	begun := f.begun[:stepBytes(s.Len())]
 	copy(begun, f.words)
-	s.write(begun)
+	s.write(begun, p.singles)
 	if p.logged > 0 && word(begun, stepBurst) == unknown {
 		setWord(begun, stepBurst, uint32(f.next))
 	}
@@ -194,7 +194,7 @@ func (f *Frame) end(p *Plan, s Step, steps int) {
 	if id == noToken {
 		id = 0 // as advance.comp has it
 	}
-	setWord(f.words, stepPosition, uint32(s.Position+steps))
+	setWord(f.words, stepPosition, uint32(s.Sequences[0].Position+steps))
 	setWord(f.words, stepFirst, id)
 	setWord(f.words, stepBurst, word(f.begun, stepBurst)+uint32(steps))
 }
@@ -223,8 +223,8 @@ func (f *Frame) holds(p *Plan) error {
 // checkSteps reports what is wrong with the fields of a step that are about advancing.
 func (p *Plan) checkSteps(s Step, steps int) error {
 	switch {
-	case steps > MaxBurst, steps > 1 && (p.logged == 0 || len(s.Tokens) != 1):
-		return fmt.Errorf("%d steps of %d tokens; %d of one token are possible where the plan advances", steps, len(s.Tokens), MaxBurst)
+	case steps > MaxBurst, steps > 1 && (p.logged == 0 || s.Len() != 1):
+		return fmt.Errorf("%d steps of %d tokens; %d of one token are possible where the plan advances", steps, s.Len(), MaxBurst)
 	case (s.Draw != nil) != (p.logged > 1):
 		return errors.New("a plan that draws tokens needs a draw, and no other takes one")
 	case s.Draw == nil:

@@ -64,7 +64,7 @@ func (w *walk) plan(name string, tokens int, end func(b *Builder, logits *Tensor
 
 // step is a Step of p from a token on: for a plan that advances a burst of n, else n tokens of the walk.
 func (w *walk) step(p *Plan, position, token, n int) Step {
-	s := Step{Position: position, Tokens: []int{token}}
+	s := one(position, token)
 	switch p {
 	case w.greedy:
 		s.Burst = n
@@ -72,7 +72,8 @@ func (w *walk) step(p *Plan, position, token, n int) Step {
 		s.Burst, s.Draw = n, &Draw{Temperature: 1, TopK: 1, TopP: 1, Uniform: make([]float32, n)}
 	default:
 		for range n - 1 {
-			s.Tokens = append(s.Tokens, next(s.Tokens[len(s.Tokens)-1]))
+			q := &s.Sequences[0]
+			q.Tokens = append(q.Tokens, next(q.Tokens[len(q.Tokens)-1]))
 		}
 	}
 	return s
@@ -187,7 +188,7 @@ func TestPlansTakeTurnsWithAFrame(t *testing.T) {
 				}
 			}
 		} else {
-			most := int64(16 + 8*len(s.Tokens)) // position, count, sequences, one end
+			most := int64(20 + 8*s.Len()) // position, count, sequences, singles, one row
 			if p.logged > 0 {
 				most += 4
 			}
@@ -219,14 +220,14 @@ func TestAStepSendsWhatTheDeviceLacks(t *testing.T) {
 		s    Step
 		want int64
 	}{
-		{"the first", w.greedy, Step{Position: 3, Tokens: []int{9}}, 20},                                               // position, count, rows, sequences, token
-		{"the next", w.greedy, Step{Position: 4, Tokens: []int{next(9)}}, 0},                                           //
-		{"another token", w.greedy, Step{Position: 5, Tokens: []int{1}}, 4},                                            //
-		{"another position", w.greedy, Step{Position: 9, Tokens: []int{next(1)}}, 4},                                   //
-		{"three tokens", w.several, Step{Position: 10, Tokens: []int{next(next(1)), 5, 6}}, 16},                        // count, one end, two tokens
-		{"the same", w.several, Step{Position: 10, Tokens: []int{next(next(1)), 5, 6}}, 0},                             //
-		{"two sequences", w.several, Step{Position: 10, Tokens: []int{next(next(1)), 5, 6}, Lengths: []int{2, 1}}, 16}, // sequences, two ends, one start
-		{"one token of three", w.greedy, Step{Position: 10, Tokens: []int{next(next(1))}}, 12},                         // count, sequences, one end
+		{"the first", w.greedy, one(3, 9), 24}, // position, count, rows, sequences, singles, token
+		{"the next", w.greedy, one(4, next(9)), 0},
+		{"another token", w.greedy, one(5, 1), 4},
+		{"another position", w.greedy, one(9, next(1)), 4},
+		{"three tokens", w.several, one(10, next(next(1)), 5, 6), 20}, // count, singles, one row, two tokens
+		{"the same", w.several, one(10, next(next(1)), 5, 6), 0},
+		{"two tails", w.several, tails(10, []int{2, 1}, next(next(1)), 5, 6), 16}, // rows, two of them, one start
+		{"one token of three", w.greedy, one(10, next(next(1))), 16},              // count, rows, singles, one row
 	} {
 		if got := run(t, c.p, c.s).HostToDeviceBytes; got != c.want {
 			t.Errorf("%s: %d bytes, want %d", c.name, got, c.want)

@@ -47,9 +47,15 @@ func (n *node) key() string {
 
 // A kvRead is what a node reads of the KV cache.
 type kvRead struct {
+	kvKey
 	perPosition int64 // bytes of each position
-	window      int   // positions a query sees; 0 means all
 	positions   int   // of the cache
+}
+
+// A kvKey says of which sequences a node reads which positions.
+type kvKey struct {
+	window int  // positions a query sees; 0 means all
+	single bool // of those with a single token; else of the others
 }
 
 // work is what the node does for each token.

@@ -80,7 +80,7 @@ func (b *Builder) NormLast(x *Tensor, norm *Norm, sequences int) *Tensor {
 	if sequences < 1 || sequences > MaxSequences {
 		b.Fail("norm: last tokens of %d sequences; 1 to %d are possible", sequences, MaxSequences)
 	}
-	b.sequences = min(b.sequences, sequences)
+	b.rows = min(b.rows, sequences)
 	return b.norm(x, norm, sequences, true)
 }
 

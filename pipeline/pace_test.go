@@ -123,7 +123,7 @@ func TestPiecesOfAGrid(t *testing.T) {
 		y := p.Linear(b.inputOf(p, b.normal(cols), cols), w.matrix, nil)
 		p.Output("y", y)
 		plan := b.build(p)
-		c := run(t, plan, Step{Tokens: []int{0}})
+		c := run(t, plan, one(0, 0))
 		if segmentBytes > 0 && (c.Submits < 2 || c.Dispatches < 3) {
 			t.Errorf("%d submits of %d dispatches", c.Submits, c.Dispatches)
 		}

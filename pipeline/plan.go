@@ -49,7 +49,9 @@ type Plan struct {
 	open      bool
 	name      string
 	tokens    int
+	singles   int // as Builder has them
 	sequences int
+	rows      int
 	inputCols int // of what Input writes; 0 means the plan has no input
 	logged    int // pairs in an entry of the log; 0 means the plan does not advance
 	commands  *vk.Commands
@@ -60,8 +62,8 @@ type Plan struct {
 
 	counters       Counters // that do not depend on the step
 	minimumWeights int64
-	operations     int64         // of a token
-	kv             map[int]int64 // bytes a position, by window
+	operations     int64           // of a token
+	kv             map[kvKey]int64 // bytes a position
 	ran            bool
 }
 
@@ -83,7 +85,7 @@ func (p *Plan) Run(ctx context.Context, s Step) (Counters, error) {
 		return Counters{}, errClosed
 	}
 	steps := max(1, s.Burst)
-	if err := errors.Join(s.check(p.tokens, p.sequences), p.checkSteps(s, steps), p.checkInput()); err != nil {
+	if err := errors.Join(s.check(p), p.checkSteps(s, steps), p.checkInput()); err != nil {
 		return Counters{}, fmt.Errorf("pipeline: %s: %w", p.name, err)
 	}
 	if err := p.m.dev.Settle(ctx); err != nil {
@@ -92,21 +94,17 @@ func (p *Plan) Run(ctx context.Context, s Step) (Counters, error) {
 	sent := p.m.frame.begin(p, s)
 	submits, err := p.submit(ctx, s, steps)
 	if err != nil {
-		return Counters{}, fmt.Errorf("pipeline: %s at position %d: %w", p.name, s.Position, err)
+		return Counters{}, fmt.Errorf("pipeline: %s at position %d: %w", p.name, s.Sequences[0].Position, err)
 	}
 	p.m.frame.end(p, s, steps)
 	var c Counters
 	for i := range steps {
 		c.Add(p.counters)
-		for window, perPosition := range p.kv {
-			live := s.Position + i + len(s.Tokens)
-			if window > 0 {
-				live = min(live, window+len(s.Tokens)-1)
-			}
-			c.KVBytes += perPosition * int64(live)
+		for key, perPosition := range p.kv {
+			c.KVBytes += perPosition * s.live(key, p.singles, i)
 		}
 		c.MinimumBytes += p.minimumWeights
-		c.Operations += p.operations * int64(len(s.Tokens))
+		c.Operations += p.operations * int64(s.Len())
 	}
 	c.MinimumBytes += c.KVBytes
 	c.Submits, c.HostToDeviceBytes = int64(submits), sent
@@ -155,7 +153,7 @@ func (p *Plan) submit(ctx context.Context, s Step, steps int) (submits int, err 
 		submits++
 		return sub.Wait(ctx)
 	}
-	pace := p.pace.start(len(s.Tokens), s.Position+len(s.Tokens)+steps-1)
+	pace := p.pace.start(s.Len(), s.longest()+steps-1)
 	segments := p.commands.Segments()
 	for steps > 0 {
 		if err := ctx.Err(); err != nil {

@@ -34,7 +34,7 @@ func TestCountersSayWhatARunReads(t *testing.T) {
 				p.LinearAdd(x, h, down.matrix, nil)
 				p.Output("x", x)
 				plan := b.build(p)
-				c := run(t, plan, Step{Position: 3, Tokens: []int{0}})
+				c := run(t, plan, one(3, 0))
 				embed := int64(4 * cols)
 				if got, want := c.MinimumBytes-embed, 2*1536*kind.RowBytes(cols)/1; got != want {
 					t.Errorf("minimum of %d bytes, want %d", got, want)
@@ -51,7 +51,7 @@ func TestCountersSayWhatARunReads(t *testing.T) {
 					t.Errorf("%d barriers", c.Barriers)
 				}
 				want.Records, want.HostToDeviceBytes = 0, 0 // the device has this step
-				if d := cmp.Diff(want, run(t, plan, Step{Position: 3, Tokens: []int{0}})); d != "" {
+				if d := cmp.Diff(want, run(t, plan, one(3, 0))); d != "" {
 					t.Errorf("second run (-want +got):\n%s", d)
 				}
 				var sum Counters
@@ -89,8 +89,9 @@ func TestCountersFollowTheCache(t *testing.T) {
 	const perToken = 2 * 2 * 64 * 2
 	for _, s := range []Step{inputStep(0, 3), inputStep(90, 2)} {
 		c := run(t, plan, s)
-		live := s.Position + len(s.Tokens)
-		want := perToken * int64(live+min(live, 20+len(s.Tokens)-1))
+		q := s.Sequences[0]
+		live := q.Position + len(q.Tokens)
+		want := perToken * int64(live+min(live, 20+len(q.Tokens)-1))
 		if c.KVBytes != want {
 			t.Errorf("%d bytes of cache for %d positions, of which one of two layers sees 20 each: want %d", c.KVBytes, live, want)
 		}
@@ -109,7 +110,7 @@ func TestReplayAllocatesItsSubmissionAlone(t *testing.T) {
 			p.LinearAdd(x, x, w.matrix, nil)
 		}
 		plan := b.build(p)
-		s := Step{Tokens: []int{0}}
+		s := one(0, 0)
 		if n := testing.AllocsPerRun(20, func() { run(t, plan, s) }); n != 3 {
 			t.Errorf("%g allocations a step of %d dispatches, want 3", n, dispatches+1)
 		}
@@ -117,7 +118,8 @@ func TestReplayAllocatesItsSubmissionAlone(t *testing.T) {
 	p := b.m.NewBuilder("burst", 1)
 	p.Advance(p.Embed(w.matrix, 1))
 	plan := b.build(p)
-	s := Step{Tokens: []int{0}, Burst: 8}
+	s := one(0, 0)
+	s.Burst = 8
 	run(t, plan, s) // the first of which is a submission of its own, since nothing is known of its speed
 	if n := testing.AllocsPerRun(20, func() { run(t, plan, s) }); n != 3 {
 		t.Errorf("%g allocations a burst, want 3", n)

@@ -5,15 +5,10 @@ import (
 	"math"
 )
 
-// A Step is one evaluation of a plan: where it stands in the KV cache, and its tokens.
-// The shaders see it as shaders/include/step.glsl.
+// A Step is one evaluation of a plan: the tokens of one or more sequences. The shaders see it as
+// shaders/include/step.glsl.
 type Step struct {
-	Position int   // cache position of Tokens[0]
-	Tokens   []int // 1 to the number that the plan was built for
-
-	// Lengths cuts Tokens into sequences. Each continues what the cache holds before Position and sees nothing of the
-	// others: its queries, keys and positions are as if it ran alone. nil is one sequence.
-	Lengths []int
+	Sequences []Sequence // 1 to MaxSequences
 
 	Next *int // the token after the last one, for Builder.LogProbs; nil: not known
 
@@ -23,6 +18,44 @@ type Step struct {
 	Draw  *Draw // how tokens are chosen by Builder.AdvanceDraw; nil is the largest logit
 }
 
+// A Sequence is what a step evaluates of a sequence. It goes on from what the KV cache holds of it.
+type Sequence struct {
+	Table    int   // its page table (Cache.Table)
+	Position int   // place of Tokens[0]
+	Tokens   []int // 1 or more
+
+	// Tails cuts Tokens into runs of these lengths. Each goes on from what the cache holds before Position and sees
+	// nothing of the others: its queries, keys and positions are as if it ran alone. nil is one run.
+	Tails []int
+}
+
+// Len is the number of tokens.
+func (s Step) Len() int {
+	n := 0
+	for i := range s.Sequences {
+		n += len(s.Sequences[i].Tokens)
+	}
+	return n
+}
+
+// Rows is the number of tails, each of which has a row of results where only last tokens have.
+func (s Step) Rows() int {
+	n := 0
+	for i := range s.Sequences {
+		n += max(1, len(s.Sequences[i].Tails))
+	}
+	return n
+}
+
+// singles is how many of the first sequences have one token, at most as many as given.
+func (s Step) singles(most int) int {
+	n := 0
+	for n < min(most, len(s.Sequences)) && len(s.Sequences[n].Tokens) == 1 {
+		n++
+	}
+	return n
+}
+
 const (
 	// MaxBurst is the largest Step.Burst. advance.comp calls it LOG.
 	MaxBurst = 32
@@ -30,84 +63,137 @@ const (
 	TopLogits = 64
 )
 
-// MaxSequences is how many sequences a Step can have.
+// MaxSequences is how many sequences, and how many rows of results of last tokens, a Step can have.
 const MaxSequences = 16
+
+// live is how many positions of the KV cache the step reads, of single tokens or of the others, at step i of a burst. Keys
+// that several tokens of a sequence see count once.
+func (s Step) live(key kvKey, singles, i int) int64 {
+	n := s.singles(singles)
+	sequences := s.Sequences[n:]
+	if key.single {
+		sequences = s.Sequences[:n]
+	}
+	sum := 0
+	for j := range sequences {
+		live := sequences[j].Position + i + len(sequences[j].Tokens)
+		if key.window > 0 {
+			live = min(live, key.window+len(sequences[j].Tokens)-1)
+		}
+		sum += live
+	}
+	return int64(sum)
+}
+
+// longest is how many positions the longest sequence has after the step.
+func (s Step) longest() int {
+	n := 0
+	for i := range s.Sequences {
+		n = max(n, s.Sequences[i].Position+len(s.Sequences[i].Tokens))
+	}
+	return n
+}
 
 // Where shaders/include/step.glsl has what in the Step buffer.
 const (
 	stepCount     = 0
 	stepRows      = 4
 	stepSequences = 8
-	stepBurst     = 12 // the count of steps, which the device continues
-	stepNext      = 16
-	stepRow       = 20 // the tokens whose results are wanted
+	stepSingles   = 12
+	stepBurst     = 16 // the count of steps, which the device continues
+	stepNext      = 20
+	stepRow       = 24 // the tokens whose results are wanted
 	stepSequence  = stepRow + 4*MaxSequences
 	stepTokens    = stepSequence + 12*MaxSequences
 )
 
 func stepBytes(tokens int) int64 { return alignUp(stepTokens+8*int64(tokens), 16) }
 
-// write puts s into a Step buffer.
-func (s Step) write(buf []byte) {
+// write puts s into a Step buffer, for a plan that takes so many single tokens.
+func (s Step) write(buf []byte, singles int) {
 	put := func(at, v int) { setWord(buf, at, uint32(v)) }
-	one := [1]int{len(s.Tokens)} // on the stack: a token costs no allocation
-	lengths := s.Lengths
-	if lengths == nil {
-		lengths = one[:]
-	}
-	put(stepCount, len(s.Tokens))
-	put(stepRows, len(lengths))
-	put(stepSequences, 1)
+	put(stepCount, s.Len())
+	put(stepRows, s.Rows())
+	put(stepSequences, len(s.Sequences))
+	put(stepSingles, s.singles(singles))
 	if s.Next != nil {
 		put(stepNext, *s.Next)
 	}
-	put(stepSequence, s.Position)
-	start := 0
-	for i, n := range lengths {
-		put(stepRow+4*i, start+n-1)
-		for t := start; t < start+n; t++ {
-			put(stepTokens+8*t, s.Tokens[t])
-			put(stepTokens+8*t+4, start)
+	first, row := 0, 0
+	for i := range s.Sequences {
+		q := &s.Sequences[i]
+		at := stepSequence + 12*i
+		put(at, q.Position)
+		put(at+4, first)
+		put(at+8, q.Table)
+		one := [1]int{len(q.Tokens)} // on the stack: a token costs no allocation
+		tails := q.Tails
+		if tails == nil {
+			tails = one[:]
 		}
-		start += n
+		start := 0
+		for _, n := range tails {
+			put(stepRow+4*row, first+start+n-1)
+			row++
+			for t := start; t < start+n; t++ {
+				put(stepTokens+8*(first+t), q.Tokens[t])
+				put(stepTokens+8*(first+t)+4, start)
+			}
+			start += n
+		}
+		first += len(q.Tokens)
 	}
 }
 
-// check says what is wrong with s for a plan of so many tokens and sequences.
-func (s Step) check(tokens, sequences int) error {
-	if len(s.Tokens) < 1 || len(s.Tokens) > tokens {
-		return fmt.Errorf("%d tokens in a plan for %d", len(s.Tokens), tokens)
+// check says what is wrong with s for a plan.
+func (s Step) check(p *Plan) error {
+	tokens, singles := s.Len(), s.singles(p.singles)
+	if tokens < 1 || tokens > p.tokens {
+		return fmt.Errorf("%d tokens in a plan for %d", tokens, p.tokens)
 	}
-	if s.Position < 0 || int64(s.Position)+int64(len(s.Tokens)) > math.MaxUint32 {
-		return fmt.Errorf("position %d", s.Position)
+	if n := len(s.Sequences); n > MaxSequences || n-singles > p.sequences {
+		return fmt.Errorf("%d sequences, %d of them of one token, in a plan for %d and %d more", n, singles, p.singles, p.sequences)
 	}
-	if s.Lengths == nil {
-		return nil
+	if s.Rows() > p.rows {
+		return fmt.Errorf("%d sequences in a plan for %d", s.Rows(), p.rows)
 	}
-	sum := 0
-	for i, n := range s.Lengths {
-		if sum += n; n < 1 || sum > len(s.Tokens) {
-			return fmt.Errorf("sequence %d of %d tokens in a run of %d", i, n, len(s.Tokens))
+	for i, q := range s.Sequences {
+		if q.Position < 0 || q.Table < 0 || int64(q.Position)+int64(len(q.Tokens)) > math.MaxUint32 {
+			return fmt.Errorf("position %d, page table %d", q.Position, q.Table)
 		}
-	}
-	if sum != len(s.Tokens) {
-		return fmt.Errorf("sequences of %d tokens in a run of %d", sum, len(s.Tokens))
-	}
-	if len(s.Lengths) > sequences {
-		return fmt.Errorf("%d sequences in a plan for %d", len(s.Lengths), sequences)
+		if len(q.Tokens) == 0 {
+			return fmt.Errorf("sequence %d has no tokens", i)
+		}
+		sum := 0
+		for j, n := range q.Tails {
+			if sum += n; n < 1 || sum > len(q.Tokens) {
+				return fmt.Errorf("sequence %d of %d tokens in a run of %d", j, n, len(q.Tokens))
+			}
+		}
+		if q.Tails != nil && sum != len(q.Tokens) {
+			return fmt.Errorf("sequences of %d tokens in a run of %d", sum, len(q.Tokens))
+		}
 	}
 	return nil
 }
 
 // Followed reports whether a token of the step is known to follow token i.
 func (s Step) Followed(i int) bool {
-	for _, n := range s.Lengths {
-		if i < n {
-			return i+1 < n
+	for at, q := range s.Sequences {
+		for _, n := range q.Tails {
+			if i < n {
+				return i+1 < n
+			}
+			i -= n
 		}
-		i -= n
+		if q.Tails == nil {
+			if i < len(q.Tokens) {
+				return i+1 < len(q.Tokens) || at+1 == len(s.Sequences) && s.Next != nil
+			}
+			i -= len(q.Tokens)
+		}
 	}
-	return i+1 < len(s.Tokens) || s.Next != nil
+	return false
 }
 
 // A Draw says how a token is chosen from the largest logits: by softmax at a temperature over

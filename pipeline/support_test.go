@@ -139,11 +139,11 @@ func (b *bench) inputOf(p *Builder, x []float64, cols int) *Tensor {
 
 // inputStep is the step for which inputOf works.
 func inputStep(position, count int) Step {
-	s := Step{Position: position, Tokens: make([]int, count)}
-	for i := range s.Tokens {
-		s.Tokens[i] = i
+	tokens := make([]int, count)
+	for i := range tokens {
+		tokens[i] = i
 	}
-	return s
+	return one(position, tokens...)
 }
 
 // roomy is more than most tests need, so that a second plan need not ask for more than the first.
@@ -192,4 +192,14 @@ func outputOf(t testing.TB, p *Plan, name string, rows, cols int) []float32 {
 		t.Fatal(err)
 	}
 	return out
+}
+
+// one is a step of one sequence.
+func one(position int, tokens ...int) Step {
+	return Step{Sequences: []Sequence{{Position: position, Tokens: tokens}}}
+}
+
+// tails is a step of one sequence in several tails.
+func tails(position int, lengths []int, tokens ...int) Step {
+	return Step{Sequences: []Sequence{{Position: position, Tokens: tokens, Tails: lengths}}}
 }

@@ -85,7 +85,7 @@ void main() {
     uint last_head = kv * sharing + sharing - 1u; // taken again where GROUP does not divide
     float minus_inf = uintBitsToFloat(0xff800000u);
 
-    if (gl_WorkGroupID.z >= step.sequences) return; // uniform
+    if (gl_WorkGroupID.z >= step.singles) return; // uniform
     set_sequence(gl_WorkGroupID.z);
     uint length = position + 1u;
     uint start = first_key(length);

@@ -61,7 +61,7 @@ void main() {
     uint last_head = kv * sharing + sharing - 1u; // what comes after it in a group is thrown away
     float minus_inf = uintBitsToFloat(0xff800000u);
 
-    if (gl_WorkGroupID.z >= step.sequences) return; // uniform
+    if (gl_WorkGroupID.z >= step.singles) return; // uniform
     set_sequence(gl_WorkGroupID.z);
     uint length = position + 1u;
     uint start = first_key(length);

@@ -90,7 +90,7 @@ void main() {
     uint h0 = kv * sharing + gl_WorkGroupID.y % groups * GROUP;
     uint last_head = kv * sharing + sharing - 1u; // taken again where GROUP does not divide
 
-    if (gl_WorkGroupID.z >= step.sequences) return; // uniform
+    if (gl_WorkGroupID.z >= step.singles) return; // uniform
     set_sequence(gl_WorkGroupID.z);
     uint length = position + 1u;
     uint start = first_key(length);

@@ -24,7 +24,7 @@ layout(push_constant) uniform Push {
 void main() {
     uint quads = p.head_dim / 4u;
     uint i = gl_GlobalInvocationID.x;
-    if (i >= p.heads * quads || gl_WorkGroupID.y >= step.sequences) return;
+    if (i >= p.heads * quads || gl_WorkGroupID.y >= step.singles) return;
     StepSequence own = step.sequence[gl_WorkGroupID.y];
     uint length = own.position + 1u;
     uint start = length > p.window ? length - p.window : 0u;

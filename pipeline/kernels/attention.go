@@ -30,6 +30,8 @@ func elementBytes(t DType) int { return max(1, t.BlockBytes()/t.BlockSize()) }
 type Attention struct {
 	Type                    DType // of the cache
 	Tokens                  int
+	Single                  bool // each token is of a sequence of its own
+	Sequences               int  // that the tokens are of at most, if they are not single; 0 means 1
 	Heads, KVHeads, HeadDim int
 	Positions               int  // most that the layer keeps of a sequence
 	Places                  int  // of the layer's pages together
@@ -38,19 +40,19 @@ type Attention struct {
 	Scale, SoftCap          float32
 	Slopes                  bool
 
-	Rope        bool // keys and queries are rotated and cached first; one token
+	Rope        bool // keys and queries are rotated and cached first; single tokens
 	RotaryDim   int
 	Interleaved bool
 	Clip        float32
 }
 
-// Op is attention of several tokens, attention_decode of one, attention_rope with rotation.
+// Op is attention of a sequence's tokens, attention_decode of single ones, attention_rope of those with rotation.
 func (a Attention) Op() string {
 	op := "attention_"
 	switch {
 	case a.Rope:
 		op = "attention_rope_"
-	case a.Tokens == 1:
+	case a.Single:
 		op = "attention_decode_"
 	}
 	return op + Lower(a.Type)
@@ -76,9 +78,9 @@ func scoreSpec(a Attention, spec ...Constant) []Constant {
 	return append(spec, flag("HAS_ALIBI", a.Slopes), flag("HAS_SOFTCAP", a.SoftCap > 0), size("PAGE", PageSize))
 }
 
-// AttentionOp is Attend for several tokens and Decode for one.
-func AttentionOp(tokens int) *Op[Attention] {
-	if tokens == 1 {
+// AttentionOp is Decode for single tokens, else Attend.
+func AttentionOp(single bool) *Op[Attention] {
+	if single {
 		return &Decode
 	}
 	return &Attend
@@ -96,14 +98,14 @@ var Attend = Op[Attention]{
 			Spec: func(m *Machine, a Attention) []Constant {
 				return scoreSpec(a, size("LANES", m.lanes()), size("HEAD_DIM", a.HeadDim))
 			},
-			Grid: func(m *Machine, a Attention) [3]int { return [3]int{ceilDiv(a.Tokens, m.lanes()), a.Heads, 1} },
+			Grid: func(m *Machine, a Attention) [3]int { return [3]int{a.tiles(a.Tokens, m.lanes()), a.Heads, 1} },
 		},
 		{
 			Path: Row, Rule: Rule{On: CPUs},
 			Takes: rowReadsCache,
 			Views: func(Attention) []View { return []View{Storage, vk.RGBA32Float, vk.RGBA32Uint, vk.RGBA32Uint} },
 			Spec:  func(_ *Machine, a Attention) []Constant { return scoreSpec(a, size("HEAD_DIM", a.HeadDim)) },
-			Grid:  func(_ *Machine, a Attention) [3]int { return [3]int{ceilDiv(a.Tokens, 8), a.Heads, 1} },
+			Grid:  func(_ *Machine, a Attention) [3]int { return [3]int{a.tiles(a.Tokens, 8), a.Heads, 1} },
 		},
 		// H200 (NVIDIA 580.159): attention_f16 of 512 tokens and 32 heads of 128 took 1.03 ms a layer, a tenth
 		// to a fifth of a prompt: it waits for loads likewise, and sums in float32. Cooperative matrices were not
@@ -117,7 +119,7 @@ var Attend = Op[Attention]{
 					size("CM_M", s.M), size("CM_N", s.N), size("CM_K", s.K))
 			},
 			Grid: func(m *Machine, a Attention) [3]int {
-				return [3]int{ceilDiv(sharedQueries(a), attentionSubgroups*m.Matrix.M), a.KVHeads, 1}
+				return [3]int{a.tiles(sharedQueries(a), attentionSubgroups*m.Matrix.M), a.KVHeads, 1}
 			},
 		},
 		{
@@ -126,13 +128,13 @@ var Attend = Op[Attention]{
 				return scoreSpec(a, size("HEAD_DIM", a.HeadDim), size("ROWS", attentionRows(a.HeadDim)), flag("KEEP_LOOPS", m.CPU()))
 			},
 			Grid: func(_ *Machine, a Attention) [3]int {
-				return [3]int{ceilDiv(sharedQueries(a), attentionRows(a.HeadDim)), a.KVHeads, 1}
+				return [3]int{a.tiles(sharedQueries(a), attentionRows(a.HeadDim)), a.KVHeads, 1}
 			},
 		},
 	},
 }
 
-// Decode is attention of one token: a workgroup for each split of the keys and group of heads. Its bindings are
+// Decode is attention of single tokens: a workgroup for each split of the keys, group of heads and token. Its bindings are
 // the step, queries (with Rope queries, keys and values), keys, values, slopes, the result and page tables; with Rope the
 // table of angles, and for barrier-free kernels keys and values again, to be written.
 //
@@ -196,8 +198,13 @@ func decodeSpec(path Path, a Attention, own ...Constant) []Constant {
 }
 
 func decodeGrid(path Path) func(*Machine, Attention) [3]int {
-	return func(_ *Machine, a Attention) [3]int { return [3]int{splits(path, a), decodeGroups(path, a), 1} }
+	return func(_ *Machine, a Attention) [3]int {
+		return [3]int{splits(path, a), decodeGroups(path, a), a.Tokens}
+	}
 }
+
+// tiles is how many tiles of so many rows there are at most: no tile has rows of two sequences.
+func (a Attention) tiles(rows, size int) int { return ceilDiv(rows, size) + max(1, a.Sequences) - 1 }
 
 // sharedQueries are those of the heads that share keys.
 func sharedQueries(a Attention) int { return a.Tokens * a.Heads / a.KVHeads }
@@ -305,16 +312,16 @@ func splits(path Path, a Attention) int {
 	return max(1, min(ceilDiv(512, decodeGroups(path, a)), positions/keys))
 }
 
-// A Reduction joins the partial sums of Decode: (Heads * Splits, HeadDim + 4).
+// A Reduction joins the partial sums of Decode: (Tokens * Heads * Splits, HeadDim + 4).
 type Reduction struct {
-	Heads, HeadDim, Splits, Window int
+	Tokens, Heads, HeadDim, Splits, Window int
 }
 
 // Op is attention_reduce.
 func (Reduction) Op() string { return "attention_reduce" }
 
-// Len is one token.
-func (Reduction) Len() int { return 1 }
+// Len is the number of tokens.
+func (r Reduction) Len() int { return r.Tokens }
 
 // Reduce has the bindings step, partial sums and result.
 var Reduce = Op[Reduction]{
@@ -324,6 +331,8 @@ var Reduce = Op[Reduction]{
 		Spec: func(_ *Machine, r Reduction) []Constant {
 			return []Constant{size("local_size_x", workgroup), size("SPLITS", r.Splits)}
 		},
-		Grid: func(_ *Machine, r Reduction) [3]int { return [3]int{ceilDiv(r.Heads*r.HeadDim/4, workgroup), 1, 1} },
+		Grid: func(_ *Machine, r Reduction) [3]int {
+			return [3]int{ceilDiv(r.Heads*r.HeadDim/4, workgroup), r.Tokens, 1}
+		},
 	}},
 }

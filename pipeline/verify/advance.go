@@ -48,7 +48,7 @@ func (v *verifier) walk(vocab int, draw *pipeline.Draw, first, runs int) (err er
 	var want []float64
 	token, position := 0, 5
 	for _, n := range []int{first, runs} {
-		s := pipeline.Step{Position: position, Tokens: []int{token}, Burst: n}
+		s := pipeline.Step{Sequences: []pipeline.Sequence{{Position: position, Tokens: []int{token}}}, Burst: n}
 		if draw != nil {
 			s.Draw = &pipeline.Draw{Temperature: draw.Temperature, TopK: draw.TopK, TopP: draw.TopP, MinP: draw.MinP, Uniform: make([]float32, n)}
 			for i := range s.Draw.Uniform {

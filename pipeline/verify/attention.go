@@ -332,8 +332,8 @@ func (v *verifier) attentionCases(t pipeline.DType) {
 		if path == kernels.Base || path == kernels.Row {
 			return true
 		}
-		shape := kernels.Attention{Type: t, Tokens: a.tokens, HeadDim: a.h.HeadDim}
-		k := kernels.AttentionOp(a.tokens).Of(path)
+		shape := kernels.Attention{Type: t, Tokens: a.tokens, Single: a.tokens == 1, HeadDim: a.h.HeadDim}
+		k := kernels.AttentionOp(shape.Single).Of(path)
 		if k == nil || !k.Fits(v.m.Machine(), shape, kernels.RowMajor) || !v.m.Offers(shape.Op(), path) {
 			return false
 		}
@@ -342,6 +342,7 @@ func (v *verifier) attentionCases(t pipeline.DType) {
 	if t != dtype.Q8_0 && path != kernels.CM {
 		v.ropeAttentionCases(t)
 	}
+	v.batchCases(t)
 	defer func() { v.peaks = false }()
 	for _, c := range list {
 		if takes(c) {
@@ -538,12 +539,18 @@ func (c *testCache) tail(side []float64, position int, s span) []float64 {
 // on, and the last live ones. Scores of two splits then differ by more than 88, the logarithm of the largest float32.
 // It returns what the cache holds, (KVHeads, places, HeadDim), 0 for NaN.
 func (v *verifier) cacheSide(c *testCache, span vk.Span, live int, peaks bool) ([]float64, error) {
-	h := c.h
-	out := make([]float64, h.KVHeads*c.places*h.HeadDim)
 	raw := make([]byte, span.Size)
 	for i := range raw {
 		raw[i] = poison & 0xff
 	}
+	out := v.fill(c, raw, live, peaks)
+	return out, v.loader.Write(span, raw)
+}
+
+// fill is cacheSide in the bytes of a side.
+func (v *verifier) fill(c *testCache, raw []byte, live int, peaks bool) []float64 {
+	h := c.h
+	out := make([]float64, h.KVHeads*c.places*h.HeadDim)
 	f := make([]float32, h.HeadDim)
 	peak := []int{0, 128, live - 64}
 	for kv := range h.KVHeads {
@@ -565,7 +572,7 @@ func (v *verifier) cacheSide(c *testCache, span vk.Span, live int, peaks bool) (
 			}
 		}
 	}
-	return out, v.loader.Write(span, raw)
+	return out
 }
 
 // scoreTerms is the largest magnitude of the terms of a score of the query of a head at

@@ -66,7 +66,7 @@ func (v *verifier) logProbs(cols, tokens, count int, sums, large, notFinite bool
 			row[(cols-1)*(t%2)] = 500
 		}
 		step := inputStep(0, count)
-		next := append(slices.Clone(step.Tokens[1:]), v.rnd.IntN(cols+2)) // input makes step.Tokens the rows of x
+		next := append(slices.Clone(step.Sequences[0].Tokens[1:]), v.rnd.IntN(cols+2)) // input makes tokens the rows of x
 		step.Next = &next[count-1]
 		var want, terms []float64
 		for t := range count {

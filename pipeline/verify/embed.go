@@ -21,20 +21,21 @@ func (v *verifier) embed(bands []pipeline.Band, cols, tokens, count int, scale f
 		if err != nil {
 			return err
 		}
-		s := pipeline.Step{Tokens: make([]int, count)}
-		for i := range s.Tokens {
-			s.Tokens[i] = v.rnd.IntN(rows)
+		ids := make([]int, count)
+		for i := range ids {
+			ids[i] = v.rnd.IntN(rows)
 		}
-		s.Tokens[0], s.Tokens[count-1] = rows-1, 0
+		ids[0], ids[count-1] = rows-1, 0
+		s := pipeline.Step{Sequences: []pipeline.Sequence{{Tokens: ids}}}
 		b := v.m.NewBuilder(v.name, tokens)
 		got, err := v.evaluate(b, b.Embed(table.matrix, scale), s)
 		if err != nil {
 			return err
 		}
-		want := ref.Embed(table.values, cols, s.Tokens, float64(scale))
-		terms := ref.Embed(table.terms, cols, s.Tokens, float64(scale))
+		want := ref.Embed(table.values, cols, ids, float64(scale))
+		terms := ref.Embed(table.terms, cols, ids, float64(scale))
 		for _, k := range shardsByKernel(b, table.matrix) {
-			pick := func(i int) bool { return k.has(s.Tokens[i/cols]) }
+			pick := func(i int) bool { return k.has(ids[i/cols]) }
 			if g, w, m := choose(got, want, terms, pick); len(g) > 0 {
 				v.each(compare(k.kernel, v.name, g, w, m, tolerances.embed))
 			}

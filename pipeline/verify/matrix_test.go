@@ -178,7 +178,7 @@ func TestMatrixBeyondOneBinding(t *testing.T) {
 			p = b.m.NewBuilder("big embed", len(ids))
 			p.Output("y", p.Embed(x, 1))
 			embed := b.build(p)
-			run(t, embed, pipeline.Step{Tokens: ids})
+			run(t, embed, pipeline.Step{Sequences: []pipeline.Sequence{{Tokens: ids}}})
 			got := outputOf(t, embed, "y", len(ids), cols)
 			for n, i := range ids {
 				if d := cmp.Diff(row(i), got[n*cols:][:cols]); d != "" {

@@ -364,7 +364,7 @@ func (v *verifier) evaluateAll(b *pipeline.Builder, s pipeline.Step, tensors ...
 		if _, err := p.Output(fmt.Sprint(i), 0, t.Rows, values); err != nil {
 			return nil, err
 		}
-		rows := len(s.Tokens)
+		rows := s.Len()
 		if t.Rows < b.Tokens() { // one for each sequence
 			rows = len(spans(s))
 		}
@@ -421,7 +421,7 @@ func (v *verifier) input(b *pipeline.Builder, x []float64, cols int) (*pipeline.
 
 // packed cuts a step's tokens into sequences; none is one.
 func packed(s pipeline.Step, lengths []int) pipeline.Step {
-	s.Lengths = lengths
+	s.Sequences[0].Tails = lengths
 	return s
 }
 
@@ -429,12 +429,13 @@ func packed(s pipeline.Step, lengths []int) pipeline.Step {
 type span struct{ start, end int }
 
 func spans(s pipeline.Step) []span {
-	if s.Lengths == nil {
-		return []span{{0, len(s.Tokens)}}
+	q := s.Sequences[0]
+	if q.Tails == nil {
+		return []span{{0, len(q.Tokens)}}
 	}
 	var out []span
 	start := 0
-	for _, n := range s.Lengths {
+	for _, n := range q.Tails {
 		out = append(out, span{start, start + n})
 		start += n
 	}
@@ -451,11 +452,11 @@ func inSequences(lengths []int) string {
 
 // inputStep is the step for which input works.
 func inputStep(position, count int) pipeline.Step {
-	s := pipeline.Step{Position: position, Tokens: make([]int, count)}
-	for i := range s.Tokens {
-		s.Tokens[i] = i
+	tokens := make([]int, count)
+	for i := range tokens {
+		tokens[i] = i
 	}
-	return s
+	return pipeline.Step{Sequences: []pipeline.Sequence{{Position: position, Tokens: tokens}}}
 }
 
 // A stored matrix is on the device and, as the device has it, on the host.

@@ -31,10 +31,10 @@ void set_sequence_of(uint t) {
     set_sequence(s);
 }
 
-// The sequence of tile x, and the tile's first row of the sequence's: a token has `sharing` rows, a tile `size` of one
-// sequence. false: there are no more tiles.
+// The sequence of tile x, of those that attention takes, and the tile's first row of the sequence's: a token has
+// `sharing` rows, a tile `size` of one sequence. false: there are no more tiles.
 bool set_tile(uint x, uint size, uint sharing, out uint first_row) {
-    for (uint s = 0u; s < step.sequences; s++) {
+    for (uint s = step.singles; s < step.sequences; s++) {
         set_sequence(s);
         uint tiles = (token_count * sharing + size - 1u) / size;
         if (x < tiles) {

@@ -3,11 +3,13 @@
 // it, so command buffers are never recorded again.
 //
 // A step's tokens are those of one or more sequences, one sequence behind another. A sequence goes
-// on from what the KV cache holds of it (pages.glsl).
+// on from what the KV cache holds of it (pages.glsl). The first ones may have one token each, which
+// attention_decode takes; attention takes the others.
 //
 // count:     tokens of the step, at most the rows the plan was recorded for.
 // rows:      tokens whose results are wanted, at most MAX_SEQUENCES.
 // sequences: at most MAX_SEQUENCES.
+// singles:   of them, those that attention_decode takes.
 // runs:      that have moved the step on, counted from where the host has set it.
 // next:      the token that comes after the last one, for logprob.comp.
 // row:       the tokens whose results are wanted.
@@ -33,6 +35,7 @@ layout(std430, set = 0, binding = STEP_BINDING) STEP_ACCESS buffer StepBuffer {
     uint count;
     uint rows;
     uint sequences;
+    uint singles;
     uint runs;
     uint next;
     uint row[MAX_SEQUENCES];
