@@ -69,8 +69,12 @@ func (x *Model) evaluateOne(ctx context.Context, s pipeline.Step, t Tail) (Outpu
 
 // evaluate evaluates a chunk, before which done tokens were evaluated, and adds its results to out.
 func (x *Model) evaluate(ctx context.Context, s pipeline.Step, t Tail, done int, out *Output) error {
+	return x.evaluatePlan(ctx, x.key(s.Len(), s.Sequences[0].Tails != nil, t), s, done, out)
+}
+
+// evaluatePlan is evaluate by the plan of a key.
+func (x *Model) evaluatePlan(ctx context.Context, k planKey, s pipeline.Step, done int, out *Output) error {
 	n := s.Len()
-	k := x.key(n, len(s.Sequences) > 1 || s.Sequences[0].Tails != nil, t)
 	p, err := x.plan(ctx, k)
 	if err != nil {
 		return err

@@ -82,8 +82,14 @@ func (l *loading) load(ctx context.Context, m *pipeline.Manager, layers layerRan
 			err = errors.Join(err, x.Close())
 		}
 	}()
-	if x.cache, err = m.NewCache(w.cacheShape(l.cfg, &l.opts, l.opts.Context)); err != nil {
+	shape := w.cacheShape(l.cfg, &l.opts, l.opts.Context)
+	if x.cache, err = m.NewCache(shape); err != nil {
 		return nil, err
+	}
+	if l.opts.Pages > 0 {
+		if err = x.newPool(shape); err != nil {
+			return nil, err
+		}
 	}
 	if err = m.Reserve(need); err != nil {
 		return nil, err

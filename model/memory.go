@@ -209,6 +209,10 @@ func (c *Config) cacheShape(o *Options, positions int, layers layerRange) pipeli
 	if c.SlidingWindow > 0 {
 		s.Local, s.LocalPositions = c.Local[layers.first:layers.end], (c.SlidingWindow+o.Chunk+7)/8*8
 	}
+	if o.Pages > 0 {
+		n, local := s.SequencePages()
+		s.Tables, s.Pages, s.LocalPages = 1+maxTables, n+o.Pages, local+o.Pages
+	}
 	return s
 }
 

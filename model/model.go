@@ -19,6 +19,7 @@ type Model struct {
 	memory  MemoryPlan
 	plans   map[planKey]*pipeline.Plan
 	last    *pipeline.Plan // the plan that Profile reads: the last one submitted; nil means none
+	pool    *pool          // nil without Options.Pages
 	buckets []int          // numbers of tokens that plans are recorded for, ascending; the last is Options.Chunk
 	results results        // of the last evaluation
 	stream  []float32      // the residual stream of the tokens, where the layers don't begin with the embedding

@@ -14,6 +14,7 @@ type Options struct {
 	Context  int                     // positions of the KV cache; 0 means MaxPositionEmbeddings, at most DefaultContext
 	DType    dtype.DType             // type to convert matrices to (see DType.ForRow); Invalid keeps theirs
 	KVType   dtype.DType             // one of kernels.CacheTypes; Invalid means F16
+	Pages    int                     // of the KV cache, for sequences of Acquire, beside those of Forward; 0: none
 	Chunk    int                     // most tokens of a prompt that are evaluated together; 0 means DefaultChunk
 	LoRA     []LoRA                  // adapters, added to the matrices in this order
 	Taps     bool                    // record intermediate results that Plan.Tap reads; slower, for tests

@@ -20,6 +20,8 @@ const everyLogitsBytes = 16 << 20
 type planKey struct {
 	tokens, rows int
 	tail         Tail
+
+	singles, sequences int // of Builder.Batch; 0 and 0: one sequence
 }
 
 // advances reports whether the plan chooses the next token itself: it has one token, and leaves what Builder.Advance or
@@ -113,6 +115,9 @@ func (x *Model) builder(k planKey) *pipeline.Builder {
 	if x.opts.Taps {
 		b.EnableTaps()
 	}
+	if k.singles+k.sequences > 0 {
+		b.Batch(k.singles, k.sequences)
+	}
 	decode(b, x.cfg, x.weights, x.cache, k)
 	return b
 }
@@ -172,6 +177,9 @@ func (x *Model) planKeys() []planKey {
 				add(x.key(tokens, true, p.tail))
 			}
 		}
+	}
+	for _, k := range x.batchKeys() {
+		add(k)
 	}
 	return keys
 }

@@ -85,6 +85,19 @@ func (s CacheShape) localPages() int {
 	return min(s.entries(), (s.LocalPositions+kernels.PageSize-2)/kernels.PageSize+1)
 }
 
+// SequencePages is how many pages of each pool one sequence takes at most.
+func (s CacheShape) SequencePages() (pages, local int) { return s.entries(), s.localPages() }
+
+// HasLocal reports whether there are layers that keep a window.
+func (s CacheShape) HasLocal() bool {
+	for i := range s.Layers {
+		if s.local(i) {
+			return true
+		}
+	}
+	return false
+}
+
 // FirstKept is the first position that all layers still hold when 0 to length-1 have been written.
 func (s CacheShape) FirstKept(length int) int {
 	for i := range s.Layers {
@@ -164,7 +177,7 @@ func (m *Manager) NewCache(s CacheShape) (_ *Cache, err error) {
 		c.Layers = append(c.Layers, l)
 	}
 	for i := range s.entries() {
-		c.SetPages(0, i, 1+i%cmp.Or(s.Pages, s.entries()), 1+i%s.localPages())
+		c.SetPages(0, i, 1+i, 1+i%s.localPages())
 	}
 	return c, nil
 }

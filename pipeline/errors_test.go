@@ -186,3 +186,30 @@ func TestErrorsNameTheNumbers(t *testing.T) {
 	_, err = plan.Run(context.Background(), inputStep(0, 1))
 	wantError(t, "closed", err, "closed")
 }
+
+// Products of last tokens go by the number of the step's tokens, so a plan has room for as many, or for one. A batch has
+// no more sequences than a step.
+func TestBuilderRefusesRowsAndBatches(t *testing.T) {
+	b := newBench(t, newManager(t, Options{}))
+	w := b.matrix(dtype.F32, 8, 64).matrix
+	gain := b.vector(b.normal(64))
+	for _, c := range []struct {
+		rows, singles, sequences int
+		parts                    []string // of the error; nil means none
+	}{
+		{1, 0, 1, nil}, {16, 0, 16, nil}, {16, 3, 13, nil},
+		{3, 0, 3, []string{"3 sequences in 20 tokens", "1 or 16"}},
+		{16, 1, 16, []string{"1 single tokens and 16 other sequences"}},
+		{16, 21, 0, []string{"21 single tokens"}},
+		{16, 7, 0, []string{"7 single tokens and 0 other sequences in 20 tokens"}},
+	} {
+		p := b.m.NewBuilder("batch", 20)
+		p.Batch(c.singles, c.sequences)
+		p.Linear(p.NormLast(b.inputOf(p, b.normal(20*64), 64), &Norm{Weights: gain}, c.rows), w, nil)
+		if _, err := p.Need(); c.parts != nil {
+			wantError(t, "batch", err, c.parts...)
+		} else if err != nil {
+			t.Errorf("%d rows, %d and %d: %v", c.rows, c.singles, c.sequences, err)
+		}
+	}
+}

@@ -14,7 +14,8 @@ type Tensor struct {
 	Rows, Cols int
 
 	id          int
-	first, last int // nodes that write it first and use it last
+	ends        bool // its rows are of last tokens
+	first, last int  // nodes that write it first and use it last
 	offset      int64
 }
 

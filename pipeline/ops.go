@@ -81,7 +81,9 @@ func (b *Builder) NormLast(x *Tensor, norm *Norm, sequences int) *Tensor {
 		b.Fail("norm: last tokens of %d sequences; 1 to %d are possible", sequences, MaxSequences)
 	}
 	b.rows = min(b.rows, sequences)
-	return b.norm(x, norm, sequences, true)
+	out := b.norm(x, norm, sequences, true)
+	out.ends = true
+	return out
 }
 
 func (b *Builder) norm(x *Tensor, norm *Norm, rows int, last bool) *Tensor {
@@ -155,6 +157,10 @@ func (b *Builder) project(x *Tensor, p Projection) *Tensor {
 		return x
 	case p.AddTo != nil && (p.AddTo.Rows != x.Rows || p.AddTo.Cols != cols || p.Gated):
 		b.Fail("%s: adding (%d, %d) to (%d, %d)", p.W.Name, x.Rows, cols, p.AddTo.Rows, p.AddTo.Cols)
+		return x
+	case x.ends && x.Rows > 1 && x.Rows < min(MaxSequences, b.tokens): // kernels go by the step's tokens, and would write behind the result
+		b.Fail("%s: a product of the last tokens of %d sequences in %d tokens; 1 or %d are possible", p.W.Name, x.Rows, b.tokens,
+			min(MaxSequences, b.tokens))
 		return x
 	case p.Gated && (!p.Activate || p.W.Rows%2 != 0):
 		b.Fail("%s: %d rows do not alternate between gate and up", p.W.Name, p.W.Rows)

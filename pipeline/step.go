@@ -151,6 +151,9 @@ func (s Step) check(p *Plan) error {
 	if tokens < 1 || tokens > p.tokens {
 		return fmt.Errorf("%d tokens in a plan for %d", tokens, p.tokens)
 	}
+	if most := p.tokens - p.singles; tokens-singles > most {
+		return fmt.Errorf("%d tokens of sequences with several in a plan for %d", tokens-singles, most)
+	}
 	if n := len(s.Sequences); n > MaxSequences || n-singles > p.sequences {
 		return fmt.Errorf("%d sequences, %d of them of one token, in a plan for %d and %d more", n, singles, p.singles, p.sequences)
 	}
