@@ -69,7 +69,7 @@ func (x *Model) evaluateOne(ctx context.Context, s pipeline.Step, t Tail) (Outpu
 
 // evaluate evaluates a chunk, before which done tokens were evaluated, and adds its results to out.
 func (x *Model) evaluate(ctx context.Context, s pipeline.Step, t Tail, done int, out *Output) error {
-	return x.evaluatePlan(ctx, x.key(s.Len(), s.Sequences[0].Tails != nil, t), s, done, out)
+	return x.evaluatePlan(ctx, x.key(s.Len(), s.Sequences[0].Endings != nil, t), s, done, out)
 }
 
 // evaluatePlan is evaluate by the plan of a key.
@@ -140,7 +140,7 @@ func (x *Model) sequences(sequences [][]int, position int, t Tail) (s pipeline.S
 		if len(tail) == 0 {
 			return s, fmt.Errorf("model: sequence %d has no tokens", i)
 		}
-		q.Tokens, q.Tails = append(q.Tokens, tail...), append(q.Tails, len(tail))
+		q.Tokens, q.Endings = append(q.Tokens, tail...), append(q.Endings, len(tail))
 	}
 	s.Sequences = []pipeline.Sequence{q}
 	if err := errors.Join(x.checkTokens(q.Tokens, position), t.check()); err != nil {

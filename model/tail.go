@@ -122,17 +122,17 @@ func (t Tail) position(s pipeline.Step, i int) int {
 			i -= len(q.Tokens)
 			continue
 		}
-		if q.Tails == nil && i == 0 {
+		if q.Endings == nil && i == 0 {
 			return q.Position + len(q.Tokens) - 1
 		}
-		if i < len(q.Tails) {
+		if i < len(q.Endings) {
 			at := q.Position - 1
-			for _, n := range q.Tails[:i+1] {
+			for _, n := range q.Endings[:i+1] {
 				at += n
 			}
 			return at
 		}
-		i -= max(1, len(q.Tails))
+		i -= max(1, len(q.Endings))
 	}
 	return 0
 }

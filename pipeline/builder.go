@@ -335,7 +335,7 @@ func (b *Builder) record(ctx context.Context, p *Plan) error {
 			return fmt.Errorf("pipeline: %s: %w", b.name, err)
 		}
 		segment = b.dispatch(rec, p, n, k, binds, segment)
-		p.counters.WeightBytes += n.weightBytes
+		p.counters.WeightBytes += n.weightBytes * int64(max(1, n.tiles))
 		p.minimumWeights += n.minimumBytes
 		if n.rows == int64(b.tokens) {
 			p.operations += n.operations

@@ -226,8 +226,8 @@ func TestAStepSendsWhatTheDeviceLacks(t *testing.T) {
 		{"another position", w.greedy, one(9, next(1)), 4},
 		{"three tokens", w.several, one(10, next(next(1)), 5, 6), 20}, // count, singles, one row, two tokens
 		{"the same", w.several, one(10, next(next(1)), 5, 6), 0},
-		{"two tails", w.several, tails(10, []int{2, 1}, next(next(1)), 5, 6), 16}, // rows, two of them, one start
-		{"one token of three", w.greedy, one(10, next(next(1))), 16},              // count, rows, singles, one row
+		{"two endings", w.several, endings(10, []int{2, 1}, next(next(1)), 5, 6), 16}, // rows, two of them, one start
+		{"one token of three", w.greedy, one(10, next(next(1))), 16},                  // count, rows, singles, one row
 	} {
 		if got := run(t, c.p, c.s).HostToDeviceBytes; got != c.want {
 			t.Errorf("%s: %d bytes, want %d", c.name, got, c.want)

@@ -30,7 +30,8 @@ type node struct {
 	push   []byte
 	grid   [3]int
 
-	weightBytes, minimumBytes int64 // of weights: read by the kernel; once, unpadded
+	weightBytes, minimumBytes int64 // of weights: read by the kernel for a tile of tokens; once, unpadded
+	tiles                     int   // of tokens; 0 means 1
 	operations, rows          int64 // of a product: of a row of x, and how many rows x has
 	kv                        kvRead
 	trip                      kernels.Trip

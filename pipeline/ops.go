@@ -20,6 +20,9 @@ func launch[S kernels.Shape](b *Builder, op *kernels.Op[S], s S, l kernels.Layou
 	if k.Trip != nil {
 		n.trip = k.Trip(s)
 	}
+	if k.TokenTiles != nil {
+		n.tiles = k.TokenTiles(n.grid)
+	}
 	n.binds = viewed(binds, k, s)
 	b.add(n)
 }

@@ -16,7 +16,7 @@ type Counters struct {
 	Submits           int64 `json:"submits"`
 	Dispatches        int64 `json:"dispatches"`
 	Barriers          int64 `json:"barriers"`
-	WeightBytes       int64 `json:"weight_bytes"`     // weights the kernels read, padding included
+	WeightBytes       int64 `json:"weight_bytes"`     // weights the kernels read, once for each tile of tokens, padding included
 	KVBytes           int64 `json:"kv_bytes"`         // KV cache the kernels read
 	ActivationBytes   int64 `json:"activation_bytes"` // tensors each dispatch is given
 	HostToDeviceBytes int64 `json:"host_to_device_bytes"`

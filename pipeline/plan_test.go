@@ -43,7 +43,7 @@ func TestCountersSayWhatARunReads(t *testing.T) {
 					t.Errorf("%d weight bytes for a minimum of %d, %.3f times", c.WeightBytes, c.MinimumBytes, ratio)
 				}
 				want := Counters{Submits: 1, Dispatches: 3, Barriers: c.Barriers, WeightBytes: c.WeightBytes, MinimumBytes: c.MinimumBytes,
-					ActivationBytes: int64(4 * (cols + cols + 1536 + 1536 + cols)), HostToDeviceBytes: 16, Operations: int64(4 * 1536 * cols), Records: 1}
+					ActivationBytes: int64(4 * (cols + cols + 1536 + 1536 + cols)), HostToDeviceBytes: 20, Operations: int64(4 * 1536 * cols), Records: 1}
 				if d := cmp.Diff(want, c); d != "" {
 					t.Errorf("first run (-want +got):\n%s", d)
 				}
@@ -249,6 +249,27 @@ func TestBuildIsConcurrent(t *testing.T) {
 		}
 		if err := p.Close(); err != nil {
 			t.Error(err)
+		}
+	}
+}
+
+// The weights of a product count for each tile of tokens, which reads them anew.
+func TestWeightsCountForEachTileOfTokens(t *testing.T) {
+	dev := gputest.Open(t)
+	for _, path := range managerOn(t, dev, Options{}).Paths() {
+		if path != kernels.Base && path != kernels.Row {
+			continue
+		}
+		b := newBench(t, managerOn(t, dev, Options{Path: path}))
+		w := b.matrix(dtype.F16, 64, 64)
+		count := func(tokens int) int64 {
+			p := b.m.NewBuilder("tiles", tokens)
+			p.Linear(b.inputOf(p, b.normal(tokens*64), 64), w.matrix, nil)
+			return run(t, b.build(p), inputStep(0, tokens)).WeightBytes - 4*64*int64(tokens) // what the input reads
+		}
+		few, many := count(8), count(512)
+		if few != w.matrix.Shards[0].ReadBytes() || many%few != 0 || many < 4*few {
+			t.Errorf("%s: a product of 8 tokens reads %d bytes of weights, one of 512 %d; they have %d", path, few, many, w.matrix.Shards[0].ReadBytes())
 		}
 	}
 }

@@ -24,9 +24,9 @@ type Sequence struct {
 	Position int   // place of Tokens[0]
 	Tokens   []int // 1 or more
 
-	// Tails cuts Tokens into runs of these lengths. Each goes on from what the cache holds before Position and sees
+	// Endings cuts Tokens into runs of these lengths. Each goes on from what the cache holds before Position and sees
 	// nothing of the others: its queries, keys and positions are as if it ran alone. nil is one run.
-	Tails []int
+	Endings []int
 }
 
 // Len is the number of tokens.
@@ -38,11 +38,11 @@ func (s Step) Len() int {
 	return n
 }
 
-// Rows is the number of tails, each of which has a row of results where only last tokens have.
+// Rows is the number of endings, each of which has a row of results where only last tokens have.
 func (s Step) Rows() int {
 	n := 0
 	for i := range s.Sequences {
-		n += max(1, len(s.Sequences[i].Tails))
+		n += max(1, len(s.Sequences[i].Endings))
 	}
 	return n
 }
@@ -127,12 +127,12 @@ func (s Step) write(buf []byte, singles int) {
 		put(at+4, first)
 		put(at+8, q.Table)
 		one := [1]int{len(q.Tokens)} // on the stack: a token costs no allocation
-		tails := q.Tails
-		if tails == nil {
-			tails = one[:]
+		endings := q.Endings
+		if endings == nil {
+			endings = one[:]
 		}
 		start := 0
-		for _, n := range tails {
+		for _, n := range endings {
 			put(stepRow+4*row, first+start+n-1)
 			row++
 			for t := start; t < start+n; t++ {
@@ -168,12 +168,12 @@ func (s Step) check(p *Plan) error {
 			return fmt.Errorf("sequence %d has no tokens", i)
 		}
 		sum := 0
-		for j, n := range q.Tails {
+		for j, n := range q.Endings {
 			if sum += n; n < 1 || sum > len(q.Tokens) {
 				return fmt.Errorf("sequence %d of %d tokens in a run of %d", j, n, len(q.Tokens))
 			}
 		}
-		if q.Tails != nil && sum != len(q.Tokens) {
+		if q.Endings != nil && sum != len(q.Tokens) {
 			return fmt.Errorf("sequences of %d tokens in a run of %d", sum, len(q.Tokens))
 		}
 	}
@@ -183,13 +183,13 @@ func (s Step) check(p *Plan) error {
 // Followed reports whether a token of the step is known to follow token i.
 func (s Step) Followed(i int) bool {
 	for at, q := range s.Sequences {
-		for _, n := range q.Tails {
+		for _, n := range q.Endings {
 			if i < n {
 				return i+1 < n
 			}
 			i -= n
 		}
-		if q.Tails == nil {
+		if q.Endings == nil {
 			if i < len(q.Tokens) {
 				return i+1 < len(q.Tokens) || at+1 == len(s.Sequences) && s.Next != nil
 			}

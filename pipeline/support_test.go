@@ -199,7 +199,7 @@ func one(position int, tokens ...int) Step {
 	return Step{Sequences: []Sequence{{Position: position, Tokens: tokens}}}
 }
 
-// tails is a step of one sequence in several tails.
-func tails(position int, lengths []int, tokens ...int) Step {
-	return Step{Sequences: []Sequence{{Position: position, Tokens: tokens, Tails: lengths}}}
+// endings is a step of one sequence in several endings.
+func endings(position int, lengths []int, tokens ...int) Step {
+	return Step{Sequences: []Sequence{{Position: position, Tokens: tokens, Endings: lengths}}}
 }

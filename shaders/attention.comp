@@ -103,7 +103,7 @@ void main() {
     [[unroll]] for (uint i = 0u; i < SLICES * ROW_TILE * QUAD_TILE; i++) sums[i] = vec4(0.0);
 
     // The places that any query of the tile sees: from the first token's window, or that of a
-    // tail's first token where the tile has several; without the keys of tails before the tile's.
+    // ending's first token where the tile has several; without the keys of endings before the tile's.
     uint t0 = first_row / sharing, t1 = min(first_row + ROWS, rows) - 1u;
     t1 /= sharing;
     uint start_any = step.tokens[first_token + t0].start, end = position + t1 + 1u;

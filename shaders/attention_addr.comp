@@ -40,10 +40,10 @@ void main() {
     if (!set_tile(gl_WorkGroupID.x, LANES, 1u, t0)) return; // uniform
     uint t = min(t0 + lane, token_count - 1u);
     uint start = step.tokens[first_token + t].start;
-    uint length = position + t - start + 1u; // of this lane's tail up to its token
+    uint length = position + t - start + 1u; // of this lane's ending up to its token
     uint end = min(t0 + LANES, token_count);
     uint last = position + end;              // of what any lane sees in the cache
-    // Other tails' keys, between those that all share and those of the first lane's tail, are
+    // Other endings' keys, between those that all share and those of the first lane's, are
     // skipped as far as whole blocks of KEYS go.
     uint start_any = step.tokens[first_token + t0].start;
     uint resume = (position + start_any) & ~(KEYS - 1u);

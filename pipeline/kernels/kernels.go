@@ -113,6 +113,8 @@ type Kernel[S any] struct {
 	Push func(s S) []byte
 	// Grid is the number of workgroups in each dimension.
 	Grid func(m *Machine, s S) [3]int
+	// TokenTiles is how many tiles of tokens a grid has, each of which reads the weights; nil means one.
+	TokenTiles func(grid [3]int) int
 	// Trip is for reports about compilers; nil means zero.
 	Trip func(s S) Trip
 }

@@ -215,6 +215,7 @@ var Matmul = Op[Product]{
 			Spec: func(_ *Machine, p Product) []Constant {
 				return laneSpec(p, size("LANES", p.Lanes), size("LANE_ROWS", addrLaneRows), size("TILE_TOKENS", tokenTile(p.Tokens, addrTokens)))
 			},
+			TokenTiles: func(g [3]int) int { return g[0] },
 			Grid: func(_ *Machine, p Product) [3]int {
 				return [3]int{ceilDiv(p.Tokens, tokenTile(p.Tokens, addrTokens)), ceilDiv(p.Rows, p.Lanes*addrLaneRows), 1}
 			},
@@ -225,6 +226,7 @@ var Matmul = Op[Product]{
 			Spec: func(_ *Machine, p Product) []Constant {
 				return laneSpec(p, size("LANE_ROWS", matmulLaneRows), size("TILE_TOKENS", tokenTile(p.Tokens, matmulTokens)))
 			},
+			TokenTiles: func(g [3]int) int { return g[0] },
 			Grid: func(_ *Machine, p Product) [3]int {
 				return [3]int{ceilDiv(p.Tokens, tokenTile(p.Tokens, matmulTokens)), ceilDiv(p.Rows, 8*matmulLaneRows), 1}
 			},
@@ -235,6 +237,7 @@ var Matmul = Op[Product]{
 			Spec: func(m *Machine, p Product) []Constant {
 				return tileSpec(p, size("WORKGROUP", fewSubgroups*m.subgroupLanes()), size("TOKENS", tokenTile(p.Tokens, fewTokens)))
 			},
+			TokenTiles: func(g [3]int) int { return g[2] },
 			Grid: func(m *Machine, p Product) [3]int {
 				grid := spread(m, ceilDiv(p.Rows, fewSubgroups*fewRows))
 				grid[2] = ceilDiv(p.Tokens, tokenTile(p.Tokens, fewTokens))
@@ -249,6 +252,7 @@ var Matmul = Op[Product]{
 					size("CM_M", s.M), size("CM_N", s.N), size("CM_K", s.K), size("SUBGROUPS_M", t.subgroupsM),
 					size("SUBGROUPS_N", t.subgroupsN), size("MATRICES_M", t.matricesM), size("MATRICES_N", t.matricesN))
 			},
+			TokenTiles: func(g [3]int) int { return g[1] },
 			Grid: func(m *Machine, p Product) [3]int {
 				t := m.matrixTile(p.Rows, p.Tokens)
 				return [3]int{ceilDiv(p.Rows, t.rows(m.Matrix)), ceilDiv(p.Tokens, t.tokens(m.Matrix)), 1}
@@ -256,15 +260,15 @@ var Matmul = Op[Product]{
 		},
 		{
 			Path: FP16, Rule: Rule{On: GPUs, Min: fewTokens + 1}, Rounds: Halves, Reads: []Layout{RowMajor, Grouped}, Push: pushHalves,
-			Spec: spec16, Grid: tiles,
+			Spec: spec16, Grid: tiles, TokenTiles: func(g [3]int) int { return g[1] },
 		},
 		{
 			Path: DP, Rule: Rule{On: OnRequest}, Rounds: Bytes, Reads: []Layout{RowMajor, Grouped},
-			Spec: spec16, Grid: tiles,
+			Spec: spec16, Grid: tiles, TokenTiles: func(g [3]int) int { return g[1] },
 		},
 		{
 			Path: Base, Rule: Rule{On: Anywhere}, Reads: []Layout{RowMajor, Grouped},
-			Spec: spec16, Grid: tiles,
+			Spec: spec16, Grid: tiles, TokenTiles: func(g [3]int) int { return g[1] },
 		},
 	},
 }

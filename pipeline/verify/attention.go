@@ -500,7 +500,7 @@ func (v *verifier) attention(t pipeline.DType, h pipeline.Heads, position, token
 		var want, terms []float64
 		for _, s := range spans(step) {
 			q, places := x[s.start*width:s.end*width], position+s.end-s.start
-			keys, values := cache.tail(keys, position, s), cache.tail(values, position, s)
+			keys, values := cache.ending(keys, position, s), cache.ending(values, position, s)
 			want = append(want, oracle.Attention(q, keys, values, places, position, float64(scale))...)
 			for i, m := range oracle.Attention(q, keys, magnitudes(values), places, position, float64(scale)) {
 				own := q[i/h.HeadDim*h.HeadDim:][:h.HeadDim]
@@ -518,9 +518,9 @@ func (v *verifier) attention(t pipeline.DType, h pipeline.Heads, position, token
 	})
 }
 
-// tail is a side of the cache as one tail of a step at position sees it: (KVHeads, places, HeadDim), the last of which
+// ending is a side of the cache as one ending of a step at position sees it: (KVHeads, places, HeadDim), the last of which
 // are its own.
-func (c *testCache) tail(side []float64, position int, s span) []float64 {
+func (c *testCache) ending(side []float64, position int, s span) []float64 {
 	places := position + s.end - s.start
 	out := make([]float64, 0, c.h.KVHeads*places*c.h.HeadDim)
 	for kv := range c.h.KVHeads {

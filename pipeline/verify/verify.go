@@ -421,7 +421,7 @@ func (v *verifier) input(b *pipeline.Builder, x []float64, cols int) (*pipeline.
 
 // packed cuts a step's tokens into sequences; none is one.
 func packed(s pipeline.Step, lengths []int) pipeline.Step {
-	s.Sequences[0].Tails = lengths
+	s.Sequences[0].Endings = lengths
 	return s
 }
 
@@ -430,12 +430,12 @@ type span struct{ start, end int }
 
 func spans(s pipeline.Step) []span {
 	q := s.Sequences[0]
-	if q.Tails == nil {
+	if q.Endings == nil {
 		return []span{{0, len(q.Tokens)}}
 	}
 	var out []span
 	start := 0
-	for _, n := range q.Tails {
+	for _, n := range q.Endings {
 		out = append(out, span{start, start + n})
 		start += n
 	}

@@ -3,7 +3,7 @@
 // places: of the layers that keep all places, and of those that keep a window. Page 0 belongs to no sequence: what an
 // entry of 0 leads to can be read.
 //
-// The tokens of a sequence in one step may be several tails, one behind another. Each goes on from what the cache
+// The tokens of a sequence in one step may be several endings, one behind another. Each goes on from what the cache
 // holds before `position`, and sees nothing of the others: it sees the places 0 to position - 1 of the table, and
 // from position + start on its own tokens, which it counts from `position`.
 //
@@ -63,5 +63,5 @@ uint block_row(Block b, uint kv, uint at) {
     return ((at / PAGE == b.first ? b.page : b.next) * p.kv_heads + kv) * PAGE + at % PAGE;
 }
 
-// Where in the table a place is of the tail that begins with token `start`.
+// Where in the table a place is of the ending that begins with token `start`.
 uint cache_position(uint place, uint start) { return place < position ? place : place + start; }

@@ -14,7 +14,7 @@
 // next:      the token that comes after the last one, for logprob.comp.
 // row:       the tokens whose results are wanted.
 // sequence:  of each one its place in the KV cache.
-// tokens:    of each token its id, and the token that its tail begins with, counted from the
+// tokens:    of each token its id, and the token that its ending begins with, counted from the
 //            sequence's first.
 //
 // The includer defines STEP_BINDING, and STEP_ACCESS if it writes.
