@@ -2,7 +2,8 @@
 //
 // Params configure the choice, and a Sampler holds the random state and the scratch memory. The steps and their order
 // are those of Hugging Face's generate: penalties on the logits, then temperature, top-k, top-p and min-p, then one
-// draw. The package knows nothing of text, models or devices, and keeps no history: the caller passes it.
+// draw. Verify decides about a token that was guessed before its logits were known, by rejection sampling. The package
+// knows nothing of text, models or devices, and keeps no history: the caller passes it.
 package sample
 
 import (
@@ -129,6 +130,8 @@ type Sampler struct {
 	random *rand.PCG
 	kept   []candidate // candidates that the filters keep, with probabilities not normalised
 	counts []int32     // by token id: occurrences in the window; all zero between calls
+
+	guessed []float64 // by token id: the probability with which Verify's token was guessed; all zero between calls
 }
 
 type candidate struct {
@@ -166,21 +169,29 @@ func (s *Sampler) Sample(logits []float32, history []int) (int, error) {
 // logits[i] belongs to token ids[i]. It chooses the token that Sample would choose from all logits if the candidates
 // include every token that the filters keep.
 func (s *Sampler) SampleCandidates(ids []int, logits []float32, history []int) (int, error) {
-	if len(ids) != len(logits) {
-		return 0, fmt.Errorf("sample: %d candidates with %d logits", len(ids), len(logits))
-	}
-	for _, id := range ids {
-		if id < 0 || id >= maxID {
-			return 0, fmt.Errorf("sample: candidate token %d out of range", id)
-		}
-	}
 	if ids == nil {
 		ids = []int{}
+	}
+	if err := checkCandidates(ids, logits); err != nil {
+		return 0, err
 	}
 	if err := s.distribution(ids, logits, history); err != nil {
 		return 0, err
 	}
 	return s.draw(), nil
+}
+
+// checkCandidates checks the ids of candidates. They may be nil: logits[i] belongs to token i.
+func checkCandidates(ids []int, logits []float32) error {
+	if ids != nil && len(ids) != len(logits) {
+		return fmt.Errorf("sample: %d candidates with %d logits", len(ids), len(logits))
+	}
+	for _, id := range ids {
+		if id < 0 || id >= maxID {
+			return fmt.Errorf("sample: candidate token %d out of range", id)
+		}
+	}
+	return nil
 }
 
 // Preview appends to dst the n random numbers in [0, 1) with which the next n tokens will be drawn: each takes one,
@@ -208,11 +219,16 @@ func (s *Sampler) Distribution(dst []Choice, logits []float32, history []int) ([
 	if err := s.distribution(nil, logits, history); err != nil {
 		return dst, err
 	}
+	return s.choices(dst), nil
+}
+
+// choices appends s.kept to dst, normalised.
+func (s *Sampler) choices(dst []Choice) []Choice {
 	total := s.total()
 	for _, c := range s.kept {
 		dst = append(dst, Choice{ID: c.id, Probability: c.p / total})
 	}
-	return dst, nil
+	return dst
 }
 
 func argmax(logits []float32) (int, error) {
@@ -235,6 +251,15 @@ func bad(l float32) bool { return l != l || l > math.MaxFloat32 }
 
 // distribution sets s.kept to the tokens that the filters keep. ids nil means that logits[i] belongs to token i.
 func (s *Sampler) distribution(ids []int, logits []float32, history []int) error {
+	if err := s.collect(ids, logits, history); err != nil {
+		return err
+	}
+	s.filter()
+	return nil
+}
+
+// collect sets s.kept to the tokens with their logits after penalties, before any filter.
+func (s *Sampler) collect(ids []int, logits []float32, history []int) error {
 	if s.err != nil {
 		return s.err
 	}
@@ -249,11 +274,7 @@ func (s *Sampler) distribution(ids []int, logits []float32, history []int) error
 	for _, id := range window {
 		s.counts[id] = 0
 	}
-	if err != nil {
-		return err
-	}
-	s.filter()
-	return nil
+	return err
 }
 
 // count fills s.counts from the history's window and returns the window, or nil if no penalty is on.
