@@ -47,6 +47,8 @@ var planned = []struct {
 	{tail: Tail{Rows: LastRows, Top: pipeline.TopLogits}},
 	{tail: Tail{Rows: EveryRow, Top: 1, Margin: true}},
 	{tail: Tail{Rows: EveryRow, LogProbs: true}},
+	{tail: Tail{Rows: EveryRow, Top: pipeline.TopLogits}},
+	{tail: Tail{Rows: EveryRow, Margin: true, Logits: true}},
 	{tail: Tail{Rows: EveryRow, Top: pipeline.TopLogits, LogProbs: true}},
 	{tail: Tail{Rows: LastRows, Top: pipeline.TopLogits, LogProbs: true}},
 	{tail: Tail{Rows: LastRows, Hidden: true}, several: true},
@@ -68,20 +70,20 @@ func buckets(chunk int) []int {
 // maxTokens is the most tokens that are evaluated together for a tail.
 func (x *Model) maxTokens(t Tail) int {
 	n := x.opts.Chunk
-	switch {
-	case t.Rows == EveryRow && (t.Logits || t.LogProbs):
+	if t.Rows == EveryRow && (t.Logits || t.LogProbs) {
 		n = min(n, everyLogitsBytes/(4*x.cfg.VocabSize))
-	case t.Rows == EveryRow && t.pairs() > 0:
+	}
+	if t.Rows == EveryRow && t.pairs() > 0 && !t.LogProbs {
 		n = min(n, MaxDraft+1)
 	}
 	return max(1, n)
 }
 
 // bucket is the number of tokens of the plan that evaluates n of them, or the first of them if they are too many. All
-// logits of every row have one plan.
+// logits of every row have one plan, unless they decide about a draft, which asks for the margin too.
 func (x *Model) bucket(n int, t Tail) int {
 	most := x.maxTokens(t)
-	if t.Rows == EveryRow && (t.Logits || t.LogProbs) {
+	if t.Rows == EveryRow && (t.LogProbs || t.Logits && t.pairs() == 0) {
 		return most
 	}
 	for _, r := range x.buckets {
