@@ -59,6 +59,39 @@ func ExampleSession_Generate_chat() {
 	}
 }
 
+// Guessing with a smaller model of the same vocabulary: the greedy tokens are those of the larger one alone.
+func ExampleNewEngineDrafter() {
+	ctx := context.Background()
+	target, err := pumice.Open(ctx, "models/SmolLM2-1.7B-Instruct", pumice.Options{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer target.Close()
+	draft, err := pumice.Open(ctx, "smollm2", pumice.Options{Context: target.Context()})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer draft.Close()
+	drafter, err := pumice.NewEngineDrafter(target, draft)
+	if err != nil {
+		log.Fatal(err)
+	}
+
+	prompt, err := target.Encode("Once upon a time")
+	if err != nil {
+		log.Fatal(err)
+	}
+	session := target.NewSession()
+	for token, err := range session.Generate(ctx, prompt, pumice.GenerateOptions{MaxTokens: 64, Drafter: drafter}) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Print(token.Text)
+	}
+	stats := session.Result().Stats
+	fmt.Printf("\n%d of %d guesses were right\n", stats.DraftNAccepted, stats.DraftN)
+}
+
 // Logits yields one row for each position of the prompt.
 func ExampleSession_Logits() {
 	ctx := context.Background()

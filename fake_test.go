@@ -76,25 +76,32 @@ func (f *fake) Forward(ctx context.Context, tokens []int, position int, t model.
 	switch {
 	case t.LogProbs:
 		f.logProbs(tokens, position, t, &out)
-	case t.Top == 1 && t.Margin && every:
+	case t.Margin && every:
 		for i := range tokens {
 			out.Choices = append(out.Choices, model.Choice{ID: f.script[position+i+1], Margin: f.margin[position+i+1] + 1})
 		}
 	case t.Top == 1 && !every:
 		out.Choices = []model.Choice{{ID: f.script[len(f.cache)]}}
-	case t.Top > 1 && !every:
-		out.Choices = []model.Choice{f.candidates(len(f.cache))}
 	case t.Hidden && !every:
 		out.Hidden = f.hidden(tokens[len(tokens)-1:], position+len(tokens)-1)
 	case t.Hidden:
 		out.Hidden = f.hidden(tokens, position)
+	case t.Top > 1:
+		rows := tokens
+		if !every {
+			rows = tokens[len(tokens)-1:]
+		}
+		for i := range rows {
+			out.Choices = append(out.Choices, f.candidates(len(f.cache)-len(rows)+i+1))
+		}
 	case t.Logits && !every:
 		out.Logits = make([]float32, f.vocab)
 		out.Logits[f.script[len(f.cache)]] = max(1, f.sure)
-	case t.Logits:
+	}
+	if t.Logits && every {
 		out.Logits = make([]float32, f.vocab*len(tokens))
 		for i := range tokens {
-			out.Logits[i*f.vocab+f.script[position+i+1]] = 1
+			out.Logits[i*f.vocab+f.script[position+i+1]] = max(1, f.sure)
 		}
 	}
 	return out, nil

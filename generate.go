@@ -30,23 +30,32 @@ type GenerateOptions struct {
 	// TopK or with a larger one) queues no tokens.
 	Pipeline int
 
-	// Lookup is how many tokens to guess at most from an earlier occurrence of the last tokens in the text. Guesses are
-	// evaluated together, and those that the model would have chosen are kept (prompt lookup decoding). It needs greedy
-	// decoding, and the tokens do not depend on it. 0 turns it off.
-	Lookup int
+	// Drafter guesses tokens, which are evaluated together (speculative decoding): a PromptLookup, an EngineDrafter, or
+	// the caller's own. nil turns it off. Greedy decoding, with penalties or without, gives the tokens that it gives
+	// without a Drafter. Sampling draws from the same distribution, up to rounding: evaluating tokens together changes
+	// logits by less than 0.01. Where guesses are not drawn at random, as those of PromptLookup, a seed gives the same
+	// tokens as without, unless such a difference changes a draw; an EngineDrafter draws its guesses, and a seed gives
+	// other tokens.
+	Drafter     Drafter
+	DraftTokens int // guesses at a time, at most MaxDraft; 0 stands for 7
+
+	// DraftAlways asks for DraftTokens guesses before every evaluation. Without it guesses become fewer, and pause, while
+	// they take more time than they save. That depends on measured times: where guesses are drawn, a seed repeats its
+	// tokens only with DraftAlways.
+	DraftAlways bool
 
 	// LogProbs sets Token.Prob, to which TopLogProbs adds so many of the likeliest tokens, at most MaxTopLogProbs. Tokens
-	// are then not queued on the device, and Lookup must be 0. The tokens do not depend on it.
+	// are then not queued on the device, and Drafter must be nil. The tokens do not depend on it.
 	LogProbs    bool
 	TopLogProbs int
 
 	OnPrompt func(done, total int) // called while the prompt is evaluated; total excludes tokens that the cache held
 }
 
-// The largest values of GenerateOptions.Pipeline and Lookup.
+// The largest values of GenerateOptions.Pipeline and DraftTokens.
 const (
 	MaxPipeline = pipeline.MaxBurst
-	MaxLookup   = model.MaxDraft
+	MaxDraft    = model.MaxDraft
 )
 
 // A Token is one generated token and the text that became final with it. Text consists of whole UTF-8 characters and
@@ -88,8 +97,12 @@ type Stats struct {
 	PredictedMS        float64 `json:"predicted_ms"`
 	PredictedPerSecond float64 `json:"predicted_per_second"`
 	FirstTokenMS       float64 `json:"first_token_ms"`
-	DraftN             int     `json:"draft_n,omitempty"`          // tokens that Lookup guessed
-	DraftNAccepted     int     `json:"draft_n_accepted,omitempty"` // guesses that were right
+
+	DraftN         int     `json:"draft_n,omitempty"`          // guesses that were evaluated
+	DraftNAccepted int     `json:"draft_n_accepted,omitempty"` // guesses that were right
+	DraftPerSecond float64 `json:"draft_per_second,omitempty"` // tokens, where guesses were evaluated, guessing included
+	PlainPerSecond float64 `json:"plain_per_second,omitempty"` // tokens, where no guesses were
+	DraftError     string  `json:"draft_error,omitempty"`      // why the Drafter was given up
 
 	Pipelines int     `json:"pipelines"`  // kernels that this process has compiled so far, for this Engine and others
 	CompileMS float64 `json:"compile_ms"` // processor time that compiling them took (vk.Compiles)
@@ -138,8 +151,11 @@ type generation struct {
 	prob    *LogProb      // of the one token in the queue, with LogProbs
 	failed  error         // error to return after the queue
 	changes int           // the session's changes when the queue was filled
-	each    time.Duration // time that the last evaluation took per token
+	each    time.Duration // time that the last evaluation without guesses took per token
 	close   bool          // the next token must be evaluated by itself: with guesses it was too close to call
+
+	speculation speculation
+	guesses     []sample.Guess // that the next evaluation decides about
 }
 
 func (s *Session) generation(prompt []int, o GenerateOptions) (*generation, error) {
@@ -156,8 +172,8 @@ func (s *Session) generation(prompt []int, o GenerateOptions) (*generation, erro
 	if o.Pipeline < 0 || o.Pipeline > MaxPipeline {
 		return nil, &OptionError{"Pipeline", fmt.Sprint(o.Pipeline), fmt.Sprintf("0 (as suits the device) to %d", MaxPipeline)}
 	}
-	if o.Lookup < 0 || o.Lookup > MaxLookup {
-		return nil, &OptionError{"Lookup", fmt.Sprint(o.Lookup), fmt.Sprintf("0 (off) to %d", MaxLookup)}
+	if o.DraftTokens < 0 || o.DraftTokens > MaxDraft {
+		return nil, &OptionError{"DraftTokens", fmt.Sprint(o.DraftTokens), fmt.Sprintf("0 (%d) to %d", defaultDraft, MaxDraft)}
 	}
 	if err := checkTop(o.TopLogProbs); err != nil {
 		return nil, err
@@ -165,13 +181,11 @@ func (s *Session) generation(prompt []int, o GenerateOptions) (*generation, erro
 	if o.TopLogProbs > 0 && !o.LogProbs {
 		return nil, &OptionError{"TopLogProbs", fmt.Sprint(o.TopLogProbs), "0 without LogProbs"}
 	}
-	if o.Lookup > 0 && o.LogProbs {
-		return nil, &OptionError{"Lookup", fmt.Sprint(o.Lookup), "0 (off) with LogProbs"}
+	if o.Drafter != nil && o.LogProbs {
+		return nil, &OptionError{"Drafter", fmt.Sprintf("%T", o.Drafter), "none with LogProbs"}
 	}
-	if o.Lookup > 0 && !o.Sampling.Greedy() {
-		return nil, &OptionError{"Lookup", fmt.Sprint(o.Lookup), "0 (off), or greedy decoding: temperature 0 without penalties"}
-	}
-	g := &generation{s: s, o: o, tokens: slices.Clone(prompt), sampler: sample.New(o.Sampling), started: time.Now()}
+	g := &generation{s: s, o: o, tokens: slices.Clone(prompt), sampler: sample.New(o.Sampling), started: time.Now(),
+		speculation: newSpeculation(o)}
 	if !o.IgnoreEOS {
 		g.ends = slices.Clone(e.endTokens)
 	}
@@ -252,24 +266,36 @@ func (g *generation) fill(ctx context.Context, first bool) (cached int, counters
 	if g.failed != nil {
 		return 0, counters, g.failed
 	}
-	start := time.Now()
 	for len(g.queue) == 0 && err == nil {
-		e := evaluation{tail: g.tail(), draw: g.draw, use: g.choose}
+		start, compiled := time.Now(), vk.Compiles().Pipelines
+		e := evaluation{tail: g.tail(), draw: g.draw, draftTail: g.draftTail()}
 		if first {
 			e.progress = g.o.OnPrompt
 		} else {
 			e.steps = g.steps()
-			if g.o.Lookup > 0 && !g.close {
-				e.draft = lookup(g.tokens, min(g.o.Lookup, g.left()-1))
+			if err := g.guess(ctx); err != nil {
+				return cached, counters, err
+			}
+			for _, x := range g.guesses {
+				e.draft = append(e.draft, x.ID)
 			}
 		}
 		g.close = false
+		guesses := 0
+		e.use = func(out model.Output, draft []int) error {
+			guesses = len(draft)
+			return g.choose(out, draft)
+		}
 		var c pipeline.Counters
 		cached, c, err = g.s.evaluate(ctx, g.tokens, e)
 		counters.Add(c)
-	}
-	if !first && err == nil {
-		g.each = time.Since(start) / time.Duration(len(g.queue))
+		if first || err != nil {
+			continue
+		}
+		g.measure(guesses, start, compiled, c)
+		if guesses == 0 {
+			g.each = time.Since(start) / time.Duration(len(g.queue))
+		}
 	}
 	g.changes = g.s.changes
 	return cached, counters, err
@@ -323,13 +349,18 @@ func (g *generation) steps() int {
 
 // draw returns the parameters by which the device chooses n tokens.
 func (g *generation) draw(n int) *pipeline.Draw {
-	p := g.o.Sampling
+	u := g.sampler.Preview(nil, n)
+	return newDraw(g.o.Sampling, n, func(i int) float64 { return u[i] })
+}
+
+// newDraw returns the parameters by which the device chooses n tokens, token i with the random number uniform(i).
+func newDraw(p sample.Params, n int, uniform func(i int) float64) *pipeline.Draw {
 	d := &pipeline.Draw{Temperature: p.Temperature, TopK: p.TopK, TopP: p.TopP, MinP: p.MinP, Uniform: make([]float32, n)}
 	if d.TopP == 0 {
 		d.TopP = 1
 	}
-	for i, u := range g.sampler.Preview(nil, n) {
-		d.Uniform[i] = float32(u)
+	for i := range n {
+		d.Uniform[i] = float32(uniform(i))
 	}
 	return d
 }
@@ -338,8 +369,12 @@ func (g *generation) draw(n int) *pipeline.Draw {
 // chosen another token, the tokens that it evaluated after that are dropped.
 func (g *generation) choose(out model.Output, draft []int) error {
 	if len(draft) > 0 {
-		g.accept(out.Choices, draft)
-		return nil
+		g.s.result.Stats.DraftN += len(draft)
+		if g.o.Sampling.Greedy() {
+			g.accept(out.Choices, draft)
+			return nil
+		}
+		return g.verify(out, draft)
 	}
 	if out.Choices == nil {
 		id, err := g.sampler.Sample(out.Logits, g.tokens)
@@ -369,24 +404,6 @@ func (g *generation) choose(out model.Output, draft []int) error {
 		}
 	}
 	return nil
-}
-
-// accept queues the tokens with the largest logits as long as the guesses before them were right. Evaluating tokens
-// together rounds differently from one by one; a token whose choice that might change is evaluated again by itself.
-func (g *generation) accept(choices []model.Choice, draft []int) {
-	stats := &g.s.result.Stats
-	stats.DraftN += len(draft)
-	for i, c := range choices {
-		if c.Margin < closeCall {
-			g.close = true
-			return
-		}
-		g.queue = append(g.queue, c.ID)
-		if i == len(draft) || c.ID != draft[i] {
-			return
-		}
-		stats.DraftNAccepted++
-	}
 }
 
 // read returns the text that the newest token makes final, and sets the FinishReason if it is the last token.

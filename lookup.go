@@ -1,9 +1,23 @@
 package pumice
 
-// closeCall is the smallest difference between the two largest logits that is safe from rounding. Evaluating tokens
-// together instead of one by one changes the order of sums, and so how cached keys and values are rounded. That changes
-// logits by less than 0.01 in models of known sizes, a fraction of this margin.
-const closeCall = 0.0625
+import (
+	"context"
+
+	"pumice/sample"
+)
+
+// PromptLookup is a Drafter that needs no model. It guesses that the text repeats itself: the tokens that follow are
+// those that followed the last ones where these occurred before (Saxena 2023, prompt lookup decoding).
+type PromptLookup struct{}
+
+// Draft implements Drafter.
+func (PromptLookup) Draft(_ context.Context, tokens []int, n int, _ sample.Params) ([]sample.Guess, error) {
+	var guesses []sample.Guess
+	for _, id := range lookup(tokens, n) {
+		guesses = append(guesses, sample.Guess{ID: id})
+	}
+	return guesses, nil
+}
 
 // lookup recognises a repetition by its last lookupMost tokens, or fewer, down to lookupLeast: that a single token
 // repeats is mostly chance.
@@ -12,8 +26,7 @@ const (
 	lookupLeast = 2
 )
 
-// lookup guesses up to n tokens to follow: those that followed the last tokens where these occurred before. It prefers
-// the longest match, and among equals the newest (Saxena 2023, prompt lookup decoding).
+// lookup guesses up to n tokens to follow. It prefers the longest match, and among equals the newest.
 func lookup(tokens []int, n int) []int {
 	if n < 1 {
 		return nil

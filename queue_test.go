@@ -9,7 +9,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"pumice/model"
 	"pumice/sample"
 	"pumice/tokenizer"
 )
@@ -159,7 +158,7 @@ func TestLookupKeepsWhatTheModelWouldHaveChosen(t *testing.T) {
 		f := newFake(t, follow(2, ids...))
 		f.margin, f.keeps = c.margin, c.keeps
 		s := fakeEngine(f, nil).NewSession()
-		generate(t, s, []int{1, 2}, GenerateOptions{MaxTokens: len(ids), Lookup: 5})
+		generate(t, s, []int{1, 2}, GenerateOptions{MaxTokens: len(ids), Drafter: PromptLookup{}, DraftTokens: 5, DraftAlways: true})
 		r := s.Result()
 		if diff := cmp.Diff(ids, r.Tokens); diff != "" {
 			t.Errorf("%s: tokens (-want +got):\n%s", c.name, diff)
@@ -206,12 +205,12 @@ func TestQueueOptionsAreChecked(t *testing.T) {
 	}{
 		{GenerateOptions{Pipeline: 33}, "0 (as suits the device) to 32"},
 		{GenerateOptions{Pipeline: -1}, "Pipeline"},
-		{GenerateOptions{Lookup: model.MaxDraft + 1}, "0 (off) to 31"},
-		{GenerateOptions{Lookup: 4, Sampling: sample.Default()}, "greedy"},
-		{GenerateOptions{Lookup: 4, LogProbs: true}, "0 (off) with LogProbs"},
 		{GenerateOptions{TopLogProbs: 4}, "0 without LogProbs"},
 		{GenerateOptions{LogProbs: true, TopLogProbs: MaxTopLogProbs + 1}, "0 to 64"},
 		{GenerateOptions{LogProbs: true, TopLogProbs: -1}, "TopLogProbs"},
+		{GenerateOptions{DraftTokens: MaxDraft + 1}, "0 (7) to 31"},
+		{GenerateOptions{DraftTokens: -1}, "DraftTokens"},
+		{GenerateOptions{Drafter: PromptLookup{}, LogProbs: true}, "none with LogProbs"},
 	} {
 		var got *OptionError
 		for _, err := range fakeEngine(f, nil).NewSession().Generate(t.Context(), []int{1}, c.o) {

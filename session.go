@@ -68,11 +68,10 @@ type evaluation struct {
 	// These matter if only the last token is to be evaluated.
 	steps int                        // tokens that the device may choose; it evaluates all but the last; 0 is 1
 	draw  func(n int) *pipeline.Draw // how the device chooses n tokens, if tail.Top is above 1
-	draft []int                      // guessed tokens to evaluate with it, giving the largest logit after each
-}
+	draft []int                      // guessed tokens to evaluate with it, as many as can be replaced if they are wrong
 
-// draftTail is what the evaluation of a draft leaves.
-var draftTail = model.Tail{Rows: model.EveryRow, Top: 1, Margin: true}
+	draftTail model.Tail // what the evaluation of a draft leaves, instead of tail
+}
 
 // evaluate brings tokens into the cache, and passes the output at the last of them to what.use. The last token is
 // evaluated even if the cache holds it. evaluate returns how many tokens the cache held. After an error the cache holds
@@ -147,15 +146,20 @@ func (s *Session) evaluateChunk(ctx context.Context, tokens []int, at, end int,
 	// canAdd reports whether n more tokens fit, and whether position end can be evaluated again after them: a wrong
 	// guess is replaced.
 	canAdd := func(n int) bool { return end+n <= s.engine.context && eval.CanResume(max(s.written, end+n), end) }
+	if alone {
+		draft = what.draft
+		for len(draft) > 0 && !canAdd(len(draft)) {
+			draft = draft[:len(draft)-1]
+		}
+	}
 	// This is set beforehand, since an evaluation that fails may have written any of its positions.
 	s.written = max(s.written, end)
 	switch {
 	case end < len(tokens):
 		out, err = eval.Forward(ctx, tokens[at:end], at, model.Tail{})
-	case alone && len(what.draft) > 0 && canAdd(len(what.draft)):
-		draft = what.draft
+	case len(draft) > 0:
 		s.written = max(s.written, end+len(draft))
-		out, err = eval.Forward(ctx, append(slices.Clone(tokens[at:end]), draft...), at, draftTail)
+		out, err = eval.Forward(ctx, append(slices.Clone(tokens[at:end]), draft...), at, what.draftTail)
 	case alone && what.tail.Top > 0 && !what.tail.LogProbs:
 		steps := max(1, min(what.steps, eval.MaxSteps()))
 		if !canAdd(steps - 1) {

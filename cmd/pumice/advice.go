@@ -19,7 +19,7 @@ var flagOf = map[string]string{
 
 	"Pooling": "--pooling", "Dimensions": "--dimensions",
 
-	"MaxTokens": "-n", "Stop": "--stop", "IgnoreEOS": "--ignore-eos", "Pipeline": "--pipeline", "Lookup": "--lookup",
+	"MaxTokens": "-n", "Stop": "--stop", "IgnoreEOS": "--ignore-eos", "Pipeline": "--pipeline",
 	"TopLogProbs": "--logprobs",
 
 	"Temperature": "--temp", "TopK": "--top-k", "TopP": "--top-p", "MinP": "--min-p", "Seed": "--seed",

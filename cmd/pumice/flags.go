@@ -112,13 +112,16 @@ func speedFlags() []cli.Flag {
 		&cli.IntFlag{Name: "pipeline", EnvVars: env("pipeline"), DefaultText: "chosen for the device",
 			Usage: "queue `N` tokens on the device at a time, which then come in bursts; 1 turns this off"},
 		&cli.IntFlag{Name: "lookup", EnvVars: env("lookup"), DefaultText: "off",
-			Usage: "guess up to `N` tokens at a time from repetitions in the text, which needs --temp 0; 0 turns this off"},
+			Usage: "guess up to `N` tokens at a time from repetitions in the text; 0 turns this off"},
 	}
 }
 
 // generateOptions are the options that the flags give, and the model's defaults for sampling flags that are not given.
 func generateOptions(c *cli.Context, defaults sample.Params) (o pumice.GenerateOptions, err error) {
-	o = pumice.GenerateOptions{MaxTokens: c.Int("n"), Stop: c.StringSlice("stop"), Pipeline: c.Int("pipeline"), Lookup: c.Int("lookup")}
+	o = pumice.GenerateOptions{MaxTokens: c.Int("n"), Stop: c.StringSlice("stop"), Pipeline: c.Int("pipeline")}
+	if n := c.Int("lookup"); n > 0 {
+		o.Drafter, o.DraftTokens = pumice.PromptLookup{}, n
+	}
 	o.Sampling, err = sampling(c, defaults)
 	return o, err
 }
@@ -155,18 +158,14 @@ func sampling(c *cli.Context, p sample.Params) (sample.Params, error) {
 
 // checkSampling finds mistakes in the sampling flags before a model is loaded.
 func checkSampling(c *cli.Context) error {
-	p, err := sampling(c, sample.Params{})
-	if err != nil {
+	if _, err := sampling(c, sample.Params{}); err != nil {
 		return err
 	}
 	if n := c.Int("pipeline"); n < 0 || n > pumice.MaxPipeline {
 		return &usageError{fmt.Sprintf("--pipeline %d: want 1 to %d", n, pumice.MaxPipeline)}
 	}
-	if n := c.Int("lookup"); n < 0 || n > pumice.MaxLookup {
-		return &usageError{fmt.Sprintf("--lookup %d: want 0 (off) to %d", n, pumice.MaxLookup)}
-	}
-	if c.Int("lookup") > 0 && !p.Greedy() {
-		return &usageError{"--lookup needs --temp 0 and no penalties"}
+	if n := c.Int("lookup"); n < 0 || n > pumice.MaxDraft {
+		return &usageError{fmt.Sprintf("--lookup %d: want 0 (off) to %d", n, pumice.MaxDraft)}
 	}
 	if slices.Contains(c.StringSlice("stop"), "") {
 		return &usageError{"--stop: the text is empty"}

@@ -125,6 +125,9 @@ func statsLine(r pumice.Result) string {
 	if s.DraftN > 0 {
 		fmt.Fprintf(&b, ", %d of %d guesses kept", s.DraftNAccepted, s.DraftN)
 	}
+	if s.DraftPerSecond > 0 {
+		fmt.Fprintf(&b, " (%.1f t/s with guesses, %.1f without)", s.DraftPerSecond, s.PlainPerSecond)
+	}
 	return b.String()
 }
 
