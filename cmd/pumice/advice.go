@@ -20,7 +20,7 @@ var flagOf = map[string]string{
 	"Pooling": "--pooling", "Dimensions": "--dimensions",
 
 	"MaxTokens": "-n", "Stop": "--stop", "IgnoreEOS": "--ignore-eos", "Pipeline": "--pipeline",
-	"TopLogProbs": "--logprobs",
+	"TopLogProbs": "--logprobs", "DraftTokens": "--draft-tokens",
 
 	"Temperature": "--temp", "TopK": "--top-k", "TopP": "--top-p", "MinP": "--min-p", "Seed": "--seed",
 	"RepeatPenalty": "--repeat-penalty", "PresencePenalty": "--presence-penalty",

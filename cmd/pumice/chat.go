@@ -58,6 +58,11 @@ func (p *program) chat(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	closeDraft, err := p.openDraft(ctx, c, engine, &t.options)
+	defer closeDraft()
+	if err != nil {
+		return err
+	}
 	if interactive {
 		p.interrupt.converse(p.stdin)
 		return p.repl(c, t)

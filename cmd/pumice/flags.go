@@ -106,13 +106,17 @@ func samplingFlags() []cli.Flag {
 	}
 }
 
-// speedFlags make generation faster and leave the tokens the same.
+// speedFlags make generation faster and leave the tokens the same, or as likely where guesses are drawn.
 func speedFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.IntFlag{Name: "pipeline", EnvVars: env("pipeline"), DefaultText: "chosen for the device",
 			Usage: "queue `N` tokens on the device at a time, which then come in bursts; 1 turns this off"},
 		&cli.IntFlag{Name: "lookup", EnvVars: env("lookup"), DefaultText: "off",
 			Usage: "guess up to `N` tokens at a time from repetitions in the text; 0 turns this off"},
+		stringFlag("draft-model", "",
+			"guess tokens with `MODEL`, a smaller one with the same vocabulary; with --seed it guesses even where that takes longer"),
+		&cli.IntFlag{Name: "draft-tokens", EnvVars: env("draft-tokens"), DefaultText: "7",
+			Usage: "let the draft model guess up to `N` tokens at a time"},
 	}
 }
 
@@ -164,8 +168,8 @@ func checkSampling(c *cli.Context) error {
 	if n := c.Int("pipeline"); n < 0 || n > pumice.MaxPipeline {
 		return &usageError{fmt.Sprintf("--pipeline %d: want 1 to %d", n, pumice.MaxPipeline)}
 	}
-	if n := c.Int("lookup"); n < 0 || n > pumice.MaxDraft {
-		return &usageError{fmt.Sprintf("--lookup %d: want 0 (off) to %d", n, pumice.MaxDraft)}
+	if err := checkDraft(c); err != nil {
+		return err
 	}
 	if slices.Contains(c.StringSlice("stop"), "") {
 		return &usageError{"--stop: the text is empty"}

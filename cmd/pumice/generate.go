@@ -56,6 +56,11 @@ func (p *program) generate(c *cli.Context) error {
 	}
 	options.IgnoreEOS = c.Bool("ignore-eos")
 	options.LogProbs, options.TopLogProbs = c.IsSet("logprobs"), c.Int("logprobs")
+	closeDraft, err := p.openDraft(ctx, c, engine, &options)
+	defer closeDraft()
+	if err != nil {
+		return err
+	}
 	session := engine.NewSession()
 	var probs []*pumice.LogProb
 	result := func() answer { return answer{session.Result(), spellProbs(engine.Tokenizer(), ids, probs)} }
@@ -91,6 +96,7 @@ type answer struct {
 
 // finish writes what comes after the text of an answer, or the answer itself with --json.
 func (p *program) finish(c *cli.Context, r answer) error {
+	defer p.reportDraft(r.Result)
 	if c.Bool("verbose") {
 		defer p.note("%s", statsLine(r.Result))
 	}

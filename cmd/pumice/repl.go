@@ -193,6 +193,9 @@ func (r *repl) answer(messages []chat.Message) error {
 			r.say(deadHint)
 		}
 	}
+	if begun || err == nil {
+		p.reportDraft(t.session.Result())
+	}
 	if r.verbose && (begun || err == nil) {
 		p.note("%s", statsLine(t.session.Result()))
 	}
