@@ -14,6 +14,9 @@ import (
 // model of other random weights, which is never right. Greedy tokens are the same, and so are those of a seed where
 // guesses are not drawn; where they are, a seed repeats.
 func TestFixtureDraftsOnTheDevice(t *testing.T) {
+	if testing.Short() {
+		t.Skip("-short: the run on the main driver has it")
+	}
 	o := pumice.Options{DType: "f32", KVType: "f32", Context: 128}
 	target := openEngine(t, "testdata/fixtures/llama", o)
 	drafter := func(path string) pumice.Drafter {

@@ -342,6 +342,9 @@ func TestLogProbsEqualLogits(t *testing.T) {
 // TestGeneratedProbsEqualLogits generates with log-probabilities as on a CPU driver and as on a GPU, and compares with the
 // logits after the same tokens.
 func TestGeneratedProbsEqualLogits(t *testing.T) {
+	if testing.Short() {
+		t.Skip("-short: the run on the main driver has it")
+	}
 	sampled := sample.Default()
 	sampled.Seed, sampled.Temperature = 5, 1.3
 	const n, top = 12, 6

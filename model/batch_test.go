@@ -111,7 +111,7 @@ func TestTextsInABatchAreAsAlone(t *testing.T) {
 	for _, name := range fixtures {
 		for _, path := range paths(t) {
 			t.Run(name+"/"+string(path), func(t *testing.T) {
-				if name != "smollm2" && name != "gemma2" {
+				if name != "smollm2" {
 					long(t)
 				}
 				o := exact

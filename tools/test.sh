@@ -148,9 +148,9 @@ run_stage() {
 	swiftshader)
 		packages=$(touched "${GPU_PACKAGES[@]}") || return
 		[ -e "$SWIFTSHADER" ] || return $SKIPPED
-		# All families take this driver's base kernels, which TestVerify runs: the graphs of three are enough here.
+		# All families take this driver's base kernels, which TestVerify runs, in batches too: the graphs of three are enough here.
 		on_driver "$SWIFTSHADER" -short -skip \
-			'^TestFixtureLogits$/^(baichuan.*|chatglm2|falcon|gemma2|internlm|llama.*|mistral|phi3|qwen.*|smollm3|xverse.*)$' $packages
+			'^TestFixtureLogits$/^(baichuan.*|chatglm2|falcon|gemma2|internlm|llama.*|mistral|phi3|qwen.*|smollm3|xverse.*)$|^TestTextsInABatchAreAsAlone$' $packages
 		;;
 	isa)
 		changed '^tools/(isa|mesa|lib|test)\.|^docs/isa\.md' || touched ./internal/isareport >/dev/null || return
