@@ -22,6 +22,9 @@ func TestCountersSayWhatARunReads(t *testing.T) {
 	for _, path := range paths(dev) {
 		for _, kind := range kernels.WeightTypes() {
 			t.Run(fmt.Sprint(path, kind), func(t *testing.T) {
+				if testing.Short() && kind != dtype.F16 && kind != dtype.Q4_0 && kind != dtype.Q4_K {
+					t.Skip("-short: the run on the main driver has it")
+				}
 				b := newBench(t, managerOn(t, dev, Options{Path: path}))
 				cols := 576 // of SmolLM2, whose K-quantised files have 768 in their place
 				if kind.BlockSize() == 256 {
