@@ -41,21 +41,11 @@ func texts(t *testing.T, x *Model, more int) []*text {
 			}
 			row := slices.Clone(out.Logits)
 			s.alone = append(s.alone, row)
-			s.tokens = append(s.tokens, largestLogit(row))
+			s.tokens = append(s.tokens, argmax(row))
 		}
 		list = append(list, s)
 	}
 	return list
-}
-
-func largestLogit(row []float32) int {
-	best := 0
-	for i, v := range row {
-		if v > row[best] {
-			best = i
-		}
-	}
-	return best
 }
 
 // step evaluates the next token of each of some texts, and a piece of others' prompts, and compares.
@@ -98,7 +88,7 @@ func step(t *testing.T, x *Model, what string, decoding, prompting []*text, piec
 		want := s.alone[s.q.Len()-s.prompt]
 		row := out.Logits[i*vocab : (i+1)*vocab]
 		compare(t, fmt.Sprintf("%s: text %d", what, s.prompt), row, want, bound)
-		if got := largestLogit(row); got != s.tokens[s.q.Len()] {
+		if got := argmax(row); got != s.tokens[s.q.Len()] {
 			t.Errorf("%s: text %d goes on with %d, alone with %d", what, s.prompt, got, s.tokens[s.q.Len()])
 		}
 	}

@@ -43,10 +43,7 @@ func (x *Model) Forward(ctx context.Context, tokens []int, position int, t Tail)
 		if done+n < len(tokens) {
 			now = t.before()
 		}
-		chunk := one(position+done, tokens[done:done+n])
-		if done+n < len(tokens) {
-			chunk.Next = &tokens[done+n]
-		}
+		chunk := chunkOf(tokens, position, done, n)
 		if err := x.evaluate(ctx, chunk, now, done, &out); err != nil {
 			return out, err
 		}
@@ -58,6 +55,15 @@ func (x *Model) Forward(ctx context.Context, tokens []int, position int, t Tail)
 // one is a step of one sequence.
 func one(position int, tokens []int) pipeline.Step {
 	return pipeline.Step{Sequences: []pipeline.Sequence{{Position: position, Tokens: tokens}}}
+}
+
+// chunkOf is a step of n of the tokens that begin at position, after those that are done.
+func chunkOf(tokens []int, position, done, n int) pipeline.Step {
+	s := one(position+done, tokens[done:done+n])
+	if done+n < len(tokens) {
+		s.Next = &tokens[done+n]
+	}
+	return s
 }
 
 // evaluateOne evaluates a chunk by itself.

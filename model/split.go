@@ -105,11 +105,7 @@ func (s *Split) Forward(ctx context.Context, tokens []int, position int, t Tail)
 		if done+n < len(tokens) {
 			now = t.before()
 		}
-		step := one(position+done, tokens[done:done+n])
-		if done+n < len(tokens) {
-			step.Next = &tokens[done+n]
-		}
-		chunk, err := s.evaluate(ctx, step, now)
+		chunk, err := s.evaluate(ctx, chunkOf(tokens, position, done, n), now)
 		out.Counters.Add(chunk.Counters)
 		if err != nil {
 			return out, err

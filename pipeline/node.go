@@ -54,7 +54,7 @@ type kvRead struct {
 	positions   int   // of the cache
 }
 
-// A kvKey says of which sequences a node reads which positions.
+// A kvKey groups what nodes read of the KV cache: by the window, and by whose keys they are.
 type kvKey struct {
 	window int  // positions a query sees; 0 means all
 	single bool // of those with a single token; else of the others

@@ -521,7 +521,7 @@ func TestRetractAndResume(t *testing.T) {
 	}
 }
 
-// What a sequence has written and not committed is nobody's: neither others nor itself see it later.
+// Rows that a sequence has written but not committed are seen by no sequence later, not even by that one.
 func TestReservedIsNotShared(t *testing.T) {
 	w := newWorld(t, global(30))
 	l := w.say(count(0, 6), Batched)
