@@ -13,7 +13,7 @@ cd "$(dirname "$0")/.."
 # shellcheck source=tools/lib.sh
 . tools/lib.sh
 
-mode=report peer=()
+mode=report peer=() collectors=()
 case ${1-} in
 '')
 	if binaries=$(tools/bench-peer.py --fetch); then
@@ -28,26 +28,39 @@ esac
 
 work=$(mktemp -d)
 kept=$TOOLS_CACHE/isa
-trap 'rm -rf "$work" "$kept"/*.$$' EXIT
+trap 'kill $(jobs -p) 2>/dev/null || :; rm -rf "$work" "$kept"/*.$$' EXIT
 go build -trimpath -buildvcs=false -o "$work/isareport" ./internal/isareport # the same bytes from the same sources
 mkdir -p "$kept"
-for device in navi21 navi31 gfx1201 turing ampere; do
-	program=$(tools/mesa.sh "$device") || exit
-	key=$(cat "$work/isareport" "$(tools/mesa.sh --root)/.sums" "$program" "${peer[@]}" | sha256sum | cut -d ' ' -f 1)
-	if [ ! -e "$kept/$key.json" ]; then
-		say "compiling for $device"
+root=$(tools/mesa.sh --root) || exit # fetched once, before several need it
+
+# collect DEVICE puts what the device's compiler makes of every kernel into $work/DEVICE.json.
+collect() {
+	local program key file part
+	program=$(tools/mesa.sh "$1") || return
+	key=$(cat "$work/isareport" "$root/.sums" "$program" "${peer[@]}" | sha256sum | cut -d ' ' -f 1)
+	file=$kept/$key.json
+	if [ ! -e "$file" ]; then
+		say "compiling for $1"
 		# In parts, because the stand-in for AMD's kernel driver has room for some 500 pipelines a process (Mesa 26.1.6).
 		for part in 0 1 2 3; do
-			"$program" "$work/isareport" collect $part 4 "${peer[@]}" >>"$kept/$key.$$" 2>"$work/errors" || {
-				cat "$work/errors" >&2 # else RADV's remark that it is not conformant
-				exit 1
+			"$program" "$work/isareport" collect $part 4 "${peer[@]}" >>"$file.$$" 2>"$work/$1.errors" || {
+				cat "$work/$1.errors" >&2 # else RADV's remark that it is not conformant
+				return 1
 			}
 		done
-		mv "$kept/$key.$$" "$kept/$key.json"
+		mv "$file.$$" "$file"
 	fi
-	touch "$kept/$key.json"
-	cp "$kept/$key.json" "$work/$device.json"
+	touch "$file"
+	cp "$file" "$work/$1.json"
+}
+
+# A compiler keeps one core busy, so as many devices as there are cores are measured at once.
+for device in navi21 navi31 gfx1201 turing ampere; do
+	[ "$(jobs -rp | wc -l)" -lt "$(nproc)" ] || wait -n || exit
+	collect $device &
+	collectors+=($!)
 done
+for pid in "${collectors[@]}"; do wait "$pid" || exit; done
 find "$kept" -name '*.json' -mtime +30 -delete
 "$work/isareport" $mode docs/isa.md "$work"
 [ $mode = check ] || sed -n '/loops:begin/,/loops:end/p' docs/isa.md
