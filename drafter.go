@@ -89,12 +89,16 @@ func (d *EngineDrafter) Draft(ctx context.Context, tokens []int, n int, p sample
 	if d.sampler == nil || d.sampler.Params() != p {
 		d.sampler = sample.New(p)
 	}
+	if err := d.session.use(); err != nil {
+		return nil, err
+	}
+	defer func() { d.session.free(d.tokens) }()
 	d.tokens, d.guesses = append(d.tokens[:0], tokens...), d.guesses[:0]
 	n = min(n, d.session.engine.context-len(tokens)+1)
 	for len(d.guesses) < n {
 		before := len(d.guesses)
 		_, _, err := d.session.evaluate(ctx, d.tokens, evaluation{
-			tail: d.tail(p), steps: n - before,
+			tail: d.tail(p), from: len(d.tokens) - 1, steps: n - before,
 			draw: func(n int) *pipeline.Draw {
 				return newDraw(p, n, func(i int) float64 { return sample.Uniform(p.Seed, len(d.tokens)+i) })
 			},
@@ -121,16 +125,13 @@ func (d *EngineDrafter) tail(p sample.Params) model.Tail {
 	return model.Tail{Rows: model.LastRows, Logits: true}
 }
 
-// choose adds the guesses that an evaluation determines. The cache of the session has all tokens evaluated for those.
+// choose adds the guesses that an evaluation determines.
 func (d *EngineDrafter) choose(out model.Output, p sample.Params) error {
 	if out.Choices == nil {
 		_, err := d.draw(nil, out.Logits[:min(len(out.Logits), d.vocab)], p)
 		return err
 	}
-	for i, c := range out.Choices {
-		if i > 0 { // evaluated with the ones before
-			d.session.cached = append(d.session.cached, d.tokens[len(d.tokens)-1])
-		}
+	for _, c := range out.Choices {
 		switch {
 		case p.Greedy() && c.ID >= d.vocab:
 			return nil

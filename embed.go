@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 
 	"pumice/model"
+	"pumice/model/pages"
 	"pumice/pipeline"
 )
 
@@ -72,7 +74,7 @@ func (e *TextError) Unwrap() error { return e.Err }
 // together, as many as a chunk holds, and a text's embedding depends on the others only by rounding. Nothing is cut off.
 //
 // Errors about a text are *TextError, with ErrEmptyPrompt for an empty one to which the tokenizer adds nothing, and
-// *PromptError for one that the context can't hold. The KV cache holds no session's tokens afterwards.
+// *PromptError for one that the context can't hold.
 func (e *Engine) Embed(ctx context.Context, texts []string, o EmbedOptions) (Embeddings, error) {
 	tokens := make([][]int, len(texts))
 	for i, text := range texts {
@@ -166,16 +168,8 @@ func pooledTokens(p Pooling, text []int) []int {
 
 // embedSome adds the vectors of the next texts: as many as can be evaluated together, or one.
 func (e *Engine) embedSome(ctx context.Context, texts [][]int, how EmbedOptions, out *Embeddings) error {
-	if err := e.turn.Acquire(ctx, 1); err != nil {
-		return err
-	}
-	defer e.turn.Release(1)
-	if e.evaluator == nil {
-		return ErrClosed
-	}
-	e.owner = nil // no session finds its tokens in the cache
 	first := len(out.Vectors)
-	most, room := e.evaluator.Sequences()
+	most, room := e.work.model.MaxTails()
 	room = min(room, e.context)
 	var batch [][]int
 	for _, text := range texts[first:] {
@@ -192,15 +186,22 @@ func (e *Engine) embedSome(ctx context.Context, texts [][]int, how EmbedOptions,
 		}
 		return p.finish(how, out)
 	}
-	if err := ctx.Err(); err != nil {
+	var rows []float32
+	err := e.work.alone(ctx, nil, func(ctx context.Context) error {
+		m := e.work.model
+		q, err := m.Pages().Acquire(ctx, nil, 0, pages.Batched)
+		if err != nil {
+			return err
+		}
+		defer q.Release()
+		result, err := m.Score(ctx, q, batch, poolingTail(how.Pooling))
+		rows = slices.Clone(result.Hidden)
+		out.Counters.Add(result.Counters)
 		return err
-	}
-	result, err := e.evaluator.ForwardSequences(ctx, batch, 0, poolingTail(how.Pooling))
+	})
 	if err != nil {
 		return err
 	}
-	out.Counters.Add(result.Counters)
-	rows := result.Hidden
 	for i, text := range batch {
 		p, n := pool{index: first + i}, e.hidden
 		if how.Pooling == PoolingMean {
@@ -215,19 +216,29 @@ func (e *Engine) embedSome(ctx context.Context, texts [][]int, how EmbedOptions,
 	return nil
 }
 
-// embedOne evaluates a text by itself. Rows of every token come a chunk at a time. The caller has e.turn.
+// embedOne evaluates a text by itself. Rows of every token come a chunk at a time.
 func (e *Engine) embedOne(ctx context.Context, text []int, t model.Tail, p *pool, out *Embeddings) error {
+	s := e.NewSession()
+	defer s.free(text)
+	s.Reset() // the cache may hold the tokens, but not their rows
 	step := len(text)
 	if t.Rows == model.EveryRow {
 		step = PromptChunk
 	}
 	for at := 0; at < len(text); at += step {
-		result, err := e.evaluator.Forward(ctx, text[at:min(at+step, len(text))], at, t)
+		end := min(at+step, len(text))
+		from := at
+		if t.Rows == model.LastRows {
+			from = end - 1
+		}
+		_, counters, err := s.evaluate(ctx, text[:end], evaluation{tail: t, from: from, use: func(o model.Output, _ []int) error {
+			p.add(o.Hidden, e.hidden)
+			return nil
+		}})
 		if err != nil {
 			return err
 		}
-		out.Counters.Add(result.Counters)
-		p.add(result.Hidden, e.hidden)
+		out.Counters.Add(counters)
 	}
 	return nil
 }

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
-	"golang.org/x/sync/semaphore"
 
 	"pumice/chat"
 	"pumice/checkpoint"
@@ -18,12 +17,12 @@ import (
 	"pumice/tokenizer"
 )
 
-// An Engine is a model in the memory of one or more devices. It is safe for concurrent use: its sessions take turns,
-// one evaluation at a time.
+// An Engine is a model in the memory of one or more devices. It is safe for concurrent use: what its sessions evaluate at the
+// same time shares steps.
 type Engine struct {
 	path      string
 	kernels   []*Kernels // one per device
-	model     loaded
+	model     *model.Model
 	text      *text
 	format    *chat.Format // nil if formatErr is set
 	formatErr error
@@ -39,29 +38,7 @@ type Engine struct {
 	closeErr  error
 	source    Source
 
-	turn      *semaphore.Weighted // a lock held while evaluating; a context can end the wait for it
-	evaluator evaluator           // nil once closed
-	owner     *Session            // the session whose tokens the KV cache holds
-}
-
-// loaded is a model in device memory: a *model.Model, or a *model.Split on several devices.
-type loaded interface {
-	evaluator
-	Config() *model.Config
-	Memory() model.MemoryPlan
-	Context() int
-	Profile() ([]pipeline.Timing, error)
-	Close() error
-}
-
-// evaluator has the methods of a model that a Session needs; tests implement it without a device.
-type evaluator interface {
-	Forward(ctx context.Context, tokens []int, position int, t model.Tail) (model.Output, error)
-	ForwardSequences(ctx context.Context, sequences [][]int, position int, t model.Tail) (model.Output, error)
-	Sequences() (n, tokens int)
-	Decode(ctx context.Context, token, position, steps int, draw *pipeline.Draw) (model.Output, error)
-	MaxSteps() int
-	CanResume(length, position int) bool
+	work *executor
 }
 
 // Source describes the files that a model was loaded from.
@@ -90,7 +67,7 @@ func Open(ctx context.Context, path string, o Options) (*Engine, error) {
 	if path, err = Resolve(path); err != nil {
 		return nil, err
 	}
-	e := &Engine{path: path, turn: semaphore.NewWeighted(1)}
+	e := &Engine{path: path}
 	if err := e.open(ctx, o, s); err != nil {
 		e.Close()
 		return nil, err
@@ -181,22 +158,15 @@ func (e *Engine) load(ctx context.Context, c *checkpoint.Checkpoint, o Options, 
 			return err
 		}
 	}
-	mo := model.Options{Context: o.Context, DType: s.weights, KVType: s.cache, LoRA: s.lora, Progress: o.Progress, Logger: o.Logger}
-	if len(managers) == 1 {
-		x, err := model.Load(ctx, managers[0], c, mo)
-		if err != nil {
-			return err
-		}
-		e.model = x
-	} else {
-		x, err := model.LoadSplit(ctx, managers, c, mo)
-		if err != nil {
-			return err
-		}
-		o.Logger.Info().Msg(x.String())
-		e.model = x
+	mo := o.model(s)
+	x, err := model.Load(ctx, c, mo, managers...)
+	if err != nil {
+		return err
 	}
-	e.evaluator, e.context = e.model, e.model.Context()
+	if len(managers) > 1 {
+		o.Logger.Info().Msg(x.String())
+	}
+	e.model, e.work, e.context = x, newExecutor(x), x.Context()
 	return nil
 }
 
@@ -240,10 +210,10 @@ func (t *text) matches(path string, vocab int, log zerolog.Logger) error {
 // at the latest. The memory of a device that hangs is not freed until the process exits, and the error is vk.ErrHung.
 // Closing twice is fine.
 func (e *Engine) Close() error {
-	_ = e.turn.Acquire(context.Background(), 1) // can't fail: the context does not end
-	defer e.turn.Release(1)
 	e.closeOnce.Do(func() {
-		e.evaluator = nil
+		if e.work != nil {
+			e.work.close()
+		}
 		var errs []error
 		if e.model != nil {
 			errs = append(errs, e.model.Close())
@@ -291,25 +261,23 @@ func (e *Engine) Devices() []Device {
 // token. The Engine must have been opened with Options.Profile. With several devices the list has each kernel once per
 // device.
 func (e *Engine) Profile() ([]pipeline.Timing, error) {
-	_ = e.turn.Acquire(context.Background(), 1) // can't fail: the context does not end
-	defer e.turn.Release(1)
-	if e.evaluator == nil {
-		return nil, ErrClosed
-	}
-	return e.model.Profile()
+	var list []pipeline.Timing
+	err := e.work.alone(context.Background(), nil, func(context.Context) (err error) {
+		list, err = e.model.Profile()
+		return err
+	})
+	return list, err
 }
 
 // CopyBandwidth measures the first device as Kernels.CopyBandwidth does. It returns 0 if the model leaves too little
 // memory for that.
 func (e *Engine) CopyBandwidth(ctx context.Context) (float64, error) {
-	if err := e.turn.Acquire(ctx, 1); err != nil {
-		return 0, err
-	}
-	defer e.turn.Release(1)
-	if e.evaluator == nil {
-		return 0, ErrClosed
-	}
-	return e.kernels[0].CopyBandwidth(ctx)
+	var rate float64
+	err := e.work.alone(ctx, nil, func(ctx context.Context) (err error) {
+		rate, err = e.kernels[0].CopyBandwidth(ctx)
+		return err
+	})
+	return rate, err
 }
 
 // Memory returns the memory that the model takes on all its devices together.
@@ -358,6 +326,3 @@ func (e *Engine) SamplingDefaults() sample.Params { return e.sampling }
 
 // EndTokens returns the tokens that end a text. The caller must not change the list.
 func (e *Engine) EndTokens() []int { return e.endTokens }
-
-// NewSession returns a session without tokens. It need not be closed.
-func (e *Engine) NewSession() *Session { return &Session{engine: e} }

@@ -1,7 +1,9 @@
 package pumice
 
 import (
+	"cmp"
 	"context"
+	"encoding/binary"
 	"fmt"
 	"math"
 	"os"
@@ -10,11 +12,11 @@ import (
 	"testing"
 
 	"go.uber.org/goleak"
-	"golang.org/x/sync/semaphore"
 
 	"pumice/internal/gputest"
 	"pumice/internal/vkfault"
 	"pumice/model"
+	"pumice/model/pages"
 	"pumice/pipeline"
 	"pumice/tokenizer"
 )
@@ -32,79 +34,162 @@ func TestMain(m *testing.M) {
 	}))
 }
 
-// fake is a model without a device. The token after n tokens is script[n], and the cache's content is checked.
+// fake is a model without a device. The token after n tokens is script[n], and the KV cache's content is checked: what
+// is at a place of a page is a token and its position.
 type fake struct {
-	keeps   int // how many positions back evaluation can resume; with 0 it can resume anywhere
 	t       *testing.T
 	context int
 	vocab   int
 	script  map[int]int // next token by position; 0 elsewhere
-	cache   []int
+	kv      fakeOptions
 	calls   []int           // tokens evaluated, call by call
-	tails   []model.Tail    // what each Forward was to leave
+	batches []int           // sequences evaluated, call by call
+	tails   []model.Tail    // what each Run was to leave
 	sure    float32         // largest logit; 0 stands for 1
 	steps   int             // limit of Decode; 0 stands for 1
 	margin  map[int]float32 // margin of the largest logit, less 1, by position
 	misses  map[int]bool    // positions at which the device draws another token than the host
 	drawn   []float32       // random numbers given to the device
-	err     error           // if set, the error of every Forward
+	err     error           // if set, the error of every evaluation
 	before  func()
+
+	pool  *pages.Pool
+	cache map[int32][]int // page by page, the tokens at its places; 0 is none, else 1 + the token
 }
 
-func (f *fake) CanResume(length, position int) bool {
-	return length-position <= f.keeps || f.keeps == 0
+// fakeOptions are of a fake's KV cache.
+type fakeOptions struct{ pages, hostPages, window int }
+
+func (f *fake) Pages() *pages.Pool {
+	if f.pool == nil {
+		o := pages.Options{PageSize: fakePage, Mover: f, Window: f.kv.window}
+		o.Pages[pages.Global], o.HostPages[pages.Global] = 1+cmp.Or(f.kv.pages, 1000), f.kv.hostPages
+		if o.Window > 0 {
+			o.Pages[pages.Local], o.HostPages[pages.Local] = o.Pages[pages.Global], f.kv.hostPages
+		}
+		var err error
+		if f.pool, err = pages.New(o); err != nil {
+			f.t.Fatal(err)
+		}
+		f.cache = map[int32][]int{}
+	}
+	return f.pool
 }
 
-func (f *fake) Forward(ctx context.Context, tokens []int, position int, t model.Tail) (model.Output, error) {
+// fakePage is the number of tokens in a page of a fake: so small that texts of tests have several, and parts of one.
+const fakePage = 4
+
+// Move copies pages. Those of host memory have negative numbers here, and local ones have no content.
+func (f *fake) Move(_ context.Context, moves []pages.Move) error {
+	for _, m := range moves {
+		if m.Group == pages.Local {
+			continue
+		}
+		from, to := m.From, m.To
+		switch m.Kind {
+		case pages.Save:
+			to = -1 - to
+		case pages.Load:
+			from = -1 - from
+		}
+		f.cache[to] = slices.Clone(f.cache[from])
+	}
+	return nil
+}
+
+// write puts tokens behind those of a sequence, after a check of what is there, and returns the position of the first.
+func (f *fake) write(ctx context.Context, q *pages.Sequence, tokens []int) (position int, err error) {
+	position = q.Len()
+	if position+len(tokens) > f.context {
+		f.t.Errorf("evaluated %d tokens at %d of %d", len(tokens), position, f.context)
+	}
+	if _, err := q.Reserve(ctx, len(tokens)); err != nil {
+		return 0, err
+	}
+	table := q.Table(pages.Global)
+	for i, id := range q.Tokens() {
+		if page := f.cache[table[i/fakePage]]; i%fakePage >= len(page) || page[i%fakePage] != id+1 {
+			f.t.Errorf("token %d of %v is not in page %v", i, q.Tokens(), page)
+			break
+		}
+	}
+	for i, id := range tokens {
+		i += position
+		page := f.cache[table[i/fakePage]]
+		if page == nil {
+			page = make([]int, fakePage)
+			f.cache[table[i/fakePage]] = page
+		}
+		page[i%fakePage] = id + 1
+	}
+	return position, nil
+}
+
+func (f *fake) begin(ctx context.Context) error {
+	f.Pages()
 	if f.before != nil {
 		f.before()
 	}
 	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return f.err
+}
+
+func (f *fake) Run(ctx context.Context, spans []model.Span, t model.Tail) (model.Output, error) {
+	if err := f.begin(ctx); err != nil {
 		return model.Output{}, err
 	}
-	if f.err != nil {
-		return model.Output{}, f.err
+	var out model.Output
+	total := 0
+	for _, span := range spans {
+		position, err := f.write(ctx, span.Sequence, span.Tokens)
+		if err != nil {
+			return out, err
+		}
+		total += len(span.Tokens)
+		f.rows(span.Tokens, position, t, &out)
 	}
-	if position > len(f.cache) || position+len(tokens) > f.context {
-		f.t.Errorf("evaluated %d tokens at %d, the cache holds %d of %d", len(tokens), position, len(f.cache), f.context)
+	for _, span := range spans {
+		if err := span.Sequence.Commit(span.Tokens[:len(span.Tokens)-span.Guesses]...); err != nil {
+			f.t.Error(err)
+		}
 	}
-	f.cache = append(f.cache[:position], tokens...)
-	f.calls = append(f.calls, len(tokens))
-	f.tails = append(f.tails, t)
-	out := model.Output{Counters: pipeline.Counters{Submits: 1, WeightBytes: int64(10 * len(f.calls))}}
-	every := t.Rows == model.EveryRow
+	f.calls, f.batches, f.tails = append(f.calls, total), append(f.batches, len(spans)), append(f.tails, t)
+	out.Counters = pipeline.Counters{Submits: 1, WeightBytes: int64(10 * len(f.calls))}
+	return out, nil
+}
+
+// rows adds what the tail leaves of tokens that begin at a position.
+func (f *fake) rows(tokens []int, position int, t model.Tail, out *model.Output) {
+	every, end := t.Rows == model.EveryRow, position+len(tokens)
+	first := len(tokens) - 1
+	if every {
+		first = 0
+	}
 	switch {
 	case t.LogProbs:
-		f.logProbs(tokens, position, t, &out)
+		f.logProbs(tokens, position, t, out)
 	case t.Margin && every:
 		for i := range tokens {
 			out.Choices = append(out.Choices, model.Choice{ID: f.script[position+i+1], Margin: f.margin[position+i+1] + 1})
 		}
 	case t.Top == 1 && !every:
-		out.Choices = []model.Choice{{ID: f.script[len(f.cache)]}}
-	case t.Hidden && !every:
-		out.Hidden = f.hidden(tokens[len(tokens)-1:], position+len(tokens)-1)
+		out.Choices = append(out.Choices, model.Choice{ID: f.script[end]})
 	case t.Hidden:
-		out.Hidden = f.hidden(tokens, position)
+		out.Hidden = append(out.Hidden, f.hidden(tokens[first:], position+first)...)
 	case t.Top > 1:
-		rows := tokens
-		if !every {
-			rows = tokens[len(tokens)-1:]
-		}
-		for i := range rows {
-			out.Choices = append(out.Choices, f.candidates(len(f.cache)-len(rows)+i+1))
-		}
-	case t.Logits && !every:
-		out.Logits = make([]float32, f.vocab)
-		out.Logits[f.script[len(f.cache)]] = max(1, f.sure)
-	}
-	if t.Logits && every {
-		out.Logits = make([]float32, f.vocab*len(tokens))
-		for i := range tokens {
-			out.Logits[i*f.vocab+f.script[position+i+1]] = max(1, f.sure)
+		for i := first; i < len(tokens); i++ {
+			out.Choices = append(out.Choices, f.candidates(position+i+1))
 		}
 	}
-	return out, nil
+	if t.Logits {
+		for i := first; i < len(tokens); i++ {
+			row := make([]float32, f.vocab)
+			row[f.script[position+i+1]] = max(1, f.sure)
+			out.Logits = append(out.Logits, row...)
+		}
+	}
 }
 
 // logProbs adds what a tail with LogProbs asks for. All logits are 0 but that of the script's token, as in Forward.
@@ -142,47 +227,54 @@ func (f *fake) logProbs(tokens []int, position int, t model.Tail, out *model.Out
 	}
 }
 
-// Limits of a fake's ForwardSequences.
+// Limits of a fake's Score.
 const (
 	fakeSequences = 4
 	fakeRun       = 10
 )
 
-func (f *fake) Sequences() (n, tokens int) { return fakeSequences, fakeRun }
+func (f *fake) MaxTails() (n, tokens int)         { return fakeSequences, fakeRun }
+func (f *fake) MaxRows(model.Tail) int            { return 100 }
+func (f *fake) MaxTokens(singles, others int) int { return PromptChunk }
 
-// ForwardSequences returns for each sequence a row whose largest logit is the sum of its tokens and of all tokens
-// before them.
-func (f *fake) ForwardSequences(ctx context.Context, sequences [][]int, position int, t model.Tail) (model.Output, error) {
-	if f.err != nil {
-		return model.Output{}, f.err
+// Score returns for each tail a row whose largest logit is the sum of its tokens and of all tokens before them.
+func (f *fake) Score(ctx context.Context, q *pages.Sequence, tails [][]int, t model.Tail) (model.Output, error) {
+	if err := f.begin(ctx); err != nil {
+		return model.Output{}, err
 	}
 	if t.Rows != model.LastRows && !t.Hidden {
 		f.t.Errorf("sequences evaluated for %s", t)
 	}
+	prefix := slices.Clone(q.Tokens())
+	position, err := f.write(ctx, q, slices.Concat(tails...))
+	if err != nil {
+		return model.Output{}, err
+	}
+	if _, err := q.Truncate(position); err != nil {
+		return model.Output{}, err
+	}
 	total := 0
 	out := model.Output{Counters: pipeline.Counters{Submits: 1}}
-	for _, s := range sequences {
+	for _, s := range tails {
+		total += len(s)
 		if t.Hidden {
 			from := 0
 			if t.Rows == model.LastRows {
 				from = len(s) - 1
 			}
 			out.Hidden = append(out.Hidden, f.hidden(s[from:], position+from)...)
-			total += len(s)
 			continue
 		}
 		row := make([]float32, f.vocab)
-		for _, id := range slices.Concat(f.cache[:position], s) {
+		for _, id := range slices.Concat(prefix, s) {
 			row[0] += float32(id)
 		}
 		out.Logits = append(out.Logits, row...)
-		total += len(s)
 	}
-	if len(sequences) > fakeSequences || total > fakeRun || position+total > f.context || position > len(f.cache) {
-		f.t.Errorf("%d sequences of %d tokens at %d, the cache holds %d of %d", len(sequences), total, position, len(f.cache), f.context)
+	if len(tails) > fakeSequences || total > fakeRun {
+		f.t.Errorf("%d tails of %d tokens at %d", len(tails), total, position)
 	}
-	f.cache = f.cache[:position]
-	f.calls = append(f.calls, -total)
+	f.calls, f.batches = append(f.calls, -total), append(f.batches, len(tails))
 	return out, nil
 }
 
@@ -201,30 +293,60 @@ func (f *fake) hidden(tokens []int, position int) (rows []float32) {
 	return rows
 }
 
+func (f *fake) Fingerprint() string         { return "fake" }
+func (f *fake) PageBytes(pages.Group) int64 { return 4 * fakePage }
+
+func (f *fake) ReadPage(_ context.Context, e pages.Extent, dst []byte) error {
+	for i := range e.Rows {
+		if e.Group == pages.Global {
+			binary.LittleEndian.PutUint32(dst[4*i:], uint32(f.cache[e.Page][i]))
+		}
+	}
+	return nil
+}
+
+func (f *fake) WritePage(_ context.Context, e pages.Extent, src []byte) error {
+	page := make([]int, fakePage)
+	for i := range page {
+		page[i] = int(binary.LittleEndian.Uint32(src[4*i:]))
+	}
+	if e.Group == pages.Global {
+		f.cache[e.Page] = page
+	}
+	return nil
+}
+
 func (f *fake) MaxSteps() int { return max(1, f.steps) }
 
 // Decode follows the script, except at the positions in misses.
-func (f *fake) Decode(ctx context.Context, token, position, steps int, draw *pipeline.Draw) (model.Output, error) {
+func (f *fake) Decode(ctx context.Context, q *pages.Sequence, token, steps int, draw *pipeline.Draw) (model.Output, error) {
 	var out model.Output
+	if err := f.begin(ctx); err != nil {
+		return out, err
+	}
 	if steps < 1 || steps > f.MaxSteps() || draw != nil && len(draw.Uniform) != steps {
 		f.t.Errorf("%d steps with draw %+v", steps, draw)
 	}
-	calls := len(f.calls)
+	tokens := []int{token}
 	for i := range steps {
-		one, err := f.Forward(context.Background(), []int{token}, position+i, model.Tail{Rows: model.LastRows, Top: 1})
-		if err != nil {
-			return out, err
-		}
+		c := model.Choice{ID: f.script[q.Len()+i+1]}
 		if draw != nil {
-			one.Choices = []model.Choice{f.candidates(position + i + 1)}
+			c = f.candidates(q.Len() + i + 1)
 			f.drawn = append(f.drawn, draw.Uniform[i])
 		}
-		out.Choices = append(out.Choices, one.Choices...)
-		out.Counters.Add(one.Counters)
-		token = out.Choices[i].ID
+		out.Choices = append(out.Choices, c)
+		if i+1 < steps {
+			tokens = append(tokens, c.ID)
+		}
 	}
-	f.calls = append(f.calls[:calls], steps)
-	out.Counters.Submits = 1
+	if _, err := f.write(ctx, q, tokens); err != nil {
+		return model.Output{}, err
+	}
+	if err := q.Commit(token); err != nil {
+		f.t.Error(err)
+	}
+	f.calls, f.batches, f.tails = append(f.calls, steps), append(f.batches, 1), append(f.tails, model.Tail{Rows: model.LastRows, Top: 1})
+	out.Counters = pipeline.Counters{Submits: 1, WeightBytes: int64(10 * len(f.calls))}
 	return out, nil
 }
 
@@ -240,8 +362,19 @@ func (f *fake) candidates(at int) model.Choice {
 
 // fakeEngine makes an Engine on f. tok may be nil.
 func fakeEngine(f *fake, tok *tokenizer.Tokenizer, ends ...int) *Engine {
-	return &Engine{path: "fake", turn: semaphore.NewWeighted(1), evaluator: f, vocab: f.vocab, hidden: fakeHidden, context: f.context,
+	return &Engine{path: "fake", work: newExecutor(f), vocab: f.vocab, hidden: fakeHidden, context: f.context,
 		endTokens: ends, embed: model.Embedding{Normalized: true}, text: &text{tokenizer: tok}}
+}
+
+// settled returns the engine's pool when no goroutine uses it.
+func settled(e *Engine) *pages.Pool {
+	x := e.work
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for x.running {
+		x.idle.Wait()
+	}
+	return x.model.Pages()
 }
 
 func newFake(t *testing.T, script map[int]int) *fake {

@@ -3,9 +3,11 @@ package pumice
 import (
 	"context"
 	"fmt"
+	"io"
 	"iter"
 	"math"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"pumice/model"
@@ -110,32 +112,83 @@ type Stats struct {
 
 // Generate continues prompt. The iteration yields each token as it is chosen and ends after the last one. An error is
 // its last element, with a Token to ignore. Stopping early, by break or by cancelling ctx, leaves the session usable
-// and keeps the evaluated tokens in the cache. Afterwards Session.Result has the statistics.
+// and keeps the evaluated tokens in the cache. Afterwards Session.Result has the statistics. The session is in use during the
+// iteration.
 func (s *Session) Generate(ctx context.Context, prompt []int, o GenerateOptions) iter.Seq2[Token, error] {
 	return func(yield func(Token, error) bool) {
-		s.result = Result{PromptTokens: slices.Clone(prompt), Tokens: []int{}}
-		if s.result.PromptTokens == nil {
-			s.result.PromptTokens = []int{}
-		}
-		g, err := s.generation(prompt, o)
-		for err == nil && s.result.FinishReason == "" {
-			var t Token
-			if t, err = g.next(ctx); err == nil && !yield(t, nil) {
-				return
-			}
-		}
+		g, err := s.Start(prompt, o)
 		if err != nil {
 			yield(Token{ID: -1}, err)
+			return
+		}
+		defer g.Close()
+		for {
+			t, err := g.Next(ctx)
+			if err == io.EOF {
+				return
+			}
+			if err != nil {
+				t = Token{ID: -1}
+			}
+			if !yield(t, err) || err != nil {
+				return
+			}
 		}
 	}
 }
 
-// Result describes the last call of Generate; while that is in progress, it describes the tokens so far.
+// Start begins to continue prompt, for callers that ask for one token after another; Generate is the short form. The session
+// is in use until the Generation is closed.
+func (s *Session) Start(prompt []int, o GenerateOptions) (*Generation, error) {
+	if err := s.use(); err != nil {
+		return nil, err
+	}
+	s.result = Result{PromptTokens: append([]int{}, prompt...), Tokens: []int{}}
+	g, err := s.generation(prompt, o)
+	if err != nil {
+		s.busy.Store(false)
+		return nil, err
+	}
+	return g, nil
+}
+
+// Next returns the next token, and io.EOF after the last one. After another error a Generation may go on: the error of a
+// context that has ended says nothing about the next call's.
+func (g *Generation) Next(ctx context.Context) (Token, error) {
+	if !g.calling.CompareAndSwap(false, true) {
+		return Token{}, ErrBusy
+	}
+	defer g.calling.Store(false)
+	if g.s == nil {
+		return Token{}, ErrSessionClosed
+	}
+	if g.s.result.FinishReason != "" {
+		return Token{}, io.EOF
+	}
+	return g.next(ctx)
+}
+
+// Close ends the use of the session by g. What was evaluated stays in the cache as long as there is room. Closing twice is
+// fine.
+func (g *Generation) Close() error {
+	if !g.calling.CompareAndSwap(false, true) {
+		return ErrBusy
+	}
+	defer g.calling.Store(false)
+	if g.s != nil {
+		g.s.free(g.tokens)
+		g.s = nil
+	}
+	return nil
+}
+
+// Result describes the last Generation; while that is in progress, it describes the tokens so far.
 func (s *Session) Result() Result { return s.result }
 
-// generation is the state of one call of Generate.
-type generation struct {
-	s        *Session
+// A Generation is an answer in progress.
+type Generation struct {
+	s        *Session // nil once closed
+	calling  atomic.Bool
 	o        GenerateOptions
 	tokens   []int // prompt and generated tokens
 	ends     []int
@@ -147,18 +200,17 @@ type generation struct {
 	took     time.Duration // time for decoded tokens
 	counters pipeline.Counters
 
-	queue   []int         // tokens chosen but not yet yielded
-	prob    *LogProb      // of the one token in the queue, with LogProbs
-	failed  error         // error to return after the queue
-	changes int           // the session's changes when the queue was filled
-	each    time.Duration // time that the last evaluation without guesses took per token
-	close   bool          // the next token must be evaluated by itself: with guesses it was too close to call
+	queue  []int         // tokens chosen but not yet yielded
+	prob   *LogProb      // of the one token in the queue, with LogProbs
+	failed error         // error to return after the queue
+	each   time.Duration // time that the last evaluation without guesses took per token
+	close  bool          // the next token must be evaluated by itself: with guesses it was too close to call
 
 	speculation speculation
 	guesses     []sample.Guess // that the next evaluation decides about
 }
 
-func (s *Session) generation(prompt []int, o GenerateOptions) (*generation, error) {
+func (s *Session) generation(prompt []int, o GenerateOptions) (*Generation, error) {
 	e := s.engine
 	if err := e.checkPrompt(prompt); err != nil {
 		return nil, err
@@ -184,7 +236,7 @@ func (s *Session) generation(prompt []int, o GenerateOptions) (*generation, erro
 	if o.Drafter != nil && o.LogProbs {
 		return nil, &OptionError{"Drafter", fmt.Sprintf("%T", o.Drafter), "none with LogProbs"}
 	}
-	g := &generation{s: s, o: o, tokens: slices.Clone(prompt), sampler: sample.New(o.Sampling), started: time.Now(),
+	g := &Generation{s: s, o: o, tokens: slices.Clone(prompt), sampler: sample.New(o.Sampling), started: time.Now(),
 		speculation: newSpeculation(o)}
 	if !o.IgnoreEOS {
 		g.ends = slices.Clone(e.endTokens)
@@ -211,7 +263,7 @@ func (s *Session) generation(prompt []int, o GenerateOptions) (*generation, erro
 
 // next returns the next token. If none is queued, it evaluates the tokens that the cache lacks. With the last token it
 // sets the result's FinishReason.
-func (g *generation) next(ctx context.Context) (Token, error) {
+func (g *Generation) next(ctx context.Context) (Token, error) {
 	start := time.Now()
 	r := &g.s.result
 	first := len(r.Tokens) == 0
@@ -225,8 +277,6 @@ func (g *generation) next(ctx context.Context) (Token, error) {
 		if first {
 			r.Stats.CachedN, r.Stats.PromptN = cached, len(r.PromptTokens)-cached
 		}
-	} else {
-		g.keep()
 	}
 	id := g.queue[0]
 	g.queue = g.queue[1:]
@@ -253,22 +303,14 @@ func (g *generation) next(ctx context.Context) (Token, error) {
 	return t, nil
 }
 
-// keep records that the cache holds the newest token, which was yielded from the queue: it was evaluated with the
-// others. The device's cache also holds tokens that are never yielded, but the session does not count them.
-func (g *generation) keep() {
-	if s := g.s; s.changes == g.changes {
-		s.cached = append(s.cached, g.tokens[len(g.tokens)-1])
-	}
-}
-
 // fill evaluates the tokens that the cache lacks, and queues one token or more.
-func (g *generation) fill(ctx context.Context, first bool) (cached int, counters pipeline.Counters, err error) {
+func (g *Generation) fill(ctx context.Context, first bool) (cached int, counters pipeline.Counters, err error) {
 	if g.failed != nil {
 		return 0, counters, g.failed
 	}
 	for len(g.queue) == 0 && err == nil {
 		start, compiled := time.Now(), vk.Compiles().Pipelines
-		e := evaluation{tail: g.tail(), draw: g.draw, draftTail: g.draftTail()}
+		e := evaluation{tail: g.tail(), from: len(g.tokens) - 1, draw: g.draw, draftTail: g.draftTail()}
 		if first {
 			e.progress = g.o.OnPrompt
 		} else {
@@ -297,12 +339,11 @@ func (g *generation) fill(ctx context.Context, first bool) (cached int, counters
 			g.each = time.Since(start) / time.Duration(len(g.queue))
 		}
 	}
-	g.changes = g.s.changes
 	return cached, counters, err
 }
 
 // tail returns what choosing a token needs.
-func (g *generation) tail() model.Tail {
+func (g *Generation) tail() model.Tail {
 	t := model.Tail{Rows: model.LastRows}
 	switch p := g.o.Sampling; {
 	case g.o.LogProbs && (p.Greedy() || p.Decides(pipeline.TopLogits)) && g.s.engine.gpu():
@@ -320,7 +361,7 @@ func (g *generation) tail() model.Tail {
 }
 
 // left returns how many more tokens may be generated.
-func (g *generation) left() int {
+func (g *Generation) left() int {
 	n := g.s.engine.context - len(g.tokens) + 1
 	if g.o.MaxTokens > 0 {
 		n = min(n, g.o.MaxTokens-len(g.s.result.Tokens))
@@ -336,7 +377,7 @@ const (
 )
 
 // steps returns how many tokens to queue on the device.
-func (g *generation) steps() int {
+func (g *Generation) steps() int {
 	n := g.o.Pipeline
 	if n == 0 {
 		n = 1
@@ -348,7 +389,7 @@ func (g *generation) steps() int {
 }
 
 // draw returns the parameters by which the device chooses n tokens.
-func (g *generation) draw(n int) *pipeline.Draw {
+func (g *Generation) draw(n int) *pipeline.Draw {
 	u := g.sampler.Preview(nil, n)
 	return newDraw(g.o.Sampling, n, func(i int) float64 { return u[i] })
 }
@@ -367,7 +408,7 @@ func newDraw(p sample.Params, n int, uniform func(i int) float64) *pipeline.Draw
 
 // choose queues the tokens that an evaluation determines. From candidates it chooses in float64. Where the device has
 // chosen another token, the tokens that it evaluated after that are dropped.
-func (g *generation) choose(out model.Output, draft []int) error {
+func (g *Generation) choose(out model.Output, draft []int) error {
 	if len(draft) > 0 {
 		g.s.result.Stats.DraftN += len(draft)
 		if g.o.Sampling.Greedy() {
@@ -407,7 +448,7 @@ func (g *generation) choose(out model.Output, draft []int) error {
 }
 
 // read returns the text that the newest token makes final, and sets the FinishReason if it is the last token.
-func (g *generation) read(id int) string {
+func (g *Generation) read(id int) string {
 	r := &g.s.result
 	shown, hit := "", false
 	switch {

@@ -27,35 +27,43 @@ type LogProb struct {
 const MaxTopLogProbs = pipeline.TopLogits
 
 // LogProbs returns how likely each token is after those before it, with the top likeliest tokens in its place: one element
-// for each token but the first. It evaluates all tokens, from an empty cache, and leaves them in the cache. The device
+// for each token but the first. It evaluates all tokens, and leaves them in the cache. The device
 // finds the log-probabilities, so that a few bytes a token are read back, not a row of logits. The error is
 // *model.NotFiniteError if a logit is NaN or infinite.
 func (s *Session) LogProbs(ctx context.Context, tokens []int, top int) ([]LogProb, error) {
-	e := s.engine
-	if err := e.checkPrompt(tokens); err != nil {
+	if err := s.engine.checkPrompt(tokens); err != nil {
 		return nil, err
 	}
 	if err := checkTop(top); err != nil {
 		return nil, err
 	}
-	if err := e.turn.Acquire(ctx, 1); err != nil {
+	if err := s.use(); err != nil {
 		return nil, err
 	}
-	defer e.turn.Release(1)
-	if _, err := s.resume(nil, 0); err != nil { // the cache may hold the tokens, but not their logits
-		return nil, err
+	defer s.free(tokens)
+	list := make([]LogProb, 0, len(tokens)-1)
+	rows := func(out model.Output, _ []int) error {
+		for i := 0; i < len(out.LogProbs) && len(list) < len(tokens)-1; i++ {
+			p := LogProb{TokenProb: TokenProb{tokens[len(list)+1], float64(out.LogProbs[i].Next)}}
+			if top > 0 {
+				p.Top = likeliest(out.Choices[i], out.LogProbs[i].Sum, top)
+			}
+			list = append(list, p)
+		}
+		return nil
 	}
-	s.written = max(s.written, len(tokens))
-	out, err := e.evaluator.Forward(ctx, tokens, 0, model.Tail{Rows: model.EveryRow, LogProbs: true, Top: top})
-	if err != nil {
-		return nil, err
-	}
-	s.cached = append(s.cached, tokens...)
-	list := make([]LogProb, len(tokens)-1)
-	for i := range list {
-		list[i].TokenProb = TokenProb{tokens[i+1], float64(out.LogProbs[i].Next)}
-		if top > 0 {
-			list[i].Top = likeliest(out.Choices[i], out.LogProbs[i].Sum, top)
+	tail := model.Tail{Rows: model.EveryRow, LogProbs: true, Top: top}
+	rounds := s.engine.work.model.MaxRows(tail)
+	chunk := max(1, PromptChunk/rounds) * rounds // cut as if all were evaluated at once
+	s.Reset()                                    // the cache may hold the tokens, but not their logits
+	for from := 0; from < len(tokens); from += chunk {
+		end := min(from+chunk, len(tokens))
+		what := evaluation{tail: tail, from: from, use: rows}
+		if end < len(tokens) {
+			what.next = &tokens[end]
+		}
+		if _, _, err := s.evaluate(ctx, tokens[:end], what); err != nil {
+			return nil, err
 		}
 	}
 	return list, nil

@@ -29,9 +29,7 @@ func CheckMemory(ctx context.Context, c *checkpoint.Checkpoint, o Options) (chec
 	}
 	defer func() { err = errors.Join(err, k.Close()) }()
 	check.Device = k.info.Name
-	check.MemoryPlan, err = model.Estimate(ctx, k.manager, c, model.Options{
-		Context: o.Context, DType: s.weights, KVType: s.cache, LoRA: s.lora, Logger: o.Logger,
-	})
+	check.MemoryPlan, err = model.Estimate(ctx, k.manager, c, o.model(s))
 	var fit *model.FitError
 	if errors.As(err, &fit) {
 		check.Would = fit.Fits

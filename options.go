@@ -23,8 +23,15 @@ type Options struct {
 	// Devices spreads the layers over several devices, in this order, each selected as by Device. With nil one device
 	// has all layers.
 	Devices []string
-	// Context is the number of positions in the KV cache. 0 stands for the model's own context, but at most 4096.
+	// Context is how many tokens a session can have, prompt and answer together. 0 stands for the model's own context, but at
+	// most 4096.
 	Context int
+	// KVMemory is the size of the KV cache in bytes. All sessions share it; it must have room for one with the whole context.
+	// 0 stands for eight of these, or for as many as fit half of the device memory that is left beside weights and activations.
+	KVMemory int64
+	// KVHost is host memory, in bytes, for what has no room in the KV cache and no session uses at the moment. With 0 it is
+	// evaluated again when it is needed.
+	KVHost int64
 	// DType converts the matrices while loading, to "f32", "q8_0", "q4_k" or another weight type. "" and "keep" leave
 	// their types.
 	DType  string
@@ -104,7 +111,21 @@ func (o *Options) settings() (settings, error) {
 	if o.Context < 0 {
 		return s, &OptionError{"Context", fmt.Sprint(o.Context), "0 (the model's own) or a number of tokens"}
 	}
+	if o.KVMemory < 0 {
+		return s, &OptionError{"KVMemory", fmt.Sprint(o.KVMemory), "0 (as suits the device) or a number of bytes"}
+	}
+	if o.KVHost < 0 {
+		return s, &OptionError{"KVHost", fmt.Sprint(o.KVHost), "0 (none) or a number of bytes"}
+	}
 	return s, nil
+}
+
+// model returns the options of package model.
+func (o *Options) model(s settings) model.Options {
+	return model.Options{
+		Context: o.Context, DType: s.weights, KVType: s.cache, CacheBytes: o.KVMemory, HostBytes: o.KVHost,
+		LoRA: s.lora, Progress: o.Progress, Logger: o.Logger,
+	}
 }
 
 // parseLoRA parses PATH or PATH:SCALE. A colon without a number after it belongs to the path.

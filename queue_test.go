@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"pumice/model/pages"
 	"pumice/sample"
 	"pumice/tokenizer"
 )
@@ -98,27 +99,13 @@ func TestQueueIsDroppedWithTheCache(t *testing.T) {
 			if diff := cmp.Diff(ids, a.Result().Tokens); diff != "" {
 				t.Errorf("tokens (-want +got):\n%s", diff)
 			}
-			if want := append([]int{1, 2, 3}, ids[:7]...); !slices.Equal(f.cache[:len(want)], want) {
-				t.Errorf("cache %v, want it to begin with %v", f.cache, want)
+			text := append([]int{1, 2, 3}, ids...)
+			q, err := settled(e).Acquire(t.Context(), text, len(text), pages.Batched)
+			if err != nil || q.Len() != len(text)-1 {
+				t.Errorf("the cache has %d tokens of the text: %v", q.Len(), err)
 			}
+			q.Release()
 		})
-	}
-}
-
-// TestWindowsLimitTheQueue uses a model that can't go back by more than three positions.
-func TestWindowsLimitTheQueue(t *testing.T) {
-	f := newFake(t, follow(2, 11, 12, 13, 14, 15, 16, 17, 18, 19))
-	f.steps, f.keeps = 32, 3
-	s := fakeEngine(f, nil).NewSession()
-	generate(t, s, []int{1, 2}, GenerateOptions{MaxTokens: 9, Pipeline: 4})
-	if diff := cmp.Diff([]int{2, 4, 4}, f.calls); diff != "" {
-		t.Errorf("four steps can leave three tokens unused (-want +got):\n%s", diff)
-	}
-	s.Reset()
-	f.calls = nil
-	generate(t, s, []int{1, 2}, GenerateOptions{MaxTokens: 9, Pipeline: 5})
-	if diff := cmp.Diff([]int{2, 1, 1, 1, 1, 4}, f.calls); diff != "" {
-		t.Errorf("five steps could leave four tokens unused (-want +got):\n%s", diff)
 	}
 }
 
@@ -149,25 +136,22 @@ func TestLookupKeepsWhatTheModelWouldHaveChosen(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		margin map[int]float32
-		keeps  int
+		window int
 	}{
 		{"sure", nil, 0},
 		{"too close to call now and then", map[int]float32{10: -1, 12: -.99, 13: -1}, 0},
 		{"a window", nil, 4},
 	} {
 		f := newFake(t, follow(2, ids...))
-		f.margin, f.keeps = c.margin, c.keeps
+		f.margin, f.kv.window = c.margin, c.window
 		s := fakeEngine(f, nil).NewSession()
 		generate(t, s, []int{1, 2}, GenerateOptions{MaxTokens: len(ids), Drafter: PromptLookup{}, DraftTokens: 5, DraftAlways: true})
 		r := s.Result()
 		if diff := cmp.Diff(ids, r.Tokens); diff != "" {
 			t.Errorf("%s: tokens (-want +got):\n%s", c.name, diff)
 		}
-		if c.keeps == 0 && (r.Stats.DraftNAccepted < 6 || r.Stats.DraftN <= r.Stats.DraftNAccepted || len(f.calls) > len(ids)-r.Stats.DraftNAccepted/2) {
+		if r.Stats.DraftNAccepted < 6 || r.Stats.DraftN <= r.Stats.DraftNAccepted || len(f.calls) > len(ids)-r.Stats.DraftNAccepted/2 {
 			t.Errorf("%s: %d of %d guesses, in calls of %v", c.name, r.Stats.DraftNAccepted, r.Stats.DraftN, f.calls)
-		}
-		if c.keeps > 0 && r.Stats.DraftN > 0 && slices.Max(f.calls[1:]) > c.keeps+1 {
-			t.Errorf("%s: calls of %v go back too far", c.name, f.calls)
 		}
 		generate(t, s, append([]int{1, 2}, ids...), GenerateOptions{MaxTokens: 1})
 		if got, want := s.Result().Stats.CachedN, len(ids)+1; got != want {

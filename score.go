@@ -13,8 +13,7 @@ import (
 // Logits evaluates tokens and yields rows of logits, one logit for each token of the vocabulary. It yields the row of
 // the last position, or, if all is set, that of every position, starting from an empty cache. A row is valid until the
 // iteration continues. An error is the last element: *model.NotFiniteError if a logit is NaN or infinite. Breaking out
-// of the iteration leaves the session usable. Other sessions wait until the iteration ends, so its body must not use
-// the engine.
+// of the iteration leaves the session usable; until then it is in use.
 func (s *Session) Logits(ctx context.Context, tokens []int, all bool) iter.Seq2[[]float32, error] {
 	return func(yield func([]float32, error) bool) {
 		if err := s.logits(ctx, tokens, all, yield); err != nil {
@@ -36,6 +35,10 @@ func (s *Session) logits(ctx context.Context, tokens []int, all bool, yield func
 	if err := s.engine.checkPrompt(tokens); err != nil {
 		return err
 	}
+	if err := s.use(); err != nil {
+		return err
+	}
+	defer s.free(tokens)
 	rows := func(out model.Output, _ []int) error {
 		for vocab := s.engine.vocab; len(out.Logits) > 0; out.Logits = out.Logits[vocab:] {
 			if !yield(out.Logits[:vocab:vocab], nil) {
@@ -50,8 +53,11 @@ func (s *Session) logits(ctx context.Context, tokens []int, all bool, yield func
 		chunk, tail.Rows = logitsChunk, model.EveryRow
 	}
 	for end := 0; end < len(tokens); {
-		end = min(end+chunk, len(tokens))
-		_, _, err := s.evaluate(ctx, tokens[:end], evaluation{tail: tail, use: rows})
+		from := end
+		if end = min(end+chunk, len(tokens)); !all {
+			from = end - 1
+		}
+		_, _, err := s.evaluate(ctx, tokens[:end], evaluation{tail: tail, from: from, use: rows})
 		if err == errBreak {
 			return nil
 		}
@@ -66,8 +72,7 @@ func (s *Session) logits(ctx context.Context, tokens []int, all bool, yield func
 // may be empty. As many tails are evaluated together as the device takes. The cache keeps prefix, so that another Score
 // with the same prefix evaluates only its tails; without tails, Score only brings prefix into the cache. A tail that is
 // evaluated by itself, such as the only one, stays in the cache too. A row is valid until the iteration continues. An
-// error is the last element. Breaking out of the iteration leaves the session usable. Other sessions wait while rows
-// are yielded, so the iteration's body must not use the engine.
+// error is the last element. Breaking out of the iteration leaves the session usable; until then it is in use.
 func (s *Session) Score(ctx context.Context, prefix []int, tails [][]int) iter.Seq2[[]float32, error] {
 	return func(yield func([]float32, error) bool) {
 		if err := s.score(ctx, prefix, tails, yield); err != nil && err != errBreak {
@@ -91,6 +96,10 @@ func (s *Session) score(ctx context.Context, prefix []int, tails [][]int, yield 
 			return fmt.Errorf("tail %d: %w", i, err)
 		}
 	}
+	if err := s.use(); err != nil {
+		return err
+	}
+	defer s.free(prefix)
 	for first := true; first || len(tails) > 0; first = false {
 		n, err := s.scoreBatch(ctx, prefix, tails, yield)
 		if err != nil {
@@ -101,21 +110,17 @@ func (s *Session) score(ctx context.Context, prefix []int, tails [][]int, yield 
 	return nil
 }
 
+// errRetracted says that the session has lost its pages since it evaluated the prefix.
+var errRetracted = errors.New("the prefix is not held any more")
+
 // scoreBatch evaluates as many of the first tails together as possible, and returns their number.
 func (s *Session) scoreBatch(ctx context.Context, prefix []int, tails [][]int,
 	yield func([]float32, error) bool) (n int, err error) {
 	e := s.engine
-	if err := e.turn.Acquire(ctx, 1); err != nil {
+	if _, _, err := s.evaluate(ctx, prefix, evaluation{from: len(prefix)}); err != nil || len(tails) == 0 {
 		return 0, err
 	}
-	defer e.turn.Release(1)
-	if _, err := s.resume(prefix, len(prefix)); err != nil {
-		return 0, err
-	}
-	if _, _, err := s.extend(ctx, prefix, evaluation{}); err != nil || len(tails) == 0 {
-		return 0, err
-	}
-	most, tokens := e.evaluator.Sequences()
+	most, tokens := e.work.model.MaxTails()
 	tokens = min(tokens, e.context-len(prefix))
 	total := 0
 	for n < min(len(tails), most) && total+len(tails[n]) <= tokens {
@@ -124,14 +129,25 @@ func (s *Session) scoreBatch(ctx context.Context, prefix []int, tails [][]int,
 	}
 	var out model.Output
 	if n > 1 {
-		if err := ctx.Err(); err != nil {
-			return 0, err
+		err = e.work.alone(ctx, s, func(ctx context.Context) (err error) {
+			q := s.hold.sequence
+			if q == nil || q.Len() != len(prefix) {
+				return errRetracted
+			}
+			out, err = e.work.model.Score(ctx, q, tails[:n], logitsTail)
+			out = s.keep(out)
+			return err
+		})
+		if err == errRetracted {
+			return 0, nil // once more
 		}
-		s.written = max(s.written, len(prefix)+total)
-		out, err = e.evaluator.ForwardSequences(ctx, tails[:n], len(prefix), logitsTail)
 	} else {
 		n = 1
-		out, _, err = s.extend(ctx, slices.Concat(prefix, tails[0]), evaluation{tail: logitsTail})
+		text := slices.Concat(prefix, tails[0])
+		_, _, err = s.evaluate(ctx, text, evaluation{tail: logitsTail, from: len(text) - 1, use: func(o model.Output, _ []int) error {
+			out = o
+			return nil
+		}})
 	}
 	if err != nil {
 		return 0, err

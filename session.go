@@ -4,22 +4,76 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
+	"sync/atomic"
 
 	"pumice/model"
 	"pumice/pipeline"
 )
 
-// A Session continues token ids on an Engine, and remembers which tokens the KV cache holds: of a longer prompt with
-// the same beginning only the new tokens are evaluated. Only one goroutine at a time may use it. The sessions of an
-// Engine share its one cache: a session evaluates its tokens again after another session was used.
+// A Session continues token ids on an Engine. While it works it holds pages of the KV cache; what it has evaluated stays there
+// afterwards, as long as there is room: of a prompt with the same beginning only the new tokens are evaluated, whichever
+// session has evaluated the beginning. Sessions that work at the same time share steps, in which the weights are read once.
+//
+// Only one goroutine at a time may use a Session; a second one gets ErrBusy.
 type Session struct {
-	engine *Engine
-	cached []int // tokens whose keys and values are at positions 0.. of the cache, if the session owns it
-	result Result
+	// Alone is for results that are the same to the last bit each time: the session's steps are shared with no other, its
+	// prompts are cut in the same pieces, and it reuses only what the text before had in common with the next, of its own.
+	// Otherwise what else runs decides in which order sums are formed, which changes logits by less than 0.01 in models of
+	// known sizes, and a token where two are closer than that. It is set before the first use. Such a session holds its
+	// pages between calls, unless others need them, until it is closed.
+	Alone bool
 
-	written int // 1 + the highest position that may have been written since the cache was last filled from the start
-	changes int // counts changes of cached, other than by the generation that knows its own
+	engine                *Engine
+	hold                  hold
+	text                  []int       // of the last use
+	limit                 int         // the next prompt reuses at most so many tokens; -1: as many as there are
+	busy                  atomic.Bool // a call or a Generation uses it
+	closed                bool
+	result                Result
+	logitRows, hiddenRows []float32 // of the last evaluation
+}
+
+// NewSession returns a session. It need not be closed, unless it is to be used Alone.
+func (e *Engine) NewSession() *Session {
+	return &Session{engine: e, limit: -1}
+}
+
+var (
+	// ErrBusy says that a session is in use: by a Generation that is not closed, or by another goroutine.
+	ErrBusy = errors.New("pumice: the session is in use")
+	// ErrSessionClosed is the error of using a closed Session.
+	ErrSessionClosed = errors.New("pumice: the session is closed")
+)
+
+// use makes sure that nobody else uses the session until free.
+func (s *Session) use() error {
+	if !s.busy.CompareAndSwap(false, true) {
+		return ErrBusy
+	}
+	if s.closed {
+		s.busy.Store(false)
+		return ErrSessionClosed
+	}
+	return nil
+}
+
+// free gives up what the session holds. Of tokens that it has evaluated beyond doubt, those of text stay in the cache.
+func (s *Session) free(text []int) {
+	s.text = append(s.text[:0], text...)
+	s.engine.work.release(s, text)
+	s.busy.Store(false)
+}
+
+// Close ends the use of the session. Closing twice is fine.
+func (s *Session) Close() error {
+	if !s.busy.CompareAndSwap(false, true) {
+		return ErrBusy
+	}
+	defer s.busy.Store(false)
+	s.closed = true
+	s.engine.work.release(s, nil)
+	s.logitRows, s.hiddenRows = nil, nil
+	return nil
 }
 
 // ErrEmptyPrompt says that there is no token to continue.
@@ -32,15 +86,15 @@ func (e *PromptError) Error() string {
 	return fmt.Sprintf("pumice: the prompt has %d tokens, the context holds %d", e.Tokens, e.Context)
 }
 
-// Reset forgets all tokens, so that the next prompt is evaluated from its start.
+// Reset is Truncate(0).
 func (s *Session) Reset() { s.Truncate(0) }
 
-// Truncate forgets all but the first n tokens, so that the next prompt reuses at most these. A caller that always
-// truncates at the same positions has the same tokens evaluated in the same chunks, and so gets the same logits to the
-// last bit.
+// Truncate has the next prompt reuse at most n tokens of what is in the cache. A caller that always truncates at the same
+// positions has the same tokens evaluated in the same chunks.
 func (s *Session) Truncate(n int) {
-	s.cached = s.cached[:max(0, min(n, len(s.cached)))]
-	s.changes++
+	if n = max(0, n); s.limit < 0 || n < s.limit {
+		s.limit = n
+	}
 }
 
 // checkPrompt checks a prompt before anything is evaluated.
@@ -62,119 +116,40 @@ func (e *Engine) checkPrompt(prompt []int) error {
 // An evaluation says what evaluate does besides evaluating the tokens.
 type evaluation struct {
 	tail     model.Tail
+	from     int  // the first token that is evaluated even if the cache has it; with rows of every token, the first row's
+	next     *int // the token after the last one, for log-probabilities; nil: none
 	progress func(done, total int)
-	use      func(out model.Output, draft []int) error // called with the output at the last token, under e.turn
+	use      func(out model.Output, draft []int) error // called with the output at the last token; may be nil
 
 	// These matter if only the last token is to be evaluated.
 	steps int                        // tokens that the device may choose; it evaluates all but the last; 0 is 1
 	draw  func(n int) *pipeline.Draw // how the device chooses n tokens, if tail.Top is above 1
-	draft []int                      // guessed tokens to evaluate with it, as many as can be replaced if they are wrong
+	draft []int                      // guessed tokens to evaluate with it
 
 	draftTail model.Tail // what the evaluation of a draft leaves, instead of tail
 }
 
-// evaluate brings tokens into the cache, and passes the output at the last of them to what.use. The last token is
-// evaluated even if the cache holds it. evaluate returns how many tokens the cache held. After an error the cache holds
-// the tokens evaluated before it.
+// evaluate brings tokens into the cache, and passes the output at the last of them to what.use. It returns how many tokens
+// the cache held. The counters are sums over all steps without an error. After an error the cache holds the tokens evaluated
+// before it. The session is in use, and holds its tokens until free.
 func (s *Session) evaluate(ctx context.Context, tokens []int, what evaluation) (cached int, counters pipeline.Counters, err error) {
-	e := s.engine
-	if err := e.turn.Acquire(ctx, 1); err != nil {
-		return 0, counters, err
-	}
-	defer e.turn.Release(1)
-	if cached, err = s.resume(tokens, len(tokens)-1); err != nil {
-		return 0, counters, err
-	}
-	out, draft, err := s.extend(ctx, tokens, what)
-	if err != nil {
-		return cached, out.Counters, err
-	}
-	return cached, out.Counters, what.use(out, draft)
-}
-
-// resume takes the cache for the session and truncates it to the common prefix with tokens, but to most tokens at most.
-// The caller has e.turn.
-func (s *Session) resume(tokens []int, most int) (cached int, err error) {
-	e := s.engine
-	if e.evaluator == nil {
-		return 0, ErrClosed
-	}
-	if e.owner != s {
-		s.cached, e.owner = nil, s
-	}
-	s.changes++
-	cached = min(commonPrefix(s.cached, tokens), most)
-	if !e.evaluator.CanResume(s.written, cached) {
-		cached = 0 // a sliding window no longer holds the keys that the next token sees
-	}
-	if cached == 0 {
-		s.written = 0
-	}
-	s.cached = s.cached[:cached]
-	return cached, nil
-}
-
-// extend evaluates the tokens after those in the cache. The counters of the output are sums over all chunks evaluated
-// without an error. draft holds the guesses that were evaluated after the last token. The caller has e.turn.
-func (s *Session) extend(ctx context.Context, tokens []int, what evaluation) (out model.Output, draft []int, err error) {
-	var counters pipeline.Counters
-	cached := len(s.cached)
-	for at := cached; at < len(tokens); at = len(s.cached) {
-		if err = ctx.Err(); err != nil {
-			break
+	j := &job{ctx: ctx, s: s, tokens: tokens, what: what, cached: -1}
+	for {
+		if err := s.engine.work.do(j); err != nil {
+			return max(0, j.cached), counters, err
 		}
-		end := min(at+PromptChunk, len(tokens))
-		if out, draft, err = s.evaluateChunk(ctx, tokens, at, end, what); err != nil {
-			break
-		}
-		s.cached = append(s.cached, tokens[at:end]...)
-		counters.Add(out.Counters)
+		counters.Add(j.out.Counters)
 		if what.progress != nil {
-			what.progress(end-cached, len(tokens)-cached)
+			what.progress(j.end-j.cached, len(tokens)-j.cached)
+		}
+		if j.end == len(tokens) {
+			break
 		}
 	}
-	out.Counters = counters
-	return out, draft, err
-}
-
-// evaluateChunk evaluates tokens at to end-1, and what may follow the last one. It returns the draft that was evaluated
-// too.
-func (s *Session) evaluateChunk(ctx context.Context, tokens []int, at, end int,
-	what evaluation) (out model.Output, draft []int, err error) {
-	eval := s.engine.evaluator
-	alone := at+1 == end && end == len(tokens)
-	// canAdd reports whether n more tokens fit, and whether position end can be evaluated again after them: a wrong
-	// guess is replaced.
-	canAdd := func(n int) bool { return end+n <= s.engine.context && eval.CanResume(max(s.written, end+n), end) }
-	if alone {
-		draft = what.draft
-		for len(draft) > 0 && !canAdd(len(draft)) {
-			draft = draft[:len(draft)-1]
-		}
+	if what.use == nil {
+		return j.cached, counters, nil
 	}
-	// This is set beforehand, since an evaluation that fails may have written any of its positions.
-	s.written = max(s.written, end)
-	switch {
-	case end < len(tokens):
-		out, err = eval.Forward(ctx, tokens[at:end], at, model.Tail{})
-	case len(draft) > 0:
-		s.written = max(s.written, end+len(draft))
-		out, err = eval.Forward(ctx, append(slices.Clone(tokens[at:end]), draft...), at, what.draftTail)
-	case alone && what.tail.Top > 0 && !what.tail.LogProbs:
-		steps := max(1, min(what.steps, eval.MaxSteps()))
-		if !canAdd(steps - 1) {
-			steps = 1
-		}
-		var draw *pipeline.Draw
-		if what.tail.Top > 1 {
-			draw = what.draw(steps)
-		}
-		s.written = max(s.written, end+steps-1)
-		out, err = eval.Decode(ctx, tokens[at], at, steps, draw)
-	default:
-		out, err = eval.Forward(ctx, tokens[at:end], at, what.tail)
-	}
-	return out, draft, err
+	return j.cached, counters, what.use(j.out, j.draft)
 }
 
 func commonPrefix(a, b []int) int {

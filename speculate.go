@@ -118,7 +118,7 @@ func (s *speculation) guessed(guesses, tokens int, took time.Duration, measure b
 }
 
 // guess asks the drafter for the tokens after the text.
-func (g *generation) guess(ctx context.Context) error {
+func (g *Generation) guess(ctx context.Context) error {
 	g.guesses = nil
 	n := min(g.speculation.ask(), g.left()-1)
 	if n < 1 || g.close {
@@ -146,7 +146,7 @@ func (g *generation) guess(ctx context.Context) error {
 // draftTail returns what deciding about guesses needs. A CPU driver takes longer to find the 64 largest logits of a row
 // than to evaluate a token of a small model (25 ms and 22 ms for SmolLM2-135M on lavapipe 22.3.6), and finds all of them
 // in host memory. The margin asks for a plan of few tokens.
-func (g *generation) draftTail() model.Tail {
+func (g *Generation) draftTail() model.Tail {
 	switch p := g.o.Sampling; {
 	case p.Greedy():
 		return model.Tail{Rows: model.EveryRow, Top: 1, Margin: true}
@@ -158,7 +158,7 @@ func (g *generation) draftTail() model.Tail {
 
 // measure tells the speculation how an evaluation went that began with guessing at start, when so many pipelines had
 // been compiled.
-func (g *generation) measure(guesses int, start time.Time, compiled int, c pipeline.Counters) {
+func (g *Generation) measure(guesses int, start time.Time, compiled int, c pipeline.Counters) {
 	took := time.Since(start)
 	warm := c.Records == 0 && vk.Compiles().Pipelines == compiled
 	s, stats := &g.speculation, &g.s.result.Stats
@@ -174,7 +174,7 @@ func (g *generation) measure(guesses int, start time.Time, compiled int, c pipel
 
 // accept queues the tokens with the largest logits as long as the guesses before them were right. Evaluating tokens
 // together rounds differently from one by one; a token whose choice that might change is evaluated again by itself.
-func (g *generation) accept(choices []model.Choice, draft []int) {
+func (g *Generation) accept(choices []model.Choice, draft []int) {
 	for i, c := range choices {
 		if c.Margin < closeCall {
 			g.close = true
@@ -187,7 +187,7 @@ func (g *generation) accept(choices []model.Choice, draft []int) {
 }
 
 // verify queues the tokens that sampling chooses as long as the guesses before them were right.
-func (g *generation) verify(out model.Output, draft []int) error {
+func (g *Generation) verify(out model.Output, draft []int) error {
 	vocab, history := g.s.engine.vocab, g.tokens // what is appended to history is overwritten by the next token
 	for i := range len(draft) + 1 {
 		var ids []int
@@ -224,7 +224,7 @@ func (g *generation) verify(out model.Output, draft []int) error {
 }
 
 // decide queues a token and reports whether it is guess i of a draft, so that what follows it was evaluated.
-func (g *generation) decide(id, i int, draft []int) bool {
+func (g *Generation) decide(id, i int, draft []int) bool {
 	g.queue = append(g.queue, id)
 	right := i < len(draft) && id == draft[i]
 	if right {

@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"pumice/model"
+	"pumice/model/pages"
 	"pumice/pipeline"
 	"pumice/sample"
 	"pumice/tokenizer"
@@ -119,17 +120,6 @@ func TestGuessesEndAsSingleTokensDo(t *testing.T) {
 	}
 }
 
-// TestGuessesFitWindows: a model that can't go back by more than three positions evaluates no more guesses than that.
-func TestGuessesFitWindows(t *testing.T) {
-	f := newFake(t, follow(2, 11, 12, 13, 14, 15, 16, 17, 18, 19))
-	f.keeps = 3
-	s := fakeEngine(f, nil).NewSession()
-	generate(t, s, []int{1, 2}, GenerateOptions{MaxTokens: 9, Drafter: &scriptDrafter{script: f.script}, DraftAlways: true})
-	if diff := cmp.Diff([]int{2, 4, 4}, f.calls); diff != "" {
-		t.Errorf("three guesses can be taken back (-want +got):\n%s", diff)
-	}
-}
-
 // TestCloseCallsOfPenalisedLogitsAreEvaluatedAlone: a token whose lead after penalties is small is not decided together
 // with others.
 func TestCloseCallsOfPenalisedLogitsAreEvaluatedAlone(t *testing.T) {
@@ -209,10 +199,11 @@ func newChain(t *testing.T, logits [][]float32) *chain {
 	return c
 }
 
-func (c *chain) Forward(ctx context.Context, tokens []int, position int, t model.Tail) (out model.Output, err error) {
-	if _, err := c.fake.Forward(ctx, tokens, position, model.Tail{}); err != nil {
+func (c *chain) Run(ctx context.Context, spans []model.Span, t model.Tail) (out model.Output, err error) {
+	if _, err := c.fake.Run(ctx, spans, model.Tail{}); err != nil || t.Rows == model.NoRows {
 		return out, err
 	}
+	tokens := spans[0].Tokens
 	if t.Rows == model.LastRows {
 		tokens = tokens[len(tokens)-1:]
 	}
@@ -242,7 +233,7 @@ func (c *chain) choice(last int) model.Choice {
 	return x
 }
 
-func (c *chain) Decode(ctx context.Context, token, position, steps int, draw *pipeline.Draw) (out model.Output, err error) {
+func (c *chain) Decode(ctx context.Context, q *pages.Sequence, token, steps int, draw *pipeline.Draw) (out model.Output, err error) {
 	if steps != 1 {
 		c.t.Errorf("%d steps", steps)
 	}
@@ -250,7 +241,7 @@ func (c *chain) Decode(ctx context.Context, token, position, steps int, draw *pi
 	if draw != nil {
 		t.Top = pipeline.TopLogits
 	}
-	return c.Forward(ctx, []int{token}, position, t)
+	return c.Run(ctx, []model.Span{{Sequence: q, Tokens: []int{token}}}, t)
 }
 
 // A chainDrafter draws guesses from a chain of its own, or takes the likeliest.
@@ -301,8 +292,9 @@ func answers(t *testing.T, gpu bool, p sample.Params, d Drafter, seeds int) (chi
 	t.Helper()
 	const vocab = 5
 	got := make([]int, vocab*vocab*vocab)
-	e := fakeEngine(&newChain(t, targetChain).fake, nil)
-	e.evaluator = newChain(t, targetChain)
+	c := newChain(t, targetChain)
+	e := fakeEngine(&c.fake, nil)
+	e.work.model = c
 	if gpu { // the largest logits instead of all
 		e.kernels = []*Kernels{{}}
 	}
@@ -399,7 +391,7 @@ func chainEngineDrafter(t *testing.T, logits [][]float32) *EngineDrafter {
 	t.Helper()
 	c := newChain(t, logits)
 	draft := fakeEngine(&c.fake, nil)
-	draft.evaluator = c
+	draft.work.model = c
 	d, err := NewEngineDrafter(fakeEngine(&newChain(t, targetChain).fake, nil), draft)
 	if err != nil {
 		t.Fatal(err)
@@ -413,7 +405,7 @@ func TestSeedsRepeat(t *testing.T) {
 	run := func(seed uint64, p sample.Params, d Drafter, n int) []int {
 		c := newChain(t, targetChain)
 		e := fakeEngine(&c.fake, nil)
-		e.evaluator = c
+		e.work.model = c
 		p.Seed = seed
 		s := e.NewSession()
 		generate(t, s, []int{0}, GenerateOptions{MaxTokens: 40, Sampling: p, Drafter: d, DraftTokens: n, DraftAlways: true})
@@ -481,7 +473,7 @@ func TestEngineDrafterFollowsTheText(t *testing.T) {
 		{"sometimes wrong, sampled", half, sample.Params{Temperature: .5, TopK: 9}, nil, 10, 4},
 		{"wrong", nil, sample.Params{}, nil, 0, 0},
 		{"a short context", ids, sample.Params{}, func(f *fake) { f.context = 8 }, 5, 3},
-		{"a window", ids, sample.Params{}, func(f *fake) { f.keeps = 2 }, 11, 9},
+		{"a window", ids, sample.Params{}, func(f *fake) { f.kv.window = 5 }, 11, 9},
 		{"one step at a time", ids, sample.Params{}, func(f *fake) { f.steps = 1 }, 11, 9},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -499,8 +491,8 @@ func TestEngineDrafterFollowsTheText(t *testing.T) {
 				if n := r.Stats.DraftNAccepted; n > c.most || n < c.min {
 					t.Errorf("turn %d: %d of %d guesses were right, want %d to %d", turn, n, r.Stats.DraftN, c.min, c.most)
 				}
-				if have := d.session.cached; len(have) > len(draft.cache) || !slices.Equal(have, draft.cache[:len(have)]) {
-					t.Errorf("turn %d: the session counts %v, the cache holds %v", turn, have, draft.cache)
+				if n := settled(d.session.engine).Metrics().Groups[pages.Global].InUse; n > 0 {
+					t.Errorf("turn %d: the drafter holds %d pages between answers", turn, n)
 				}
 			}
 			if d.session.engine.context >= 64 && len(draft.calls) > 0 && slices.Max(draft.calls[1:]) > 5 {
@@ -532,9 +524,11 @@ func TestEngineDrafterOnAGPUConfirmsDraws(t *testing.T) {
 	if diff := cmp.Diff([]int{2, 5, 2}, f.calls); diff != "" || len(guesses) != 6 {
 		t.Errorf("%d guesses; calls (-want +got):\n%s", len(guesses), diff)
 	}
-	if have := d.session.cached; !slices.Equal(have, f.cache[:len(have)]) || len(have) != 7 {
-		t.Errorf("the session counts %v, the cache holds %v", have, f.cache)
+	q, err := settled(d.session.engine).Acquire(t.Context(), append([]int{1, 2}, ids...), 20, pages.Batched)
+	if err != nil || q.Len() != 7 {
+		t.Errorf("the cache has %d tokens of the text: %v", q.Len(), err)
 	}
+	q.Release()
 	if want := float32(sample.Uniform(4, 3)); f.drawn[0] != want {
 		t.Errorf("the token at position 3 was drawn with %g, want %g", f.drawn[0], want)
 	}
@@ -617,14 +611,17 @@ type timed struct {
 	call, row time.Duration
 }
 
-func (f timed) Forward(ctx context.Context, tokens []int, position int, t model.Tail) (model.Output, error) {
-	time.Sleep(f.call + time.Duration(len(tokens))*f.row)
-	return f.fake.Forward(ctx, tokens, position, t)
+func (f timed) Run(ctx context.Context, spans []model.Span, t model.Tail) (model.Output, error) {
+	time.Sleep(f.call)
+	for _, span := range spans {
+		time.Sleep(time.Duration(len(span.Tokens)) * f.row)
+	}
+	return f.fake.Run(ctx, spans, t)
 }
 
-func (f timed) Decode(ctx context.Context, token, position, steps int, draw *pipeline.Draw) (model.Output, error) {
+func (f timed) Decode(ctx context.Context, q *pages.Sequence, token, steps int, draw *pipeline.Draw) (model.Output, error) {
 	time.Sleep(time.Duration(steps) * (f.call + f.row))
-	return f.fake.Decode(ctx, token, position, steps, draw)
+	return f.fake.Decode(ctx, q, token, steps, draw)
 }
 
 // TestGuessingStopsWhereItLoses generates 400 tokens, each of which takes 10 ms, and a guess 1 ms or as much as a token.
@@ -659,7 +656,7 @@ func TestGuessingStopsWhereItLoses(t *testing.T) {
 			f := newFake(t, follow(1, ids...))
 			f.context = 500
 			e := fakeEngine(f, nil)
-			e.evaluator = timed{f, c.call * time.Millisecond, c.row * time.Millisecond}
+			e.work.model = timed{f, c.call * time.Millisecond, c.row * time.Millisecond}
 			s := e.NewSession()
 			start := time.Now()
 			generate(t, s, []int{1}, GenerateOptions{MaxTokens: tokens, Drafter: c.drafter(f), DraftAlways: c.always})

@@ -107,7 +107,10 @@ func (o *PerplexityOptions) windows(n int) ([]window, error) {
 
 // Perplexity evaluates ids in windows, each from an empty cache. A window must fit into the engine's context.
 func Perplexity(ctx context.Context, engine *pumice.Engine, ids []int, o PerplexityOptions) (PerplexityResult, error) {
-	return perplexity(ctx, engine.NewSession(), ids, o)
+	s := engine.NewSession()
+	s.Alone = true
+	defer s.Close()
+	return perplexity(ctx, s, ids, o)
 }
 
 func perplexity(ctx context.Context, s prober, ids []int, o PerplexityOptions) (PerplexityResult, error) {

@@ -26,7 +26,10 @@ type Progress struct {
 func Run(ctx context.Context, engines []*pumice.Engine, requests []*Request, journal *Journal, progress func(Progress)) ([]Entry, error) {
 	var sessions []session
 	for _, e := range engines {
-		sessions = append(sessions, e.NewSession())
+		s := e.NewSession()
+		s.Alone = true
+		defer s.Close()
+		sessions = append(sessions, s)
 	}
 	return run(ctx, sessions, requests, journal, progress)
 }

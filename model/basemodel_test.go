@@ -45,9 +45,9 @@ func TestModelsSavedWithoutTheirHead(t *testing.T) {
 	bare, whole := load(t, dir, exact, pipeline.Options{}), load(t, filepath.Join(fixtureDir, "qwen3"), exact, pipeline.Options{})
 	ids := readGolden(t, filepath.Join(fixtureDir, "qwen3")).Prompts[2].IDs
 	tail := Tail{Rows: LastRows, Logits: true, Hidden: true}
-	want, err := whole.Forward(t.Context(), ids, 0, tail)
+	want, err := whole.forward(t.Context(), ids, 0, tail)
 	check(t, err)
-	got, err := bare.Forward(t.Context(), ids, 0, tail)
+	got, err := bare.forward(t.Context(), ids, 0, tail)
 	check(t, err)
 	if !slices.Equal(got.Logits, want.Logits) || !slices.Equal(got.Hidden, want.Hidden) {
 		t.Error("results differ from the whole model's")

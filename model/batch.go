@@ -5,71 +5,40 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-
-	"pumice/pipeline"
 )
 
-// A Span is the tokens of a sequence that a step evaluates, after those that the cache has of it.
-type Span struct {
-	Sequence *Sequence
-	Tokens   []int
-}
-
-// Run evaluates tokens of several sequences in one step, which reads the weights once. Spans of one token come first.
-// With LastRows there is a row of results for each span, in order, with EveryRow one for each token. At most
-// MaxSpans spans are possible, and Options.Chunk tokens together. After an error the sequences are as they were.
-//
-// Errors are those of Forward, and pages.ErrFull if there are too few pages.
-func (x *Model) Run(ctx context.Context, spans []Span, t Tail) (Output, error) {
+// runBatch is Run for several spans.
+func (x *Model) runBatch(ctx context.Context, spans []Span, t Tail) (Output, error) {
 	if err := errors.Join(x.checkSpans(spans), t.check()); err != nil {
 		return Output{}, err
 	}
-	x.pool.step++
-	var s pipeline.Step
 	out := Output{}
-	reserve := func() error {
-		for _, span := range spans {
-			q := span.Sequence
-			if err := q.reserve(ctx, len(span.Tokens)); err != nil {
-				return err
-			}
-			s.Sequences = append(s.Sequences, pipeline.Sequence{Table: x.cache.Table(q.table), Position: q.Len(), Tokens: span.Tokens})
-		}
-		return nil
-	}
-	err := reserve()
+	s, err := x.step(ctx, spans)
 	if err == nil {
-		out = x.output(t, s)
-		err = x.evaluatePlan(ctx, x.batchKey(spans, t), s, 0, &out)
+		out = x.head().output(t, s)
+		err = x.evaluate(ctx, x.batchKey(spans, t), s, 0, &out)
 	}
 	for _, span := range spans {
-		p := span.Sequence.pages
+		q := span.Sequence
 		if err != nil { // nothing was added
-			_, e := p.Truncate(p.Len())
-			err = errors.Join(err, e)
+			err = errors.Join(err, giveBack(q))
 			continue
 		}
-		if e := p.Commit(span.Tokens...); e != nil {
+		if e := q.Commit(span.Tokens[:len(span.Tokens)-span.Guesses]...); e != nil {
 			return out, fmt.Errorf("model: %w", e)
 		}
 	}
 	return out, err
 }
 
-// MaxSpans is how many spans a step can have.
-const MaxSpans = pipeline.MaxSequences
-
 // checkSpans checks spans before anything is evaluated.
 func (x *Model) checkSpans(spans []Span) error {
-	if x.pool == nil {
-		return errNoPages
-	}
 	if len(spans) == 0 || len(spans) > MaxSpans {
 		return fmt.Errorf("model: %d spans in a step; 1 to %d are possible", len(spans), MaxSpans)
 	}
 	total := 0
 	for i, span := range spans {
-		if err := x.checkTokens(span.Tokens, span.Sequence.Len()); err != nil {
+		if err := errors.Join(x.checkTokens(span.Tokens, span.Sequence.Len()), span.checkGuesses(x.opts.Chunk)); err != nil {
 			return fmt.Errorf("span %d: %w", i, err)
 		}
 		if len(span.Tokens) == 1 && i > 0 && len(spans[i-1].Tokens) > 1 {
@@ -80,11 +49,15 @@ func (x *Model) checkSpans(spans []Span) error {
 		}
 		total += len(span.Tokens)
 	}
-	singles, others := singleSpans(spans)
-	if most := x.opts.Chunk - roomFor(singles, others) + singles; total > most {
+	if most := x.MaxTokens(singleSpans(spans)); total > most {
 		return fmt.Errorf("model: %d tokens in a step; at most %d are possible", total, most)
 	}
 	return nil
+}
+
+// MaxTokens is how many tokens a step can have, with so many spans of one token and others of several.
+func (x *Model) MaxTokens(singles, others int) int {
+	return x.opts.Chunk - roomFor(singles, others) + singles
 }
 
 // batchKey is the key of the plan that evaluates spans. There are few, since a plan with new constants is compiled: a
@@ -95,9 +68,6 @@ func (x *Model) batchKey(spans []Span, t Tail) planKey {
 	for _, span := range spans[singles:] {
 		tokens += len(span.Tokens)
 	}
-	if singles == 1 && others == 0 { // as alone
-		return x.key(1, false, t)
-	}
 	k := planKey{tail: t, singles: roomFor(singles, others)}
 	k.tokens = k.singles
 	if others > 0 {
@@ -105,7 +75,7 @@ func (x *Model) batchKey(spans []Span, t Tail) planKey {
 		if others > 1 {
 			k.sequences = MaxSpans - k.singles
 		}
-		k.tokens = min(x.opts.Chunk, k.singles+x.piece(tokens))
+		k.tokens = min(x.opts.Chunk, k.singles+x.head().piece(tokens))
 	}
 	switch t.Rows {
 	case EveryRow:
@@ -134,19 +104,19 @@ func roomFor(singles, others int) int {
 }
 
 // pieces are the numbers of tokens of a piece of a prompt that a batch is recorded for.
-func (x *Model) pieces() []int {
+func (g *stage) pieces() []int {
 	var list []int
 	for _, n := range []int{32, 128} {
-		if n < x.opts.Chunk {
+		if n < g.opts.Chunk {
 			list = append(list, n)
 		}
 	}
-	return append(list, x.opts.Chunk)
+	return append(list, g.opts.Chunk)
 }
 
 // piece is the least of pieces that so many tokens fit.
-func (x *Model) piece(tokens int) int {
-	list := x.pieces()
+func (g *stage) piece(tokens int) int {
+	list := g.pieces()
 	for _, n := range list {
 		if tokens <= n {
 			return n
@@ -155,27 +125,25 @@ func (x *Model) piece(tokens int) int {
 	return list[len(list)-1]
 }
 
-// batchKeys lists plans of the most rows that Run may come to have, for the memory plan.
-func (x *Model) batchKeys() []planKey {
-	if x.opts.Pages == 0 || !x.weights.layerRange.hasHead(x.cfg) {
+// batchKeys lists, for the memory plan, the plans of Run for several spans that take most: of as many single tokens as
+// possible, and of as many tokens as possible with single ones among them. What others take of the arena is less, since
+// partial sums of attention grow with the single tokens, and all else with the tokens.
+func (g *stage) batchKeys() []planKey {
+	chunk := g.opts.Chunk
+	if chunk < 2 {
 		return nil
 	}
+	singles := MaxSpans
+	for singles > chunk {
+		singles /= 2
+	}
+	mixed := maxSequences(chunk) - 1
 	var keys []planKey
 	for _, p := range planned {
-		if p.tail.Rows == EveryRow {
-			continue
-		}
-		for _, singles := range []int{2, 4, 8, MaxSpans} {
-			if singles > x.opts.Chunk {
-				break
-			}
-			keys = append(keys, planKey{tokens: singles, rows: p.tail.lastRows(singles), tail: p.tail, singles: singles})
-			for _, n := range x.pieces() {
-				k := planKey{tokens: min(x.opts.Chunk, singles+n), tail: p.tail, singles: min(singles, MaxSpans-1)}
-				k.sequences = MaxSpans - k.singles
-				k.rows = p.tail.lastRows(MaxSpans)
-				keys = append(keys, k)
-			}
+		if t := p.tail; t.Rows != EveryRow {
+			keys = append(keys,
+				planKey{tokens: singles, rows: t.lastRows(singles), tail: t, singles: singles},
+				planKey{tokens: chunk, rows: t.lastRows(maxSequences(chunk)), tail: t, singles: mixed, sequences: MaxSpans - mixed})
 		}
 	}
 	return keys

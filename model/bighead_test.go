@@ -25,8 +25,8 @@ func TestHeadBeyondOneBinding(t *testing.T) {
 	writeLlama(t, path, llamaShape{hidden: 128, layers: 2, heads: 4, kvHeads: 2, inner: 256, vocab: vocab})
 
 	x := load(t, path, exact, pipeline.Options{})
-	limit := x.m.Device().PhysicalDevice().Limits.MaxStorageBufferRange
-	for _, w := range []*pipeline.Matrix{x.weights.Embed, x.weights.LMHead} {
+	limit := x.head().m.Device().PhysicalDevice().Limits.MaxStorageBufferRange
+	for _, w := range []*pipeline.Matrix{x.head().weights.Embed, x.head().weights.LMHead} {
 		bytes := int64(w.Rows) * int64(w.Cols) * 4
 		if bytes > limit && len(w.Shards) < 2 {
 			t.Errorf("%s: %d bytes in one shard; the device binds at most %d", w.Name, bytes, limit)
@@ -34,7 +34,8 @@ func TestHeadBeyondOneBinding(t *testing.T) {
 		t.Logf("%s: %d bytes in %d shards, the device binds at most %d", w.Name, bytes, len(w.Shards), limit)
 	}
 	// Where the head is one shard nothing is at the border, but the tokens are good anyway.
-	border := x.weights.Embed.Shards[len(x.weights.Embed.Shards)-1].First
+	shards := x.head().weights.Embed.Shards
+	border := shards[len(shards)-1].First
 	if border == 0 {
 		border = vocab / 2
 	}
@@ -45,12 +46,12 @@ func TestHeadBeyondOneBinding(t *testing.T) {
 	} {
 		want := r.logits(t, tokens)
 		ctx := context.Background()
-		out, err := x.Forward(ctx, tokens, 0, lastLogits)
+		out, err := x.forward(ctx, tokens, 0, lastLogits)
 		if err != nil {
 			t.Fatal(err)
 		}
 		compare(t, "logits", out.Logits, narrow(want), exactBound)
-		if out, err = x.Forward(ctx, tokens, 0, lastTop); err != nil {
+		if out, err = x.forward(ctx, tokens, 0, lastTop); err != nil {
 			t.Fatal(err)
 		}
 		if best := argmax(narrow(want)); out.Choices[0].ID != best {

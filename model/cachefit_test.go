@@ -204,7 +204,7 @@ func shortRun(t *testing.T, dir string, path kernels.Path, kv dtype.DType) []flo
 	}
 	var all []float32
 	for _, chunk := range [][]int{tokens[:40], tokens[40:]} {
-		out, err := x.Forward(context.Background(), chunk, len(all)/max(1, x.cfg.VocabSize)*40, lastLogits)
+		out, err := x.forward(context.Background(), chunk, len(all)/max(1, x.cfg.VocabSize)*40, lastLogits)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -279,7 +279,7 @@ func TestCachesThatNoScaleFitsAreFloat(t *testing.T) {
 			})
 			var log bytes.Buffer
 			x := load(t, other, Options{Context: 64, Logger: zerolog.New(&log).Level(zerolog.WarnLevel)}, pipeline.Options{})
-			for i, l := range x.cache.Layers {
+			for i, l := range x.head().cache.Layers {
 				if l.DType != dtype.F32 {
 					t.Errorf("layer %d has a cache of %v", i, l.DType)
 				}

@@ -1,8 +1,7 @@
 // Package model runs decoder-only transformers.
 //
-// Load reads a checkpoint's configuration as a Config, puts its tensors into device memory as Weights, and returns a
-// Model, which evaluates tokens and keeps their keys and values in a KV cache on the device. LoadSplit does the same on
-// several devices.
+// Load reads a checkpoint's configuration as a Config, puts its tensors into the memory of one or more devices as Weights,
+// and returns a Model, which evaluates tokens of many texts and keeps their keys and values in a KV cache there.
 //
 // The forward pass is written once, in decoder.go, and depends only on Config's fields. A Family translates one kind of
 // checkpoint's configuration and tensor names into these fields. The package reads files only through package

@@ -10,15 +10,16 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"pumice/pipeline"
+	"pumice/pipeline/kernels"
 )
 
 // greedy continues prompt token by token.
-func greedy(t *testing.T, x *Model, prompt []int, n int) []int {
+func greedy(t *testing.T, x *subject, prompt []int, n int) []int {
 	t.Helper()
 	tokens := slices.Clone(prompt)
 	at := 0
 	for range n {
-		out, err := x.Forward(context.Background(), tokens[at:], at, lastTop)
+		out, err := x.forward(context.Background(), tokens[at:], at, lastTop)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -39,13 +40,13 @@ func TestDecodeInOneGo(t *testing.T) {
 			x := load(t, filepath.Join(fixtureDir, name), Options{Context: 64}, pipeline.Options{})
 			prompt := []int{5, 6, 7, 8, 9}
 			want := greedy(t, x, prompt, 30)
-			out, err := x.Forward(context.Background(), prompt, 0, lastTop)
+			out, err := x.forward(context.Background(), prompt, 0, lastTop)
 			if err != nil {
 				t.Fatal(err)
 			}
 			got := []int{out.Choices[0].ID}
 			for i, steps := range []int{1, 1, 7, 20} {
-				out, err := x.Decode(context.Background(), got[len(got)-1], len(prompt)+len(got)-1, steps, nil)
+				out, err := x.decode(context.Background(), got[len(got)-1], len(prompt)+len(got)-1, steps, nil)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -65,16 +66,30 @@ func TestDecodeInOneGo(t *testing.T) {
 	}
 }
 
+// TestBurstsMayBeLongerThanChunks decodes in a cache for one sequence, where a burst lies in more pages of the window than
+// a chunk.
+func TestBurstsMayBeLongerThanChunks(t *testing.T) {
+	path := filepath.Join(fixtureDir, "mistral")
+	x := load(t, path, withPages(t, path, Options{Context: 192, Chunk: 8}, 3), pipeline.Options{})
+	before := kernels.PageSize + x.cfg.SlidingWindow - 2 // so many that the next token sees the last one of the first page
+	if _, err := x.forward(t.Context(), make([]int, before), 0, Tail{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := x.decode(t.Context(), 1, before, pipeline.MaxBurst, nil); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestCandidatesAreTheLargestLogits compares both plans that find them with the logits.
 func TestCandidatesAreTheLargestLogits(t *testing.T) {
 	x := load(t, filepath.Join(fixtureDir, "gemma2"), Options{Context: 64}, pipeline.Options{})
 	for _, tokens := range [][]int{{5, 6, 7, 8}, {9}} {
-		full, err := x.Forward(context.Background(), tokens, 0, lastLogits)
+		full, err := x.forward(context.Background(), tokens, 0, lastLogits)
 		if err != nil {
 			t.Fatal(err)
 		}
 		logits := slices.Clone(full.Logits)
-		out, err := x.Forward(context.Background(), tokens, 0, lastCandidates)
+		out, err := x.forward(context.Background(), tokens, 0, lastCandidates)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -108,12 +123,12 @@ func TestMarginsAreThoseOfTheLogits(t *testing.T) {
 	for i := range tokens {
 		tokens[i] = i * 7 % x.cfg.VocabSize
 	}
-	full, err := x.Forward(context.Background(), tokens, 0, everyLogits)
+	full, err := x.forward(context.Background(), tokens, 0, everyLogits)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, n := range []int{1, 2, 9, 31, 50} {
-		out, err := x.Forward(context.Background(), tokens[:n], 0, everyMargin)
+		out, err := x.forward(context.Background(), tokens[:n], 0, everyMargin)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -145,7 +160,7 @@ func TestSegmentsDoNotChangeResults(t *testing.T) {
 	}
 	logits := func(segmentBytes int64) ([]float32, pipeline.Counters) {
 		x := load(t, filepath.Join(fixtureDir, "gemma3"), Options{Context: 64}, pipeline.Options{SegmentBytes: segmentBytes})
-		out, err := x.Forward(context.Background(), tokens, 0, lastLogits)
+		out, err := x.forward(context.Background(), tokens, 0, lastLogits)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -168,11 +183,19 @@ func TestDecodeRefusesBadInput(t *testing.T) {
 		token, position, steps int
 		draw                   *pipeline.Draw
 	}{{640, 0, 1, nil}, {1, 0, 0, nil}, {1, 0, pipeline.MaxBurst + 1, nil}, {1, 15, 2, nil}, {1, 0, 3, draw}} {
-		if _, err := x.Decode(context.Background(), c.token, c.position, c.steps, c.draw); err == nil {
+		if c.position > 0 {
+			if _, err := x.forward(t.Context(), make([]int, c.position), 0, Tail{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := x.decode(context.Background(), c.token, c.position, c.steps, c.draw); err == nil {
 			t.Errorf("%+v: no error", c)
 		}
+		if n := x.text.Len(); n != c.position {
+			t.Errorf("%+v: %d tokens afterwards", c, n)
+		}
 	}
-	if _, err := x.Decode(context.Background(), 1, 0, 2, draw); err != nil {
+	if _, err := x.decode(context.Background(), 1, 0, 2, draw); err != nil {
 		t.Error(err)
 	}
 }

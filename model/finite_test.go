@@ -125,7 +125,7 @@ func TestLogitsMustBeFinite(t *testing.T) {
 	t.Run("tails", func(t *testing.T) { // from token 5 on, which is at position 1
 		x := load(t, spoilt("model.embed_tokens.weight", 5*96+3, math.NaN()), Options{Context: 64}, pipeline.Options{})
 		for _, tail := range []Tail{lastTop, lastCandidates, lastLogits, lastProbs} {
-			out, err := x.Forward(ctx, tokens, 0, tail)
+			out, err := x.forward(ctx, tokens, 0, tail)
 			fails(t, tail.String(), err, len(tokens)-1)
 			if len(out.Choices) != 0 {
 				t.Errorf("%s: chose %v", tail, out.Choices)
@@ -133,14 +133,16 @@ func TestLogitsMustBeFinite(t *testing.T) {
 		}
 		// With a tied embedding the NaN is in every position's logit of token 5.
 		for _, tail := range []Tail{everyLogits, everyMargin, everyProbs, {Rows: EveryRow, Top: 5, LogProbs: true}} {
-			_, err := x.Forward(ctx, tokens, 0, tail)
+			_, err := x.forward(ctx, tokens, 0, tail)
 			fails(t, tail.String(), err, 0)
 		}
-		_, err := x.Decode(t.Context(), 9, 5, min(4, x.MaxSteps()), nil)
+		_, err := x.forward(ctx, tokens, 0, Tail{}) // which nobody looks at
+		check(t, err)
+		_, err = x.decode(t.Context(), 9, 5, min(4, x.MaxSteps()), nil)
 		fails(t, "decode", err, 5)
-		_, err = x.Decode(t.Context(), 9, 5, 1, &pipeline.Draw{Temperature: 1, TopK: 4, TopP: 1, Uniform: make([]float32, 1)})
+		_, err = x.decode(t.Context(), 9, 5, 1, &pipeline.Draw{Temperature: 1, TopK: 4, TopP: 1, Uniform: make([]float32, 1)})
 		fails(t, "decode of candidates", err, 5)
-		_, err = x.ForwardSequences(t.Context(), [][]int{{7, 9}, {5}, {11}}, 0, lastLogits)
+		_, err = x.score(t.Context(), [][]int{{7, 9}, {5}, {11}}, 0, lastLogits)
 		fails(t, "sequences", err, 1)
 	})
 	t.Run("behind a soft cap", func(t *testing.T) {
@@ -148,9 +150,9 @@ func TestLogitsMustBeFinite(t *testing.T) {
 			tensors["model.layers.0.mlp.up_proj.weight"].values[100] = float32(math.NaN())
 		})
 		x := load(t, dir, Options{Context: 64}, pipeline.Options{})
-		_, err := x.Forward(ctx, tokens, 0, lastLogits)
+		_, err := x.forward(ctx, tokens, 0, lastLogits)
 		fails(t, "logits", err, len(tokens)-1)
-		_, err = x.Forward(ctx, tokens, 0, everyProbs)
+		_, err = x.forward(ctx, tokens, 0, everyProbs)
 		fails(t, "log-probabilities", err, 0)
 	})
 	t.Run("an infinity in one row of the head", func(t *testing.T) {
@@ -162,7 +164,7 @@ func TestLogitsMustBeFinite(t *testing.T) {
 		})
 		x := load(t, dir, Options{Context: 64}, pipeline.Options{})
 		for _, tail := range []Tail{everyLogits, everyProbs, lastProbs} {
-			_, err := x.Forward(ctx, tokens, 0, tail)
+			_, err := x.forward(ctx, tokens, 0, tail)
 			want := 0
 			if tail.Rows == LastRows {
 				want = len(tokens) - 1
@@ -179,7 +181,7 @@ func TestLogitsMustBeFinite(t *testing.T) {
 			t.Skip("the device has no cooperative matrices")
 		}
 		dir := spoilt("model.layers.2.self_attn.q_proj.weight", 100, math.NaN())
-		_, err = load(t, dir, Options{Context: 64}, pipeline.Options{Path: kernels.CM}).Forward(ctx, tokens, 0, lastLogits)
+		_, err = load(t, dir, Options{Context: 64}, pipeline.Options{Path: kernels.CM}).forward(ctx, tokens, 0, lastLogits)
 		fails(t, "logits", err, len(tokens)-1)
 	})
 	for _, c := range []struct {
@@ -197,9 +199,11 @@ func TestLogitsMustBeFinite(t *testing.T) {
 		for _, kv := range types {
 			t.Run(fmt.Sprintf("%s/%s", c.what, kv), func(t *testing.T) {
 				x := load(t, dir, Options{Context: 64, KVType: kv}, pipeline.Options{})
-				_, err := x.Forward(ctx, tokens, 0, lastLogits)
+				_, err := x.forward(ctx, tokens, 0, lastLogits)
 				fails(t, "logits", err, len(tokens)-1)
-				_, err = x.Decode(t.Context(), 9, 5, 1, nil)
+				_, err = x.forward(ctx, tokens, 0, Tail{})
+				check(t, err)
+				_, err = x.decode(t.Context(), 9, 5, 1, nil)
 				fails(t, "decode", err, 5)
 			})
 		}
@@ -239,7 +243,7 @@ func loadError(t *testing.T, dir string, d dtype.DType) error {
 		t.Fatal(err)
 	}
 	defer func() { check(t, c.Close()) }()
-	x, err := Load(context.Background(), m, c, Options{Context: 16, DType: d})
+	x, err := Load(context.Background(), c, Options{Context: 16, DType: d}, m)
 	if err == nil {
 		check(t, x.Close())
 	}

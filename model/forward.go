@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
+	"pumice/model/pages"
 	"pumice/pipeline"
 )
 
-// ErrContextFull says that the KV cache has too few positions for the tokens to evaluate.
+// ErrContextFull says that a sequence has no room for the tokens to evaluate.
 var ErrContextFull = errors.New("the context is full")
 
 // A TokenError reports a token id that the model does not have.
@@ -22,90 +24,117 @@ func (e *TokenError) Error() string {
 	return fmt.Sprintf("model: token %d is %d, the vocabulary has ids 0 to %d", e.Index, e.ID, e.VocabSize-1)
 }
 
-// Forward evaluates tokens at cache positions position, position+1, ..., and writes their keys and values there. The
-// positions before must hold the keys and values of the tokens before. Tokens are evaluated in chunks of at most
-// Options.Chunk. ctx is checked before each chunk; when it ends, a chunk that the device is working on is abandoned
-// after half a second. After an error any of the tokens' positions may have been written.
+// A Span is the tokens of a sequence that Run evaluates, after those that the cache has of it.
+type Span struct {
+	Sequence *pages.Sequence // of Model.Pages
+	Tokens   []int
+
+	Guesses int  // how many of the last tokens are not committed: the caller commits those that turn out right
+	Next    *int // the token after the last one, for Tail.LogProbs with EveryRow; nil: not known
+}
+
+// checkGuesses checks that guesses follow a token that is none, and are evaluated with it.
+func (s Span) checkGuesses(most int) error {
+	if n := s.Guesses; n < 0 || n > 0 && (n >= len(s.Tokens) || len(s.Tokens) > most) {
+		return fmt.Errorf("model: %d guesses among %d tokens, of which %d can be evaluated together", n, len(s.Tokens), most)
+	}
+	return nil
+}
+
+// Run evaluates the tokens of spans, and commits them to their sequences, which may be the first to have those.
 //
-// Errors are ErrContextFull, *TokenError, *NotFiniteError and those of the device, and one for a Tail that makes no
-// sense or that the memory plan has no room for.
-func (x *Model) Forward(ctx context.Context, tokens []int, position int, t Tail) (Output, error) {
-	if err := errors.Join(x.checkTokens(tokens, position), t.check()); err != nil {
+// A span by itself is evaluated in chunks of at most Options.Chunk tokens. ctx is checked before each; when it ends, a chunk
+// that the device is working on is abandoned after half a second. After an error the sequence has the chunks before.
+//
+// Several spans are evaluated in one step, which reads the weights once. Spans of one token come first. With LastRows there
+// is a row of results for each span, in order, with EveryRow one for each token. At most MaxSpans spans are possible, and
+// MaxTokens together. After an error the sequences are as they were.
+//
+// Errors are ErrContextFull, *TokenError, *NotFiniteError, those of pages.Sequence.Reserve and those of the device, and one
+// for a Tail that makes no sense or that the memory plan has no room for.
+func (x *Model) Run(ctx context.Context, spans []Span, t Tail) (Output, error) {
+	if len(spans) != 1 {
+		return x.runBatch(ctx, spans, t)
+	}
+	span := spans[0]
+	q, tokens := span.Sequence, span.Tokens
+	if err := errors.Join(x.checkTokens(tokens, q.Len()), span.checkGuesses(x.head().maxTokens(t)), t.check()); err != nil {
 		return Output{}, err
 	}
-	out := x.output(t, one(position, tokens))
+	out := x.head().output(t, pipeline.Step{Sequences: []pipeline.Sequence{{Tokens: tokens}}})
 	for done := 0; done < len(tokens); {
 		if err := ctx.Err(); err != nil {
 			return out, err
 		}
-		n := min(len(tokens)-done, x.bucket(len(tokens)-done, t))
-		now := t
+		n := min(len(tokens)-done, x.head().bucket(len(tokens)-done, t))
+		now, next := t, span.Next
 		if done+n < len(tokens) {
-			now = t.before()
+			now, next = t.before(), &tokens[done+n]
 		}
-		chunk := chunkOf(tokens, position, done, n)
-		if err := x.evaluate(ctx, chunk, now, done, &out); err != nil {
+		s, err := x.step(ctx, []Span{{Sequence: q, Tokens: tokens[done : done+n]}})
+		if err != nil {
 			return out, err
 		}
+		s.Next = next
+		if err := x.evaluate(ctx, x.head().key(n, false, now), s, done, &out); err != nil {
+			return out, errors.Join(err, giveBack(q))
+		}
 		done += n
+		if err := q.Commit(tokens[done-n : min(done, len(tokens)-span.Guesses)]...); err != nil {
+			return out, fmt.Errorf("model: %w", err)
+		}
 	}
 	return out, nil
 }
 
-// one is a step of one sequence.
-func one(position int, tokens []int) pipeline.Step {
-	return pipeline.Step{Sequences: []pipeline.Sequence{{Position: position, Tokens: tokens}}}
-}
-
-// chunkOf is a step of n of the tokens that begin at position, after those that are done.
-func chunkOf(tokens []int, position, done, n int) pipeline.Step {
-	s := one(position+done, tokens[done:done+n])
-	if done+n < len(tokens) {
-		s.Next = &tokens[done+n]
+// step reserves pages for the tokens of spans, names them in page tables and describes the step.
+func (x *Model) step(ctx context.Context, spans []Span) (s pipeline.Step, err error) {
+	x.tables.step++
+	if err := x.settle(ctx); err != nil { // a step that was abandoned may still read page tables
+		return s, err
 	}
-	return s
-}
-
-// evaluateOne evaluates a chunk by itself.
-func (x *Model) evaluateOne(ctx context.Context, s pipeline.Step, t Tail) (Output, error) {
-	out := x.output(t, s)
-	err := x.evaluate(ctx, s, t, 0, &out)
-	return out, err
-}
-
-// evaluate evaluates a chunk, before which done tokens were evaluated, and adds its results to out.
-func (x *Model) evaluate(ctx context.Context, s pipeline.Step, t Tail, done int, out *Output) error {
-	return x.evaluatePlan(ctx, x.key(s.Len(), s.Sequences[0].Endings != nil, t), s, done, out)
-}
-
-// evaluatePlan is evaluate by the plan of a key.
-func (x *Model) evaluatePlan(ctx context.Context, k planKey, s pipeline.Step, done int, out *Output) error {
-	n := s.Len()
-	p, err := x.plan(ctx, k)
-	if err != nil {
-		return err
+	for _, span := range spans {
+		table, err := x.reserve(ctx, span.Sequence, len(span.Tokens))
+		if err != nil {
+			return s, err
+		}
+		s.Sequences = append(s.Sequences, pipeline.Sequence{Table: table, Position: span.Sequence.Len(), Tokens: span.Tokens})
 	}
-	if k.draws() { // the caller chooses
-		s.Draw = &pipeline.Draw{Temperature: 1, TopK: 1, TopP: 1, Uniform: make([]float32, 1)}
-	}
-	var sent int64
-	if !x.weights.layerRange.hasEmbedding() {
-		size := x.cfg.HiddenSize
-		if sent, err = p.Input(ctx, x.stream[done*size:(done+n)*size]); err != nil {
-			return err
+	return s, nil
+}
+
+// settle waits for what was abandoned.
+func (x *Model) settle(ctx context.Context) error {
+	for _, g := range x.stages {
+		if err := g.m.Device().Settle(ctx); err != nil {
+			return fmt.Errorf("model: %w", err)
 		}
 	}
-	x.last = p
-	c, err := p.Run(ctx, s)
-	if err != nil {
-		return err
-	}
-	c.HostToDeviceBytes += sent
-	if c.DeviceToHostBytes, err = x.read(p, k, s, done, out); err != nil {
-		return err
-	}
-	out.Counters.Add(c)
 	return nil
+}
+
+// giveBack gives up what a sequence has reserved beyond its tokens.
+func giveBack(q *pages.Sequence) error {
+	_, err := q.Truncate(q.Len())
+	return err
+}
+
+// evaluate evaluates a chunk by the plan of a key, on one device after another, and adds its results to out, which has those
+// of done tokens before it.
+func (x *Model) evaluate(ctx context.Context, k planKey, s pipeline.Step, done int, out *Output) error {
+	var stream []float32
+	for _, g := range x.stages[:len(x.stages)-1] {
+		between, s := k.between(), s
+		s.Draw = nil
+		part := g.output(between.tail, s)
+		err := g.evaluate(ctx, between, s, stream, 0, &part)
+		out.Counters.Add(part.Counters)
+		if err != nil {
+			return err
+		}
+		stream = part.Stream
+	}
+	return x.head().evaluate(ctx, k, s, stream, done, out)
 }
 
 // checkTokens checks tokens and their positions before anything is evaluated.
@@ -118,87 +147,95 @@ func (x *Model) checkTokens(tokens []int, position int) error {
 			return &TokenError{Index: i, ID: id, VocabSize: x.cfg.VocabSize}
 		}
 	}
-	if position < 0 || position+len(tokens) > x.opts.Context {
+	if position+len(tokens) > x.opts.Context {
 		return fmt.Errorf("model: %d tokens at position %d of a context of %d: %w", len(tokens), position, x.opts.Context, ErrContextFull)
 	}
 	return nil
 }
 
-// Sequences returns how many sequences ForwardSequences takes at most, and how many tokens they may have together.
-func (x *Model) Sequences() (n, tokens int) { return maxSequences(x.opts.Chunk), x.opts.Chunk }
+// MaxTails returns how many tails Score takes at most, and how many tokens they may have together.
+func (x *Model) MaxTails() (n, tokens int) { return maxSequences(x.opts.Chunk), x.opts.Chunk }
 
-// ForwardSequences evaluates several sequences at once; with LastRows there is a row of results for each. Each sequence
-// continues the tokens that the cache holds before position, and does not see the others. Their keys and values are
-// written from position on, one sequence behind another, so those positions are not valid afterwards. Errors are those
-// of Forward.
-func (x *Model) ForwardSequences(ctx context.Context, sequences [][]int, position int, t Tail) (Output, error) {
-	s, err := x.sequences(sequences, position, t)
+// Score evaluates tails, each of which continues the sequence and does not see the others; with LastRows there is a row of
+// results for each. The sequence is as it was afterwards. Errors are those of Run.
+func (x *Model) Score(ctx context.Context, q *pages.Sequence, tails [][]int, t Tail) (Output, error) {
+	tokens := slices.Concat(tails...)
+	if err := errors.Join(x.checkTails(tails, t), x.checkTokens(tokens, q.Len()), t.check()); err != nil {
+		return Output{}, err
+	}
+	s, err := x.step(ctx, []Span{{Sequence: q, Tokens: tokens}})
 	if err != nil {
 		return Output{}, err
 	}
-	return x.evaluateOne(ctx, s, t)
+	for _, tail := range tails {
+		s.Sequences[0].Endings = append(s.Sequences[0].Endings, len(tail))
+	}
+	out := x.head().output(t, s)
+	err = x.evaluate(ctx, x.head().key(s.Len(), true, t), s, 0, &out)
+	return out, errors.Join(err, giveBack(q))
 }
 
-// sequences checks sequences and puts them into one chunk.
-func (x *Model) sequences(sequences [][]int, position int, t Tail) (s pipeline.Step, err error) {
-	q := pipeline.Sequence{Position: position}
-	for i, tail := range sequences {
+// checkTails checks that tails fit one chunk.
+func (x *Model) checkTails(tails [][]int, t Tail) error {
+	sum := 0
+	for i, tail := range tails {
 		if len(tail) == 0 {
-			return s, fmt.Errorf("model: sequence %d has no tokens", i)
+			return fmt.Errorf("model: sequence %d has no tokens", i)
 		}
-		q.Tokens, q.Endings = append(q.Tokens, tail...), append(q.Endings, len(tail))
+		sum += len(tail)
 	}
-	s.Sequences = []pipeline.Sequence{q}
-	if err := errors.Join(x.checkTokens(q.Tokens, position), t.check()); err != nil {
-		return s, err
+	n, most := x.MaxTails()
+	if most = min(most, x.head().maxTokens(t)); len(tails) > n || sum > most {
+		return fmt.Errorf("model: %d sequences of %d tokens together; at most %d of %d are possible", len(tails), sum, n, most)
 	}
-	n, most := x.Sequences()
-	if most = min(most, x.maxTokens(t)); len(sequences) > n || s.Len() > most {
-		return s, fmt.Errorf("model: %d sequences of %d tokens together; at most %d of %d are possible", len(sequences), s.Len(), n, most)
-	}
-	return s, nil
+	return nil
 }
 
-// MaxSteps returns how many tokens one call of Decode can evaluate. It is 1 if the device cannot choose a token and
-// evaluate it without the host: if it has not both embedding and head, and with Options.Taps.
+// MaxSteps returns how many tokens one call of Decode can evaluate. It is 1 if no device can choose a token and evaluate it
+// without the host: if none has both embedding and head, and with Options.Taps.
 func (x *Model) MaxSteps() int {
-	if !x.weights.layerRange.hasEmbedding() || x.opts.Taps {
+	if len(x.stages) > 1 || x.opts.Taps {
 		return 1
 	}
 	return pipeline.MaxBurst
 }
 
-// Decode evaluates token at position and then steps - 1 tokens, each of which the device chooses from the logits of the
-// one before. Output.Choices has one choice for each step: with a nil draw the token with the largest logit, else
-// pipeline.TopLogits tokens and the one that was drawn from them. A draw has a random number for each step. Errors are
-// those of Forward.
-func (x *Model) Decode(ctx context.Context, token, position, steps int, draw *pipeline.Draw) (Output, error) {
+// Decode evaluates token after those of the sequence and then steps - 1 tokens, each of which the device chooses from the
+// logits of the one before. Output.Choices has one choice for each step: with a nil draw the token with the largest logit,
+// else pipeline.TopLogits tokens and the one that was drawn from them. A draw has a random number for each step. Only token
+// is committed: the caller commits the others. Errors are those of Run.
+func (x *Model) Decode(ctx context.Context, q *pages.Sequence, token, steps int, draw *pipeline.Draw) (Output, error) {
 	var out Output
 	tokens := []int{token}
-	if err := x.checkTokens(tokens, position); err != nil {
+	if err := x.checkTokens(tokens, q.Len()); err != nil {
 		return out, err
 	}
-	if steps < 1 || steps > x.MaxSteps() || position+steps > x.opts.Context {
+	if steps < 1 || steps > x.MaxSteps() || q.Len()+steps > x.opts.Context {
 		return out, fmt.Errorf("model: %d tokens in one go at position %d of a context of %d; at most %d are possible: %w",
-			steps, position, x.opts.Context, x.MaxSteps(), ErrContextFull)
+			steps, q.Len(), x.opts.Context, x.MaxSteps(), ErrContextFull)
 	}
-	k := x.key(1, false, decodeTail(draw))
-	p, err := x.plan(ctx, k)
+	position := q.Len()
+	s, err := x.step(ctx, []Span{{Sequence: q, Tokens: tokens}})
 	if err != nil {
 		return out, err
 	}
-	x.last = p
-	s := one(position, tokens)
-	s.Burst, s.Draw = steps, draw
-	if out.Counters, err = p.Run(ctx, s); err != nil {
-		return out, err
+	if _, err := x.reserve(ctx, q, steps); err != nil {
+		return out, errors.Join(err, giveBack(q))
 	}
-	for step := range steps {
-		n, err := x.readChosen(p, k, step, position+step, &out)
+	s.Burst, s.Draw = steps, draw
+	k := x.head().key(1, false, decodeTail(draw))
+	if err := x.evaluate(ctx, k, s, 0, &out); err != nil {
+		return out, errors.Join(err, giveBack(q))
+	}
+	for step := 1; step < steps; step++ {
+		n, err := x.head().readChosen(x.head().last, k, step, position+step, &out)
 		if err != nil {
-			return out, err
+			return out, errors.Join(err, giveBack(q))
 		}
 		out.Counters.DeviceToHostBytes += n
+	}
+	if err := q.Commit(token); err != nil {
+		return out, fmt.Errorf("model: %w", err)
 	}
 	return out, nil
 }

@@ -76,11 +76,11 @@ func TestGGUFMatchesDirectory(t *testing.T) {
 				if len(p.IDs) > longest {
 					continue
 				}
-				want, err := directory.Forward(ctx, p.IDs, 0, everyLogits)
+				want, err := directory.forward(ctx, p.IDs, 0, everyLogits)
 				if err != nil {
 					t.Fatal(err)
 				}
-				got, err := file.Forward(ctx, p.IDs, 0, everyLogits)
+				got, err := file.forward(ctx, p.IDs, 0, everyLogits)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -132,13 +132,13 @@ func TestMixedQuantisedTypes(t *testing.T) {
 		for _, kernels := range paths(t) {
 			t.Run(fmt.Sprintf("mix%d/%s", i, kernels), func(t *testing.T) {
 				x := load(t, path, Options{KVType: dtype.F32, Context: 64}, pipeline.Options{Path: kernels})
-				out, err := x.Forward(context.Background(), tokens, 0, lastLogits) // by matrix products
+				out, err := x.forward(context.Background(), tokens, 0, lastLogits) // by matrix products
 				if err != nil {
 					t.Fatal(err)
 				}
 				compare(t, "prefill", out.Logits, want, exactBound)
 				for p := range tokens { // by matrix-vector products
-					if out, err = x.Forward(context.Background(), tokens[p:p+1], p, lastLogits); err != nil {
+					if out, err = x.forward(context.Background(), tokens[p:p+1], p, lastLogits); err != nil {
 						t.Fatal(err)
 					}
 				}
@@ -156,7 +156,7 @@ func TestConversionWhileLoading(t *testing.T) {
 	tokens := []int{5, 1002, 0, 77}
 	logits := func(path string, d dtype.DType) ([]float32, MemoryPlan) {
 		x := load(t, path, Options{KVType: dtype.F32, Context: 64, DType: d}, pipeline.Options{})
-		out, err := x.Forward(context.Background(), tokens, 0, lastLogits)
+		out, err := x.forward(context.Background(), tokens, 0, lastLogits)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -28,13 +28,13 @@ func TestQ8CacheIsCloseToFloat(t *testing.T) {
 			for i := range tokens {
 				tokens[i] = (7*i + 3) % float.Config().VocabSize
 			}
-			want, err := float.Forward(ctx, tokens, 0, lastLogits)
+			want, err := float.forward(ctx, tokens, 0, lastLogits)
 			if err != nil {
 				t.Fatal(err)
 			}
 			var got Output
 			for at, n := 0, 1; at < len(tokens); at, n = at+n, n+2 { // chunks of 1, 3, 5...
-				if got, err = quantised.Forward(ctx, tokens[at:min(at+n, len(tokens))], at, lastLogits); err != nil {
+				if got, err = quantised.forward(ctx, tokens[at:min(at+n, len(tokens))], at, lastLogits); err != nil {
 					t.Fatal(err)
 				}
 			}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
+	"sort"
 	"sync"
 	"time"
 
@@ -46,35 +48,21 @@ func openLoading(ctx context.Context, c *checkpoint.Checkpoint, o Options) (*loa
 // Close closes the adapters. The checkpoint is the caller's.
 func (l *loading) Close() error { return l.adapters.Close() }
 
-// Load puts a checkpoint on the device of m. The checkpoint may be closed afterwards; the
-// caller closes the Model before the Manager. A *FitError says that the device has too little memory.
-func Load(ctx context.Context, m *pipeline.Manager, c *checkpoint.Checkpoint, o Options) (*Model, error) {
+// Load puts a checkpoint on the devices of managers. The checkpoint may be closed afterwards; the caller closes the Model
+// before the Managers. Several devices get layers in proportion to their available memory, at least one each; two managers
+// of one device count its memory twice. A *FitError says which device has too little memory.
+func Load(ctx context.Context, c *checkpoint.Checkpoint, o Options, managers ...*pipeline.Manager) (_ *Model, err error) {
 	l, err := openLoading(ctx, c, o)
 	if err != nil {
 		return nil, err
 	}
 	defer l.Close()
-	return l.load(ctx, m, l.cfg.allLayers())
-}
-
-// load puts a range of layers on the device of m: the first one with the embedding, the last one with the head.
-func (l *loading) load(ctx context.Context, m *pipeline.Manager, layers layerRange) (_ *Model, err error) {
-	w, err := l.bind(m, layers)
+	ranges, err := shareLayers(managers, l.cfg.NumHiddenLayers)
 	if err != nil {
 		return nil, err
 	}
-	if err := w.fitCache(ctx, m, l.cfg, &l.opts); err != nil {
-		return nil, err
-	}
-	x := &Model{
-		cfg: l.cfg, opts: l.opts, m: m, weights: w,
-		buckets: buckets(l.opts.Chunk), plans: map[planKey]*pipeline.Plan{},
-	}
-	need, err := l.need(m, w)
-	if err != nil {
-		return nil, err
-	}
-	if x.memory, err = l.estimate(m, w, need); err != nil {
+	x := &Model{cfg: l.cfg}
+	if x.fingerprint, err = l.fingerprint(); err != nil {
 		return nil, err
 	}
 	defer func() {
@@ -82,47 +70,162 @@ func (l *loading) load(ctx context.Context, m *pipeline.Manager, layers layerRan
 			err = errors.Join(err, x.Close())
 		}
 	}()
-	shape := w.cacheShape(l.cfg, &l.opts, l.opts.Context)
-	if x.cache, err = m.NewCache(shape); err != nil {
+	name := func(layers layerRange, err error) error {
+		if err == nil || len(managers) == 1 {
+			return err
+		}
+		return fmt.Errorf("model: layers %d to %d: %w", layers.first, layers.end-1, err)
+	}
+	var needs []pipeline.Need
+	for i, m := range managers { // all before any memory is allocated, since they have as many pages as the least of them
+		g, need, err := l.stage(ctx, m, ranges[i])
+		if err != nil {
+			return nil, name(ranges[i], err)
+		}
+		x.stages, needs = append(x.stages, g), append(needs, need)
+	}
+	parts, err := l.cacheParts(x.stages)
+	if err != nil {
 		return nil, err
 	}
-	if l.opts.Pages > 0 {
-		if err = x.newPool(shape); err != nil {
-			return nil, err
+	for i, g := range x.stages {
+		part := *l
+		part.opts.CacheBytes = parts[i]
+		n, err := part.fit(g, needs[i])
+		if err != nil {
+			return nil, name(ranges[i], err)
+		}
+		if i == 0 || n < l.opts.pages {
+			l.opts.pages = n
 		}
 	}
-	if err = m.Reserve(need); err != nil {
-		return nil, err
+	x.opts = l.opts
+	for i, g := range x.stages {
+		g.opts, g.memory = l.opts, l.plan(g, needs[i])
+		if o.Progress != nil {
+			g.opts.Progress = ranges[i].progress(o.Progress, l.cfg.NumHiddenLayers)
+		}
+		if err := l.load(ctx, g, needs[i]); err != nil {
+			return nil, name(ranges[i], err)
+		}
 	}
-	x.store = m.NewWeights(w.vectorBytes)
-	if err = x.upload(ctx); err != nil {
-		return nil, fmt.Errorf("model: %s: %w", l.file.Path(), err)
+	if err := x.newPool(); err != nil {
+		return nil, err
 	}
 	return x, nil
 }
 
+// cacheParts divides Options.CacheBytes among stages, which get as many pages each. 0 stays 0.
+func (l *loading) cacheParts(stages []*stage) ([]int64, error) {
+	parts := make([]int64, len(stages))
+	divide := func(pages int) (sum int64) {
+		with := l.opts
+		with.pages = pages
+		for i, g := range stages {
+			parts[i] = g.weights.cacheShape(l.cfg, &with).Bytes()
+			sum += parts[i]
+		}
+		return sum
+	}
+	switch n, least := l.opts.CacheBytes, divide(0); {
+	case n == 0:
+		clear(parts)
+	case n < least:
+		return nil, &CacheError{n, least, l.opts.Context}
+	case len(stages) == 1:
+		parts[0] = n
+	default:
+		divide(sort.Search(math.MaxInt32, func(pages int) bool { return divide(pages+1) > n }))
+	}
+	return parts, nil
+}
+
+// stage describes a range of layers on the device of m, the first one with the embedding and the last one with the head,
+// and what its plans share.
+func (l *loading) stage(ctx context.Context, m *pipeline.Manager, layers layerRange) (*stage, pipeline.Need, error) {
+	w, err := l.bind(m, layers)
+	if err != nil {
+		return nil, pipeline.Need{}, err
+	}
+	if err := w.fitCache(ctx, m, l.cfg, &l.opts); err != nil {
+		return nil, pipeline.Need{}, err
+	}
+	need, err := l.need(m, w)
+	if err != nil {
+		return nil, need, err
+	}
+	room, err := available(m.Device())
+	return &stage{
+		cfg: l.cfg, m: m, weights: w, room: room, buckets: buckets(l.opts.Chunk), plans: map[planKey]*pipeline.Plan{},
+	}, need, err
+}
+
+// load allocates what a stage has on its device, and fills it.
+func (l *loading) load(ctx context.Context, g *stage, need pipeline.Need) (err error) {
+	if g.cache, err = g.m.NewCache(g.weights.cacheShape(l.cfg, &l.opts)); err != nil {
+		return err
+	}
+	if err = g.m.Reserve(need); err != nil {
+		return err
+	}
+	g.store = g.m.NewWeights(g.weights.vectorBytes)
+	if err = g.upload(ctx); err != nil {
+		return fmt.Errorf("model: %s: %w", l.file.Path(), err)
+	}
+	return nil
+}
+
+// shareLayers divides n layers in proportion to the devices' available memory, at least one to each.
+func shareLayers(managers []*pipeline.Manager, n int) ([]layerRange, error) {
+	if len(managers) == 0 || len(managers) > n {
+		return nil, fmt.Errorf("model: %d devices for %d layers", len(managers), n)
+	}
+	memory := make([]int64, len(managers))
+	var total int64
+	for i, m := range managers {
+		room, err := available(m.Device())
+		if err != nil {
+			return nil, err
+		}
+		memory[i] = room.Bytes
+		total += memory[i]
+	}
+	out := make([]layerRange, len(managers))
+	var before int64
+	for i := range managers {
+		before += memory[i]
+		first := 0
+		if i > 0 {
+			first = out[i-1].end
+		}
+		end := int(float64(n)*float64(before)/float64(max(total, 1)) + 0.5)
+		out[i] = layerRange{first, min(max(end, first+1), n-(len(managers)-1-i))}
+	}
+	return out, nil
+}
+
 // upload reads, converts and copies the weights.
-func (x *Model) upload(ctx context.Context) error {
+func (g *stage) upload(ctx context.Context) error {
 	start := time.Now()
-	l, err := x.store.NewLoader(ctx)
+	l, err := g.store.NewLoader(ctx)
 	if err != nil {
 		return err
 	}
-	l.Workers = x.opts.Workers
-	if progress := x.opts.Progress; progress != nil {
+	l.Workers = g.opts.Workers
+	if progress := g.opts.Progress; progress != nil {
 		var mu sync.Mutex
 		var done int64
 		l.Progress = func(n int64) {
 			mu.Lock()
 			defer mu.Unlock()
 			done += n
-			progress(done, x.weights.read)
+			progress(done, g.weights.read)
 		}
 	}
-	err = x.weights.load(ctx, l)
+	err = g.weights.load(ctx, l)
 	if cerr := l.Close(); err == nil {
 		err = cerr
 	}
-	x.opts.Logger.Debug().Int64("bytes", x.store.Bytes()).Dur("took", time.Since(start)).Msg("weights are on the device")
+	g.opts.Logger.Debug().Int64("bytes", g.store.Bytes()).Dur("took", time.Since(start)).Msg("weights are on the device")
 	return err
 }

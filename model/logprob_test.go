@@ -24,7 +24,7 @@ func TestLogProbs(t *testing.T) {
 				for i := range tokens {
 					tokens[i] = (i*i*11 + 5) % vocab
 				}
-				rows, err := x.Forward(t.Context(), tokens, 0, Tail{Rows: EveryRow, Logits: true})
+				rows, err := x.forward(t.Context(), tokens, 0, Tail{Rows: EveryRow, Logits: true})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -37,7 +37,7 @@ func TestLogProbs(t *testing.T) {
 					return out
 				}
 				const top = 5
-				out, err := x.Forward(t.Context(), tokens, 0, Tail{Rows: EveryRow, LogProbs: true, Top: top})
+				out, err := x.forward(t.Context(), tokens, 0, Tail{Rows: EveryRow, LogProbs: true, Top: top})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -57,7 +57,7 @@ func TestLogProbs(t *testing.T) {
 						t.Errorf("after token %d: the likeliest are %v, want %v", i, out.Choices[i].IDs, best)
 					}
 				}
-				plain, err := x.Forward(t.Context(), tokens, 0, Tail{Rows: EveryRow, LogProbs: true})
+				plain, err := x.forward(t.Context(), tokens, 0, Tail{Rows: EveryRow, LogProbs: true})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -73,7 +73,7 @@ func TestLogProbs(t *testing.T) {
 				if got := out.Counters.DeviceToHostBytes; got != (8+8*top)*n {
 					t.Errorf("%d bytes for %d tokens with the likeliest, want %d a token", got, n, 8+8*top)
 				}
-				last, err := x.Forward(t.Context(), tokens[40:], 40, Tail{Rows: LastRows, LogProbs: true, Top: pipeline.TopLogits})
+				last, err := x.forward(t.Context(), tokens[40:], 40, Tail{Rows: LastRows, LogProbs: true, Top: pipeline.TopLogits})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -81,11 +81,11 @@ func TestLogProbs(t *testing.T) {
 					t.Errorf("one token: %+v, want %g", last.LogProbs[0], want)
 				}
 				sequences := [][]int{tokens[:7], tokens[:1], tokens[:4]} // the rows of each are those of the whole text
-				every, err := x.ForwardSequences(t.Context(), sequences, 0, Tail{Rows: EveryRow, LogProbs: true})
+				every, err := x.score(t.Context(), sequences, 0, Tail{Rows: EveryRow, LogProbs: true})
 				if err != nil {
 					t.Fatal(err)
 				}
-				ends, err := x.ForwardSequences(t.Context(), sequences, 0, Tail{Rows: LastRows, LogProbs: true})
+				ends, err := x.score(t.Context(), sequences, 0, Tail{Rows: LastRows, LogProbs: true})
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -174,9 +174,9 @@ func writeMerged(t *testing.T, dir string, w map[string][]float64) string {
 
 var adapterPrompt = []int{3, 99, 512, 7, 7, 300, 41}
 
-func logitsOf(t *testing.T, x *Model) []float32 {
+func logitsOf(t *testing.T, x *subject) []float32 {
 	t.Helper()
-	out, err := x.Forward(context.Background(), adapterPrompt, 0, lastLogits)
+	out, err := x.forward(context.Background(), adapterPrompt, 0, lastLogits)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -272,7 +272,7 @@ func TestAdaptersOfQuantisedWeights(t *testing.T) {
 	shape.types = map[string]dtype.DType{"ffn_down": dtype.Q8_0}
 	writeLlama(t, path, shape)
 	quantised := load(t, path, Options{Context: 64, KVType: dtype.F32, LoRA: []LoRA{{Path: a}}}, pipeline.Options{})
-	if got := quantised.weights.Layers[0].DownProj.Shards[0].DType; got != dtype.Q8_0 {
+	if got := quantised.head().weights.Layers[0].DownProj.Shards[0].DType; got != dtype.Q8_0 {
 		t.Errorf("down_proj has become %s", got)
 	}
 	o := exact
@@ -292,7 +292,7 @@ func tryLoad(t *testing.T, path string, o Options) error {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	x, err := Load(context.Background(), m, c, o)
+	x, err := Load(context.Background(), c, o, m)
 	if err == nil {
 		check(t, x.Close())
 	}

@@ -2,7 +2,10 @@ package model
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"math"
+	"sort"
 
 	"github.com/rs/zerolog"
 
@@ -11,16 +14,19 @@ import (
 	"pumice/internal/hostmem"
 	"pumice/internal/humanize"
 	"pumice/pipeline"
+	"pumice/pipeline/kernels"
 	"pumice/vk"
 )
 
 // A MemoryPlan has the device memory that a model takes, in bytes, computed before any of it is allocated. It includes
 // what every plan needs that the model may record later.
 type MemoryPlan struct {
-	Context        int    `json:"context"` // positions of the KV cache
+	Context        int    `json:"context"`      // positions of a sequence
+	CacheTokens    int    `json:"cache_tokens"` // positions of the KV cache, for all sequences together
 	KVType         string `json:"kv_type"`
 	WeightsBytes   int64  `json:"weights_bytes"` // in the device layout, padding included
 	CacheBytes     int64  `json:"cache_bytes"`
+	PageBytes      int64  `json:"page_bytes"`    // of the cache, for 64 positions
 	TableBytes     int64  `json:"table_bytes"`   // rotary angles
 	ArenaBytes     int64  `json:"arena_bytes"`   // activations, shared by all plans
 	OutputBytes    int64  `json:"output_bytes"`  // buffers that the host reads and writes: shared by all plans, and page tables
@@ -62,9 +68,10 @@ type FitError struct {
 // Smaller lists changes of Options that would make a model fit. Each one is enough by itself. If a field is zero, no
 // value of it is known to be enough.
 type Smaller struct {
-	Context int    `json:"context,omitempty"` // positions
-	KVType  string `json:"kv_type,omitempty"` // of the KV cache
-	DType   string `json:"dtype,omitempty"`   // of all matrices
+	Context    int    `json:"context,omitempty"` // positions
+	KVType     string `json:"kv_type,omitempty"` // of the KV cache
+	CacheBytes int64  `json:"cache_bytes,omitempty"`
+	DType      string `json:"dtype,omitempty"` // of all matrices
 }
 
 func (e *FitError) Error() string {
@@ -91,61 +98,105 @@ func Estimate(ctx context.Context, m *pipeline.Manager, c *checkpoint.Checkpoint
 	if err != nil {
 		return MemoryPlan{}, err
 	}
-	return l.estimate(m, w, need)
+	room, err := available(m.Device())
+	if err != nil {
+		return MemoryPlan{}, err
+	}
+	g := &stage{m: m, weights: w, room: room}
+	pages, err := l.fit(g, need)
+	l.opts.pages = pages
+	return l.plan(g, need), err
 }
 
-// estimate is Estimate of the layers that w describes, whose plans share what need says.
-func (l *loading) estimate(m *pipeline.Manager, w *Weights, need pipeline.Need) (MemoryPlan, error) {
-	cfg, o, dev := l.cfg, &l.opts, m.Device()
-	shape := w.cacheShape(cfg, o, o.Context)
+// plan is the memory that a stage takes, whose plans share what need says. Without Options.pages its KV cache has room for
+// one sequence.
+func (l *loading) plan(g *stage, need pipeline.Need) MemoryPlan {
+	w, shape := g.weights, g.weights.cacheShape(l.cfg, &l.opts)
+	more := shape
+	more.Pages, more.LocalPages = more.Pages+1, more.LocalPages+1
 	p := MemoryPlan{
-		Context: o.Context, KVType: o.KVType.String(),
-		WeightsBytes: w.bytes, WeightTypes: w.types, CacheBytes: shape.Bytes(), TableBytes: w.tableBytes,
-		ArenaBytes: need.Arena, OutputBytes: need.FrameBytes() + shape.TableBytes(),
+		Context: l.opts.Context, CacheTokens: shape.Pages * kernels.PageSize, KVType: l.opts.KVType.String(),
+		WeightsBytes: w.bytes, WeightTypes: w.types, CacheBytes: shape.Bytes(), PageBytes: more.Bytes() - shape.Bytes(),
+		TableBytes: w.tableBytes, ArenaBytes: need.Arena, OutputBytes: need.FrameBytes() + shape.TableBytes(),
+		AvailableBytes: g.room.Bytes, AvailableLimit: g.room.Limit,
 	}
-	if !dev.HostVisible() {
+	if !g.m.Device().HostVisible() {
 		p.StagingBytes = pipeline.StagingBytes
 	}
 	p.TotalBytes = p.WeightsBytes + p.CacheBytes + p.TableBytes + p.ArenaBytes + p.OutputBytes + p.StagingBytes
-	room, err := available(dev)
-	if err != nil {
-		return p, err
+	return p
+}
+
+// defaultSequences is how many sequences of the whole context the KV cache has room for, where half of the memory that is
+// left suffices. What a conversation does not use others can have.
+const defaultSequences = 8
+
+// A CacheError says that Options.CacheBytes is too little for one sequence.
+type CacheError struct {
+	Bytes, Needed int64
+	Context       int // positions of a sequence
+}
+
+func (e *CacheError) Error() string {
+	return fmt.Sprintf("model: a KV cache of %s is too small: one sequence of %d tokens takes %s",
+		humanize.Bytes(e.Bytes), e.Context, humanize.Bytes(e.Needed))
+}
+
+// fit is how many pages the KV cache of a stage can have, at least those of one sequence. The error says why the stage does
+// not fit.
+func (l *loading) fit(g *stage, need pipeline.Need) (pages int, err error) {
+	one := *l
+	one.opts.pages = 0
+	p, w, dev := one.plan(g, need), g.weights, g.m.Device()
+	shape := w.cacheShape(l.cfg, &one.opts)
+	fixed := p.TotalBytes - p.CacheBytes
+	if n := l.opts.CacheBytes; n > 0 && n < p.CacheBytes {
+		return 0, &CacheError{n, p.CacheBytes, p.Context}
 	}
-	p.AvailableBytes, p.AvailableLimit = room.Bytes, room.Limit
-	if p.TotalBytes > p.AvailableBytes {
+	if total := max(p.TotalBytes, fixed+l.opts.CacheBytes); total > p.AvailableBytes {
 		weightsAs := func(t dtype.DType) int64 {
 			as := *l
 			as.opts.DType, as.opts.Logger = t, zerolog.Nop()
-			if other, err := as.bind(m, w.layerRange); err == nil {
+			if other, err := as.bind(g.m, w.layerRange); err == nil {
 				return other.bytes
 			}
 			return p.WeightsBytes
 		}
-		return p, &FitError{Device: dev.PhysicalDevice().Name, Needed: p.TotalBytes, Available: room.Bytes,
-			Limit: room.Limit, Plan: p, Fits: p.smaller(cfg, o, w, weightsAs)}
+		fits := p.smaller(l.cfg, &one.opts, w, weightsAs)
+		return 0, &FitError{Device: dev.PhysicalDevice().Name, Needed: total, Available: p.AvailableBytes,
+			Limit: p.AvailableLimit, Plan: p, Fits: fits}
 	}
-	if err := p.checkHost(dev); err != nil {
-		return p, err
+	if err := errors.Join(p.checkHost(dev), p.checkBindings(g.m, shape, w)); err != nil {
+		return 0, err
 	}
-	return p, p.checkBindings(m, shape, w)
+	most, budget := defaultSequences*shape.Pages, (p.AvailableBytes-fixed)/2
+	if l.opts.CacheBytes > 0 {
+		most, budget = math.MaxInt32, l.opts.CacheBytes
+	}
+	most = min(most, g.m.MaxCachePositions(shape)/kernels.PageSize)
+	return shape.Pages + sort.Search(most-shape.Pages, func(more int) bool {
+		one.opts.pages = shape.Pages + more + 1
+		return w.cacheShape(l.cfg, &one.opts).Bytes() > budget
+	}), nil
 }
 
 // need is the memory that takes every plan. What follows the layers uses the arena when they have let go of it, so the
 // arena of a plan is the larger one of what the layers need, whatever their tail, and what the plan needs without them.
 func (l *loading) need(m *pipeline.Manager, w *Weights) (pipeline.Need, error) {
 	var all pipeline.Need
-	whole := l.dryModel(m, w)
+	whole := l.dry(m, w)
 	ends := *w
 	if !l.opts.Taps { // layers are read back only where they are tapped
 		ends.Layers = nil
 	}
-	bare := l.dryModel(m, &ends)
-	counted := map[int]bool{} // tokens
+	bare := l.dry(m, &ends)
+	counted := map[planKey]bool{}
 	for _, k := range whole.planKeys() {
 		builders := []*pipeline.Builder{bare.builder(k)}
-		if !counted[k.tokens] {
-			counted[k.tokens] = true
-			builders = append(builders, whole.builder(planKey{tokens: k.tokens}))
+		layers := planKey{tokens: k.tokens, singles: k.singles, sequences: k.sequences}
+		if !counted[layers] {
+			counted[layers] = true
+			builders = append(builders, whole.builder(layers))
 		}
 		for _, b := range builders {
 			n, err := b.Need()
@@ -200,25 +251,31 @@ func (p MemoryPlan) checkBindings(m *pipeline.Manager, shape pipeline.CacheShape
 	return nil
 }
 
-// cacheShape is the KV cache for a number of positions. A local layer keeps its window and
-// what one chunk adds, so that the chunk's first token still finds all it sees.
-func (c *Config) cacheShape(o *Options, positions int, layers layerRange) pipeline.CacheShape {
+// cacheShape is the KV cache: Options.pages, or as many as one sequence takes. A local layer keeps of a sequence its window
+// and what one chunk adds, so that the chunk's first token still finds all it sees, and gets its share of the pages.
+func (c *Config) cacheShape(o *Options, layers layerRange) pipeline.CacheShape {
 	s := pipeline.CacheShape{
-		DType: o.KVType, Layers: layers.count(), KVHeads: c.NumKeyValueHeads, HeadDim: c.HeadDim, Positions: positions,
+		DType: o.KVType, Layers: layers.count(), KVHeads: c.NumKeyValueHeads, HeadDim: c.HeadDim, Positions: o.Context,
+		Tables: MaxSpans,
 	}
 	if c.SlidingWindow > 0 {
 		s.Local, s.LocalPositions = c.Local[layers.first:layers.end], (c.SlidingWindow+o.Chunk+7)/8*8
 	}
-	if o.Pages > 0 {
-		n, local := s.SequencePages()
-		s.Tables, s.Pages, s.LocalPages = 1+maxTables, n+o.Pages, local+o.Pages
+	n, local := s.SequencePages()
+	if c.SlidingWindow > 0 { // a burst may be longer than a chunk
+		burst := s
+		burst.LocalPositions = c.SlidingWindow + pipeline.MaxBurst
+		_, most := burst.SequencePages()
+		local = max(local, most)
 	}
+	s.Pages = max(n, o.pages)
+	s.LocalPages = (s.Pages*local + n - 1) / n
 	return s
 }
 
 // cacheShape is Config.cacheShape with the layers that need float32.
-func (w *Weights) cacheShape(cfg *Config, o *Options, positions int) pipeline.CacheShape {
-	s := cfg.cacheShape(o, positions, w.layerRange)
+func (w *Weights) cacheShape(cfg *Config, o *Options) pipeline.CacheShape {
+	s := cfg.cacheShape(o, w.layerRange)
 	for _, l := range w.Layers {
 		s.Float = append(s.Float, l.fit.float)
 	}
@@ -228,21 +285,27 @@ func (w *Weights) cacheShape(cfg *Config, o *Options, positions int) pipeline.Ca
 // smaller says what would bring the total under what is available; weightsAs is what the weights take in a type.
 func (p MemoryPlan) smaller(cfg *Config, o *Options, w *Weights, weightsAs func(dtype.DType) int64) (out Smaller) {
 	fixed := p.TotalBytes - p.CacheBytes
+	cache := func(o *Options) int64 { return max(o.CacheBytes, w.cacheShape(cfg, o).Bytes()) }
 	for n := p.Context / 2; n >= 256; n /= 2 {
-		if fixed+w.cacheShape(cfg, o, n).Bytes() <= p.AvailableBytes {
+		short := *o
+		short.Context = n
+		if fixed+cache(&short) <= p.AvailableBytes {
 			out.Context = n
 			break
 		}
 	}
 	q8 := *o
 	q8.KVType = dtype.Q8_0
-	if o.KVType != dtype.Q8_0 && fixed+w.cacheShape(cfg, &q8, p.Context).Bytes() <= p.AvailableBytes {
+	if o.KVType != dtype.Q8_0 && fixed+cache(&q8) <= p.AvailableBytes {
 		out.KVType = dtype.Q8_0.String()
+	}
+	if n := p.AvailableBytes - fixed; o.CacheBytes > 0 && n >= p.CacheBytes {
+		out.CacheBytes = n
 	}
 	// Of about equal types the one that loses less (docs/quantization.md).
 	for _, t := range []dtype.DType{dtype.Q8_0, dtype.Q6_K, dtype.Q5_K, dtype.Q4_K, dtype.Q3_K, dtype.Q2_K} {
 		n := weightsAs(t)
-		if n < p.WeightsBytes && p.TotalBytes-p.WeightsBytes+n <= p.AvailableBytes {
+		if n < p.WeightsBytes && fixed+cache(o)-p.WeightsBytes+n <= p.AvailableBytes {
 			out.DType = t.String()
 			break
 		}

@@ -9,18 +9,26 @@ import (
 	"pumice/internal/dtype"
 )
 
-// Options configure Load and LoadSplit. The zero value is the default.
+// Options configure Load. The zero value is the default.
 type Options struct {
-	Context  int                     // positions of the KV cache; 0 means MaxPositionEmbeddings, at most DefaultContext
+	Context  int                     // most positions of a sequence; 0 means MaxPositionEmbeddings, at most DefaultContext
 	DType    dtype.DType             // type to convert matrices to (see DType.ForRow); Invalid keeps theirs
 	KVType   dtype.DType             // one of kernels.CacheTypes; Invalid means F16
-	Pages    int                     // of the KV cache, for sequences of Acquire, beside those of Forward; 0: none
 	Chunk    int                     // most tokens of a prompt that are evaluated together; 0 means DefaultChunk
 	LoRA     []LoRA                  // adapters, added to the matrices in this order
 	Taps     bool                    // record intermediate results that Plan.Tap reads; slower, for tests
 	Workers  int                     // goroutines that convert weights; 0 means one for each processor, 2 to 16
 	Progress func(done, total int64) // called with bytes of the matrices, one call at a time; may be nil
 	Logger   zerolog.Logger
+
+	// CacheBytes is the KV cache of all sequences together, at least what one takes. 0 stands for eight sequences of the
+	// whole context, or as many as fit half of the memory that the device has left beside weights and activations.
+	CacheBytes int64
+
+	// HostBytes is host memory for pages of the KV cache that have no room on the device and no sequence uses.
+	HostBytes int64
+
+	pages int // of the KV cache; 0: not known yet
 }
 
 // Defaults of Options: positions of the KV cache, and tokens of a prompt evaluated together.
@@ -50,6 +58,9 @@ func (o *Options) normalise(cfg *Config) error {
 		return fmt.Errorf("model: a chunk of %d tokens", o.Chunk)
 	}
 	o.Chunk = min(o.Chunk, o.Context)
+	if o.CacheBytes < 0 || o.HostBytes < 0 {
+		return fmt.Errorf("model: a KV cache of %d bytes, and %d in host memory", o.CacheBytes, o.HostBytes)
+	}
 	if o.Workers == 0 {
 		o.Workers = min(max(2, runtime.GOMAXPROCS(0)), 16)
 	}

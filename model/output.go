@@ -65,18 +65,18 @@ func checkFinite(logits []float32, position int) error {
 type results struct{ logits, hidden, stream []float32 }
 
 // output has room for what a step leaves.
-func (x *Model) output(t Tail, s pipeline.Step) (out Output) {
-	r, rows := &x.results, t.rows(s)
+func (g *stage) output(t Tail, s pipeline.Step) (out Output) {
+	r, rows := &g.results, t.rows(s)
 	if t.Logits {
-		r.logits = resize(r.logits, rows*x.cfg.VocabSize)
+		r.logits = resize(r.logits, rows*g.cfg.VocabSize)
 		out.Logits = r.logits
 	}
 	if t.Hidden {
-		r.hidden = resize(r.hidden, rows*x.cfg.HiddenSize)
+		r.hidden = resize(r.hidden, rows*g.cfg.HiddenSize)
 		out.Hidden = r.hidden
 	}
 	if t.Stream {
-		r.stream = resize(r.stream, s.Len()*x.cfg.HiddenSize)
+		r.stream = resize(r.stream, s.Len()*g.cfg.HiddenSize)
 		out.Stream = r.stream
 	}
 	return out
@@ -84,7 +84,7 @@ func (x *Model) output(t Tail, s pipeline.Step) (out Output) {
 
 // read adds the results of a chunk to out; done tokens were evaluated before it. It returns the bytes that crossed from
 // the device.
-func (x *Model) read(p *pipeline.Plan, k planKey, s pipeline.Step, done int, out *Output) (bytes int64, err error) {
+func (g *stage) read(p *pipeline.Plan, k planKey, s pipeline.Step, done int, out *Output) (bytes int64, err error) {
 	t := k.tail
 	rows, first := t.rows(s), 0
 	if t.Rows == EveryRow {
@@ -100,15 +100,15 @@ func (x *Model) read(p *pipeline.Plan, k planKey, s pipeline.Step, done int, out
 		return dst
 	}
 	if t.Stream {
-		fetch(outStream, out.Stream, done, s.Len(), x.cfg.HiddenSize)
+		fetch(outStream, out.Stream, done, s.Len(), g.cfg.HiddenSize)
 	}
 	if t.Hidden {
-		fetch(outHidden, out.Hidden, first, rows, x.cfg.HiddenSize)
+		fetch(outHidden, out.Hidden, first, rows, g.cfg.HiddenSize)
 	}
 	if t.Logits {
-		logits := fetch(outLogits, out.Logits, first, rows, x.cfg.VocabSize)
+		logits := fetch(outLogits, out.Logits, first, rows, g.cfg.VocabSize)
 		for i := 0; i < rows && err == nil; i++ {
-			err = checkFinite(logits[i*x.cfg.VocabSize:][:x.cfg.VocabSize], t.position(s, i))
+			err = checkFinite(logits[i*g.cfg.VocabSize:][:g.cfg.VocabSize], t.position(s, i))
 		}
 	}
 	if t.LogProbs {
@@ -137,25 +137,25 @@ func (x *Model) read(p *pipeline.Plan, k planKey, s pipeline.Step, done int, out
 	}
 	var some int64
 	if k.advances() {
-		some, err = x.readChosen(p, k, 0, t.position(s, 0), out)
+		some, err = g.readChosen(p, k, 0, t.position(s, 0), out)
 	} else {
-		some, err = x.readTop(p, k, s, out)
+		some, err = g.readTop(p, k, s, out)
 	}
 	return bytes + some, err
 }
 
 // readChosen adds the choice of a step of a plan that advances, whose token is at position.
-func (x *Model) readChosen(p *pipeline.Plan, k planKey, step, position int, out *Output) (int64, error) {
+func (g *stage) readChosen(p *pipeline.Plan, k planKey, step, position int, out *Output) (int64, error) {
 	logits, ids := make([]float32, k.tail.Top), make([]int, k.tail.Top)
 	id, bytes, err := p.Chosen(step, logits, ids)
 	if err != nil {
 		return 0, err
 	}
-	return bytes, x.choice(id, position, logits, ids, k.tail, out)
+	return bytes, g.choice(id, position, logits, ids, k.tail, out)
 }
 
 // readTop adds the choices of a step's rows.
-func (x *Model) readTop(p *pipeline.Plan, k planKey, s pipeline.Step, out *Output) (int64, error) {
+func (g *stage) readTop(p *pipeline.Plan, k planKey, s pipeline.Step, out *Output) (int64, error) {
 	n, rows := k.tail.pairs(), k.tail.rows(s)
 	pairs := make([]float32, 2*rows*n)
 	bytes, err := p.Output(outTop, 0, rows, pairs)
@@ -168,7 +168,7 @@ func (x *Model) readTop(p *pipeline.Plan, k planKey, s pipeline.Step, out *Outpu
 			pair := pairs[2*(row*n+i):]
 			logits[i], ids[i] = pair[0], int(math.Float32bits(pair[1]))
 		}
-		if err := x.choice(ids[0], k.tail.position(s, row), logits, ids, k.tail, out); err != nil {
+		if err := g.choice(ids[0], k.tail.position(s, row), logits, ids, k.tail, out); err != nil {
 			return 0, err
 		}
 	}
@@ -176,8 +176,8 @@ func (x *Model) readTop(p *pipeline.Plan, k planKey, s pipeline.Step, out *Outpu
 }
 
 // choice adds the choice after a position, or returns a *NotFiniteError. Pairs beyond the vocabulary are left out.
-func (x *Model) choice(id, position int, logits []float32, ids []int, t Tail, out *Output) error {
-	if ids[0] >= x.cfg.VocabSize { // no logit is above -Inf
+func (g *stage) choice(id, position int, logits []float32, ids []int, t Tail, out *Output) error {
+	if ids[0] >= g.cfg.VocabSize { // no logit is above -Inf
 		return &NotFiniteError{position, 0, float32(math.Inf(-1))}
 	}
 	if !finite(logits[0]) {
@@ -189,7 +189,7 @@ func (x *Model) choice(id, position int, logits []float32, ids []int, t Tail, ou
 	}
 	if t.Top > 1 || t.Top == 1 && t.LogProbs {
 		n := t.Top
-		for ids[n-1] >= x.cfg.VocabSize {
+		for ids[n-1] >= g.cfg.VocabSize {
 			n--
 		}
 		c.IDs, c.Logits = ids[:n], logits[:n]

@@ -37,7 +37,7 @@ func TestFixturesOnEveryPath(t *testing.T) {
 				from := 0
 				for _, to := range []int{len(ids) - 6, len(ids) - 1, len(ids)} { // many tokens, a few, one
 					var err error
-					if out, err = x.Forward(context.Background(), ids[from:to], from, lastLogits); err != nil {
+					if out, err = x.forward(context.Background(), ids[from:to], from, lastLogits); err != nil {
 						t.Fatal(err)
 					}
 					from = to

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -46,20 +47,11 @@ func TestMemoryPlanCountsEveryBuffer(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				defer func() { check(t, m.Close()) }()
+				t.Cleanup(func() { check(t, m.Close()) })
 				managers = append(managers, m)
 			}
-			file, err := checkpoint.Open(t.Context(), c.path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer file.Close()
 			before := allocated(t, dev)
-			s, err := LoadSplit(t.Context(), managers, file, c.o)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer func() { check(t, s.Close()) }()
+			s := loadOn(t, c.path, c.o, managers...)
 			p := s.Memory()
 			planned := p.TotalBytes - p.StagingBytes
 			if c.plans {
@@ -70,13 +62,19 @@ func TestMemoryPlanCountsEveryBuffer(t *testing.T) {
 				if !c.plans {
 					continue
 				}
+				unplanned := maps.Clone(x.plans)
 				for _, k := range x.planKeys() {
-					if x.plans[k] == nil {
+					if delete(unplanned, k); x.plans[k] == nil && k.singles+k.sequences == 0 {
 						t.Errorf("stage %d: nothing used the plan of %d tokens for %s", i, k.tokens, k.tail)
 					}
+					if _, err := x.plan(t.Context(), k); err != nil { // batches that nothing used
+						t.Fatal(err)
+					}
 				}
-				if len(x.plans) != len(x.planKeys()) {
-					t.Errorf("stage %d: %d plans, want %d", i, len(x.plans), len(x.planKeys()))
+				for k := range unplanned { // TestSharedMemoryTakesEveryBatch
+					if k.singles+k.sequences == 0 {
+						t.Errorf("stage %d: a plan of %d tokens for %s that is not planned", i, k.tokens, k.tail)
+					}
 				}
 			}
 			rounding := 64 * buffers // by the driver, of each buffer up; or down, where our padding would end a block
@@ -102,15 +100,14 @@ func allocated(t *testing.T, dev *vk.Device) int64 {
 	return info.AllocatedBytes
 }
 
-// useEveryPlan evaluates as many tokens as each plan takes, for everything that Forward, ForwardSequences and Decode
-// give.
-func useEveryPlan(t *testing.T, s *Split) {
+// useEveryPlan evaluates as many tokens as each plan takes, for everything that Run, Score and Decode give, and some
+// batches.
+func useEveryPlan(t *testing.T, s *subject) {
 	t.Helper()
-	last := s.stages[len(s.stages)-1]
-	for _, n := range last.buckets {
+	for _, n := range s.head().buckets {
 		tokens := make([]int, n)
 		for _, p := range planned {
-			if _, err := s.Forward(t.Context(), tokens, 0, p.tail); err != nil {
+			if _, err := s.forward(t.Context(), tokens, 0, p.tail); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -119,18 +116,24 @@ func useEveryPlan(t *testing.T, s *Split) {
 			sequences = [][]int{tokens[:1], tokens[1:]}
 		}
 		for _, tail := range []Tail{lastLogits, lastHidden} {
-			if _, err := s.ForwardSequences(t.Context(), sequences, n, tail); err != nil {
+			if _, err := s.score(t.Context(), sequences, n, tail); err != nil {
 				t.Fatal(err)
 			}
 		}
 	}
-	if len(s.stages) > 1 {
-		return
+	a, b := newText(t, s.Model), newText(t, s.Model)
+	for _, p := range planned {
+		if p.tail.Rows == EveryRow {
+			continue
+		}
+		if _, err := s.Run(t.Context(), []Span{{Sequence: a, Tokens: []int{1}}, {Sequence: b, Tokens: []int{2}}}, p.tail); err != nil {
+			t.Fatal(err)
+		}
 	}
-	n := min(4, last.MaxSteps()) // which the device chooses: the largest logit's, and drawn ones
+	n := min(4, s.MaxSteps()) // which the device chooses: the largest logit's, and drawn ones
 	draw := &pipeline.Draw{Temperature: 1, TopK: 8, TopP: 1, Uniform: make([]float32, n)}
-	_, err1 := last.Decode(t.Context(), 1, 1, n, nil)
-	_, err2 := last.Decode(t.Context(), 1, 1, n, draw)
+	_, err1 := s.decode(t.Context(), 1, 1, n, nil)
+	_, err2 := s.decode(t.Context(), 1, 1, n, draw)
 	if err := errors.Join(err1, err2); err != nil {
 		t.Fatal(err)
 	}
@@ -170,7 +173,7 @@ func TestSharedMemoryTakesEveryPlan(t *testing.T) {
 						t.Fatal(err)
 					}
 					var want pipeline.Need
-					x := l.dryModel(m, w)
+					x := l.dry(m, w)
 					for _, k := range x.planKeys() {
 						n, err := x.builder(k).Need()
 						if err != nil {
@@ -185,6 +188,73 @@ func TestSharedMemoryTakesEveryPlan(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestSharedMemoryTakesEveryBatch compares the planned arena and Frame with what the plan asks for by which each mix of
+// spans is evaluated.
+func TestSharedMemoryTakesEveryBatch(t *testing.T) {
+	long(t)
+	for _, name := range []string{"llama", "gemma2"} {
+		for _, chunk := range []int{2, 7, 40, 200} {
+			x := load(t, filepath.Join(fixtureDir, name), Options{Context: 256, Chunk: chunk}, pipeline.Options{})
+			c, err := checkpoint.Open(t.Context(), filepath.Join(fixtureDir, name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			l, err := newLoading(c, x.opts)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, layers := range []layerRange{l.cfg.allLayers(), {0, 1}, {1, l.cfg.NumHiddenLayers}} {
+				w, err := l.bind(x.head().m, layers)
+				if err != nil {
+					t.Fatal(err)
+				}
+				have, err := l.need(x.head().m, w)
+				if err != nil {
+					t.Fatal(err)
+				}
+				g := l.dry(x.head().m, w)
+				for k := range batchKeysOf(x) {
+					if !layers.hasHead(l.cfg) {
+						k = k.between()
+					}
+					if want, err := g.builder(k).Need(); err != nil || have.Max(want) != have {
+						t.Errorf("%s, chunk %d, layers %v, %+v: %v, needs %+v of %+v", name, chunk, layers, k, err, want, have)
+					}
+				}
+			}
+		}
+	}
+}
+
+// batchKeysOf are the keys of the plans of all batches that leave what is planned of last rows.
+func batchKeysOf(x *subject) map[planKey]bool {
+	keys := map[planKey]bool{}
+	for singles := range MaxSpans + 1 {
+		for others := range MaxSpans + 1 - singles {
+			least, most := singles+2*others, x.MaxTokens(singles, others)
+			if singles+others < 2 || least > most {
+				continue
+			}
+			for tokens := least; tokens <= most && (others > 0 || tokens == least); tokens++ {
+				spans := make([]Span, singles+others)
+				for i := range spans {
+					spans[i].Tokens = make([]int, 1+min(1, max(0, i+1-singles)))
+				}
+				if others > 0 {
+					spans[singles].Tokens = make([]int, 2+tokens-least)
+				}
+				for _, p := range planned {
+					if p.tail.Rows != EveryRow {
+						keys[x.batchKey(spans, p.tail)] = true
+					}
+				}
+			}
+		}
+	}
+	return keys
 }
 
 // TestContextsBeyondABindingDoNotFit asks for more positions than one binding holds the rotary angles of, though their
@@ -232,7 +302,7 @@ func TestContextsBeyondABindingDoNotFit(t *testing.T) {
 	}
 	most := m.MaxTablePositions(cfg.Rope.Dim)
 	o := Options{Context: most, KVType: dtype.Q8_0}
-	if keys := m.MaxCachePositions(cfg.cacheShape(&o, most, cfg.allLayers())); keys <= most {
+	if keys := m.MaxCachePositions(cfg.cacheShape(&o, cfg.allLayers())); keys <= most {
 		t.Fatalf("the fixture's keys fit %d positions, its angles %d", keys, most)
 	}
 	var fit *FitError
@@ -244,7 +314,7 @@ func TestContextsBeyondABindingDoNotFit(t *testing.T) {
 	if !errors.As(err, &fit) || !strings.Contains(err.Error(), "bindings for rotary angles") || fit.Needed <= fit.Available {
 		t.Errorf("%d positions: %v", o.Context, err)
 	}
-	if _, err := Load(context.Background(), m, c, o); !errors.As(err, &fit) {
+	if _, err := Load(context.Background(), c, o, m); !errors.As(err, &fit) {
 		t.Errorf("loading: %v", err)
 	}
 }

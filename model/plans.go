@@ -2,7 +2,6 @@ package model
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"pumice/checkpoint"
@@ -22,6 +21,12 @@ type planKey struct {
 	tail         Tail
 
 	singles, sequences int // of Builder.Batch; 0 and 0: one sequence
+}
+
+// between is the key of the plan by which a stage without the head evaluates what that of k continues.
+func (k planKey) between() planKey {
+	k.rows, k.tail = 0, Tail{Stream: true}
+	return k
 }
 
 // advances reports whether the plan chooses the next token itself: it has one token, and leaves what Builder.Advance or
@@ -68,10 +73,10 @@ func buckets(chunk int) []int {
 }
 
 // maxTokens is the most tokens that are evaluated together for a tail.
-func (x *Model) maxTokens(t Tail) int {
-	n := x.opts.Chunk
+func (g *stage) maxTokens(t Tail) int {
+	n := g.opts.Chunk
 	if t.Rows == EveryRow && (t.Logits || t.LogProbs) {
-		n = min(n, everyLogitsBytes/(4*x.cfg.VocabSize))
+		n = min(n, everyLogitsBytes/(4*g.cfg.VocabSize))
 	}
 	if t.Rows == EveryRow && t.pairs() > 0 && !t.LogProbs {
 		n = min(n, MaxDraft+1)
@@ -79,14 +84,17 @@ func (x *Model) maxTokens(t Tail) int {
 	return max(1, n)
 }
 
+// MaxRows is the most tokens that are evaluated together for a tail.
+func (x *Model) MaxRows(t Tail) int { return x.head().maxTokens(t) }
+
 // bucket is the number of tokens of the plan that evaluates n of them, or the first of them if they are too many. All
 // logits of every row have one plan, unless they decide about a draft, which asks for the margin too.
-func (x *Model) bucket(n int, t Tail) int {
-	most := x.maxTokens(t)
+func (g *stage) bucket(n int, t Tail) int {
+	most := g.maxTokens(t)
 	if t.Rows == EveryRow && (t.LogProbs || t.Logits && t.pairs() == 0) {
 		return most
 	}
-	for _, r := range x.buckets {
+	for _, r := range g.buckets {
 		if n <= r {
 			return min(r, most)
 		}
@@ -98,8 +106,8 @@ func (x *Model) bucket(n int, t Tail) int {
 func maxSequences(tokens int) int { return min(pipeline.MaxSequences, tokens) }
 
 // key is the key of the plan that evaluates a chunk of n tokens, one sequence or several.
-func (x *Model) key(n int, several bool, t Tail) planKey {
-	k := planKey{tokens: x.bucket(n, t), tail: t}
+func (g *stage) key(n int, several bool, t Tail) planKey {
+	k := planKey{tokens: g.bucket(n, t), tail: t}
 	switch {
 	case t.Rows == EveryRow:
 		k.rows = k.tokens
@@ -112,75 +120,66 @@ func (x *Model) key(n int, several bool, t Tail) planKey {
 }
 
 // builder describes a plan.
-func (x *Model) builder(k planKey) *pipeline.Builder {
-	b := x.m.NewBuilder(fmt.Sprintf("plan of %d tokens for %s", k.tokens, k.tail), k.tokens)
-	if x.opts.Taps {
+func (g *stage) builder(k planKey) *pipeline.Builder {
+	b := g.m.NewBuilder(fmt.Sprintf("plan of %d tokens for %s", k.tokens, k.tail), k.tokens)
+	if g.opts.Taps {
 		b.EnableTaps()
 	}
 	if k.singles+k.sequences > 0 {
 		b.Batch(k.singles, k.sequences)
 	}
-	decode(b, x.cfg, x.weights, x.cache, k)
+	decode(b, g.cfg, g.weights, g.cache, k)
 	return b
 }
 
 // plan is the plan of a key, recorded if it was not yet.
-func (x *Model) plan(ctx context.Context, k planKey) (*pipeline.Plan, error) {
-	if p, ok := x.plans[k]; ok {
+func (g *stage) plan(ctx context.Context, k planKey) (*pipeline.Plan, error) {
+	if p, ok := g.plans[k]; ok {
 		return p, nil
 	}
-	p, err := x.builder(k).Build(ctx)
+	p, err := g.builder(k).Build(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("model: %w", err)
 	}
-	x.plans[k] = p
+	g.plans[k] = p
 	return p, nil
 }
 
-// Plan returns the plan that evaluates a chunk of n tokens of one sequence, or of Options.Chunk if n is more. It records
-// the plan if it is new. The Model owns the plan; tests read taps from it.
+// Plan returns the plan that evaluates a chunk of n tokens of one sequence, or of Options.Chunk if n is more, on the
+// device with the head. It records the plan if it is new. The Model owns the plan; tests read taps from it.
 func (x *Model) Plan(ctx context.Context, n int, t Tail) (*pipeline.Plan, error) {
-	return x.plan(ctx, x.key(n, false, t))
+	return x.head().plan(ctx, x.head().key(n, false, t))
 }
 
-// Profile returns the device time of each kernel in the last execution of a plan: of the last chunk, or of the last
-// token of a burst. The Manager must have been made with pipeline.Options.Profile.
-func (x *Model) Profile() ([]pipeline.Timing, error) {
-	if x.last == nil {
-		return nil, errors.New("model: no profile before a token has been evaluated")
-	}
-	return x.last.Profile()
-}
-
-// dryModel is a model without memory: its plans can be described but not recorded.
-func (l *loading) dryModel(m *pipeline.Manager, w *Weights) *Model {
-	cache := w.cacheShape(l.cfg, &l.opts, l.opts.Context).Dry()
-	return &Model{cfg: l.cfg, opts: l.opts, m: m, weights: w, cache: cache, buckets: buckets(l.opts.Chunk)}
+// dry is a stage without memory: its plans can be described but not recorded.
+func (l *loading) dry(m *pipeline.Manager, w *Weights) *stage {
+	cache := w.cacheShape(l.cfg, &l.opts).Dry()
+	return &stage{cfg: l.cfg, opts: l.opts, m: m, weights: w, cache: cache, buckets: buckets(l.opts.Chunk)}
 }
 
 // planKeys lists every plan that the memory plan has room for.
-func (x *Model) planKeys() []planKey {
+func (g *stage) planKeys() []planKey {
 	var keys []planKey
 	seen := map[planKey]bool{}
+	head := g.weights.layerRange.hasHead(g.cfg)
 	add := func(k planKey) {
+		if !head {
+			k = k.between()
+		}
 		if !seen[k] {
 			seen[k] = true
 			keys = append(keys, k)
 		}
 	}
-	for _, tokens := range x.buckets {
-		if !x.weights.layerRange.hasHead(x.cfg) {
-			add(x.key(tokens, false, Tail{Stream: true}))
-			continue
-		}
+	for _, tokens := range g.buckets {
 		for _, p := range planned {
-			add(x.key(tokens, false, p.tail))
+			add(g.key(tokens, false, p.tail))
 			if p.several {
-				add(x.key(tokens, true, p.tail))
+				add(g.key(tokens, true, p.tail))
 			}
 		}
 	}
-	for _, k := range x.batchKeys() {
+	for _, k := range g.batchKeys() {
 		add(k)
 	}
 	return keys
@@ -197,7 +196,7 @@ func Kernels(m *pipeline.Manager, c *checkpoint.Checkpoint, o Options) ([]pipeli
 	if err != nil {
 		return nil, err
 	}
-	dry := l.dryModel(m, w)
+	dry := l.dry(m, w)
 	var list []pipeline.KernelUse
 	seen := map[string]bool{}
 	for _, key := range dry.planKeys() {

@@ -13,9 +13,8 @@ import (
 	"pumice/pipeline"
 )
 
-// TestSequencesAreAsAlone evaluates sequences at once and one by one behind the same tokens: with rotary positions of
-// both kinds, with slopes, with a window shorter than the tokens and a cache that goes round, with keys and values of
-// either type.
+// TestSequencesAreAsAlone evaluates tails of a text at once and one by one: with rotary positions of both kinds, with
+// slopes, with a window shorter than the tokens, with keys and values of either type.
 func TestSequencesAreAsAlone(t *testing.T) {
 	for _, c := range []struct {
 		fixture string
@@ -35,13 +34,13 @@ func TestSequencesAreAsAlone(t *testing.T) {
 				if c.kv == dtype.F16 {
 					bound = 1e-3
 				}
-				testSequences(t, load(t, filepath.Join(fixtureDir, c.fixture), o, pipeline.Options{Path: path}), bound)
+				testTails(t, load(t, filepath.Join(fixtureDir, c.fixture), o, pipeline.Options{Path: path}), bound)
 			})
 		}
 	}
 }
 
-func testSequences(t *testing.T, x *Model, bound float64) {
+func testTails(t *testing.T, x *subject, bound float64) {
 	t.Helper()
 	vocab := x.cfg.VocabSize
 	ids := func(n, seed int) []int {
@@ -58,29 +57,22 @@ func testSequences(t *testing.T, x *Model, bound float64) {
 		prefix := ids(c.prefix, 1)
 		var sequences [][]int
 		var want [][]float32
-		sum := 0
 		for i, n := range c.lengths {
 			s := ids(n, i+2)
 			sequences = append(sequences, s)
-			sum += n
-			out, err := x.Forward(t.Context(), append(slices.Clone(prefix), s...), 0, lastLogits)
+			out, err := x.forward(t.Context(), append(slices.Clone(prefix), s...), 0, lastLogits)
 			if err != nil {
 				t.Fatal(err)
 			}
 			want = append(want, slices.Clone(out.Logits))
 		}
-		written := 0
 		if c.prefix > 0 {
-			if _, err := x.Forward(t.Context(), prefix, 0, Tail{}); err != nil {
+			if _, err := x.forward(t.Context(), prefix, 0, Tail{}); err != nil {
 				t.Fatal(err)
 			}
-			written = c.prefix
 		}
-		for again := range 2 { // the second time behind what the first has left
-			if !x.CanResume(written, c.prefix) {
-				t.Fatalf("nothing can go on at %d behind %d", c.prefix, written)
-			}
-			out, err := x.ForwardSequences(context.Background(), sequences, c.prefix, lastLogits)
+		for again := range 2 { // the first time has left the text as it was
+			out, err := x.score(context.Background(), sequences, c.prefix, lastLogits)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -90,12 +82,11 @@ func testSequences(t *testing.T, x *Model, bound float64) {
 			for i := range sequences {
 				compare(t, fmt.Sprintf("prefix of %d, time %d, sequence %d", c.prefix, again, i), out.Logits[i*vocab:(i+1)*vocab], want[i], bound)
 			}
-			written = c.prefix + sum
 		}
 	}
 }
 
-func TestForwardSequencesRefuses(t *testing.T) {
+func TestScoreRefuses(t *testing.T) {
 	x := load(t, filepath.Join(fixtureDir, "xverse"), Options{Context: 64, Chunk: 32}, pipeline.Options{})
 	for name, c := range map[string]struct {
 		sequences [][]int
@@ -110,12 +101,20 @@ func TestForwardSequencesRefuses(t *testing.T) {
 		"full":          {[][]int{{1, 2}, {3}}, 62, ErrContextFull.Error()},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := x.ForwardSequences(context.Background(), c.sequences, c.position, lastLogits)
+			if c.position > 0 {
+				if _, err := x.forward(t.Context(), make([]int, c.position), 0, Tail{}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			_, err := x.score(context.Background(), c.sequences, c.position, lastLogits)
 			if err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("error %v, want one with %q", err, c.want)
 			}
 			if name == "full" && !errors.Is(err, ErrContextFull) {
 				t.Errorf("%v is not ErrContextFull", err)
+			}
+			if n := x.text.Len(); n != c.position {
+				t.Errorf("the text has %d tokens, had %d", n, c.position)
 			}
 		})
 	}

@@ -8,7 +8,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"pumice/checkpoint"
 	"pumice/internal/dtype"
 	"pumice/internal/gputest"
 	"pumice/pipeline"
@@ -37,9 +36,9 @@ func TestSplit(t *testing.T) {
 			}{{70, lastLogits}, {1, lastTop}, {3, everyLogits}, {1, lastLogits}, {40, everyHidden}, {2, Tail{Rows: LastRows, Hidden: true, Stream: true}},
 				{37, everyProbs}, {1, lastProbs}} {
 				chunk := tokens[position : position+c.n]
-				a, err := whole.Forward(t.Context(), chunk, position, c.tail)
+				a, err := whole.forward(t.Context(), chunk, position, c.tail)
 				check(t, err)
-				b, err := split.Forward(t.Context(), chunk, position, c.tail)
+				b, err := split.forward(t.Context(), chunk, position, c.tail)
 				check(t, err)
 				if !cmp.Equal(a.Choices, b.Choices) || !slices.Equal(a.LogProbs, b.LogProbs) || !slices.Equal(a.Logits, b.Logits) || !slices.Equal(a.Hidden, b.Hidden) || !slices.Equal(a.Stream, b.Stream) {
 					t.Errorf("%d tokens at %d, %s: choices %v and %v, or rows differ", c.n, position, c.tail, a.Choices, b.Choices)
@@ -50,14 +49,14 @@ func TestSplit(t *testing.T) {
 				position += c.n
 			}
 			sequences := [][]int{tokens[:9], tokens[20:21], tokens[40:60]}
-			a, err := whole.ForwardSequences(context.Background(), sequences, position, lastLogits)
+			a, err := whole.score(context.Background(), sequences, position, lastLogits)
 			check(t, err)
-			b, err := split.ForwardSequences(context.Background(), sequences, position, lastLogits)
+			b, err := split.score(context.Background(), sequences, position, lastLogits)
 			check(t, err)
 			if len(b.Logits) != 3*whole.cfg.VocabSize || !slices.Equal(a.Logits, b.Logits) {
 				t.Errorf("three sequences: %d logits, or they differ", len(b.Logits))
 			}
-			if _, err := split.Forward(t.Context(), []int{-1}, position, lastTop); err == nil {
+			if _, err := split.forward(t.Context(), []int{-1}, position, lastTop); err == nil {
 				t.Error("token -1 was evaluated")
 			}
 			if m := split.Memory(); m.CacheBytes != whole.Memory().CacheBytes || m.WeightsBytes < whole.Memory().WeightsBytes {
@@ -67,7 +66,25 @@ func TestSplit(t *testing.T) {
 	}
 }
 
-func loadSplit(t *testing.T, path string, o Options, devices int) *Split {
+// TestDevicesHaveTheSamePages: CacheBytes are those of all devices together, however unequal their layers are.
+func TestDevicesHaveTheSamePages(t *testing.T) {
+	path := filepath.Join(fixtureDir, "gemma3") // with two layers that keep a window
+	o := withPages(t, path, Options{Context: 300, Chunk: 64}, 40)
+	x := loadSplit(t, path, o, 2)
+	var shapes []pipeline.CacheShape
+	for _, g := range x.stages {
+		shapes = append(shapes, g.weights.cacheShape(g.cfg, &g.opts))
+	}
+	if a, b := shapes[0], shapes[1]; a.Pages != b.Pages || a.LocalPages != b.LocalPages || a.Pages != 40 {
+		t.Errorf("%d and %d pages, %d and %d of a window, want 40", a.Pages, b.Pages, a.LocalPages, b.LocalPages)
+	}
+	p := x.Memory()
+	if p.CacheBytes != o.CacheBytes || p.CacheBytes != shapes[0].Bytes()+shapes[1].Bytes() || p.CacheTokens != 64*shapes[0].Pages {
+		t.Errorf("%d bytes for %d tokens, asked for %d", p.CacheBytes, p.CacheTokens, o.CacheBytes)
+	}
+}
+
+func loadSplit(t *testing.T, path string, o Options, devices int) *subject {
 	t.Helper()
 	var managers []*pipeline.Manager
 	for range devices {
@@ -76,9 +93,6 @@ func loadSplit(t *testing.T, path string, o Options, devices int) *Split {
 		t.Cleanup(func() { check(t, m.Close()) })
 		managers = append(managers, m)
 	}
-	c, err := checkpoint.Open(t.Context(), path)
-	check(t, err)
-	defer c.Close()
 	var done, total int64
 	o.Progress = func(d, all int64) {
 		if d < done || all < d {
@@ -86,10 +100,7 @@ func loadSplit(t *testing.T, path string, o Options, devices int) *Split {
 		}
 		done, total = d, all
 	}
-	s, err := LoadSplit(t.Context(), managers, c, o)
-	check(t, err)
-	t.Cleanup(func() { check(t, s.Close()) })
-	return s
+	return loadOn(t, path, o, managers...)
 }
 
 func TestSplitNeedsALayerForEveryDevice(t *testing.T) {

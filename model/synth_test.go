@@ -60,7 +60,7 @@ func runSynthesised(t *testing.T, family string, s synth.Shape, format synth.For
 		cfg.VocabSize != s.Vocab || cfg.MaxPositionEmbeddings != s.Context || cfg.SlidingWindow != s.Window || cfg.TieWordEmbeddings != s.Tied {
 		t.Errorf("read as %+v, written as %+v", cfg, s)
 	}
-	out, err := x.Forward(context.Background(), []int{5, 6, 7}, 0, everyLogits)
+	out, err := x.forward(context.Background(), []int{5, 6, 7}, 0, everyLogits)
 	if err != nil {
 		t.Fatal(err)
 	}

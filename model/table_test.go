@@ -250,7 +250,7 @@ func TestSmolLM2Logits(t *testing.T) {
 			x := load(t, path, mode.o, pipeline.Options{})
 			worst := 0.0
 			for _, p := range goldens.Prompts {
-				out, err := x.Forward(context.Background(), p.IDs, 0, lastLogits)
+				out, err := x.forward(context.Background(), p.IDs, 0, lastLogits)
 				if err != nil {
 					t.Fatal(err)
 				}

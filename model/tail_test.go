@@ -39,13 +39,13 @@ func TestHiddenMatchesReference(t *testing.T) {
 			for _, p := range g.Prompts {
 				i := slices.IndexFunc(p.Hidden, func(v namedVector) bool { return v.Name == "final_norm" })
 				want := g.floats(p.Hidden[i].Vector)
-				out, err := x.Forward(t.Context(), p.IDs, 0, lastHidden)
+				out, err := x.forward(t.Context(), p.IDs, 0, lastHidden)
 				check(t, err)
 				compare(t, p.Name+" last row", out.Hidden, want, exactBound)
 				if got := out.Counters.DeviceToHostBytes; got != int64(4*size) || out.Logits != nil || out.Choices != nil {
 					t.Errorf("%s: %d bytes back for %d values, %d logits, %d choices", p.Name, got, size, len(out.Logits), len(out.Choices))
 				}
-				out, err = x.Forward(t.Context(), p.IDs, 0, everyHidden)
+				out, err = x.forward(t.Context(), p.IDs, 0, everyHidden)
 				check(t, err)
 				if len(out.Hidden) != len(p.IDs)*size {
 					t.Fatalf("%s: %d values for %d tokens of %d", p.Name, len(out.Hidden), len(p.IDs), size)
@@ -55,7 +55,7 @@ func TestHiddenMatchesReference(t *testing.T) {
 
 				n := min(len(p.IDs), 20) // every row is the last one of the tokens up to it
 				sequences := [][]int{p.IDs[:(n+1)/2], p.IDs[:1]}
-				out, err = x.ForwardSequences(t.Context(), sequences, 0, lastHidden)
+				out, err = x.score(t.Context(), sequences, 0, lastHidden)
 				check(t, err)
 				for i, s := range sequences {
 					compare(t, fmt.Sprintf("%s, sequence of %d", p.Name, len(s)), out.Hidden[i*size:(i+1)*size], every[(len(s)-1)*size:len(s)*size], exactBound)
@@ -86,13 +86,13 @@ func TestTailsAreIndependent(t *testing.T) {
 			{Rows: LastRows, Top: 4, LogProbs: true, Hidden: true},
 		} {
 			t.Run(fmt.Sprintf("%d tokens, %s", n, tail), func(t *testing.T) {
-				got, err := x.Forward(t.Context(), tokens, 0, tail)
+				got, err := x.forward(t.Context(), tokens, 0, tail)
 				check(t, err)
 				got.Logits, got.Hidden, got.Stream = slices.Clone(got.Logits), slices.Clone(got.Hidden), slices.Clone(got.Stream)
 				if got.Counters.Submits != 1 {
 					t.Errorf("%d submissions", got.Counters.Submits)
 				}
-				logits, err := x.Forward(t.Context(), tokens, 0, Tail{Rows: tail.Rows, Logits: true})
+				logits, err := x.forward(t.Context(), tokens, 0, Tail{Rows: tail.Rows, Logits: true})
 				check(t, err)
 				if tail.Logits {
 					compare(t, "logits", got.Logits, logits.Logits, 1e-4) // a norm of its own, or that in the product
@@ -120,12 +120,12 @@ func TestTailsAreIndependent(t *testing.T) {
 						t.Errorf("row %d: margin %g of %v", i, c.Margin, c.Logits[:2])
 					}
 				}
-				hidden, err := x.Forward(t.Context(), tokens, 0, Tail{Rows: tail.Rows, Hidden: true})
+				hidden, err := x.forward(t.Context(), tokens, 0, Tail{Rows: tail.Rows, Hidden: true})
 				check(t, err)
 				if tail.Hidden && !slices.Equal(got.Hidden, hidden.Hidden) {
 					t.Error("hidden rows differ")
 				}
-				stream, err := x.Forward(t.Context(), tokens, 0, Tail{Stream: true})
+				stream, err := x.forward(t.Context(), tokens, 0, Tail{Stream: true})
 				check(t, err)
 				if tail.Stream && !slices.Equal(got.Stream, stream.Stream) || len(stream.Stream) != n*x.cfg.HiddenSize {
 					t.Error("the residual stream differs")
@@ -139,11 +139,11 @@ func TestTailsAreIndependent(t *testing.T) {
 func TestTailsBeyondTheMemoryPlan(t *testing.T) {
 	x := load(t, filepath.Join(fixtureDir, "smollm2"), Options{Context: 64}, pipeline.Options{})
 	tail := Tail{Rows: EveryRow, Logits: true, Hidden: true, Stream: true}
-	_, err := x.Forward(t.Context(), []int{1, 2, 3}, 0, tail)
+	_, err := x.forward(t.Context(), []int{1, 2, 3}, 0, tail)
 	if err == nil || !strings.Contains(err.Error(), "plan of 64 tokens for every row: logits, hidden; stream needs a read-back buffer") {
 		t.Errorf("%s: %v", tail, err)
 	}
-	if _, err := x.Forward(t.Context(), []int{1, 2, 3}, 0, everyLogits); err != nil {
+	if _, err := x.forward(t.Context(), []int{1, 2, 3}, 0, everyLogits); err != nil {
 		t.Error(err)
 	}
 }
@@ -161,8 +161,8 @@ func TestTailsThatMakeNoSense(t *testing.T) {
 		{Tail{Rows: EveryRow, Top: -1}, "the -1 largest logits"},
 		{Tail{Rows: 3, Logits: true}, "rows 3"},
 	} {
-		_, err1 := x.Forward(t.Context(), []int{1}, 0, c.tail)
-		_, err2 := x.ForwardSequences(t.Context(), [][]int{{1}, {2}}, 0, c.tail)
+		_, err1 := x.forward(t.Context(), []int{1}, 0, c.tail)
+		_, err2 := x.score(t.Context(), [][]int{{1}, {2}}, 0, c.tail)
 		for _, err := range []error{err1, err2} {
 			if err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("%+v: %v, want an error with %q", c.tail, err, c.want)

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 
 	"pumice/internal/dtype"
@@ -25,6 +26,8 @@ type Cache struct {
 	shape  CacheShape
 	pool   *vk.Pool
 	tables *vk.Buffer
+
+	abandoned []io.Closer // commands that failed, and what they use
 }
 
 // A LayerCache is the keys and the values of one layer.
@@ -200,7 +203,12 @@ func (c *Cache) SetPages(table, entry, page, local int) {
 
 // Close frees the cache.
 func (c *Cache) Close() error {
-	err := c.pool.Close()
+	var err error
+	for _, x := range c.abandoned {
+		err = errors.Join(err, x.Close())
+	}
+	c.abandoned = nil
+	err = errors.Join(err, c.pool.Close())
 	if c.tables != nil {
 		err = errors.Join(err, c.tables.Close())
 		c.tables = nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 
 	"pumice/internal/dtype"
 	"pumice/pipeline/kernels"
@@ -86,7 +87,7 @@ func (c *Cache) CopyPages(ctx context.Context, copies ...PageCopy) error {
 			rec.Copy(to[i], from[i])
 		}
 	}
-	return runOnce(ctx, rec)
+	return c.runOnce(ctx, rec)
 }
 
 // ReadPage copies a page to the host: PageBytes.
@@ -97,6 +98,18 @@ func (c *Cache) ReadPage(ctx context.Context, p Page, dst []byte) error {
 // WritePage copies a page from the host, as ReadPage has left it.
 func (c *Cache) WritePage(ctx context.Context, p Page, src []byte) error {
 	return c.transfer(ctx, p, src, vk.Upload)
+}
+
+// ClearRows sets the rows of a page from a position on to 0, in memory as ReadPage has left it.
+func (c *Cache) ClearRows(local bool, page []byte, from int) {
+	for _, region := range c.regions(Page{Local: local}) {
+		row := int(region.Size) / (c.shape.KVHeads * kernels.PageSize)
+		for head := range c.shape.KVHeads {
+			first := head * kernels.PageSize
+			clear(page[(first+from)*row : (first+kernels.PageSize)*row])
+		}
+		page = page[region.Size:]
+	}
 }
 
 // transfer copies between a page and host memory, through a buffer of its own.
@@ -111,7 +124,6 @@ func (c *Cache) transfer(ctx context.Context, p Page, host []byte, use vk.Memory
 	if err != nil {
 		return fmt.Errorf("pipeline: a page's buffer: %w", err)
 	}
-	defer func() { err = errors.Join(err, staging.Close()) }()
 	if use == vk.Upload {
 		copy(staging.Mapped(), host)
 	}
@@ -126,20 +138,28 @@ func (c *Cache) transfer(ctx context.Context, p Page, host []byte, use vk.Memory
 		}
 		at += region.Size
 	}
-	if err := runOnce(ctx, rec); err != nil {
+	if err := c.runOnce(ctx, rec, staging); err != nil {
 		return err
 	}
 	if use == vk.Readback {
 		copy(host, staging.Mapped())
 	}
-	return nil
+	return staging.Close()
 }
 
-// runOnce runs what was recorded, and waits.
-func runOnce(ctx context.Context, rec *vk.Recorder) error {
+// runOnce runs what was recorded, and waits. After an error the device may still be at work, so what it uses is kept until
+// Close.
+func (c *Cache) runOnce(ctx context.Context, rec *vk.Recorder, used ...io.Closer) error {
 	commands, err := rec.Finish()
 	if err != nil {
+		for _, x := range used {
+			err = errors.Join(err, x.Close())
+		}
 		return fmt.Errorf("pipeline: %w", err)
 	}
-	return errors.Join(commands.Run(ctx), commands.Close())
+	if err := commands.Run(ctx); err != nil {
+		c.abandoned = append(append(c.abandoned, commands), used...)
+		return err
+	}
+	return commands.Close()
 }

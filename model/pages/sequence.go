@@ -65,6 +65,10 @@ func (s *Sequence) set(g Group, i int, page int32) {
 	s.changes = append(s.changes, Entry{g, i, page})
 }
 
+// Remake gives what is committed from now on another provenance. After Truncate it keeps what is evaluated again apart
+// from what was there: Commit would take the old pages of the same tokens for it.
+func (s *Sequence) Remake(made Provenance) { s.provenance = made }
+
 // node is the tree's node of page i, which is full.
 func (s *Sequence) node(i int) *node { return s.pool.accounts[Global].tree[s.tables[Global][i]].node }
 

@@ -23,6 +23,7 @@ import (
 	"pumice/checkpoint"
 	"pumice/internal/dtype"
 	"pumice/model"
+	"pumice/model/pages"
 	"pumice/pipeline"
 	"pumice/pipeline/kernels"
 	"pumice/vk"
@@ -100,11 +101,16 @@ func hashes(ctx context.Context, m *pipeline.Manager, file string, kv dtype.DTyp
 		return err
 	}
 	defer func() { err = errors.Join(err, c.Close()) }()
-	x, err := model.Load(ctx, m, c, model.Options{Context: 600, Chunk: 64, KVType: kv, Logger: zerolog.Nop()})
+	x, err := model.Load(ctx, c, model.Options{Context: 600, Chunk: 64, KVType: kv, Logger: zerolog.Nop()}, m)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, x.Close()) }()
+	q, err := x.Pages().Acquire(ctx, nil, 0, pages.Batched)
+	if err != nil {
+		return err
+	}
+	defer q.Release()
 	tokens := make([]int, 150)
 	for i := range tokens {
 		tokens[i] = (7*i + i*i%13 + 3) % x.Config().VocabSize
@@ -118,7 +124,7 @@ func hashes(ctx context.Context, m *pipeline.Manager, file string, kv dtype.DTyp
 	var counted pipeline.Counters
 	end := 0
 	for _, n := range []int{40, 2, 70, 9, 29} {
-		out, err := x.Forward(ctx, tokens[end:end+n], end, logits)
+		out, err := x.Run(ctx, []model.Span{{Sequence: q, Tokens: tokens[end : end+n]}}, logits)
 		if err != nil {
 			return err
 		}
@@ -130,35 +136,38 @@ func hashes(ctx context.Context, m *pipeline.Manager, file string, kv dtype.DTyp
 
 	token, counted := tokens[end-1], pipeline.Counters{}
 	for range 4 {
-		out, err := x.Forward(ctx, []int{token}, end, logits)
+		out, err := x.Run(ctx, []model.Span{{Sequence: q, Tokens: []int{token}}}, logits)
 		if err != nil {
 			return err
 		}
 		steps.floats(out.Logits)
 		counted.Add(out.Counters)
-		end, token = end+1, largest(out.Logits)
+		token = largest(out.Logits)
 		tokensHash.ints(token)
 	}
 	line("steps", steps, counted)
 	counted = pipeline.Counters{}
 	for _, n := range []int{1, 5, 3} {
 		n = min(n, x.MaxSteps())
-		out, err := x.Decode(ctx, token, end, n, nil)
+		out, err := x.Decode(ctx, q, token, n, nil)
 		if err != nil {
 			return err
 		}
-		for _, choice := range out.Choices {
+		for i, choice := range out.Choices {
 			tokensHash.ints(choice.ID)
-			token = choice.ID
+			if token = choice.ID; i < n-1 {
+				if err := q.Commit(token); err != nil {
+					return err
+				}
+			}
 		}
 		counted.Add(out.Counters)
-		end += n
 	}
 	counted.Submits = 0 // the time that steps take decides how many are submitted at once
 	line("tokens", tokensHash, counted)
 
 	var tails digest
-	out, err := x.ForwardSequences(ctx, [][]int{tokens[3:4], tokens[20:37], tokens[50:59]}, end, logits)
+	out, err := x.Score(ctx, q, [][]int{tokens[3:4], tokens[20:37], tokens[50:59]}, logits)
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,196 @@
+package pumice
+
+import (
+	"context"
+	"iter"
+	"time"
+
+	"pumice/model/pages"
+	"pumice/pipeline"
+)
+
+// Metrics are counts of an Engine, from Open on unless they say otherwise.
+type Metrics struct {
+	Steps        int64             // evaluations, each of one or more sequences
+	SharedSteps  int64             // of these, those of several sequences
+	Sequences    int64             // sum over steps: Sequences/Steps are evaluated together on average
+	PromptTokens int64             // evaluated in pieces of prompts
+	Tokens       int64             // evaluated one by one or in bursts
+	Counters     pipeline.Counters // of all steps; calls such as Embed are not in it
+
+	Queued   int // now: sessions that wait for a step
+	Sessions int // now: sessions that hold pages of the KV cache
+
+	Lookups      int64 // of a text in the KV cache
+	LookupTokens int64 // that texts had
+	HitTokens    int64 // of these, that were there
+
+	Retractions int64 // times that a session lost its pages to an older one, and evaluates again what is gone by then
+
+	Evicted int64 // pages that were given up because there was no room
+
+	Pages, LocalPages Pages // of all layers that see everything, and of those that see a window
+}
+
+// Pages count the pages of the KV cache, 64 tokens each.
+type Pages struct {
+	InUse  int // of sessions at work
+	Cached int // kept for texts that begin alike
+	Free   int
+	Host   int // in host memory
+}
+
+// A Step says what the executor has done in one go.
+type Step struct {
+	Sequences    int               // evaluated together
+	PromptTokens int               // in pieces of prompts
+	Tokens       int               // others
+	Calls        int               // 1: an evaluation that has no tokens of a session, such as those of Embed
+	Queued       int               // sessions that waited meanwhile
+	Retracted    int               // sessions that lost their pages before it
+	Took         time.Duration     // with what it waited for
+	Counters     pipeline.Counters // dispatches and bytes
+}
+
+// A Lookup says what of a text the KV cache had.
+type Lookup struct {
+	Tokens  int // of the text
+	Held    int // of these, that are not evaluated again
+	Differs int // the first token that differs from everything in the cache; Tokens if none does
+}
+
+// An Event is something that an Engine has done: one of its fields but Time is not nil.
+type Event struct {
+	Time   time.Time
+	Step   *Step
+	Lookup *Lookup
+
+	Missed int // events before this one that the watcher was too slow for
+}
+
+// watch counts and tells. The executor's lock guards it.
+type watch struct {
+	metrics  Metrics
+	watchers map[*watcher]struct{}
+}
+
+type watcher struct {
+	events chan Event
+	missed int
+}
+
+// watcherEvents is how many events wait for a watcher.
+const watcherEvents = 256
+
+func (w *watch) tell(e Event) {
+	if len(w.watchers) == 0 {
+		return
+	}
+	e.Time = time.Now()
+	for x := range w.watchers {
+		e.Missed = x.missed
+		select {
+		case x.events <- e:
+			x.missed = 0
+		default:
+			x.missed++
+		}
+	}
+}
+
+// count adds what a step has evaluated.
+func (s *Step) count(step []piece, c pipeline.Counters) {
+	s.Sequences, s.Counters = len(step), c
+	for _, p := range step {
+		if p.n > 1 {
+			s.PromptTokens += p.n
+		} else {
+			s.Tokens += 1 + len(p.s.hold.pending)
+		}
+	}
+}
+
+// pool takes the state of the pages into account.
+func (w *watch) pool(p pages.Metrics) {
+	m := &w.metrics
+	m.Lookups, m.LookupTokens, m.HitTokens, m.Evicted = p.Lookups, p.LookupTokens, p.HitTokens, p.Dropped+p.Saved
+	state := func(g pages.Group) Pages {
+		x := p.Groups[g]
+		return Pages{InUse: x.InUse, Cached: x.Cached, Free: x.Free, Host: x.Host}
+	}
+	m.Pages, m.LocalPages = state(pages.Global), state(pages.Local)
+}
+
+// step takes a step into account.
+func (w *watch) step(s Step) {
+	m := &w.metrics
+	if s.Sequences > 0 {
+		m.Steps++
+		m.Sequences += int64(s.Sequences)
+	}
+	if s.Sequences > 1 {
+		m.SharedSteps++
+	}
+	m.PromptTokens += int64(s.PromptTokens)
+	m.Tokens += int64(s.Tokens)
+	m.Retractions += int64(s.Retracted)
+	m.Counters.Add(s.Counters)
+	w.tell(Event{Step: &s})
+}
+
+// watched is how many watchers there are.
+func (x *executor) watched() int {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return len(x.watch.watchers)
+}
+
+func (w *watch) close() {
+	for x := range w.watchers {
+		close(x.events)
+	}
+	w.watchers = nil
+}
+
+// Metrics returns the engine's counts.
+func (e *Engine) Metrics() Metrics {
+	x := e.work
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	m := x.watch.metrics
+	m.Queued, m.Sessions = len(x.waiting), len(x.sessions)
+	return m
+}
+
+// Watch yields what the engine does, until ctx ends or the engine is closed. Events wait for a slow loop, but not for ever:
+// Event.Missed says how many it has missed.
+func (e *Engine) Watch(ctx context.Context) iter.Seq[Event] {
+	return func(yield func(Event) bool) {
+		x, w := e.work, &watcher{events: make(chan Event, watcherEvents)}
+		x.mu.Lock()
+		if x.closed {
+			x.mu.Unlock()
+			return
+		}
+		if x.watch.watchers == nil {
+			x.watch.watchers = map[*watcher]struct{}{}
+		}
+		x.watch.watchers[w] = struct{}{}
+		x.mu.Unlock()
+		defer func() {
+			x.mu.Lock()
+			delete(x.watch.watchers, w)
+			x.mu.Unlock()
+		}()
+		for {
+			select {
+			case event, ok := <-w.events:
+				if !ok || !yield(event) {
+					return
+				}
+			case <-ctx.Done():
+				return
+			}
+		}
+	}
+}
