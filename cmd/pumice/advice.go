@@ -14,6 +14,7 @@ import (
 // flagOf is the flag that sets a field of pumice.Options, pumice.GenerateOptions, pumice.EmbedOptions or sample.Params.
 var flagOf = map[string]string{
 	"Device": "--device", "Devices": "--devices", "Context": "--context", "DType": "--dtype", "KVType": "--kv-type",
+	"KVMemory": "--kv-memory", "KVHost": "--kv-host",
 	"LoRA": "--lora", "KernelPath": "--kernel-path", "ChatTemplate": "--chat-template", "CacheDir": "--cache-dir",
 	"Validation": "--validation",
 
@@ -35,6 +36,7 @@ func spelt(err error) string {
 	var param *sample.ParamError
 	var prompt *pumice.PromptError
 	var fit *model.FitError
+	var cache *model.CacheError
 	var absent *pumice.ModelError
 	var noFormat *chat.NoFormatError
 	switch {
@@ -50,6 +52,8 @@ func spelt(err error) string {
 		}
 	case errors.As(err, &prompt):
 		return text + ": shorten it, or ask for a longer one with --context"
+	case errors.As(err, &cache):
+		return text + ": ask for more with --kv-memory, or for less with --context"
 	case errors.As(err, &fit):
 		return text + "; " + smaller(fit.Fits)
 	case errors.As(err, &absent) && absent.Path != "":

@@ -14,6 +14,7 @@ import (
 
 	"pumice"
 	"pumice/internal/dtype"
+	"pumice/internal/humanize"
 	"pumice/sample"
 )
 
@@ -28,6 +29,18 @@ func stringFlag(name, value, usage string, aliases ...string) cli.Flag {
 
 func intFlag(name string, value int, usage string, aliases ...string) cli.Flag {
 	return &cli.IntFlag{Name: name, Aliases: aliases, Value: value, Usage: usage, EnvVars: env(name)}
+}
+
+// sizeFlag is a flag with a number of bytes.
+func sizeFlag(name, usage, silent string) cli.Flag {
+	return &cli.GenericFlag{Name: name, Usage: usage, EnvVars: env(name), DefaultText: silent, Value: new(humanize.Size)}
+}
+
+func size(c *cli.Context, name string) int64 {
+	if n, ok := c.Generic(name).(*humanize.Size); ok {
+		return int64(*n)
+	}
+	return 0
 }
 
 func boolFlag(name string, value bool, usage string) cli.Flag {
@@ -64,6 +77,9 @@ func modelFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.IntFlag{Name: "context", EnvVars: env("context"), Usage: "limit prompt and answer together to `N` tokens", DefaultText: "the model's, at most 4096"},
 		stringFlag("kv-type", "f16", "store the KV cache as `TYPE`: f16, f32 or q8_0 (about half the size of f16)"),
+		sizeFlag("kv-memory", "let the KV cache of all conversations together take `SIZE`, such as 512M or 2G",
+			"room for 8 of the whole context, or half of what is left"),
+		sizeFlag("kv-host", "keep what has no room in the KV cache in up to `SIZE` of host memory", "none"),
 		stringFlag("dtype", "keep", "convert all matrices to `TYPE` while loading: "+dtype.Names(dtype.Weights())+"; keep converts none"),
 		&cli.StringSliceFlag{Name: "lora", EnvVars: env("lora"), Usage: "apply the PEFT adapter at `PATH[:SCALE]` while loading; may be repeated"},
 		stringFlag("kernel-path", "", "use the kernels of `PATH`, and base where it has none: "+strings.Join(pumice.KernelPaths(), ", ")+" (default: the best for the device)"),
@@ -188,6 +204,8 @@ func (p *program) options(c *cli.Context) pumice.Options {
 		Context:      c.Int("context"),
 		DType:        c.String("dtype"),
 		KVType:       c.String("kv-type"),
+		KVMemory:     size(c, "kv-memory"),
+		KVHost:       size(c, "kv-host"),
 		LoRA:         c.StringSlice("lora"),
 		KernelPath:   c.String("kernel-path"),
 		ChatTemplate: c.String("chat-template"),

@@ -196,7 +196,7 @@ func (p *program) printInspection(info *inspection) error {
 	}
 	w.row("chat format", "%s", info.ChatFormat)
 	if m := info.Memory; m != nil {
-		w.row("memory", "%s with a context of %d (%s cache): weights %s, cache %s, activations %s, other %s", humanize.Bytes(m.TotalBytes), m.Context, m.KVType,
+		w.row("memory", "%s with a context of %d (%s cache of %d tokens): weights %s, cache %s, activations %s, other %s", humanize.Bytes(m.TotalBytes), m.Context, m.KVType, m.CacheTokens,
 			humanize.Bytes(m.WeightsBytes), humanize.Bytes(m.CacheBytes), humanize.Bytes(m.ArenaBytes), humanize.Bytes(m.TotalBytes-m.WeightsBytes-m.CacheBytes-m.ArenaBytes))
 		word := "fits"
 		if !m.Fits {

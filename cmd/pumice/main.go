@@ -149,8 +149,9 @@ func status(err error) int {
 	var option *pumice.OptionError
 	var param *sample.ParamError
 	var fit *model.FitError
+	var cache *model.CacheError
 	switch {
-	case errors.As(err, &wrong), errors.As(err, &option), errors.As(err, &param):
+	case errors.As(err, &wrong), errors.As(err, &option), errors.As(err, &param), errors.As(err, &cache):
 		return exitUsage
 	case errors.Is(err, context.Canceled):
 		return exitInterrupted

@@ -5,6 +5,19 @@ import (
 	"testing"
 )
 
+func TestSize(t *testing.T) {
+	for text, want := range map[string]int64{
+		"0": 0, "17": 17, "17B": 17, "1k": 1 << 10, "1KB": 1 << 10, "1.5 KiB": 1536, "512M": 512 << 20, "2g": 2 << 30, "1T": 1 << 40,
+		"": -1, "G": -1, "-1": -1, "1X": -1, "1GG": -1, "1e30": -1, "NaN": -1, "9000P": -1,
+	} {
+		var s Size
+		err := s.Set(text)
+		if (want < 0) != (err != nil) || err == nil && int64(s) != want {
+			t.Errorf("%q: %d, %v; want %d", text, s, err, want)
+		}
+	}
+}
+
 func TestBytes(t *testing.T) {
 	for _, c := range []struct {
 		n    int64
