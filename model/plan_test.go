@@ -191,37 +191,50 @@ func TestSharedMemoryTakesEveryPlan(t *testing.T) {
 }
 
 // TestSharedMemoryTakesEveryBatch compares the planned arena and Frame with what the plan asks for by which each mix of
-// spans is evaluated.
+// spans is evaluated, on every path.
 func TestSharedMemoryTakesEveryBatch(t *testing.T) {
 	long(t)
-	for _, name := range []string{"llama", "gemma2"} {
-		for _, chunk := range []int{2, 7, 40, 200} {
-			x := load(t, filepath.Join(fixtureDir, name), Options{Context: 256, Chunk: chunk}, pipeline.Options{})
+	dev := gputest.Open(t)
+	any, err := pipeline.NewManager(dev, pipeline.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	available := any.Paths()
+	check(t, any.Close())
+	for _, path := range available {
+		m, err := pipeline.NewManager(dev, pipeline.Options{Path: path})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { check(t, m.Close()) }()
+		for _, name := range []string{"llama", "gemma2", "mpt"} {
 			c, err := checkpoint.Open(t.Context(), filepath.Join(fixtureDir, name))
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer c.Close()
-			l, err := newLoading(c, x.opts)
-			if err != nil {
-				t.Fatal(err)
-			}
-			for _, layers := range []layerRange{l.cfg.allLayers(), {0, 1}, {1, l.cfg.NumHiddenLayers}} {
-				w, err := l.bind(x.head().m, layers)
+			for _, chunk := range []int{1, 2, 7, 40, 200} {
+				l, err := newLoading(c, Options{Context: 1024, Chunk: chunk})
 				if err != nil {
 					t.Fatal(err)
 				}
-				have, err := l.need(x.head().m, w)
-				if err != nil {
-					t.Fatal(err)
-				}
-				g := l.dry(x.head().m, w)
-				for k := range batchKeysOf(x) {
-					if !layers.hasHead(l.cfg) {
-						k = k.between()
+				for _, layers := range []layerRange{l.cfg.allLayers(), {0, 1}, {1, l.cfg.NumHiddenLayers}} {
+					w, err := l.bind(m, layers)
+					if err != nil {
+						t.Fatal(err)
 					}
-					if want, err := g.builder(k).Need(); err != nil || have.Max(want) != have {
-						t.Errorf("%s, chunk %d, layers %v, %+v: %v, needs %+v of %+v", name, chunk, layers, k, err, want, have)
+					have, err := l.need(m, w)
+					if err != nil {
+						t.Fatal(err)
+					}
+					g := l.dry(m, w)
+					for k := range batchKeysOf(&Model{cfg: l.cfg, opts: l.opts, stages: []*stage{g}}) {
+						if !layers.hasHead(l.cfg) {
+							k = k.between()
+						}
+						if want, err := g.builder(k).Need(); err != nil || have.Max(want) != have {
+							t.Errorf("%s, %s, chunk %d, layers %v, %+v: %v, needs %+v of %+v", path, name, chunk, layers, k, err, want, have)
+						}
 					}
 				}
 			}
@@ -230,7 +243,7 @@ func TestSharedMemoryTakesEveryBatch(t *testing.T) {
 }
 
 // batchKeysOf are the keys of the plans of all batches that leave what is planned of last rows.
-func batchKeysOf(x *subject) map[planKey]bool {
+func batchKeysOf(x *Model) map[planKey]bool {
 	keys := map[planKey]bool{}
 	for singles := range MaxSpans + 1 {
 		for others := range MaxSpans + 1 - singles {

@@ -27,10 +27,10 @@ func (p *program) chatCommand() *cli.Command {
 		Name:      "chat",
 		Usage:     "talk to a model",
 		ArgsUsage: "MODEL [TEXT...]",
-		Description: "On a terminal this starts a conversation; /help lists its commands. With -p, TEXT, --messages or text on standard input,\n" +
-			"it writes one answer and exits. Ctrl-C stops an answer, and takes the question back if the answer has not begun. At the\n" +
-			"prompt Ctrl-C drops the typed text, and a second Ctrl-C leaves. In --messages a content is a string or a list of\n" +
-			"{\"type\":\"text\",\"text\":...}.",
+		Description: "On a terminal this starts a conversation; /help lists its commands. /new begins another one beside it, and /switch goes\n" +
+			"from one to another. With -p, TEXT, --messages or text on standard input, it writes one answer and exits. Ctrl-C stops\n" +
+			"an answer, and takes the question back if the answer has not begun. At the prompt Ctrl-C drops the typed text, and a\n" +
+			"second Ctrl-C leaves. In --messages a content is a string or a list of {\"type\":\"text\",\"text\":...}.",
 		Flags:  slices.Concat(flags, samplingFlags(), speedFlags(), modelFlags(), []cli.Flag{splitFlag()}),
 		Action: p.chat,
 	}
@@ -149,6 +149,9 @@ type talk struct {
 	session  *pumice.Session
 	options  pumice.GenerateOptions
 	messages []chat.Message
+
+	number int // at a terminal, from 1
+	name   string
 }
 
 func newTalk(c *cli.Context, engine *pumice.Engine) (*talk, error) {

@@ -40,11 +40,11 @@ func (e *editor) renew() {
 
 const quotes = `"""`
 
-// message reads one message: a line, what was pasted in one piece, or the lines between triple quotes. io.EOF means
-// that the person wants to leave, errCtrlC that what they had typed is dropped, context.Canceled that a signal ends
-// the program.
-func (e *editor) message() (string, error) {
-	text, err := e.lines(">>> ")
+// message asks for one message with a prompt: a line, what was pasted in one piece, or the lines between triple quotes.
+// io.EOF means that the person wants to leave, errCtrlC that what they had typed is dropped, context.Canceled that a
+// signal ends the program. The terminal gets the prompt as it is.
+func (e *editor) message(prompt string) (string, error) {
+	text, err := e.lines(prompt)
 	if err != nil {
 		return "", err
 	}

@@ -2,9 +2,8 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/binary"
 	"fmt"
+	"math/rand/v2"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -169,9 +168,7 @@ func sampling(c *cli.Context, p sample.Params) (sample.Params, error) {
 	if c.IsSet("seed") {
 		p.Seed = c.Uint64("seed")
 	} else {
-		var b [8]byte
-		rand.Read(b[:])
-		p.Seed = binary.LittleEndian.Uint64(b[:])
+		p.Seed = rand.Uint64()
 	}
 	return p, p.Validate()
 }

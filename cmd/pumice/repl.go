@@ -22,13 +22,17 @@ import (
 )
 
 const replHelp = `/bye            leave (also Ctrl-D)
-/reset          forget the conversation
+/reset          forget this conversation
 /regen          answer the last question again
 /undo           take back the last question and its answer
 /system TEXT    set the system message; /system none removes it, /system alone shows it
 /stats          show the speed of the last answer, and how full the context is
-/save FILE      write the conversation as JSON
-/load FILE      continue a saved conversation
+/save FILE      write this conversation as JSON
+/load FILE      continue a saved conversation in the place of this one
+/new [NAME]     begin another conversation beside this one
+/list           list the conversations
+/switch NAME    go to the conversation with this name or number; the beginning of a name is enough
+/close [NAME]   end a conversation, this one without a name
 /help           show this list
 """             begin and end a message of several lines
 Ctrl-C          stop an answer; at the prompt, drop the typed text, and leave if pressed again`
@@ -42,13 +46,15 @@ func (p *program) repl(c *cli.Context, t *talk) error {
 	defer signal.Stop(interrupts)
 
 	editor := p.newEditor()
-	r := &repl{p: p, talk: t, verbose: c.Bool("verbose"), limit: c.Context}
+	r := &repl{p: p, talk: t, seeded: c.IsSet("seed"), verbose: c.Bool("verbose"), limit: c.Context}
 	p.note("%s on %s. /help lists the commands.", t.engine.Source().Path, t.engine.Device().Name)
 	if system := c.String("system"); system != "" {
 		r.setSystem(system)
 	}
+	r.fresh = *t
+	r.begin("")
 	for {
-		text, err := editor.message()
+		text, err := editor.message(r.prompt())
 		if err == io.EOF {
 			return errors.Join(p.printf("\n"), r.dead)
 		}
@@ -71,10 +77,14 @@ func (p *program) repl(c *cli.Context, t *talk) error {
 	}
 }
 
-// repl is the state of a conversation at the terminal.
+// repl is the state of the conversations at the terminal.
 type repl struct {
 	p       *program
-	talk    *talk
+	talk    *talk   // the current one
+	talks   []*talk // those that are not closed, in the order of their numbers
+	begun   int     // the highest number so far; a number is given once
+	fresh   talk    // what each begins as
+	seeded  bool    // --seed is given: each begins with the same random numbers
 	verbose bool
 	limit   context.Context
 	dead    error // why the model can't answer any more
@@ -101,6 +111,15 @@ func (r *repl) do(text string) (leave bool, err error) {
 		t.session.Reset()
 		r.say("the conversation is forgotten")
 		return false, nil
+	case "/new":
+		r.open(argument)
+		return false, nil
+	case "/switch":
+		return false, r.goTo(argument)
+	case "/close":
+		return false, r.close(argument)
+	case "/list":
+		return false, r.list()
 	case "/system":
 		return false, r.system(argument)
 	case "/stats":
@@ -304,13 +323,21 @@ func (t *talk) system() string {
 	return ""
 }
 
-// undo removes the last question and what came after it.
-func (t *talk) undo() bool {
-	for i := len(t.messages) - 1; i >= 0; i-- {
-		if t.messages[i].Role == "user" {
-			t.messages = t.messages[:i]
-			return true
+// lastQuestion returns the index of the user's last message, -1 if there is none.
+func (t *talk) lastQuestion() int {
+	for i, m := range slices.Backward(t.messages) {
+		if m.Role == "user" {
+			return i
 		}
 	}
-	return false
+	return -1
+}
+
+// undo removes the last question and what came after it.
+func (t *talk) undo() bool {
+	i := t.lastQuestion()
+	if i >= 0 {
+		t.messages = t.messages[:i]
+	}
+	return i >= 0
 }

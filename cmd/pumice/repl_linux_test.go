@@ -247,6 +247,9 @@ func TestNothingHostileInAConversation(t *testing.T) {
 	for _, command := range []string{"/load ", "/save no/such/", "/"} {
 		p.enter("\x1b[200~"+command+hostile+"\x1b[201~", `\x1b]0;title\x07`)
 	}
+	p.enter("\x1b[200~/new \x1b]0;title\a\u200b\x1b[201~", `conversation \x1b]0;title\x07\u200b begins`, `\x1b]0;title\x07\u200b`)
+	p.enter("/list", `\x1b]0;title\x07`, `*  2  `)
+	p.enter("/switch 1", `1 >>> /\x1b]0;title\x07`) // its question, and a hostile answer
 	p.types("\x04")
 	p.leaves(0)
 	editors := regexp.MustCompile(`\x1b\[(?:\?2004[hl]|[0-9]*[ABCDK])`)
