@@ -3,7 +3,10 @@ package pumice_test
 import (
 	"context"
 	"fmt"
+	"io"
 	"log"
+	"slices"
+	"sync"
 
 	"pumice"
 	"pumice/chat"
@@ -57,6 +60,97 @@ func ExampleSession_Generate_chat() {
 		fmt.Printf("\n%d tokens reused, %.1f tokens/s\n", result.Stats.CachedN, result.Stats.PredictedPerSecond)
 		messages = append(messages, chat.Message{Role: "assistant", Content: result.Text})
 	}
+}
+
+// Several conversations at once: their steps read the weights together, and what their texts have in common at the
+// beginning is evaluated once.
+func ExampleEngine_NewSession() {
+	ctx := context.Background()
+	engine, err := pumice.Open(ctx, "testdata/fixtures/llama", pumice.Options{DType: "f32", KVType: "f32"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer engine.Close()
+
+	answers := make([][]int, 2)
+	var wait sync.WaitGroup
+	for i, prompt := range [][]int{{51}, {51, 165}} {
+		wait.Go(func() {
+			session := engine.NewSession()
+			for _, err := range session.Generate(ctx, prompt, pumice.GenerateOptions{MaxTokens: 4}) {
+				if err != nil {
+					log.Fatal(err)
+				}
+			}
+			answers[i] = session.Result().Tokens
+		})
+	}
+	wait.Wait()
+	fmt.Println(answers)
+	// Prints: [[165 336 485 50] [336 485 50 91]]
+}
+
+// One token at a time, for callers that decide when: the session keeps its place in the KV cache until Close.
+func ExampleSession_Start() {
+	ctx := context.Background()
+	engine, err := pumice.Open(ctx, "testdata/fixtures/llama", pumice.Options{DType: "f32", KVType: "f32"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer engine.Close()
+
+	generation, err := engine.NewSession().Start([]int{51}, pumice.GenerateOptions{MaxTokens: 3})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer generation.Close()
+	for {
+		token, err := generation.Next(ctx)
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Print(token.ID, " ")
+	}
+	// Prints: 165 336 485
+}
+
+// A decoding loop of one's own: of two texts at once, each takes the likeliest token that it does not have yet. A token
+// costs one evaluation, since the cache has what came before.
+func ExampleSession_Logits_decoding() {
+	ctx := context.Background()
+	engine, err := pumice.Open(ctx, "testdata/fixtures/llama", pumice.Options{DType: "f32", KVType: "f32"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer engine.Close()
+
+	texts := [][]int{{51}, {627, 87}}
+	sessions := []*pumice.Session{engine.NewSession(), engine.NewSession()}
+	var wait sync.WaitGroup
+	for i, session := range sessions {
+		wait.Go(func() {
+			for range 5 {
+				for row, err := range session.Logits(ctx, texts[i], false) {
+					if err != nil {
+						log.Fatal(err)
+					}
+					best := -1
+					for id, logit := range row {
+						if !slices.Contains(texts[i], id) && (best < 0 || logit > row[best]) {
+							best = id
+						}
+					}
+					texts[i] = append(texts[i], best)
+				}
+			}
+		})
+	}
+	wait.Wait()
+	fmt.Println(texts[0], len(texts[1]))
+	// Prints: [51 165 336 485 50 91] 7
 }
 
 // Guessing with a smaller model of the same vocabulary: the greedy tokens are those of the larger one alone.
