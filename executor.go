@@ -642,6 +642,11 @@ func (x *executor) evaluateOne(p piece, s *Step) error {
 		out, err = x.model.Run(p.ctx, []model.Span{{Sequence: q, Tokens: next, Next: what.next}}, what.tail)
 	}
 	if isFull(err) {
+		if q.Len() > p.end { // in the middle of its rows: they begin again
+			p.s.hold.sequence = nil
+			q.Release()
+			return nil
+		}
 		return err
 	}
 	p.out, p.draft = p.s.keep(out), draft
