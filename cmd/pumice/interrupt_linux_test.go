@@ -109,7 +109,7 @@ func TestControlCStopsTheAnswer(t *testing.T) {
 	if err := writeXVERSE(model, filepath.Join(top(t), "tokenizer", "testdata", "xverse-a")); err != nil {
 		t.Fatal(err)
 	}
-	c := command(t, "chat", model, "--temp", "1", "--seed", "1", "--verbose")
+	c := command(t, "chat", model, "--temp", "1", "--seed", "1", "--verbose", "--context", "32768")
 	terminal, err := openTerminal(c)
 	if err != nil {
 		t.Skipf("no pseudo-terminal: %v", err)
