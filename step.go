@@ -1,0 +1,313 @@
+package pumice
+
+import (
+	"context"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"pumice/model"
+	"pumice/pipeline"
+)
+
+// step does what it can of jobs in one step, and marks those that are done.
+func (x *executor) step(jobs []*job) (s Step) {
+	if jobs[0].call != nil {
+		x.call(jobs[0])
+		return Step{Calls: 1}
+	}
+	var ready []*job
+	for _, j := range jobs {
+		if err := x.resume(j); err != nil {
+			j.fail(err)
+		} else if j.end < len(j.tokens) {
+			ready = append(ready, j)
+		} else {
+			j.done = true
+		}
+	}
+	spans := x.fill(ready)
+	for len(spans) > 0 {
+		err := x.evaluate(spans, &s)
+		if spans = x.makeRoom(err, spans); spans == nil {
+			break
+		}
+		s.Retracted++
+	}
+	return s
+}
+
+func (j *job) fail(err error) { j.done, j.err = true, err }
+
+// A piece is the tokens of a job that a step evaluates: those after job.end.
+type piece struct {
+	*job
+	n int
+}
+
+// left is how many tokens of the text are to be evaluated.
+func (j *job) left() int { return len(j.tokens) - j.end }
+
+// last reports whether the piece has the text's last token.
+func (p piece) last() bool { return p.n == p.left() }
+
+// A prompt beside sessions that go on comes in pieces of one of these sizes, few since each is a plan to record: the largest
+// that takes less than pieceTime.
+var pieceSizes = []int{128, PromptChunk}
+
+const (
+	smallestPiece = 32
+	pieceTime     = 250 * time.Millisecond
+)
+
+// budget is how many tokens of prompts a step may have that others wait for.
+func (x *executor) budget() int {
+	n := smallestPiece
+	for _, size := range pieceSizes {
+		if x.perToken > 0 && time.Duration(size)*x.perToken <= pieceTime {
+			n = size
+		}
+	}
+	return n
+}
+
+// fill decides what a step has of the jobs that are ready: texts of which a token is left, then pieces of prompts, the oldest
+// first. A prompt by itself gets a whole chunk.
+func (x *executor) fill(ready []*job) (step []piece) {
+	var prompts []*job
+	for _, j := range ready {
+		if j.left() > 1 {
+			prompts = append(prompts, j)
+		} else {
+			step = append(step, piece{j, 1})
+		}
+	}
+	if len(prompts) == 0 {
+		return step[:min(len(step), model.MaxSpans)]
+	}
+	slices.SortStableFunc(prompts, func(a, b *job) int { return a.s.hold.start - b.s.hold.start })
+	step = step[:min(len(step), model.MaxSpans-1)]
+	if len(step) == 0 && (len(prompts) == 1 || prompts[0].left() >= PromptChunk) {
+		j := prompts[0]
+		return []piece{{j, min(j.left(), x.chunk(j))}}
+	}
+	singles := len(step)
+	room := x.model.MaxTokens(singles, 1) - singles
+	if singles > 0 {
+		room = min(room, x.budget())
+	}
+	for _, j := range prompts {
+		n := min(j.left(), room)
+		if n < 2 || len(step) == model.MaxSpans {
+			break
+		}
+		step, room = append(step, piece{j, n}), room-n
+	}
+	return step
+}
+
+// chunk is how many tokens of a text's rest a step takes that it has to itself. Rows of every token begin where they are
+// wanted.
+func (x *executor) chunk(j *job) int {
+	n := PromptChunk
+	if !j.solo && x.othersThan(j.s) {
+		n = x.budget()
+	}
+	if j.what.tail.Rows == model.EveryRow && j.end < j.what.from {
+		n = min(n, j.what.from-j.end)
+	}
+	return n
+}
+
+// othersThan reports whether sessions besides s are at work that may share its steps.
+func (x *executor) othersThan(s *Session) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for other := range x.sessions {
+		if other != s && !other.Alone {
+			return true
+		}
+	}
+	return false
+}
+
+// evaluate evaluates a step, and marks the jobs that are done with it. The error is pages.ErrFull, which changes nothing.
+func (x *executor) evaluate(step []piece, s *Step) error {
+	if len(step) == 1 {
+		return x.evaluateOne(step[0], s)
+	}
+	spans, tail := make([]model.Span, len(step)), model.Tail{}
+	for i, p := range step {
+		spans[i] = model.Span{Sequence: p.s.hold.sequence, Tokens: p.tokens[p.end : p.end+p.n]}
+		if p.last() {
+			tail = union(tail, p.what.tail)
+		}
+	}
+	ctx, cancel := untilAllEnd(step)
+	defer cancel()
+	begun := time.Now()
+	out, err := x.model.Run(ctx, spans, tail)
+	switch {
+	case isFull(err):
+		return err
+	case err != nil: // whose fault it is shows when each is evaluated by itself
+		for _, p := range step {
+			if p.solo = true; ctx.Err() != nil {
+				p.fail(p.ctx.Err())
+			}
+		}
+		return nil
+	}
+	prompt := 0
+	share := mean(out.Counters, int64(len(step)))
+	for i, p := range step {
+		p.end += p.n
+		p.out, p.done = p.s.row(out, i, len(step)), true
+		p.out.Counters = share
+		if p.n > 1 {
+			prompt += p.n
+		}
+	}
+	x.measure(prompt, time.Since(begun), out.Counters)
+	s.count(step, out.Counters)
+	return nil
+}
+
+// untilAllEnd is a context that ends when those of all jobs have.
+func untilAllEnd(step []piece) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var left atomic.Int64
+	left.Store(int64(len(step)))
+	stops := make([]func() bool, len(step))
+	for i, p := range step {
+		stops[i] = context.AfterFunc(p.ctx, func() {
+			if left.Add(-1) == 0 {
+				cancel()
+			}
+		})
+	}
+	return ctx, func() {
+		for _, stop := range stops {
+			stop()
+		}
+		cancel()
+	}
+}
+
+// union leaves what both tails ask for, or more from which that follows: few unions are enough, since each is a plan to record.
+func union(a, b model.Tail) model.Tail {
+	t := model.Tail{Rows: max(a.Rows, b.Rows)}
+	switch {
+	case a.Logits || b.Logits:
+		t.Logits = true
+	case a.LogProbs || b.LogProbs:
+		t.Top, t.LogProbs = pipeline.TopLogits, true
+	default:
+		t.Top = max(a.Top, b.Top)
+	}
+	return t
+}
+
+// shares reports whether a step can leave what the evaluation asks for beside what others do.
+func (e evaluation) shares() bool {
+	t := e.tail
+	return t.Rows != model.EveryRow && !t.Hidden && !t.Margin && !t.Stream
+}
+
+// row is what one of the rows of a step leaves, in memory of the session.
+func (s *Session) row(out model.Output, i, rows int) (one model.Output) {
+	if n := len(out.Logits) / rows; n > 0 {
+		s.logitRows = append(s.logitRows[:0], out.Logits[i*n:(i+1)*n]...)
+		one.Logits = s.logitRows
+	}
+	if out.Choices != nil {
+		one.Choices = out.Choices[i : i+1]
+	}
+	if out.LogProbs != nil {
+		one.LogProbs = out.LogProbs[i : i+1]
+	}
+	return one
+}
+
+// evaluateOne evaluates a step of one piece: the next chunk of a prompt, or a token with the guesses or the burst of tokens that
+// may follow it.
+func (x *executor) evaluateOne(p piece, s *Step) error {
+	q, what, next := p.s.hold.sequence, p.what, p.tokens[p.end:p.end+p.n]
+	alone := p.n == 1 && p.last()
+	var draft []int
+	if room := p.s.engine.context - p.end - 1; alone {
+		draft = what.draft[:min(len(what.draft), room)]
+	}
+	begun := time.Now()
+	var out model.Output
+	var err error
+	var pending []int
+	switch {
+	case !p.last():
+		out, err = x.model.Run(p.ctx, []model.Span{{Sequence: q, Tokens: next}}, model.Tail{})
+	case len(draft) > 0:
+		pending = draft
+		tokens := slices.Concat(next, draft)
+		out, err = x.model.Run(p.ctx, []model.Span{{Sequence: q, Tokens: tokens, Guesses: len(draft)}}, what.draftTail)
+	case alone && what.tail.Top > 0 && !what.tail.LogProbs:
+		steps := max(1, min(what.steps, x.model.MaxSteps(), p.s.engine.context-p.end))
+		var draw *pipeline.Draw
+		if what.tail.Top > 1 {
+			draw = what.draw(steps)
+		}
+		if out, err = x.model.Decode(p.ctx, q, next[0], steps, draw); err == nil {
+			for _, c := range out.Choices[:steps-1] {
+				pending = append(pending, c.ID)
+			}
+		}
+	default:
+		out, err = x.model.Run(p.ctx, []model.Span{{Sequence: q, Tokens: next, Next: what.next}}, what.tail)
+	}
+	if isFull(err) {
+		if q.Len() > p.end { // in the middle of its rows: they begin again
+			p.s.hold.sequence = nil
+			q.Release()
+			return nil
+		}
+		return err
+	}
+	p.out, p.draft = p.s.keep(out), draft
+	if err != nil {
+		p.fail(err)
+		return nil
+	}
+	p.done, p.end = true, p.end+p.n
+	p.s.hold.pending = append(p.s.hold.pending[:0], pending...)
+	prompt := 0
+	if p.n > 1 {
+		prompt = p.n
+	}
+	x.measure(prompt, time.Since(begun), out.Counters)
+	s.count([]piece{p}, out.Counters)
+	return nil
+}
+
+// keep copies the rows of an output into memory of the session.
+func (s *Session) keep(out model.Output) model.Output {
+	if out.Logits != nil {
+		s.logitRows = append(s.logitRows[:0], out.Logits...)
+		out.Logits = s.logitRows
+	}
+	if out.Hidden != nil {
+		s.hiddenRows = append(s.hiddenRows[:0], out.Hidden...)
+		out.Hidden = s.hiddenRows
+	}
+	return out
+}
+
+// measure notes how long a step took that had so many tokens of prompts, unless it compiled kernels.
+func (x *executor) measure(prompt int, took time.Duration, c pipeline.Counters) {
+	if prompt == 0 || c.Records > 0 {
+		return
+	}
+	each := took / time.Duration(prompt)
+	if x.perToken == 0 {
+		x.perToken = each
+	}
+	x.perToken += (each - x.perToken) / 4
+}
