@@ -3,8 +3,9 @@
 //
 // A Test is a prompt of so many tokens or a generation of so many, after a cache that already
 // holds Depth tokens. Each is repeated on a warmed-up engine and reported as mean and standard
-// deviation, with what the recorder counted for a token beside it. A CPU driver's figures are
-// labelled as such: they say nothing about a GPU.
+// deviation, with what the recorder counted for a token beside it. A ParallelTest is several
+// sequences at once, in the terms of llama-batched-bench. A CPU driver's figures are labelled as
+// such: they say nothing about a GPU.
 package bench
 
 import (
@@ -82,8 +83,8 @@ func (o Options) Context() int {
 	return n
 }
 
-// A Result is one test's measurement under llama-bench's JSON keys, and the program's own.
-type Result struct {
+// A Setup is the program, the device and the model of a measurement, under llama-bench's JSON keys and the program's own.
+type Setup struct {
 	BuildCommit   string `json:"build_commit"`
 	GPUInfo       string `json:"gpu_info"`
 	Backends      string `json:"backends"`
@@ -102,6 +103,11 @@ type Result struct {
 	Devices       string `json:"devices"`
 	TypeK         string `json:"type_k"`
 	TypeV         string `json:"type_v"`
+}
+
+// A Result is one test's measurement under llama-bench's JSON keys, and the program's own.
+type Result struct {
+	Setup
 
 	NPrompt  int       `json:"n_prompt"`
 	NGen     int       `json:"n_gen"`
@@ -156,8 +162,7 @@ func Run(ctx context.Context, e *pumice.Engine, o Options, each func(Result)) er
 	}
 	s := e.NewSession()
 	for _, t := range o.Tests() {
-		r := describe(e, t)
-		r.CopyBandwidth = bandwidth
+		r := Result{Setup: describe(e), NPrompt: t.Prompt, NGen: t.Gen, NDepth: t.Depth, TestTime: now(), CopyBandwidth: bandwidth}
 		var counters pipeline.Counters
 		for rep := -1; rep < o.Reps; rep++ { // the first one warms up
 			took, c, err := measure(ctx, s, t, e.Config().VocabSize, uint64(rep+1))
@@ -197,10 +202,7 @@ func Run(ctx context.Context, e *pumice.Engine, o Options, each func(Result)) er
 // measure runs a test once, on random tokens.
 func measure(ctx context.Context, s *pumice.Session, t Test, vocab int, seed uint64) (time.Duration, pipeline.Counters, error) {
 	rng := rand.New(rand.NewPCG(seed, 0x62656e6368))
-	tokens := make([]int, t.Depth+max(t.Prompt, 1))
-	for i := range tokens {
-		tokens[i] = rng.IntN(vocab)
-	}
+	tokens := randomTokens(rng, t.Depth+max(t.Prompt, 1), vocab)
 	s.Reset()
 	if t.Depth > 0 {
 		if _, _, err := generate(ctx, s, tokens[:t.Depth], 1); err != nil {
@@ -217,6 +219,14 @@ func measure(ctx context.Context, s *pumice.Session, t Test, vocab int, seed uin
 	return milliseconds(result.Stats.PromptMS), prompt, nil
 }
 
+func randomTokens(rng *rand.Rand, n, vocab int) []int {
+	tokens := make([]int, n)
+	for i := range tokens {
+		tokens[i] = rng.IntN(vocab)
+	}
+	return tokens
+}
+
 func generate(ctx context.Context, s *pumice.Session, prompt []int, n int) (pumice.Result, pipeline.Counters, error) {
 	for _, err := range s.Generate(ctx, prompt, pumice.GenerateOptions{MaxTokens: n, IgnoreEOS: true}) {
 		if err != nil {
@@ -229,24 +239,25 @@ func generate(ctx context.Context, s *pumice.Session, prompt []int, n int) (pumi
 
 func milliseconds(ms float64) time.Duration { return time.Duration(ms * float64(time.Millisecond)) }
 
-func describe(e *pumice.Engine, t Test) Result {
+func now() string { return time.Now().UTC().Format(time.RFC3339) }
+
+func describe(e *pumice.Engine) Setup {
 	d, src, m := e.Device(), e.Source(), e.Memory()
-	r := Result{
+	s := Setup{
 		GPUInfo: d.Name, Backends: "Vulkan", Driver: d.Driver, SoftwareOnly: d.Type == vk.CPU.String(),
 		ModelFilename: src.Path, ModelType: e.Config().Family, ModelSize: src.Bytes, ModelNParams: src.Parameters,
 		BuildCommit: commit(), NBatch: pumice.PromptChunk, NUBatch: pumice.PromptChunk, NGPULayers: e.Config().NumHiddenLayers, SplitMode: "none", FlashAttn: true,
 		TypeK: m.KVType, TypeV: m.KVType,
-		NPrompt: t.Prompt, NGen: t.Gen, NDepth: t.Depth, TestTime: time.Now().UTC().Format(time.RFC3339),
 	}
 	for _, also := range e.Devices()[1:] {
-		r.GPUInfo += " + " + also.Name
-		r.SplitMode = "layer"
+		s.GPUInfo += " + " + also.Name
+		s.SplitMode = "layer"
 	}
-	r.Devices = r.GPUInfo
+	s.Devices = s.GPUInfo
 	if len(d.KernelPaths) > 0 {
-		r.KernelPath = d.KernelPaths[0]
+		s.KernelPath = d.KernelPaths[0]
 	}
-	return r
+	return s
 }
 
 // commit is the revision the program was built from, empty where the build does not say.

@@ -26,11 +26,7 @@ func TableFoot(results []Result) string {
 		return ""
 	}
 	var b strings.Builder
-	r := results[0]
-	fmt.Fprintf(&b, "\ndevice: %s, %s\n", r.GPUInfo, r.Driver)
-	if r.SoftwareOnly {
-		b.WriteString("this is a CPU driver: the figures say nothing about a GPU\n")
-	}
+	b.WriteString("\n" + deviceLines(results[0].Setup))
 	for _, r := range results {
 		if c := r.Counters; r.NGen > 0 {
 			share := "no room to measure copying"
@@ -46,6 +42,35 @@ func TableFoot(results []Result) string {
 		}
 	}
 	return b.String()
+}
+
+// ParallelHead begins the Markdown table of parallel sequences; its columns are llama-batched-bench's.
+const ParallelHead = `|    PP |     TG |    B |   N_KV |   T_PP s | S_PP t/s |   T_TG s | S_TG t/s |      T s |    S t/s |
+|------:|-------:|-----:|-------:|---------:|---------:|---------:|---------:|---------:|---------:|
+`
+
+// ParallelRow is a result as a row of the table.
+func ParallelRow(r ParallelResult) string {
+	return fmt.Sprintf("| %5d | %6d | %4d | %6d | %8.3f | %8.2f | %8.3f | %8.2f | %8.3f | %8.2f |\n",
+		r.Prompt, r.Gen, r.Sequences, r.Positions, r.PromptTime, r.PromptSpeed, r.GenTime, r.GenSpeed, r.Time, r.Speed)
+}
+
+// ParallelFoot says what the figures were measured on.
+func ParallelFoot(results []ParallelResult) string {
+	if len(results) == 0 {
+		return ""
+	}
+	r := results[0]
+	return fmt.Sprintf("\nmodel: %s %s; repetitions: %d\n", r.ModelType, filepath.Base(r.ModelFilename), len(r.Samples)) + deviceLines(r.Setup)
+}
+
+// deviceLines name the device.
+func deviceLines(s Setup) string {
+	text := fmt.Sprintf("device: %s, %s\n", s.GPUInfo, s.Driver)
+	if s.SoftwareOnly {
+		text += "this is a CPU driver: the figures say nothing about a GPU\n"
+	}
+	return text
 }
 
 // Profile lists what the kernels of a result took, longest first.

@@ -1,21 +1,29 @@
 #!/usr/bin/env python3
 """Measures pumice beside llama.cpp's Vulkan backend, turn and turn about in the same minutes.
 
-  tools/bench-peer.py [--model FILE.gguf] [--pp 64,512] [--tg 32] [--rounds 5] [--settings 1,2] [--warm-up N] [--dir DIR] [--run PROGRAM]
-                      [--cpu-library FILE]
+  tools/bench-peer.py [--model FILE.gguf] [--pp 64,512] [--tg 32] [--parallel 1,4,8] [--rounds 5] [--settings 1,2] [--warm-up N]
+                      [--dir DIR] [--run PROGRAM] [--cpu-library FILE]
 
 llama.cpp is the build that tools/wheels/llama-server.txt pins, unpacked into DIR (the user's cache). It runs on the
 same Vulkan device and threads in two settings, its defaults and GGML_VK_DISABLE_F16=1 -fa off, and the faster one
 counts; --settings 1 leaves the second out. Each round runs every test once with each program; the table shows medians and their ratio. ppN evaluates a
 prompt of N random tokens, tgN generates N after one token, greedily, end-of-text ignored; times are each program's own,
 without loading, and both have warmed up on the measured shape; with --warm-up N, for models that take minutes, llama.cpp
-on at most N tokens. PROGRAM runs both programs, for another driver than
-the system's: --run "$(tools/mesa.sh lavapipe)". The build's CPU library, which llama.cpp looks up embeddings with and no
-more, is compiled for AVX-512 and AMX; --cpu-library names one for other processors, such as libggml-cpu-haswell.so of
-npm's @node-llama-cpp/linux-x64-vulkan 3.22.1. --fetch prints the folder of llama.cpp's build and does no more. Only Python's standard library is used.
+on at most N tokens. With --parallel each combination of a prompt length, a generation length and a number of sequences
+is a test, as in pumice bench -np and in llama-batched-bench, which the build lacks. The server has a slot for each
+sequence, and the time is that from the first request to the last answer, once for the prompts and once for the tokens;
+S_PP and S_TG are tokens a second of all sequences together. With Mesa 22.3.6's lavapipe b10434 often crashes with flash
+attention and several slots: leave it out with --settings 2, or use a newer Mesa. PROGRAM runs both programs, for
+another driver than the system's: --run "$(tools/mesa.sh lavapipe)". The build's CPU library, which llama.cpp looks up
+embeddings with and no more, is compiled for AVX-512 and AMX; --cpu-library names one for other processors, such as
+libggml-cpu-haswell.so of npm's @node-llama-cpp/linux-x64-vulkan 3.22.1. --fetch prints the folder of llama.cpp's build
+and does no more. Only Python's standard library is used.
 """
 
 import argparse
+import collections
+import concurrent.futures
+import itertools
 import json
 import os
 import pathlib
@@ -56,6 +64,19 @@ def fetch(directory):
     return package / "bin"
 
 
+class Test(collections.namedtuple("Test", "pp tg sequences")):
+    """One of pp and tg is 0, or several sequences have both."""
+
+    def names(self):
+        if self.sequences:
+            return [f"{self.sequences} x (pp{self.pp} + tg{self.tg}), {column}" for column in ("S_PP", "S_TG")]
+        return [f"pp{self.pp}" if self.pp else f"tg{self.tg}"]
+
+
+def random_tokens(n):
+    return [random.randrange(30000) for _ in range(n)]
+
+
 class PeerError(Exception):
     """What llama-server answers when it fails."""
 
@@ -63,7 +84,7 @@ class PeerError(Exception):
 class Peer:
     """One running llama-server."""
 
-    def __init__(self, run, binaries, model, context, env, flash_attention):
+    def __init__(self, run, binaries, model, context, slots, env, flash_attention):
         with socket.socket() as s:
             s.bind(("127.0.0.1", 0))
             self.url = f"http://127.0.0.1:{s.getsockname()[1]}"
@@ -72,18 +93,21 @@ class Peer:
         env = dict(os.environ, LD_LIBRARY_PATH=str(binaries), GGML_VK_VISIBLE_DEVICES="0", **env)
         self.process = subprocess.Popen(
             [*run, binaries / "llama-server", "-m", model, "--host", "127.0.0.1", "--port", self.url.rsplit(":", 1)[1],
-             "-c", str(context), "-b", "512", "-ub", "512", "-np", "1", "-ngl", "99", "-fa", flash_attention],
+             "-c", str(context * slots), "-b", "512", "-ub", "512", "-np", str(slots), "-ngl", "99", "-fa", flash_attention],
             stdout=self.log, stderr=subprocess.STDOUT, env=env)
         deadline = time.monotonic() + 300
         while not self.ready():
             if self.process.poll() is not None or time.monotonic() > deadline:
-                self.stop()
-                self.log.seek(0)
                 why = "llama-server did not start"
                 if self.process.returncode in (-signal.SIGILL, 128 + signal.SIGILL):
                     why = "this processor lacks instructions that llama-server's CPU library uses: see --cpu-library"
-                sys.exit(f"bench-peer: {why}:\n" + self.log.read()[-2000:])
+                self.fail(why)
             time.sleep(0.1)
+
+    def fail(self, why):
+        self.stop()
+        self.log.seek(0)
+        sys.exit(f"bench-peer: {why}:\n" + self.log.read()[-2000:])
 
     def ready(self):
         try:
@@ -92,8 +116,8 @@ class Peer:
         except (urllib.error.URLError, OSError):
             return False
 
-    def complete(self, tokens, n):
-        body = {"prompt": tokens, "n_predict": n, "temperature": 0, "cache_prompt": False, "ignore_eos": True}
+    def complete(self, tokens, n, **more):
+        body = {"prompt": tokens, "n_predict": n, "temperature": 0, "cache_prompt": False, "ignore_eos": True, **more}
         request = urllib.request.Request(self.url + "/completion", json.dumps(body).encode(),
                                          {"Content-Type": "application/json"})
         try:
@@ -101,22 +125,40 @@ class Peer:
                 return json.load(answer)["timings"]
         except urllib.error.HTTPError as e:
             raise PeerError(f"llama-server: {e}: {e.read(1000).decode(errors='replace')}") from e
+        except OSError as e:
+            self.fail(f"llama-server gave no answer ({e}); if it crashed, try --settings 2 or another driver")
 
-    def measure(self, test, n, tries=3):
-        """Tokens a second. llama-server may refuse the text that follows random tokens; then others are tried."""
+    def measure(self, test, most=None, tries=10):
+        """The rates of a test, of at most so many tokens. llama-server may refuse the text that follows random tokens;
+        then others are tried."""
+        pp, tg = (n and min(n, most or n) for n in test[:2])
         try:
-            return self.measure_once(test, n)
+            return self.measure_parallel(pp, tg, test.sequences) if test.sequences else [self.measure_one(pp, tg)]
         except PeerError:
             if tries == 1:
                 raise
-            return self.measure(test, n, tries - 1)
+            return self.measure(test, most, tries - 1)
 
-    def measure_once(self, test, n):
-        tokens = [random.randrange(30000) for _ in range(n if test == "pp" else 1)]
-        if test == "pp":
+    def measure_one(self, pp, tg):
+        tokens = random_tokens(pp or 1)
+        if pp:
             return self.complete(tokens, 1)["prompt_per_second"]
-        timings = self.complete(tokens, n + 1)  # the first token comes from the prompt's own pass
+        timings = self.complete(tokens, tg + 1)  # the first token comes from the prompt's own pass
         return (timings["predicted_n"] - 1) / timings["predicted_ms"] * 1000
+
+    def measure_parallel(self, pp, tg, sequences):
+        """S_PP and S_TG. Each sequence has a slot, which keeps its prompt; one more token of prompt continues it."""
+        texts = [random_tokens(pp + 1) for _ in range(sequences)]
+        with concurrent.futures.ThreadPoolExecutor(sequences) as pool:
+            start = time.monotonic()
+            list(pool.map(lambda i: self.complete(texts[i][:pp], 1, id_slot=i), range(sequences)))
+            middle = time.monotonic()
+            answers = list(pool.map(lambda i: self.complete(texts[i], tg, id_slot=i, cache_prompt=True), range(sequences)))
+            end = time.monotonic()
+        for timings in answers:
+            if (timings["prompt_n"], timings["predicted_n"]) != (1, tg):
+                sys.exit(f"bench-peer: llama-server did not generate {tg} tokens from the prompt that it had: {timings}")
+        return sequences * pp / (middle - start), sequences * tg / (end - middle)
 
     def stop(self):
         if self.process.poll() is None:
@@ -128,12 +170,18 @@ class Peer:
                 self.process.wait()
 
 
-def ours(run, program, model, pp, tg):
+def ours(run, program, model, pp, tg, parallel):
     """One repetition of every test: {"pp64": tokens a second, ...} and what the device is."""
-    out = subprocess.run([*run, program, "--quiet", "bench", model, "-p", ",".join(map(str, pp)) or "0",
-                          "-n", ",".join(map(str, tg)) or "0", "-r", "1", "--json"], check=True, capture_output=True)
+    lists = {"-p": pp or [0], "-n": tg or [0]} | ({"-np": parallel} if parallel else {})
+    flags = [arg for flag, numbers in lists.items() for arg in (flag, ",".join(map(str, numbers)))]
+    out = subprocess.run([*run, program, "--quiet", "bench", model, *flags, "-r", "1", "--json"], check=True, capture_output=True)
     rows = json.loads(out.stdout)
-    rates = {f"pp{r['n_prompt']}" if r["n_prompt"] else f"tg{r['n_gen']}": r["avg_ts"] for r in rows}
+    rates = {}
+    for r in rows:
+        if parallel:
+            rates |= zip(Test(r["pp"], r["tg"], r["pl"]).names(), (r["speed_pp"], r["speed_tg"]))
+        else:
+            rates |= zip(Test(r["n_prompt"], r["n_gen"], 0).names(), [r["avg_ts"]])
     return rates, f"{rows[0]['gpu_info']}, {rows[0]['driver']}"
 
 
@@ -145,6 +193,7 @@ def main():
     parser.add_argument("--dir", default=str(cache / "peer"), type=pathlib.Path)
     parser.add_argument("--pp", default="64,512")
     parser.add_argument("--tg", default="32")
+    parser.add_argument("--parallel", default="")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--settings", default="1,2")
     parser.add_argument("--warm-up", type=int)
@@ -156,9 +205,14 @@ def main():
         print(fetch(args.dir))
         return
     run = [args.run] if args.run else []
-    pp, tg = ([int(n) for n in s.split(",") if n and int(n)] for s in (args.pp, args.tg))
-    tests = [("pp", n) for n in pp] + [("tg", n) for n in tg]
-    context = max(pp + tg) + 64
+    pp, tg, parallel = ([int(n) for n in s.split(",") if n and int(n)] for s in (args.pp, args.tg, args.parallel))
+    if parallel:
+        tests = list(itertools.starmap(Test, itertools.product(pp, tg, parallel)))
+    else:
+        tests = [Test(n, 0, 0) for n in pp] + [Test(0, n, 0) for n in tg]
+    if not tests:
+        parser.error("nothing to measure")
+    context = max(t.pp + t.tg for t in tests) + 64
 
     binaries = fetch(args.dir)
     if args.cpu_library:
@@ -168,19 +222,20 @@ def main():
             (pathlib.Path(overlay.name) / file.name).symlink_to(target)
         binaries = pathlib.Path(overlay.name)
     settings = {name: s for i, (name, s) in enumerate(SETTINGS.items(), 1) if str(i) in args.settings.split(",")}
-    rates = {name: {f"{t}{n}": [] for t, n in tests} for name in ["pumice", *settings]}
+    rates = {name: collections.defaultdict(list) for name in ["pumice", *settings]}
     # One server at a time, so that neither program measures beside another's threads.
     for name, (env, flash_attention) in settings.items():
-        peer = Peer(run, binaries, args.model, context, env, flash_attention)
+        peer = Peer(run, binaries, args.model, context, max(parallel, default=1), env, flash_attention)
         try:
-            for test, n in tests:
-                peer.measure(test, min(n, args.warm_up or n))
+            for test in tests:
+                peer.measure(test, args.warm_up)
             for _ in range(args.rounds):
-                for test, n in tests:
-                    rates[name][f"{test}{n}"].append(peer.measure(test, n))
-                got, device = ours(run, args.pumice, args.model, pp, tg)
-                for test, rate in got.items():
-                    rates["pumice"][test].append(rate)
+                for test in tests:
+                    for row, rate in zip(test.names(), peer.measure(test)):
+                        rates[name][row].append(rate)
+                got, device = ours(run, args.pumice, args.model, pp, tg, parallel)
+                for row, rate in got.items():
+                    rates["pumice"][row].append(rate)
         finally:
             peer.stop()
 
@@ -188,11 +243,10 @@ def main():
           f"{time.strftime('%Y-%m-%d')}; medians of {args.rounds} rounds, tokens a second\n")
     print("| test | pumice (worst to best) | " + " | ".join(f"llama.cpp, {name}" for name in settings) + " | ratio to the faster |")
     print("|---|---|" + "---|" * (len(settings) + 1))
-    for test, n in tests:
-        key = f"{test}{n}"
-        mine = rates["pumice"][key]
-        theirs = [statistics.median(rates[name][key]) for name in settings]
-        print(f"| {key} | {statistics.median(mine):.1f} ({min(mine):.1f} to {max(mine):.1f}) | "
+    for row in itertools.chain.from_iterable(test.names() for test in tests):
+        mine = rates["pumice"][row]
+        theirs = [statistics.median(rates[name][row]) for name in settings]
+        print(f"| {row} | {statistics.median(mine):.1f} ({min(mine):.1f} to {max(mine):.1f}) | "
               + " | ".join(f"{r:.2f}" for r in theirs) + f" | {statistics.median(mine) / max(theirs):.1f} |")
 
 

@@ -1,12 +1,15 @@
 package main
 
 import (
+	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/urfave/cli/v2"
 
+	"pumice"
 	"pumice/bench"
 )
 
@@ -15,6 +18,8 @@ func (p *program) benchCommand() *cli.Command {
 		stringFlag("prompt-lengths", "512", "measure prompts of `N,...` tokens", "p"),
 		stringFlag("gen-lengths", "128", "measure generations of `N,...` tokens", "n"),
 		stringFlag("depths", "0", "run each test with `N,...` tokens already in the KV cache", "d"),
+		stringFlag("parallel", "", "measure `N,...` sequences at once, with llama-batched-bench's columns", "np"),
+		boolFlag("shared-prompt", false, "give all sequences of -np the same prompt, which the first one evaluates, as llama-batched-bench does with -pps", "pps"),
 		intFlag("reps", 5, "repeat each test `N` times, after one warm-up run", "r"),
 		boolFlag("profile", false,
 			"also report the device time of each kernel; timestamps cost a little, and tokens are not queued"),
@@ -24,8 +29,12 @@ func (p *program) benchCommand() *cli.Command {
 		Name:      "bench",
 		Usage:     "measure the speed of prompts and of generation, as llama-bench does",
 		ArgsUsage: "MODEL",
-		Flags:     append(flags, append(modelFlags(), splitFlag())...),
-		Action:    p.bench,
+		Description: "Each length of -p and each of -n is a test, at each depth of -d.\n" +
+			"With -np, each combination of -p, -n and -np is a test, as those of -npp, -ntg and -npl are in llama-batched-bench: -np\n" +
+			"sequences evaluate prompts of -p tokens at once, and then generate -n tokens each at once. None of them is 0. -d and\n" +
+			"--profile can't be combined with -np.",
+		Flags:  append(flags, append(modelFlags(), splitFlag())...),
+		Action: p.bench,
 	}
 }
 
@@ -43,11 +52,81 @@ func (p *program) bench(c *cli.Context) error {
 	if o.Reps < 1 {
 		return &usageError{fmt.Sprintf("-r %d: want at least 1", o.Reps)}
 	}
+	if c.IsSet("parallel") {
+		return p.benchParallel(c, o)
+	}
+	if c.Bool("shared-prompt") {
+		return &usageError{"--shared-prompt needs -np"}
+	}
 	if len(o.Tests()) == 0 {
 		return &usageError{"nothing to measure: -p and -n are both 0"}
 	}
+	return benchWith(p, c, benchmark[bench.Result]{
+		context: o.Context(),
+		run: func(ctx context.Context, e *pumice.Engine, each func(bench.Result)) error {
+			return bench.Run(ctx, e, o, each)
+		},
+		head: bench.TableHead, row: bench.TableRow,
+		foot: func(results []bench.Result) string {
+			foot := bench.TableFoot(results)
+			if o.Profile {
+				for _, r := range results {
+					foot += bench.Profile(r)
+				}
+			}
+			return foot
+		},
+	})
+}
+
+// benchParallel measures several sequences at once, with the lengths and repetitions of o.
+func (p *program) benchParallel(c *cli.Context, o bench.Options) error {
+	sequences, err := counts("parallel", c.String("parallel"))
+	if err != nil {
+		return err
+	}
+	for _, list := range []struct {
+		numbers []int
+		wrong   string
+	}{
+		{o.Prompt, "-p 0: with -np every sequence has a prompt"},
+		{o.Gen, "-n 0: with -np every sequence generates tokens"},
+		{sequences, "-np 0: at least one sequence is needed"},
+	} {
+		if slices.Contains(list.numbers, 0) {
+			return &usageError{list.wrong}
+		}
+	}
+	if slices.Max(o.Depth) > 0 {
+		return &usageError{"-d and -np: give one of them; with -np longer prompts (-p) have the effect of -d"}
+	}
+	if o.Profile {
+		return &usageError{"--profile and -np: give one of them"}
+	}
+	po := bench.ParallelOptions{Prompt: o.Prompt, Gen: o.Gen, Sequences: sequences, Shared: c.Bool("shared-prompt"), Reps: o.Reps}
+	return benchWith(p, c, benchmark[bench.ParallelResult]{
+		context: po.Context(),
+		run: func(ctx context.Context, e *pumice.Engine, each func(bench.ParallelResult)) error {
+			return bench.RunParallel(ctx, e, po, each)
+		},
+		head: bench.ParallelHead, row: bench.ParallelRow, foot: bench.ParallelFoot,
+	})
+}
+
+// benchmark is what benchWith runs and how its results are shown.
+type benchmark[R any] struct {
+	context int // that a sequence needs
+	run     func(ctx context.Context, e *pumice.Engine, each func(R)) error
+
+	head string
+	row  func(R) string
+	foot func([]R) string
+}
+
+// benchWith loads the model, runs b and shows its results.
+func benchWith[R any](p *program, c *cli.Context, b benchmark[R]) error {
 	if !c.IsSet("context") {
-		if err := c.Set("context", strconv.Itoa(o.Context())); err != nil {
+		if err := c.Set("context", strconv.Itoa(b.context)); err != nil {
 			return err
 		}
 	}
@@ -58,17 +137,17 @@ func (p *program) bench(c *cli.Context) error {
 	}
 	defer engine.Close()
 
-	results := []bench.Result{}
+	results := []R{}
 	asJSON := c.Bool("json")
 	if !asJSON {
-		if err := p.printf("%s", bench.TableHead); err != nil {
+		if err := p.printf("%s", b.head); err != nil {
 			return err
 		}
 	}
-	err = bench.Run(ctx, engine, o, func(r bench.Result) {
+	err = b.run(ctx, engine, func(r R) {
 		results = append(results, r)
 		if !asJSON {
-			p.printf("%s", bench.TableRow(r))
+			p.printf("%s", b.row(r))
 		}
 	})
 	if err != nil {
@@ -77,15 +156,7 @@ func (p *program) bench(c *cli.Context) error {
 	if asJSON {
 		return p.writeJSON(results)
 	}
-	if err := p.printf("%s", bench.TableFoot(results)); err != nil || !o.Profile {
-		return err
-	}
-	for _, r := range results {
-		if err := p.printf("%s", bench.Profile(r)); err != nil {
-			return err
-		}
-	}
-	return nil
+	return p.printf("%s", b.foot(results))
 }
 
 // counts reads a list of numbers.

@@ -42,8 +42,8 @@ func size(c *cli.Context, name string) int64 {
 	return 0
 }
 
-func boolFlag(name string, value bool, usage string) cli.Flag {
-	return &cli.BoolFlag{Name: name, Value: value, Usage: usage, EnvVars: env(name)}
+func boolFlag(name string, value bool, usage string, aliases ...string) cli.Flag {
+	return &cli.BoolFlag{Name: name, Aliases: aliases, Value: value, Usage: usage, EnvVars: env(name)}
 }
 
 // floatFlag is a flag that defaults to the model's own value, and to silent for models that give none.

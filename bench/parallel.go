@@ -1,0 +1,187 @@
+package bench
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"pumice"
+)
+
+// ParallelOptions says what is measured with several sequences at once. Every prompt length with every generation length
+// and every number of sequences is a test.
+type ParallelOptions struct {
+	Prompt    []int // llama-batched-bench -npp
+	Gen       []int // llama-batched-bench -ntg
+	Sequences []int // llama-batched-bench -npl
+	Shared    bool  // llama-batched-bench -pps
+	Reps      int   // at least 1
+}
+
+// A ParallelTest is one row of the table: Sequences sequences, each with a prompt of Prompt tokens, generate Gen tokens
+// each. All numbers are at least 1. The JSON keys are llama-batched-bench's.
+type ParallelTest struct {
+	Prompt    int  `json:"pp"`
+	Gen       int  `json:"tg"`
+	Sequences int  `json:"pl"`
+	Shared    bool `json:"is_pp_shared"` // the sequences have one prompt, which only the first evaluates
+}
+
+// Tests lists the tests in the order they run, which is llama-batched-bench's.
+func (o ParallelOptions) Tests() []ParallelTest {
+	var out []ParallelTest
+	for _, p := range o.Prompt {
+		for _, g := range o.Gen {
+			for _, s := range o.Sequences {
+				out = append(out, ParallelTest{Prompt: p, Gen: g, Sequences: s, Shared: o.Shared})
+			}
+		}
+	}
+	return out
+}
+
+// Context is the number of positions that one sequence of the tests needs.
+func (o ParallelOptions) Context() int {
+	n := 1
+	for _, t := range o.Tests() {
+		n = max(n, t.Prompt+t.Gen)
+	}
+	return n
+}
+
+// prompts is how many prompts are evaluated.
+func (t ParallelTest) prompts() int {
+	if t.Shared {
+		return 1
+	}
+	return t.Sequences
+}
+
+// positions is how many positions of the KV cache the sequences fill; those of a shared prompt count once.
+func (t ParallelTest) positions() int { return t.prompts()*t.Prompt + t.Sequences*t.Gen }
+
+// Columns are the measured columns of llama-batched-bench's table, in seconds and in tokens a second of all sequences
+// together.
+type Columns struct {
+	PromptTime  float64 `json:"t_pp"`     // until every prompt is evaluated
+	PromptSpeed float64 `json:"speed_pp"` // tokens of prompts over PromptTime; a shared prompt counts once
+	GenTime     float64 `json:"t_tg"`     // from then until every sequence has its last token
+	GenSpeed    float64 `json:"speed_tg"` // generated tokens over GenTime
+	Time        float64 `json:"t"`        // PromptTime + GenTime
+	Speed       float64 `json:"speed"`    // tokens of prompts and generated tokens over Time
+}
+
+func (c *Columns) all() [6]*float64 {
+	return [...]*float64{&c.PromptTime, &c.PromptSpeed, &c.GenTime, &c.GenSpeed, &c.Time, &c.Speed}
+}
+
+// columns are those of one run.
+func (t ParallelTest) columns(prompt, gen time.Duration) Columns {
+	p, g := prompt.Seconds(), gen.Seconds()
+	return Columns{
+		PromptTime: p, PromptSpeed: float64(t.prompts()*t.Prompt) / p,
+		GenTime: g, GenSpeed: float64(t.Sequences*t.Gen) / g,
+		Time: p + g, Speed: float64(t.positions()) / (p + g),
+	}
+}
+
+// A ParallelResult is one test's measurement under llama-batched-bench's JSON keys, and the program's own. Its Columns
+// are means over the repetitions.
+type ParallelResult struct {
+	Setup
+	ParallelTest
+	Positions int    `json:"n_kv"`
+	TestTime  string `json:"test_time"` // RFC 3339
+	Columns
+	Stddev  Columns   `json:"stddev"`
+	Samples []Columns `json:"samples"`
+}
+
+func (r *ParallelResult) summarise() {
+	for i, mean := range r.Columns.all() {
+		var x []float64
+		for _, s := range r.Samples {
+			x = append(x, *s.all()[i])
+		}
+		*mean, *r.Stddev.all()[i] = spread(x)
+	}
+}
+
+// RunParallel measures every test on the engine and hands each result over as it is complete. The engine's context must
+// hold ParallelOptions.Context positions.
+func RunParallel(ctx context.Context, e *pumice.Engine, o ParallelOptions, each func(ParallelResult)) error {
+	if o.Reps < 1 {
+		return fmt.Errorf("bench: %d repetitions, want at least 1", o.Reps)
+	}
+	for _, t := range o.Tests() {
+		if min(t.Prompt, t.Gen, t.Sequences) < 1 {
+			return fmt.Errorf("bench: %d sequences with a prompt of %d tokens that generate %d: want at least 1 of each", t.Sequences, t.Prompt, t.Gen)
+		}
+	}
+	if need := o.Context(); e.Context() < need {
+		return fmt.Errorf("bench: the tests need a context of %d, the engine has %d", need, e.Context())
+	}
+	// One source for all runs, so that no prompt repeats another one, which the engine's cache may still hold.
+	rng := rand.New(rand.NewPCG(0, 0x62656e6368))
+	var sessions []*pumice.Session
+	for _, t := range o.Tests() {
+		for len(sessions) < t.Sequences {
+			sessions = append(sessions, e.NewSession())
+		}
+		r := ParallelResult{Setup: describe(e), ParallelTest: t, Positions: t.positions(), TestTime: now()}
+		for rep := -1; rep < o.Reps; rep++ { // the first one warms up
+			prompt, gen, err := measureParallel(ctx, sessions, t, e.Config().VocabSize, rng)
+			if err != nil {
+				return fmt.Errorf("bench: %d sequences, pp%d, tg%d: %w", t.Sequences, t.Prompt, t.Gen, err)
+			}
+			if rep >= 0 {
+				r.Samples = append(r.Samples, t.columns(prompt, gen))
+			}
+		}
+		r.summarise()
+		each(r)
+	}
+	return nil
+}
+
+// measureParallel runs a test once, on random tokens and on as many of the sessions as it has sequences. Each sequence
+// continues its prompt with one more random token, as in llama-batched-bench: every generated token is then a step of
+// decoding, and sequences with one prompt differ.
+func measureParallel(ctx context.Context, sessions []*pumice.Session, t ParallelTest, vocab int, rng *rand.Rand) (prompt, gen time.Duration, err error) {
+	texts := make([][]int, t.Sequences)
+	for i := range texts {
+		texts[i] = randomTokens(rng, t.Prompt+1, vocab)
+		if t.Shared {
+			copy(texts[i], texts[0][:t.Prompt])
+		}
+	}
+	for _, s := range sessions {
+		s.Reset()
+	}
+	prompt, err = together(ctx, t.prompts(), func(ctx context.Context, i int) error {
+		_, _, err := generate(ctx, sessions[i], texts[i][:t.Prompt], 1)
+		return err
+	})
+	if err != nil {
+		return 0, 0, err
+	}
+	gen, err = together(ctx, t.Sequences, func(ctx context.Context, i int) error {
+		_, _, err := generate(ctx, sessions[i], texts[i], t.Gen)
+		return err
+	})
+	return prompt, gen, err
+}
+
+// together calls f with 0 to n-1 at the same time, and returns how long that took. An error cancels the other calls.
+func together(ctx context.Context, n int, f func(ctx context.Context, i int) error) (time.Duration, error) {
+	start := time.Now()
+	group, ctx := errgroup.WithContext(ctx)
+	for i := range n {
+		group.Go(func() error { return f(ctx, i) })
+	}
+	err := group.Wait()
+	return time.Since(start), err
+}

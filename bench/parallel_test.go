@@ -1,0 +1,131 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"pumice"
+	"pumice/internal/gputest"
+)
+
+func TestParallelTestsAreEveryCombination(t *testing.T) {
+	o := ParallelOptions{Prompt: []int{128, 256}, Gen: []int{32}, Sequences: []int{1, 8}, Shared: true}
+	want := []ParallelTest{{128, 32, 1, true}, {128, 32, 8, true}, {256, 32, 1, true}, {256, 32, 8, true}}
+	if diff := cmp.Diff(want, o.Tests()); diff != "" {
+		t.Error(diff)
+	}
+	if got, want := o.Context(), 256+32; got != want {
+		t.Errorf("context %d, want %d: that of one sequence", got, want)
+	}
+}
+
+// The values are computed by hand from the definitions in llama.cpp's tools/batched-bench/README.md.
+func TestParallelColumns(t *testing.T) {
+	for _, c := range []struct {
+		name        string
+		test        ParallelTest
+		prompt, gen time.Duration
+		positions   int
+		want        Columns
+	}{
+		{"one sequence", ParallelTest{Prompt: 100, Gen: 20, Sequences: 1}, 2 * time.Second, 4 * time.Second, 120,
+			Columns{PromptTime: 2, PromptSpeed: 50, GenTime: 4, GenSpeed: 5, Time: 6, Speed: 20}},
+		{"a prompt each", ParallelTest{Prompt: 100, Gen: 20, Sequences: 8}, 2 * time.Second, 500 * time.Millisecond, 960,
+			Columns{PromptTime: 2, PromptSpeed: 400, GenTime: 0.5, GenSpeed: 320, Time: 2.5, Speed: 384}},
+		{"one prompt", ParallelTest{Prompt: 100, Gen: 20, Sequences: 8, Shared: true}, 2 * time.Second, 500 * time.Millisecond, 260,
+			Columns{PromptTime: 2, PromptSpeed: 50, GenTime: 0.5, GenSpeed: 320, Time: 2.5, Speed: 104}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if got := c.test.positions(); got != c.positions {
+				t.Errorf("%d positions, want %d", got, c.positions)
+			}
+			if diff := cmp.Diff(c.want, c.test.columns(c.prompt, c.gen)); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func TestParallelResultIsMeanAndDeviation(t *testing.T) {
+	test := ParallelTest{Prompt: 8, Gen: 4, Sequences: 2}
+	r := ParallelResult{Samples: []Columns{test.columns(time.Second, 2*time.Second), test.columns(4*time.Second, 4*time.Second)}}
+	r.summarise()
+	// Speeds are 16 and 4, 4 and 2, 8 and 3. Two values that are d apart deviate by d/sqrt(2).
+	if diff := cmp.Diff(Columns{PromptTime: 2.5, PromptSpeed: 10, GenTime: 3, GenSpeed: 3, Time: 5.5, Speed: 5.5}, r.Columns); diff != "" {
+		t.Error(diff)
+	}
+	near := cmp.Comparer(func(a, b float64) bool { return a-b < 1e-4 && b-a < 1e-4 })
+	want := Columns{PromptTime: 2.12132, PromptSpeed: 8.48528, GenTime: 1.41421, GenSpeed: 1.41421, Time: 3.53553, Speed: 3.53553}
+	if diff := cmp.Diff(want, r.Stddev, near); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// Every sequence goes on from its own prompt, or from the one that all have, and generates as many tokens as asked for.
+func TestParallelSequences(t *testing.T) {
+	gputest.Open(t) // skips without a device
+	e, err := pumice.Open(t.Context(), "../testdata/fixtures/llama", pumice.Options{Context: 9})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	for _, shared := range []bool{false, true} {
+		sessions := []*pumice.Session{e.NewSession(), e.NewSession(), e.NewSession()}
+		test := ParallelTest{Prompt: 6, Gen: 3, Sequences: 3, Shared: shared}
+		prompt, gen, err := measureParallel(t.Context(), sessions, test, e.Config().VocabSize, rand.New(rand.NewPCG(1, 2)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if prompt <= 0 || gen <= 0 {
+			t.Errorf("shared %v: the prompts took %v, the tokens %v", shared, prompt, gen)
+		}
+		first := sessions[0].Result().PromptTokens
+		for i, s := range sessions {
+			r := s.Result()
+			if len(r.Tokens) != test.Gen || len(r.PromptTokens) != test.Prompt+1 {
+				t.Errorf("shared %v: sequence %d generated %d tokens after %d", shared, i, len(r.Tokens), len(r.PromptTokens))
+			}
+			if i > 0 && (slices.Equal(r.PromptTokens[:6], first[:6]) != shared || r.PromptTokens[6] == first[6]) {
+				t.Errorf("shared %v: sequence %d has %v, the first %v", shared, i, r.PromptTokens, first)
+			}
+		}
+	}
+
+	never := func(ParallelResult) { t.Error("a result") }
+	for what, o := range map[string]ParallelOptions{
+		"need a context of 10": {Prompt: []int{7}, Gen: []int{3}, Sequences: []int{2}, Reps: 1},
+		"0 repetitions":        {Prompt: []int{6}, Gen: []int{3}, Sequences: []int{2}},
+		"want at least 1 of":   {Prompt: []int{6}, Gen: []int{3}, Sequences: []int{1, 0}, Reps: 1},
+	} {
+		if err := RunParallel(t.Context(), e, o, never); err == nil || !strings.Contains(err.Error(), what) {
+			t.Errorf("%+v: %v, want %q", o, err, what)
+		}
+	}
+	e.Close()
+	o := ParallelOptions{Prompt: []int{6}, Gen: []int{3}, Sequences: []int{3}, Reps: 1}
+	if err := RunParallel(t.Context(), e, o, never); !errors.Is(err, pumice.ErrClosed) {
+		t.Errorf("on a closed engine: %v", err)
+	}
+}
+
+// An error of one call ends the others, and is the one reported.
+func TestTogetherStopsAtAnError(t *testing.T) {
+	want := errors.New("one fails")
+	_, err := together(t.Context(), 3, func(ctx context.Context, i int) error {
+		if i == 1 {
+			return want
+		}
+		<-ctx.Done()
+		return ctx.Err()
+	})
+	if !errors.Is(err, want) {
+		t.Errorf("%v, want %v", err, want)
+	}
+}
