@@ -158,9 +158,6 @@ func measureParallel(ctx context.Context, sessions []*pumice.Session, t Parallel
 			copy(texts[i], texts[0][:t.Prompt])
 		}
 	}
-	for _, s := range sessions {
-		s.Reset()
-	}
 	prompt, err = together(ctx, t.prompts(), func(ctx context.Context, i int) error {
 		_, _, err := generate(ctx, sessions[i], texts[i][:t.Prompt], 1)
 		return err

@@ -41,6 +41,9 @@ func (x *Model) checkSpans(spans []Span) error {
 		if err := errors.Join(x.checkTokens(span.Tokens, span.Sequence.Len()), span.checkGuesses(x.opts.Chunk)); err != nil {
 			return fmt.Errorf("span %d: %w", i, err)
 		}
+		if span.Next != nil && len(spans) > 1 {
+			return fmt.Errorf("model: span %d of %d says what follows, which only one by itself can", i, len(spans))
+		}
 		if len(span.Tokens) == 1 && i > 0 && len(spans[i-1].Tokens) > 1 {
 			return fmt.Errorf("model: span %d has one token and comes after one of several", i)
 		}

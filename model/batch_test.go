@@ -178,18 +178,19 @@ func TestRunRefuses(t *testing.T) {
 		spans []Span
 		want  string
 	}{
-		"none":          {nil, "0 spans"},
-		"an empty one":  {[]Span{{Sequence: a}}, "no tokens"},
-		"empty ones":    {[]Span{{Sequence: a}, {Sequence: b}}, "no tokens"},
-		"unknown token": {[]Span{{Sequence: a, Tokens: []int{1 << 20}}}, "token 0 is 1048576"},
-		"order":         {[]Span{{Sequence: a, Tokens: []int{1, 2}}, {Sequence: b, Tokens: []int{1}}}, "span 1 has one token"},
-		"twice":         {[]Span{{Sequence: a, Tokens: []int{1}}, {Sequence: a, Tokens: []int{2}}}, "has already"},
-		"too long":      {[]Span{{Sequence: a, Tokens: long}, {Sequence: b, Tokens: long}}, "80 tokens in a step; at most 64"},
-		"full":          {[]Span{{Sequence: a, Tokens: []int{1}}, {Sequence: b, Tokens: make([]int, 64)}}, "at most"},
-		"the context":   {[]Span{{Sequence: a, Tokens: make([]int, 193)}}, ErrContextFull.Error()},
-		"only guesses":  {[]Span{{Sequence: a, Tokens: []int{1, 2}, Guesses: 2}}, "2 guesses among 2 tokens"},
-		"two of them":   {[]Span{{Sequence: a, Tokens: []int{1, 2}, Guesses: 2}, {Sequence: b, Tokens: []int{1, 2}}}, "2 guesses among 2 tokens"},
-		"guessed apart": {[]Span{{Sequence: a, Tokens: make([]int, 65), Guesses: 1}}, "1 guesses among 65 tokens"},
+		"none":           {nil, "0 spans"},
+		"an empty one":   {[]Span{{Sequence: a}}, "no tokens"},
+		"empty ones":     {[]Span{{Sequence: a}, {Sequence: b}}, "no tokens"},
+		"unknown token":  {[]Span{{Sequence: a, Tokens: []int{1 << 20}}}, "token 0 is 1048576"},
+		"order":          {[]Span{{Sequence: a, Tokens: []int{1, 2}}, {Sequence: b, Tokens: []int{1}}}, "span 1 has one token"},
+		"twice":          {[]Span{{Sequence: a, Tokens: []int{1}}, {Sequence: a, Tokens: []int{2}}}, "has already"},
+		"too long":       {[]Span{{Sequence: a, Tokens: long}, {Sequence: b, Tokens: long}}, "80 tokens in a step; at most 64"},
+		"full":           {[]Span{{Sequence: a, Tokens: []int{1}}, {Sequence: b, Tokens: make([]int, 64)}}, "at most"},
+		"the context":    {[]Span{{Sequence: a, Tokens: make([]int, 193)}}, ErrContextFull.Error()},
+		"only guesses":   {[]Span{{Sequence: a, Tokens: []int{1, 2}, Guesses: 2}}, "2 guesses among 2 tokens"},
+		"two of them":    {[]Span{{Sequence: a, Tokens: []int{1, 2}, Guesses: 2}, {Sequence: b, Tokens: []int{1, 2}}}, "2 guesses among 2 tokens"},
+		"known to go on": {[]Span{{Sequence: a, Tokens: []int{1, 2}}, {Sequence: b, Tokens: []int{1, 2}, Next: new(int)}}, "span 1 of 2 says what follows"},
+		"guessed apart":  {[]Span{{Sequence: a, Tokens: make([]int, 65), Guesses: 1}}, "1 guesses among 65 tokens"},
 	} {
 		if _, err := x.Run(t.Context(), c.spans, lastLogits); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: error %v, want one with %q", name, err, c.want)

@@ -30,7 +30,7 @@ type Span struct {
 	Tokens   []int
 
 	Guesses int  // how many of the last tokens are not committed: the caller commits those that turn out right
-	Next    *int // the token after the last one, for Tail.LogProbs with EveryRow; nil: not known
+	Next    *int // of a span by itself, the token after the last one, for Tail.LogProbs with EveryRow; nil: not known
 }
 
 // checkGuesses checks that guesses follow a token that is none, and are evaluated with it.

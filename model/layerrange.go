@@ -14,12 +14,3 @@ func (r layerRange) hasHead(c *Config) bool { return r.end == c.NumHiddenLayers 
 
 // count is the number of layers.
 func (r layerRange) count() int { return r.end - r.first }
-
-// progress turns the progress of loading r into that of all n layers, which are loaded in order: every layer counts as
-// much as one of r's.
-func (r layerRange) progress(report func(done, total int64), n int) func(done, total int64) {
-	return func(done, total int64) {
-		all := total * int64(n) / int64(r.count())
-		report(all*int64(r.first)/int64(n)+done, all)
-	}
-}

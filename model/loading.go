@@ -100,15 +100,22 @@ func Load(ctx context.Context, c *checkpoint.Checkpoint, o Options, managers ...
 		}
 	}
 	x.opts = l.opts
+	var before, total int64
+	for _, g := range x.stages {
+		total += g.weights.read
+	}
 	for i, g := range x.stages {
 		g.opts, g.memory = l.opts, l.plan(g, needs[i])
 		if o.Progress != nil {
-			g.opts.Progress = ranges[i].progress(o.Progress, l.cfg.NumHiddenLayers)
+			others := before
+			g.opts.Progress = func(done, _ int64) { o.Progress(others+done, total) }
 		}
+		before += g.weights.read
 		if err := l.load(ctx, g, needs[i]); err != nil {
 			return nil, name(ranges[i], err)
 		}
 	}
+	x.memory = x.sumMemory()
 	if err := x.newPool(); err != nil {
 		return nil, err
 	}

@@ -21,6 +21,7 @@ type Model struct {
 	stages []*stage // one for each device, in the order of their layers
 	pool   *pages.Pool
 	tables tables
+	memory MemoryPlan // of all stages
 
 	fingerprint string
 }
@@ -38,7 +39,10 @@ func (x *Model) Config() *Config { return x.cfg }
 func (x *Model) Context() int { return x.opts.Context }
 
 // Memory returns what the model takes on all its devices together.
-func (x *Model) Memory() MemoryPlan {
+func (x *Model) Memory() MemoryPlan { return x.memory }
+
+// sumMemory is what the stages take together.
+func (x *Model) sumMemory() MemoryPlan {
 	sum := x.stages[0].memory
 	sum.WeightTypes = slices.Clone(sum.WeightTypes)
 	for _, g := range x.stages[1:] {

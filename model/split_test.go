@@ -95,12 +95,16 @@ func loadSplit(t *testing.T, path string, o Options, devices int) *subject {
 	}
 	var done, total int64
 	o.Progress = func(d, all int64) {
-		if d < done || all < d {
+		if d < done || all < d || total > 0 && all != total {
 			t.Errorf("progress %d of %d after %d of %d", d, all, done, total)
 		}
 		done, total = d, all
 	}
-	return loadOn(t, path, o, managers...)
+	x := loadOn(t, path, o, managers...)
+	if done != total || total == 0 {
+		t.Errorf("progress ended at %d of %d", done, total)
+	}
+	return x
 }
 
 func TestSplitNeedsALayerForEveryDevice(t *testing.T) {
