@@ -39,9 +39,9 @@ type executor struct {
 	waiting   []*job                // in order of arrival
 	sessions  map[*Session]struct{} // that may hold pages
 	returning map[*Session]struct{} // of these, that were served by the last step and will come back
-	released  []release
-	arrived   chan struct{} // signalled when a job or a release has come
-	running   bool          // there is a goroutine
+	released  []*Session            // that are to give up what they hold
+	arrived   chan struct{}         // signalled when a job or a release has come
+	running   bool                  // there is a goroutine
 	closed    bool
 	watch     watch
 
@@ -53,12 +53,6 @@ type executor struct {
 	starts   int           // counts holds
 
 	provenances pages.Provenance // that were given to what sessions evaluate alone
-}
-
-// A release gives up what a session holds; of the pending tokens those that the text has stay in the cache.
-type release struct {
-	s    *Session
-	text []int
 }
 
 // A job is what a session asks for at a time: to evaluate the next piece of a text, or a call.
@@ -132,10 +126,12 @@ func (x *executor) alone(ctx context.Context, s *Session, call func(ctx context.
 	return x.do(&job{ctx: ctx, s: s, call: call})
 }
 
-// release gives up what a session holds. What it has evaluated of the text stays in the cache as long as there is room.
+// release gives up what a session holds, and notes its text. What it has evaluated of that stays in the cache as long as
+// there is room.
 func (x *executor) release(s *Session, text []int) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	s.text = append(s.text[:0], text...)
 	if _, ok := x.sessions[s]; !ok || x.closed {
 		return
 	}
@@ -143,7 +139,7 @@ func (x *executor) release(s *Session, text []int) {
 		delete(x.sessions, s)
 	}
 	delete(x.returning, s)
-	x.released = append(x.released, release{s, text})
+	x.released = append(x.released, s)
 	if x.running {
 		x.wake()
 	} else {
@@ -211,7 +207,7 @@ func (x *executor) run() {
 		for _, j := range jobs {
 			j.busy = false
 			if j.done {
-				if _, ok := x.sessions[j.s]; ok {
+				if _, ok := x.sessions[j.s]; ok && !j.solo {
 					x.returning[j.s] = struct{}{}
 				}
 				x.end(j)
@@ -230,11 +226,11 @@ func (x *executor) end(j *job) {
 
 // settle gives up what was released, and ends jobs whose context has ended, or all if the engine is closed.
 func (x *executor) settle() {
-	for _, r := range x.released {
-		h := &r.s.hold
+	for _, s := range x.released {
+		h := &s.hold
 		if h.sequence != nil {
-			h.confirm(r.text, len(r.text)-1)
-			if r.s.Alone && !r.s.closed { // it can go on nowhere else
+			h.confirm(s.text, len(s.text)-1)
+			if s.Alone && !s.closed { // it can go on nowhere else
 				continue
 			}
 			h.sequence.Release()

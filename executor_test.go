@@ -127,6 +127,26 @@ func TestSessionsShareSteps(t *testing.T) {
 	}
 }
 
+// TestManySessions has a hundred sessions at once on few pages: steps are full, and all come to an end.
+func TestManySessions(t *testing.T) {
+	c := newCounter(t)
+	c.context, c.kv.pages = 100, 300
+	e := c.engine()
+	var calls []func() error
+	for i := range 100 {
+		calls = append(calls, func() error {
+			return count(t.Context(), e.NewSession(), slices.Repeat([]int{50 * i}, 1+i%20), 30)
+		})
+	}
+	if err := errors.Join(together(calls...)...); err != nil {
+		t.Fatal(err)
+	}
+	checkIdle(t, e)
+	if m := e.Metrics(); float64(m.Sequences)/float64(m.Steps) < 12 {
+		t.Errorf("%.1f sequences a step", float64(m.Sequences)/float64(m.Steps))
+	}
+}
+
 func sum(list []int) (n int) {
 	for _, x := range list {
 		n += x

@@ -1,7 +1,9 @@
 package pumice
 
 import (
+	"cmp"
 	"errors"
+	"math"
 	"slices"
 
 	"pumice/model/pages"
@@ -11,8 +13,11 @@ import (
 type hold struct {
 	sequence *pages.Sequence // nil: nothing, so that what there is of the tokens is looked up
 	pending  []int           // tokens behind it that were evaluated, but may turn out wrong
-	start    int             // its place in the order of holds
+	start    int             // its place in the order of holds; 0: none yet
 }
+
+// age orders holds, those that are yet to begin last.
+func (h *hold) age() int { return cmp.Or(h.start, math.MaxInt) }
 
 // resume makes sure that the job's session holds as much of the text as the cache has, and sets what is held: j.end.
 func (x *executor) resume(j *job) error {

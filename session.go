@@ -59,7 +59,6 @@ func (s *Session) use() error {
 
 // free gives up what the session holds. Of tokens that it has evaluated beyond doubt, those of text stay in the cache.
 func (s *Session) free(text []int) {
-	s.text = append(s.text[:0], text...)
 	s.engine.work.release(s, text)
 	s.busy.Store(false)
 }

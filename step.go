@@ -1,6 +1,7 @@
 package pumice
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"sync/atomic"
@@ -16,25 +17,23 @@ func (x *executor) step(jobs []*job) (s Step) {
 		x.call(jobs[0])
 		return Step{Calls: 1}
 	}
-	var ready []*job
-	for _, j := range jobs {
-		if err := x.resume(j); err != nil {
-			j.fail(err)
-		} else if j.end < len(j.tokens) {
-			ready = append(ready, j)
-		} else {
-			j.done = true
-		}
-	}
-	spans := x.fill(ready)
-	for len(spans) > 0 {
-		err := x.evaluate(spans, &s)
-		if spans = x.makeRoom(err, spans); spans == nil {
+	for pieces := x.fill(jobs); len(pieces) > 0; s.Retracted++ {
+		err := x.evaluate(pieces, &s)
+		if pieces = x.makeRoom(err, pieces); pieces == nil {
 			break
 		}
-		s.Retracted++
 	}
 	return s
+}
+
+// ready reports whether there is something to evaluate for a job, of which its session then holds what the cache has.
+// Otherwise the job is done.
+func (x *executor) ready(j *job) bool {
+	if err := x.resume(j); err != nil {
+		j.fail(err)
+	}
+	j.done = j.done || j.left() == 0
+	return !j.done
 }
 
 func (j *job) fail(err error) { j.done, j.err = true, err }
@@ -71,39 +70,44 @@ func (x *executor) budget() int {
 	return n
 }
 
-// fill decides what a step has of the jobs that are ready: texts of which a token is left, then pieces of prompts, the oldest
-// first. A prompt by itself gets a whole chunk.
-func (x *executor) fill(ready []*job) (step []piece) {
+// fill decides what a step has of jobs: texts of which a token is left, then pieces of prompts, the oldest first. A prompt by
+// itself gets a whole chunk. New sessions get pages only with a place in the step.
+func (x *executor) fill(jobs []*job) (step []piece) {
 	var prompts []*job
-	for _, j := range ready {
-		if j.left() > 1 {
+	for _, j := range jobs {
+		switch {
+		case j.s.hold.sequence == nil:
 			prompts = append(prompts, j)
-		} else {
+		case !x.ready(j):
+		case j.left() > 1:
+			prompts = append(prompts, j)
+		default:
 			step = append(step, piece{j, 1})
 		}
 	}
 	if len(prompts) == 0 {
 		return step[:min(len(step), model.MaxSpans)]
 	}
-	slices.SortStableFunc(prompts, func(a, b *job) int { return a.s.hold.start - b.s.hold.start })
 	step = step[:min(len(step), model.MaxSpans-1)]
-	if len(step) == 0 && (len(prompts) == 1 || prompts[0].left() >= PromptChunk) {
-		j := prompts[0]
-		return []piece{{j, min(j.left(), x.chunk(j))}}
-	}
-	singles := len(step)
-	room := x.model.MaxTokens(singles, 1) - singles
-	if singles > 0 {
+	slices.SortStableFunc(prompts, func(a, b *job) int { return cmp.Compare(a.s.hold.age(), b.s.hold.age()) })
+	room := x.model.MaxTokens(model.MaxSpans-1, 1) - (model.MaxSpans - 1)
+	if len(step) > 0 {
 		room = min(room, x.budget())
 	}
 	for _, j := range prompts {
-		n := min(j.left(), room)
-		if n < 2 || len(step) == model.MaxSpans {
+		if len(step) == model.MaxSpans || room < 2 {
 			break
 		}
+		if !x.ready(j) {
+			continue
+		}
+		if len(step) == 0 && (len(prompts) == 1 || j.left() >= PromptChunk) {
+			return []piece{{j, min(j.left(), x.chunk(j))}}
+		}
+		n := min(j.left(), room)
 		step, room = append(step, piece{j, n}), room-n
 	}
-	return step
+	return sortSingles(step)
 }
 
 // chunk is how many tokens of a text's rest a step takes that it has to itself. Rows of every token begin where they are
@@ -264,9 +268,11 @@ func (x *executor) evaluateOne(p piece, s *Step) error {
 		out, err = x.model.Run(p.ctx, []model.Span{{Sequence: q, Tokens: next, Next: what.next}}, what.tail)
 	}
 	if isFull(err) {
-		if q.Len() > p.end { // in the middle of its rows: they begin again
-			p.s.hold.sequence = nil
-			q.Release()
+		if q.Len() > p.end { // in the middle of its rows, which begin again
+			x.retract(p.s)
+			if !x.takePages(p.s, nil) {
+				p.fail(err)
+			}
 			return nil
 		}
 		return err
