@@ -246,3 +246,37 @@ func sharedAnswers(t *testing.T) {
 	}
 	checkIdle(t, e)
 }
+
+// TestSessionsOnSeveralDevices has the layers on two devices, here one driver's: sessions share steps, and their tokens are
+// those of one device.
+func TestSessionsOnSeveralDevices(t *testing.T) {
+	if testing.Short() {
+		t.Skip("-short: the run on the main driver has it")
+	}
+	o := Options{DType: "f32", KVType: "f32", Context: 200}
+	path := filepath.Join("testdata", "fixtures", "gemma2")
+	whole, _ := metered(t, path, o)
+	device := whole.Device().UUID
+	o.Devices = []string{device, device}
+	e := openOn(t, path, o)
+	given := &followed{}
+	var calls []func() error
+	for i := range 4 {
+		text := someTokens(whole, 20+30*i)
+		calls = append(calls, func() error {
+			_, err := given.follow(t.Context(), e.NewSession(), text, len(text), 12, func() bool { return false })
+			return err
+		})
+	}
+	if err := errors.Join(together(calls...)...); err != nil {
+		t.Fatal(err)
+	}
+	s := whole.NewSession()
+	s.Alone = true
+	defer s.Close()
+	given.check(t, s)
+	if m := e.Metrics(); m.SharedSteps == 0 {
+		t.Errorf("%+v", m)
+	}
+	checkIdle(t, e)
+}

@@ -206,8 +206,18 @@ func (m *meter) Run(ctx context.Context, spans []model.Span, t model.Tail) (mode
 // metered opens a model and puts a meter before it.
 func metered(t *testing.T, path string, o Options) (*Engine, *meter) {
 	t.Helper()
+	o.Device = os.Getenv("PUMICE_DEVICE")
+	e := openOn(t, path, o)
+	m := &meter{evaluator: e.work.model}
+	e.work.model = m
+	return e, m
+}
+
+// openOn opens a model on the devices of the options.
+func openOn(t *testing.T, path string, o Options) *Engine {
+	t.Helper()
 	gputest.Open(t) // or skip
-	o.Device, o.Logger = os.Getenv("PUMICE_DEVICE"), zerolog.Nop()
+	o.Logger = zerolog.Nop()
 	e, err := Open(t.Context(), path, o)
 	if err != nil {
 		t.Fatal(err)
@@ -217,9 +227,7 @@ func metered(t *testing.T, path string, o Options) (*Engine, *meter) {
 			t.Error(err)
 		}
 	})
-	m := &meter{evaluator: e.work.model}
-	e.work.model = m
-	return e, m
+	return e
 }
 
 // logProbModels are the models whose log-probabilities are compared with their logits, with the number of tokens.
