@@ -27,6 +27,8 @@ type Builder struct {
 	log       int // pairs that Advance logs in each step; 0 without it
 	most      int // positions of the largest cache
 
+	adjusted, masked *Tensor // what Adjust and Allow were given; nil means nothing
+
 	nodes   []*node
 	tensors []*Tensor
 	input   *Tensor // what Plan.Input sets; nil means none
@@ -191,6 +193,7 @@ func (b *Builder) Need() (Need, error) {
 	if b.log > 0 {
 		n.Draw, n.Log = drawBytes, logBytes(b.log)
 	}
+	n.Adjust, n.Mask = shapeOf(b.adjusted).adjustBytes(), shapeOf(b.masked).maskBytes()
 	for _, o := range b.outputs {
 		n.Readback += alignUp(o.tensor.bytes(), arenaAlign)
 	}
@@ -213,7 +216,11 @@ func (b *Builder) Build(ctx context.Context) (_ *Plan, err error) {
 		return nil, err
 	}
 	b.m.plans.Add(1)
-	p := &Plan{m: b.m, open: true, name: b.name, tokens: b.tokens, singles: b.singles, sequences: b.sequences, rows: b.rows, logged: b.log, kv: map[kvKey]int64{}}
+	p := &Plan{m: b.m, open: true, name: b.name, tokens: b.tokens, singles: b.singles, sequences: b.sequences, rows: b.rows, logged: b.log, kv: map[kvKey]int64{},
+		adjusted: shapeOf(b.adjusted), masked: shapeOf(b.masked)}
+	if b.adjusted != nil {
+		p.seen = make([]uint32, maskWords(p.adjusted.cols))
+	}
 	if b.input != nil {
 		p.inputCols = b.input.Cols
 	}
@@ -322,6 +329,10 @@ func (b *Builder) record(ctx context.Context, p *Plan) error {
 				s = frame.draw.Whole().Slice(0, drawBytes)
 			case x.buffer == logBuffer:
 				s = frame.log.Whole().Slice(0, logBytes(b.log))
+			case x.buffer == adjustBuffer:
+				s = frame.adjust.buffer.Whole().Slice(0, p.adjusted.adjustBytes())
+			case x.buffer == maskBuffer:
+				s = frame.mask.buffer.Whole().Slice(0, p.masked.maskBytes())
 			case x.tensor != nil:
 				s = arena(x.tensor)
 				p.counters.ActivationBytes += x.tensor.bytes()

@@ -59,6 +59,8 @@ func TestBuilderErrorsStick(t *testing.T) {
 		}, []string{"1 columns"}},
 		{"sequences", func(p *Builder, x *Tensor) { p.NormLast(x, &Norm{Weights: gain}, 17) }, []string{"17 sequences", "16"}},
 		{"advance", func(p *Builder, x *Tensor) { p.Advance(x) }, []string{"2 tokens"}},
+		{"adjust twice", func(p *Builder, x *Tensor) { p.Adjust(x); p.Adjust(x) }, []string{"adjust: 2 rows of logits, some before: true"}},
+		{"allow many", func(p *Builder, x *Tensor) { p.Allow(p.tensor(17, 64)) }, []string{"allow: 17 rows of logits", "16"}},
 		{"topk k", func(p *Builder, x *Tensor) { p.TopK(p.NormLast(x, &Norm{Weights: gain}, 1), 257) }, []string{"k = 257", "256"}},
 		{"unwritten", func(p *Builder, x *Tensor) { p.Add(p.tensor(2, 64), x) }, []string{"add reads a tensor that nothing has written"}},
 		{"shader", func(p *Builder, x *Tensor) {

@@ -18,6 +18,7 @@ import (
 // the device does not have.
 type Frame struct {
 	step, input, draw *vk.Buffer // which the host writes; nil where no plan has needed them
+	adjust, mask      mirror     // the same: what Step.Adjust has
 	log, readback     *vk.Buffer // which the device writes
 
 	words []byte // of the Step buffer, as the device has them; or unknown
@@ -41,6 +42,7 @@ func logBytes(pairs int) int64 { return MaxBurst * 8 * int64(pairs) }
 type Need struct {
 	Arena                            int64 // activations, on the device
 	Step, Input, Draw, Log, Readback int64 // the Frame's buffers, which the host reads or writes
+	Adjust, Mask                     int64 // the same
 }
 
 // Max is the memory that takes the plans of n and those of o.
@@ -48,11 +50,14 @@ func (n Need) Max(o Need) Need {
 	return Need{
 		Arena: max(n.Arena, o.Arena), Step: max(n.Step, o.Step), Input: max(n.Input, o.Input),
 		Draw: max(n.Draw, o.Draw), Log: max(n.Log, o.Log), Readback: max(n.Readback, o.Readback),
+		Adjust: max(n.Adjust, o.Adjust), Mask: max(n.Mask, o.Mask),
 	}
 }
 
 // FrameBytes is the size of the Frame's buffers together.
-func (n Need) FrameBytes() int64 { return n.Step + n.Input + n.Draw + n.Log + n.Readback }
+func (n Need) FrameBytes() int64 {
+	return n.Step + n.Input + n.Draw + n.Log + n.Readback + n.Adjust + n.Mask
+}
 
 // A shared is a buffer that plans share, and how much of it a Need takes.
 type shared struct {
@@ -72,6 +77,8 @@ func (m *Manager) shared(n Need) []shared {
 		{"a draw buffer", &f.draw, vk.Upload, n.Draw},
 		{"a log buffer", &f.log, vk.Readback, n.Log},
 		{"a read-back buffer", &f.readback, vk.Readback, n.Readback},
+		{"an adjustment buffer", &f.adjust.buffer, vk.Upload, n.Adjust},
+		{"a mask buffer", &f.mask.buffer, vk.Upload, n.Mask},
 	}
 }
 
@@ -105,9 +112,14 @@ func (m *Manager) Reserve(n Need) error {
 		*s.buffer = b
 		f := &m.frame
 		f.given, f.ran = nil, nil
-		if s.buffer == &f.step {
+		switch s.buffer {
+		case &f.step:
 			clear(b.Mapped())
 			f.words, f.begun, f.next = make([]byte, s.bytes), make([]byte, s.bytes), 0
+		case &f.adjust.buffer:
+			f.adjust.clear()
+		case &f.mask.buffer:
+			f.mask.clear()
 		}
 	}
 	return nil
@@ -163,6 +175,7 @@ func (f *Frame) begin(p *Plan, s Step) int64 {
 		}
 	}
 	copy(f.words, begun)
+	bytes += f.sendAdjust(p, s)
 	if p.logged > 0 {
 		setWord(f.words, stepPosition, unknown)
 		setWord(f.words, stepFirst, unknown)

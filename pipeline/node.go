@@ -15,6 +15,7 @@ type Tensor struct {
 
 	id          int
 	ends        bool // its rows are of last tokens
+	masked      bool // Builder.Allow says which of its columns count
 	first, last int  // nodes that write it first and use it last
 	offset      int64
 }
@@ -85,6 +86,8 @@ const (
 	stepBuffer
 	drawBuffer
 	logBuffer
+	adjustBuffer
+	maskBuffer
 )
 
 // A bind is an argument of a kernel: a tensor of the plan, a buffer of the Frame, or memory that

@@ -337,7 +337,7 @@ func (b *Builder) logProb(x *Tensor, shape kernels.Rows) *Tensor {
 
 // TopK returns the k largest values of each row and their columns, largest first, the lowest
 // column first among equals: (x.Rows, 2k), value and column bits in turn. Pairs beyond the
-// number of columns hold -inf and 0xffffffff. k = 1 is argmax.
+// number of columns hold -inf and 0xffffffff, as do those beyond what Allow leaves. k = 1 is argmax.
 func (b *Builder) TopK(x *Tensor, k int) *Tensor {
 	if k < 1 || k > kernels.MaxTopK {
 		b.Fail("topk: k = %d; 1 to %d are possible", k, kernels.MaxTopK)
@@ -357,9 +357,13 @@ func (b *Builder) tileBest(x *Tensor, k int) (pairs *Tensor, n int) {
 
 // topkPass returns the k best of each tile of each row's n values, or pairs of them.
 func (b *Builder) topkPass(x *Tensor, n, k int, pairs bool) (*Tensor, int) {
-	shape := kernels.Best{Rows: x.Rows, N: n, K: k, Pairs: pairs}
+	shape := kernels.Best{Rows: x.Rows, N: n, K: k, Pairs: pairs, Masked: x.masked}
 	out := b.tensor(x.Rows, 2*k*shape.Tiles())
-	launch(b, &kernels.TopK, shape, kernels.RowMajor, &node{}, read(x), write(out))
+	binds := []bind{read(x), write(out)}
+	if x.masked {
+		binds = append(binds, bind{buffer: maskBuffer, access: vk.Read, view: kernels.Storage})
+	}
+	launch(b, &kernels.TopK, shape, kernels.RowMajor, &node{}, binds...)
 	return out, k * shape.Tiles()
 }
 

@@ -54,11 +54,15 @@ type Plan struct {
 	rows      int
 	inputCols int // of what Input writes; 0 means the plan has no input
 	logged    int // pairs in an entry of the log; 0 means the plan does not advance
-	commands  *vk.Commands
-	pace      *pace
-	segments  []work // of the commands, while recording
-	outputs   []planOutput
-	kernels   []string // of each dispatch
+
+	adjusted, masked shape    // the logits that a Step's Adjust changes, and those that it has masks for
+	seen             []uint32 // a bit for each of adjusted's columns; 0 between calls
+
+	commands *vk.Commands
+	pace     *pace
+	segments []work // of the commands, while recording
+	outputs  []planOutput
+	kernels  []string // of each dispatch
 
 	counters       Counters // that do not depend on the step
 	minimumWeights int64
@@ -85,7 +89,7 @@ func (p *Plan) Run(ctx context.Context, s Step) (Counters, error) {
 		return Counters{}, errClosed
 	}
 	steps := max(1, s.Burst)
-	if err := errors.Join(s.check(p), p.checkSteps(s, steps), p.checkInput()); err != nil {
+	if err := errors.Join(s.check(p), p.checkSteps(s, steps), p.checkAdjust(s, steps), p.checkInput()); err != nil {
 		return Counters{}, fmt.Errorf("pipeline: %s: %w", p.name, err)
 	}
 	if err := p.m.dev.Settle(ctx); err != nil {

@@ -16,6 +16,10 @@ type Step struct {
 	// before chose, one position on. More than one needs one token and Builder.Advance; MaxBurst is the most.
 	Burst int
 	Draw  *Draw // how tokens are chosen by Builder.AdvanceDraw; nil is the largest logit
+
+	// Adjust says how Builder.Adjust and Builder.Allow change the rows of logits, from the first on. Rows behind it stay
+	// as they are. It is the same in all steps of a burst.
+	Adjust []Adjust
 }
 
 // A Sequence is what a step evaluates of a sequence. It goes on from what the KV cache holds of it.

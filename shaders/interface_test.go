@@ -16,9 +16,11 @@ func TestInterfacesAreThoseOfTheGLSL(t *testing.T) {
 	r, w, rw, texel, address := Binding{Buffer, true, false}, Binding{Buffer, false, true}, Binding{Buffer, true, true},
 		Binding{Texel, true, false}, Binding{Kind: Address}
 	want := map[string]Interface{
-		"softmax_row": {8, []Binding{texel, w}, nil},
-		"act_mul":     {4, []Binding{r, r, w}, []Constant{{0, "local_size_x", 1}, {1, "ACTIVATION", 0}, {2, "GATED", 1}}},
-		"advance":     {4, []Binding{rw, r, r, w}, []Constant{{0, "DRAW", 0}}},
+		"softmax_row":     {8, []Binding{texel, w}, nil},
+		"act_mul":         {4, []Binding{r, r, w}, []Constant{{0, "local_size_x", 1}, {1, "ACTIVATION", 0}, {2, "GATED", 1}}},
+		"adjust":          {4, []Binding{r, rw}, nil},
+		"topk_masked_row": {8, []Binding{texel, w, r}, []Constant{{0, "K", 1}}},
+		"advance":         {4, []Binding{rw, r, r, w}, []Constant{{0, "DRAW", 0}}},
 		"matvec_f32": {24, []Binding{r, r, r, r, r, rw}, []Constant{{0, "WORKGROUP", 64}, {1, "HAS_BIAS", 0}, {2, "ACCUMULATE", 0},
 			{3, "NORM", 0}, {4, "ACTIVATE", 0}, {5, "GATED", 0}, {6, "ACTIVATION", 0}}}, // without a use of meta
 		"matmul_q8_0_row": {24, []Binding{r, texel, texel, texel, r, rw},

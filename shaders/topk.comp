@@ -7,7 +7,8 @@
 //
 // One workgroup of 64 a chunk, workgroup y is the row, 16 values an invocation in registers;
 // k rounds of a workgroup maximum through shared memory (512 bytes). NaN counts as +inf, so
-// that a broken model shows. Reads each value once.
+// that a broken model shows. Reads each value once. MASKED leaves out the tokens that a row's mask does
+// not allow; where too few are left, pairs are missing.
 #extension GL_EXT_control_flow_attributes : require
 layout(local_size_x = 64) in;
 layout(constant_id = 0) const bool PAIRS = false;
@@ -19,6 +20,13 @@ layout(push_constant) uniform Push {
 } p;
 
 #include "best.glsl"
+#ifdef MASKED
+#define MASK_BINDING 2
+#include "mask.glsl"
+#define COUNTS(row, column) (column < p.n && (allowed_word(row, p.n, column) >> (column % 32u) & 1u) != 0u)
+#else
+#define COUNTS(row, column) (column < p.n)
+#endif
 shared float best_value[64];
 shared uint best_id[64];
 
@@ -31,7 +39,7 @@ void main() {
         uint column = gl_WorkGroupID.x * CHUNK + i * 64u + lane;
         value[i] = MINUS_INF;
         id[i] = NONE;
-        if (column < p.n) {
+        if (COUNTS(gl_WorkGroupID.y, column)) {
             uint at = gl_WorkGroupID.y * p.n + column;
             float v = uintBitsToFloat(PAIRS ? values[2u * at] : values[at]);
             value[i] = isnan(v) ? PLUS_INF : v;

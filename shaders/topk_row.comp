@@ -6,7 +6,7 @@
 //
 // Workgroup y is the row. Each lane strides over the chunk's 256 texels and keeps its best, and
 // its second if K is 2; the lanes' are compared through shuffles. NaN counts as +inf. Reads each
-// value once.
+// value once. MASKED leaves out the tokens that a row's mask does not allow.
 #extension GL_EXT_control_flow_attributes : require
 #extension GL_EXT_samplerless_texture_functions : require
 #include "lane8.glsl"
@@ -20,6 +20,13 @@ layout(push_constant) uniform Push {
     uint n;
     uint k; // K
 } p;
+#ifdef MASKED
+#define MASK_BINDING 2
+#include "mask.glsl"
+#define WHERE_ALLOWED(c) if ((allowed >> c & 1u) != 0u) // a component of a texel whose bits are allowed's lowest
+#else
+#define WHERE_ALLOWED(c)
+#endif
 
 float best, next; // the lane's, or of all lanes
 uint best_id, next_id;
@@ -45,7 +52,11 @@ void main() {
     next_id = NONE;
     for (uint i = first + gl_SubgroupInvocationID; i < end; i += LANES) {
         vec4 v = texelFetch(values, int(gl_WorkGroupID.y * texels + i));
-        [[unroll]] for (int c = 0; c < 4; c++) insert(isnan(v[c]) ? PLUS_INF : v[c], 4u * i + uint(c));
+#ifdef MASKED
+        uint allowed = allowed_word(gl_WorkGroupID.y, p.n, 4u * i) >> (4u * i % 32u);
+#endif
+        [[unroll]] for (int c = 0; c < 4; c++)
+            WHERE_ALLOWED(c) insert(isnan(v[c]) ? PLUS_INF : v[c], 4u * i + uint(c));
     }
     float lane_best = best, lane_next = next;
     uint lane_best_id = best_id, lane_next_id = next_id;

@@ -74,8 +74,8 @@ var layers = map[string][]string{
 	"internal/isareport": {"model", "pipeline", "vk", "checkpoint", "internal/dtype", "internal/synth"},
 }
 
-// testOnly are the packages that tests of any layer may import besides: the oracle, the makers of input, the device helpers.
-var testOnly = []string{"checkpoint", "internal/bounded", "internal/ref", "internal/ggufwrite", "internal/synth", "internal/gputest", "internal/vkfault", "internal/dtype", "internal/half", "internal/humanize"}
+// testOnly are the packages that tests of any layer may import besides: the oracles, the makers of input, the device helpers.
+var testOnly = []string{"checkpoint", "internal/bounded", "internal/ref", "internal/ggufwrite", "internal/synth", "internal/gputest", "internal/vkfault", "internal/dtype", "internal/half", "internal/humanize", "sample"}
 
 // confined names the imports that only some places may have. Places are as in layers; "test" is any _test.go file.
 var confined = map[string][]string{

@@ -324,3 +324,18 @@ func Draw(logits []float64, candidates []int, temperature, topP, minP, u float64
 	}
 	return candidates[at]
 }
+
+// Adjust returns a logit with a bias added and then penalised for a token that came count times before: divided, or if
+// negative multiplied, by repeat, and less count times frequency and presence.
+func Adjust(x, bias float64, count int, repeat, frequency, presence float64) float64 {
+	x += bias
+	switch {
+	case count == 0:
+		return x
+	case x < 0:
+		x *= repeat
+	default:
+		x /= repeat
+	}
+	return x - float64(count)*frequency - presence
+}

@@ -84,3 +84,10 @@ func TestSoftmaxAndTopK(t *testing.T) {
 	check(t, "TopK", TopK([]float64{1, 5, math.Inf(-1), 5, math.NaN(), math.Inf(1)}, 4), []int{4, 5, 1, 3})
 	check(t, "TopK short", TopK([]float64{1, 2}, 5), []int{1, 0})
 }
+
+func TestAdjust(t *testing.T) {
+	check(t, "bias", Adjust(1, -3, 0, 2, 7, 7), -2.)
+	check(t, "penalties", Adjust(5, 1, 3, 2, 0.5, 1), 0.5)
+	check(t, "penalties of a negative logit", Adjust(5, -6, 1, 2, 0, 0), -2.)
+	check(t, "forbidden", Adjust(5, math.Inf(-1), 2, 2, 1, 1), math.Inf(-1))
+}

@@ -141,6 +141,14 @@ var LogProb = Op[Rows]{
 	}},
 }
 
+// Adjust has the bindings of what to change, and logits, which it changes.
+var Adjust = Op[Rows]{
+	Push: func(r Rows) []byte { return push(r.Cols) },
+	Kernels: []*Kernel[Rows]{
+		{Path: Base, Rule: Rule{On: Anywhere}, Spec: func(*Machine, Rows) []Constant { return nil }, Grid: aRow},
+	},
+}
+
 // Heads is normalisation of each query and key head of (Tokens, (Heads + 2 KVHeads) * HeadDim).
 type Heads struct {
 	Tokens, Heads, KVHeads, HeadDim int

@@ -46,10 +46,16 @@ const MaxTopK = 256
 type Best struct {
 	Rows, N, K int
 	Pairs      bool // the values are pairs that an earlier pass left
+	Masked     bool // rows have masks of the columns that count
 }
 
-// Op is topk.
-func (Best) Op() string { return "topk" }
+// Op is topk or topk_masked.
+func (b Best) Op() string {
+	if b.Masked {
+		return "topk_masked"
+	}
+	return "topk"
+}
 
 // Len is the number of rows.
 func (b Best) Len() int { return b.Rows }
@@ -59,7 +65,7 @@ func (b Best) Tiles() int { return ceilDiv(b.N, topkTile) }
 
 func aTile(_ *Machine, b Best) [3]int { return [3]int{b.Tiles(), b.Rows, 1} }
 
-// TopK has the bindings values, or pairs, and the result.
+// TopK has the bindings values, or pairs, and the result; with Masked also the masks.
 var TopK = Op[Best]{
 	Push: func(b Best) []byte { return push(b.N, b.K) },
 	Kernels: []*Kernel[Best]{

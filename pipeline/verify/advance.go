@@ -93,13 +93,20 @@ func (v *verifier) walk(vocab int, draw *pipeline.Draw, first, runs int) (err er
 
 // walker is the plan of a walk over a table.
 func (v *verifier) walker(table *pipeline.Matrix, draw bool) (*pipeline.Plan, error) {
-	b := v.m.NewBuilder(v.name, 1)
-	logits := b.Embed(table, 1)
-	if draw {
-		b.AdvanceDraw(logits)
-	} else {
-		b.Advance(logits)
-	}
+	return v.plan(1, func(b *pipeline.Builder) {
+		logits := b.Embed(table, 1)
+		if draw {
+			b.AdvanceDraw(logits)
+		} else {
+			b.Advance(logits)
+		}
+	})
+}
+
+// plan builds a plan of so many tokens.
+func (v *verifier) plan(tokens int, ops func(b *pipeline.Builder)) (*pipeline.Plan, error) {
+	b := v.m.NewBuilder(v.name, tokens)
+	ops(b)
 	need, err := b.Need()
 	if err != nil {
 		return nil, err

@@ -45,6 +45,7 @@ func (v *verifier) cases() {
 	v.normCases()
 	v.softmaxCases()
 	v.topKCases()
+	v.maskCases()
 	for _, t := range kernels.CacheTypes {
 		v.ropeCases(t)
 	}
@@ -53,6 +54,7 @@ func (v *verifier) cases() {
 		return
 	}
 	v.elementCases()
+	v.adjustCases()
 	v.advanceCases()
 }
 

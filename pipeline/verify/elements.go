@@ -274,7 +274,7 @@ func (v *verifier) topK(rows, n, k int, kind string) {
 				want = append(want, value, float64(id))
 			}
 			for len(want) < 2*k*(row+1) {
-				want = append(want, math.Inf(-1), math.MaxUint32)
+				want = append(want, math.Inf(-1), noID)
 			}
 		}
 		b := v.m.NewBuilder(v.name, rows)
@@ -288,14 +288,7 @@ func (v *verifier) topK(rows, n, k int, kind string) {
 		if err != nil {
 			return err
 		}
-		// Ids are told apart as float32: they are below 2^24, or the largest of all.
-		for i := 1; i < len(got); i += 2 {
-			got[i] = float32(math.Float32bits(got[i]))
-		}
-		for i := 1; i < len(want); i += 2 {
-			want[i] = float64(float32(want[i]))
-		}
-		v.each(compare(kernel, v.name, got, want, constant(len(want), 1), tolerances.topK))
+		v.each(compare(kernel, v.name, idsOf(got), want, constant(len(want), 1), tolerances.topK))
 		return nil
 	})
 }

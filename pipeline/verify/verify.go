@@ -61,12 +61,12 @@ func sumBound(n int) float64 { return min(float64(n), 8*math.Sqrt(float64(n))) }
 
 // tolerances, by op; n is the number of terms, headDim that of a score's.
 var tolerances = struct {
-	embed, rope, ropeF16, ropeQ8, silu, gelu, softCap, add, topK float64
-	rmsNorm, layerNorm, linear, fused, softmax                   func(n int) float64
-	quantised, blockScale                                        float64
-	linearHalves                                                 func(n int) float64
-	attention                                                    func(n, headDim int) float64
-	attentionCM                                                  func(headDim int) float64
+	embed, rope, ropeF16, ropeQ8, silu, gelu, softCap, add, adjust, topK float64
+	rmsNorm, layerNorm, linear, fused, softmax                           func(n int) float64
+	quantised, blockScale                                                float64
+	linearHalves                                                         func(n int) float64
+	attention                                                            func(n, headDim int) float64
+	attentionCM                                                          func(headDim int) float64
 }{
 	// d q and d q + m round, relative to |d q| + |m|, and so does the scaling.
 	embed: 3 * unit,
@@ -88,7 +88,9 @@ var tolerances = struct {
 	// roundings, the division, and a division before; relative to the limit.
 	softCap: (6 + 2 + 2 + 5 + 5 + 1) * unit,
 	add:     unit,
-	topK:    0,
+	// A sum, a division, a product and two differences.
+	adjust: (1 + 5 + 1 + 2) * unit,
+	topK:   0,
 	// Half a step, and of an integer of up to 127 the roundings of a division by 127, of the
 	// inverse and of the product with it. Relative to the step.
 	quantised: 0.5 + 127*(5+5+1+1)*unit,
