@@ -24,7 +24,8 @@ type Builder struct {
 	sequences int // of the others
 	rows      int // of results of last tokens that the plan has room for
 	tap       bool
-	log       int // pairs that Advance logs in each step; 0 without it
+	log       int // pairs that Advance logs in each step, or Draw of each row; 0 without them
+	draws     int // rows that Draw chooses a token for; 0 without it
 	most      int // positions of the largest cache
 
 	adjusted, masked *Tensor // what Adjust and Allow were given; nil means nothing
@@ -191,7 +192,7 @@ func (b *Builder) Need() (Need, error) {
 		n.Input = b.input.bytes()
 	}
 	if b.log > 0 {
-		n.Draw, n.Log = drawBytes, logBytes(b.log)
+		n.Draw, n.Log = choiceBytes(b.draws, b.log)
 	}
 	n.Adjust, n.Mask = shapeOf(b.adjusted).adjustBytes(), shapeOf(b.masked).maskBytes()
 	for _, o := range b.outputs {
@@ -216,7 +217,7 @@ func (b *Builder) Build(ctx context.Context) (_ *Plan, err error) {
 		return nil, err
 	}
 	b.m.plans.Add(1)
-	p := &Plan{m: b.m, open: true, name: b.name, tokens: b.tokens, singles: b.singles, sequences: b.sequences, rows: b.rows, logged: b.log, kv: map[kvKey]int64{},
+	p := &Plan{m: b.m, open: true, name: b.name, tokens: b.tokens, singles: b.singles, sequences: b.sequences, rows: b.rows, logged: b.log, draws: b.draws, kv: map[kvKey]int64{},
 		adjusted: shapeOf(b.adjusted), masked: shapeOf(b.masked)}
 	if b.adjusted != nil {
 		p.seen = make([]uint32, maskWords(p.adjusted.cols))
@@ -301,6 +302,7 @@ func (b *Builder) record(ctx context.Context, p *Plan) error {
 	next := 0
 	var segment work // under way
 	frame := &b.m.frame
+	draw, log := choiceBytes(b.draws, b.log)
 	arena := func(t *Tensor) vk.Span { return b.m.arena.Whole().Slice(t.offset, t.bytes()) }
 	copyOutputs := func(node int) {
 		for ; next < len(b.outputs) && b.outputs[next].after <= node; next++ {
@@ -326,9 +328,9 @@ func (b *Builder) record(ctx context.Context, p *Plan) error {
 			case x.buffer == stepBuffer:
 				s = frame.step.Whole().Slice(0, stepBytes(b.tokens))
 			case x.buffer == drawBuffer:
-				s = frame.draw.Whole().Slice(0, drawBytes)
+				s = frame.draw.Whole().Slice(0, draw)
 			case x.buffer == logBuffer:
-				s = frame.log.Whole().Slice(0, logBytes(b.log))
+				s = frame.log.Whole().Slice(0, log)
 			case x.buffer == adjustBuffer:
 				s = frame.adjust.buffer.Whole().Slice(0, p.adjusted.adjustBytes())
 			case x.buffer == maskBuffer:

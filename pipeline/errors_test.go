@@ -59,6 +59,8 @@ func TestBuilderErrorsStick(t *testing.T) {
 		}, []string{"1 columns"}},
 		{"sequences", func(p *Builder, x *Tensor) { p.NormLast(x, &Norm{Weights: gain}, 17) }, []string{"17 sequences", "16"}},
 		{"advance", func(p *Builder, x *Tensor) { p.Advance(x) }, []string{"2 tokens"}},
+		{"draw and advance", func(p *Builder, x *Tensor) { p.Draw(x); p.Advance(x) }, []string{"advance: a plan of 2 tokens, which chooses tokens already: true"}},
+		{"draw many", func(p *Builder, x *Tensor) { p.Draw(p.tensor(17, 64)) }, []string{"draw: 17 rows", "16"}},
 		{"adjust twice", func(p *Builder, x *Tensor) { p.Adjust(x); p.Adjust(x) }, []string{"adjust: 2 rows of logits, some before: true"}},
 		{"allow many", func(p *Builder, x *Tensor) { p.Allow(p.tensor(17, 64)) }, []string{"allow: 17 rows of logits", "16"}},
 		{"topk k", func(p *Builder, x *Tensor) { p.TopK(p.NormLast(x, &Norm{Weights: gain}, 1), 257) }, []string{"k = 257", "256"}},

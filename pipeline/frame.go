@@ -27,16 +27,28 @@ type Frame struct {
 
 	given *Plan // whose rows the input buffer has; nil means none
 	ran   *Plan // of the last Run, whose results are there; nil means none or that the Run failed
-	entry int   // of the log, which the last Run of a plan that advances has written first
-	steps int   // of that Run
+	entry int   // of the log, which the last Run of a plan that chooses tokens has written first
+	steps int   // of that Run, or rows
 }
 
+// The draw buffer has how to choose (draw.glsl), followed by a number for each entry of the log. For a plan that draws
+// rows, it has both for each row.
 const (
-	drawHeader = 16
-	drawBytes  = drawHeader + 4*MaxBurst
+	drawHow   = 16
+	drawBytes = drawHow + 4*MaxBurst
+	drawRow   = drawHow + 4
 )
 
-func logBytes(pairs int) int64 { return MaxBurst * 8 * int64(pairs) }
+func logBytes(entries, pairs int) int64 { return 8 * int64(entries*pairs) }
+
+// choiceBytes is the size of the draw buffer and of the log for a plan that chooses tokens of so many rows, 0 if it
+// advances, and logs so many pairs for each.
+func choiceBytes(rows, pairs int) (draw, log int64) {
+	if rows > 0 {
+		return drawRow * int64(rows), logBytes(rows, pairs)
+	}
+	return drawBytes, logBytes(MaxBurst, pairs)
+}
 
 // A Need is the memory in bytes that a plan shares with the other plans of its Manager.
 type Need struct {
@@ -163,7 +175,7 @@ func (f *Frame) begin(p *Plan, s Step) int64 {
 	begun := f.begun[:stepBytes(s.Len())]
 	copy(begun, f.words)
 	s.write(begun, p.singles)
-	if p.logged > 0 && word(begun, stepBurst) == unknown {
+	if p.advances() && word(begun, stepBurst) == unknown {
 		setWord(begun, stepBurst, uint32(f.next))
 	}
 	var bytes int64
@@ -176,21 +188,25 @@ func (f *Frame) begin(p *Plan, s Step) int64 {
 	}
 	copy(f.words, begun)
 	bytes += f.sendAdjust(p, s)
-	if p.logged > 0 {
+	if p.advances() {
 		setWord(f.words, stepPosition, unknown)
 		setWord(f.words, stepFirst, unknown)
 		setWord(f.words, stepBurst, unknown)
 	}
 	if d := s.Draw; d != nil {
 		buf := f.draw.Mapped()
-		setWord(buf, 0, math.Float32bits(1/d.Temperature))
-		setWord(buf, 4, uint32(d.TopK))
-		setWord(buf, 8, math.Float32bits(d.TopP))
-		setWord(buf, 12, math.Float32bits(d.MinP))
+		d.write(buf)
 		for i, u := range d.Uniform {
-			setWord(buf, drawHeader+4*((f.next+i)%MaxBurst), math.Float32bits(u))
+			setWord(buf, drawHow+4*((f.next+i)%MaxBurst), math.Float32bits(u))
 		}
-		bytes += drawHeader + 4*int64(len(d.Uniform))
+		bytes += drawHow + 4*int64(len(d.Uniform))
+	}
+	for row := range s.Draws {
+		d := &s.Draws[row]
+		buf := f.draw.Mapped()[drawRow*row:]
+		d.write(buf)
+		setWord(buf, drawHow, math.Float32bits(d.Uniform[0]))
+		bytes += drawRow
 	}
 	return bytes
 }
@@ -198,7 +214,11 @@ func (f *Frame) begin(p *Plan, s Step) int64 {
 // end notes that the steps of a Run of p have succeeded.
 func (f *Frame) end(p *Plan, s Step, steps int) {
 	f.ran = p
-	if p.logged == 0 {
+	switch {
+	case p.logged == 0:
+		return
+	case !p.advances():
+		f.entry, f.steps = 0, s.Rows()
 		return
 	}
 	f.entry, f.steps = f.next, steps
@@ -233,24 +253,30 @@ func (f *Frame) holds(p *Plan) error {
 	return fmt.Errorf("pipeline: %s has no results any more: %s has run since", p.name, f.ran.name)
 }
 
-// checkSteps reports what is wrong with the fields of a step that are about advancing.
+// checkSteps reports what is wrong with the fields of a step that are about choosing tokens.
 func (p *Plan) checkSteps(s Step, steps int) error {
 	switch {
-	case steps > MaxBurst, steps > 1 && (p.logged == 0 || s.Len() != 1):
+	case steps > MaxBurst, steps > 1 && (!p.advances() || s.Len() != 1):
 		return fmt.Errorf("%d steps of %d tokens; %d of one token are possible where the plan advances", steps, s.Len(), MaxBurst)
-	case (s.Draw != nil) != (p.logged > 1):
+	case (s.Draw != nil) != (p.advances() && p.logged > 1):
 		return errors.New("a plan that draws tokens needs a draw, and no other takes one")
-	case s.Draw == nil:
-		return nil
-	case !(s.Draw.Temperature > 0) || s.Draw.TopK < 1 || s.Draw.TopK > TopLogits || len(s.Draw.Uniform) != steps:
-		return fmt.Errorf("draw %+v of %d steps", *s.Draw, steps)
+	case p.draws == 0 && len(s.Draws) > 0, p.draws > 0 && (len(s.Draws) != s.Rows() || s.Rows() > p.draws):
+		return fmt.Errorf("%d draws of %d rows of results; the plan draws up to %d, each of its rows", len(s.Draws), s.Rows(), p.draws)
+	case s.Draw != nil:
+		return s.Draw.check(steps)
+	}
+	for row := range s.Draws {
+		if err := s.Draws[row].check(1); err != nil {
+			return fmt.Errorf("row %d: %w", row, err)
+		}
 	}
 	return nil
 }
 
-// Chosen returns the token that a step of the last Run of a plan that advances has chosen, steps counted from 0. It is
-// no token, but 0xffffffff, if no logit was above -Inf. Chosen also reads the largest logits and their ids, largest
-// first, as many as the lists hold: one, or TopLogits where the token was drawn. bytes is what crossed from the device.
+// Chosen returns the token that the last Run of a plan has chosen: in a step of a plan that advances, or for a row of one
+// that draws them (Builder.Draw), counted from 0. It is no token, but 0xffffffff, if no logit was above -Inf. Chosen also
+// reads the largest logits and their ids, largest first, as many as the lists hold: one, or TopLogits where the token was
+// drawn. bytes is what crossed from the device.
 func (p *Plan) Chosen(step int, logits []float32, ids []int) (id int, bytes int64, err error) {
 	f := &p.m.frame
 	if err := f.holds(p); err != nil {

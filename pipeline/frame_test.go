@@ -193,7 +193,7 @@ func TestPlansTakeTurnsWithAFrame(t *testing.T) {
 				most += 4
 			}
 			if s.Draw != nil {
-				most += drawHeader + 4*int64(n)
+				most += drawHow + 4*int64(n)
 			}
 			if c.HostToDeviceBytes > most {
 				t.Errorf("%s: %d bytes to the device, a step has %d", what, c.HostToDeviceBytes, most)
@@ -353,4 +353,68 @@ func TestReservedMemoryGrowsWithoutPlans(t *testing.T) {
 	if err := b.m.lacks(Need{Draw: drawBytes}); err == nil || !strings.Contains(err.Error(), "needs a draw buffer") {
 		t.Errorf("a buffer that nothing has asked for: %v", err)
 	}
+}
+
+// TestRowsAreDrawnBetweenBursts draws a token for each of several sequences, in fewer rows than there are, between the
+// steps of another one that goes on by itself.
+func TestRowsAreDrawnBetweenBursts(t *testing.T) {
+	w := newWalk(t, Options{})
+	rows := w.b.m.NewBuilder("rows", 4)
+	rows.Batch(4, 0)
+	rows.Draw(rows.Embed(w.table, 1))
+	p := w.b.build(rows)
+	token, position := 9, 0
+	for i, tokens := range [][]int{{1, 2, 3, 4}, {30, 40}, {5, 6, 7}} {
+		run(t, w.draw, w.step(w.draw, position, token, 3))
+		token = w.sees(fmt.Sprint("burst ", i), w.draw, token, 3)
+		position += 3
+		s := rowsOf(tokens...)
+		for range tokens {
+			s.Draws = append(s.Draws, Draw{Temperature: .1, TopK: 3, TopP: 1, Uniform: []float32{.5}})
+		}
+		c := run(t, p, s)
+		if same := run(t, p, s).HostToDeviceBytes; same != drawRow*int64(len(tokens)) {
+			t.Errorf("%d bytes for the same step, want those of the draws", same)
+		}
+		if c.Dispatches != 3 {
+			t.Errorf("%d dispatches", c.Dispatches)
+		}
+		for row, from := range tokens {
+			var logits [TopLogits]float32
+			got, bytes, err := p.Chosen(row, logits[:], make([]int, TopLogits))
+			if got != next(from) || logits[0] != 1 || logits[1] != 0 || bytes != 8*(TopLogits+1) || err != nil {
+				t.Errorf("row %d chose %d of %g, %g by %d bytes, %v; want %d", row, got, logits[0], logits[1], bytes, err, next(from))
+			}
+		}
+		_, _, err := p.Chosen(len(tokens), nil, nil)
+		wantError(t, "a row behind", err, fmt.Sprintf("step %d; there are %d", len(tokens), len(tokens)))
+		w.knows("rows")
+	}
+	for _, c := range []struct {
+		name  string
+		p     *Plan
+		draws []Draw
+		want  string
+	}{
+		{"too few", p, make([]Draw, 1), "1 draws of 2 rows of results; the plan draws up to 4"},
+		{"no number", p, make([]Draw, 2), "row 0: draw {Temperature:0"},
+		{"top-k", p, []Draw{{Uniform: make([]float32, 1)}, {Temperature: 1, TopK: TopLogits + 1, Uniform: make([]float32, 1)}}, "row 1: draw {Temperature:1 TopK:65"},
+		{"another plan", w.several, make([]Draw, 2), "2 draws of 2 rows of results; the plan draws up to 0"},
+	} {
+		s := endings(0, []int{1, 1}, 1, 2)
+		if c.p == p {
+			s = rowsOf(1, 2)
+		}
+		s.Draws = c.draws
+		_, err := c.p.Run(t.Context(), s)
+		wantError(t, c.name, err, c.want)
+	}
+	s := rowsOf(1, 2)
+	s.Burst, s.Draws = 2, make([]Draw, 2)
+	_, err := p.Run(t.Context(), s)
+	wantError(t, "a burst", err, "2 steps of 2 tokens")
+	s = w.step(w.draw, 0, 1, 1)
+	s.Draws = make([]Draw, MaxSequences)
+	_, err = w.draw.Run(t.Context(), s)
+	wantError(t, "a plan that advances", err, "16 draws of 1 rows of results; the plan draws up to 0")
 }

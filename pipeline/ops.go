@@ -382,10 +382,22 @@ func (b *Builder) AdvanceDraw(logits *Tensor) {
 
 func (b *Builder) advance(pairs *Tensor, n, log int) {
 	if b.tokens != 1 || b.log > 0 {
-		b.Fail("advance: a plan of %d tokens, which advances %t; one token and once are possible", b.tokens, b.log > 0)
+		b.Fail("advance: a plan of %d tokens, which chooses tokens already: %t; one token and once are possible", b.tokens, b.log > 0)
 	}
 	b.log = log
 	launch(b, &kernels.Advance, kernels.Choice{N: n, Draw: log > 1}, kernels.RowMajor, &node{},
 		bind{buffer: stepBuffer, access: vk.ReadWrite, view: kernels.Storage}, read(pairs),
+		bind{buffer: drawBuffer, access: vk.Read, view: kernels.Storage}, bind{buffer: logBuffer, access: vk.Write, view: kernels.Storage})
+}
+
+// Draw chooses a token for each row of logits, which are those of a step's rows of results, from its TopLogits largest
+// as Step.Draws says: at most MaxSequences rows. Plan.Chosen reads both. The step stays as it is.
+func (b *Builder) Draw(logits *Tensor) {
+	if b.log > 0 || logits.Rows > MaxSequences {
+		b.Fail("draw: %d rows of logits in a plan that chooses tokens already: %t; %d and once are possible", logits.Rows, b.log > 0, MaxSequences)
+	}
+	pairs := b.TopK(logits, TopLogits)
+	b.log, b.draws = TopLogits+1, logits.Rows
+	launch(b, &kernels.Draw, kernels.Rows{Name: "draw", Rows: logits.Rows}, kernels.RowMajor, &node{}, stepBind(), read(pairs),
 		bind{buffer: drawBuffer, access: vk.Read, view: kernels.Storage}, bind{buffer: logBuffer, access: vk.Write, view: kernels.Storage})
 }

@@ -53,7 +53,8 @@ type Plan struct {
 	sequences int
 	rows      int
 	inputCols int // of what Input writes; 0 means the plan has no input
-	logged    int // pairs in an entry of the log; 0 means the plan does not advance
+	logged    int // pairs in an entry of the log; 0 means the plan chooses no tokens
+	draws     int // rows that the plan chooses a token for; 0 means that it advances, if it chooses one
 
 	adjusted, masked shape    // the logits that a Step's Adjust changes, and those that it has masks for
 	seen             []uint32 // a bit for each of adjusted's columns; 0 between calls
@@ -144,8 +145,11 @@ func (p *Plan) Input(ctx context.Context, rows []float32) (int64, error) {
 	return 4 * int64(len(rows)), nil
 }
 
+// advances reports whether the plan moves the step on.
+func (p *Plan) advances() bool { return p.logged > 0 && p.draws == 0 }
+
 // repeats reports whether the commands may be submitted several times at once.
-func (p *Plan) repeats() bool { return p.logged > 0 && !p.m.opts.Profile }
+func (p *Plan) repeats() bool { return p.advances() && !p.m.opts.Profile }
 
 // submit runs the commands to their end, a segment of them or all of them several times in each submission,
 // and returns the number of submissions.

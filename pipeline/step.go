@@ -17,6 +17,9 @@ type Step struct {
 	Burst int
 	Draw  *Draw // how tokens are chosen by Builder.AdvanceDraw; nil is the largest logit
 
+	// Draws says how Builder.Draw chooses the token of each row of results, with one number each.
+	Draws []Draw
+
 	// Adjust says how Builder.Adjust and Builder.Allow change the rows of logits, from the first on. Rows behind it stay
 	// as they are. It is the same in all steps of a burst.
 	Adjust []Adjust
@@ -207,9 +210,32 @@ func (s Step) Followed(i int) bool {
 // the first TopK, of which TopP keeps the fewest that reach it together and MinP those of at
 // least so much of the largest. It is package sample's choice in float32.
 type Draw struct {
-	Temperature float32   // above 0
+	Temperature float32   // 0 takes the largest, whatever the others say
 	TopK        int       // 1 to TopLogits
 	TopP        float32   // 1 is off
 	MinP        float32   // 0 is off
 	Uniform     []float32 // a number in [0, 1) for each step
+}
+
+// write puts all but the numbers into the draw buffer, as struct How of draw.glsl.
+func (d *Draw) write(buf []byte) {
+	inverse, topK := min(1/d.Temperature, math.MaxFloat32), d.TopK
+	if d.Temperature == 0 {
+		inverse, topK = 1, 1
+	}
+	setWord(buf, 0, math.Float32bits(inverse))
+	setWord(buf, 4, uint32(topK))
+	setWord(buf, 8, math.Float32bits(d.TopP))
+	setWord(buf, 12, math.Float32bits(d.MinP))
+}
+
+// check says what is wrong with d for so many steps.
+func (d *Draw) check(steps int) error {
+	if d.Temperature == 0 && len(d.Uniform) == steps {
+		return nil
+	}
+	if !(d.Temperature > 0) || d.TopK < 1 || d.TopK > TopLogits || len(d.Uniform) != steps {
+		return fmt.Errorf("draw %+v of %d steps", *d, steps)
+	}
+	return nil
 }

@@ -148,7 +148,7 @@ func inputStep(position, count int) Step {
 
 // roomy is more than most tests need, so that a second plan need not ask for more than the first.
 var roomy = Need{
-	Arena: 8 << 20, Step: stepBytes(512), Input: 1 << 16, Draw: drawBytes, Log: logBytes(TopLogits + 1), Readback: 1 << 20,
+	Arena: 8 << 20, Step: stepBytes(512), Input: 1 << 16, Draw: drawRow * MaxSequences, Log: logBytes(MaxBurst, TopLogits+1), Readback: 1 << 20,
 	Adjust: shape{MaxSequences, 64}.adjustBytes(), Mask: shape{MaxSequences, 64}.maskBytes(),
 }
 

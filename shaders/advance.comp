@@ -8,9 +8,7 @@
 //   log         (LOG, k) pairs: what each run found, and with DRAW one pair more, the choice
 //
 // Without DRAW the choice is the largest, the lowest id among equals, and k is 1. With DRAW it
-// is drawn from softmax(value / temperature) over the first top_k candidates, of which top_p
-// keeps the fewest that reach it together and min_p those of at least so much of the largest
-// (package sample). This is float32 arithmetic and a guess at what the host, which sees the
+// is drawn (draw.glsl). This is float32 arithmetic and a guess at what the host, which sees the
 // candidates, chooses in float64: it decides what is evaluated next, never what is answered.
 //
 // One workgroup of 64. An id that is none counts as 0: the host finds it in the log.
@@ -18,25 +16,19 @@
 #define STEP_ACCESS
 #include "step.glsl"
 #include "best.glsl"
+#include "draw.glsl" // MAX_DRAW is k with DRAW
 
-#define LOG 32u      // entries: pipeline.MaxBurst
-#define MAX_DRAW 64u // k with DRAW: pipeline.TopLogits
+#define LOG 32u // entries: pipeline.MaxBurst
 
 layout(local_size_x = 64) in;
 layout(constant_id = 0) const bool DRAW = false;
 layout(std430, binding = 1) readonly buffer Candidates { uvec2 candidates[]; };
 layout(std430, binding = 2) readonly buffer Draw {
-    float inverse_temperature;
-    uint top_k; // 1 to k
-    float top_p; // 1 is off
-    float min_p; // 0 is off
+    How how;
     float uniform_[];
 } draw;
 layout(std430, binding = 3) writeonly buffer Log { uvec2 log_[]; };
 layout(push_constant) uniform Push { uint n; } p;
-
-shared float weight[64]; // 256 bytes
-shared uint ids[64];     // 256 bytes
 
 // largest leaves the best candidate in weight[0] and ids[0].
 void largest(uint lane) {
@@ -58,23 +50,6 @@ void largest(uint lane) {
     }
 }
 
-// drawn is the place of the candidate that u falls on. weight holds what is not normalised.
-uint drawn(float u) {
-    uint kept = min(draw.top_k, p.n);
-    while (kept > 1u && ids[kept - 1u] == NONE) kept--;
-    float total = 0.0;
-    for (uint i = 0u; i < kept; i++) total += weight[i];
-    float sum = weight[0];
-    uint end = 1u;
-    while (end < kept && (draw.top_p >= 1.0 || sum < draw.top_p * total) && weight[end] >= draw.min_p) sum += weight[end++];
-    float r = u * sum;
-    for (uint i = 0u; i < end; i++) {
-        r -= weight[i];
-        if (r < 0.0) return i;
-    }
-    return end - 1u;
-}
-
 void main() {
     uint lane = gl_LocalInvocationID.x;
     uint entry = step.runs % LOG;
@@ -83,7 +58,7 @@ void main() {
             uvec2 c = candidates[lane];
             log_[entry * (MAX_DRAW + 1u) + lane] = c;
             ids[lane] = c.y;
-            weight[lane] = exp((uintBitsToFloat(c.x) - uintBitsToFloat(candidates[0].x)) * draw.inverse_temperature);
+            weight[lane] = exp((uintBitsToFloat(c.x) - uintBitsToFloat(candidates[0].x)) * draw.how.inverse_temperature);
         }
         barrier(); // every weight is written
     } else {
@@ -92,7 +67,7 @@ void main() {
     if (lane != 0u) return;
     uint id = ids[0];
     if (DRAW) {
-        id = ids[drawn(draw.uniform_[entry])];
+        id = ids[drawn(draw.how, p.n, draw.uniform_[entry])];
         log_[entry * (MAX_DRAW + 1u) + MAX_DRAW] = uvec2(0u, id);
     } else {
         log_[entry] = uvec2(floatBitsToUint(weight[0]), id);

@@ -20,6 +20,7 @@ func TestInterfacesAreThoseOfTheGLSL(t *testing.T) {
 		"act_mul":         {4, []Binding{r, r, w}, []Constant{{0, "local_size_x", 1}, {1, "ACTIVATION", 0}, {2, "GATED", 1}}},
 		"adjust":          {4, []Binding{r, rw}, nil},
 		"topk_masked_row": {8, []Binding{texel, w, r}, []Constant{{0, "K", 1}}},
+		"draw":            {0, []Binding{r, r, r, w}, nil},
 		"advance":         {4, []Binding{rw, r, r, w}, []Constant{{0, "DRAW", 0}}},
 		"matvec_f32": {24, []Binding{r, r, r, r, r, rw}, []Constant{{0, "WORKGROUP", 64}, {1, "HAS_BIAS", 0}, {2, "ACCUMULATE", 0},
 			{3, "NORM", 0}, {4, "ACTIVATE", 0}, {5, "GATED", 0}, {6, "ACTIVATION", 0}}}, // without a use of meta

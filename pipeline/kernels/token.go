@@ -82,6 +82,14 @@ var TopK = Op[Best]{
 	},
 }
 
+// Draw has the bindings step, candidates, draw and log; the shape's rows are those of the candidates.
+var Draw = Op[Rows]{
+	Push: func(Rows) []byte { return nil },
+	Kernels: []*Kernel[Rows]{
+		{Path: Base, Rule: Rule{On: Anywhere}, Spec: func(*Machine, Rows) []Constant { return nil }, Grid: aRow},
+	},
+}
+
 // A Choice makes the token of the next step out of candidates.
 type Choice struct {
 	N    int  // candidates

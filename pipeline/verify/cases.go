@@ -56,6 +56,7 @@ func (v *verifier) cases() {
 	v.elementCases()
 	v.adjustCases()
 	v.advanceCases()
+	v.drawCases()
 }
 
 // oneTokenCases are the products of one token whose columns fill the lanes that take any, in

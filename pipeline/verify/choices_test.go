@@ -26,16 +26,18 @@ func TestChoicesAreThoseOfSample(t *testing.T) {
 	const vocab, rounds = 1030, 40
 	m := newManager(t, pipeline.Options{})
 	err := onPath(t.Context(), m, kernels.Base, func(r Result) { t.Error(r) }, func(v *verifier) {
-		for _, p := range []sample.Params{
+		all := []sample.Params{
 			{RepeatPenalty: 1.5},
 			{RepeatPenalty: 1.2, FrequencyPenalty: 1, PresencePenalty: -.5},
 			{Temperature: 1, TopK: pipeline.TopLogits},
 			{Temperature: .8, TopK: 40, TopP: .95, MinP: .05, RepeatPenalty: 1.3},
 			{Temperature: 1.5, TopK: 20, TopP: .9, FrequencyPenalty: .7, PresencePenalty: .4, RepeatLastN: 30},
 			{Temperature: 3, TopK: 7, RepeatPenalty: .8, FrequencyPenalty: -.3},
-		} {
+		}
+		for _, p := range all {
 			v.check(fmt.Sprintf("choices by %+v", p), func() error { return v.choices(t, vocab, rounds, p) })
 		}
+		v.check("choices of rows", func() error { return v.rowChoices(t, vocab, rounds, all) })
 	})
 	if err != nil {
 		t.Error(err)
@@ -73,7 +75,7 @@ func (v *verifier) choices(t *testing.T, vocab, rounds int, p sample.Params) (er
 		s := inputStep(0, 1)
 		s.Sequences[0].Tokens[0] = token
 		s.Adjust = []pipeline.Adjust{x.adjust()}
-		u := sample.New(x.params).Preview(nil, 1)[0]
+		u := x.uniform()
 		if p.Temperature > 0 {
 			s.Draw = x.draw(u)
 		}
@@ -93,6 +95,57 @@ func (v *verifier) choices(t *testing.T, vocab, rounds int, p sample.Params) (er
 	}
 	return nil
 }
+
+// rowChoices draws in a step for rows with parameters of their own.
+func (v *verifier) rowChoices(t *testing.T, vocab, rounds int, all []sample.Params) (err error) {
+	rows := len(all)
+	table := v.normal(rows * vocab)
+	for i := range table {
+		table[i] = float64(float32(4 * table[i]))
+	}
+	plan, err := v.plan(rows, func(b *pipeline.Builder) {
+		var logits *pipeline.Tensor
+		if logits, err = v.input(b, table, vocab); err == nil {
+			b.Adjust(logits)
+			b.Allow(logits)
+			b.Draw(logits)
+		}
+	})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, plan.Close()) }()
+	edges := 0
+	for round := range rounds {
+		s := rowsStep(rows)
+		var wishes []*wish
+		for row, p := range all {
+			x := v.wish(vocab, p, rows*round+row)
+			s.Adjust = append(s.Adjust, x.adjust())
+			s.Draws = append(s.Draws, *x.draw(x.uniform()))
+			wishes = append(wishes, x)
+		}
+		if _, err := plan.Run(v.ctx, s); err != nil {
+			return err
+		}
+		for row, x := range wishes {
+			got, _, err := plan.Chosen(row, nil, nil)
+			if err != nil {
+				return err
+			}
+			if !x.chooses(t, x.logits(table[row*vocab:][:vocab]), x.uniform(), got) {
+				edges++
+			}
+		}
+	}
+	if edges > rows*rounds/20 {
+		t.Errorf("%s: %d of %d choices are those beside", v.name, edges, rows*rounds)
+	}
+	return nil
+}
+
+// uniform is the number by which package sample draws.
+func (x *wish) uniform() float64 { return sample.New(x.params).Preview(nil, 1)[0] }
 
 // wish makes one of random texts and biases, every third with a mask. Likely tokens are in the text.
 func (v *verifier) wish(vocab int, p sample.Params, seed int) *wish {

@@ -154,9 +154,8 @@ func (t *tools) lines(ctx context.Context, v shaders.Variant) (map[string]map[in
 	if spirv, err := t.glslc(ctx, v, "shaders", "-O"); err != nil || !bytes.Equal(spirv, v.SPIRV) {
 		return nil, errors.Join(err, fmt.Errorf("%s.spv is not what %s compiles to", v.Name, v.Source))
 	}
-	files := map[string]map[int]bool{}
-	var file string
-	var line int
+	file, line := v.Source, 0 // a source that includes nothing has no directive
+	files := map[string]map[int]bool{file: {}}
 	for text := range strings.Lines(string(out)) {
 		if n, name, ok := lineDirective(text); ok {
 			if file, err = filepath.Rel("shaders", name); err != nil {
@@ -168,7 +167,7 @@ func (t *tools) lines(ctx context.Context, v shaders.Variant) (map[string]map[in
 			}
 			continue
 		}
-		if file != "" && strings.TrimSpace(text) != "" {
+		if strings.TrimSpace(text) != "" {
 			files[file][line] = true
 		}
 		line++
