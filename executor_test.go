@@ -147,6 +147,26 @@ func TestManySessions(t *testing.T) {
 	}
 }
 
+// TestShortContexts has sessions at work where a step has room for few tokens.
+func TestShortContexts(t *testing.T) {
+	for _, n := range []int{2, 3, 5, 9, 16, 17, 33} {
+		c := newCounter(t)
+		c.context = n
+		e := c.engine()
+		var calls []func() error
+		for i := range 20 {
+			calls = append(calls, func() error {
+				prompt := slices.Repeat([]int{100 * i}, 1+i%(n-1))
+				return count(t.Context(), e.NewSession(), prompt, n-len(prompt))
+			})
+		}
+		if err := errors.Join(together(calls...)...); err != nil {
+			t.Errorf("a context of %d: %v", n, err)
+		}
+		checkIdle(t, e)
+	}
+}
+
 func sum(list []int) (n int) {
 	for _, x := range list {
 		n += x

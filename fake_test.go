@@ -142,6 +142,17 @@ func (f *fake) Run(ctx context.Context, spans []model.Span, t model.Tail) (model
 	}
 	var out model.Output
 	total := 0
+	if n := len(spans); n > 1 {
+		singles, sum := 0, 0
+		for _, span := range spans {
+			if sum += len(span.Tokens); len(span.Tokens) == 1 {
+				singles++
+			}
+		}
+		if most := f.MaxTokens(singles, n-singles); sum > most || n > model.MaxSpans {
+			f.t.Errorf("%d tokens of %d sequences, %d of one token; at most %d", sum, n, singles, most)
+		}
+	}
 	for _, span := range spans {
 		position, err := f.write(ctx, span.Sequence, span.Tokens)
 		if err != nil {
@@ -233,9 +244,17 @@ const (
 	fakeRun       = 10
 )
 
-func (f *fake) MaxTails() (n, tokens int)         { return fakeSequences, fakeRun }
-func (f *fake) MaxRows(model.Tail) int            { return 100 }
-func (f *fake) MaxTokens(singles, others int) int { return PromptChunk }
+func (f *fake) MaxTails() (n, tokens int) { return fakeSequences, fakeRun }
+func (f *fake) MaxRows(model.Tail) int    { return 100 }
+
+// MaxTokens is as a model has it whose chunk is the context.
+func (f *fake) MaxTokens(singles, others int) int {
+	places := min(singles, 1)
+	for places < singles {
+		places *= 2
+	}
+	return min(PromptChunk, f.context) - min(places, model.MaxSpans-others) + singles
+}
 
 // Score returns for each tail a row whose largest logit is the sum of its tokens and of all tokens before them.
 func (f *fake) Score(ctx context.Context, q *pages.Sequence, tails [][]int, t model.Tail) (model.Output, error) {

@@ -85,17 +85,22 @@ func (x *executor) fill(jobs []*job) (step []piece) {
 			step = append(step, piece{j, 1})
 		}
 	}
-	if len(prompts) == 0 {
-		return step[:min(len(step), model.MaxSpans)]
+	most := model.MaxSpans
+	if len(prompts) > 0 {
+		most-- // one of them has a place
 	}
-	step = step[:min(len(step), model.MaxSpans-1)]
+	singles := min(len(step), most)
+	for singles > x.model.MaxTokens(singles, 0) {
+		singles--
+	}
+	step = step[:singles]
 	slices.SortStableFunc(prompts, func(a, b *job) int { return cmp.Compare(a.s.hold.age(), b.s.hold.age()) })
-	room := x.model.MaxTokens(model.MaxSpans-1, 1) - (model.MaxSpans - 1)
-	if len(step) > 0 {
-		room = min(room, x.budget())
+	budget := PromptChunk
+	if singles > 0 {
+		budget = x.budget()
 	}
 	for _, j := range prompts {
-		if len(step) == model.MaxSpans || room < 2 {
+		if len(step) == model.MaxSpans {
 			break
 		}
 		if !x.ready(j) {
@@ -104,10 +109,27 @@ func (x *executor) fill(jobs []*job) (step []piece) {
 		if len(step) == 0 && (len(prompts) == 1 || j.left() >= PromptChunk) {
 			return []piece{{j, min(j.left(), x.chunk(j))}}
 		}
-		n := min(j.left(), room)
-		step, room = append(step, piece{j, n}), room-n
+		n := min(j.left(), budget, x.room(append(step, piece{j, j.left()})))
+		if n < min(2, j.left()) { // one token of several would be no piece of a prompt
+			break
+		}
+		step, budget = append(step, piece{j, n}), budget-n
 	}
 	return sortSingles(step)
+}
+
+// room is how many tokens the last of pieces can have.
+func (x *executor) room(pieces []piece) int {
+	singles, total := 0, 0
+	for i, p := range pieces {
+		if p.n == 1 {
+			singles++
+		}
+		if i+1 < len(pieces) {
+			total += p.n
+		}
+	}
+	return x.model.MaxTokens(singles, len(pieces)-singles) - total
 }
 
 // chunk is how many tokens of a text's rest a step takes that it has to itself. Rows of every token begin where they are
