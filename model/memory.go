@@ -210,16 +210,16 @@ func (l *loading) need(m *pipeline.Manager, w *Weights) (pipeline.Need, error) {
 }
 
 // available is the memory that can be allocated on a device now. CPU drivers report a heap of constant size, so for
-// them it is the process's memory.
+// them it is the process's memory. What other models have on dev is taken, even where it is not in use yet.
 func available(dev *vk.Device) (hostmem.Room, error) {
-	if dev.PhysicalDevice().Type == vk.CPU {
-		if room, ok := hostmem.Available(); ok {
-			return room, nil
-		}
-	}
 	info, err := dev.Memory()
 	if err != nil {
 		return hostmem.Room{}, fmt.Errorf("model: %w", err)
+	}
+	if dev.PhysicalDevice().Type == vk.CPU {
+		if room, ok := hostmem.Beside(info.AllocatedBytes); ok {
+			return room, nil
+		}
 	}
 	return hostmem.Room{Bytes: info.FreeBytes}, nil
 }

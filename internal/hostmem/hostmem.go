@@ -10,6 +10,7 @@ import (
 	"math"
 	"os"
 	"path"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -22,22 +23,59 @@ type Room struct {
 }
 
 // Available returns the least room that any limit leaves, or false if the system does not report it.
-func Available() (Room, bool) { return available(os.DirFS("/")) }
+func Available() (Room, bool) { return Beside(0) }
 
-// available reads the files of a root directory.
-func available(root fs.FS) (Room, bool) {
+// Beside is Available in a process that has allocated so many bytes outside Go's memory, as the buffers of a CPU driver. The
+// system counts as free what of them was not written yet, such as the empty part of a KV cache; Beside does not.
+func Beside(allocated int64) (Room, bool) {
+	var goes int64
+	if allocated > 0 {
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		goes = int64(m.Sys - m.HeapReleased)
+	}
+	return available(os.DirFS("/"), allocated, goes)
+}
+
+// available reads the files of a root directory. Of the process's memory, so many bytes are allocated by a driver and so many
+// are Go's.
+func available(root fs.FS, allocated, goes int64) (Room, bool) {
 	s := system{root}
 	free, ok := s.value("proc/meminfo", "MemAvailable:")
 	if !ok {
 		return Room{}, false
 	}
-	least := Room{Bytes: free}
-	for _, r := range slices.Concat(s.resourceLimits(), s.controlGroups()) {
-		if r.Bytes = max(0, r.Bytes); r.Bytes < least.Bytes {
-			least = r
-		}
+	unwritten := s.unwritten(allocated, goes)
+	least := Room{Bytes: max(0, free-unwritten)}
+	for _, r := range s.controlGroups() {
+		r.Bytes -= unwritten
+		least = least.or(r)
+	}
+	for _, r := range s.resourceLimits() { // which count what is allocated, written or not
+		least = least.or(r)
 	}
 	return least, true
+}
+
+// or returns the lesser one.
+func (r Room) or(other Room) Room {
+	if other.Bytes = max(0, other.Bytes); other.Bytes < r.Bytes {
+		return other
+	}
+	return r
+}
+
+// unwritten is what at least of the allocated memory has no page yet. It is too little by what other libraries have.
+func (s system) unwritten(allocated, goes int64) int64 {
+	var written int64
+	for _, key := range []string{"RssAnon:", "RssShmem:", "VmSwap:"} {
+		n, ok := s.value("proc/self/status", key)
+		if !ok {
+			return 0
+		}
+		written += n
+	}
+	return max(0, allocated-max(0, written-goes))
 }
 
 // system is a root directory that has proc and sys.

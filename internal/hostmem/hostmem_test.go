@@ -64,13 +64,44 @@ func TestAvailableIsTheLeastRoom(t *testing.T) {
 			for name, text := range c.files {
 				root[name] = &fstest.MapFile{Data: []byte(text)}
 			}
-			if got, ok := available(root); !ok || got != c.want {
+			if got, ok := available(root, 0, 0); !ok || got != c.want {
 				t.Errorf("%+v, %t; want %+v", got, ok, c.want)
 			}
 		})
 	}
-	if got, ok := available(fstest.MapFS{}); ok {
+	if got, ok := available(fstest.MapFS{}, 0, 0); ok {
 		t.Errorf("nothing known, but %+v", got)
+	}
+}
+
+// TestUnwrittenMemoryIsNotAvailable: of 500 MiB that a driver has allocated, 500 - (240 - 40) have no page yet.
+func TestUnwrittenMemoryIsNotAvailable(t *testing.T) {
+	t.Parallel()
+	const status = "VmSize:\t 716800 kB\nVmSwap:\t 20480 kB\nRssAnon:\t 204800 kB\nRssShmem:\t 20480 kB\n"
+	const group = "32 20 0:10 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw\n"
+	for _, c := range []struct {
+		name, file, text string
+		allocated        int64
+		want             Room
+	}{
+		{"the machine", "proc/self/status", status, 500 * mib, Room{700 * mib, ""}},
+		{"all is written", "proc/self/status", status, 100 * mib, Room{1000 * mib, ""}},
+		{"more than there is", "proc/self/status", status, 5000 * mib, Room{0, ""}},
+		{"an old system", "proc/self/status", "VmSize:\t 716800 kB\n", 500 * mib, Room{1000 * mib, ""}},
+		{"a group", "sys/fs/cgroup/a/memory.max", "524288000\n", 500 * mib, Room{200 * mib, "memory.max of cgroup /a"}},
+		{"address space", "proc/self/limits", "Max address space  1048576000  unlimited  bytes\n", 500 * mib,
+			Room{300 * mib, "the limit of address space (ulimit -v)"}},
+	} {
+		root := fstest.MapFS{
+			"proc/meminfo":        {Data: []byte("MemAvailable: 1024000 kB\n")},
+			"proc/self/status":    {Data: []byte(status)},
+			"proc/self/cgroup":    {Data: []byte("0::/a\n")},
+			"proc/self/mountinfo": {Data: []byte(group)},
+		}
+		root[c.file] = &fstest.MapFile{Data: []byte(c.text)}
+		if got, ok := available(root, c.allocated, 40*mib); !ok || got != c.want {
+			t.Errorf("%s: %+v, %t; want %+v", c.name, got, ok, c.want)
+		}
 	}
 }
 
