@@ -10,8 +10,8 @@ import (
 	"pumice/vk"
 )
 
-// A Device is a Vulkan device of this machine.
-type Device struct {
+// A DeviceInfo describes a Vulkan device of this machine.
+type DeviceInfo struct {
 	Index        int      `json:"index"`
 	Name         string   `json:"name"`
 	Vendor       string   `json:"vendor"`
@@ -27,10 +27,10 @@ type Device struct {
 	Error        string   `json:"error,omitempty"` // why the device can't be used; "" if it can
 }
 
-// Devices lists this machine's Vulkan devices, including those that can't be used; Device.Error says why. It uses only
+// Devices lists this machine's Vulkan devices, including those that can't be used; DeviceInfo.Error says why. It uses only
 // the options Logger, Validation and KernelPath. If there is no Vulkan loader or no driver, the error matches
 // vk.ErrNoDevice.
-func Devices(o Options) (devices []Device, err error) {
+func Devices(o Options) (devices []DeviceInfo, err error) {
 	if _, err := o.settings(); err != nil {
 		return nil, err
 	}
@@ -54,7 +54,7 @@ func Devices(o Options) (devices []Device, err error) {
 }
 
 // probe opens a device and fills in the fields that need an open device.
-func probe(d *Device, pd *vk.PhysicalDevice, o Options) (err error) {
+func probe(d *DeviceInfo, pd *vk.PhysicalDevice, o Options) (err error) {
 	dev, err := pd.Open(vk.DeviceOptions{Logger: o.Logger})
 	if err != nil {
 		return err
@@ -86,8 +86,8 @@ func pathNames(paths []kernels.Path) []string {
 func KernelPaths() []string { return pathNames(kernels.Paths) }
 
 // describe returns what is known about a device that is not open.
-func describe(pd *vk.PhysicalDevice) Device {
-	d := Device{
+func describe(pd *vk.PhysicalDevice) DeviceInfo {
+	d := DeviceInfo{
 		Index: pd.Index, Name: pd.Name, Vendor: pd.Vendor, Driver: pd.Driver, Type: pd.Type.String(),
 		UUID: hex.EncodeToString(pd.UUID[:]), APIVersion: pd.APIVersion.String(), SubgroupSize: pd.Limits.SubgroupSize,
 		Features: features(pd), KernelPaths: []string{},

@@ -10,7 +10,7 @@ import (
 	"pumice/sample"
 )
 
-// TestFixtureDraftsOnTheDevice guesses the tokens of the tiny llama by lookup, with itself as draft model, and with a
+// TestFixtureDraftsOnTheDevice guesses the tokens of the tiny llama, on the device that it is on, by lookup, with itself as draft model, and with a
 // model of other random weights, which is never right. Greedy tokens are the same, and so are those of a seed where
 // guesses are not drawn; where they are, a seed repeats.
 func TestFixtureDraftsOnTheDevice(t *testing.T) {
@@ -19,6 +19,7 @@ func TestFixtureDraftsOnTheDevice(t *testing.T) {
 	}
 	o := pumice.Options{DType: "f32", KVType: "f32", Context: 128}
 	target := openEngine(t, "testdata/fixtures/llama", o)
+	o.On = target.Devices()
 	drafter := func(path string) pumice.Drafter {
 		d, err := pumice.NewEngineDrafter(target, openEngine(t, path, o))
 		if err != nil {
@@ -80,7 +81,7 @@ func TestFixtureDraftsOnTheDevice(t *testing.T) {
 // TestSmolLM2DraftsForItself uses the default model in Q4_0 as its own draft model.
 func TestSmolLM2DraftsForItself(t *testing.T) {
 	target := openSmolLM2(t)
-	draft := openEngine(t, target.Source().Path, pumice.Options{DType: "q4_0", Context: 256})
+	draft := openEngine(t, target.Source().Path, pumice.Options{On: target.Devices(), DType: "q4_0", Context: 256})
 	d, err := pumice.NewEngineDrafter(target, draft)
 	if err != nil {
 		t.Fatal(err)

@@ -74,13 +74,13 @@ func apart(a, b []float32) (most, cosine float64) {
 func exactPaths(t *testing.T) []string {
 	t.Helper()
 	needDevice(t)
-	k, err := pumice.OpenKernels(pumice.Options{Device: os.Getenv("PUMICE_DEVICE")})
+	d, err := pumice.OpenDevice(pumice.Options{Device: os.Getenv("PUMICE_DEVICE")})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer k.Close()
+	defer d.Close()
 	return slices.DeleteFunc([]string{"base", "row", "addr", "sg"}, func(path string) bool {
-		return path != "base" && !slices.Contains(k.Device().KernelPaths, path)
+		return path != "base" && !slices.Contains(d.Info().KernelPaths, path)
 	})
 }
 

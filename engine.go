@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -21,7 +22,8 @@ import (
 // same time shares steps.
 type Engine struct {
 	path      string
-	kernels   []*Kernels // one per device
+	devices   []*Device
+	managers  []*pipeline.Manager // one per device
 	model     *model.Model
 	text      *text
 	format    *chat.Format // nil if formatErr is set
@@ -51,7 +53,8 @@ type Source struct {
 }
 
 // Open loads a model: a GGUF file, a Hugging Face directory, or the name of a model (see Resolve). It returns when the
-// weights are in device memory; the files are closed by then. The caller closes the Engine. Cancelling ctx stops the loading.
+// weights are in device memory; the files are closed by then. It opens the devices that the options select, or uses those of
+// Options.On. The caller closes the Engine. Cancelling ctx stops the loading.
 //
 // A caller may want to distinguish these errors by errors.Is or errors.As: vk.ErrNoDevice (also *vk.SelectError),
 // *model.FitError, *checkpoint.FormatError, *checkpoint.UnsupportedError, *OptionError, *ModelError. An *OptionError,
@@ -140,33 +143,54 @@ func (e *Engine) readText(ctx context.Context, c *checkpoint.Checkpoint, family 
 	return t.matches(e.path, e.vocab, o.Logger)
 }
 
-// load opens the devices and loads the weights into their memory.
+// load takes the devices, and opens those that Options.On does not have, and loads the weights into their memory.
 func (e *Engine) load(ctx context.Context, c *checkpoint.Checkpoint, o Options, s settings) error {
-	devices := o.Devices
-	if len(devices) == 0 {
-		devices = []string{o.Device}
-	}
-	var managers []*pipeline.Manager
-	for _, d := range devices {
-		o.Device = d
-		k, err := openKernels(o, s)
-		if err != nil {
-			return err
-		}
-		e.kernels, managers = append(e.kernels, k), append(managers, k.manager)
-		if err := k.checkFor(ctx, c, s); err != nil {
-			return err
-		}
+	if err := e.take(ctx, c, o, s); err != nil {
+		return err
 	}
 	mo := o.model(s)
-	x, err := model.Load(ctx, c, mo, managers...)
+	x, err := model.Load(ctx, c, mo, e.managers...)
 	if err != nil {
 		return err
 	}
-	if len(managers) > 1 {
+	if len(e.managers) > 1 {
 		o.Logger.Info().Msg(x.String())
 	}
-	e.model, e.work, e.context = x, newExecutor(x), x.Context()
+	e.model, e.work, e.context = x, newExecutor(x, turnsOf(e.devices)...), x.Context()
+	return nil
+}
+
+// take fills in devices and managers. Kernels that were not checked before are.
+func (e *Engine) take(ctx context.Context, c *checkpoint.Checkpoint, o Options, s settings) error {
+	names := o.Devices
+	if len(names) == 0 && len(o.On) == 0 {
+		names = []string{o.Device}
+	}
+	for i := range len(o.On) + len(names) {
+		var d *Device
+		if i < len(o.On) {
+			d = o.On[i]
+		} else {
+			o.Device = names[i]
+			var err error
+			if d, err = openDevice(o, s.path); err != nil {
+				return err
+			}
+			d.implicit = true
+		}
+		if err := d.use(); err != nil {
+			return err
+		}
+		e.devices = append(e.devices, d)
+		if err := d.checkFor(ctx, c, s); err != nil {
+			return err
+		}
+		m, err := d.newManager(o, s.path)
+		if err != nil {
+			return err
+		}
+		e.managers = append(e.managers, m)
+	}
 	return nil
 }
 
@@ -206,9 +230,10 @@ func (t *text) matches(path string, vocab int, log zerolog.Logger) error {
 	return nil
 }
 
-// Close frees everything on the devices. It waits for an evaluation in progress, which ends after Options.HangTimeout
-// at the latest. The memory of a device that hangs is not freed until the process exits, and the error is vk.ErrHung.
-// Closing twice is fine.
+// Close frees everything that the Engine has on its devices, and closes those that Open has opened for it, unless other
+// Engines are on them: then the last of these does. It waits for an evaluation in progress, which ends after
+// Options.HangTimeout at the latest, and for the step of another Engine that has the device's turn. The memory of a device
+// that hangs is not freed until the process exits, and the error is vk.ErrHung. Closing twice is fine.
 func (e *Engine) Close() error {
 	e.closeOnce.Do(func() {
 		if e.work != nil {
@@ -218,8 +243,11 @@ func (e *Engine) Close() error {
 		if e.model != nil {
 			errs = append(errs, e.model.Close())
 		}
-		for _, k := range e.kernels {
-			errs = append(errs, k.Close())
+		for _, m := range e.managers {
+			errs = append(errs, m.Close())
+		}
+		for _, d := range e.devices {
+			errs = append(errs, d.free())
 		}
 		e.closeErr = errors.Join(errs...)
 	})
@@ -237,25 +265,16 @@ func (e *Engine) Config() *model.Config { return e.model.Config() }
 
 // gpu reports whether the model is on GPUs only, not on a CPU driver.
 func (e *Engine) gpu() bool {
-	for _, k := range e.kernels {
-		if k.info.Type == "cpu" {
+	for _, d := range e.devices {
+		if d.info.Type == "cpu" {
 			return false
 		}
 	}
-	return len(e.kernels) > 0
+	return len(e.devices) > 0
 }
 
-// Device describes the device that the model is on; if there are several, the first.
-func (e *Engine) Device() Device { return e.kernels[0].info }
-
-// Devices describes every device that the model is on.
-func (e *Engine) Devices() []Device {
-	var list []Device
-	for _, k := range e.kernels {
-		list = append(list, k.info)
-	}
-	return list
-}
+// Devices are the devices that the model is on, in the order of its layers. Another Engine may be opened on them.
+func (e *Engine) Devices() []*Device { return slices.Clone(e.devices) }
 
 // Profile returns the device time by kernel of the last evaluation: that of the last chunk of a prompt, or of the last
 // token. The Engine must have been opened with Options.Profile. With several devices the list has each kernel once per
@@ -269,12 +288,12 @@ func (e *Engine) Profile() ([]pipeline.Timing, error) {
 	return list, err
 }
 
-// CopyBandwidth measures the first device as Kernels.CopyBandwidth does. It returns 0 if the model leaves too little
-// memory for that.
+// CopyBandwidth is that of the first device, measured between two steps. It returns 0 if the model leaves too little memory
+// for that.
 func (e *Engine) CopyBandwidth(ctx context.Context) (float64, error) {
 	var rate float64
 	err := e.work.alone(ctx, nil, func(ctx context.Context) (err error) {
-		rate, err = e.kernels[0].CopyBandwidth(ctx)
+		rate, err = e.managers[0].CopyBandwidth(ctx)
 		return err
 	})
 	return rate, err

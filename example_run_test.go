@@ -30,13 +30,15 @@ func needDevice(t *testing.T) {
 	}
 }
 
-// openEngine opens a model, with validation if the layer is installed: a message of the layer fails the test. The
-// engine is closed when the test ends.
+// openEngine opens a model, on a device of its own unless Options.On has others, with validation if the layer is installed:
+// a message of the layer fails the test. The engine is closed when the test ends.
 func openEngine(t *testing.T, path string, o pumice.Options) *pumice.Engine {
 	t.Helper()
 	needDevice(t)
 	o.Validation = true
-	o.Device = os.Getenv("PUMICE_DEVICE")
+	if len(o.On) == 0 {
+		o.Device = os.Getenv("PUMICE_DEVICE")
+	}
 	o.Logger = zerolog.New(&validationLog{t})
 	engine, err := pumice.Open(t.Context(), path, o)
 	if errors.Is(err, vk.ErrNoValidation) {
@@ -148,6 +150,7 @@ func TestExamplesRun(t *testing.T) {
 		want string
 	}{
 		{"Example", Example, "165 336 485 50 91 63 227 204 length\n"}, // testdata/fixtures/llama/golden.json, len1
+		{"ExampleOpenDevice", ExampleOpenDevice, "llama true\nllama true\n"},
 		{"ExampleSession_Logits", ExampleSession_Logits, "640\n640\n640\n"},
 		{"ExampleEngine_NewSession", ExampleEngine_NewSession, "[[165 336 485 50] [336 485 50 91]]\n"},
 		{"ExampleSession_Start", ExampleSession_Start, "165 336 485 "},

@@ -153,7 +153,8 @@ func ExampleSession_Logits_decoding() {
 	// Prints: [51 165 336 485 50 91] 7
 }
 
-// Guessing with a smaller model of the same vocabulary: the greedy tokens are those of the larger one alone.
+// Guessing with a smaller model of the same vocabulary, on the same device: the greedy tokens are those of the larger
+// one alone.
 func ExampleNewEngineDrafter() {
 	ctx := context.Background()
 	target, err := pumice.Open(ctx, "models/SmolLM2-1.7B-Instruct", pumice.Options{})
@@ -161,7 +162,7 @@ func ExampleNewEngineDrafter() {
 		log.Fatal(err)
 	}
 	defer target.Close()
-	draft, err := pumice.Open(ctx, "smollm2", pumice.Options{Context: target.Context()})
+	draft, err := pumice.Open(ctx, "smollm2", pumice.Options{On: target.Devices(), Context: target.Context()})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -269,6 +270,29 @@ func ExampleEngine_Embed() {
 		similarity += x * result.Vectors[1][i]
 	}
 	fmt.Printf("%d dimensions, pooled by %s: %.2f\n", len(result.Vectors[0]), result.Pooling, similarity)
+}
+
+// Two models on one device: their steps take turns, and the second has the memory that the first leaves.
+func ExampleOpenDevice() {
+	ctx := context.Background()
+	device, err := pumice.OpenDevice(pumice.Options{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer device.Close() // after the engines
+	var engines []*pumice.Engine
+	for _, name := range []string{"testdata/fixtures/llama", "testdata/fixtures/smollm2"} {
+		engine, err := pumice.Open(ctx, name, pumice.Options{On: []*pumice.Device{device}, Context: 256})
+		if err != nil {
+			log.Fatal(err)
+		}
+		defer engine.Close()
+		engines = append(engines, engine)
+	}
+	for _, engine := range engines {
+		fmt.Println(engine.Config().Family, engine.Devices()[0] == device)
+	}
+	// Prints: llama true llama true
 }
 
 func ExampleDevices() {

@@ -33,6 +33,7 @@ type evaluator interface {
 // batching: Yu et al. 2022, Orca, sec. 4). What can't share a step takes turns with these.
 type executor struct {
 	model evaluator
+	turns []*turn // of the devices, in the order in which they are taken
 
 	mu        sync.Mutex
 	idle      sync.Cond             // signalled when the goroutine ends
@@ -46,11 +47,12 @@ type executor struct {
 	watch     watch
 
 	// The goroutine's.
-	soloTurn bool          // what shares no step is next
-	full     bool          // pages were taken from a session, and none has given up its own since: nobody else gets any
-	took     time.Duration // the last step
-	perToken time.Duration // of prompts, lately; 0: not known
-	starts   int           // counts holds
+	contended bool          // for the last step or this one somebody had to wait: another Engine is at work on a device
+	soloTurn  bool          // what shares no step is next
+	full      bool          // pages were taken from a session, and none has given up its own since: nobody else gets any
+	took      time.Duration // the last step
+	perToken  time.Duration // of prompts, lately; 0: not known
+	starts    int           // counts holds
 
 	provenances pages.Provenance // that were given to what sessions evaluate alone
 }
@@ -77,9 +79,9 @@ type job struct {
 	draft  []int // guesses that were evaluated behind the last token
 }
 
-func newExecutor(m evaluator) *executor {
+func newExecutor(m evaluator, turns ...*turn) *executor {
 	x := &executor{
-		model: m, sessions: map[*Session]struct{}{}, returning: map[*Session]struct{}{}, arrived: make(chan struct{}, 1),
+		model: m, turns: turns, sessions: map[*Session]struct{}{}, returning: map[*Session]struct{}{}, arrived: make(chan struct{}, 1),
 	}
 	x.idle.L = &x.mu
 	return x
@@ -183,12 +185,19 @@ func (x *executor) run() {
 	for {
 		x.settle()
 		x.linger()
-		jobs := x.choose()
-		if len(jobs) == 0 {
-			if len(x.waiting)+len(x.released) > 0 {
+		if len(x.waiting) == 0 {
+			if len(x.released) > 0 {
 				continue
 			}
 			return
+		}
+		if x.takeTurns() {
+			x.settle()
+		}
+		jobs := x.choose()
+		if len(jobs) == 0 {
+			x.giveTurns()
+			continue
 		}
 		for _, j := range jobs {
 			j.busy = true
@@ -198,6 +207,7 @@ func (x *executor) run() {
 		begun := time.Now()
 		s := x.step(jobs)
 		x.took = time.Since(begun)
+		x.giveTurns()
 		s.Queued, s.Took = queued, x.took
 		pool := x.model.Pages().Metrics()
 		x.mu.Lock()

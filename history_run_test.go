@@ -256,7 +256,7 @@ func TestSessionsOnSeveralDevices(t *testing.T) {
 	o := Options{DType: "f32", KVType: "f32", Context: 200}
 	path := filepath.Join("testdata", "fixtures", "gemma2")
 	whole, _ := metered(t, path, o)
-	device := whole.Device().UUID
+	device := whole.Devices()[0].Info().UUID
 	o.Devices = []string{device, device}
 	e := openOn(t, path, o)
 	given := &followed{}

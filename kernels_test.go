@@ -46,12 +46,12 @@ func TestResetTuningForgetsMeasurementsNotRefusals(t *testing.T) {
 			if err := c.write(want, x); err != nil {
 				t.Fatal(err)
 			}
-			k, err := OpenKernels(Options{CacheDir: dir, Device: pd.Name, Logger: zerolog.Nop()})
+			d, err := OpenDevice(Options{CacheDir: dir, Device: pd.Name, Logger: zerolog.Nop()})
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer k.Close()
-			if file, err := k.ResetTuning(); err != nil || file != want {
+			defer d.Close()
+			if file, err := d.ResetTuning(); err != nil || file != want {
 				t.Fatalf("%s, %v", file, err)
 			}
 			if _, err := os.Stat(want); errors.Is(err, fs.ErrNotExist) != (c.refused == 0) {
@@ -70,15 +70,15 @@ func TestTuneSaysWhatItCouldNotKeep(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	k, err := OpenKernels(Options{CacheDir: filepath.Join(file, "no folder"), Device: pd.Name, Logger: zerolog.Nop()})
+	d, err := OpenDevice(Options{CacheDir: filepath.Join(file, "no folder"), Device: pd.Name, Logger: zerolog.Nop()})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer k.Close()
+	defer d.Close()
 	for _, done := range []dtype.DType{dtype.Q4_0, dtype.F16} {
-		k.tuning.MarkChecked(done)
+		d.tuning.MarkChecked(done)
 	}
-	result, err := k.Tune(t.Context(), TuneOptions{Types: []string{"q4_0"}, Budget: 1, OnCheck: func() { t.Error("checked again") }})
+	result, err := d.Tune(t.Context(), TuneOptions{Types: []string{"q4_0"}, Budget: 1, OnCheck: func() { t.Error("checked again") }})
 	if err == nil || !strings.Contains(err.Error(), file) {
 		t.Errorf("%v, want an error about %s", err, file)
 	}

@@ -152,7 +152,7 @@ func TestGenerateWithLogProbs(t *testing.T) {
 				f.sure, f.steps = 30, 8
 				e := fakeEngine(f, nil)
 				if gpu {
-					e.kernels = []*Kernels{{}}
+					e.devices = []*Device{{}}
 				}
 				s := e.NewSession()
 				o := GenerateOptions{MaxTokens: 3, Sampling: p, LogProbs: true, TopLogProbs: 2, Pipeline: 4}
@@ -340,18 +340,18 @@ func TestGeneratedProbsEqualLogits(t *testing.T) {
 	for path := range logProbModels() {
 		t.Run(path, func(t *testing.T) {
 			e, m := metered(t, path, Options{Context: 64})
-			own := e.kernels[0].info.Type
+			own := e.devices[0].info.Type
 			prompt := someTokens(e, 9)
 			for name, p := range map[string]sample.Params{"greedy": {}, "sampled": sampled} {
 				o := GenerateOptions{MaxTokens: n, IgnoreEOS: true, Sampling: p}
-				e.kernels[0].info.Type = own
+				e.devices[0].info.Type = own
 				plain := e.NewSession()
 				generate(t, plain, prompt, o)
 				o.LogProbs, o.TopLogProbs = true, top
 				for _, device := range []string{"cpu", "discrete"} {
 					t.Run(name+", "+device, func(t *testing.T) {
-						e.kernels[0].info.Type = device
-						defer func() { e.kernels[0].info.Type = own }()
+						e.devices[0].info.Type = device
+						defer func() { e.devices[0].info.Type = own }()
 						s, other := e.NewSession(), e.NewSession()
 						s.Alone, other.Alone = true, true // what one has evaluated token by token differs from what is evaluated together
 						defer s.Close()

@@ -23,13 +23,26 @@ func CheckMemory(ctx context.Context, c *checkpoint.Checkpoint, o Options) (chec
 	if err != nil {
 		return check, err
 	}
-	k, err := openKernels(o, s)
+	var d *Device
+	if len(o.On) > 0 {
+		d = o.On[0]
+	} else {
+		if d, err = openDevice(o, s.path); err != nil {
+			return check, err
+		}
+		d.implicit = true
+	}
+	if err := d.use(); err != nil {
+		return check, err
+	}
+	defer func() { err = errors.Join(err, d.free()) }()
+	m, err := d.newManager(o, s.path)
 	if err != nil {
 		return check, err
 	}
-	defer func() { err = errors.Join(err, k.Close()) }()
-	check.Device = k.info.Name
-	check.MemoryPlan, err = model.Estimate(ctx, k.manager, c, o.model(s))
+	defer func() { err = errors.Join(err, m.Close()) }()
+	check.Device = d.info.Name
+	check.MemoryPlan, err = model.Estimate(ctx, m, c, o.model(s))
 	var fit *model.FitError
 	if errors.As(err, &fit) {
 		check.Would = fit.Fits

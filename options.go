@@ -23,6 +23,9 @@ type Options struct {
 	// Devices spreads the layers over several devices, in this order, each selected as by Device. With nil one device
 	// has all layers.
 	Devices []string
+	// On has the model on Devices that are open, in place of Device and Devices: several Engines can be on one. CacheDir,
+	// Validation and HangTimeout are then those that the Devices were opened with.
+	On []*Device
 	// Context is how many tokens a session can have, prompt and answer together. 0 stands for the model's own context, but at
 	// most 4096.
 	Context int
@@ -107,6 +110,9 @@ func (o *Options) settings() (settings, error) {
 	if slices.Contains(o.Devices, "") {
 		return s, &OptionError{"Devices", strings.Join(o.Devices, ","),
 			"the index, a part of the name, or the UUID of each device"}
+	}
+	if len(o.On) > 0 && (o.Device != "" || len(o.Devices) > 0) {
+		return s, &OptionError{"On", fmt.Sprintf("%d devices", len(o.On)), "open devices, or Device or Devices, not both"}
 	}
 	if o.Context < 0 {
 		return s, &OptionError{"Context", fmt.Sprint(o.Context), "0 (the model's own) or a number of tokens"}

@@ -296,7 +296,7 @@ func answers(t *testing.T, gpu bool, p sample.Params, d Drafter, seeds int) (chi
 	e := fakeEngine(&c.fake, nil)
 	e.work.model = c
 	if gpu { // the largest logits instead of all
-		e.kernels = []*Kernels{{}}
+		e.devices = []*Device{{}}
 	}
 	s := e.NewSession()
 	var stats Stats
@@ -507,7 +507,7 @@ func TestEngineDrafterOnAGPUConfirmsDraws(t *testing.T) {
 	ids := []int{11, 12, 13, 14, 15, 16, 17, 18, 19}
 	target := fakeEngine(newFake(t, nil), nil)
 	d, f := engineDrafter(t, target, follow(2, ids...), func(f *fake) { f.misses = map[int]bool{5: true} })
-	d.session.engine.kernels = []*Kernels{{}}
+	d.session.engine.devices = []*Device{{}}
 	p := sample.Default()
 	p.Seed = 4
 	guesses, err := d.Draft(t.Context(), []int{1, 2}, 6, p)
@@ -587,7 +587,7 @@ func TestTokensThatOnlyTheDraftModelHasAreNotGuessed(t *testing.T) {
 			d, _ := engineDrafter(t, target, follow(2, 11, 12, 5001, 13), nil)
 			d.vocab = 5000
 			if gpu {
-				d.session.engine.kernels = []*Kernels{{}}
+				d.session.engine.devices = []*Device{{}}
 			}
 			guesses, err := d.Draft(t.Context(), []int{1, 2}, 4, p)
 			if err != nil {

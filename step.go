@@ -59,7 +59,7 @@ const (
 	pieceTime     = 250 * time.Millisecond
 )
 
-// budget is how many tokens of prompts a step may have that others wait for.
+// budget is how many tokens of prompts a step may have that others wait for, in this Engine or in another on its devices.
 func (x *executor) budget() int {
 	n := smallestPiece
 	for _, size := range pieceSizes {
@@ -96,7 +96,7 @@ func (x *executor) fill(jobs []*job) (step []piece) {
 	step = step[:singles]
 	slices.SortStableFunc(prompts, func(a, b *job) int { return cmp.Compare(a.s.hold.age(), b.s.hold.age()) })
 	budget := PromptChunk
-	if singles > 0 {
+	if singles > 0 || x.contended {
 		budget = x.budget()
 	}
 	for _, j := range prompts {
@@ -136,7 +136,7 @@ func (x *executor) room(pieces []piece) int {
 // wanted.
 func (x *executor) chunk(j *job) int {
 	n := PromptChunk
-	if !j.solo && x.othersThan(j.s) {
+	if !j.solo && (x.contended || x.othersThan(j.s)) {
 		n = x.budget()
 	}
 	if j.what.tail.Rows == model.EveryRow && j.end < j.what.from {

@@ -242,15 +242,16 @@ func milliseconds(ms float64) time.Duration { return time.Duration(ms * float64(
 func now() string { return time.Now().UTC().Format(time.RFC3339) }
 
 func describe(e *pumice.Engine) Setup {
-	d, src, m := e.Device(), e.Source(), e.Memory()
+	devices, src, m := e.Devices(), e.Source(), e.Memory()
+	d := devices[0].Info()
 	s := Setup{
 		GPUInfo: d.Name, Backends: "Vulkan", Driver: d.Driver, SoftwareOnly: d.Type == vk.CPU.String(),
 		ModelFilename: src.Path, ModelType: e.Config().Family, ModelSize: src.Bytes, ModelNParams: src.Parameters,
 		BuildCommit: commit(), NBatch: pumice.PromptChunk, NUBatch: pumice.PromptChunk, NGPULayers: e.Config().NumHiddenLayers, SplitMode: "none", FlashAttn: true,
 		TypeK: m.KVType, TypeV: m.KVType,
 	}
-	for _, also := range e.Devices()[1:] {
-		s.GPUInfo += " + " + also.Name
+	for _, also := range devices[1:] {
+		s.GPUInfo += " + " + also.Info().Name
 		s.SplitMode = "layer"
 	}
 	s.Devices = s.GPUInfo

@@ -89,6 +89,13 @@ func ReadTuning(file string, pd *vk.PhysicalDevice) (*Tuning, error) {
 	return t, nil
 }
 
+// Clone is a copy that does not change with t.
+func (t *Tuning) Clone() *Tuning {
+	c := *t
+	c.Checked, c.Refused, c.Timings = slices.Clone(t.Checked), slices.Clone(t.Refused), slices.Clone(t.Timings)
+	return &c
+}
+
 // Write replaces the file as a whole.
 func (t *Tuning) Write(file string) error {
 	data, err := json.MarshalIndent(t, "", " ")

@@ -35,7 +35,7 @@ func (p *program) devicesCommand() *cli.Command {
 	}
 }
 
-func (p *program) printDevice(d pumice.Device) error {
+func (p *program) printDevice(d pumice.DeviceInfo) error {
 	if err := p.printf("%d  %s\n   %s, %s driver %s, Vulkan %s\n   uuid %s\n", d.Index, d.Name, d.Type, d.Vendor, d.Driver, d.APIVersion, d.UUID); err != nil {
 		return err
 	}

@@ -25,7 +25,7 @@ func checkDraft(c *cli.Context) error {
 	return nil
 }
 
-// openDraft loads the model of --draft-model to the device of target, and makes it the Drafter of o. The caller calls
+// openDraft loads the model of --draft-model to the first device of target, and makes it the Drafter of o. The caller calls
 // closeDraft, whatever the error.
 func (p *program) openDraft(ctx context.Context, c *cli.Context, target *pumice.Engine,
 	o *pumice.GenerateOptions) (closeDraft func() error, err error) {
@@ -35,9 +35,7 @@ func (p *program) openDraft(ctx context.Context, c *cli.Context, target *pumice.
 		return closeDraft, nil
 	}
 	open := p.options(c)
-	if len(open.Devices) > 0 {
-		open.Device, open.Devices = open.Devices[0], nil
-	}
+	open.Device, open.Devices, open.On = "", nil, target.Devices()[:1]
 	open.Context, open.DType, open.LoRA, open.ChatTemplate, open.Profile = target.Context(), "", nil, "", false
 	bar := p.newBar("loading the draft model")
 	defer bar.close()

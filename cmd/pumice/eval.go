@@ -401,7 +401,7 @@ func (r *evalRun) ask(ctx context.Context, plan *eval.Plan, requests []*eval.Req
 		}
 		engines = append(engines, e)
 		for _, d := range e.Devices() {
-			s.Devices = append(s.Devices, d.Name)
+			s.Devices = append(s.Devices, d.Info().Name)
 		}
 	}
 	return eval.Run(ctx, engines, requests, journal, r.progress(len(requests)))

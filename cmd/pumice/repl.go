@@ -47,7 +47,7 @@ func (p *program) repl(c *cli.Context, t *talk) error {
 
 	editor := p.newEditor()
 	r := &repl{p: p, talk: t, seeded: c.IsSet("seed"), verbose: c.Bool("verbose"), limit: c.Context}
-	p.note("%s on %s. /help lists the commands.", t.engine.Source().Path, t.engine.Device().Name)
+	p.note("%s on %s. /help lists the commands.", t.engine.Source().Path, t.engine.Devices()[0].Info().Name)
 	if system := c.String("system"); system != "" {
 		r.setSystem(system)
 	}

@@ -47,13 +47,13 @@ func (p *program) tune(c *cli.Context) error {
 		return &usageError{"tune needs a folder for its measurements: --cache-dir DIR"}
 	}
 	ctx := c.Context
-	k, err := pumice.OpenKernels(o)
+	d, err := pumice.OpenDevice(o)
 	if err != nil {
 		return err
 	}
-	defer k.Close()
+	defer d.Close()
 	if c.Bool("reset") {
-		file, err := k.ResetTuning()
+		file, err := d.ResetTuning()
 		if err != nil {
 			return err
 		}
@@ -63,7 +63,7 @@ func (p *program) tune(c *cli.Context) error {
 		return p.printf("deleted the measurements in %s\n", file)
 	}
 	stopSpinner := func() {}
-	result, err := k.Tune(ctx, pumice.TuneOptions{
+	result, err := d.Tune(ctx, pumice.TuneOptions{
 		Types:  splitList(c.String("types")),
 		Budget: c.Duration("budget"),
 		OnCheck: func() {

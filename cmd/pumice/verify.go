@@ -120,11 +120,11 @@ func (p *program) verify(c *cli.Context) error {
 
 // verifyKernels runs the checks of package pipeline on the device that the options select.
 func (p *program) verifyKernels(ctx context.Context, c *cli.Context, o pumice.VerifyOptions, each func(verify.Result)) error {
-	k, err := pumice.OpenKernels(p.options(c))
+	d, err := pumice.OpenDevice(p.options(c))
 	if err != nil {
 		return err
 	}
-	return errors.Join(k.Verify(ctx, o, each), k.Close())
+	return errors.Join(d.Verify(ctx, o, each), d.Close())
 }
 
 // verifyModel compares the logits of a prompt that is evaluated at once with those of the same prompt token by token: the
