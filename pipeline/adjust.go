@@ -5,12 +5,8 @@ import (
 	"math"
 	"slices"
 
-	"pumice/pipeline/kernels"
 	"pumice/vk"
 )
-
-// MaxAdjusted is how many tokens of a row an Adjust can change. adjust.comp calls it MAX_ADJUSTED.
-const MaxAdjusted = 4096
 
 // An Adjust says how a row of logits is changed before the largest are searched for. Biases and penalties need
 // Builder.Adjust, which applies the biases first and then penalties as package sample does. Allowed needs Builder.Allow,
@@ -38,37 +34,8 @@ func (a *Adjust) penalised() bool {
 	return on && slices.ContainsFunc(a.Tokens, func(t AdjustedToken) bool { return t.Count > 0 })
 }
 
-// Adjust changes logits, which have a row for each row of results of a step, as Step.Adjust says: at most MaxSequences
-// rows. A soft cap comes before it. A plan has at most one.
-func (b *Builder) Adjust(logits *Tensor) {
-	b.adjusts("adjust", &b.adjusted, logits)
-	shape := kernels.Rows{Name: "adjust", Rows: logits.Rows, Cols: logits.Cols}
-	launch(b, &kernels.Adjust, shape, kernels.RowMajor, &node{}, bind{buffer: adjustBuffer, access: vk.Read, view: kernels.Storage}, readWrite(logits))
-}
-
-// Allow makes what follows find the largest logits, of Adjust's rows, among those that Adjust.Allowed has. It takes no
-// dispatch: the search skips the others. A plan has at most one.
-func (b *Builder) Allow(logits *Tensor) {
-	b.adjusts("allow", &b.masked, logits)
-	logits.masked = true
-}
-
-func (b *Builder) adjusts(what string, before **Tensor, logits *Tensor) {
-	if *before != nil || logits.Rows > MaxSequences {
-		b.Fail("%s: %d rows of logits, some before: %t; %d and once are possible", what, logits.Rows, *before != nil, MaxSequences)
-	}
-	*before = logits
-}
-
-// A shape is the size of a tensor; without rows there is none.
-type shape struct{ rows, cols int }
-
-func shapeOf(t *Tensor) shape {
-	if t == nil {
-		return shape{}
-	}
-	return shape{t.Rows, t.Cols}
-}
+// logitsSize is how many rows of how many logits a plan adjusts; without rows there are none.
+type logitsSize struct{ rows, cols int }
 
 // Where adjust.comp has what in the adjustment buffer, and mask.glsl in the mask buffer, in words.
 const (
@@ -81,16 +48,16 @@ const (
 // maskWords is the number of words of a row's mask.
 func maskWords(cols int) int { return (cols + 31) / 32 }
 
-// adjustBytes is the size of the adjustment buffer for logits of the shape.
-func (s shape) adjustBytes() int64 {
+// adjustBytes is the size of the adjustment buffer for logits of the size.
+func (s logitsSize) adjustBytes() int64 {
 	if s.rows == 0 {
 		return 0
 	}
 	return 4 * int64(adjustHeader+adjustToken*MaxAdjusted*s.rows)
 }
 
-// maskBytes is the size of the mask buffer for logits of the shape.
-func (s shape) maskBytes() int64 {
+// maskBytes is the size of the mask buffer for logits of the size.
+func (s logitsSize) maskBytes() int64 {
 	if s.rows == 0 {
 		return 0
 	}
@@ -103,8 +70,8 @@ type mirror struct {
 	words  []uint32
 }
 
-// clear makes every word 0, of a new buffer.
-func (m *mirror) clear() {
+// begin makes every word 0, of a new buffer.
+func (m *mirror) begin() {
 	clear(m.buffer.Mapped())
 	m.words = make([]uint32, m.buffer.Size()/4)
 }
@@ -129,68 +96,61 @@ func (m *mirror) send(at int, words ...uint32) (bytes int64) {
 	return bytes
 }
 
-// sendAdjust sends what the device lacks of the step's Adjust, and returns the bytes. Rows without one have no tokens and
-// no mask.
-func (f *Frame) sendAdjust(p *Plan, s Step) (bytes int64) {
+// An adjuster is what the host keeps of the buffers with a step's Adjust.
+type adjuster struct{ lists, masks mirror }
+
+// sendAdjust sends what the device lacks of a step's Adjust, and returns the bytes. Rows without one have no tokens and no
+// mask.
+func (x *adjuster) sendAdjust(list []Adjust, adjusted, masked logitsSize) (bytes int64) {
 	bits := math.Float32bits
 	var none Adjust
-	masked := uint32(0)
-	for row := range max(p.adjusted.rows, p.masked.rows) {
+	withMask := uint32(0)
+	for row := range max(adjusted.rows, masked.rows) {
 		a := &none
-		if row < len(s.Adjust) {
-			a = &s.Adjust[row]
+		if row < len(list) {
+			a = &list[row]
 		}
-		if row < p.adjusted.rows {
-			bytes += f.adjust.send(adjustRow*row, uint32(len(a.Tokens)))
+		if row < adjusted.rows {
+			bytes += x.lists.send(adjustRow*row, uint32(len(a.Tokens)))
 			if len(a.Tokens) > 0 {
 				repeat := a.RepeatPenalty
 				if repeat == 0 {
 					repeat = 1
 				}
-				bytes += f.adjust.send(adjustRow*row+1, bits(repeat), bits(a.FrequencyPenalty), bits(a.PresencePenalty))
+				bytes += x.lists.send(adjustRow*row+1, bits(repeat), bits(a.FrequencyPenalty), bits(a.PresencePenalty))
 			}
 			at := adjustHeader + adjustToken*MaxAdjusted*row
 			for i, t := range a.Tokens {
-				bytes += f.adjust.send(at+adjustToken*i, uint32(t.ID), bits(t.Bias), uint32(t.Count))
+				bytes += x.lists.send(at+adjustToken*i, uint32(t.ID), bits(t.Bias), uint32(t.Count))
 			}
 		}
 		if a.Allowed != nil {
-			masked |= 1 << row
-			bytes += f.mask.send(maskHeader+len(a.Allowed)*row, a.Allowed...)
+			withMask |= 1 << row
+			bytes += x.masks.send(maskHeader+len(a.Allowed)*row, a.Allowed...)
 		}
 	}
-	if p.masked.rows > 0 {
-		bytes += f.mask.send(0, masked)
+	if masked.rows > 0 {
+		bytes += x.masks.send(0, withMask)
 	}
 	return bytes
 }
 
-// checkAdjust reports what is wrong with the step's Adjust.
-func (p *Plan) checkAdjust(s Step, steps int) error {
-	if n := s.Rows(); len(s.Adjust) > n {
-		return fmt.Errorf("%d rows of logits are adjusted, the step has %d", len(s.Adjust), n)
-	}
-	for row := range s.Adjust {
-		if err := p.checkRow(row, &s.Adjust[row], steps); err != nil {
-			return fmt.Errorf("row %d of logits: %w", row, err)
-		}
-	}
-	return nil
-}
-
-func (p *Plan) checkRow(row int, a *Adjust, steps int) error {
+// checkFor reports what is wrong with the Adjust of a row, for logits of these sizes and so many steps. seen has a bit for
+// each token, all 0.
+func (a *Adjust) checkFor(row int, adjusted, masked logitsSize, seen []uint32, steps int) error {
+	real := func(x float32) bool { return x-x == 0 }
 	switch {
-	case a.Allowed != nil && row >= p.masked.rows:
-		return fmt.Errorf("a mask, and the plan takes those of %d rows", p.masked.rows)
-	case a.Allowed != nil && len(a.Allowed) != maskWords(p.masked.cols):
-		return fmt.Errorf("a mask of %d words; the plan takes %d", len(a.Allowed), maskWords(p.masked.cols))
+	case a.Allowed != nil && row >= masked.rows:
+		return fmt.Errorf("a mask, and the plan takes those of %d rows", masked.rows)
+	case a.Allowed != nil && len(a.Allowed) != maskWords(masked.cols):
+		return fmt.Errorf("a mask of %d words; the plan takes %d", len(a.Allowed), maskWords(masked.cols))
 	case len(a.Tokens) == 0:
 		return nil
-	case row >= p.adjusted.rows:
-		return fmt.Errorf("%d tokens are adjusted, and the plan adjusts %d rows", len(a.Tokens), p.adjusted.rows)
+	case row >= adjusted.rows:
+		return fmt.Errorf("%d tokens are adjusted, and the plan adjusts %d rows", len(a.Tokens), adjusted.rows)
 	case len(a.Tokens) > MaxAdjusted:
 		return fmt.Errorf("%d tokens are adjusted; at most %d are possible", len(a.Tokens), MaxAdjusted)
-	case !(a.RepeatPenalty >= 0 && a.RepeatPenalty <= math.MaxFloat32) || !finite(a.FrequencyPenalty) || !finite(a.PresencePenalty):
+	case !(a.RepeatPenalty >= 0 && a.RepeatPenalty <= math.MaxFloat32) || !real(a.FrequencyPenalty) || !real(a.PresencePenalty):
 		return fmt.Errorf("penalties %g, %g, %g", a.RepeatPenalty, a.FrequencyPenalty, a.PresencePenalty)
 	case steps > 1 && a.penalised():
 		return fmt.Errorf("%d steps with penalties; one is possible", steps)
@@ -198,22 +158,20 @@ func (p *Plan) checkRow(row int, a *Adjust, steps int) error {
 	var wrong error
 	marked := 0
 	for _, t := range a.Tokens {
-		if t.ID < 0 || t.ID >= p.adjusted.cols || t.Count < 0 || t.Count > math.MaxInt32 || !(t.Bias <= math.MaxFloat32) {
-			wrong = fmt.Errorf("token %+v of %d", t, p.adjusted.cols)
+		if t.ID < 0 || t.ID >= adjusted.cols || t.Count < 0 || t.Count > math.MaxInt32 || !(t.Bias <= math.MaxFloat32) {
+			wrong = fmt.Errorf("token %+v of %d", t, adjusted.cols)
 			break
 		}
 		bit := uint32(1) << (t.ID % 32)
-		if p.seen[t.ID/32]&bit != 0 {
+		if seen[t.ID/32]&bit != 0 {
 			wrong = fmt.Errorf("token %d is adjusted twice", t.ID)
 			break
 		}
-		p.seen[t.ID/32] |= bit
+		seen[t.ID/32] |= bit
 		marked++
 	}
 	for _, t := range a.Tokens[:marked] {
-		p.seen[t.ID/32] = 0
+		seen[t.ID/32] = 0
 	}
 	return wrong
 }
-
-func finite(x float32) bool { return x-x == 0 }

@@ -94,7 +94,7 @@ func TestAdjustIsOfTheStep(t *testing.T) {
 		if got := counters.HostToDeviceBytes; c.bytes >= 0 && got != c.bytes {
 			t.Errorf("%s: %d bytes, want %d", c.name, got, c.bytes)
 		}
-		for _, m := range []*mirror{&w.b.m.frame.adjust, &w.b.m.frame.mask} {
+		for _, m := range []*mirror{&w.b.m.frame.adjust.lists, &w.b.m.frame.adjust.masks} {
 			for i, have := range m.words {
 				if is := word(m.buffer.Mapped(), 4*i); is != have {
 					t.Fatalf("%s: word %d is %#x, the host has %#x", c.name, i, is, have)
@@ -200,7 +200,7 @@ func BenchmarkAdjust(b *testing.B) {
 		}
 		s.Sequences, s.Adjust = append(s.Sequences, Sequence{Tokens: []int{row}}), append(s.Adjust, a)
 	}
-	if err := k.m.Reserve(Need{Mask: shape{rows, vocab}.maskBytes()}); err != nil {
+	if err := k.m.Reserve(Need{Mask: logitsSize{rows, vocab}.maskBytes()}); err != nil {
 		b.Fatal(err)
 	}
 	for _, with := range []string{"nothing", "adjust", "allow"} {

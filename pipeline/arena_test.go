@@ -18,7 +18,7 @@ func TestLayoutSeparatesWhatIsAlive(t *testing.T) {
 			x.last = rapid.IntRange(max(x.first, 0), nodes-1).Draw(t, "last")
 			all += alignUp(x.bytes(), arenaAlign)
 			if x.first >= 0 && rapid.Bool().Draw(t, "output") {
-				b.outputs = append(b.outputs, output{tensor: x, after: rapid.IntRange(x.first, nodes-1).Draw(t, "after")})
+				b.outputs = append(b.outputs, outputTensor{tensor: x, after: rapid.IntRange(x.first, nodes-1).Draw(t, "after")})
 			}
 		}
 		total := b.layout()

@@ -33,11 +33,11 @@ type Builder struct {
 	nodes   []*node
 	tensors []*Tensor
 	input   *Tensor // what Plan.Input sets; nil means none
-	outputs []output
+	outputs []outputTensor
 	err     error
 }
 
-type output struct {
+type outputTensor struct {
 	name   string
 	tensor *Tensor
 	after  int // node after which the tensor is copied out
@@ -139,14 +139,14 @@ func (b *Builder) Input(cols int) *Tensor {
 
 // Output makes the tensor's rows readable after a Run, as Plan.Output(name).
 func (b *Builder) Output(name string, t *Tensor) {
-	b.outputs = append(b.outputs, output{name: name, tensor: t, after: len(b.nodes) - 1})
+	b.outputs = append(b.outputs, outputTensor{name: name, tensor: t, after: len(b.nodes) - 1})
 }
 
 // Tap makes the tensor as it is now readable after a Run, as Plan.Tap(name), if taps are
 // enabled.
 func (b *Builder) Tap(name string, t *Tensor) {
 	if b.tap && b.err == nil {
-		b.outputs = append(b.outputs, output{name: name, tensor: t, after: len(b.nodes) - 1, tap: true})
+		b.outputs = append(b.outputs, outputTensor{name: name, tensor: t, after: len(b.nodes) - 1, tap: true})
 	}
 }
 
@@ -194,7 +194,7 @@ func (b *Builder) Need() (Need, error) {
 	if b.log > 0 {
 		n.Draw, n.Log = choiceBytes(b.draws, b.log)
 	}
-	n.Adjust, n.Mask = shapeOf(b.adjusted).adjustBytes(), shapeOf(b.masked).maskBytes()
+	n.Adjust, n.Mask = sizeOf(b.adjusted).adjustBytes(), sizeOf(b.masked).maskBytes()
 	for _, o := range b.outputs {
 		n.Readback += alignUp(o.tensor.bytes(), arenaAlign)
 	}
@@ -217,8 +217,10 @@ func (b *Builder) Build(ctx context.Context) (_ *Plan, err error) {
 		return nil, err
 	}
 	b.m.plans.Add(1)
-	p := &Plan{m: b.m, open: true, name: b.name, tokens: b.tokens, singles: b.singles, sequences: b.sequences, rows: b.rows, logged: b.log, draws: b.draws, kv: map[kvKey]int64{},
-		adjusted: shapeOf(b.adjusted), masked: shapeOf(b.masked)}
+	p := &Plan{
+		form: form{name: b.name, singles: b.singles, logged: b.log, draws: b.draws, adjusted: sizeOf(b.adjusted), masked: sizeOf(b.masked)},
+		m:    b.m, open: true, tokens: b.tokens, sequences: b.sequences, rows: b.rows, kv: map[kvKey]int64{},
+	}
 	if b.adjusted != nil {
 		p.seen = make([]uint32, maskWords(p.adjusted.cols))
 	}
@@ -332,9 +334,9 @@ func (b *Builder) record(ctx context.Context, p *Plan) error {
 			case x.buffer == logBuffer:
 				s = frame.log.Whole().Slice(0, log)
 			case x.buffer == adjustBuffer:
-				s = frame.adjust.buffer.Whole().Slice(0, p.adjusted.adjustBytes())
+				s = frame.adjust.lists.buffer.Whole().Slice(0, p.adjusted.adjustBytes())
 			case x.buffer == maskBuffer:
-				s = frame.mask.buffer.Whole().Slice(0, p.masked.maskBytes())
+				s = frame.adjust.masks.buffer.Whole().Slice(0, p.masked.maskBytes())
 			case x.tensor != nil:
 				s = arena(x.tensor)
 				p.counters.ActivationBytes += x.tensor.bytes()
@@ -409,4 +411,11 @@ func (b *Builder) Converted() (kernel string, acts []*Tensor) {
 		}
 	}
 	return "", nil
+}
+
+func sizeOf(t *Tensor) logitsSize {
+	if t == nil {
+		return logitsSize{}
+	}
+	return logitsSize{t.Rows, t.Cols}
 }

@@ -242,5 +242,3 @@ func (m *Manager) MaxCachePositions(s CacheShape) int {
 	page := kernels.PageSize * int64(s.KVHeads) * row
 	return int(max(0, m.dev.PhysicalDevice().Limits.MaxStorageBufferRange/page-1)) * kernels.PageSize
 }
-
-func ceilDiv(a, b int) int { return (a + b - 1) / b }

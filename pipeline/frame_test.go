@@ -107,7 +107,7 @@ func (w *walk) knows(what string) {
 	f := &w.b.m.frame
 	device := slices.Clone(f.step.Mapped())
 	for at := 0; at < len(f.words); at += 4 {
-		if known := word(f.words, at); known != unknown && known != word(device, at) {
+		if known := word(f.words, at); known != unknownWord && known != word(device, at) {
 			w.t.Errorf("%s: word %d of the Step buffer is %d, the host has %d", what, at/4, word(device, at), known)
 		}
 	}
@@ -183,7 +183,7 @@ func TestPlansTakeTurnsWithAFrame(t *testing.T) {
 		if err != nil {
 			failures++
 			for _, p := range plans {
-				if err := w.b.m.frame.holds(p); err == nil {
+				if err := w.b.m.frame.holds(&p.form); err == nil {
 					t.Errorf("%s: %s has results of a run that failed", what, p.name)
 				}
 			}

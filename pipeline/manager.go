@@ -122,6 +122,110 @@ func (m *Manager) Paths() []kernels.Path {
 	return list
 }
 
+// config describes the pipeline of a node.
+func (m *Manager) config(n *node, v shaders.Variant) vk.PipelineConfig {
+	cfg := vk.PipelineConfig{Name: n.key(), SPIRV: v.SPIRV, PushBytes: len(n.push), Spec: n.values, DispatchBase: n.dispatches > 1}
+	for _, b := range n.binds {
+		kind := vk.UniformTexelBuffer
+		switch b.view {
+		case kernels.Storage:
+			kind = vk.StorageBuffer
+		case kernels.Address:
+			kind = vk.DeviceAddress
+		}
+		cfg.Bindings = append(cfg.Bindings, kind)
+	}
+	cfg.SubgroupSize, cfg.FullSubgroups = m.machine.Subgroup(v.Needs)
+	return cfg
+}
+
+// kernel returns the compute pipeline of a variant with these specialization constants,
+// compiling it at the first call. Concurrent calls for different kernels compile in parallel.
+func (m *Manager) kernel(n *node) (*vk.Pipeline, error) {
+	key := n.key()
+	m.mu.Lock()
+	e := m.pipelines[key]
+	if e == nil {
+		e = &pipelineEntry{kernel: n.kernel, spec: n.values}
+		m.pipelines[key] = e
+	}
+	m.mu.Unlock()
+	e.once.Do(func() {
+		v, ok := m.variants[n.kernel]
+		if !ok || !m.machine.Has(v.Needs) {
+			e.err = fmt.Errorf("pipeline: no kernel %q for %s", n.kernel, m.dev.PhysicalDevice().Name)
+			return
+		}
+		if m.opts.Tuning.refuses(n.kernel) {
+			e.err = fmt.Errorf("pipeline: %s: kernel %s computes wrong results on this device, another driver version (now %s) may fix it",
+				m.dev.PhysicalDevice().Name, n.kernel, m.opts.Tuning.Driver)
+			return
+		}
+		e.p, e.err = m.dev.NewPipeline(m.config(n, v))
+	})
+	return e.p, e.err
+}
+
+// shared lists the buffers that plans share.
+func (m *Manager) shared(n Need) []shared {
+	f := &m.frame
+	return []shared{
+		{"an arena", &m.arena, vk.DeviceLocal, n.Arena},
+		{"a step buffer", &f.step, vk.Upload, n.Step},
+		{"an input buffer", &f.input, vk.Upload, n.Input},
+		{"a draw buffer", &f.draw, vk.Upload, n.Draw},
+		{"a log buffer", &f.log, vk.Readback, n.Log},
+		{"a read-back buffer", &f.readback, vk.Readback, n.Readback},
+		{"an adjustment buffer", &f.adjust.lists.buffer, vk.Upload, n.Adjust},
+		{"a mask buffer", &f.adjust.masks.buffer, vk.Upload, n.Mask},
+	}
+}
+
+// Reserve sets aside at least so much memory for what plans share. Larger buffers are kept. It is called before the
+// first plan is built, with the largest Builder.Need: the buffers can't grow while there are plans.
+func (m *Manager) Reserve(n Need) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, s := range m.shared(n) {
+		if s.size() >= s.bytes {
+			continue
+		}
+		if plans := m.plans.Load(); plans > 0 {
+			return fmt.Errorf("pipeline: %s of %d bytes was asked for, and %d plans use the one of %d", s.name, s.bytes, plans, s.size())
+		}
+		if err := s.close(); err != nil {
+			return err
+		}
+		b, err := m.dev.NewBuffer(s.bytes, s.use)
+		if err != nil {
+			return fmt.Errorf("pipeline: %s of %d bytes: %w", s.name, s.bytes, err)
+		}
+		*s.buffer = b
+		f := &m.frame
+		f.given, f.ran = nil, nil
+		switch s.buffer {
+		case &f.step:
+			clear(b.Mapped())
+			f.words, f.begun, f.next = make([]byte, s.bytes), make([]byte, s.bytes), 0
+		case &f.adjust.lists.buffer:
+			f.adjust.lists.begin()
+		case &f.adjust.masks.buffer:
+			f.adjust.masks.begin()
+		}
+	}
+	return nil
+}
+
+// lacks says which of the buffers is too small for a plan.
+func (m *Manager) lacks(n Need) error {
+	for _, s := range m.shared(n) {
+		if s.size() < s.bytes {
+			return fmt.Errorf("needs %s of %d bytes; Reserve was given %d", s.name, s.bytes, s.size())
+		}
+	}
+	return nil
+}
+
 // Close frees pipelines, arena and Frame. Plans, matrices and caches made from the
 // Manager are closed first.
 func (m *Manager) Close() error {
@@ -184,5 +288,3 @@ func (m *Manager) Compiles() []Compile {
 }
 
 var errClosed = errors.New("pipeline: closed")
-
-func alignUp(n, align int64) int64 { return (n + align - 1) / align * align }

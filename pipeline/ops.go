@@ -401,3 +401,25 @@ func (b *Builder) Draw(logits *Tensor) {
 	launch(b, &kernels.Draw, kernels.Rows{Name: "draw", Rows: logits.Rows}, kernels.RowMajor, &node{}, stepBind(), read(pairs),
 		bind{buffer: drawBuffer, access: vk.Read, view: kernels.Storage}, bind{buffer: logBuffer, access: vk.Write, view: kernels.Storage})
 }
+
+// Adjust changes logits, which have a row for each row of results of a step, as Step.Adjust says: at most MaxSequences
+// rows. A soft cap comes before it. A plan has at most one.
+func (b *Builder) Adjust(logits *Tensor) {
+	b.adjusts("adjust", &b.adjusted, logits)
+	shape := kernels.Rows{Name: "adjust", Rows: logits.Rows, Cols: logits.Cols}
+	launch(b, &kernels.Adjust, shape, kernels.RowMajor, &node{}, bind{buffer: adjustBuffer, access: vk.Read, view: kernels.Storage}, readWrite(logits))
+}
+
+// Allow makes what follows find the largest logits, of Adjust's rows, among those that Adjust.Allowed has. It takes no
+// dispatch: the search skips the others. A plan has at most one.
+func (b *Builder) Allow(logits *Tensor) {
+	b.adjusts("allow", &b.masked, logits)
+	logits.masked = true
+}
+
+func (b *Builder) adjusts(what string, before **Tensor, logits *Tensor) {
+	if *before != nil || logits.Rows > MaxSequences {
+		b.Fail("%s: %d rows of logits, some before: %t; %d and once are possible", what, logits.Rows, *before != nil, MaxSequences)
+	}
+	*before = logits
+}

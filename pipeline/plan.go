@@ -45,19 +45,14 @@ func (c *Counters) Add(d Counters) {
 // it, and one plan of a Manager runs at a time. What it leaves is in the Manager's Frame, so it can be
 // read until the next Run of any plan of the Manager.
 type Plan struct {
+	form
 	m         *Manager
 	open      bool
-	name      string
 	tokens    int
-	singles   int // as Builder has them
 	sequences int
 	rows      int
-	inputCols int // of what Input writes; 0 means the plan has no input
-	logged    int // pairs in an entry of the log; 0 means the plan chooses no tokens
-	draws     int // rows that the plan chooses a token for; 0 means that it advances, if it chooses one
-
-	adjusted, masked shape    // the logits that a Step's Adjust changes, and those that it has masks for
-	seen             []uint32 // a bit for each of adjusted's columns; 0 between calls
+	inputCols int      // of what Input writes; 0 means the plan has no input
+	seen      []uint32 // a bit for each of adjusted's columns; 0 between calls
 
 	commands *vk.Commands
 	pace     *pace
@@ -90,18 +85,18 @@ func (p *Plan) Run(ctx context.Context, s Step) (Counters, error) {
 		return Counters{}, errClosed
 	}
 	steps := max(1, s.Burst)
-	if err := errors.Join(s.check(p), p.checkSteps(s, steps), p.checkAdjust(s, steps), p.checkInput()); err != nil {
+	if err := errors.Join(p.checkStep(s), p.checkSteps(s, steps), p.checkAdjust(s, steps), p.checkInput()); err != nil {
 		return Counters{}, fmt.Errorf("pipeline: %s: %w", p.name, err)
 	}
 	if err := p.m.dev.Settle(ctx); err != nil {
 		return Counters{}, fmt.Errorf("pipeline: %s: %w", p.name, err)
 	}
-	sent := p.m.frame.begin(p, s)
+	sent := p.m.frame.begin(&p.form, s)
 	submits, err := p.submit(ctx, s, steps)
 	if err != nil {
 		return Counters{}, fmt.Errorf("pipeline: %s at position %d: %w", p.name, s.Sequences[0].Position, err)
 	}
-	p.m.frame.end(p, s, steps)
+	p.m.frame.finish(&p.form, s, steps)
 	var c Counters
 	for i := range steps {
 		c.Add(p.counters)
@@ -120,9 +115,77 @@ func (p *Plan) Run(ctx context.Context, s Step) (Counters, error) {
 	return c, nil
 }
 
+// checkStep says what is wrong with a step for the plan.
+func (p *Plan) checkStep(s Step) error {
+	tokens, singles := s.Len(), s.singles(p.singles)
+	if tokens < 1 || tokens > p.tokens {
+		return fmt.Errorf("%d tokens in a plan for %d", tokens, p.tokens)
+	}
+	if most := p.tokens - p.singles; tokens-singles > most {
+		return fmt.Errorf("%d tokens of sequences with several in a plan for %d", tokens-singles, most)
+	}
+	if n := len(s.Sequences); n > MaxSequences || n-singles > p.sequences {
+		return fmt.Errorf("%d sequences, %d of them of one token, in a plan for %d and %d more", n, singles, p.singles, p.sequences)
+	}
+	if s.Rows() > p.rows {
+		return fmt.Errorf("%d sequences in a plan for %d", s.Rows(), p.rows)
+	}
+	for i, q := range s.Sequences {
+		if q.Position < 0 || q.Table < 0 || int64(q.Position)+int64(len(q.Tokens)) > math.MaxUint32 {
+			return fmt.Errorf("position %d, page table %d", q.Position, q.Table)
+		}
+		if len(q.Tokens) == 0 {
+			return fmt.Errorf("sequence %d has no tokens", i)
+		}
+		sum := 0
+		for j, n := range q.Endings {
+			if sum += n; n < 1 || sum > len(q.Tokens) {
+				return fmt.Errorf("sequence %d of %d tokens in a run of %d", j, n, len(q.Tokens))
+			}
+		}
+		if q.Endings != nil && sum != len(q.Tokens) {
+			return fmt.Errorf("sequences of %d tokens in a run of %d", sum, len(q.Tokens))
+		}
+	}
+	return nil
+}
+
+// checkSteps reports what is wrong with the fields of a step that are about choosing tokens.
+func (p *Plan) checkSteps(s Step, steps int) error {
+	switch {
+	case steps > MaxBurst, steps > 1 && (!p.advances() || s.Len() != 1):
+		return fmt.Errorf("%d steps of %d tokens; %d of one token are possible where the plan advances", steps, s.Len(), MaxBurst)
+	case (s.Draw != nil) != (p.advances() && p.logged > 1):
+		return errors.New("a plan that draws tokens needs a draw, and no other takes one")
+	case p.draws == 0 && len(s.Draws) > 0, p.draws > 0 && (len(s.Draws) != s.Rows() || s.Rows() > p.draws):
+		return fmt.Errorf("%d draws of %d rows of results; the plan draws up to %d, each of its rows", len(s.Draws), s.Rows(), p.draws)
+	case s.Draw != nil:
+		return s.Draw.check(steps)
+	}
+	for row := range s.Draws {
+		if err := s.Draws[row].check(1); err != nil {
+			return fmt.Errorf("row %d: %w", row, err)
+		}
+	}
+	return nil
+}
+
+// checkAdjust reports what is wrong with the step's Adjust.
+func (p *Plan) checkAdjust(s Step, steps int) error {
+	if n := s.Rows(); len(s.Adjust) > n {
+		return fmt.Errorf("%d rows of logits are adjusted, the step has %d", len(s.Adjust), n)
+	}
+	for row := range s.Adjust {
+		if err := s.Adjust[row].checkFor(row, p.adjusted, p.masked, p.seen, steps); err != nil {
+			return fmt.Errorf("row %d of logits: %w", row, err)
+		}
+	}
+	return nil
+}
+
 // checkInput is an error where the plan's input is that of another plan, or missing.
 func (p *Plan) checkInput() error {
-	if p.inputCols > 0 && p.m.frame.given != p {
+	if p.inputCols > 0 && p.m.frame.given != &p.form {
 		return errors.New("no input was given, or another plan's after it")
 	}
 	return nil
@@ -137,16 +200,13 @@ func (p *Plan) Input(ctx context.Context, rows []float32) (int64, error) {
 	if err := p.m.dev.Settle(ctx); err != nil {
 		return 0, fmt.Errorf("pipeline: %s: %w", p.name, err)
 	}
-	p.m.frame.given = p
+	p.m.frame.given = &p.form
 	buf := p.m.frame.input.Mapped()
 	for i, v := range rows {
 		binary.LittleEndian.PutUint32(buf[4*i:], math.Float32bits(v))
 	}
 	return 4 * int64(len(rows)), nil
 }
-
-// advances reports whether the plan moves the step on.
-func (p *Plan) advances() bool { return p.logged > 0 && p.draws == 0 }
 
 // repeats reports whether the commands may be submitted several times at once.
 func (p *Plan) repeats() bool { return p.advances() && !p.m.opts.Profile }
@@ -194,6 +254,31 @@ func (p *Plan) submit(ctx context.Context, s Step, steps int) (submits int, err 
 	return submits, nil
 }
 
+// Chosen returns the token that the last Run of a plan has chosen: in a step of a plan that advances, or for a row of one
+// that draws them (Builder.Draw), counted from 0. It is no token, but 0xffffffff, if no logit was above -Inf. Chosen also
+// reads the largest logits and their ids, largest first, as many as the lists hold: one, or TopLogits where the token was
+// drawn. bytes is what crossed from the device.
+func (p *Plan) Chosen(step int, logits []float32, ids []int) (id int, bytes int64, err error) {
+	f := &p.m.frame
+	if err := f.holds(&p.form); err != nil {
+		return 0, 0, err
+	}
+	most := max(1, p.logged-1)
+	if p.logged == 0 || step < 0 || step >= f.steps || len(logits) != len(ids) || len(ids) > most {
+		return 0, 0, fmt.Errorf("pipeline: %s: %d largest logits of step %d; there are %d steps with %d", p.name, len(ids), step, f.steps, most)
+	}
+	for i := range ids {
+		value, id := f.pair(step, p.logged, i)
+		logits[i], ids[i] = value, int(id)
+	}
+	_, chosen := f.pair(step, p.logged, p.logged-1)
+	read := len(ids)
+	if p.logged > 1 || read == 0 {
+		read++ // the choice
+	}
+	return int(chosen), 8 * int64(read), nil
+}
+
 // Output reads rows first to first+n of an output of the last Run into dst, n * cols values.
 // It returns the bytes that crossed from the device.
 func (p *Plan) Output(name string, first, n int, dst []float32) (int64, error) {
@@ -228,7 +313,7 @@ func (p *Plan) Shape(name string) (rows, cols int) {
 }
 
 func (p *Plan) fetch(name string, tap bool, first, n int, dst []float32) (int64, error) {
-	if err := p.m.frame.holds(p); err != nil {
+	if err := p.m.frame.holds(&p.form); err != nil {
 		return 0, err
 	}
 	for _, o := range p.outputs {

@@ -63,16 +63,6 @@ func (s Step) singles(most int) int {
 	return n
 }
 
-const (
-	// MaxBurst is the largest Step.Burst. advance.comp calls it LOG.
-	MaxBurst = 32
-	// TopLogits is how many of the largest logits AdvanceDraw draws a token from. advance.comp calls it MAX_DRAW.
-	TopLogits = 64
-)
-
-// MaxSequences is how many sequences, and how many rows of results of last tokens, a Step can have.
-const MaxSequences = 16
-
 // live is how many positions of the KV cache the step reads, of single tokens or of the others, at step i of a burst. Keys
 // that several tokens of a sequence see count once.
 func (s Step) live(key kvKey, singles, i int) int64 {
@@ -150,41 +140,6 @@ func (s Step) write(buf []byte, singles int) {
 		}
 		first += len(q.Tokens)
 	}
-}
-
-// check says what is wrong with s for a plan.
-func (s Step) check(p *Plan) error {
-	tokens, singles := s.Len(), s.singles(p.singles)
-	if tokens < 1 || tokens > p.tokens {
-		return fmt.Errorf("%d tokens in a plan for %d", tokens, p.tokens)
-	}
-	if most := p.tokens - p.singles; tokens-singles > most {
-		return fmt.Errorf("%d tokens of sequences with several in a plan for %d", tokens-singles, most)
-	}
-	if n := len(s.Sequences); n > MaxSequences || n-singles > p.sequences {
-		return fmt.Errorf("%d sequences, %d of them of one token, in a plan for %d and %d more", n, singles, p.singles, p.sequences)
-	}
-	if s.Rows() > p.rows {
-		return fmt.Errorf("%d sequences in a plan for %d", s.Rows(), p.rows)
-	}
-	for i, q := range s.Sequences {
-		if q.Position < 0 || q.Table < 0 || int64(q.Position)+int64(len(q.Tokens)) > math.MaxUint32 {
-			return fmt.Errorf("position %d, page table %d", q.Position, q.Table)
-		}
-		if len(q.Tokens) == 0 {
-			return fmt.Errorf("sequence %d has no tokens", i)
-		}
-		sum := 0
-		for j, n := range q.Endings {
-			if sum += n; n < 1 || sum > len(q.Tokens) {
-				return fmt.Errorf("sequence %d of %d tokens in a run of %d", j, n, len(q.Tokens))
-			}
-		}
-		if q.Endings != nil && sum != len(q.Tokens) {
-			return fmt.Errorf("sequences of %d tokens in a run of %d", sum, len(q.Tokens))
-		}
-	}
-	return nil
 }
 
 // Followed reports whether a token of the step is known to follow token i.

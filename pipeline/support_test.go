@@ -149,7 +149,7 @@ func inputStep(position, count int) Step {
 // roomy is more than most tests need, so that a second plan need not ask for more than the first.
 var roomy = Need{
 	Arena: 8 << 20, Step: stepBytes(512), Input: 1 << 16, Draw: drawRow * MaxSequences, Log: logBytes(MaxBurst, TopLogits+1), Readback: 1 << 20,
-	Adjust: shape{MaxSequences, 64}.adjustBytes(), Mask: shape{MaxSequences, 64}.maskBytes(),
+	Adjust: logitsSize{MaxSequences, 64}.adjustBytes(), Mask: logitsSize{MaxSequences, 64}.maskBytes(),
 }
 
 // build reserves what the plan needs and builds it. The plan is closed when the test ends.
