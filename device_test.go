@@ -52,6 +52,9 @@ func greedy(ctx context.Context, e *Engine, prompt []int, n int) (tokens []int, 
 // TestEnginesShareADevice has two models generate on one device at the same time: each gets the tokens that it has by itself,
 // and their steps alternate. Another call that needs the device comes in between.
 func TestEnginesShareADevice(t *testing.T) {
+	if testing.Short() {
+		t.Skip("-short: the run on the main driver has it")
+	}
 	d := testDevice(t)
 	var engines []*Engine
 	var want [2][]int

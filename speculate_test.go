@@ -349,6 +349,9 @@ func answers(t *testing.T, gpu bool, p sample.Params, d Drafter, seeds int) (chi
 // several distributions. A Drafter that says a wrong distribution, which is as much as a wrong rule of acceptance,
 // must fail the test.
 func TestSampledAnswersFollowTheTargetsDistribution(t *testing.T) {
+	if testing.Short() {
+		t.Skip("-short: it needs no device")
+	}
 	const seeds = 20000
 	drafters := map[string]Drafter{
 		"none":                nil,

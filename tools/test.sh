@@ -148,9 +148,10 @@ run_stage() {
 	swiftshader)
 		packages=$(touched "${GPU_PACKAGES[@]}") || return
 		[ -e "$SWIFTSHADER" ] || return $SKIPPED
-		# All families take this driver's base kernels, which TestVerify runs, in batches too: the graphs of three are enough here.
+		# All families take this driver's base kernels, which TestVerify runs, in batches too: the graphs of three, one with windows,
+		# are enough here. What a model does around its kernels is the same on each driver.
 		on_driver "$SWIFTSHADER" -short -skip \
-			'^TestFixtureLogits$/^(baichuan.*|chatglm2|falcon|gemma2|internlm|llama.*|mistral|phi3|qwen.*|smollm3|xverse.*)$|^TestTextsInABatchAreAsAlone$' $packages
+			'^TestFixtureLogits$/^(baichuan.*|chatglm2|falcon|gemma2|internlm|llama.*|mistral|phi3|qwen.*|smollm3|xverse.*)$|^Test(TextsInABatchAreAsAlone|Split|MemoryPlanCountsEveryBuffer|WindowedCacheKeepsTheWindow)$' $packages
 		;;
 	isa)
 		changed '^tools/(isa|mesa|lib|test)\.|^docs/isa\.md' || touched ./internal/isareport >/dev/null || return
