@@ -101,16 +101,6 @@ func (s CacheShape) HasLocal() bool {
 	return false
 }
 
-// FirstKept is the first position that all layers still hold when 0 to length-1 have been written.
-func (s CacheShape) FirstKept(length int) int {
-	for i := range s.Layers {
-		if s.local(i) && length > 0 {
-			return max(0, (length-1)/kernels.PageSize-s.localPages()+1) * kernels.PageSize
-		}
-	}
-	return 0
-}
-
 // pages is how many pages layer i has, with the one that belongs to no sequence.
 func (s CacheShape) pages(i int) int {
 	if s.local(i) {
