@@ -103,7 +103,7 @@ func (x *executor) fill(jobs []*job) (step []piece) {
 		if len(step) == model.MaxSpans {
 			break
 		}
-		if !x.ready(j) {
+		if j.s.hold.sequence == nil && !x.ready(j) {
 			continue
 		}
 		if len(step) == 0 && (len(prompts) == 1 || j.left() >= PromptChunk) {
@@ -184,18 +184,14 @@ func (x *executor) evaluate(step []piece, s *Step) error {
 		}
 		return nil
 	}
-	prompt := 0
 	share := mean(out.Counters, int64(len(step)))
 	for i, p := range step {
 		p.end += p.n
 		p.out, p.done = p.s.row(out, i, len(step)), true
 		p.out.Counters = share
-		if p.n > 1 {
-			prompt += p.n
-		}
 	}
-	x.measure(prompt, time.Since(begun), out.Counters)
 	s.count(step, out.Counters)
+	x.measure(s.PromptTokens, time.Since(begun), out.Counters)
 	return nil
 }
 
@@ -306,12 +302,8 @@ func (x *executor) evaluateOne(p piece, s *Step) error {
 	}
 	p.done, p.end = true, p.end+p.n
 	p.s.hold.pending = append(p.s.hold.pending[:0], pending...)
-	prompt := 0
-	if p.n > 1 {
-		prompt = p.n
-	}
-	x.measure(prompt, time.Since(begun), out.Counters)
 	s.count([]piece{p}, out.Counters)
+	x.measure(s.PromptTokens, time.Since(begun), out.Counters)
 	return nil
 }
 

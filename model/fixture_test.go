@@ -295,7 +295,7 @@ func TestWindowedCacheKeepsTheWindow(t *testing.T) {
 					if _, err := x.forward(t.Context(), make([]int, c.from), 0, Tail{}); err != nil {
 						t.Fatal(err)
 					}
-					x.Pages().Clear() // of what nobody sees
+					x.Pages().Clear() // forgets pages that no query of the text sees
 					if got, err := x.text.Truncate(c.to); got != c.want || err != nil {
 						t.Errorf("%d tokens cut to %d: %d, %v, want %d", c.from, c.to, got, err, c.want)
 					}

@@ -58,14 +58,19 @@ func (m *mover) save(ctx context.Context, move pages.Move) error {
 	page := devicePage(move.Group, move.From)
 	data := (*host)[move.To]
 	if data == nil {
-		data = make([]byte, m.x.pageBytes(page.Local))
+		data = make([]byte, m.x.PageBytes(move.Group))
 		(*host)[move.To] = data
 	}
 	return m.x.readPage(ctx, page, data)
 }
 
-// PageBytes is the size of a page in all layers of a group.
-func (x *Model) PageBytes(g pages.Group) int64 { return x.pageBytes(g == pages.Local) }
+// PageBytes is the size of a page in all layers of a group, on all devices.
+func (x *Model) PageBytes(g pages.Group) (n int64) {
+	for _, s := range x.stages {
+		n += s.cache.PageBytes(g == pages.Local)
+	}
+	return n
+}
 
 // ReadPage copies what a sequence has in a page to the host, PageBytes of its group. Rows that are not the sequence's are 0.
 func (x *Model) ReadPage(ctx context.Context, e pages.Extent, dst []byte) error {
@@ -88,14 +93,6 @@ func (x *Model) WritePage(ctx context.Context, e pages.Extent, src []byte) error
 		return err
 	}
 	return x.writePage(ctx, devicePage(e.Group, e.Page), src)
-}
-
-// pageBytes is the size of a page of a group in all layers of all devices.
-func (x *Model) pageBytes(local bool) (n int64) {
-	for _, g := range x.stages {
-		n += g.cache.PageBytes(local)
-	}
-	return n
 }
 
 // readPage copies a page of every device to the host.

@@ -24,18 +24,16 @@ const MaxSpans = pipeline.MaxSequences
 func (x *Model) newPool() (err error) {
 	o := pages.Options{PageSize: kernels.PageSize, Mover: &mover{x: x}}
 	o.Pages[pages.Global] = 1 + x.opts.pages
-	var page [pages.Groups]int64 // bytes
 	for _, g := range x.stages {
 		shape := g.weights.cacheShape(x.cfg, &x.opts)
 		if shape.HasLocal() {
 			o.Window, o.Pages[pages.Local] = x.cfg.SlidingWindow, 1+shape.LocalPages
 		}
-		page[pages.Global] += g.cache.PageBytes(false)
-		page[pages.Local] += g.cache.PageBytes(true)
 	}
-	for g := pages.Group(0); x.opts.HostBytes > 0 && page[pages.Global]+page[pages.Local] > 0 && g < pages.Groups; g++ {
-		if o.Pages[g] > 0 { // both groups get as many pages
-			o.HostPages[g] = int(min(x.opts.HostBytes/(page[pages.Global]+page[pages.Local]), math.MaxInt32))
+	if both := x.PageBytes(pages.Global) + x.PageBytes(pages.Local); both > 0 { // both groups get as many pages
+		o.HostPages[pages.Global] = int(min(x.opts.HostBytes/both, math.MaxInt32))
+		if o.Window > 0 {
+			o.HostPages[pages.Local] = o.HostPages[pages.Global]
 		}
 	}
 	if x.pool, err = pages.New(o); err != nil {
