@@ -101,7 +101,7 @@ func (c *Commands) timestamp(dispatch bool) error {
 }
 
 // Submit starts all segments. If the last submission of these commands has not ended, Submit first waits for it as
-// Submission.Wait does.
+// Submission.Wait does. That Submission then stands for the new work.
 func (c *Commands) Submit(ctx context.Context) (*Submission, error) {
 	return c.SubmitSegments(ctx, 0, c.Segments())
 }
@@ -142,7 +142,7 @@ func (c *Commands) submit(ctx context.Context, buffers []uint64, times int) (*Su
 		}
 		buffers = c.repeated
 	}
-	s, err := c.d.start(c.d.compute, buffers, 0, c.fence)
+	s, err := c.d.start(c.last, c.d.compute, buffers, 0, c.fence)
 	if err != nil {
 		return nil, err
 	}

@@ -35,25 +35,35 @@ const (
 )
 
 // Submission is work that was submitted to the device. Until it has ended, objects that it uses are not freed and its
-// fence is not reused.
+// fence is not reused. The next submission of the same Commands is the same Submission: submitting allocates nothing.
 type Submission struct {
 	d     *Device
 	fence uint64
+	watch func() // watchFence, which would be allocated each time
 
-	done    chan struct{} // closed when watch is done
-	err     error         // of the work, or of watching it; valid once done is closed
-	running bool          // the work may still run although watch has returned; valid once done is closed
+	done    chan struct{} // has an element from when watch is done
+	err     error         // of the work, or of watching it; valid once watch is done
+	running bool          // the work may still run although watch is done; valid then
 
 	waited    atomic.Int64 // nanoseconds spent in all waits
 	abandoned atomic.Bool  // a Wait has given up
 }
 
-// start submits command buffers and watches for their end, which signals fence. wait is a semaphore, or 0 for none.
-func (d *Device) start(q queue, cmds []uint64, wait, fence uint64) (*Submission, error) {
+// start submits command buffers and watches for their end, which signals fence. wait is a semaphore, or 0 for none. The
+// Submission is last, which has ended without an error, or a new one if that is nil.
+func (d *Device) start(last *Submission, q queue, cmds []uint64, wait, fence uint64) (*Submission, error) {
 	if err := d.submit(q, cmds, wait, 0, fence); err != nil {
 		return nil, err
 	}
-	s := &Submission{d: d, fence: fence, done: make(chan struct{})}
+	s := last
+	if s == nil {
+		s = &Submission{d: d, fence: fence, done: make(chan struct{}, 1)}
+		s.watch = s.watchFence
+	} else {
+		<-s.done
+		s.waited.Store(0)
+		s.abandoned.Store(false)
+	}
 	d.runningMu.Lock()
 	d.running[s] = struct{}{}
 	d.runningMu.Unlock()
@@ -61,11 +71,11 @@ func (d *Device) start(q queue, cmds []uint64, wait, fence uint64) (*Submission,
 	return s, nil
 }
 
-// watch waits in the driver, on a goroutine of its own: a call into a driver that hangs may not return, whatever its
+// watchFence waits in the driver, on a goroutine of its own: a call into a driver that hangs may not return, whatever its
 // time limit.
-func (s *Submission) watch() {
+func (s *Submission) watchFence() {
 	d := s.d
-	defer close(s.done)
+	defer func() { s.done <- struct{}{} }()
 	var failing time.Time
 	for lost := false; ; {
 		r := Result(d.shim.WaitFence(s.fence, watchSlice))
@@ -116,11 +126,12 @@ func (s *Submission) Wait(ctx context.Context) error {
 	return fmt.Errorf("vk: stopped waiting for work on %s, which continues: %w", s.d.pd.Name, ctx.Err())
 }
 
-// await waits until watch has returned, and then returns true. It returns false if ctx ends first, or once all waits
+// await waits until watch is done, and then returns true. It returns false if ctx ends first, or once all waits
 // for the submission together have taken the time total.
 func (s *Submission) await(ctx context.Context, total time.Duration) bool {
 	select {
 	case <-s.done:
+		s.done <- struct{}{}
 		return true
 	default:
 	}
@@ -132,6 +143,7 @@ func (s *Submission) await(ctx context.Context, total time.Duration) bool {
 	for time.Duration(s.waited.Load()) < total {
 		select {
 		case <-s.done:
+			s.done <- struct{}{}
 			return true
 		case <-ctx.Done():
 			return false
