@@ -127,7 +127,7 @@ func (d *EngineDrafter) tail(p sample.Params) model.Tail {
 
 // choose adds the guesses that an evaluation determines.
 func (d *EngineDrafter) choose(out model.Output, p sample.Params) error {
-	if out.Choices == nil {
+	if len(out.Choices) == 0 {
 		_, err := d.draw(nil, out.Logits[:min(len(out.Logits), d.vocab)], p)
 		return err
 	}

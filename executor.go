@@ -55,6 +55,17 @@ type executor struct {
 	starts    int           // counts holds
 
 	provenances pages.Provenance // that were given to what sessions evaluate alone
+
+	stepping []piece // those that share the step under way; nil: none. The lock guards it
+	together context.Context
+	abandon  context.CancelFunc // ends together
+
+	// Memory that is used again, so that a step allocates nothing.
+	loop                  func() // run
+	timer                 *time.Timer
+	solo, shared, prompts []*job
+	pieces                []piece
+	spans                 []model.Span
 }
 
 // A job is what a session asks for at a time: to evaluate the next piece of a text, or a call.
@@ -68,7 +79,8 @@ type job struct {
 
 	solo  bool          // shares no step
 	busy  bool          // a step is under way that may be its own
-	ended chan struct{} // closed when it is done
+	gone  bool          // its context has ended meanwhile
+	ended chan struct{} // has an element when it is done
 
 	// What came of it.
 	done   bool
@@ -82,8 +94,12 @@ type job struct {
 func newExecutor(m evaluator, turns ...*turn) *executor {
 	x := &executor{
 		model: m, turns: turns, sessions: map[*Session]struct{}{}, returning: map[*Session]struct{}{}, arrived: make(chan struct{}, 1),
+		timer: time.NewTimer(time.Hour), pieces: make([]piece, 0, model.MaxSpans),
 	}
+	x.timer.Stop()
 	x.idle.L = &x.mu
+	x.loop = x.run
+	x.together, x.abandon = context.WithCancel(context.Background())
 	return x
 }
 
@@ -93,7 +109,10 @@ func (x *executor) do(j *job) error {
 	if err := j.ctx.Err(); err != nil {
 		return err
 	}
-	*j = job{ctx: j.ctx, s: j.s, tokens: j.tokens, what: j.what, call: j.call, cached: j.cached, ended: make(chan struct{})}
+	*j = job{ctx: j.ctx, s: j.s, tokens: j.tokens, what: j.what, call: j.call, cached: j.cached, ended: j.ended}
+	if j.ended == nil {
+		j.ended = make(chan struct{}, 1)
+	}
 	j.solo = j.call != nil || j.s.Alone || !j.what.shares()
 	x.mu.Lock()
 	if x.closed {
@@ -118,9 +137,18 @@ func (x *executor) do(j *job) error {
 		x.mu.Unlock()
 		return j.ctx.Err()
 	}
+	j.gone = true
+	x.abandonIfAllGone()
 	x.mu.Unlock()
 	<-j.ended
 	return j.err
+}
+
+// abandonIfAllGone ends a shared step that nobody waits for any more. The caller has the lock.
+func (x *executor) abandonIfAllGone() {
+	if len(x.stepping) > 0 && !slices.ContainsFunc(x.stepping, func(p piece) bool { return !p.gone }) {
+		x.abandon()
+	}
 }
 
 // alone has a call done that has the model to itself; s is nil or the session whose hold it uses.
@@ -153,7 +181,7 @@ func (x *executor) release(s *Session, text []int) {
 func (x *executor) wake() {
 	if !x.running {
 		x.running = true
-		go x.run()
+		go x.loop()
 		return
 	}
 	select {
@@ -174,6 +202,7 @@ func (x *executor) close() {
 	for x.running {
 		x.idle.Wait()
 	}
+	x.abandon()
 }
 
 // run works until nothing is left to do.
@@ -231,7 +260,7 @@ func (x *executor) end(j *job) {
 	if at := slices.Index(x.waiting, j); at >= 0 {
 		x.waiting = slices.Delete(x.waiting, at, at+1)
 	}
-	close(j.ended)
+	j.ended <- struct{}{}
 }
 
 // settle gives up what was released, and ends jobs whose context has ended, or all if the engine is closed.
@@ -252,11 +281,14 @@ func (x *executor) settle() {
 		x.watch.pool(x.model.Pages().Metrics())
 	}
 	x.released = x.released[:0]
-	for _, j := range slices.Clone(x.waiting) {
+	for i := 0; i < len(x.waiting); {
+		j := x.waiting[i]
 		if j.err = j.ctx.Err(); x.closed {
 			j.err = ErrClosed
 		}
-		if j.err != nil {
+		if j.err == nil {
+			i++
+		} else {
 			x.end(j)
 		}
 	}
@@ -274,13 +306,13 @@ func (x *executor) linger() {
 	if len(x.returning) == 0 || !slices.ContainsFunc(x.waiting, func(j *job) bool { return !j.solo }) {
 		return
 	}
-	timer := time.NewTimer(min(x.took/lingerShare, lingerMost))
-	defer timer.Stop()
+	x.timer.Reset(min(x.took/lingerShare, lingerMost))
+	defer x.timer.Stop()
 	for waiting := true; waiting && len(x.returning) > 0 && !x.closed; {
 		x.mu.Unlock()
 		select {
 		case <-x.arrived:
-		case <-timer.C:
+		case <-x.timer.C:
 			waiting = false
 		}
 		x.mu.Lock()
@@ -291,23 +323,23 @@ func (x *executor) linger() {
 
 // choose returns the jobs that the next step may serve: one that shares no step, or all others. The caller has the lock.
 func (x *executor) choose() []*job {
-	var solo, shared []*job
+	x.solo, x.shared = x.solo[:0], x.shared[:0]
 	for _, j := range x.waiting {
 		switch {
 		case x.full && j.s != nil && j.s.hold.sequence == nil: // until somebody gives up pages
 		case j.solo:
-			solo = append(solo, j)
+			x.solo = append(x.solo, j)
 		default:
-			shared = append(shared, j)
+			x.shared = append(x.shared, j)
 		}
 	}
-	if len(solo) > 0 && (x.soloTurn || len(shared) == 0) {
+	if len(x.solo) > 0 && (x.soloTurn || len(x.shared) == 0) {
 		x.soloTurn = false
-		return solo[:1]
+		return x.solo[:1]
 	}
 	x.soloTurn = true
-	if len(shared) == 0 { // sessions that hold pages let them lie
+	if len(x.shared) == 0 { // sessions that hold pages let them lie
 		x.full = false
 	}
-	return shared
+	return x.shared
 }

@@ -7,6 +7,7 @@ import (
 	"iter"
 	"math"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -200,7 +201,8 @@ type Generation struct {
 	took     time.Duration // time for decoded tokens
 	counters pipeline.Counters
 
-	queue  []int         // tokens chosen but not yet yielded
+	chosen []int         // tokens that the last evaluation determined
+	queue  []int         // of these, those that were not yet yielded
 	prob   *LogProb      // of the one token in the queue, with LogProbs
 	failed error         // error to return after the queue
 	each   time.Duration // time that the last evaluation without guesses took per token
@@ -208,6 +210,14 @@ type Generation struct {
 
 	speculation speculation
 	guesses     []sample.Guess // that the next evaluation decides about
+	drafted     int            // how many guesses the last evaluation had
+
+	text strings.Builder
+
+	// What evaluations are given, which would be allocated each time.
+	draft  []int
+	drawer func(n int) *pipeline.Draw
+	use    func(out model.Output, draft []int) error
 }
 
 func (s *Session) generation(prompt []int, o GenerateOptions) (*Generation, error) {
@@ -238,6 +248,7 @@ func (s *Session) generation(prompt []int, o GenerateOptions) (*Generation, erro
 	}
 	g := &Generation{s: s, o: o, tokens: slices.Clone(prompt), sampler: sample.New(o.Sampling), started: time.Now(),
 		speculation: newSpeculation(o)}
+	g.drawer, g.use = g.draw, g.choose
 	if !o.IgnoreEOS {
 		g.ends = slices.Clone(e.endTokens)
 	}
@@ -258,6 +269,10 @@ func (s *Session) generation(prompt []int, o GenerateOptions) (*Generation, erro
 		g.stop.stops = append(g.stop.stops, stop)
 	}
 	s.result.Stats.LoadMS = milliseconds(e.loadTime)
+	if o.MaxTokens > 0 {
+		n := g.left()
+		g.tokens, s.result.Tokens = slices.Grow(g.tokens, n), make([]int, 0, n)
+	}
 	return g, nil
 }
 
@@ -283,7 +298,10 @@ func (g *Generation) next(ctx context.Context) (Token, error) {
 	g.tokens = append(g.tokens, id)
 	r.Tokens = append(r.Tokens, id)
 	t := Token{ID: id, Text: g.read(id), Prob: g.prob}
-	r.Text += t.Text
+	if t.Text != "" {
+		g.text.WriteString(t.Text)
+		r.Text = g.text.String()
+	}
 	if first {
 		r.PromptCounters = counters
 		r.Stats.PromptMS = milliseconds(time.Since(start))
@@ -310,7 +328,7 @@ func (g *Generation) fill(ctx context.Context, first bool) (cached int, counters
 	}
 	for len(g.queue) == 0 && err == nil {
 		start, compiled := time.Now(), vk.Compiles().Pipelines
-		e := evaluation{tail: g.tail(), from: len(g.tokens) - 1, draw: g.draw, draftTail: g.draftTail()}
+		e := evaluation{tail: g.tail(), from: len(g.tokens) - 1, draw: g.drawer, use: g.use, draftTail: g.draftTail()}
 		if first {
 			e.progress = g.o.OnPrompt
 		} else {
@@ -318,24 +336,22 @@ func (g *Generation) fill(ctx context.Context, first bool) (cached int, counters
 			if err := g.guess(ctx); err != nil {
 				return cached, counters, err
 			}
+			g.draft = g.draft[:0]
 			for _, x := range g.guesses {
-				e.draft = append(e.draft, x.ID)
+				g.draft = append(g.draft, x.ID)
 			}
+			e.draft = g.draft
 		}
-		g.close = false
-		guesses := 0
-		e.use = func(out model.Output, draft []int) error {
-			guesses = len(draft)
-			return g.choose(out, draft)
-		}
+		g.close, g.queue, g.drafted = false, g.chosen[:0], 0
 		var c pipeline.Counters
 		cached, c, err = g.s.evaluate(ctx, g.tokens, e)
+		g.chosen = g.queue
 		counters.Add(c)
 		if first || err != nil {
 			continue
 		}
-		g.measure(guesses, start, compiled, c)
-		if guesses == 0 {
+		g.measure(g.drafted, start, compiled, c)
+		if g.drafted == 0 {
 			g.each = time.Since(start) / time.Duration(len(g.queue))
 		}
 	}
@@ -409,6 +425,7 @@ func newDraw(p sample.Params, n int, uniform func(i int) float64) *pipeline.Draw
 // choose queues the tokens that an evaluation determines. From candidates it chooses in float64. Where the device has
 // chosen another token, the tokens that it evaluated after that are dropped.
 func (g *Generation) choose(out model.Output, draft []int) error {
+	g.drafted = len(draft)
 	if len(draft) > 0 {
 		g.s.result.Stats.DraftN += len(draft)
 		if g.o.Sampling.Greedy() {
@@ -417,17 +434,20 @@ func (g *Generation) choose(out model.Output, draft []int) error {
 		}
 		return g.verify(out, draft)
 	}
-	if out.Choices == nil {
+	if len(out.Choices) == 0 {
 		id, err := g.sampler.Sample(out.Logits, g.tokens)
-		if err == nil && g.o.LogProbs {
+		if err != nil {
+			return err
+		}
+		if g.o.LogProbs {
 			g.prob = logitProb(out.Logits, id, g.o.TopLogProbs)
 		}
 		g.queue = append(g.queue, id)
-		return err
+		return nil
 	}
 	for i, c := range out.Choices {
 		id := c.ID
-		if c.IDs != nil && !g.o.Sampling.Greedy() {
+		if len(c.IDs) > 0 && !g.o.Sampling.Greedy() {
 			var err error
 			if id, err = g.sampler.SampleCandidates(c.IDs, c.Logits, nil); err != nil {
 				if i > 0 {

@@ -23,14 +23,15 @@ type Session struct {
 	// pages between calls, unless others need them, until it is closed.
 	Alone bool
 
-	engine                *Engine
-	hold                  hold
-	text                  []int       // of the last use
-	limit                 int         // the next prompt reuses at most so many tokens; -1: as many as there are
-	busy                  atomic.Bool // a call or a Generation uses it
-	closed                bool
-	result                Result
-	logitRows, hiddenRows []float32 // of the last evaluation
+	engine *Engine
+	hold   hold
+	text   []int       // of the last use
+	limit  int         // the next prompt reuses at most so many tokens; -1: as many as there are
+	busy   atomic.Bool // a call or a Generation uses it
+	closed bool
+	result Result
+	job    job          // the last one, memory that is used again
+	output model.Output // of the last evaluation
 }
 
 // NewSession returns a session. It need not be closed, unless it is to be used Alone.
@@ -71,7 +72,7 @@ func (s *Session) Close() error {
 	defer s.busy.Store(false)
 	s.closed = true
 	s.engine.work.release(s, nil)
-	s.logitRows, s.hiddenRows = nil, nil
+	s.output = model.Output{}
 	return nil
 }
 
@@ -132,7 +133,9 @@ type evaluation struct {
 // the cache held. The counters are sums over all steps without an error. After an error the cache holds the tokens evaluated
 // before it. The session is in use, and holds its tokens until free.
 func (s *Session) evaluate(ctx context.Context, tokens []int, what evaluation) (cached int, counters pipeline.Counters, err error) {
-	j := &job{ctx: ctx, s: s, tokens: tokens, what: what, cached: -1}
+	j := &s.job
+	*j = job{ctx: ctx, s: s, tokens: tokens, what: what, cached: -1, ended: j.ended}
+	defer func() { *j = job{ended: j.ended} }()
 	for {
 		if err := s.engine.work.do(j); err != nil {
 			return max(0, j.cached), counters, err

@@ -192,7 +192,7 @@ func (g *Generation) verify(out model.Output, draft []int) error {
 	for i := range len(draft) + 1 {
 		var ids []int
 		var logits []float32
-		if out.Logits != nil {
+		if len(out.Logits) > 0 {
 			logits = out.Logits[i*vocab : (i+1)*vocab]
 		} else {
 			ids, logits = out.Choices[i].IDs, out.Choices[i].Logits

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"slices"
-	"sync/atomic"
 	"time"
 
 	"pumice/model"
@@ -72,8 +71,8 @@ func (x *executor) budget() int {
 
 // fill decides what a step has of jobs: texts of which a token is left, then pieces of prompts, the oldest first. A prompt by
 // itself gets a whole chunk. New sessions get pages only with a place in the step.
-func (x *executor) fill(jobs []*job) (step []piece) {
-	var prompts []*job
+func (x *executor) fill(jobs []*job) []piece {
+	step, prompts := x.pieces[:0], x.prompts[:0]
 	for _, j := range jobs {
 		switch {
 		case j.s.hold.sequence == nil:
@@ -85,6 +84,7 @@ func (x *executor) fill(jobs []*job) (step []piece) {
 			step = append(step, piece{j, 1})
 		}
 	}
+	x.pieces, x.prompts = step, prompts
 	most := model.MaxSpans
 	if len(prompts) > 0 {
 		most-- // one of them has a place
@@ -107,7 +107,7 @@ func (x *executor) fill(jobs []*job) (step []piece) {
 			continue
 		}
 		if len(step) == 0 && (len(prompts) == 1 || j.left() >= PromptChunk) {
-			return []piece{{j, min(j.left(), x.chunk(j))}}
+			return append(step, piece{j, min(j.left(), x.chunk(j))})
 		}
 		n := min(j.left(), budget, x.room(append(step, piece{j, j.left()})))
 		if n < min(2, j.left()) { // one token of several would be no piece of a prompt
@@ -162,17 +162,19 @@ func (x *executor) evaluate(step []piece, s *Step) error {
 	if len(step) == 1 {
 		return x.evaluateOne(step[0], s)
 	}
-	spans, tail := make([]model.Span, len(step)), model.Tail{}
-	for i, p := range step {
-		spans[i] = model.Span{Sequence: p.s.hold.sequence, Tokens: p.tokens[p.end : p.end+p.n]}
+	var tail model.Tail
+	x.spans = x.spans[:0]
+	for _, p := range step {
+		span := model.Span{Sequence: p.s.hold.sequence, Tokens: p.tokens[p.end : p.end+p.n]}
 		if p.last() {
 			tail = union(tail, p.what.tail)
 		}
+		x.spans = append(x.spans, span)
 	}
-	ctx, cancel := untilAllEnd(step)
-	defer cancel()
+	ctx := x.begin(step)
 	begun := time.Now()
-	out, err := x.model.Run(ctx, spans, tail)
+	out, err := x.model.Run(ctx, x.spans, tail)
+	x.begin(nil)
 	switch {
 	case isFull(err):
 		return err
@@ -187,7 +189,7 @@ func (x *executor) evaluate(step []piece, s *Step) error {
 	share := mean(out.Counters, int64(len(step)))
 	for i, p := range step {
 		p.end += p.n
-		p.out, p.done = p.s.row(out, i, len(step)), true
+		p.out, p.done = p.s.keep(out.Row(i, len(step))), true
 		p.out.Counters = share
 	}
 	s.count(step, out.Counters)
@@ -195,25 +197,16 @@ func (x *executor) evaluate(step []piece, s *Step) error {
 	return nil
 }
 
-// untilAllEnd is a context that ends when those of all jobs have.
-func untilAllEnd(step []piece) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithCancel(context.Background())
-	var left atomic.Int64
-	left.Store(int64(len(step)))
-	stops := make([]func() bool, len(step))
-	for i, p := range step {
-		stops[i] = context.AfterFunc(p.ctx, func() {
-			if left.Add(-1) == 0 {
-				cancel()
-			}
-		})
+// begin notes which pieces share the step that begins; nil: none does. The context ends when those of all have.
+func (x *executor) begin(step []piece) context.Context {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.stepping = step
+	if x.together.Err() != nil {
+		x.together, x.abandon = context.WithCancel(context.Background())
 	}
-	return ctx, func() {
-		for _, stop := range stops {
-			stop()
-		}
-		cancel()
-	}
+	x.abandonIfAllGone()
+	return x.together
 }
 
 // union leaves what both tails ask for, or more from which that follows: few unions are enough, since each is a plan to record.
@@ -236,21 +229,6 @@ func (e evaluation) shares() bool {
 	return t.Rows != model.EveryRow && !t.Hidden && !t.Margin && !t.Stream
 }
 
-// row is what one of the rows of a step leaves, in memory of the session.
-func (s *Session) row(out model.Output, i, rows int) (one model.Output) {
-	if n := len(out.Logits) / rows; n > 0 {
-		s.logitRows = append(s.logitRows[:0], out.Logits[i*n:(i+1)*n]...)
-		one.Logits = s.logitRows
-	}
-	if out.Choices != nil {
-		one.Choices = out.Choices[i : i+1]
-	}
-	if out.LogProbs != nil {
-		one.LogProbs = out.LogProbs[i : i+1]
-	}
-	return one
-}
-
 // evaluateOne evaluates a step of one piece: the next chunk of a prompt, or a token with the guesses or the burst of tokens that
 // may follow it.
 func (x *executor) evaluateOne(p piece, s *Step) error {
@@ -263,15 +241,18 @@ func (x *executor) evaluateOne(p piece, s *Step) error {
 	begun := time.Now()
 	var out model.Output
 	var err error
-	var pending []int
+	pending, span, tail := p.s.hold.pending[:0], model.Span{Sequence: q, Tokens: next}, what.tail
 	switch {
 	case !p.last():
-		out, err = x.model.Run(p.ctx, []model.Span{{Sequence: q, Tokens: next}}, model.Tail{})
+		tail = model.Tail{}
 	case len(draft) > 0:
-		pending = draft
-		tokens := slices.Concat(next, draft)
-		out, err = x.model.Run(p.ctx, []model.Span{{Sequence: q, Tokens: tokens, Guesses: len(draft)}}, what.draftTail)
-	case alone && what.tail.Top > 0 && !what.tail.LogProbs:
+		pending, tail = append(pending, draft...), what.draftTail
+		span.Tokens, span.Guesses = slices.Concat(next, draft), len(draft)
+	default:
+		span.Next = what.next
+	}
+	switch {
+	case alone && len(draft) == 0 && tail.Top > 0 && !tail.LogProbs:
 		steps := max(1, min(what.steps, x.model.MaxSteps(), p.s.engine.context-p.end))
 		var draw *pipeline.Draw
 		if what.tail.Top > 1 {
@@ -283,7 +264,8 @@ func (x *executor) evaluateOne(p piece, s *Step) error {
 			}
 		}
 	default:
-		out, err = x.model.Run(p.ctx, []model.Span{{Sequence: q, Tokens: next, Next: what.next}}, what.tail)
+		x.spans = append(x.spans[:0], span)
+		out, err = x.model.Run(p.ctx, x.spans, tail)
 	}
 	if isFull(err) {
 		if q.Len() > p.end { // in the middle of its rows, which begin again
@@ -301,23 +283,16 @@ func (x *executor) evaluateOne(p piece, s *Step) error {
 		return nil
 	}
 	p.done, p.end = true, p.end+p.n
-	p.s.hold.pending = append(p.s.hold.pending[:0], pending...)
+	p.s.hold.pending = pending
 	s.count([]piece{p}, out.Counters)
 	x.measure(s.PromptTokens, time.Since(begun), out.Counters)
 	return nil
 }
 
-// keep copies the rows of an output into memory of the session.
+// keep copies an output into memory of the session.
 func (s *Session) keep(out model.Output) model.Output {
-	if out.Logits != nil {
-		s.logitRows = append(s.logitRows[:0], out.Logits...)
-		out.Logits = s.logitRows
-	}
-	if out.Hidden != nil {
-		s.hiddenRows = append(s.hiddenRows[:0], out.Hidden...)
-		out.Hidden = s.hiddenRows
-	}
-	return out
+	out.CopyTo(&s.output)
+	return s.output
 }
 
 // measure notes how long a step took that had so many tokens of prompts, unless it compiled kernels.

@@ -135,7 +135,10 @@ func (w *watch) step(s Step) {
 	m.Tokens += int64(s.Tokens)
 	m.Retractions += int64(s.Retracted)
 	m.Counters.Add(s.Counters)
-	w.tell(Event{Step: &s})
+	if len(w.watchers) > 0 {
+		told := s
+		w.tell(Event{Step: &told})
+	}
 }
 
 // watched is how many watchers there are.

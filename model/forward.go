@@ -90,6 +90,7 @@ func (x *Model) Run(ctx context.Context, spans []Span, t Tail) (Output, error) {
 // step reserves pages for the tokens of spans, names them in page tables and describes the step.
 func (x *Model) step(ctx context.Context, spans []Span) (s pipeline.Step, err error) {
 	x.tables.step++
+	s.Sequences = x.sequences[:0]
 	if err := x.settle(ctx); err != nil { // a step that was abandoned may still read page tables
 		return s, err
 	}
@@ -100,6 +101,7 @@ func (x *Model) step(ctx context.Context, spans []Span) (s pipeline.Step, err er
 		}
 		s.Sequences = append(s.Sequences, pipeline.Sequence{Table: table, Position: span.Sequence.Len(), Tokens: span.Tokens})
 	}
+	x.sequences = s.Sequences
 	return s, nil
 }
 
@@ -205,8 +207,8 @@ func (x *Model) MaxSteps() int {
 // else pipeline.TopLogits tokens and the one that was drawn from them. A draw has a random number for each step. Only token
 // is committed: the caller commits the others. Errors are those of Run.
 func (x *Model) Decode(ctx context.Context, q *pages.Sequence, token, steps int, draw *pipeline.Draw) (Output, error) {
-	var out Output
-	tokens := []int{token}
+	t, tokens := decodeTail(draw), append(x.first[:0], token)
+	out := x.head().output(t, pipeline.Step{})
 	if err := x.checkTokens(tokens, q.Len()); err != nil {
 		return out, err
 	}
@@ -223,7 +225,7 @@ func (x *Model) Decode(ctx context.Context, q *pages.Sequence, token, steps int,
 		return out, errors.Join(err, giveBack(q))
 	}
 	s.Burst, s.Draw = steps, draw
-	k := x.head().key(1, false, decodeTail(draw))
+	k := x.head().key(1, false, t)
 	if err := x.evaluate(ctx, k, s, 0, &out); err != nil {
 		return out, errors.Join(err, giveBack(q))
 	}

@@ -23,6 +23,10 @@ type Model struct {
 	tables tables
 	memory MemoryPlan // of all stages
 
+	// Memory that is used again: of the last step, and of the last Decode.
+	sequences []pipeline.Sequence
+	first     [1]int
+
 	fingerprint string
 }
 

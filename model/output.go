@@ -7,8 +7,7 @@ import (
 	"pumice/pipeline"
 )
 
-// Output is the result of evaluating tokens: what the Tail asked for. Logits, Hidden and Stream are valid until the model
-// evaluates again.
+// Output is the result of evaluating tokens: what the Tail asked for. It is valid until the model evaluates again.
 type Output struct {
 	Choices []Choice  // with Top or Margin, one for each row; one for each step of Decode
 	Logits  []float32 // (rows, vocab)
@@ -20,11 +19,37 @@ type Output struct {
 	Counters pipeline.Counters // submissions, dispatches and bytes that the evaluation took
 }
 
+// Row is what o has of row i of so many.
+func (o Output) Row(i, rows int) Output {
+	o.Logits, o.Hidden = rowOf(o.Logits, i, rows), rowOf(o.Hidden, i, rows)
+	o.Choices, o.LogProbs = rowOf(o.Choices, i, rows), rowOf(o.LogProbs, i, rows)
+	return o
+}
+
+// rowOf is row i of so many.
+func rowOf[T any](list []T, i, rows int) []T {
+	n := len(list) / rows
+	return list[i*n : (i+1)*n]
+}
+
+// CopyTo makes dst a copy of o, in the memory that dst has.
+func (o Output) CopyTo(dst *Output) {
+	dst.Logits, dst.Hidden = append(dst.Logits[:0], o.Logits...), append(dst.Hidden[:0], o.Hidden...)
+	dst.Stream, dst.LogProbs = append(dst.Stream[:0], o.Stream...), append(dst.LogProbs[:0], o.LogProbs...)
+	dst.Choices = resize(dst.Choices, len(o.Choices))
+	for i, c := range o.Choices {
+		d := &dst.Choices[i]
+		c.IDs, c.Logits = append(d.IDs[:0], c.IDs...), append(d.Logits[:0], c.Logits...)
+		*d = c
+	}
+	dst.Counters = o.Counters
+}
+
 // A Choice is the token that the device chose after a position. The caller may choose another one of IDs.
 type Choice struct {
 	ID     int       // the token with the largest logit; with a draw of Decode the one that was drawn, in float32
 	Margin float32   // with Tail.Margin, the difference of the largest and the second largest logit
-	IDs    []int     // the Top tokens with the largest logits, largest first, or all; nil if Top is 1 without LogProbs
+	IDs    []int     // the Top tokens with the largest logits, largest first, or all; none if Top is 1 without LogProbs
 	Logits []float32 // their logits
 }
 
@@ -62,24 +87,37 @@ func checkFinite(logits []float32, position int) error {
 }
 
 // results are the memory of an Output, used again.
-type results struct{ logits, hidden, stream []float32 }
+type results struct {
+	Output
+	logits []float32 // of the Choices
+	ids    []int
+	values []float32 // as they are read
+}
 
 // output has room for what a step leaves.
 func (g *stage) output(t Tail, s pipeline.Step) (out Output) {
 	r, rows := &g.results, t.rows(s)
 	if t.Logits {
-		r.logits = resize(r.logits, rows*g.cfg.VocabSize)
-		out.Logits = r.logits
+		r.Logits = resize(r.Logits, rows*g.cfg.VocabSize)
+		out.Logits = r.Logits
 	}
 	if t.Hidden {
-		r.hidden = resize(r.hidden, rows*g.cfg.HiddenSize)
-		out.Hidden = r.hidden
+		r.Hidden = resize(r.Hidden, rows*g.cfg.HiddenSize)
+		out.Hidden = r.Hidden
 	}
 	if t.Stream {
-		r.stream = resize(r.stream, s.Len()*g.cfg.HiddenSize)
-		out.Stream = r.stream
+		r.Stream = resize(r.Stream, s.Len()*g.cfg.HiddenSize)
+		out.Stream = r.Stream
 	}
+	out.Choices, out.LogProbs, r.logits, r.ids = r.Choices[:0], r.LogProbs[:0], r.logits[:0], r.ids[:0]
 	return out
+}
+
+// candidates is memory for the largest logits of a Choice and their ids.
+func (r *results) candidates(n int) (logits []float32, ids []int) {
+	r.logits, r.ids = append(r.logits, make([]float32, n)...), append(r.ids, make([]int, n)...)
+	end := len(r.ids)
+	return r.logits[end-n : end : end], r.ids[end-n : end : end]
 }
 
 // read adds the results of a chunk to out; done tokens were evaluated before it. It returns the bytes that crossed from
@@ -116,7 +154,8 @@ func (g *stage) read(p *pipeline.Plan, k planKey, s pipeline.Step, done int, out
 		if t.Rows == EveryRow && t.sums() {
 			width = 2
 		}
-		values := fetch(outProbs, make([]float32, rows*width), 0, rows, width)
+		g.results.values = resize(g.results.values, rows*width)
+		values := fetch(outProbs, g.results.values, 0, rows, width)
 		for i := 0; i < rows && err == nil; i++ {
 			row := values[i*width:][:width]
 			if math.IsNaN(float64(row[0])) {
@@ -131,6 +170,7 @@ func (g *stage) read(p *pipeline.Plan, k planKey, s pipeline.Step, done int, out
 			}
 			out.LogProbs = append(out.LogProbs, lp)
 		}
+		g.results.LogProbs = out.LogProbs
 	}
 	if t.pairs() == 0 || err != nil {
 		return bytes, err
@@ -146,7 +186,7 @@ func (g *stage) read(p *pipeline.Plan, k planKey, s pipeline.Step, done int, out
 
 // readChosen adds the choice of a step of a plan that advances, whose token is at position.
 func (g *stage) readChosen(p *pipeline.Plan, k planKey, step, position int, out *Output) (int64, error) {
-	logits, ids := make([]float32, k.tail.Top), make([]int, k.tail.Top)
+	logits, ids := g.results.candidates(k.tail.Top)
 	id, bytes, err := p.Chosen(step, logits, ids)
 	if err != nil {
 		return 0, err
@@ -157,13 +197,14 @@ func (g *stage) readChosen(p *pipeline.Plan, k planKey, step, position int, out 
 // readTop adds the choices of a step's rows.
 func (g *stage) readTop(p *pipeline.Plan, k planKey, s pipeline.Step, out *Output) (int64, error) {
 	n, rows := k.tail.pairs(), k.tail.rows(s)
-	pairs := make([]float32, 2*rows*n)
+	g.results.values = resize(g.results.values, 2*rows*n)
+	pairs := g.results.values
 	bytes, err := p.Output(outTop, 0, rows, pairs)
 	if err != nil {
 		return 0, err
 	}
 	for row := range rows {
-		logits, ids := make([]float32, n), make([]int, n)
+		logits, ids := g.results.candidates(n)
 		for i := range n {
 			pair := pairs[2*(row*n+i):]
 			logits[i], ids[i] = pair[0], int(math.Float32bits(pair[1]))
@@ -195,12 +236,16 @@ func (g *stage) choice(id, position int, logits []float32, ids []int, t Tail, ou
 		c.IDs, c.Logits = ids[:n], logits[:n]
 	}
 	out.Choices = append(out.Choices, c)
+	g.results.Choices = out.Choices
 	return nil
 }
 
-func resize(f []float32, n int) []float32 {
-	if cap(f) < n {
-		return make([]float32, n)
+// resize returns list with n elements: those that it had, some of them before it was cut, and others.
+func resize[T any](list []T, n int) []T {
+	if cap(list) < n {
+		longer := make([]T, n)
+		copy(longer, list[:cap(list)])
+		return longer
 	}
-	return f[:n]
+	return list[:n]
 }

@@ -59,7 +59,13 @@ func (x *subject) forward(ctx context.Context, tokens []int, position int, tail 
 	if err := x.goTo(position); err != nil {
 		return Output{}, err
 	}
-	return x.Run(ctx, []Span{{Sequence: x.text, Tokens: tokens}}, tail)
+	return kept(x.Run(ctx, []Span{{Sequence: x.text, Tokens: tokens}}, tail))
+}
+
+// kept copies an output, which the next evaluation overwrites.
+func kept(out Output, err error) (copied Output, _ error) {
+	out.CopyTo(&copied)
+	return copied, err
 }
 
 // decode evaluates a token at a position, and those that the device chooses after it.
@@ -67,7 +73,7 @@ func (x *subject) decode(ctx context.Context, token, position, steps int, draw *
 	if err := x.goTo(position); err != nil {
 		return Output{}, err
 	}
-	out, err := x.Decode(ctx, x.text, token, steps, draw)
+	out, err := kept(x.Decode(ctx, x.text, token, steps, draw))
 	if err != nil {
 		return out, err
 	}
@@ -84,5 +90,5 @@ func (x *subject) score(ctx context.Context, tails [][]int, position int, tail T
 	if err := x.goTo(position); err != nil {
 		return Output{}, err
 	}
-	return x.Score(ctx, x.text, tails, tail)
+	return kept(x.Score(ctx, x.text, tails, tail))
 }
