@@ -26,11 +26,14 @@ type GenerateOptions struct {
 	Stop      []string      // the text ends before the first of these, or at the special token that one spells
 	IgnoreEOS bool          // continue after end tokens
 
+	LogitBias  map[int]float32 // is added to the logits of tokens, before penalties; -Inf forbids a token
+	Constraint Constraint      // says which tokens may follow, for this call alone; nil allows all
+
 	// Pipeline is how many tokens are queued on the device at once. The device then chooses each token and continues
 	// without the host. Tokens come in bursts, which delay none by more than a quarter of a second. 0 stands for 1 on a
 	// CPU driver, where queueing gains nothing, and otherwise for as many as take a twentieth of a second, at most 8.
 	// The tokens do not depend on it. Sampling that looks at more than the 64 largest logits (with penalties, without
-	// TopK or with a larger one) queues no tokens.
+	// TopK or with a larger one) queues no tokens, nor does a LogitBias or a Constraint.
 	Pipeline int
 
 	// Drafter guesses tokens, which are evaluated together (speculative decoding): a PromptLookup, an EngineDrafter, or
@@ -208,6 +211,9 @@ type Generation struct {
 	each   time.Duration // time that the last evaluation without guesses took per token
 	close  bool          // the next token must be evaluated by itself: with guesses it was too close to call
 
+	adjust adjustment
+	raw    []float32 // logits before it, for LogProbs
+
 	speculation speculation
 	guesses     []sample.Guess // that the next evaluation decides about
 	drafted     int            // how many guesses the last evaluation had
@@ -249,6 +255,10 @@ func (s *Session) generation(prompt []int, o GenerateOptions) (*Generation, erro
 	g := &Generation{s: s, o: o, tokens: slices.Clone(prompt), sampler: sample.New(o.Sampling), started: time.Now(),
 		speculation: newSpeculation(o)}
 	g.drawer, g.use = g.draw, g.choose
+	var err error
+	if g.adjust, err = newAdjustment(o, e.vocab); err != nil {
+		return nil, err
+	}
 	if !o.IgnoreEOS {
 		g.ends = slices.Clone(e.endTokens)
 	}
@@ -328,7 +338,11 @@ func (g *Generation) fill(ctx context.Context, first bool) (cached int, counters
 	}
 	for len(g.queue) == 0 && err == nil {
 		start, compiled := time.Now(), vk.Compiles().Pipelines
-		e := evaluation{tail: g.tail(), from: len(g.tokens) - 1, draw: g.drawer, use: g.use, draftTail: g.draftTail()}
+		if err := g.adjust.next(); err != nil {
+			return cached, counters, err
+		}
+		e := evaluation{from: len(g.tokens) - 1, draw: g.drawer, use: g.use, draftTail: g.draftTail()}
+		e.tail, e.adjust = g.tail()
 		if first {
 			e.progress = g.o.OnPrompt
 		} else {
@@ -358,10 +372,21 @@ func (g *Generation) fill(ctx context.Context, first bool) (cached int, counters
 	return cached, counters, err
 }
 
-// tail returns what choosing a token needs.
-func (g *Generation) tail() model.Tail {
-	t := model.Tail{Rows: model.LastRows}
-	switch p := g.o.Sampling; {
+// tail returns what choosing a token needs, and how the device changes the logits before.
+func (g *Generation) tail() (t model.Tail, adjust *pipeline.Adjust) {
+	t.Rows = model.LastRows
+	p := g.o.Sampling
+	if g.adjust.on() {
+		p = p.Unpenalised()
+		if few := p.Greedy() || p.Decides(pipeline.TopLogits); few && !g.o.LogProbs && g.s.engine.gpu() {
+			adjust = g.adjust.onDevice(g.tokens)
+		}
+		if t.Adjusted = adjust != nil; !t.Adjusted {
+			t.Logits = true
+			return t, nil
+		}
+	}
+	switch {
 	case g.o.LogProbs && (p.Greedy() || p.Decides(pipeline.TopLogits)) && g.s.engine.gpu():
 		t.Top, t.LogProbs = pipeline.TopLogits, true
 	case g.o.LogProbs: // no bus is crossed, or sampling needs all logits anyway
@@ -373,7 +398,7 @@ func (g *Generation) tail() model.Tail {
 	default:
 		t.Logits = true
 	}
-	return t
+	return t, adjust
 }
 
 // left returns how many more tokens may be generated.
@@ -422,28 +447,34 @@ func newDraw(p sample.Params, n int, uniform func(i int) float64) *pipeline.Draw
 	return d
 }
 
-// choose queues the tokens that an evaluation determines. From candidates it chooses in float64. Where the device has
+// choose queues the tokens that an evaluation determines. From candidates, which a device has penalised where they are to be, it
+// chooses in float64. Where the device has
 // chosen another token, the tokens that it evaluated after that are dropped.
 func (g *Generation) choose(out model.Output, draft []int) error {
 	g.drafted = len(draft)
 	if len(draft) > 0 {
 		g.s.result.Stats.DraftN += len(draft)
-		if g.o.Sampling.Greedy() {
+		if g.o.Sampling.Greedy() && !g.adjust.on() {
 			g.accept(out.Choices, draft)
 			return nil
 		}
 		return g.verify(out, draft)
 	}
 	if len(out.Choices) == 0 {
+		raw := out.Logits
+		if g.o.LogProbs && g.adjust.on() {
+			g.raw = append(g.raw[:0], raw...)
+			raw = g.raw
+		}
+		g.adjust.onHost(out.Logits)
 		id, err := g.sampler.Sample(out.Logits, g.tokens)
 		if err != nil {
 			return err
 		}
 		if g.o.LogProbs {
-			g.prob = logitProb(out.Logits, id, g.o.TopLogProbs)
+			g.prob = logitProb(raw, id, g.o.TopLogProbs)
 		}
-		g.queue = append(g.queue, id)
-		return nil
+		return g.take(id)
 	}
 	for i, c := range out.Choices {
 		id := c.ID
@@ -459,11 +490,19 @@ func (g *Generation) choose(out model.Output, draft []int) error {
 		if g.o.LogProbs {
 			g.prob = choiceProb(c, out.LogProbs[i].Sum, id, g.o.TopLogProbs)
 		}
-		g.queue = append(g.queue, id)
-		if id != c.ID {
-			break
+		if err := g.take(id); err != nil || id != c.ID {
+			return err
 		}
 	}
+	return nil
+}
+
+// take queues a token that was chosen.
+func (g *Generation) take(id int) error {
+	if err := g.adjust.accept(id); err != nil {
+		return err
+	}
+	g.queue = append(g.queue, id)
 	return nil
 }
 

@@ -116,8 +116,9 @@ func (e *Engine) checkPrompt(prompt []int) error {
 // An evaluation says what evaluate does besides evaluating the tokens.
 type evaluation struct {
 	tail     model.Tail
-	from     int  // the first token that is evaluated even if the cache has it; with rows of every token, the first row's
-	next     *int // the token after the last one, for log-probabilities; nil: none
+	from     int              // the first token that is evaluated even if the cache has it; with rows of every token, the first row's
+	adjust   *pipeline.Adjust // how the last row of logits is changed, with tail.Adjusted
+	next     *int             // the token after the last one, for log-probabilities; nil: none
 	progress func(done, total int)
 	use      func(out model.Output, draft []int) error // called with the output at the last token; may be nil
 

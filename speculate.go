@@ -148,6 +148,7 @@ func (g *Generation) guess(ctx context.Context) error {
 // in host memory. The margin asks for a plan of few tokens.
 func (g *Generation) draftTail() model.Tail {
 	switch p := g.o.Sampling; {
+	case g.adjust.on():
 	case p.Greedy():
 		return model.Tail{Rows: model.EveryRow, Top: 1, Margin: true}
 	case p.Decides(pipeline.TopLogits) && g.s.engine.gpu():
@@ -180,7 +181,7 @@ func (g *Generation) accept(choices []model.Choice, draft []int) {
 			g.close = true
 			return
 		}
-		if !g.decide(c.ID, i, draft) {
+		if right, _ := g.decide(c.ID, i, draft); !right { // nothing constrains the choice
 			return
 		}
 	}
@@ -194,6 +195,7 @@ func (g *Generation) verify(out model.Output, draft []int) error {
 		var logits []float32
 		if len(out.Logits) > 0 {
 			logits = out.Logits[i*vocab : (i+1)*vocab]
+			g.adjust.onHost(logits)
 		} else {
 			ids, logits = out.Choices[i].IDs, out.Choices[i].Logits
 		}
@@ -215,20 +217,28 @@ func (g *Generation) verify(out model.Output, draft []int) error {
 		if err != nil {
 			return err
 		}
-		if !g.decide(id, i, draft) {
+		right, err := g.decide(id, i, draft)
+		if right && err == nil {
+			history = append(history, id)
+			err = g.adjust.next()
+		}
+		if err != nil {
+			g.failed = err
+		}
+		if err != nil || !right {
 			return nil
 		}
-		history = append(history, id)
 	}
 	return nil
 }
 
 // decide queues a token and reports whether it is guess i of a draft, so that what follows it was evaluated.
-func (g *Generation) decide(id, i int, draft []int) bool {
-	g.queue = append(g.queue, id)
-	right := i < len(draft) && id == draft[i]
-	if right {
+func (g *Generation) decide(id, i int, draft []int) (right bool, err error) {
+	if err := g.take(id); err != nil {
+		return false, err
+	}
+	if right = i < len(draft) && id == draft[i]; right {
 		g.s.result.Stats.DraftNAccepted++
 	}
-	return right
+	return right, nil
 }

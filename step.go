@@ -167,7 +167,7 @@ func (x *executor) evaluate(step []piece, s *Step) error {
 	for _, p := range step {
 		span := model.Span{Sequence: p.s.hold.sequence, Tokens: p.tokens[p.end : p.end+p.n]}
 		if p.last() {
-			tail = union(tail, p.what.tail)
+			tail, span.Adjust = union(tail, p.what.tail), p.what.adjust
 		}
 		x.spans = append(x.spans, span)
 	}
@@ -216,9 +216,9 @@ func union(a, b model.Tail) model.Tail {
 	case a.Logits || b.Logits:
 		t.Logits = true
 	case a.LogProbs || b.LogProbs:
-		t.Top, t.LogProbs = pipeline.TopLogits, true
+		t.Top, t.LogProbs, t.Adjusted = pipeline.TopLogits, true, a.Adjusted || b.Adjusted
 	default:
-		t.Top = max(a.Top, b.Top)
+		t.Top, t.Adjusted = max(a.Top, b.Top), a.Adjusted || b.Adjusted
 	}
 	return t
 }
@@ -249,10 +249,10 @@ func (x *executor) evaluateOne(p piece, s *Step) error {
 		pending, tail = append(pending, draft...), what.draftTail
 		span.Tokens, span.Guesses = slices.Concat(next, draft), len(draft)
 	default:
-		span.Next = what.next
+		span.Next, span.Adjust = what.next, what.adjust
 	}
 	switch {
-	case alone && len(draft) == 0 && tail.Top > 0 && !tail.LogProbs:
+	case alone && len(draft) == 0 && tail.Top > 0 && !tail.LogProbs && !tail.Adjusted:
 		steps := max(1, min(what.steps, x.model.MaxSteps(), p.s.engine.context-p.end))
 		var draw *pipeline.Draw
 		if what.tail.Top > 1 {

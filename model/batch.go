@@ -14,6 +14,9 @@ func (x *Model) runBatch(ctx context.Context, spans []Span, t Tail) (Output, err
 	}
 	out := Output{}
 	s, err := x.step(ctx, spans)
+	if t.Adjusted {
+		s.Adjust = x.adjust(spans)
+	}
 	if err == nil {
 		out = x.head().output(t, s)
 		err = x.evaluate(ctx, x.batchKey(spans, t), s, 0, &out)

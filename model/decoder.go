@@ -88,6 +88,10 @@ func finish(b *pipeline.Builder, cfg *Config, w *Weights, x *pipeline.Tensor, k 
 	case t.LogProbs:
 		b.Output(outProbs, b.LogProbs(logits, t.sums()))
 	}
+	if t.Adjusted {
+		b.Adjust(logits)
+		b.Allow(logits)
+	}
 	switch {
 	case k.draws():
 		b.AdvanceDraw(logits)

@@ -31,6 +31,8 @@ type Span struct {
 
 	Guesses int  // how many of the last tokens are not committed: the caller commits those that turn out right
 	Next    *int // of a span by itself, the token after the last one, for Tail.LogProbs with EveryRow; nil: not known
+
+	Adjust *pipeline.Adjust // with Tail.Adjusted, how the row of logits is changed; nil: it isn't
 }
 
 // checkGuesses checks that guesses follow a token that is none, and are evaluated with it.
@@ -75,7 +77,9 @@ func (x *Model) Run(ctx context.Context, spans []Span, t Tail) (Output, error) {
 		if err != nil {
 			return out, err
 		}
-		s.Next = next
+		if s.Next = next; now.Adjusted {
+			s.Adjust = x.adjust(spans)
+		}
 		if err := x.evaluate(ctx, x.head().key(n, false, now), s, done, &out); err != nil {
 			return out, errors.Join(err, giveBack(q))
 		}
@@ -105,6 +109,19 @@ func (x *Model) step(ctx context.Context, spans []Span) (s pipeline.Step, err er
 	return s, nil
 }
 
+// adjust lists how the rows of logits of spans are changed.
+func (x *Model) adjust(spans []Span) []pipeline.Adjust {
+	x.adjusts = x.adjusts[:0]
+	for _, span := range spans {
+		var a pipeline.Adjust
+		if span.Adjust != nil {
+			a = *span.Adjust
+		}
+		x.adjusts = append(x.adjusts, a)
+	}
+	return x.adjusts
+}
+
 // settle waits for what was abandoned.
 func (x *Model) settle(ctx context.Context) error {
 	for _, g := range x.stages {
@@ -127,7 +144,7 @@ func (x *Model) evaluate(ctx context.Context, k planKey, s pipeline.Step, done i
 	var stream []float32
 	for _, g := range x.stages[:len(x.stages)-1] {
 		between, s := k.between(), s
-		s.Draw = nil
+		s.Draw, s.Adjust = nil, nil
 		part := g.output(between.tail, s)
 		err := g.evaluate(ctx, between, s, stream, 0, &part)
 		out.Counters.Add(part.Counters)

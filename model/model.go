@@ -25,6 +25,7 @@ type Model struct {
 
 	// Memory that is used again: of the last step, and of the last Decode.
 	sequences []pipeline.Sequence
+	adjusts   []pipeline.Adjust
 	first     [1]int
 
 	fingerprint string

@@ -33,7 +33,7 @@ func (k planKey) between() planKey {
 // AdvanceDraw find.
 func (k planKey) advances() bool {
 	t := k.tail
-	return k.tokens == 1 && t.Rows == LastRows && !t.LogProbs && (t.Top == 1 && !t.Margin || t.Top == pipeline.TopLogits)
+	return k.tokens == 1 && t.Rows == LastRows && !t.LogProbs && !t.Adjusted && (t.Top == 1 && !t.Margin || t.Top == pipeline.TopLogits)
 }
 
 // draws reports whether the plan advances by AdvanceDraw.
@@ -56,6 +56,9 @@ var planned = []struct {
 	{tail: Tail{Rows: EveryRow, Margin: true, Logits: true}},
 	{tail: Tail{Rows: EveryRow, Top: pipeline.TopLogits, LogProbs: true}},
 	{tail: Tail{Rows: LastRows, Top: pipeline.TopLogits, LogProbs: true}},
+	{tail: Tail{Rows: LastRows, Top: 1, Adjusted: true}},
+	{tail: Tail{Rows: LastRows, Top: pipeline.TopLogits, Adjusted: true}},
+	{tail: Tail{Rows: LastRows, Top: pipeline.TopLogits, LogProbs: true, Adjusted: true}},
 	{tail: Tail{Rows: LastRows, Hidden: true}, several: true},
 	{tail: Tail{Rows: EveryRow, Hidden: true}},
 }

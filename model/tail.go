@@ -31,6 +31,10 @@ type Tail struct {
 	// logarithm of the sum of the exponentials of all logits, by which a logit becomes a log-probability.
 	LogProbs bool
 
+	// Adjusted changes the logits of last rows by Span.Adjust before the largest are found. Logits and LogProbs are of those
+	// before.
+	Adjusted bool
+
 	Hidden bool // the residual stream after the final norm
 
 	Stream bool // the residual stream of every token after the last layer: what the next device of a Split continues
@@ -45,7 +49,7 @@ func (t Tail) String() string {
 	for _, x := range []struct {
 		asked bool
 		name  string
-	}{{t.Margin, "margin"}, {t.LogProbs, "log-probabilities"}, {t.Logits, "logits"}, {t.Hidden, "hidden"}} {
+	}{{t.Margin, "margin"}, {t.LogProbs, "log-probabilities"}, {t.Logits, "logits"}, {t.Adjusted, "adjusted"}, {t.Hidden, "hidden"}} {
 		if x.asked {
 			rows = append(rows, x.name)
 		}
@@ -71,6 +75,8 @@ func (t Tail) check() error {
 		return fmt.Errorf("model: the %d largest logits; 0 to %d are possible", t.Top, pipeline.TopLogits)
 	case asked != (t.Rows != NoRows):
 		return fmt.Errorf("model: %s, and results asked of them: %t", t.Rows, asked)
+	case t.Adjusted && (t.Rows != LastRows || t.Top == 0):
+		return fmt.Errorf("model: %s are adjusted; the largest logits of last rows can be", t)
 	}
 	return nil
 }
@@ -89,9 +95,9 @@ func (t Tail) pairs() int {
 // sums reports whether LogProbs leaves sums.
 func (t Tail) sums() bool { return t.LogProbs && (t.Rows == LastRows || t.Top > 0) }
 
-// capped reports whether t has values of logits that a soft cap changes. It does not change which ones are the largest,
+// capped reports whether t has or adjusts values of logits that a soft cap changes. It does not change which ones are the largest,
 // and a margin alone is that before the cap.
-func (t Tail) capped() bool { return t.Logits || t.LogProbs || t.Top > 1 }
+func (t Tail) capped() bool { return t.Logits || t.LogProbs || t.Top > 1 || t.Adjusted }
 
 // before is what the chunks of a longer evaluation leave before its last one.
 func (t Tail) before() Tail {

@@ -86,15 +86,22 @@ func (p Params) Validate() error {
 
 // Greedy reports whether the token is always that of the largest unmodified logit, so that a device need only find this
 // one.
-func (p Params) Greedy() bool { return p.Temperature == 0 && !p.penalised() }
+func (p Params) Greedy() bool { return p.Temperature == 0 && !p.Penalised() }
 
 // Decides reports whether the token is always one of those with the n largest unmodified logits, so that a device need
 // only find these.
 func (p Params) Decides(n int) bool {
-	return p.TopK > 0 && p.TopK <= n && p.Temperature > 0 && !p.penalised()
+	return p.TopK > 0 && p.TopK <= n && p.Temperature > 0 && !p.Penalised()
 }
 
-func (p Params) penalised() bool {
+// Unpenalised is p without penalties.
+func (p Params) Unpenalised() Params {
+	p.RepeatPenalty, p.FrequencyPenalty, p.PresencePenalty = 0, 0, 0
+	return p
+}
+
+// Penalised reports whether a penalty is on.
+func (p Params) Penalised() bool {
 	return (p.RepeatPenalty != 0 && p.RepeatPenalty != 1) || p.PresencePenalty != 0 || p.FrequencyPenalty != 0
 }
 
@@ -247,6 +254,25 @@ func argmax(logits []float32) (int, error) {
 	return at, nil
 }
 
+// Adjust changes a row of logits before a token is chosen, in place. bias is added to the logits of its tokens, where -Inf
+// forbids a token. With a mask, tokens whose bit is not set are forbidden: token i has bit i%32 of mask[i/32]. Logits that
+// are not finite stay as they are, unless the mask forbids them, so that a broken model shows.
+func Adjust(logits []float32, bias map[int]float32, mask []uint32) {
+	for id, b := range bias {
+		if l := logits[id]; l-l == 0 {
+			logits[id] = min(l+b, math.MaxFloat32)
+		}
+	}
+	if mask == nil {
+		return
+	}
+	for id := range logits {
+		if mask[id/32]>>(id%32)&1 == 0 {
+			logits[id] = float32(math.Inf(-1))
+		}
+	}
+}
+
 func bad(l float32) bool { return l != l || l > math.MaxFloat32 }
 
 // distribution sets s.kept to the tokens that the filters keep. ids nil means that logits[i] belongs to token i.
@@ -279,7 +305,7 @@ func (s *Sampler) collect(ids []int, logits []float32, history []int) error {
 
 // count fills s.counts from the history's window and returns the window, or nil if no penalty is on.
 func (s *Sampler) count(ids []int, n int, history []int) ([]int, error) {
-	if !s.p.penalised() {
+	if !s.p.Penalised() {
 		return nil, nil
 	}
 	window := history
@@ -308,7 +334,7 @@ func (s *Sampler) count(ids []int, n int, history []int) ([]int, error) {
 // gather sets s.kept to every token above -Inf and applies the penalties.
 func (s *Sampler) gather(ids []int, logits []float32) error {
 	kept := s.kept[:0]
-	penalised := s.p.penalised()
+	penalised := s.p.Penalised()
 	for i, l := range logits {
 		id := i
 		if ids != nil {
