@@ -43,7 +43,8 @@ func (f Format) String() string {
 }
 
 // Checkpoint is an open model. All methods except Close are safe for concurrent
-// use, but a Fields that they return is not.
+// use, but a Fields that they return is not. Each call returns Fields with a
+// sticky error of their own, so that each goroutine can read its own.
 type Checkpoint struct {
 	path       string
 	format     Format
@@ -159,22 +160,14 @@ func (c *Checkpoint) Path() string { return c.path }
 func (c *Checkpoint) Format() Format { return c.format }
 
 // Config returns config.json, or nil for GGUF.
-func (c *Checkpoint) Config() *Fields { return c.config }
+func (c *Checkpoint) Config() *Fields { return c.config.own() }
 
 // GenerationConfig returns generation_config.json, or nil if there is none.
-func (c *Checkpoint) GenerationConfig() *Fields { return c.generation }
+func (c *Checkpoint) GenerationConfig() *Fields { return c.generation.own() }
 
 // Metadata returns GGUF's key-value pairs, or nil for other formats. They are
-// read from the mapped file and valid until Close. Each call returns Fields with
-// their own sticky error, so each goroutine can read its own.
-func (c *Checkpoint) Metadata() *Fields {
-	if c.metadata == nil {
-		return nil
-	}
-	f := *c.metadata
-	f.first = new(error)
-	return &f
-}
+// read from the mapped file and valid until Close.
+func (c *Checkpoint) Metadata() *Fields { return c.metadata.own() }
 
 // RawMetadata returns GGUF's key-value pairs in file order, each value in the
 // file's encoding, with its type first. Other formats have none. Read them in

@@ -48,6 +48,16 @@ type placeholder string
 // vocabularies (262144 in Gemma) and their merges.
 const maxList = 1 << 22
 
+// own returns the same fields without the sticky error, or nil for nil.
+func (f *Fields) own() *Fields {
+	if f == nil {
+		return nil
+	}
+	own := *f
+	own.first = new(error)
+	return &own
+}
+
 // File returns the path that the fields were read from.
 func (f *Fields) File() string { return f.file }
 

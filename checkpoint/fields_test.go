@@ -132,6 +132,24 @@ func TestMetadataIsReadSideBySide(t *testing.T) {
 	wg.Wait()
 }
 
+func TestConfigurationsAreReadSideBySide(t *testing.T) {
+	c := open(t, "../testdata/fixtures/xverse")
+	for name, fields := range map[string]func() *Fields{"config.json": c.Config, "generation_config.json": c.GenerationConfig} {
+		var wg sync.WaitGroup
+		for i := range 8 {
+			wg.Go(func() {
+				f := fields()
+				if i%2 == 0 {
+					f.Fail("eos_token_id", "wrong")
+				} else if f.Int("eos_token_id"); f.Err() != nil {
+					t.Errorf("%s: %v", name, f.Err())
+				}
+			})
+		}
+		wg.Wait()
+	}
+}
+
 func TestFieldsRefuseWrongGGUFValues(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "x.gguf")
 	err := ggufwrite.Write(path, []ggufwrite.KV{{Key: "nan", Value: float32(math.NaN())}, {Key: "inf", Value: math.Inf(1)}, {Key: "l", Value: []float32{1, float32(math.Inf(-1))}},
