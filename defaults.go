@@ -10,7 +10,7 @@ import (
 	"pumice/tokenizer"
 )
 
-// samplingDefaults reads the parameters that Engine.SamplingDefaults returns. A generation_config.json without
+// samplingDefaults reads the parameters that Model.SamplingDefaults returns. A generation_config.json without
 // do_sample does not turn sampling off.
 func samplingDefaults(c *checkpoint.Checkpoint) (sample.Params, error) {
 	p := sample.Default()

@@ -9,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"pumice/checkpoint"
 	"pumice/internal/gputest"
 )
 
@@ -238,17 +237,17 @@ func TestMemoryCountsOtherEngines(t *testing.T) {
 	if before.CacheBytes < large/4 {
 		t.Fatalf("%d bytes of cache", before.CacheBytes)
 	}
-	c, err := checkpoint.Open(t.Context(), filepath.FromSlash(otherFixture))
+	m, err := OpenModel(t.Context(), filepath.FromSlash(otherFixture))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer c.Close()
+	defer m.Close()
 	check := func(o Options) int64 {
-		m, err := CheckMemory(t.Context(), c, o)
+		c, err := m.CheckMemory(t.Context(), o)
 		if err != nil {
 			t.Fatal(err)
 		}
-		return m.AvailableBytes
+		return c.AvailableBytes
 	}
 	free := before.AvailableBytes
 	if d.Info().Type == "cpu" { // what has no page yet a Device of its own doesn't know of; other programs may have taken some

@@ -6,6 +6,9 @@
 // Engine's Tokenizer and ChatFormat turn text and messages into token ids. The function Devices lists the devices that a
 // model can run on.
 //
+// A Model is what a model is on disk. OpenModel needs no device: it reads the configuration, and the tokenizer when it is asked
+// for. CheckMemory computes the memory that the model would take, and Load returns an Engine. Open does all this at once.
+//
 // A Device is one of these, open. Open opens what an Engine needs, and the Engine closes it. With OpenDevice and Options.On
 // several Engines are on one Device, such as a model and one that guesses its tokens: their steps take turns. A Device also
 // checks and measures its kernels (Verify, Tune).
@@ -18,8 +21,7 @@
 // The API is what this package and the packages chat, sample and tokenizer export. Exported declarations also name types of
 // other packages, and these may change without notice until they have moved or gone:
 //
-//   - checkpoint.Checkpoint: CheckMemory
-//   - model.Config: Engine.Config
+//   - model.Config: Engine.Config, Model.Config
 //   - model.MemoryPlan, model.Smaller: Engine.Memory, MemoryCheck
 //   - model.Pooling: its name here is Pooling
 //   - pipeline.Counters: Result, Metrics, Step, Embeddings

@@ -43,7 +43,7 @@ func (e *VocabularyError) Error() string {
 // sharedVocabulary returns how many ids mean the same token to both models. Tokenizers must be equal; beyond their
 // tokens, embeddings may have rows of padding.
 func sharedVocabulary(target, draft *Engine) (int, error) {
-	e := &VocabularyError{Draft: draft.path, Target: target.path, ID: -1, DraftSize: draft.vocab, TargetSize: target.vocab}
+	e := &VocabularyError{Draft: draft.model.source.Path, Target: target.model.source.Path, ID: -1, DraftSize: draft.vocab, TargetSize: target.vocab}
 	a, b := draft.text.tokenizer, target.text.tokenizer
 	if a == nil || b == nil {
 		if e.DraftSize != e.TargetSize {

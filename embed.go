@@ -122,14 +122,14 @@ func (e *Engine) EmbedTokens(ctx context.Context, texts [][]int, o EmbedOptions)
 // embedding is o with the model's own choices filled in.
 func (e *Engine) embedding(o EmbedOptions) (EmbedOptions, error) {
 	if o.Pooling == "" {
-		if e.embedErr != nil {
-			return o, e.embedErr
+		if e.model.embedErr != nil {
+			return o, e.model.embedErr
 		}
-		o.Pooling = cmp.Or(e.embed.Pooling, PoolingLast)
+		o.Pooling = cmp.Or(e.model.embed.Pooling, PoolingLast)
 	}
 	if o.Normalization == "" {
 		o.Normalization = NormalizeNone
-		if e.embed.Normalized {
+		if e.model.embed.Normalized {
 			o.Normalization = NormalizeL2
 		}
 	}

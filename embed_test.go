@@ -179,7 +179,7 @@ func TestEmbedAsTheFilesSay(t *testing.T) {
 		{model.Embedding{Normalized: true}, unknown, EmbedOptions{Pooling: PoolingLast}, EmbedOptions{Pooling: PoolingLast, Normalization: NormalizeL2, Dimensions: 3}},
 	} {
 		e := fakeEngine(newFake(t, nil), nil)
-		e.embed, e.embedErr = c.files, c.err
+		e.model.embed, e.model.embedErr = c.files, c.err
 		got, err := e.embedding(c.o)
 		if diff := cmp.Diff(c.want, got); err != nil || diff != "" {
 			t.Errorf("%+v: %v (-want +got):\n%s", c, err, diff)

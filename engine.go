@@ -11,126 +11,84 @@ import (
 	"github.com/rs/zerolog"
 
 	"pumice/chat"
-	"pumice/checkpoint"
 	"pumice/model"
 	"pumice/pipeline"
 	"pumice/sample"
 	"pumice/tokenizer"
 )
 
-// An Engine is a model in the memory of one or more devices. It is safe for concurrent use: what its sessions evaluate at the
+// An Engine is a Model in the memory of one or more devices. It is safe for concurrent use: what its sessions evaluate at the
 // same time shares steps.
 type Engine struct {
-	path      string
-	devices   []*Device
-	managers  []*pipeline.Manager // one per device
-	model     *model.Model
+	model     *Model // its files may be closed
 	text      *text
 	format    *chat.Format // nil if formatErr is set
 	formatErr error
-	sampling  sample.Params
 	endTokens []int
-	embed     model.Embedding
-	embedErr  error // why embed is not known
+
+	devices   []*Device
+	managers  []*pipeline.Manager // one per device
+	loaded    *model.Model
 	vocab     int
 	hidden    int
 	context   int
 	loadTime  time.Duration
 	closeOnce sync.Once
 	closeErr  error
-	source    Source
 
 	work *executor
 }
 
-// Source describes the files that a model was loaded from.
-type Source struct {
-	Path   string // after Resolve
-	Format string // "GGUF", "safetensors" or "torch"
-	Bytes  int64  // size of the tensors as stored
-
-	Parameters int64 // number of elements in all tensors
-}
-
-// Open loads a model: a GGUF file, a Hugging Face directory, or the name of a model (see Resolve). It returns when the
-// weights are in device memory; the files are closed by then. It opens the devices that the options select, or uses those of
-// Options.On. The caller closes the Engine. Cancelling ctx stops the loading.
+// Open opens and loads a model: it is OpenModel, Load and Close of the Model in one. It returns when the weights are in
+// device memory; the files are closed by then. It opens the devices that the options select, or uses those of Options.On. The
+// caller closes the Engine. Cancelling ctx stops the loading.
 //
 // A caller may want to distinguish these errors by errors.Is or errors.As: vk.ErrNoDevice (also *vk.SelectError),
 // *model.FitError, *checkpoint.FormatError, *checkpoint.UnsupportedError, *OptionError, *ModelError. An *OptionError,
 // or a *sample.ParamError from a Session, reports a value given by the caller; errors in the model's files, sampling
 // parameters included, are neither. After vk.ErrDeviceLost or vk.ErrHung, from Open or from a Session, the Engine can
 // only be closed.
-func Open(ctx context.Context, path string, o Options) (*Engine, error) {
+func Open(ctx context.Context, name string, o Options) (*Engine, error) {
 	start := time.Now()
-	s, err := o.settings()
+	m, err := OpenModel(ctx, name)
 	if err != nil {
 		return nil, err
 	}
-	if path, err = Resolve(path); err != nil {
-		return nil, err
-	}
-	e := &Engine{path: path}
-	if err := e.open(ctx, o, s); err != nil {
-		e.Close()
+	defer m.Close()
+	e, err := m.Load(ctx, o)
+	if err != nil {
 		return nil, err
 	}
 	e.loadTime = time.Since(start)
 	return e, nil
 }
 
-func (e *Engine) open(ctx context.Context, o Options, s settings) error {
-	c, err := checkpoint.Open(ctx, e.path)
-	if err != nil {
-		return err
-	}
-	defer c.Close()
-	e.source = Source{Path: e.path, Format: c.Format().String(), Bytes: c.NumBytes()}
-	for _, name := range c.Names() {
-		if t, ok := c.Tensor(name); ok {
-			e.source.Parameters += int64(t.NumElements())
-		}
-	}
-	config, err := model.ReadConfig(c)
-	if err != nil {
-		return err
-	}
-	if e.sampling, err = samplingDefaults(c); err != nil {
-		return err
-	}
-	e.vocab, e.hidden = config.VocabSize, config.HiddenSize
-	e.embed, e.embedErr = model.ReadEmbedding(c)
-	// Building a tokenizer takes as long as uploading a small model, so both are done at once. An error of the
-	// tokenizer stops the upload.
+// load reads the text side and uploads the weights. Building a tokenizer takes as long as uploading a small model, so both are
+// done at once. An error of the tokenizer stops the upload.
+func (e *Engine) load(ctx context.Context, o Options, s settings) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var wait sync.WaitGroup
 	var textErr error
 	wait.Go(func() {
-		if textErr = e.readText(ctx, c, config.Family, o); textErr != nil {
+		if textErr = e.readText(ctx, o); textErr != nil {
 			cancel()
 		}
 	})
-	err = e.load(ctx, c, o, s)
+	err := e.upload(ctx, o, s)
 	wait.Wait()
 	if textErr != nil {
 		return textErr
 	}
-	if err != nil {
-		return err
-	}
-	e.endTokens, err = endTokens(c, config, e.text.tokenizer)
 	return err
 }
 
-// readText builds the tokenizer and the chat format.
-func (e *Engine) readText(ctx context.Context, c *checkpoint.Checkpoint, family string, o Options) error {
-	t, err := checkpointText(ctx, c)
+// readText reads the tokenizer, the chat format and the end tokens.
+func (e *Engine) readText(ctx context.Context, o Options) error {
+	m := e.model
+	t, err := m.readText(ctx)
 	if err != nil {
 		return err
-	}
-	if t.family == "" {
-		t.family = family
 	}
 	e.text = t
 	e.format, e.formatErr = t.format(ctx, o.ChatTemplate)
@@ -140,28 +98,31 @@ func (e *Engine) readText(ctx context.Context, c *checkpoint.Checkpoint, family 
 	if o.ChatTemplate != "" && e.formatErr != nil {
 		return e.formatErr
 	}
-	return t.matches(e.path, e.vocab, o.Logger)
-}
-
-// load takes the devices, and opens those that Options.On does not have, and loads the weights into their memory.
-func (e *Engine) load(ctx context.Context, c *checkpoint.Checkpoint, o Options, s settings) error {
-	if err := e.take(ctx, c, o, s); err != nil {
+	if err := t.matches(m.source.Path, e.vocab, o.Logger); err != nil {
 		return err
 	}
-	mo := o.model(s)
-	x, err := model.Load(ctx, c, mo, e.managers...)
+	e.endTokens, err = endTokens(m.checkpoint, m.config, t.tokenizer)
+	return err
+}
+
+// upload takes the devices, and opens those that Options.On does not have, and loads the weights into their memory.
+func (e *Engine) upload(ctx context.Context, o Options, s settings) error {
+	if err := e.take(ctx, o, s); err != nil {
+		return err
+	}
+	x, err := model.Load(ctx, e.model.checkpoint, o.model(s), e.managers...)
 	if err != nil {
 		return err
 	}
 	if len(e.managers) > 1 {
 		o.Logger.Info().Msg(x.String())
 	}
-	e.model, e.work, e.context = x, newExecutor(x, turnsOf(e.devices)...), x.Context()
+	e.loaded, e.work, e.context = x, newExecutor(x, turnsOf(e.devices)...), x.Context()
 	return nil
 }
 
 // take fills in devices and managers. Kernels that were not checked before are.
-func (e *Engine) take(ctx context.Context, c *checkpoint.Checkpoint, o Options, s settings) error {
+func (e *Engine) take(ctx context.Context, o Options, s settings) error {
 	names := o.Devices
 	if len(names) == 0 && len(o.On) == 0 {
 		names = []string{o.Device}
@@ -182,7 +143,7 @@ func (e *Engine) take(ctx context.Context, c *checkpoint.Checkpoint, o Options, 
 			return err
 		}
 		e.devices = append(e.devices, d)
-		if err := d.checkFor(ctx, c, s); err != nil {
+		if err := d.checkFor(ctx, e.model.checkpoint, s); err != nil {
 			return err
 		}
 		m, err := d.newManager(o, s.path)
@@ -192,14 +153,6 @@ func (e *Engine) take(ctx context.Context, c *checkpoint.Checkpoint, o Options, 
 		e.managers = append(e.managers, m)
 	}
 	return nil
-}
-
-// checkpointText is openText for an open checkpoint.
-func checkpointText(ctx context.Context, c *checkpoint.Checkpoint) (*text, error) {
-	if c.Format() == checkpoint.GGUF {
-		return ggufText(ctx, c.Metadata())
-	}
-	return directoryText(ctx, c.Path())
 }
 
 // A MismatchError says that a tokenizer does not belong to the model.
@@ -230,7 +183,7 @@ func (t *text) matches(path string, vocab int, log zerolog.Logger) error {
 	return nil
 }
 
-// Close frees everything that the Engine has on its devices, and closes those that Open has opened for it, unless other
+// Close frees everything that the Engine has on its devices, and closes those that Load has opened for it, unless other
 // Engines are on them: then the last of these does. It waits for an evaluation in progress, which ends after
 // Options.HangTimeout at the latest, and for the step of another Engine that has the device's turn. The memory of a device
 // that hangs is not freed until the process exits, and the error is vk.ErrHung. Closing twice is fine.
@@ -240,8 +193,8 @@ func (e *Engine) Close() error {
 			e.work.close()
 		}
 		var errs []error
-		if e.model != nil {
-			errs = append(errs, e.model.Close())
+		if e.loaded != nil {
+			errs = append(errs, e.loaded.Close())
 		}
 		for _, m := range e.managers {
 			errs = append(errs, m.Close())
@@ -258,10 +211,10 @@ func (e *Engine) Close() error {
 var ErrClosed = errors.New("pumice: the engine is closed")
 
 // Source describes the files that the model was loaded from.
-func (e *Engine) Source() Source { return e.source }
+func (e *Engine) Source() Source { return e.model.source }
 
 // Config returns the model's configuration. The caller must not change it.
-func (e *Engine) Config() *model.Config { return e.model.Config() }
+func (e *Engine) Config() *model.Config { return e.model.config }
 
 // gpu reports whether the model is on GPUs only, not on a CPU driver.
 func (e *Engine) gpu() bool {
@@ -282,7 +235,7 @@ func (e *Engine) Devices() []*Device { return slices.Clone(e.devices) }
 func (e *Engine) Profile() ([]pipeline.Timing, error) {
 	var list []pipeline.Timing
 	err := e.work.alone(context.Background(), nil, func(context.Context) (err error) {
-		list, err = e.model.Profile()
+		list, err = e.loaded.Profile()
 		return err
 	})
 	return list, err
@@ -300,12 +253,12 @@ func (e *Engine) CopyBandwidth(ctx context.Context) (float64, error) {
 }
 
 // Memory returns the memory that the model takes on all its devices together.
-func (e *Engine) Memory() model.MemoryPlan { return e.model.Memory() }
+func (e *Engine) Memory() model.MemoryPlan { return e.loaded.Memory() }
 
 // Context returns how many tokens a session can hold, counting prompt and answer.
 func (e *Engine) Context() int { return e.context }
 
-// LoadTime returns how long Open took.
+// LoadTime returns how long Open took, or Model.Load.
 func (e *Engine) LoadTime() time.Duration { return e.loadTime }
 
 // Tokenizer returns the model's tokenizer, or nil if it has none. Token ids can be used without one.
@@ -320,7 +273,7 @@ func (e *Engine) ChatFormat() (*chat.Format, error) { return e.format, e.formatE
 // conversation are left out; the zero Options leave out nothing.
 func (e *Engine) EncodeChat(ctx context.Context, messages []chat.Message, o chat.Options) (chat.Prompt, error) {
 	if e.text.tokenizer == nil {
-		return chat.Prompt{}, &NoTokenizerError{e.path}
+		return chat.Prompt{}, &NoTokenizerError{e.model.source.Path}
 	}
 	if e.formatErr != nil {
 		return chat.Prompt{}, e.formatErr
@@ -332,16 +285,13 @@ func (e *Engine) EncodeChat(ctx context.Context, messages []chat.Message, o chat
 // the tokenizer adds its usual ones, such as BOS.
 func (e *Engine) Encode(text string) ([]int, error) {
 	if e.text.tokenizer == nil {
-		return nil, &NoTokenizerError{e.path}
+		return nil, &NoTokenizerError{e.model.source.Path}
 	}
 	return e.text.tokenizer.TryEncode(text, tokenizer.EncodeOptions{AddSpecial: true, ParseSpecial: true})
 }
 
-// SamplingDefaults returns the sampling parameters that the model's authors recommend. They come from
-// generation_config.json (temperature, top_k, top_p, min_p, repetition_penalty) or GGUF's general.sampling keys;
-// missing ones come from sample.Default. do_sample false means temperature 0, whatever the file's temperature, as in
-// transformers.
-func (e *Engine) SamplingDefaults() sample.Params { return e.sampling }
+// SamplingDefaults returns the sampling parameters that the model's authors recommend (Model.SamplingDefaults).
+func (e *Engine) SamplingDefaults() sample.Params { return e.model.sampling }
 
 // EndTokens returns the tokens that end a text. The caller must not change the list.
 func (e *Engine) EndTokens() []int { return e.endTokens }

@@ -151,6 +151,7 @@ func TestExamplesRun(t *testing.T) {
 	}{
 		{"Example", Example, "165 336 485 50 91 63 227 204 length\n"}, // testdata/fixtures/llama/golden.json, len1
 		{"ExampleOpenDevice", ExampleOpenDevice, "llama true\nllama true\n"},
+		{"ExampleOpenModel", ExampleOpenModel, "llama safetensors true 256\n"},
 		{"ExampleSession_Logits", ExampleSession_Logits, "640\n640\n640\n"},
 		{"ExampleEngine_NewSession", ExampleEngine_NewSession, "[[165 336 485 50] [336 485 50 91]]\n"},
 		{"ExampleSession_Start", ExampleSession_Start, "165 336 485 "},

@@ -272,6 +272,31 @@ func ExampleEngine_Embed() {
 	fmt.Printf("%d dimensions, pooled by %s: %.2f\n", len(result.Vectors[0]), result.Pooling, similarity)
 }
 
+// What a model is, and how much memory it would take, is known before it is loaded.
+func ExampleOpenModel() {
+	ctx := context.Background()
+	model, err := pumice.OpenModel(ctx, "testdata/fixtures/llama")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer model.Close()
+	options := pumice.Options{Context: 256}
+	check, err := model.CheckMemory(ctx, options)
+	if err != nil {
+		log.Fatal(err)
+	}
+	if !check.Fits {
+		options.DType = check.Would.DType
+	}
+	engine, err := model.Load(ctx, options)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer engine.Close()
+	fmt.Println(model.Config().Family, model.Source().Format, check.Fits, engine.Context())
+	// Prints: llama safetensors true 256
+}
+
 // Two models on one device: their steps take turns, and the second has the memory that the first leaves.
 func ExampleOpenDevice() {
 	ctx := context.Background()

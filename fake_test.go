@@ -381,8 +381,9 @@ func (f *fake) candidates(at int) model.Choice {
 
 // fakeEngine makes an Engine on f. tok may be nil.
 func fakeEngine(f *fake, tok *tokenizer.Tokenizer, ends ...int) *Engine {
-	return &Engine{path: "fake", work: newExecutor(f), vocab: f.vocab, hidden: fakeHidden, context: f.context,
-		endTokens: ends, embed: model.Embedding{Normalized: true}, text: &text{tokenizer: tok}}
+	m := &Model{source: Source{Path: "fake"}, embed: model.Embedding{Normalized: true}}
+	return &Engine{model: m, work: newExecutor(f), vocab: f.vocab, hidden: fakeHidden, context: f.context,
+		endTokens: ends, text: &text{tokenizer: tok}}
 }
 
 // settled returns the engine's pool when no goroutine uses it.

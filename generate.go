@@ -271,7 +271,7 @@ func (s *Session) generation(prompt []int, o GenerateOptions) (*Generation, erro
 			return nil, &OptionError{"Stop", stop, "strings that are not empty"}
 		}
 		if tok == nil {
-			return nil, &NoTokenizerError{e.path}
+			return nil, &NoTokenizerError{e.model.source.Path}
 		}
 		if id, ok := tok.TokenID(stop); ok && tok.IsSpecial(id) {
 			g.ends = append(g.ends, id)

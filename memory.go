@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 
-	"pumice/checkpoint"
 	"pumice/model"
 )
 
@@ -16,13 +15,17 @@ type MemoryCheck struct {
 	Would model.Smaller `json:"would_fit,omitzero"` // changes that would make the model fit; zero if it does
 }
 
-// CheckMemory computes the memory that Open would take for a checkpoint with these options, on one device. It loads
-// nothing. That a model doesn't fit is no error.
-func CheckMemory(ctx context.Context, c *checkpoint.Checkpoint, o Options) (check MemoryCheck, err error) {
+// CheckMemory computes the memory that Load would take with these options, on one device. It loads nothing. That the model
+// doesn't fit is no error.
+func (m *Model) CheckMemory(ctx context.Context, o Options) (check MemoryCheck, err error) {
 	s, err := o.settings()
 	if err != nil {
 		return check, err
 	}
+	if err := m.use(); err != nil {
+		return check, err
+	}
+	defer m.free()
 	var d *Device
 	if len(o.On) > 0 {
 		d = o.On[0]
@@ -36,13 +39,13 @@ func CheckMemory(ctx context.Context, c *checkpoint.Checkpoint, o Options) (chec
 		return check, err
 	}
 	defer func() { err = errors.Join(err, d.free()) }()
-	m, err := d.newManager(o, s.path)
+	manager, err := d.newManager(o, s.path)
 	if err != nil {
 		return check, err
 	}
-	defer func() { err = errors.Join(err, m.Close()) }()
+	defer func() { err = errors.Join(err, manager.Close()) }()
 	check.Device = d.info.Name
-	check.MemoryPlan, err = model.Estimate(ctx, m, c, o.model(s))
+	check.MemoryPlan, err = model.Estimate(ctx, manager, m.checkpoint, o.model(s))
 	var fit *model.FitError
 	if errors.As(err, &fit) {
 		check.Would = fit.Fits

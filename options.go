@@ -15,7 +15,7 @@ import (
 	"pumice/pipeline/kernels"
 )
 
-// Options configure Open. The zero value is the default.
+// Options configure Open and Model.Load. The zero value is the default.
 type Options struct {
 	// Device is an index, text that one device's name contains, or a UUID. "" picks the best GPU, or a CPU driver if
 	// there is no GPU.

@@ -24,7 +24,7 @@ type text struct {
 	family    string // model_type of config.json or general.architecture; "" if unknown
 }
 
-// OpenTokenizer opens the tokenizer of a model without its weights. model is a directory or file with a tokenizer, a
+// OpenTokenizer opens the tokenizer of a model that need not have weights. model is a directory or file with a tokenizer, a
 // GGUF file, or a model's name. Cancelling ctx stops it.
 func OpenTokenizer(ctx context.Context, model string) (*tokenizer.Tokenizer, error) {
 	t, err := openText(ctx, model)
@@ -34,7 +34,7 @@ func OpenTokenizer(ctx context.Context, model string) (*tokenizer.Tokenizer, err
 	return t.tokenizer, nil
 }
 
-// OpenChatFormat opens the chat format of a model without its weights. A template that is not empty overrides the
+// OpenChatFormat opens the chat format of a model that need not have weights. A template that is not empty overrides the
 // model's own, as Options.ChatTemplate does. Cancelling ctx stops it.
 func OpenChatFormat(ctx context.Context, model, template string) (*chat.Format, error) {
 	t, err := openText(ctx, model)
@@ -54,14 +54,22 @@ func openText(ctx context.Context, model string) (*text, error) {
 		return nil, fmt.Errorf("pumice: %w", err)
 	}
 	if gguf := ggufAt(path, info); gguf != "" {
-		c, err := checkpoint.Open(context.Background(), gguf)
+		c, err := checkpoint.Open(ctx, gguf)
 		if err != nil {
 			return nil, err
 		}
 		defer c.Close()
-		return found(path)(ggufText(ctx, c.Metadata()))
+		return found(path)(checkpointText(ctx, c))
 	}
 	return found(path)(directoryText(ctx, path))
+}
+
+// checkpointText reads the text side of a model that is open.
+func checkpointText(ctx context.Context, c *checkpoint.Checkpoint) (*text, error) {
+	if c.Format() == checkpoint.GGUF {
+		return ggufText(ctx, c.Metadata())
+	}
+	return directoryText(ctx, c.Path())
 }
 
 // found turns a text without a tokenizer into a *NoTokenizerError.

@@ -3,13 +3,11 @@ package main
 import (
 	"encoding/json"
 	"errors"
-	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
 
 	"pumice"
-	"pumice/checkpoint"
 	"pumice/internal/humanize"
 	"pumice/model"
 )
@@ -35,7 +33,7 @@ type inspection struct {
 	GenerationConfig jsonFields          `json:"generation_config,omitempty"`
 	Tokenizer        *tokenizerInfo      `json:"tokenizer"`   // null without one
 	ChatFormat       string              `json:"chat_format"` // "" without one
-	Tensors          []tensorInfo        `json:"tensors"`
+	Tensors          []pumice.Tensor     `json:"tensors"`
 	Memory           *pumice.MemoryCheck `json:"memory"` // null where it could not be planned; memory_error says why
 	MemoryError      string              `json:"memory_error,omitempty"`
 }
@@ -46,19 +44,8 @@ type tokenizerInfo struct {
 	EOS    int `json:"eos"`
 }
 
-type tensorInfo struct {
-	Name   string `json:"name"`
-	DType  string `json:"dtype"`
-	Shape  []int  `json:"shape"`
-	Bytes  int64  `json:"bytes"`
-	File   string `json:"file"`
-	Offset int64  `json:"offset"`
-}
-
-// jsonFields are key-value pairs in the order of their file, long values shortened.
-type jsonFields []field
-
-type field struct{ key, value string }
+// jsonFields are written as one JSON object, whose keys stay in their order.
+type jsonFields []pumice.Field
 
 func (f jsonFields) MarshalJSON() ([]byte, error) {
 	var b strings.Builder
@@ -67,13 +54,13 @@ func (f jsonFields) MarshalJSON() ([]byte, error) {
 		if i > 0 {
 			b.WriteByte(',')
 		}
-		key, err := json.Marshal(kv.key)
+		key, err := json.Marshal(kv.Key)
 		if err != nil {
 			return nil, err
 		}
-		value := []byte(kv.value)
+		value := []byte(kv.Value)
 		if !json.Valid(value) {
-			if value, err = json.Marshal(kv.value); err != nil {
+			if value, err = json.Marshal(kv.Value); err != nil {
 				return nil, err
 			}
 		}
@@ -85,35 +72,25 @@ func (f jsonFields) MarshalJSON() ([]byte, error) {
 	return []byte(b.String()), nil
 }
 
-func fieldsOf(f *checkpoint.Fields) jsonFields {
-	out := jsonFields{}
-	if f == nil {
-		return out
-	}
-	for _, key := range f.Keys() {
-		out = append(out, field{key, f.Describe(key)})
-	}
-	return out
-}
-
 func (p *program) inspect(c *cli.Context) error {
 	if err := noMoreArgs(c, 1); err != nil {
 		return err
 	}
-	path, err := pumice.Resolve(modelName(c))
+	m, err := pumice.OpenModel(c.Context, modelName(c))
 	if err != nil {
 		return err
 	}
-	ck, err := checkpoint.Open(c.Context, path)
+	defer m.Close()
+	metadata, err := m.Metadata()
 	if err != nil {
 		return err
 	}
-	defer ck.Close()
-	info, err := inspectCheckpoint(ck)
-	if err != nil {
-		return err
+	source := m.Source()
+	info := &inspection{
+		Path: source.Path, Format: source.Format, Parameters: source.Parameters, Bytes: source.Bytes, Config: m.Config(),
+		Metadata: metadata, GenerationConfig: m.GenerationConfig(), Tensors: m.Tensors(),
 	}
-	if tok, err := pumice.OpenTokenizer(c.Context, path); err == nil {
+	if tok, err := m.Tokenizer(c.Context); err == nil {
 		info.Tokenizer = &tokenizerInfo{Tokens: tok.VocabSize(), BOS: -1, EOS: -1}
 		if id, ok := tok.BOS(); ok {
 			info.Tokenizer.BOS = id
@@ -121,13 +98,13 @@ func (p *program) inspect(c *cli.Context) error {
 		if id, ok := tok.EOS(); ok {
 			info.Tokenizer.EOS = id
 		}
-		if format, err := pumice.OpenChatFormat(c.Context, path, c.String("chat-template")); err == nil {
+		if format, err := m.ChatFormat(c.Context, c.String("chat-template")); err == nil {
 			info.ChatFormat = format.Name()
 		}
 	} else if none := (*pumice.NoTokenizerError)(nil); !errors.As(err, &none) {
 		return err
 	}
-	memory, err := pumice.CheckMemory(c.Context, ck, p.options(c))
+	memory, err := m.CheckMemory(c.Context, p.options(c))
 	var option *pumice.OptionError
 	switch {
 	case errors.As(err, &option):
@@ -141,33 +118,6 @@ func (p *program) inspect(c *cli.Context) error {
 		return p.writeJSON(info)
 	}
 	return p.printInspection(info)
-}
-
-func inspectCheckpoint(c *checkpoint.Checkpoint) (*inspection, error) {
-	config, err := model.ReadConfig(c)
-	if err != nil {
-		return nil, err
-	}
-	info := &inspection{
-		Path: c.Path(), Format: c.Format().String(), Bytes: c.NumBytes(), Config: config,
-		Metadata: fieldsOf(c.Metadata()), Tensors: []tensorInfo{},
-	}
-	if c.Metadata() == nil {
-		info.Metadata = fieldsOf(c.Config())
-	}
-	if c.GenerationConfig() != nil {
-		info.GenerationConfig = fieldsOf(c.GenerationConfig())
-	}
-	for _, name := range c.Names() {
-		t, _ := c.Tensor(name)
-		n := int64(1)
-		for _, d := range t.Shape {
-			n *= int64(d)
-		}
-		info.Parameters += n
-		info.Tensors = append(info.Tensors, tensorInfo{t.Name, t.DType.String(), slices.Clone(t.Shape), t.NumBytes(), t.File, t.Offset})
-	}
-	return info, nil
 }
 
 // weightTypes is what the device's matrices take by type.
@@ -213,7 +163,7 @@ func (p *program) printInspection(info *inspection) error {
 	for _, list := range []jsonFields{info.Metadata, info.GenerationConfig} {
 		b.WriteByte('\n')
 		for _, kv := range list {
-			w.row(kv.key, "%s", kv.value)
+			w.row(kv.Key, "%s", kv.Value)
 		}
 	}
 	b.WriteByte('\n')
