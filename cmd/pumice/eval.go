@@ -16,10 +16,8 @@ import (
 
 	"pumice"
 	"pumice/chat"
-	"pumice/checkpoint"
 	"pumice/eval"
 	"pumice/internal/atomicfile"
-	"pumice/model"
 	"pumice/tokenizer"
 )
 
@@ -87,9 +85,9 @@ func (p *program) eval(c *cli.Context) error {
 
 // evalRun is one run of `pumice eval MODEL`.
 type evalRun struct {
-	p    *program
-	c    *cli.Context
-	path string // of the model
+	p     *program
+	c     *cli.Context
+	model *pumice.Model
 
 	data      eval.Data
 	selection *eval.Selection
@@ -217,7 +215,11 @@ func (r *evalRun) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	tok, err := r.openModel(ctx)
+	if r.model, err = pumice.OpenModel(ctx, modelName(r.c)); err != nil {
+		return err
+	}
+	defer r.model.Close()
+	tok, err := r.readModel(ctx)
 	if err != nil {
 		return err
 	}
@@ -306,21 +308,13 @@ func (r *evalRun) load() (tasks []*eval.Task, absent []string, err error) {
 	return tasks, absent, nil
 }
 
-// openModel reads what the plan needs of the model: tokenizer, trained context, chat format and hashes.
-func (r *evalRun) openModel(ctx context.Context) (*tokenizer.Tokenizer, error) {
-	var err error
-	name := modelName(r.c)
-	if r.path, err = pumice.Resolve(name); err != nil {
-		return nil, err
-	}
-	tok, err := pumice.OpenTokenizer(ctx, r.path)
+// readModel reads what the plan needs of the model: tokenizer, trained context, chat format and hashes.
+func (r *evalRun) readModel(ctx context.Context) (*tokenizer.Tokenizer, error) {
+	tok, err := r.model.Tokenizer(ctx)
 	if err != nil {
 		return nil, err
 	}
-	longest, err := trainedContext(ctx, r.path)
-	if err != nil {
-		return nil, err
-	}
+	longest := r.model.Config().MaxPositionEmbeddings
 	for _, flag := range []string{"max-length", "context"} {
 		if n := r.c.Int(flag); n > 0 {
 			longest = min(longest, n)
@@ -328,7 +322,7 @@ func (r *evalRun) openModel(ctx context.Context) (*tokenizer.Tokenizer, error) {
 	}
 	r.planned.MaxLength, r.identity.MaxLength = longest, longest
 	if r.c.Bool("apply-chat-template") {
-		format, err := pumice.OpenChatFormat(ctx, r.path, r.c.String("chat-template"))
+		format, err := r.model.ChatFormat(ctx, r.c.String("chat-template"))
 		if err != nil {
 			return nil, err
 		}
@@ -337,8 +331,9 @@ func (r *evalRun) openModel(ctx context.Context) (*tokenizer.Tokenizer, error) {
 			return format.Encode(ctx, tok, []chat.Message{{Role: "user", Content: text}})
 		}
 	}
-	r.identity.Model = strings.TrimSuffix(filepath.Base(r.path), ".gguf")
-	r.identity.ModelSHA256, err = eval.ModelSHA256(ctx, r.path)
+	path := r.model.Source().Path
+	r.identity.Model = strings.TrimSuffix(filepath.Base(path), ".gguf")
+	r.identity.ModelSHA256, err = eval.ModelSHA256(ctx, path)
 	if err != nil {
 		return nil, err
 	}
@@ -358,24 +353,11 @@ func (r *evalRun) openModel(ctx context.Context) (*tokenizer.Tokenizer, error) {
 	return tok, nil
 }
 
-// trainedContext is how many positions a model was trained for.
-func trainedContext(ctx context.Context, path string) (int, error) {
-	c, err := checkpoint.Open(ctx, path)
-	if err != nil {
-		return 0, err
-	}
-	defer c.Close()
-	config, err := model.ReadConfig(c)
-	if err != nil {
-		return 0, err
-	}
-	return config.MaxPositionEmbeddings, nil
-}
-
 // contextStep rounds contexts, so that nearly equal plans record the same shapes.
 const contextStep = 256
 
-// ask loads the model, once for each replica, with no more context than the plan has use for, and asks the questions.
+// ask loads the model, once for each replica, with no more context than the plan has use for, closes its files, and asks the
+// questions.
 func (r *evalRun) ask(ctx context.Context, plan *eval.Plan, requests []*eval.Request, journal *eval.Journal, s *eval.Summary) (entries []eval.Entry, err error) {
 	o := r.p.options(r.c)
 	o.Context = (plan.Widest() + contextStep - 1) / contextStep * contextStep
@@ -394,7 +376,7 @@ func (r *evalRun) ask(ctx context.Context, plan *eval.Plan, requests []*eval.Req
 		o.Device = device
 		bar := r.p.newBar("loading")
 		o.Progress = bar.set
-		e, err := pumice.Open(ctx, r.path, o)
+		e, err := r.model.Load(ctx, o)
 		bar.close()
 		if err != nil {
 			return nil, err
@@ -403,6 +385,9 @@ func (r *evalRun) ask(ctx context.Context, plan *eval.Plan, requests []*eval.Req
 		for _, d := range e.Devices() {
 			s.Devices = append(s.Devices, d.Info().Name)
 		}
+	}
+	if err := r.model.Close(); err != nil {
+		return nil, err
 	}
 	return eval.Run(ctx, engines, requests, journal, r.progress(len(requests)))
 }
