@@ -36,7 +36,7 @@ func TestErrorsOfConstraintsEndTheAnswer(t *testing.T) {
 		if !errors.Is(got, want) {
 			t.Errorf("%+v: error %v", c, got)
 		}
-		if _, err := s.Start([]int{1}, GenerateOptions{}); err != nil { // the session goes on
+		if _, err := s.Start(Request{Prompt: []int{1}}); err != nil { // the session goes on
 			t.Error(err)
 		}
 	}
@@ -47,7 +47,7 @@ func TestBadBiasesAreErrors(t *testing.T) {
 	nan, inf := float32(math.NaN()), float32(math.Inf(1))
 	for _, bias := range []map[int]float32{{-1: 0}, {e.vocab: 0}, {1: nan}, {1: inf}} {
 		var want *OptionError
-		if _, err := e.NewSession().Start([]int{1}, GenerateOptions{LogitBias: bias}); !errors.As(err, &want) || want.Field != "LogitBias" {
+		if _, err := e.NewSession().Start(Request{[]int{1}, GenerateOptions{LogitBias: bias}}); !errors.As(err, &want) || want.Field != "LogitBias" {
 			t.Errorf("%v: %v", bias, err)
 		}
 	}

@@ -42,7 +42,7 @@ func TestStepsAllocateNothing(t *testing.T) {
 			case 2:
 				o.Sampling = sample.Params{Temperature: 1, TopK: 20, Seed: 3}
 			}
-			g, err := e.NewSession().Start(text, o)
+			g, err := e.NewSession().Start(Request{text, o})
 			if err != nil {
 				t.Error(err)
 				return

@@ -2,16 +2,18 @@
 //
 // Open loads a model and returns an Engine, which holds the weights and the KV cache in device memory. A Session is one
 // conversation with it: Generate continues a list of token ids, and evaluates only the tokens that the cache doesn't
-// hold yet. An Engine has as many sessions as one likes: those at work share its steps, and all share its cache. The
-// Engine's Tokenizer and ChatFormat turn text and messages into token ids. The function Devices lists the devices that a
-// model can run on.
+// hold yet. Start takes the same as a Request and returns a Generation, which gives one token at a time. An Engine has as
+// many sessions as one likes: those at work share its steps, and all share its cache. The Engine's Tokenizer and
+// ChatFormat turn text and messages into token ids.
 //
-// A Model is what a model is on disk. OpenModel needs no device: it reads the configuration, and the tokenizer when it is asked
-// for. CheckMemory computes the memory that the model would take, and Load returns an Engine. Open does all this at once.
+// A Model is what a model is on disk. OpenModel needs no device: it reads the configuration, and the tokenizer when that
+// is asked for. CheckMemory computes the memory that the model would take, and Load returns an Engine. Open is all this
+// in one.
 //
-// A Device is one of these, open. Open opens what an Engine needs, and the Engine closes it. With OpenDevice and Options.On
-// several Engines are on one Device, such as a model and one that guesses its tokens: their steps take turns. A Device also
-// checks and measures its kernels (Verify, Tune).
+// The function Devices lists the devices that a model can run on. A Device is one of these, open. Open opens what an
+// Engine needs, and the Engine closes it. With OpenDevice and Options.On several Engines are on one Device, such as a
+// model and one that guesses its tokens: their steps take turns. A Device also checks and measures its kernels (Verify,
+// Tune).
 //
 // The package knows nothing of terminals, files of results or servers. It logs only to the Logger it is given, and
 // fetches nothing from a network.

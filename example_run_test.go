@@ -154,7 +154,7 @@ func TestExamplesRun(t *testing.T) {
 		{"ExampleOpenModel", ExampleOpenModel, "llama safetensors true 256\n"},
 		{"ExampleSession_Logits", ExampleSession_Logits, "640\n640\n640\n"},
 		{"ExampleEngine_NewSession", ExampleEngine_NewSession, "[[165 336 485 50] [336 485 50 91]]\n"},
-		{"ExampleSession_Start", ExampleSession_Start, "165 336 485 "},
+		{"ExampleSession_Start", ExampleSession_Start, "165 336 485 length\n"},
 		{"ExampleSession_Logits_decoding", ExampleSession_Logits_decoding, "[51 165 336 485 50 91] 7\n"},
 		{"ExampleSession_LogProbs", ExampleSession_LogProbs, "165 165 336 336 485 485 50 50 true\n"}, // the same
 	} {

@@ -99,7 +99,8 @@ func ExampleSession_Start() {
 	}
 	defer engine.Close()
 
-	generation, err := engine.NewSession().Start([]int{51}, pumice.GenerateOptions{MaxTokens: 3})
+	request := pumice.Request{Prompt: []int{51}, GenerateOptions: pumice.GenerateOptions{MaxTokens: 3}}
+	generation, err := engine.NewSession().Start(request)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -114,7 +115,8 @@ func ExampleSession_Start() {
 		}
 		fmt.Print(token.ID, " ")
 	}
-	// Prints: 165 336 485
+	fmt.Println(generation.Result().FinishReason)
+	// Prints: 165 336 485 length
 }
 
 // A decoding loop of one's own: of two texts at once, each takes the likeliest token that it does not have yet. A token

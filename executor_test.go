@@ -321,7 +321,7 @@ func TestSessionsThatWaitAreRetracted(t *testing.T) {
 	for i := range prompt {
 		prompt[i] = 100 + i
 	}
-	g, err := e.NewSession().Start(prompt, GenerateOptions{MaxTokens: 10})
+	g, err := e.NewSession().Start(Request{prompt, GenerateOptions{MaxTokens: 10}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -349,12 +349,12 @@ func TestSessionsInUse(t *testing.T) {
 	c := newCounter(t)
 	e := c.engine()
 	s := e.NewSession()
-	g, err := s.Start([]int{1}, GenerateOptions{})
+	g, err := s.Start(Request{Prompt: []int{1}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	busy := map[string]func() error{
-		"Start":    func() error { _, err := s.Start([]int{1}, GenerateOptions{}); return err },
+		"Start":    func() error { _, err := s.Start(Request{Prompt: []int{1}}); return err },
 		"Generate": func() error { return count(t.Context(), s, []int{1}, 1) },
 		"LogProbs": func() error { _, err := s.LogProbs(t.Context(), []int{1, 2}, 0); return err },
 		"Logits": func() (last error) {

@@ -64,6 +64,12 @@ const (
 	MaxDraft    = model.MaxDraft
 )
 
+// A Request is a prompt and how to continue it.
+type Request struct {
+	Prompt []int
+	GenerateOptions
+}
+
 // A Token is one generated token and the text that became final with it. Text consists of whole UTF-8 characters and
 // may be empty: a character may take several tokens, and text that may begin a stop string is held back. All Texts
 // joined are Result.Text.
@@ -73,7 +79,7 @@ type Token struct {
 	Prob *LogProb // with GenerateOptions.LogProbs, else nil
 }
 
-// A Result describes a call of Generate.
+// A Result describes a Generation.
 type Result struct {
 	PromptTokens []int             `json:"prompt_tokens"`
 	Tokens       []int             `json:"tokens"` // includes the token that ended the text
@@ -91,7 +97,7 @@ const (
 	FinishLength = "length" // MaxTokens, or the context is full
 )
 
-// Stats are the times of a call of Generate. Evaluating the prompt also gives the first token, so PredictedPerSecond
+// Stats are the times of a Generation. Evaluating the prompt also gives the first token, so PredictedPerSecond
 // counts the PredictedN-1 tokens after it. Time that the caller spends between tokens is not counted.
 type Stats struct {
 	LoadMS             float64 `json:"load_ms"`
@@ -120,7 +126,7 @@ type Stats struct {
 // iteration.
 func (s *Session) Generate(ctx context.Context, prompt []int, o GenerateOptions) iter.Seq2[Token, error] {
 	return func(yield func(Token, error) bool) {
-		g, err := s.Start(prompt, o)
+		g, err := s.Start(Request{prompt, o})
 		if err != nil {
 			yield(Token{ID: -1}, err)
 			return
@@ -141,14 +147,14 @@ func (s *Session) Generate(ctx context.Context, prompt []int, o GenerateOptions)
 	}
 }
 
-// Start begins to continue prompt, for callers that ask for one token after another; Generate is the short form. The session
+// Start begins to continue a prompt, for callers that ask for one token after another; Generate is the short form. The session
 // is in use until the Generation is closed.
-func (s *Session) Start(prompt []int, o GenerateOptions) (*Generation, error) {
+func (s *Session) Start(r Request) (*Generation, error) {
 	if err := s.use(); err != nil {
 		return nil, err
 	}
-	s.result = Result{PromptTokens: append([]int{}, prompt...), Tokens: []int{}}
-	g, err := s.generation(prompt, o)
+	s.result = &Result{PromptTokens: append([]int{}, r.Prompt...), Tokens: []int{}}
+	g, err := s.generation(r.Prompt, r.GenerateOptions)
 	if err != nil {
 		s.busy.Store(false)
 		return nil, err
@@ -166,7 +172,7 @@ func (g *Generation) Next(ctx context.Context) (Token, error) {
 	if g.s == nil {
 		return Token{}, ErrSessionClosed
 	}
-	if g.s.result.FinishReason != "" {
+	if g.result.FinishReason != "" {
 		return Token{}, io.EOF
 	}
 	return g.next(ctx)
@@ -186,12 +192,16 @@ func (g *Generation) Close() error {
 	return nil
 }
 
-// Result describes the last Generation; while that is in progress, it describes the tokens so far.
-func (s *Session) Result() Result { return s.result }
+// Result describes the tokens so far, after Close too. No other goroutine may call Next meanwhile.
+func (g *Generation) Result() Result { return *g.result }
+
+// Result is that of the session's last Generation, which Generate makes too.
+func (s *Session) Result() Result { return *s.result }
 
 // A Generation is an answer in progress.
 type Generation struct {
 	s        *Session // nil once closed
+	result   *Result
 	calling  atomic.Bool
 	o        GenerateOptions
 	tokens   []int // prompt and generated tokens
@@ -252,7 +262,7 @@ func (s *Session) generation(prompt []int, o GenerateOptions) (*Generation, erro
 	if o.Drafter != nil && o.LogProbs {
 		return nil, &OptionError{"Drafter", fmt.Sprintf("%T", o.Drafter), "none with LogProbs"}
 	}
-	g := &Generation{s: s, o: o, tokens: slices.Clone(prompt), sampler: sample.New(o.Sampling), started: time.Now(),
+	g := &Generation{s: s, result: s.result, o: o, tokens: slices.Clone(prompt), sampler: sample.New(o.Sampling), started: time.Now(),
 		speculation: newSpeculation(o)}
 	g.drawer, g.use = g.draw, g.choose
 	var err error
@@ -278,10 +288,10 @@ func (s *Session) generation(prompt []int, o GenerateOptions) (*Generation, erro
 		}
 		g.stop.stops = append(g.stop.stops, stop)
 	}
-	s.result.Stats.LoadMS = milliseconds(e.loadTime)
+	g.result.Stats.LoadMS = milliseconds(e.loadTime)
 	if o.MaxTokens > 0 {
 		n := g.left()
-		g.tokens, s.result.Tokens = slices.Grow(g.tokens, n), make([]int, 0, n)
+		g.tokens, g.result.Tokens = slices.Grow(g.tokens, n), make([]int, 0, n)
 	}
 	return g, nil
 }
@@ -290,7 +300,7 @@ func (s *Session) generation(prompt []int, o GenerateOptions) (*Generation, erro
 // sets the result's FinishReason.
 func (g *Generation) next(ctx context.Context) (Token, error) {
 	start := time.Now()
-	r := &g.s.result
+	r := g.result
 	first := len(r.Tokens) == 0
 	var counters pipeline.Counters
 	if len(g.queue) == 0 {
@@ -405,7 +415,7 @@ func (g *Generation) tail() (t model.Tail, adjust *pipeline.Adjust) {
 func (g *Generation) left() int {
 	n := g.s.engine.context - len(g.tokens) + 1
 	if g.o.MaxTokens > 0 {
-		n = min(n, g.o.MaxTokens-len(g.s.result.Tokens))
+		n = min(n, g.o.MaxTokens-len(g.result.Tokens))
 	}
 	return n
 }
@@ -453,7 +463,7 @@ func newDraw(p sample.Params, n int, uniform func(i int) float64) *pipeline.Draw
 func (g *Generation) choose(out model.Output, draft []int) error {
 	g.drafted = len(draft)
 	if len(draft) > 0 {
-		g.s.result.Stats.DraftN += len(draft)
+		g.result.Stats.DraftN += len(draft)
 		if g.o.Sampling.Greedy() && !g.adjust.on() {
 			g.accept(out.Choices, draft)
 			return nil
@@ -508,7 +518,7 @@ func (g *Generation) take(id int) error {
 
 // read returns the text that the newest token makes final, and sets the FinishReason if it is the last token.
 func (g *Generation) read(id int) string {
-	r := &g.s.result
+	r := g.result
 	shown, hit := "", false
 	switch {
 	case slices.Contains(g.ends, id):

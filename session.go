@@ -29,14 +29,14 @@ type Session struct {
 	limit  int         // the next prompt reuses at most so many tokens; -1: as many as there are
 	busy   atomic.Bool // a call or a Generation uses it
 	closed bool
-	result Result
+	result *Result      // of the last Generation
 	job    job          // the last one, memory that is used again
 	output model.Output // of the last evaluation
 }
 
 // NewSession returns a session. It need not be closed, unless it is to be used Alone.
 func (e *Engine) NewSession() *Session {
-	return &Session{engine: e, limit: -1}
+	return &Session{engine: e, limit: -1, result: &Result{}}
 }
 
 var (

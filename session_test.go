@@ -472,6 +472,50 @@ func TestBreakKeepsTheSession(t *testing.T) {
 	generate(t, s, []int{1, 2, 3}, GenerateOptions{MaxTokens: 1})
 }
 
+// TestResultsOfGenerations: each Generation has its own, and the Session that of the last.
+func TestResultsOfGenerations(t *testing.T) {
+	s := fakeEngine(newFake(t, follow(2, 11, 12, 13)), nil).NewSession()
+	if r := s.Result(); r.Tokens != nil || r.FinishReason != "" {
+		t.Errorf("before the first: %+v", r)
+	}
+	start := func(n int) *Generation {
+		t.Helper()
+		g, err := s.Start(Request{[]int{1, 2}, GenerateOptions{MaxTokens: n}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return g
+	}
+	next := func(g *Generation, want int) {
+		t.Helper()
+		if token, err := g.Next(t.Context()); err != nil || token.ID != want {
+			t.Fatalf("token %d, %v; want %d", token.ID, err, want)
+		}
+	}
+	check := func(what string, got Result, reason string, want ...int) {
+		t.Helper()
+		if !slices.Equal(got.PromptTokens, []int{1, 2}) || !slices.Equal(got.Tokens, want) || got.FinishReason != reason {
+			t.Errorf("%s: %+v, want tokens %v, %q", what, got, want, reason)
+		}
+	}
+	first := start(2)
+	check("before the first token", first.Result(), "")
+	next(first, 11)
+	check("one token", first.Result(), "", 11)
+	check("of the session", s.Result(), "", 11)
+	next(first, 12)
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	check("closed", first.Result(), FinishLength, 11, 12)
+	second := start(3)
+	defer second.Close()
+	next(second, 11)
+	check("the second", second.Result(), "", 11)
+	check("of the session", s.Result(), "", 11)
+	check("the first, after the second has begun", first.Result(), FinishLength, 11, 12)
+}
+
 func TestCountersAreTheMeanOfDecodedTokens(t *testing.T) {
 	f := newFake(t, nil)
 	s := fakeEngine(f, nil).NewSession()

@@ -136,7 +136,7 @@ func (g *Generation) guess(ctx context.Context) error {
 	}
 	if err != nil {
 		g.speculation.drafter = nil
-		g.s.result.Stats.DraftError = err.Error()
+		g.result.Stats.DraftError = err.Error()
 		return nil
 	}
 	g.guesses = guesses
@@ -162,7 +162,7 @@ func (g *Generation) draftTail() model.Tail {
 func (g *Generation) measure(guesses int, start time.Time, compiled int, c pipeline.Counters) {
 	took := time.Since(start)
 	warm := c.Records == 0 && vk.Compiles().Pipelines == compiled
-	s, stats := &g.speculation, &g.s.result.Stats
+	s, stats := &g.speculation, &g.result.Stats
 	if guesses > 0 {
 		s.guessed(guesses, len(g.queue), took, warm)
 	} else {
@@ -238,7 +238,7 @@ func (g *Generation) decide(id, i int, draft []int) (right bool, err error) {
 		return false, err
 	}
 	if right = i < len(draft) && id == draft[i]; right {
-		g.s.result.Stats.DraftNAccepted++
+		g.result.Stats.DraftNAccepted++
 	}
 	return right, nil
 }
