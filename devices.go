@@ -29,7 +29,7 @@ type DeviceInfo struct {
 
 // Devices lists this machine's Vulkan devices, including those that can't be used; DeviceInfo.Error says why. It uses only
 // the options Logger, Validation and KernelPath. If there is no Vulkan loader or no driver, the error matches
-// vk.ErrNoDevice.
+// ErrNoDevice.
 func Devices(o Options) (devices []DeviceInfo, err error) {
 	if _, err := o.settings(); err != nil {
 		return nil, err

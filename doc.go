@@ -20,17 +20,7 @@
 //
 // # What is API
 //
-// The API is what this package and the packages chat, sample and tokenizer export. Exported declarations also name types of
-// other packages, and these may change without notice until they have moved or gone:
-//
-//   - model.Config: Engine.Config, Model.Config
-//   - model.MemoryPlan, model.Smaller: Engine.Memory, MemoryCheck
-//   - model.Pooling: its name here is Pooling
-//   - pipeline.Counters: Result, Metrics, Step, Embeddings
-//   - pipeline.Timing: Engine.Profile
-//   - kernels.Path, pipeline.Compile, verify.Result: Device.Verify
-//   - pipeline.Measurement, pipeline.Product, pipeline.Tuning: Device.Tune
-//   - zerolog.Logger: Options.Logger, of github.com/rs/zerolog
-//
-// So may the types of errors that Open and the methods of Session document and that are from vk, model and checkpoint.
+// The API is what this package and the packages chat, sample and tokenizer export. Types and errors of lower packages that
+// belong to it have names here, such as Config and ErrNoDevice; what else lower packages export may change without
+// notice. Options.Logger is a zerolog.Logger, of github.com/rs/zerolog.
 package pumice

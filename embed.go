@@ -11,16 +11,6 @@ import (
 
 	"pumice/model"
 	"pumice/model/pages"
-	"pumice/pipeline"
-)
-
-// A Pooling says which tokens' hidden rows (the residual stream after the final norm) a text's embedding is made of.
-type Pooling = model.Pooling
-
-const (
-	PoolingLast = model.PoolingLast // that of the last token
-	PoolingMean = model.PoolingMean // the mean of all tokens'
-	PoolingCLS  = model.PoolingCLS  // that of the first token
 )
 
 // Poolings lists the Poolings.
@@ -54,7 +44,7 @@ type Embeddings struct {
 	Tokens     []int       // tokens of each text, with those that the tokenizer adds
 	Pooling    Pooling     // that was used
 	Normalized bool
-	Counters   pipeline.Counters // submissions, dispatches and bytes that the evaluations took
+	Counters   Counters // submissions, dispatches and bytes that the evaluations took
 }
 
 // A TextError is an error about one of several texts.

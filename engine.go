@@ -43,11 +43,10 @@ type Engine struct {
 // device memory; the files are closed by then. It opens the devices that the options select, or uses those of Options.On. The
 // caller closes the Engine. Cancelling ctx stops the loading.
 //
-// A caller may want to distinguish these errors by errors.Is or errors.As: vk.ErrNoDevice (also *vk.SelectError),
-// *model.FitError, *checkpoint.FormatError, *checkpoint.UnsupportedError, *OptionError, *ModelError. An *OptionError,
-// or a *sample.ParamError from a Session, reports a value given by the caller; errors in the model's files, sampling
-// parameters included, are neither. After vk.ErrDeviceLost or vk.ErrHung, from Open or from a Session, the Engine can
-// only be closed.
+// A caller may want to distinguish these errors by errors.Is or errors.As: ErrNoDevice, *FitError, *CacheError, *FormatError,
+// *UnsupportedError, *OptionError, *ModelError. An *OptionError, or a *sample.ParamError from a Session, reports a value
+// given by the caller; errors in the model's files, sampling parameters included, are neither. After ErrDeviceLost or
+// ErrHung, from Open or from a Session, the Engine can only be closed.
 func Open(ctx context.Context, name string, o Options) (*Engine, error) {
 	start := time.Now()
 	m, err := OpenModel(ctx, name)
@@ -186,7 +185,7 @@ func (t *text) matches(path string, vocab int, log zerolog.Logger) error {
 // Close frees everything that the Engine has on its devices, and closes those that Load has opened for it, unless other
 // Engines are on them: then the last of these does. It waits for an evaluation in progress, which ends after
 // Options.HangTimeout at the latest, and for the step of another Engine that has the device's turn. The memory of a device
-// that hangs is not freed until the process exits, and the error is vk.ErrHung. Closing twice is fine.
+// that hangs is not freed until the process exits, and the error is ErrHung. Closing twice is fine.
 func (e *Engine) Close() error {
 	e.closeOnce.Do(func() {
 		if e.work != nil {
@@ -214,7 +213,7 @@ var ErrClosed = errors.New("pumice: the engine is closed")
 func (e *Engine) Source() Source { return e.model.source }
 
 // Config returns the model's configuration. The caller must not change it.
-func (e *Engine) Config() *model.Config { return e.model.config }
+func (e *Engine) Config() *Config { return e.model.config }
 
 // gpu reports whether the model is on GPUs only, not on a CPU driver.
 func (e *Engine) gpu() bool {
@@ -232,8 +231,8 @@ func (e *Engine) Devices() []*Device { return slices.Clone(e.devices) }
 // Profile returns the device time by kernel of the last evaluation: that of the last chunk of a prompt, or of the last
 // token. The Engine must have been opened with Options.Profile. With several devices the list has each kernel once per
 // device.
-func (e *Engine) Profile() ([]pipeline.Timing, error) {
-	var list []pipeline.Timing
+func (e *Engine) Profile() ([]Timing, error) {
+	var list []Timing
 	err := e.work.alone(context.Background(), nil, func(context.Context) (err error) {
 		list, err = e.loaded.Profile()
 		return err
@@ -253,7 +252,7 @@ func (e *Engine) CopyBandwidth(ctx context.Context) (float64, error) {
 }
 
 // Memory returns the memory that the model takes on all its devices together.
-func (e *Engine) Memory() model.MemoryPlan { return e.loaded.Memory() }
+func (e *Engine) Memory() MemoryPlan { return e.loaded.Memory() }
 
 // Context returns how many tokens a session can hold, counting prompt and answer.
 func (e *Engine) Context() int { return e.context }

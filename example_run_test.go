@@ -15,14 +15,13 @@ import (
 
 	"pumice"
 	"pumice/internal/gputest"
-	"pumice/vk"
 )
 
 // needDevice skips the test if there is no Vulkan device, or fails it if PUMICE_TEST_REQUIRE_DEVICE is set.
 func needDevice(t *testing.T) {
 	t.Helper()
 	gputest.RecordDriver(t)
-	if _, err := pumice.Devices(pumice.Options{}); errors.Is(err, vk.ErrNoDevice) {
+	if _, err := pumice.Devices(pumice.Options{}); errors.Is(err, pumice.ErrNoDevice) {
 		if os.Getenv("PUMICE_TEST_REQUIRE_DEVICE") != "" {
 			t.Fatalf("no Vulkan device, and PUMICE_TEST_REQUIRE_DEVICE is set: %v", err)
 		}
@@ -41,7 +40,7 @@ func openEngine(t *testing.T, path string, o pumice.Options) *pumice.Engine {
 	}
 	o.Logger = zerolog.New(&validationLog{t})
 	engine, err := pumice.Open(t.Context(), path, o)
-	if errors.Is(err, vk.ErrNoValidation) {
+	if errors.Is(err, pumice.ErrNoValidation) {
 		t.Log("validation layer not installed: running without")
 		o.Validation = false
 		engine, err = pumice.Open(t.Context(), path, o)

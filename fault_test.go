@@ -12,7 +12,6 @@ import (
 
 	"pumice/internal/gputest"
 	"pumice/internal/vkfault"
-	"pumice/vk"
 )
 
 // TestDevicesThatHang runs each case in its own process, on a device that hangs in the middle of an answer.
@@ -29,9 +28,9 @@ func TestDevicesThatHang(t *testing.T) {
 		cancel       bool // cancel the context while the second token is evaluated
 		want, closed error
 	}{
-		{"the caller gives up", hangs, Options{}, true, context.Canceled, vk.ErrHung},
-		{"the caller waits", hangs, Options{HangTimeout: 2 * time.Second}, false, vk.ErrHung, vk.ErrHung},
-		{"lost", "vkWaitForFences:1:-4", Options{}, false, vk.ErrDeviceLost, nil},
+		{"the caller gives up", hangs, Options{}, true, context.Canceled, ErrHung},
+		{"the caller waits", hangs, Options{HangTimeout: 2 * time.Second}, false, ErrHung, ErrHung},
+		{"lost", "vkWaitForFences:1:-4", Options{}, false, ErrDeviceLost, nil},
 		{"a wait fails", "vkWaitForFences:1:-1", Options{}, false, nil, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -81,14 +81,14 @@ type Token struct {
 
 // A Result describes a Generation.
 type Result struct {
-	PromptTokens []int             `json:"prompt_tokens"`
-	Tokens       []int             `json:"tokens"` // includes the token that ended the text
-	Text         string            `json:"text"`   // without stop string and special tokens; "" without a tokenizer
-	FinishReason string            `json:"finish_reason"`
-	Stats        Stats             `json:"stats"`
-	Counters     pipeline.Counters `json:"counters"` // mean per decoded token
+	PromptTokens []int    `json:"prompt_tokens"`
+	Tokens       []int    `json:"tokens"` // includes the token that ended the text
+	Text         string   `json:"text"`   // without stop string and special tokens; "" without a tokenizer
+	FinishReason string   `json:"finish_reason"`
+	Stats        Stats    `json:"stats"`
+	Counters     Counters `json:"counters"` // mean per decoded token
 
-	PromptCounters pipeline.Counters `json:"-"` // of the prompt's evaluation
+	PromptCounters Counters `json:"-"` // of the prompt's evaluation
 }
 
 // Values of a Result's FinishReason, which is empty if the caller or an error ended the iteration.

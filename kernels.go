@@ -25,13 +25,13 @@ type VerifyOptions struct {
 
 	// Compiled, if not nil, is called for each kernel that a kernel path compiled, slowest first, when the path is done.
 	// The paths are then checked one after another and not side by side.
-	Compiled func(kernels.Path, pipeline.Compile)
+	Compiled func(path string, k Compile)
 }
 
 // Verify compares the results of every kernel that the device can run with a float64 reference, and calls each with
 // every result. A kernel that fails is not used again by this process, nor by later ones with the same CacheDir, until
 // the driver or the kernels change. Wrong results are no error. No Engine may be on the device, and each must not use it.
-func (d *Device) Verify(ctx context.Context, o VerifyOptions, each func(verify.Result)) error {
+func (d *Device) Verify(ctx context.Context, o VerifyOptions, each func(VerifyResult)) error {
 	types, err := parseTypes(o.Types)
 	if err != nil {
 		return err
@@ -53,8 +53,11 @@ func (d *Device) Verify(ctx context.Context, o VerifyOptions, each func(verify.R
 			return fmt.Errorf("verify: this device runs no kernel named %q", name)
 		}
 	}
-	options := verify.Options{Types: types, Kernels: o.Kernels, Quick: o.Quick, Compiled: o.Compiled}
-	err = verify.Kernels(ctx, d.manager, options, func(r verify.Result) {
+	options := verify.Options{Types: types, Kernels: o.Kernels, Quick: o.Quick}
+	if o.Compiled != nil {
+		options.Compiled = func(path kernels.Path, k Compile) { o.Compiled(string(path), k) }
+	}
+	err = verify.Kernels(ctx, d.manager, options, func(r VerifyResult) {
 		ran[r.Kernel] = true
 		verify.Refuse(fresh, r)
 		each(r)
@@ -64,7 +67,7 @@ func (d *Device) Verify(ctx context.Context, o VerifyOptions, each func(verify.R
 	}
 	// Quick and Kernels may leave out the case in which a kernel failed, so they lift no refusal.
 	if !o.Quick && o.Kernels == nil {
-		d.tuning.Refused = slices.DeleteFunc(d.tuning.Refused, func(r pipeline.Refusal) bool { return ran[r.Kernel] })
+		d.tuning.Refused = slices.DeleteFunc(d.tuning.Refused, func(r Refusal) bool { return ran[r.Kernel] })
 	}
 	for _, r := range fresh.Refused {
 		d.tuning.Refuse(r)
@@ -84,18 +87,23 @@ func (d *Device) Verify(ctx context.Context, o VerifyOptions, each func(verify.R
 
 // TuneOptions configure Tune.
 type TuneOptions struct {
-	Types     []string                   // weight types to measure, the most important first; nil stands for all
-	Budget    time.Duration              // time after which no measurement is started
-	OnCheck   func()                     // called before kernels are checked, which takes seconds; may be nil
-	OnMeasure func(pipeline.Measurement) // called after each measurement; must not be nil
+	Types     []string          // weight types to measure, the most important first; nil stands for all
+	Budget    time.Duration     // time after which no measurement is started
+	OnCheck   func()            // called before kernels are checked, which takes seconds; may be nil
+	OnMeasure func(Measurement) // called after each measurement; must not be nil
 }
 
 // A TuneResult has the measurements of Tune and of earlier runs, and lists what is not measured yet.
 type TuneResult struct {
-	*pipeline.Tuning
-	File     string             `json:"file"`     // path of the file with the measurements; "" without a CacheDir
-	Complete bool               `json:"complete"` // Missing is empty
-	Missing  []pipeline.Product `json:"missing"`  // products with a kernel not measured yet: rules choose theirs
+	Device   string        `json:"device"`
+	Driver   string        `json:"driver"`
+	Shaders  string        `json:"shaders"` // hash of the kernels
+	Checked  []string      `json:"checked"` // types whose kernels were compared with the float64 reference
+	Refused  []Refusal     `json:"refused"` // kernels that failed
+	Timings  []Measurement `json:"timings"`
+	File     string        `json:"file"`     // path of the file with the measurements; "" without a CacheDir
+	Complete bool          `json:"complete"` // Missing is empty
+	Missing  []Product     `json:"missing"`  // products with a kernel not measured yet: rules choose theirs
 }
 
 // Tune measures the kernels of matrix products for weights of o.Types, wherever the device can run more than one, until
@@ -129,7 +137,11 @@ func (d *Device) Tune(ctx context.Context, o TuneOptions) (*TuneResult, error) {
 	}
 	options := verify.TuneOptions{Types: list, Budget: time.Until(deadline)}
 	missing, err := verify.Tune(ctx, d.manager, d.tuning, options, o.OnMeasure)
-	result := &TuneResult{Tuning: d.tuning.Clone(), Complete: len(missing) == 0, Missing: missing}
+	t := d.tuning.Clone()
+	result := &TuneResult{
+		Device: t.Device, Driver: t.Driver, Shaders: t.Shaders, Checked: t.Checked, Refused: t.Refused, Timings: t.Timings,
+		Complete: len(missing) == 0, Missing: missing,
+	}
 	if d.file != "" {
 		if failed := d.tuning.Write(d.file); failed != nil {
 			return result, errors.Join(err, fmt.Errorf("pumice: the measurements are not kept: %w", failed))

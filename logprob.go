@@ -29,7 +29,7 @@ const MaxTopLogProbs = pipeline.TopLogits
 // LogProbs returns how likely each token is after those before it, with the top likeliest tokens in its place: one element
 // for each token but the first. It evaluates all tokens, and leaves them in the cache. The device
 // finds the log-probabilities, so that a few bytes a token are read back, not a row of logits. The error is
-// *model.NotFiniteError if a logit is NaN or infinite.
+// *NotFiniteError if a logit is NaN or infinite.
 func (s *Session) LogProbs(ctx context.Context, tokens []int, top int) ([]LogProb, error) {
 	if err := s.engine.checkPrompt(tokens); err != nil {
 		return nil, err

@@ -10,9 +10,9 @@ import (
 // A MemoryCheck says how much device memory a model would take, and whether the device has it.
 type MemoryCheck struct {
 	Device string `json:"device"`
-	model.MemoryPlan
-	Fits  bool          `json:"fits"`
-	Would model.Smaller `json:"would_fit,omitzero"` // changes that would make the model fit; zero if it does
+	MemoryPlan
+	Fits  bool    `json:"fits"`
+	Would Smaller `json:"would_fit,omitzero"` // changes that would make the model fit; zero if it does
 }
 
 // CheckMemory computes the memory that Load would take with these options, on one device. It loads nothing. That the model
@@ -46,7 +46,7 @@ func (m *Model) CheckMemory(ctx context.Context, o Options) (check MemoryCheck, 
 	defer func() { err = errors.Join(err, manager.Close()) }()
 	check.Device = d.info.Name
 	check.MemoryPlan, err = model.Estimate(ctx, manager, m.checkpoint, o.model(s))
-	var fit *model.FitError
+	var fit *FitError
 	if errors.As(err, &fit) {
 		check.Would = fit.Fits
 		return check, nil

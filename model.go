@@ -19,7 +19,7 @@ import (
 type Model struct {
 	source     Source
 	checkpoint *checkpoint.Checkpoint
-	config     *model.Config
+	config     *Config
 	sampling   sample.Params
 	embed      model.Embedding
 	embedErr   error // why embed is not known
@@ -125,7 +125,7 @@ func (m *Model) Load(ctx context.Context, o Options) (*Engine, error) {
 func (m *Model) Source() Source { return m.source }
 
 // Config returns the configuration. The caller must not change it.
-func (m *Model) Config() *model.Config { return m.config }
+func (m *Model) Config() *Config { return m.config }
 
 // SamplingDefaults returns the sampling parameters that the model's authors recommend. They come from
 // generation_config.json (temperature, top_k, top_p, min_p, repetition_penalty) or GGUF's general.sampling keys;

@@ -12,7 +12,7 @@ import (
 
 // Logits evaluates tokens and yields rows of logits, one logit for each token of the vocabulary. It yields the row of
 // the last position, or, if all is set, that of every position, starting from an empty cache. A row is valid until the
-// iteration continues. An error is the last element: *model.NotFiniteError if a logit is NaN or infinite. Breaking out
+// iteration continues. An error is the last element: *NotFiniteError if a logit is NaN or infinite. Breaking out
 // of the iteration leaves the session usable; until then it is in use.
 func (s *Session) Logits(ctx context.Context, tokens []int, all bool) iter.Seq2[[]float32, error] {
 	return func(yield func([]float32, error) bool) {

@@ -104,7 +104,7 @@ func (e *Engine) checkPrompt(prompt []int) error {
 	}
 	for i, id := range prompt {
 		if id < 0 || id >= e.vocab {
-			return &model.TokenError{Index: i, ID: id, VocabSize: e.vocab}
+			return &TokenError{Index: i, ID: id, VocabSize: e.vocab}
 		}
 	}
 	if len(prompt) > e.context {

@@ -6,17 +6,16 @@ import (
 	"time"
 
 	"pumice/model/pages"
-	"pumice/pipeline"
 )
 
 // Metrics are counts of an Engine, from Open on unless they say otherwise.
 type Metrics struct {
-	Steps        int64             // evaluations, each of one or more sequences
-	SharedSteps  int64             // of these, those of several sequences
-	Sequences    int64             // sum over steps: Sequences/Steps are evaluated together on average
-	PromptTokens int64             // evaluated in pieces of prompts
-	Tokens       int64             // evaluated one by one or in bursts
-	Counters     pipeline.Counters // of all steps; calls such as Embed are not in it
+	Steps        int64    // evaluations, each of one or more sequences
+	SharedSteps  int64    // of these, those of several sequences
+	Sequences    int64    // sum over steps: Sequences/Steps are evaluated together on average
+	PromptTokens int64    // evaluated in pieces of prompts
+	Tokens       int64    // evaluated one by one or in bursts
+	Counters     Counters // of all steps; calls such as Embed are not in it
 
 	Queued   int // now: sessions that wait for a step
 	Sessions int // now: sessions that hold pages of the KV cache
@@ -42,14 +41,14 @@ type Pages struct {
 
 // A Step says what the executor has done in one go.
 type Step struct {
-	Sequences    int               // evaluated together
-	PromptTokens int               // in pieces of prompts
-	Tokens       int               // others
-	Calls        int               // 1: an evaluation that has no tokens of a session, such as those of Embed
-	Queued       int               // sessions that waited meanwhile
-	Retracted    int               // sessions that lost their pages before it
-	Took         time.Duration     // with what it waited for
-	Counters     pipeline.Counters // dispatches and bytes
+	Sequences    int           // evaluated together
+	PromptTokens int           // in pieces of prompts
+	Tokens       int           // others
+	Calls        int           // 1: an evaluation that has no tokens of a session, such as those of Embed
+	Queued       int           // sessions that waited meanwhile
+	Retracted    int           // sessions that lost their pages before it
+	Took         time.Duration // with what it waited for
+	Counters     Counters      // dispatches and bytes
 }
 
 // A Lookup says what of a text the KV cache had.
@@ -99,7 +98,7 @@ func (w *watch) tell(e Event) {
 }
 
 // count adds what a step has evaluated.
-func (s *Step) count(step []piece, c pipeline.Counters) {
+func (s *Step) count(step []piece, c Counters) {
 	s.Sequences, s.Counters = len(step), c
 	for _, p := range step {
 		if p.n > 1 {

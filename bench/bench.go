@@ -18,7 +18,6 @@ import (
 	"time"
 
 	"pumice"
-	"pumice/pipeline"
 	"pumice/vk"
 )
 
@@ -123,11 +122,11 @@ type Result struct {
 	Pipelines int     `json:"pipelines"`  // kernels that the process had compiled when the test ended
 	CompileMS float64 `json:"compile_ms"` // processor time that took (vk.Compiles)
 
-	Counters      pipeline.Counters `json:"counters"`          // of one generated token, or of a whole prompt
-	BytesPerSec   float64           `json:"bytes_per_s"`       // of weights and cache that a generated token reads; 0 of a prompt
-	FLOPs         float64           `json:"flops"`             // a second, of products with weights; of the counters' operations
-	Kernels       []KernelTime      `json:"kernels,omitempty"` // of the last run of the last repetition, with Options.Profile
-	CopyBandwidth float64           `json:"copy_bandwidth"`    // bytes a second, measured on the device before the tests; 0 means the model leaves no room for it
+	Counters      pumice.Counters `json:"counters"`          // of one generated token, or of a whole prompt
+	BytesPerSec   float64         `json:"bytes_per_s"`       // of weights and cache that a generated token reads; 0 of a prompt
+	FLOPs         float64         `json:"flops"`             // a second, of products with weights; of the counters' operations
+	Kernels       []KernelTime    `json:"kernels,omitempty"` // of the last run of the last repetition, with Options.Profile
+	CopyBandwidth float64         `json:"copy_bandwidth"`    // bytes a second, measured on the device before the tests; 0 means the model leaves no room for it
 }
 
 // A KernelTime is the device time of one kernel in a run.
@@ -163,7 +162,7 @@ func Run(ctx context.Context, e *pumice.Engine, o Options, each func(Result)) er
 	s := e.NewSession()
 	for _, t := range o.Tests() {
 		r := Result{Setup: describe(e), NPrompt: t.Prompt, NGen: t.Gen, NDepth: t.Depth, TestTime: now(), CopyBandwidth: bandwidth}
-		var counters pipeline.Counters
+		var counters pumice.Counters
 		for rep := -1; rep < o.Reps; rep++ { // the first one warms up
 			took, c, err := measure(ctx, s, t, e.Config().VocabSize, uint64(rep+1))
 			if err != nil {
@@ -200,18 +199,18 @@ func Run(ctx context.Context, e *pumice.Engine, o Options, each func(Result)) er
 }
 
 // measure runs a test once, on random tokens.
-func measure(ctx context.Context, s *pumice.Session, t Test, vocab int, seed uint64) (time.Duration, pipeline.Counters, error) {
+func measure(ctx context.Context, s *pumice.Session, t Test, vocab int, seed uint64) (time.Duration, pumice.Counters, error) {
 	rng := rand.New(rand.NewPCG(seed, 0x62656e6368))
 	tokens := randomTokens(rng, t.Depth+max(t.Prompt, 1), vocab)
 	s.Reset()
 	if t.Depth > 0 {
 		if _, _, err := generate(ctx, s, tokens[:t.Depth], 1); err != nil {
-			return 0, pipeline.Counters{}, err
+			return 0, pumice.Counters{}, err
 		}
 	}
 	result, prompt, err := generate(ctx, s, tokens, max(t.Gen, 0)+1)
 	if err != nil {
-		return 0, pipeline.Counters{}, err
+		return 0, pumice.Counters{}, err
 	}
 	if t.Gen > 0 { // the first token is the prompt's
 		return milliseconds(result.Stats.PredictedMS), result.Counters, nil
@@ -227,10 +226,10 @@ func randomTokens(rng *rand.Rand, n, vocab int) []int {
 	return tokens
 }
 
-func generate(ctx context.Context, s *pumice.Session, prompt []int, n int) (pumice.Result, pipeline.Counters, error) {
+func generate(ctx context.Context, s *pumice.Session, prompt []int, n int) (pumice.Result, pumice.Counters, error) {
 	for _, err := range s.Generate(ctx, prompt, pumice.GenerateOptions{MaxTokens: n, IgnoreEOS: true}) {
 		if err != nil {
-			return pumice.Result{}, pipeline.Counters{}, err
+			return pumice.Result{}, pumice.Counters{}, err
 		}
 	}
 	r := s.Result()

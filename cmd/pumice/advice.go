@@ -7,7 +7,6 @@ import (
 
 	"pumice"
 	"pumice/chat"
-	"pumice/model"
 	"pumice/sample"
 )
 
@@ -35,8 +34,8 @@ func spelt(err error) string {
 	var option *pumice.OptionError
 	var param *sample.ParamError
 	var prompt *pumice.PromptError
-	var fit *model.FitError
-	var cache *model.CacheError
+	var fit *pumice.FitError
+	var cache *pumice.CacheError
 	var absent *pumice.ModelError
 	var noFormat *chat.NoFormatError
 	switch {
@@ -66,7 +65,7 @@ func spelt(err error) string {
 }
 
 // smaller says which flags would make a model fit.
-func smaller(s model.Smaller) string {
+func smaller(s pumice.Smaller) string {
 	var flags []string
 	if s.Context > 0 {
 		flags = append(flags, fmt.Sprintf("--context %d", s.Context))

@@ -9,7 +9,6 @@ import (
 
 	"pumice"
 	"pumice/chat"
-	"pumice/model"
 	"pumice/sample"
 )
 
@@ -48,11 +47,11 @@ func TestErrorsAreSpeltAsFlags(t *testing.T) {
 		{fmt.Errorf("answer 2: %w", &sample.ParamError{Field: "TopP", Value: 2, Want: "0 to 1"}), "pumice: answer 2: --top-p 2: want 0 to 1"},
 		{&sample.ParamError{Field: "RepeatLastN", Value: -1, Want: "a count"}, "pumice: sample: RepeatLastN -1: want a count"},
 		{&pumice.PromptError{Tokens: 3, Context: 2}, "pumice: the prompt has 3 tokens, the context holds 2: shorten it, or ask for a longer one with --context"},
-		{&model.FitError{Device: "gpu", Needed: 3 << 30, Available: 2 << 30, Fits: model.Smaller{Context: 2048, KVType: "Q8_0", DType: "Q4_K"}},
+		{&pumice.FitError{Device: "gpu", Needed: 3 << 30, Available: 2 << 30, Fits: pumice.Smaller{Context: 2048, KVType: "Q8_0", DType: "Q4_K"}},
 			"pumice: model: needs 3.0 GiB on gpu, which has 2.0 GiB available; would fit: --context 2048, or --kv-type q8_0, or --dtype q4_k"},
-		{&model.CacheError{Bytes: 1 << 20, Needed: 2 << 20, Context: 100},
+		{&pumice.CacheError{Bytes: 1 << 20, Needed: 2 << 20, Context: 100},
 			"pumice: model: a KV cache of 1.0 MiB is too small: one sequence of 100 tokens takes 2.0 MiB: ask for more with --kv-memory, or for less with --context"},
-		{fmt.Errorf("model: layers 0 to 3: %w", &model.FitError{Device: "gpu", Needed: 3 << 30, Available: 2 << 30, Limit: "memory.max of x"}),
+		{fmt.Errorf("model: layers 0 to 3: %w", &pumice.FitError{Device: "gpu", Needed: 3 << 30, Available: 2 << 30, Limit: "memory.max of x"}),
 			"pumice: model: layers 0 to 3: model: needs 3.0 GiB on gpu, which has 2.0 GiB available by memory.max of x; no smaller type or context would fit"},
 		{&pumice.ModelError{Model: "smollm2", Msg: "x.gguf is not there", Path: "x.gguf"},
 			"pumice: model \"smollm2\": x.gguf is not there: fetch it with `make chat` or tools/model.sh"},

@@ -8,7 +8,6 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"pumice"
-	"pumice/model"
 	"pumice/tokenizer"
 )
 
@@ -87,7 +86,7 @@ func decode(tok *tokenizer.Tokenizer, ids []int, skipSpecial bool) (decoding, er
 	stream := tok.Stream()
 	for i, id := range ids {
 		if id < 0 || id >= tok.VocabSize() {
-			return d, fmt.Errorf("detokenize: %w", &model.TokenError{Index: i, ID: id, VocabSize: tok.VocabSize()})
+			return d, fmt.Errorf("detokenize: %w", &pumice.TokenError{Index: i, ID: id, VocabSize: tok.VocabSize()})
 		}
 		d.Stream = append(d.Stream, stream.Next(id))
 	}

@@ -16,7 +16,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"pumice"
-	"pumice/vk"
 )
 
 // golden is golden.json of a fixture (testdata/fixtures/README.md).
@@ -85,7 +84,7 @@ func TestFixtureGoldens(t *testing.T) {
 	}
 	t.Setenv("XDG_CACHE_HOME", t.TempDir())
 	validation := "--validation"
-	if _, err := pumice.Devices(pumice.Options{Validation: true}); errors.Is(err, vk.ErrNoValidation) {
+	if _, err := pumice.Devices(pumice.Options{Validation: true}); errors.Is(err, pumice.ErrNoValidation) {
 		t.Log("validation layer not installed: running without")
 		validation = "--validation=false"
 	}

@@ -9,7 +9,6 @@ import (
 
 	"pumice"
 	"pumice/internal/humanize"
-	"pumice/model"
 )
 
 func (p *program) inspectCommand() *cli.Command {
@@ -28,7 +27,7 @@ type inspection struct {
 	Format           string              `json:"format"`
 	Parameters       int64               `json:"parameters"`
 	Bytes            int64               `json:"bytes"` // of the tensors as they are stored
-	Config           *model.Config       `json:"config"`
+	Config           *pumice.Config      `json:"config"`
 	Metadata         jsonFields          `json:"metadata"`
 	GenerationConfig jsonFields          `json:"generation_config,omitempty"`
 	Tokenizer        *tokenizerInfo      `json:"tokenizer"`   // null without one
@@ -121,7 +120,7 @@ func (p *program) inspect(c *cli.Context) error {
 }
 
 // weightTypes is what the device's matrices take by type.
-func weightTypes(shares []model.TypeShare) string {
+func weightTypes(shares []pumice.TypeShare) string {
 	var out []string
 	for _, s := range shares {
 		text := s.Type + " " + humanize.Bytes(s.Bytes)

@@ -17,9 +17,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"pumice"
-	"pumice/model"
 	"pumice/sample"
-	"pumice/vk"
 )
 
 // Exit statuses.
@@ -148,16 +146,16 @@ func status(err error) int {
 	var wrong *usageError
 	var option *pumice.OptionError
 	var param *sample.ParamError
-	var fit *model.FitError
-	var cache *model.CacheError
+	var fit *pumice.FitError
+	var cache *pumice.CacheError
 	switch {
 	case errors.As(err, &wrong), errors.As(err, &option), errors.As(err, &param), errors.As(err, &cache):
 		return exitUsage
 	case errors.Is(err, context.Canceled):
 		return exitInterrupted
-	case errors.As(err, &fit), errors.Is(err, vk.ErrOutOfDeviceMemory):
+	case errors.As(err, &fit), errors.Is(err, pumice.ErrOutOfDeviceMemory):
 		return exitNoMemory
-	case errors.Is(err, vk.ErrNoDevice):
+	case errors.Is(err, pumice.ErrNoDevice):
 		return exitNoDevice
 	}
 	return exitFailure

@@ -20,7 +20,6 @@ import (
 	"pumice"
 	"pumice/internal/dtype"
 	"pumice/internal/gputest"
-	"pumice/vk"
 )
 
 // TestMain keeps the driver's own cache of compiled shaders where it is. Tests move XDG_CACHE_HOME, and without that cache most
@@ -64,7 +63,7 @@ func hasDevice(t testing.TB) bool {
 	if err != nil && os.Getenv("PUMICE_TEST_REQUIRE_DEVICE") != "" {
 		t.Fatalf("no Vulkan device, and PUMICE_TEST_REQUIRE_DEVICE is set: %v", err)
 	}
-	if err != nil && !errors.Is(err, vk.ErrNoDevice) {
+	if err != nil && !errors.Is(err, pumice.ErrNoDevice) {
 		t.Fatal(err)
 	}
 	return err == nil

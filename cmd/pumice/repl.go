@@ -18,7 +18,6 @@ import (
 	"pumice/internal/atomicfile"
 	"pumice/internal/humanize"
 	"pumice/internal/regular"
-	"pumice/vk"
 )
 
 const replHelp = `/bye            leave (also Ctrl-D)
@@ -207,7 +206,7 @@ func (r *repl) answer(messages []chat.Message) error {
 		r.say("(stopped) before the answer began: the conversation is as it was")
 	case err != nil:
 		p.complain(err)
-		if errors.Is(err, vk.ErrDeviceLost) || errors.Is(err, pumice.ErrClosed) {
+		if errors.Is(err, pumice.ErrDeviceLost) || errors.Is(err, pumice.ErrClosed) {
 			r.dead = err
 			r.say(deadHint)
 		}

@@ -10,7 +10,6 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"pumice"
-	"pumice/pipeline"
 )
 
 func (p *program) tuneCommand() *cli.Command {
@@ -70,7 +69,7 @@ func (p *program) tune(c *cli.Context) error {
 			p.note("checking the kernels, once for each device and driver")
 			stopSpinner = p.spin().stop
 		},
-		OnMeasure: func(m pipeline.Measurement) {
+		OnMeasure: func(m pumice.Measurement) {
 			stopSpinner()
 			if !c.Bool("json") {
 				p.printf("%-16s %4d tokens  %-5s %10.1f us  %8.1f GFLOP/s\n", m.Op, m.Tokens, m.Path, float64(m.Nanoseconds)/1e3,
@@ -132,7 +131,7 @@ func missingTypes(r *pumice.TuneResult) string {
 		for ; i < len(r.Missing) && kind(r.Missing[i].Op) == name; i++ {
 			lengths = append(lengths, fmt.Sprint(r.Missing[i].Tokens))
 		}
-		if slices.ContainsFunc(r.Timings, func(m pipeline.Measurement) bool { return kind(m.Op) == name }) {
+		if slices.ContainsFunc(r.Timings, func(m pumice.Measurement) bool { return kind(m.Op) == name }) {
 			name += fmt.Sprintf(" (%s tokens)", strings.Join(lengths, ", "))
 		}
 		list = append(list, name)

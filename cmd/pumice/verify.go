@@ -11,9 +11,6 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"pumice"
-	"pumice/pipeline"
-	"pumice/pipeline/kernels"
-	"pumice/pipeline/verify"
 )
 
 func (p *program) verifyCommand() *cli.Command {
@@ -36,8 +33,8 @@ func (p *program) verifyCommand() *cli.Command {
 
 // A compile is a kernel that a path compiled. Several paths may compile the same one.
 type compile struct {
-	Path kernels.Path `json:"path"`
-	pipeline.Compile
+	Path string `json:"path"`
+	pumice.Compile
 }
 
 // printCompiles prints a line for each, and their sum.
@@ -68,9 +65,9 @@ func (p *program) verify(c *cli.Context) error {
 		stopSpinner = p.spin().stop
 		defer stopSpinner()
 	}
-	results := []verify.Result{}
+	results := []pumice.VerifyResult{}
 	wrong := 0
-	each := func(r verify.Result) {
+	each := func(r pumice.VerifyResult) {
 		for _, v := range []*float64{&r.NMSE, &r.MaxAbs, &r.MaxRel} {
 			if math.IsNaN(*v) || math.IsInf(*v, 0) { // JSON has neither
 				*v = math.MaxFloat64
@@ -92,7 +89,7 @@ func (p *program) verify(c *cli.Context) error {
 	compiles := []compile{}
 	o := pumice.VerifyOptions{Types: splitList(c.String("types")), Kernels: splitList(c.String("kernels")), Quick: c.Bool("quick")}
 	if c.Bool("compile-times") {
-		o.Compiled = func(path kernels.Path, k pipeline.Compile) { compiles = append(compiles, compile{path, k}) }
+		o.Compiled = func(path string, k pumice.Compile) { compiles = append(compiles, compile{path, k}) }
 	}
 	err := p.verifyKernels(ctx, c, o, each)
 	slices.SortStableFunc(compiles, func(x, y compile) int { return cmp.Compare(y.MS, x.MS) })
@@ -103,8 +100,8 @@ func (p *program) verify(c *cli.Context) error {
 	switch {
 	case c.Bool("json") && err == nil && o.Compiled != nil:
 		err = p.writeJSON(struct {
-			Checks   []verify.Result `json:"checks"`
-			Compiles []compile       `json:"compiles"`
+			Checks   []pumice.VerifyResult `json:"checks"`
+			Compiles []compile             `json:"compiles"`
 		}{results, compiles})
 	case c.Bool("json") && err == nil:
 		err = p.writeJSON(results)
@@ -119,7 +116,7 @@ func (p *program) verify(c *cli.Context) error {
 }
 
 // verifyKernels runs the checks of package pipeline on the device that the options select.
-func (p *program) verifyKernels(ctx context.Context, c *cli.Context, o pumice.VerifyOptions, each func(verify.Result)) error {
+func (p *program) verifyKernels(ctx context.Context, c *cli.Context, o pumice.VerifyOptions, each func(pumice.VerifyResult)) error {
 	d, err := pumice.OpenDevice(p.options(c))
 	if err != nil {
 		return err
@@ -129,7 +126,7 @@ func (p *program) verifyKernels(ctx context.Context, c *cli.Context, o pumice.Ve
 
 // verifyModel compares the logits of a prompt that is evaluated at once with those of the same prompt token by token: the
 // two take different kernels, and agree unless one of them is wrong.
-func (p *program) verifyModel(ctx context.Context, c *cli.Context, name string, each func(verify.Result)) error {
+func (p *program) verifyModel(ctx context.Context, c *cli.Context, name string, each func(pumice.VerifyResult)) error {
 	engine, err := p.open(ctx, c, name)
 	if err != nil {
 		return err
@@ -175,8 +172,8 @@ func stepLogits(ctx context.Context, session *pumice.Session, prompt []int) ([]f
 const modelTolerance = 1e-5
 
 // compare checks got against want.
-func compare(what string, want, got []float32) verify.Result {
-	r := verify.Result{Kernel: "model", Case: what, Tolerance: modelTolerance}
+func compare(what string, want, got []float32) pumice.VerifyResult {
+	r := pumice.VerifyResult{Kernel: "model", Case: what, Tolerance: modelTolerance}
 	var noise, signal float64
 	for i := range want {
 		d := float64(got[i]) - float64(want[i])

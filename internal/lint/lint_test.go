@@ -67,10 +67,9 @@ var layers = map[string][]string{
 		"internal/dtype", "internal/half", "internal/humanize", "internal/regular"},
 
 	"eval":  {root, "chat", "sample", "tokenizer", "internal/atomicfile", "internal/humanize", "internal/regular"},
-	"bench": {root, "pipeline", "vk", "chat", "sample", "tokenizer", "internal/humanize"},
+	"bench": {root, "vk", "chat", "sample", "tokenizer", "internal/humanize"},
 
-	"cmd/pumice": {root, "quantize", "eval", "bench", "model", "pipeline", "vk", "shaders", "checkpoint", "chat", "sample",
-		"tokenizer", "internal"},
+	"cmd/pumice":         {root, "quantize", "eval", "bench", "checkpoint", "chat", "sample", "tokenizer", "internal"},
 	"internal/isareport": {"model", "pipeline", "vk", "checkpoint", "internal/dtype", "internal/synth"},
 }
 
