@@ -32,6 +32,29 @@ func Example() {
 	// Prints: 165 336 485 50 91 63 227 204 length
 }
 
+// A question and its answer.
+func ExampleEngine_EncodeChat() {
+	ctx := context.Background()
+	engine, err := pumice.Open(ctx, "smollm2", pumice.Options{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer engine.Close()
+
+	messages := []chat.Message{{Role: "user", Content: "What is the capital of France?"}}
+	prompt, err := engine.EncodeChat(ctx, messages, chat.Options{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	options := pumice.GenerateOptions{MaxTokens: 64, Sampling: engine.SamplingDefaults()}
+	for token, err := range engine.NewSession().Generate(ctx, prompt.IDs, options) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Print(token.Text)
+	}
+}
+
 // A conversation: the second prompt contains the first turn, which the cache still holds.
 func ExampleSession_Generate_chat() {
 	ctx := context.Background()

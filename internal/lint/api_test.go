@@ -1,9 +1,11 @@
 package lint
 
 import (
+	"bytes"
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -107,6 +109,45 @@ func TestAPINamesItsOwnTypes(t *testing.T) {
 	}
 	if !checked[aliasFile] {
 		t.Errorf("there is no %s", aliasFile)
+	}
+}
+
+// TestShortProgramsStayShort counts the lines of examples, empty ones aside: what most callers do needs little code.
+func TestShortProgramsStayShort(t *testing.T) {
+	const file = "../../example_test.go"
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	set := token.NewFileSet()
+	parsed, err := parser.ParseFile(set, file, text, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	most := map[string]int{
+		"ExampleEngine_EncodeChat":       20, // a chat
+		"ExampleEngine_Embed":            15, // embeddings
+		"ExampleSession_Logits_decoding": 60, // a decoding loop of the caller's
+	}
+	for _, decl := range parsed.Decls {
+		d, ok := decl.(*ast.FuncDecl)
+		if !ok || most[d.Name.Name] == 0 {
+			continue
+		}
+		body := text[set.Position(d.Body.Lbrace).Offset+1 : set.Position(d.Body.Rbrace).Offset]
+		lines := 0
+		for line := range bytes.Lines(body) {
+			if len(bytes.TrimSpace(line)) > 0 {
+				lines++
+			}
+		}
+		if lines > most[d.Name.Name] {
+			t.Errorf("%s has %d lines, at most %d are wanted", d.Name.Name, lines, most[d.Name.Name])
+		}
+		delete(most, d.Name.Name)
+	}
+	for name := range most {
+		t.Errorf("%s has no %s", file, name)
 	}
 }
 
