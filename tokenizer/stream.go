@@ -68,3 +68,12 @@ func (s *Stream) release(text string) string {
 	s.mid = true
 	return text
 }
+
+// After returns the text of a token after another one: the first token of a text may lose a space, and one that completes
+// a character of the other is decoded by itself.
+func (t *Tokenizer) After(before, id int) string {
+	if text, ok := strings.CutPrefix(t.Decode([]int{before, id}, false), t.Decode([]int{before}, false)); ok {
+		return text
+	}
+	return t.Decode([]int{id}, false)
+}

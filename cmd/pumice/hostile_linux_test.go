@@ -69,6 +69,7 @@ func TestNothingHostileReachesTheTerminal(t *testing.T) {
 			{onHost, []string{"eval", "merge", files["results"], "--output-path", dir + "/merged"}},
 			{onDevice, []string{"eval", "merge", dir + "/results", "--output-path", dir + "/merged"}}, {onDevice, []string{"eval", model, "--tasks", "mmlu_anatomy", "--output-path", dir + "/results", "--data-dir", "mmlu=" + files["mmlu"]}},
 			{onDevice, []string{"eval", "compare", dir + "/results", dir + "/results"}}},
+		"serve":    {{onHost, []string{"serve", "--port", "0", hostile}}, {onHost, []string{"serve", "--host", hostile, model}}},
 		"licenses": {{onHost, []string{"licenses", hostile}}},
 		"help":     {{onHost, []string{"help", hostile}}, {onHost, []string{"--help"}}, {onHost, []string{hostile}}},
 	}

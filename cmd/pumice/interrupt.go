@@ -28,6 +28,7 @@ type interrupt struct {
 	ctx     context.Context
 	signals chan os.Signal
 	end     func()                 // ends the watch
+	more    atomic.Int64           // nanoseconds that the command may take beyond grace
 	restore atomic.Pointer[func()] // restores the terminal where the command is stopped by force
 }
 
@@ -43,7 +44,8 @@ func watchSignals(stderr io.Writer) *interrupt {
 		case <-i.signals:
 		}
 		cancel()
-		first, late := time.Now(), time.After(grace)
+		first := time.Now()
+		late := time.After(grace + time.Duration(i.more.Load()))
 		for {
 			select {
 			case <-ended:
@@ -53,7 +55,7 @@ func watchSignals(stderr io.Writer) *interrupt {
 					i.stop(stderr, "a second signal")
 				}
 			case <-late:
-				i.stop(stderr, fmt.Sprintf("the command had not ended %v after the signal", grace))
+				i.stop(stderr, fmt.Sprintf("the command had not ended %v after the signal", time.Since(first).Round(time.Second)))
 			}
 		}
 	}()
@@ -64,6 +66,9 @@ func watchSignals(stderr io.Writer) *interrupt {
 	})
 	return i
 }
+
+// allow gives the command more time to end after a signal.
+func (i *interrupt) allow(more time.Duration) { i.more.Store(int64(more)) }
 
 // stop ends the program, whatever it is doing.
 func (i *interrupt) stop(stderr io.Writer, why string) {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -59,8 +58,5 @@ func spell(tok *tokenizer.Tokenizer, before, id int) string {
 	if tok == nil {
 		return ""
 	}
-	if text, ok := strings.CutPrefix(tok.Decode([]int{before, id}, false), tok.Decode([]int{before}, false)); ok {
-		return text
-	}
-	return tok.Decode([]int{id}, false) // id completes a character of before
+	return tok.After(before, id)
 }

@@ -78,7 +78,7 @@ func (p *program) app() *cli.App {
 		Flags: globalFlags(),
 		Commands: []*cli.Command{
 			p.devicesCommand(), p.chatCommand(), p.generateCommand(), p.logitsCommand(), p.embedCommand(), p.tokenizeCommand(), p.detokenizeCommand(),
-			p.inspectCommand(), p.verifyCommand(), p.tuneCommand(), p.benchCommand(), p.evalCommand(), p.perplexityCommand(), p.quantizeCommand(),
+			p.inspectCommand(), p.verifyCommand(), p.tuneCommand(), p.benchCommand(), p.evalCommand(), p.perplexityCommand(), p.quantizeCommand(), p.serveCommand(),
 			p.completionCommand(), p.licensesCommand(), p.synthCommand(),
 		},
 		EnableBashCompletion:      true,

@@ -69,7 +69,9 @@ var layers = map[string][]string{
 	"eval":  {root, "chat", "sample", "tokenizer", "internal/atomicfile", "internal/humanize", "internal/regular"},
 	"bench": {root, "vk", "chat", "sample", "tokenizer", "internal/humanize"},
 
-	"cmd/pumice":         {root, "quantize", "eval", "bench", "checkpoint", "chat", "sample", "tokenizer", "internal"},
+	"server": {root, "chat", "sample", "tokenizer"},
+
+	"cmd/pumice":         {root, "server", "quantize", "eval", "bench", "checkpoint", "chat", "sample", "tokenizer", "internal"},
 	"internal/isareport": {"model", "pipeline", "vk", "checkpoint", "internal/dtype", "internal/synth"},
 }
 
@@ -90,6 +92,7 @@ var confined = map[string][]string{
 	"testing":                         {"test", "internal/gputest", "internal/bounded", "internal/vkfault"},
 	"github.com/edsrzf/mmap-go":       {"checkpoint"},
 	"github.com/dlclark/regexp2":      {"tokenizer"},
+	"github.com/prometheus":           {"server"},
 	"github.com/x448/float16":         {"internal/half"},
 	"internal/ref":                    {"test", "pipeline/verify", "cmd/pumice", "internal/gputest"},
 }

@@ -1,0 +1,124 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"pumice"
+	"pumice/server"
+)
+
+func (p *program) serveCommand() *cli.Command {
+	flags := []cli.Flag{
+		stringFlag("host", "127.0.0.1", "listen on `ADDRESS`, or on the unix socket at a path that ends with .sock"),
+		intFlag("port", 8080, "listen on port `N`; 0 takes a free one"),
+		&cli.StringSliceFlag{Name: "api-key", EnvVars: env("api-key"), Usage: "answer only requests with `KEY`; may be repeated"},
+		&cli.DurationFlag{Name: "ttl", EnvVars: env("ttl"), Usage: "unload a model that nobody has used for `TIME`, such as 10m; 0 keeps it"},
+		&cli.DurationFlag{Name: "drain", EnvVars: env("drain"), Value: 30 * time.Second,
+			Usage: "after SIGTERM, let answers in progress go on for `TIME`; a second signal ends them"},
+	}
+	return &cli.Command{
+		Name:      "serve",
+		Usage:     "answer requests of other programs over HTTP, as OpenAI's API and llama-server do",
+		ArgsUsage: "[NAME=]MODEL...",
+		Description: "The first MODEL is loaded at once and answers requests that name none, the others when they are asked for. NAME is what\n" +
+			"requests call a model; by default it is the file's name. On a loopback address no key is needed, and requests that reach\n" +
+			"the server by another name than localhost are refused.",
+		Flags:  append(flags, append(modelFlags(), splitFlag())...),
+		Action: p.serve,
+	}
+}
+
+func (p *program) serve(c *cli.Context) error {
+	o := server.Options{Keys: c.StringSlice("api-key"), Idle: c.Duration("ttl"), Logger: p.log}
+	if c.Int("port") < 0 || c.Int("port") > 65535 {
+		return &usageError{fmt.Sprintf("--port %d: want 0 to 65535", c.Int("port"))}
+	}
+	if c.Duration("drain") < 0 || o.Idle < 0 {
+		return &usageError{"--drain and --ttl: want times such as 30s"}
+	}
+	names := c.Args().Slice()
+	if len(names) == 0 {
+		names = []string{pumice.DefaultModel}
+	}
+	for _, arg := range names {
+		name, path, ok := strings.Cut(arg, "=")
+		if !ok {
+			name, path = modelID(arg), arg
+		}
+		o.Models = append(o.Models, server.Model{Name: name, Open: func(ctx context.Context) (*pumice.Engine, error) {
+			return pumice.Open(ctx, path, p.options(c))
+		}})
+	}
+	listener, err := listen(c.String("host"), c.Int("port"))
+	if err != nil {
+		return err
+	}
+	address := listener.Addr()
+	tcp, isTCP := address.(*net.TCPAddr)
+	o.Local = isTCP && tcp.IP.IsLoopback()
+	s, err := server.New(o)
+	if err != nil {
+		return errors.Join(err, listener.Close())
+	}
+	h := &http.Server{Handler: s, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10}
+	served := make(chan error, 1)
+	go func() { served <- h.Serve(listener) }()
+	ctx := c.Context
+	if isTCP {
+		p.note("listening on http://%s", address)
+	} else {
+		p.note("listening on %s", address)
+	}
+	p.interrupt.allow(c.Duration("drain")) // for answers in progress
+	err = s.Load(ctx, "")
+	if err == nil {
+		p.note("%s is loaded", o.Models[0].Name)
+		select {
+		case err = <-served:
+		case <-ctx.Done():
+		}
+	}
+	drain, cancel := context.WithTimeout(context.Background(), c.Duration("drain"))
+	defer cancel()
+	if late := h.Shutdown(drain); late != nil {
+		err = errors.Join(err, h.Close())
+	}
+	return errors.Join(err, s.Close())
+}
+
+// modelID is what requests call a model that the command line gives no name.
+func modelID(path string) string {
+	path = strings.TrimRight(path, "/")
+	if i := strings.LastIndexByte(path, '/'); i >= 0 {
+		path = path[i+1:]
+	}
+	return strings.TrimSuffix(path, ".gguf")
+}
+
+// listen listens on an address and a port, or on a unix socket, which nobody else may connect to.
+func listen(host string, port int) (net.Listener, error) {
+	if !strings.HasSuffix(host, ".sock") {
+		return net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(port)))
+	}
+	if info, err := os.Lstat(host); err == nil && info.Mode()&fs.ModeSocket != 0 {
+		if c, err := net.Dial("unix", host); err == nil {
+			c.Close()
+			return nil, fmt.Errorf("%s: another server listens there", host)
+		}
+		if err := os.Remove(host); err != nil { // left by a server that was killed
+			return nil, err
+		}
+	}
+	return net.Listen("unix", host)
+}

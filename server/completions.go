@@ -1,0 +1,402 @@
+package server
+
+import (
+	"net/http"
+	"strings"
+
+	"pumice"
+)
+
+// A completionRequest is the body of /v1/completions (OpenAI API reference, "Create completion").
+type completionRequest struct {
+	sampling
+	Model  string  `json:"model"`
+	Prompt prompts `json:"prompt"`
+	Suffix string  `json:"suffix"`
+	N      *int    `json:"n"`
+	BestOf *int    `json:"best_of"`
+	Echo   bool    `json:"echo"`
+
+	Stream        bool          `json:"stream"`
+	StreamOptions streamOptions `json:"stream_options"`
+	LogProbs      *int          `json:"logprobs"`
+}
+
+type textChoice struct {
+	Index  int        `json:"index"`
+	Text   string     `json:"text"`
+	Probs  *textProbs `json:"logprobs"`
+	Finish *string    `json:"finish_reason"`
+}
+
+func (s *Server) completions(w http.ResponseWriter, r *http.Request) {
+	var q completionRequest
+	if err := decode(w, r, &q); err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	e, name, leave, err := s.engine(r, q.Model)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	defer leave()
+	if q.MaxTokens == nil && q.MaxCompletionTokens == nil && q.Predict == nil {
+		q.MaxTokens = new(int)
+		*q.MaxTokens = 16 // OpenAI's
+	}
+	if q.Echo && q.MaxTokens != nil && *q.MaxTokens == 0 {
+		s.echo(w, r, &q, e, name)
+		return
+	}
+	groups, err := q.tasks(e)
+	tasks := flat(groups)
+	if err == nil {
+		err = start(tasks)
+	}
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	defer closeAll(tasks)
+	if q.Stream {
+		s.streamText(w, r, &q, name, tasks)
+		return
+	}
+	if err := run(r.Context(), tasks); err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	out := newCompletion("cmpl", "text_completion", name)
+	used, took := usageOf(tasks), timingsOf(tasks[0])
+	out.Usage, out.Timings = &used, &took
+	n, _, _ := choices(q.N, q.Stream, q.BestOf) // it was checked
+	for _, group := range groups {
+		if n < len(group) {
+			group = likeliest(group, n)
+		}
+		for _, t := range group {
+			c, err := q.choice(r, t)
+			if err != nil {
+				s.fail(w, r, err)
+				return
+			}
+			c.Index = len(out.Choices)
+			out.Choices = append(out.Choices, c)
+		}
+	}
+	reply(w, http.StatusOK, out)
+}
+
+func flat(groups [][]*task) (all []*task) {
+	for _, g := range groups {
+		all = append(all, g...)
+	}
+	return all
+}
+
+// tasks are the answers that the request asks for, a list for each prompt.
+func (q *completionRequest) tasks(e *pumice.Engine) ([][]*task, error) {
+	n, generated, err := choices(q.N, q.Stream, q.BestOf)
+	if err != nil {
+		return nil, err
+	}
+	o, err := q.options(e, seed)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case q.Suffix != "":
+		return nil, invalid("suffix", "suffix is not supported")
+	case q.Stream && q.Echo && q.LogProbs != nil:
+		return nil, invalid("echo", "echo with logprobs can't be streamed")
+	case len(q.Prompt) == 0:
+		return nil, invalid("prompt", "there is no prompt")
+	case len(q.Prompt)*generated > maxPrompts:
+		return nil, invalid("n", "%d prompts with %d answers each; at most %d answers are possible", len(q.Prompt), generated, maxPrompts)
+	}
+	if q.LogProbs != nil {
+		o.LogProbs, o.TopLogProbs = true, *q.LogProbs
+	}
+	o.LogProbs = o.LogProbs || generated > n
+	var groups [][]*task
+	for _, p := range q.Prompt {
+		ids, err := p.tokens(e)
+		if err != nil {
+			return nil, err
+		}
+		var group []*task
+		one := o
+		for range generated {
+			t := &task{engine: e, request: pumice.Request{Prompt: ids, GenerateOptions: one}}
+			t.each = func(*task, pumice.Token) error { return nil }
+			one.Sampling.Seed++
+			group = append(group, t)
+		}
+		groups = append(groups, group)
+	}
+	for i, t := range flat(groups) {
+		t.index = i
+	}
+	return groups, nil
+}
+
+// choice is an answer, with what else the request asks to be told of it.
+func (q *completionRequest) choice(r *http.Request, t *task) (textChoice, error) {
+	result := t.g.Result()
+	c := textChoice{Text: result.Text, Finish: &result.FinishReason}
+	tok := t.engine.Tokenizer()
+	if q.LogProbs != nil {
+		c.Probs = &textProbs{}
+	}
+	if q.Echo {
+		if tok != nil {
+			c.Text = tok.Decode(t.request.Prompt, false) + c.Text
+		}
+		if q.LogProbs != nil {
+			if err := addPrompt(r, t.engine, c.Probs, t.request.Prompt, *q.LogProbs); err != nil {
+				return c, err
+			}
+		}
+	}
+	if q.LogProbs != nil {
+		for i, p := range t.probs {
+			c.Probs.add(tok, before(t, i), p.ID, p)
+		}
+	}
+	return c, nil
+}
+
+// addPrompt adds the log-probabilities of a prompt's tokens.
+func addPrompt(r *http.Request, e *pumice.Engine, x *textProbs, prompt []int, top int) error {
+	probs, err := e.NewSession().LogProbs(r.Context(), prompt, top)
+	if err != nil {
+		return err
+	}
+	tok := e.Tokenizer()
+	x.add(tok, -1, prompt[0], nil)
+	for i := range probs {
+		x.add(tok, prompt[i], probs[i].ID, &probs[i])
+	}
+	return nil
+}
+
+// echo answers a request that asks for nothing but its prompts' own log-probabilities, and generates nothing.
+func (s *Server) echo(w http.ResponseWriter, r *http.Request, q *completionRequest, e *pumice.Engine, name string) {
+	out := newCompletion("cmpl", "text_completion", name)
+	length, used := pumice.FinishLength, usage{}
+	for i, p := range q.Prompt {
+		ids, err := p.tokens(e)
+		if err == nil && len(ids) == 0 {
+			err = pumice.ErrEmptyPrompt
+		}
+		c := textChoice{Index: i, Finish: &length}
+		if err == nil && q.LogProbs != nil {
+			c.Probs = &textProbs{}
+			err = addPrompt(r, e, c.Probs, ids, *q.LogProbs)
+		}
+		if err != nil {
+			s.fail(w, r, err)
+			return
+		}
+		if tok := e.Tokenizer(); tok != nil {
+			c.Text = tok.Decode(ids, false)
+		}
+		used.PromptTokens += len(ids)
+		out.Choices = append(out.Choices, c)
+	}
+	used.TotalTokens = used.PromptTokens
+	out.Usage = &used
+	reply(w, http.StatusOK, out)
+}
+
+// streamText sends answers as they come.
+func (s *Server) streamText(w http.ResponseWriter, r *http.Request, q *completionRequest, name string, tasks []*task) {
+	out := newStream(w)
+	defer out.close()
+	chunk := newCompletion("cmpl", "text_completion", name)
+	send := func(c textChoice) error {
+		chunk.Choices = []any{c}
+		return out.send(chunk)
+	}
+	for _, t := range tasks {
+		offset := 0
+		if tok := t.engine.Tokenizer(); q.Echo && tok != nil {
+			text := tok.Decode(t.request.Prompt, false)
+			if err := send(textChoice{Index: t.index, Text: text}); err != nil {
+				return
+			}
+		}
+		t.each = func(t *task, token pumice.Token) error {
+			c := textChoice{Index: t.index, Text: token.Text}
+			if q.LogProbs != nil && token.Prob != nil {
+				c.Probs = &textProbs{end: offset}
+				c.Probs.add(t.engine.Tokenizer(), before(t, len(t.probs)-1), token.ID, token.Prob)
+				offset = c.Probs.end
+			}
+			if c.Text == "" && c.Probs == nil {
+				return nil
+			}
+			return send(c)
+		}
+	}
+	if err := run(r.Context(), tasks); err != nil {
+		s.broken(out, r, err)
+		return
+	}
+	for i, t := range tasks {
+		finish := t.g.Result().FinishReason
+		if i == len(tasks)-1 {
+			took := timingsOf(tasks[0])
+			chunk.Timings = &took
+		}
+		if err := send(textChoice{Index: t.index, Finish: &finish}); err != nil {
+			return
+		}
+	}
+	if q.StreamOptions.IncludeUsage {
+		used := usageOf(tasks)
+		chunk.Choices, chunk.Usage = []any{}, &used
+		if err := out.send(chunk); err != nil {
+			return
+		}
+	}
+	_ = out.done() // the client may be gone
+}
+
+// A llamaRequest is the body of llama-server's /completion.
+type llamaRequest struct {
+	sampling
+	Model  string  `json:"model"`
+	Prompt prompts `json:"prompt"`
+	Stream bool    `json:"stream"`
+	Probs  int     `json:"n_probs"`
+
+	Grammar string `json:"grammar"`
+	Schema  any    `json:"json_schema"`
+}
+
+type llamaAnswer struct {
+	Index      int         `json:"index"`
+	Content    string      `json:"content"`
+	Tokens     []int       `json:"tokens"`
+	Stop       bool        `json:"stop"`
+	StopType   string      `json:"stop_type,omitempty"` // at the end: eos, word or limit
+	Word       string      `json:"stopping_word,omitempty"`
+	Model      string      `json:"model,omitempty"`
+	Predicted  int         `json:"tokens_predicted"`
+	Evaluated  int         `json:"tokens_evaluated"`
+	Truncated  bool        `json:"truncated"`
+	Timings    *timings    `json:"timings,omitempty"`
+	TokenProbs []llamaProb `json:"completion_probabilities,omitempty"`
+}
+
+type llamaProb struct {
+	ID int `json:"id"`
+	chatProb
+}
+
+// completion is llama-server's way to continue a prompt.
+func (s *Server) completion(w http.ResponseWriter, r *http.Request) {
+	var q llamaRequest
+	if err := decode(w, r, &q); err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	e, name, leave, err := s.engine(r, q.Model)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	defer leave()
+	t, err := q.task(e)
+	if err == nil {
+		err = start([]*task{t})
+	}
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	defer closeAll([]*task{t})
+	if !q.Stream {
+		if err := run(r.Context(), []*task{t}); err != nil {
+			s.fail(w, r, err)
+			return
+		}
+		out := q.end(t, name)
+		out.Content, out.Tokens = t.g.Result().Text, t.g.Result().Tokens
+		for i := range t.probs {
+			out.TokenProbs = append(out.TokenProbs, llamaProbOf(t, i))
+		}
+		reply(w, http.StatusOK, out)
+		return
+	}
+	out := newStream(w)
+	defer out.close()
+	t.each = func(t *task, token pumice.Token) error {
+		x := llamaAnswer{Content: token.Text, Tokens: []int{token.ID}, Predicted: len(t.g.Result().Tokens), Evaluated: len(t.request.Prompt)}
+		if token.Prob != nil {
+			x.TokenProbs = []llamaProb{llamaProbOf(t, len(t.probs)-1)}
+		}
+		return out.send(x)
+	}
+	if err := run(r.Context(), []*task{t}); err != nil {
+		s.broken(out, r, err)
+		return
+	}
+	_ = out.send(q.end(t, name)) // the client may be gone
+}
+
+func (q *llamaRequest) task(e *pumice.Engine) (*task, error) {
+	if q.Grammar != "" || q.Schema != nil {
+		return nil, invalid("grammar", "grammar and json_schema are not supported")
+	}
+	if len(q.Prompt) != 1 {
+		return nil, invalid("prompt", "%d prompts; one is possible", len(q.Prompt))
+	}
+	o, err := q.options(e, seed)
+	if err != nil {
+		return nil, err
+	}
+	if q.Probs > 0 {
+		o.LogProbs, o.TopLogProbs = true, q.Probs
+	}
+	ids, err := q.Prompt[0].tokens(e)
+	if err != nil {
+		return nil, err
+	}
+	return &task{engine: e, request: pumice.Request{Prompt: ids, GenerateOptions: o}, each: func(*task, pumice.Token) error { return nil }}, nil
+}
+
+// end is what the last event says.
+func (q *llamaRequest) end(t *task, name string) llamaAnswer {
+	result, took := t.g.Result(), timingsOf(t)
+	x := llamaAnswer{Tokens: []int{}, Stop: true, StopType: "limit", Model: name, Predicted: len(result.Tokens), Evaluated: len(t.request.Prompt), Timings: &took}
+	if result.FinishReason == pumice.FinishStop {
+		x.StopType = "eos"
+		if word := stopped(t, q.Stop); word != "" {
+			x.StopType, x.Word = "word", word
+		}
+	}
+	return x
+}
+
+// stopped is the stop string that ended an answer, or "".
+func stopped(t *task, stops []string) string {
+	tok, result := t.engine.Tokenizer(), t.g.Result()
+	if tok == nil || len(stops) == 0 {
+		return ""
+	}
+	rest := strings.TrimPrefix(tok.Decode(result.Tokens, false), result.Text)
+	for _, stop := range stops {
+		if strings.HasPrefix(rest, stop) {
+			return stop
+		}
+	}
+	return ""
+}
+
+func llamaProbOf(t *task, i int) llamaProb {
+	q := chatRequest{LogProbs: true}
+	return llamaProb{t.probs[i].ID, q.probs(t, i).Content[0]}
+}

@@ -1,0 +1,7 @@
+// Package server offers engines over HTTP, by the protocols that clients of language models speak: OpenAI's API, and what
+// programs that host llama.cpp's llama-server ask of it.
+//
+// A Server has models by name. An answer is a Session of the model's Engine, so that requests share its steps and its cache;
+// one whose client is gone is cancelled. What a request asks for and pumice can't do is an error that says so, and never an
+// answer to something else; fields that no client needs are ignored.
+package server

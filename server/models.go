@@ -1,0 +1,187 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"sync"
+	"time"
+
+	"pumice"
+)
+
+// A Model is what a Server offers under a name. It is loaded when it is first asked for, or by Server.Load.
+type Model struct {
+	Name    string
+	Aliases []string                                          // other names
+	Open    func(ctx context.Context) (*pumice.Engine, error) // the Server closes the Engine
+}
+
+// A served is a Model with its state.
+type served struct {
+	Model
+	idle time.Duration // after which it is unloaded; 0: never
+
+	mu      sync.Mutex
+	engine  *pumice.Engine // nil: not loaded
+	users   int            // of engine
+	loading chan struct{}  // closed when the loading under way has ended; nil: none is
+	err     error          // of the last loading
+	timer   *time.Timer    // unloads it; nil: it never was idle
+	closed  bool
+}
+
+// model returns the model that a request names; without a name, or if there is only one, the first.
+func (s *Server) model(name string) (*served, error) {
+	if m, ok := s.byName[name]; ok {
+		return m, nil
+	}
+	if name == "" || len(s.models) == 1 { // clients send names of other servers' models
+		return s.models[0], nil
+	}
+	return nil, &requestError{Code: http.StatusNotFound, Type: "not_found_error", Param: "model",
+		Message: fmt.Sprintf("there is no model %q; GET /v1/models lists those there are", name)}
+}
+
+// use returns the model's engine, which it loads if need be, and what ends the use. The loading goes on if ctx ends: others may
+// wait for it too.
+func (m *served) use(ctx, life context.Context) (*pumice.Engine, func(), error) {
+	m.mu.Lock()
+	for m.engine == nil {
+		if m.closed {
+			m.mu.Unlock()
+			return nil, nil, pumice.ErrClosed
+		}
+		if m.loading == nil {
+			m.loading = make(chan struct{})
+			go m.load(life)
+		}
+		loading := m.loading
+		m.mu.Unlock()
+		select {
+		case <-loading:
+		case <-ctx.Done():
+			return nil, nil, ctx.Err()
+		}
+		m.mu.Lock()
+		if m.engine == nil && m.err != nil {
+			defer m.mu.Unlock()
+			return nil, nil, fmt.Errorf("server: loading %s: %w", m.Name, m.err)
+		}
+	}
+	defer m.mu.Unlock()
+	m.users++
+	if m.timer != nil {
+		m.timer.Stop()
+	}
+	return m.engine, sync.OnceFunc(m.leave), nil
+}
+
+// load opens the engine.
+func (m *served) load(life context.Context) {
+	engine, err := m.Open(life)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed && err == nil {
+		err = engine.Close()
+		engine = nil
+	}
+	m.engine, m.err = engine, err
+	close(m.loading)
+	m.loading = nil
+}
+
+// leave ends a use.
+func (m *served) leave() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.users--
+	if m.users > 0 || m.idle == 0 {
+		return
+	}
+	if m.timer == nil {
+		m.timer = time.AfterFunc(m.idle, m.unload)
+		return
+	}
+	m.timer.Reset(m.idle)
+}
+
+// unload closes the engine if nobody uses it.
+func (m *served) unload() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.users == 0 && m.engine != nil {
+		m.err = m.engine.Close()
+		m.engine = nil
+	}
+}
+
+// close unloads the model for good, after its users.
+func (m *served) close() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.closed = true
+	if m.timer != nil {
+		m.timer.Stop()
+	}
+	if m.engine == nil {
+		return nil
+	}
+	err := m.engine.Close()
+	m.engine = nil
+	return err
+}
+
+// loaded is the engine if there is one, without a use: what it tells does not change.
+func (m *served) loaded() (engine *pumice.Engine, loading bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.engine, m.loading != nil
+}
+
+// listed is a model in the answer of /v1/models.
+type listed struct {
+	ID      string   `json:"id"`
+	Object  string   `json:"object"`
+	Created int64    `json:"created"`
+	OwnedBy string   `json:"owned_by"`
+	Aliases []string `json:"aliases,omitempty"`
+	Meta    *meta    `json:"meta,omitempty"` // of a model that is loaded
+}
+
+type meta struct {
+	VocabSize    int   `json:"n_vocab"`
+	Context      int   `json:"n_ctx"`
+	ContextTrain int   `json:"n_ctx_train"`
+	Embedding    int   `json:"n_embd"`
+	Parameters   int64 `json:"n_params"`
+	Bytes        int64 `json:"size"`
+}
+
+func (s *Server) list(w http.ResponseWriter, _ *http.Request) {
+	list := []listed{}
+	for _, m := range s.models {
+		list = append(list, s.describe(m))
+	}
+	reply(w, http.StatusOK, map[string]any{"object": "list", "data": list, "models": list}) // Codex reads the second
+}
+
+func (s *Server) retrieve(w http.ResponseWriter, r *http.Request) {
+	m, ok := s.byName[r.PathValue("model")]
+	if !ok {
+		s.fail(w, r, &requestError{Code: http.StatusNotFound, Type: "not_found_error", Param: "model",
+			Message: fmt.Sprintf("there is no model %q", r.PathValue("model"))})
+		return
+	}
+	reply(w, http.StatusOK, s.describe(m))
+}
+
+func (s *Server) describe(m *served) listed {
+	x := listed{ID: m.Name, Object: "model", Created: s.started.Unix(), OwnedBy: "pumice", Aliases: m.Aliases}
+	if e, _ := m.loaded(); e != nil {
+		c, files := e.Config(), e.Source()
+		x.Meta = &meta{VocabSize: c.VocabSize, Context: e.Context(), ContextTrain: c.MaxPositionEmbeddings, Embedding: c.HiddenSize,
+			Parameters: files.Parameters, Bytes: files.Bytes}
+	}
+	return x
+}

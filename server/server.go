@@ -1,0 +1,196 @@
+package server
+
+import (
+	"context"
+	"crypto/subtle"
+	"errors"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/rs/zerolog"
+)
+
+// Options configure a Server.
+type Options struct {
+	Models []Model // at least one; the first answers requests that name none
+
+	// Keys, if there are any, are the API keys of which a request needs one: as a bearer token, or in X-Api-Key.
+	Keys []string
+	// Local refuses requests whose Host is not this machine's own name for itself, so that a web page can't reach the server
+	// by a name that it has made to point here (DNS rebinding). It is for servers that listen on a loopback address.
+	Local bool
+	// Idle is how long a model stays loaded that nobody uses; with 0 it stays.
+	Idle time.Duration
+
+	Logger zerolog.Logger
+}
+
+// A Server answers HTTP requests with models. It is an http.Handler.
+type Server struct {
+	options Options
+	models  []*served
+	byName  map[string]*served
+	keys    [][]byte
+	log     zerolog.Logger
+	started time.Time
+	metrics *metrics
+	handler http.Handler
+
+	life context.Context // of loading
+	stop context.CancelFunc
+}
+
+// New returns a Server. The caller closes it.
+func New(o Options) (*Server, error) {
+	if len(o.Models) == 0 {
+		return nil, errors.New("server: no models")
+	}
+	s := &Server{options: o, byName: map[string]*served{}, log: o.Logger, started: time.Now()}
+	s.life, s.stop = context.WithCancel(context.Background())
+	for _, m := range o.Models {
+		x := &served{Model: m, idle: o.Idle}
+		s.models = append(s.models, x)
+		for _, name := range slices.Concat([]string{m.Name}, m.Aliases) {
+			if s.byName[name] != nil {
+				return nil, errors.New("server: two models are called " + name)
+			}
+			s.byName[name] = x
+		}
+	}
+	for _, key := range o.Keys {
+		s.keys = append(s.keys, []byte(key))
+	}
+	s.metrics = newMetrics(s)
+	s.handler = s.guard(s.routes())
+	return s, nil
+}
+
+// ServeHTTP implements http.Handler.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.handler.ServeHTTP(w, r) }
+
+// Load loads a model, or with "" the first one, before it is asked for.
+func (s *Server) Load(ctx context.Context, name string) error {
+	m, err := s.model(name)
+	if err != nil {
+		return err
+	}
+	_, leave, err := m.use(ctx, s.life)
+	if err == nil {
+		leave()
+	}
+	return err
+}
+
+// Close closes the models. Answers in progress end with an error; an http.Server's Shutdown waits for them before.
+func (s *Server) Close() error {
+	s.stop()
+	var errs []error
+	for _, m := range s.models {
+		errs = append(errs, m.close())
+	}
+	return errors.Join(errs...)
+}
+
+func (s *Server) routes() *http.ServeMux {
+	mux := http.NewServeMux()
+	for _, prefix := range []string{"", "/v1"} {
+		mux.HandleFunc("GET "+prefix+"/health", s.health)
+		mux.HandleFunc("GET "+prefix+"/models", s.list)
+		mux.HandleFunc("GET "+prefix+"/models/{model...}", s.retrieve)
+		mux.HandleFunc("POST "+prefix+"/chat/completions", s.chat)
+		mux.HandleFunc("POST "+prefix+"/embeddings", s.embeddings)
+	}
+	mux.HandleFunc("POST /v1/completions", s.completions)
+	mux.HandleFunc("POST /completion", s.completion)
+	mux.HandleFunc("POST /completions", s.completion)
+	mux.HandleFunc("POST /tokenize", s.tokenize)
+	mux.HandleFunc("POST /detokenize", s.detokenize)
+	mux.HandleFunc("POST /apply-template", s.applyTemplate)
+	mux.HandleFunc("GET /tokenizer_info", s.tokenizerInfo)
+	mux.HandleFunc("GET /props", s.props)
+	mux.HandleFunc("GET /slots", s.slots)
+	mux.Handle("GET /metrics", s.metrics)
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		s.fail(w, r, &requestError{Code: http.StatusNotFound, Type: "not_found_error", Message: "there is no " + r.Method + " " + r.URL.Path})
+	})
+	return mux
+}
+
+// guard refuses what is not for the server, and says which pages of browsers may read answers: those that this machine serves.
+func (s *Server) guard(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Content-Type-Options", "nosniff")
+		w.Header().Set("Server", "pumice")
+		if s.options.Local && !isLocal(r.Host) {
+			s.fail(w, r, &requestError{Code: http.StatusForbidden, Type: "permission_error", Message: "this server is for this machine alone"})
+			return
+		}
+		if origin := r.Header.Get("Origin"); origin != "" {
+			w.Header().Add("Vary", "Origin")
+			u, err := url.Parse(origin)
+			if err == nil && isLocal(u.Host) {
+				w.Header().Set("Access-Control-Allow-Origin", origin)
+				w.Header().Set("Access-Control-Allow-Headers", "*, Authorization")
+				w.Header().Set("Access-Control-Allow-Methods", "GET, POST")
+			} else if r.Method != http.MethodGet {
+				s.fail(w, r, &requestError{Code: http.StatusForbidden, Type: "permission_error", Message: "pages of other sites can't use this server"})
+				return
+			}
+			if r.Method == http.MethodOptions {
+				w.WriteHeader(http.StatusNoContent)
+				return
+			}
+		}
+		if !s.admits(r) {
+			s.fail(w, r, &requestError{Code: http.StatusUnauthorized, Type: "authentication_error", Message: "the API key is missing or wrong"})
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// admits reports whether a request needs no key or has one. Anybody may ask for the server's health and its models' names.
+func (s *Server) admits(r *http.Request) bool {
+	switch strings.TrimPrefix(r.URL.Path, "/v1") {
+	case "/health", "/models":
+		return true
+	}
+	if len(s.keys) == 0 {
+		return true
+	}
+	key := r.Header.Get("X-Api-Key")
+	if scheme, token, ok := strings.Cut(r.Header.Get("Authorization"), " "); ok && strings.EqualFold(scheme, "Bearer") {
+		key = strings.TrimSpace(token)
+	}
+	right := 0
+	for _, k := range s.keys {
+		right |= subtle.ConstantTimeCompare(k, []byte(key))
+	}
+	return right == 1
+}
+
+// isLocal reports whether a host, with a port or without, is this machine's name for itself.
+func isLocal(host string) bool {
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	host = strings.Trim(host, "[]")
+	ip := net.ParseIP(host)
+	return host == "localhost" || strings.HasSuffix(host, ".localhost") || ip != nil && ip.IsLoopback()
+}
+
+func (s *Server) health(w http.ResponseWriter, r *http.Request) {
+	if _, loading := s.models[0].loaded(); loading {
+		s.fail(w, r, &requestError{Code: http.StatusServiceUnavailable, Type: "unavailable_error", Message: "Loading model"})
+		return
+	}
+	reply(w, http.StatusOK, map[string]string{"status": "ok"})
+}
+
+// seed is what a request gets that names none.
+func seed() uint64 { return rand.Uint64() }

@@ -1,0 +1,503 @@
+package server
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"pumice"
+	"pumice/internal/dtype"
+	"pumice/internal/gputest"
+	"pumice/internal/synth"
+)
+
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(status int) {
+		if err := gputest.ReportCompiles(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			status = 1
+		}
+		os.Exit(status)
+	}))
+}
+
+// writeModel writes a tiny XVERSE with random weights and a tokenizer.
+func writeModel(t *testing.T) string {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "model")
+	s, err := synth.Lookup("xverse", synth.Tiny)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Vocab = 6000
+	if err := synth.Write(t.Context(), dir, s, synth.Options{DType: dtype.F32, Seed: 3}); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"tokenizer.json", "tokenizer_config.json"} {
+		text, err := os.ReadFile(filepath.Join("..", "tokenizer", "testdata", "xverse-a", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), text, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+// A client asks a server under test.
+type client struct {
+	*httptest.Server
+	t      *testing.T
+	engine *pumice.Engine
+}
+
+func newClient(t *testing.T, change func(o *Options)) *client {
+	t.Helper()
+	gputest.Open(t) // or skip
+	dir := writeModel(t)
+	c := &client{t: t}
+	o := Options{Models: []Model{{Name: "tiny", Aliases: []string{"small"}, Open: func(ctx context.Context) (*pumice.Engine, error) {
+		e, err := pumice.Open(ctx, dir, pumice.Options{Context: 200, DType: "f32", KVType: "f32", Device: os.Getenv("PUMICE_DEVICE")})
+		c.engine = e
+		return e, err
+	}}}}
+	if change != nil {
+		change(&o)
+	}
+	s, err := New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Server = httptest.NewServer(s)
+	t.Cleanup(func() {
+		c.Close()
+		http.DefaultClient.CloseIdleConnections()
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return c
+}
+
+// ask posts a body, or gets without one, and returns what comes back.
+func (c *client) ask(path, body string, header ...string) (int, []byte) {
+	c.t.Helper()
+	method := http.MethodPost
+	if body == "" {
+		method = http.MethodGet
+	}
+	r, err := http.NewRequestWithContext(c.t.Context(), method, c.URL+path, strings.NewReader(body))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	for i := 0; i < len(header); i += 2 {
+		r.Header.Set(header[i], header[i+1])
+		if header[i] == "Host" {
+			r.Host = header[i+1]
+		}
+	}
+	a, err := http.DefaultClient.Do(r)
+	if err != nil {
+		c.t.Error(err)
+		return 0, nil
+	}
+	defer a.Body.Close()
+	text, err := io.ReadAll(a.Body)
+	if err != nil {
+		c.t.Error(err)
+	}
+	return a.StatusCode, text
+}
+
+// get is ask for an answer that is as it should be.
+func get[T any](c *client, path, body string) (v T) {
+	c.t.Helper()
+	code, text := c.ask(path, body)
+	if code != http.StatusOK {
+		c.t.Errorf("%s %s: %d %s", path, body, code, text)
+		return v
+	}
+	if err := json.Unmarshal(text, &v); err != nil {
+		c.t.Errorf("%s: %v in %s", path, err, text)
+	}
+	return v
+}
+
+// events are the JSON values of a stream, which ends as OpenAI's does.
+func events(t *testing.T, text []byte) (list []map[string]any) {
+	t.Helper()
+	lines := bufio.NewScanner(bytes.NewReader(text))
+	ended := false
+	for lines.Scan() {
+		data, ok := strings.CutPrefix(lines.Text(), "data: ")
+		switch {
+		case !ok:
+		case data == "[DONE]":
+			ended = true
+		default:
+			var v map[string]any
+			if err := json.Unmarshal([]byte(data), &v); err != nil || ended {
+				t.Fatalf("%v, ended %t: %s", err, ended, data)
+			}
+			list = append(list, v)
+		}
+	}
+	if !ended {
+		t.Errorf("no [DONE] in %s", text)
+	}
+	return list
+}
+
+// at is a value inside others: keys of objects and places in lists.
+func at(v any, path ...any) any {
+	for _, p := range path {
+		switch p := p.(type) {
+		case string:
+			m, _ := v.(map[string]any)
+			v = m[p]
+		case int:
+			l, _ := v.([]any)
+			if p >= len(l) {
+				return nil
+			}
+			v = l[p]
+		}
+	}
+	return v
+}
+
+func TestChatStreamedIsChat(t *testing.T) {
+	c := newClient(t, nil)
+	const body = `{"model":"small","messages":[{"role":"user","content":[{"type":"text","text":"How "},{"type":"text","text":"are you?"}]}],
+		"temperature":0,"max_completion_tokens":9,"logprobs":true,"top_logprobs":2,"n":2,"unknown":{"x":1}%s}`
+	whole := get[map[string]any](c, "/v1/chat/completions", fmt.Sprintf(body, ""))
+	if at(whole, "object") != "chat.completion" || at(whole, "model") != "tiny" || len(at(whole, "choices").([]any)) != 2 {
+		t.Errorf("%v", whole)
+	}
+	choice := at(whole, "choices", 1)
+	if at(choice, "message", "role") != "assistant" || at(choice, "finish_reason") != "length" || at(choice, "index") != 1.0 ||
+		len(at(choice, "logprobs", "content").([]any)) != 9 || len(at(choice, "logprobs", "content", 0, "top_logprobs").([]any)) != 2 {
+		t.Errorf("%v", choice)
+	}
+	if at(whole, "usage", "completion_tokens") != 18.0 || at(whole, "usage", "prompt_tokens").(float64) < 5 {
+		t.Errorf("%v", at(whole, "usage"))
+	}
+	code, text := c.ask("/v1/chat/completions", fmt.Sprintf(body, `,"stream":true,"stream_options":{"include_usage":true}`))
+	if code != http.StatusOK {
+		t.Fatalf("%d %s", code, text)
+	}
+	list := events(t, text)
+	texts, probs, ended := map[any]string{}, map[any]int{}, 0
+	for i, e := range list[:len(list)-1] {
+		if at(e, "usage") != nil || at(e, "object") != "chat.completion.chunk" || len(at(e, "choices").([]any)) != 1 {
+			t.Errorf("event %d: %v", i, e)
+		}
+		x := at(e, "choices", 0)
+		if role := at(x, "delta", "role"); (role == "assistant") != (i < 2) {
+			t.Errorf("event %d: role %v", i, role)
+		}
+		if s, ok := at(x, "delta", "content").(string); ok {
+			texts[at(x, "index")] += s
+		}
+		if l, ok := at(x, "logprobs", "content").([]any); ok {
+			probs[at(x, "index")] += len(l)
+		}
+		if at(x, "finish_reason") == "length" {
+			ended++
+		}
+	}
+	for i := range 2 {
+		if want := at(whole, "choices", i, "message", "content"); texts[float64(i)] != want || probs[float64(i)] != 9 {
+			t.Errorf("choice %d: %q with %d log-probabilities, want %q", i, texts[float64(i)], probs[float64(i)], want)
+		}
+	}
+	if last := list[len(list)-1]; len(at(last, "choices").([]any)) != 0 || at(last, "usage", "completion_tokens") != 18.0 || ended != 2 {
+		t.Errorf("%v, %d ends", last, ended)
+	}
+}
+
+// TestEchoedLogProbsAreTheLogits asks as lm-evaluation-harness does.
+func TestEchoedLogProbsAreTheLogits(t *testing.T) {
+	c := newClient(t, nil)
+	ids := []int{2, 70, 300, 45, 801}
+	list, _ := json.Marshal([][]int{ids, ids[:3]})
+	out := get[map[string]any](c, "/v1/completions", fmt.Sprintf(`{"prompt":%s,"echo":true,"logprobs":1,"max_tokens":1,"temperature":0}`, list))
+	for i, prompt := range [][]int{ids, ids[:3]} {
+		probs := at(out, "choices", i, "logprobs")
+		values := at(probs, "token_logprobs").([]any)
+		if len(values) != len(prompt)+1 || values[0] != nil || len(at(probs, "tokens").([]any)) != len(values) ||
+			len(at(probs, "top_logprobs").([]any)) != len(values) || len(at(probs, "text_offset").([]any)) != len(values) {
+			t.Fatalf("%v", probs)
+		}
+		at := 0
+		for row, err := range c.engine.NewSession().Logits(t.Context(), prompt, true) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if at++; at == len(prompt) {
+				break
+			}
+			sum := 0.0
+			for _, l := range row {
+				sum += math.Exp(float64(l))
+			}
+			if want, got := float64(row[prompt[at]])-math.Log(sum), values[at].(float64); math.Abs(got-want) > 1e-4 {
+				t.Errorf("prompt %d, token %d: %g, want %g", i, at, got, want)
+			}
+		}
+	}
+	none := get[map[string]any](c, "/v1/completions", fmt.Sprintf(`{"prompt":%s,"echo":true,"logprobs":1,"max_tokens":0}`, list))
+	if got := len(at(none, "choices", 0, "logprobs", "tokens").([]any)); got != len(ids) || at(none, "usage", "completion_tokens") != 0.0 {
+		t.Errorf("%v", none)
+	}
+}
+
+func TestCompletionsOfBothProtocols(t *testing.T) {
+	c := newClient(t, nil)
+	openai := get[map[string]any](c, "/v1/completions", `{"prompt":["Once upon","a time"],"n":2,"max_tokens":6,"temperature":1,"seed":4}`)
+	if got := len(at(openai, "choices").([]any)); got != 4 || at(openai, "choices", 3, "index") != 3.0 {
+		t.Errorf("%d choices: %v", got, openai)
+	}
+	again := get[map[string]any](c, "/v1/completions", `{"prompt":"Once upon","max_tokens":6,"temperature":1,"seed":4}`)
+	if at(again, "choices", 0, "text") != at(openai, "choices", 0, "text") {
+		t.Errorf("a seed gives %q and %q", at(again, "choices", 0, "text"), at(openai, "choices", 0, "text"))
+	}
+	best := get[map[string]any](c, "/v1/completions", `{"prompt":"Once upon","max_tokens":6,"temperature":1,"seed":4,"best_of":5}`)
+	if len(at(best, "choices").([]any)) != 1 || at(best, "choices", 0, "logprobs") != nil {
+		t.Errorf("%v", best)
+	}
+	llama := get[map[string]any](c, "/completion", `{"prompt":"Once upon","n_predict":6,"temperature":1,"seed":4,"n_probs":2}`)
+	if at(llama, "content") != at(again, "choices", 0, "text") || at(llama, "stop_type") != "limit" || len(at(llama, "completion_probabilities").([]any)) != 6 {
+		t.Errorf("%v", llama)
+	}
+	_, text := c.ask("/completion", `{"prompt":"Once upon","n_predict":6,"temperature":1,"seed":4,"stream":true}`)
+	joined, stopped := "", false
+	for line := range strings.Lines(string(text)) {
+		var e map[string]any
+		if data, ok := strings.CutPrefix(line, "data: "); ok && json.Unmarshal([]byte(data), &e) == nil {
+			joined += at(e, "content").(string)
+			stopped = at(e, "stop") == true
+		}
+	}
+	if joined != at(llama, "content") || !stopped {
+		t.Errorf("streamed %q, stopped %t", joined, stopped)
+	}
+	whole := at(llama, "content").(string)
+	if runes := []rune(whole); len(runes) > 2 {
+		stop, _ := json.Marshal(string(runes[1:3]))
+		cut := get[map[string]any](c, "/completion", fmt.Sprintf(`{"prompt":"Once upon","n_predict":6,"temperature":1,"seed":4,"stop":[%s]}`, stop))
+		if at(cut, "stop_type") != "word" || at(cut, "stopping_word") != string(runes[1:3]) || at(cut, "content") != string(runes[:1]) {
+			t.Errorf("stop %s of %q: %v", stop, whole, cut)
+		}
+	}
+}
+
+func TestTokensAndTemplates(t *testing.T) {
+	c := newClient(t, nil)
+	tokens := get[struct {
+		Tokens []int `json:"tokens"`
+	}](c, "/tokenize", `{"content":"Grüße aus 北京"}`).Tokens
+	if text := get[map[string]string](c, "/detokenize", fmt.Sprintf(`{"tokens":%s}`, strings.ReplaceAll(fmt.Sprint(tokens), " ", ",")))["content"]; text != "Grüße aus 北京" {
+		t.Errorf("%v is %q", tokens, text)
+	}
+	vllm := get[map[string]any](c, "/tokenize", `{"prompt":"Grüße aus 北京","add_special_tokens":false}`)
+	if at(vllm, "count") != float64(len(tokens)) || at(vllm, "max_model_len") != 200.0 {
+		t.Errorf("%v, want %v", vllm, tokens)
+	}
+	pieces := get[map[string]any](c, "/tokenize", `{"content":"ab","with_pieces":true}`)
+	if at(pieces, "tokens", 0, "piece") == nil {
+		t.Errorf("%v", pieces)
+	}
+	prompt := get[map[string]string](c, "/apply-template", `{"messages":[{"role":"user","content":"Hi"}]}`)["prompt"]
+	if !strings.Contains(prompt, "Human: Hi") {
+		t.Errorf("%q", prompt)
+	}
+	if info := get[map[string]any](c, "/tokenizer_info", ""); at(info, "eos_token") == nil {
+		t.Errorf("%v", info)
+	}
+}
+
+func TestEmbeddingsInBothEncodings(t *testing.T) {
+	c := newClient(t, nil)
+	floats := get[map[string]any](c, "/v1/embeddings", `{"input":["one text","two"],"model":"tiny"}`)
+	coded := get[map[string]any](c, "/v1/embeddings", `{"input":["one text","two"],"encoding_format":"base64"}`)
+	for i := range 2 {
+		want := at(floats, "data", i, "embedding").([]any)
+		raw, err := base64.StdEncoding.DecodeString(at(coded, "data", i, "embedding").(string))
+		if err != nil || len(raw) != 4*len(want) {
+			t.Fatalf("%d bytes for %d numbers: %v", len(raw), len(want), err)
+		}
+		for j, v := range want {
+			if got := math.Float32frombits(binary.LittleEndian.Uint32(raw[4*j:])); got != float32(v.(float64)) {
+				t.Fatalf("text %d, number %d: %g and %g", i, j, got, v)
+			}
+		}
+	}
+	if got := at(get[map[string]any](c, "/v1/embeddings", `{"input":[5,6,7],"dimensions":8}`), "data", 0, "embedding").([]any); len(got) != 8 {
+		t.Errorf("%d numbers", len(got))
+	}
+}
+
+// TestErrorsSayWhatIsWrong: a bad request is 400 in OpenAI's form, before anything is generated.
+func TestErrorsSayWhatIsWrong(t *testing.T) {
+	c := newClient(t, func(o *Options) {
+		o.Models = append(o.Models, Model{Name: "other", Open: func(context.Context) (*pumice.Engine, error) { return nil, os.ErrNotExist }})
+	})
+	long := strings.Repeat("word ", 300)
+	for _, x := range []struct {
+		path, body string
+		code       int
+		kind, want string
+	}{
+		{"/v1/chat/completions", `{`, 400, "invalid_request_error", "no JSON object"},
+		{"/v1/chat/completions", `{"messages":[]} more`, 400, "invalid_request_error", ""},
+		{"/v1/chat/completions", `{"messages":7}`, 400, "invalid_request_error", "messages"},
+		{"/v1/chat/completions", `{}`, 400, "invalid_request_error", "no messages"},
+		{"/v1/chat/completions", `{"messages":[{"role":"developer","content":"x"},{"role":"user","content":"x"}]}`, 400, "invalid_request_error", "system"},
+		{"/v1/chat/completions", `{"messages":[{"role":"martian","content":"x"}]}`, 400, "invalid_request_error", `"martian"`},
+		{"/v1/chat/completions", `{"messages":[{"role":"user","content":[{"type":"image_url"}]}]}`, 400, "invalid_request_error", "image_url"},
+		{"/v1/chat/completions", `{"messages":[{"role":"user","content":"x"}],"response_format":{"type":"json_object"}}`, 400, "invalid_request_error", "json_object"},
+		{"/v1/chat/completions", `{"messages":[{"role":"user","content":"x"}],"tools":[{}]}`, 400, "invalid_request_error", "tools"},
+		{"/v1/chat/completions", `{"messages":[{"role":"user","content":"x"}],"temperature":-1}`, 400, "invalid_request_error", "temperature is -1"},
+		{"/v1/chat/completions", `{"messages":[{"role":"user","content":"x"}],"top_p":2}`, 400, "invalid_request_error", "top_p is 2"},
+		{"/v1/chat/completions", `{"messages":[{"role":"user","content":"x"}],"n":0}`, 400, "invalid_request_error", "n is 0"},
+		{"/v1/chat/completions", `{"messages":[{"role":"user","content":"x"}],"top_logprobs":3}`, 400, "invalid_request_error", "without logprobs"},
+		{"/v1/chat/completions", `{"messages":[{"role":"user","content":"x"}],"logprobs":true,"top_logprobs":99}`, 400, "invalid_request_error", "TopLogProbs"},
+		{"/v1/chat/completions", `{"messages":[{"role":"user","content":"x"}],"logit_bias":{"x":1}}`, 400, "invalid_request_error", "logit_bias"},
+		{"/v1/chat/completions", `{"messages":[{"role":"user","content":"x"}],"logit_bias":{"600000":1}}`, 400, "invalid_request_error", "LogitBias"},
+		{"/v1/chat/completions", `{"messages":[{"role":"user","content":"` + long + `"}]}`, 400, "exceed_context_size_error", "maximum context length is 200"},
+		{"/v1/completions", `{"prompt":"` + long + `"}`, 400, "exceed_context_size_error", "exceeds the available context size (200 tokens)"},
+		{"/v1/completions", `{"prompt":[]}`, 400, "invalid_request_error", "empty"},
+		{"/v1/completions", `{"prompt":[6000]}`, 400, "invalid_request_error", "token 0 is 6000"},
+		{"/v1/completions", `{"prompt":[[1],"a",7]}`, 400, "invalid_request_error", "prompt 2"},
+		{"/v1/completions", `{"prompt":"a","suffix":"b"}`, 400, "invalid_request_error", "suffix"},
+		{"/v1/completions", `{"prompt":"a","best_of":2,"stream":true}`, 400, "invalid_request_error", "best_of"},
+		{"/v1/completions", `{"prompt":"a","model":"nobody"}`, 404, "not_found_error", "nobody"},
+		{"/v1/completions", `{"prompt":"a","model":"other"}`, 500, "server_error", "log"},
+		{"/v1/models/nobody", ``, 404, "not_found_error", "nobody"},
+		{"/nowhere", ``, 404, "not_found_error", "/nowhere"},
+		{"/v1/embeddings", `{"input":["a",""],"encoding_format":"bits"}`, 400, "invalid_request_error", "bits"},
+		{"/detokenize", `{"tokens":[-1]}`, 400, "invalid_request_error", "token -1"},
+		{"/completion", `{"prompt":"a","grammar":"root ::= \"a\""}`, 400, "invalid_request_error", "grammar"},
+	} {
+		code, text := c.ask(x.path, x.body)
+		var v map[string]any
+		if err := json.Unmarshal(text, &v); err != nil || code != x.code || at(v, "error", "type") != x.kind ||
+			!strings.Contains(fmt.Sprint(at(v, "error", "message")), x.want) || at(v, "error", "code") != float64(x.code) {
+			t.Errorf("%s %.120s: %d %s; want %d, %s, %q", x.path, x.body, code, text, x.code, x.kind, x.want)
+		}
+	}
+	if code, text := c.ask("/v1/completions", `{"prompt":"`+strings.Repeat("x", maxBody)+`"}`); code != http.StatusRequestEntityTooLarge {
+		t.Errorf("a large body: %d %s", code, text)
+	}
+}
+
+func TestGuards(t *testing.T) {
+	c := newClient(t, func(o *Options) { o.Keys, o.Local = []string{"one", "two"}, true })
+	for _, x := range []struct {
+		path   string
+		code   int
+		header []string
+	}{
+		{"/props", 401, nil},
+		{"/props", 401, []string{"Authorization", "Bearer three"}},
+		{"/props", 200, []string{"Authorization", "bearer two"}},
+		{"/props", 200, []string{"X-Api-Key", "one"}},
+		{"/health", 200, nil},
+		{"/v1/models", 200, nil},
+		{"/health", 403, []string{"Host", "attacker.example"}},
+		{"/health", 200, []string{"Host", "localhost:80"}},
+		{"/health", 200, []string{"Host", "[::1]:80"}},
+	} {
+		if code, text := c.ask(x.path, "", x.header...); code != x.code {
+			t.Errorf("%s %v: %d %s, want %d", x.path, x.header, code, text, x.code)
+		}
+	}
+	if code, _ := c.ask("/tokenize", `{"content":"a"}`, "X-Api-Key", "one", "Origin", "https://attacker.example"); code != http.StatusForbidden {
+		t.Errorf("a page of another site: %d", code)
+	}
+	if code, _ := c.ask("/tokenize", `{"content":"a"}`, "X-Api-Key", "one", "Origin", "http://localhost:3000"); code != http.StatusOK {
+		t.Errorf("a page of this machine: %d", code)
+	}
+}
+
+// TestManyClients has clients ask at the same time, some of whom leave, and compares each answer with that to the same question
+// alone.
+func TestManyClients(t *testing.T) {
+	c := newClient(t, nil)
+	body := func(i int) string {
+		return fmt.Sprintf(`{"prompt":"Question %d of many","max_tokens":%d,"temperature":0}`, i, 3+i%17)
+	}
+	const questions = 24
+	var want [questions]any
+	for i := range questions {
+		want[i] = at(get[map[string]any](c, "/v1/completions", body(i)), "choices", 0, "text")
+	}
+	var wait sync.WaitGroup
+	for client := range 12 {
+		wait.Go(func() {
+			for n := range 8 {
+				i := (client*7 + n*5) % questions
+				if n%4 == 3 {
+					ctx, cancel := context.WithCancel(t.Context())
+					r, _ := http.NewRequestWithContext(ctx, http.MethodPost, c.URL+"/v1/completions", strings.NewReader(`{"prompt":"`+body(i)[11:20]+`","stream":true,"max_tokens":100}`))
+					if a, err := http.DefaultClient.Do(r); err == nil {
+						_, _ = a.Body.Read(make([]byte, 10))
+						cancel()
+						a.Body.Close()
+					}
+					cancel()
+					continue
+				}
+				if got := at(get[map[string]any](c, "/v1/completions", body(i)), "choices", 0, "text"); got != want[i] {
+					t.Errorf("question %d: %q, alone %q", i, got, want[i])
+				}
+			}
+		})
+	}
+	wait.Wait()
+	if m := c.engine.Metrics(); m.SharedSteps == 0 {
+		t.Error("no step was shared")
+	}
+	var metrics string
+	for range 200 { // until those that have left are gone
+		_, text := c.ask("/metrics", "")
+		if metrics = string(text); strings.Contains(metrics, `llamacpp:requests_processing{model="tiny"} 0`) {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	if !strings.Contains(metrics, `llamacpp:tokens_predicted_total{model="tiny"}`) || !strings.Contains(metrics, `llamacpp:requests_processing{model="tiny"} 0`) {
+		t.Error(metrics)
+	}
+}
+
+func TestModelsAreLoadedWhenTheyAreAskedFor(t *testing.T) {
+	c := newClient(t, nil)
+	if list := get[map[string]any](c, "/v1/models", ""); at(list, "data", 0, "meta") != nil || at(list, "data", 0, "id") != "tiny" {
+		t.Errorf("%v", list)
+	}
+	get[map[string]any](c, "/v1/completions", `{"prompt":"a","max_tokens":1}`)
+	list := get[map[string]any](c, "/v1/models", "")
+	if at(list, "data", 0, "meta", "n_ctx") != 200.0 || !slices.Equal(at(list, "data", 0, "aliases").([]any), []any{"small"}) {
+		t.Errorf("%v", list)
+	}
+}

@@ -1,0 +1,217 @@
+package server
+
+import (
+	"encoding/json"
+	"net/http"
+
+	"pumice"
+	"pumice/tokenizer"
+)
+
+// A tokenizeRequest is llama-server's, which has content, or vLLM's, which has a prompt.
+type tokenizeRequest struct {
+	Model string `json:"model"`
+
+	Content      *string `json:"content"`
+	AddSpecial   bool    `json:"add_special"`
+	ParseSpecial *bool   `json:"parse_special"` // true unless it says otherwise
+	WithPieces   bool    `json:"with_pieces"`
+
+	Prompt           *string `json:"prompt"`
+	AddSpecialTokens *bool   `json:"add_special_tokens"` // the same
+}
+
+func (s *Server) tokenize(w http.ResponseWriter, r *http.Request) {
+	var q tokenizeRequest
+	tok, e, leave, err := s.tokenizer(w, r, &q, &q.Model)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	defer leave()
+	yes := true
+	text, o := q.Content, tokenizer.EncodeOptions{AddSpecial: q.AddSpecial, ParseSpecial: yes}
+	set(&o.ParseSpecial, q.ParseSpecial)
+	if q.Prompt != nil {
+		text, o = q.Prompt, tokenizer.EncodeOptions{AddSpecial: yes, ParseSpecial: yes}
+		set(&o.AddSpecial, q.AddSpecialTokens)
+	}
+	if text == nil {
+		s.fail(w, r, invalid("content", "there is neither content nor a prompt"))
+		return
+	}
+	ids, err := tok.TryEncode(*text, o)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	if ids == nil {
+		ids = []int{}
+	}
+	switch {
+	case q.Prompt != nil:
+		reply(w, http.StatusOK, map[string]any{"tokens": ids, "count": len(ids), "max_model_len": e.Context()})
+	case q.WithPieces:
+		type piece struct {
+			ID    int    `json:"id"`
+			Piece string `json:"piece"`
+		}
+		pieces := []piece{}
+		for i, id := range ids {
+			before := -1
+			if i > 0 {
+				before = ids[i-1]
+			}
+			pieces = append(pieces, piece{id, spell(tok, before, id)})
+		}
+		reply(w, http.StatusOK, map[string]any{"tokens": pieces})
+	default:
+		reply(w, http.StatusOK, map[string]any{"tokens": ids})
+	}
+}
+
+func (s *Server) detokenize(w http.ResponseWriter, r *http.Request) {
+	var q struct {
+		Model  string `json:"model"`
+		Tokens []int  `json:"tokens"`
+	}
+	tok, _, leave, err := s.tokenizer(w, r, &q, &q.Model)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	defer leave()
+	for _, id := range q.Tokens {
+		if id < 0 || id >= tok.VocabSize() {
+			s.fail(w, r, invalid("tokens", "token %d; the tokenizer has 0 to %d", id, tok.VocabSize()-1))
+			return
+		}
+	}
+	text := tok.Decode(q.Tokens, false)
+	reply(w, http.StatusOK, map[string]string{"content": text, "prompt": text})
+}
+
+// tokenizer decodes a request and finds the tokenizer of the model that it names.
+func (s *Server) tokenizer(w http.ResponseWriter, r *http.Request, q any, name *string) (*tokenizer.Tokenizer, *pumice.Engine, func(), error) {
+	if err := decode(w, r, q); err != nil {
+		return nil, nil, nil, err
+	}
+	e, _, leave, err := s.engine(r, *name)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	if e.Tokenizer() == nil {
+		leave()
+		return nil, nil, nil, invalid("model", "the model has no tokenizer")
+	}
+	return e.Tokenizer(), e, leave, nil
+}
+
+func (s *Server) applyTemplate(w http.ResponseWriter, r *http.Request) {
+	var q chatRequest
+	tok, e, leave, err := s.tokenizer(w, r, &q, &q.Model)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	defer leave()
+	ids, err := q.prompt(r, e)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	reply(w, http.StatusOK, map[string]string{"prompt": tok.Decode(ids, false)})
+}
+
+// tokenizerInfo is vLLM's: the special tokens' texts and the chat template.
+func (s *Server) tokenizerInfo(w http.ResponseWriter, r *http.Request) {
+	e, _, leave, err := s.engine(r, r.URL.Query().Get("model"))
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	defer leave()
+	tok := e.Tokenizer()
+	if tok == nil {
+		s.fail(w, r, invalid("model", "the model has no tokenizer"))
+		return
+	}
+	c := tok.Config()
+	reply(w, http.StatusOK, map[string]any{"bos_token": orNull(c.BOSToken), "eos_token": orNull(c.EOSToken), "pad_token": nil,
+		"unk_token": nil, "chat_template": orNull(c.ChatTemplate), "vocab_size": tok.VocabSize()})
+}
+
+func orNull(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
+}
+
+// An embeddingsRequest is the body of /v1/embeddings (OpenAI API reference, "Create embeddings").
+type embeddingsRequest struct {
+	Model      string          `json:"model"`
+	Input      prompts         `json:"input"`
+	Encoding   string          `json:"encoding_format"`
+	Dimensions int             `json:"dimensions"`
+	Normalize  json.RawMessage `json:"embd_normalize"` // llama-server's: -1 leaves the length as it is
+}
+
+type embedding struct {
+	Object    string `json:"object"`
+	Index     int    `json:"index"`
+	Embedding any    `json:"embedding"` // numbers, or in base64 their float32, little-endian
+}
+
+func (s *Server) embeddings(w http.ResponseWriter, r *http.Request) {
+	var q embeddingsRequest
+	if err := decode(w, r, &q); err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	e, name, leave, err := s.engine(r, q.Model)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	defer leave()
+	out, err := q.embed(r, e)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	data, tokens := []embedding{}, 0
+	for i, v := range out.Vectors {
+		x := embedding{Object: "embedding", Index: i, Embedding: v}
+		if q.Encoding == "base64" {
+			x.Embedding = floatBytes(v)
+		}
+		data = append(data, x)
+		tokens += out.Tokens[i]
+	}
+	reply(w, http.StatusOK, map[string]any{"object": "list", "model": name, "data": data,
+		"usage": map[string]int{"prompt_tokens": tokens, "total_tokens": tokens}})
+}
+
+func (q *embeddingsRequest) embed(r *http.Request, e *pumice.Engine) (pumice.Embeddings, error) {
+	var none pumice.Embeddings
+	if q.Encoding != "" && q.Encoding != "float" && q.Encoding != "base64" {
+		return none, invalid("encoding_format", "encoding_format %q: want float or base64", q.Encoding)
+	}
+	o := pumice.EmbedOptions{Dimensions: q.Dimensions}
+	if string(q.Normalize) == "-1" {
+		o.Normalization = pumice.NormalizeNone
+	}
+	if len(q.Input) == 0 {
+		return none, invalid("input", "there is no input")
+	}
+	texts := make([][]int, len(q.Input))
+	for i, p := range q.Input {
+		ids, err := p.tokens(e)
+		if err != nil {
+			return none, err
+		}
+		texts[i] = ids
+	}
+	return e.EmbedTokens(r.Context(), texts, o)
+}
