@@ -8,6 +8,7 @@ import (
 	"math"
 	"net/http"
 	"strconv"
+	"time"
 
 	"pumice"
 	"pumice/sample"
@@ -16,9 +17,20 @@ import (
 // maxBody bounds a request: a context of a million tokens of text is below.
 const maxBody = 16 << 20
 
+// readTimeout is how long a client may take to send a request.
+const readTimeout = time.Minute
+
 // decode reads the JSON object that a request has. Fields that v lacks are ignored.
 func decode(w http.ResponseWriter, r *http.Request, v any) error {
-	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody))
+	c := http.NewResponseController(w)
+	_ = c.SetReadDeadline(time.Now().Add(readTimeout)) // not every connection has one
+	defer func() { _ = c.SetReadDeadline(time.Time{}) }()
+	return parse(http.MaxBytesReader(w, r.Body, maxBody), v)
+}
+
+// parse is decode for what a request's body says.
+func parse(body io.Reader, v any) error {
+	d := json.NewDecoder(body)
 	err := d.Decode(v)
 	if err == nil {
 		_, err = d.Token()
@@ -30,10 +42,10 @@ func decode(w http.ResponseWriter, r *http.Request, v any) error {
 		}
 	}
 	var wrong *json.UnmarshalTypeError
-	var body *http.MaxBytesError
+	var large *http.MaxBytesError
 	var own *requestError
 	switch {
-	case errors.As(err, &body), errors.As(err, &own):
+	case errors.As(err, &large), errors.As(err, &own):
 		return err
 	case errors.As(err, &wrong):
 		return invalid(wrong.Field, "%s is a JSON %s, which it can't be", wrong.Field, wrong.Value)
