@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"io"
-	"net/http"
 	"slices"
 	"sync"
 
@@ -19,7 +18,7 @@ const maxChoices = 128
 // A task is an answer that a request asks for.
 type task struct {
 	index   int // in the answer to the request
-	engine  *pumice.Engine
+	engine  *use
 	request pumice.Request
 	g       *pumice.Generation
 	each    func(*task, pumice.Token) error // called with each token; tasks call it one at a time
@@ -167,14 +166,4 @@ func likeliest(tasks []*task, n int) []*task {
 	}
 	slices.SortStableFunc(tasks, func(a, b *task) int { return cmp.Compare(mean(b), mean(a)) })
 	return tasks[:n]
-}
-
-// engine finds the model that a request names, and what ends its use.
-func (s *Server) engine(r *http.Request, name string) (*pumice.Engine, string, func(), error) {
-	m, err := s.model(name)
-	if err != nil {
-		return nil, "", nil, err
-	}
-	e, leave, err := m.use(r.Context(), s.life)
-	return e, m.Name, leave, err
 }

@@ -74,7 +74,7 @@ func (c *content) UnmarshalJSON(b []byte) error {
 }
 
 // prompt is what the model is asked to continue.
-func (q *chatRequest) prompt(r *http.Request, e *pumice.Engine) ([]int, error) {
+func (q *chatRequest) prompt(r *http.Request, e *use) ([]int, error) {
 	if len(q.Messages) == 0 {
 		return nil, invalid("messages", "there are no messages")
 	}
@@ -144,12 +144,12 @@ func (s *Server) chat(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, err)
 		return
 	}
-	e, name, leave, err := s.engine(r, q.Model)
+	e, err := s.use(r, q.Model)
 	if err != nil {
 		s.fail(w, r, err)
 		return
 	}
-	defer leave()
+	defer e.leave()
 	tasks, err := q.tasks(r, e)
 	if err == nil {
 		err = start(tasks)
@@ -160,14 +160,14 @@ func (s *Server) chat(w http.ResponseWriter, r *http.Request) {
 	}
 	defer closeAll(tasks)
 	if q.Stream {
-		s.streamChat(w, r, &q, name, tasks)
+		s.streamChat(w, r, &q, tasks)
 		return
 	}
 	if err := run(r.Context(), tasks); err != nil {
 		s.fail(w, r, err)
 		return
 	}
-	out := newCompletion("chatcmpl", "chat.completion", name)
+	out := newCompletion("chatcmpl", "chat.completion", e.model.Name)
 	for _, t := range tasks {
 		result := t.g.Result()
 		out.Choices = append(out.Choices, chatChoice{Index: t.index, Message: &chatText{Role: "assistant", Content: &result.Text},
@@ -179,12 +179,12 @@ func (s *Server) chat(w http.ResponseWriter, r *http.Request) {
 }
 
 // tasks are the answers that the request asks for.
-func (q *chatRequest) tasks(r *http.Request, e *pumice.Engine) ([]*task, error) {
+func (q *chatRequest) tasks(r *http.Request, e *use) ([]*task, error) {
 	n, _, err := choices(q.N, q.Stream, nil)
 	if err != nil {
 		return nil, err
 	}
-	o, err := q.options(e, seed)
+	o, err := q.options(e)
 	if err != nil {
 		return nil, err
 	}
@@ -206,10 +206,10 @@ func (q *chatRequest) tasks(r *http.Request, e *pumice.Engine) ([]*task, error) 
 }
 
 // streamChat sends an answer as it comes.
-func (s *Server) streamChat(w http.ResponseWriter, r *http.Request, q *chatRequest, name string, tasks []*task) {
+func (s *Server) streamChat(w http.ResponseWriter, r *http.Request, q *chatRequest, tasks []*task) {
 	out := newStream(w)
 	defer out.close()
-	chunk := newCompletion("chatcmpl", "chat.completion.chunk", name)
+	chunk := newCompletion("chatcmpl", "chat.completion.chunk", tasks[0].engine.model.Name)
 	send := func(c chatChoice) error {
 		chunk.Choices = []any{c}
 		return out.send(chunk)

@@ -35,18 +35,18 @@ func (s *Server) completions(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, err)
 		return
 	}
-	e, name, leave, err := s.engine(r, q.Model)
+	e, err := s.use(r, q.Model)
 	if err != nil {
 		s.fail(w, r, err)
 		return
 	}
-	defer leave()
+	defer e.leave()
 	if q.MaxTokens == nil && q.MaxCompletionTokens == nil && q.Predict == nil {
 		q.MaxTokens = new(int)
 		*q.MaxTokens = 16 // OpenAI's
 	}
 	if q.Echo && q.MaxTokens != nil && *q.MaxTokens == 0 {
-		s.echo(w, r, &q, e, name)
+		s.echo(w, r, &q, e)
 		return
 	}
 	groups, err := q.tasks(e)
@@ -60,14 +60,14 @@ func (s *Server) completions(w http.ResponseWriter, r *http.Request) {
 	}
 	defer closeAll(tasks)
 	if q.Stream {
-		s.streamText(w, r, &q, name, tasks)
+		s.streamText(w, r, &q, tasks)
 		return
 	}
 	if err := run(r.Context(), tasks); err != nil {
 		s.fail(w, r, err)
 		return
 	}
-	out := newCompletion("cmpl", "text_completion", name)
+	out := newCompletion("cmpl", "text_completion", e.model.Name)
 	used, took := usageOf(tasks), timingsOf(tasks[0])
 	out.Usage, out.Timings = &used, &took
 	n, _, _ := choices(q.N, q.Stream, q.BestOf) // it was checked
@@ -96,12 +96,12 @@ func flat(groups [][]*task) (all []*task) {
 }
 
 // tasks are the answers that the request asks for, a list for each prompt.
-func (q *completionRequest) tasks(e *pumice.Engine) ([][]*task, error) {
+func (q *completionRequest) tasks(e *use) ([][]*task, error) {
 	n, generated, err := choices(q.N, q.Stream, q.BestOf)
 	if err != nil {
 		return nil, err
 	}
-	o, err := q.options(e, seed)
+	o, err := q.options(e)
 	if err != nil {
 		return nil, err
 	}
@@ -168,7 +168,7 @@ func (q *completionRequest) choice(r *http.Request, t *task) (textChoice, error)
 }
 
 // addPrompt adds the log-probabilities of a prompt's tokens.
-func addPrompt(r *http.Request, e *pumice.Engine, x *textProbs, prompt []int, top int) error {
+func addPrompt(r *http.Request, e *use, x *textProbs, prompt []int, top int) error {
 	probs, err := e.NewSession().LogProbs(r.Context(), prompt, top)
 	if err != nil {
 		return err
@@ -182,8 +182,8 @@ func addPrompt(r *http.Request, e *pumice.Engine, x *textProbs, prompt []int, to
 }
 
 // echo answers a request that asks for nothing but its prompts' own log-probabilities, and generates nothing.
-func (s *Server) echo(w http.ResponseWriter, r *http.Request, q *completionRequest, e *pumice.Engine, name string) {
-	out := newCompletion("cmpl", "text_completion", name)
+func (s *Server) echo(w http.ResponseWriter, r *http.Request, q *completionRequest, e *use) {
+	out := newCompletion("cmpl", "text_completion", e.model.Name)
 	length, used := pumice.FinishLength, usage{}
 	for i, p := range q.Prompt {
 		ids, err := p.tokens(e)
@@ -211,10 +211,10 @@ func (s *Server) echo(w http.ResponseWriter, r *http.Request, q *completionReque
 }
 
 // streamText sends answers as they come.
-func (s *Server) streamText(w http.ResponseWriter, r *http.Request, q *completionRequest, name string, tasks []*task) {
+func (s *Server) streamText(w http.ResponseWriter, r *http.Request, q *completionRequest, tasks []*task) {
 	out := newStream(w)
 	defer out.close()
-	chunk := newCompletion("cmpl", "text_completion", name)
+	chunk := newCompletion("cmpl", "text_completion", tasks[0].engine.model.Name)
 	send := func(c textChoice) error {
 		chunk.Choices = []any{c}
 		return out.send(chunk)
@@ -303,12 +303,12 @@ func (s *Server) completion(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, err)
 		return
 	}
-	e, name, leave, err := s.engine(r, q.Model)
+	e, err := s.use(r, q.Model)
 	if err != nil {
 		s.fail(w, r, err)
 		return
 	}
-	defer leave()
+	defer e.leave()
 	t, err := q.task(e)
 	if err == nil {
 		err = start([]*task{t})
@@ -323,7 +323,7 @@ func (s *Server) completion(w http.ResponseWriter, r *http.Request) {
 			s.fail(w, r, err)
 			return
 		}
-		out := q.end(t, name)
+		out := q.end(t)
 		out.Content, out.Tokens = t.g.Result().Text, t.g.Result().Tokens
 		for i := range t.probs {
 			out.TokenProbs = append(out.TokenProbs, llamaProbOf(t, i))
@@ -344,17 +344,17 @@ func (s *Server) completion(w http.ResponseWriter, r *http.Request) {
 		s.broken(out, r, err)
 		return
 	}
-	_ = out.send(q.end(t, name)) // the client may be gone
+	_ = out.send(q.end(t)) // the client may be gone
 }
 
-func (q *llamaRequest) task(e *pumice.Engine) (*task, error) {
+func (q *llamaRequest) task(e *use) (*task, error) {
 	if q.Grammar != "" || q.Schema != nil {
 		return nil, invalid("grammar", "grammar and json_schema are not supported")
 	}
 	if len(q.Prompt) != 1 {
 		return nil, invalid("prompt", "%d prompts; one is possible", len(q.Prompt))
 	}
-	o, err := q.options(e, seed)
+	o, err := q.options(e)
 	if err != nil {
 		return nil, err
 	}
@@ -369,9 +369,9 @@ func (q *llamaRequest) task(e *pumice.Engine) (*task, error) {
 }
 
 // end is what the last event says.
-func (q *llamaRequest) end(t *task, name string) llamaAnswer {
+func (q *llamaRequest) end(t *task) llamaAnswer {
 	result, took := t.g.Result(), timingsOf(t)
-	x := llamaAnswer{Tokens: []int{}, Stop: true, StopType: "limit", Model: name, Predicted: len(result.Tokens), Evaluated: len(t.request.Prompt), Timings: &took}
+	x := llamaAnswer{Tokens: []int{}, Stop: true, StopType: "limit", Model: t.engine.model.Name, Predicted: len(result.Tokens), Evaluated: len(t.request.Prompt), Timings: &took}
 	if result.FinishReason == pumice.FinishStop {
 		x.StopType = "eos"
 		if word := stopped(t, q.Stop); word != "" {

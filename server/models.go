@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"pumice"
+	"pumice/sample"
 )
 
 // A Model is what a Server offers under a name. It is loaded when it is first asked for, or by Server.Load.
@@ -15,6 +16,9 @@ type Model struct {
 	Name    string
 	Aliases []string                                          // other names
 	Open    func(ctx context.Context) (*pumice.Engine, error) // the Server closes the Engine
+
+	Sampling  func(p *sample.Params) // changes the model's parameters where a request says nothing; may be nil
+	MaxTokens int                    // of an answer whose request sets no limit; 0: the context's
 }
 
 // A served is a Model with its state.
@@ -36,21 +40,36 @@ func (s *Server) model(name string) (*served, error) {
 	if m, ok := s.byName[name]; ok {
 		return m, nil
 	}
-	if name == "" || len(s.models) == 1 { // clients send names of other servers' models
+	if len(s.models) > 0 && name == "" || len(s.models) == 1 { // clients send names of other servers' models
 		return s.models[0], nil
 	}
 	return nil, &requestError{Code: http.StatusNotFound, Type: "not_found_error", Param: "model",
 		Message: fmt.Sprintf("there is no model %q; GET /v1/models lists those there are", name)}
 }
 
-// use returns the model's engine, which it loads if need be, and what ends the use. The loading goes on if ctx ends: others may
-// wait for it too.
-func (m *served) use(ctx, life context.Context) (*pumice.Engine, func(), error) {
+// A use is a model that is loaded, and stays so until leave.
+type use struct {
+	*pumice.Engine
+	model *served
+	leave func()
+}
+
+// use loads the model that a request names, if need be. The caller leaves it.
+func (s *Server) use(r *http.Request, name string) (*use, error) {
+	m, err := s.model(name)
+	if err != nil {
+		return nil, err
+	}
+	return m.use(r.Context(), s.life)
+}
+
+// use loads the model if need be. The loading goes on if ctx ends: others may wait for it too.
+func (m *served) use(ctx, life context.Context) (*use, error) {
 	m.mu.Lock()
 	for m.engine == nil {
 		if m.closed {
 			m.mu.Unlock()
-			return nil, nil, pumice.ErrClosed
+			return nil, pumice.ErrClosed
 		}
 		if m.loading == nil {
 			m.loading = make(chan struct{})
@@ -61,12 +80,12 @@ func (m *served) use(ctx, life context.Context) (*pumice.Engine, func(), error) 
 		select {
 		case <-loading:
 		case <-ctx.Done():
-			return nil, nil, ctx.Err()
+			return nil, ctx.Err()
 		}
 		m.mu.Lock()
 		if m.engine == nil && m.err != nil {
 			defer m.mu.Unlock()
-			return nil, nil, fmt.Errorf("server: loading %s: %w", m.Name, m.err)
+			return nil, fmt.Errorf("server: loading %s: %w", m.Name, m.err)
 		}
 	}
 	defer m.mu.Unlock()
@@ -74,7 +93,7 @@ func (m *served) use(ctx, life context.Context) (*pumice.Engine, func(), error) 
 	if m.timer != nil {
 		m.timer.Stop()
 	}
-	return m.engine, sync.OnceFunc(m.leave), nil
+	return &use{m.engine, m, sync.OnceFunc(m.leave)}, nil
 }
 
 // load opens the engine.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"math/rand/v2"
 	"net/http"
 	"strconv"
 	"time"
@@ -144,9 +145,12 @@ const maxStops = 64
 
 // options are what a request asks of a Generation. What it does not say is as the model's authors recommend; without a seed
 // each request has another.
-func (q *sampling) options(e *pumice.Engine, seed func() uint64) (pumice.GenerateOptions, error) {
-	o := pumice.GenerateOptions{Sampling: e.SamplingDefaults(), LogitBias: q.LogitBias, Stop: q.Stop, IgnoreEOS: q.IgnoreEOS}
+func (q *sampling) options(m *use) (pumice.GenerateOptions, error) {
+	o := pumice.GenerateOptions{Sampling: m.SamplingDefaults(), LogitBias: q.LogitBias, Stop: q.Stop, IgnoreEOS: q.IgnoreEOS, MaxTokens: m.model.MaxTokens}
 	p := &o.Sampling
+	if m.model.Sampling != nil {
+		m.model.Sampling(p)
+	}
 	set(&p.Temperature, q.Temperature)
 	set(&p.TopP, q.TopP)
 	set(&p.TopK, q.TopK)
@@ -160,7 +164,7 @@ func (q *sampling) options(e *pumice.Engine, seed func() uint64) (pumice.Generat
 		p.RepeatPenalty, p.FrequencyPenalty, p.PresencePenalty = 0, 0, 0
 	}
 	p.RepeatLastN, p.TopK = max(0, p.RepeatLastN), max(0, p.TopK) // -1 is all
-	p.Seed = seed()
+	p.Seed = rand.Uint64()
 	if q.Seed != nil && *q.Seed >= 0 {
 		p.Seed = uint64(*q.Seed)
 	}
@@ -263,7 +267,7 @@ func (p *prompts) UnmarshalJSON(b []byte) error {
 }
 
 // tokens are a prompt's ids, and its text where those have one.
-func (p prompt) tokens(e *pumice.Engine) ([]int, error) {
+func (p prompt) tokens(e *use) ([]int, error) {
 	if p.ids != nil {
 		return p.ids, nil
 	}

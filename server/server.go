@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/subtle"
 	"errors"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/url"
@@ -17,7 +16,7 @@ import (
 
 // Options configure a Server.
 type Options struct {
-	Models []Model // at least one; the first answers requests that name none
+	Models []Model // the first answers requests that name none
 
 	// Keys, if there are any, are the API keys of which a request needs one: as a bearer token, or in X-Api-Key.
 	Keys []string
@@ -47,9 +46,6 @@ type Server struct {
 
 // New returns a Server. The caller closes it.
 func New(o Options) (*Server, error) {
-	if len(o.Models) == 0 {
-		return nil, errors.New("server: no models")
-	}
 	s := &Server{options: o, byName: map[string]*served{}, log: o.Logger, started: time.Now()}
 	s.life, s.stop = context.WithCancel(context.Background())
 	for _, m := range o.Models {
@@ -79,9 +75,9 @@ func (s *Server) Load(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	_, leave, err := m.use(ctx, s.life)
+	e, err := m.use(ctx, s.life)
 	if err == nil {
-		leave()
+		e.leave()
 	}
 	return err
 }
@@ -185,12 +181,11 @@ func isLocal(host string) bool {
 }
 
 func (s *Server) health(w http.ResponseWriter, r *http.Request) {
-	if _, loading := s.models[0].loaded(); loading {
-		s.fail(w, r, &requestError{Code: http.StatusServiceUnavailable, Type: "unavailable_error", Message: "Loading model"})
-		return
+	if len(s.models) > 0 {
+		if _, loading := s.models[0].loaded(); loading {
+			s.fail(w, r, &requestError{Code: http.StatusServiceUnavailable, Type: "unavailable_error", Message: "Loading model"})
+			return
+		}
 	}
 	reply(w, http.StatusOK, map[string]string{"status": "ok"})
 }
-
-// seed is what a request gets that names none.
-func seed() uint64 { return rand.Uint64() }

@@ -22,15 +22,15 @@ func floatBytes(v []float32) []byte {
 
 // props tells what llama-server's clients look for, and what of the device's kernels was checked.
 func (s *Server) props(w http.ResponseWriter, r *http.Request) {
-	e, name, leave, err := s.engine(r, r.URL.Query().Get("model"))
+	e, err := s.use(r, r.URL.Query().Get("model"))
 	if err != nil {
 		s.fail(w, r, err)
 		return
 	}
-	defer leave()
+	defer e.leave()
 	x := map[string]any{
 		"default_generation_settings": map[string]any{"n_ctx": e.Context(), "params": e.SamplingDefaults()},
-		"total_slots":                 slotsShown, "model_alias": name, "model_path": name,
+		"total_slots":                 slotsShown, "model_alias": e.model.Name, "model_path": e.model.Name,
 		"modalities": map[string]bool{"vision": false, "audio": false},
 	}
 	if tok := e.Tokenizer(); tok != nil {
@@ -51,12 +51,12 @@ const slotsShown = 16
 
 // slots shows the sessions at work as llama-server shows its slots.
 func (s *Server) slots(w http.ResponseWriter, r *http.Request) {
-	e, _, leave, err := s.engine(r, r.URL.Query().Get("model"))
+	e, err := s.use(r, r.URL.Query().Get("model"))
 	if err != nil {
 		s.fail(w, r, err)
 		return
 	}
-	defer leave()
+	defer e.leave()
 	type slot struct {
 		ID         int  `json:"id"`
 		Context    int  `json:"n_ctx"`

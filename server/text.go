@@ -23,12 +23,12 @@ type tokenizeRequest struct {
 
 func (s *Server) tokenize(w http.ResponseWriter, r *http.Request) {
 	var q tokenizeRequest
-	tok, e, leave, err := s.tokenizer(w, r, &q, &q.Model)
+	tok, e, err := s.tokenizer(w, r, &q, &q.Model)
 	if err != nil {
 		s.fail(w, r, err)
 		return
 	}
-	defer leave()
+	defer e.leave()
 	yes := true
 	text, o := q.Content, tokenizer.EncodeOptions{AddSpecial: q.AddSpecial, ParseSpecial: yes}
 	set(&o.ParseSpecial, q.ParseSpecial)
@@ -75,12 +75,12 @@ func (s *Server) detokenize(w http.ResponseWriter, r *http.Request) {
 		Model  string `json:"model"`
 		Tokens []int  `json:"tokens"`
 	}
-	tok, _, leave, err := s.tokenizer(w, r, &q, &q.Model)
+	tok, e, err := s.tokenizer(w, r, &q, &q.Model)
 	if err != nil {
 		s.fail(w, r, err)
 		return
 	}
-	defer leave()
+	defer e.leave()
 	for _, id := range q.Tokens {
 		if id < 0 || id >= tok.VocabSize() {
 			s.fail(w, r, invalid("tokens", "token %d; the tokenizer has 0 to %d", id, tok.VocabSize()-1))
@@ -92,29 +92,29 @@ func (s *Server) detokenize(w http.ResponseWriter, r *http.Request) {
 }
 
 // tokenizer decodes a request and finds the tokenizer of the model that it names.
-func (s *Server) tokenizer(w http.ResponseWriter, r *http.Request, q any, name *string) (*tokenizer.Tokenizer, *pumice.Engine, func(), error) {
+func (s *Server) tokenizer(w http.ResponseWriter, r *http.Request, q any, name *string) (*tokenizer.Tokenizer, *use, error) {
 	if err := decode(w, r, q); err != nil {
-		return nil, nil, nil, err
+		return nil, nil, err
 	}
-	e, _, leave, err := s.engine(r, *name)
+	e, err := s.use(r, *name)
 	if err != nil {
-		return nil, nil, nil, err
+		return nil, nil, err
 	}
 	if e.Tokenizer() == nil {
-		leave()
-		return nil, nil, nil, invalid("model", "the model has no tokenizer")
+		e.leave()
+		return nil, nil, invalid("model", "the model has no tokenizer")
 	}
-	return e.Tokenizer(), e, leave, nil
+	return e.Tokenizer(), e, nil
 }
 
 func (s *Server) applyTemplate(w http.ResponseWriter, r *http.Request) {
 	var q chatRequest
-	tok, e, leave, err := s.tokenizer(w, r, &q, &q.Model)
+	tok, e, err := s.tokenizer(w, r, &q, &q.Model)
 	if err != nil {
 		s.fail(w, r, err)
 		return
 	}
-	defer leave()
+	defer e.leave()
 	ids, err := q.prompt(r, e)
 	if err != nil {
 		s.fail(w, r, err)
@@ -125,12 +125,12 @@ func (s *Server) applyTemplate(w http.ResponseWriter, r *http.Request) {
 
 // tokenizerInfo is vLLM's: the special tokens' texts and the chat template.
 func (s *Server) tokenizerInfo(w http.ResponseWriter, r *http.Request) {
-	e, _, leave, err := s.engine(r, r.URL.Query().Get("model"))
+	e, err := s.use(r, r.URL.Query().Get("model"))
 	if err != nil {
 		s.fail(w, r, err)
 		return
 	}
-	defer leave()
+	defer e.leave()
 	tok := e.Tokenizer()
 	if tok == nil {
 		s.fail(w, r, invalid("model", "the model has no tokenizer"))
@@ -169,12 +169,12 @@ func (s *Server) embeddings(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, err)
 		return
 	}
-	e, name, leave, err := s.engine(r, q.Model)
+	e, err := s.use(r, q.Model)
 	if err != nil {
 		s.fail(w, r, err)
 		return
 	}
-	defer leave()
+	defer e.leave()
 	out, err := q.embed(r, e)
 	if err != nil {
 		s.fail(w, r, err)
@@ -189,11 +189,11 @@ func (s *Server) embeddings(w http.ResponseWriter, r *http.Request) {
 		data = append(data, x)
 		tokens += out.Tokens[i]
 	}
-	reply(w, http.StatusOK, map[string]any{"object": "list", "model": name, "data": data,
+	reply(w, http.StatusOK, map[string]any{"object": "list", "model": e.model.Name, "data": data,
 		"usage": map[string]int{"prompt_tokens": tokens, "total_tokens": tokens}})
 }
 
-func (q *embeddingsRequest) embed(r *http.Request, e *pumice.Engine) (pumice.Embeddings, error) {
+func (q *embeddingsRequest) embed(r *http.Request, e *use) (pumice.Embeddings, error) {
 	var none pumice.Embeddings
 	if q.Encoding != "" && q.Encoding != "float" && q.Encoding != "base64" {
 		return none, invalid("encoding_format", "encoding_format %q: want float or base64", q.Encoding)

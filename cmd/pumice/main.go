@@ -53,11 +53,20 @@ func (p *program) run(args []string) int {
 	defer p.stdout.flush()
 	p.interrupt = watchSignals(p.stderr)
 	defer p.interrupt.end()
+	if args, ok := asLlamaServer(args); ok {
+		p.log = zerolog.New(p.stderr).With().Timestamp().Logger().Level(zerolog.WarnLevel)
+		return p.ended(p.llamaServer(p.interrupt.ctx, args))
+	}
 	app := p.app()
 	args, err := arrange(app, args)
 	if err == nil {
 		err = app.RunContext(p.interrupt.ctx, args)
 	}
+	return p.ended(err)
+}
+
+// ended reports an error, and returns the exit status.
+func (p *program) ended(err error) int {
 	if err == nil {
 		return 0
 	}

@@ -60,38 +60,46 @@ func (p *program) serve(c *cli.Context) error {
 			return pumice.Open(ctx, path, p.options(c))
 		}})
 	}
-	listener, err := listen(c.String("host"), c.Int("port"))
+	l, err := listen(c.String("host"), c.Int("port"))
 	if err != nil {
 		return err
 	}
-	address := listener.Addr()
-	tcp, isTCP := address.(*net.TCPAddr)
+	return p.serveOn(c.Context, l, o, c.Duration("drain"), func(l net.Listener) string {
+		if _, ok := l.Addr().(*net.TCPAddr); ok {
+			return fmt.Sprintf("listening on http://%s", l.Addr())
+		}
+		return fmt.Sprintf("listening on %s", l.Addr())
+	}, o.Models[0].Name+" is loaded")
+}
+
+// serveOn answers what comes to a listener, until ctx ends and for a while after, in which answers in progress go on. It says when
+// it listens and when the first model, if there is one, is loaded.
+func (p *program) serveOn(ctx context.Context, l net.Listener, o server.Options, drain time.Duration, listening func(net.Listener) string, loaded string) error {
+	tcp, isTCP := l.Addr().(*net.TCPAddr)
 	o.Local = isTCP && tcp.IP.IsLoopback()
 	s, err := server.New(o)
 	if err != nil {
-		return errors.Join(err, listener.Close())
+		return errors.Join(err, l.Close())
 	}
 	h := &http.Server{Handler: s, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10}
 	served := make(chan error, 1)
-	go func() { served <- h.Serve(listener) }()
-	ctx := c.Context
-	if isTCP {
-		p.note("listening on http://%s", address)
-	} else {
-		p.note("listening on %s", address)
+	go func() { served <- h.Serve(l) }()
+	p.interrupt.allow(drain)
+	p.note("%s", listening(l))
+	if len(o.Models) > 0 {
+		if err = s.Load(ctx, ""); err == nil {
+			p.note("%s", loaded)
+		}
 	}
-	p.interrupt.allow(c.Duration("drain")) // for answers in progress
-	err = s.Load(ctx, "")
 	if err == nil {
-		p.note("%s is loaded", o.Models[0].Name)
 		select {
 		case err = <-served:
 		case <-ctx.Done():
 		}
 	}
-	drain, cancel := context.WithTimeout(context.Background(), c.Duration("drain"))
+	late, cancel := context.WithTimeout(context.Background(), drain)
 	defer cancel()
-	if late := h.Shutdown(drain); late != nil {
+	if h.Shutdown(late) != nil {
 		err = errors.Join(err, h.Close())
 	}
 	return errors.Join(err, s.Close())

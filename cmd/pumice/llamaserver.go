@@ -1,0 +1,319 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"pumice"
+	"pumice/sample"
+	"pumice/server"
+)
+
+// llamaServerName is the name under which the program takes llama-server's command line, as a command or as the file's name.
+const llamaServerName = "llama-server"
+
+// fallbackVariable names a program that is run in place of this one, with the same arguments, for a model of an architecture that
+// pumice does not have.
+const fallbackVariable = "PUMICE_FALLBACK_SERVER"
+
+// asLlamaServer returns the arguments of a call by llama-server's name.
+func asLlamaServer(args []string) ([]string, bool) {
+	switch {
+	case len(args) > 0 && strings.TrimSuffix(filepath.Base(args[0]), ".exe") == llamaServerName:
+		return args[1:], true
+	case len(args) > 1 && args[1] == llamaServerName:
+		return args[2:], true
+	}
+	return nil, false
+}
+
+// llamaSettings are what llama-server's flags say.
+type llamaSettings struct {
+	options     pumice.Options
+	model, name string
+	host        string
+	port        int
+	parallel    int
+	keys        []string
+	cacheV      string
+	predict     int
+	sampling    []func(p *sample.Params)
+	list        bool
+	verbose     bool
+	ignored     []string // flags that change nothing here
+}
+
+// A llamaFlag is a flag of llama-server (llama.cpp b10434, common/arg.cpp).
+type llamaFlag struct {
+	names  string                                     // separated by spaces
+	value  string                                     // what it takes; "": nothing; "?": on, off or auto, or nothing
+	set    func(s *llamaSettings, value string) error // nil: it changes no answer here
+	refuse string                                     // why it is refused: it would change answers
+}
+
+func toText(field func(s *llamaSettings) *string) func(*llamaSettings, string) error {
+	return func(s *llamaSettings, v string) error { *field(s) = v; return nil }
+}
+
+func toInt(field func(s *llamaSettings) *int) func(*llamaSettings, string) error {
+	return func(s *llamaSettings, v string) (err error) {
+		if *field(s), err = strconv.Atoi(v); err != nil {
+			return errors.New("want a number")
+		}
+		return nil
+	}
+}
+
+// toParam has requests that don't say otherwise sample with a parameter.
+func toParam(set func(p *sample.Params, v float64)) func(*llamaSettings, string) error {
+	return func(s *llamaSettings, text string) error {
+		v, err := strconv.ParseFloat(text, 64)
+		if err != nil {
+			return errors.New("want a number")
+		}
+		s.sampling = append(s.sampling, func(p *sample.Params) { set(p, v) })
+		return nil
+	}
+}
+
+var llamaFlags = []llamaFlag{
+	{names: "-m --model", value: "FILE", set: toText(func(s *llamaSettings) *string { return &s.model })},
+	{names: "-a --alias", value: "NAME", set: toText(func(s *llamaSettings) *string { return &s.name })},
+	{names: "--host", value: "ADDRESS", set: toText(func(s *llamaSettings) *string { return &s.host })},
+	{names: "--port", value: "N", set: toInt(func(s *llamaSettings) *int { return &s.port })},
+	{names: "-c --ctx-size", value: "N", set: toInt(func(s *llamaSettings) *int { return &s.options.Context })},
+	{names: "-np --parallel", value: "N", set: toInt(func(s *llamaSettings) *int { return &s.parallel })},
+	{names: "-dev --device", value: "NAME", set: func(s *llamaSettings, v string) error {
+		if strings.Contains(v, ",") {
+			for _, d := range splitList(v) {
+				s.options.Devices = append(s.options.Devices, deviceIndex(d))
+			}
+			return nil
+		}
+		s.options.Device = deviceIndex(v)
+		return nil
+	}},
+	{names: "-mg --main-gpu", value: "N", set: toText(func(s *llamaSettings) *string { return &s.options.Device })},
+	{names: "-ctk --cache-type-k", value: "TYPE", set: toText(func(s *llamaSettings) *string { return &s.options.KVType })},
+	{names: "-ctv --cache-type-v", value: "TYPE", set: toText(func(s *llamaSettings) *string { return &s.cacheV })},
+	{names: "--chat-template --chat-template-file", value: "NAME", set: toText(func(s *llamaSettings) *string { return &s.options.ChatTemplate })},
+	{names: "--lora", value: "FILE", set: func(s *llamaSettings, v string) error { s.options.LoRA = append(s.options.LoRA, v); return nil }},
+	{names: "--api-key", value: "KEY", set: func(s *llamaSettings, v string) error { s.keys = append(s.keys, splitList(v)...); return nil }},
+	{names: "-n --predict --n-predict", value: "N", set: toInt(func(s *llamaSettings) *int { return &s.predict })},
+	{names: "--list-devices", set: func(s *llamaSettings, _ string) error { s.list = true; return nil }},
+	{names: "-v --verbose --log-verbose", set: func(s *llamaSettings, _ string) error { s.verbose = true; return nil }},
+
+	{names: "--temp --temperature", value: "N", set: toParam(func(p *sample.Params, v float64) { p.Temperature = float32(v) })},
+	{names: "--top-k", value: "N", set: toParam(func(p *sample.Params, v float64) { p.TopK = int(v) })},
+	{names: "--top-p", value: "N", set: toParam(func(p *sample.Params, v float64) { p.TopP = float32(v) })},
+	{names: "--min-p", value: "N", set: toParam(func(p *sample.Params, v float64) { p.MinP = float32(v) })},
+	{names: "--repeat-penalty", value: "N", set: toParam(func(p *sample.Params, v float64) { p.RepeatPenalty = float32(v) })},
+	{names: "--repeat-last-n", value: "N", set: toParam(func(p *sample.Params, v float64) { p.RepeatLastN = int(max(0, v)) })},
+	{names: "--presence-penalty", value: "N", set: toParam(func(p *sample.Params, v float64) { p.PresencePenalty = float32(v) })},
+	{names: "--frequency-penalty", value: "N", set: toParam(func(p *sample.Params, v float64) { p.FrequencyPenalty = float32(v) })},
+
+	// These are so anyway, or say how llama.cpp computes.
+	{names: "--jinja --metrics --slots --no-slots --props --embedding --embeddings --webui --no-webui --offline --mlock --no-mmap --mmap --warmup --no-warmup " +
+		"-cb --cont-batching -nocb --no-cont-batching --log-prefix --no-log-prefix --log-timestamps --no-log-timestamps --log-disable --log-colors " +
+		"--context-shift --no-context-shift --no-kv-offload -nkvo --kv-unified -kvu --no-perf --swa-full --no-repack -nr --op-offload --no-op-offload " +
+		"--check-tensors --direct-io -dio"},
+	{names: "-ngl --gpu-layers --n-gpu-layers -t --threads -tb --threads-batch -b --batch-size -ub --ubatch-size --keep -lv --verbosity --log-verbosity " +
+		"--log-file -to --timeout --threads-http --cache-reuse --cache-ram -cram --ctx-checkpoints --swa-checkpoints --sse-ping-interval --slot-prompt-similarity -sps --prio " +
+		"--poll --numa --split-mode -sm --tensor-split -ts --load-mode --fit --fit-target -fitt --fit-ctx -fitc --defrag-thold -dt --reasoning-format " +
+		"-cpent --override-tensor -ot --cpu-moe -cmoe --n-cpu-moe -ncmoe --slot-save-path --path --api-prefix --media-path --tags", value: "VALUE"},
+	{names: "-fa --flash-attn", value: "?"},
+	// Guesses change no answer.
+	{names: "--spec-type --spec-draft-n-max --spec-draft-n-min --spec-draft-model -md --model-draft --draft-max --draft-min --draft-p-min -ngld -devd -cd --ctx-size-draft", value: "VALUE"},
+
+	{names: "--no-jinja", set: func(*llamaSettings, string) error { return nil }},
+	{names: "--mmproj -mm --mmproj-url -mmu", value: "FILE", refuse: "images and sounds are not supported"},
+	{names: "-hf -hfr --hf-repo -hff --hf-file -mu --model-url -dr --docker-repo", value: "NAME", refuse: "nothing is fetched from a network: give -m FILE"},
+	{names: "--rope-scaling --rope-scale --rope-freq-base --rope-freq-scale --yarn-ext-factor --yarn-attn-factor --override-kv --grammar --grammar-file --json-schema -j " +
+		"--lora-scaled --control-vector --pooling --attention --reasoning-budget --chat-template-kwargs --logit-bias -l --samplers --mirostat --dry-multiplier --xtc-probability " +
+		"--typical --top-nsigma --dynatemp-range --seed -s --models-dir --models-preset --ssl-key-file --ssl-cert-file", value: "VALUE", refuse: "it is not supported"},
+	{names: "--rerank --reranking", refuse: "reranking is not supported"},
+}
+
+// deviceIndex is the index of a device that llama.cpp calls Vulkan0.
+func deviceIndex(name string) string {
+	if n, ok := strings.CutPrefix(name, "Vulkan"); ok {
+		return n
+	}
+	return name
+}
+
+// parseLlama reads llama-server's command line.
+func parseLlama(args []string) (*llamaSettings, error) {
+	byName := map[string]*llamaFlag{}
+	for i := range llamaFlags {
+		for name := range strings.FieldsSeq(llamaFlags[i].names) {
+			byName[name] = &llamaFlags[i]
+		}
+	}
+	s := &llamaSettings{host: "127.0.0.1", port: 8080, parallel: 1, predict: -1}
+	for i := 0; i < len(args); i++ {
+		name := args[i]
+		f, ok := byName[name]
+		switch {
+		case !ok && !strings.HasPrefix(name, "-"):
+			return nil, &usageError{fmt.Sprintf("%s: unexpected argument %q", llamaServerName, name)}
+		case !ok: // of another version; whether it takes a value shows in what follows
+			s.ignored = append(s.ignored, name)
+			if i+1 < len(args) && !strings.HasPrefix(args[i+1], "-") {
+				i++
+			}
+			continue
+		case f.refuse != "":
+			return nil, &usageError{fmt.Sprintf("%s %s: %s", llamaServerName, name, f.refuse)}
+		}
+		value := ""
+		switch {
+		case f.value == "?":
+			if i+1 < len(args) && (args[i+1] == "on" || args[i+1] == "off" || args[i+1] == "auto") {
+				i++
+			}
+		case f.value != "":
+			if i++; i == len(args) {
+				return nil, &usageError{fmt.Sprintf("%s %s needs a value", llamaServerName, name)}
+			}
+			value = args[i]
+		}
+		if f.set == nil {
+			s.ignored = append(s.ignored, name)
+			continue
+		}
+		if err := f.set(s, value); err != nil {
+			return nil, &usageError{fmt.Sprintf("%s %s %q: %v", llamaServerName, name, value, err)}
+		}
+	}
+	return s, s.check()
+}
+
+// check makes options of what the flags say together.
+func (s *llamaSettings) check() error {
+	o := &s.options
+	if s.cacheV != "" && o.KVType == "" {
+		o.KVType = "f16"
+	}
+	if s.cacheV != "" && s.cacheV != o.KVType || s.cacheV == "" && o.KVType != "" && o.KVType != "f16" {
+		return &usageError{fmt.Sprintf("%s: keys as %q and values as %q: they have one type", llamaServerName, o.KVType, s.cacheV)}
+	}
+	if s.parallel < 1 {
+		s.parallel = 1
+	}
+	if o.Context > 0 { // is divided among slots
+		o.Context = max(1, o.Context/s.parallel)
+	}
+	if s.name == "" {
+		s.name = modelID(s.model)
+	}
+	return nil
+}
+
+// llamaServer is llama-server: its flags, the lines of its log that hosts look for, and its endpoints.
+func (p *program) llamaServer(ctx context.Context, args []string) error {
+	s, err := parseLlama(args)
+	if err != nil {
+		return err
+	}
+	base := pumice.Options{Logger: p.log}
+	if dir, err := pumice.CacheDir(); err == nil {
+		base.CacheDir = filepath.Join(dir, "pipelines")
+	}
+	if s.list {
+		return p.listDevices(base)
+	}
+	s.options.Logger, s.options.CacheDir = base.Logger, base.CacheDir
+	if len(s.ignored) > 0 {
+		p.note("warn: these flags change nothing here: %s", strings.Join(s.ignored, " "))
+	}
+	devices, err := pumice.Devices(base)
+	if err != nil {
+		return err
+	}
+	for _, d := range devices {
+		p.note("ggml_vulkan: %d = %s (%s) | uma: %d | fp16: 1", d.Index, d.Name, d.Driver, uma(d))
+	}
+	p.note("system_info: n_threads = %d | Vulkan : 1 | pumice", runtime.NumCPU())
+	o := server.Options{Keys: s.keys, Logger: p.log}
+	if s.model != "" {
+		m := server.Model{Name: s.name, MaxTokens: max(0, s.predict), Open: func(ctx context.Context) (*pumice.Engine, error) { return p.openLlama(ctx, s) }}
+		m.Sampling = func(params *sample.Params) {
+			for _, set := range s.sampling {
+				set(params)
+			}
+		}
+		o.Models = []server.Model{m}
+	}
+	l, err := listen(s.host, s.port)
+	if err != nil {
+		return err
+	}
+	return p.serveOn(ctx, l, o, 30*time.Second, func(l net.Listener) string {
+		if _, ok := l.Addr().(*net.TCPAddr); ok {
+			return fmt.Sprintf("main: server is listening on http://%s - starting the main loop", l.Addr())
+		}
+		return fmt.Sprintf("main: server is listening on %s - starting the main loop", l.Addr())
+	}, "main: model loaded")
+}
+
+func uma(d pumice.DeviceInfo) int {
+	if d.Type == "integrated" || d.Type == "cpu" {
+		return 1
+	}
+	return 0
+}
+
+const mib = 1 << 20
+
+// listDevices prints the devices as llama-server does.
+func (p *program) listDevices(o pumice.Options) error {
+	devices, err := pumice.Devices(o)
+	if err != nil {
+		return err
+	}
+	if err := p.printf("Available devices:\n"); err != nil {
+		return err
+	}
+	for _, d := range devices {
+		if d.Error != "" {
+			continue
+		}
+		if err := p.printf("  Vulkan%d: %s (%d MiB, %d MiB free)\n", d.Index, d.Name, d.MemoryTotal/mib, d.MemoryFree/mib); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// openLlama loads the model, and says what it takes in the words that hosts look for.
+func (p *program) openLlama(ctx context.Context, s *llamaSettings) (*pumice.Engine, error) {
+	e, err := pumice.Open(ctx, s.model, s.options)
+	var foreign *pumice.UnsupportedError
+	if fallback := os.Getenv(fallbackVariable); errors.As(err, &foreign) && fallback != "" {
+		p.note("%v: %s takes over", err, fallback)
+		return nil, errors.Join(err, syscall.Exec(fallback, append([]string{fallback}, os.Args[1:]...), os.Environ()))
+	}
+	if err != nil {
+		return nil, err
+	}
+	for _, d := range e.Devices() {
+		i := d.Info()
+		p.note("llama_model_load_from_file_impl: using device Vulkan%d (%s) (%s) - %d MiB free", i.Index, i.Name, i.UUID, i.MemoryFree/mib)
+	}
+	i, m, layers := e.Devices()[0].Info().Index, e.Memory(), e.Config().NumHiddenLayers+1
+	p.note("load_tensors: offloaded %d/%d layers to GPU", layers, layers)
+	p.note("load_tensors: Vulkan%d model buffer size = %.2f MiB", i, float64(m.WeightsBytes)/mib)
+	p.note("llama_kv_cache: Vulkan%d KV buffer size = %.2f MiB", i, float64(m.CacheBytes)/mib)
+	p.note("llama_context: Vulkan%d compute buffer size = %.2f MiB", i, float64(m.ArenaBytes+m.OutputBytes)/mib)
+	return e, nil
+}

@@ -1,0 +1,70 @@
+package main
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"pumice/sample"
+)
+
+// TestLlamaServersFlags reads the command lines of programs that host llama-server.
+func TestLlamaServersFlags(t *testing.T) {
+	for name, c := range map[string]struct {
+		args  string
+		check func(s *llamaSettings) bool
+	}{
+		"ollama 0.31": {"--model BLOB --port 4001 --host 127.0.0.1 --no-webui --offline -c 16384 -np 4 --log-verbosity 4 --no-log-prefix --no-log-timestamps " +
+			"--cache-type-k q8_0 --cache-type-v q8_0 --flash-attn auto -b 512 -ub 512 -ngl 99 -t 8 --split-mode none --main-gpu 1 --context-shift --keep 4",
+			func(s *llamaSettings) bool {
+				return s.model == "BLOB" && s.name == "BLOB" && s.port == 4001 && s.options.Context == 4096 && s.options.KVType == "q8_0" && s.options.Device == "1"
+			}},
+		"Docker Model Runner": {"-ngl 999 --metrics --model F.gguf --host /run/model.sock --ctx-size 4096 --jinja",
+			func(s *llamaSettings) bool {
+				return s.host == "/run/model.sock" && s.options.Context == 4096 && s.name == "F"
+			}},
+		"Lemonade": {"-m F --ctx-size 2048 --device Vulkan1 --port 8001 --jinja --metrics --embeddings",
+			func(s *llamaSettings) bool { return s.options.Device == "1" && s.options.Context == 2048 }},
+		"RamaLama": {"--host 0.0.0.0 --port 8080 --log-file /tmp/l --model F --no-warmup --alias small --ctx-size 0 --temp 0.3 --cache-reuse 256",
+			func(s *llamaSettings) bool {
+				var p sample.Params
+				for _, set := range s.sampling {
+					set(&p)
+				}
+				return s.name == "small" && p.Temperature == .3
+			}},
+		"textgen": {"--model F --batch-size 256 --ubatch-size 256 --port 5005 --no-webui --flash-attn on --ctx-size 8192 --gpu-layers 99 --fit off --cache-type-k f16 --cache-type-v f16 --parallel 1",
+			func(s *llamaSettings) bool { return s.options.KVType == "f16" }},
+		"two devices":             {"-m F -dev Vulkan0,Vulkan2", func(s *llamaSettings) bool { return slices.Equal(s.options.Devices, []string{"0", "2"}) }},
+		"flags of other versions": {"-m F --new-flag --other value --last", func(s *llamaSettings) bool { return strings.Join(s.ignored, " ") == "--new-flag --other --last" }},
+		"no model":                {"--port 7 --no-webui", func(s *llamaSettings) bool { return s.model == "" && s.port == 7 }},
+	} {
+		s, err := parseLlama(strings.Fields(c.args))
+		if err != nil || !c.check(s) {
+			t.Errorf("%s: %+v, %v", name, s, err)
+		}
+	}
+	for args, want := range map[string]string{
+		"--mmproj F":       "images",
+		"-hf a/b":          "nothing is fetched",
+		"--port":           "needs a value",
+		"--port x":         "want a number",
+		"model.gguf":       "unexpected argument",
+		"-ctk q8_0":        "one type",
+		"--rope-scale 2":   "not supported",
+		"-m F --pooling x": "not supported",
+	} {
+		if _, err := parseLlama(strings.Fields(args)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", args, err, want)
+		}
+	}
+	for _, c := range []struct {
+		args string
+		as   bool
+		rest int
+	}{{"/usr/lib/ollama/llama-server -m F", true, 2}, {"pumice llama-server", true, 0}, {"pumice serve llama-server", false, 0}} {
+		if rest, ok := asLlamaServer(strings.Fields(c.args)); ok != c.as || len(rest) != c.rest {
+			t.Errorf("%s: %v, %t", c.args, rest, ok)
+		}
+	}
+}
