@@ -28,25 +28,25 @@ type evaluator interface {
 	WritePage(ctx context.Context, e pages.Extent, src []byte) error
 }
 
-// An executor evaluates what sessions ask for. One goroutine at a time uses the model: while there is work, the executor's.
-// It puts into a step what is ready: the next token of each session that has one, and pieces of prompts (continuous
+// An executor evaluates what sessions ask for. One goroutine at a time uses the model: that of a session which finds nobody at
+// work, or one of the executor's own. It puts into a step what is ready: the next token of each session that has one, and pieces of prompts (continuous
 // batching: Yu et al. 2022, Orca, sec. 4). What can't share a step takes turns with these.
 type executor struct {
 	model evaluator
 	turns []*turn // of the devices, in the order in which they are taken
 
 	mu        sync.Mutex
-	idle      sync.Cond             // signalled when the goroutine ends
+	idle      sync.Cond             // signalled when running ends
 	waiting   []*job                // in order of arrival
 	sessions  map[*Session]struct{} // that may hold pages
 	returning map[*Session]struct{} // of these, that were served by the last step and will come back
 	released  []*Session            // that are to give up what they hold
 	arrived   chan struct{}         // signalled when a job or a release has come
-	running   bool                  // there is a goroutine
+	running   bool                  // a goroutine works
 	closed    bool
 	watch     watch
 
-	// The goroutine's.
+	// Of the goroutine that works.
 	contended bool          // for the last step or this one somebody had to wait: another Engine is at work on a device
 	soloTurn  bool          // what shares no step is next
 	full      bool          // pages were taken from a session, and none has given up its own since: nobody else gets any
@@ -61,7 +61,7 @@ type executor struct {
 	abandon  context.CancelFunc // ends together
 
 	// Memory that is used again, so that a step allocates nothing.
-	loop                  func() // run
+	loop                  func() // work
 	timer                 *time.Timer
 	solo, shared, prompts []*job
 	pieces                []piece
@@ -80,6 +80,7 @@ type job struct {
 	solo  bool          // shares no step
 	busy  bool          // a step is under way that may be its own
 	gone  bool          // its context has ended meanwhile
+	over  bool          // it is done, and does not wait any more
 	ended chan struct{} // has an element when it is done
 
 	// What came of it.
@@ -98,7 +99,7 @@ func newExecutor(m evaluator, turns ...*turn) *executor {
 	}
 	x.timer.Stop()
 	x.idle.L = &x.mu
-	x.loop = x.run
+	x.loop = x.work
 	x.together, x.abandon = context.WithCancel(context.Background())
 	return x
 }
@@ -124,7 +125,12 @@ func (x *executor) do(j *job) error {
 		delete(x.returning, j.s)
 	}
 	x.waiting = append(x.waiting, j)
-	x.wake()
+	if x.running {
+		x.wake()
+	} else { // without a change of goroutines, which would cost a token a tenth of a millisecond on a machine that is busy
+		x.running = true
+		x.run(j)
+	}
 	x.mu.Unlock()
 	select {
 	case <-j.ended:
@@ -205,25 +211,42 @@ func (x *executor) close() {
 	x.abandon()
 }
 
-// run works until nothing is left to do.
-func (x *executor) run() {
+// work works until nothing is left to do.
+func (x *executor) work() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	defer x.idle.Broadcast()
-	defer func() { x.running = false }()
+	x.run(nil)
+}
+
+// run works until nothing is left to do. With own it works in steps for that job, and leaves others to another goroutine. The caller
+// has the lock.
+func (x *executor) run(own *job) {
 	for {
 		x.settle()
+		if own != nil && own.over && len(x.waiting) > 0 {
+			go x.loop()
+			return
+		}
 		x.linger()
 		if len(x.waiting) == 0 {
 			if len(x.released) > 0 {
 				continue
 			}
+			break
+		}
+		if own != nil && slices.ContainsFunc(x.turns, (*turn).isTaken) { // whoever waits may leave
+			go x.loop()
 			return
 		}
 		if x.takeTurns() {
 			x.settle()
 		}
 		jobs := x.choose()
+		if own != nil && !slices.Contains(jobs, own) { // the same
+			x.giveTurns()
+			go x.loop()
+			return
+		}
 		if len(jobs) == 0 {
 			x.giveTurns()
 			continue
@@ -253,6 +276,8 @@ func (x *executor) run() {
 			}
 		}
 	}
+	x.running = false
+	x.idle.Broadcast()
 }
 
 // end takes a job that is done out of those that wait. The caller has the lock.
@@ -260,6 +285,7 @@ func (x *executor) end(j *job) {
 	if at := slices.Index(x.waiting, j); at >= 0 {
 		x.waiting = slices.Delete(x.waiting, at, at+1)
 	}
+	j.over = true
 	j.ended <- struct{}{}
 }
 

@@ -33,6 +33,13 @@ func (t *turn) take() (wait <-chan struct{}) {
 	return c
 }
 
+// isTaken reports whether somebody has the turn.
+func (t *turn) isTaken() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.taken
+}
+
 // give gives the turn to the next one that waits, and reports whether there was one.
 func (t *turn) give() bool {
 	t.mu.Lock()
