@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# Runs programs that people use against pumice serve with the default model, each at the version that tools/clients pins, on the
+# device that the environment selects:
+#
+#   tools/clients.sh [NAME...]   openai; all of them without a name
+#
+# Needs python3 with pip and venv.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+# shellcheck source=tools/lib.sh
+. tools/lib.sh
+[ $# -gt 0 ] || set -- openai
+model=$(tools/model.sh)
+work=$(mktemp -d)
+trap 'kill "$(cat "$work/pid")" 2>/dev/null; wait; rm -rf "$work"' EXIT
+go build -o "$work/pumice" ./cmd/pumice
+"$work/pumice" serve "smollm2=$model" --port 0 2>"$work/log" &
+echo $! >"$work/pid"
+for _ in $(seq 600); do
+	! grep -q 'is loaded' "$work/log" || break
+	kill -0 "$(cat "$work/pid")" 2>/dev/null || die "the server ended: $(cat "$work/log")"
+	sleep 0.1
+done
+url=$(sed -n 's/^listening on //p' "$work/log")
+for name in "$@"; do
+	[ -f "tools/clients/$name.txt" ] || die "no client $name"
+	venv=$PUMICE_CACHE/clients/$name-$(sha256sum <"tools/clients/$name.txt" | cut -c1-12)
+	if [ ! -e "$venv/.done" ]; then
+		rm -rf "$venv"
+		python3 -m venv "$venv"
+		"$venv/bin/pip" install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r "tools/clients/$name.txt"
+		touch "$venv/.done"
+	fi
+	"$venv/bin/python" "tools/clients/${name}_client.py" "$url" smollm2
+done
+! grep -i 'request failed\|broke off' "$work/log" || die "the server's log has errors"
