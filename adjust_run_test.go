@@ -138,6 +138,9 @@ func TestAdjustedTokensAreThoseOfTheHost(t *testing.T) {
 
 // TestConstraintsBindGuessesToo has a Drafter guess what the constraint allows, and what it doesn't.
 func TestConstraintsBindGuessesToo(t *testing.T) {
+	if testing.Short() {
+		t.Skip("-short: the run on the main driver has it")
+	}
 	e, _ := metered(t, filepath.Join("testdata", "fixtures", "smollm2"), Options{Context: 128, DType: "f32", KVType: "f32"})
 	for _, params := range []sample.Params{{}, {Temperature: 1.2, TopK: 30, Seed: 2, PresencePenalty: .5}} {
 		var of [2][]int

@@ -15,6 +15,9 @@ import (
 // TestStepsAllocateNothing has eight sessions generate at the same time, between two ends of pages: one chooses greedily,
 // the others from all logits or from the largest. Nothing is allocated from token to token.
 func TestStepsAllocateNothing(t *testing.T) {
+	if testing.Short() {
+		t.Skip("-short: the run on the main driver has it")
+	}
 	e := openOn(t, filepath.Join("testdata", "fixtures", "smollm2"), Options{Context: 256, Device: os.Getenv("PUMICE_DEVICE")})
 	defer debug.SetGCPercent(debug.SetGCPercent(-1))
 	const sessions, prompt, warm, tokens = 8, 66, 10, 12
