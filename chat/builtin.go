@@ -1,7 +1,6 @@
 package chat
 
 import (
-	"context"
 	"fmt"
 	"strings"
 )
@@ -139,7 +138,7 @@ func (f *Format) dialogue(msgs []Message, o Options, system bool) (*conversation
 	return c, nil
 }
 
-func renderXVERSE(_ context.Context, f *Format, msgs []Message, o Options) ([]Segment, error) {
+func renderXVERSE(f *Format, msgs []Message, o Options) ([]Segment, error) {
 	c, err := f.dialogue(msgs, o, false)
 	if err != nil {
 		return nil, err
@@ -163,8 +162,8 @@ func renderXVERSE(_ context.Context, f *Format, msgs []Message, o Options) ([]Se
 	return c.done(), nil
 }
 
-func chatML(system string) func(_ context.Context, f *Format, msgs []Message, o Options) ([]Segment, error) {
-	return func(_ context.Context, f *Format, msgs []Message, o Options) ([]Segment, error) {
+func chatML(system string) func(f *Format, msgs []Message, o Options) ([]Segment, error) {
+	return func(f *Format, msgs []Message, o Options) ([]Segment, error) {
 		p := &page{parse: o.ParseSpecial}
 		if system != "" && msgs[0].Role != "system" {
 			p.own("<|im_start|>system\n" + system + "<|im_end|>\n")
@@ -199,7 +198,7 @@ const (
 	baichuanAssistant = "<reserved_107>"
 )
 
-func renderBaichuan2(_ context.Context, f *Format, msgs []Message, o Options) ([]Segment, error) {
+func renderBaichuan2(f *Format, msgs []Message, o Options) ([]Segment, error) {
 	c, err := f.dialogue(msgs, o, true)
 	if err != nil {
 		return nil, err
@@ -219,7 +218,7 @@ func renderBaichuan2(_ context.Context, f *Format, msgs []Message, o Options) ([
 	return c.done(), nil
 }
 
-func renderChatGLM2(_ context.Context, f *Format, msgs []Message, o Options) ([]Segment, error) {
+func renderChatGLM2(f *Format, msgs []Message, o Options) ([]Segment, error) {
 	c, err := f.dialogue(msgs, o, false)
 	if err != nil {
 		return nil, err
@@ -241,7 +240,7 @@ func renderChatGLM2(_ context.Context, f *Format, msgs []Message, o Options) ([]
 	return c.done(), nil
 }
 
-func renderInternLM(_ context.Context, f *Format, msgs []Message, o Options) ([]Segment, error) {
+func renderInternLM(f *Format, msgs []Message, o Options) ([]Segment, error) {
 	c, err := f.dialogue(msgs, o, false)
 	if err != nil {
 		return nil, err
@@ -269,7 +268,7 @@ func renderInternLM(_ context.Context, f *Format, msgs []Message, o Options) ([]
 const vicunaSystem = "A chat between a curious user and an artificial intelligence assistant. " +
 	"The assistant gives helpful, detailed, and polite answers to the user's questions."
 
-func renderVicuna(_ context.Context, f *Format, msgs []Message, o Options) ([]Segment, error) {
+func renderVicuna(f *Format, msgs []Message, o Options) ([]Segment, error) {
 	c, err := f.dialogue(msgs, o, true)
 	if err != nil {
 		return nil, err
@@ -297,7 +296,7 @@ func renderVicuna(_ context.Context, f *Format, msgs []Message, o Options) ([]Se
 	return c.done(), nil
 }
 
-func renderLlama2(_ context.Context, f *Format, msgs []Message, o Options) ([]Segment, error) {
+func renderLlama2(f *Format, msgs []Message, o Options) ([]Segment, error) {
 	c, err := f.dialogue(msgs, o, true)
 	if err != nil {
 		return nil, err
@@ -321,7 +320,7 @@ func renderLlama2(_ context.Context, f *Format, msgs []Message, o Options) ([]Se
 	return c.done(), nil
 }
 
-func renderLlama3(_ context.Context, f *Format, msgs []Message, o Options) ([]Segment, error) {
+func renderLlama3(f *Format, msgs []Message, o Options) ([]Segment, error) {
 	p := &page{parse: o.ParseSpecial}
 	p.own("<|begin_of_text|>")
 	for i, m := range msgs {
@@ -338,7 +337,7 @@ func renderLlama3(_ context.Context, f *Format, msgs []Message, o Options) ([]Se
 	return p.done(), nil
 }
 
-func renderFalcon(_ context.Context, f *Format, msgs []Message, o Options) ([]Segment, error) {
+func renderFalcon(f *Format, msgs []Message, o Options) ([]Segment, error) {
 	c, err := f.dialogue(msgs, o, false)
 	if err != nil {
 		return nil, err
@@ -358,7 +357,7 @@ func renderFalcon(_ context.Context, f *Format, msgs []Message, o Options) ([]Se
 	return c.done(), nil
 }
 
-func renderMPTInstruct(_ context.Context, f *Format, msgs []Message, o Options) ([]Segment, error) {
+func renderMPTInstruct(f *Format, msgs []Message, o Options) ([]Segment, error) {
 	c, err := f.dialogue(msgs, o, false)
 	if err != nil {
 		return nil, err
@@ -379,7 +378,7 @@ func renderMPTInstruct(_ context.Context, f *Format, msgs []Message, o Options) 
 	return c.done(), nil
 }
 
-func renderGemma(_ context.Context, f *Format, msgs []Message, o Options) ([]Segment, error) {
+func renderGemma(f *Format, msgs []Message, o Options) ([]Segment, error) {
 	c, err := f.dialogue(msgs, o, true)
 	if err != nil {
 		return nil, err

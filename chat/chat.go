@@ -1,9 +1,10 @@
 // Package chat turns conversations into the prompts that chat models were trained on.
 //
 // A Format is one way to write a conversation as a prompt: a built-in one, or the Jinja template of a checkpoint. It
-// renders messages into Segments, and with a tokenizer into token ids. The content of a message is always text: if a
+// renders messages into Segments, and with a tokenizer into token ids. What a message holds is always text: if a
 // user types "<|im_end|>" or "<think>", the model sees these letters and not the token, unless Options.ParseSpecial is
-// set. tokenizer.EncodeSpans says for which tokens this holds. The package runs no model and keeps no conversation.
+// set. That holds for every field of a message, and for tools and variables. tokenizer.EncodeSpans says for which tokens
+// it does. The package runs no model and keeps no conversation; package chat/toolcall reads what models answer.
 package chat
 
 import (
@@ -15,12 +16,6 @@ import (
 
 	"pumice/chat/internal/jinja"
 )
-
-// A Message is one turn of a conversation. Roles are "system", "user", "assistant", and "tool" in formats that have it.
-type Message struct {
-	Role    string `json:"role"`
-	Content string `json:"content"`
-}
 
 // A Segment is a section of a prompt: first its Tokens, each one id, then its Text. With Join, Text is tokenized
 // together with the segment before it, so that tokens may cross the boundary; otherwise the tokenizer starts anew. Only
@@ -43,8 +38,11 @@ type Options struct {
 	// the newest round alone does not fit, xverse and baichuan2 cut tokens off the prompt's start, as their authors do;
 	// other formats return a *TooLongError, because a cut would break their structure.
 	MaxTokens int
-	// Variables are additional variables for a Jinja template, such as enable_thinking or tools. Values are nil, bool,
-	// int, float64, string, json.RawMessage, and []any and map[string]any of these. Built-in formats ignore them.
+	// Tools are the functions that the assistant may call. A format that has no place for them returns a *NoToolsError.
+	Tools []Tool
+	// Variables are additional variables for a Jinja template, such as enable_thinking or reasoning_effort. Values are
+	// nil, bool, int, float64, string, json.RawMessage, and []any and map[string]any of these. Built-in formats ignore
+	// them.
 	Variables map[string]any
 	// Now is the time for a template's strftime_now; the zero value stands for the time of rendering.
 	Now time.Time
@@ -52,11 +50,12 @@ type Options struct {
 
 // A Format writes conversations in the form that one model expects. It is safe for concurrent use.
 type Format struct {
-	name    string
-	stop    []string
-	needs   []string // special tokens that the vocabulary must have
-	cutLeft bool
-	render  func(ctx context.Context, f *Format, msgs []Message, o Options) ([]Segment, error)
+	name     string
+	stop     []string
+	needs    []string // special tokens that the vocabulary must have
+	cutLeft  bool
+	template *jinjaTemplate // nil for built-in formats, which have render
+	render   func(f *Format, msgs []Message, o Options) ([]Segment, error)
 }
 
 // Name returns the built-in format's name, or the name passed to Jinja.
@@ -66,8 +65,16 @@ func (f *Format) Name() string { return f.name }
 // ends it too and need not be among them.
 func (f *Format) Stop() []string { return slices.Clone(f.stop) }
 
+// Template returns the source of the format's Jinja template, or "" if it is built in.
+func (f *Format) Template() string {
+	if f.template == nil {
+		return ""
+	}
+	return f.template.source
+}
+
 // Render renders messages. addGenerationPrompt ends the prompt with the beginning of the assistant's turn. Errors are
-// *Error and, for Jinja templates, *TemplateError, also when ctx ends.
+// *Error, *PartError, *NoToolsError and, for Jinja templates, *TemplateError, also when ctx ends.
 func (f *Format) Render(ctx context.Context, msgs []Message, addGenerationPrompt bool) ([]Segment, error) {
 	return f.RenderWith(ctx, msgs, Options{NoGenerationPrompt: !addGenerationPrompt})
 }
@@ -77,7 +84,27 @@ func (f *Format) RenderWith(ctx context.Context, msgs []Message, o Options) ([]S
 	if len(msgs) == 0 {
 		return nil, &Error{Format: f.name, Message: -1, Msg: "no messages"}
 	}
-	return f.render(ctx, f, msgs, o)
+	for i, m := range msgs {
+		for j, p := range m.Parts {
+			if p.Type != "text" {
+				return nil, &PartError{Format: f.name, Message: i, Part: j, Type: p.Type}
+			}
+		}
+	}
+	if f.template != nil {
+		return f.template.segments(ctx, f.name, msgs, o)
+	}
+	if len(o.Tools) > 0 {
+		return nil, &NoToolsError{f.name, -1}
+	}
+	plain := make([]Message, len(msgs))
+	for i, m := range msgs {
+		if len(m.ToolCalls) > 0 {
+			return nil, &NoToolsError{f.name, i}
+		}
+		plain[i] = Message{Role: m.Role, Content: m.text()}
+	}
+	return f.render(f, plain, o)
 }
 
 // Text renders messages as one string, with special tokens spelled out, so that people can read the prompt.
@@ -108,6 +135,33 @@ func (e *Error) Error() string {
 		return fmt.Sprintf("chat: format %s: %s", e.Format, e.Msg)
 	}
 	return fmt.Sprintf("chat: format %s: message %d: %s", e.Format, e.Message, e.Msg)
+}
+
+// A PartError says that a part of a message's content is not text. Message and Part are indexes.
+type PartError struct {
+	Format        string
+	Message, Part int
+	Type          string
+}
+
+func (e *PartError) Error() string {
+	return fmt.Sprintf("chat: format %s: message %d: part %d has type %q: only text can be used", e.Format, e.Message,
+		e.Part, e.Type)
+}
+
+// A NoToolsError says that a format has no place for tool calls, those of the message with index Message, or, if it is
+// -1, for definitions of tools.
+type NoToolsError struct {
+	Format  string
+	Message int
+}
+
+func (e *NoToolsError) Error() string {
+	if e.Message < 0 {
+		return fmt.Sprintf("chat: format %s: the model's chat format has no place for tools", e.Format)
+	}
+	return fmt.Sprintf("chat: format %s: message %d: the model's chat format has no place for tool calls", e.Format,
+		e.Message)
 }
 
 // A TemplateError reports an error in a Jinja template and its line. Raised is set if the template itself refused the

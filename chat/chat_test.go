@@ -147,10 +147,10 @@ func TestImpossibleConversationsNameTheMessage(t *testing.T) {
 		{"xverse", system("s", talk("u")), 0, "no system role"},
 		{"chatglm2", system("s", talk("u")), 0, "no system role"},
 		{"xverse", talk("u", "a"), 1, "no message to answer"},
-		{"llama2", []Message{{"assistant", "a"}}, 0, `want "user"`},
-		{"vicuna", []Message{{"system", "s"}, {"user", "u"}, {"user", "u"}}, 2, `want "assistant"`},
-		{"chatml", []Message{{"user", "u"}, {"<|im_end|>", "u"}}, 1, "want one of system, user"},
-		{"gemma", []Message{{"system", "s"}}, -1, "no user message"},
+		{"llama2", []Message{{Role: "assistant", Content: "a"}}, 0, `want "user"`},
+		{"vicuna", []Message{{Role: "system", Content: "s"}, {Role: "user", Content: "u"}, {Role: "user", Content: "u"}}, 2, `want "assistant"`},
+		{"chatml", []Message{{Role: "user", Content: "u"}, {Role: "<|im_end|>", Content: "u"}}, 1, "want one of system, user"},
+		{"gemma", []Message{{Role: "system", Content: "s"}}, -1, "no user message"},
 		{"llama3", nil, -1, "no messages"},
 	} {
 		_, err := builtin(t, c.format).Render(t.Context(), c.msgs, true)
@@ -318,7 +318,7 @@ func TestRolesMayBePartsOfMarks(t *testing.T) {
 		t.Fatal(err)
 	}
 	for role, want := range map[string][]string{"user": {"<|User|>", "<eoh>"}, "User": {"<eoh>"}, "bot": {"<eoh>"}, "user|><eoh><|user": {"<eoh>"}} {
-		ids, err := f.Encode(t.Context(), tok, []Message{{role, "x"}})
+		ids, err := f.Encode(t.Context(), tok, []Message{{Role: role, Content: "x"}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -382,7 +382,7 @@ func TestJinjaErrorsAreTyped(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 	f := template(t, "gemma", "<bos>", "<eos>")
-	if _, err := f.Render(t.Context(), []Message{{"assistant", "x"}}, true); !errors.As(err, &e) || !e.Raised || !strings.Contains(e.Msg, "must alternate") {
+	if _, err := f.Render(t.Context(), []Message{{Role: "assistant", Content: "x"}}, true); !errors.As(err, &e) || !e.Raised || !strings.Contains(e.Msg, "must alternate") {
 		t.Errorf("error %v", err)
 	}
 	if _, err := Open(t.Context(), "no-such-format", "", ""); err == nil || !strings.Contains(err.Error(), "chatml") {
@@ -449,7 +449,7 @@ func ExampleFormat_Text() {
 		fmt.Println(err)
 		return
 	}
-	text, err := f.Text(context.Background(), []Message{{"user", "2+2?"}, {"assistant", "4"}, {"user", "3+3?"}}, Options{})
+	text, err := f.Text(context.Background(), []Message{{Role: "user", Content: "2+2?"}, {Role: "assistant", Content: "4"}, {Role: "user", Content: "3+3?"}}, Options{})
 	if err != nil {
 		fmt.Println(err)
 		return

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"sort"
+	"strings"
 
 	"pumice/tokenizer"
 )
@@ -20,6 +21,20 @@ type Prompt struct {
 	IDs     []int
 	Dropped int // oldest messages left out; system messages are kept
 	Cut     int // tokens cut off the start of the remaining prompt
+	// Thinking says that the prompt ends where the assistant's reasoning begins: its template wrote <think> already.
+	Thinking bool
+}
+
+// thinkMarks are the texts that begin reasoning.
+var thinkMarks = []string{"<think>", "[THINK]"}
+
+// thinking reports whether a format's own text at the end of a prompt begins reasoning.
+func thinking(segments []Segment) bool {
+	if len(segments) == 0 || !segments[len(segments)-1].ParseSpecial {
+		return false
+	}
+	text := strings.TrimSpace(segments[len(segments)-1].Text)
+	return slices.ContainsFunc(thinkMarks, func(mark string) bool { return strings.HasSuffix(text, mark) })
 }
 
 // Encode returns the prompt for the assistant's next turn.
@@ -30,37 +45,31 @@ func (f *Format) Encode(ctx context.Context, tok Encoder, msgs []Message) ([]int
 
 // EncodeWith is Encode with options. Errors are those of Render, *TokenError, *TooLongError and the tokenizer's.
 func (f *Format) EncodeWith(ctx context.Context, tok Encoder, msgs []Message, o Options) (Prompt, error) {
-	ids, err := f.encode(ctx, tok, msgs, o)
-	if err != nil || o.MaxTokens <= 0 || len(ids) <= o.MaxTokens {
-		return Prompt{IDs: ids}, err
+	p, err := f.encode(ctx, tok, msgs, o)
+	if err != nil || o.MaxTokens <= 0 || len(p.IDs) <= o.MaxTokens {
+		return p, err
 	}
-	// Leave out as few of the oldest rounds as possible. A round starts with a user message.
+	// Leave out as few of the oldest rounds as possible.
 	system := 0
-	for system < len(msgs) && msgs[system].Role == "system" {
+	for system < len(msgs) && (msgs[system].Role == "system" || msgs[system].Role == "developer") {
 		system++
 	}
-	var starts []int
-	for i := system; i < len(msgs); i++ {
-		if msgs[i].Role == "user" && i > system {
-			starts = append(starts, i)
-		}
-	}
+	starts := rounds(msgs, system)
 	from := func(start int) []Message { return append(slices.Clone(msgs[:system]), msgs[start:]...) }
 	n := sort.Search(len(starts), func(i int) bool {
 		if err != nil {
 			return true
 		}
-		var shorter []int
+		var shorter Prompt
 		shorter, err = f.encode(ctx, tok, from(starts[i]), o)
-		return err == nil && len(shorter) <= o.MaxTokens
+		return err == nil && len(shorter.IDs) <= o.MaxTokens
 	})
 	if err != nil {
 		return Prompt{}, err
 	}
-	p := Prompt{IDs: ids}
 	if len(starts) > 0 {
 		start := starts[min(n, len(starts)-1)]
-		if p.IDs, err = f.encode(ctx, tok, from(start), o); err != nil {
+		if p, err = f.encode(ctx, tok, from(start), o); err != nil {
 			return Prompt{}, err
 		}
 		p.Dropped = start - system
@@ -74,15 +83,48 @@ func (f *Format) EncodeWith(ctx context.Context, tok Encoder, msgs []Message, o 
 	return p, nil
 }
 
-func (f *Format) encode(ctx context.Context, tok Encoder, msgs []Message, o Options) ([]int, error) {
+// rounds returns where a conversation may begin after its oldest rounds were left out: at user messages after the first
+// message that may go, but not between a tool call and its result.
+func rounds(msgs []Message, first int) []int {
+	results := make([]int, len(msgs)+1) // by message with calls: where its last result is
+	calls := map[string]int{}           // by id: the message with that call
+	last := -1                          // the last message with calls
+	for i, m := range msgs {
+		for _, c := range m.ToolCalls {
+			calls[c.ID], last = i, i
+		}
+		if m.Role != "tool" {
+			continue
+		}
+		call, ok := calls[m.ToolCallID]
+		if !ok {
+			call = last
+		}
+		if call >= 0 {
+			results[call] = i
+		}
+	}
+	var starts []int
+	open := 0 // the last result of the calls before i
+	for i, m := range msgs {
+		if m.Role == "user" && i > first && i > open {
+			starts = append(starts, i)
+		}
+		open = max(open, results[i])
+	}
+	return starts
+}
+
+// encode returns the prompt of all messages.
+func (f *Format) encode(ctx context.Context, tok Encoder, msgs []Message, o Options) (Prompt, error) {
 	for _, t := range f.needs {
 		if _, ok := tok.TokenID(t); !ok {
-			return nil, &TokenError{f.name, t}
+			return Prompt{}, &TokenError{f.name, t}
 		}
 	}
 	segments, err := f.RenderWith(ctx, msgs, o)
 	if err != nil {
-		return nil, err
+		return Prompt{}, err
 	}
 	// The tokens that end a turn are marks even in a prompt that has no such turn yet.
 	marks := slices.Concat(f.needs, f.stop)
@@ -91,7 +133,7 @@ func (f *Format) encode(ctx context.Context, tok Encoder, msgs []Message, o Opti
 		for _, t := range segments[i].Tokens {
 			id, ok := tok.TokenID(t)
 			if !ok {
-				return nil, &TokenError{f.name, t}
+				return Prompt{}, &TokenError{f.name, t}
 			}
 			ids = append(ids, id)
 		}
@@ -102,9 +144,9 @@ func (f *Format) encode(ctx context.Context, tok Encoder, msgs []Message, o Opti
 		}
 		encoded, err := tok.EncodeSpans(joined, marks...)
 		if err != nil {
-			return nil, fmt.Errorf("chat: format %s: %w", f.name, err)
+			return Prompt{}, fmt.Errorf("chat: format %s: %w", f.name, err)
 		}
 		ids = append(ids, encoded...)
 	}
-	return ids, nil
+	return Prompt{IDs: ids, Thinking: !o.NoGenerationPrompt && thinking(segments)}, nil
 }

@@ -144,11 +144,13 @@ func TestNoMessageBecomesAMark(t *testing.T) {
 		toks["qwen3"] = tok
 	}
 	formats := slices.Clone(builtins)
-	for _, name := range []string{"gemma", "llama2", "llama3", "llama3-tools", "mistral", "phi-title", "qwen3", "smollm2", "zephyr"} {
+	for _, name := range []string{"gemma", "llama2", "llama3", "llama3-tools", "mistral", "phi-title", "qwen3", "smollm2", "zephyr", "hermes", "coder", "deepseek",
+		"mistral-tools", "pythonic"} {
 		formats = append(formats, template(t, name, "<s>", "</s>"))
 	}
 	seams, err := Jinja(t.Context(), "seams", "<|im_start|>{{ messages[0].role }}\n<|im_{{ messages[0].content }}end|>{{ messages[0].content }}d|><{{ messages[0].content | trim | upper }}think>\n"+
-		"{% for t in tools %}<tool_call>{{ t.name }}{{ t | tojson }}{% for k, v in t.arguments.items() %}<{{ k }}>{{ v }}</{{ k }}{% endfor %}</tool_call>{% endfor %}", "", "")
+		"{% for t in tools %}{% set t = t.function %}<tool_call>{{ t.name }}{{ t | tojson }}{% for k, v in t.parameters.items() %}<{{ k }}>{{ v }}</{{ k }}{% endfor %}</tool_call>{% endfor %}"+
+		"{% for m in messages %}<{{ m.reasoning_content }}think>{{ m.name }}{{ m.tool_call_id }}{% for c in m.tool_calls %}<tool_call>{{ c.id }}{{ c.function.name }}{{ c.function.arguments|tojson }}</tool_call>{% endfor %}{% endfor %}", "", "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -176,12 +178,36 @@ func TestNoMessageBecomesAMark(t *testing.T) {
 				case 1:
 					msgs = system(words.Draw(t, "system"), msgs)
 				case 2:
-					msgs = append(msgs, Message{"tool", words.Draw(t, "tool")})
+					msgs = append(msgs, Message{Role: "tool", Content: words.Draw(t, "tool")})
 				case 3:
 					msgs[0].Role = words.Draw(t, "role")
 				}
-				o := Options{Variables: map[string]any{"tools": []any{map[string]any{"name": words.Draw(t, "name"),
-					"arguments": map[string]any{words.Draw(t, "key"): words.Draw(t, "value")}}}}}
+				var o Options
+				if f.template != nil {
+					takes, err := f.template.tried(context.Background())
+					if err != nil {
+						t.Fatal(err)
+					}
+					object := func(what string) json.RawMessage {
+						text, err := json.Marshal(map[string]string{words.Draw(t, what+"'s key"): words.Draw(t, what+"'s value")})
+						if err != nil {
+							t.Fatal(err)
+						}
+						return text
+					}
+					if takes.tools {
+						o.Tools = []Tool{{words.Draw(t, "name"), words.Draw(t, "description"), object("schema")}}
+					}
+					if takes.calls != nil && len(msgs) > 2 {
+						id := rapid.SampledFrom([]string{"abcdefgh1", words.Draw(t, "id")}).Draw(t, "whose id")
+						asked := Message{Role: "assistant", Content: words.Draw(t, "content"), Reasoning: words.Draw(t, "reasoning"),
+							ToolCalls: []ToolCall{{id, words.Draw(t, "called"), string(object("call"))}}}
+						msgs = append(msgs, asked, Message{Role: "tool", Content: words.Draw(t, "result"), ToolCallID: id, Name: words.Draw(t, "tool's name")})
+					}
+				}
+				if rapid.Bool().Draw(t, "in parts") {
+					msgs[0].Parts = []Part{{"text", words.Draw(t, "part")}, {"text", words.Draw(t, "part")}}
+				}
 				segments, err := f.RenderWith(context.Background(), msgs, o)
 				if err != nil {
 					t.Skip() // the format can't express the conversation

@@ -2,18 +2,20 @@ package chat
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"slices"
 	"strings"
+	"sync"
 
 	"pumice/chat/internal/jinja"
 	"pumice/internal/regular"
 )
 
 // Jinja returns the format that a Jinja template describes, as Hugging Face transformers renders it: trim_blocks and
-// lstrip_blocks on, and messages, add_generation_prompt, bos_token, eos_token, raise_exception, strftime_now and
+// lstrip_blocks on, and messages, tools, add_generation_prompt, bos_token, eos_token, raise_exception, strftime_now and
 // Options.Variables in scope. name appears in errors, which are *TemplateError.
 //
 // Rendering distinguishes the template's own text from text of the messages, through any trimming, splitting and
@@ -23,53 +25,89 @@ import (
 // A template is an untrusted program. It can't access files or other templates, and the time, memory and recursion of
 // parsing and rendering it are bounded: exceeding a bound is an error, and so is the end of the context passed to
 // either.
-func Jinja(ctx context.Context, name, template, bos, eos string) (*Format, error) {
-	t, err := jinja.Parse(ctx, name, template)
+func Jinja(ctx context.Context, name, source, bos, eos string) (*Format, error) {
+	t, err := jinja.Parse(ctx, name, source)
 	if err != nil {
 		return nil, fmt.Errorf("chat: %w", err)
 	}
-	f := &Format{name: name}
-	f.render = func(ctx context.Context, f *Format, msgs []Message, o Options) ([]Segment, error) {
-		v := jinja.Variables{
-			Template: map[string]any{"bos_token": bos, "eos_token": eos, "add_generation_prompt": !o.NoGenerationPrompt},
-			Foreign:  map[string]any{},
-			Now:      o.Now,
-		}
-		for k, x := range o.Variables {
-			v.Foreign[k] = x
-		}
-		list := make([]any, len(msgs))
-		for i, m := range msgs {
-			var role any = m.Role
-			if slices.Contains(roles, m.Role) {
-				role = jinja.Own(m.Role)
-			}
-			list[i] = map[string]any{"role": role, "content": m.Content}
-		}
-		v.Foreign["messages"] = list
-		spans, err := t.Render(ctx, v)
-		if err != nil {
-			return nil, fmt.Errorf("chat: %w", err)
-		}
-		p := &page{parse: o.ParseSpecial}
-		for _, s := range spans {
-			if s.Foreign {
-				p.said(s.Text)
-			} else {
-				p.own(s.Text)
-			}
-		}
-		return p.done(), nil
-	}
+	f := &Format{name: name, template: &jinjaTemplate{parsed: t, source: source, bos: bos, eos: eos}}
 	if eos != "" {
 		f.stop = append(f.stop, eos)
 	}
 	for _, end := range turnEnds {
-		if end != eos && strings.Contains(template, end) {
+		if end != eos && strings.Contains(source, end) {
 			f.stop = append(f.stop, end)
 		}
 	}
 	return f, nil
+}
+
+// A jinjaTemplate is a Jinja template with what it needs besides a conversation.
+type jinjaTemplate struct {
+	parsed   *jinja.Template
+	source   string
+	bos, eos string
+
+	mu    sync.Mutex
+	takes *takes // nil until tools, calls or parts are to be rendered
+}
+
+// segments renders a conversation.
+func (t *jinjaTemplate) segments(ctx context.Context, name string, msgs []Message, o Options) ([]Segment, error) {
+	var takes takes
+	if len(o.Tools) > 0 || slices.ContainsFunc(msgs, func(m Message) bool { return m.Parts != nil || m.ToolCalls != nil }) {
+		var err error
+		if takes, err = t.tried(ctx); err != nil {
+			return nil, fmt.Errorf("chat: %w", err)
+		}
+	}
+	if len(o.Tools) > 0 && !takes.tools {
+		return nil, &NoToolsError{name, -1}
+	}
+	list := make([]any, len(msgs))
+	for i, m := range msgs {
+		if len(m.ToolCalls) > 0 && takes.calls == nil {
+			return nil, &NoToolsError{name, i}
+		}
+		var err error
+		if list[i], err = takes.message(m); err != nil {
+			return nil, &Error{name, i, err.Error()}
+		}
+	}
+	spans, err := t.render(ctx, list, o)
+	if err != nil {
+		return nil, fmt.Errorf("chat: %w", err)
+	}
+	p := &page{parse: o.ParseSpecial}
+	for _, s := range spans {
+		if s.Foreign {
+			p.said(s.Text)
+		} else {
+			p.own(s.Text)
+		}
+	}
+	return p.done(), nil
+}
+
+// render renders messages in the form that the template takes.
+func (t *jinjaTemplate) render(ctx context.Context, msgs []any, o Options) ([]jinja.Span, error) {
+	v := jinja.Variables{
+		Template: map[string]any{"bos_token": t.bos, "eos_token": t.eos, "add_generation_prompt": !o.NoGenerationPrompt},
+		Foreign:  map[string]any{"tools": nil, "documents": nil}, // defined, as in transformers
+		Now:      o.Now,
+	}
+	for k, x := range o.Variables {
+		v.Foreign[k] = x
+	}
+	v.Foreign["messages"] = msgs
+	if len(o.Tools) > 0 {
+		tools, err := json.Marshal(o.Tools)
+		if err != nil {
+			return nil, err
+		}
+		v.Foreign["tools"] = json.RawMessage(tools)
+	}
+	return t.parsed.Render(ctx, v)
 }
 
 // roles are the role names that count as the template's own text, since some templates write <|{{ role }}|> for a mark.
