@@ -21,20 +21,25 @@ type Prompt struct {
 	IDs     []int
 	Dropped int // oldest messages left out; system messages are kept
 	Cut     int // tokens cut off the start of the remaining prompt
-	// Thinking says that the prompt ends where the assistant's reasoning begins: its template wrote <think> already.
-	Thinking bool
+	// Thinking is the mark with which the template began the assistant's reasoning at the prompt's end, "<think>" or
+	// "[THINK]". It is "" if the reasoning, if any, is the answer's to begin.
+	Thinking string
 }
 
 // thinkMarks are the texts that begin reasoning.
 var thinkMarks = []string{"<think>", "[THINK]"}
 
-// thinking reports whether a format's own text at the end of a prompt begins reasoning.
-func thinking(segments []Segment) bool {
-	if len(segments) == 0 || !segments[len(segments)-1].ParseSpecial {
-		return false
+// thinking returns the mark that begins reasoning at the end of a prompt, if it is the format's own text.
+func thinking(segments []Segment) string {
+	if len(segments) > 0 && segments[len(segments)-1].ParseSpecial {
+		text := strings.TrimSpace(segments[len(segments)-1].Text)
+		for _, mark := range thinkMarks {
+			if strings.HasSuffix(text, mark) {
+				return mark
+			}
+		}
 	}
-	text := strings.TrimSpace(segments[len(segments)-1].Text)
-	return slices.ContainsFunc(thinkMarks, func(mark string) bool { return strings.HasSuffix(text, mark) })
+	return ""
 }
 
 // Encode returns the prompt for the assistant's next turn.
@@ -148,5 +153,9 @@ func (f *Format) encode(ctx context.Context, tok Encoder, msgs []Message, o Opti
 		}
 		ids = append(ids, encoded...)
 	}
-	return Prompt{IDs: ids, Thinking: !o.NoGenerationPrompt && thinking(segments)}, nil
+	p := Prompt{IDs: ids}
+	if !o.NoGenerationPrompt {
+		p.Thinking = thinking(segments)
+	}
+	return p, nil
 }

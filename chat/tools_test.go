@@ -178,23 +178,23 @@ func TestPromptsSayThatThinkingBegan(t *testing.T) {
 		template string
 		text     string
 		o        Options
-		want     bool
+		want     string
 	}{
-		{"coder", "u", Options{}, true}, {"deepseek", "u", Options{}, true}, {"coder", "u", Options{NoGenerationPrompt: true}, false},
-		{"qwen3", "<think>", Options{}, false}, {"qwen3", "u", Options{Variables: map[string]any{"enable_thinking": false}}, false},
-		{"mistral-tools", "[THINK]", Options{}, false},
+		{"coder", "u", Options{}, "<think>"}, {"deepseek", "u", Options{}, "<think>"}, {"coder", "u", Options{NoGenerationPrompt: true}, ""},
+		{"qwen3", "<think>", Options{}, ""}, {"qwen3", "u", Options{Variables: map[string]any{"enable_thinking": false}}, ""},
+		{"mistral-tools", "[THINK]", Options{}, ""},
 	} {
 		p, err := template(t, c.template, "", "").EncodeWith(t.Context(), tok, talk(c.text), c.o)
 		if err != nil || p.Thinking != c.want {
-			t.Errorf("%s: %t, %v", c.template, p.Thinking, err)
+			t.Errorf("%s: %q, %v", c.template, p.Thinking, err)
 		}
 	}
 	f, err := Jinja(t.Context(), "t", "{{ messages[0].content }}", "", "")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if p, err := f.EncodeWith(t.Context(), tok, talk("<think>\n"), Options{}); err != nil || p.Thinking {
-		t.Errorf("a message began to think: %t, %v", p.Thinking, err)
+	if p, err := f.EncodeWith(t.Context(), tok, talk("<think>\n"), Options{}); err != nil || p.Thinking != "" {
+		t.Errorf("a message began to think: %q, %v", p.Thinking, err)
 	}
 }
 

@@ -55,6 +55,8 @@ var layers = map[string][]string{
 	"chat":      {"tokenizer", "internal/regular"},
 	"sample":    {},
 
+	"chat/toolcall": {"chat"},
+
 	"tools/spread":   {"checkpoint", "internal/dtype", "internal/ggufwrite", "internal/half"},
 	"quantize":       {"model", "checkpoint", "tokenizer", "internal/atomicfile", "internal/dtype", "internal/ggufwrite"},
 	"tools/licenses": {"internal/licenses"},
