@@ -26,6 +26,9 @@ type GenerateOptions struct {
 	Stop      []string      // the text ends before the first of these, or at the special token that one spells
 	IgnoreEOS bool          // continue after end tokens
 
+	// SpecialTokens spells special tokens in the text, but for the one that ends it: some models begin tool calls with one.
+	SpecialTokens bool
+
 	LogitBias  map[int]float32 // is added to the logits of tokens, before penalties; -Inf forbids a token
 	Constraint Constraint      // says which tokens may follow, for this call alone; nil allows all
 
@@ -83,7 +86,7 @@ type Token struct {
 type Result struct {
 	PromptTokens []int    `json:"prompt_tokens"`
 	Tokens       []int    `json:"tokens"` // includes the token that ended the text
-	Text         string   `json:"text"`   // without stop string and special tokens; "" without a tokenizer
+	Text         string   `json:"text"`   // without stop string and, unless asked for, special tokens; "" without a tokenizer
 	FinishReason string   `json:"finish_reason"`
 	Stats        Stats    `json:"stats"`
 	Counters     Counters `json:"counters"` // mean per decoded token
@@ -275,6 +278,9 @@ func (s *Session) generation(prompt []int, o GenerateOptions) (*Generation, erro
 	tok := e.text.tokenizer
 	if tok != nil {
 		g.stream = tok.Stream()
+		if o.SpecialTokens {
+			g.stream = tok.StreamSpecial()
+		}
 	}
 	for _, stop := range o.Stop {
 		if stop == "" {

@@ -273,6 +273,19 @@ func TestWhatEndsAnAnswer(t *testing.T) {
 	}
 }
 
+func TestSpecialTokensAreSpelledOnRequest(t *testing.T) {
+	tok := xverseTokenizer(t)
+	hello := tok.Encode("Hello", tokenizer.EncodeOptions{})
+	ids := slices.Concat([]int{2}, hello, []int{2, 3}) // <|startoftext|>, and the end token
+	for spelled, want := range map[bool]string{false: "Hello", true: "<|startoftext|>Hello<|startoftext|>"} {
+		s := fakeEngine(newFake(t, follow(1, ids...)), tok, 3).NewSession()
+		pieces := generate(t, s, []int{1}, GenerateOptions{SpecialTokens: spelled})
+		if got := strings.Join(pieces, ""); got != want || s.Result().Text != want {
+			t.Errorf("%t: got %q, want %q", spelled, got, want)
+		}
+	}
+}
+
 func TestStopStringsAcrossTokensNeverLeak(t *testing.T) {
 	tok := xverseTokenizer(t)
 	const answer = "one two\n\nHuman: three"

@@ -2,11 +2,12 @@ package tokenizer
 
 import "strings"
 
-// Stream decodes tokens one at a time and leaves out special tokens. It holds back text that ends in U+FFFD, which may
+// Stream decodes tokens one at a time. It holds back text that ends in U+FFFD, which may
 // be an incomplete character, until it is complete. So Next always returns valid UTF-8, and its results join to the
 // result of Decode. Only one goroutine at a time may use a Stream.
 type Stream struct {
 	t       *Tokenizer
+	special bool   // special tokens are spelled
 	pending []int  // tokens whose text has not been returned
 	mid     bool   // some text has been returned
 	sent    string // text returned so far, for decoders that are not local: they decode all tokens each time
@@ -16,12 +17,15 @@ type Stream struct {
 // never completes a character.
 const maxPending = 1024
 
-// Stream returns a decoder for one generated text.
+// Stream returns a decoder for one generated text. It leaves out special tokens.
 func (t *Tokenizer) Stream() *Stream { return &Stream{t: t} }
+
+// StreamSpecial returns a decoder that spells special tokens too.
+func (t *Tokenizer) StreamSpecial() *Stream { return &Stream{t: t, special: true} }
 
 // Next returns the text that the token completes, or "" if there is none.
 func (s *Stream) Next(id int) string {
-	if _, ok := s.t.token(id, true); !ok {
+	if _, ok := s.t.token(id, !s.special); !ok {
 		return ""
 	}
 	s.pending = append(s.pending, id)
@@ -35,14 +39,14 @@ func (s *Stream) Next(id int) string {
 // Flush returns the text still held back, and resets the stream.
 func (s *Stream) Flush() string {
 	text := s.release(s.text())
-	*s = Stream{t: s.t, pending: s.pending[:0]}
+	*s = Stream{t: s.t, special: s.special, pending: s.pending[:0]}
 	return text
 }
 
 func (s *Stream) text() string {
 	toks := make([]token, 0, 8)
 	for _, id := range s.pending {
-		if tok, ok := s.t.token(id, true); ok {
+		if tok, ok := s.t.token(id, !s.special); ok {
 			toks = append(toks, tok)
 		}
 	}
