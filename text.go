@@ -20,6 +20,7 @@ import (
 type text struct {
 	tokenizer *tokenizer.Tokenizer
 	template  string // Jinja source; "" if there is none
+	tools     string // of a second template, for conversations with tools; "" if there is none
 	bos, eos  string // spelling of the tokens, for the template
 	family    string // model_type of config.json or general.architecture; "" if unknown
 }
@@ -148,13 +149,17 @@ func directoryText(ctx context.Context, path string) (*text, error) {
 		return nil, err
 	}
 	c := tok.Config()
-	t.tokenizer, t.template, t.bos, t.eos = tok, c.ChatTemplate, c.BOSToken, c.EOSToken
+	t.tokenizer, t.template, t.tools, t.bos, t.eos = tok, c.ChatTemplate, c.ChatTemplates[toolUse], c.BOSToken, c.EOSToken
 	return t, nil
 }
 
+// toolUse is the name of the template that transformers takes for conversations with tools if there are several.
+const toolUse = "tool_use"
+
 // ggufText reads the text side of a GGUF file.
 func ggufText(ctx context.Context, meta *checkpoint.Fields) (*text, error) {
-	t := &text{template: meta.StringOr("tokenizer.chat_template", ""), family: meta.StringOr("general.architecture", "")}
+	t := &text{template: meta.StringOr("tokenizer.chat_template", ""), tools: meta.StringOr("tokenizer.chat_template."+toolUse, ""),
+		family: meta.StringOr("general.architecture", "")}
 	v := ggufVocab(meta)
 	if err := meta.Err(); err != nil {
 		return nil, err
@@ -215,13 +220,17 @@ func ggufVocab(meta *checkpoint.Fields) tokenizer.GGUFVocab {
 // family and vocabulary indicate.
 func (t *text) format(ctx context.Context, override string) (*chat.Format, error) {
 	if override == "" {
-		return chat.Detect(ctx, t.family, t.template, t.bos, t.eos, func(token string) bool {
+		f, err := chat.Detect(ctx, t.family, t.template, t.bos, t.eos, func(token string) bool {
 			if t.tokenizer == nil {
 				return false
 			}
 			_, ok := t.tokenizer.TokenID(token)
 			return ok
 		})
+		if err == nil && t.template != "" && t.tools != "" {
+			return f.WithToolTemplate(ctx, t.tools)
+		}
+		return f, err
 	}
 	if _, err := os.Stat(override); errors.Is(err, fs.ErrNotExist) && !slices.Contains(chat.Names(), override) {
 		return nil, &OptionError{"ChatTemplate", override, "a file or one of " + strings.Join(chat.Names(), ", ")}

@@ -40,7 +40,9 @@ func TestChatFormatOrder(t *testing.T) {
 		{"a name before all", "chatml", text{template: template, family: "xverse"}, "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n"},
 		{"a file before all", file, text{family: "xverse"}, "<user>hi"},
 		{"the model's template before its family", "", text{template: template, family: "xverse"}, "<user>hi"},
+		{"one template of two", "", text{template: template, tools: "T"}, "<user>hi"},
 		{"the family", "", text{family: "xverse"}, "Human: hi\n\nAssistant: "},
+		{"the family before a template for tools alone", "", text{tools: "T", family: "xverse"}, "Human: hi\n\nAssistant: "},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			f, err := c.text.format(t.Context(), c.override)
@@ -60,6 +62,13 @@ func TestChatFormatOrder(t *testing.T) {
 				t.Errorf("got %q, want %q", b.String(), c.want)
 			}
 		})
+	}
+	f, err := (&text{template: template, tools: "{{ tools[0].function.name }}"}).format(t.Context(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := f.Text(t.Context(), messages, chat.Options{Tools: []chat.Tool{{Name: "f"}}}); err != nil || got != "f" {
+		t.Errorf("with tools: %q, %v", got, err)
 	}
 	var none *chat.NoFormatError
 	if _, err := (&text{family: "llama"}).format(t.Context(), ""); !errors.As(err, &none) {

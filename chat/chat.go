@@ -50,12 +50,14 @@ type Options struct {
 
 // A Format writes conversations in the form that one model expects. It is safe for concurrent use.
 type Format struct {
-	name     string
-	stop     []string
-	needs    []string // special tokens that the vocabulary must have
-	cutLeft  bool
-	template *jinjaTemplate // nil for built-in formats, which have render
-	render   func(f *Format, msgs []Message, o Options) ([]Segment, error)
+	name    string
+	stop    []string
+	needs   []string // special tokens that the vocabulary must have
+	cutLeft bool
+	render  func(f *Format, msgs []Message, o Options) ([]Segment, error)
+
+	// Formats that are not built in have a template instead of render, and may have another for conversations with tools.
+	template, toolTemplate *jinjaTemplate
 }
 
 // Name returns the built-in format's name, or the name passed to Jinja.
@@ -65,12 +67,21 @@ func (f *Format) Name() string { return f.name }
 // ends it too and need not be among them.
 func (f *Format) Stop() []string { return slices.Clone(f.stop) }
 
-// Template returns the source of the format's Jinja template, or "" if it is built in.
+// Template returns the source of the Jinja template that renders conversations with tools, or "" if the format is built
+// in.
 func (f *Format) Template() string {
-	if f.template == nil {
-		return ""
+	if t := f.templateFor(true); t != nil {
+		return t.source
 	}
-	return f.template.source
+	return ""
+}
+
+// templateFor returns the template for conversations with or without tools, or nil if the format is built in.
+func (f *Format) templateFor(tools bool) *jinjaTemplate {
+	if tools && f.toolTemplate != nil {
+		return f.toolTemplate
+	}
+	return f.template
 }
 
 // Render renders messages. addGenerationPrompt ends the prompt with the beginning of the assistant's turn. Errors are
@@ -91,8 +102,8 @@ func (f *Format) RenderWith(ctx context.Context, msgs []Message, o Options) ([]S
 			}
 		}
 	}
-	if f.template != nil {
-		return f.template.segments(ctx, f.name, msgs, o)
+	if t := f.templateFor(len(o.Tools) > 0); t != nil {
+		return t.segments(ctx, f.name, msgs, o)
 	}
 	if len(o.Tools) > 0 {
 		return nil, &NoToolsError{f.name, -1}

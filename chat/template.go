@@ -34,12 +34,31 @@ func Jinja(ctx context.Context, name, source, bos, eos string) (*Format, error) 
 	if eos != "" {
 		f.stop = append(f.stop, eos)
 	}
+	f.addStops(source)
+	return f, nil
+}
+
+// WithToolTemplate returns a format that renders conversations with Options.Tools by a second template of the model, and
+// others as f does, which must have a template. In transformers its name is tool_use.
+func (f *Format) WithToolTemplate(ctx context.Context, source string) (*Format, error) {
+	t, err := jinja.Parse(ctx, f.name, source)
+	if err != nil {
+		return nil, fmt.Errorf("chat: %w", err)
+	}
+	with := *f
+	with.stop = slices.Clone(f.stop)
+	with.addStops(source)
+	with.toolTemplate = &jinjaTemplate{parsed: t, source: source, bos: f.template.bos, eos: f.template.eos}
+	return &with, nil
+}
+
+// addStops adds the ends of turns that a template writes.
+func (f *Format) addStops(source string) {
 	for _, end := range turnEnds {
-		if end != eos && strings.Contains(source, end) {
+		if strings.Contains(source, end) && !slices.Contains(f.stop, end) {
 			f.stop = append(f.stop, end)
 		}
 	}
-	return f, nil
 }
 
 // A jinjaTemplate is a Jinja template with what it needs besides a conversation.

@@ -111,6 +111,33 @@ func TestWhatFormatsCannotSayIsATypedError(t *testing.T) {
 	}
 }
 
+func TestConversationsWithToolsHaveATemplateOfTheirOwn(t *testing.T) {
+	plain, err := Jinja(t.Context(), "t", "{{ messages[0].content }}<|im_end|>", "", "</s>")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const source = "{{ tools[0].function.name + eos_token }}<|eot_id|><|im_end|>"
+	f, err := plain.WithToolTemplate(t.Context(), source)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for want, o := range map[string]Options{"u<|im_end|>": {}, "f</s><|eot_id|><|im_end|>": {Tools: []Tool{{Name: "f"}}}} {
+		if got, err := f.Text(t.Context(), talk("u"), o); err != nil || got != want {
+			t.Errorf("got %q, %v; want %q", got, err, want)
+		}
+	}
+	if f.Template() != source || plain.Template() == source || builtin(t, "chatml").Template() != "" {
+		t.Errorf("templates %q and %q", f.Template(), plain.Template())
+	}
+	if diff := cmp.Diff([]string{"</s>", "<|im_end|>", "<|eot_id|>"}, f.Stop()); diff != "" {
+		t.Errorf("stop (-want +got):\n%s", diff)
+	}
+	var e *TemplateError
+	if _, err := plain.WithToolTemplate(t.Context(), "{% if %}"); !errors.As(err, &e) {
+		t.Errorf("error %v", err)
+	}
+}
+
 func TestMessagesAreReadAndWrittenAsJSON(t *testing.T) {
 	for _, c := range []struct {
 		in   string
