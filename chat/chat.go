@@ -102,7 +102,8 @@ func (f *Format) RenderWith(ctx context.Context, msgs []Message, o Options) ([]S
 			}
 		}
 	}
-	if t := f.templateFor(len(o.Tools) > 0); t != nil {
+	tools := len(o.Tools) > 0 || slices.ContainsFunc(msgs, func(m Message) bool { return len(m.ToolCalls) > 0 })
+	if t := f.templateFor(tools); t != nil {
 		return t.segments(ctx, f.name, msgs, o)
 	}
 	if len(o.Tools) > 0 {

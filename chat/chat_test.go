@@ -459,14 +459,19 @@ func ExampleFormat_Text() {
 }
 
 func TestRenderingEndsWithItsContext(t *testing.T) {
-	f, err := Jinja(t.Context(), "t", "{{ messages[0].content }}", "", "")
+	f, err := Jinja(t.Context(), "t", "{{ messages[0].content }}{{ tools }}", "", "")
 	if err != nil {
 		t.Fatal(err)
 	}
 	done, stop := context.WithCancel(t.Context())
 	stop()
 	var e *TemplateError
-	if _, err := f.Encode(done, open(t, "bbpe-qwen2"), talk("x")); !errors.As(err, &e) || !errors.Is(err, context.Canceled) {
-		t.Errorf("got %v", err)
+	for _, o := range []Options{{}, {Tools: []Tool{{Name: "f"}}}} {
+		if _, err := f.EncodeWith(done, open(t, "bbpe-qwen2"), talk("x"), o); !errors.As(err, &e) || !errors.Is(err, context.Canceled) {
+			t.Errorf("%d tools: got %v", len(o.Tools), err)
+		}
+	}
+	if _, err := f.RenderWith(t.Context(), talk("x"), Options{Tools: []Tool{{Name: "f"}}}); err != nil {
+		t.Errorf("after a call that was cancelled: %v", err)
 	}
 }

@@ -18,7 +18,7 @@ type Message struct {
 	ToolCalls []ToolCall // what the assistant called after its answer
 
 	ToolCallID string // of a tool's result: the call that it answers
-	Name       string // of the tool whose result it is, or of the participant who speaks
+	Name       string // of the tool whose result it is, or "" for that of the call; or of the participant who speaks
 }
 
 // A Part is a part of a message's content. Only text can be rendered: Type is "text".
@@ -77,15 +77,15 @@ func (m *Message) UnmarshalJSON(data []byte) error {
 	var content json.RawMessage
 	var j struct {
 		jsonMessage
-		Other string `json:"reasoning"`
+		Other any `json:"reasoning"`
 	}
 	j.Content = &content
 	if err := json.Unmarshal(data, &j); err != nil {
 		return err
 	}
 	*m = Message{Role: j.Role, Reasoning: j.Reasoning, ToolCalls: j.ToolCalls, ToolCallID: j.ToolCallID, Name: j.Name}
-	if m.Reasoning == "" {
-		m.Reasoning = j.Other
+	if other, ok := j.Other.(string); ok && m.Reasoning == "" {
+		m.Reasoning = other
 	}
 	if bytes.HasPrefix(content, []byte("[")) {
 		return json.Unmarshal(content, &m.Parts)
@@ -132,9 +132,11 @@ func (c *ToolCall) UnmarshalJSON(data []byte) error {
 	if err := json.Unmarshal(data, &j); err != nil {
 		return err
 	}
-	*c = ToolCall{ID: j.ID, Name: j.Function.Name, Arguments: string(j.Function.Arguments)}
-	if strings.HasPrefix(c.Arguments, `"`) {
-		return json.Unmarshal(j.Function.Arguments, &c.Arguments)
+	*c = ToolCall{ID: j.ID, Name: j.Function.Name}
+	if a := j.Function.Arguments; bytes.HasPrefix(a, []byte(`"`)) {
+		return json.Unmarshal(a, &c.Arguments)
+	} else if string(a) != "null" {
+		c.Arguments = string(a)
 	}
 	return nil
 }

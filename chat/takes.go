@@ -14,7 +14,7 @@ import (
 type takes struct {
 	tools bool      // definitions of tools
 	calls *callForm // tool calls, in this form; nil if it takes none
-	parts bool      // content as a list of parts
+	parts bool      // a user's content as a list of parts
 }
 
 // callForm is the form of a message with tool calls.
@@ -34,7 +34,7 @@ func (k takes) message(m Message) (map[string]any, error) {
 	if slices.Contains(roles, m.Role) {
 		role = jinja.Own(m.Role)
 	}
-	if m.Parts != nil && k.parts {
+	if m.Parts != nil && k.parts && m.Role == "user" {
 		list := make([]any, len(m.Parts))
 		for i, p := range m.Parts {
 			list[i] = map[string]any{"type": p.Type, "text": p.Text}
@@ -69,7 +69,7 @@ func (k takes) message(m Message) (map[string]any, error) {
 }
 
 // tried finds out what the template takes, once, by rendering a small conversation in each form and looking for it in
-// the result. The error is that of ctx.
+// the result. The error is that of rendering when ctx has ended.
 func (t *jinjaTemplate) tried(ctx context.Context) (takes, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -115,7 +115,8 @@ func (t *jinjaTemplate) tried(ctx context.Context) (takes, error) {
 			break
 		}
 	}
-	if err := ctx.Err(); err != nil {
+	if ctx.Err() != nil { // what was found is of renderings that it ended
+		_, err := t.render(ctx, nil, Options{})
 		return takes{}, err
 	}
 	t.takes = &found

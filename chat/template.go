@@ -38,7 +38,7 @@ func Jinja(ctx context.Context, name, source, bos, eos string) (*Format, error) 
 	return f, nil
 }
 
-// WithToolTemplate returns a format that renders conversations with Options.Tools by a second template of the model, and
+// WithToolTemplate returns a format that renders conversations with tools or calls by a second template of the model, and
 // others as f does, which must have a template. In transformers its name is tool_use.
 func (f *Format) WithToolTemplate(ctx context.Context, source string) (*Format, error) {
 	t, err := jinja.Parse(ctx, f.name, source)
@@ -74,7 +74,7 @@ type jinjaTemplate struct {
 // segments renders a conversation.
 func (t *jinjaTemplate) segments(ctx context.Context, name string, msgs []Message, o Options) ([]Segment, error) {
 	var takes takes
-	if len(o.Tools) > 0 || slices.ContainsFunc(msgs, func(m Message) bool { return m.Parts != nil || m.ToolCalls != nil }) {
+	if len(o.Tools) > 0 || slices.ContainsFunc(msgs, func(m Message) bool { return len(m.Parts)+len(m.ToolCalls) > 0 }) {
 		var err error
 		if takes, err = t.tried(ctx); err != nil {
 			return nil, fmt.Errorf("chat: %w", err)
@@ -84,9 +84,16 @@ func (t *jinjaTemplate) segments(ctx context.Context, name string, msgs []Messag
 		return nil, &NoToolsError{name, -1}
 	}
 	list := make([]any, len(msgs))
+	names := map[string]string{} // of the functions called, by the call's id
 	for i, m := range msgs {
 		if len(m.ToolCalls) > 0 && takes.calls == nil {
 			return nil, &NoToolsError{name, i}
+		}
+		for _, c := range m.ToolCalls {
+			names[c.ID] = c.Name
+		}
+		if m.Role == "tool" && m.Name == "" { // OpenAI's API leaves it out, and some templates need it
+			m.Name = names[m.ToolCallID]
 		}
 		var err error
 		if list[i], err = takes.message(m); err != nil {

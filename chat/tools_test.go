@@ -2,8 +2,10 @@ package chat
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -116,7 +118,8 @@ func TestConversationsWithToolsHaveATemplateOfTheirOwn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const source = "{{ tools[0].function.name + eos_token }}<|eot_id|><|im_end|>"
+	const source = "{% for t in tools or [] %}{{ t.function.name + eos_token }}<|eot_id|>{% endfor %}" +
+		"{% for m in messages %}{% for c in m.tool_calls %}{{ c.function.arguments|tojson }}{% endfor %}{% endfor %}<|im_end|>"
 	f, err := plain.WithToolTemplate(t.Context(), source)
 	if err != nil {
 		t.Fatal(err)
@@ -131,6 +134,10 @@ func TestConversationsWithToolsHaveATemplateOfTheirOwn(t *testing.T) {
 	}
 	if diff := cmp.Diff([]string{"</s>", "<|im_end|>", "<|eot_id|>"}, f.Stop()); diff != "" {
 		t.Errorf("stop (-want +got):\n%s", diff)
+	}
+	called := append(talk("u"), Message{Role: "assistant", ToolCalls: []ToolCall{{Name: "f"}}})
+	if got, err := f.Text(t.Context(), called, Options{}); err != nil || got != "{}<|im_end|>" {
+		t.Errorf("calls: got %q, %v", got, err)
 	}
 	var e *TemplateError
 	if _, err := plain.WithToolTemplate(t.Context(), "{% if %}"); !errors.As(err, &e) {
@@ -153,6 +160,9 @@ func TestMessagesAreReadAndWrittenAsJSON(t *testing.T) {
 			`{"role":"assistant","content":"","reasoning_content":"r","tool_calls":[{"id":"1","type":"function","function":{"name":"f","arguments":"{\"a\": 1}"}}]}`},
 		{`{"role":"assistant","content":"","tool_calls":[{"type":"function","function":{"name":"f","arguments":"not JSON"}}]}`,
 			Message{Role: "assistant", ToolCalls: []ToolCall{{"", "f", "not JSON"}}}, ""},
+		{`{"role":"assistant","content":"a","reasoning":{"effort":"low"},"tool_calls":[{"function":{"name":"f","arguments":null}}]}`,
+			Message{Role: "assistant", Content: "a", ToolCalls: []ToolCall{{"", "f", ""}}},
+			`{"role":"assistant","content":"a","tool_calls":[{"type":"function","function":{"name":"f","arguments":"{}"}}]}`},
 		{`{"role":"tool","content":"42","tool_call_id":"1","name":"f"}`, Message{Role: "tool", Content: "42", ToolCallID: "1", Name: "f"}, ""},
 	} {
 		var m Message
@@ -265,4 +275,28 @@ func TestDroppingKeepsCallsWithTheirResults(t *testing.T) {
 	if p.Dropped != 3 || strings.Contains(text, "word") || !strings.Contains(text, "tool_call") || !strings.Contains(text, "42") {
 		t.Errorf("dropped %d: %q", p.Dropped, text)
 	}
+}
+
+func ExampleOptions_tools() {
+	f, err := Jinja(context.Background(), "mine", `{% for t in tools %}{{ t.function.name ~ " takes " ~ t.function.parameters|tojson ~ "\n" }}{% endfor %}`+
+		`{% for m in messages %}{{ m.role ~ ": " ~ m.content }}{% for c in m.tool_calls %}{{ c.function.name }}({{ c.function.arguments|tojson }}){% endfor %}{{ "\n" }}{% endfor %}`, "", "")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	text, err := f.Text(context.Background(), []Message{
+		{Role: "user", Content: "Weather in Paris?"},
+		{Role: "assistant", ToolCalls: []ToolCall{{ID: "call00001", Name: "get_weather", Arguments: `{"city": "Paris"}`}}},
+		{Role: "tool", Content: "sunny", ToolCallID: "call00001", Name: "get_weather"},
+	}, Options{Tools: []Tool{{Name: "get_weather", Parameters: json.RawMessage(`{"city": "string"}`)}}})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Print(text)
+	// Output:
+	// get_weather takes {"city": "string"}
+	// user: Weather in Paris?
+	// assistant: get_weather({"city": "Paris"})
+	// tool: sunny
 }

@@ -27,8 +27,8 @@ def call(name, arguments, n):
     return {"id": f"abcdefgh{n}", "type": "function", "function": {"name": name, "arguments": arguments}}
 
 
-def result(content, n, name):
-    return {"role": "tool", "tool_call_id": f"abcdefgh{n}", "name": name, "content": content}
+def result(content, n, name=None):  # OpenAI's API has no name
+    return {"role": "tool", "tool_call_id": f"abcdefgh{n}", **({"name": name} if name else {}), "content": content}
 
 
 ASK = {"role": "user", "content": "Weather in Zürich?"}
@@ -44,7 +44,7 @@ CONVERSATIONS = {
                   result("rain", 3, "get_weather")],
     "two calls": [ASK, {"role": "assistant", "content": "", "tool_calls": [
         call("get_weather", '{"city": "x", "o": {"b": [1.5, null, true], "a": {}}}', 4), call("now", "{}", 5)]},
-        result("r4", 4, "get_weather"), result("r5", 5, "now")],
+        result("r4", 4), result("r5", 5)],
     "content and call": [ASK, {"role": "assistant", "content": "I look.", "tool_calls": [call("now", "{}", 6)]}, result("12:00", 6, "now")],
     "parts": [{"role": "user", "content": [{"type": "text", "text": "Weather"}, {"type": "text", "text": " here?"}]}],
 }
@@ -54,7 +54,10 @@ def form(template, messages):
     """What a caller of transformers gives."""
     text, none = FORMS[template]
     messages = copy.deepcopy(messages)
+    names = {c["id"]: c["function"]["name"] for m in messages for c in m.get("tool_calls", [])}
     for m in messages:
+        if m["role"] == "tool":
+            m.setdefault("name", names[m["tool_call_id"]])
         for c in m.get("tool_calls", []):
             if not text:
                 c["function"]["arguments"] = json.loads(c["function"]["arguments"])
