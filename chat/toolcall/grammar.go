@@ -13,7 +13,7 @@ var grammars = map[Syntax]grammar{
 	Llama3:   {func(b byte, line bool) bool { return b == '<' || line && (b == '{' || b == '[' || b == ';') }, (*Parser).llama3},
 	Pythonic: {func(b byte, line bool) bool { return line && (b == '<' || b == '[') }, (*Parser).pythonic},
 	Mistral:  {func(b byte, _ bool) bool { return b == '[' }, (*Parser).mistral},
-	ChatGLM3: {func(b byte, line bool) bool { return b == '<' || line && isName(b) }, (*Parser).chatGLM3},
+	ChatGLM3: {func(b byte, line bool) bool { return b == '<' || line }, (*Parser).chatGLM3},
 	JSON:     {func(b byte, line bool) bool { return line && (b == '{' || b == '[' || b == '`') }, (*Parser).generic},
 }
 
@@ -22,7 +22,7 @@ func (p *Parser) hermes() bool {
 		return false
 	}
 	p.space()
-	return p.jsonCall() && (p.closing("</tool_call>") || p.ended())
+	return p.list(false) && (p.closing("</tool_call>") || p.ended())
 }
 
 // closing reads white space and a closing mark.
@@ -31,11 +31,11 @@ func (p *Parser) closing(mark string) bool {
 	return p.literal(mark)
 }
 
-// ended reports whether only white space is left.
+// ended reports whether only white space is left. At the limit of a call it is not.
 func (p *Parser) ended() bool {
 	p.space()
 	_, more := p.at(0)
-	return !more
+	return !more && p.closed && p.pos == len(p.buf)
 }
 
 // list reads a call or a list of calls, each in JSON or, if python is set, in Python.

@@ -184,15 +184,9 @@ func (p *Parser) objectArguments(id, name string) bool {
 		return false
 	}
 	p.open(id, name)
-	from := p.pos
-	if p.o.Eager {
-		p.from = from
-		ok := p.value(maxDepth)
-		p.flush()
-		p.from = -1
-		return ok
-	}
+	p.from = p.pos
 	ok := p.value(maxDepth)
-	p.fragment(string(p.buf[from:p.pos]))
+	p.flush()
+	p.from = -1
 	return ok
 }

@@ -100,6 +100,44 @@ func TestAnyTextCutAnywhere(t *testing.T) {
 	})
 }
 
+func TestLongerCallsAreContent(t *testing.T) {
+	tools, _ := answers(t)
+	call := func(bytes int) string {
+		const before, after = `<tool_call>{"name": "search", "arguments": {"query": "`, `"}}</tool_call>`
+		return before + strings.Repeat("x", bytes-len(before)-len(after)) + after
+	}
+	for bytes, want := range map[int]int{maxCall: 1, maxCall + 1: 0} {
+		text := call(bytes)
+		m := Parse(Hermes, Options{Tools: tools}, text)
+		if len(m.ToolCalls) != want || want == 0 && m.Content != text || want == 1 && m.Content != "" {
+			t.Errorf("%d bytes: %d calls and %d bytes of content", bytes, len(m.ToolCalls), len(m.Content))
+		}
+	}
+}
+
+// A schema's types are read however they are written, and a hostile schema costs no more than its size.
+func TestTypesOfParameters(t *testing.T) {
+	const schema = `{"properties": {"a": {"type": "integer"}, "b": {"type": ["string", "null"]}, "c": {"anyOf": [{"type": "number"}, true, {"type": "null"}]},
+		"d": {"oneOf": [{"type": "object"}]}, "e": true, "f": {"type": 3}, "g": {"type": {}}, "h": {"$ref": "#/x"}, "i": {"type": "boolean"}}}`
+	want := map[string][]string{"a": {"integer"}, "b": {"string", "null"}, "c": {"number", "null"}, "d": {"object"}, "i": {"boolean"}}
+	got := parameterTypes(json.RawMessage(schema))
+	for name := range got {
+		if len(got[name]) == 0 {
+			delete(got, name)
+		}
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	for _, odd := range []string{"", "null", "true", "[]", `{"properties": 1}`, `{"properties": []}`} {
+		if got := parameterTypes(json.RawMessage(odd)); len(got) != 0 {
+			t.Errorf("%s: %v", odd, got)
+		}
+	}
+	deep := `{"properties": {"a": ` + strings.Repeat(`{"anyOf": [`, 4000) + "{}" + strings.Repeat("]}", 4000) + "}}"
+	bounded.Run(t, len(deep), func(context.Context) { parameterTypes(json.RawMessage(deep)) })
+}
+
 func FuzzAnswer(f *testing.F) {
 	tools, all := answers(f)
 	for i, a := range all {

@@ -34,8 +34,8 @@ type Parser struct {
 	limit int // where reading ends in a call, or 0
 
 	held   []call  // complete calls of the one being read
-	from   int     // where arguments begin that are returned as they arrive, or -1
-	calls  int     // begun, or complete without Eager
+	from   int     // where arguments that are written as they are returned go on, or -1
+	calls  int     // returned, whole or not
 	deltas []Delta // not yet returned
 }
 
@@ -138,15 +138,13 @@ func (p *Parser) drop() { p.out, p.safe = p.pos, p.pos }
 
 // flush returns the text and the arguments that are known.
 func (p *Parser) flush() {
-	if p.from >= 0 {
-		p.args(string(p.buf[p.from:p.pos]))
-		p.from = p.pos
-		p.drop()
-		return
-	}
 	if p.out < p.safe {
 		p.deltas = append(p.deltas, Delta{Kind: p.kind, Text: string(p.buf[p.out:p.safe])})
 		p.out = p.safe
+	}
+	if from := p.from; from >= 0 && from < p.pos {
+		p.from = p.pos
+		p.fragment(string(p.buf[from:p.pos]))
 	}
 }
 
@@ -162,7 +160,7 @@ func (p *Parser) open(id, name string) {
 
 func (p *Parser) fragment(text string) {
 	if p.o.Eager {
-		p.args(text)
+		p.deltas = append(p.deltas, Delta{Kind: Call, Index: p.calls - 1, Text: text})
 		p.drop()
 		return
 	}
@@ -170,7 +168,7 @@ func (p *Parser) fragment(text string) {
 	c.args = append(c.args, text...)
 }
 
-// begin returns the beginning of a call with arguments so far, and args a fragment of its arguments.
+// begin returns the beginning of a call, with arguments so far.
 func (p *Parser) begin(id, name, arguments string) {
 	p.flush()
 	if id == "" {
@@ -178,12 +176,6 @@ func (p *Parser) begin(id, name, arguments string) {
 	}
 	p.deltas = append(p.deltas, Delta{Kind: Call, Index: p.calls, ID: id, Name: name, Text: arguments})
 	p.calls++
-}
-
-func (p *Parser) args(text string) {
-	if text != "" {
-		p.deltas = append(p.deltas, Delta{Kind: Call, Index: p.calls - 1, Text: text})
-	}
 }
 
 // answer reads an answer.
@@ -239,7 +231,8 @@ func (p *Parser) reasoning(closing string) {
 
 // content reads content and calls up to the end.
 func (p *Parser) content() {
-	line := true // only white space since a line or the text began, or a call ended
+	line := true    // only white space since a line or the text began, or a call ended
+	last := byte(0) // of content; after a comma or a bracket, a line goes on with a list that is no list of calls
 	for {
 		b, ok := p.at(0)
 		if !ok {
@@ -247,18 +240,19 @@ func (p *Parser) content() {
 			return
 		}
 		if isSpace(b) {
-			line = line || b == '\n'
+			line = line || b == '\n' && last != ',' && last != '['
 			p.readSpace()
 			continue
 		}
 		start := p.pos
-		line = p.grammar.first != nil && p.grammar.first(b, line) && p.call()
+		line = p.grammar.first != nil && p.grammar.first(b, line) && p.readCalls()
 		if line {
 			p.space()
 			p.drop()
 		} else {
 			p.pos = max(p.pos, start+1)
 			p.safe = p.pos
+			last = p.buf[p.pos-1]
 		}
 		p.forget()
 	}
@@ -281,24 +275,19 @@ func (p *Parser) forget() {
 	}
 }
 
-// call reads calls. If there are none, what was read is content, and reading goes on behind it: so each byte is read once.
-func (p *Parser) call() bool {
+// readCalls reads calls. If there are none, what was read is content, and reading goes on behind it: so each byte is read
+// once.
+func (p *Parser) readCalls() bool {
 	p.limit = p.pos + maxCall
 	ok := p.grammar.read(p)
 	p.limit = 0
-	if p.from >= 0 { // arguments that broke off
-		p.flush()
-		p.from = -1
-	}
-	if !ok {
-		p.held = nil
-		return false
-	}
-	for _, c := range p.held {
-		p.begin(c.id, c.name, string(c.args))
+	if ok {
+		for _, c := range p.held {
+			p.begin(c.id, c.name, string(c.args))
+		}
 	}
 	p.held = nil
-	return true
+	return ok
 }
 
 // known reports whether a function may be called.

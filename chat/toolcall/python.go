@@ -10,7 +10,7 @@ import (
 // name reads the name of a function that may be called.
 func (p *Parser) name() (string, bool) {
 	from := p.pos
-	for b, ok := p.at(0); ok && isName(b) && p.prefix(string(p.buf[from:p.pos+1])); b, ok = p.at(0) {
+	for _, ok := p.at(0); ok && p.prefix(string(p.buf[from:p.pos+1])); _, ok = p.at(0) {
 		p.pos++
 	}
 	name := string(p.buf[from:p.pos])

@@ -149,6 +149,10 @@ func TestAnswersAreParsedHoweverTheyAreCut(t *testing.T) {
 		text, want := a.text(), a.message(t)
 		o := Options{Tools: tools, Thinking: a.Thinking}
 		whole := stream(t, a.Syntax, o, []string{text})
+		o.NewID = numbered()
+		if diff := cmp.Diff(whole, Parse(a.Syntax, o, text)); diff != "" {
+			t.Errorf("%s, %s: %q (-Parser +Parse):\n%s", a.Syntax, a.Name, text, diff)
+		}
 		got := whole
 		got.ToolCalls = nil
 		for i, c := range whole.ToolCalls {
@@ -268,4 +272,23 @@ func ExampleParser() {
 	// Output:
 	// "They ask." "Let me look."
 	// call_1 get_weather({"city": "Paris"})
+}
+
+// Answers in pieces of four bytes, about a token.
+func BenchmarkParser(b *testing.B) {
+	tools, all := answers(b)
+	bytes := 0
+	for _, a := range all {
+		bytes += len(a.text())
+	}
+	b.SetBytes(int64(bytes))
+	for b.Loop() {
+		for _, a := range all {
+			p := New(a.Syntax, Options{Tools: tools, Thinking: a.Thinking})
+			for text := a.text(); text != ""; text = text[min(4, len(text)):] {
+				p.Push(text[:min(4, len(text))])
+			}
+			p.Close()
+		}
+	}
 }

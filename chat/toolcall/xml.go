@@ -69,75 +69,70 @@ func (p *Parser) xmlValue() (string, bool) {
 	}
 }
 
-// parameterTypes returns the types of each parameter of a schema.
-func parameterTypes(schema json.RawMessage) map[string][]string {
-	var s struct {
-		Properties map[string]json.RawMessage `json:"properties"`
+// schemaTypes are the types of a JSON schema: one name, several, or, if they are written otherwise, none.
+type schemaTypes []string
+
+func (t *schemaTypes) UnmarshalJSON(data []byte) error {
+	var one string
+	if json.Unmarshal(data, &one) == nil {
+		*t = schemaTypes{one}
+	} else if json.Unmarshal(data, (*[]string)(t)) != nil {
+		*t = nil
 	}
-	if json.Unmarshal(schema, &s) != nil { // a schema without types
-		return nil
-	}
-	types := map[string][]string{}
-	for name, property := range s.Properties {
-		types[name] = schemaTypes(property)
-	}
-	return types
+	return nil
 }
 
-func schemaTypes(schema json.RawMessage) []string {
+// parameterTypes returns the types of each parameter of a schema. What is not as expected has none.
+func parameterTypes(schema json.RawMessage) map[string][]string {
+	type choice struct {
+		Type schemaTypes `json:"type"`
+	}
 	var s struct {
-		Type         json.RawMessage   `json:"type"`
-		AnyOf, OneOf []json.RawMessage // of which each has types
+		Properties map[string]struct {
+			choice
+			AnyOf []choice `json:"anyOf"`
+			OneOf []choice `json:"oneOf"`
+		} `json:"properties"`
 	}
-	if json.Unmarshal(schema, &s) != nil {
-		return nil
-	}
-	var types []string
-	var one string
-	if json.Unmarshal(s.Type, &one) == nil {
-		types = []string{one}
-	} else if json.Unmarshal(s.Type, &types) != nil {
-		types = nil
-	}
-	for _, alternative := range slices.Concat(s.AnyOf, s.OneOf) {
-		types = append(types, schemaTypes(alternative)...)
+	_ = json.Unmarshal(schema, &s) // skips what is of another type
+	types := map[string][]string{}
+	for name, p := range s.Properties {
+		types[name] = p.Type
+		for _, alternative := range slices.Concat(p.AnyOf, p.OneOf) {
+			types[name] = append(types[name], alternative.Type...)
+		}
 	}
 	return types
 }
 
 // typed returns what a model wrote for a parameter as JSON of one of its types, and as a string if it is none of them or
-// there are none.
+// there are none. null is of every type but string.
 func typed(types []string, text string) string {
 	value := strings.TrimSpace(text)
 	if !json.Valid([]byte(value)) { // perhaps a literal of Python
 		p := &Parser{buf: []byte(value), closed: true}
-		literal, ok := p.python(maxDepth)
-		if !ok || !p.ended() {
+		var ok bool
+		if value, ok = p.python(maxDepth); !ok || !p.ended() {
 			return quote(text)
 		}
-		value = literal
 	}
-	var kinds []string
-	switch value[0] {
-	case '{':
-		kinds = []string{"object"}
-	case '[':
-		kinds = []string{"array"}
-	case '"':
-	case 't', 'f':
-		kinds = []string{"boolean"}
-	case 'n':
-		kinds = []string{"null"}
+	is := func(kind string) bool { return slices.Contains(types, kind) }
+	fits := false
+	switch b := value[0]; {
+	case b == 'n':
+		fits = is("null") || len(types) > 0 && !is("string")
+	case is("string") || b == '"':
+	case b == '{':
+		fits = is("object")
+	case b == '[':
+		fits = is("array")
+	case b == 't' || b == 'f':
+		fits = is("boolean")
 	default:
-		kinds = []string{"number"}
-		if !strings.ContainsAny(value, ".eE") {
-			kinds = []string{"number", "integer"}
-		}
+		fits = is("number") || is("integer") && !strings.ContainsAny(value, ".eE")
 	}
-	for _, kind := range kinds {
-		if slices.Contains(types, kind) && (kind == "null" || !slices.Contains(types, "string")) {
-			return value
-		}
+	if fits {
+		return value
 	}
 	return quote(text)
 }

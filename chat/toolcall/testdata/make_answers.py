@@ -7,6 +7,7 @@ The first line has the tools. A row has the syntax, a name, the mark with which 
 [kind, text], where kind is content, reasoning, mark (also white space next to one), or call with the function's name and
 its arguments. The answer is the texts in a row. Calls are written as the templates and the model cards show them, and as
 models vary them: json.dumps, repr and str of Python write the values, so nothing here comes from the parser under test.
+Those of recorded.jsonl (record.py) were sampled from a model; RECORDED_CALLS says by hand which of them begin with a call.
 """
 import json
 import os
@@ -215,6 +216,8 @@ add("", "a mark's beginning", content("\n<thi"))
 add("mistral", "reasoning of Magistral", mark("[THINK]"), ("reasoning", "a </think> b"), mark("[/THINK]"), content("c"))
 add("mistral", "reasoning that the prompt began with Magistral's mark", ("reasoning", "a"), mark("[/THINK]\n"), content("c"), thinking="[THINK]")
 add("hermes", "closing tag missing", ("call", '<tool_call>\n{"name": "now", "arguments": {}}\n', "now", "{}"))
+add("hermes", "a list between the tags", ("call", '<tool_call>[{"name": "now", "arguments": {}}, ', "now", "{}"), ("call", '{"name": "now", "arguments": {}}]</tool_call>', "now", "{}"))
+add("hermes", "an empty list between the tags", content("<tool_call>[]</tool_call>"))
 add("hermes", "opened twice", content("<tool_call>\n"), ("call", '<tool_call>{"name": "now", "arguments": {}}</tool_call>', "now", "{}"))
 add("hermes", "no arguments", ("call", '<tool_call>{"name": "now"}</tool_call>', "now", "{}"))
 add("hermes", "null arguments", ("call", '<tool_call>{"name": "now", "arguments": null}</tool_call>', "now", "{}"))
@@ -230,6 +233,7 @@ add("qwen3-coder", "types that do not fit", ("call", "<function=search>\n<parame
                                              "<parameter=tags>[1, 2</parameter><parameter=other>7</parameter></function>", "search",
                                              json.dumps({"exact": "maybe", "limit": None, "filters": {"a": [1, "b"], "c": None}, "tags": "[1, 2", "other": "7"})))
 add("qwen3-coder", "numbers as text", ("call", "<function=get_weather><parameter=city>007</parameter><parameter=days>1.5</parameter></function>", "get_weather", json.dumps({"city": "007", "days": "1.5"})))
+add("qwen3-coder", "null for a number", ("call", "<function=get_weather><parameter=city>None</parameter><parameter=days>None</parameter></function>", "get_weather", json.dumps({"city": "None", "days": None})))
 add("qwen3-coder", "null and text", ("call", "<function=write_file><parameter=mode>null</parameter><parameter=path>null</parameter></function>", "write_file", json.dumps({"mode": None, "path": "null"})))
 add("qwen3-coder", "two functions in a call", ("call", "<tool_call>\n<function=now>\n</function>", "now", "{}"), mark("\n"), ("call", "<function=now>\n</function>\n</tool_call>", "now", "{}"))
 add("llama3", "built-in tool", ("call", '<|python_tag|>search.call(query="Who is \'x\'?")', "search", json.dumps({"query": "Who is 'x'?"})))
@@ -255,6 +259,21 @@ add("json", "fences around other things", content("```json\n{\"name\": \"x\"}\n`
 add("json", "JSON as an answer", content('{\n  "name": "Berlin",\n  "arguments": ["a"]\n}'))
 add("json", "a list of two", ("call", '[{"name": "now", "arguments": {}},\n', "now", "{}"), ("call", '{"name": "now", "arguments": {}}]', "now", "{}"))
 
-with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "answers.jsonl"), "w", encoding="utf-8") as out:
+RECORDED_CALLS = {  # by line
+    1: ("get_weather", {"city": "Paris", "days": 3}), 2: ("get_weather", {"city": "Rome", "days": 2}), 5: ("search", {"city": "Paris", "days": 3}),
+    9: ("search", {"query": "<input type=text>\nParis"}), 10: ("search", {"query": "cheap flights", "hours": "2"}),
+    18: ("get_weather", {"city": "Rome", "days": 2}), 21: ("get_weather", {"city": "Paris", "days": 3}), 22: ("get_weather", {"city": "Rome", "days": 2})}
+HERE = os.path.dirname(os.path.abspath(__file__))
+with open(os.path.join(HERE, "recorded.jsonl"), encoding="utf-8") as recorded:
+    for n, line in enumerate(recorded, 1):
+        syntax, text = json.loads(line)
+        if n in RECORDED_CALLS:
+            name, arguments = RECORDED_CALLS[n]
+            before, blank, after = text.partition("\n\n")
+            add(syntax, f"recorded {n}", ("call", before, name, json.dumps(arguments)), mark(blank), content(after))
+        else:
+            add(syntax, f"recorded {n}", content(text))
+
+with open(os.path.join(HERE, "answers.jsonl"), "w", encoding="utf-8") as out:
     for row in [TOOLS] + rows:
         out.write(json.dumps(row, ensure_ascii=False, separators=(",", ":")) + "\n")
