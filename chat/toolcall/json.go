@@ -121,11 +121,12 @@ func isHex(b byte) bool { return isDigit(b) || 'a' <= b|0x20 && b|0x20 <= 'f' }
 // jsonCall reads a call that is a JSON object.
 func (p *Parser) jsonCall() bool {
 	var id, name, arguments string
-	opened := false
+	inner, opened := false, false
 	var member func(key string) bool
 	member = func(key string) (ok bool) {
 		switch b, _ := p.at(0); {
-		case key == "function" && b == '{' && name == "": // as in OpenAI's API
+		case key == "function" && b == '{' && !inner: // as in OpenAI's API
+			inner = true
 			return p.object(maxDepth, member)
 		case key == "name" || key == "function":
 			if name != "" {

@@ -167,6 +167,7 @@ func TestLongAnswersTakeLinearTime(t *testing.T) {
 		{"opened objects", many("<tool_call>{"), []Syntax{Hermes, Llama3}},
 		{"a long string", "<tool_call>{\"name\": \"search\", \"arguments\": {\"query\": \"" + many("x"), []Syntax{Hermes}},
 		{"marks in strings", many("<tool_call>{\"name\": \"search\", \"arguments\": {\"query\": \""), []Syntax{Hermes}},
+		{"functions in functions", "<tool_call>" + many(`{"function": `), []Syntax{Hermes}},
 		{"a long key", "{\"" + many("\\\\"), []Syntax{Llama3, JSON}},
 		{"a long name", "{\"name\": \"" + many("now"), []Syntax{Llama3, JSON}},
 		{"lists", "[" + many("[],"), []Syntax{Llama3, Pythonic, JSON}},

@@ -218,6 +218,7 @@ func TestWhatIsKnownIsReturnedAtOnce(t *testing.T) {
 		{Hermes, true, []string{"<tool_call>{\"name\": \"search\", \"arguments\": ", "", "{\"qu", "search:;:{\"qu;", "ery\": \"<", ":ery\": \"<;", "\"}", ":\"};",
 			"}</tool_call>", ""}, ""},
 		{Hermes, true, []string{"<tool_call>{\"name\": \"search\", \"arguments\": {\"a\": tr", "search:;:{\"a\": ;", "x", "trx"}, ""},
+		{Hermes, false, []string{`<tool_call>{"function": {"function": {`, `<tool_call>{"function": {"function": {`}, ""},
 		{Hermes, false, []string{spaces, spaces[:1025]}, spaces[1025:]},
 		{None, false, []string{"<thi", "", "nk>a", "(a)", "\n</think", "", "e", "(\n</thinke)", " </think>\n", "", "\nb", "b"}, ""},
 		{None, false, []string{"<thi", "", "s", "<this", "{\"", "{\"", "[now", "[now"}, ""},
