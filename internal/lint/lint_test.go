@@ -54,6 +54,7 @@ var layers = map[string][]string{
 	"tokenizer": {"internal/regular"},
 	"chat":      {"tokenizer", "internal/regular"},
 	"sample":    {},
+	"constrain": {},
 
 	"chat/toolcall": {"chat"},
 
@@ -89,6 +90,7 @@ var confined = map[string][]string{
 	"github.com/schollz/progressbar":  {"cmd"},
 	"github.com/google/go-cmp":        {"test", "internal/gputest"},
 	"pgregory.net/rapid":              {"test"},
+	"github.com/santhosh-tekuri":      {"test"},
 	"github.com/rogpeppe/go-internal": {"test"},
 	"go.uber.org/goleak":              {"test", "internal/gputest"},
 	"testing":                         {"test", "internal/gputest", "internal/bounded", "internal/vkfault"},

@@ -12,7 +12,7 @@ import (
 
 var (
 	// docPath is a link, or a file or folder of the module in code quotes or in running text.
-	docPath = regexp.MustCompile(`\]\(([^)#]+)(?:#[^)]*)?\)|(?:^|[\s` + "`" + `(])((?:bench|chat|checkpoint|cmd|docs|eval|internal|model|pipeline|quantize|sample|` +
+	docPath = regexp.MustCompile(`\]\(([^)#]+)(?:#[^)]*)?\)|(?:^|[\s` + "`" + `(])((?:bench|chat|checkpoint|cmd|constrain|docs|eval|internal|model|pipeline|quantize|sample|` +
 		`shaders|testdata|tokenizer|tools|vk)/[\w.-]+(?:/[\w.-]+)*)`)
 	docTest = regexp.MustCompile(`\b(?:Test|Fuzz|Benchmark)[A-Z]\w*`)
 )
