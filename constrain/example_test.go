@@ -102,3 +102,35 @@ func ExampleCompileRegex() {
 	// <nil> true
 	// constrain: the token is not allowed here: byte 0 of "?"
 }
+
+func ExampleCompileTools() {
+	tools := []constrain.Tool{
+		{Name: "now"},
+		{Name: "weather", Parameters: []byte(`{"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"],
+			"additionalProperties": false}`)},
+	}
+	g, err := constrain.CompileTools(vocabulary(), tools, constrain.ToolOptions{
+		SchemaOptions: constrain.SchemaOptions{Compact: true}, Prefix: "<tool_call>\n", Suffix: "\n</tool_call>"})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	m := g.Matcher()
+	for _, chosen := range []string{"w", "Oslo\"}"} {
+		forced, err := m.Forced()
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		if err := m.AcceptText(forced + chosen); err != nil {
+			fmt.Println(err)
+			return
+		}
+		fmt.Print(forced + chosen)
+	}
+	fmt.Println(m.Forced())
+	// Output:
+	// <tool_call>
+	// {"name":"weather","arguments":{"city":"Oslo"}}
+	// </tool_call> <nil>
+}

@@ -3,6 +3,7 @@ package constrain
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 )
 
@@ -96,6 +97,17 @@ func CompileGBNF(v *Vocabulary, source string) (*Grammar, error) {
 func CompileSchema(v *Vocabulary, schema []byte, o SchemaOptions) (*Grammar, error) {
 	source := string(schema)
 	return compile(v, fmt.Sprintf("schema %+v %s", o, source), func(a *arena) (expr, error) { return a.schema(source, o) })
+}
+
+// CompileTools compiles the calls of one of several tools, or of up to MaxCalls of them.
+func CompileTools(v *Vocabulary, tools []Tool, o ToolOptions) (*Grammar, error) {
+	tools = slices.Clone(tools)
+	var source strings.Builder
+	fmt.Fprintf(&source, "tools %#v", o)
+	for _, t := range tools {
+		fmt.Fprintf(&source, " %q %q", t.Name, t.Parameters)
+	}
+	return compile(v, source.String(), func(a *arena) (expr, error) { return a.tools(tools, o) })
 }
 
 // Matcher starts a text.
