@@ -154,6 +154,9 @@ func (m *Matcher) MayEnd() bool {
 	return err == nil && m.now.ends
 }
 
+// Ended reports whether an end token was accepted.
+func (m *Matcher) Ended() bool { return m.ended }
+
 // maxForced is the most bytes that Forced returns.
 const maxForced = 4096
 

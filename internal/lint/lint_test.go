@@ -66,7 +66,7 @@ var layers = map[string][]string{
 	"tools/hashes":   {"model", "pipeline", "pipeline/kernels", "vk", "checkpoint", "internal/dtype"},
 	"tools/mutate":   {"pipeline/kernels", "shaders"},
 
-	root: {"model", "pipeline", "vk", "checkpoint", "chat", "sample", "tokenizer",
+	root: {"model", "pipeline", "vk", "checkpoint", "chat", "constrain", "sample", "tokenizer",
 		"internal/dtype", "internal/half", "internal/humanize", "internal/regular"},
 
 	"eval":  {root, "chat", "sample", "tokenizer", "internal/atomicfile", "internal/humanize", "internal/regular"},
