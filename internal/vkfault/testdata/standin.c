@@ -15,11 +15,13 @@
 
 #define _GNU_SOURCE
 #include <dlfcn.h>
+#include <errno.h>
 #include <pthread.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 // The arguments of these functions, at most six, are integers or pointers, and are forwarded unchanged.
@@ -65,6 +67,12 @@ static const int handle_at[COUNT] = {
     KINDS(X)
 #undef X
 };
+
+// nap sleeps for so many nanoseconds, whatever signals come: Go's runtime sends its threads some.
+static void nap(uint64_t ns) {
+    struct timespec left = {(time_t)(ns / 1000000000), (long)(ns % 1000000000)};
+    while (nanosleep(&left, &left) != 0 && errno == EINTR) {}
+}
 
 enum { NONE, RETURN, NEVER, LATE, HANG };
 static struct {
@@ -131,8 +139,8 @@ static int64_t call(int i, uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint6
     int n = counting() ? __sync_add_and_fetch(&calls[i], 1) : 0;
     if (faults[i].what && (n == faults[i].at || (faults[i].onwards && n > faults[i].at))) switch (faults[i].what) {
         case RETURN: return faults[i].result;
-        case NEVER: usleep((e < 1000000000 ? e : 1000000000) / 1000); return 2; // VK_TIMEOUT
-        case LATE: usleep(700000); break;
+        case NEVER: nap(e < 1000000000 ? e : 1000000000); return 2; // VK_TIMEOUT
+        case LATE: nap(700000000); break;
         case HANG: for (;;) pause();
         }
     if (i < FIRST_OTHER && i % 2) destroyed(i - 1, names[i], b);
