@@ -35,6 +35,18 @@ type streamOptions struct {
 	IncludeUsage bool `json:"include_usage"`
 }
 
+// end ends a stream of chunks, with the usage if that was asked for. The client may be gone.
+func (o streamOptions) end(out *stream, chunk completion, tasks []*task) {
+	if o.IncludeUsage {
+		used := usageOf(tasks)
+		chunk.Choices, chunk.Usage = []any{}, &used
+		if err := out.send(chunk); err != nil {
+			return
+		}
+	}
+	_ = out.done()
+}
+
 type responseFormat struct {
 	Type string `json:"type"`
 }
@@ -140,13 +152,8 @@ type chatText struct {
 
 func (s *Server) chat(w http.ResponseWriter, r *http.Request) {
 	var q chatRequest
-	if err := decode(w, r, &q); err != nil {
-		s.fail(w, r, err)
-		return
-	}
-	e, err := s.use(r, q.Model)
-	if err != nil {
-		s.fail(w, r, err)
+	e := s.begin(w, r, &q, &q.Model)
+	if e == nil {
 		return
 	}
 	defer e.leave()
@@ -240,14 +247,7 @@ func (s *Server) streamChat(w http.ResponseWriter, r *http.Request, q *chatReque
 			return
 		}
 	}
-	if q.StreamOptions.IncludeUsage {
-		used := usageOf(tasks)
-		chunk.Choices, chunk.Usage = []any{}, &used
-		if err := out.send(chunk); err != nil {
-			return
-		}
-	}
-	_ = out.done() // the client may be gone
+	q.StreamOptions.end(out, chunk, tasks)
 }
 
 // broken ends a stream with an error.

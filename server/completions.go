@@ -31,13 +31,8 @@ type textChoice struct {
 
 func (s *Server) completions(w http.ResponseWriter, r *http.Request) {
 	var q completionRequest
-	if err := decode(w, r, &q); err != nil {
-		s.fail(w, r, err)
-		return
-	}
-	e, err := s.use(r, q.Model)
-	if err != nil {
-		s.fail(w, r, err)
+	e := s.begin(w, r, &q, &q.Model)
+	if e == nil {
 		return
 	}
 	defer e.leave()
@@ -254,14 +249,7 @@ func (s *Server) streamText(w http.ResponseWriter, r *http.Request, q *completio
 			return
 		}
 	}
-	if q.StreamOptions.IncludeUsage {
-		used := usageOf(tasks)
-		chunk.Choices, chunk.Usage = []any{}, &used
-		if err := out.send(chunk); err != nil {
-			return
-		}
-	}
-	_ = out.done() // the client may be gone
+	q.StreamOptions.end(out, chunk, tasks)
 }
 
 // A llamaRequest is the body of llama-server's /completion.
@@ -299,13 +287,8 @@ type llamaProb struct {
 // completion is llama-server's way to continue a prompt.
 func (s *Server) completion(w http.ResponseWriter, r *http.Request) {
 	var q llamaRequest
-	if err := decode(w, r, &q); err != nil {
-		s.fail(w, r, err)
-		return
-	}
-	e, err := s.use(r, q.Model)
-	if err != nil {
-		s.fail(w, r, err)
+	e := s.begin(w, r, &q, &q.Model)
+	if e == nil {
 		return
 	}
 	defer e.leave()

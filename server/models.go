@@ -63,6 +63,20 @@ func (s *Server) use(r *http.Request, name string) (*use, error) {
 	return m.use(r.Context(), s.life)
 }
 
+// begin decodes a request into q, whose field name is that of a model, and loads that. The caller leaves it. After a mistake it
+// returns nil, and the client has been told.
+func (s *Server) begin(w http.ResponseWriter, r *http.Request, q any, name *string) *use {
+	err := decode(w, r, q)
+	if err == nil {
+		var m *use
+		if m, err = s.use(r, *name); err == nil {
+			return m
+		}
+	}
+	s.fail(w, r, err)
+	return nil
+}
+
 // use loads the model if need be. The loading goes on if ctx ends: others may wait for it too.
 func (m *served) use(ctx, life context.Context) (*use, error) {
 	m.mu.Lock()

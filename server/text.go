@@ -165,13 +165,8 @@ type embedding struct {
 
 func (s *Server) embeddings(w http.ResponseWriter, r *http.Request) {
 	var q embeddingsRequest
-	if err := decode(w, r, &q); err != nil {
-		s.fail(w, r, err)
-		return
-	}
-	e, err := s.use(r, q.Model)
-	if err != nil {
-		s.fail(w, r, err)
+	e := s.begin(w, r, &q, &q.Model)
+	if e == nil {
 		return
 	}
 	defer e.leave()
