@@ -15,9 +15,6 @@ type Matcher struct {
 	ended bool
 }
 
-// Reset goes back to the start of a text.
-func (m *Matcher) Reset() { *m = Matcher{g: m.g} }
-
 // Clone returns another Matcher at the same place.
 func (m *Matcher) Clone() *Matcher {
 	c := *m // a config is replaced, never changed
