@@ -11,6 +11,7 @@ type Tool struct {
 // ToolOptions say how calls of tools are written: {"name": NAME, "arguments": ARGUMENTS}, with text around it.
 type ToolOptions struct {
 	SchemaOptions
+	Begin, End     string // around all calls
 	Prefix, Suffix string // around each call
 	Separator      string // between calls
 	MaxCalls       int    // 0 is one
@@ -48,5 +49,6 @@ func (a *arena) tools(tools []Tool, o ToolOptions) (expr, error) {
 	if call == none {
 		return none, nil
 	}
-	return a.concat(call, a.repeat(a.concat(a.literal(o.Separator), call), 0, max(0, o.MaxCalls-1))), nil
+	more := a.repeat(a.concat(a.literal(o.Separator), call), 0, max(0, o.MaxCalls-1))
+	return a.concat(a.literal(o.Begin), call, more, a.literal(o.End)), nil
 }

@@ -39,6 +39,17 @@ func TestTools(t *testing.T) {
 		t.Errorf("forced %q (%v)", forced, err)
 	}
 
+	g, err = CompileTools(v, tools[:1], ToolOptions{Begin: "[CALLS][", End: "]", Separator: ", ", MaxCalls: 2, SchemaOptions: SchemaOptions{Compact: true}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const one = `{"name":"now","arguments":{}}`
+	for text, want := range map[string]bool{"[CALLS][" + one + "]": true, "[CALLS][" + one + ", " + one + "]": true, "[CALLS][" + one: false, one: false} {
+		if accepts(t, g, text) != want {
+			t.Errorf("%s: accepted %t", text, !want)
+		}
+	}
+
 	var e *SchemaError
 	if _, err := CompileTools(v, []Tool{{"bad", []byte(`{"properties":{"x":{"contains":true}}}`)}}, ToolOptions{}); !errors.As(err, &e) || e.Keyword != "contains" {
 		t.Errorf("a schema that is refused: %v", err)

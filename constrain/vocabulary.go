@@ -73,6 +73,12 @@ func NewVocabulary(tokens []string, ends []int) (*Vocabulary, error) {
 // Size is the number of tokens.
 func (v *Vocabulary) Size() int { return v.size }
 
+// Token is the bytes of a token, or "" if it is never allowed or ends texts.
+func (v *Vocabulary) Token(id int) string { return v.tokens[id] }
+
+// Ends are the tokens that end a text. The caller must not change the list.
+func (v *Vocabulary) Ends() []int { return v.ends }
+
 // A trie is texts in depth-first order. Node 0 is the empty text.
 type trie struct {
 	byte   []byte
