@@ -14,7 +14,7 @@ import (
 )
 
 // apiPackages are the packages beside the root package whose types its exported declarations may name.
-var apiPackages = []string{"chat", "sample", "tokenizer"}
+var apiPackages = []string{"chat", "constrain", "sample", "tokenizer"}
 
 // loggerName is the one type of another module that they may name.
 const loggerName = "zerolog.Logger"
