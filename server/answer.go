@@ -85,6 +85,9 @@ func run(ctx context.Context, tasks []*task) error {
 				}
 				err = t.each(t, token)
 				mu.Unlock()
+				if err == errEnough {
+					return nil
+				}
 				if err != nil {
 					return err
 				}

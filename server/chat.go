@@ -2,30 +2,30 @@ package server
 
 import (
 	"crypto/rand"
-	"encoding/json"
 	"net/http"
 	"strings"
 	"time"
 
-	"pumice"
 	"pumice/chat"
+	"pumice/chat/toolcall"
 )
 
 // A chatRequest is the body of /v1/chat/completions (OpenAI API reference, "Create chat completion").
 type chatRequest struct {
 	sampling
-	Model    string        `json:"model"`
-	Messages []chatMessage `json:"messages"`
-	N        *int          `json:"n"`
+	format
+	Model    string         `json:"model"`
+	Messages []chat.Message `json:"messages"`
+	N        *int           `json:"n"`
 
 	Stream        bool          `json:"stream"`
 	StreamOptions streamOptions `json:"stream_options"`
 	LogProbs      bool          `json:"logprobs"`
 	TopLogProbs   int           `json:"top_logprobs"`
 
-	ResponseFormat responseFormat  `json:"response_format"`
-	Tools          []any           `json:"tools"`
-	ToolChoice     json.RawMessage `json:"tool_choice"`
+	Tools    []function `json:"tools"`
+	Choice   toolChoice `json:"tool_choice"`
+	Parallel *bool      `json:"parallel_tool_calls"`
 
 	Variables map[string]any `json:"chat_template_kwargs"`
 	Effort    string         `json:"reasoning_effort"`
@@ -35,89 +35,40 @@ type streamOptions struct {
 	IncludeUsage bool `json:"include_usage"`
 }
 
-// end ends a stream of chunks, with the usage if that was asked for. The client may be gone.
-func (o streamOptions) end(out *stream, chunk completion, tasks []*task) {
+// end ends a stream of chunks, with the usage if that was asked for.
+func (o streamOptions) end(out *stream, chunk completion, tasks []*task) error {
 	if o.IncludeUsage {
 		used := usageOf(tasks)
 		chunk.Choices, chunk.Usage = []any{}, &used
 		if err := out.send(chunk); err != nil {
-			return
+			return err
 		}
 	}
-	_ = out.done()
+	return out.done()
 }
 
-type responseFormat struct {
-	Type string `json:"type"`
+// conversation is what the request asks for.
+func (q *chatRequest) conversation() (*conversation, error) {
+	n, _, err := choices(q.N, q.Stream, nil)
+	if err != nil {
+		return nil, err
+	}
+	c := &conversation{sampling: q.sampling, format: q.format, messages: q.Messages, tools: q.Tools, choice: q.Choice,
+		oneCall: q.Parallel != nil && !*q.Parallel, variables: withEffort(q.Variables, q.Effort),
+		n: n, logProbs: q.LogProbs, topLogProbs: q.TopLogProbs, stream: q.Stream}
+	return c, nil
 }
 
-type chatMessage struct {
-	Role    string  `json:"role"`
-	Content content `json:"content"`
-}
-
-// content is a text, or parts that are texts.
-type content string
-
-func (c *content) UnmarshalJSON(b []byte) error {
-	*c = ""
-	switch b[0] {
-	case 'n':
-		return nil
-	case '"':
-		return json.Unmarshal(b, (*string)(c))
+// withEffort adds how much the model is to reason to a template's variables.
+func withEffort(variables map[string]any, effort string) map[string]any {
+	if effort == "" {
+		return variables
 	}
-	var parts []struct {
-		Type string `json:"type"`
-		Text string `json:"text"`
+	if variables == nil {
+		variables = map[string]any{}
 	}
-	if err := json.Unmarshal(b, &parts); err != nil {
-		return invalid("messages", "the content of a message is neither a text nor a list of parts")
-	}
-	var all strings.Builder
-	for _, p := range parts {
-		if p.Type != "text" && p.Type != "input_text" && p.Type != "output_text" {
-			return invalid("messages", "a message has a part of type %q, and the model reads texts alone", p.Type)
-		}
-		all.WriteString(p.Text)
-	}
-	*c = content(all.String())
-	return nil
-}
-
-// prompt is what the model is asked to continue.
-func (q *chatRequest) prompt(r *http.Request, e *use) ([]int, error) {
-	if len(q.Messages) == 0 {
-		return nil, invalid("messages", "there are no messages")
-	}
-	switch q.ResponseFormat.Type {
-	case "", "text":
-	default:
-		return nil, invalid("response_format", "response_format %q is not supported", q.ResponseFormat.Type)
-	}
-	if choice := string(q.ToolChoice); len(q.Tools) > 0 && choice != `"none"` {
-		return nil, invalid("tools", "tools are not supported")
-	}
-	var messages []chat.Message
-	for i, m := range q.Messages {
-		switch m.Role {
-		case "developer":
-			m.Role = "system"
-		case "system", "user", "assistant":
-		default:
-			return nil, invalid("messages", "message %d has the role %q; want system, developer, user or assistant", i, m.Role)
-		}
-		messages = append(messages, chat.Message{Role: m.Role, Content: string(m.Content)})
-	}
-	o := chat.Options{Variables: q.Variables}
-	if q.Effort != "" {
-		if o.Variables == nil {
-			o.Variables = map[string]any{}
-		}
-		o.Variables["reasoning_effort"] = q.Effort
-	}
-	p, err := e.EncodeChat(r.Context(), messages, o)
-	return p.IDs, err
+	variables["reasoning_effort"] = effort
+	return variables
 }
 
 // A completion is an answer of OpenAI's protocol, or a chunk of one.
@@ -145,116 +96,132 @@ type chatChoice struct {
 	Finish  *string    `json:"finish_reason"`
 }
 
+// A chatText is a message, or what a chunk adds to one.
 type chatText struct {
-	Role    string  `json:"role,omitempty"`
-	Content *string `json:"content,omitempty"`
+	Role      string     `json:"role,omitempty"`
+	Content   any        `json:"content,omitempty"` // nil: missing; a nil pointer: null
+	Reasoning string     `json:"reasoning_content,omitempty"`
+	Same      string     `json:"reasoning,omitempty"` // the same: clients read one or the other
+	Calls     []chatCall `json:"tool_calls,omitempty"`
 }
 
-func (s *Server) chat(w http.ResponseWriter, r *http.Request) {
+// A chatCall is a call, or what a chunk adds to one: id, type and name come first.
+type chatCall struct {
+	Index    *int         `json:"index,omitempty"` // in a chunk
+	ID       string       `json:"id,omitempty"`
+	Type     string       `json:"type,omitempty"`
+	Function chatFunction `json:"function"`
+}
+
+type chatFunction struct {
+	Name      string `json:"name,omitempty"`
+	Arguments string `json:"arguments"`
+}
+
+func (s *Server) chat(w http.ResponseWriter, r *http.Request) error {
 	var q chatRequest
-	e := s.begin(w, r, &q, &q.Model)
-	if e == nil {
-		return
+	e, err := s.begin(w, r, &q, &q.Model)
+	if err != nil {
+		return err
 	}
 	defer e.leave()
-	tasks, err := q.tasks(r, e)
-	if err == nil {
-		err = start(tasks)
-	}
+	c, err := q.conversation()
 	if err != nil {
-		s.fail(w, r, err)
-		return
+		return err
 	}
-	defer closeAll(tasks)
-	if q.Stream {
-		s.streamChat(w, r, &q, tasks)
-		return
-	}
-	if err := run(r.Context(), tasks); err != nil {
-		s.fail(w, r, err)
-		return
-	}
-	out := newCompletion("chatcmpl", "chat.completion", e.model.Name)
-	for _, t := range tasks {
-		result := t.g.Result()
-		out.Choices = append(out.Choices, chatChoice{Index: t.index, Message: &chatText{Role: "assistant", Content: &result.Text},
-			Probs: q.probs(t, 0), Finish: &result.FinishReason})
-	}
-	used, took := usageOf(tasks), timingsOf(tasks[0])
-	out.Usage, out.Timings = &used, &took
-	reply(w, http.StatusOK, out)
+	return s.converse(w, r, e, c, &chatProtocol{q: &q, model: e.model.Name})
 }
 
-// tasks are the answers that the request asks for.
-func (q *chatRequest) tasks(r *http.Request, e *use) ([]*task, error) {
-	n, _, err := choices(q.N, q.Stream, nil)
-	if err != nil {
-		return nil, err
-	}
-	o, err := q.options(e)
-	if err != nil {
-		return nil, err
-	}
-	if !q.LogProbs && q.TopLogProbs > 0 {
-		return nil, invalid("top_logprobs", "top_logprobs is %d without logprobs", q.TopLogProbs)
-	}
-	o.LogProbs, o.TopLogProbs = q.LogProbs, q.TopLogProbs
-	ids, err := q.prompt(r, e)
-	if err != nil {
-		return nil, err
-	}
-	var tasks []*task
-	for i := range n {
-		t := &task{index: i, engine: e, request: pumice.Request{Prompt: ids, GenerateOptions: o}, each: func(*task, pumice.Token) error { return nil }}
-		o.Sampling.Seed++
-		tasks = append(tasks, t)
-	}
-	return tasks, nil
+// chatProtocol writes answers as chat completions.
+type chatProtocol struct {
+	q     *chatRequest
+	model string
+	out   *stream
+	chunk completion
 }
 
-// streamChat sends an answer as it comes.
-func (s *Server) streamChat(w http.ResponseWriter, r *http.Request, q *chatRequest, tasks []*task) {
-	out := newStream(w)
-	defer out.close()
-	chunk := newCompletion("chatcmpl", "chat.completion.chunk", tasks[0].engine.model.Name)
-	send := func(c chatChoice) error {
-		chunk.Choices = []any{c}
-		return out.send(chunk)
-	}
-	text := func(s string) *string { return &s }
-	for _, t := range tasks {
-		if err := send(chatChoice{Index: t.index, Delta: &chatText{Role: "assistant", Content: text("")}}); err != nil {
-			return
-		}
-		t.each = func(t *task, token pumice.Token) error {
-			if token.Text == "" && token.Prob == nil {
-				return nil
+func (p *chatProtocol) whole(list []*answer) any {
+	out := newCompletion("chatcmpl", "chat.completion", p.model)
+	for _, a := range list {
+		text := a.text(toolcall.Content)
+		m := &chatText{Role: "assistant", Content: text, Reasoning: a.text(toolcall.Reasoning)}
+		m.Same = m.Reasoning
+		for _, b := range a.blocks {
+			if b.kind == toolcall.Call {
+				m.Calls = append(m.Calls, chatCall{ID: b.id, Type: "function", Function: chatFunction{b.name, b.text.String()}})
 			}
-			return send(chatChoice{Index: t.index, Delta: &chatText{Content: &token.Text}, Probs: q.probs(t, len(t.probs)-1)})
 		}
-	}
-	if err := run(r.Context(), tasks); err != nil {
-		s.broken(out, r, err)
-		return
-	}
-	for i, t := range tasks {
-		finish := t.g.Result().FinishReason
-		if i == len(tasks)-1 {
-			took := timingsOf(tasks[0])
-			chunk.Timings = &took
+		if len(m.Calls) > 0 && strings.TrimSpace(text) == "" {
+			m.Content = (*string)(nil)
 		}
-		if err := send(chatChoice{Index: t.index, Delta: &chatText{}, Finish: &finish}); err != nil {
-			return
-		}
+		finish := a.finish()
+		out.Choices = append(out.Choices, chatChoice{Index: a.index, Message: m, Probs: p.q.probs(a.task, 0), Finish: &finish})
 	}
-	q.StreamOptions.end(out, chunk, tasks)
+	used, took := usageOf(tasksOf(list)), timingsOf(list[0].task)
+	out.Usage, out.Timings = &used, &took
+	return out
 }
 
-// broken ends a stream with an error.
-func (s *Server) broken(out *stream, r *http.Request, err error) {
-	if r.Context().Err() != nil {
-		return
-	}
-	s.log.Error().Err(err).Str("path", r.URL.Path).Msg("an answer broke off")
-	_ = out.send(map[string]any{"error": explain(err)})
+func (p *chatProtocol) writer(out *stream) writer {
+	p.out, p.chunk = out, newCompletion("chatcmpl", "chat.completion.chunk", p.model)
+	return p
 }
+
+// send sends a chunk of an answer, with the log-probabilities of the tokens since the last one.
+func (p *chatProtocol) send(a *answer, c chatChoice) error {
+	c.Index = a.index
+	if a.told < len(a.probs) {
+		c.Probs, a.told = p.q.probs(a.task, a.told), len(a.probs)
+	}
+	p.chunk.Choices = []any{c}
+	return p.out.send(p.chunk)
+}
+
+func (p *chatProtocol) begin(list []*answer) error {
+	for _, a := range list {
+		if err := p.send(a, chatChoice{Delta: &chatText{Role: "assistant", Content: ""}}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *chatProtocol) open(a *answer, b *block) error {
+	if b.kind != toolcall.Call {
+		return nil
+	}
+	index := a.calls - 1
+	return p.send(a, chatChoice{Delta: &chatText{Calls: []chatCall{{&index, b.id, "function", chatFunction{Name: b.name}}}}})
+}
+
+func (p *chatProtocol) more(a *answer, b *block, text string) error {
+	d := &chatText{}
+	switch b.kind {
+	case toolcall.Content:
+		d.Content = text
+	case toolcall.Reasoning:
+		d.Reasoning, d.Same = text, text
+	case toolcall.Call:
+		index := a.calls - 1
+		d.Calls = []chatCall{{Index: &index, Function: chatFunction{Arguments: text}}}
+	}
+	return p.send(a, chatChoice{Delta: d})
+}
+
+func (p *chatProtocol) shut(*answer, *block) error { return nil }
+
+func (p *chatProtocol) end(list []*answer) error {
+	for i, a := range list {
+		finish := a.finish()
+		if i == len(list)-1 {
+			took := timingsOf(list[0].task)
+			p.chunk.Timings = &took
+		}
+		if err := p.send(a, chatChoice{Delta: &chatText{}, Finish: &finish}); err != nil {
+			return err
+		}
+	}
+	return p.q.StreamOptions.end(p.out, p.chunk, tasksOf(list))
+}
+
+func (p *chatProtocol) fail(err *requestError) error { return p.out.fail(err) }

@@ -10,6 +10,7 @@ import (
 // A completionRequest is the body of /v1/completions (OpenAI API reference, "Create completion").
 type completionRequest struct {
 	sampling
+	format
 	Model  string  `json:"model"`
 	Prompt prompts `json:"prompt"`
 	Suffix string  `json:"suffix"`
@@ -29,11 +30,11 @@ type textChoice struct {
 	Finish *string    `json:"finish_reason"`
 }
 
-func (s *Server) completions(w http.ResponseWriter, r *http.Request) {
+func (s *Server) completions(w http.ResponseWriter, r *http.Request) error {
 	var q completionRequest
-	e := s.begin(w, r, &q, &q.Model)
-	if e == nil {
-		return
+	e, err := s.begin(w, r, &q, &q.Model)
+	if err != nil {
+		return err
 	}
 	defer e.leave()
 	if q.MaxTokens == nil && q.MaxCompletionTokens == nil && q.Predict == nil {
@@ -41,26 +42,23 @@ func (s *Server) completions(w http.ResponseWriter, r *http.Request) {
 		*q.MaxTokens = 16 // OpenAI's
 	}
 	if q.Echo && q.MaxTokens != nil && *q.MaxTokens == 0 {
-		s.echo(w, r, &q, e)
-		return
+		return s.echo(w, r, &q, e)
 	}
 	groups, err := q.tasks(e)
-	tasks := flat(groups)
-	if err == nil {
-		err = start(tasks)
-	}
 	if err != nil {
-		s.fail(w, r, err)
-		return
+		return err
+	}
+	tasks := flat(groups)
+	if err := start(tasks); err != nil {
+		return err
 	}
 	defer closeAll(tasks)
 	if q.Stream {
 		s.streamText(w, r, &q, tasks)
-		return
+		return nil
 	}
 	if err := run(r.Context(), tasks); err != nil {
-		s.fail(w, r, err)
-		return
+		return err
 	}
 	out := newCompletion("cmpl", "text_completion", e.model.Name)
 	used, took := usageOf(tasks), timingsOf(tasks[0])
@@ -73,14 +71,14 @@ func (s *Server) completions(w http.ResponseWriter, r *http.Request) {
 		for _, t := range group {
 			c, err := q.choice(r, t)
 			if err != nil {
-				s.fail(w, r, err)
-				return
+				return err
 			}
 			c.Index = len(out.Choices)
 			out.Choices = append(out.Choices, c)
 		}
 	}
 	reply(w, http.StatusOK, out)
+	return nil
 }
 
 func flat(groups [][]*task) (all []*task) {
@@ -114,6 +112,10 @@ func (q *completionRequest) tasks(e *use) ([][]*task, error) {
 		o.LogProbs, o.TopLogProbs = true, *q.LogProbs
 	}
 	o.LogProbs = o.LogProbs || generated > n
+	g, err := q.format.compile(e, q.IgnoreEOS)
+	if err != nil {
+		return nil, err
+	}
 	var groups [][]*task
 	for _, p := range q.Prompt {
 		ids, err := p.tokens(e)
@@ -123,6 +125,7 @@ func (q *completionRequest) tasks(e *use) ([][]*task, error) {
 		var group []*task
 		one := o
 		for range generated {
+			restrict(&one, g)
 			t := &task{engine: e, request: pumice.Request{Prompt: ids, GenerateOptions: one}}
 			t.each = func(*task, pumice.Token) error { return nil }
 			one.Sampling.Seed++
@@ -177,7 +180,7 @@ func addPrompt(r *http.Request, e *use, x *textProbs, prompt []int, top int) err
 }
 
 // echo answers a request that asks for nothing but its prompts' own log-probabilities, and generates nothing.
-func (s *Server) echo(w http.ResponseWriter, r *http.Request, q *completionRequest, e *use) {
+func (s *Server) echo(w http.ResponseWriter, r *http.Request, q *completionRequest, e *use) error {
 	out := newCompletion("cmpl", "text_completion", e.model.Name)
 	length, used := pumice.FinishLength, usage{}
 	for i, p := range q.Prompt {
@@ -191,8 +194,7 @@ func (s *Server) echo(w http.ResponseWriter, r *http.Request, q *completionReque
 			err = addPrompt(r, e, c.Probs, ids, *q.LogProbs)
 		}
 		if err != nil {
-			s.fail(w, r, err)
-			return
+			return err
 		}
 		if tok := e.Tokenizer(); tok != nil {
 			c.Text = tok.Decode(ids, false)
@@ -203,11 +205,12 @@ func (s *Server) echo(w http.ResponseWriter, r *http.Request, q *completionReque
 	used.TotalTokens = used.PromptTokens
 	out.Usage = &used
 	reply(w, http.StatusOK, out)
+	return nil
 }
 
 // streamText sends answers as they come.
 func (s *Server) streamText(w http.ResponseWriter, r *http.Request, q *completionRequest, tasks []*task) {
-	out := newStream(w)
+	out := newStream(w, s.ping)
 	defer out.close()
 	chunk := newCompletion("cmpl", "text_completion", tasks[0].engine.model.Name)
 	send := func(c textChoice) error {
@@ -236,7 +239,7 @@ func (s *Server) streamText(w http.ResponseWriter, r *http.Request, q *completio
 		}
 	}
 	if err := run(r.Context(), tasks); err != nil {
-		s.broken(out, r, err)
+		s.broken(r, err, out.fail)
 		return
 	}
 	for i, t := range tasks {
@@ -249,19 +252,17 @@ func (s *Server) streamText(w http.ResponseWriter, r *http.Request, q *completio
 			return
 		}
 	}
-	q.StreamOptions.end(out, chunk, tasks)
+	_ = q.StreamOptions.end(out, chunk, tasks) // the client may be gone
 }
 
 // A llamaRequest is the body of llama-server's /completion.
 type llamaRequest struct {
 	sampling
+	format
 	Model  string  `json:"model"`
 	Prompt prompts `json:"prompt"`
 	Stream bool    `json:"stream"`
 	Probs  int     `json:"n_probs"`
-
-	Grammar string `json:"grammar"`
-	Schema  any    `json:"json_schema"`
 }
 
 type llamaAnswer struct {
@@ -285,26 +286,28 @@ type llamaProb struct {
 }
 
 // completion is llama-server's way to continue a prompt.
-func (s *Server) completion(w http.ResponseWriter, r *http.Request) {
+func (s *Server) completion(w http.ResponseWriter, r *http.Request) error {
 	var q llamaRequest
-	e := s.begin(w, r, &q, &q.Model)
-	if e == nil {
-		return
+	e, err := s.begin(w, r, &q, &q.Model)
+	if err != nil {
+		return err
 	}
 	defer e.leave()
+	return s.complete(w, r, e, &q)
+}
+
+func (s *Server) complete(w http.ResponseWriter, r *http.Request, e *use, q *llamaRequest) error {
 	t, err := q.task(e)
-	if err == nil {
-		err = start([]*task{t})
-	}
 	if err != nil {
-		s.fail(w, r, err)
-		return
+		return err
+	}
+	if err := start([]*task{t}); err != nil {
+		return err
 	}
 	defer closeAll([]*task{t})
 	if !q.Stream {
 		if err := run(r.Context(), []*task{t}); err != nil {
-			s.fail(w, r, err)
-			return
+			return err
 		}
 		out := q.end(t)
 		out.Content, out.Tokens = t.g.Result().Text, t.g.Result().Tokens
@@ -312,9 +315,9 @@ func (s *Server) completion(w http.ResponseWriter, r *http.Request) {
 			out.TokenProbs = append(out.TokenProbs, llamaProbOf(t, i))
 		}
 		reply(w, http.StatusOK, out)
-		return
+		return nil
 	}
-	out := newStream(w)
+	out := newStream(w, s.ping)
 	defer out.close()
 	t.each = func(t *task, token pumice.Token) error {
 		x := llamaAnswer{Content: token.Text, Tokens: []int{token.ID}, Predicted: len(t.g.Result().Tokens), Evaluated: len(t.request.Prompt)}
@@ -324,16 +327,14 @@ func (s *Server) completion(w http.ResponseWriter, r *http.Request) {
 		return out.send(x)
 	}
 	if err := run(r.Context(), []*task{t}); err != nil {
-		s.broken(out, r, err)
-		return
+		s.broken(r, err, out.fail)
+		return nil
 	}
 	_ = out.send(q.end(t)) // the client may be gone
+	return nil
 }
 
 func (q *llamaRequest) task(e *use) (*task, error) {
-	if q.Grammar != "" || q.Schema != nil {
-		return nil, invalid("grammar", "grammar and json_schema are not supported")
-	}
 	if len(q.Prompt) != 1 {
 		return nil, invalid("prompt", "%d prompts; one is possible", len(q.Prompt))
 	}
@@ -344,6 +345,11 @@ func (q *llamaRequest) task(e *use) (*task, error) {
 	if q.Probs > 0 {
 		o.LogProbs, o.TopLogProbs = true, q.Probs
 	}
+	g, err := q.format.compile(e, q.IgnoreEOS)
+	if err != nil {
+		return nil, err
+	}
+	restrict(&o, g)
 	ids, err := q.Prompt[0].tokens(e)
 	if err != nil {
 		return nil, err
@@ -380,6 +386,5 @@ func stopped(t *task, stops []string) string {
 }
 
 func llamaProbOf(t *task, i int) llamaProb {
-	q := chatRequest{LogProbs: true}
-	return llamaProb{t.probs[i].ID, q.probs(t, i).Content[0]}
+	return llamaProb{t.probs[i].ID, t.chatProbs(i)[0]}
 }

@@ -4,4 +4,7 @@
 // A Server has models by name. An answer is a Session of the model's Engine, so that requests share its steps and its cache;
 // one whose client is gone is cancelled. What a request asks for and pumice can't do is an error that says so, and never an
 // answer to something else; fields that no client needs are ignored.
+//
+// A request of a chat becomes a conversation, whose answers are read as blocks of reasoning, content and
+// calls; a protocol writes the blocks, at once or as a stream. A constraint holds an answer to a grammar.
 package server

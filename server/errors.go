@@ -9,6 +9,7 @@ import (
 
 	"pumice"
 	"pumice/chat"
+	"pumice/constrain"
 	"pumice/sample"
 )
 
@@ -50,7 +51,11 @@ func explain(err error) *requestError {
 	var token *pumice.TokenError
 	var param *sample.ParamError
 	var format *chat.NoFormatError
-	var refused *chat.Error // the template's
+	var refused *chat.Error
+	var part *chat.PartError
+	var noTools *chat.NoToolsError
+	var template *chat.TemplateError
+	var limit *constrain.LimitError
 	var tokenizer *pumice.NoTokenizerError
 	var body *http.MaxBytesError
 	bad := func(message string) *requestError {
@@ -64,7 +69,10 @@ func explain(err error) *requestError {
 	case errors.As(err, &body):
 		return &requestError{Code: http.StatusRequestEntityTooLarge, Type: "invalid_request_error",
 			Message: fmt.Sprintf("the request has more than %d bytes", body.Limit)}
-	case errors.As(err, &option), errors.As(err, &token), errors.As(err, &param), errors.As(err, &refused), errors.Is(err, pumice.ErrEmptyPrompt):
+	case errors.As(err, &option), errors.As(err, &token), errors.As(err, &param), errors.As(err, &refused), errors.As(err, &part),
+		errors.As(err, &noTools), errors.As(err, &limit), errors.Is(err, pumice.ErrEmptyPrompt):
+		return bad(err.Error())
+	case errors.As(err, &template) && template.Raised: // the template refuses the conversation
 		return bad(err.Error())
 	case errors.As(err, &format):
 		return bad("the model has no chat format: use /v1/completions")
@@ -86,6 +94,15 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 		s.log.Error().Err(err).Str("path", r.URL.Path).Msg("request failed")
 	}
 	reply(w, told.Code, map[string]any{"error": told})
+}
+
+// broken ends a stream with an error, which send sends.
+func (s *Server) broken(r *http.Request, err error, send func(*requestError) error) {
+	if r.Context().Err() != nil { // nobody reads it
+		return
+	}
+	s.log.Error().Err(err).Str("path", r.URL.Path).Msg("an answer broke off")
+	_ = send(explain(err))
 }
 
 // reply writes JSON.

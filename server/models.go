@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"pumice"
+	"pumice/constrain"
 	"pumice/sample"
 )
 
@@ -28,10 +29,11 @@ type served struct {
 
 	mu      sync.Mutex
 	engine  *pumice.Engine // nil: not loaded
-	users   int            // of engine
-	loading chan struct{}  // closed when the loading under way has ended; nil: none is
-	err     error          // of the last loading
-	timer   *time.Timer    // unloads it; nil: it never was idle
+	words   func() (*constrain.Vocabulary, error)
+	users   int           // of engine
+	loading chan struct{} // closed when the loading under way has ended; nil: none is
+	err     error         // of the last loading
+	timer   *time.Timer   // unloads it; nil: it never was idle
 	closed  bool
 }
 
@@ -50,8 +52,9 @@ func (s *Server) model(name string) (*served, error) {
 // A use is a model that is loaded, and stays so until leave.
 type use struct {
 	*pumice.Engine
-	model *served
-	leave func()
+	model      *served
+	leave      func()
+	vocabulary func() (*constrain.Vocabulary, error) // of constraints; it is made once
 }
 
 // use loads the model that a request names, if need be. The caller leaves it.
@@ -63,18 +66,12 @@ func (s *Server) use(r *http.Request, name string) (*use, error) {
 	return m.use(r.Context(), s.life)
 }
 
-// begin decodes a request into q, whose field name is that of a model, and loads that. The caller leaves it. After a mistake it
-// returns nil, and the client has been told.
-func (s *Server) begin(w http.ResponseWriter, r *http.Request, q any, name *string) *use {
-	err := decode(w, r, q)
-	if err == nil {
-		var m *use
-		if m, err = s.use(r, *name); err == nil {
-			return m
-		}
+// begin decodes a request into q, whose field name is that of a model, and loads that. The caller leaves it.
+func (s *Server) begin(w http.ResponseWriter, r *http.Request, q any, name *string) (*use, error) {
+	if err := decode(w, r, q); err != nil {
+		return nil, err
 	}
-	s.fail(w, r, err)
-	return nil
+	return s.use(r, *name)
 }
 
 // use loads the model if need be. The loading goes on if ctx ends: others may wait for it too.
@@ -107,7 +104,7 @@ func (m *served) use(ctx, life context.Context) (*use, error) {
 	if m.timer != nil {
 		m.timer.Stop()
 	}
-	return &use{m.engine, m, sync.OnceFunc(m.leave)}, nil
+	return &use{m.engine, m, sync.OnceFunc(m.leave), m.words}, nil
 }
 
 // load opens the engine.
@@ -120,6 +117,9 @@ func (m *served) load(life context.Context) {
 		engine = nil
 	}
 	m.engine, m.err = engine, err
+	if engine != nil {
+		m.words = sync.OnceValues(func() (*constrain.Vocabulary, error) { return engine.Vocabulary(marks...) })
+	}
 	close(m.loading)
 	m.loading = nil
 }
@@ -145,7 +145,7 @@ func (m *served) unload() {
 	defer m.mu.Unlock()
 	if m.users == 0 && m.engine != nil {
 		m.err = m.engine.Close()
-		m.engine = nil
+		m.engine, m.words = nil, nil
 	}
 }
 
@@ -191,22 +191,23 @@ type meta struct {
 	Bytes        int64 `json:"size"`
 }
 
-func (s *Server) list(w http.ResponseWriter, _ *http.Request) {
+func (s *Server) list(w http.ResponseWriter, _ *http.Request) error {
 	list := []listed{}
 	for _, m := range s.models {
 		list = append(list, s.describe(m))
 	}
 	reply(w, http.StatusOK, map[string]any{"object": "list", "data": list, "models": list}) // Codex reads the second
+	return nil
 }
 
-func (s *Server) retrieve(w http.ResponseWriter, r *http.Request) {
+func (s *Server) retrieve(w http.ResponseWriter, r *http.Request) error {
 	m, ok := s.byName[r.PathValue("model")]
 	if !ok {
-		s.fail(w, r, &requestError{Code: http.StatusNotFound, Type: "not_found_error", Param: "model",
-			Message: fmt.Sprintf("there is no model %q", r.PathValue("model"))})
-		return
+		return &requestError{Code: http.StatusNotFound, Type: "not_found_error", Param: "model",
+			Message: fmt.Sprintf("there is no model %q", r.PathValue("model"))}
 	}
 	reply(w, http.StatusOK, s.describe(m))
+	return nil
 }
 
 func (s *Server) describe(m *served) listed {

@@ -33,7 +33,12 @@ func (q *chatRequest) probs(t *task, from int) *chatProbs {
 	if !q.LogProbs {
 		return nil
 	}
-	x := &chatProbs{Content: []chatProb{}}
+	return &chatProbs{t.chatProbs(from)}
+}
+
+// chatProbs are the log-probabilities of an answer's tokens from one on.
+func (t *task) chatProbs(from int) []chatProb {
+	list := []chatProb{}
 	tok := t.engine.Tokenizer()
 	for i := from; i < len(t.probs); i++ {
 		p, before := t.probs[i], before(t, i)
@@ -42,9 +47,9 @@ func (q *chatRequest) probs(t *task, from int) *chatProbs {
 		for _, top := range p.Top {
 			c.Top = append(c.Top, chatProbOf(tok, before, top))
 		}
-		x.Content = append(x.Content, c)
+		list = append(list, c)
 	}
-	return x
+	return list
 }
 
 func chatProbOf(tok *tokenizer.Tokenizer, before int, p pumice.TokenProb) chatProb {

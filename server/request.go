@@ -48,10 +48,10 @@ func parse(body io.Reader, v any) error {
 	switch {
 	case errors.As(err, &large), errors.As(err, &own):
 		return err
-	case errors.As(err, &wrong):
+	case errors.As(err, &wrong) && wrong.Field != "":
 		return invalid(wrong.Field, "%s is a JSON %s, which it can't be", wrong.Field, wrong.Value)
 	}
-	return invalid("", "the request is no JSON object: %v", err)
+	return invalid("", "the request is no JSON object as it should be: %v", err)
 }
 
 // texts is a string or a list of strings; null is none.

@@ -39,6 +39,7 @@ type Server struct {
 	started time.Time
 	metrics *metrics
 	handler http.Handler
+	ping    time.Duration // pingEvery, but in tests
 
 	life context.Context // of loading
 	stop context.CancelFunc
@@ -46,7 +47,7 @@ type Server struct {
 
 // New returns a Server. The caller closes it.
 func New(o Options) (*Server, error) {
-	s := &Server{options: o, byName: map[string]*served{}, log: o.Logger, started: time.Now()}
+	s := &Server{options: o, byName: map[string]*served{}, log: o.Logger, started: time.Now(), ping: pingEvery}
 	s.life, s.stop = context.WithCancel(context.Background())
 	for _, m := range o.Models {
 		x := &served{Model: m, idle: o.Idle}
@@ -94,25 +95,33 @@ func (s *Server) Close() error {
 
 func (s *Server) routes() *http.ServeMux {
 	mux := http.NewServeMux()
-	for _, prefix := range []string{"", "/v1"} {
-		mux.HandleFunc("GET "+prefix+"/health", s.health)
-		mux.HandleFunc("GET "+prefix+"/models", s.list)
-		mux.HandleFunc("GET "+prefix+"/models/{model...}", s.retrieve)
-		mux.HandleFunc("POST "+prefix+"/chat/completions", s.chat)
-		mux.HandleFunc("POST "+prefix+"/embeddings", s.embeddings)
+	// The client is told of a handler's error.
+	handle := func(pattern string, handler func(w http.ResponseWriter, r *http.Request) error) {
+		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+			if err := handler(w, r); err != nil {
+				s.fail(w, r, err)
+			}
+		})
 	}
-	mux.HandleFunc("POST /v1/completions", s.completions)
-	mux.HandleFunc("POST /completion", s.completion)
-	mux.HandleFunc("POST /completions", s.completion)
-	mux.HandleFunc("POST /tokenize", s.tokenize)
-	mux.HandleFunc("POST /detokenize", s.detokenize)
-	mux.HandleFunc("POST /apply-template", s.applyTemplate)
-	mux.HandleFunc("GET /tokenizer_info", s.tokenizerInfo)
-	mux.HandleFunc("GET /props", s.props)
-	mux.HandleFunc("GET /slots", s.slots)
+	for _, prefix := range []string{"", "/v1"} {
+		handle("GET "+prefix+"/health", s.health)
+		handle("GET "+prefix+"/models", s.list)
+		handle("GET "+prefix+"/models/{model...}", s.retrieve)
+		handle("POST "+prefix+"/chat/completions", s.chat)
+		handle("POST "+prefix+"/embeddings", s.embeddings)
+	}
+	handle("POST /v1/completions", s.completions)
+	handle("POST /completion", s.completion)
+	handle("POST /completions", s.completion)
+	handle("POST /tokenize", s.tokenize)
+	handle("POST /detokenize", s.detokenize)
+	handle("POST /apply-template", s.applyTemplate)
+	handle("GET /tokenizer_info", s.tokenizerInfo)
+	handle("GET /props", s.props)
+	handle("GET /slots", s.slots)
 	mux.Handle("GET /metrics", s.metrics)
-	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		s.fail(w, r, &requestError{Code: http.StatusNotFound, Type: "not_found_error", Message: "there is no " + r.Method + " " + r.URL.Path})
+	handle("/", func(_ http.ResponseWriter, r *http.Request) error {
+		return &requestError{Code: http.StatusNotFound, Type: "not_found_error", Message: "there is no " + r.Method + " " + r.URL.Path}
 	})
 	return mux
 }
@@ -180,12 +189,12 @@ func isLocal(host string) bool {
 	return host == "localhost" || strings.HasSuffix(host, ".localhost") || ip != nil && ip.IsLoopback()
 }
 
-func (s *Server) health(w http.ResponseWriter, r *http.Request) {
+func (s *Server) health(w http.ResponseWriter, r *http.Request) error {
 	if len(s.models) > 0 {
 		if _, loading := s.models[0].loaded(); loading {
-			s.fail(w, r, &requestError{Code: http.StatusServiceUnavailable, Type: "unavailable_error", Message: "Loading model"})
-			return
+			return &requestError{Code: http.StatusServiceUnavailable, Type: "unavailable_error", Message: "Loading model"}
 		}
 	}
 	reply(w, http.StatusOK, map[string]string{"status": "ok"})
+	return nil
 }

@@ -46,7 +46,7 @@ func writeModel(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.Vocab = 6000
+	s.Vocab = 6016 // 6000 are the tokenizer's
 	if err := synth.Write(t.Context(), dir, s, synth.Options{DType: dtype.F32, Seed: 3}); err != nil {
 		t.Fatal(err)
 	}
@@ -71,11 +71,17 @@ type client struct {
 
 func newClient(t *testing.T, change func(o *Options)) *client {
 	t.Helper()
+	return newClientOf(t, writeModel(t), pumice.Options{Context: 200}, change)
+}
+
+// newClientOf is newClient for a model and how to open it.
+func newClientOf(t *testing.T, dir string, with pumice.Options, change func(o *Options)) *client {
+	t.Helper()
 	gputest.Open(t) // or skip
-	dir := writeModel(t)
 	c := &client{t: t}
 	o := Options{Models: []Model{{Name: "tiny", Aliases: []string{"small"}, Open: func(ctx context.Context) (*pumice.Engine, error) {
-		e, err := pumice.Open(ctx, dir, pumice.Options{Context: 200, DType: "f32", KVType: "f32", Device: os.Getenv("PUMICE_DEVICE")})
+		with.DType, with.KVType, with.Device = "f32", "f32", os.Getenv("PUMICE_DEVICE")
+		e, err := pumice.Open(ctx, dir, with)
 		c.engine = e
 		return e, err
 	}}}}
@@ -374,8 +380,16 @@ func TestErrorsSayWhatIsWrong(t *testing.T) {
 		{"/v1/chat/completions", `{"messages":[{"role":"developer","content":"x"},{"role":"user","content":"x"}]}`, 400, "invalid_request_error", "system"},
 		{"/v1/chat/completions", `{"messages":[{"role":"martian","content":"x"}]}`, 400, "invalid_request_error", `"martian"`},
 		{"/v1/chat/completions", `{"messages":[{"role":"user","content":[{"type":"image_url"}]}]}`, 400, "invalid_request_error", "image_url"},
-		{"/v1/chat/completions", `{"messages":[{"role":"user","content":"x"}],"response_format":{"type":"json_object"}}`, 400, "invalid_request_error", "json_object"},
-		{"/v1/chat/completions", `{"messages":[{"role":"user","content":"x"}],"tools":[{}]}`, 400, "invalid_request_error", "tools"},
+		{"/v1/chat/completions", `{"messages":[{"role":"user","content":"x"}],"response_format":{"type":"xml"}}`, 400, "invalid_request_error", "xml"},
+		{"/v1/chat/completions", `{"messages":[{"role":"user","content":"x"}],"response_format":{"type":"json_schema"}}`, 400, "invalid_request_error", "no schema"},
+		{"/v1/chat/completions", `{"messages":[{"role":"user","content":"x"}],"response_format":{"type":"json_schema","json_schema":{"schema":{"contains":{}}}}}`, 400, "invalid_request_error", "contains"},
+		{"/v1/chat/completions", `{"messages":[{"role":"user","content":"x"}],"response_format":{"type":"json_object"},"grammar":"root ::= \"a\""}`, 400, "invalid_request_error", "one of"},
+		{"/v1/chat/completions", `{"messages":[{"role":"user","content":"x"}],"response_format":{"type":"json_object"},"ignore_eos":true}`, 400, "invalid_request_error", "ignore_eos"},
+		{"/v1/chat/completions", `{"messages":[{"role":"user","content":"x"}],"tools":[{"type":"function","function":{"name":"f"}}]}`, 400, "invalid_request_error", "no place for tools"},
+		{"/v1/chat/completions", `{"messages":[{"role":"user","content":"x"}],"tool_choice":"always"}`, 400, "invalid_request_error", "always"},
+		{"/v1/chat/completions", `{"messages":[{"role":"user","content":"x"}],"tool_choice":"required"}`, 400, "invalid_request_error", "not in tools"},
+		{"/v1/completions", `{"prompt":"a","json_schema":{"type":"string","pattern":"(?=a)"}}`, 400, "invalid_request_error", "pattern"},
+		{"/v1/chat/completions", `{"messages":[{"role":"user","content":"x"}],"tools":[{}]}`, 400, "invalid_request_error", "no function"},
 		{"/v1/chat/completions", `{"messages":[{"role":"user","content":"x"}],"temperature":-1}`, 400, "invalid_request_error", "temperature is -1"},
 		{"/v1/chat/completions", `{"messages":[{"role":"user","content":"x"}],"top_p":2}`, 400, "invalid_request_error", "top_p is 2"},
 		{"/v1/chat/completions", `{"messages":[{"role":"user","content":"x"}],"n":0}`, 400, "invalid_request_error", "n is 0"},
@@ -386,7 +400,7 @@ func TestErrorsSayWhatIsWrong(t *testing.T) {
 		{"/v1/chat/completions", `{"messages":[{"role":"user","content":"` + long + `"}]}`, 400, "exceed_context_size_error", "maximum context length is 200"},
 		{"/v1/completions", `{"prompt":"` + long + `"}`, 400, "exceed_context_size_error", "exceeds the available context size (200 tokens)"},
 		{"/v1/completions", `{"prompt":[]}`, 400, "invalid_request_error", "empty"},
-		{"/v1/completions", `{"prompt":[6000]}`, 400, "invalid_request_error", "token 0 is 6000"},
+		{"/v1/completions", `{"prompt":[6016]}`, 400, "invalid_request_error", "token 0 is 6016"},
 		{"/v1/completions", `{"prompt":[[1],"a",7]}`, 400, "invalid_request_error", "prompt 2"},
 		{"/v1/completions", `{"prompt":"a","suffix":"b"}`, 400, "invalid_request_error", "suffix"},
 		{"/v1/completions", `{"prompt":"a","best_of":2,"stream":true}`, 400, "invalid_request_error", "best_of"},
@@ -396,7 +410,7 @@ func TestErrorsSayWhatIsWrong(t *testing.T) {
 		{"/nowhere", ``, 404, "not_found_error", "/nowhere"},
 		{"/v1/embeddings", `{"input":["a",""],"encoding_format":"bits"}`, 400, "invalid_request_error", "bits"},
 		{"/detokenize", `{"tokens":[-1]}`, 400, "invalid_request_error", "token -1"},
-		{"/completion", `{"prompt":"a","grammar":"root ::= \"a\""}`, 400, "invalid_request_error", "grammar"},
+		{"/completion", `{"prompt":"a","grammar":"root ::= rest"}`, 400, "invalid_request_error", "rest"},
 	} {
 		code, text := c.ask(x.path, x.body)
 		var v map[string]any

@@ -21,11 +21,10 @@ func floatBytes(v []float32) []byte {
 }
 
 // props tells what llama-server's clients look for, and what of the device's kernels was checked.
-func (s *Server) props(w http.ResponseWriter, r *http.Request) {
+func (s *Server) props(w http.ResponseWriter, r *http.Request) error {
 	e, err := s.use(r, r.URL.Query().Get("model"))
 	if err != nil {
-		s.fail(w, r, err)
-		return
+		return err
 	}
 	defer e.leave()
 	x := map[string]any{
@@ -43,6 +42,7 @@ func (s *Server) props(w http.ResponseWriter, r *http.Request) {
 	}
 	x["devices"] = devices
 	reply(w, http.StatusOK, x)
+	return nil
 }
 
 // slotsShown is how many sequences a step has. llama-server divides its context among as many slots; here there is no such
@@ -50,11 +50,10 @@ func (s *Server) props(w http.ResponseWriter, r *http.Request) {
 const slotsShown = 16
 
 // slots shows the sessions at work as llama-server shows its slots.
-func (s *Server) slots(w http.ResponseWriter, r *http.Request) {
+func (s *Server) slots(w http.ResponseWriter, r *http.Request) error {
 	e, err := s.use(r, r.URL.Query().Get("model"))
 	if err != nil {
-		s.fail(w, r, err)
-		return
+		return err
 	}
 	defer e.leave()
 	type slot struct {
@@ -67,6 +66,7 @@ func (s *Server) slots(w http.ResponseWriter, r *http.Request) {
 		list = append(list, slot{i, e.Context(), i < busy})
 	}
 	reply(w, http.StatusOK, list)
+	return nil
 }
 
 // metrics are the engines' counts in Prometheus's form, by the names that llama-server gives them where it has them.

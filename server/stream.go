@@ -2,6 +2,7 @@ package server
 
 import (
 	"encoding/json"
+	"io"
 	"net/http"
 	"sync"
 	"time"
@@ -16,46 +17,67 @@ const (
 
 // A stream sends server-sent events (HTML Living Standard, section 9.2).
 type stream struct {
-	w    http.ResponseWriter
-	c    *http.ResponseController
-	mu   sync.Mutex
-	ping *time.Timer
+	w     http.ResponseWriter
+	c     *http.ResponseController
+	every time.Duration
+
+	mu    sync.Mutex
+	ping  string      // sent while nothing else is
+	timer *time.Timer // nil: closed
 }
 
 // newStream sends the headers of a stream of events. The caller closes it.
-func newStream(w http.ResponseWriter) *stream {
+func newStream(w http.ResponseWriter, every time.Duration) *stream {
 	h := w.Header()
 	h.Set("Content-Type", "text/event-stream; charset=utf-8")
 	h.Set("Cache-Control", "no-cache")
 	h.Set("X-Accel-Buffering", "no") // nginx would keep events back
 	w.WriteHeader(http.StatusOK)
-	x := &stream{w: w, c: http.NewResponseController(w)}
+	x := &stream{w: w, c: http.NewResponseController(w), every: every, ping: ": ping\n\n"}
 	_ = x.c.Flush() // the client may be gone
-	x.ping = time.AfterFunc(pingEvery, func() { _ = x.write([]byte(": ping\n\n")) })
+	x.timer = time.AfterFunc(every, func() {
+		x.mu.Lock()
+		defer x.mu.Unlock()
+		_ = x.write(x.ping)
+	})
 	return x
 }
 
 // send sends a value as JSON.
-func (x *stream) send(v any) error {
+func (x *stream) send(v any) error { return x.event("", v) }
+
+// event sends a value as JSON in an event with a name.
+func (x *stream) event(name string, v any) error {
 	b, err := json.Marshal(v)
 	if err != nil {
 		return err
 	}
-	return x.write(append(append([]byte("data: "), b...), "\n\n"...))
-}
-
-// done ends the events as OpenAI does.
-func (x *stream) done() error { return x.write([]byte("data: [DONE]\n\n")) }
-
-func (x *stream) write(b []byte) error {
+	if name != "" {
+		name = "event: " + name + "\n"
+	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if x.ping == nil {
+	return x.write(name + "data: " + string(b) + "\n\n")
+}
+
+// fail sends an error as OpenAI does.
+func (x *stream) fail(err *requestError) error { return x.send(map[string]any{"error": err}) }
+
+// done ends the events as OpenAI does.
+func (x *stream) done() error {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.write("data: [DONE]\n\n")
+}
+
+// write writes text. The caller has the lock.
+func (x *stream) write(text string) error {
+	if x.timer == nil {
 		return http.ErrBodyNotAllowed
 	}
-	x.ping.Reset(pingEvery)
+	x.timer.Reset(x.every)
 	_ = x.c.SetWriteDeadline(time.Now().Add(writeTimeout)) // not every connection has one
-	if _, err := x.w.Write(b); err != nil {
+	if _, err := io.WriteString(x.w, text); err != nil {
 		return err
 	}
 	return x.c.Flush()
@@ -65,7 +87,7 @@ func (x *stream) write(b []byte) error {
 func (x *stream) close() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.ping.Stop()
-	x.ping = nil
+	x.timer.Stop()
+	x.timer = nil
 	_ = x.c.SetWriteDeadline(time.Time{})
 }

@@ -21,12 +21,11 @@ type tokenizeRequest struct {
 	AddSpecialTokens *bool   `json:"add_special_tokens"` // the same
 }
 
-func (s *Server) tokenize(w http.ResponseWriter, r *http.Request) {
+func (s *Server) tokenize(w http.ResponseWriter, r *http.Request) error {
 	var q tokenizeRequest
 	tok, e, err := s.tokenizer(w, r, &q, &q.Model)
 	if err != nil {
-		s.fail(w, r, err)
-		return
+		return err
 	}
 	defer e.leave()
 	yes := true
@@ -37,13 +36,11 @@ func (s *Server) tokenize(w http.ResponseWriter, r *http.Request) {
 		set(&o.AddSpecial, q.AddSpecialTokens)
 	}
 	if text == nil {
-		s.fail(w, r, invalid("content", "there is neither content nor a prompt"))
-		return
+		return invalid("content", "there is neither content nor a prompt")
 	}
 	ids, err := tok.TryEncode(*text, o)
 	if err != nil {
-		s.fail(w, r, err)
-		return
+		return err
 	}
 	if ids == nil {
 		ids = []int{}
@@ -68,35 +65,32 @@ func (s *Server) tokenize(w http.ResponseWriter, r *http.Request) {
 	default:
 		reply(w, http.StatusOK, map[string]any{"tokens": ids})
 	}
+	return nil
 }
 
-func (s *Server) detokenize(w http.ResponseWriter, r *http.Request) {
+func (s *Server) detokenize(w http.ResponseWriter, r *http.Request) error {
 	var q struct {
 		Model  string `json:"model"`
 		Tokens []int  `json:"tokens"`
 	}
 	tok, e, err := s.tokenizer(w, r, &q, &q.Model)
 	if err != nil {
-		s.fail(w, r, err)
-		return
+		return err
 	}
 	defer e.leave()
 	for _, id := range q.Tokens {
 		if id < 0 || id >= tok.VocabSize() {
-			s.fail(w, r, invalid("tokens", "token %d; the tokenizer has 0 to %d", id, tok.VocabSize()-1))
-			return
+			return invalid("tokens", "token %d; the tokenizer has 0 to %d", id, tok.VocabSize()-1)
 		}
 	}
 	text := tok.Decode(q.Tokens, false)
 	reply(w, http.StatusOK, map[string]string{"content": text, "prompt": text})
+	return nil
 }
 
 // tokenizer decodes a request and finds the tokenizer of the model that it names.
 func (s *Server) tokenizer(w http.ResponseWriter, r *http.Request, q any, name *string) (*tokenizer.Tokenizer, *use, error) {
-	if err := decode(w, r, q); err != nil {
-		return nil, nil, err
-	}
-	e, err := s.use(r, *name)
+	e, err := s.begin(w, r, q, name)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -107,38 +101,40 @@ func (s *Server) tokenizer(w http.ResponseWriter, r *http.Request, q any, name *
 	return e.Tokenizer(), e, nil
 }
 
-func (s *Server) applyTemplate(w http.ResponseWriter, r *http.Request) {
+func (s *Server) applyTemplate(w http.ResponseWriter, r *http.Request) error {
 	var q chatRequest
 	tok, e, err := s.tokenizer(w, r, &q, &q.Model)
 	if err != nil {
-		s.fail(w, r, err)
-		return
+		return err
 	}
 	defer e.leave()
-	ids, err := q.prompt(r, e)
+	c, err := q.conversation()
 	if err != nil {
-		s.fail(w, r, err)
-		return
+		return err
 	}
-	reply(w, http.StatusOK, map[string]string{"prompt": tok.Decode(ids, false)})
+	p, err := c.prompt(r.Context(), e)
+	if err != nil {
+		return err
+	}
+	reply(w, http.StatusOK, map[string]string{"prompt": tok.Decode(p.IDs, false)})
+	return nil
 }
 
 // tokenizerInfo is vLLM's: the special tokens' texts and the chat template.
-func (s *Server) tokenizerInfo(w http.ResponseWriter, r *http.Request) {
+func (s *Server) tokenizerInfo(w http.ResponseWriter, r *http.Request) error {
 	e, err := s.use(r, r.URL.Query().Get("model"))
 	if err != nil {
-		s.fail(w, r, err)
-		return
+		return err
 	}
 	defer e.leave()
 	tok := e.Tokenizer()
 	if tok == nil {
-		s.fail(w, r, invalid("model", "the model has no tokenizer"))
-		return
+		return invalid("model", "the model has no tokenizer")
 	}
 	c := tok.Config()
 	reply(w, http.StatusOK, map[string]any{"bos_token": orNull(c.BOSToken), "eos_token": orNull(c.EOSToken), "pad_token": nil,
 		"unk_token": nil, "chat_template": orNull(c.ChatTemplate), "vocab_size": tok.VocabSize()})
+	return nil
 }
 
 func orNull(s string) *string {
@@ -163,17 +159,16 @@ type embedding struct {
 	Embedding any    `json:"embedding"` // numbers, or in base64 their float32, little-endian
 }
 
-func (s *Server) embeddings(w http.ResponseWriter, r *http.Request) {
+func (s *Server) embeddings(w http.ResponseWriter, r *http.Request) error {
 	var q embeddingsRequest
-	e := s.begin(w, r, &q, &q.Model)
-	if e == nil {
-		return
+	e, err := s.begin(w, r, &q, &q.Model)
+	if err != nil {
+		return err
 	}
 	defer e.leave()
 	out, err := q.embed(r, e)
 	if err != nil {
-		s.fail(w, r, err)
-		return
+		return err
 	}
 	data, tokens := []embedding{}, 0
 	for i, v := range out.Vectors {
@@ -186,6 +181,7 @@ func (s *Server) embeddings(w http.ResponseWriter, r *http.Request) {
 	}
 	reply(w, http.StatusOK, map[string]any{"object": "list", "model": e.model.Name, "data": data,
 		"usage": map[string]int{"prompt_tokens": tokens, "total_tokens": tokens}})
+	return nil
 }
 
 func (q *embeddingsRequest) embed(r *http.Request, e *use) (pumice.Embeddings, error) {

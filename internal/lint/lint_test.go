@@ -72,7 +72,7 @@ var layers = map[string][]string{
 	"eval":  {root, "chat", "sample", "tokenizer", "internal/atomicfile", "internal/humanize", "internal/regular"},
 	"bench": {root, "vk", "chat", "sample", "tokenizer", "internal/humanize"},
 
-	"server": {root, "chat", "sample", "tokenizer"},
+	"server": {root, "chat", "chat/toolcall", "constrain", "sample", "tokenizer"},
 
 	"cmd/pumice":         {root, "server", "quantize", "eval", "bench", "checkpoint", "chat", "sample", "tokenizer", "internal"},
 	"internal/isareport": {"model", "pipeline", "vk", "checkpoint", "internal/dtype", "internal/synth"},
