@@ -58,6 +58,8 @@ var layers = map[string][]string{
 
 	"chat/toolcall": {"chat"},
 
+	"store": {"internal/atomicfile", "internal/regular"},
+
 	"tools/spread":   {"checkpoint", "internal/dtype", "internal/ggufwrite", "internal/half"},
 	"quantize":       {"model", "checkpoint", "tokenizer", "internal/atomicfile", "internal/dtype", "internal/ggufwrite"},
 	"tools/licenses": {"internal/licenses"},
