@@ -59,6 +59,7 @@ var layers = map[string][]string{
 	"chat/toolcall": {"chat"},
 
 	"store": {"internal/atomicfile", "internal/regular"},
+	"hub":   {"store", "internal/humanize", "internal/regular"},
 
 	"tools/spread":   {"checkpoint", "internal/dtype", "internal/ggufwrite", "internal/half"},
 	"quantize":       {"model", "checkpoint", "tokenizer", "internal/atomicfile", "internal/dtype", "internal/ggufwrite"},
