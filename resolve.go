@@ -6,7 +6,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
+
+	"pumice/store"
 )
 
 // DefaultModel is the name of the model to start with: SmolLM2-135M-Instruct.
@@ -22,6 +23,7 @@ type ModelError struct {
 	Model string
 	Msg   string
 	Path  string // path that the file of a known model should have; "" for other models
+	Hub   bool   // package hub could fetch it
 }
 
 func (e *ModelError) Error() string { return fmt.Sprintf("pumice: model %q: %s", e.Model, e.Msg) }
@@ -40,8 +42,9 @@ func CacheDir() (string, error) {
 	return filepath.Join(dir, "pumice"), nil
 }
 
-// Resolve returns the path that model stands for: model itself if that path exists, else the file of the model with
-// that name.
+// Resolve returns the path that model stands for: model itself if that path exists; else the model of that name in the Hugging
+// Face Hub's cache (hf:owner/name[:file][@revision]) or in ollama's folder (ollama:name[:tag]), as package store finds it; else
+// the file of the model with that name. Nothing is fetched.
 func Resolve(model string) (string, error) {
 	if model == "" {
 		return "", &ModelError{Model: model, Msg: "want a GGUF file, a directory, or a name"}
@@ -50,8 +53,8 @@ func Resolve(model string) (string, error) {
 	if err == nil {
 		return model, nil
 	}
-	if strings.HasPrefix(model, "hf:") {
-		return "", &ModelError{Model: model, Msg: "models are not fetched by name: want a GGUF file or a directory"}
+	if store.Named(model) {
+		return resolveNamed(model)
 	}
 	known, ok := models[model]
 	switch {
@@ -68,6 +71,21 @@ func Resolve(model string) (string, error) {
 	path := filepath.Join(dir, "models", filepath.FromSlash(known))
 	if _, err := os.Stat(path); err != nil {
 		return "", &ModelError{Model: model, Msg: path + " is not there", Path: path}
+	}
+	return path, nil
+}
+
+func resolveNamed(model string) (string, error) {
+	path, err := store.Find(model)
+	var missing *store.NotFoundError
+	var name *store.NameError
+	switch {
+	case errors.As(err, &missing):
+		return "", &ModelError{Model: model, Msg: missing.Msg, Hub: missing.Pull}
+	case errors.As(err, &name):
+		return "", &ModelError{Model: model, Msg: name.Msg}
+	case err != nil:
+		return "", fmt.Errorf("pumice: %w", err)
 	}
 	return path, nil
 }

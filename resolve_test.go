@@ -10,10 +10,16 @@ import (
 func TestResolve(t *testing.T) {
 	dir := t.TempDir()
 	t.Setenv("XDG_CACHE_HOME", dir)
+	t.Setenv("HF_HOME", "")
+	t.Setenv("HF_HUB_CACHE", "")
+	t.Setenv("OLLAMA_MODELS", dir+"/ollama")
 	var missing *ModelError
 	for _, c := range []struct{ name, says string }{
 		{"smollm2", "Q4_1.gguf is not there"},
-		{"hf:owner/name", "not fetched"},
+		{"hf:owner/name", "it is not in " + dir + "/huggingface/hub"},
+		{"hf:owner", "want hf:owner/name"},
+		{"ollama:name", "ollama pull fetches it"},
+		{"ollama:a/b/c/d", "want ollama:"},
 		{"no/such/file.gguf", "no such file"},
 		{"", "GGUF file"},
 	} {

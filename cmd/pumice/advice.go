@@ -3,10 +3,12 @@ package main
 import (
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 
 	"pumice"
 	"pumice/chat"
+	"pumice/hub"
 	"pumice/sample"
 )
 
@@ -38,6 +40,7 @@ func spelt(err error) string {
 	var cache *pumice.CacheError
 	var absent *pumice.ModelError
 	var noFormat *chat.NoFormatError
+	var refused *hub.StatusError
 	switch {
 	case errors.As(err, &option):
 		if flag := flagOf[option.Field]; flag != "" {
@@ -57,6 +60,10 @@ func spelt(err error) string {
 		return text + "; " + smaller(fit.Fits)
 	case errors.As(err, &absent) && absent.Path != "":
 		return text + ": fetch it with `make chat` or tools/model.sh"
+	case errors.As(err, &absent) && absent.Hub:
+		return text + ": fetch it with `pumice pull " + absent.Model + "`"
+	case errors.As(err, &refused) && (refused.Status == http.StatusUnauthorized || refused.Status == http.StatusForbidden):
+		return text + ": there is no such model, or it needs a token (HF_TOKEN) of an account that has accepted its terms"
 	case errors.As(err, &noFormat):
 		return text + ": choose a format with --chat-template, a Jinja file or one of " +
 			strings.Join(chat.Names(), ", ")

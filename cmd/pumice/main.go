@@ -79,7 +79,8 @@ func (p *program) app() *cli.App {
 		Name:      "pumice",
 		Usage:     "run large language models through Vulkan",
 		UsageText: "pumice [global flags] command [flags] MODEL",
-		Description: "MODEL is a GGUF file, a Hugging Face directory, or the name of a model (" + pumice.DefaultModel + ").\n" +
+		Description: "MODEL is a GGUF file, a Hugging Face directory, hf:owner/name[:file][@revision] in the Hub's cache, ollama:name[:tag] in\n" +
+			"ollama's, or " + pumice.DefaultModel + ". pumice pull fetches hf: models, and list lists what is there.\n" +
 			"An environment variable can stand for each flag: PUMICE_TOP_K for --top-k.\n" +
 			"Ctrl-C, SIGTERM or SIGHUP ends a command within two seconds; a second one ends it at once.\n" +
 			"Exit status: 0 success, 1 failure, 2 wrong usage, 3 no usable device, 4 the model does not fit in device memory,\n" +
@@ -88,6 +89,7 @@ func (p *program) app() *cli.App {
 		Commands: []*cli.Command{
 			p.devicesCommand(), p.chatCommand(), p.generateCommand(), p.logitsCommand(), p.embedCommand(), p.tokenizeCommand(), p.detokenizeCommand(),
 			p.inspectCommand(), p.verifyCommand(), p.tuneCommand(), p.benchCommand(), p.evalCommand(), p.perplexityCommand(), p.quantizeCommand(), p.serveCommand(),
+			p.pullCommand(), p.listCommand(), p.rmCommand(),
 			p.completionCommand(), p.licensesCommand(), p.synthCommand(),
 		},
 		EnableBashCompletion:      true,

@@ -16,6 +16,7 @@ import (
 
 	"pumice"
 	"pumice/server"
+	"pumice/store"
 )
 
 func (p *program) serveCommand() *cli.Command {
@@ -107,6 +108,9 @@ func (p *program) serveOn(ctx context.Context, l net.Listener, o server.Options,
 
 // modelID is what requests call a model that the command line gives no name.
 func modelID(path string) string {
+	if store.Named(path) {
+		_, path, _ = strings.Cut(path, ":")
+	}
 	path = strings.TrimRight(path, "/")
 	if i := strings.LastIndexByte(path, '/'); i >= 0 {
 		path = path[i+1:]

@@ -69,7 +69,7 @@ var layers = map[string][]string{
 	"tools/hashes":   {"model", "pipeline", "pipeline/kernels", "vk", "checkpoint", "internal/dtype"},
 	"tools/mutate":   {"pipeline/kernels", "shaders"},
 
-	root: {"model", "pipeline", "vk", "checkpoint", "chat", "constrain", "sample", "tokenizer",
+	root: {"model", "pipeline", "vk", "checkpoint", "chat", "constrain", "sample", "store", "tokenizer",
 		"internal/dtype", "internal/half", "internal/humanize", "internal/regular"},
 
 	"eval":  {root, "chat", "sample", "tokenizer", "internal/atomicfile", "internal/humanize", "internal/regular"},
@@ -77,7 +77,7 @@ var layers = map[string][]string{
 
 	"server": {root, "chat", "chat/toolcall", "constrain", "sample", "tokenizer"},
 
-	"cmd/pumice":         {root, "server", "quantize", "eval", "bench", "checkpoint", "chat", "sample", "tokenizer", "internal"},
+	"cmd/pumice":         {root, "hub", "store", "server", "quantize", "eval", "bench", "checkpoint", "chat", "sample", "tokenizer", "internal"},
 	"internal/isareport": {"model", "pipeline", "vk", "checkpoint", "internal/dtype", "internal/synth"},
 }
 
