@@ -59,3 +59,18 @@ apt_private_index() {
 	fi
 	apt_private "$state" update || die "no package index of ${*:-the configured sources}"
 }
+
+# client_venv NAME makes the virtual environment of the wheels that tools/clients/NAME.txt pins, if it is not there, and prints
+# its python.
+client_venv() {
+	local venv
+	[ -f "tools/clients/$1.txt" ] || die "no client $1"
+	venv=$PUMICE_CACHE/clients/$1-$(sha256sum <"tools/clients/$1.txt" | cut -c1-12)
+	if [ ! -e "$venv/.done" ]; then
+		rm -rf "$venv"
+		python3 -m venv "$venv"
+		"$venv/bin/pip" install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r "tools/clients/$1.txt" >&2
+		touch "$venv/.done"
+	fi
+	printf '%s\n' "$venv/bin/python"
+}
