@@ -34,12 +34,15 @@ func (p *Plan) metadata(ctx context.Context, c *checkpoint.Checkpoint) ([]ggufwr
 		{Key: fileTypeKey, Value: fileTypes[p.o.Type]},
 		{Key: versionKey, Value: quantizationVersion},
 	}
+	if p.o.Keep { // as the file has it
+		quantized = nil
+	}
 	if c.Metadata() != nil {
 		var kv []ggufwrite.KV
 		err := checkpoint.Guard(func() error {
 			for key, value := range c.RawMetadata() {
 				switch {
-				case key == fileTypeKey, key == versionKey, key == "general.alignment", strings.HasPrefix(key, "split."):
+				case quantized != nil && (key == fileTypeKey || key == versionKey), key == "general.alignment", strings.HasPrefix(key, "split."):
 				default:
 					kv = append(kv, ggufwrite.KV{Key: key, Value: ggufwrite.Raw(value)})
 				}

@@ -18,10 +18,11 @@ import (
 	"pumice/tokenizer"
 )
 
-// Options configure NewPlan. Type must be a weight type.
+// Options configure NewPlan. Type must be a weight type, unless Keep is set.
 type Options struct {
 	Type dtype.DType // type of the matrices
 	Pure bool        // also the type of the embedding and the head, however few bits it has
+	Keep bool        // the checkpoint is GGUF, and each tensor keeps its type, as with the type COPY of llama-quantize
 
 	// Tokenizer is the tokenizer of a Hugging Face directory; with nil the file gets no vocabulary. The
 	// vocabulary of a GGUF checkpoint is copied.
@@ -56,7 +57,10 @@ type Tensor struct {
 // NewPlan determines the content of the file. Errors are the checkpoint's, the model's (an unknown family,
 // a missing tensor) and the tokenizer's (a vocabulary that GGUF can't express). ctx cancels it.
 func NewPlan(ctx context.Context, c *checkpoint.Checkpoint, o Options) (*Plan, error) {
-	if !o.Type.Weight() {
+	if o.Keep && c.Format() != checkpoint.GGUF {
+		return nil, fmt.Errorf("quantize: %s: only a GGUF file's types can be kept", c.Path())
+	}
+	if !o.Keep && !o.Type.Weight() {
 		return nil, fmt.Errorf("quantize: %s: want one of %s", o.Type, dtype.Names(dtype.Weights()))
 	}
 	if o.Workers == 0 {
@@ -94,7 +98,7 @@ func (p *Plan) Bytes() int64 { return p.file.Size }
 // typeOf returns the type of a tensor in the file. Errors of the embedding and the head affect every token,
 // so these get at least the 6.6 bits of Q6_K, which llama.cpp uses for the head, unless Pure is set.
 func (o *Options) typeOf(t *model.ExportTensor) dtype.DType {
-	if t.Role == model.AsStored {
+	if t.Role == model.AsStored || o.Keep {
 		return t.DType
 	}
 	want := o.Type

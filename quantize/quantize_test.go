@@ -233,6 +233,39 @@ func TestGGUFIsCopied(t *testing.T) {
 	}
 }
 
+// With Keep a GGUF file of several types is copied as it is, also into a file that is open.
+func TestKeptTypesAreThoseOfTheFile(t *testing.T) {
+	from := open(t, unpack(t, filepath.Join(ggufs, "llama.gguf.gz"), "llama.gguf"))
+	mixed := write(t, from.Path(), Options{Type: dtype.Q4_0})
+	path := filepath.Join(t.TempDir(), "copy.gguf")
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.Write(make([]byte, 1<<20)); err != nil {
+		t.Fatal(err)
+	}
+	p, err := NewPlan(t.Context(), mixed, Options{Keep: true})
+	if err == nil {
+		err = p.WriteIn(t.Context(), f)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := os.ReadFile(mixed.Path())
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := make([]byte, len(want)+1)
+	if n, err := f.ReadAt(got, 0); err != io.EOF || !bytes.Equal(got[:n], want) {
+		t.Errorf("%d bytes, %v; want the %d of the file, unchanged", n, err, len(want))
+	}
+	if _, err := NewPlan(t.Context(), open(t, "../testdata/fixtures/llama"), Options{Keep: true}); err == nil || !strings.Contains(err.Error(), "only a GGUF file's") {
+		t.Errorf("a directory: %v", err)
+	}
+}
+
 // The files of a split model become one file.
 func TestSplitModelsBecomeOneFile(t *testing.T) {
 	whole := open(t, unpack(t, filepath.Join(ggufs, "llama.gguf.gz"), "llama.gguf"))

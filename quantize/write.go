@@ -36,7 +36,23 @@ func (p *Plan) Write(ctx context.Context, path string, overwrite bool) error {
 	return nil
 }
 
-// write writes the temporary file f of path.
+// WriteIn replaces the content of a file that is open for writing, for callers that others hand such a file. After an error it
+// has a part.
+func (p *Plan) WriteIn(ctx context.Context, f *os.File) error {
+	err := f.Truncate(0)
+	if err == nil {
+		_, err = f.Seek(0, io.SeekStart)
+	}
+	if err == nil {
+		err = p.write(ctx, f, f.Name())
+	}
+	if err != nil {
+		return fmt.Errorf("quantize: %w", err)
+	}
+	return nil
+}
+
+// write writes the file f, which is or will be called path.
 func (p *Plan) write(ctx context.Context, f *os.File, path string) error {
 	if _, err := f.Write(p.file.Header); err != nil {
 		return err
