@@ -25,12 +25,12 @@ const llamaServerName = "llama-server"
 // pumice does not have.
 const fallbackVariable = "PUMICE_FALLBACK_SERVER"
 
-// asLlamaServer returns the arguments of a call by llama-server's name.
-func asLlamaServer(args []string) ([]string, bool) {
+// calledAs returns the arguments of a call by the name of another program, which is a command or the file's name.
+func calledAs(name string, args []string) ([]string, bool) {
 	switch {
-	case len(args) > 0 && strings.TrimSuffix(filepath.Base(args[0]), ".exe") == llamaServerName:
+	case len(args) > 0 && filepath.Base(args[0]) == name:
 		return args[1:], true
-	case len(args) > 1 && args[1] == llamaServerName:
+	case len(args) > 1 && args[1] == name:
 		return args[2:], true
 	}
 	return nil, false
@@ -40,6 +40,8 @@ func asLlamaServer(args []string) ([]string, bool) {
 type llamaSettings struct {
 	options     pumice.Options
 	model, name string
+	hubRepo     string // owner/name[:quantisation], which is not fetched
+	hubFile     string
 	host        string
 	port        int
 	parallel    int
@@ -136,7 +138,9 @@ var llamaFlags = []llamaFlag{
 
 	{names: "--no-jinja", set: func(*llamaSettings, string) error { return nil }},
 	{names: "--mmproj -mm --mmproj-url -mmu", value: "FILE", refuse: "images and sounds are not supported"},
-	{names: "-hf -hfr --hf-repo -hff --hf-file -mu --model-url -dr --docker-repo", value: "NAME", refuse: "nothing is fetched from a network: give -m FILE"},
+	{names: "-hf -hfr --hf-repo", value: "NAME", set: toText(func(s *llamaSettings) *string { return &s.hubRepo })},
+	{names: "-hff --hf-file", value: "NAME", set: toText(func(s *llamaSettings) *string { return &s.hubFile })},
+	{names: "-mu --model-url -dr --docker-repo", value: "NAME", refuse: "nothing is fetched from a network: give -m FILE"},
 	{names: "--rope-scaling --rope-scale --rope-freq-base --rope-freq-scale --yarn-ext-factor --yarn-attn-factor --override-kv --grammar --grammar-file --json-schema -j " +
 		"--lora-scaled --control-vector --pooling --attention --reasoning-budget --chat-template-kwargs --logit-bias -l --samplers --mirostat --dry-multiplier --xtc-probability " +
 		"--typical --top-nsigma --dynatemp-range --seed -s --models-dir --models-preset --ssl-key-file --ssl-cert-file", value: "VALUE", refuse: "it is not supported"},
@@ -212,6 +216,13 @@ func (s *llamaSettings) check() error {
 	}
 	if o.Context > 0 { // is divided among slots
 		o.Context = max(1, o.Context/s.parallel)
+	}
+	if s.hubRepo != "" && s.model == "" {
+		s.model = "hf:" + s.hubRepo
+		if s.hubFile != "" {
+			repo, _, _ := strings.Cut(s.hubRepo, ":")
+			s.model = "hf:" + repo + ":" + s.hubFile
+		}
 	}
 	if s.name == "" {
 		s.name = modelID(s.model)

@@ -35,6 +35,8 @@ func TestLlamaServersFlags(t *testing.T) {
 			}},
 		"textgen": {"--model F --batch-size 256 --ubatch-size 256 --port 5005 --no-webui --flash-attn on --ctx-size 8192 --gpu-layers 99 --fit off --cache-type-k f16 --cache-type-v f16 --parallel 1",
 			func(s *llamaSettings) bool { return s.options.KVType == "f16" }},
+		"of the Hub":              {"-hf a/b:Q8_0", func(s *llamaSettings) bool { return s.model == "hf:a/b:Q8_0" && s.name == "b:Q8_0" }},
+		"a file of the Hub":       {"--hf-repo a/b --hf-file c.gguf", func(s *llamaSettings) bool { return s.model == "hf:a/b:c.gguf" && s.name == "b:c" }},
 		"two devices":             {"-m F -dev Vulkan0,Vulkan2", func(s *llamaSettings) bool { return slices.Equal(s.options.Devices, []string{"0", "2"}) }},
 		"flags of other versions": {"-m F --new-flag --other value --last", func(s *llamaSettings) bool { return strings.Join(s.ignored, " ") == "--new-flag --other --last" }},
 		"no model":                {"--port 7 --no-webui", func(s *llamaSettings) bool { return s.model == "" && s.port == 7 }},
@@ -46,7 +48,7 @@ func TestLlamaServersFlags(t *testing.T) {
 	}
 	for args, want := range map[string]string{
 		"--mmproj F":       "images",
-		"-hf a/b":          "nothing is fetched",
+		"-dr a/b":          "nothing is fetched",
 		"--port":           "needs a value",
 		"--port x":         "want a number",
 		"model.gguf":       "unexpected argument",
@@ -63,7 +65,7 @@ func TestLlamaServersFlags(t *testing.T) {
 		as   bool
 		rest int
 	}{{"/usr/lib/ollama/llama-server -m F", true, 2}, {"pumice llama-server", true, 0}, {"pumice serve llama-server", false, 0}} {
-		if rest, ok := asLlamaServer(strings.Fields(c.args)); ok != c.as || len(rest) != c.rest {
+		if rest, ok := calledAs(llamaServerName, strings.Fields(c.args)); ok != c.as || len(rest) != c.rest {
 			t.Errorf("%s: %v, %t", c.args, rest, ok)
 		}
 	}

@@ -53,9 +53,11 @@ func (p *program) run(args []string) int {
 	defer p.stdout.flush()
 	p.interrupt = watchSignals(p.stderr)
 	defer p.interrupt.end()
-	if args, ok := asLlamaServer(args); ok {
-		p.log = zerolog.New(p.stderr).With().Timestamp().Logger().Level(zerolog.WarnLevel)
-		return p.ended(p.llamaServer(p.interrupt.ctx, args))
+	for name, run := range map[string]func(context.Context, []string) error{llamaServerName: p.llamaServer, llamaQuantizeName: p.llamaQuantize} {
+		if args, ok := calledAs(name, args); ok {
+			p.log = zerolog.New(p.stderr).With().Timestamp().Logger().Level(zerolog.WarnLevel)
+			return p.ended(run(p.interrupt.ctx, args))
+		}
 	}
 	app := p.app()
 	args, err := arrange(app, args)
