@@ -23,6 +23,8 @@ type Options struct {
 	// Local refuses requests whose Host is not this machine's own name for itself, so that a web page can't reach the server
 	// by a name that it has made to point here (DNS rebinding). It is for servers that listen on a loopback address.
 	Local bool
+	// NoPage leaves out the page at /, a chat in the browser.
+	NoPage bool
 	// Idle is how long a model stays loaded that nobody uses; with 0 it stays.
 	Idle time.Duration
 
@@ -120,10 +122,17 @@ func (s *Server) routes() *http.ServeMux {
 	handle("GET /props", s.props)
 	handle("GET /slots", s.slots)
 	mux.Handle("GET /metrics", s.metrics)
-	handle("/", func(_ http.ResponseWriter, r *http.Request) error {
-		return &requestError{Code: http.StatusNotFound, Type: "not_found_error", Message: "there is no " + r.Method + " " + r.URL.Path}
-	})
+	if !s.options.NoPage {
+		handle("GET /{$}", page)
+		handle("GET /page/{file}", page)
+	}
+	handle("/", func(_ http.ResponseWriter, r *http.Request) error { return missing(r) })
 	return mux
+}
+
+// missing is the error of a path that is not there, or not for this method.
+func missing(r *http.Request) error {
+	return &requestError{Code: http.StatusNotFound, Type: "not_found_error", Message: "there is no " + r.Method + " " + r.URL.Path}
 }
 
 // guard refuses what is not for the server, and says which pages of browsers may read answers: those that this machine serves.
@@ -142,7 +151,7 @@ func (s *Server) guard(next http.Handler) http.Handler {
 				w.Header().Set("Access-Control-Allow-Origin", origin)
 				w.Header().Set("Access-Control-Allow-Headers", "*, Authorization")
 				w.Header().Set("Access-Control-Allow-Methods", "GET, POST")
-			} else if r.Method != http.MethodGet {
+			} else if r.Method != http.MethodGet && !s.isOwn(r, u) {
 				s.fail(w, r, &requestError{Code: http.StatusForbidden, Type: "permission_error", Message: "pages of other sites can't use this server"})
 				return
 			}
@@ -159,13 +168,21 @@ func (s *Server) guard(next http.Handler) http.Handler {
 	})
 }
 
-// admits reports whether a request needs no key or has one. Anybody may ask for the server's health and its models' names.
+// isOwn reports whether a request may come from this server's own page, at another address than this machine's name for itself. A
+// name may be one that an attacker has made to point here, but an address can't, and no such page has a key, which is looked at
+// later.
+func (s *Server) isOwn(r *http.Request, origin *url.URL) bool {
+	return len(s.keys) > 0 || origin != nil && origin.Host == r.Host && net.ParseIP(hostname(r.Host)) != nil
+}
+
+// admits reports whether a request needs no key or has one. Anybody may ask for the server's health, its models' names and its
+// page.
 func (s *Server) admits(r *http.Request) bool {
 	switch strings.TrimPrefix(r.URL.Path, "/v1") {
 	case "/health", "/models":
 		return true
 	}
-	if len(s.keys) == 0 {
+	if len(s.keys) == 0 || isPage(r.URL.Path) {
 		return true
 	}
 	key := r.Header.Get("X-Api-Key")
@@ -181,12 +198,17 @@ func (s *Server) admits(r *http.Request) bool {
 
 // isLocal reports whether a host, with a port or without, is this machine's name for itself.
 func isLocal(host string) bool {
+	host = hostname(host)
+	ip := net.ParseIP(host)
+	return host == "localhost" || strings.HasSuffix(host, ".localhost") || ip != nil && ip.IsLoopback()
+}
+
+// hostname is a host without its port.
+func hostname(host string) string {
 	if h, _, err := net.SplitHostPort(host); err == nil {
 		host = h
 	}
-	host = strings.Trim(host, "[]")
-	ip := net.ParseIP(host)
-	return host == "localhost" || strings.HasSuffix(host, ".localhost") || ip != nil && ip.IsLoopback()
+	return strings.Trim(host, "[]")
 }
 
 func (s *Server) health(w http.ResponseWriter, r *http.Request) error {

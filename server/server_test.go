@@ -445,7 +445,7 @@ func TestGuards(t *testing.T) {
 			t.Errorf("%s %v: %d %s, want %d", x.path, x.header, code, text, x.code)
 		}
 	}
-	if code, _ := c.ask("/tokenize", `{"content":"a"}`, "X-Api-Key", "one", "Origin", "https://attacker.example"); code != http.StatusForbidden {
+	if code, _ := c.ask("/tokenize", `{"content":"a"}`, "Origin", "https://attacker.example"); code != http.StatusUnauthorized {
 		t.Errorf("a page of another site: %d", code)
 	}
 	if code, _ := c.ask("/tokenize", `{"content":"a"}`, "X-Api-Key", "one", "Origin", "http://localhost:3000"); code != http.StatusOK {

@@ -28,7 +28,7 @@ func (s *Server) props(w http.ResponseWriter, r *http.Request) error {
 	}
 	defer e.leave()
 	x := map[string]any{
-		"default_generation_settings": map[string]any{"n_ctx": e.Context(), "params": e.SamplingDefaults()},
+		"default_generation_settings": map[string]any{"n_ctx": e.Context(), "params": samplingShown(e)},
 		"total_slots":                 slotsShown, "model_alias": e.model.Name, "model_path": e.model.Name,
 		"modalities": map[string]bool{"vision": false, "audio": false},
 	}
@@ -40,9 +40,21 @@ func (s *Server) props(w http.ResponseWriter, r *http.Request) error {
 	for _, d := range e.Devices() {
 		devices = append(devices, d.Info())
 	}
-	x["devices"] = devices
+	x["devices"], x["memory"] = devices, e.Memory()
 	reply(w, http.StatusOK, x)
 	return nil
+}
+
+// samplingShown is how tokens are chosen where a request says nothing, by the names of requests.
+func samplingShown(e *use) map[string]any {
+	p := e.SamplingDefaults()
+	if e.model.Sampling != nil {
+		e.model.Sampling(&p)
+	}
+	return map[string]any{
+		"temperature": p.Temperature, "top_k": p.TopK, "top_p": p.TopP, "min_p": p.MinP, "repeat_penalty": p.RepeatPenalty,
+		"repeat_last_n": p.RepeatLastN, "frequency_penalty": p.FrequencyPenalty, "presence_penalty": p.PresencePenalty,
+	}
 }
 
 // slotsShown is how many sequences a step has. llama-server divides its context among as many slots; here there is no such
@@ -115,6 +127,8 @@ var measures = []measure{
 		func(m pumice.Metrics) float64 { return float64(m.Retractions) }),
 	newMeasure("pumice_cache_pages_in_use", "Pages of the KV cache of sessions at work.", prometheus.GaugeValue,
 		func(m pumice.Metrics) float64 { return float64(m.Pages.InUse) }),
+	newMeasure("pumice_cache_pages_cached", "Pages of the KV cache that are kept for texts that begin alike.", prometheus.GaugeValue,
+		func(m pumice.Metrics) float64 { return float64(m.Pages.Cached) }),
 	newMeasure("pumice_cache_pages_free", "Pages of the KV cache that hold nothing.", prometheus.GaugeValue,
 		func(m pumice.Metrics) float64 { return float64(m.Pages.Free) }),
 }

@@ -50,6 +50,7 @@ type llamaSettings struct {
 	predict     int
 	sampling    []func(p *sample.Params)
 	list        bool
+	noPage      bool
 	verbose     bool
 	ignored     []string // flags that change nothing here
 }
@@ -112,6 +113,8 @@ var llamaFlags = []llamaFlag{
 	{names: "--api-key", value: "KEY", set: func(s *llamaSettings, v string) error { s.keys = append(s.keys, splitList(v)...); return nil }},
 	{names: "-n --predict --n-predict", value: "N", set: toInt(func(s *llamaSettings) *int { return &s.predict })},
 	{names: "--list-devices", set: func(s *llamaSettings, _ string) error { s.list = true; return nil }},
+	{names: "--webui", set: func(s *llamaSettings, _ string) error { s.noPage = false; return nil }},
+	{names: "--no-webui", set: func(s *llamaSettings, _ string) error { s.noPage = true; return nil }},
 	{names: "-v --verbose --log-verbose", set: func(s *llamaSettings, _ string) error { s.verbose = true; return nil }},
 
 	{names: "--temp --temperature", value: "N", set: toParam(func(p *sample.Params, v float64) { p.Temperature = float32(v) })},
@@ -124,7 +127,7 @@ var llamaFlags = []llamaFlag{
 	{names: "--frequency-penalty", value: "N", set: toParam(func(p *sample.Params, v float64) { p.FrequencyPenalty = float32(v) })},
 
 	// These are so anyway, or say how llama.cpp computes.
-	{names: "--jinja --metrics --slots --no-slots --props --embedding --embeddings --webui --no-webui --offline --mlock --no-mmap --mmap --warmup --no-warmup " +
+	{names: "--jinja --metrics --slots --no-slots --props --embedding --embeddings --offline --mlock --no-mmap --mmap --warmup --no-warmup " +
 		"-cb --cont-batching -nocb --no-cont-batching --log-prefix --no-log-prefix --log-timestamps --no-log-timestamps --log-disable --log-colors " +
 		"--context-shift --no-context-shift --no-kv-offload -nkvo --kv-unified -kvu --no-perf --swa-full --no-repack -nr --op-offload --no-op-offload " +
 		"--check-tensors --direct-io -dio"},
@@ -255,7 +258,7 @@ func (p *program) llamaServer(ctx context.Context, args []string) error {
 		p.note("ggml_vulkan: %d = %s (%s) | uma: %d | fp16: 1", d.Index, d.Name, d.Driver, uma(d))
 	}
 	p.note("system_info: n_threads = %d | Vulkan : 1 | pumice", runtime.NumCPU())
-	o := server.Options{Keys: s.keys, Logger: p.log}
+	o := server.Options{Keys: s.keys, NoPage: s.noPage, Logger: p.log}
 	if s.model != "" {
 		m := server.Model{Name: s.name, MaxTokens: max(0, s.predict), Open: func(ctx context.Context) (*pumice.Engine, error) { return p.openLlama(ctx, s) }}
 		m.Sampling = func(params *sample.Params) {

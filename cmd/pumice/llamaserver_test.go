@@ -17,11 +17,11 @@ func TestLlamaServersFlags(t *testing.T) {
 		"ollama 0.31": {"--model BLOB --port 4001 --host 127.0.0.1 --no-webui --offline -c 16384 -np 4 --log-verbosity 4 --no-log-prefix --no-log-timestamps " +
 			"--cache-type-k q8_0 --cache-type-v q8_0 --flash-attn auto -b 512 -ub 512 -ngl 99 -t 8 --split-mode none --main-gpu 1 --context-shift --keep 4",
 			func(s *llamaSettings) bool {
-				return s.model == "BLOB" && s.name == "BLOB" && s.port == 4001 && s.options.Context == 4096 && s.options.KVType == "q8_0" && s.options.Device == "1"
+				return s.model == "BLOB" && s.name == "BLOB" && s.port == 4001 && s.options.Context == 4096 && s.options.KVType == "q8_0" && s.options.Device == "1" && s.noPage
 			}},
 		"Docker Model Runner": {"-ngl 999 --metrics --model F.gguf --host /run/model.sock --ctx-size 4096 --jinja",
 			func(s *llamaSettings) bool {
-				return s.host == "/run/model.sock" && s.options.Context == 4096 && s.name == "F"
+				return s.host == "/run/model.sock" && s.options.Context == 4096 && s.name == "F" && !s.noPage
 			}},
 		"Lemonade": {"-m F --ctx-size 2048 --device Vulkan1 --port 8001 --jinja --metrics --embeddings",
 			func(s *llamaSettings) bool { return s.options.Device == "1" && s.options.Context == 2048 }},

@@ -24,6 +24,7 @@ func (p *program) serveCommand() *cli.Command {
 		stringFlag("host", "127.0.0.1", "listen on `ADDRESS`, or on the unix socket at a path that ends with .sock"),
 		intFlag("port", 8080, "listen on port `N`; 0 takes a free one"),
 		&cli.StringSliceFlag{Name: "api-key", EnvVars: env("api-key"), Usage: "answer only requests with `KEY`; may be repeated"},
+		&cli.BoolFlag{Name: "no-webui", EnvVars: env("no-webui"), Usage: "leave out the page at /, a chat in the browser"},
 		&cli.DurationFlag{Name: "ttl", EnvVars: env("ttl"), Usage: "unload a model that nobody has used for `TIME`, such as 10m; 0 keeps it"},
 		&cli.DurationFlag{Name: "drain", EnvVars: env("drain"), Value: 30 * time.Second,
 			Usage: "after SIGTERM, let answers in progress go on for `TIME`; a second signal ends them"},
@@ -34,14 +35,14 @@ func (p *program) serveCommand() *cli.Command {
 		ArgsUsage: "[NAME=]MODEL...",
 		Description: "The first MODEL is loaded at once and answers requests that name none, the others when they are asked for. NAME is what\n" +
 			"requests call a model; by default it is the file's name. On a loopback address no key is needed, and requests that reach\n" +
-			"the server by another name than localhost are refused.",
+			"the server by another name than localhost are refused. At / is a page to chat in the browser.",
 		Flags:  append(flags, append(modelFlags(), splitFlag())...),
 		Action: p.serve,
 	}
 }
 
 func (p *program) serve(c *cli.Context) error {
-	o := server.Options{Keys: c.StringSlice("api-key"), Idle: c.Duration("ttl"), Logger: p.log}
+	o := server.Options{Keys: c.StringSlice("api-key"), NoPage: c.Bool("no-webui"), Idle: c.Duration("ttl"), Logger: p.log}
 	if c.Int("port") < 0 || c.Int("port") > 65535 {
 		return &usageError{fmt.Sprintf("--port %d: want 0 to 65535", c.Int("port"))}
 	}
