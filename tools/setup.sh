@@ -3,7 +3,8 @@
 #
 #   tools/setup.sh chat   a Vulkan loader and a driver, certificates for downloads, python3 with pip while the
 #                         default model is not yet fetched
-#   tools/setup.sh test   the same, Mesa's CPU driver, the validation layers, the Vulkan headers, shellcheck, and SwiftShader
+#   tools/setup.sh page   what chat takes, and Chromium, Chinese fonts and npm for tools/page.sh
+#   tools/setup.sh test   what chat takes, Mesa's CPU driver, the validation layers, the Vulkan headers, shellcheck, and SwiftShader
 #
 # System packages are installed with apt-get, through sudo for a user who is not root; it says so first. SwiftShader, a
 # second CPU driver, is unpacked from Debian's Chromium into the user's cache instead. Whatever can't be had is an error,
@@ -25,11 +26,15 @@ has_pip() { python3 -m pip --version || tools/model.sh --cached; } >/dev/null 2>
 has_validation() { compgen -G '/usr/share/vulkan/explicit_layer.d/*validation*.json' >/dev/null; }
 has_headers() { [ -e /usr/include/vulkan/vulkan_core.h ]; }
 has_shellcheck() { command -v shellcheck >/dev/null; }
+has_chromium() { command -v chromium >/dev/null; }
+has_fonts() { [ -n "$(find /usr/share/fonts /usr/local/share/fonts -iname '*cjk*' -o -iname '*wqy*' -o -iname '*droid*fallback*' 2>/dev/null)" ]; }
+has_npm() { command -v npm >/dev/null; }
 
 # A need is the check above and the packages that meet it.
 declare -A PACKAGES=(
 	[certificates]=ca-certificates [loader]=libvulkan1 [driver]=mesa-vulkan-drivers [lavapipe]=mesa-vulkan-drivers [pip]=python3-pip
 	[validation]=vulkan-validationlayers [headers]=libvulkan-dev [shellcheck]=shellcheck
+	[chromium]=chromium [fonts]=fonts-wqy-zenhei [npm]=npm
 )
 
 install_missing() { # NEED...
@@ -80,9 +85,12 @@ case ${1-} in
 chat)
 	install_missing certificates loader driver pip
 	;;
+page)
+	install_missing certificates loader driver pip chromium fonts npm
+	;;
 test)
 	install_missing certificates loader lavapipe pip validation headers shellcheck
 	swiftshader || echo "SKIPPED: SwiftShader could not be fetched; its tests will not run"
 	;;
-*) die "usage: tools/setup.sh chat|test" ;;
+*) die "usage: tools/setup.sh chat|page|test" ;;
 esac

@@ -66,6 +66,7 @@ var layers = map[string][]string{
 	"tools/licenses": {"internal/licenses"},
 	"tools/variants": {"shaders"},
 	"tools/gotest":   {},
+	"tools/page":     {},
 	"tools/hashes":   {"model", "pipeline", "pipeline/kernels", "vk", "checkpoint", "internal/dtype"},
 	"tools/mutate":   {"pipeline/kernels", "shaders"},
 
@@ -100,6 +101,7 @@ var confined = map[string][]string{
 	"github.com/edsrzf/mmap-go":       {"checkpoint"},
 	"github.com/dlclark/regexp2":      {"tokenizer"},
 	"github.com/prometheus":           {"server"},
+	"github.com/chromedp":             {"tools/page"}, // a module of its own
 	"github.com/x448/float16":         {"internal/half"},
 	"internal/ref":                    {"test", "pipeline/verify", "cmd/pumice", "internal/gputest"},
 }

@@ -1,6 +1,7 @@
 package lint
 
 import (
+	"encoding/json"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -104,6 +105,28 @@ func TestScriptsFetchOnlyWhatIsPinned(t *testing.T) {
 	}
 }
 
+// What npm ci fetches has a SHA-512 in the lock file, which names no server.
+func TestNodePackagesArePinned(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join("..", "..", "tools", "page", "package-lock.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var lock struct {
+		Packages map[string]struct{ Integrity, Resolved string }
+	}
+	if err := json.Unmarshal(text, &lock); err != nil {
+		t.Fatal(err)
+	}
+	if len(lock.Packages) < 2 {
+		t.Error("the lock file has no packages")
+	}
+	for name, p := range lock.Packages {
+		if name != "" && !strings.HasPrefix(p.Integrity, "sha512-") || p.Resolved != "" {
+			t.Errorf("%s has the hash %q, and comes from %q", name, p.Integrity, p.Resolved)
+		}
+	}
+}
+
 func TestUnpinnedFetchesAreFound(t *testing.T) {
 	for _, c := range []struct {
 		script string
@@ -127,6 +150,8 @@ func TestUnpinnedFetchesAreFound(t *testing.T) {
 		{"go run ./internal/isareport", 0},
 		{"go run some.where/x@latest", 1},
 		{"go install some.where/x@latest", 1},
+		{"npm install x", 1},
+		{"npm ci --ignore-scripts", 0},
 	} {
 		if got := unpinned(c.script); len(got) != c.bad {
 			t.Errorf("%q: %q, want %d", c.script, got, c.bad)

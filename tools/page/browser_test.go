@@ -1,0 +1,399 @@
+// Package page drives the page of pumice serve in a headless Chromium, against the program itself with the default model, and
+// against stand-in answers that a small model does not give at will. tools/page.sh runs it.
+package page
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	cdpbrowser "github.com/chromedp/cdproto/browser"
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/input"
+	"github.com/chromedp/cdproto/log"
+	"github.com/chromedp/cdproto/network"
+	"github.com/chromedp/cdproto/runtime"
+	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
+)
+
+// What tools/page.sh gives: programs and files.
+var (
+	chromium = os.Getenv("PUMICE_TEST_CHROMIUM")
+	pumice   = os.Getenv("PUMICE_TEST_PROGRAM")
+	model    = os.Getenv("PUMICE_TEST_SMOLLM2")
+	axe      = os.Getenv("PUMICE_TEST_AXE")
+	shots    = os.Getenv("PUMICE_TEST_SHOTS") // a folder for screenshots; "": none are kept
+)
+
+var (
+	browser  context.Context
+	upstream *standIn // in front of a server with the default model
+)
+
+func TestMain(m *testing.M) {
+	if chromium == "" || pumice == "" || model == "" || axe == "" {
+		fmt.Println("skipped: tools/page.sh sets PUMICE_TEST_CHROMIUM, PUMICE_TEST_PROGRAM, PUMICE_TEST_SMOLLM2 and PUMICE_TEST_AXE")
+		os.Exit(0)
+	}
+	os.Exit(run(m))
+}
+
+func run(m *testing.M) int {
+	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(chromium), chromedp.NoSandbox)
+	allocator, cancel := chromedp.NewExecAllocator(context.Background(), options...)
+	defer cancel()
+	browser, cancel = chromedp.NewContext(allocator)
+	defer cancel()
+	if err := chromedp.Do(browser); err != nil {
+		fmt.Println("chromium:", err)
+		return 1
+	}
+	s, err := serve()
+	if err != nil {
+		fmt.Println("pumice serve:", err)
+		return 1
+	}
+	defer s.stop()
+	upstream = newStandIn(s.url)
+	defer upstream.Close()
+	return m.Run()
+}
+
+// A program is a pumice serve that runs.
+type program struct {
+	url string
+	cmd *exec.Cmd
+	log *bytes.Buffer
+}
+
+// serve starts the program on a free port, with the default model called smollm2, and waits until that is loaded.
+func serve(args ...string) (*program, error) {
+	cmd := exec.Command(pumice, append([]string{"serve", "smollm2=" + model, "--port", "0"}, args...)...)
+	messages, err := cmd.StderrPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	p, lines := &program{cmd: cmd, log: &bytes.Buffer{}}, bufio.NewScanner(messages)
+	for lines.Scan() {
+		fmt.Fprintln(p.log, lines.Text())
+		if m := regexp.MustCompile(`^listening on (http://\S+)$`).FindStringSubmatch(lines.Text()); m != nil {
+			p.url = m[1]
+		}
+		if strings.HasSuffix(lines.Text(), " is loaded") {
+			go io.Copy(io.Discard, messages)
+			return p, nil
+		}
+	}
+	return nil, fmt.Errorf("it ended: %s", p.log)
+}
+
+func (p *program) stop() {
+	p.cmd.Process.Signal(syscall.SIGKILL)
+	p.cmd.Wait()
+}
+
+// processing is how many answers the server is at work on.
+func (p *program) processing(t *testing.T) string {
+	t.Helper()
+	r, err := http.Get(p.url + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Body.Close()
+	text, err := io.ReadAll(r.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return regexp.MustCompile(`requests_processing\{[^}]*\} (\d+)`).FindStringSubmatch(string(text))[1]
+}
+
+// A tab shows the page, in a browser that has kept nothing.
+type tab struct {
+	ctx context.Context
+	t   *testing.T
+	url string
+
+	mu       sync.Mutex
+	requests []string
+}
+
+const desktopWidth, desktopHeight = 1280, 800
+const phoneWidth, phoneHeight = 390, 844
+
+// open opens the page of a server.
+func open(t *testing.T, url string) *tab {
+	t.Helper()
+	ctx, cancel := chromedp.NewContext(browser, chromedp.WithNewBrowserContext())
+	t.Cleanup(cancel)
+	ctx, cancelTime := context.WithTimeout(ctx, 3*time.Minute)
+	t.Cleanup(cancelTime)
+	x := &tab{ctx: ctx, t: t, url: url}
+	// Whatever a test does, no script fails, the policy forbids nothing that the page needs, and nobody else is asked.
+	err := chromedp.Listen(ctx, func(event any) {
+		switch e := event.(type) {
+		case *runtime.EventExceptionThrown:
+			t.Errorf("an exception: %v", &chromedp.ExceptionError{ExceptionDetails: e.ExceptionDetails})
+		case *runtime.EventConsoleAPICalled:
+			if e.Type == "error" || e.Type == "warning" {
+				text, _ := json.Marshal(e.Args)
+				t.Errorf("the console: %s", text)
+			}
+		case *log.EventEntryAdded:
+			if e.Entry.Source != "network" {
+				t.Errorf("the log: %s: %s", e.Entry.Source, e.Entry.Text)
+			}
+		case *network.EventRequestWillBeSent:
+			x.mu.Lock()
+			x.requests = append(x.requests, e.Request.URL)
+			x.mu.Unlock()
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	call(x, network.Enable, network.EnableParams{})
+	call(x, log.Enable, cdp.Empty{})
+	call(x, emulation.SetFocusEmulationEnabled, emulation.SetFocusEmulationEnabledParams{Enabled: true})
+	x.media("light")
+	x.do(chromedp.EmulateViewport(desktopWidth, desktopHeight), chromedp.Navigate(url))
+	x.ready()
+	t.Cleanup(func() {
+		x.mu.Lock()
+		defer x.mu.Unlock()
+		for _, u := range x.requests {
+			if !strings.HasPrefix(u, url) {
+				t.Errorf("the page asks for %s", u)
+			}
+		}
+	})
+	return x
+}
+
+// media has the system prefer light or dark, and no motion.
+func (x *tab) media(scheme string) {
+	x.t.Helper()
+	call(x, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{
+		{Name: "prefers-color-scheme", Value: scheme}, {Name: "prefers-reduced-motion", Value: "reduce"}}})
+}
+
+func (x *tab) phone() {
+	x.t.Helper()
+	x.do(chromedp.EmulateViewport(phoneWidth, phoneHeight, chromedp.EmulateMobile, chromedp.EmulateTouch, chromedp.EmulateScale(2)))
+}
+
+func (x *tab) do(actions ...chromedp.Action[chromedp.Void]) {
+	x.t.Helper()
+	if err := chromedp.Do(x.ctx, actions...); err != nil {
+		x.shot("failed")
+		x.t.Fatal(err)
+	}
+}
+
+// call runs a command of the protocol.
+func call[P, R any](x *tab, command cdp.Command[P, R], params P) R {
+	x.t.Helper()
+	result, err := chromedp.Call(x.ctx, command, params)
+	if err != nil {
+		x.t.Fatal(err)
+	}
+	return result
+}
+
+// script runs JavaScript.
+func (x *tab) script(script string) {
+	x.t.Helper()
+	x.do(chromedp.Evaluate[chromedp.Void](script))
+}
+
+// clipboard lets a script read what was copied.
+func (x *tab) clipboard() {
+	x.t.Helper()
+	for _, name := range []string{"clipboard-read", "clipboard-write"} {
+		_, err := chromedp.CallBrowser(x.ctx, cdpbrowser.SetPermission, cdpbrowser.SetPermissionParams{Permission: &cdpbrowser.PermissionDescriptor{Name: name},
+			Setting: cdpbrowser.PermissionSettingGranted, Origin: x.url, BrowserContextID: chromedp.FromContext(x.ctx).BrowserContextID})
+		if err != nil {
+			x.t.Fatal(err)
+		}
+	}
+}
+
+// insert types a text where the focus is.
+func (x *tab) insert(text string) {
+	x.t.Helper()
+	call(x, input.InsertText, input.InsertTextParams{Text: text})
+}
+
+// ready waits until the page has started.
+func (x *tab) ready() {
+	x.t.Helper()
+	x.wait(`!document.querySelector('#app').hidden && document.querySelector('#model').value !== ''`)
+}
+
+// eval evaluates a JavaScript expression, or waits for the promise that it is.
+func eval[T any](x *tab, script string) T {
+	x.t.Helper()
+	v, err := chromedp.Run(x.ctx, chromedp.Evaluate[T](script, chromedp.EvalAwaitPromise))
+	if err != nil {
+		x.shot("failed")
+		x.t.Fatalf("%v, in %s", err, script)
+	}
+	return v
+}
+
+// wait waits until an expression is true.
+func (x *tab) wait(condition string) {
+	x.t.Helper()
+	for end := time.Now().Add(60 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		if eval[bool](x, "Boolean("+condition+")") {
+			return
+		}
+		if time.Now().After(end) {
+			x.shot("failed")
+			x.t.Fatalf("never: %s\n%s", condition, eval[string](x, "document.body.innerText"))
+		}
+	}
+}
+
+func (x *tab) check(condition string) {
+	x.t.Helper()
+	if !eval[bool](x, "Boolean("+condition+")") {
+		x.t.Errorf("not so: %s", condition)
+	}
+}
+
+func (x *tab) text(selector string) string {
+	x.t.Helper()
+	return eval[string](x, fmt.Sprintf(`[...document.querySelectorAll(%q)].at(-1)?.innerText ?? ''`, selector))
+}
+
+func (x *tab) count(selector string) int {
+	x.t.Helper()
+	return eval[int](x, fmt.Sprintf(`document.querySelectorAll(%q).length`, selector))
+}
+
+// click clicks with the mouse where the last such element is, which must be visible there.
+func (x *tab) click(selector string) {
+	x.t.Helper()
+	at := x.place(selector)
+	x.do(chromedp.MouseClickXY(at[0], at[1]))
+}
+
+// hover moves the mouse to the last such element.
+func (x *tab) hover(selector string) {
+	x.t.Helper()
+	at := x.place(selector)
+	x.do(chromedp.MouseEvent(input.DispatchMouseEventTypeMouseMoved, at[0], at[1]))
+}
+
+func (x *tab) place(selector string) [2]float64 {
+	x.t.Helper()
+	element := fmt.Sprintf(`[...document.querySelectorAll(%q)].at(-1)`, selector)
+	x.wait(element)
+	x.script(element + `.scrollIntoView({block: 'nearest'})`)
+	at := eval[[2]float64](x, fmt.Sprintf(`(e => { const b = e.getClientRects()[0] ?? e.getBoundingClientRect(); return [b.x + b.width / 2, b.y + b.height / 2] })(%s)`, element))
+	if !eval[bool](x, fmt.Sprintf(`(e => e.contains(document.elementFromPoint(%f, %f)))(%s)`, at[0], at[1], element)) {
+		x.shot("failed")
+		x.t.Fatalf("%s can't be seen at %v", selector, at)
+	}
+	return at
+}
+
+// keys presses keys, as kb names them. As with a keyboard, a key writes nothing if the page has taken it for something else.
+func (x *tab) keys(keys string, modifiers ...kb.Modifier) {
+	x.t.Helper()
+	for _, key := range keys {
+		var down *input.DispatchKeyEventParams
+		for _, event := range kb.Encode(key) {
+			chromedp.KeyModifiers(modifiers...)(event)
+			switch {
+			case event.Type == kb.KeyUp:
+				call(x, input.DispatchKeyEvent, *down)
+				call(x, input.DispatchKeyEvent, *event)
+			case event.Type == kb.KeyChar && event.Modifiers&^int64(kb.ModifierShift) == 0:
+				down.Type, down.Text = kb.KeyDown, event.Text
+			case event.Type != kb.KeyChar:
+				down = event
+			}
+		}
+	}
+}
+
+// ask types a question and sends it.
+func (x *tab) ask(text string) {
+	x.t.Helper()
+	x.script(`document.querySelector('#question').focus()`)
+	x.insert(text)
+	x.keys(kb.Enter)
+	x.wait(`document.querySelectorAll('.message.assistant').length > 0`)
+}
+
+// answered waits until no answer is on its way in the conversation.
+func (x *tab) answered() {
+	x.t.Helper()
+	x.wait(`document.querySelector('#stop').hidden && !document.querySelector('.message[aria-busy=true]')`)
+}
+
+// shot keeps a screenshot.
+func (x *tab) shot(name string) {
+	if shots == "" {
+		return
+	}
+	image, err := chromedp.Run(x.ctx, chromedp.CaptureScreenshot())
+	if err != nil {
+		x.t.Logf("screenshot: %v", err)
+		return
+	}
+	name = strings.ReplaceAll(x.t.Name(), "/", "-") + "-" + name + ".png"
+	if err := os.WriteFile(filepath.Join(shots, name), image, 0o644); err != nil {
+		x.t.Error(err)
+	}
+}
+
+// accessible runs axe-core on the page as it is.
+func (x *tab) accessible(name string) {
+	x.t.Helper()
+	program, err := os.ReadFile(axe)
+	if err != nil {
+		x.t.Fatal(err)
+	}
+	if !eval[bool](x, `'axe' in window`) {
+		x.script(string(program))
+	}
+	type violation struct {
+		ID, Impact, Help string
+		Nodes            []struct{ HTML, FailureSummary string }
+	}
+	result := eval[struct {
+		Violations []violation
+		Passes     int
+	}](x, `axe.run({resultTypes: ['violations']}).then(r => ({violations: r.violations, passes: r.passes.length}))`)
+	if result.Passes < 5 {
+		x.t.Errorf("%s: only %d rules were checked", name, result.Passes)
+	}
+	for _, v := range result.Violations {
+		for _, n := range v.Nodes {
+			x.t.Errorf("%s: %s (%s): %s: %s: %s", name, v.ID, v.Impact, v.Help, n.HTML, n.FailureSummary)
+		}
+	}
+	if wide := eval[int](x, `document.documentElement.scrollWidth - document.documentElement.clientWidth`); wide > 0 {
+		x.t.Errorf("%s: the page is %d pixels wider than the window", name, wide)
+	}
+}
