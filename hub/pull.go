@@ -28,7 +28,7 @@ type SpaceError struct {
 }
 
 func (e *SpaceError) Error() string {
-	return fmt.Sprintf("hub: %s has %s free, and %s more are needed", e.Dir, humanize.Bytes(e.Free), humanize.Bytes(e.Need))
+	return fmt.Sprintf("hub: %s: %s are needed, and %s are free", e.Dir, humanize.Bytes(e.Need), humanize.Bytes(e.Free))
 }
 
 // Pulled is what Pull fetched, or found.

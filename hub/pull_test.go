@@ -529,7 +529,7 @@ func TestHostileRepositories(t *testing.T) {
 		"how large":           {"rfilename": "a.gguf", "blobId": strings.Repeat("a", 40)},
 		"no hash":             {"rfilename": "a.gguf", "size": 1, "blobId": "../../x"},
 		"gives no hash":       {"rfilename": "a.gguf", "size": 1, "lfs": map[string]any{"sha256": "../../../x", "size": 1}},
-		"TiB more are needed": {"rfilename": "a.gguf", "size": 1 << 43, "blobId": strings.Repeat("a", 40)},
+		"TiB are needed, and": {"rfilename": "a.gguf", "size": 1 << 43, "blobId": strings.Repeat("a", 40)},
 	} {
 		h.change(func() { h.describe = func([]map[string]any) []map[string]any { return []map[string]any{sibling} } })
 		c, _ := h.client(t)
