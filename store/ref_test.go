@@ -45,3 +45,31 @@ func TestPlainPath(t *testing.T) {
 		}
 	}
 }
+
+// FuzzNames reads names of models: what is accepted stays in its folder, and is written as it is read.
+func FuzzNames(f *testing.F) {
+	for _, name := range []string{"hf:o/n:a@b", "hf:a--b/c", "ollama:h:5000/n/m:t", "ollama:../..:..", "hf:o/n:../x"} {
+		f.Add(name)
+	}
+	f.Fuzz(func(t *testing.T, name string) {
+		if r, err := ParseRef(name); err == nil {
+			again, err := ParseRef(r.String())
+			if again.RevisionOrDefault() != r.RevisionOrDefault() || again.Repo != r.Repo || again.File != r.File || err != nil {
+				t.Errorf("%q: %+v is written as %q: %+v, %v", name, r, r, again, err)
+			}
+			if folder := repoFolder(r.Repo); strings.ContainsAny(folder, "/\\\x00") || strings.Count(strings.TrimPrefix(folder, repoPrefix), "--") != 1 {
+				t.Errorf("%q: folder %q", name, folder)
+			}
+		}
+		if n, err := parseOllama(ollamaPrefix + name); err == nil {
+			if again, err := parseOllama(n.String()); again != n || err != nil {
+				t.Errorf("%q: %+v is written as %q: %+v, %v", name, n, n, again, err)
+			}
+			for _, part := range []string{n.host, n.namespace, n.model, n.tag} {
+				if part == "" || part[0] == '.' || strings.ContainsAny(part, "/\\\x00") {
+					t.Errorf("%q: %+v", name, n)
+				}
+			}
+		}
+	})
+}
