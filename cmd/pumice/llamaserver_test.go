@@ -1,12 +1,28 @@
 package main
 
 import (
+	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
 
+	"pumice"
 	"pumice/sample"
 )
+
+// TestHostedErrors are in the words that ollama looks for.
+func TestHostedErrors(t *testing.T) {
+	for want, err := range map[string]error{
+		"error: no such file":                       errors.New("pumice: no such file"),
+		"error: --x: want y":                        &usageError{"--x: want y"},
+		"error: failed to allocate device memory: ": fmt.Errorf("pumice: %w", pumice.ErrOutOfDeviceMemory),
+	} {
+		if got := hosted(err); !strings.HasPrefix(got, want) {
+			t.Errorf("%v: %q, want %q", err, got, want)
+		}
+	}
+}
 
 // TestLlamaServersFlags reads the command lines of programs that host llama-server.
 func TestLlamaServersFlags(t *testing.T) {

@@ -56,7 +56,11 @@ func (p *program) run(args []string) int {
 	for name, run := range map[string]func(context.Context, []string) error{llamaServerName: p.llamaServer, llamaQuantizeName: p.llamaQuantize} {
 		if args, ok := calledAs(name, args); ok {
 			p.log = zerolog.New(p.stderr).With().Timestamp().Logger().Level(zerolog.WarnLevel)
-			return p.ended(run(p.interrupt.ctx, args))
+			err := run(p.interrupt.ctx, args)
+			if err != nil {
+				fmt.Fprintln(p.stderr, hosted(err))
+			}
+			return status(err)
 		}
 	}
 	app := p.app()
@@ -69,10 +73,9 @@ func (p *program) run(args []string) int {
 
 // ended reports an error, and returns the exit status.
 func (p *program) ended(err error) int {
-	if err == nil {
-		return 0
+	if err != nil {
+		p.complain(err)
 	}
-	p.complain(err)
 	return status(err)
 }
 
@@ -156,6 +159,9 @@ func usage(_ *cli.Context, err error, _ bool) error { return &usageError{err.Err
 
 // status is the exit status for an error.
 func status(err error) int {
+	if err == nil {
+		return 0
+	}
 	var wrong *usageError
 	var option *pumice.OptionError
 	var param *sample.ParamError
@@ -172,6 +178,16 @@ func status(err error) int {
 		return exitNoDevice
 	}
 	return exitFailure
+}
+
+// hosted is an error in one line as programs look for it that start llama.cpp's (ollama v0.31.0, llm/status.go): they show what
+// begins with error, and may try again with a shorter context where memory is the reason.
+func hosted(err error) string {
+	text := strings.TrimPrefix(line(err), "pumice: ")
+	if status(err) == exitNoMemory {
+		text = "failed to allocate device memory: " + text
+	}
+	return "error: " + text
 }
 
 // line is an error in one line, with the program's name in front.
