@@ -90,7 +90,7 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	if r.Context().Err() != nil { // nobody reads it
 		return
 	}
-	if told.Code >= http.StatusInternalServerError {
+	if told.Code >= http.StatusInternalServerError && told.Code != http.StatusServiceUnavailable { // while it loads, hosts ask often
 		s.log.Error().Err(err).Str("path", r.URL.Path).Msg("request failed")
 	}
 	reply(w, told.Code, map[string]any{"error": told})
