@@ -8,7 +8,7 @@ type grammar struct {
 }
 
 var grammars = map[Syntax]grammar{
-	Hermes:   {func(b byte, _ bool) bool { return b == '<' }, (*Parser).hermes},
+	Hermes:   {func(b byte, line bool) bool { return b == '<' || line && (b == '{' || b == '`') }, (*Parser).hermes},
 	QwenXML:  {func(b byte, _ bool) bool { return b == '<' }, (*Parser).xmlCall},
 	Llama3:   {func(b byte, line bool) bool { return b == '<' || line && (b == '{' || b == '[' || b == ';') }, (*Parser).llama3},
 	Pythonic: {func(b byte, line bool) bool { return line && (b == '<' || b == '[') }, (*Parser).pythonic},
@@ -18,6 +18,13 @@ var grammars = map[Syntax]grammar{
 }
 
 func (p *Parser) hermes() bool {
+	if b, _ := p.at(0); b != '<' {
+		if !p.generic() {
+			return false
+		}
+		p.closing("</tool_call>")
+		return true
+	}
 	if !p.literal("<tool_call>") {
 		return false
 	}

@@ -23,7 +23,8 @@ const (
 	// None has no calls, only reasoning.
 	None Syntax = ""
 	// Hermes is <tool_call>{"name": ..., "arguments": ...}</tool_call> (model cards of Hermes 2 Pro, Qwen2.5, Qwen3 and
-	// SmolLM3), or a list of these between the tags (SmolLM2). The last closing tag may be missing.
+	// SmolLM3), or a list of these between the tags (SmolLM2). The last closing tag may be missing. Qwen2.5-Coder forgets
+	// the tags, so what JSON has counts too.
 	Hermes Syntax = "hermes"
 	// QwenXML is <tool_call><function=NAME><parameter=KEY>VALUE</parameter></function></tool_call> (template of
 	// Qwen3-Coder). A newline at each end of a value belongs to its tags. The outer tags may be missing: the model
