@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 
 	"pumice"
 	"pumice/chat"
@@ -92,6 +93,10 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	if told.Code >= http.StatusInternalServerError && told.Code != http.StatusServiceUnavailable { // while it loads, hosts ask often
 		s.log.Error().Err(err).Str("path", r.URL.Path).Msg("request failed")
+	}
+	if strings.HasPrefix(r.URL.Path, "/v1/messages") {
+		reply(w, told.Code, anthropicError(told))
+		return
 	}
 	reply(w, told.Code, map[string]any{"error": told})
 }

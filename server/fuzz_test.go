@@ -30,7 +30,8 @@ func FuzzRequests(f *testing.F) {
 		f.Add(body)
 	}
 	f.Fuzz(func(t *testing.T, body string) {
-		for _, v := range []any{&chatRequest{}, &completionRequest{}, &llamaRequest{}, &embeddingsRequest{}, &tokenizeRequest{}} {
+		for _, v := range []any{&chatRequest{}, &completionRequest{}, &llamaRequest{}, &embeddingsRequest{}, &tokenizeRequest{},
+			&messagesRequest{}, &responsesRequest{}} {
 			err := parse(strings.NewReader(body), v)
 			if c, ok := v.(interface{ conversation() (*conversation, error) }); ok && err == nil {
 				var q *conversation

@@ -113,6 +113,9 @@ func (s *Server) routes() *http.ServeMux {
 		handle("POST "+prefix+"/embeddings", s.embeddings)
 	}
 	handle("POST /v1/completions", s.completions)
+	handle("POST /v1/messages", s.messages)
+	handle("POST /v1/messages/count_tokens", s.countTokens)
+	handle("POST /v1/responses", s.responses)
 	handle("POST /completion", s.completion)
 	handle("POST /completions", s.completion)
 	handle("POST /tokenize", s.tokenize)

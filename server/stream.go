@@ -43,6 +43,13 @@ func newStream(w http.ResponseWriter, every time.Duration) *stream {
 	return x
 }
 
+// pingWith replaces the comment that says that an answer is on the way.
+func (x *stream) pingWith(ping string) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.ping = ping
+}
+
 // send sends a value as JSON.
 func (x *stream) send(v any) error { return x.event("", v) }
 

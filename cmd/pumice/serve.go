@@ -31,7 +31,7 @@ func (p *program) serveCommand() *cli.Command {
 	}
 	return &cli.Command{
 		Name:      "serve",
-		Usage:     "answer requests of other programs over HTTP, as OpenAI's API and llama-server do",
+		Usage:     "answer requests of other programs over HTTP, as OpenAI's and Anthropic's APIs and llama-server do",
 		ArgsUsage: "[NAME=]MODEL...",
 		Description: "The first MODEL is loaded at once and answers requests that name none, the others when they are asked for. NAME is what\n" +
 			"requests call a model; by default it is the file's name. On a loopback address no key is needed, and requests that reach\n" +
