@@ -2,6 +2,7 @@ package server
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 
 	"pumice"
@@ -99,8 +100,8 @@ func (q *completionRequest) tasks(e *use) ([][]*task, error) {
 		return nil, err
 	}
 	switch {
-	case q.Suffix != "":
-		return nil, invalid("suffix", "suffix is not supported")
+	case q.Suffix != "" && q.Echo:
+		return nil, invalid("echo", "echo with a suffix is not supported")
 	case q.Stream && q.Echo && q.LogProbs != nil:
 		return nil, invalid("echo", "echo with logprobs can't be streamed")
 	case len(q.Prompt) == 0:
@@ -118,7 +119,7 @@ func (q *completionRequest) tasks(e *use) ([][]*task, error) {
 	}
 	var groups [][]*task
 	for _, p := range q.Prompt {
-		ids, err := p.tokens(e)
+		ids, err := q.encode(e, p, &o)
 		if err != nil {
 			return nil, err
 		}
@@ -137,6 +138,21 @@ func (q *completionRequest) tasks(e *use) ([][]*task, error) {
 		t.index = i
 	}
 	return groups, nil
+}
+
+// encode is a prompt's tokens, to which a suffix adds what ends the answer.
+func (q *completionRequest) encode(e *use, p prompt, o *pumice.GenerateOptions) ([]int, error) {
+	if q.Suffix == "" {
+		return p.tokens(e)
+	}
+	if p.ids != nil {
+		return nil, invalid("suffix", "a suffix needs a prompt that is a text")
+	}
+	ids, err := infill(e.Tokenizer(), p.text, q.Suffix)
+	if err == nil {
+		o.Stop = slices.Concat(q.Stop, fimStops(e.Tokenizer()))
+	}
+	return ids, err
 }
 
 // choice is an answer, with what else the request asks to be told of it.

@@ -31,7 +31,7 @@ func FuzzRequests(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, body string) {
 		for _, v := range []any{&chatRequest{}, &completionRequest{}, &llamaRequest{}, &embeddingsRequest{}, &tokenizeRequest{},
-			&messagesRequest{}, &responsesRequest{}} {
+			&messagesRequest{}, &responsesRequest{}, &infillRequest{}} {
 			err := parse(strings.NewReader(body), v)
 			if c, ok := v.(interface{ conversation() (*conversation, error) }); ok && err == nil {
 				var q *conversation

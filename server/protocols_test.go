@@ -2,12 +2,18 @@ package server
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"pumice"
 )
 
 // named are the events of a stream that have names, which their JSON has too.
@@ -278,4 +284,45 @@ func (w *slowWriter) text(x *stream) string {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	return w.all.String()
+}
+
+// TestInfill: the texts around a gap reach the model in the order of its training, and as text.
+func TestInfill(t *testing.T) {
+	dir := writeModel(t)
+	file := filepath.Join(dir, "tokenizer.json")
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tok, err := pumice.OpenTokenizer(t.Context(), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	added, first := "", tok.VocabSize()
+	for i, name := range fimTexts[0] {
+		added += fmt.Sprintf(`{"id":%d,"content":%q,"single_word":false,"lstrip":false,"rstrip":false,"normalized":false,"special":true},`, first+i, name)
+	}
+	if err := os.WriteFile(file, bytes.Replace(text, []byte(`"added_tokens": [`), []byte(`"added_tokens": [`+added), 1), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	c := newClientOf(t, dir, pumice.Options{Context: 200}, nil)
+	ids := func(text string) []int {
+		return get[struct{ Tokens []int }](c, "/tokenize", fmt.Sprintf(`{"content":%q,"parse_special":false}`, text)).Tokens
+	}
+	const prefix, suffix = "def f(x): <|fim_suffix|>", "return y"
+	prompt := slices.Concat([]int{first}, ids(prefix), []int{first + 1}, ids(suffix), []int{first + 2})
+	list, _ := json.Marshal(prompt)
+	want := at(get[map[string]any](c, "/v1/completions", fmt.Sprintf(`{"prompt":%s,"max_tokens":6,"temperature":0}`, list)), "choices", 0, "text")
+	got := get[map[string]any](c, "/v1/completions", fmt.Sprintf(`{"prompt":%q,"suffix":%q,"max_tokens":6,"temperature":0}`, prefix, suffix))
+	if at(got, "choices", 0, "text") != want || at(got, "usage", "prompt_tokens") != float64(len(prompt)) {
+		t.Errorf("%v, want %q after %d tokens", got, want, len(prompt))
+	}
+	llama := get[map[string]any](c, "/infill", fmt.Sprintf(`{"input_prefix":%q,"input_suffix":%q,"n_predict":6,"temperature":0}`, prefix, suffix))
+	if at(llama, "content") != want {
+		t.Errorf("%v, want %q", llama, want)
+	}
+	begun := get[map[string]any](c, "/infill", fmt.Sprintf(`{"input_prefix":%q,"input_suffix":%q,"prompt":"y = x","n_predict":6,"temperature":0}`, prefix, suffix))
+	if n := len(prompt) + len(ids("y = x")); at(begun, "tokens_evaluated") != float64(n) {
+		t.Errorf("%v, want %d tokens", begun, n)
+	}
 }

@@ -118,6 +118,7 @@ func (s *Server) routes() *http.ServeMux {
 	handle("POST /v1/responses", s.responses)
 	handle("POST /completion", s.completion)
 	handle("POST /completions", s.completion)
+	handle("POST /infill", s.infill)
 	handle("POST /tokenize", s.tokenize)
 	handle("POST /detokenize", s.detokenize)
 	handle("POST /apply-template", s.applyTemplate)
