@@ -37,6 +37,7 @@ type Engine struct {
 	closeErr  error
 
 	work *executor
+	disk *kvDisk // nil: texts are not kept
 }
 
 // Open opens and loads a model: it is OpenModel, Load and Close of the Model in one. It returns when the weights are in
@@ -117,7 +118,10 @@ func (e *Engine) upload(ctx context.Context, o Options, s settings) error {
 		o.Logger.Info().Msg(x.String())
 	}
 	e.loaded, e.work, e.context = x, newExecutor(x, turnsOf(e.devices)...), x.Context()
-	return nil
+	if o.KVDisk > 0 {
+		e.disk, err = openKVDisk(e, o.KVDir, o.KVDisk, o.Logger)
+	}
+	return err
 }
 
 // take fills in devices and managers. Kernels that were not checked before are.
@@ -188,6 +192,9 @@ func (t *text) matches(path string, vocab int, log zerolog.Logger) error {
 // that hangs is not freed until the process exits, and the error is ErrHung. Closing twice is fine.
 func (e *Engine) Close() error {
 	e.closeOnce.Do(func() {
+		if e.disk != nil {
+			e.disk.close()
+		}
 		if e.work != nil {
 			e.work.close()
 		}

@@ -190,6 +190,9 @@ func (g *Generation) Close() error {
 	defer g.calling.Store(false)
 	if g.s != nil {
 		g.s.free(g.tokens)
+		if d := g.s.engine.disk; d != nil && !g.s.Alone {
+			d.keep(g.tokens)
+		}
 		g.s = nil
 	}
 	return nil
@@ -351,6 +354,9 @@ func (g *Generation) next(ctx context.Context) (Token, error) {
 func (g *Generation) fill(ctx context.Context, first bool) (cached int, counters pipeline.Counters, err error) {
 	if g.failed != nil {
 		return 0, counters, g.failed
+	}
+	if d := g.s.engine.disk; d != nil && first && !g.s.Alone && g.s.limit < 0 {
+		d.load(ctx, g.s, g.tokens)
 	}
 	for len(g.queue) == 0 && err == nil {
 		start, compiled := time.Now(), vk.Compiles().Pipelines

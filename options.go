@@ -35,6 +35,12 @@ type Options struct {
 	// KVHost is host memory, in bytes, for what has no room in the KV cache and no session uses at the moment. With 0 it is
 	// evaluated again when it is needed.
 	KVHost int64
+	// KVDisk is how many bytes of files in KVDir keep what was in the KV cache, for this Engine and later ones with the same
+	// model, weights, adapters and KVType: what a prompt has in common with a text of before is read from there instead of being
+	// evaluated. The files used longest ago are given up first. Only their owner can read them, since keys and values tell
+	// the texts. With 0 nothing is kept.
+	KVDisk int64
+	KVDir  string
 	// DType converts the matrices while loading, to "f32", "q8_0", "q4_k" or another weight type. "" and "keep" leave
 	// their types.
 	DType  string
@@ -122,6 +128,12 @@ func (o *Options) settings() (settings, error) {
 	}
 	if o.KVHost < 0 {
 		return s, &OptionError{"KVHost", fmt.Sprint(o.KVHost), "0 (none) or a number of bytes"}
+	}
+	if o.KVDisk < 0 {
+		return s, &OptionError{"KVDisk", fmt.Sprint(o.KVDisk), "0 (none) or a number of bytes"}
+	}
+	if o.KVDisk > 0 && o.KVDir == "" {
+		return s, &OptionError{"KVDir", "", "a folder, with KVDisk"}
 	}
 	return s, nil
 }

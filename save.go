@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"slices"
 
 	"pumice/model/pages"
 )
@@ -125,60 +126,84 @@ func (s *Session) Restore(ctx context.Context, r io.Reader) (tokens []int, err e
 	if err != nil {
 		return nil, err
 	}
-	var missing []pages.Extent
-	err = x.alone(ctx, s, func(ctx context.Context) error {
-		h := &s.hold
-		if h.sequence != nil {
-			h.sequence.Release()
-		}
-		*h = hold{}
-		q, extents, err := x.model.Pages().Import(ctx, text, pages.Batched)
-		h.sequence, missing = q, extents
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	for range header.Pages {
-		e, page, err := in.page(x.model.PageBytes)
-		if err != nil {
-			return nil, err
-		}
-		at := -1
-		for i, m := range missing {
-			if m.Group == e.Group && m.First == e.First && m.Rows == e.Rows {
-				at = i
+	err = s.fill(ctx, text, func(missing []pages.Extent) error {
+		for range header.Pages {
+			e, page, err := in.page(x.model.PageBytes)
+			if err != nil {
+				return err
 			}
-		}
-		if at < 0 {
-			continue // the cache has it
-		}
-		err = x.alone(ctx, s, func(ctx context.Context) error {
-			if s.hold.sequence == nil {
-				return errPagesTaken
+			at := slices.IndexFunc(missing, func(m pages.Extent) bool {
+				return m.Group == e.Group && m.First == e.First && m.Rows == e.Rows
+			})
+			if at < 0 {
+				continue // the cache has it
 			}
-			return x.model.WritePage(ctx, missing[at], page)
-		})
-		if err != nil {
-			return nil, err
+			if err := s.writePage(ctx, missing[at], page); err != nil {
+				return err
+			}
+			missing = slices.Delete(missing, at, at+1)
 		}
-		missing = append(missing[:at], missing[at+1:]...)
-	}
-	if len(missing) > 0 {
-		return nil, in.wrong(fmt.Sprintf("no page of the %s layers has position %d", missing[0].Group, missing[0].First))
-	}
-	err = x.alone(ctx, s, func(context.Context) error {
-		q := s.hold.sequence
-		if q == nil {
-			return errPagesTaken
+		if len(missing) > 0 {
+			return in.wrong(fmt.Sprintf("no page of the %s layers has position %d", missing[0].Group, missing[0].First))
 		}
-		return q.Commit(text[q.Len():]...)
+		return nil
 	})
 	if err != nil {
 		return nil, err
 	}
 	s.limit = -1
 	return text, nil
+}
+
+// fill brings a text's keys and values into the cache: write does it for the pages that the cache lacks, by writePage. Until all
+// are there nobody finds any of them. The session, which is in use, holds nothing afterwards.
+func (s *Session) fill(ctx context.Context, text []int, write func(missing []pages.Extent) error) error {
+	x := s.engine.work
+	release := func() {
+		if q := s.hold.sequence; q != nil {
+			q.Release()
+		}
+		s.hold = hold{}
+	}
+	var missing []pages.Extent
+	err := x.alone(ctx, s, func(ctx context.Context) error {
+		release()
+		q, extents, err := x.model.Pages().Import(ctx, text, pages.Batched)
+		s.hold.sequence, missing = q, extents
+		if len(missing) == 0 {
+			release()
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	none := len(missing) == 0
+	if err = write(missing); none {
+		return err
+	}
+	return errors.Join(err, x.alone(context.WithoutCancel(ctx), s, func(context.Context) error {
+		defer release()
+		if err != nil {
+			return nil
+		}
+		q := s.hold.sequence
+		if q == nil {
+			return errPagesTaken
+		}
+		return q.Commit(text[q.Len():]...)
+	}))
+}
+
+// writePage writes a page while the session fills the cache.
+func (s *Session) writePage(ctx context.Context, e pages.Extent, page []byte) error {
+	x := s.engine.work
+	return x.alone(ctx, s, func(ctx context.Context) error {
+		if s.hold.sequence == nil {
+			return errPagesTaken
+		}
+		return x.model.WritePage(ctx, e, page)
+	})
 }
 
 // A savedReader reads what Save has written.

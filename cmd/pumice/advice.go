@@ -15,7 +15,7 @@ import (
 // flagOf is the flag that sets a field of pumice.Options, pumice.GenerateOptions, pumice.EmbedOptions or sample.Params.
 var flagOf = map[string]string{
 	"Device": "--device", "Devices": "--devices", "Context": "--context", "DType": "--dtype", "KVType": "--kv-type",
-	"KVMemory": "--kv-memory", "KVHost": "--kv-host",
+	"KVMemory": "--kv-memory", "KVHost": "--kv-host", "KVDisk": "--kv-disk", "KVDir": "--cache-dir",
 	"LoRA": "--lora", "KernelPath": "--kernel-path", "ChatTemplate": "--chat-template", "CacheDir": "--cache-dir",
 	"Validation": "--validation",
 

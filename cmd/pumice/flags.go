@@ -79,6 +79,7 @@ func modelFlags() []cli.Flag {
 		sizeFlag("kv-memory", "let the KV cache of all conversations together take `SIZE`, such as 512M or 2G",
 			"room for 8 of the whole context, or half of what is left"),
 		sizeFlag("kv-host", "keep what has no room in the KV cache in up to `SIZE` of host memory", "none"),
+		sizeFlag("kv-disk", "keep what was in the KV cache, from which texts can be told, in up to `SIZE` of files in --cache-dir", "none"),
 		stringFlag("dtype", "keep", "convert all matrices to `TYPE` while loading: "+dtype.Names(dtype.Weights())+"; keep converts none"),
 		&cli.StringSliceFlag{Name: "lora", EnvVars: env("lora"), Usage: "apply the PEFT adapter at `PATH[:SCALE]` while loading; may be repeated"},
 		stringFlag("kernel-path", "", "use the kernels of `PATH`, and base where it has none: "+strings.Join(pumice.KernelPaths(), ", ")+" (default: the best for the device)"),
@@ -203,6 +204,7 @@ func (p *program) options(c *cli.Context) pumice.Options {
 		KVType:       c.String("kv-type"),
 		KVMemory:     size(c, "kv-memory"),
 		KVHost:       size(c, "kv-host"),
+		KVDisk:       size(c, "kv-disk"),
 		LoRA:         c.StringSlice("lora"),
 		KernelPath:   c.String("kernel-path"),
 		ChatTemplate: c.String("chat-template"),
@@ -214,10 +216,10 @@ func (p *program) options(c *cli.Context) pumice.Options {
 	case "none":
 	case "auto":
 		if dir, err := pumice.CacheDir(); err == nil {
-			o.CacheDir = filepath.Join(dir, "pipelines")
+			o.CacheDir, o.KVDir = filepath.Join(dir, "pipelines"), filepath.Join(dir, "kv")
 		}
 	default:
-		o.CacheDir = dir
+		o.CacheDir, o.KVDir = dir, filepath.Join(dir, "kv")
 	}
 	return o
 }

@@ -35,11 +35,15 @@ func (p *program) serveCommand() *cli.Command {
 		ArgsUsage: "[NAME=]MODEL...",
 		Description: "The first MODEL is loaded at once and answers requests that name none, the others when they are asked for. NAME is what\n" +
 			"requests call a model; by default it is the file's name. On a loopback address no key is needed, and requests that reach\n" +
-			"the server by another name than localhost are refused. At / is a page to chat in the browser.",
+			"the server by another name than localhost are refused. At / is a page to chat in the browser. With a --cache-dir of its\n" +
+			"own, --kv-disk is 4G unless it is given.",
 		Flags:  append(flags, append(modelFlags(), splitFlag())...),
 		Action: p.serve,
 	}
 }
+
+// defaultKVDisk is --kv-disk of a server that is given a folder of its own.
+const defaultKVDisk = 4 << 30
 
 func (p *program) serve(c *cli.Context) error {
 	o := server.Options{Keys: c.StringSlice("api-key"), NoPage: c.Bool("no-webui"), Idle: c.Duration("ttl"), Logger: p.log}
@@ -59,7 +63,11 @@ func (p *program) serve(c *cli.Context) error {
 			name, path = modelID(arg), arg
 		}
 		o.Models = append(o.Models, server.Model{Name: name, Open: func(ctx context.Context) (*pumice.Engine, error) {
-			return pumice.Open(ctx, path, p.options(c))
+			o := p.options(c)
+			if dir := c.String("cache-dir"); dir != "auto" && dir != "none" && !c.IsSet("kv-disk") {
+				o.KVDisk = defaultKVDisk
+			}
+			return pumice.Open(ctx, path, o)
 		}})
 	}
 	l, err := listen(c.String("host"), c.Int("port"))

@@ -62,7 +62,7 @@ func (p *Pool) visible(g Group, path []*node, n int) []*node {
 // fit shortens a prefix of n tokens along path until the device has room for what must be loaded.
 func (p *Pool) fit(path []*node, n int) int {
 	for {
-		n = p.resumable(n, func(i int) bool { return !path[i].holds[Local].empty() })
+		n = p.Resumable(n, func(i int) bool { return !path[i].holds[Local].empty() })
 		excess, short := 0, Global
 		for g := range p.all() {
 			load, unused := 0, 0

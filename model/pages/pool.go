@@ -115,9 +115,9 @@ func (p *Pool) firstPage(g Group, position int) int {
 	return max(0, position-p.window+1) / p.pageSize
 }
 
-// resumable is the greatest n, at most most, at which a sequence can go on: held reports whether page i of the local
-// group is held, and the pages of [n-window+1, n) must be.
-func (p *Pool) resumable(most int, held func(page int) bool) int {
+// Resumable is the greatest n, at most most, at which a sequence can go on: held reports whether page i of the local
+// group is held, and the pages of [n-window+1, n) must be. Any goroutine may call it.
+func (p *Pool) Resumable(most int, held func(page int) bool) int {
 	if p.groups == 1 {
 		return most
 	}

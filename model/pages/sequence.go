@@ -322,7 +322,7 @@ func (s *Sequence) Truncate(n int) (int, error) {
 	}
 	p := s.pool
 	n = min(n, s.length)
-	n = p.resumable(n, func(i int) bool { return s.page(Local, i) != 0 || s.node(i).holds[Local].page != 0 })
+	n = p.Resumable(n, func(i int) bool { return s.page(Local, i) != 0 || s.node(i).holds[Local].page != 0 })
 	if p.groups > 1 {
 		for i := p.firstPage(Local, n); i < p.pagesFor(n); i++ {
 			if s.page(Local, i) == 0 {

@@ -179,7 +179,7 @@ func (l *lookup) descend(n *node) {
 // end takes the prefix of n tokens along the path if it is better than the best so far.
 func (l *lookup) end(n int) {
 	l.differs = max(l.differs, n)
-	n = l.pool.resumable(min(n, l.most), func(i int) bool { return !l.path[i].holds[Local].empty() })
+	n = l.pool.Resumable(min(n, l.most), func(i int) bool { return !l.path[i].holds[Local].empty() })
 	if n > l.held {
 		l.held = n
 		l.best = append(l.best[:0], l.path[:l.pool.pagesFor(n)]...)
