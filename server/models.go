@@ -7,6 +7,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/rs/zerolog"
+
 	"pumice"
 	"pumice/constrain"
 	"pumice/sample"
@@ -26,6 +28,7 @@ type Model struct {
 type served struct {
 	Model
 	idle time.Duration // after which it is unloaded; 0: never
+	log  zerolog.Logger
 
 	mu      sync.Mutex
 	engine  *pumice.Engine // nil: not loaded
@@ -119,9 +122,28 @@ func (m *served) load(life context.Context) {
 	m.engine, m.err = engine, err
 	if engine != nil {
 		m.words = sync.OnceValues(func() (*constrain.Vocabulary, error) { return engine.Vocabulary(marks...) })
+		if m.log.GetLevel() <= zerolog.DebugLevel {
+			go m.logLookups(life, engine)
+		}
 	}
 	close(m.loading)
 	m.loading = nil
+}
+
+// logLookups logs, until the engine is closed, what of each text the KV cache had, and where it missed: if every turn of a
+// conversation misses near its beginning, a client or a template changes what was said before.
+func (m *served) logLookups(life context.Context, engine *pumice.Engine) {
+	for event := range engine.Watch(life) {
+		l := event.Lookup
+		if l == nil {
+			continue
+		}
+		line := m.log.Debug().Str("model", m.Name).Int("tokens", l.Tokens).Int("cached", l.Held)
+		if l.Differs < l.Tokens {
+			line = line.Int("differs_at", l.Differs)
+		}
+		line.Msg("the KV cache was looked up")
+	}
 }
 
 // leave ends a use.

@@ -52,7 +52,7 @@ func New(o Options) (*Server, error) {
 	s := &Server{options: o, byName: map[string]*served{}, log: o.Logger, started: time.Now(), ping: pingEvery}
 	s.life, s.stop = context.WithCancel(context.Background())
 	for _, m := range o.Models {
-		x := &served{Model: m, idle: o.Idle}
+		x := &served{Model: m, idle: o.Idle, log: o.Logger}
 		s.models = append(s.models, x)
 		for _, name := range slices.Concat([]string{m.Name}, m.Aliases) {
 			if s.byName[name] != nil {

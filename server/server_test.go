@@ -20,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rs/zerolog"
 	"go.uber.org/goleak"
 
 	"pumice"
@@ -455,6 +456,44 @@ func TestGuards(t *testing.T) {
 	if code, _ := c.ask("/tokenize", `{"content":"a"}`, "X-Api-Key", "one", "Origin", "http://localhost:3000"); code != http.StatusOK {
 		t.Errorf("a page of this machine: %d", code)
 	}
+}
+
+// TestLogSaysWhereThePromptsPart has two prompts with a common beginning, and looks for the log's lines about them.
+func TestLogSaysWhereThePromptsPart(t *testing.T) {
+	lines := make(logLines, 64)
+	c := newClient(t, func(o *Options) { o.Logger = zerolog.New(lines) })
+	first, second := make([]int, 150), make([]int, 150)
+	for i := range first {
+		first[i], second[i] = 10+i, 10+i
+	}
+	second[100] = 7
+	for _, prompt := range [][]int{first, second} {
+		body, err := json.Marshal(map[string]any{"prompt": prompt, "max_tokens": 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if code, text := c.ask("/v1/completions", string(body)); code != http.StatusOK {
+			t.Fatalf("%d %s", code, text)
+		}
+	}
+	for _, want := range []string{`"tokens":150,"cached":0`, `"tokens":150,"cached":100,"differs_at":100`} {
+		for line := range lines {
+			if strings.Contains(line, "looked up") {
+				if !strings.Contains(line, want) {
+					t.Errorf("the log has %s, not %s", line, want)
+				}
+				break
+			}
+		}
+	}
+}
+
+// logLines are the lines of a log.
+type logLines chan string
+
+func (l logLines) Write(b []byte) (int, error) {
+	l <- string(b)
+	return len(b), nil
 }
 
 // TestManyClients has clients ask at the same time, some of whom leave, and compares each answer with that to the same question
