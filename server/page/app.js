@@ -227,7 +227,7 @@ function rename(c, item) {
 function remove(c) {
   runs.get(c.id)?.abort.abort()
   conversations.delete(c.id)
-  store.remove(c.id)
+  store.remove(c.id).catch(() => toast(t('notKept')))
   if (c === current) newConversation()
   else showList()
   $('#new').focus()
@@ -240,6 +240,17 @@ function remove(c) {
 function newConversation() {
   openSidebar(false)
   showConversation(create(store.choices.settings))
+}
+
+// changedElsewhere takes over what another tab has made of a conversation.
+async function changedElsewhere(id) {
+  if (runs.has(id)) return
+  const c = await store.get(id)
+  if (c) conversations.set(id, c)
+  else conversations.delete(id)
+  if (id !== current.id) showList()
+  else if (c) showConversation(c)
+  else newConversation()
 }
 
 let toastTimer
@@ -389,6 +400,7 @@ function listen() {
     attach([...event.dataTransfer.files])
   }
   document.addEventListener('keyneeded', askKey, {once: true})
+  store.watch(changedElsewhere)
 }
 
 async function translate() {

@@ -22,8 +22,22 @@ async function transact(mode, use) {
 
 export const keeps = async () => await database !== null
 export const load = async () => await transact('readonly', all => all.getAll()) ?? []
-export const save = conversation => transact('readwrite', all => all.put(conversation))
-export const remove = id => transact('readwrite', all => all.delete(id))
+export const get = id => transact('readonly', all => all.get(id))
+
+// tabs tells the other tabs of a conversation that has changed, by its id.
+const tabs = new BroadcastChannel('pumice')
+
+export const watch = changed => { tabs.onmessage = ({data}) => changed(data) }
+
+export async function save(conversation) {
+  await transact('readwrite', all => all.put(conversation))
+  tabs.postMessage(conversation.id)
+}
+
+export async function remove(id) {
+  await transact('readwrite', all => all.delete(id))
+  tabs.postMessage(id)
+}
 
 function kept(storage, key) {
   try {

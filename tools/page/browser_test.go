@@ -141,7 +141,18 @@ const phoneWidth, phoneHeight = 390, 844
 // open opens the page of a server.
 func open(t *testing.T, url string) *tab {
 	t.Helper()
-	ctx, cancel := chromedp.NewContext(browser, chromedp.WithNewBrowserContext())
+	return openIn(t, url, browser, chromedp.WithNewBrowserContext())
+}
+
+// another opens the page in another tab of the same browser.
+func (x *tab) another() *tab {
+	x.t.Helper()
+	return openIn(x.t, x.url, x.ctx)
+}
+
+func openIn(t *testing.T, url string, parent context.Context, options ...chromedp.ContextOption) *tab {
+	t.Helper()
+	ctx, cancel := chromedp.NewContext(parent, options...)
 	t.Cleanup(cancel)
 	ctx, cancelTime := context.WithTimeout(ctx, 3*time.Minute)
 	t.Cleanup(cancelTime)

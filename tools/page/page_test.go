@@ -135,6 +135,23 @@ func TestConversations(t *testing.T) {
 	}
 }
 
+// TestTwoTabs: what one tab does to a conversation, another tab of the browser shows.
+func TestTwoTabs(t *testing.T) {
+	x := open(t, upstream.URL)
+	x.ask("fake reasoning")
+	x.answered()
+	y := x.another()
+	y.click("#list .open")
+	x.ask("fake reasoning")
+	x.answered()
+	y.wait(`document.querySelectorAll('.message').length === 4`)
+	y.ask("fake refused")
+	y.answered()
+	x.wait(`document.querySelectorAll('.message').length === 6 && !document.querySelectorAll('.fault')[2].hidden`)
+	y.click("#list .quiet:last-child")
+	x.wait(`document.querySelectorAll('#list li').length === 0 && document.querySelector('.welcome')`)
+}
+
 // TestSettings: what is set is what is asked for.
 func TestSettings(t *testing.T) {
 	x := open(t, upstream.URL)

@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// A standIn is in front of a server: it passes everything on but chat completions whose question is "fake NAME", which it answers
+// A standIn is in front of a server: it passes everything on but chat completions whose question ends with "fake NAME", which it answers
 // as the server may, in OpenAI's documented form. It remembers what was asked.
 type standIn struct {
 	*httptest.Server
@@ -52,7 +52,7 @@ func newStandIn(server string) *standIn {
 		s.times[question]++
 		times := s.times[question]
 		s.mu.Unlock()
-		if name, ok := strings.CutPrefix(question, "fake "); ok {
+		if _, name, ok := strings.Cut(question, "fake "); ok { // there may be files before it
 			s.answer(w, r, name, last, times)
 			return
 		}
