@@ -54,7 +54,8 @@ function showMessage(m, last) {
 }
 
 function welcome() {
-  const examples = ['example1', 'example2', 'example3'].map(key => el('button.example', {type: 'button', onclick: () => ask(t(key))}, t(key)))
+  const examples = [t('example1'), t('example2'), t('example3')].map(text =>
+    el('button.example', {type: 'button', onclick: () => ask(text)}, text))
   return el('section.welcome', {}, el('h2', {}, t('welcome')), el('p.faint', {}, t('welcomeMore')), el('div.examples', {}, examples))
 }
 
@@ -288,7 +289,7 @@ async function attach(list) {
     try {
       const text = new TextDecoder('utf-8', {fatal: true}).decode(await file.arrayBuffer())
       if (text.includes('\0')) throw new TypeError('not a text')
-      files.push({name: file.name, text})
+      files.push({name: file.name, text, size: file.size})
     } catch {
       toast(t('fileNoText', {name: file.name}))
     }
@@ -299,7 +300,7 @@ async function attach(list) {
 
 function showFiles() {
   $('#files').hidden = !files.length
-  $('#files').replaceChildren(...files.map((file, i) => el('li', {}, el('span', {}, file.name), el('span.faint', {}, bytes(file.text.length)),
+  $('#files').replaceChildren(...files.map((file, i) => el('li', {}, el('span', {}, file.name), el('span.faint', {}, bytes(file.size)),
     iconButton('cross', t('removeFile', {name: file.name}), () => {
       files.splice(i, 1)
       showFiles()

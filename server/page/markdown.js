@@ -161,9 +161,11 @@ function task([first, ...rest]) {
 // ---- inside a block
 
 const special = /[\\`*_~[\]!<\n$]|https?:\/\//g
+// Between $$, single $ with no space inside and no digit after, \( \) or \[ \].
 const mathematics = /\$\$[^$]{1,2000}\$\$|\$(?![\s$])[^$\n]{0,500}(?<![\s\\])\$(?!\d)|\\\((?:[^\\\n]|\\[^()]){1,1000}\\\)|\\\[(?:[^\\]|\\[^[\]]){1,2000}\\\]/y
 const bracketed = /<(https?:\/\/[^\s<>]{1,2000}|[\w.+-]{1,64}@[\w.-]{1,255})>/y
 const bare = /https?:\/\/[!#-;=?-Z^_a-~]{1,2000}/y
+// The address of a link, in angle brackets or with balanced parentheses, and a title, which is not shown.
 const destination = /\( {0,3}(?:<([^<>\n]{0,2000})>|([^\s()<]{0,2000}(?:\([^\s()]{0,500}\)[^\s()]{0,500}){0,4}))(?:\s{1,3}(?:"[^"]{0,500}"|'[^']{0,500}'))? {0,3}\)/y
 const lineBreak = /<br ?\/?>/iy
 const letter = /[\p{L}\p{N}]/u

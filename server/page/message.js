@@ -20,7 +20,8 @@ export function view(c, m, state, on) {
 
 function question(c, m, state, on) {
   const body = el('div.body.verbatim', {dir: 'auto'}, m.content)
-  const files = (m.files ?? []).map(file => el('details.file', {}, el('summary', {}, icon('paper'), file.name, el('span.faint', {}, bytes(file.text.length))),
+  const files = (m.files ?? []).map(file => el('details.file', {},
+    el('summary', {}, icon('paper'), file.name, el('span.faint', {}, bytes(file.size))),
     el('pre', {tabindex: 0, role: 'group', 'aria-label': file.name}, file.text)))
   const edit = iconButton('pen', t('edit'), () => {
     const area = el('textarea', {'aria-label': t('edit')}, m.content)
@@ -158,7 +159,8 @@ function callView(calls) {
 
 // resultsForm asks for what the tools return: the page has none of its own.
 function resultsForm(m, on) {
-  const areas = m.calls.map(call => el('textarea', {rows: 2, 'aria-label': t('resultOf', {name: call.name}), placeholder: t('resultOf', {name: call.name})}))
+  const areas = m.calls.map(({name}) =>
+    el('textarea', {rows: 2, 'aria-label': t('resultOf', {name}), placeholder: t('resultOf', {name})}))
   for (const area of areas) area.addEventListener('input', () => grow(area))
   return el('form.results', {onsubmit: event => {
     event.preventDefault()

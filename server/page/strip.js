@@ -49,7 +49,8 @@ async function look() {
 function fail(error) {
   last = undefined
   if (error.kind === 'key') document.dispatchEvent(new Event('keyneeded'))
-  $('#strip').replaceChildren(entry('state', t(error.kind === 'gone' ? 'stateGone' : error.kind === 'key' ? 'stateKey' : 'stateFailed'), 'bad'))
+  const words = {gone: t('stateGone'), key: t('stateKey')}
+  $('#strip').replaceChildren(entry('state', words[error.kind] ?? t('stateFailed'), 'bad'))
 }
 
 function show(metrics) {

@@ -52,7 +52,8 @@ function explain(element, token) {
       el('span.value', {}, percent(Math.exp(logprob))))
   }))
   tip.hidden = false
-  const box = element.getClientRects()[0] ?? element.getBoundingClientRect(), room = document.documentElement.clientWidth - tip.offsetWidth - 8
+  const box = element.getClientRects()[0] ?? element.getBoundingClientRect()
+  const room = document.documentElement.clientWidth - tip.offsetWidth - 8
   tip.style.left = `${Math.max(8, Math.min(box.left, room))}px`
   tip.style.top = `${box.top - tip.offsetHeight - 6 > 0 ? box.top - tip.offsetHeight - 6 : box.bottom + 6}px`
 }
