@@ -9,7 +9,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -110,21 +109,6 @@ func (p *program) stop() {
 	p.cmd.Wait()
 }
 
-// processing is how many answers the server is at work on.
-func (p *program) processing(t *testing.T) string {
-	t.Helper()
-	r, err := http.Get(p.url + "/metrics")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer r.Body.Close()
-	text, err := io.ReadAll(r.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return regexp.MustCompile(`requests_processing\{[^}]*\} (\d+)`).FindStringSubmatch(string(text))[1]
-}
-
 // A tab shows the page, in a browser that has kept nothing.
 type tab struct {
 	ctx context.Context
@@ -216,6 +200,14 @@ func (x *tab) do(actions ...chromedp.Action[chromedp.Void]) {
 		x.shot("failed")
 		x.t.Fatal(err)
 	}
+}
+
+// set has the next conversations begin with settings, as a JSON object.
+func (x *tab) set(settings string) {
+	x.t.Helper()
+	x.script(`localStorage.pumice = JSON.stringify({...JSON.parse(localStorage.pumice ?? '{}'), settings: ` + settings + `})`)
+	x.do(chromedp.Reload())
+	x.ready()
 }
 
 // call runs a command of the protocol.

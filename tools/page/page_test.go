@@ -15,15 +15,19 @@ import (
 	"github.com/chromedp/chromedp/kb"
 )
 
+// longStory has the default model write for ten seconds and more, greedily.
+const longStory = "Write a long story about a river."
+
 // TestChat is a conversation with the default model: streamed, stopped, asked again, edited, kept.
 func TestChat(t *testing.T) {
 	x := open(t, upstream.URL)
+	x.set(`{temperature: 0, max_tokens: 200}`)
 	x.wait(`document.querySelector('#strip .device')`)
 	if device := x.text("#strip .device dd"); !strings.Contains(device, "llvmpipe") && device == "" {
 		t.Errorf("the device is %q", device)
 	}
 	x.shot("welcome")
-	x.click(".example")
+	x.click(".example:last-child")
 	x.wait(`document.querySelector('.assistant > .body').innerText.length > 0 && document.querySelector('.message[aria-busy=true]')`)
 	early := len(x.text(".assistant > .body"))
 	x.answered()
@@ -67,7 +71,7 @@ func TestChat(t *testing.T) {
 	}
 
 	// Stopped by Escape; the server stops too.
-	x.ask("Count to a thousand, in words, with a sentence about each number.")
+	x.ask(longStory)
 	x.wait(`[...document.querySelectorAll('.assistant > .body')].at(-1).innerText.length > 20`)
 	x.keys(kb.Escape)
 	x.answered()
@@ -237,6 +241,7 @@ func TestLanguageAndTheme(t *testing.T) {
 // TestProbabilities compares what is shown under the pointer and with the arrow keys to what the server said.
 func TestProbabilities(t *testing.T) {
 	x := open(t, upstream.URL)
+	x.set(`{temperature: 0}`)
 	x.click("#settings-button")
 	x.click("#settings .check")
 	x.keys(kb.Escape)
@@ -490,7 +495,8 @@ func TestErrors(t *testing.T) {
 		}
 		defer s.stop()
 		x := open(t, s.url)
-		x.ask("Count to a thousand, in words.")
+		x.set(`{temperature: 0}`)
+		x.ask(longStory)
 		x.wait(`document.querySelector('.assistant > .body').innerText.length > 5`)
 		s.stop()
 		x.answered()
@@ -523,6 +529,7 @@ func TestKey(t *testing.T) {
 	}
 	defer s.stop()
 	x := open(t, s.url)
+	x.set(`{temperature: 0, max_tokens: 50}`)
 	x.wait(`document.querySelector('#key').open`)
 	x.shot("key")
 	x.accessible("key")
@@ -761,6 +768,7 @@ func TestModels(t *testing.T) {
 	}
 	defer s.stop()
 	x := open(t, s.url)
+	x.set(`{temperature: 0, max_tokens: 50}`)
 	x.wait(`document.querySelector('#strip .device')`)
 	if names := eval[string](x, `[...document.querySelector('#model').options].map(o => o.value).join()`); names != "smollm2,other" {
 		t.Errorf("models %s", names)
@@ -781,12 +789,8 @@ func TestModels(t *testing.T) {
 // TestPicture takes the picture of README.md: what the default model answers, greedily.
 func TestPicture(t *testing.T) {
 	x := open(t, upstream.URL)
+	x.set(`{temperature: 0, probabilities: true}`)
 	x.wait(`document.querySelector('#strip .device')`)
-	x.click("#settings-button")
-	x.script(`document.querySelector('#settings [name=temperature]').focus()`)
-	x.insert("0")
-	x.click("#settings .check")
-	x.keys(kb.Escape)
 	x.ask("Describe Rome in one sentence.")
 	x.answered()
 	x.click("#new")
