@@ -65,7 +65,7 @@ func noise(seed uint64, n int) []byte {
 	return b
 }
 
-func newFakeHub(t *testing.T, files ...fakeFile) *fakeHub {
+func newFakeHub(t testing.TB, files ...fakeFile) *fakeHub {
 	h := &fakeHub{files: files, tokens: map[string]bool{}}
 	h.hub, h.cdn = httptest.NewServer(h.serve(h.answer)), httptest.NewServer(h.serve(h.content))
 	t.Cleanup(h.hub.Close)
@@ -210,7 +210,7 @@ func (h *fakeHub) seen(prefix string) (n int) {
 }
 
 // client returns a Client of small chunks that does not wait, with an empty cache unless one is given, and what it notes.
-func (h *fakeHub) client(t *testing.T, cache ...store.Cache) (*Client, *strings.Builder) {
+func (h *fakeHub) client(t testing.TB, cache ...store.Cache) (*Client, *strings.Builder) {
 	t.Helper()
 	notes := &strings.Builder{}
 	o := Options{Endpoint: h.hub.URL, Token: fakeToken, Agent: "test", Note: func(text string) { notes.WriteString(text + "\n") }}
@@ -226,7 +226,7 @@ func (h *fakeHub) client(t *testing.T, cache ...store.Cache) (*Client, *strings.
 	return c, notes
 }
 
-func (c *Client) pullWhole(t *testing.T) (*Pulled, error) {
+func (c *Client) pullWhole(t testing.TB) (*Pulled, error) {
 	t.Helper()
 	return c.Pull(t.Context(), store.Ref{Repo: fakeRepo})
 }

@@ -212,7 +212,9 @@ func (c Cache) files(repo, commit string) ([]string, error) {
 			return nil // its content is gone
 		}
 		name, err := filepath.Rel(top, path)
-		names = append(names, filepath.ToSlash(name))
+		if name = filepath.ToSlash(name); err == nil && PlainPath(name) { // others cannot be named
+			names = append(names, name)
+		}
 		return err
 	})
 	if err != nil {

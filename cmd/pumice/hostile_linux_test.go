@@ -3,9 +3,12 @@ package main
 import (
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -34,6 +37,24 @@ func TestNothingHostileReachesTheTerminal(t *testing.T) {
 	model, gguf := files["model"], filepath.Join(dir, "model.gguf")
 	mmlu := []string{"eval", model, "--tasks", "mmlu_anatomy", "--data-dir", "mmlu=" + files["mmlu"], "--num-fewshot", "0", "--max-length", "1000",
 		"--output-path", filepath.Join(dir, "results"), "--log-samples", "--write-out", "--chart", filepath.Join(dir, "chart.svg")}
+	hub := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.Path, "/api/models/o/names/") {
+			json.NewEncoder(w).Encode(map[string]any{"sha": strings.Repeat("a", 40), "siblings": []any{map[string]any{"rfilename": hostile + ".gguf"}}})
+			return
+		}
+		w.WriteHeader(http.StatusNotFound)
+		json.NewEncoder(w).Encode(map[string]string{"error": hostile})
+	}))
+	defer hub.Close()
+	for _, path := range []string{"hf/hub/models--o--n/snapshots/" + strings.Repeat("a", 40) + "/" + hostile + ".gguf", "ollama/manifests/" + hostile + "/a/b/" + hostile} {
+		path = filepath.Join(dir, filepath.FromSlash(path))
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte("{}"), 0o644)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, value := range map[string]string{"HF_ENDPOINT": hub.URL, "HF_HOME": filepath.Join(dir, "hf"), "HF_HUB_CACHE": "", "HF_HUB_OFFLINE": "", "OLLAMA_MODELS": filepath.Join(dir, "ollama")} {
+		t.Setenv(name, value)
+	}
 	const onDevice, onHost = true, false
 	// Cases of a command in order; those that need a device are left out without one.
 	cases := map[string][]struct {
@@ -71,7 +92,11 @@ func TestNothingHostileReachesTheTerminal(t *testing.T) {
 			{onDevice, []string{"eval", "compare", dir + "/results", dir + "/results"}}},
 		"serve":    {{onHost, []string{"serve", "--port", "0", hostile}}, {onHost, []string{"serve", "--host", hostile, model}}},
 		"licenses": {{onHost, []string{"licenses", hostile}}},
-		"help":     {{onHost, []string{"help", hostile}}, {onHost, []string{"--help"}}, {onHost, []string{hostile}}},
+		"pull": {{onHost, []string{"pull", hostile}}, {onHost, []string{"pull", "hf:o/n:" + hostile}}, {onHost, []string{"pull", "hf:o/names"}},
+			{onHost, []string{"pull", "hf:o/message"}}, {onHost, []string{"pull", "ollama:" + hostile}}},
+		"list": {{onHost, []string{"list"}}, {onHost, []string{"list", hostile}}},
+		"rm":   {{onHost, []string{"rm", hostile}}, {onHost, []string{"rm", "ollama:" + hostile}}, {onHost, []string{"rm", "hf:o/n@" + hostile}}},
+		"help": {{onHost, []string{"help", hostile}}, {onHost, []string{"--help"}}, {onHost, []string{hostile}}},
 	}
 	for _, c := range newProgram(os.Stdin, os.Stdout, os.Stderr).app().Commands {
 		if _, ok := cases[c.Name]; !ok {
@@ -137,7 +162,7 @@ func onTerminal(t *testing.T, args ...string) (shown string, status int) {
 }
 
 // own are the sequences that the program writes itself: the terminal's ends of lines, the spinner, the bar and eval's line.
-var own = regexp.MustCompile(`\r\n|\r[-|/\\]|\r +\r|\r\x1b\[K|\r(?:loading|writing) [^\r\n]*`)
+var own = regexp.MustCompile(`\r\n|\r[-|/\\]|\r +\r|\r\x1b\[K|\r(?:loading|writing|fetching) [^\r\n]*`)
 
 type control struct {
 	text string

@@ -47,7 +47,7 @@ func (p *program) pull(c *cli.Context) error {
 			return &usageError{fmt.Sprintf("pull %s: ollama fetches its models (ollama pull %s), and pumice reads them where they are", name, ollama)}
 		}
 		if err != nil {
-			return &usageError{"pull: " + err.Error()}
+			return &usageError{"pull: " + strings.TrimPrefix(err.Error(), "store: ")}
 		}
 		refs = append(refs, r)
 	}
@@ -79,7 +79,7 @@ func (p *program) pullOne(c *cli.Context, r store.Ref) (*pulled, error) {
 	if err != nil {
 		return nil, err
 	}
-	bar := p.newBar(r.String())
+	bar := p.newBar("fetching")
 	defer bar.close()
 	o.Agent, o.Progress = "pumice", bar.set
 	o.Note = func(text string) {
