@@ -15,6 +15,9 @@ type Heads struct {
 	Window  int     // positions a query sees, its own included; 0 means all
 	SoftCap float32 // scores s become SoftCap * tanh(s / SoftCap); 0 turns it off
 	Slopes  *Vector // (Heads) ALiBi slopes, Press et al. 2022, arXiv:2108.12409; nil means none
+
+	// Bidirectional: a query sees the keys after it too, to the end of its ending. Window and Slopes are for others.
+	Bidirectional bool
 }
 
 // HeadNorm normalises every query head of qkv, (tokens, (Heads + 2 KVHeads) * HeadDim), by its
@@ -26,6 +29,18 @@ func (b *Builder) HeadNorm(qkv *Tensor, h Heads, q, k *Vector, eps float32) {
 	n := &node{weightBytes: 8 * int64(h.HeadDim), minimumBytes: 8 * int64(h.HeadDim)}
 	shape := kernels.Heads{Tokens: qkv.Rows, Heads: h.Heads, KVHeads: h.KVHeads, HeadDim: h.HeadDim, Eps: eps}
 	launch(b, &kernels.HeadNorm, shape, kernels.RowMajor, n, stepBind(), readWrite(qkv), readSpan(q.span), readSpan(k.span))
+}
+
+// AddPlaces adds to each row of x, (tokens, cols), that of table, (places, cols), at the token's place in its sequence.
+func (b *Builder) AddPlaces(x *Tensor, table *Vector) {
+	if x.Cols < 1 || table.Cols%x.Cols != 0 {
+		b.Fail("add_places: %s has %d values, no multiple of %d columns", table.Name, table.Cols, x.Cols)
+		return
+	}
+	n := &node{weightBytes: 4 * int64(x.Rows) * int64(x.Cols)}
+	n.minimumBytes = n.weightBytes
+	shape := kernels.Rows{Name: "add_places", Rows: x.Rows, Cols: x.Cols}
+	launch(b, &kernels.AddPlaces, shape, kernels.RowMajor, n, stepBind(), readSpan(table.span), readWrite(x))
 }
 
 // RopeStore rotates the queries and keys of qkv, (tokens, (Heads + 2 KVHeads) * HeadDim), by
@@ -49,8 +64,8 @@ func (b *Builder) checkRope(qkv *Tensor, h Heads) {
 	}
 }
 
-// Attention returns causal attention of q, (tokens, Heads * HeadDim), over the cache up to each token's own position, in
-// its own sequence: (tokens, Heads * HeadDim). Scores are multiplied by scale.
+// Attention returns attention of q, (tokens, Heads * HeadDim), over the cache up to each token's own position, or with
+// Bidirectional to the end, in its own sequence: (tokens, Heads * HeadDim). Scores are multiplied by scale.
 func (b *Builder) Attention(q *Tensor, h Heads, c *LayerCache, scale float32) *Tensor {
 	return b.attention(q, h, nil, c, scale)
 }
@@ -76,7 +91,7 @@ func (h Heads) over(c *LayerCache, scale float32) kernels.Attention {
 	return kernels.Attention{
 		Type: c.DType, Heads: h.Heads, KVHeads: h.KVHeads, HeadDim: h.HeadDim, Positions: c.Positions,
 		Places: c.places(), Local: c.Local, Window: h.Window, Scale: scale, SoftCap: h.SoftCap, Slopes: h.Slopes != nil,
-		RotaryDim: h.RotaryDim, Interleaved: h.Interleaved, Clip: h.Clip,
+		RotaryDim: h.RotaryDim, Interleaved: h.Interleaved, Clip: h.Clip, Bidirectional: h.Bidirectional,
 	}
 }
 
@@ -88,6 +103,9 @@ func (b *Builder) attention(q *Tensor, h Heads, table *Vector, c *LayerCache, sc
 	if h.KVHeads < 1 || h.Heads%h.KVHeads != 0 {
 		b.Fail("attention: %d heads do not share %d key-value heads evenly", h.Heads, h.KVHeads)
 		return q
+	}
+	if h.Bidirectional && (h.Window > 0 || h.Slopes != nil) {
+		b.Fail("attention: in both directions with a window of %d, slopes %t; kernels take neither", h.Window, h.Slopes != nil)
 	}
 	out := b.tensor(q.Rows, h.Heads*h.HeadDim)
 	shape := h.over(c, scale)

@@ -35,7 +35,7 @@ func TestNodesFitWhatTheShaderDeclares(t *testing.T) {
 	}
 	attention := func() *node {
 		return &node{
-			spec:  values("HEAD_DIM", "HAS_ALIBI", "LANES", "HAS_SOFTCAP", "PAGE"),
+			spec:  values("HEAD_DIM", "HAS_ALIBI", "LANES", "HAS_SOFTCAP", "PAGE", "CAUSAL"),
 			binds: append([]bind{stepBind(), read(nil), write(nil), read(nil)}, slices.Repeat([]bind{as(read(nil), kernels.Address)}, 3)...),
 			push:  make([]byte, 40),
 		}
@@ -49,7 +49,7 @@ func TestNodesFitWhatTheShaderDeclares(t *testing.T) {
 	}{
 		{"add", add, func(*node) {}, nil, []uint32{100}},
 		{"embed_q4_0_addr", embed, func(*node) {}, nil, []uint32{101, 100}},
-		{"attention_f16_addr", attention, func(*node) {}, nil, []uint32{102, 100, 0, 0, 0, 0, 0, 0, 0, 0, 101, 103, 104}},
+		{"attention_f16_addr", attention, func(*node) {}, nil, []uint32{102, 100, 0, 0, 0, 0, 0, 0, 0, 0, 101, 103, 104, 105}},
 		{"add", add, func(n *node) { n.push = make([]byte, 8) }, []string{"8 bytes of push constants", "has 4"}, nil},
 		{"add", add, func(n *node) { n.push = nil }, []string{"0 bytes of push constants", "has 4"}, nil},
 		{"add", add, func(n *node) { n.binds = n.binds[:2] }, []string{"2 bindings", "has 3"}, nil},
@@ -62,8 +62,8 @@ func TestNodesFitWhatTheShaderDeclares(t *testing.T) {
 		{"add", add, func(n *node) { n.spec = nil }, []string{"0 specialization constants", "has 1", "local_size_x"}, nil},
 		{"add", add, func(n *node) { n.spec = values("WORKGROUP") }, []string{"no value", "local_size_x", "WORKGROUP"}, nil},
 		{"attention_f16_addr", attention, func(n *node) { n.spec = append(n.spec, values("INTERLEAVED")...) },
-			[]string{"6 specialization constants", "INTERLEAVED", "has 5"}, nil},
-		{"attention_f16_addr", attention, func(n *node) { n.spec = values("LANES", "LANES", "HAS_ALIBI", "HAS_SOFTCAP", "PAGE") },
+			[]string{"7 specialization constants", "INTERLEAVED", "has 6"}, nil},
+		{"attention_f16_addr", attention, func(n *node) { n.spec = values("LANES", "LANES", "HAS_ALIBI", "HAS_SOFTCAP", "PAGE", "CAUSAL") },
 			[]string{"no value", "HEAD_DIM"}, nil},
 		{"attention_f16_addr", attention, func(n *node) { n.binds[4] = read(nil) },
 			[]string{"binding 4 is buffer:r", "has address"}, nil},

@@ -1,8 +1,8 @@
 #version 450
-// attention: causal attention of a step's queries over the KV cache, grouped-query heads.
+// attention: attention of a step's queries over the KV cache, grouped-query heads; causal, or not (seen.glsl).
 //
 //   out[t, h] = sum_j softmax_j(score(q[t, h], k[h / G, j])) * v[h / G, j],
-//   j the last `window` places of t's sequence up to its own, G = heads / kv_heads
+//   j the last `window` places of t's sequence up to what t sees, G = heads / kv_heads
 //   score(q, k) is scale * q . k, as include/score.glsl completes it
 //
 //   q, dst        (tokens, heads, head_dim) f32
@@ -22,6 +22,7 @@
 #extension GL_EXT_control_flow_attributes : require
 #define STEP_BINDING 0
 #include "step.glsl"
+#include "seen.glsl"
 
 layout(local_size_x = 128) in;
 layout(constant_id = 0) const uint HEAD_DIM = 64u; // a multiple of four, at most 256
@@ -95,7 +96,7 @@ void main() {
         uint row = min(first_row + ty * ROW_TILE + i, rows - 1u), t = row / sharing;
         start[i] = step.tokens[first_token + t].start;
         length[i] = position + t - start[i] + 1u;
-        last[i] = position + t;
+        last[i] = position + last_seen(first_token + t) - first_token;
         slope[i] = head_slope(kv * sharing + row % sharing);
         running_max[i] = -3.0e38; // below every score and finite
         running_sum[i] = 0.0;
@@ -106,7 +107,7 @@ void main() {
     // ending's first token where the tile has several; without the keys of endings before the tile's.
     uint t0 = first_row / sharing, t1 = min(first_row + ROWS, rows) - 1u;
     t1 /= sharing;
-    uint start_any = step.tokens[first_token + t0].start, end = position + t1 + 1u;
+    uint start_any = step.tokens[first_token + t0].start, end = position + last_seen(first_token + t1) - first_token + 1u;
     bool one = step.tokens[first_token + t1].start == start_any;
     uint first = cache_position(first_key(one ? position + t0 - start_any + 1u : position + 1u), start_any);
     for (; first < end; first += KEYS) {

@@ -11,6 +11,7 @@
 #extension GL_KHR_shader_subgroup_shuffle : require
 #define STEP_BINDING 0
 #include "step.glsl"
+#include "seen.glsl"
 
 layout(constant_id = 0) const uint LANES = 8u;
 layout(local_size_x_id = 0) in;
@@ -40,9 +41,9 @@ void main() {
     if (!set_tile(gl_WorkGroupID.x, LANES, 1u, t0)) return; // uniform
     uint t = min(t0 + lane, token_count - 1u);
     uint start = step.tokens[first_token + t].start;
-    uint length = position + t - start + 1u; // of this lane's ending up to its token
+    uint length = position + last_seen(first_token + t) - first_token - start + 1u; // of this lane's ending, what it sees
     uint end = min(t0 + LANES, token_count);
-    uint last = position + end;              // of what any lane sees in the cache
+    uint last = position + last_seen(first_token + end - 1u) - first_token + 1u; // of what any lane sees in the cache
     // Other endings' keys, between those that all share and those of the first lane's, are
     // skipped as far as whole blocks of KEYS go.
     uint start_any = step.tokens[first_token + t0].start;

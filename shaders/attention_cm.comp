@@ -24,6 +24,7 @@
 #pragma use_vulkan_memory_model
 #define STEP_BINDING 0
 #include "step.glsl"
+#include "seen.glsl"
 
 layout(local_size_x_id = 1) in;
 layout(constant_id = 0) const uint HEAD_DIM = 128u; // a multiple of 16
@@ -107,7 +108,8 @@ void main() {
     // Of this invocation's row; what is past the last one is computed like it and dropped.
     uint in_subgroup = gl_SubgroupInvocationID % CM_M, part = gl_SubgroupInvocationID / CM_M;
     uint row = min(first_row + own + in_subgroup, rows - 1u), t = row / sharing;
-    uint start = step.tokens[first_token + t].start, length = position + t - start + 1u, last = position + t;
+    uint start = step.tokens[first_token + t].start, length = position + t - start + 1u;
+    uint last = position + last_seen(first_token + t) - first_token;
     uint first_before = first_key(length), first_own = max(first_before, position) + start;
     float slope = head_slope(kv * sharing + row % sharing);
     float minus_inf = uintBitsToFloat(0xff800000u), running_max = -3.0e38; // below every score and finite
@@ -115,7 +117,7 @@ void main() {
 
     // The places that any query of the tile sees: as in attention.comp.
     uint t0 = first_row / sharing, t1 = (min(first_row + ROWS, rows) - 1u) / sharing;
-    uint start_any = step.tokens[first_token + t0].start, end = position + t1 + 1u;
+    uint start_any = step.tokens[first_token + t0].start, end = position + last_seen(first_token + t1) - first_token + 1u;
     bool one = step.tokens[first_token + t1].start == start_any;
     uint first = cache_position(first_key(one ? position + t0 - start_any + 1u : position + 1u), start_any);
     load_ahead(first, end);

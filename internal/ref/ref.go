@@ -109,6 +109,8 @@ type Heads struct {
 	Window  int       // number of positions that a query sees, its own included; 0 stands for all
 	SoftCap float64   // scores s become SoftCap * tanh(s / SoftCap); 0 turns it off
 	Slopes  []float64 // (Heads): slope * (j - i) is added to query i's score for key j; nil turns it off
+
+	Bidirectional bool // a query sees the keys after it too
 }
 
 // Rope rotates one head, (HeadDim), by the angles of one position, (RotaryDim / 2, 2) cosines
@@ -156,9 +158,9 @@ func (h Heads) RopeStore(qkv, table []float64, position int) (q, k, v []float64)
 	return q, k, v
 }
 
-// Attention returns causal attention of q, (n, Heads, HeadDim), whose rows are at consecutive
+// Attention returns attention of q, (n, Heads, HeadDim), whose rows are at consecutive
 // positions from position on, over keys and values, (KVHeads, context, HeadDim), up to each
-// row's own position: (n, Heads, HeadDim). Position j is kept at j % context. Vaswani et al.
+// row's own position, or with Bidirectional the last row's: (n, Heads, HeadDim). Position j is kept at j % context. Vaswani et al.
 // 2017, arXiv:1706.03762; slopes: Press et al. 2022, arXiv:2108.12409.
 func (h Heads) Attention(q, keys, values []float64, context, position int, scale float64) []float64 {
 	out := make([]float64, len(q))
@@ -167,12 +169,15 @@ func (h Heads) Attention(q, keys, values []float64, context, position int, scale
 			at := (t*h.Heads + i) * h.HeadDim
 			slot := func(j int) int { return (i/(h.Heads/h.KVHeads)*context + j%context) * h.HeadDim }
 			own := position + t
-			first := 0
+			first, last := 0, own
 			if h.Window > 0 {
 				first = max(0, own-h.Window+1)
 			}
+			if h.Bidirectional {
+				last = position + len(q)/(h.Heads*h.HeadDim) - 1
+			}
 			var scores []float64
-			for j := first; j <= own; j++ {
+			for j := first; j <= last; j++ {
 				s := 0.0
 				for d := range h.HeadDim {
 					s += scale * q[at+d] * keys[slot(j)+d]

@@ -26,7 +26,7 @@ func CacheRowBytes(t DType, headDim int) int64 {
 // elementBytes is what a component of the cache takes, without scales.
 func elementBytes(t DType) int { return max(1, t.BlockBytes()/t.BlockSize()) }
 
-// Attention is causal attention of tokens over a KV cache.
+// Attention is attention of tokens over a KV cache.
 type Attention struct {
 	Type                    DType // of the cache
 	Tokens                  int
@@ -39,6 +39,7 @@ type Attention struct {
 	Window                  int  // positions a query sees; 0: all
 	Scale, SoftCap          float32
 	Slopes                  bool
+	Bidirectional           bool // a query sees the keys after it too, to the end of its ending; without Window and Slopes
 
 	Rope        bool // keys and queries are rotated and cached first; single tokens
 	RotaryDim   int
@@ -78,6 +79,11 @@ func scoreSpec(a Attention, spec ...Constant) []Constant {
 	return append(spec, flag("HAS_ALIBI", a.Slopes), flag("HAS_SOFTCAP", a.SoftCap > 0), size("PAGE", PageSize))
 }
 
+// attendSpec is scoreSpec for kernels of several tokens.
+func attendSpec(a Attention, spec ...Constant) []Constant {
+	return append(scoreSpec(a, spec...), flag("CAUSAL", !a.Bidirectional))
+}
+
 // AttentionOp is Decode for single tokens, else Attend.
 func AttentionOp(single bool) *Op[Attention] {
 	if single {
@@ -96,7 +102,7 @@ var Attend = Op[Attention]{
 			Path: Addr, Rule: Rule{On: CPUs}, Takes: addrReadsCache,
 			Views: func(Attention) []View { return []View{Storage, Address, Address, Address} },
 			Spec: func(m *Machine, a Attention) []Constant {
-				return scoreSpec(a, size("LANES", m.lanes()), size("HEAD_DIM", a.HeadDim))
+				return attendSpec(a, size("LANES", m.lanes()), size("HEAD_DIM", a.HeadDim))
 			},
 			Grid: func(m *Machine, a Attention) [3]int { return [3]int{a.tiles(a.Tokens, m.lanes()), a.Heads, 1} },
 		},
@@ -104,7 +110,7 @@ var Attend = Op[Attention]{
 			Path: Row, Rule: Rule{On: CPUs},
 			Takes: rowReadsCache,
 			Views: func(Attention) []View { return []View{Storage, vk.RGBA32Float, vk.RGBA32Uint, vk.RGBA32Uint} },
-			Spec:  func(_ *Machine, a Attention) []Constant { return scoreSpec(a, size("HEAD_DIM", a.HeadDim)) },
+			Spec:  func(_ *Machine, a Attention) []Constant { return attendSpec(a, size("HEAD_DIM", a.HeadDim)) },
 			Grid:  func(_ *Machine, a Attention) [3]int { return [3]int{a.tiles(a.Tokens, 8), a.Heads, 1} },
 		},
 		// H200 (NVIDIA 580.159): attention_f16 of 512 tokens and 32 heads of 128 took 1.03 ms a layer, a tenth
@@ -115,7 +121,7 @@ var Attend = Op[Attention]{
 			Takes: func(m *Machine, a Attention) bool { return m.AttendsByMatrices(a.HeadDim) },
 			Spec: func(m *Machine, a Attention) []Constant {
 				s := m.Matrix
-				return scoreSpec(a, size("HEAD_DIM", a.HeadDim), size("WORKGROUP", attentionSubgroups*m.matrixSubgroup()),
+				return attendSpec(a, size("HEAD_DIM", a.HeadDim), size("WORKGROUP", attentionSubgroups*m.matrixSubgroup()),
 					size("CM_M", s.M), size("CM_N", s.N), size("CM_K", s.K))
 			},
 			Grid: func(m *Machine, a Attention) [3]int {
@@ -125,7 +131,7 @@ var Attend = Op[Attention]{
 		{
 			Path: Base, Rule: Rule{On: Anywhere},
 			Spec: func(m *Machine, a Attention) []Constant {
-				return scoreSpec(a, size("HEAD_DIM", a.HeadDim), size("ROWS", attentionRows(a.HeadDim)), flag("KEEP_LOOPS", m.CPU()))
+				return attendSpec(a, size("HEAD_DIM", a.HeadDim), size("ROWS", attentionRows(a.HeadDim)), flag("KEEP_LOOPS", m.CPU()))
 			},
 			Grid: func(_ *Machine, a Attention) [3]int {
 				return [3]int{a.tiles(sharedQueries(a), attentionRows(a.HeadDim)), a.KVHeads, 1}

@@ -114,6 +114,14 @@ var Add = Op[Rows]{
 	},
 }
 
+// AddPlaces has the bindings step, a table of places, and y, to which the rows of the tokens' places are added.
+var AddPlaces = Op[Rows]{
+	Push: func(r Rows) []byte { return push(r.Cols) },
+	Kernels: []*Kernel[Rows]{
+		{Path: Base, Rule: Rule{On: Anywhere}, Spec: workgroupSpec[Rows], Grid: aValue},
+	},
+}
+
 // Softmax has the bindings x and the result.
 var Softmax = Op[Rows]{
 	Push: func(r Rows) []byte { return push(r.Cols, r.Scale) },

@@ -16,7 +16,7 @@ import (
 
 func oracleHeads(h pipeline.Heads, slopes []float64) ref.Heads {
 	return ref.Heads{Heads: h.Heads, KVHeads: h.KVHeads, HeadDim: h.HeadDim, RotaryDim: h.RotaryDim, Interleaved: h.Interleaved,
-		Clip: float64(h.Clip), Window: h.Window, SoftCap: float64(h.SoftCap), Slopes: slopes}
+		Clip: float64(h.Clip), Window: h.Window, SoftCap: float64(h.SoftCap), Slopes: slopes, Bidirectional: h.Bidirectional}
 }
 
 func (v *verifier) ropeCases(t pipeline.DType) {
@@ -327,6 +327,27 @@ func (v *verifier) attentionCases(t pipeline.DType) {
 	}
 	add(window, 100, 20, 17, 40, 4, 9, 4)
 	add(window, 100, 20, 20, 40, 1, 19)
+	both := plain
+	both.Bidirectional = true
+	add(both, 0, 1, 1, 64)
+	for _, count := range []int{2, 7, 8, 9, 31, 33, 63, 65, 300} {
+		add(both, 0, count+count%2, count, 320)
+	}
+	add(both, 21, 40, 40, 96)
+	add(both, 64, 8, 3, 80)
+	cappedBoth := both
+	cappedBoth.SoftCap = 5
+	for _, h := range []pipeline.Heads{both, cappedBoth, {Heads: 4, KVHeads: 4, HeadDim: 32, Bidirectional: true}, {Heads: 8, KVHeads: 2, HeadDim: 128, Bidirectional: true}} {
+		add(h, 0, 40, 37, 96, 1, 20, 7, 9)
+		add(h, 0, 70, 66, 160, 17, 15, 16, 18)
+		add(h, 0, 130, 130, 160, 2, 64, 1, 63)
+		add(h, 21, 40, 40, 96, 3, 30, 5, 2)
+	}
+	for _, headDim := range []int{4, 16, 80, 96, 256} {
+		add(pipeline.Heads{Heads: 3, KVHeads: 3, HeadDim: headDim, Bidirectional: true}, 0, 24, 21, 64, 13, 8)
+	}
+	sixteen := []int{3, 1, 9, 2, 5, 8, 1, 1, 4, 7, 2, 6, 3, 1, 10, 1} // as many as a step has
+	add(both, 0, 64, 64, 96, sixteen...)
 	path := v.path()
 	takes := func(a attention) bool { // the others are another path's
 		if path == kernels.Base || path == kernels.Row {
@@ -449,8 +470,8 @@ func (v *verifier) ropeAttention(t pipeline.DType, h pipeline.Heads, position, p
 }
 
 func (v *verifier) attention(t pipeline.DType, h pipeline.Heads, position, tokens, count, positions int, lengths ...int) {
-	name := fmt.Sprintf("attention %s, %d / %d heads of %d, window %d, soft cap %g, slopes %t, %d of %d tokens%s at %d of %d", t, h.Heads, h.KVHeads, h.HeadDim,
-		h.Window, h.SoftCap, h.Slopes != nil, count, tokens, inSequences(lengths), position, positions)
+	name := fmt.Sprintf("attention %s, %d / %d heads of %d, window %d, soft cap %g, slopes %t, bidirectional %t, %d of %d tokens%s at %d of %d", t, h.Heads, h.KVHeads, h.HeadDim,
+		h.Window, h.SoftCap, h.Slopes != nil, h.Bidirectional, count, tokens, inSequences(lengths), position, positions)
 	if v.peaks {
 		name += ", peaks in one split"
 	}
@@ -503,8 +524,11 @@ func (v *verifier) attention(t pipeline.DType, h pipeline.Heads, position, token
 			keys, values := cache.ending(keys, position, s), cache.ending(values, position, s)
 			want = append(want, oracle.Attention(q, keys, values, places, position, float64(scale))...)
 			for i, m := range oracle.Attention(q, keys, magnitudes(values), places, position, float64(scale)) {
-				own := q[i/h.HeadDim*h.HeadDim:][:h.HeadDim]
-				terms = append(terms, m*(1+scoreTerms(oracle, own, keys, i/h.HeadDim%h.Heads, position+i/width, places, float64(scale))))
+				own, last := q[i/h.HeadDim*h.HeadDim:][:h.HeadDim], position+i/width
+				if h.Bidirectional {
+					last = places - 1
+				}
+				terms = append(terms, m*(1+scoreTerms(oracle, own, keys, i/h.HeadDim%h.Heads, last, places, float64(scale))))
 			}
 		}
 		for _, kernel := range dispatched { // a reduction has what the splits leave, and both must be right
@@ -575,8 +599,7 @@ func (v *verifier) fill(c *testCache, raw []byte, live int, peaks bool) []float6
 	return out
 }
 
-// scoreTerms is the largest magnitude of the terms of a score of the query of a head at
-// position own.
+// scoreTerms is the largest magnitude of the terms of a score of the query of a head that sees the positions up to own.
 func scoreTerms(h ref.Heads, q, keys []float64, head, own, positions int, scale float64) float64 {
 	largest := 0.0
 	for j := max(0, own-positions+1); j <= own; j++ {

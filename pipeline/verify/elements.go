@@ -39,6 +39,7 @@ func (v *verifier) elementCases() {
 			}, ref.SoftCap(x, float64(limit)), constant(len(x), float64(limit)), tolerances.softCap)
 		})
 	}
+	v.addPlacesCases()
 	v.softCapNotFinite()
 	for i, cols := range []int{1, 7, 64, 65, 4097, 49152} {
 		r, notFinite := sizes[i%len(sizes)], i == 3
@@ -49,6 +50,53 @@ func (v *verifier) elementCases() {
 			v.logProbs(cols, min(r[0], 9), min(r[1], 8), sums, i%2 == 0, notFinite)
 		}
 		v.logSumExp(cols, notFinite)
+	}
+}
+
+// addPlacesCases add rows of a table by the tokens' places: of one sequence, behind others, and of endings.
+func (v *verifier) addPlacesCases() {
+	for i, cols := range []int{1, 7, 64, 65, 4097} {
+		for _, s := range []pipeline.Step{
+			inputStep(0, 9), inputStep(5, 7), packed(inputStep(3, 9), []int{4, 1, 4}),
+			{Sequences: []pipeline.Sequence{{Position: 2, Tokens: []int{0, 1, 2}}, {Position: 11, Tokens: []int{3, 4, 5, 6}, Endings: []int{1, 3}}}},
+		} {
+			count, tokens := s.Len(), s.Len()+i%2
+			v.check(fmt.Sprintf("add_places, cols %d, %d of %d tokens, %d sequences, %d endings, at %d", cols, count, tokens,
+				len(s.Sequences), s.Rows(), s.Sequences[0].Position), func() error {
+				const places = 16
+				table, y := v.normal(places*cols), v.normal(tokens*cols)
+				var rows []float64
+				for _, q := range s.Sequences {
+					lengths := q.Endings
+					if lengths == nil {
+						lengths = []int{len(q.Tokens)}
+					}
+					for _, n := range lengths {
+						rows = append(rows, table[q.Position*cols:(q.Position+n)*cols]...)
+					}
+				}
+				want := ref.Add(y[:count*cols], rows)
+				vector, err := v.vector(table)
+				if err != nil {
+					return err
+				}
+				b := v.m.NewBuilder(v.name, tokens)
+				if len(s.Sequences) > 1 {
+					b.Batch(0, len(s.Sequences))
+				}
+				yt, err := v.input(b, y, cols)
+				if err != nil {
+					return err
+				}
+				b.AddPlaces(yt, vector)
+				got, err := v.evaluate(b, yt, s)
+				if err != nil {
+					return err
+				}
+				v.each(compare(lastKernel(b), v.name, got, want, magnitudes(want), tolerances.add))
+				return nil
+			})
+		}
 	}
 }
 
