@@ -87,13 +87,13 @@ func found(path string) func(*text, error) (*text, error) {
 type NoTokenizerError struct{ Path string }
 
 func (e *NoTokenizerError) Error() string {
-	return fmt.Sprintf("pumice: %s has no tokenizer (tokenizer.json, tokenizer.model, or a GGUF vocabulary): only token ids can be used", e.Path)
+	return fmt.Sprintf("pumice: %s has no tokenizer (tokenizer.json, tokenizer.model, vocab.txt, or a GGUF vocabulary): only token ids can be used", e.Path)
 }
 
 // ggufAt returns path if it is a GGUF file or a directory of GGUF files, else "".
 func ggufAt(path string, info fs.FileInfo) string {
 	if info.IsDir() {
-		if hasFile(path, "tokenizer.json") || hasFile(path, "tokenizer.model") || hasFile(path, "config.json") {
+		if hasTokenizer(path) || hasFile(path, "config.json") {
 			return ""
 		}
 		if files, _ := filepath.Glob(filepath.Join(path, "*.gguf")); len(files) > 0 {
@@ -116,6 +116,10 @@ func ggufAt(path string, info fs.FileInfo) string {
 func hasFile(dir, name string) bool {
 	_, err := os.Stat(filepath.Join(dir, name))
 	return !errors.Is(err, fs.ErrNotExist)
+}
+
+func hasTokenizer(dir string) bool {
+	return slices.ContainsFunc(tokenizer.Files(), func(name string) bool { return hasFile(dir, name) })
 }
 
 // weightSuffixes are the extensions of files that Open accepts as weights. Their tokenizer is in the same directory.
@@ -141,7 +145,7 @@ func directoryText(ctx context.Context, path string) (*text, error) {
 			return nil, err
 		}
 	}
-	if path == dir && !hasFile(dir, "tokenizer.json") && !hasFile(dir, "tokenizer.model") {
+	if path == dir && !hasTokenizer(dir) {
 		return t, nil
 	}
 	tok, err := tokenizer.Open(ctx, path)
@@ -203,12 +207,16 @@ func ggufVocab(meta *checkpoint.Fields) tokenizer.GGUFVocab {
 		EOS: meta.IntOr(prefix+"eos_token_id", -1),
 		UNK: meta.IntOr(prefix+"unknown_token_id", -1),
 		PAD: meta.IntOr(prefix+"padding_token_id", -1),
+		CLS: meta.IntOr(prefix+"cls_token_id", -1),
+		SEP: meta.IntOr(prefix+"seperator_token_id", -1), // spelt so by the specification's writers
 
 		AddBOS:                 optional("add_bos_token"),
 		AddEOS:                 optional("add_eos_token"),
 		AddSpacePrefix:         optional("add_space_prefix"),
 		RemoveExtraWhitespaces: optional("remove_extra_whitespaces"),
 		PrecompiledCharsmap:    meta.Bytes(prefix + "precompiled_charsmap"),
+		Lowercase:              optional("normalizer.lowercase"),
+		StripAccents:           optional("normalizer.strip_accents"),
 	}
 	for _, id := range meta.Ints(prefix + "token_type") {
 		v.Types = append(v.Types, int32(id))

@@ -100,7 +100,7 @@ func samplingPairs(f *checkpoint.Fields) ([]ggufwrite.KV, error) {
 
 // vocabulary returns the pairs of the tokenizer; without one, those of the special ids only.
 func (p *Plan) vocabulary(ctx context.Context) ([]ggufwrite.KV, error) {
-	v := tokenizer.GGUFVocab{Model: "no_vocab", BOS: -1, EOS: -1, UNK: -1, PAD: -1}
+	v := tokenizer.GGUFVocab{Model: "no_vocab", BOS: -1, EOS: -1, UNK: -1, PAD: -1, CLS: -1, SEP: -1}
 	var c tokenizer.Config
 	if t := p.o.Tokenizer; t != nil {
 		var err error
@@ -177,7 +177,7 @@ func vocabularyPairs(v *tokenizer.GGUFVocab) []ggufwrite.KV {
 	for _, id := range []struct {
 		key string
 		id  int
-	}{{"bos", v.BOS}, {"unknown", v.UNK}, {"padding", v.PAD}} {
+	}{{"bos", v.BOS}, {"unknown", v.UNK}, {"padding", v.PAD}, {"cls", v.CLS}, {"seperator", v.SEP}} { // as gguf-py spells it
 		if id.id >= 0 {
 			add(id.key+"_token_id", uint32(id.id))
 		}
@@ -185,7 +185,8 @@ func vocabularyPairs(v *tokenizer.GGUFVocab) []ggufwrite.KV {
 	for _, flag := range []struct {
 		key string
 		set *bool
-	}{{"add_bos_token", v.AddBOS}, {"add_eos_token", v.AddEOS}, {"add_space_prefix", v.AddSpacePrefix}, {"remove_extra_whitespaces", v.RemoveExtraWhitespaces}} {
+	}{{"add_bos_token", v.AddBOS}, {"add_eos_token", v.AddEOS}, {"add_space_prefix", v.AddSpacePrefix}, {"remove_extra_whitespaces", v.RemoveExtraWhitespaces},
+		{"normalizer.lowercase", v.Lowercase}, {"normalizer.strip_accents", v.StripAccents}} {
 		if flag.set != nil {
 			add(flag.key, *flag.set)
 		}

@@ -47,21 +47,9 @@ func readNormalizer(s section, depth int) normalizer {
 		}
 		return replaceNorm{[]byte(old), content}
 	case "BertNormalizer":
-		var n normSequence
-		if s.flag("clean_text", true) {
-			n = append(n, mapNorm(bertClean))
-		}
-		if s.flag("handle_chinese_chars", true) {
-			n = append(n, mapNorm(bertChinese))
-		}
-		lower := s.flag("lowercase", true)
-		if s.flag("strip_accents", lower) {
-			n = append(n, unicodeNorm{norm.NFD}, mapNorm(bertAccents))
-		}
-		if lower {
-			n = append(n, mapNorm(lowercase))
-		}
-		return n
+		n := bertNorm{clean: s.flag("clean_text", true), chinese: s.flag("handle_chinese_chars", true), lower: s.flag("lowercase", true)}
+		n.strip = s.flag("strip_accents", n.lower)
+		return n.sequence()
 	case "Precompiled":
 		blob, err := base64.StdEncoding.DecodeString(s.text("precompiled_charsmap", ""))
 		if err != nil {
@@ -147,7 +135,7 @@ func readPreTokenizer(s section, depth int) []preTokenizer {
 	case "WhitespaceSplit":
 		return []preTokenizer{classSplit{class: classSpace, how: removed}}
 	case "BertPreTokenizer":
-		return []preTokenizer{classSplit{class: classSpace, how: removed}, classSplit{class: classPunct, how: isolated}}
+		return bertSplit()
 	case "CharDelimiterSplit":
 		d := s.needText("delimiter")
 		if utf8.RuneCountInString(d) != 1 {

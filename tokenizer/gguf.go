@@ -11,7 +11,7 @@ import (
 // GGUFVocab is the vocabulary of a GGUF file: its tokenizer.ggml keys.
 type GGUFVocab struct {
 	File   string // for errors
-	Model  string // tokenizer.ggml.model: "llama", "gpt2" or "t5"
+	Model  string // tokenizer.ggml.model: "llama", "gpt2", "t5" or "bert"
 	Pre    string // tokenizer.ggml.pre: names the patterns that split text for a "gpt2" vocabulary
 	Tokens []string
 	Scores []float32 // nil if all are equal
@@ -19,9 +19,11 @@ type GGUFVocab struct {
 	Merges []string  // "a b", of model "gpt2"
 
 	BOS, EOS, UNK, PAD             int   // -1 if absent
+	CLS, SEP                       int   // around a text of model "bert"; 0 and -1 stand for the tokens [CLS] and [SEP]
 	AddBOS, AddEOS, AddSpacePrefix *bool // nil if absent
 	RemoveExtraWhitespaces         *bool
 	PrecompiledCharsmap            []byte
+	Lowercase, StripAccents        *bool // of model "bert": tokenizer.ggml.normalizer; nil if absent
 }
 
 // ggufPre says how the pre-tokenizer of a name splits text. Each pattern splits the pre-tokens left
@@ -115,7 +117,7 @@ func NewGGUF(ctx context.Context, v GGUFVocab) (*Tokenizer, error) {
 	for _, id := range [...]struct {
 		key string
 		id  int
-	}{{"bos", v.BOS}, {"eos", v.EOS}, {"unknown", v.UNK}, {"padding", v.PAD}} {
+	}{{"bos", v.BOS}, {"eos", v.EOS}, {"unknown", v.UNK}, {"padding", v.PAD}, {"cls", v.CLS}, {"seperator", v.SEP}} {
 		if id.id < -1 || id.id >= len(v.Tokens) {
 			r.fail("tokenizer.ggml."+id.key+"_token_id", "%d of %d tokens", id.id, len(v.Tokens))
 		}
@@ -130,6 +132,8 @@ func NewGGUF(ctx context.Context, v GGUFVocab) (*Tokenizer, error) {
 		v.buildBPE(t, r)
 	case "llama", "t5":
 		v.buildPieces(t, r)
+	case "bert":
+		v.buildWordPiece(t, r)
 	default:
 		r.unsupported("tokenizer.ggml.model", "vocabulary %q", v.Model)
 	}

@@ -16,7 +16,7 @@ import (
 // which the format can't express, is left out. t must not come from NewGGUF, whose caller already has the vocabulary.
 // The end of ctx stops the tests.
 func (t *Tokenizer) GGUF(ctx context.Context, size int) (GGUFVocab, error) {
-	v := GGUFVocab{File: t.file, BOS: t.bos, EOS: t.eos, UNK: -1, PAD: -1, Tokens: slices.Clone(t.pieces)}
+	v := GGUFVocab{File: t.file, BOS: t.bos, EOS: t.eos, UNK: -1, PAD: -1, CLS: -1, SEP: -1, Tokens: slices.Clone(t.pieces)}
 	for text, id := range map[string]*int{t.config.UNKToken: &v.UNK, t.config.PADToken: &v.PAD} {
 		if k, ok := t.ids[text]; ok && text != "" {
 			*id = int(k)
@@ -36,6 +36,8 @@ func (t *Tokenizer) GGUF(ctx context.Context, size int) (GGUFVocab, error) {
 		}
 	case *unigram:
 		candidates, err = t.pieceVocabs(v, nil)
+	case *wordPiece:
+		candidates, err = t.wordPieces(v)
 	default:
 		err = errors.New("GGUF has no vocabulary for its kind of model")
 	}

@@ -312,7 +312,7 @@ func spelled(tok *Tokenizer, ids []int) (string, bool) {
 	for _, id := range ids {
 		text := tok.Piece(id)
 		switch c, ok := isByteToken(text); {
-		case text == "<unk>":
+		case text == "<unk>" || text == bertUnknown:
 			return "", false
 		case ok:
 			if _, single := tok.model.(*unigram); single {
@@ -457,7 +457,7 @@ func TestForeignTextYieldsNoMark(t *testing.T) {
 		for id := range tok.VocabSize() {
 			text := tok.Piece(id)
 			_, added := tok.added.byID[int32(id)]
-			if (added || strings.HasPrefix(text, "<reserved_") || strings.HasPrefix(text, "<TOKENS") || slices.Contains([]string{"<|User|>", "<|Bot|>", "<eoh>", "<eoa>"}, text)) && text != "<unk>" && strings.TrimSpace(text) != "" {
+			if (added || strings.HasPrefix(text, "<reserved_") || strings.HasPrefix(text, "<TOKENS") || slices.Contains([]string{"<|User|>", "<|Bot|>", "<eoh>", "<eoa>"}, text)) && text != "<unk>" && text != bertUnknown && strings.TrimSpace(text) != "" {
 				marks[id] = text
 				texts = append(texts, text)
 			}

@@ -33,20 +33,8 @@ func readModel(t *Tokenizer, s section) model {
 		return readUnigram(t, s)
 	case "WordPiece":
 		vocab := readVocab(t, s)
-		m := &wordPiece{t: t, trie: newByteTrie(s.r.size), maxChars: s.number("max_input_chars_per_word", 100)}
-		n := 0
-		for text, id := range vocab {
-			if n++; !s.r.going(n) || !m.trie.add(text, id) {
-				s.r.fail(s.at("vocab"), "the tokens have more than %d different prefixes", m.trie.max)
-				break
-			}
-		}
-		for _, b := range []byte(s.text("continuing_subword_prefix", "##")) {
-			if m.after = m.trie.next(m.after, b); m.after == 0 {
-				m.after = -1
-				break
-			}
-		}
+		m := newWordPiece(t, s.r, s.at("vocab"), vocab, s.text("continuing_subword_prefix", continues))
+		m.maxChars = s.number("max_input_chars_per_word", m.maxChars)
 		if m.maxChars < 0 || m.maxChars > maxReplacement {
 			s.r.fail(s.at("max_input_chars_per_word"), "%d is out of range", m.maxChars)
 		}

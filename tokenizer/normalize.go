@@ -126,6 +126,25 @@ func nmt(dst []byte, r rune) []byte {
 	return utf8.AppendRune(dst, r)
 }
 
+// bertNorm says what BERT's normalizer does, in this order.
+type bertNorm struct{ clean, chinese, strip, lower bool }
+
+func (b bertNorm) sequence() (n normSequence) {
+	if b.clean {
+		n = append(n, mapNorm(bertClean))
+	}
+	if b.chinese {
+		n = append(n, mapNorm(bertChinese))
+	}
+	if b.strip {
+		n = append(n, unicodeNorm{norm.NFD}, mapNorm(bertAccents))
+	}
+	if b.lower {
+		n = append(n, mapNorm(lowercase))
+	}
+	return n
+}
+
 // bertClean drops control characters and replaces every space by U+0020.
 func bertClean(dst []byte, r rune) []byte {
 	c := classOf(bmpClass(), r)

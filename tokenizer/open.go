@@ -41,8 +41,11 @@ const (
 	maxConfig = 64 << 20  // bytes of each file beside it
 )
 
-// Open reads the tokenizer of a directory, from its tokenizer.json or else its tokenizer.model, or from such a file
-// given as path. It also uses the files tokenizer_config.json, special_tokens_map.json, added_tokens.json,
+// Files lists the names of the files that a directory's tokenizer may be in; the first one that is there counts.
+func Files() []string { return []string{"tokenizer.json", "tokenizer.model", vocabFile} }
+
+// Open reads the tokenizer of a directory, from its tokenizer.json or else its tokenizer.model or vocab.txt, or from such a
+// file given as path. It also uses the files tokenizer_config.json, special_tokens_map.json, added_tokens.json,
 // chat_template.jinja, chat_template.json and config.json beside it, if they exist.
 //
 // Errors are *FormatError, *UnsupportedError, those of package os, or that of ctx, whose end stops it. Only regular
@@ -60,14 +63,14 @@ func OpenWith(ctx context.Context, path string, o Options) (*Tokenizer, error) {
 	dir, file := filepath.Dir(path), path
 	if info.IsDir() {
 		dir = path
-		for _, name := range []string{"tokenizer.json", "tokenizer.model"} {
+		for _, name := range Files() {
 			file = filepath.Join(dir, name)
 			if _, err = os.Stat(file); err == nil {
 				break
 			}
 		}
 		if err != nil {
-			return nil, fmt.Errorf("tokenizer: %s holds neither tokenizer.json nor tokenizer.model: %w", dir, fs.ErrNotExist)
+			return nil, fmt.Errorf("tokenizer: %s holds none of %s: %w", dir, strings.Join(Files(), ", "), fs.ErrNotExist)
 		}
 	}
 	data, err := readFile(file, maxFile)
@@ -83,9 +86,12 @@ func OpenWith(ctx context.Context, path string, o Options) (*Tokenizer, error) {
 		return nil, err
 	}
 	var t *Tokenizer
-	if looksLikeJSON(data) {
+	switch {
+	case looksLikeJSON(data):
 		t, err = parseJSON(ctx, file, data)
-	} else {
+	case filepath.Base(file) == vocabFile:
+		t, err = parseVocab(ctx, file, data, b)
+	default:
 		if len(data) > maxModel {
 			return nil, &FormatError{File: file, Msg: fmt.Sprintf("larger than %d bytes", maxModel)}
 		}

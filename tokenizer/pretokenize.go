@@ -37,6 +37,11 @@ func (p classSplit) split(_ *encoder, _ int, s []byte, first bool, emit func([]b
 	sp.finish()
 }
 
+// bertSplit is BERT's pre-tokenizer: words and single punctuation characters.
+func bertSplit() []preTokenizer {
+	return []preTokenizer{classSplit{class: classSpace, how: removed}, classSplit{class: classPunct, how: isolated}}
+}
+
 // stringSplit splits on every occurrence of a string.
 type stringSplit struct {
 	pattern []byte

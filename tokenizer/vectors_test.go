@@ -99,7 +99,7 @@ func open(t testing.TB, dir string, o Options) *Tokenizer {
 
 var testdataNames = []string{
 	"xverse-a", "xverse-b", "bbpe-neox", "bbpe-falcon", "bbpe-llama3", "bbpe-qwen2",
-	"spm-llama", "spm-baichuan", "spm-internlm", "spm-chatglm2", "spm-nfkc", "spm-unigram", "spm-suffix", "smollm2",
+	"spm-llama", "spm-baichuan", "spm-internlm", "spm-chatglm2", "spm-nfkc", "spm-unigram", "spm-suffix", "smollm2", "wordpiece", "wordpiece-cased",
 }
 
 func TestVectors(t *testing.T) {

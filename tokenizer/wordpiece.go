@@ -13,6 +13,28 @@ type wordPiece struct {
 	maxChars int // longer words are unknown
 }
 
+// continues is the prefix of tokens that continue a word, unless a file says otherwise.
+const continues = "##"
+
+// newWordPiece makes the model of a vocabulary, without its unknown token. path is where the file has the vocabulary.
+func newWordPiece(t *Tokenizer, r *reader, path string, vocab map[string]int32, prefix string) *wordPiece {
+	m := &wordPiece{t: t, trie: newByteTrie(r.size), unk: -1, maxChars: 100}
+	n := 0
+	for text, id := range vocab {
+		if n++; !r.going(n) || !m.trie.add(text, id) {
+			r.fail(path, "the tokens have more than %d different prefixes", m.trie.max)
+			break
+		}
+	}
+	for _, b := range []byte(prefix) {
+		if m.after = m.trie.next(m.after, b); m.after == 0 {
+			m.after = -1
+			break
+		}
+	}
+	return m
+}
+
 func (m *wordPiece) encode(e *encoder, word []byte) {
 	if utf8.RuneCount(word) > m.maxChars {
 		e.out = append(e.out, int(m.unk))
