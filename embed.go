@@ -27,7 +27,8 @@ const (
 // EmbedOptions configure Embed. The zero value makes embeddings as the model's authors do.
 type EmbedOptions struct {
 	// Pooling "" is what the model's files say: modules.json and the configuration of its Pooling module, as
-	// sentence-transformers writes them, or GGUF's pooling_type. Where they say nothing it is PoolingLast.
+	// sentence-transformers writes them, or GGUF's pooling_type. Where they say nothing it is PoolingLast, and PoolingMean
+	// of an encoder.
 	Pooling Pooling
 	// Normalization "" is NormalizeL2, or NormalizeNone if the model has a modules.json without a Normalize module.
 	Normalization Normalization
@@ -115,7 +116,9 @@ func (e *Engine) embedding(o EmbedOptions) (EmbedOptions, error) {
 		if e.model.embedErr != nil {
 			return o, e.model.embedErr
 		}
-		o.Pooling = cmp.Or(e.model.embed.Pooling, PoolingLast)
+		if o.Pooling = cmp.Or(e.model.embed.Pooling, PoolingLast); e.encoder {
+			o.Pooling = cmp.Or(e.model.embed.Pooling, PoolingMean)
+		}
 	}
 	if o.Normalization == "" {
 		o.Normalization = NormalizeNone
@@ -141,16 +144,16 @@ func (e *Engine) embedding(o EmbedOptions) (EmbedOptions, error) {
 }
 
 // poolingTail is what an evaluation leaves for the pooling.
-func poolingTail(p Pooling) model.Tail {
-	if p == PoolingMean {
+func (e *Engine) poolingTail(p Pooling) model.Tail {
+	if p == PoolingMean || p == PoolingCLS && e.encoder {
 		return model.Tail{Rows: model.EveryRow, Hidden: true}
 	}
 	return model.Tail{Rows: model.LastRows, Hidden: true}
 }
 
 // pooledTokens are the tokens of a text that the pooling needs. No decoder lets the first token see those after it.
-func pooledTokens(p Pooling, text []int) []int {
-	if p == PoolingCLS {
+func (e *Engine) pooledTokens(p Pooling, text []int) []int {
+	if p == PoolingCLS && !e.encoder {
 		return text[:1]
 	}
 	return text
@@ -163,15 +166,16 @@ func (e *Engine) embedSome(ctx context.Context, texts [][]int, how EmbedOptions,
 	room = min(room, e.context)
 	var batch [][]int
 	for _, text := range texts[first:] {
-		text = pooledTokens(how.Pooling, text)
+		text = e.pooledTokens(how.Pooling, text)
 		if room -= len(text); len(batch) == most || room < 0 {
 			break
 		}
 		batch = append(batch, text)
 	}
-	if len(batch) < 2 {
+	tail := e.poolingTail(how.Pooling)
+	if len(batch) < 2 && !e.encoder {
 		p := pool{index: first}
-		if err := e.embedOne(ctx, pooledTokens(how.Pooling, texts[first]), poolingTail(how.Pooling), &p, out); err != nil {
+		if err := e.embedOne(ctx, e.pooledTokens(how.Pooling, texts[first]), tail, &p, out); err != nil {
 			return err
 		}
 		return p.finish(how, out)
@@ -184,7 +188,7 @@ func (e *Engine) embedSome(ctx context.Context, texts [][]int, how EmbedOptions,
 			return err
 		}
 		defer q.Release()
-		result, err := m.Score(ctx, q, batch, poolingTail(how.Pooling))
+		result, err := m.Score(ctx, q, batch, tail)
 		rows = slices.Clone(result.Hidden)
 		out.Counters.Add(result.Counters)
 		return err
@@ -194,10 +198,14 @@ func (e *Engine) embedSome(ctx context.Context, texts [][]int, how EmbedOptions,
 	}
 	for i, text := range batch {
 		p, n := pool{index: first + i}, e.hidden
-		if how.Pooling == PoolingMean {
+		if tail.Rows == model.EveryRow {
 			n *= len(text)
 		}
-		p.add(rows[:n], e.hidden)
+		pooled := rows[:n]
+		if how.Pooling == PoolingCLS {
+			pooled = rows[:e.hidden]
+		}
+		p.add(pooled, e.hidden)
 		rows = rows[n:]
 		if err := p.finish(how, out); err != nil {
 			return err

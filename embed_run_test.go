@@ -3,15 +3,18 @@ package pumice_test
 import (
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"math"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
 	"pumice"
+	"pumice/chat"
 )
 
 // embeddingGolden is a fixture's embeddings.json (testdata/fixtures/README.md).
@@ -91,7 +94,7 @@ func TestEmbeddingsMatchTransformers(t *testing.T) {
 		t.Skip("-short: the run on the main driver has it")
 	}
 	normalizations := []pumice.Normalization{pumice.NormalizeNone, pumice.NormalizeL2}
-	for _, name := range []string{"qwen3-embedding", "mistral"} {
+	for _, name := range []string{"qwen3-embedding", "mistral", "bert"} {
 		for _, path := range exactPaths(t) {
 			t.Run(name+"/"+path, func(t *testing.T) {
 				dir := filepath.Join("testdata", "fixtures", name)
@@ -136,25 +139,32 @@ func TestEmbeddingsMatchTransformers(t *testing.T) {
 	}
 }
 
-// TestEmbedTextsAsTheModelSays gives texts, the empty one among them, to a model with a tokenizer and a modules.json: the
-// tokenizer appends the end token, whose row is pooled and normalized.
+// TestEmbedTextsAsTheModelSays gives texts, the empty one among them, to models with a tokenizer and a modules.json, or
+// GGUF's keys for both: the tokenizer adds its tokens, and the rows that the model says are pooled and normalized.
 func TestEmbedTextsAsTheModelSays(t *testing.T) {
 	if testing.Short() {
 		t.Skip("-short: the run on the main driver has it")
 	}
-	dir := filepath.Join("testdata", "fixtures", "qwen3-embedding")
-	g := readEmbeddings(t, dir)
+	exact, stored := pumice.Options{DType: "f32", KVType: "f32"}, pumice.Options{}
+	dir := func(t *testing.T, name string) string { return filepath.Join("testdata", "fixtures", name) }
+	gguf := func(t *testing.T, name string) string { return pumice.UnpackedGGUF(t, name+".gguf") }
 	for _, c := range []struct {
-		name         string
-		o            pumice.Options
-		most, cosine float64
+		name, fixture string
+		path          func(t *testing.T, name string) string
+		pooling       pumice.Pooling
+		o             pumice.Options
+		most, cosine  float64
 	}{
-		{"f32", pumice.Options{DType: "f32", KVType: "f32"}, embeddingBound, cosineBound},
-		{"as stored", pumice.Options{}, 0.01, 1e-4}, // 1.3e-4 and 4e-8 on lavapipe; fp16 and cm kernels round more
+		{"qwen3-embedding, f32", "qwen3-embedding", dir, pumice.PoolingLast, exact, embeddingBound, cosineBound},
+		{"qwen3-embedding as stored", "qwen3-embedding", dir, pumice.PoolingLast, stored, 0.01, 1e-4}, // 1.3e-4 and 4e-8 on lavapipe; fp16 and cm kernels round more
+		{"bert, f32", "bert", dir, pumice.PoolingMean, exact, embeddingBound, cosineBound},
+		{"bert as stored", "bert", dir, pumice.PoolingMean, stored, 0.01, 1e-4},
+		{"bert from GGUF, f32", "bert", gguf, pumice.PoolingMean, exact, embeddingBound, cosineBound},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			g := readEmbeddings(t, dir(t, c.fixture))
 			c.o.Context = 1024
-			e := openEngine(t, dir, c.o)
+			e := openEngine(t, c.path(t, c.fixture), c.o)
 			var texts []string
 			var tokens []int
 			for _, x := range g.Texts {
@@ -168,17 +178,43 @@ func TestEmbedTextsAsTheModelSays(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if diff := cmp.Diff(tokens, got.Tokens); diff != "" || got.Pooling != pumice.PoolingLast || !got.Normalized {
+			if diff := cmp.Diff(tokens, got.Tokens); diff != "" || got.Pooling != c.pooling || !got.Normalized {
 				t.Errorf("pooled by %s, normalized %t; tokens (-want +got):\n%s", got.Pooling, got.Normalized, diff)
 			}
 			for i, x := range g.Texts {
-				most, cosine := apart(got.Vectors[i], g.floats(x.Unit[pumice.PoolingLast]))
+				most, cosine := apart(got.Vectors[i], g.floats(x.Unit[c.pooling]))
 				t.Logf("text %d: max abs %.2g, cosine distance %.2g", i, most, cosine)
 				if !(most <= c.most && cosine <= c.cosine) {
 					t.Errorf("text %d: max abs %g, cosine distance %g", i, most, cosine)
 				}
 			}
 		})
+	}
+}
+
+// TestEncodersGenerateNothing: whatever needs a next token says what the model is, and what it is for.
+func TestEncodersGenerateNothing(t *testing.T) {
+	e := openEngine(t, filepath.Join("testdata", "fixtures", "bert"), pumice.Options{})
+	s, prompt := e.NewSession(), []int{2, 9, 3}
+	_, start := s.Start(pumice.Request{Prompt: prompt})
+	_, format := e.ChatFormat()
+	_, encode := e.EncodeChat(t.Context(), []chat.Message{{Role: "user", Content: "Hi"}}, chat.Options{})
+	errs := map[string]error{"start": start, "chat format": format, "encode chat": encode}
+	for _, err := range s.Generate(t.Context(), prompt, pumice.GenerateOptions{}) {
+		errs["generate"] = err
+	}
+	for _, err := range s.Logits(t.Context(), prompt, true) {
+		errs["logits"] = err
+	}
+	for _, name := range []string{"start", "chat format", "encode chat", "generate", "logits"} {
+		if err := errs[name]; !errors.Is(err, pumice.ErrEncoder) || !strings.HasSuffix(err.Error(), "use embed") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	_, err := e.EmbedTokens(t.Context(), [][]int{{2, 3}, make([]int, 161)}, pumice.EmbedOptions{})
+	var long *pumice.PromptError
+	if !errors.As(err, &long) || long.Tokens != 161 || long.Context != 160 {
+		t.Errorf("a text of 161 tokens: %v", err)
 	}
 }
 

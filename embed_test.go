@@ -176,6 +176,7 @@ func TestEmbedAsTheFilesSay(t *testing.T) {
 		{model.Embedding{Pooling: PoolingMean}, nil, EmbedOptions{}, EmbedOptions{Pooling: PoolingMean, Normalization: NormalizeNone, Dimensions: 3}},
 		{model.Embedding{Pooling: PoolingMean}, nil, EmbedOptions{Pooling: PoolingCLS, Normalization: NormalizeL2, Dimensions: 1},
 			EmbedOptions{Pooling: PoolingCLS, Normalization: NormalizeL2, Dimensions: 1}},
+		{model.Embedding{Pooling: PoolingCLS, Normalized: true}, nil, EmbedOptions{}, EmbedOptions{Pooling: PoolingCLS, Normalization: NormalizeL2, Dimensions: 3}},
 		{model.Embedding{Normalized: true}, unknown, EmbedOptions{Pooling: PoolingLast}, EmbedOptions{Pooling: PoolingLast, Normalization: NormalizeL2, Dimensions: 3}},
 	} {
 		e := fakeEngine(newFake(t, nil), nil)
@@ -186,6 +187,33 @@ func TestEmbedAsTheFilesSay(t *testing.T) {
 		}
 		if _, err := e.embedding(EmbedOptions{}); err != c.err {
 			t.Errorf("%+v: %v", c, err)
+		}
+	}
+}
+
+// TestEncodersPoolWholeTexts: the first token's row needs all of a text, which is evaluated at once, also by itself.
+func TestEncodersPoolWholeTexts(t *testing.T) {
+	for pooling, at := range map[Pooling]func(n int) float32{
+		PoolingCLS: func(int) float32 { return 0 }, PoolingLast: func(n int) float32 { return float32(n - 1) },
+		"": func(n int) float32 { return float32(n-1) / 2 }, // the mean, where nothing says another
+	} {
+		f := newFake(t, nil)
+		e := fakeEngine(f, nil)
+		e.encoder = true
+		sizes := []int{3, 7, 9, 1, 2}
+		got, err := e.EmbedTokens(t.Context(), lengths(sizes...), EmbedOptions{Pooling: pooling, Normalization: NormalizeNone})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var want [][]float32
+		for i, n := range sizes {
+			want = append(want, []float32{float32(10*i) + at(n), at(n), 4})
+		}
+		if diff := cmp.Diff(want, got.Vectors); diff != "" {
+			t.Errorf("%s: vectors (-want +got):\n%s", pooling, diff)
+		}
+		if diff := cmp.Diff([]int{-10, -10, -2}, f.calls); diff != "" {
+			t.Errorf("%s: evaluated (-want +got):\n%s", pooling, diff)
 		}
 	}
 }

@@ -31,6 +31,7 @@ type Engine struct {
 	loaded    *model.Model
 	vocab     int
 	hidden    int
+	encoder   bool // of embeddings alone
 	context   int
 	loadTime  time.Duration
 	closeOnce sync.Once
@@ -91,7 +92,9 @@ func (e *Engine) readText(ctx context.Context, o Options) error {
 		return err
 	}
 	e.text = t
-	e.format, e.formatErr = t.format(ctx, o.ChatTemplate)
+	if e.format, e.formatErr = t.format(ctx, o.ChatTemplate); e.encoder {
+		e.format, e.formatErr = nil, errEncoder
+	}
 	if err := ctx.Err(); err != nil { // formatErr would then only say that ctx has ended
 		return err
 	}

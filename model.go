@@ -112,7 +112,7 @@ func (m *Model) Load(ctx context.Context, o Options) (*Engine, error) {
 		return nil, err
 	}
 	defer m.free()
-	e := &Engine{model: m, vocab: m.config.VocabSize, hidden: m.config.HiddenSize}
+	e := &Engine{model: m, vocab: m.config.VocabSize, hidden: m.config.HiddenSize, encoder: m.config.Encoder}
 	if err := e.load(ctx, o, s); err != nil {
 		e.Close()
 		return nil, err

@@ -33,8 +33,8 @@ func testModel(t *testing.T, path string) *Model {
 	return m
 }
 
-// unpackedGGUF returns the path of a GGUF file of testdata/gguf.
-func unpackedGGUF(t *testing.T, name string) string {
+// UnpackedGGUF returns the path of a GGUF file of testdata/gguf, also to the tests of package pumice_test.
+func UnpackedGGUF(t *testing.T, name string) string {
 	t.Helper()
 	packed, err := os.Open(filepath.Join("testdata", "gguf", name+".gz"))
 	if err != nil {
@@ -155,7 +155,7 @@ func TestModelIsReadAgainAfterACancelledCall(t *testing.T) {
 }
 
 func TestClosedModel(t *testing.T) {
-	for _, path := range []string{filepath.FromSlash(textFixture), unpackedGGUF(t, "qwen3.gguf")} {
+	for _, path := range []string{filepath.FromSlash(textFixture), UnpackedGGUF(t, "qwen3.gguf")} {
 		m, err := OpenModel(t.Context(), path)
 		if err != nil {
 			t.Fatal(err)

@@ -44,7 +44,12 @@ var (
 	ErrBusy = errors.New("pumice: the session is in use")
 	// ErrSessionClosed is the error of using a closed Session.
 	ErrSessionClosed = errors.New("pumice: the session is closed")
+	// ErrEncoder is the error of using a session of a model that has no next token: an encoder, which is for Embed.
+	ErrEncoder = model.ErrEncoder
 )
+
+// errEncoder says what to do instead.
+var errEncoder = fmt.Errorf("pumice: %w; use embed", ErrEncoder)
 
 // use makes sure that nobody else uses the session until free.
 func (s *Session) use() error {
@@ -54,6 +59,10 @@ func (s *Session) use() error {
 	if s.closed {
 		s.busy.Store(false)
 		return ErrSessionClosed
+	}
+	if s.engine.encoder {
+		s.busy.Store(false)
+		return errEncoder
 	}
 	return nil
 }

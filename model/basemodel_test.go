@@ -17,6 +17,12 @@ import (
 // changes the text of config.json.
 func withoutHead(t *testing.T, fixture string, config func(string) string) string {
 	t.Helper()
+	return changed(t, fixture, func(name string) string { return strings.TrimPrefix(name, "model.") }, config)
+}
+
+// changed writes the checkpoint of a fixture with other names of its tensors and another config.json.
+func changed(t *testing.T, fixture string, name, config func(string) string) string {
+	t.Helper()
 	dir := t.TempDir()
 	read := func(name string) []byte {
 		b, err := os.ReadFile(filepath.Join(fixtureDir, fixture, name))
@@ -28,11 +34,14 @@ func withoutHead(t *testing.T, fixture string, config func(string) string) strin
 	n := binary.LittleEndian.Uint64(file)
 	var header map[string]json.RawMessage
 	check(t, json.Unmarshal(file[8:8+n], &header))
-	bare := map[string]json.RawMessage{}
-	for name, entry := range header {
-		bare[strings.TrimPrefix(name, "model.")] = entry
+	renamed := map[string]json.RawMessage{}
+	for key, entry := range header {
+		if key != "__metadata__" {
+			key = name(key)
+		}
+		renamed[key] = entry
 	}
-	text, err := json.Marshal(bare)
+	text, err := json.Marshal(renamed)
 	check(t, err)
 	write("model.safetensors", slices.Concat(binary.LittleEndian.AppendUint64(nil, uint64(len(text))), text, file[8+n:]))
 	write("config.json", []byte(config(string(read("config.json")))))

@@ -136,7 +136,7 @@ func (g *stage) piece(tokens int) int {
 // partial sums of attention grow with the single tokens, and all else with the tokens.
 func (g *stage) batchKeys() []planKey {
 	chunk := g.opts.Chunk
-	if chunk < 2 {
+	if chunk < 2 || g.cfg.Encoder {
 		return nil
 	}
 	singles := MaxSpans

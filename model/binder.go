@@ -30,11 +30,14 @@ func (l *loading) bind(m *pipeline.Manager, layers layerRange) (*Weights, error)
 		embed := tensorRows{name: n.Embed, module: cfg.modules.Embed, rows: cfg.VocabSize}
 		w.Embed = b.matrix(n.Embed, cfg.HiddenSize, embed)
 	}
+	if layers.hasEmbedding() && cfg.LearnedPositions {
+		w.Positions = b.learnedPositions()
+	}
 	for i := layers.first; i < layers.end && b.err == nil; i++ {
 		w.Layers = append(w.Layers, b.layer(i))
 	}
 	if layers.hasHead(cfg) {
-		w.FinalNorm = b.norm(n.FinalNorm)
+		w.FinalNorm = b.norm(n.inputNorm(cfg.NumHiddenLayers, cfg.NumHiddenLayers))
 		w.LMHead = b.head()
 	}
 	b.tables()
@@ -50,11 +53,13 @@ func (l *loading) bind(m *pipeline.Manager, layers layerRange) (*Weights, error)
 	return w, nil
 }
 
-// head is the matrix that gives the logits.
+// head is the matrix that gives the logits; an encoder has none.
 func (b *binder) head() *pipeline.Matrix {
 	c, name := b.cfg, b.cfg.names.LMHead
 	head := tensorRows{name: name, module: c.modules.LMHead, rows: c.VocabSize}
 	switch {
+	case c.Encoder:
+		return nil
 	case c.TieWordEmbeddings:
 		b.used[name+".weight"] = true // some writers store it a second time
 		return b.w.Embed
@@ -73,8 +78,9 @@ func (b *binder) head() *pipeline.Matrix {
 func (b *binder) layer(i int) Layer {
 	c, n := b.cfg, b.cfg.names
 	prefix, t := fmt.Sprintf(n.Layer, i), c.layerTensors(i)
-	l := Layer{InputNorm: b.norm(prefix + n.InputNorm), fit: &cacheFit{}}
-	b.attention(&l, prefix, t)
+	input := n.inputNorm(i, c.NumHiddenLayers)
+	l := Layer{InputNorm: b.norm(input), fit: &cacheFit{}}
+	b.attention(&l, prefix, input, t)
 	b.mlp(&l, prefix, t)
 	if c.PostNorms {
 		l.AttnPostNorm, l.MLPPostNorm = b.norm(prefix+n.AttnPostNorm), b.norm(prefix+n.MLPPostNorm)
@@ -83,12 +89,12 @@ func (b *binder) layer(i int) Layer {
 }
 
 // attention notes the projections of a layer's attention and the norms of its heads, with the powers of two that keep
-// its keys and values within the cache's type.
-func (b *binder) attention(l *Layer, prefix string, t layerTensors) {
+// its keys and values within the cache's type. input is the name of the norm before.
+func (b *binder) attention(l *Layer, prefix, input string, t layerTensors) {
 	c, n, fit := b.cfg, b.cfg.names, l.fit
-	fit.gains = func() ([]float32, error) { return b.gains(prefix+n.InputNorm+".weight", c.HiddenSize) }
+	fit.gains = func() ([]float32, error) { return b.gains(input+".weight", c.HiddenSize) }
 	if c.NormBias {
-		fit.normBias = func() ([]float32, error) { return b.floats(prefix+n.InputNorm+".bias", c.HiddenSize) }
+		fit.normBias = func() ([]float32, error) { return b.floats(input+".bias", c.HiddenSize) }
 	}
 	l.QKV = b.matrix(prefix+"qkv", c.HiddenSize, t.qkv...)
 	if fit.qkv = b.scaleLast(func(row int) int { return fit.exponent(c, row) }); fit.qkv != nil {
@@ -293,6 +299,14 @@ func (b *binder) vector(n int, read func() ([]float32, error), tensors ...string
 	return v
 }
 
+// learnedPositions notes the vectors of the context's positions.
+func (b *binder) learnedPositions() *pipeline.Vector {
+	c, n := b.cfg, b.opts.Context
+	b.w.tableDim = c.HiddenSize
+	read := func() ([]float32, error) { return b.positions(n) }
+	return b.vector(n*c.HiddenSize, read, c.names.Positions+".weight", c.names.TokenTypes+".weight")
+}
+
 // tables notes what is computed rather than read: rotary angles of the cache's positions, ALiBi's slopes.
 func (b *binder) tables() {
 	c, w := b.cfg, b.w
@@ -310,7 +324,7 @@ func (b *binder) tables() {
 func (b *binder) ropeTable(name string, r *Rope) *pipeline.Vector {
 	positions := b.opts.Context
 	b.used[r.Scaling.Tensor] = true
-	b.w.ropeDim = max(b.w.ropeDim, r.Dim)
+	b.w.tableDim = max(b.w.tableDim, r.Dim)
 	// Where no component rotates the binding still needs memory.
 	v := b.w.noteVector(name, max(r.Dim*positions, 1), func() ([]float32, error) {
 		divisors, err := b.ropeDivisors(r)

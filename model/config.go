@@ -1,4 +1,4 @@
-// Package model runs decoder-only transformers.
+// Package model runs decoder-only transformers, and encoders that make embeddings.
 //
 // Load reads a checkpoint's configuration as a Config, puts its tensors into the memory of one or more devices as Weights,
 // and returns a Model, which evaluates tokens of many texts and keeps their keys and values in a KV cache there.
@@ -44,6 +44,14 @@ type Config struct {
 	NoRope       []bool  `json:"no_rope,omitempty"`    // for each layer, whether it has no rotation; nil if all have one
 	ALiBiMaxBias float64 `json:"alibi_max_bias,omitempty"`
 
+	// With LearnedPositions a vector of the position, and that of the first of TypeVocabSize token types, is added to each
+	// embedding.
+	LearnedPositions bool `json:"learned_positions,omitempty"`
+	TypeVocabSize    int  `json:"type_vocab_size,omitempty"`
+
+	// An Encoder's tokens see the whole text, also what follows, and it has no head.
+	Encoder bool `json:"encoder,omitempty"`
+
 	// Attention. Local says for each layer whether a token sees only the last SlidingWindow positions; nil if none does.
 	AttentionScale       float32 `json:"attention_scale"`
 	AttnLogitSoftcapping float32 `json:"attn_logit_softcapping,omitempty"`
@@ -60,9 +68,12 @@ type Config struct {
 	MLPBias   bool               `json:"mlp_bias,omitempty"`
 
 	// Layer: with Parallel, attention and MLP both take the output of one norm; else the MLP follows attention. With
-	// PostNorms, the output of each has a norm too.
+	// PostNorms, the output of each has a norm too. With NormedStream the residual stream goes on from the output of each
+	// norm, not from its input ("post-LN": such a norm is written behind the branch before).
 	Parallel  bool `json:"parallel,omitempty"`
 	PostNorms bool `json:"post_norms,omitempty"`
+
+	NormedStream bool `json:"normed_stream,omitempty"`
 
 	// Embedding and head. EmbeddingScale multiplies the embeddings; with TieWordEmbeddings the head is the embedding.
 	EmbeddingScale        float32 `json:"embedding_scale"`
@@ -75,6 +86,7 @@ type Config struct {
 
 	names   Names // of the tensors in this checkpoint
 	modules Names // of the same in a Hugging Face directory, which adapters go by
+	unused  []string
 	// permutedQK: in each query and key head, rows j and j + HeadDim/2 of the directory's tensors
 	// lie side by side in this checkpoint's.
 	permutedQK bool
@@ -111,7 +123,7 @@ func (c *Config) heads(i int, slopes *pipeline.Vector) pipeline.Heads {
 	h := pipeline.Heads{
 		Heads: c.NumAttentionHeads, KVHeads: c.NumKeyValueHeads, HeadDim: c.HeadDim,
 		RotaryDim: c.Rope.Dim, Interleaved: c.Rope.Interleaved,
-		Clip: c.ClipQKV, SoftCap: c.AttnLogitSoftcapping, Slopes: slopes,
+		Clip: c.ClipQKV, SoftCap: c.AttnLogitSoftcapping, Slopes: slopes, Bidirectional: c.Encoder,
 	}
 	if i < len(c.NoRope) && c.NoRope[i] {
 		h.RotaryDim = 0
@@ -205,6 +217,8 @@ func (c *Config) check(file string) error {
 		return fail("local rope of %d dimensions with theta %v beside one of %d", c.LocalRope.Dim, c.LocalRope.Theta, c.Rope.Dim)
 	case c.SlidingWindow < 0 || len(c.Local) > 0 && len(c.Local) != c.NumHiddenLayers:
 		return fail("a window of %d in %d of %d layers", c.SlidingWindow, len(c.Local), c.NumHiddenLayers)
+	case c.LearnedPositions && (c.TypeVocabSize < 1 || c.TypeVocabSize > maxVocab):
+		return fail("type_vocab_size is %d, must be between 1 and %d", c.TypeVocabSize, maxVocab)
 	case c.ALiBiMaxBias < 0 || c.ClipQKV < 0 || c.AttnLogitSoftcapping < 0 || c.FinalLogitSoftcapping < 0:
 		return fail("a negative alibi bias, clip or soft cap")
 	case max(c.ClipQKV, c.AttnLogitSoftcapping, c.FinalLogitSoftcapping) > math.MaxFloat32:
@@ -219,7 +233,7 @@ func ReadConfig(c *checkpoint.Checkpoint) (*Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	cfg := &Config{Family: f.Name, BOSTokenID: -1, names: f.Names, modules: f.Names}
+	cfg := &Config{Family: f.Name, Encoder: f.Encoder, BOSTokenID: -1, names: f.Names, modules: f.Names, unused: f.Unused}
 	var fields *checkpoint.Fields
 	if fields = c.Metadata(); fields != nil {
 		cfg.names, cfg.permutedQK = f.ggufNames(), f.PermutedQK
@@ -227,8 +241,8 @@ func ReadConfig(c *checkpoint.Checkpoint) (*Config, error) {
 	} else {
 		fields = c.Config()
 		f.ReadHF(cfg, fields)
-		mustBe(fields, "is_causal", true)
-		mustBe(fields, "use_bidirectional_attention", false)
+		mustBe(fields, "is_causal", !cfg.Encoder)
+		mustBe(fields, "use_bidirectional_attention", cfg.Encoder)
 		cfg.nameBaseModel(c)
 		readTokenIDs(cfg, fields)
 		if g := c.GenerationConfig(); g != nil {
@@ -247,19 +261,20 @@ func ReadConfig(c *checkpoint.Checkpoint) (*Config, error) {
 }
 
 // nameBaseModel adapts cfg to a directory that was saved without the head, as embedding models are: its names lack the
-// prefix "model.". Where the head is not tied it is missing then (Qwen3-Embedding-8B). The embedding takes its place, as
+// prefix "model.", or the family's own. Where the head is not tied it is missing then (Qwen3-Embedding-8B). The embedding takes its place, as
 // it does where llama.cpp reads such a model from GGUF, so the logits of such a model say nothing.
 func (c *Config) nameBaseModel(file *checkpoint.Checkpoint) {
+	prefix, _, _ := strings.Cut(c.names.Embed, ".")
 	bare := c.names.with(func(n *Names) {
-		for _, name := range []*string{&n.Embed, &n.FinalNorm, &n.Layer} {
-			*name = strings.TrimPrefix(*name, "model.")
+		for _, name := range []*string{&n.Embed, &n.Positions, &n.TokenTypes, &n.EmbedNorm, &n.FinalNorm, &n.Layer} {
+			*name = strings.TrimPrefix(*name, prefix+".")
 		}
 	})
 	if hasTensor(file, c.names.Embed+".weight") || !hasTensor(file, bare.Embed+".weight") {
 		return
 	}
 	c.names, c.modules = bare, bare
-	if !hasTensor(file, bare.LMHead+".weight") {
+	if !c.Encoder && !hasTensor(file, bare.LMHead+".weight") {
 		c.TieWordEmbeddings = true
 	}
 }

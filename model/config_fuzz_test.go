@@ -53,7 +53,7 @@ var number = regexp.MustCompile(`("\w+": )-?[0-9][0-9.e-]*`)
 
 // FuzzConfig changes the config.json beside the weights of the fixtures.
 func FuzzConfig(f *testing.F) {
-	fixtures := []string{"llama", "gemma3", "phi3", "qwen2", "qwen3", "smollm3", "xverse-st"}
+	fixtures := []string{"bert", "gemma3", "llama", "phi3", "qwen2", "qwen3", "smollm3", "xverse-st"}
 	var weights []string
 	for i, name := range fixtures {
 		path, err := filepath.Abs(filepath.Join(fixtureDir, name, "model.safetensors"))

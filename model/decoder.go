@@ -21,6 +21,8 @@ const (
 //	x += O(attention(rope(QKV(norm(x)))))
 //	x += Down(act(Gate(norm(x))) * Up(norm(x)))
 //
+// With Config.NormedStream x becomes norm(x) before each of the two.
+//
 // Layers that don't begin with the embedding are given x by the host. A parallel block takes both branches from one norm.
 // A plan with taps keeps each branch apart from the residual addition that it is fused with otherwise, and leaves the
 // results of layer 0 and the residual stream after every layer.
@@ -28,6 +30,9 @@ func decode(b *pipeline.Builder, cfg *Config, w *Weights, cache *pipeline.Cache,
 	var x *pipeline.Tensor
 	if w.layerRange.hasEmbedding() {
 		x = b.Embed(w.Embed, cfg.EmbeddingScale)
+		if w.Positions != nil {
+			b.AddPlaces(x, w.Positions)
+		}
 		b.Tap("embed", x)
 	} else {
 		x = b.Input(cfg.HiddenSize)
@@ -40,7 +45,8 @@ func decode(b *pipeline.Builder, cfg *Config, w *Weights, cache *pipeline.Cache,
 		if cfg.local(i) && w.LocalRopeTable != nil {
 			table = w.LocalRopeTable
 		}
-		h := d.input(x)
+		var h branch
+		x, h = d.input(x)
 		attended := d.attention(h, heads, table, cache.Layers[at])
 		if cfg.Parallel {
 			m := d.mlp(h)
@@ -48,7 +54,8 @@ func decode(b *pipeline.Builder, cfg *Config, w *Weights, cache *pipeline.Cache,
 			d.addBranch(x, m, d.DownProj, d.DownBias, nil, "mlp_out")
 		} else {
 			d.addBranch(x, attended, d.OProj, d.OBias, d.AttnPostNorm, "attn_out")
-			d.addBranch(x, d.mlp(branch{x, d.MLPNorm}), d.DownProj, d.DownBias, d.MLPPostNorm, "mlp_out")
+			x, h = d.before(x, d.MLPNorm)
+			d.addBranch(x, d.mlp(h), d.DownProj, d.DownBias, d.MLPPostNorm, "mlp_out")
 		}
 		b.Tap(fmt.Sprintf("layer%d", i), x)
 	}
@@ -73,6 +80,10 @@ func finish(b *pipeline.Builder, cfg *Config, w *Weights, x *pipeline.Tensor, k 
 		b.Output(outHidden, h.x)
 	}
 	if !t.head() {
+		return
+	}
+	if w.LMHead == nil {
+		b.Fail("%w", ErrEncoder)
 		return
 	}
 	logits := b.Project(h.x, pipeline.Projection{W: w.LMHead, Norm: h.norm})
@@ -134,15 +145,23 @@ type branch struct {
 	norm *pipeline.Norm
 }
 
-// input is the residual stream with the layer's first norm, which is left to the product that follows where nothing
-// else reads its result.
-func (d *decoderLayer) input(x *pipeline.Tensor) branch {
-	if !d.cfg.Parallel && !d.b.Tapping() {
-		return branch{x, d.InputNorm}
+// before is the residual stream before a branch, and the input of the branch: x with a norm.
+func (d *decoderLayer) before(x *pipeline.Tensor, norm *pipeline.Norm) (*pipeline.Tensor, branch) {
+	if d.cfg.NormedStream {
+		x, norm = d.b.Norm(x, norm), nil
 	}
-	h := d.b.Norm(x, d.InputNorm)
-	d.tap("norm1", h)
-	return branch{h, nil}
+	return x, branch{x, norm}
+}
+
+// input is before of the layer's first norm, which is left to the product that follows where nothing else reads its
+// result.
+func (d *decoderLayer) input(x *pipeline.Tensor) (*pipeline.Tensor, branch) {
+	x, h := d.before(x, d.InputNorm)
+	if h.norm != nil && (d.cfg.Parallel || d.b.Tapping()) {
+		h = branch{d.b.Norm(x, h.norm), nil}
+	}
+	d.tap("norm1", h.x)
+	return x, h
 }
 
 // attention adds attention up to the output projection, which it leaves to the caller.

@@ -85,6 +85,9 @@ func NewExport(c *checkpoint.Checkpoint) (*Export, error) {
 	x.Architecture = target.GGUF[0]
 	x.expect(target)
 	x.Pairs = x.pairs(target)
+	if n := cfg.TypeVocabSize; n > 0 {
+		x.Pairs = append(x.Pairs, ggufwrite.KV{Key: "tokenizer.ggml.token_type_count", Value: uint32(n)})
+	}
 	x.pooling(c)
 	e := &exporter{tensors: newTensors(c, cfg), x: x, names: target.ggufNames(), permuted: target.PermutedQK}
 	e.model()
@@ -108,6 +111,7 @@ func (x *Export) copyTensors(c *checkpoint.Checkpoint) error {
 		case len(t.Shape) != 2 || !strings.HasSuffix(name, ".weight"):
 		case name == ggufNames.Embed+".weight" || name == ggufNames.LMHead+".weight":
 			out.Role = Vocabulary
+		case name == bert.GGUFNames.Positions+".weight" || name == bert.GGUFNames.TokenTypes+".weight":
 		default:
 			out.Role = Matrix
 		}

@@ -19,14 +19,18 @@ type exporter struct {
 func (e *exporter) model() {
 	c, from, to := e.cfg, e.cfg.names, e.names
 	e.matrix(to.Embed, Vocabulary, 0, tensorRows{name: from.Embed, rows: c.VocabSize})
+	if c.LearnedPositions {
+		e.matrix(to.Positions, AsStored, 0, tensorRows{name: from.Positions, rows: c.MaxPositionEmbeddings})
+		e.matrix(to.TokenTypes, AsStored, 0, tensorRows{name: from.TokenTypes, rows: c.TypeVocabSize})
+	}
 	for i := range c.NumHiddenLayers {
 		if e.err != nil {
 			return
 		}
 		e.layer(i)
 	}
-	e.norm(to.FinalNorm, from.FinalNorm)
-	if !c.TieWordEmbeddings {
+	e.norm(to.inputNorm(c.NumHiddenLayers, c.NumHiddenLayers), from.inputNorm(c.NumHiddenLayers, c.NumHiddenLayers))
+	if !c.TieWordEmbeddings && !c.Encoder {
 		head := tensorRows{name: from.LMHead, rows: c.VocabSize}
 		if c.NormalizedHead {
 			if s := e.find(head, c.HiddenSize); s != nil {
@@ -50,7 +54,7 @@ func (e *exporter) layer(i int) {
 	c, from, to := e.cfg, e.cfg.names, e.names
 	p, prefix := c.layerTensors(i), fmt.Sprintf(to.Layer, i)
 	in := fmt.Sprintf(from.Layer, i)
-	e.norm(prefix+to.InputNorm, in+from.InputNorm)
+	e.norm(to.inputNorm(i, c.NumHiddenLayers), from.inputNorm(i, c.NumHiddenLayers))
 	if c.QKNorm {
 		e.vector(prefix+to.QNorm+".weight", in+from.QNorm+".weight", c.HeadDim)
 		e.vector(prefix+to.KNorm+".weight", in+from.KNorm+".weight", c.HeadDim)

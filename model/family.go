@@ -21,6 +21,8 @@ type Family struct {
 	PermutedQK    bool     // llama.cpp's converter reorders the rows of q and k so that rotation pairs neighbours
 	Windowed      bool     // the GGUF architecture has a sliding window
 	WrittenAs     string   // family whose GGUF architecture this one's files have; empty means its own
+	Encoder       bool     // it makes embeddings alone: tokens see those after them, and there is no head
+	Unused        []string // beginnings of names of tensors that directories have for other uses
 
 	// ReadHF fills cfg from config.json. f keeps the first error.
 	ReadHF func(cfg *Config, f *checkpoint.Fields)
@@ -34,7 +36,7 @@ func (f *Family) ggufNames() Names { return cmp.Or(f.GGUFNames, ggufNames) }
 
 // families is the registry.
 var families = []Family{
-	baichuan, chatglm, falcon, gemma2, gemma3, internlm, llama, mistral, mpt, phi3, qwen2, qwen3, smollm3, xverse,
+	baichuan, bert, chatglm, falcon, gemma2, gemma3, internlm, llama, mistral, mpt, phi3, qwen2, qwen3, smollm3, xverse,
 }
 
 func familyOf(c *checkpoint.Checkpoint) (*Family, error) {
@@ -79,6 +81,7 @@ func familyOf(c *checkpoint.Checkpoint) (*Family, error) {
 // rows one under another, gate rows above up rows. Names that a family lacks stay empty.
 type Names struct {
 	Embed, FinalNorm, LMHead string
+	Positions, TokenTypes    string // learned vectors that are added to the embeddings
 
 	Layer                      string // prefix with the layer's number, e.g. "model.layers.%d."
 	InputNorm, MLPNorm         string
@@ -88,6 +91,22 @@ type Names struct {
 	QProj, KProj, VProj, OProj string
 	GateUpProj                 string
 	GateProj, UpProj, DownProj string
+
+	// Families that write a norm behind what it normalises have these instead of InputNorm and FinalNorm.
+	EmbedNorm, OutputNorm string
+}
+
+// inputNorm is the name of the norm before layer i, or, where i is the number of layers, of the one after the last.
+func (n *Names) inputNorm(i, layers int) string {
+	switch {
+	case n.OutputNorm != "" && i == 0:
+		return n.EmbedNorm
+	case n.OutputNorm != "":
+		return fmt.Sprintf(n.Layer, i-1) + n.OutputNorm
+	case i == layers:
+		return n.FinalNorm
+	}
+	return fmt.Sprintf(n.Layer, i) + n.InputNorm
 }
 
 // huggingFaceNames are those of Llama and of the families built on it.

@@ -10,6 +10,9 @@ import (
 	"pumice/pipeline"
 )
 
+// ErrEncoder says that an encoder was to be used like a model that generates text.
+var ErrEncoder = errors.New("the model is an encoder: it makes embeddings, and has no next token")
+
 // ErrContextFull says that a sequence has no room for the tokens to evaluate.
 var ErrContextFull = errors.New("the context is full")
 
@@ -52,9 +55,12 @@ func (s Span) checkGuesses(most int) error {
 // is a row of results for each span, in order, with EveryRow one for each token. At most MaxSpans spans are possible, and
 // MaxTokens together. After an error the sequences are as they were.
 //
-// Errors are ErrContextFull, *TokenError, *NotFiniteError, those of pages.Sequence.Reserve and those of the device, and one
+// Errors are ErrEncoder, ErrContextFull, *TokenError, *NotFiniteError, those of pages.Sequence.Reserve and those of the device, and one
 // for a Tail that makes no sense or that the memory plan has no room for.
 func (x *Model) Run(ctx context.Context, spans []Span, t Tail) (Output, error) {
+	if x.cfg.Encoder {
+		return Output{}, fmt.Errorf("model: %w", ErrEncoder)
+	}
 	if len(spans) != 1 {
 		return x.runBatch(ctx, spans, t)
 	}
@@ -176,10 +182,11 @@ func (x *Model) checkTokens(tokens []int, position int) error {
 func (x *Model) MaxTails() (n, tokens int) { return maxSequences(x.opts.Chunk), x.opts.Chunk }
 
 // Score evaluates tails, each of which continues the sequence and does not see the others; with LastRows there is a row of
-// results for each. The sequence is as it was afterwards. Errors are those of Run.
+// results for each. The sequence is as it was afterwards. Errors are those of Run. It is how an encoder evaluates texts, with
+// an empty sequence.
 func (x *Model) Score(ctx context.Context, q *pages.Sequence, tails [][]int, t Tail) (Output, error) {
 	tokens := slices.Concat(tails...)
-	if err := errors.Join(x.checkTails(tails, t), x.checkTokens(tokens, q.Len()), t.check()); err != nil {
+	if err := errors.Join(x.checkTails(q, tails, t), x.checkTokens(tokens, q.Len()), t.check()); err != nil {
 		return Output{}, err
 	}
 	s, err := x.step(ctx, []Span{{Sequence: q, Tokens: tokens}})
@@ -195,7 +202,10 @@ func (x *Model) Score(ctx context.Context, q *pages.Sequence, tails [][]int, t T
 }
 
 // checkTails checks that tails fit one chunk.
-func (x *Model) checkTails(tails [][]int, t Tail) error {
+func (x *Model) checkTails(q *pages.Sequence, tails [][]int, t Tail) error {
+	if x.cfg.Encoder && (t.head() || q.Len() > 0) {
+		return fmt.Errorf("model: %w", ErrEncoder)
+	}
 	sum := 0
 	for i, tail := range tails {
 		if len(tail) == 0 {
@@ -224,6 +234,9 @@ func (x *Model) MaxSteps() int {
 // else pipeline.TopLogits tokens and the one that was drawn from them. A draw has a random number for each step. Only token
 // is committed: the caller commits the others. Errors are those of Run.
 func (x *Model) Decode(ctx context.Context, q *pages.Sequence, token, steps int, draw *pipeline.Draw) (Output, error) {
+	if x.cfg.Encoder {
+		return Output{}, fmt.Errorf("model: %w", ErrEncoder)
+	}
 	t, tokens := decodeTail(draw), append(x.first[:0], token)
 	out := x.head().output(t, pipeline.Step{})
 	if err := x.checkTokens(tokens, q.Len()); err != nil {

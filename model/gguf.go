@@ -28,7 +28,7 @@ func readGGUF(cfg *Config, f *checkpoint.Fields, c *checkpoint.Checkpoint) {
 	if n := f.IntOr(arch+"expert_count", 0); n > 0 {
 		f.Fail(arch+"expert_count", "mixtures of %d experts are not supported", n)
 	}
-	mustBe(f, arch+"attention.causal", true)
+	mustBe(f, arch+"attention.causal", !cfg.Encoder)
 	embed, ok := c.Tensor(ggufNames.Embed + ".weight")
 	if ok {
 		cfg.VocabSize = embed.Rows()

@@ -170,7 +170,9 @@ func (l *loading) fit(g *stage, need pipeline.Need) (pages int, err error) {
 		return 0, err
 	}
 	most, budget := defaultSequences*shape.Pages, (p.AvailableBytes-fixed)/2
-	if l.opts.CacheBytes > 0 {
+	if l.cfg.Encoder { // it keeps nothing from one step to the next
+		most = shape.Pages
+	} else if l.opts.CacheBytes > 0 {
 		most, budget = math.MaxInt32, l.opts.CacheBytes
 	}
 	most = min(most, g.m.MaxCachePositions(shape)/kernels.PageSize)
@@ -238,10 +240,14 @@ func (p MemoryPlan) checkHost(dev *vk.Device) error {
 // binds at once.
 func (p MemoryPlan) checkBindings(m *pipeline.Manager, shape pipeline.CacheShape, w *Weights) error {
 	pd := m.Device().PhysicalDevice()
+	table := "rotary angles"
+	if w.Positions != nil {
+		table = "learned positions"
+	}
 	for _, b := range []struct {
 		what string
 		most int
-	}{{"one layer's keys", m.MaxCachePositions(shape)}, {"rotary angles", m.MaxTablePositions(w.ropeDim)}} {
+	}{{"one layer's keys", m.MaxCachePositions(shape)}, {table, m.MaxTablePositions(w.tableDim)}} {
 		if b.most < p.Context {
 			limit := pd.Limits.MaxStorageBufferRange
 			return &FitError{Device: pd.Name + "'s bindings for " + b.what, Needed: int64(float64(limit) / float64(b.most) * float64(p.Context)),

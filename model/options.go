@@ -14,7 +14,7 @@ type Options struct {
 	Context  int                     // most positions of a sequence; 0 means MaxPositionEmbeddings, at most DefaultContext
 	DType    dtype.DType             // type to convert matrices to (see DType.ForRow); Invalid keeps theirs
 	KVType   dtype.DType             // one of kernels.CacheTypes; Invalid means F16
-	Chunk    int                     // most tokens of a prompt that are evaluated together; 0 means DefaultChunk
+	Chunk    int                     // most tokens of a prompt that are evaluated together; 0 means DefaultChunk; an encoder's is Context
 	LoRA     []LoRA                  // adapters, added to the matrices in this order
 	Taps     bool                    // record intermediate results that Plan.Tap reads; slower, for tests
 	Workers  int                     // goroutines that convert weights; 0 means one for each processor, 2 to 16
@@ -45,6 +45,10 @@ func (o *Options) normalise(cfg *Config) error {
 	if o.Context < 1 || o.Context > 1<<24 {
 		return fmt.Errorf("model: a context of %d positions; 1 to %d are possible", o.Context, 1<<24)
 	}
+	if o.Context > cfg.MaxPositionEmbeddings && cfg.LearnedPositions {
+		o.Logger.Warn().Int("context", o.Context).Int("trained", cfg.MaxPositionEmbeddings).Msg("the context is cut to the positions that the model has")
+		o.Context = cfg.MaxPositionEmbeddings
+	}
 	if o.Context > cfg.MaxPositionEmbeddings {
 		o.Logger.Warn().Int("context", o.Context).Int("trained", cfg.MaxPositionEmbeddings).Msg("the context is longer than the model was trained for")
 	}
@@ -57,7 +61,9 @@ func (o *Options) normalise(cfg *Config) error {
 	if o.Chunk < 1 {
 		return fmt.Errorf("model: a chunk of %d tokens", o.Chunk)
 	}
-	o.Chunk = min(o.Chunk, o.Context)
+	if o.Chunk = min(o.Chunk, o.Context); cfg.Encoder { // the keys of a whole text come before its first query
+		o.Chunk = o.Context
+	}
 	if o.CacheBytes < 0 || o.HostBytes < 0 {
 		return fmt.Errorf("model: a KV cache of %d bytes, and %d in host memory", o.CacheBytes, o.HostBytes)
 	}

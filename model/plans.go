@@ -3,6 +3,7 @@ package model
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"pumice/checkpoint"
 	"pumice/pipeline"
@@ -39,12 +40,15 @@ func (k planKey) advances() bool {
 // draws reports whether the plan advances by AdvanceDraw.
 func (k planKey) draws() bool { return k.advances() && k.tail.Top > 1 }
 
-// planned lists what evaluations leave of one sequence, and which of it of several, that the memory plan has room for.
-// The plan of another Tail may need more, which is an error when it is built.
-var planned = []struct {
+// A plannedTail is what evaluations leave of one sequence, and with several of several.
+type plannedTail struct {
 	tail    Tail
 	several bool
-}{
+}
+
+// planned lists those that the memory plan has room for.
+// The plan of another Tail may need more, which is an error when it is built.
+var planned = []plannedTail{
 	{tail: Tail{Rows: EveryRow, Logits: true}},
 	{tail: Tail{}},
 	{tail: Tail{Rows: LastRows, Top: 1}},
@@ -61,6 +65,11 @@ var planned = []struct {
 	{tail: Tail{Rows: LastRows, Top: pipeline.TopLogits, LogProbs: true, Adjusted: true}},
 	{tail: Tail{Rows: LastRows, Hidden: true}, several: true},
 	{tail: Tail{Rows: EveryRow, Hidden: true}},
+}
+
+// planned lists those that the model can leave: an encoder has no head.
+func (g *stage) planned() []plannedTail {
+	return slices.DeleteFunc(slices.Clone(planned), func(p plannedTail) bool { return g.cfg.Encoder && p.tail.head() })
 }
 
 // buckets lists the numbers of tokens that plans are recorded for, ascending. A chunk is evaluated by the plan of the
@@ -175,7 +184,7 @@ func (g *stage) planKeys() []planKey {
 		}
 	}
 	for _, tokens := range g.buckets {
-		for _, p := range planned {
+		for _, p := range g.planned() {
 			add(g.key(tokens, false, p.tail))
 			if p.several {
 				add(g.key(tokens, true, p.tail))

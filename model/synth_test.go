@@ -60,18 +60,29 @@ func runSynthesised(t *testing.T, family string, s synth.Shape, format synth.For
 		cfg.VocabSize != s.Vocab || cfg.MaxPositionEmbeddings != s.Context || cfg.SlidingWindow != s.Window || cfg.TieWordEmbeddings != s.Tied {
 		t.Errorf("read as %+v, written as %+v", cfg, s)
 	}
-	out, err := x.forward(context.Background(), []int{5, 6, 7}, 0, everyLogits)
-	if err != nil {
-		t.Fatal(err)
+	tokens := []int{5, 6, 7}
+	var results []float32
+	if cfg.Encoder {
+		out, err := x.Score(context.Background(), x.text, [][]int{tokens}, Tail{Rows: EveryRow, Hidden: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		results = out.Hidden
+	} else {
+		out, err := x.forward(context.Background(), tokens, 0, everyLogits)
+		if err != nil {
+			t.Fatal(err)
+		}
+		results = out.Logits
 	}
 	var squares float64
-	for i, v := range out.Logits {
+	for i, v := range results {
 		if math.IsNaN(float64(v)) || math.IsInf(float64(v), 0) {
-			t.Fatalf("logit %d is %v", i, v)
+			t.Fatalf("result %d is %v", i, v)
 		}
 		squares += float64(v) * float64(v)
 	}
-	if rms := math.Sqrt(squares / float64(len(out.Logits))); rms < 0.01 || rms > 100 {
-		t.Errorf("logits have a root mean square of %g", rms)
+	if rms := math.Sqrt(squares / float64(len(results))); rms < 0.01 || rms > 100 {
+		t.Errorf("results have a root mean square of %g", rms)
 	}
 }

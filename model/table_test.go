@@ -277,7 +277,7 @@ func TestModelTable(t *testing.T) {
 		}
 	}
 	for i := range families {
-		if !have[families[i].Name] {
+		if !have[families[i].Name] && !families[i].Encoder { // docs/models.md has those in another table
 			t.Errorf("no row checks the family %s", families[i].Name)
 		}
 	}

@@ -130,6 +130,29 @@ func (t *tensors) alternatingBiases(even, odd tensorRows) ([]float32, error) {
 	return all, nil
 }
 
+// positions reads the learned vectors of the first n positions, each with that of the first token type: (n, HiddenSize).
+func (t *tensors) positions(n int) ([]float32, error) {
+	c := t.cfg
+	places := t.find(tensorRows{name: c.names.Positions, rows: c.MaxPositionEmbeddings}, c.HiddenSize)
+	types := t.find(tensorRows{name: c.names.TokenTypes, rows: c.TypeVocabSize}, c.HiddenSize)
+	if t.err != nil {
+		return nil, t.err
+	}
+	out, first := make([]float32, n*c.HiddenSize), make([]float32, c.HiddenSize)
+	err := checkpoint.Guard(func() error {
+		types.DType.Decode(first, types.Row(0, nil))
+		for i := range n {
+			row := out[i*c.HiddenSize:][:c.HiddenSize]
+			places.DType.Decode(row, places.Row(i, nil))
+			for j, v := range first {
+				row[j] += v
+			}
+		}
+		return nil
+	})
+	return out, err
+}
+
 // ropeDivisors reads what rotary frequencies are divided by where the scaling type is "factors"; other types need none.
 func (t *tensors) ropeDivisors(r *Rope) ([]float32, error) {
 	if r.Scaling.Tensor == "" {
@@ -145,11 +168,12 @@ func (t *tensors) ropeDivisors(r *Rope) ([]float32, error) {
 }
 
 // unused lists the tensors that the model does not have, sorted. Old checkpoints carry frequencies of rotation, which
-// are computed instead and not listed.
+// are computed instead and not listed, nor are those that the family knows to be for other uses.
 func (t *tensors) unused() []string {
 	var names []string
 	for _, name := range t.file.Names() {
-		if !t.used[name] && !strings.HasSuffix(name, "rotary_emb.inv_freq") {
+		known := slices.ContainsFunc(t.cfg.unused, func(start string) bool { return strings.HasPrefix(name, start) })
+		if !t.used[name] && !known && !strings.HasSuffix(name, "rotary_emb.inv_freq") {
 			names = append(names, name)
 		}
 	}

@@ -12,10 +12,11 @@ import (
 type Weights struct {
 	Embed          *pipeline.Matrix // (VocabSize, HiddenSize)
 	FinalNorm      *pipeline.Norm   // (HiddenSize)
-	LMHead         *pipeline.Matrix // (VocabSize, HiddenSize); Embed itself when tied
+	LMHead         *pipeline.Matrix // (VocabSize, HiddenSize); Embed itself when tied; nil for an encoder
 	RopeTable      *pipeline.Vector // (context, Rope.Dim / 2, 2): cosine and sine of each angle
 	LocalRopeTable *pipeline.Vector // the same for Config.LocalRope, nil without
 	Slopes         *pipeline.Vector // (heads), of ALiBi; nil without
+	Positions      *pipeline.Vector // (context, HiddenSize), learned; nil without
 	Layers         []Layer
 
 	layerRange  layerRange                       // of Layers; without the head FinalNorm and LMHead are nil
@@ -25,7 +26,7 @@ type Weights struct {
 	types       []TypeShare
 	tableBytes  int64 // of tables that are computed
 	vectorBytes int64 // of norms, biases and tables, on the device
-	ropeDim     int   // components of a position in the largest table of rotary angles
+	tableDim    int   // components of a position in the largest table: of rotary angles, or learned
 	read        int64 // bytes of the matrices' rows as sources give them: the total of Options.Progress
 }
 

@@ -71,7 +71,7 @@ func explain(err error) *requestError {
 		return &requestError{Code: http.StatusRequestEntityTooLarge, Type: "invalid_request_error",
 			Message: fmt.Sprintf("the request has more than %d bytes", body.Limit)}
 	case errors.As(err, &option), errors.As(err, &token), errors.As(err, &param), errors.As(err, &refused), errors.As(err, &part),
-		errors.As(err, &noTools), errors.As(err, &limit), errors.Is(err, pumice.ErrEmptyPrompt):
+		errors.As(err, &noTools), errors.As(err, &limit), errors.Is(err, pumice.ErrEmptyPrompt), errors.Is(err, pumice.ErrEncoder):
 		return bad(err.Error())
 	case errors.As(err, &template) && template.Raised: // the template refuses the conversation
 		return bad(err.Error())

@@ -363,6 +363,36 @@ func TestEmbeddingsInBothEncodings(t *testing.T) {
 	}
 }
 
+// TestEmbeddingsOfAnEncoder: an encoder embeds several texts, and refuses to answer.
+func TestEmbeddingsOfAnEncoder(t *testing.T) {
+	c := newClient(t, func(o *Options) {
+		o.Models[0].Open = func(ctx context.Context) (*pumice.Engine, error) {
+			return pumice.Open(ctx, "../testdata/fixtures/bert", pumice.Options{Device: os.Getenv("PUMICE_DEVICE")})
+		}
+	})
+	all := get[map[string]any](c, "/v1/embeddings", `{"input":["a rock","that floats","","a rock"]}`)
+	first, last := at(all, "data", 0, "embedding").([]any), at(all, "data", 3, "embedding").([]any)
+	if len(first) != 32 || len(last) != 32 || at(all, "usage", "prompt_tokens").(float64) < 8 {
+		t.Fatalf("%d and %d numbers, %v", len(first), len(last), at(all, "usage"))
+	}
+	for i := range first {
+		if math.Abs(first[i].(float64)-last[i].(float64)) > 1e-5 {
+			t.Errorf("equal texts differ in component %d: %v and %v", i, first[i], last[i])
+		}
+	}
+	long, _ := json.Marshal(strings.Repeat("rock ", 200))
+	for path, body := range map[string]string{
+		"/v1/completions": `{"prompt":"a"}`, "/v1/chat/completions": `{"messages":[{"role":"user","content":"a"}]}`, "/completion": `{"prompt":"a"}`,
+	} {
+		if code, text := c.ask(path, body); code != http.StatusBadRequest || !strings.Contains(string(text), "encoder") {
+			t.Errorf("%s: %d %s", path, code, text)
+		}
+	}
+	if code, text := c.ask("/v1/embeddings", fmt.Sprintf(`{"input":["a",%s]}`, long)); code != http.StatusBadRequest || !strings.Contains(string(text), "(202 tokens) exceeds the available context size (160 tokens)") {
+		t.Errorf("a long text: %d %s", code, text)
+	}
+}
+
 // TestErrorsSayWhatIsWrong: a bad request is 400 in OpenAI's form, before anything is generated.
 func TestErrorsSayWhatIsWrong(t *testing.T) {
 	c := newClient(t, func(o *Options) {

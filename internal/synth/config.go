@@ -40,6 +40,15 @@ func baichuanConfig(s *Shape) map[string]any {
 	return s.llamaKeys(architecture, "baichuan", map[string]any{"pad_token_id": 0})
 }
 
+func bertConfig(s *Shape) map[string]any {
+	return map[string]any{
+		"architectures": []string{"BertModel"}, "model_type": "bert",
+		"hidden_size": s.Hidden, "intermediate_size": s.Intermediate, "num_hidden_layers": s.Layers, "num_attention_heads": s.Heads,
+		"vocab_size": s.Vocab, "max_position_embeddings": s.Context, "type_vocab_size": 2, "layer_norm_eps": s.Eps, "hidden_act": "gelu",
+		"position_embedding_type": "absolute", "pad_token_id": 0,
+	}
+}
+
 func internlmConfig(s *Shape) map[string]any {
 	return s.llamaKeys("InternLMForCausalLM", "internlm", map[string]any{"bias": true})
 }
@@ -137,12 +146,16 @@ func (s *Shape) metadata(f *family) []ggufwrite.KV {
 	count("attention.key_length", s.HeadDim)
 	count("attention.value_length", s.HeadDim)
 	count("vocab_size", s.Vocab)
-	if f.arch == "falcon" || f.arch == "mpt" {
+	if f.arch == "falcon" || f.arch == "mpt" || f.arch == "bert" {
 		add("attention.layer_norm_epsilon", float32(s.Eps))
 	} else {
 		add("attention.layer_norm_rms_epsilon", float32(s.Eps))
 	}
-	if s.Theta > 0 {
+	if f.arch == "bert" {
+		add("attention.causal", false)
+		add("pooling_type", uint32(1)) // the mean
+		kv = append(kv, ggufwrite.KV{Key: "tokenizer.ggml.token_type_count", Value: uint32(2)})
+	} else if s.Theta > 0 {
 		add("rope.freq_base", float32(s.Theta))
 		rotary := s.HeadDim
 		if f.arch == "chatglm" {

@@ -50,6 +50,14 @@ var families = []family{
 		},
 	},
 	{
+		name: "bert", hf: bertTensors, config: bertConfig, arch: "bert", gguf: bertGGUF,
+		presets: []preset{
+			{"minilm-l6", Shape{Hidden: 384, Layers: 6, Heads: 12, KVHeads: 12, HeadDim: 32, Intermediate: 1536, Vocab: 30522, Context: 512, Eps: 1e-12}},
+			{"bge-small-en", Shape{Hidden: 384, Layers: 12, Heads: 12, KVHeads: 12, HeadDim: 32, Intermediate: 1536, Vocab: 30522, Context: 512, Eps: 1e-12}},
+			{"bge-base-en", Shape{Hidden: 768, Layers: 12, Heads: 12, KVHeads: 12, HeadDim: 64, Intermediate: 3072, Vocab: 30522, Context: 512, Eps: 1e-12}},
+		},
+	},
+	{
 		name: "chatglm", hf: chatglmTensors, config: chatglmConfig, arch: "chatglm", gguf: chatglmGGUF, grouped: true, headDim: true,
 		presets: []preset{
 			{"6b", Shape{Hidden: 4096, Layers: 28, Heads: 32, KVHeads: 2, HeadDim: 128, Intermediate: 13696, Vocab: 65024, Context: 32768, Eps: 1e-5, Theta: 10000}},
@@ -175,6 +183,31 @@ const (
 	` + llamaTensors
 	gemma3Tensors = qkNorms + gemma2Tensors
 
+	bertTensors = `
+		embeddings.word_embeddings.weight V H
+		embeddings.position_embeddings.weight P H
+		embeddings.token_type_embeddings.weight 2 H
+		embeddings.LayerNorm.weight H
+		embeddings.LayerNorm.bias H
+		encoder.layer.#.attention.self.query.weight Q H
+		encoder.layer.#.attention.self.query.bias Q
+		encoder.layer.#.attention.self.key.weight K H
+		encoder.layer.#.attention.self.key.bias K
+		encoder.layer.#.attention.self.value.weight K H
+		encoder.layer.#.attention.self.value.bias K
+		encoder.layer.#.attention.output.dense.weight H Q
+		encoder.layer.#.attention.output.dense.bias H
+		encoder.layer.#.attention.output.LayerNorm.weight H
+		encoder.layer.#.attention.output.LayerNorm.bias H
+		encoder.layer.#.intermediate.dense.weight I H
+		encoder.layer.#.intermediate.dense.bias I
+		encoder.layer.#.output.dense.weight H I
+		encoder.layer.#.output.dense.bias H
+		encoder.layer.#.output.LayerNorm.weight H
+		encoder.layer.#.output.LayerNorm.bias H
+		pooler.dense.weight H H
+		pooler.dense.bias H
+	`
 	chatglmTensors = `
 		transformer.embedding.word_embeddings.weight V H
 		transformer.encoder.layers.#.input_layernorm.weight H
@@ -263,7 +296,30 @@ const (
 		blk.#.post_attention_norm.weight H
 		blk.#.post_ffw_norm.weight H
 	` + qwen3GGUF
-	phi3GGUF    = ggufNorms + ggufFusedQKV + ggufFusedMLP + ggufEnds
+	phi3GGUF = ggufNorms + ggufFusedQKV + ggufFusedMLP + ggufEnds
+	bertGGUF = `
+		token_embd.weight V H
+		position_embd.weight P H
+		token_types.weight 2 H
+		token_embd_norm.weight H
+		token_embd_norm.bias H
+		blk.#.attn_q.weight Q H
+		blk.#.attn_q.bias Q
+		blk.#.attn_k.weight K H
+		blk.#.attn_k.bias K
+		blk.#.attn_v.weight K H
+		blk.#.attn_v.bias K
+		blk.#.attn_output.weight H Q
+		blk.#.attn_output.bias H
+		blk.#.attn_output_norm.weight H
+		blk.#.attn_output_norm.bias H
+		blk.#.ffn_up.weight I H
+		blk.#.ffn_up.bias I
+		blk.#.ffn_down.weight H I
+		blk.#.ffn_down.bias H
+		blk.#.layer_output_norm.weight H
+		blk.#.layer_output_norm.bias H
+	`
 	chatglmGGUF = ggufNorms + `
 		blk.#.attn_qkv.bias Q+2K
 	` + ggufFusedQKV + ggufFusedMLP + ggufEnds

@@ -35,9 +35,9 @@ func (t *tensor) shape() []int {
 	return []int{t.cols}
 }
 
-// tensors expands a list of lines "name dimensions". Dimensions are V for the vocabulary, H for the
-// hidden size, I for the intermediate size, Q and K for all query and all key heads, D for one head, or a sum
-// such as Q+2K; one dimension is a vector, two are a matrix. # in a name is replaced by the layer's number. A line
+// tensors expands a list of lines "name dimensions". Dimensions are V for the vocabulary, P for the positions of the
+// context, H for the hidden size, I for the intermediate size, Q and K for all query and all key heads, D for one head, a
+// digit, or a sum such as Q+2K; one dimension is a vector, two are a matrix. # in a name is replaced by the layer's number. A line
 // that ends in "untied" is left out if embedding and head are tied.
 func (s *Shape) tensors(list string) []tensor {
 	var out, layer []tensor
@@ -81,10 +81,13 @@ func (s *Shape) size(sum string) int {
 	for term := range strings.SplitSeq(sum, "+") {
 		times := 1
 		if term[0] >= '2' && term[0] <= '9' {
-			times, term = int(term[0]-'0'), term[1:]
+			if times, term = int(term[0]-'0'), term[1:]; term == "" {
+				n += times
+				continue
+			}
 		}
 		symbol, ok := map[string]int{
-			"V": s.Vocab, "H": s.Hidden, "I": s.Intermediate, "D": s.HeadDim,
+			"V": s.Vocab, "P": s.Context, "H": s.Hidden, "I": s.Intermediate, "D": s.HeadDim,
 			"Q": s.Heads * s.HeadDim, "K": s.KVHeads * s.HeadDim,
 		}[term]
 		if !ok {

@@ -19,6 +19,7 @@ func TestPresetsHaveThePublishedSizes(t *testing.T) {
 		"xverse":   {"7b": 7_299_846_144},
 		"llama":    {"7b": 6_738_415_616, "2-7b": 6_738_415_616, "3-8b": 8_030_261_248, "135m": 134_515_008},
 		"baichuan": {"7b": 7_000_559_616, "2-7b": 7_505_973_248},
+		"bert":     {"minilm-l6": 22_713_216, "bge-small-en": 33_360_000, "bge-base-en": 109_482_240},
 		"chatglm":  {"6b": 6_243_584_000},
 		"falcon":   {"7b": 6_921_720_704},
 		"internlm": {"7b": 7_321_948_160},

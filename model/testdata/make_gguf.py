@@ -11,6 +11,8 @@ Tensor by tensor:
   llama3                    the scaling becomes the tensor rope_freqs, one divisor a frequency
   gemma2, gemma3            1 added to the norms' weights
   chatglm, falcon, mpt, qwen2, qwen3   renamed only
+  bert                      position and type embeddings in F32, without the pooler; with the vocabulary, in which words
+                            begin with U+2581 and continuations have no mark
 
 Two things are not what every version of the converter writes. InternLM-7B, which it does not know, is written as llama with
 biases. Gemma 3's pattern of local layers, 6 unless the file says otherwise, is given by attention.sliding_window_pattern.
@@ -103,7 +105,7 @@ ARCH = {
     "XverseForCausalLM": "xverse", "LlamaForCausalLM": "llama", "MistralForCausalLM": "llama", "InternLMForCausalLM": "llama",
     "BaiChuanForCausalLM": "baichuan", "BaichuanForCausalLM": "baichuan", "ChatGLMModel": "chatglm", "FalconForCausalLM": "falcon",
     "MPTForCausalLM": "mpt", "Qwen2ForCausalLM": "qwen2", "Qwen3ForCausalLM": "qwen3", "Gemma2ForCausalLM": "gemma2",
-    "Gemma3ForCausalLM": "gemma3",
+    "Gemma3ForCausalLM": "gemma3", "BertModel": "bert",
 }
 
 # Names inside a layer and outside, without .weight and .bias.
@@ -116,6 +118,9 @@ NAMES = {
     "mlp.dense_h_to_4h": "ffn_up", "mlp.dense_4h_to_h": "ffn_down",
     "norm_1": "attn_norm", "norm_2": "ffn_norm", "attn.Wqkv": "attn_qkv", "attn.out_proj": "attn_output",
     "ffn.up_proj": "ffn_up", "ffn.down_proj": "ffn_down",
+    "attention.self.query": "attn_q", "attention.self.key": "attn_k", "attention.self.value": "attn_v",
+    "attention.output.dense": "attn_output", "attention.output.LayerNorm": "attn_output_norm",
+    "intermediate.dense": "ffn_up", "output.dense": "ffn_down", "output.LayerNorm": "layer_output_norm",
 }
 GEMMA_NAMES = {"post_attention_layernorm": "post_attention_norm", "pre_feedforward_layernorm": "ffn_norm",
                "post_feedforward_layernorm": "post_ffw_norm"}
@@ -124,8 +129,10 @@ OUTSIDE = {
     "transformer.embedding.word_embeddings": "token_embd", "transformer.encoder.final_layernorm": "output_norm",
     "transformer.output_layer": "output", "transformer.word_embeddings": "token_embd", "transformer.ln_f": "output_norm",
     "transformer.wte": "token_embd", "transformer.norm_f": "output_norm",
+    "embeddings.word_embeddings": "token_embd", "embeddings.position_embeddings": "position_embd",
+    "embeddings.token_type_embeddings": "token_types", "embeddings.LayerNorm": "token_embd_norm",
 }
-LAYERS = ("model.layers.", "transformer.encoder.layers.", "transformer.h.", "transformer.blocks.")
+LAYERS = ("encoder.layer.", "model.layers.", "transformer.encoder.layers.", "transformer.h.", "transformer.blocks.")
 
 
 def rename(name, gemma):
@@ -135,6 +142,31 @@ def rename(name, gemma):
             number, inner = stem[len(prefix):].split(".", 1)
             return f"blk.{number}.{(GEMMA_NAMES.get(inner) if gemma else None) or NAMES[inner]}.{suffix}"
     return f"{OUTSIDE[stem]}.{suffix}"
+
+
+def add_wordpiece(w, source, size):
+    tokenizer = json.loads((source / "tokenizer.json").read_text(encoding="utf-8"))
+    special = {t["id"] for t in tokenizer["added_tokens"] if t["special"]}
+    pieces = {i: t for t, i in tokenizer["model"]["vocab"].items()}
+    tokens, types = [], []
+    for i in range(size):
+        text, kind = pieces.get(i), gguf.TokenType.NORMAL
+        if text is None:
+            text, kind = f"[PAD{i}]", gguf.TokenType.UNUSED
+        elif i in special:
+            kind = gguf.TokenType.CONTROL
+        if kind != gguf.TokenType.CONTROL:
+            text = text[2:] if text.startswith("##") else "\u2581" + text
+        tokens.append(text)
+        types.append(kind)
+    w.add_tokenizer_model("bert")
+    w.add_token_list(tokens)
+    w.add_token_types(types)
+    ids = tokenizer["model"]["vocab"]
+    w.add_unk_token_id(ids["[UNK]"])
+    w.add_sep_token_id(ids["[SEP]"])
+    w.add_pad_token_id(ids["[PAD]"])
+    w.add_uint32("tokenizer.ggml.cls_token_id", ids["[CLS]"])
 
 
 def convert(source, target):
@@ -157,8 +189,8 @@ def convert(source, target):
     w.add_head_count(heads)
     if arch != "mpt":
         w.add_head_count_kv(kv)
-    if arch in ("falcon", "mpt"):
-        w.add_layer_norm_eps(c.get("layer_norm_epsilon", 1e-5))
+    if arch in ("falcon", "mpt", "bert"):
+        w.add_layer_norm_eps(first("layer_norm_epsilon", "layer_norm_eps") or 1e-5)
     else:
         w.add_layer_norm_rms_eps(first("rms_norm_eps", "layernorm_epsilon"))
     if "rope_theta" in c:
@@ -170,6 +202,11 @@ def convert(source, target):
     if arch == "chatglm":
         w.add_rope_dimension_count(head_dim // 2)
         w.add_rope_freq_base(10000 * c.get("rope_ratio", 1))
+    if arch == "bert":
+        w.add_causal_attention(False)
+        w.add_pooling_type(gguf.PoolingType.MEAN)
+        w.add_token_type_count(c["type_vocab_size"])
+        add_wordpiece(w, source, c["vocab_size"])
     if arch == "falcon":
         w.add_tensor_data_layout("jploski")
     if arch == "mpt":
@@ -204,6 +241,8 @@ def convert(source, target):
     gemma = arch.startswith("gemma")
     permuted = arch in ("llama", "xverse", "baichuan")
     for name, (array, bf16) in read(source).items():
+        if arch == "bert" and name.startswith("pooler."):
+            continue
         if name.endswith("W_pack.weight"):
             prefix = "blk." + name.split(".")[2]
             q, k, v = np.split(array, 3)
@@ -247,7 +286,7 @@ def convert(source, target):
 
 def main():
     fixtures, out = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
-    names = sys.argv[3:] or ["baichuan", "baichuan2", "chatglm2", "falcon", "gemma2", "gemma3", "internlm", "llama", "llama3",
+    names = sys.argv[3:] or ["baichuan", "baichuan2", "bert", "chatglm2", "falcon", "gemma2", "gemma3", "internlm", "llama", "llama3",
                              "mistral", "mpt", "qwen2", "qwen3", "smollm2", "xverse"]
     out.mkdir(parents=True, exist_ok=True)
     for name in names:

@@ -119,6 +119,13 @@ func hashes(ctx context.Context, m *pipeline.Manager, file string, kv dtype.DTyp
 		counters.Records = 0 // whether a plan was there already
 		fmt.Println(filepath.Base(file), m.Options().Path, kv, way, h, counters)
 	}
+	if x.Config().Encoder {
+		out, err := x.Score(ctx, q, [][]int{tokens[:1], tokens[1:40], tokens[40:100]}, model.Tail{Rows: model.EveryRow, Hidden: true})
+		var hidden digest
+		hidden.floats(out.Hidden)
+		line("texts", hidden, out.Counters)
+		return err
+	}
 	logits := model.Tail{Rows: model.LastRows, Logits: true}
 	var rows, tokensHash, steps digest
 	var counted pipeline.Counters
