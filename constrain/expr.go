@@ -83,6 +83,8 @@ type arena struct {
 	expanded  map[expr]expr   // of kindMembers
 	full      map[*digit]expr // all characters of a code, from one of its digits on
 
+	whole bool // numbers without a fraction are written without zeros for one
+
 	dead     map[expr]bool // intersections and complements without a text
 	searched int           // steps of pruned
 	err      error         // the first limit that was exceeded; from then on every expression is none

@@ -73,6 +73,9 @@ func (a *arena) anyFraction() expr {
 }
 
 func (a *arena) zeroFraction() expr {
+	if a.whole {
+		return empty
+	}
 	return a.optional(a.concat(a.literal("."), a.repeat(a.literal("0"), 1, -1)))
 }
 

@@ -16,6 +16,13 @@ type SchemaOptions struct {
 	// InOrder asks for properties in the order in which the schema names them, so that more of a text is determined.
 	// Otherwise they may come in any order.
 	InOrder bool
+
+	// Closed keeps an object to the properties that its schema names, where it says nothing of others, as OpenAI's strict
+	// schemas and llama.cpp do. Otherwise a text may have any others, and models do not always come to an end of them.
+	Closed bool
+
+	// Whole writes no fraction of zeros: 1 but not 1.0, which many programs don't take for an integer.
+	Whole bool
 }
 
 // maxLooking is how deep required properties are looked into to tell two schemas of a oneOf apart.
@@ -63,6 +70,7 @@ func (a *arena) schema(source string, o SchemaOptions) (expr, error) {
 }
 
 func newCompiler(a *arena, root *value, o SchemaOptions) *compiler {
+	a.whole = o.Whole
 	return &compiler{arena: a, SchemaOptions: o, root: root, siblings: true, anyString: a.star(a.json(anyRune)),
 		schemas: map[string]*schema{}, bases: map[string]*url.URL{}, resources: map[string]*schema{}, anchors: map[string]*schema{},
 		shapes: map[*schema]*shape{}, negations: map[*schema]*schema{}, values: map[string]*valueRule{}, shared: map[expr]expr{}}

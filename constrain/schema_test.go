@@ -225,3 +225,46 @@ func TestCompactInOrder(t *testing.T) {
 		t.Error("another order is accepted")
 	}
 }
+
+func TestClosedObjects(t *testing.T) {
+	v := testVocabulary(t)
+	for schema, want := range map[string]map[string]bool{
+		`{"properties":{"a":{"type":"integer"}}}`: {`{}`: true, `{"a": 1}`: true, `{"b": 1}`: false, `{"a": 1, "b": 1}`: false},
+		`{"allOf":[{"properties":{"a":true}},{"properties":{"b":{"properties":{"c":true}}},"required":["b"]}]}`: {
+			`{"b": {}}`: true, `{"a": 1, "b": {"c": 1}}`: true, `{"b": {"d": 1}}`: false, `{"b": 1, "c": 1}`: false},
+		`{"properties":{"a":true},"additionalProperties":{"type":"null"}}`: {`{"b": null}`: true, `{"b": 1}`: false},
+		`{"properties":{"a":true},"patternProperties":{"^b$":true}}`:       {`{"b": 1, "c": 1}`: true},
+		`{"properties":{"a":true},"minProperties":1}`:                      {`{"a": 1}`: true, `{"b": 1}`: false, `{}`: false},
+		`{"type":"object"}`: {`{"a": 1}`: true},
+	} {
+		g, err := CompileSchema(v, []byte(schema), SchemaOptions{Closed: true})
+		if err != nil {
+			t.Errorf("%s: %v", schema, err)
+			continue
+		}
+		for text, want := range want {
+			if accepts(t, g, text) != want {
+				t.Errorf("%s: %s: accepted %t", schema, text, !want)
+			}
+		}
+	}
+}
+
+func TestWholeNumbers(t *testing.T) {
+	v := testVocabulary(t)
+	for schema, want := range map[string]map[string]bool{
+		`{"type":"integer","minimum":-5,"maximum":120}`: {"120": true, "-5": true, "1.0": false, "121": false},
+		`{"enum":[3,2.5]}`:  {"3": true, "3.0": false, "2.5": true},
+		`{"type":"number"}`: {"1.5": true, "1": true, "1e5": true},
+	} {
+		g, err := CompileSchema(v, []byte(schema), SchemaOptions{Whole: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for text, want := range want {
+			if accepts(t, g, text) != want {
+				t.Errorf("%s: %s: accepted %t", schema, text, !want)
+			}
+		}
+	}
+}

@@ -174,8 +174,18 @@ const maxProperties = 1024
 // maxPatterns is how many patterns of properties an object may have: which of them a name matches decides about its value.
 const maxPatterns = 6
 
+// silent reports whether an object's schemas name properties that are enough, and say nothing of others.
+func (s *objectShape) silent() bool {
+	return len(s.names) > 0 && s.min <= len(s.names) && s.keys == nil && !slices.ContainsFunc(s.parts, func(p objectPart) bool {
+		return p.patterns != nil || p.additional != nil
+	})
+}
+
 // others finds the kinds of unknown properties: by which patterns their names match.
 func (c *compiler) others(o *object, s *objectShape) error {
+	if c.Closed && s.silent() {
+		return nil
+	}
 	var patterns []expr
 	for _, p := range s.parts {
 		for _, q := range p.patterns {

@@ -78,7 +78,7 @@ func (f *format) compile(e *use, ignoreEOS bool) (*constrain.Grammar, error) {
 		if f.Grammar != "" {
 			return constrain.CompileGBNF(v, f.Grammar)
 		}
-		return constrain.CompileSchema(v, schema, constrain.SchemaOptions{})
+		return constrain.CompileSchema(v, schema, constrain.SchemaOptions{Closed: true, Whole: true})
 	})
 }
 

@@ -213,6 +213,7 @@ func (x *reading) hold(e *use, q *conversation, functions []function, form callF
 		tools = append(tools, t)
 	}
 	o := form.ToolOptions
+	o.Closed, o.Whole = true, true
 	if !q.oneCall && q.choice.name == "" {
 		o.MaxCalls = maxCalls
 	}
