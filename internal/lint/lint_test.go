@@ -67,6 +67,7 @@ var layers = map[string][]string{
 	"tools/variants": {"shaders"},
 	"tools/gotest":   {},
 	"tools/page":     {},
+	"tools/clients":  {},
 	"tools/hashes":   {"model", "pipeline", "pipeline/kernels", "vk", "checkpoint", "internal/dtype"},
 	"tools/mutate":   {"pipeline/kernels", "shaders"},
 
