@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # Runs ollama, as tools/clients/ollama/go.mod pins it and unmodified, with pumice as its llama-server and llama-quantize, on the
-# device that the environment selects: makes a model of the default model's GGUF file, runs it from the command line, and with
-# ollama's Python client uses chat, completion, structured output, embeddings, the list of loaded models and unloading.
+# device that the environment selects: makes models of GGUF files, runs one from the command line, and with ollama's Python client
+# uses chat, completion, structured output, tools, embeddings, the list of loaded models and unloading.
 # Needs Go, a C compiler, python3 with pip and venv, and 10 minutes of a core to build ollama the first time.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=tools/lib.sh
 . tools/lib.sh
 model=$(tools/model.sh)
+coder=$(tools/model.sh qwen-coder)
 python=$(client_venv ollama)
 built=$PUMICE_CACHE/clients/ollama-$(sha256sum <tools/clients/ollama/go.sum | cut -c1-12)
 if [ ! -x "$built/bin/ollama" ]; then
@@ -34,9 +35,11 @@ done
 fail() { die "$1; the end of ollama's log: $(tail -n 40 "$work/log")"; }
 printf 'FROM %s\nPARAMETER temperature 0\n' "$model" >"$work/Modelfile"
 "$work/bin/ollama" create small -f "$work/Modelfile" >/dev/null 2>&1 || fail "ollama create failed"
+printf 'FROM %s\n' "$coder" >"$work/Modelfile"
+"$work/bin/ollama" create coder -f "$work/Modelfile" >/dev/null 2>&1 || fail "ollama create failed"
 "$work/bin/ollama" run small "What is the capital of France?" </dev/null >"$work/answer" 2>"$work/err" || fail "ollama run failed: $(cat "$work/err")"
 grep -q Paris "$work/answer" || fail "ollama run answers: $(cat "$work/answer")"
-"$python" tools/clients/ollama_client.py "http://127.0.0.1:$port" small || fail "ollama's client failed"
+"$python" tools/clients/ollama_client.py "http://127.0.0.1:$port" small coder || fail "ollama's client failed"
 # What ollama made is read where it is.
 "$work/bin/pumice" --quiet generate ollama:small -p "The capital of France is" -n 4 --temp 0 >"$work/answer" || fail "pumice does not read ollama's model"
 grep -q Paris "$work/answer" || fail "pumice says: $(cat "$work/answer")"

@@ -1,4 +1,4 @@
-"""Uses ollama with ollama's Python client: URL MODEL. ollama's engine is pumice."""
+"""Uses ollama with ollama's Python client: URL MODEL CODER, of which the second calls tools. ollama's engine is pumice."""
 
 import json
 import math
@@ -7,12 +7,12 @@ import time
 
 import ollama
 
-url, model = sys.argv[1:]
+url, model, coder = sys.argv[1:]
 client = ollama.Client(host=url)
 question = [{"role": "user", "content": "What is the capital of France?"}]
 greedy = {"temperature": 0, "num_predict": 24, "num_ctx": 2048}
 
-assert [m.model for m in client.list().models] == [f"{model}:latest"]
+assert {m.model for m in client.list().models} == {f"{model}:latest", f"{coder}:latest"}
 shown = client.show(model)
 assert shown.details.family == "llama" and shown.details.quantization_level == "Q4_1", shown.details
 
@@ -66,6 +66,19 @@ for _ in range(100):
         break
     time.sleep(0.1)
 assert not client.ps().models, "the model is not unloaded"
+
+tool = {"type": "function", "function": {"name": "get_weather", "description": "The weather of a city",
+        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}}}
+assert "tools" in client.show(coder).capabilities
+weather = [{"role": "user", "content": "What is the weather in Paris? Use the tool."}]
+for stream in False, True:
+    answers = client.chat(coder, weather, tools=[tool], options=greedy | {"num_predict": 100}, stream=stream)
+    messages = [p.message for p in answers] if stream else [answers.message]
+    (call,) = [c for m in messages for c in m.tool_calls or []]
+    assert call.function.name == "get_weather" and call.function.arguments == {"city": "Paris"}, call
+    assert not any(m.content for m in messages), messages
+client.generate(coder, keep_alive=0)
+
 try:
     client.chat("nothing", question)
     raise AssertionError("no error")
