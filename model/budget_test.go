@@ -98,6 +98,44 @@ func TestDispatchesOfADecodedToken(t *testing.T) {
 	}
 }
 
+// TestDispatchesOfEightTexts counts what a token of each of eight texts costs. The row kernels have the norms and the activation
+// in their products, as for one token; those at addresses and of few tokens have the activation; the others neither.
+func TestDispatchesOfEightTexts(t *testing.T) {
+	s, err := synth.Lookup("xverse", synth.Tiny)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range paths(t) {
+		perLayer := int64(8)
+		switch path {
+		case kernels.Row:
+			perLayer = 5
+		case kernels.Addr, kernels.Few:
+			perLayer = 7
+		}
+		var dispatches []int64
+		for _, layers := range []int{2, 4} {
+			s.Layers = layers
+			x := load(t, hollow(t, s, dtype.F16).Path(), Options{Context: 64, Chunk: 64}, pipeline.Options{Path: path})
+			var spans []Span
+			for i := range 8 {
+				spans = append(spans, Span{Sequence: acquire(t, x, []int{i + 1}), Tokens: []int{i + 1}})
+			}
+			out, err := x.Run(t.Context(), spans, lastLogits)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if out.Counters.Submits != 1 {
+				t.Errorf("%s: %d submits", path, out.Counters.Submits)
+			}
+			dispatches = append(dispatches, out.Counters.Dispatches)
+		}
+		if got := (dispatches[1] - dispatches[0]) / 2; got != perLayer {
+			t.Errorf("%s: %d dispatches a layer, want %d", path, got, perLayer)
+		}
+	}
+}
+
 // decodeCounters is the work of a token that the device chose itself, once its plan is recorded.
 func decodeCounters(t *testing.T, file string, context int, path kernels.Path) pipeline.Counters {
 	t.Helper()

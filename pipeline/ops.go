@@ -131,15 +131,15 @@ func (b *Builder) LinearAdd(y, x *Tensor, w *Matrix, bias *Vector) {
 	b.Project(x, Projection{W: w, Bias: bias, AddTo: y})
 }
 
-// Project returns p of x: (x.Rows, W.Rows), or half the columns if gated, or AddTo. For one
-// token RMSNorm and activation are part of the product; for more, where they would be computed
-// again for every tile of rows, and for LayerNorm they are operations of their own.
+// Project returns p of x: (x.Rows, W.Rows), or half the columns if gated, or AddTo. RMSNorm and activation are part of the
+// product for one token, and for several where the kernel has them; else, and LayerNorm, they are operations of
+// their own.
 func (b *Builder) Project(x *Tensor, p Projection) *Tensor {
-	fuse := x.Rows == 1
-	if p.Norm != nil && (!fuse || p.Norm.Layer) {
+	norms, activates := b.fuses(x, &p)
+	if p.Norm != nil && !norms {
 		x, p.Norm = b.Norm(x, p.Norm), nil
 	}
-	if p.Activate && !fuse {
+	if p.Activate && !activates {
 		out := b.project(x, Projection{W: p.W, Norm: p.Norm, Bias: p.Bias})
 		if p.Gated {
 			return b.ActMul(out, p.Act)
@@ -147,6 +147,21 @@ func (b *Builder) Project(x *Tensor, p Projection) *Tensor {
 		return b.Act(out, p.Act)
 	}
 	return b.project(x, p)
+}
+
+// fuses reports whether the kernels that multiply x with the shards of W compute p's norm, and its activation.
+func (b *Builder) fuses(x *Tensor, p *Projection) (norms, activates bool) {
+	norms, activates = p.Norm != nil && !p.Norm.Layer, true
+	if x.Rows == 1 {
+		return norms, activates
+	}
+	for _, shard := range p.W.Shards {
+		shape, _ := p.product(x, shard)
+		_, k := pick(b.m, &kernels.Matmul, shape, shard.Layout())
+		norms = norms && k.Norms != nil && k.Norms(shape)
+		activates = activates && k.Activates
+	}
+	return norms, activates
 }
 
 func (b *Builder) project(x *Tensor, p Projection) *Tensor {
@@ -191,7 +206,24 @@ func (b *Builder) project(x *Tensor, p Projection) *Tensor {
 // product is the shape of a shard's product with x, and the node that counts what it takes.
 func (p *Projection) product(x *Tensor, shard *Shard) (kernels.Product, *node) {
 	n := &node{weightBytes: shard.ReadBytes(), minimumBytes: shard.StoredBytes(), operations: 2 * int64(shard.Rows) * int64(shard.Cols), rows: int64(x.Rows)}
-	return kernels.Product{Packed: shard.Packed, First: shard.First, Tokens: x.Rows, Bias: p.Bias != nil, Add: p.AddTo != nil}, n
+	shape := kernels.Product{
+		Packed: shard.Packed, First: shard.First, Tokens: x.Rows, Bias: p.Bias != nil, Add: p.AddTo != nil,
+		Activate: p.Activate, Gated: p.Gated, Act: p.Act,
+	}
+	if p.Norm != nil {
+		shape.Norm, shape.Eps = true, p.Norm.Eps
+		n.weightBytes += 4 * int64(p.Norm.Weights.Cols)
+		n.minimumBytes += 4 * int64(p.Norm.Weights.Cols)
+	}
+	return shape, n
+}
+
+// gain binds the norm's weights, or any memory where there is no norm.
+func (p *Projection) gain(otherwise vk.Span) bind {
+	if p.Norm != nil {
+		return readSpan(p.Norm.Weights.span)
+	}
+	return readSpan(otherwise)
 }
 
 // optional binds a vector, or any memory where there is none and the kernel does not look.
@@ -204,15 +236,8 @@ func optional(v *Vector, otherwise vk.Span) bind {
 
 func (b *Builder) matvec(x *Tensor, p *Projection, shard *Shard, y bind) {
 	shape, n := p.product(x, shard)
-	shape.Activate, shape.Gated, shape.Act = p.Activate, p.Gated, p.Act
-	gain := readSpan(shard.units) // not read
-	if p.Norm != nil {
-		shape.Norm, shape.Eps, gain = true, p.Norm.Eps, readSpan(p.Norm.Weights.span)
-		n.weightBytes += 4 * int64(p.Norm.Weights.Cols)
-		n.minimumBytes += 4 * int64(p.Norm.Weights.Cols)
-	}
 	launch(b, &kernels.Matvec, shape, shard.Layout(), n,
-		readSpan(shard.units), readSpan(shard.metaSpan()), read(x), gain, optional(p.Bias, shard.units), y)
+		readSpan(shard.units), readSpan(shard.metaSpan()), read(x), p.gain(shard.units), optional(p.Bias, shard.units), y)
 }
 
 // matmul is the product of several tokens with a shard; acts are x as kernels take it that don't take float32.
@@ -224,6 +249,9 @@ func (b *Builder) matmul(x *Tensor, p *Projection, shard *Shard, y bind, acts ma
 	if k.Rounds != kernels.Float32 {
 		binds[3] = read(acts[k.Rounds].values)
 		binds = append(binds, read(acts[k.Rounds].scales))
+	}
+	if k.Norms != nil {
+		binds = append(binds, p.gain(shard.units))
 	}
 	if k.Rounds == kernels.Halves {
 		if !shard.measured {

@@ -24,8 +24,8 @@ func TestInterfacesAreThoseOfTheGLSL(t *testing.T) {
 		"advance":         {4, []Binding{rw, r, r, w}, []Constant{{0, "DRAW", 0}}},
 		"matvec_f32": {24, []Binding{r, r, r, r, r, rw}, []Constant{{0, "WORKGROUP", 64}, {1, "HAS_BIAS", 0}, {2, "ACCUMULATE", 0},
 			{3, "NORM", 0}, {4, "ACTIVATE", 0}, {5, "GATED", 0}, {6, "ACTIVATION", 0}}}, // without a use of meta
-		"matmul_q8_0_row": {24, []Binding{r, texel, texel, texel, r, rw},
-			[]Constant{{0, "LANE_ROWS", 2}, {1, "TILE_TOKENS", 8}, {2, "HAS_BIAS", 0}, {3, "ACCUMULATE", 0}}},
+		"matmul_q8_0_row": {28, []Binding{r, texel, texel, texel, r, rw, texel}, []Constant{{0, "LANE_ROWS", 2}, {1, "TILE_TOKENS", 8},
+			{2, "HAS_BIAS", 0}, {3, "ACCUMULATE", 0}, {4, "NORM", 0}, {5, "ACTIVATE", 0}, {6, "GATED", 0}, {7, "ACTIVATION", 0}}},
 		"attention_rope_f16_addr": {40, []Binding{r, r, r, w, r, r, w, w, address, address}, []Constant{{0, "LANES", 8},
 			{1, "HEAD_DIM", 64}, {2, "GROUP", 1}, {3, "INTERLEAVED", 0}, {10, "HAS_ALIBI", 0}, {11, "HAS_SOFTCAP", 0}, {12, "PAGE", 64}}},
 	}

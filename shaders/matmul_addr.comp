@@ -1,5 +1,5 @@
 #version 450
-// matmul at device addresses: as matmul_row.comp; one subgroup of LANES computes a tile of
+// matmul at device addresses: as matmul_row.comp, but for the norm; one subgroup of LANES computes a tile of
 // LANES * LANE_ROWS rows by TILE_TOKENS tokens. Each block of weights is decoded once a tile; cols
 // is a multiple of 32. Token tiles are on x, as there.
 //
@@ -14,6 +14,9 @@ layout(constant_id = 1) const uint LANE_ROWS = 2u;
 layout(constant_id = 2) const uint TILE_TOKENS = 8u;
 layout(constant_id = 3) const bool HAS_BIAS = false;
 layout(constant_id = 4) const bool ACCUMULATE = false;
+layout(constant_id = 5) const bool ACTIVATE = false;
+layout(constant_id = 6) const bool GATED = false;
+layout(constant_id = 7) const uint ACTIVATION = 0u;
 #include "weights_addr.glsl"
 layout(std430, binding = 1) readonly buffer Bias { float bias[]; };
 layout(std430, binding = 2) buffer Y { float y[]; };
@@ -28,6 +31,7 @@ layout(push_constant) uniform Push {
     uint64_t metas;
     uint64_t x;
 } p;
+#include "activation.glsl"
 
 float acc[LANE_ROWS * TILE_TOKENS];
 uint64_t tokens[TILE_TOKENS]; // where their columns are
@@ -62,6 +66,12 @@ void block(uint b) {
     }
 }
 
+// The lane's product of its row r, which is row `row`, with token t.
+float product(uint row, uint r, uint t) {
+    float sum = acc[r * TILE_TOKENS + t];
+    return HAS_BIAS ? sum + bias[p.bias_first + row] : sum;
+}
+
 void main() {
     uint t0 = gl_WorkGroupID.x * TILE_TOKENS;
     if (t0 >= step.count) return; // uniform
@@ -75,14 +85,15 @@ void main() {
 
     [[unroll]] for (uint t = 0u; t < TILE_TOKENS; t++) {
         if (t0 + t >= step.count) break;
-        uint out_row = (t0 + t) * p.y_stride + p.y_first;
-        [[unroll]] for (uint r = 0u; r < LANE_ROWS; r++) {
+        [[unroll]] for (uint r = 0u; r < LANE_ROWS; r += GATED ? 2u : 1u) {
             uint row = first + lane_row(r);
             if (row >= p.rows) continue;
-            float sum = acc[r * TILE_TOKENS + t];
-            if (HAS_BIAS) sum += bias[p.bias_first + row];
-            if (ACCUMULATE) sum += y[out_row + row];
-            y[out_row + row] = sum;
+            float result = product(row, r, t);
+            if (ACTIVATE) result = activate(result);
+            if (GATED) result *= product(row + 1u, r + 1u, t);
+            uint at = (t0 + t) * p.y_stride + (p.y_first + row) / (GATED ? 2u : 1u);
+            if (ACCUMULATE) result += y[at];
+            y[at] = result;
         }
     }
 }

@@ -17,8 +17,12 @@
 layout(local_size_x_id = 3) in;
 layout(constant_id = 3) const uint WORKGROUP = 256u; // SUBGROUPS * LANES
 layout(constant_id = 4) const uint TOKENS = 4u;      // a power of two, at most SUBGROUPS
+layout(constant_id = 5) const bool ACTIVATE = false; // as matvec.comp has it
+layout(constant_id = 6) const bool GATED = false;
+layout(constant_id = 7) const uint ACTIVATION = 0u;
 #define META_QUADS
 #include "linear.glsl"
+#include "activation.glsl"
 
 #define ROWS ROW_QUAD
 #define SUBGROUPS 8u // kernels.fewSubgroups
@@ -48,6 +52,16 @@ void store_chunk() {
         if (n < CHUNK_QUADS * TOKENS)
             x_tile[(n / CHUNK_QUADS * LANE_QUADS + part / LANES * PART_QUADS + quad % PART_QUADS) * STRIDE + part % LANES] = staged[i];
     }
+}
+
+// Stores the activation of the product of row and token, if there are such; with GATED, of even rows, times the product of
+// the next row.
+void store_active(uint t, uint row, float gate, float up) {
+    if (row >= p.rows || t >= step.count || GATED && row % 2u == 1u) return;
+    if (HAS_BIAS) gate += bias[p.bias_first + row];
+    gate = activate(gate);
+    if (GATED) gate *= HAS_BIAS ? up + bias[p.bias_first + row + 1u] : up;
+    y[t * p.y_stride + (p.y_first + row) / (GATED ? 2u : 1u)] = gate;
 }
 
 void main() {
@@ -91,14 +105,18 @@ void main() {
         }
         barrier(); // the chunk has been read before the next one overwrites it
     }
-    // Each lane keeps one sum of LANES and stores it with the others.
+    // Each lane keeps one sum of LANES and stores it with the others. Of gate and up, which follow one another, the lane of
+    // the gate has both.
     [[unroll]] for (uint i = 0u; i < ROWS * TOKENS; i += LANES) {
-        float mine = 0.0;
+        float mine = 0.0, up = 0.0;
         [[unroll]] for (uint j = 0u; j < min(LANES, ROWS * TOKENS - i); j++) {
             float sum = subgroupAdd(acc[i + j]);
             mine = lane == j ? sum : mine;
+            if (GATED) up = lane + 1u == j ? sum : up;
         }
-        uint n = i + lane;
-        if (n < ROWS * TOKENS) store_y(t0 + n / ROWS, row0 + n % ROWS, mine);
+        uint n = i + lane, t = t0 + n / ROWS, row = row0 + n % ROWS;
+        if (n >= ROWS * TOKENS) continue;
+        if (ACTIVATE) store_active(t, row, mine, up);
+        else store_y(t, row, mine);
     }
 }

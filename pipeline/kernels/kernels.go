@@ -103,6 +103,12 @@ type Kernel[S any] struct {
 	// it through another binding, behind all others.
 	WritesApart bool
 
+	// Norms reports whether a product of several tokens normalises them itself, with weights that are its last binding;
+	// nil means never, and that there is no such binding.
+	Norms func(s S) bool
+	// Activates reports whether a product of several tokens applies the activation itself.
+	Activates bool
+
 	// Takes reports whether the kernel computes the shape; nil means every shape.
 	Takes func(m *Machine, s S) bool
 	// Views is how the kernel reads the op's bindings, in their order; bindings without a view are Storage.

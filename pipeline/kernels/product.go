@@ -11,9 +11,9 @@ type Product struct {
 	First, Tokens   int
 	Stride          int // columns of y
 	Bias, Add       bool
-	Norm            bool // RMSNorm of x first; one token
+	Norm            bool // RMSNorm of x first; of several tokens if the kernel Norms
 	Eps             float32
-	Activate, Gated bool // one token
+	Activate, Gated bool // of several tokens if the kernel Activates
 	Act             Activation
 	Exponent        int // of kernels with float16 weights: these are divided by 2^Exponent
 }
@@ -114,10 +114,14 @@ func tokenTile(tokens, limit int) int {
 	return n
 }
 
-// matvecSpec is the constants that all kernels of one token share.
+// matvecSpec is the constants of kernels of one token, and of those of several that norm.
 func matvecSpec(p Product, first ...Constant) []Constant {
-	return append(first, flag("HAS_BIAS", p.Bias), flag("ACCUMULATE", p.Add), flag("NORM", p.Norm),
-		flag("ACTIVATE", p.Activate), flag("GATED", p.Gated), Constant{"ACTIVATION", uint32(p.Act)})
+	return activateSpec(p, append(first, flag("HAS_BIAS", p.Bias), flag("ACCUMULATE", p.Add), flag("NORM", p.Norm))...)
+}
+
+// activateSpec adds the constants of activation.glsl's includers to others.
+func activateSpec(p Product, first ...Constant) []Constant {
+	return append(first, flag("ACTIVATE", p.Activate), flag("GATED", p.Gated), Constant{"ACTIVATION", uint32(p.Act)})
 }
 
 // Matvec is the product of one token. Its bindings are units, records, x, norm weights, bias and y.
@@ -184,11 +188,6 @@ func pushHalves(p Product) []byte { return append(pushTile(p), push(p.Exponent).
 // pushGrouped is those of the barrier-free kernels.
 func pushGrouped(p Product) []byte { return push(p.Rows, p.Cols, p.Group, p.First, p.First, p.Stride) }
 
-// laneSpec is the constants of the barrier-free kernels.
-func laneSpec(p Product, first ...Constant) []Constant {
-	return append(first, flag("HAS_BIAS", p.Bias), flag("ACCUMULATE", p.Add))
-}
-
 func tiles(_ *Machine, p Product) [3]int {
 	return [3]int{ceilDiv(p.Rows, tileRows), ceilDiv(p.Tokens, tileTokens*tiledTokens(p)), 1}
 }
@@ -199,7 +198,11 @@ func tiledTokens(p Product) int { return tokenTile(ceilDiv(p.Tokens, tileTokens)
 func spec16(_ *Machine, p Product) []Constant { return tileSpec(p, size("TOKENS", tiledTokens(p))) }
 
 // Matmul is the product of several tokens. Its bindings are the step, units, records, x (as Rounds says), bias, y and, of x
-// that is not float32, the scales.
+// that is not float32, the scales, or, of kernels that norm, the norm's weights.
+//
+// On lavapipe a dispatch costs about 0.1 ms, which is why products of a few tokens there have norm and activation in
+// them: a layer of a step of 8 tokens is 5 dispatches by row and 7 by addr. On addr a norm would be half as
+// many instructions again, since values that all lanes share are multiplied one by one.
 //
 // Up to eight tokens a product waits for the weights, which the few path reads as a product of one token does, in
 // more workgroups than there are tiles; not measured since it has x in shared memory (docs/design/0004). Beyond, a
@@ -213,19 +216,26 @@ var Matmul = Op[Product]{
 			Path: Addr, Rule: Rule{On: CPUs}, Reads: []Layout{LaneWords}, Push: pushGrouped,
 			Views: func(Product) []View { return append([]View{Storage}, addrViews...) },
 			Spec: func(_ *Machine, p Product) []Constant {
-				return laneSpec(p, size("LANES", p.Lanes), size("LANE_ROWS", addrLaneRows), size("TILE_TOKENS", tokenTile(p.Tokens, addrTokens)))
+				return activateSpec(p, size("LANES", p.Lanes), size("LANE_ROWS", addrLaneRows), size("TILE_TOKENS", tokenTile(p.Tokens, addrTokens)),
+					flag("HAS_BIAS", p.Bias), flag("ACCUMULATE", p.Add))
 			},
+			Activates:  true,
 			TokenTiles: func(g [3]int) int { return g[0] },
 			Grid: func(_ *Machine, p Product) [3]int {
 				return [3]int{ceilDiv(p.Tokens, tokenTile(p.Tokens, addrTokens)), ceilDiv(p.Rows, p.Lanes*addrLaneRows), 1}
 			},
 		},
 		{
-			Path: Row, Rule: Rule{On: CPUs}, Reads: []Layout{Grouped}, Push: pushGrouped,
-			Views: func(p Product) []View { return append([]View{Storage}, rowViews(p.DType)...) },
-			Spec: func(_ *Machine, p Product) []Constant {
-				return laneSpec(p, size("LANE_ROWS", matmulLaneRows), size("TILE_TOKENS", tokenTile(p.Tokens, matmulTokens)))
+			Path: Row, Rule: Rule{On: CPUs}, Reads: []Layout{Grouped},
+			Push: func(p Product) []byte { return append(pushGrouped(p), push(p.Eps)...) },
+			Views: func(p Product) []View {
+				return append(append([]View{Storage}, rowViews(p.DType)...), Storage, Storage, vk.RGBA32Float)
 			},
+			Spec: func(_ *Machine, p Product) []Constant {
+				return matvecSpec(p, size("LANE_ROWS", matmulLaneRows), size("TILE_TOKENS", tokenTile(p.Tokens, matmulTokens)))
+			},
+			Norms:      func(p Product) bool { return p.Tokens <= matmulTokens }, // for more each tile would read x once more
+			Activates:  true,
 			TokenTiles: func(g [3]int) int { return g[0] },
 			Grid: func(_ *Machine, p Product) [3]int {
 				return [3]int{ceilDiv(p.Tokens, tokenTile(p.Tokens, matmulTokens)), ceilDiv(p.Rows, 8*matmulLaneRows), 1}
@@ -235,8 +245,9 @@ var Matmul = Op[Product]{
 			Path: Few, Rule: Rule{On: GPUs, Min: 2, Max: fewTokens}, Reads: []Layout{RowMajor},
 			Takes: func(_ *Machine, p Product) bool { return p.Cols%4 == 0 },
 			Spec: func(m *Machine, p Product) []Constant {
-				return tileSpec(p, size("WORKGROUP", fewSubgroups*m.subgroupLanes()), size("TOKENS", tokenTile(p.Tokens, fewTokens)))
+				return activateSpec(p, tileSpec(p, size("WORKGROUP", fewSubgroups*m.subgroupLanes()), size("TOKENS", tokenTile(p.Tokens, fewTokens)))...)
 			},
+			Activates:  true,
 			TokenTiles: func(g [3]int) int { return g[2] },
 			Grid: func(m *Machine, p Product) [3]int {
 				grid := spread(m, ceilDiv(p.Rows, fewSubgroups*fewRows))

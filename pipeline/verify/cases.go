@@ -74,11 +74,11 @@ func (v *verifier) oneTokenCases() {
 			}
 			n++
 			v.linear(rowsOf(t, s[0]), cols, 1, 1, n%2 == 0, n/2%2 == 0)
-			v.fused(rowsOf(t, s[0]+s[0]%2), cols, kernels.Activation(n%3))
+			v.fused(rowsOf(t, s[0]+s[0]%2), cols, 1, 1, kernels.Activation(n%3), true)
 		}
 		v.binding = 48 * t.RowBytes(max(64, t.BlockSize()))
 		v.linear(rowsOf(t, 150), max(64, t.BlockSize()), 1, 1, true, true)
-		v.fused(rowsOf(t, 150), max(64, t.BlockSize()), kernels.SiLU)
+		v.fused(rowsOf(t, 150), max(64, t.BlockSize()), 1, 1, kernels.SiLU, true)
 		v.binding = 0
 	}
 }

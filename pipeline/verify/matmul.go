@@ -28,21 +28,25 @@ func (v *verifier) linearCases(t pipeline.DType) {
 		r := sizes[i%len(sizes)]
 		v.linear(run, s[1], r[0], r[1], bias, add)
 		if s[0]%2 == 0 || i == 1 {
-			v.fused(rowsOf(t, s[0]+s[0]%2), s[1], kernels.Activation(i%3))
+			v.fused(rowsOf(t, s[0]+s[0]%2), s[1], 1, 1, kernels.Activation(i%3), true)
 		}
 	}
 }
 
-// fused has a norm before a product of one token and a gated activation after it.
-func (v *verifier) fused(bands []pipeline.Band, cols int, act kernels.Activation) {
-	v.check(fmt.Sprintf("fused norm, linear, gated activation %d, %s, cols %d", act, describe(bands), cols), func() error {
+// fused has a norm before a product and an activation after it.
+func (v *verifier) fused(bands []pipeline.Band, cols, tokens, count int, act kernels.Activation, gated bool) {
+	name := fmt.Sprintf("fused norm, linear, activation %d, %s, cols %d, %d of %d tokens", act, describe(bands), cols, count, tokens)
+	if gated {
+		name += ", gated"
+	}
+	v.check(name, func() error {
 		const eps = float32(1e-5)
 		rows := totalRows(bands)
 		w, err := v.operand(bands, cols)
 		if err != nil {
 			return err
 		}
-		x, gain, bias := v.normal(cols), v.normal(cols), v.normal(rows)
+		x, gain, bias := v.normal(tokens*cols), v.normal(cols), v.normal(rows)
 		n := &pipeline.Norm{Eps: eps}
 		if n.Weights, err = v.vector(gain); err != nil {
 			return err
@@ -51,21 +55,32 @@ func (v *verifier) fused(bands []pipeline.Band, cols int, act kernels.Activation
 		if err != nil {
 			return err
 		}
-		b := v.m.NewBuilder(v.name, 1)
+		b := v.m.NewBuilder(v.name, tokens)
 		xt, err := v.input(b, x, cols)
 		if err != nil {
 			return err
 		}
-		y := b.Project(xt, pipeline.Projection{W: w.matrix, Norm: n, Bias: biasVector, Activate: true, Gated: true, Act: act})
-		got, err := v.evaluate(b, y, inputStep(0, 1))
+		y := b.Project(xt, pipeline.Projection{W: w.matrix, Norm: n, Bias: biasVector, Activate: true, Gated: gated, Act: act})
+		if tokens > 1 && kernels.PathOf(lastKernel(b)) != v.path() {
+			return nil // the columns are not for this path: the base kernel, with nothing fused to it
+		}
+		b.Output("input", xt) // else y may lie where it was
+		got, err := v.evaluate(b, y, inputStep(0, count))
 		if err != nil {
 			return err
 		}
 		f := []func(float64) float64{ref.SiLU, ref.GELU, ref.GELUTanh}[act]
-		normed := ref.RMSNorm(x, gain, float64(eps))
+		normed := ref.RMSNorm(x[:count*cols], gain, float64(eps))
 		product := ref.Linear(normed, w.values, bias, rows, cols)
 		terms := ref.Linear(magnitudes(normed), w.terms, magnitudes(bias), rows, cols)
-		v.each(compare(lastKernel(b), v.name, got, ref.ActMul(product, f), fusedTerms(product, terms, f), tolerances.fused(cols)))
+		if gated {
+			product, terms = ref.ActMul(product, f), fusedTerms(product, terms, f)
+		} else {
+			for i := range product { // no activation is steeper than 1.13
+				product[i], terms[i] = f(product[i]), 1.13*terms[i]
+			}
+		}
+		v.each(compare(lastKernel(b), v.name, got, product, terms, tolerances.fused(cols)))
 		return nil
 	})
 }
@@ -238,6 +253,10 @@ func (v *verifier) tileCases() {
 			if t == dtype.F32 || t == dtype.Q4_0 {
 				tokens := all[i%len(all)]
 				v.linear(rowsOf(t, s[0]), s[1], tokens[0], tokens[1], i%4 < 2, i%2 == 0)
+				if kernels.Matmul.Of(path).Activates {
+					few := [][2]int{{8, 7}, {20, 17}, {3, 2}}[i%3] // RMSNorm is fused to the products of up to 8
+					v.fused(rowsOf(t, s[0]+s[0]%2), s[1], few[0], few[1], kernels.Activation(i/2%3), i%4 != 1)
+				}
 			} else {
 				tokens := large[i%len(large)]
 				v.linear(rowsOf(t, s[0]), s[1], tokens[0], tokens[1], true, true)

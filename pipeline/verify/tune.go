@@ -43,13 +43,14 @@ func (v *verifier) briefCases(types []pipeline.DType, cache pipeline.DType) {
 		}
 		run := rowsOf(t, 66)
 		v.linear(run, cols, 7, 7, true, false)
+		v.fused(run, cols, 7, 7, kernels.SiLU, true)
 		v.linear(run, cols, 65, 65, false, true)
 		if several {
 			continue
 		}
 		v.embed(run, cols, 65, 65, 1)
 		v.linear(run, cols, 1, 1, true, true)
-		v.fused(run, cols, kernels.SiLU)
+		v.fused(run, cols, 1, 1, kernels.SiLU, true)
 	}
 	if v.path() == kernels.CM && v.m.Offers("attention_"+kernels.Lower(cache), kernels.CM) {
 		v.attention(cache, pipeline.Heads{Heads: 4, KVHeads: 2, HeadDim: 64}, 100, 65, 63, 256)
