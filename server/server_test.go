@@ -490,14 +490,10 @@ func TestGuards(t *testing.T) {
 
 // TestLogSaysWhereThePromptsPart has two prompts with a common beginning, and looks for the log's lines about them.
 func TestLogSaysWhereThePromptsPart(t *testing.T) {
-	lines := make(logLines, 64)
+	lines := make(logLines, 1000)
 	c := newClient(t, func(o *Options) { o.Logger = zerolog.New(lines) })
-	first, second := make([]int, 150), make([]int, 150)
-	for i := range first {
-		first[i], second[i] = 10+i, 10+i
-	}
-	second[100] = 7
-	for _, prompt := range [][]int{first, second} {
+	looked := func(prompt []int) string {
+		t.Helper()
 		body, err := json.Marshal(map[string]any{"prompt": prompt, "max_tokens": 1})
 		if err != nil {
 			t.Fatal(err)
@@ -505,16 +501,32 @@ func TestLogSaysWhereThePromptsPart(t *testing.T) {
 		if code, text := c.ask("/v1/completions", string(body)); code != http.StatusOK {
 			t.Fatalf("%d %s", code, text)
 		}
-	}
-	for _, want := range []string{`"tokens":150,"cached":0`, `"tokens":150,"cached":100,"differs_at":100`} {
-		for line := range lines {
-			if strings.Contains(line, "looked up") {
-				if !strings.Contains(line, want) {
-					t.Errorf("the log has %s, not %s", line, want)
+		for {
+			select {
+			case line := <-lines:
+				if strings.Contains(line, "looked up") && strings.Contains(line, fmt.Sprintf(`"tokens":%d,`, len(prompt))) {
+					return line
 				}
-				break
+			case <-time.After(time.Second):
+				return ""
 			}
 		}
+	}
+	for try := 0; looked([]int{5}) == ""; try++ { // the log begins a moment after the model is loaded
+		if try == 20 {
+			t.Fatal("the log has no lookups")
+		}
+	}
+	first, second := make([]int, 150), make([]int, 150)
+	for i := range first {
+		first[i], second[i] = 10+i, 10+i
+	}
+	second[100] = 7
+	if line, want := looked(first), `"cached":0,"differs_at":0`; !strings.Contains(line, want) {
+		t.Errorf("the log has %s, not %s", line, want)
+	}
+	if line, want := looked(second), `"cached":100,"differs_at":100`; !strings.Contains(line, want) {
+		t.Errorf("the log has %s, not %s", line, want)
 	}
 }
 
