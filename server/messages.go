@@ -53,17 +53,7 @@ type contentBlock struct {
 }
 
 func (l *contentBlocks) UnmarshalJSON(b []byte) error {
-	var text string
-	switch b[0] {
-	case 'n':
-		*l = nil
-		return nil
-	case '"':
-		err := json.Unmarshal(b, &text)
-		*l = contentBlocks{{Type: "text", Text: text}}
-		return err
-	}
-	return json.Unmarshal(b, (*[]contentBlock)(l))
+	return textOrList(b, (*[]contentBlock)(l), func(text string) contentBlock { return contentBlock{Type: "text", Text: text} })
 }
 
 type anthropicTool struct {

@@ -54,21 +54,26 @@ func parse(body io.Reader, v any) error {
 	return invalid("", "the request is no JSON object as it should be: %v", err)
 }
 
+// textOrList decodes a list, or a string, for which the element stands that one makes of it; null is no list.
+func textOrList[T any](b []byte, list *[]T, one func(text string) T) error {
+	switch b[0] {
+	case 'n':
+		*list = nil
+		return nil
+	case '"':
+		var text string
+		err := json.Unmarshal(b, &text)
+		*list = []T{one(text)}
+		return err
+	}
+	return json.Unmarshal(b, list)
+}
+
 // texts is a string or a list of strings; null is none.
 type texts []string
 
 func (t *texts) UnmarshalJSON(b []byte) error {
-	var one string
-	switch b[0] {
-	case 'n':
-		*t = nil
-		return nil
-	case '"':
-		err := json.Unmarshal(b, &one)
-		*t = texts{one}
-		return err
-	}
-	return json.Unmarshal(b, (*[]string)(t))
+	return textOrList(b, (*[]string)(t), func(text string) string { return text })
 }
 
 // biases are logit biases: an object of token ids and numbers as OpenAI has them, or a list of pairs as llama-server does, where

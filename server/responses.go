@@ -59,17 +59,7 @@ type responseItem struct {
 type contentParts []chat.Part
 
 func (l *contentParts) UnmarshalJSON(b []byte) error {
-	var text string
-	switch b[0] {
-	case 'n':
-		*l = nil
-		return nil
-	case '"':
-		err := json.Unmarshal(b, &text)
-		*l = contentParts{{Type: "text", Text: text}}
-		return err
-	}
-	return json.Unmarshal(b, (*[]chat.Part)(l))
+	return textOrList(b, (*[]chat.Part)(l), func(text string) chat.Part { return chat.Part{Type: "text", Text: text} })
 }
 
 func (l contentParts) text() string {
@@ -81,17 +71,9 @@ func (l contentParts) text() string {
 }
 
 func (l *responseInput) UnmarshalJSON(b []byte) error {
-	var text string
-	switch b[0] {
-	case 'n':
-		*l = nil
-		return nil
-	case '"':
-		err := json.Unmarshal(b, &text)
-		*l = responseInput{{Role: "user", Content: contentParts{{Type: "text", Text: text}}}}
-		return err
-	}
-	return json.Unmarshal(b, (*[]responseItem)(l))
+	return textOrList(b, (*[]responseItem)(l), func(text string) responseItem {
+		return responseItem{Role: "user", Content: contentParts{{Type: "text", Text: text}}}
+	})
 }
 
 // conversation is what the request asks for.
