@@ -88,11 +88,15 @@ func answer(t *testing.T, o Options, stop bool, want, closed error) {
 			t.Errorf("%s took %v", what, took)
 		}
 	}
-	within(time.Second+o.HangTimeout, "Generate", want, generate)
+	soon := time.Second
+	if want == nil {
+		soon = time.Minute // what works takes the driver's time
+	}
+	within(soon+o.HangTimeout, "Generate", want, generate)
 	if want == nil && !slices.Equal(s.Result().Tokens, first) {
 		t.Errorf("tokens %d, but %d when a wait fails", first, s.Result().Tokens)
 	}
-	within(time.Second, "Generate again", want, generate)
-	within(time.Second, "Logits", want, logits)
+	within(soon, "Generate again", want, generate)
+	within(soon, "Logits", want, logits)
 	within(2*time.Second, "Close", closed, func(context.Context) error { return e.Close() })
 }
