@@ -20,6 +20,15 @@ type Constraint interface {
 	Accept(id int) error
 }
 
+// A Forcer is a Constraint that knows tokens which must follow. They need no draw, and are evaluated together.
+type Forcer interface {
+	Constraint
+
+	// Forced returns tokens that must come next, as far as it can tell without a choice. It changes nothing: Accept is called
+	// with each of them.
+	Forced() ([]int, error)
+}
+
 // ErrNothingAllowed says that a Constraint allows no token.
 var ErrNothingAllowed = errors.New("pumice: the constraint allows no token")
 
@@ -78,6 +87,19 @@ func (a *adjustment) accept(id int) error {
 		return nil
 	}
 	return a.constraint.Accept(id)
+}
+
+// forced returns tokens that must come next. What a bias forbids is left to the draw, which fails.
+func (a *adjustment) forced() ([]int, error) {
+	f, ok := a.constraint.(Forcer)
+	if !ok {
+		return nil, nil
+	}
+	ids, err := f.Forced()
+	if i := slices.IndexFunc(ids, func(id int) bool { return math.IsInf(float64(a.bias[id]), -1) }); i >= 0 {
+		ids = ids[:i]
+	}
+	return ids, err
 }
 
 // onHost changes logits by bias and constraint. Sampling adds the penalties.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"math"
+	"slices"
 	"testing"
 
 	"pumice/pipeline"
@@ -39,6 +40,59 @@ func TestErrorsOfConstraintsEndTheAnswer(t *testing.T) {
 		if _, err := s.Start(Request{Prompt: []int{1}}); err != nil { // the session goes on
 			t.Error(err)
 		}
+	}
+}
+
+// A rail is a Forcer: a token is free, and those after it up to the next multiple of ten are forced. A token is 9 of each ten.
+type rail struct{ accepted []int }
+
+func (r *rail) Mask(mask []uint32) error {
+	for i := range mask {
+		mask[i] = ^uint32(0)
+	}
+	return nil
+}
+
+func (r *rail) Accept(id int) error { r.accepted = append(r.accepted, id); return nil }
+
+func (r *rail) Forced() ([]int, error) {
+	if n := len(r.accepted); n%10 != 0 {
+		return []int{1, 2, 3, 4, 5, 6, 7, 8, 9}[n%10-1:], nil
+	}
+	return nil, nil
+}
+
+// TestForcedTokensAreEvaluatedTogether takes tokens without a draw, up to every limit there is.
+func TestForcedTokensAreEvaluatedTogether(t *testing.T) {
+	ten := []int{7, 1, 2, 3, 4, 5, 6, 7, 8, 9}
+	for _, c := range []struct {
+		name   string
+		o      GenerateOptions
+		calls  []int // tokens evaluated
+		tokens []int
+		forced int
+	}{
+		{"to the end", GenerateOptions{MaxTokens: 20}, []int{2, 10}, slices.Concat(ten, ten), 18},
+		{"past the limit", GenerateOptions{MaxTokens: 14}, []int{2, 10}, slices.Concat(ten, ten[:4]), 12},
+		{"with guesses", GenerateOptions{MaxTokens: 20, Drafter: PromptLookup{}, DraftAlways: true}, []int{2, 10}, slices.Concat(ten, ten), 18},
+		{"one forbidden", GenerateOptions{MaxTokens: 5, LogitBias: map[int]float32{3: float32(math.Inf(-1))}}, []int{2, 3}, []int{7, 1, 2, 7, 4}, 3},
+		{"with probabilities", GenerateOptions{MaxTokens: 3, LogProbs: true}, []int{2, 1, 1}, []int{7, 7, 7}, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			script := map[int]int{}
+			for n := range 40 {
+				script[n] = 7
+			}
+			f, constraint := newFake(t, script), &rail{}
+			s := fakeEngine(f, nil).NewSession()
+			c.o.Constraint = constraint
+			generate(t, s, []int{1, 2}, c.o)
+			r := s.Result()
+			if !slices.Equal(r.Tokens, c.tokens) || !slices.Equal(constraint.accepted, c.tokens) || r.Stats.ForcedN != c.forced || !slices.Equal(f.calls, c.calls) {
+				t.Errorf("evaluated %v: %v, told of %v, %d forced; want %v: %v, %d forced", f.calls, r.Tokens, constraint.accepted, r.Stats.ForcedN,
+					c.calls, c.tokens, c.forced)
+			}
+		})
 	}
 }
 

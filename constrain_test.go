@@ -13,7 +13,7 @@ import (
 	"pumice/tokenizer"
 )
 
-var _ Constraint = (*constrain.Matcher)(nil)
+var _ Forcer = (*constrain.Matcher)(nil)
 
 // vocabularyOf is the vocabulary of a tokenizer, which ends texts with its own end token.
 func vocabularyOf(t *testing.T, tok *tokenizer.Tokenizer) (v *constrain.Vocabulary, end int) {
@@ -65,11 +65,28 @@ func TestConstrainedTextsAreValid(t *testing.T) {
 			}
 			rng := rand.New(rand.NewPCG(1, 2))
 			mask := make([]uint32, (v.Size()+31)/32)
-			complete := 0
+			complete, known := 0, 0
 			for range 20 {
 				m, ids, logits := g.Matcher(), []int{}, make([]float32, v.Size())
 				for !m.Ended() && len(ids) < 500 {
-					if err := m.Mask(mask); err != nil {
+					forced, err := m.Forced()
+					for _, id := range forced {
+						if err == nil {
+							err = m.Mask(mask)
+						}
+						if mask[id/32]>>(id%32)&1 == 0 {
+							t.Fatalf("token %d is forced after %q, and not allowed", id, tok.Decode(ids, false))
+						}
+						if err == nil {
+							err = m.Accept(id)
+						}
+						ids = append(ids, id)
+					}
+					known += len(forced)
+					if err == nil {
+						err = m.Mask(mask)
+					}
+					if err != nil {
 						t.Fatal(err)
 					}
 					best := -1
@@ -100,6 +117,9 @@ func TestConstrainedTextsAreValid(t *testing.T) {
 				if err := validator.Validate(value); err != nil {
 					t.Errorf("%s: %v", text, err)
 				}
+			}
+			if known == 0 {
+				t.Error("no token is forced")
 			}
 			if complete < 10 {
 				t.Errorf("only %d of 20 texts ended", complete)

@@ -30,7 +30,7 @@ type GenerateOptions struct {
 	SpecialTokens bool
 
 	LogitBias  map[int]float32 // is added to the logits of tokens, before penalties; -Inf forbids a token
-	Constraint Constraint      // says which tokens may follow, for this call alone; nil allows all
+	Constraint Constraint      // says which tokens may follow, for this call alone; nil allows all; see Forcer
 
 	// Pipeline is how many tokens are queued on the device at once. The device then chooses each token and continues
 	// without the host. Tokens come in bursts, which delay none by more than a quarter of a second. 0 stands for 1 on a
@@ -117,6 +117,7 @@ type Stats struct {
 	DraftNAccepted int     `json:"draft_n_accepted,omitempty"` // guesses that were right
 	DraftPerSecond float64 `json:"draft_per_second,omitempty"` // tokens, where guesses were evaluated, guessing included
 	PlainPerSecond float64 `json:"plain_per_second,omitempty"` // tokens, where no guesses were
+	ForcedN        int     `json:"forced_n,omitempty"`         // tokens that a Forcer knew, which were not drawn
 	DraftError     string  `json:"draft_error,omitempty"`      // why the Drafter was given up
 
 	Pipelines int     `json:"pipelines"`  // kernels that this process has compiled so far, for this Engine and others
@@ -225,6 +226,7 @@ type Generation struct {
 	prob   *LogProb      // of the one token in the queue, with LogProbs
 	failed error         // error to return after the queue
 	each   time.Duration // time that the last evaluation without guesses took per token
+	forced int           // tokens at the end of the chosen ones that were not drawn: the next evaluation takes them together
 	close  bool          // the next token must be evaluated by itself: with guesses it was too close to call
 
 	adjust adjustment
@@ -381,15 +383,18 @@ func (g *Generation) fill(ctx context.Context, first bool) (cached int, counters
 		g.close, g.queue, g.drafted = false, g.chosen[:0], 0
 		var c pipeline.Counters
 		cached, c, err = g.s.evaluate(ctx, g.tokens, e)
-		g.chosen = g.queue
 		counters.Add(c)
-		if first || err != nil {
-			continue
+		if plain := g.forced == 0; !first && err == nil && plain {
+			g.measure(g.drafted, start, compiled, c)
+			if g.drafted == 0 {
+				g.each = time.Since(start) / time.Duration(len(g.queue))
+			}
 		}
-		g.measure(g.drafted, start, compiled, c)
-		if g.drafted == 0 {
-			g.each = time.Since(start) / time.Duration(len(g.queue))
+		g.forced = 0
+		if err == nil && g.failed == nil {
+			err = g.force()
 		}
+		g.chosen = g.queue
 	}
 	return cached, counters, err
 }
@@ -526,6 +531,22 @@ func (g *Generation) take(id int) error {
 	}
 	g.queue = append(g.queue, id)
 	return nil
+}
+
+// force queues the tokens that must follow those that were chosen.
+func (g *Generation) force() error {
+	if g.o.LogProbs { // which only an evaluation tells
+		return nil
+	}
+	ids, err := g.adjust.forced()
+	for _, id := range ids[:min(len(ids), max(0, g.left()-len(g.queue)))] {
+		if err == nil {
+			err = g.take(id)
+		}
+		g.forced++
+	}
+	g.result.Stats.ForcedN += g.forced
+	return err
 }
 
 // read returns the text that the newest token makes final, and sets the FinishReason if it is the last token.

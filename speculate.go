@@ -121,7 +121,7 @@ func (s *speculation) guessed(guesses, tokens int, took time.Duration, measure b
 func (g *Generation) guess(ctx context.Context) error {
 	g.guesses = nil
 	n := min(g.speculation.ask(), g.left()-1)
-	if n < 1 || g.close {
+	if n < 1 || g.close || g.forced > 0 {
 		return nil
 	}
 	guesses, err := g.speculation.drafter.Draft(ctx, g.tokens, n, g.o.Sampling)

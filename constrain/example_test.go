@@ -19,6 +19,15 @@ func vocabulary() *constrain.Vocabulary {
 	return v
 }
 
+// text spells tokens of this vocabulary.
+func text(ids []int) string {
+	var b []byte
+	for _, id := range ids {
+		b = append(b, byte(id))
+	}
+	return string(b)
+}
+
 func ExampleCompileSchema() {
 	g, err := constrain.CompileSchema(vocabulary(), []byte(`{
 		"type": "object",
@@ -32,11 +41,12 @@ func ExampleCompileSchema() {
 	}
 	m := g.Matcher() // a Constraint for pumice.GenerateOptions
 	for _, chosen := range []string{"r", "2", "5", "}"} {
-		forced, err := m.Forced()
+		ids, err := m.Forced()
 		if err != nil {
 			fmt.Println(err)
 			return
 		}
+		forced := text(ids)
 		if err := m.AcceptText(forced + chosen); err != nil {
 			fmt.Println(err)
 			return
@@ -117,18 +127,20 @@ func ExampleCompileTools() {
 	}
 	m := g.Matcher()
 	for _, chosen := range []string{"w", "Oslo\"}"} {
-		forced, err := m.Forced()
+		ids, err := m.Forced()
 		if err != nil {
 			fmt.Println(err)
 			return
 		}
+		forced := text(ids)
 		if err := m.AcceptText(forced + chosen); err != nil {
 			fmt.Println(err)
 			return
 		}
 		fmt.Print(forced + chosen)
 	}
-	fmt.Println(m.Forced())
+	ids, err := m.Forced()
+	fmt.Println(text(ids), err)
 	// Output:
 	// <tool_call>
 	// {"name":"weather","arguments":{"city":"Oslo"}}

@@ -154,18 +154,27 @@ func (m *Matcher) MayEnd() bool {
 // Ended reports whether an end token was accepted.
 func (m *Matcher) Ended() bool { return m.ended }
 
-// maxForced is the most bytes that Forced returns.
+// maxForced is the most bytes that Forced spells.
 const maxForced = 4096
 
-// Forced returns the bytes that must follow, as far as only one continuation is possible; "" where there is a choice or the
-// text may end. It changes nothing. Its tokens need no draw. The last of them may be one that a tokenizer would merge with
-// what follows, and is better left to the model.
-func (m *Matcher) Forced() (string, error) {
+// Forced returns tokens that must follow, as far as only one text can; none where there is a choice or the text may end. It
+// changes nothing. The tokens are the longest that spell the text. Where one could be longer than the text that is forced, it
+// and what follows are left to the model.
+func (m *Matcher) Forced() ([]int, error) {
+	text, err := m.forced()
+	if err != nil {
+		return nil, err
+	}
+	return m.g.vocabulary.longest(text), nil
+}
+
+// forced returns the bytes that must follow.
+func (m *Matcher) forced() ([]byte, error) {
 	m.g.mu.Lock()
 	defer m.g.mu.Unlock()
 	machine, err := m.machine()
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	var out []byte
 	now := m.now
@@ -177,7 +186,7 @@ func (m *Matcher) Forced() (string, error) {
 		now, _ = machine.read(now, []byte{b})
 		out = append(out, b)
 	}
-	return string(out), machine.err
+	return out, machine.err
 }
 
 // only is the byte that must follow, if there is only one.

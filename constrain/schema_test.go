@@ -211,14 +211,14 @@ func TestCompactInOrder(t *testing.T) {
 	}
 	m := g.Matcher()
 	for _, step := range []struct{ forced, then string }{{`{"name":"`, `bob"`}, {`,"age":`, `12,`}, {`"x":"`, `é`}, {`\`, "n"}, {`"}`, ""}} {
-		if got, err := m.Forced(); err != nil || got != step.forced {
+		if got, err := m.forced(); err != nil || string(got) != step.forced {
 			t.Fatalf("forced %q (%v), want %q", got, err, step.forced)
 		}
 		if err := m.AcceptText(step.forced + step.then); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if forced, err := m.Forced(); !m.MayEnd() || err != nil || forced != "" {
+	if forced, err := m.forced(); !m.MayEnd() || err != nil || len(forced) > 0 {
 		t.Errorf("the text has not ended: %q (%v) may follow", forced, err)
 	}
 	if accepts(t, g, `{"age":12,"name":"bob","x":"é\n"}`) {

@@ -27,7 +27,7 @@ func TestTools(t *testing.T) {
 			t.Errorf("%s is accepted", text)
 		}
 	}
-	if forced, err := g.Matcher().Forced(); err != nil || forced != "<call>\n{" {
+	if forced, err := g.Matcher().forced(); err != nil || string(forced) != "<call>\n{" {
 		t.Errorf("forced %q (%v)", forced, err)
 	}
 
@@ -35,7 +35,7 @@ func TestTools(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if forced, err := g.Matcher().Forced(); err != nil || forced != `{"name":"add","parameters":{"a":` {
+	if forced, err := g.Matcher().forced(); err != nil || string(forced) != `{"name":"add","parameters":{"a":` {
 		t.Errorf("forced %q (%v)", forced, err)
 	}
 

@@ -93,6 +93,36 @@ type trie struct {
 
 func (t *trie) len() int { return len(t.byte) }
 
+// longest spells a text by the longest token each time, as far as no token could be longer than the text.
+func (v *Vocabulary) longest(text []byte) (ids []int) {
+	for {
+		id, n := -1, 0
+		node := int32(0)
+		for depth, b := range text {
+			if node = v.trie.child(node, b); node < 0 {
+				break
+			}
+			if first := v.trie.first[node]; first < v.trie.first[node+1] {
+				id, n = int(v.trie.tokens[first]), depth+1
+			}
+		}
+		if id < 0 || node >= 0 && node+1 < v.trie.end[node] {
+			return ids
+		}
+		ids, text = append(ids, id), text[n:]
+	}
+}
+
+// child is the node below another that adds a byte, or -1.
+func (t *trie) child(node int32, b byte) int32 {
+	for j := node + 1; j < t.end[node]; j = t.end[j] {
+		if t.byte[j] == b {
+			return j
+		}
+	}
+	return -1
+}
+
 // open starts a node.
 func (t *trie) open(b byte, depth int) int {
 	t.byte = append(t.byte, b)

@@ -8,7 +8,7 @@ import (
 )
 
 // A constraint lets an answer reason, and perhaps write freely, before it has to fit a grammar. It implements
-// pumice.Constraint.
+// pumice.Forcer.
 type constraint struct {
 	vocabulary *constrain.Vocabulary
 	think      int                  // the token with which the answer may begin to reason by itself, or -1
@@ -49,6 +49,14 @@ func (c *constraint) Mask(mask []uint32) error {
 		mask[c.think/32] |= 1 << (c.think % 32)
 	}
 	return nil
+}
+
+// Forced implements pumice.Forcer.
+func (c *constraint) Forced() ([]int, error) {
+	if len(c.free) > 0 || c.think >= 0 || len(c.matchers) != 1 {
+		return nil, nil
+	}
+	return c.matchers[0].Forced()
 }
 
 // maskFree allows all tokens but those that end the text too early, or go on after the mark with what does not fit.

@@ -156,7 +156,7 @@ func TestWhatAnAnswerHas(t *testing.T) {
 		{`,"tool_choice":"none",` + twoTools, "no " + call, "no " + call, "", "stop", 0},
 		{`,` + twoTools, "<tool_call>broken", "<tool_call>broken", "", "stop", 0},
 		{`,` + twoTools, "an <tool_call>{\"name\":\"x\"}</tool_call>", "an <tool_call>{\"name\":\"x\"}</tool_call>", "", "stop", 0},
-		{`,"max_tokens":9,` + twoTools, "I <tool_call>{", "I <tool_c", "", "length", 0},
+		{`,"max_tokens":6,` + twoTools, "I <tool_call>{", "I <tool_", "", "length", 0},
 	} {
 		body := fmt.Sprintf(`{"messages":[{"role":"user","content":"Add."}],%s%s`, c.said(x.answer), x.more)
 		whole := get[map[string]any](c, "/v1/chat/completions", body+"}")
