@@ -59,7 +59,7 @@ func (d *Device) Verify(ctx context.Context, o VerifyOptions, each func(VerifyRe
 	}
 	err = verify.Kernels(ctx, d.manager, options, func(r VerifyResult) {
 		ran[r.Kernel] = true
-		verify.Refuse(fresh, r)
+		verify.Note(fresh, r)
 		each(r)
 	})
 	if err != nil {
@@ -71,6 +71,9 @@ func (d *Device) Verify(ctx context.Context, o VerifyOptions, each func(VerifyRe
 	}
 	for _, r := range fresh.Refused {
 		d.tuning.Refuse(r)
+	}
+	for _, kernel := range fresh.Passed {
+		d.tuning.Pass(kernel)
 	}
 	checked := types
 	if checked == nil {
@@ -208,6 +211,35 @@ func (d *Device) check(ctx context.Context, types []dtype.DType, cache dtype.DTy
 	}
 	d.save()
 	return nil
+}
+
+// KernelsInfo says which kernels a model runs, by their names in shaders/variants.txt, and which of them were compared with the
+// float64 reference on this device and driver, with right results in every case: when the first model with such weights was
+// loaded on a GPU, or by Device.Verify. Kernels with wrong results are not run.
+type KernelsInfo struct {
+	Used       []string `json:"used"`       // so far: longer texts may need others
+	Unverified []string `json:"unverified"` // of these, those that were not compared
+	Refused    []string `json:"refused"`    // of all the device's kernels, those with wrong results
+}
+
+// Kernels describes the kernels of the Engine, on all its devices.
+func (e *Engine) Kernels() KernelsInfo {
+	k := KernelsInfo{Used: []string{}, Unverified: []string{}, Refused: []string{}}
+	for i, d := range e.devices {
+		used := e.managers[i].Used()
+		k.Used = append(k.Used, used...)
+		d.tuningMu.Lock()
+		k.Unverified = append(k.Unverified, slices.DeleteFunc(used, d.tuning.HasPassed)...)
+		for _, r := range d.tuning.Refused {
+			k.Refused = append(k.Refused, r.Kernel)
+		}
+		d.tuningMu.Unlock()
+	}
+	for _, list := range []*[]string{&k.Used, &k.Unverified, &k.Refused} {
+		slices.Sort(*list)
+		*list = slices.Compact(*list)
+	}
+	return k
 }
 
 // checkFor checks the kernels that a checkpoint needs. It skips CPU drivers, because the project's own tests run on

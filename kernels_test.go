@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -61,6 +62,24 @@ func TestResetTuningForgetsMeasurementsNotRefusals(t *testing.T) {
 				t.Errorf("%+v, %v is left", x, err)
 			}
 		})
+	}
+}
+
+// TestKernelsAreNotVerifiedUnseen: a kernel counts as verified once its comparison is on record, and not before.
+func TestKernelsAreNotVerifiedUnseen(t *testing.T) {
+	e, _ := metered(t, filepath.Join("testdata", "fixtures", "llama"), Options{Context: 64})
+	generate(t, e.NewSession(), []int{1, 2, 3}, GenerateOptions{MaxTokens: 2, IgnoreEOS: true})
+	k := e.Kernels()
+	if len(k.Used) < 5 || !slices.Equal(k.Unverified, k.Used) || len(k.Refused) > 0 {
+		t.Fatalf("%+v", k)
+	}
+	d := e.Devices()[0]
+	for _, kernel := range k.Used[2:] {
+		d.tuning.Pass(kernel)
+	}
+	d.tuning.Refuse(pipeline.Refusal{Kernel: "bad"})
+	if k = e.Kernels(); !slices.Equal(k.Unverified, k.Used[:2]) || !slices.Equal(k.Refused, []string{"bad"}) {
+		t.Errorf("%+v", k)
 	}
 }
 

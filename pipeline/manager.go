@@ -12,6 +12,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -262,6 +263,17 @@ func (m *Manager) Variants() []string {
 	}
 	slices.Sort(names)
 	return names
+}
+
+// Used lists the variants that plans of the Manager have needed so far.
+func (m *Manager) Used() []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	names := map[string]bool{}
+	for _, e := range m.pipelines {
+		names[e.kernel] = true
+	}
+	return slices.Sorted(maps.Keys(names))
 }
 
 // A Compile is what compiling a kernel took.

@@ -24,6 +24,7 @@ type Tuning struct {
 	Driver  string        `json:"driver"`
 	Shaders string        `json:"shaders"` // shaders.Hash of the kernels
 	Checked []string      `json:"checked"` // types whose kernels were compared with the oracle
+	Passed  []string      `json:"passed"`  // kernels whose results were right in every case, sorted
 	Refused []Refusal     `json:"refused"` // kernels that failed, never chosen
 	Timings []Measurement `json:"timings"`
 }
@@ -61,7 +62,7 @@ func NewTuning(pd *vk.PhysicalDevice) (*Tuning, error) {
 		return nil, err
 	}
 	return &Tuning{Device: pd.Name, Driver: fmt.Sprintf("%s %s %#x", pd.Driver, pd.DriverInfo, pd.DriverVersion), Shaders: hash,
-		Checked: []string{}, Refused: []Refusal{}, Timings: []Measurement{}}, nil
+		Checked: []string{}, Passed: []string{}, Refused: []Refusal{}, Timings: []Measurement{}}, nil
 }
 
 // ReadTuning reads what Write has written for this device, its driver and these kernels. It
@@ -92,7 +93,8 @@ func ReadTuning(file string, pd *vk.PhysicalDevice) (*Tuning, error) {
 // Clone is a copy that does not change with t.
 func (t *Tuning) Clone() *Tuning {
 	c := *t
-	c.Checked, c.Refused, c.Timings = slices.Clone(t.Checked), slices.Clone(t.Refused), slices.Clone(t.Timings)
+	c.Checked, c.Passed = slices.Clone(t.Checked), slices.Clone(t.Passed)
+	c.Refused, c.Timings = slices.Clone(t.Refused), slices.Clone(t.Timings)
 	return &c
 }
 
@@ -115,6 +117,22 @@ func (t *Tuning) Refuse(r Refusal) {
 	if !t.refuses(r.Kernel) {
 		t.Refused = append(t.Refused, r)
 	}
+	if i, ok := slices.BinarySearch(t.Passed, r.Kernel); ok {
+		t.Passed = slices.Delete(t.Passed, i, i+1)
+	}
+}
+
+// Pass notes a kernel whose results were right. One that failed in another case stays refused.
+func (t *Tuning) Pass(kernel string) {
+	if i, ok := slices.BinarySearch(t.Passed, kernel); !ok && !t.refuses(kernel) {
+		t.Passed = slices.Insert(t.Passed, i, kernel)
+	}
+}
+
+// HasPassed reports whether a kernel was checked, and was right in every case.
+func (t *Tuning) HasPassed(kernel string) bool {
+	_, ok := slices.BinarySearch(t.Passed, kernel)
+	return ok
 }
 
 // IsChecked reports whether the kernels for a type of weights or cache were compared with the oracle.

@@ -57,6 +57,15 @@ func TestTuningFile(t *testing.T) {
 	}
 	x.Timings = append(x.Timings, Measurement{"matvec_q4_0", kernels.Base, 1, 64, 64, 5})
 	x.MarkChecked(dtype.Q4_0)
+	for _, kernel := range []string{"right", "bad", "also", "right"} {
+		x.Pass(kernel)
+	}
+	x.Pass("wrong later")
+	x.Refuse(Refusal{Kernel: "wrong later"})
+	if x.HasPassed("bad") || x.HasPassed("wrong later") || !x.HasPassed("right") || !x.HasPassed("also") || len(x.Passed) != 2 {
+		t.Errorf("passed: %v", x.Passed)
+	}
+	x.Refused = x.Refused[:1]
 	if len(x.Refused) != 1 || len(x.Timings) != 1 {
 		t.Fatalf("%+v", x)
 	}

@@ -333,6 +333,12 @@ func TestPageHasItsNumbers(t *testing.T) {
 		t.Errorf("props: %v", props)
 	}
 	get[map[string]any](c, "/v1/completions", `{"prompt":"a","max_tokens":1}`)
+	props = get[map[string]any](c, "/props", "")
+	used, _ := at(props, "kernels_used").(float64)
+	list, _ := at(props, "kernels", "used").([]any)
+	if used < 3 || used != float64(len(list)) || at(props, "kernels_verified") != 0.0 {
+		t.Errorf("kernels: %v, %v of %v verified", list, at(props, "kernels_verified"), used)
+	}
 	_, text := c.ask("/metrics", "")
 	script := pageTexts(t)["strip.js"]
 	names := regexp.MustCompile(`llamacpp:\w+|pumice_\w+`).FindAllString(script, -1)

@@ -40,7 +40,9 @@ func (s *Server) props(w http.ResponseWriter, r *http.Request) error {
 	for _, d := range e.Devices() {
 		devices = append(devices, d.Info())
 	}
+	k := e.Kernels()
 	x["devices"], x["memory"] = devices, e.Memory()
+	x["kernels"], x["kernels_used"], x["kernels_verified"] = k, len(k.Used), len(k.Used)-len(k.Unverified)
 	reply(w, http.StatusOK, x)
 	return nil
 }

@@ -16,7 +16,7 @@ import (
 // the oracle, a few cases each, and records in t the checked types and the failures. Kernels does
 // the same for every kernel and every case.
 func Check(ctx context.Context, m *pipeline.Manager, t *pipeline.Tuning, types []pipeline.DType, cache pipeline.DType) error {
-	if err := onPaths(ctx, m, m.Paths(), len(kernels.Paths), func(r Result) { Refuse(t, r) }, func(v *verifier) { v.briefCases(types, cache) }); err != nil {
+	if err := onPaths(ctx, m, m.Paths(), len(kernels.Paths), func(r Result) { Note(t, r) }, func(v *verifier) { v.briefCases(types, cache) }); err != nil {
 		return err
 	}
 	for _, kind := range types {
@@ -26,9 +26,11 @@ func Check(ctx context.Context, m *pipeline.Manager, t *pipeline.Tuning, types [
 	return nil
 }
 
-// Refuse records a kernel with a wrong result in t.
-func Refuse(t *pipeline.Tuning, r Result) {
-	if !r.OK {
+// Note records in t whether a kernel was right.
+func Note(t *pipeline.Tuning, r Result) {
+	if r.OK {
+		t.Pass(r.Kernel)
+	} else {
 		t.Refuse(pipeline.Refusal{Kernel: r.Kernel, Case: r.Case, MaxRel: r.MaxRel, Tolerance: r.Tolerance})
 	}
 }

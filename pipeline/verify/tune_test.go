@@ -140,6 +140,11 @@ func TestTuneAndCheck(t *testing.T) {
 	if len(x.Refused) > 0 || !x.IsChecked(dtype.Q4_0) || !x.IsChecked(dtype.F16) || x.IsChecked(dtype.Q8_0) {
 		t.Errorf("%+v", x)
 	}
+	for _, kernel := range []string{"matvec_q4_0", "rms_norm", "attention_f16"} {
+		if !x.HasPassed(kernel) {
+			t.Errorf("%s did not pass: %v", kernel, x.Passed)
+		}
+	}
 	seen := map[string]int64{}
 	each := func(m pipeline.Measurement) {
 		seen[fmt.Sprintf("%s %d", m.Path.Variant(m.Op), m.Tokens)] = m.Nanoseconds
