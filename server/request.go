@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"pumice"
@@ -49,7 +50,10 @@ func parse(body io.Reader, v any) error {
 	case errors.As(err, &large), errors.As(err, &own):
 		return err
 	case errors.As(err, &wrong) && wrong.Field != "":
-		return invalid(wrong.Field, "%s is a JSON %s, which it can't be", wrong.Field, wrong.Value)
+		field := strings.TrimPrefix(strings.TrimPrefix(wrong.Field, "sampling."), "format.") // which are embedded
+		return invalid(field, "%s is a JSON %s, which it can't be", field, wrong.Value)
+	case errors.As(err, &wrong):
+		return invalid("", "the request is a JSON %s, and no object", wrong.Value)
 	}
 	return invalid("", "the request is no JSON object as it should be: %v", err)
 }

@@ -1,9 +1,11 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"crypto/subtle"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"net/url"
@@ -25,11 +27,17 @@ type Options struct {
 	Local bool
 	// NoPage leaves out the page at /, a chat in the browser.
 	NoPage bool
+	// MaxRequests is how many requests are worked on at a time, of those that take work: others are refused with status 503. 0
+	// stands for DefaultMaxRequests.
+	MaxRequests int
 	// Idle is how long a model stays loaded that nobody uses; with 0 it stays.
 	Idle time.Duration
 
 	Logger zerolog.Logger
 }
+
+// DefaultMaxRequests is many more than share a step, so that waiting is fair, and few enough to hold in memory.
+const DefaultMaxRequests = 256
 
 // A Server answers HTTP requests with models. It is an http.Handler.
 type Server struct {
@@ -41,6 +49,7 @@ type Server struct {
 	started time.Time
 	metrics *metrics
 	handler http.Handler
+	room    chan struct{} // holds an element for each request that is worked on
 	ping    time.Duration // pingEvery, but in tests
 
 	life context.Context // of loading
@@ -61,6 +70,7 @@ func New(o Options) (*Server, error) {
 			s.byName[name] = x
 		}
 	}
+	s.room = make(chan struct{}, cmp.Or(o.MaxRequests, DefaultMaxRequests))
 	for _, key := range o.Keys {
 		s.keys = append(s.keys, []byte(key))
 	}
@@ -99,6 +109,9 @@ func (s *Server) routes() *http.ServeMux {
 	mux := http.NewServeMux()
 	// The client is told of a handler's error.
 	handle := func(pattern string, handler func(w http.ResponseWriter, r *http.Request) error) {
+		if strings.HasPrefix(pattern, http.MethodPost) {
+			handler = s.limited(handler)
+		}
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 			if err := handler(w, r); err != nil {
 				s.fail(w, r, err)
@@ -132,6 +145,21 @@ func (s *Server) routes() *http.ServeMux {
 	}
 	handle("/", func(_ http.ResponseWriter, r *http.Request) error { return missing(r) })
 	return mux
+}
+
+// limited refuses requests beyond those that there is room for.
+func (s *Server) limited(handler func(w http.ResponseWriter, r *http.Request) error) func(w http.ResponseWriter, r *http.Request) error {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		select {
+		case s.room <- struct{}{}:
+			defer func() { <-s.room }()
+			return handler(w, r)
+		default:
+			w.Header().Set("Retry-After", "1")
+			return &requestError{Code: http.StatusServiceUnavailable, Type: "unavailable_error",
+				Message: fmt.Sprintf("the server works on %d requests already: try again later", cap(s.room))}
+		}
+	}
 }
 
 // missing is the error of a path that is not there, or not for this method.

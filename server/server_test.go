@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -435,6 +436,8 @@ func TestErrorsSayWhatIsWrong(t *testing.T) {
 		{"/v1/chat/completions", `{"messages":[{"role":"user","content":"` + long + `"}]}`, 400, "exceed_context_size_error", "maximum context length is 200"},
 		{"/v1/completions", `{"prompt":"` + long + `"}`, 400, "exceed_context_size_error", "exceeds the available context size (200 tokens)"},
 		{"/v1/completions", `{"prompt":[]}`, 400, "invalid_request_error", "empty"},
+		{"/v1/completions", `{"prompt":"a","temperature":"hot"}`, 400, "invalid_request_error", "temperature is a JSON string"},
+		{"/v1/completions", `["a"]`, 400, "invalid_request_error", "the request is a JSON array, and no object"},
 		{"/v1/completions", `{"prompt":[6016]}`, 400, "invalid_request_error", "token 0 is 6016"},
 		{"/v1/completions", `{"prompt":[[1],"a",7]}`, 400, "invalid_request_error", "prompt 2"},
 		{"/v1/completions", `{"prompt":"a","suffix":"b"}`, 400, "invalid_request_error", "middle"},
@@ -450,12 +453,111 @@ func TestErrorsSayWhatIsWrong(t *testing.T) {
 		code, text := c.ask(x.path, x.body)
 		var v map[string]any
 		if err := json.Unmarshal(text, &v); err != nil || code != x.code || at(v, "error", "type") != x.kind ||
-			!strings.Contains(fmt.Sprint(at(v, "error", "message")), x.want) || at(v, "error", "code") != float64(x.code) {
+			!strings.Contains(fmt.Sprint(at(v, "error", "message")), x.want) || strings.Contains(string(text), "sampling.") || at(v, "error", "code") != float64(x.code) {
 			t.Errorf("%s %.120s: %d %s; want %d, %s, %q", x.path, x.body, code, text, x.code, x.kind, x.want)
 		}
 	}
 	if code, text := c.ask("/v1/completions", `{"prompt":"`+strings.Repeat("x", maxBody)+`"}`); code != http.StatusRequestEntityTooLarge {
 		t.Errorf("a large body: %d %s", code, text)
+	}
+}
+
+// TestHostileRequestsAreBounded sends what a stranger may: each is answered in seconds, and the server goes on.
+func TestHostileRequestsAreBounded(t *testing.T) {
+	c := newClient(t, nil)
+	deep := func(n int) string { return strings.Repeat("[", n) + strings.Repeat("]", n) }
+	deepObject := func(n int) string { return strings.Repeat(`{"items":`, n) + "{}" + strings.Repeat("}", n) }
+	user := `{"role":"user","content":"x"}`
+	many := func(n int) string { return strings.Repeat(user+",", n-1) + user } // 500,000 are 15 MB
+	for _, x := range []struct {
+		name, path, body string
+		code             int
+	}{
+		{"deep", "/v1/chat/completions", `{"messages":` + deep(100_000) + `}`, 400},
+		{"deep in a field that nobody reads", "/v1/completions", `{"prompt":"a","max_tokens":1,"x":` + deep(100_000) + `}`, 400},
+		{"a deep schema", "/v1/completions", `{"prompt":"a","json_schema":` + deepObject(100_000) + `}`, 400},
+		{"a schema almost too deep for JSON", "/v1/completions", `{"prompt":"a","max_tokens":1,"json_schema":` + deepObject(4_000) + `}`, 400},
+		{"a deep tool", "/v1/messages", `{"max_tokens":1,"messages":[` + user + `],"tools":[{"name":"f","input_schema":` + deepObject(100_000) + `}]}`, 400},
+		{"more messages than fit", "/v1/chat/completions", `{"messages":[` + many(600_000) + `]}`, 413},
+		{"many messages", "/v1/chat/completions", `{"messages":[` + many(100_000) + `]}`, 400},
+		{"many messages", "/v1/messages", `{"max_tokens":1,"messages":[` + many(50_000) + `]}`, 400},
+		{"many items", "/v1/responses", `{"input":[` + many(50_000) + `]}`, 400},
+		{"many prompts", "/v1/completions", `{"prompt":[` + strings.Repeat(`"a",`, 1_000_000) + `"a"]}`, 400},
+		{"a long text", "/tokenize", `{"content":"` + strings.Repeat("a", 1<<20) + `"}`, 200},
+		{"no number", "/v1/completions", `{"prompt":"a","temperature":NaN}`, 400},
+		{"a number as a text", "/v1/completions", `{"prompt":"a","temperature":"NaN"}`, 400},
+		{"no float32", "/v1/completions", `{"prompt":"a","temperature":1e39}`, 400},
+		{"no float64", "/v1/completions", `{"prompt":"a","logit_bias":{"1":1e999}}`, 400},
+		{"no integer", "/v1/completions", `{"prompt":"a","max_tokens":1e30}`, 400},
+		{"half a token", "/v1/completions", `{"prompt":[1.5]}`, 400},
+		{"bytes that are no text", "/v1/chat/completions", "{\"max_tokens\":1,\"messages\":[{\"role\":\"user\",\"content\":\"\xff\xfe\xed\xa0\x80\"}]}", 200},
+		{"half a character", "/v1/completions", `{"prompt":"\ud800","max_tokens":1}`, 200},
+		{"a null character", "/v1/completions", `{"prompt":"\u0000","max_tokens":1}`, 200},
+		{"no object", "/v1/completions", `"a"`, 400},
+		{"nothing but spaces", "/v1/completions", strings.Repeat(" ", 15<<20), 400},
+		{"a field many times", "/v1/completions", `{` + strings.Repeat(`"max_tokens":1,`, 100_000) + `"prompt":"a"}`, 200},
+	} {
+		begun := time.Now()
+		code, text := c.ask(x.path, x.body)
+		if took := time.Since(begun); code != x.code || took > time.Minute || !json.Valid(text) {
+			t.Errorf("%s %s: %d %.300s after %v; want %d", x.path, x.name, code, text, took, x.code)
+		}
+	}
+	if text := at(get[map[string]any](c, "/v1/completions", `{"prompt":"a","max_tokens":1}`), "choices", 0, "text"); text == nil {
+		t.Error("the server does not go on")
+	}
+}
+
+// TestRequestsBeyondTheLimitAreRefused: those that only look at the server are not.
+func TestRequestsBeyondTheLimitAreRefused(t *testing.T) {
+	c := newClient(t, func(o *Options) { o.MaxRequests = 1 })
+	body, more := io.Pipe()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, c.URL+"/v1/completions", body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error)
+	go func() {
+		a, err := http.DefaultClient.Do(r)
+		if err == nil {
+			err = a.Body.Close()
+			if a.StatusCode != http.StatusOK {
+				err = errors.New(a.Status)
+			}
+		}
+		done <- err
+	}()
+	if _, err := io.WriteString(more, `{"prompt":"a",`); err != nil {
+		t.Fatal(err)
+	}
+	short := `{"prompt":"a","max_tokens":1}`
+	code, text := 0, []byte{}
+	for range 500 { // until the server has seen the first
+		if code, text = c.ask("/v1/completions", short); code != http.StatusOK {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	if code != http.StatusServiceUnavailable || !strings.Contains(string(text), "works on 1 requests already") {
+		t.Errorf("%d %s", code, text)
+	}
+	if code, text := c.ask("/v1/messages", `{}`); code != http.StatusServiceUnavailable || !strings.Contains(string(text), "overloaded_error") {
+		t.Errorf("%d %s", code, text)
+	}
+	for _, path := range []string{"/health", "/v1/models", "/props", "/slots", "/metrics"} {
+		if code, text := c.ask(path, ""); code != http.StatusOK {
+			t.Errorf("%s: %d %s", path, code, text)
+		}
+	}
+	if _, err := io.WriteString(more, `"max_tokens":1}`); err != nil {
+		t.Fatal(err)
+	}
+	more.Close()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if code, text := c.ask("/v1/completions", short); code != http.StatusOK {
+		t.Errorf("afterwards: %d %s", code, text)
 	}
 }
 

@@ -25,6 +25,7 @@ func (p *program) serveCommand() *cli.Command {
 		intFlag("port", 8080, "listen on port `N`; 0 takes a free one"),
 		&cli.StringSliceFlag{Name: "api-key", EnvVars: env("api-key"), Usage: "answer only requests with `KEY`; may be repeated"},
 		&cli.BoolFlag{Name: "no-webui", EnvVars: env("no-webui"), Usage: "leave out the page at /, a chat in the browser"},
+		intFlag("max-requests", server.DefaultMaxRequests, "work on at most `N` requests at a time; others get status 503"),
 		&cli.DurationFlag{Name: "ttl", EnvVars: env("ttl"), Usage: "unload a model that nobody has used for `TIME`, such as 10m; 0 keeps it"},
 		&cli.DurationFlag{Name: "drain", EnvVars: env("drain"), Value: 30 * time.Second,
 			Usage: "after SIGTERM, let answers in progress go on for `TIME`; a second signal ends them"},
@@ -46,9 +47,12 @@ func (p *program) serveCommand() *cli.Command {
 const defaultKVDisk = 4 << 30
 
 func (p *program) serve(c *cli.Context) error {
-	o := server.Options{Keys: c.StringSlice("api-key"), NoPage: c.Bool("no-webui"), Idle: c.Duration("ttl"), Logger: p.log}
+	o := server.Options{Keys: c.StringSlice("api-key"), NoPage: c.Bool("no-webui"), MaxRequests: c.Int("max-requests"), Idle: c.Duration("ttl"), Logger: p.log}
 	if c.Int("port") < 0 || c.Int("port") > 65535 {
 		return &usageError{fmt.Sprintf("--port %d: want 0 to 65535", c.Int("port"))}
+	}
+	if o.MaxRequests < 1 {
+		return &usageError{fmt.Sprintf("--max-requests %d: want 1 or more", o.MaxRequests)}
 	}
 	if c.Duration("drain") < 0 || o.Idle < 0 {
 		return &usageError{"--drain and --ttl: want times such as 30s"}
