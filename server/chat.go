@@ -120,15 +120,11 @@ type chatFunction struct {
 
 func (s *Server) chat(w http.ResponseWriter, r *http.Request) error {
 	var q chatRequest
-	e, err := s.begin(w, r, &q, &q.Model)
+	e, c, err := s.beginConversation(w, r, &q, &q.Model)
 	if err != nil {
 		return err
 	}
 	defer e.leave()
-	c, err := q.conversation()
-	if err != nil {
-		return err
-	}
 	return s.converse(w, r, e, c, &chatProtocol{q: &q, model: e.model.Name})
 }
 

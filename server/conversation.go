@@ -28,6 +28,22 @@ type conversation struct {
 	stream      bool
 }
 
+// beginConversation decodes a request of a chat protocol into q, whose field name is that of a model, and loads that. The caller
+// leaves it.
+func (s *Server) beginConversation(w http.ResponseWriter, r *http.Request, q interface{ conversation() (*conversation, error) },
+	name *string) (*use, *conversation, error) {
+	e, err := s.begin(w, r, q, name)
+	if err != nil {
+		return nil, nil, err
+	}
+	c, err := q.conversation()
+	if err != nil {
+		e.leave()
+		return nil, nil, err
+	}
+	return e, c, nil
+}
+
 // prompt is what the model is asked to continue.
 func (q *conversation) prompt(ctx context.Context, e *use) (chat.Prompt, error) {
 	if len(q.messages) == 0 {

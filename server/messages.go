@@ -183,15 +183,11 @@ func (m *anthropicMessage) messages() ([]chat.Message, error) {
 
 func (s *Server) messages(w http.ResponseWriter, r *http.Request) error {
 	var q messagesRequest
-	e, err := s.begin(w, r, &q, &q.Model)
+	e, c, err := s.beginConversation(w, r, &q, &q.Model)
 	if err != nil {
 		return err
 	}
 	defer e.leave()
-	c, err := q.conversation()
-	if err != nil {
-		return err
-	}
 	return s.converse(w, r, e, c, &messagesProtocol{stops: c.Stop, message: message{ID: "msg_" + rand.Text(), Type: "message",
 		Role: "assistant", Model: e.model.Name, Content: []any{}}})
 }
@@ -199,15 +195,11 @@ func (s *Server) messages(w http.ResponseWriter, r *http.Request) error {
 // countTokens says how long the prompt of a request is.
 func (s *Server) countTokens(w http.ResponseWriter, r *http.Request) error {
 	var q messagesRequest
-	e, err := s.begin(w, r, &q, &q.Model)
+	e, c, err := s.beginConversation(w, r, &q, &q.Model)
 	if err != nil {
 		return err
 	}
 	defer e.leave()
-	c, err := q.conversation()
-	if err != nil {
-		return err
-	}
 	p, err := c.prompt(r.Context(), e)
 	if err != nil {
 		return err

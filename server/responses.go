@@ -165,15 +165,11 @@ func (q *responsesRequest) messages(c *conversation) error {
 
 func (s *Server) responses(w http.ResponseWriter, r *http.Request) error {
 	var q responsesRequest
-	e, err := s.begin(w, r, &q, &q.Model)
+	e, c, err := s.beginConversation(w, r, &q, &q.Model)
 	if err != nil {
 		return err
 	}
 	defer e.leave()
-	c, err := q.conversation()
-	if err != nil {
-		return err
-	}
 	return s.converse(w, r, e, c, &responsesProtocol{response: q.response(e.model.Name), logProbs: c.logProbs})
 }
 

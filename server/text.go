@@ -103,20 +103,16 @@ func (s *Server) tokenizer(w http.ResponseWriter, r *http.Request, q any, name *
 
 func (s *Server) applyTemplate(w http.ResponseWriter, r *http.Request) error {
 	var q chatRequest
-	tok, e, err := s.tokenizer(w, r, &q, &q.Model)
+	e, c, err := s.beginConversation(w, r, &q, &q.Model)
 	if err != nil {
 		return err
 	}
 	defer e.leave()
-	c, err := q.conversation()
-	if err != nil {
-		return err
-	}
 	p, err := c.prompt(r.Context(), e)
 	if err != nil {
 		return err
 	}
-	reply(w, http.StatusOK, map[string]string{"prompt": tok.Decode(p.IDs, false)})
+	reply(w, http.StatusOK, map[string]string{"prompt": e.Tokenizer().Decode(p.IDs, false)})
 	return nil
 }
 
