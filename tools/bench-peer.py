@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Measures pumice beside llama.cpp's Vulkan backend, turn and turn about in the same minutes.
 
-  tools/bench-peer.py [--model FILE.gguf] [--pp 64,512] [--tg 32] [--parallel 1,4,8] [--rounds 5] [--settings 1,2] [--warm-up N]
-                      [--dir DIR] [--run PROGRAM] [--cpu-library FILE]
+  tools/bench-peer.py [--model FILE.gguf] [--pp 64,512] [--tg 32] [--parallel 1,4,8] [--http] [--rounds 5] [--settings 1,2]
+                      [--warm-up N] [--dir DIR] [--run PROGRAM] [--cpu-library FILE]
 
 llama.cpp is the build that tools/wheels/llama-server.txt pins, unpacked into DIR (the user's cache). It runs on the
 same Vulkan device and threads in two settings, its defaults and GGML_VK_DISABLE_F16=1 -fa off, and the faster one
@@ -12,7 +12,8 @@ without loading, and both have warmed up on the measured shape; with --warm-up N
 on at most N tokens. With --parallel each combination of a prompt length, a generation length and a number of sequences
 is a test, as in pumice bench -np and in llama-batched-bench, which the build lacks. The server has a slot for each
 sequence, and the time is that from the first request to the last answer, once for the prompts and once for the tokens;
-S_PP and S_TG are tokens a second of all sequences together. With Mesa 22.3.6's lavapipe b10434 often crashes with flash
+S_PP and S_TG are tokens a second of all sequences together. With --http pumice is a server too, under the name
+llama-server, and is asked as the other is. With Mesa 22.3.6's lavapipe b10434 often crashes with flash
 attention and several slots: leave it out with --settings 2, or use a newer Mesa. PROGRAM runs both programs, for
 another driver than the system's: --run "$(tools/mesa.sh lavapipe)". The build's CPU library, which llama.cpp looks up
 embeddings with and no more, is compiled for AVX-512 and AMX; --cpu-library names one for other processors, such as
@@ -84,17 +85,15 @@ class PeerError(Exception):
 class Peer:
     """One running llama-server."""
 
-    def __init__(self, run, binaries, model, context, slots, env, flash_attention):
+    def __init__(self, program, model, context, slots, env, flash_attention):
         with socket.socket() as s:
             s.bind(("127.0.0.1", 0))
             self.url = f"http://127.0.0.1:{s.getsockname()[1]}"
         self.log = tempfile.TemporaryFile("w+")
-        # llama.cpp leaves CPU drivers alone unless a device is named.
-        env = dict(os.environ, LD_LIBRARY_PATH=str(binaries), GGML_VK_VISIBLE_DEVICES="0", **env)
         self.process = subprocess.Popen(
-            [*run, binaries / "llama-server", "-m", model, "--host", "127.0.0.1", "--port", self.url.rsplit(":", 1)[1],
+            [*program, "-m", model, "--host", "127.0.0.1", "--port", self.url.rsplit(":", 1)[1],
              "-c", str(context * slots), "-b", "512", "-ub", "512", "-np", str(slots), "-ngl", "99", "-fa", flash_attention],
-            stdout=self.log, stderr=subprocess.STDOUT, env=env)
+            stdout=self.log, stderr=subprocess.STDOUT, env=dict(os.environ, **env))
         deadline = time.monotonic() + 300
         while not self.ready():
             if self.process.poll() is not None or time.monotonic() > deadline:
@@ -185,6 +184,22 @@ def ours(run, program, model, pp, tg, parallel):
     return rates, f"{rows[0]['gpu_info']}, {rows[0]['driver']}"
 
 
+def ours_by_http(run, program, model, tests, context, slots):
+    """The same through HTTP."""
+    server = Peer([*run, program, "llama-server"], model, context, slots, {}, "auto")
+    try:
+        for test in tests:
+            server.measure(test)
+        rates = {}
+        for test in tests:
+            rates |= zip(test.names(), server.measure(test))
+        with urllib.request.urlopen(server.url + "/props") as answer:
+            device = json.load(answer)["devices"][0]
+        return rates, f"{device['name']}, {device['driver']}, through HTTP"
+    finally:
+        server.stop()
+
+
 def main():
     cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "pumice"
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -194,6 +209,7 @@ def main():
     parser.add_argument("--pp", default="64,512")
     parser.add_argument("--tg", default="32")
     parser.add_argument("--parallel", default="")
+    parser.add_argument("--http", action="store_true")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--settings", default="1,2")
     parser.add_argument("--warm-up", type=int)
@@ -214,6 +230,7 @@ def main():
         parser.error("nothing to measure")
     context = max(t.pp + t.tg for t in tests) + 64
 
+    slots = max(parallel, default=1)
     binaries = fetch(args.dir)
     if args.cpu_library:
         overlay = tempfile.TemporaryDirectory()
@@ -225,7 +242,9 @@ def main():
     rates = {name: collections.defaultdict(list) for name in ["pumice", *settings]}
     # One server at a time, so that neither program measures beside another's threads.
     for name, (env, flash_attention) in settings.items():
-        peer = Peer(run, binaries, args.model, context, max(parallel, default=1), env, flash_attention)
+        # llama.cpp leaves CPU drivers alone unless a device is named.
+        env = {"LD_LIBRARY_PATH": str(binaries), "GGML_VK_VISIBLE_DEVICES": "0", **env}
+        peer = Peer([*run, binaries / "llama-server"], args.model, context, slots, env, flash_attention)
         try:
             for test in tests:
                 peer.measure(test, args.warm_up)
@@ -233,7 +252,10 @@ def main():
                 for test in tests:
                     for row, rate in zip(test.names(), peer.measure(test)):
                         rates[name][row].append(rate)
-                got, device = ours(run, args.pumice, args.model, pp, tg, parallel)
+                if args.http:
+                    got, device = ours_by_http(run, args.pumice, args.model, tests, context, slots)
+                else:
+                    got, device = ours(run, args.pumice, args.model, pp, tg, parallel)
                 for row, rate in got.items():
                     rates["pumice"][row].append(rate)
         finally:
