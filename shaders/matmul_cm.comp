@@ -6,9 +6,9 @@
 // subgroups MATRICES_M x MATRICES_N matrices of the device's shape CM_M x CM_N x CM_K. 32 columns
 // of both operands at a time go through shared memory, 80 bytes a row or token: 64 of columns
 // and 16 so that eight rows are read from different banks. There are two such tiles: while one
-// is multiplied, the next is on its way to the other (tiles.glsl). Each
-// subgroup passes its results through 4 * CM_M * CM_N bytes of shared memory, since only the
-// driver knows which invocation holds which. For 128 x 64 and shapes of 16 x 16 that is 38912 bytes.
+// is multiplied, the next is on its way to the other (tiles.glsl). For 128 x 64 that is 30720 bytes.
+// In the end each subgroup passes its results through 4 * CM_M * CM_N bytes of the weights' tiles, since only the
+// driver knows which invocation holds which.
 // Reads the weights once for every tile's tokens, x, 2 bytes a column, once for every tile's rows.
 #extension GL_EXT_control_flow_attributes : require
 #extension GL_EXT_shader_explicit_arithmetic_types_float16 : require
@@ -37,12 +37,12 @@ const uint SUBGROUP = WORKGROUP / (SUBGROUPS_M * SUBGROUPS_N);
 #define TILE_COLS 32u
 #define PITCH (TILE_COLS / 4u + 2u)
 const uint W_SIZE = TILE_ROWS * PITCH, X_SIZE = TILE_TOKENS * PITCH;
-shared f16vec4 w_tile[2u * W_SIZE];
-shared f16vec4 x_tile[2u * X_SIZE];
-shared float results[SUBGROUPS_M * SUBGROUPS_N * CM_M * CM_N];
+shared uvec2 w_tile[2u * W_SIZE];
+shared uvec2 x_tile[2u * X_SIZE];
 
 #define W_PLACE(to, row, quad) ((to) * W_SIZE + (row) * PITCH + (quad))
 #define X_PLACE(to, token, quad) ((to) * X_SIZE + (token) * PITCH + (quad))
+#define TILE_WORDS
 #include "tiles.glsl"
 
 void main() {
@@ -74,14 +74,14 @@ void main() {
         if (more) store_ahead(row0, c0 + TILE_COLS, tile ^ 1u);
         barrier(); // the next tile is written, and this one has been read
     }
-    uint own = gl_SubgroupID * CM_M * CM_N;
+    uint own = gl_SubgroupID * CM_M * CM_N / 2u;
     [[unroll]] for (uint i = 0u; i < MATRICES_M; i++)
         [[unroll]] for (uint j = 0u; j < MATRICES_N; j++) {
-            coopMatStore(acc[i * MATRICES_N + j], results, own, CM_M, gl_CooperativeMatrixLayoutColumnMajor);
+            coopMatStore(acc[i * MATRICES_N + j], w_tile, own, CM_M / 2u, gl_CooperativeMatrixLayoutColumnMajor);
             subgroupBarrier(); // the results are written
             [[unroll]] for (uint n = 0u; n < CM_M * CM_N / SUBGROUP; n++) {
                 uint e = gl_SubgroupInvocationID + n * SUBGROUP;
-                store_y(t0 + first_token + j * CM_N + e / CM_M, row0 + first_row + i * CM_M + e % CM_M, results[own + e]);
+                store_y(t0 + first_token + j * CM_N + e / CM_M, row0 + first_row + i * CM_M + e % CM_M, uintBitsToFloat(w_tile[own + e / 2u][e % 2u]));
             }
             subgroupBarrier(); // the results are read before the next ones overwrite them
         }

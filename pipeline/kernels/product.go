@@ -310,10 +310,8 @@ func (t matrixTile) rows(s *vk.MatrixShape) int   { return t.subgroupsM * t.matr
 func (t matrixTile) tokens(s *vk.MatrixShape) int { return t.subgroupsN * t.matricesN * s.N }
 
 // shared is the bytes of shared memory that a workgroup takes: two tiles of 32 columns, 80 bytes
-// a line, and a matrix of results for each subgroup.
-func (t matrixTile) shared(s *vk.MatrixShape) int {
-	return 2*80*(t.rows(s)+t.tokens(s)) + 4*t.subgroupsM*t.subgroupsN*s.M*s.N
-}
+// a line.
+func (t matrixTile) shared(s *vk.MatrixShape) int { return 2 * 80 * (t.rows(s) + t.tokens(s)) }
 
 // matrixTile is the first tile of which a product fills at least half with tokens, and which
 // leaves a workgroup within the shared memory.

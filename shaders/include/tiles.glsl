@@ -2,7 +2,8 @@
 // and x is loaded to registers while it multiplies those before, and then goes to shared memory.
 //
 // The includer has linear.glsl; it defines WORKGROUP, TILE_ROWS, TILE_TOKENS and TILE_COLS, the
-// arrays w_tile and x_tile of quads of columns, of float16 with X_HALVES, and where in them a quad is:
+// arrays w_tile and x_tile of quads of columns, of float16 with X_HALVES, in two words each with TILE_WORDS, and where in them a
+// quad is:
 // W_PLACE(to, row, quad) and X_PLACE(to, token, quad), with to 0 unless it has several tiles.
 #include "weights_ahead.glsl"
 #define TILE_QUADS (TILE_COLS / 4u)
@@ -11,8 +12,15 @@ const uint X_LOADS = (TILE_TOKENS * TILE_QUADS + WORKGROUP - 1u) / WORKGROUP;
 #ifdef X_HALVES
 #define X_AHEAD uvec2
 #define X_QUAD(i) x_halves[i]
-#define W_TO_TILE(v) f16vec4((v) * power(-p.w_exponent))
+#define W_HALVES(v) f16vec4((v) * power(-p.w_exponent))
+#ifdef TILE_WORDS
+uvec2 words(f16vec4 v) { return uvec2(packFloat2x16(v.xy), packFloat2x16(v.zw)); }
+#define W_TO_TILE(v) words(W_HALVES(v))
+#define X_TO_TILE(v) (v)
+#else
+#define W_TO_TILE(v) W_HALVES(v)
 #define X_TO_TILE(v) f16vec4(unpackFloat2x16((v).x), unpackFloat2x16((v).y))
+#endif
 #else
 #define X_AHEAD vec4
 #define X_QUAD(i) x_quads[i]
