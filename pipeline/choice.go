@@ -28,7 +28,8 @@ func order[S kernels.Shape](m *Manager, op *kernels.Op[S], s S) []*kernels.Kerne
 	}
 	if paths == nil {
 		for _, k := range op.Kernels {
-			if k.Rule.Applies(m.machine, s.Len()) {
+			applies := func(tokens int) bool { return k.Rule.Applies(m.machine, tokens) }
+			if applies(s.Len()) && !m.opts.Tuning.slow(s.Op(), k.Path, applies) {
 				list = append(list, k)
 			}
 		}

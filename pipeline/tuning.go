@@ -162,6 +162,19 @@ func (t *Tuning) Measured(p Product, path kernels.Path) (ns int64, ok bool) {
 	return t.Timings[i].Nanoseconds, true
 }
 
+// slowAs is how many times as long as the base kernel a kernel takes that rules leave out: more than noise, and than what other
+// work on the device makes of a measurement.
+const slowAs = 3
+
+// slow reports whether an op's kernel took that long for any measured number of tokens for which a rule chooses it: rules know
+// classes of devices, and a driver may be an exception.
+func (t *Tuning) slow(op string, path kernels.Path, rule func(tokens int) bool) bool {
+	return t != nil && slices.ContainsFunc(t.Timings, func(x Measurement) bool {
+		base, ok := t.Measured(Product{op, x.Tokens}, kernels.Base)
+		return ok && x.Op == op && x.Path == path && x.Nanoseconds > slowAs*base && rule(x.Tokens)
+	})
+}
+
 // Fastest sorts the paths that a product may take, the fastest first. It is nil unless every
 // one of them was measured: the fastest of some may be the slowest of all.
 func (t *Tuning) Fastest(p Product, paths []kernels.Path) []kernels.Path {

@@ -118,7 +118,7 @@ func TestTuningDecides(t *testing.T) {
 		for i, path := range plain.Candidates(op) {
 			ns := int64(10 + i)
 			if path == first {
-				ns = 1
+				ns = 9
 			}
 			if !slices.Contains(left, path) {
 				x.Timings = append(x.Timings, Measurement{op, path, tokens, 1, 1, ns})
@@ -139,6 +139,10 @@ func TestTuningDecides(t *testing.T) {
 		{"row was not measured", timed("matvec_q4_0", 1, kernels.Base, kernels.Row), "", rule},
 		{"base was not measured", timed("matvec_q4_0", 1, kernels.Base, kernels.Base), "", rule},
 		{"a path of no name is faster", &Tuning{Timings: append(timed("matvec_q4_0", 1, kernels.Base).Timings, Measurement{"matvec_q4_0", "no", 1, 1, 1, 1})}, "", "matvec_q4_0"},
+		{"the others take more than three times as long", &Tuning{Timings: []Measurement{{"matvec_q4_0", kernels.Base, 1, 1, 1, 10},
+			{"matvec_q4_0", kernels.Row, 1, 1, 1, 31}, {"matvec_q4_0", kernels.Addr, 1, 1, 1, 31}}}, "", "matvec_q4_0"},
+		{"they take three times as long", &Tuning{Timings: []Measurement{{"matvec_q4_0", kernels.Base, 1, 1, 1, 10},
+			{"matvec_q4_0", kernels.Row, 1, 1, 1, 30}, {"matvec_q4_0", kernels.Addr, 1, 1, 1, 30}}}, "", rule},
 		{"wrong", refused(slow, other), "", "matvec_q4_0"},
 		{"wrong and forced", refused(slow), kernels.Row, "matvec_q4_0"},
 	} {

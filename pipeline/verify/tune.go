@@ -14,10 +14,22 @@ import (
 
 // Check compares the kernels that models of these weight types and this cache type use with
 // the oracle, a few cases each, and records in t the checked types and the failures. Kernels does
-// the same for every kernel and every case.
+// the same for every kernel and every case. On a GPU it also times the kernels that rules may choose, so that they leave out
+// those that a driver makes far slower than the base kernel.
 func Check(ctx context.Context, m *pipeline.Manager, t *pipeline.Tuning, types []pipeline.DType, cache pipeline.DType) error {
 	if err := onPaths(ctx, m, m.Paths(), len(kernels.Paths), func(r Result) { Note(t, r) }, func(v *verifier) { v.briefCases(types, cache) }); err != nil {
 		return err
+	}
+	if !m.Machine().CPU() { // whose rules were measured
+		u, done, err := newTuner(ctx, m, t)
+		if err != nil {
+			return err
+		}
+		err = u.screen(types)
+		done()
+		if err != nil {
+			return err
+		}
 	}
 	for _, kind := range types {
 		t.MarkChecked(kind)
@@ -86,21 +98,36 @@ type TuneOptions struct {
 // their paths; the choice between a product's paths rests on all of them. Every timing goes to
 // each as well.
 func Tune(ctx context.Context, m *pipeline.Manager, t *pipeline.Tuning, o TuneOptions, each func(pipeline.Measurement)) ([]pipeline.Product, error) {
-	chooser, err := pipeline.NewManager(m.Device(), pipeline.Options{Tuning: t}) // which knows the kernels that t refuses
+	u, done, err := newTuner(ctx, m, t)
 	if err != nil {
 		return nil, err
 	}
-	defer chooser.Close()
-	u := tuner{
+	defer done()
+	return u.run(o, each)
+}
+
+// newTuner is a tuner for m's device. The caller calls done.
+func newTuner(ctx context.Context, m *pipeline.Manager, t *pipeline.Tuning) (_ *tuner, done func(), err error) {
+	chooser, err := pipeline.NewManager(m.Device(), pipeline.Options{Tuning: t}) // which knows the kernels that t refuses
+	if err != nil {
+		return nil, nil, err
+	}
+	return &tuner{
 		tuning:     t,
 		lengths:    chooser.TunedTokens(),
 		candidates: chooser.Candidates,
-		now:        time.Now,
+		rules: func(p pipeline.Product, path kernels.Path) bool {
+			op := &kernels.Matmul
+			if p.Tokens == 1 {
+				op = &kernels.Matvec
+			}
+			return op.Of(path).Rule.Applies(chooser.Machine(), p.Tokens)
+		},
+		now: time.Now,
 		measure: func(kind pipeline.DType, p pipeline.Product, path kernels.Path) (pipeline.Measurement, error) {
 			return measure(ctx, m, path, p.Op, kind, p.Tokens, t)
 		},
-	}
-	return u.run(o, each)
+	}, func() { _ = chooser.Close() }, nil // it has compiled nothing
 }
 
 // A tuner is Tune without the device.
@@ -108,8 +135,32 @@ type tuner struct {
 	tuning     *pipeline.Tuning
 	lengths    []int
 	candidates func(op string) []kernels.Path
+	rules      func(p pipeline.Product, path kernels.Path) bool // may choose the path
 	now        func() time.Time
 	measure    func(pipeline.DType, pipeline.Product, kernels.Path) (pipeline.Measurement, error)
+}
+
+// screenTokens are the numbers of tokens for which Check times kernels.
+var screenTokens = []int{1, 8, 128}
+
+// screen measures the paths of products that rules may choose.
+func (u *tuner) screen(types []pipeline.DType) error {
+	for _, kind := range types {
+		for _, n := range screenTokens {
+			p := product(kind, n)
+			for _, path := range u.candidates(p.Op) {
+				if _, ok := u.tuning.Measured(p, path); ok || !u.rules(p, path) {
+					continue
+				}
+				x, err := u.measure(kind, p, path)
+				if err != nil {
+					return fmt.Errorf("pipeline: time %s: %w", path.Variant(p.Op), err)
+				}
+				u.tuning.Timings = append(u.tuning.Timings, x)
+			}
+		}
+	}
+	return nil
 }
 
 func (u *tuner) run(o TuneOptions, each func(pipeline.Measurement)) (missing []pipeline.Product, err error) {
@@ -149,10 +200,14 @@ func product(kind pipeline.DType, tokens int) pipeline.Product {
 	return pipeline.Product{Op: "matmul_" + kernels.Lower(kind), Tokens: tokens}
 }
 
+// coldBytes is more than the caches of GPUs hold: up to 128 MB (RDNA 2's, Blackwell's).
+const coldBytes = 256 << 20
+
 // measure times a chain of products with square matrices: on a GPU together larger than its
 // caches, as a model's are.
 func measure(ctx context.Context, parent *pipeline.Manager, path kernels.Path, op string, kind pipeline.DType, tokens int, t *pipeline.Tuning) (x pipeline.Measurement, err error) {
-	size, count := 4096, 8
+	size := 4096
+	count := int(min(48, max(8, coldBytes/(int64(size)*kind.RowBytes(size)))))
 	if parent.Machine().CPU() {
 		size, count = 1024, 2
 	}

@@ -36,6 +36,9 @@ func newFakeTuner() *fakeTuner {
 			}
 			return []kernels.Path{kernels.Base, kernels.Row, kernels.Few, kernels.DP}
 		},
+		rules: func(p pipeline.Product, path kernels.Path) bool {
+			return path != kernels.DP && (path != kernels.Few || p.Tokens <= 8)
+		},
 		now: func() time.Time { return f.clock },
 		measure: func(_ pipeline.DType, p pipeline.Product, path kernels.Path) (pipeline.Measurement, error) {
 			if path == f.fail {
@@ -110,6 +113,30 @@ func TestTuneGoesOnWhereTheBudgetEnded(t *testing.T) {
 			t.Errorf("%d measurements, want %d", len(f.runs), all)
 		}
 	})
+}
+
+// TestScreenTimesWhatRulesMayChoose: one of few tokens and of many, each once.
+func TestScreenTimesWhatRulesMayChoose(t *testing.T) {
+	f := newFakeTuner()
+	for range 2 {
+		if err := f.screen([]pipeline.DType{dtype.Q4_0}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var got []string
+	for _, x := range f.tuning.Timings {
+		got = append(got, fmt.Sprint(x.Path.Variant(x.Op), " ", x.Tokens))
+	}
+	want := []string{"matvec_q4_0 1", "matvec_q4_0_row 1", "matmul_q4_0 8", "matmul_q4_0_row 8", "matmul_q4_0_few 8",
+		"matmul_q4_0 128", "matmul_q4_0_row 128"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	f = newFakeTuner()
+	f.fail = kernels.Row
+	if err := f.screen([]pipeline.DType{dtype.Q4_0}); !errors.Is(err, os.ErrInvalid) || !strings.Contains(err.Error(), "matvec_q4_0_row") {
+		t.Errorf("%v, want the failure and its kernel", err)
+	}
 }
 
 func TestTuneKeepsWhatPrecedesAnError(t *testing.T) {
