@@ -117,7 +117,7 @@ var Attend = Op[Attention]{
 		// to a fifth of a prompt: it waits for loads likewise, and sums in float32. Cooperative matrices were not
 		// measured.
 		{
-			Path: CM, Rule: Rule{On: GPUs, Min: fewTokens + 1}, Rounds: Halves,
+			Path: CM, Rule: Rule{On: MatrixGPUs, Min: fewTokens + 1}, Rounds: Halves,
 			Takes: func(m *Machine, a Attention) bool { return m.AttendsByMatrices(a.HeadDim) },
 			Spec: func(m *Machine, a Attention) []Constant {
 				s := m.Matrix

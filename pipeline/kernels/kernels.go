@@ -63,12 +63,21 @@ const (
 	OnRequest Class = iota // none: chosen only when it is asked for
 	CPUs
 	GPUs
+	MatrixGPUs // those with fast cooperative matrices
 	Anywhere
 )
 
 // has reports whether the machine is of the class.
 func (c Class) has(m *Machine) bool {
-	return c == Anywhere || c == CPUs && m.CPU() || c == GPUs && !m.CPU()
+	switch c {
+	case CPUs:
+		return m.CPU()
+	case GPUs:
+		return !m.CPU()
+	case MatrixGPUs:
+		return !m.CPU() && m.hasFastMatrices()
+	}
+	return c == Anywhere
 }
 
 // A Rule says where a kernel is chosen if nothing was measured on the device (pumice tune): on devices of a

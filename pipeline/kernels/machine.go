@@ -25,7 +25,7 @@ var needs = map[string]func(m *Machine) bool{
 	"lane8":    func(m *Machine) bool { return hasLane8(m.pd) },
 	"subgroup": func(m *Machine) bool { return m.pd.Features.SubgroupBasic && m.pd.Features.SubgroupArithmetic },
 	"shuffle":  func(m *Machine) bool { return m.pd.Features.SubgroupShuffle },
-	"full":     func(m *Machine) bool { return hasSubgroupLanes(m.pd) && m.pd.Features.ComputeFullSubgroups },
+	"full":     (*Machine).hasFullSubgroups,
 	"address":  func(m *Machine) bool { return hasAddresses(m.pd) },
 	"fp16":     func(m *Machine) bool { return m.pd.Features.ShaderFloat16 },
 	"dot8":     func(m *Machine) bool { return m.pd.Features.IntegerDotProduct },
@@ -87,14 +87,34 @@ func hasAddresses(pd *vk.PhysicalDevice) bool {
 }
 
 // subgroupLanes is the subgroup of the sg path: of 32 lanes where the device has a choice, so
-// that a row of 4096 columns in blocks of 32 gives every lane four blocks.
+// that a row of 4096 columns in blocks of 32 gives every lane four blocks. Where there are subgroups of 16 or fewer it is of
+// 16: those are Intel's GPUs, whose lanes have 64 registers in subgroups of 16 and 32 in those of 32 (twice as many from Xe2
+// on), and the kernels want 80 and more.
 func (m *Machine) subgroupLanes() int {
 	l := m.pd.Limits
+	lanes := 32
+	if l.MinSubgroupSize <= 16 {
+		lanes = 16
+	}
 	if m.pd.Features.SubgroupSizeControl {
-		return min(max(32, l.MinSubgroupSize), l.MaxSubgroupSize)
+		return min(max(lanes, l.MinSubgroupSize), l.MaxSubgroupSize)
 	}
 	return l.SubgroupSize
 }
+
+// hasFullSubgroups reports whether subgroups are full and of subgroupLanes lanes. Without VK_EXT_subgroup_size_control no GPU
+// driver promises that, but those that have one size fill the subgroups of a workgroup that is a multiple of it; the check of
+// kernels before their first use finds one that doesn't. Intel's choose a size for each pipeline.
+func (m *Machine) hasFullSubgroups() bool {
+	f := m.pd.Features
+	if !hasSubgroupLanes(m.pd) {
+		return false
+	}
+	return f.ComputeFullSubgroups || !f.SubgroupSizeControl && !m.CPU() && m.pd.VendorID != vendorIntel
+}
+
+// vendorIntel is a PCI id.
+const vendorIntel = 0x8086
 
 // hasSubgroupLanes reports whether subgroups are of subgroupLanes lanes for certain: by default, as
 // on NVK, or on demand.
@@ -119,6 +139,13 @@ func matrixShape(pd *vk.PhysicalDevice) *vk.MatrixShape {
 		best = &s
 	}
 	return best
+}
+
+// hasFastMatrices reports whether rules choose kernels with cooperative matrices. They don't on Intel's discrete Xe-HPG (Arc
+// A), whose matrices are 8 x 8 x 16: llama.cpp found products there slower in a quarter of all shapes, and up to a thousand
+// times (its issue 24404). pumice tune may choose them.
+func (m *Machine) hasFastMatrices() bool {
+	return m.Matrix != nil && !(m.pd.VendorID == vendorIntel && m.pd.Type == vk.Discrete && m.Matrix.N <= 8)
 }
 
 // matrixSubgroup is the subgroup size of kernels with cooperative matrices: 32 where the device

@@ -256,7 +256,7 @@ var Matmul = Op[Product]{
 			},
 		},
 		{
-			Path: CM, Rule: Rule{On: GPUs, Min: fewTokens + 1}, Rounds: Halves, Reads: []Layout{RowMajor, Grouped}, Push: pushHalves,
+			Path: CM, Rule: Rule{On: MatrixGPUs, Min: fewTokens + 1}, Rounds: Halves, Reads: []Layout{RowMajor, Grouped}, Push: pushHalves,
 			Spec: func(m *Machine, p Product) []Constant {
 				s, t := m.Matrix, m.matrixTile(p.Rows, p.Tokens)
 				return tileSpec(p, size("WORKGROUP", t.subgroupsM*t.subgroupsN*m.matrixSubgroup()),

@@ -1,0 +1,115 @@
+package pipeline
+
+import (
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"pumice/internal/dtype"
+	"pumice/pipeline/kernels"
+	"pumice/shaders"
+	"pumice/vk"
+)
+
+// A gpu is what a choice looks at of a device, as its driver reports it.
+type gpu struct {
+	name              string
+	kind              vk.DeviceType
+	vendor            uint32
+	size, least, most int  // of subgroups
+	control, full     bool // of their size, and full ones
+	fp16, dot8        bool
+	shared            int    // bytes of shared memory
+	matrix            [3]int // M, N and K of a cooperative matrix; zeros: there is none
+}
+
+const (
+	amd      = 0x1002
+	apple    = 0x106b
+	nvidia   = 0x10de
+	arm      = 0x13b5
+	qualcomm = 0x5143
+	broadcom = 0x14e4
+	intel    = 0x8086
+)
+
+func (g gpu) physical() *vk.PhysicalDevice {
+	f := vk.Features{SubgroupBasic: true, SubgroupVote: true, SubgroupArithmetic: true, SubgroupBallot: true, SubgroupShuffle: true,
+		SubgroupShuffleRelative: true, SubgroupClustered: true, SubgroupSizeControl: g.control, ComputeFullSubgroups: g.full,
+		ShaderFloat16: g.fp16, IntegerDotProduct: g.dot8, VulkanMemoryModel: true}
+	if g.matrix[0] > 0 {
+		f.CooperativeMatrix = []vk.MatrixShape{{M: g.matrix[0], N: g.matrix[1], K: g.matrix[2], A: vk.Float16, B: vk.Float16, C: vk.Float32, Result: vk.Float32}}
+	}
+	return &vk.PhysicalDevice{Name: g.name, Type: g.kind, VendorID: g.vendor, Features: f, Limits: vk.Limits{
+		SubgroupSize: g.size, MinSubgroupSize: g.least, MaxSubgroupSize: g.most, MaxComputeSharedMemorySize: g.shared,
+		MaxComputeWorkGroupInvocations: 1024, MaxComputeWorkGroupCount: [3]int{65535, 65535, 65535},
+		MaxStorageBufferRange: 1<<31 - 1, MaxTexelBufferElements: 1 << 27,
+	}}
+}
+
+// choices are the paths that rules choose on a device.
+type choices struct {
+	Matvec, Few, Matmul, Decode, Attend kernels.Path
+	Lanes                               int // of a product of one token
+}
+
+func (g gpu) choices(t *testing.T) choices {
+	t.Helper()
+	list, err := shaders.Variants()
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := &Manager{machine: kernels.NewMachine(g.physical()), variants: map[string]shaders.Variant{}}
+	for _, v := range list {
+		m.variants[v.Name] = v
+	}
+	linear := func(op *kernels.Op[kernels.Product], tokens int) kernels.Path {
+		name, _ := pick(m, op, kernels.Product{Packed: kernels.Packed{DType: dtype.Q4_0, Rows: 4096, Cols: 4096}, Tokens: tokens}, kernels.RowMajor)
+		return kernels.PathOf(name)
+	}
+	attention := func(op *kernels.Op[kernels.Attention], tokens int) kernels.Path {
+		name, _ := pick(m, op, kernels.Attention{Type: dtype.F16, Heads: 32, KVHeads: 8, HeadDim: 128, Tokens: tokens, Single: tokens == 1, Positions: 4096, Places: 4096}, kernels.RowMajor)
+		return kernels.PathOf(name)
+	}
+	c := choices{linear(&kernels.Matvec, 1), linear(&kernels.Matmul, 4), linear(&kernels.Matmul, 64), attention(&kernels.Decode, 1), attention(&kernels.Attend, 64), 0}
+	if v, ok := m.variants[c.Matvec.Variant("matvec_q4_0")]; ok && c.Matvec == kernels.SG {
+		c.Lanes, _ = m.machine.Subgroup(v.Needs)
+	}
+	return c
+}
+
+// TestRulesOnRealDevices: what drivers report of themselves (public vulkaninfo reports), and what rules choose there.
+func TestRulesOnRealDevices(t *testing.T) {
+	t.Parallel()
+	const (
+		base, sg, few, fp16, cm = kernels.Base, kernels.SG, kernels.Few, kernels.FP16, kernels.CM
+		kib                     = 1 << 10
+	)
+	for _, c := range []struct {
+		gpu
+		want choices
+	}{
+		{gpu{"NVIDIA H100", vk.Discrete, nvidia, 32, 32, 32, true, true, true, true, 48 * kib, [3]int{16, 16, 16}}, choices{sg, few, cm, sg, cm, 32}},
+		{gpu{"NVIDIA RTX 4090", vk.Discrete, nvidia, 32, 32, 32, true, true, true, true, 48 * kib, [3]int{16, 16, 16}}, choices{sg, few, cm, sg, cm, 32}},
+		{gpu{"NVIDIA GTX 1660, without matrices", vk.Discrete, nvidia, 32, 32, 32, true, true, true, true, 48 * kib, [3]int{}}, choices{sg, few, fp16, sg, base, 32}},
+		{gpu{"NVIDIA GTX 1080, without float16", vk.Discrete, nvidia, 32, 32, 32, true, true, false, true, 48 * kib, [3]int{}}, choices{sg, few, base, sg, base, 32}},
+		{gpu{"AMD RX 7900 XTX, RADV", vk.Discrete, amd, 64, 32, 64, true, true, true, true, 64 * kib, [3]int{16, 16, 16}}, choices{sg, few, cm, sg, cm, 32}},
+		{gpu{"AMD RX 6800, RADV", vk.Discrete, amd, 64, 32, 64, true, true, true, true, 64 * kib, [3]int{}}, choices{sg, few, fp16, sg, base, 32}},
+		{gpu{"AMD RX 6500 XT, with sizes that no stage can ask for", vk.Discrete, amd, 64, 32, 64, false, false, true, true, 32 * kib, [3]int{}}, choices{base, base, fp16, base, base, 0}},
+		{gpu{"AMD RX 580, GCN", vk.Discrete, amd, 64, 64, 64, true, true, false, false, 64 * kib, [3]int{}}, choices{sg, few, base, sg, base, 64}},
+		{gpu{"AMD Radeon 780M, RADV", vk.Integrated, amd, 64, 32, 64, true, true, true, true, 64 * kib, [3]int{16, 16, 16}}, choices{sg, few, cm, sg, cm, 32}},
+		{gpu{"Intel Arc A770, ANV", vk.Discrete, intel, 32, 8, 32, true, true, true, true, 64 * kib, [3]int{8, 8, 16}}, choices{sg, few, fp16, sg, base, 16}},
+		{gpu{"Intel Arc B580, ANV", vk.Discrete, intel, 32, 16, 32, true, true, true, true, 128 * kib, [3]int{8, 16, 16}}, choices{sg, few, cm, sg, cm, 16}},
+		{gpu{"Intel Arc 140T, integrated Xe-LPG+", vk.Integrated, intel, 32, 8, 32, true, true, true, true, 64 * kib, [3]int{8, 8, 16}}, choices{sg, few, cm, sg, cm, 16}},
+		{gpu{"Intel UHD 770, ANV", vk.Integrated, intel, 32, 8, 32, true, true, true, true, 64 * kib, [3]int{}}, choices{sg, few, fp16, sg, base, 16}},
+		{gpu{"Intel, without control of the size", vk.Integrated, intel, 32, 32, 32, false, false, true, false, 64 * kib, [3]int{}}, choices{base, base, fp16, base, base, 0}},
+		{gpu{"Apple M2, MoltenVK", vk.Integrated, apple, 32, 32, 32, false, false, true, false, 32 * kib, [3]int{}}, choices{sg, few, fp16, sg, base, 32}},
+		{gpu{"Qualcomm Adreno 740, Turnip", vk.Integrated, qualcomm, 128, 64, 128, true, true, true, true, 32 * kib, [3]int{}}, choices{sg, few, fp16, sg, base, 64}},
+		{gpu{"Arm Mali-G715", vk.Integrated, arm, 16, 16, 16, true, true, true, true, 32 * kib, [3]int{}}, choices{sg, few, fp16, sg, base, 16}},
+		{gpu{"Broadcom V3D, without the extension", vk.Integrated, broadcom, 16, 16, 16, false, false, false, false, 16 * kib, [3]int{}}, choices{sg, few, base, sg, base, 16}},
+	} {
+		if diff := cmp.Diff(c.want, c.choices(t)); diff != "" {
+			t.Errorf("%s: %s", c.name, diff)
+		}
+	}
+}
