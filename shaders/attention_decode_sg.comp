@@ -2,8 +2,9 @@
 // attention_decode for GPUs: what attention_decode.comp computes, with its bindings and push
 // constants, without shared memory or barriers while it goes through the keys.
 //
-// A team of TEAM neighbouring lanes, as many as a row has 16 bytes, takes a key: each lane loads
-// 16 bytes of the key and of the value, and the lanes' parts of the scores meet by shuffles. The
+// A team of TEAM neighbouring lanes takes a key: each lane loads 16 bytes of the key and of the value, one of PIECES
+// of a row, and the lanes' parts of the scores meet by shuffles. Lanes beyond the row's pieces, where those are no
+// power of two, load the last one again and add nothing. The
 // teams of a workgroup take its keys in turn, UNROLL each at a time, all of whose loads come before
 // the first use. Each team has its own running maximum and sums, in registers, which meet in shared
 // memory at the end.
@@ -62,7 +63,8 @@ layout(std430, binding = 3) readonly buffer ValueScales { uint value_scales[]; }
 #define UNROLL 4u
 #define MOST_GROUP (LANE_QUADS > 2u ? 2u : 4u)
 #define QUADS (HEAD_DIM / 4u)
-#define TEAM (QUADS / LANE_QUADS)
+#define PIECES (QUADS / LANE_QUADS)
+const uint TEAM = PIECES > 16u ? 32u : PIECES > 8u ? 16u : PIECES > 4u ? 8u : PIECES > 2u ? 4u : PIECES;
 #define TEAMS (WORKGROUP / TEAM)
 shared float query[GROUP * HEAD_DIM];
 #ifdef ROPE
@@ -83,7 +85,8 @@ float team_sum(float v) {
 void main() {
     uint lane = gl_LocalInvocationID.x;
     uint team = gl_SubgroupID * (gl_SubgroupSize / TEAM) + gl_SubgroupInvocationID / TEAM;
-    uint piece = gl_SubgroupInvocationID % TEAM; // the lane's 16 bytes of a row
+    uint piece = min(gl_SubgroupInvocationID % TEAM, PIECES - 1u); // the lane's 16 bytes of a row
+    bool has = TEAM == PIECES || gl_SubgroupInvocationID % TEAM < PIECES;
     uint sharing = p.heads / p.kv_heads;
     uint groups = (sharing + GROUP - 1u) / GROUP;
     uint kv = gl_WorkGroupID.y / groups;
@@ -126,7 +129,7 @@ void main() {
         total[g] = 0.0;
         [[unroll]] for (uint i = 0u; i < LANE_QUADS; i++) {
             uint at = g * HEAD_DIM + 4u * (piece * LANE_QUADS + i);
-            q[g][i] = vec4(query[at], query[at + 1u], query[at + 2u], query[at + 3u]);
+            q[g][i] = has ? vec4(query[at], query[at + 1u], query[at + 2u], query[at + 3u]) : vec4(0.0);
             sums[g][i] = vec4(0.0);
         }
     }
@@ -143,8 +146,8 @@ void main() {
             v[i] = packHalf2x16(vec2(load(value + 2u * i), load(value + 2u * i + 1u)));
 #endif
         }
-        if (team == 0u && gl_WorkGroupID.y % groups == 0u) {
-            uint at = cache_row(kv, position) * TEAM + piece;
+        if (has && team == 0u && gl_WorkGroupID.y % groups == 0u) {
+            uint at = cache_row(kv, position) * PIECES + piece;
             keys[at] = k;
             values[at] = v;
         }
@@ -168,7 +171,7 @@ void main() {
             j[u] = first + u * TEAMS + team;
             row[u] = cache_row(kv, min(j[u], end - 1u));
         }
-        [[unroll]] for (uint u = 0u; u < UNROLL; u++) k[u] = keys[row[u] * TEAM + piece];
+        [[unroll]] for (uint u = 0u; u < UNROLL; u++) k[u] = keys[row[u] * PIECES + piece];
 #ifdef KV_Q8_0
         float k_scale[UNROLL], v_scale[UNROLL];
         [[unroll]] for (uint u = 0u; u < UNROLL; u++) {
@@ -177,7 +180,7 @@ void main() {
             v_scale[u] = unpackHalf2x16(value_scales[at])[piece / 2u % 2u];
         }
 #endif
-        [[unroll]] for (uint u = 0u; u < UNROLL; u++) v[u] = values[row[u] * TEAM + piece];
+        [[unroll]] for (uint u = 0u; u < UNROLL; u++) v[u] = values[row[u] * PIECES + piece];
         float weight[MOST_GROUP][UNROLL];
         [[unroll]] for (uint u = 0u; u < UNROLL; u++) {
             [[unroll]] for (uint g = 0u; g < GROUP; g++) {
@@ -213,9 +216,9 @@ void main() {
         }
     }
     [[unroll]] for (uint g = 0u; g < GROUP; g++) {
-        [[unroll]] for (uint i = 0u; i < LANE_QUADS; i++)
+        if (has) [[unroll]] for (uint i = 0u; i < LANE_QUADS; i++)
             part[(team * GROUP + g) * QUADS + piece * LANE_QUADS + i] = sums[g][i];
-        if (piece == 0u) part_total[team * GROUP + g] = vec2(peak[g], total[g]);
+        if (has && piece == 0u) part_total[team * GROUP + g] = vec2(peak[g], total[g]);
     }
     barrier(); // sums of the teams are complete
     for (uint i = lane; i < GROUP * QUADS; i += WORKGROUP) {

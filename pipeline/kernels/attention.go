@@ -176,7 +176,7 @@ var Decode = Op[Attention]{
 		// barriers for loads that were asked for one by one.
 		{
 			Path: SG, Rule: Rule{On: GPUs},
-			Takes: func(m *Machine, a Attention) bool { // a row is 16 bytes for each lane of an even part of a subgroup
+			Takes: func(m *Machine, a Attention) bool { // a row is at most 16 bytes for each lane of an even part of a subgroup
 				lanes, team := m.subgroupLanes(), decodeTeam(a.Type, a.HeadDim)
 				return team > 0 && lanes%team == 0 && decodeInvocations%lanes == 0
 			},
@@ -251,14 +251,13 @@ func (m *Machine) AttendsByMatrices(headDim int) bool {
 const decodeInvocations = 128
 
 // decodeTeam is how many lanes hold a row of the cache in attention_decode_sg.comp, 16 bytes
-// each; 0: it takes no such rows.
+// each, the rest idle where those are no power of two; 0: it takes no such rows.
 func decodeTeam(t DType, headDim int) int {
 	bytes := headDim * elementBytes(t)
-	team := bytes / 16
-	if bytes%16 != 0 || team > 32 || team&(team-1) != 0 {
+	if bytes%16 != 0 || bytes > 32*16 {
 		return 0
 	}
-	return team
+	return tokenTile(bytes/16, 32)
 }
 
 // attentionRows is how many queries a workgroup of attention.comp takes: as many as leave

@@ -62,7 +62,8 @@ func TestTeamHasSixteenBytesALane(t *testing.T) {
 		headDim, want int
 	}{
 		{dtype.F16, 128, 16}, {dtype.F16, 64, 8}, {dtype.F16, 256, 32}, {dtype.F32, 128, 32}, {dtype.Q8_0, 128, 8}, {dtype.Q8_0, 16, 1},
-		{dtype.F16, 80, 0}, {dtype.F16, 96, 0}, {dtype.F16, 4, 0}, {dtype.F32, 256, 0}, {dtype.Q8_0, 80, 0},
+		{dtype.F16, 80, 16}, {dtype.F16, 96, 16}, {dtype.F16, 112, 16}, {dtype.F16, 192, 32}, {dtype.F16, 4, 0}, {dtype.F32, 256, 0},
+		{dtype.F32, 80, 32}, {dtype.Q8_0, 80, 8}, {dtype.Q8_0, 96, 8},
 	} {
 		if got := decodeTeam(c.t, c.headDim); got != c.want {
 			t.Errorf("%s, heads of %d: %d lanes, want %d", c.t, c.headDim, got, c.want)

@@ -386,7 +386,7 @@ func (v *verifier) ropeAttentionCases(t pipeline.DType) {
 		{pipeline.Heads{Heads: 14, KVHeads: 2, HeadDim: 64, RotaryDim: 64, SoftCap: 5}, 9, 40},
 		{pipeline.Heads{Heads: 2, KVHeads: 1, HeadDim: 128, RotaryDim: 128}, 33, 64}, {pipeline.Heads{Heads: 8, KVHeads: 2, HeadDim: 128, RotaryDim: 128}, 900, 1040},
 		{pipeline.Heads{Heads: 3, KVHeads: 3, HeadDim: 32, RotaryDim: 32}, 512, 1040}, {pipeline.Heads{Heads: 2, KVHeads: 2, HeadDim: 16, RotaryDim: 16}, 30, 64},
-		{pipeline.Heads{Heads: 3, KVHeads: 3, HeadDim: 80, RotaryDim: 20}, 17, 64}, // the base kernel on either path
+		{pipeline.Heads{Heads: 3, KVHeads: 3, HeadDim: 80, RotaryDim: 20}, 17, 64},
 	} {
 		v.ropeAttention(t, c.h, c.position, c.of)
 	}
