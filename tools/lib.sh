@@ -60,16 +60,17 @@ apt_private_index() {
 	apt_private "$state" update || die "no package index of ${*:-the configured sources}"
 }
 
-# client_venv NAME makes the virtual environment of the wheels that tools/clients/NAME.txt pins, if it is not there, and prints
-# its python.
+# client_venv NAME [OPTION...] makes the virtual environment of the wheels that tools/clients/NAME.txt pins, if it is not there,
+# and prints its python. The options are pip's.
 client_venv() {
-	local venv
-	[ -f "tools/clients/$1.txt" ] || die "no client $1"
-	venv=$PUMICE_CACHE/clients/$1-$(sha256sum <"tools/clients/$1.txt" | cut -c1-12)
+	local name=$1 venv
+	shift
+	[ -f "tools/clients/$name.txt" ] || die "no client $name"
+	venv=$PUMICE_CACHE/clients/$name-$(sha256sum <"tools/clients/$name.txt" | cut -c1-12)
 	if [ ! -e "$venv/.done" ]; then
 		rm -rf "$venv"
 		python3 -m venv "$venv"
-		"$venv/bin/pip" install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r "tools/clients/$1.txt" >&2
+		"$venv/bin/pip" install --quiet --disable-pip-version-check --require-hashes --only-binary :all: "$@" -r "tools/clients/$name.txt" >&2
 		touch "$venv/.done"
 	fi
 	printf '%s\n' "$venv/bin/python"
