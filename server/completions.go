@@ -58,22 +58,28 @@ func (s *Server) completions(w http.ResponseWriter, r *http.Request) error {
 		s.streamText(w, r, &q, tasks)
 		return nil
 	}
+	echoed := make([][]pumice.LogProb, len(groups))
+	for i, group := range groups { // before the answers, which then find their prompts in the cache
+		if echoed[i], err = q.echoed(r, e, group[0].request.Prompt); err != nil {
+			return err
+		}
+	}
 	if err := run(r.Context(), tasks); err != nil {
 		return err
 	}
 	out := newCompletion("cmpl", "text_completion", e.model.Name)
 	used, took := usageOf(tasks), timingsOf(tasks[0])
+	if q.Echo && q.LogProbs != nil {
+		used.Details.CachedTokens = 0
+	}
 	out.Usage, out.Timings = &used, &took
 	n, _, _ := choices(q.N, q.Stream, q.BestOf) // it was checked
-	for _, group := range groups {
+	for i, group := range groups {
 		if n < len(group) {
 			group = likeliest(group, n)
 		}
 		for _, t := range group {
-			c, err := q.choice(r, t)
-			if err != nil {
-				return err
-			}
+			c := q.choice(t, echoed[i])
 			c.Index = len(out.Choices)
 			out.Choices = append(out.Choices, c)
 		}
@@ -155,44 +161,33 @@ func (q *completionRequest) encode(e *use, p prompt, o *pumice.GenerateOptions) 
 	return ids, err
 }
 
-// choice is an answer, with what else the request asks to be told of it.
-func (q *completionRequest) choice(r *http.Request, t *task) (textChoice, error) {
+// echoed evaluates a prompt whose tokens' log-probabilities the request asks for.
+func (q *completionRequest) echoed(r *http.Request, e *use, prompt []int) ([]pumice.LogProb, error) {
+	if !q.Echo || q.LogProbs == nil {
+		return nil, nil
+	}
+	return e.NewSession().LogProbs(r.Context(), prompt, *q.LogProbs)
+}
+
+// choice is an answer, with what else the request asks to be told of it. The prompt's tokens are as likely as echoed says.
+func (q *completionRequest) choice(t *task, echoed []pumice.LogProb) textChoice {
 	result := t.g.Result()
 	c := textChoice{Text: result.Text, Finish: &result.FinishReason}
 	tok := t.engine.Tokenizer()
-	if q.LogProbs != nil {
-		c.Probs = &textProbs{}
+	if q.Echo && tok != nil {
+		c.Text = tok.Decode(t.request.Prompt, false) + c.Text
 	}
+	if q.LogProbs == nil {
+		return c
+	}
+	c.Probs = &textProbs{}
 	if q.Echo {
-		if tok != nil {
-			c.Text = tok.Decode(t.request.Prompt, false) + c.Text
-		}
-		if q.LogProbs != nil {
-			if err := addPrompt(r, t.engine, c.Probs, t.request.Prompt, *q.LogProbs); err != nil {
-				return c, err
-			}
-		}
+		c.Probs.addPrompt(tok, t.request.Prompt, echoed)
 	}
-	if q.LogProbs != nil {
-		for i, p := range t.probs {
-			c.Probs.add(tok, before(t, i), p.ID, p)
-		}
+	for i, p := range t.probs {
+		c.Probs.add(tok, before(t, i), p.ID, p)
 	}
-	return c, nil
-}
-
-// addPrompt adds the log-probabilities of a prompt's tokens.
-func addPrompt(r *http.Request, e *use, x *textProbs, prompt []int, top int) error {
-	probs, err := e.NewSession().LogProbs(r.Context(), prompt, top)
-	if err != nil {
-		return err
-	}
-	tok := e.Tokenizer()
-	x.add(tok, -1, prompt[0], nil)
-	for i := range probs {
-		x.add(tok, prompt[i], probs[i].ID, &probs[i])
-	}
-	return nil
+	return c
 }
 
 // echo answers a request that asks for nothing but its prompts' own log-probabilities, and generates nothing.
@@ -204,15 +199,19 @@ func (s *Server) echo(w http.ResponseWriter, r *http.Request, q *completionReque
 		if err == nil && len(ids) == 0 {
 			err = pumice.ErrEmptyPrompt
 		}
-		c := textChoice{Index: i, Finish: &length}
-		if err == nil && q.LogProbs != nil {
-			c.Probs = &textProbs{}
-			err = addPrompt(r, e, c.Probs, ids, *q.LogProbs)
+		var probs []pumice.LogProb
+		if err == nil {
+			probs, err = q.echoed(r, e, ids)
 		}
 		if err != nil {
 			return err
 		}
-		if tok := e.Tokenizer(); tok != nil {
+		c, tok := textChoice{Index: i, Finish: &length}, e.Tokenizer()
+		if q.LogProbs != nil {
+			c.Probs = &textProbs{}
+			c.Probs.addPrompt(tok, ids, probs)
+		}
+		if tok != nil {
 			c.Text = tok.Decode(ids, false)
 		}
 		used.PromptTokens += len(ids)

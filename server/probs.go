@@ -78,6 +78,14 @@ type textProbs struct {
 	end int // of the text so far
 }
 
+// addPrompt adds the tokens of a text, of which all but the first have a probability.
+func (x *textProbs) addPrompt(tok *tokenizer.Tokenizer, prompt []int, probs []pumice.LogProb) {
+	x.add(tok, -1, prompt[0], nil)
+	for i := range probs {
+		x.add(tok, prompt[i], probs[i].ID, &probs[i])
+	}
+}
+
 // add adds a token after another; p is nil for the first of a text, before which there is none: -1.
 func (x *textProbs) add(tok *tokenizer.Tokenizer, before, id int, p *pumice.LogProb) {
 	text := spell(tok, before, id)

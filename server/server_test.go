@@ -21,6 +21,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/rs/zerolog"
 	"go.uber.org/goleak"
 
@@ -275,6 +276,33 @@ func TestEchoedLogProbsAreTheLogits(t *testing.T) {
 	none := get[map[string]any](c, "/v1/completions", fmt.Sprintf(`{"prompt":%s,"echo":true,"logprobs":1,"max_tokens":0}`, list))
 	if got := len(at(none, "choices", 0, "logprobs", "tokens").([]any)); got != len(ids) || at(none, "usage", "completion_tokens") != 0.0 {
 		t.Errorf("%v", none)
+	}
+}
+
+// TestEchoEvaluatesAPromptOnce: for its own log-probabilities, and not again for answers to it.
+func TestEchoEvaluatesAPromptOnce(t *testing.T) {
+	c := newClient(t, nil)
+	ids := make([]int, 150)
+	for i := range ids {
+		ids[i] = 2 + i*37%900
+	}
+	list, _ := json.Marshal(ids)
+	get[map[string]any](c, "/v1/completions", `{"prompt":"a","max_tokens":1}`) // the model is loaded
+	before := c.engine.Metrics().PromptTokens
+	out := get[map[string]any](c, "/v1/completions", fmt.Sprintf(`{"prompt":%s,"echo":true,"logprobs":1,"n":2,"max_tokens":2,"temperature":1,"ignore_eos":true}`, list))
+	for i := range 2 {
+		if got := len(at(out, "choices", i, "logprobs", "token_logprobs").([]any)); got != len(ids)+2 {
+			t.Errorf("choice %d has %d log-probabilities", i, got)
+		}
+	}
+	if diff := cmp.Diff(at(out, "choices", 0, "logprobs", "token_logprobs").([]any)[:len(ids)], at(out, "choices", 1, "logprobs", "token_logprobs").([]any)[:len(ids)]); diff != "" {
+		t.Errorf("the prompt of two answers: %s", diff)
+	}
+	if at(out, "usage", "prompt_tokens_details", "cached_tokens") != 0.0 {
+		t.Errorf("%v", at(out, "usage"))
+	}
+	if n := c.engine.Metrics().PromptTokens - before; n < 150 || n > 155 {
+		t.Errorf("%d tokens are evaluated for a prompt of %d", n, len(ids))
 	}
 }
 
