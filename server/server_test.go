@@ -366,7 +366,8 @@ func TestTokensAndTemplates(t *testing.T) {
 	if !strings.Contains(prompt, "Human: Hi") {
 		t.Errorf("%q", prompt)
 	}
-	if info := get[map[string]any](c, "/tokenizer_info", ""); at(info, "eos_token") == nil {
+	info := get[map[string]any](c, "/tokenizer_info", "")
+	if info["bos_token"] != "<|startoftext|>" || info["eos_token"] != "<|endoftext|>" || info["pad_token"] != "<pad>" || info["unk_token"] != nil {
 		t.Errorf("%v", info)
 	}
 }

@@ -128,8 +128,8 @@ func (s *Server) tokenizerInfo(w http.ResponseWriter, r *http.Request) error {
 		return invalid("model", "the model has no tokenizer")
 	}
 	c := tok.Config()
-	reply(w, http.StatusOK, map[string]any{"bos_token": orNull(c.BOSToken), "eos_token": orNull(c.EOSToken), "pad_token": nil,
-		"unk_token": nil, "chat_template": orNull(c.ChatTemplate), "vocab_size": tok.VocabSize()})
+	reply(w, http.StatusOK, map[string]any{"bos_token": orNull(c.BOSToken), "eos_token": orNull(c.EOSToken), "pad_token": orNull(c.PADToken),
+		"unk_token": orNull(c.UNKToken), "chat_template": orNull(c.ChatTemplate), "vocab_size": tok.VocabSize()})
 	return nil
 }
 
