@@ -346,7 +346,7 @@ func TestPageHasItsNumbers(t *testing.T) {
 		t.Errorf("the page reads %q", names)
 	}
 	for _, name := range names {
-		if !regexp.MustCompile(`(?m)^` + name + `\{model="tiny"\} \d`).Match(text) {
+		if !regexp.MustCompile(`(?m)^` + name + `\{model_name="tiny"\} \d`).Match(text) {
 			t.Errorf("%s is not in\n%s", name, text)
 		}
 	}

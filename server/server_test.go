@@ -710,12 +710,12 @@ func TestManyClients(t *testing.T) {
 	var metrics string
 	for range 200 { // until those that have left are gone
 		_, text := c.ask("/metrics", "")
-		if metrics = string(text); strings.Contains(metrics, `llamacpp:requests_processing{model="tiny"} 0`) {
+		if metrics = string(text); strings.Contains(metrics, `llamacpp:requests_processing{model_name="tiny"} 0`) {
 			break
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	if !strings.Contains(metrics, `llamacpp:tokens_predicted_total{model="tiny"}`) || !strings.Contains(metrics, `llamacpp:requests_processing{model="tiny"} 0`) {
+	if !strings.Contains(metrics, `llamacpp:tokens_predicted_total{model_name="tiny"}`) || !strings.Contains(metrics, `llamacpp:requests_processing{model_name="tiny"} 0`) {
 		t.Error(metrics)
 	}
 }

@@ -104,8 +104,9 @@ type measure struct {
 	value       func(m pumice.Metrics) float64
 }
 
+// newMeasure labels a measure as vLLM does. Docker Model Runner adds a label model of its own, and two of a name are invalid.
 func newMeasure(name, help string, kind prometheus.ValueType, value func(m pumice.Metrics) float64) measure {
-	return measure{prometheus.NewDesc(name, help, []string{"model"}, nil), kind, value}
+	return measure{prometheus.NewDesc(name, help, []string{"model_name"}, nil), kind, value}
 }
 
 var measures = []measure{

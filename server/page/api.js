@@ -52,7 +52,7 @@ export const properties = model => json(`props?model=${encodeURIComponent(model)
 export async function metrics(model) {
   const text = await (await ask('metrics')).text()
   let found
-  for (const [, name, label, value] of text.matchAll(/^([\w:]+)\{model="((?:[^"\\]|\\.)*)"\} (\S+)$/gm)) {
+  for (const [, name, label, value] of text.matchAll(/^([\w:]+)\{model_name="((?:[^"\\]|\\.)*)"\} (\S+)$/gm)) {
     if (label.replace(/\\(.)/g, '$1') === model) (found ??= {})[name] = Number(value)
   }
   return found
