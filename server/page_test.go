@@ -149,7 +149,7 @@ func TestPageIsNowhereElse(t *testing.T) {
 	}
 }
 
-// TestOnlyOwnPagesAsk: a page may ask if this server has sent it. Behind a name that is only so with a key.
+// TestOnlyOwnPagesAsk: a page may ask if this server has sent it. Behind a public name that is only so with a key.
 func TestOnlyOwnPagesAsk(t *testing.T) {
 	open, locked := newPage(t, Options{}), newPage(t, Options{Keys: []string{"secret"}})
 	for _, x := range []struct {
@@ -160,6 +160,7 @@ func TestOnlyOwnPagesAsk(t *testing.T) {
 	}{
 		{"an address", open, "192.168.1.7:8080", "http://192.168.1.7:8080", 404}, // nothing is there, but it may ask
 		{"an IPv6 address", open, "[fd00::7]:8080", "http://[fd00::7]:8080", 404},
+		{"a name of this network", open, "box.local", "http://box.local", 404},
 		{"a name, which may be made to point here", open, "attacker.example", "http://attacker.example", 403},
 		{"another site", open, "192.168.1.7:8080", "http://attacker.example", 403},
 		{"another site by address", open, "192.168.1.7:8080", "http://10.0.0.1:8080", 403},

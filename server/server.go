@@ -22,8 +22,9 @@ type Options struct {
 
 	// Keys, if there are any, are the API keys of which a request needs one: as a bearer token, or in X-Api-Key.
 	Keys []string
-	// Local refuses requests whose Host is not this machine's own name for itself, so that a web page can't reach the server
-	// by a name that it has made to point here (DNS rebinding). It is for servers that listen on a loopback address.
+	// Local refuses requests whose Host is a name of the public Internet, so that a web page can't reach the server by a name
+	// that it has made to point here (DNS rebinding). It is for servers that listen on a loopback address. Where there are
+	// keys, they keep such pages out, and a proxy may pass on its own name.
 	Local bool
 	// NoPage leaves out the page at /, a chat in the browser.
 	NoPage bool
@@ -172,8 +173,9 @@ func (s *Server) guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Content-Type-Options", "nosniff")
 		w.Header().Set("Server", "pumice")
-		if s.options.Local && !isLocal(r.Host) {
-			s.fail(w, r, &requestError{Code: http.StatusForbidden, Type: "permission_error", Message: "this server is for this machine alone"})
+		if s.options.Local && len(s.keys) == 0 && isPublic(r.Host) {
+			s.fail(w, r, &requestError{Code: http.StatusForbidden, Type: "permission_error",
+				Message: "this server is for this machine alone; behind a proxy with a public name it needs an API key"})
 			return
 		}
 		if origin := r.Header.Get("Origin"); origin != "" {
@@ -201,10 +203,9 @@ func (s *Server) guard(next http.Handler) http.Handler {
 }
 
 // isOwn reports whether a request may come from this server's own page, at another address than this machine's name for itself. A
-// name may be one that an attacker has made to point here, but an address can't, and no such page has a key, which is looked at
-// later.
+// public name may be one that an attacker has made to point here, but no such page has a key, which is looked at later.
 func (s *Server) isOwn(r *http.Request, origin *url.URL) bool {
-	return len(s.keys) > 0 || origin != nil && origin.Host == r.Host && net.ParseIP(hostname(r.Host)) != nil
+	return len(s.keys) > 0 || origin != nil && origin.Host == r.Host && !isPublic(r.Host)
 }
 
 // admits reports whether a request needs no key or has one. Anybody may ask for the server's health, its models' names and its
@@ -233,6 +234,20 @@ func isLocal(host string) bool {
 	host = hostname(host)
 	ip := net.ParseIP(host)
 	return host == "localhost" || strings.HasSuffix(host, ".localhost") || ip != nil && ip.IsLoopback()
+}
+
+// isPublic reports whether a host may be a name that a stranger has made to point here: it is neither an address nor a name that
+// public DNS does not have (RFC 6761, RFC 6762; ICANN keeps internal for private use).
+func isPublic(host string) bool {
+	host = strings.ToLower(strings.TrimSuffix(hostname(host), "."))
+	if net.ParseIP(host) != nil || !strings.Contains(host, ".") {
+		return false
+	}
+	switch host[strings.LastIndexByte(host, '.')+1:] {
+	case "localhost", "local", "internal":
+		return false
+	}
+	return true
 }
 
 // hostname is a host without its port.

@@ -603,9 +603,8 @@ func TestGuards(t *testing.T) {
 		{"/props", 200, []string{"X-Api-Key", "one"}},
 		{"/health", 200, nil},
 		{"/v1/models", 200, nil},
-		{"/health", 403, []string{"Host", "attacker.example"}},
-		{"/health", 200, []string{"Host", "localhost:80"}},
-		{"/health", 200, []string{"Host", "[::1]:80"}},
+		{"/props", 401, []string{"Host", "chat.example"}},
+		{"/props", 200, []string{"Host", "chat.example", "X-Api-Key", "one"}}, // behind a proxy
 	} {
 		if code, text := c.ask(x.path, "", x.header...); code != x.code {
 			t.Errorf("%s %v: %d %s, want %d", x.path, x.header, code, text, x.code)
@@ -616,6 +615,28 @@ func TestGuards(t *testing.T) {
 	}
 	if code, _ := c.ask("/tokenize", `{"content":"a"}`, "X-Api-Key", "one", "Origin", "http://localhost:3000"); code != http.StatusOK {
 		t.Errorf("a page of this machine: %d", code)
+	}
+}
+
+// TestOnlyPublicNamesAreRefused: on a loopback address without a key, a proxy such as llama-swap may pass on the Host that it was
+// asked by, unless a stranger may have made that point here.
+func TestOnlyPublicNamesAreRefused(t *testing.T) {
+	s, err := New(Options{Local: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	for host, code := range map[string]int{
+		"localhost:80": 200, "[::1]:80": 200, "127.0.0.1": 200, "192.168.1.7:8080": 200, "[fd00::7]": 200, "box": 200, "Box.local:8080": 200, "gpu.internal": 200,
+		"attacker.example": 403, "attacker.example.": 403, "attacker.example:8080": 403, "127.0.0.1.attacker.example": 403, "local.attacker.example": 403,
+	} {
+		r := httptest.NewRequest("GET", "/health", nil)
+		r.Host = host
+		w := httptest.NewRecorder()
+		s.ServeHTTP(w, r)
+		if w.Code != code {
+			t.Errorf("%s: %d, want %d", host, w.Code, code)
+		}
 	}
 }
 
