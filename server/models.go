@@ -86,8 +86,7 @@ func (m *served) use(ctx, life context.Context) (*use, error) {
 			return nil, pumice.ErrClosed
 		}
 		if m.loading == nil {
-			m.loading = make(chan struct{})
-			go m.load(life)
+			m.begin(life)
 		}
 		loading := m.loading
 		m.mu.Unlock()
@@ -108,6 +107,12 @@ func (m *served) use(ctx, life context.Context) (*use, error) {
 		m.timer.Stop()
 	}
 	return &use{m.engine, m, sync.OnceFunc(m.leave), m.words}, nil
+}
+
+// begin begins to load the engine. The caller holds mu, or is the only one who knows m.
+func (m *served) begin(life context.Context) {
+	m.loading = make(chan struct{})
+	go m.load(life)
 }
 
 // load opens the engine.

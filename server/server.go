@@ -31,6 +31,8 @@ type Options struct {
 	// MaxRequests is how many requests are worked on at a time, of those that take work: others are refused with status 503. 0
 	// stands for DefaultMaxRequests.
 	MaxRequests int
+	// Preload has New begin to load the first model, so that /health says from the beginning whether it is ready.
+	Preload bool
 	// Idle is how long a model stays loaded that nobody uses; with 0 it stays.
 	Idle time.Duration
 
@@ -77,6 +79,9 @@ func New(o Options) (*Server, error) {
 	}
 	s.metrics = newMetrics(s)
 	s.handler = s.guard(s.routes())
+	if o.Preload && len(s.models) > 0 {
+		s.models[0].begin(s.life)
+	}
 	return s, nil
 }
 

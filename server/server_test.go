@@ -741,6 +741,27 @@ func TestManyClients(t *testing.T) {
 	}
 }
 
+// TestHealthSaysWhenTheFirstModelIsReady: from the first request on, hosts that poll it know.
+func TestHealthSaysWhenTheFirstModelIsReady(t *testing.T) {
+	ready := make(chan struct{})
+	c := newClient(t, func(o *Options) {
+		o.Preload = true
+		open := o.Models[0].Open
+		o.Models[0].Open = func(ctx context.Context) (*pumice.Engine, error) {
+			<-ready
+			return open(ctx)
+		}
+	})
+	if code, text := c.ask("/health", ""); code != http.StatusServiceUnavailable || !strings.Contains(string(text), "Loading model") {
+		t.Errorf("while it loads: %d %s", code, text)
+	}
+	close(ready)
+	get[map[string]any](c, "/v1/completions", `{"prompt":"a","max_tokens":1}`)
+	if code, text := c.ask("/health", ""); code != http.StatusOK {
+		t.Errorf("%d %s", code, text)
+	}
+}
+
 func TestModelsAreLoadedWhenTheyAreAskedFor(t *testing.T) {
 	c := newClient(t, nil)
 	if list := get[map[string]any](c, "/v1/models", ""); at(list, "data", 0, "meta") != nil || at(list, "data", 0, "id") != "tiny" {

@@ -90,7 +90,7 @@ func (p *program) serve(c *cli.Context) error {
 // it listens and when the first model, if there is one, is loaded.
 func (p *program) serveOn(ctx context.Context, l net.Listener, o server.Options, drain time.Duration, listening func(net.Listener) string, loaded string) error {
 	tcp, isTCP := l.Addr().(*net.TCPAddr)
-	o.Local = isTCP && tcp.IP.IsLoopback()
+	o.Local, o.Preload = isTCP && tcp.IP.IsLoopback(), true
 	s, err := server.New(o)
 	if err != nil {
 		return errors.Join(err, l.Close())
