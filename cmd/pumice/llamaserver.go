@@ -50,12 +50,17 @@ type llamaSettings struct {
 	predict     int
 	sampling    []func(p *sample.Params)
 	list        bool
+	help        bool
+	version     bool
 	noPage      bool
 	verbose     bool
 	ignored     []string // flags that change nothing here
 }
 
-// A llamaFlag is a flag of llama-server (llama.cpp b10434, common/arg.cpp).
+// llamaBuild is the build of llama.cpp whose flags are taken.
+const llamaBuild = 10434
+
+// A llamaFlag is a flag of llama-server (common/arg.cpp of llamaBuild).
 type llamaFlag struct {
 	names  string                                     // separated by spaces
 	value  string                                     // what it takes; "": nothing; "?": on, off or auto, or nothing
@@ -112,6 +117,8 @@ var llamaFlags = []llamaFlag{
 	{names: "--lora", value: "FILE", set: func(s *llamaSettings, v string) error { s.options.LoRA = append(s.options.LoRA, v); return nil }},
 	{names: "--api-key", value: "KEY", set: func(s *llamaSettings, v string) error { s.keys = append(s.keys, splitList(v)...); return nil }},
 	{names: "-n --predict --n-predict", value: "N", set: toInt(func(s *llamaSettings) *int { return &s.predict })},
+	{names: "-h --help --usage", set: func(s *llamaSettings, _ string) error { s.help = true; return nil }},
+	{names: "--version", set: func(s *llamaSettings, _ string) error { s.version = true; return nil }},
 	{names: "--list-devices", set: func(s *llamaSettings, _ string) error { s.list = true; return nil }},
 	{names: "--webui", set: func(s *llamaSettings, _ string) error { s.noPage = false; return nil }},
 	{names: "--no-webui", set: func(s *llamaSettings, _ string) error { s.noPage = true; return nil }},
@@ -239,6 +246,12 @@ func (p *program) llamaServer(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
+	switch {
+	case s.help:
+		return p.printf("%s", llamaHelp())
+	case s.version: // as Lemonade looks for it
+		return p.printf("version: %d (pumice)\nbuilt with %s for %s/%s\n", llamaBuild, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	}
 	base := pumice.Options{Logger: p.log}
 	if dir, err := pumice.CacheDir(); err == nil {
 		base.CacheDir = filepath.Join(dir, "pipelines")
@@ -278,6 +291,30 @@ func (p *program) llamaServer(ctx context.Context, args []string) error {
 		}
 		return fmt.Sprintf("main: server is listening on %s - starting the main loop", l.Addr())
 	}, "main: model loaded")
+}
+
+// llamaHelp says what becomes of each flag.
+func llamaHelp() string {
+	var taken, ignored, refused strings.Builder
+	for _, f := range llamaFlags {
+		line := "  " + strings.ReplaceAll(f.names, " ", ", ")
+		switch {
+		case f.value == "?":
+			line += " [on|off|auto]"
+		case f.value != "":
+			line += " " + f.value
+		}
+		switch {
+		case f.refuse != "":
+			fmt.Fprintf(&refused, "%s: %s\n", line, f.refuse)
+		case f.set == nil:
+			fmt.Fprintln(&ignored, line)
+		default:
+			fmt.Fprintln(&taken, line)
+		}
+	}
+	return fmt.Sprintf("usage: %s [flags]\n\nThe flags of llama.cpp's server, b%d:\n%s\nThese change nothing here:\n%s\nThese are refused:\n%s", llamaServerName, llamaBuild,
+		&taken, &ignored, &refused)
 }
 
 func uma(d pumice.DeviceInfo) int {

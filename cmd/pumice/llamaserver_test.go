@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -83,6 +84,19 @@ func TestLlamaServersFlags(t *testing.T) {
 	}{{"/usr/lib/ollama/llama-server -m F", true, 2}, {"pumice llama-server", true, 0}, {"pumice serve llama-server", false, 0}} {
 		if rest, ok := calledAs(llamaServerName, strings.Fields(c.args)); ok != c.as || len(rest) != c.rest {
 			t.Errorf("%s: %v, %t", c.args, rest, ok)
+		}
+	}
+}
+
+// TestLlamaServerSaysWhatItIs: Lemonade reads the version, and waits for it.
+func TestLlamaServerSaysWhatItIs(t *testing.T) {
+	if out := pumiceRun(t, "llama-server", "--version"); !regexp.MustCompile(`^version: \d+ \(pumice\)\nbuilt with go\S+ for \S+\n$`).MatchString(out) {
+		t.Errorf("%q", out)
+	}
+	help := pumiceRun(t, "llama-server", "-m", "F", "--help")
+	for _, want := range []string{"  -m, --model FILE\n", "nothing here:\n  --jinja, ", "  -fa, --flash-attn [on|off|auto]\n", "FILE: images and sounds are not supported\n"} {
+		if !strings.Contains(help, want) {
+			t.Errorf("%q is not in\n%s", want, help)
 		}
 	}
 }
