@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"errors"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -66,7 +67,10 @@ func (q *conversation) prompt(ctx context.Context, e *use) (chat.Prompt, error) 
 			}
 		}
 	}
-	return e.EncodeChat(ctx, messages, chat.Options{Tools: q.offered(), Variables: q.variables})
+	variables := map[string]any{}
+	maps.Copy(variables, e.model.Variables)
+	maps.Copy(variables, q.variables)
+	return e.EncodeChat(ctx, messages, chat.Options{Tools: q.offered(), Variables: variables})
 }
 
 // A block is a piece of an answer: some reasoning, some content, or a call.

@@ -372,6 +372,22 @@ func TestTokensAndTemplates(t *testing.T) {
 	}
 }
 
+// TestTemplatesHaveAModelsVariables: those of a Model where a request says nothing.
+func TestTemplatesHaveAModelsVariables(t *testing.T) {
+	template := filepath.Join(t.TempDir(), "t.jinja")
+	if err := os.WriteFile(template, []byte("{{ messages[0].content }} {{ enable_thinking }} {{ style }}"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	c := newClientOf(t, writeModel(t), pumice.Options{Context: 200, ChatTemplate: template}, func(o *Options) {
+		o.Models[0].Variables = map[string]any{"enable_thinking": false, "style": "short"}
+	})
+	for more, want := range map[string]string{"": "Hi False short", `,"chat_template_kwargs":{"enable_thinking":true}`: "Hi True short"} {
+		if got := get[map[string]string](c, "/apply-template", `{"messages":[{"role":"user","content":"Hi"}]`+more+`}`)["prompt"]; got != want {
+			t.Errorf("%s: %q, want %q", more, got, want)
+		}
+	}
+}
+
 func TestEmbeddingsInBothEncodings(t *testing.T) {
 	c := newClient(t, nil)
 	floats := get[map[string]any](c, "/v1/embeddings", `{"input":["one text","two"],"model":"tiny"}`)

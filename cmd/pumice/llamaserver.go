@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
@@ -49,6 +51,7 @@ type llamaSettings struct {
 	cacheV      string
 	predict     int
 	sampling    []func(p *sample.Params)
+	variables   map[string]any // of the chat template
 	list        bool
 	help        bool
 	version     bool
@@ -80,6 +83,9 @@ func toInt(field func(s *llamaSettings) *int) func(*llamaSettings, string) error
 		return nil
 	}
 }
+
+// think has the chat template ask for reasoning or not, as Qwen3's and those made after it can.
+func (s *llamaSettings) think(yes bool) { s.variables["enable_thinking"] = yes }
 
 // toParam has requests that don't say otherwise sample with a parameter.
 func toParam(set func(p *sample.Params, v float64)) func(*llamaSettings, string) error {
@@ -119,6 +125,34 @@ var llamaFlags = []llamaFlag{
 	{names: "-n --predict --n-predict", value: "N", set: toInt(func(s *llamaSettings) *int { return &s.predict })},
 	{names: "-h --help --usage", set: func(s *llamaSettings, _ string) error { s.help = true; return nil }},
 	{names: "--version", set: func(s *llamaSettings, _ string) error { s.version = true; return nil }},
+	{names: "--chat-template-kwargs", value: "JSON", set: func(s *llamaSettings, v string) error {
+		var variables map[string]any
+		if json.Unmarshal([]byte(v), &variables) != nil {
+			return errors.New("want a JSON object")
+		}
+		maps.Copy(s.variables, variables)
+		return nil
+	}},
+	{names: "-rea --reasoning", value: "on|off|auto", set: func(s *llamaSettings, v string) error {
+		switch v {
+		case "on", "off":
+			s.think(v == "on")
+		case "auto":
+		default:
+			return errors.New("want on, off or auto")
+		}
+		return nil
+	}},
+	{names: "--reasoning-budget", value: "N", set: func(s *llamaSettings, v string) error {
+		switch v {
+		case "0":
+			s.think(false)
+		case "-1": // no limit
+		default:
+			return errors.New("a budget of tokens is not supported: want 0 for no reasoning, or -1 for no limit")
+		}
+		return nil
+	}},
 	{names: "--list-devices", set: func(s *llamaSettings, _ string) error { s.list = true; return nil }},
 	{names: "--webui", set: func(s *llamaSettings, _ string) error { s.noPage = false; return nil }},
 	{names: "--no-webui", set: func(s *llamaSettings, _ string) error { s.noPage = true; return nil }},
@@ -152,7 +186,7 @@ var llamaFlags = []llamaFlag{
 	{names: "-hff --hf-file", value: "NAME", set: toText(func(s *llamaSettings) *string { return &s.hubFile })},
 	{names: "-mu --model-url -dr --docker-repo", value: "NAME", refuse: "nothing is fetched from a network: give -m FILE"},
 	{names: "--rope-scaling --rope-scale --rope-freq-base --rope-freq-scale --yarn-ext-factor --yarn-attn-factor --override-kv --grammar --grammar-file --json-schema -j " +
-		"--lora-scaled --control-vector --pooling --attention --reasoning-budget --chat-template-kwargs --logit-bias -l --samplers --mirostat --dry-multiplier --xtc-probability " +
+		"--lora-scaled --control-vector --pooling --attention --logit-bias -l --samplers --mirostat --dry-multiplier --xtc-probability " +
 		"--typical --top-nsigma --dynatemp-range --seed -s --models-dir --models-preset --ssl-key-file --ssl-cert-file", value: "VALUE", refuse: "it is not supported"},
 	{names: "--rerank --reranking", refuse: "reranking is not supported"},
 }
@@ -173,7 +207,7 @@ func parseLlama(args []string) (*llamaSettings, error) {
 			byName[name] = &llamaFlags[i]
 		}
 	}
-	s := &llamaSettings{host: "127.0.0.1", port: 8080, parallel: 1, predict: -1}
+	s := &llamaSettings{host: "127.0.0.1", port: 8080, parallel: 1, predict: -1, variables: map[string]any{}}
 	for i := 0; i < len(args); i++ {
 		name := args[i]
 		f, ok := byName[name]
@@ -224,8 +258,11 @@ func (s *llamaSettings) check() error {
 	if s.parallel < 1 {
 		s.parallel = 1
 	}
-	if o.Context > 0 { // is divided among slots
+	switch { // it is divided among slots; Docker's -1 is no limit but the model's
+	case o.Context > 0:
 		o.Context = max(1, o.Context/s.parallel)
+	case o.Context < 0:
+		o.Context = 0
 	}
 	if s.hubRepo != "" && s.model == "" {
 		s.model = "hf:" + s.hubRepo
@@ -273,7 +310,7 @@ func (p *program) llamaServer(ctx context.Context, args []string) error {
 	p.note("system_info: n_threads = %d | Vulkan : 1 | pumice", runtime.NumCPU())
 	o := server.Options{Keys: s.keys, NoPage: s.noPage, Logger: p.log}
 	if s.model != "" {
-		m := server.Model{Name: s.name, MaxTokens: max(0, s.predict), Open: func(ctx context.Context) (*pumice.Engine, error) { return p.openLlama(ctx, s) }}
+		m := server.Model{Name: s.name, MaxTokens: max(0, s.predict), Variables: s.variables, Open: func(ctx context.Context) (*pumice.Engine, error) { return p.openLlama(ctx, s) }}
 		m.Sampling = func(params *sample.Params) {
 			for _, set := range s.sampling {
 				set(params)

@@ -42,13 +42,21 @@ func TestLlamaServersFlags(t *testing.T) {
 			}},
 		"Lemonade": {"-m F --ctx-size 2048 --device Vulkan1 --port 8001 --jinja --metrics --embeddings",
 			func(s *llamaSettings) bool { return s.options.Device == "1" && s.options.Context == 2048 }},
-		"RamaLama": {"--host 0.0.0.0 --port 8080 --log-file /tmp/l --model F --no-warmup --alias small --ctx-size 0 --temp 0.3 --cache-reuse 256",
+		"Docker Model Runner, without reasoning": {"-ngl 999 --metrics --model F.gguf --host /run/model.sock --reasoning-budget 0 --ctx-size -1 --jinja",
+			func(s *llamaSettings) bool { return s.variables["enable_thinking"] == false && s.options.Context == 0 }},
+		"Docker Model Runner, without a budget": {"-ngl 999 --metrics --model F.gguf --host /run/model.sock --reasoning-budget -1 --jinja",
+			func(s *llamaSettings) bool { return len(s.variables) == 0 }},
+		"a template's variables": {`-m F --reasoning off --chat-template-kwargs {"enable_thinking":true,"reasoning_effort":"low"}`,
+			func(s *llamaSettings) bool {
+				return s.variables["enable_thinking"] == true && s.variables["reasoning_effort"] == "low"
+			}},
+		"RamaLama": {"--host 0.0.0.0 --port 8080 --log-file /tmp/l --model F --no-warmup --reasoning on --alias small --ctx-size 0 --temp 0.3 --cache-reuse 256",
 			func(s *llamaSettings) bool {
 				var p sample.Params
 				for _, set := range s.sampling {
 					set(&p)
 				}
-				return s.name == "small" && p.Temperature == .3
+				return s.name == "small" && p.Temperature == .3 && s.variables["enable_thinking"] == true
 			}},
 		"textgen": {"--model F --batch-size 256 --ubatch-size 256 --port 5005 --no-webui --flash-attn on --ctx-size 8192 --gpu-layers 99 --fit off --cache-type-k f16 --cache-type-v f16 --parallel 1",
 			func(s *llamaSettings) bool { return s.options.KVType == "f16" }},
@@ -72,6 +80,10 @@ func TestLlamaServersFlags(t *testing.T) {
 		"-ctk q8_0":        "one type",
 		"--rope-scale 2":   "not supported",
 		"-m F --pooling x": "not supported",
+
+		"--reasoning-budget 2048":    "a budget of tokens is not supported",
+		"--reasoning maybe":          "want on, off or auto",
+		"--chat-template-kwargs [1]": "want a JSON object",
 	} {
 		if _, err := parseLlama(strings.Fields(args)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", args, err, want)
