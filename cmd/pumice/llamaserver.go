@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"pumice"
+	"pumice/internal/regular"
 	"pumice/sample"
 	"pumice/server"
 )
@@ -66,6 +67,7 @@ const llamaBuild = 10434
 // A llamaFlag is a flag of llama-server (common/arg.cpp of llamaBuild).
 type llamaFlag struct {
 	names  string                                     // separated by spaces
+	env    string                                     // variables that stand for it, separated by spaces
 	value  string                                     // what it takes; "": nothing; "?": on, off or auto, or nothing
 	set    func(s *llamaSettings, value string) error // nil: it changes no answer here
 	refuse string                                     // why it is refused: it would change answers
@@ -84,6 +86,24 @@ func toInt(field func(s *llamaSettings) *int) func(*llamaSettings, string) error
 	}
 }
 
+// readKeys reads keys from a file, one a line; # begins a comment.
+func (s *llamaSettings) readKeys(name string) error {
+	text, err := regular.ReadFile(name, 1<<20)
+	if err != nil {
+		return err
+	}
+	before := len(s.keys)
+	for line := range strings.Lines(string(text)) {
+		if line = strings.TrimSpace(line); line != "" && line[0] != '#' {
+			s.keys = append(s.keys, line)
+		}
+	}
+	if len(s.keys) == before {
+		return errors.New("it has no key")
+	}
+	return nil
+}
+
 // think has the chat template ask for reasoning or not, as Qwen3's and those made after it can.
 func (s *llamaSettings) think(yes bool) { s.variables["enable_thinking"] = yes }
 
@@ -100,13 +120,14 @@ func toParam(set func(p *sample.Params, v float64)) func(*llamaSettings, string)
 }
 
 var llamaFlags = []llamaFlag{
-	{names: "-m --model", value: "FILE", set: toText(func(s *llamaSettings) *string { return &s.model })},
-	{names: "-a --alias", value: "NAME", set: toText(func(s *llamaSettings) *string { return &s.name })},
-	{names: "--host", value: "ADDRESS", set: toText(func(s *llamaSettings) *string { return &s.host })},
-	{names: "--port", value: "N", set: toInt(func(s *llamaSettings) *int { return &s.port })},
-	{names: "-c --ctx-size", value: "N", set: toInt(func(s *llamaSettings) *int { return &s.options.Context })},
-	{names: "-np --parallel", value: "N", set: toInt(func(s *llamaSettings) *int { return &s.parallel })},
-	{names: "-dev --device", value: "NAME", set: func(s *llamaSettings, v string) error {
+	{names: "-m --model", env: "LLAMA_ARG_MODEL", value: "FILE", set: toText(func(s *llamaSettings) *string { return &s.model })},
+	{names: "-a --alias", env: "LLAMA_ARG_ALIAS", value: "NAME", set: toText(func(s *llamaSettings) *string { return &s.name })},
+	{names: "--host", env: "LLAMA_ARG_HOST", value: "ADDRESS", set: toText(func(s *llamaSettings) *string { return &s.host })},
+	{names: "--port", env: "LLAMA_ARG_PORT", value: "N", set: toInt(func(s *llamaSettings) *int { return &s.port })},
+	{names: "-c --ctx-size", env: "LLAMA_ARG_CTX_SIZE", value: "N", set: toInt(func(s *llamaSettings) *int { return &s.options.Context })},
+	{names: "-np --parallel", env: "LLAMA_ARG_N_PARALLEL", value: "N", set: toInt(func(s *llamaSettings) *int { return &s.parallel })},
+	{names: "-dev --device", env: "LLAMA_ARG_DEVICE", value: "NAME", set: func(s *llamaSettings, v string) error {
+		s.options.Device, s.options.Devices = "", nil
 		if strings.Contains(v, ",") {
 			for _, d := range splitList(v) {
 				s.options.Devices = append(s.options.Devices, deviceIndex(d))
@@ -116,16 +137,17 @@ var llamaFlags = []llamaFlag{
 		s.options.Device = deviceIndex(v)
 		return nil
 	}},
-	{names: "-mg --main-gpu", value: "N", set: toText(func(s *llamaSettings) *string { return &s.options.Device })},
-	{names: "-ctk --cache-type-k", value: "TYPE", set: toText(func(s *llamaSettings) *string { return &s.options.KVType })},
-	{names: "-ctv --cache-type-v", value: "TYPE", set: toText(func(s *llamaSettings) *string { return &s.cacheV })},
-	{names: "--chat-template --chat-template-file", value: "NAME", set: toText(func(s *llamaSettings) *string { return &s.options.ChatTemplate })},
+	{names: "-mg --main-gpu", env: "LLAMA_ARG_MAIN_GPU", value: "N", set: toText(func(s *llamaSettings) *string { return &s.options.Device })},
+	{names: "-ctk --cache-type-k", env: "LLAMA_ARG_CACHE_TYPE_K", value: "TYPE", set: toText(func(s *llamaSettings) *string { return &s.options.KVType })},
+	{names: "-ctv --cache-type-v", env: "LLAMA_ARG_CACHE_TYPE_V", value: "TYPE", set: toText(func(s *llamaSettings) *string { return &s.cacheV })},
+	{names: "--chat-template --chat-template-file", env: "LLAMA_ARG_CHAT_TEMPLATE LLAMA_ARG_CHAT_TEMPLATE_FILE", value: "NAME", set: toText(func(s *llamaSettings) *string { return &s.options.ChatTemplate })},
 	{names: "--lora", value: "FILE", set: func(s *llamaSettings, v string) error { s.options.LoRA = append(s.options.LoRA, v); return nil }},
-	{names: "--api-key", value: "KEY", set: func(s *llamaSettings, v string) error { s.keys = append(s.keys, splitList(v)...); return nil }},
-	{names: "-n --predict --n-predict", value: "N", set: toInt(func(s *llamaSettings) *int { return &s.predict })},
+	{names: "--api-key", env: "LLAMA_API_KEY", value: "KEY", set: func(s *llamaSettings, v string) error { s.keys = append(s.keys, splitList(v)...); return nil }},
+	{names: "--api-key-file", env: "LLAMA_ARG_API_KEY_FILE", value: "FILE", set: (*llamaSettings).readKeys},
+	{names: "-n --predict --n-predict", env: "LLAMA_ARG_N_PREDICT", value: "N", set: toInt(func(s *llamaSettings) *int { return &s.predict })},
 	{names: "-h --help --usage", set: func(s *llamaSettings, _ string) error { s.help = true; return nil }},
 	{names: "--version", set: func(s *llamaSettings, _ string) error { s.version = true; return nil }},
-	{names: "--chat-template-kwargs", value: "JSON", set: func(s *llamaSettings, v string) error {
+	{names: "--chat-template-kwargs", env: "LLAMA_CHAT_TEMPLATE_KWARGS LLAMA_ARG_CHAT_TEMPLATE_KWARGS", value: "JSON", set: func(s *llamaSettings, v string) error {
 		var variables map[string]any
 		if json.Unmarshal([]byte(v), &variables) != nil {
 			return errors.New("want a JSON object")
@@ -133,7 +155,7 @@ var llamaFlags = []llamaFlag{
 		maps.Copy(s.variables, variables)
 		return nil
 	}},
-	{names: "-rea --reasoning", value: "on|off|auto", set: func(s *llamaSettings, v string) error {
+	{names: "-rea --reasoning", env: "LLAMA_ARG_REASONING", value: "on|off|auto", set: func(s *llamaSettings, v string) error {
 		switch v {
 		case "on", "off":
 			s.think(v == "on")
@@ -143,7 +165,7 @@ var llamaFlags = []llamaFlag{
 		}
 		return nil
 	}},
-	{names: "--reasoning-budget", value: "N", set: func(s *llamaSettings, v string) error {
+	{names: "--reasoning-budget", env: "LLAMA_ARG_THINK_BUDGET", value: "N", set: func(s *llamaSettings, v string) error {
 		switch v {
 		case "0":
 			s.think(false)
@@ -158,14 +180,14 @@ var llamaFlags = []llamaFlag{
 	{names: "--no-webui", set: func(s *llamaSettings, _ string) error { s.noPage = true; return nil }},
 	{names: "-v --verbose --log-verbose", set: func(s *llamaSettings, _ string) error { s.verbose = true; return nil }},
 
-	{names: "--temp --temperature", value: "N", set: toParam(func(p *sample.Params, v float64) { p.Temperature = float32(v) })},
-	{names: "--top-k", value: "N", set: toParam(func(p *sample.Params, v float64) { p.TopK = int(v) })},
-	{names: "--top-p", value: "N", set: toParam(func(p *sample.Params, v float64) { p.TopP = float32(v) })},
-	{names: "--min-p", value: "N", set: toParam(func(p *sample.Params, v float64) { p.MinP = float32(v) })},
-	{names: "--repeat-penalty", value: "N", set: toParam(func(p *sample.Params, v float64) { p.RepeatPenalty = float32(v) })},
+	{names: "--temp --temperature", env: "LLAMA_ARG_TEMPERATURE", value: "N", set: toParam(func(p *sample.Params, v float64) { p.Temperature = float32(v) })},
+	{names: "--top-k", env: "LLAMA_ARG_TOP_K", value: "N", set: toParam(func(p *sample.Params, v float64) { p.TopK = int(v) })},
+	{names: "--top-p", env: "LLAMA_ARG_TOP_P", value: "N", set: toParam(func(p *sample.Params, v float64) { p.TopP = float32(v) })},
+	{names: "--min-p", env: "LLAMA_ARG_MIN_P", value: "N", set: toParam(func(p *sample.Params, v float64) { p.MinP = float32(v) })},
+	{names: "--repeat-penalty", env: "LLAMA_ARG_REPEAT_PENALTY", value: "N", set: toParam(func(p *sample.Params, v float64) { p.RepeatPenalty = float32(v) })},
 	{names: "--repeat-last-n", value: "N", set: toParam(func(p *sample.Params, v float64) { p.RepeatLastN = int(max(0, v)) })},
-	{names: "--presence-penalty", value: "N", set: toParam(func(p *sample.Params, v float64) { p.PresencePenalty = float32(v) })},
-	{names: "--frequency-penalty", value: "N", set: toParam(func(p *sample.Params, v float64) { p.FrequencyPenalty = float32(v) })},
+	{names: "--presence-penalty", env: "LLAMA_ARG_PRESENCE_PENALTY", value: "N", set: toParam(func(p *sample.Params, v float64) { p.PresencePenalty = float32(v) })},
+	{names: "--frequency-penalty", env: "LLAMA_ARG_FREQUENCY_PENALTY", value: "N", set: toParam(func(p *sample.Params, v float64) { p.FrequencyPenalty = float32(v) })},
 
 	// These are so anyway, or say how llama.cpp computes.
 	{names: "--jinja --metrics --slots --no-slots --props --embedding --embeddings --offline --mlock --no-mmap --mmap --warmup --no-warmup " +
@@ -181,10 +203,10 @@ var llamaFlags = []llamaFlag{
 	{names: "--spec-type --spec-draft-n-max --spec-draft-n-min --spec-draft-model -md --model-draft --draft-max --draft-min --draft-p-min -ngld -devd -cd --ctx-size-draft", value: "VALUE"},
 
 	{names: "--no-jinja", set: func(*llamaSettings, string) error { return nil }},
-	{names: "--mmproj -mm --mmproj-url -mmu", value: "FILE", refuse: "images and sounds are not supported"},
-	{names: "-hf -hfr --hf-repo", value: "NAME", set: toText(func(s *llamaSettings) *string { return &s.hubRepo })},
-	{names: "-hff --hf-file", value: "NAME", set: toText(func(s *llamaSettings) *string { return &s.hubFile })},
-	{names: "-mu --model-url -dr --docker-repo", value: "NAME", refuse: "nothing is fetched from a network: give -m FILE"},
+	{names: "--mmproj -mm --mmproj-url -mmu", env: "LLAMA_ARG_MMPROJ LLAMA_ARG_MMPROJ_URL", value: "FILE", refuse: "images and sounds are not supported"},
+	{names: "-hf -hfr --hf-repo", env: "LLAMA_ARG_HF_REPO", value: "NAME", set: toText(func(s *llamaSettings) *string { return &s.hubRepo })},
+	{names: "-hff --hf-file", env: "LLAMA_ARG_HF_FILE", value: "NAME", set: toText(func(s *llamaSettings) *string { return &s.hubFile })},
+	{names: "-mu --model-url -dr --docker-repo", env: "LLAMA_ARG_MODEL_URL LLAMA_ARG_DOCKER_REPO", value: "NAME", refuse: "nothing is fetched from a network: give -m FILE"},
 	{names: "--rope-scaling --rope-scale --rope-freq-base --rope-freq-scale --yarn-ext-factor --yarn-attn-factor --override-kv --grammar --grammar-file --json-schema -j " +
 		"--lora-scaled --control-vector --pooling --attention --logit-bias -l --samplers --mirostat --dry-multiplier --xtc-probability " +
 		"--typical --top-nsigma --dynatemp-range --seed -s --models-dir --models-preset --ssl-key-file --ssl-cert-file", value: "VALUE", refuse: "it is not supported"},
@@ -199,7 +221,22 @@ func deviceIndex(name string) string {
 	return name
 }
 
-// parseLlama reads llama-server's command line.
+// apply acts on a flag, which is called name, or on a variable in its place.
+func (f *llamaFlag) apply(s *llamaSettings, name, value string) error {
+	switch {
+	case f.refuse != "":
+		return &usageError{fmt.Sprintf("%s %s: %s", llamaServerName, name, f.refuse)}
+	case f.set == nil:
+		s.ignored = append(s.ignored, name)
+		return nil
+	}
+	if err := f.set(s, value); err != nil {
+		return &usageError{fmt.Sprintf("%s %s %q: %v", llamaServerName, name, value, err)}
+	}
+	return nil
+}
+
+// parseLlama reads llama-server's variables of the environment and its command line, which is stronger.
 func parseLlama(args []string) (*llamaSettings, error) {
 	byName := map[string]*llamaFlag{}
 	for i := range llamaFlags {
@@ -208,6 +245,15 @@ func parseLlama(args []string) (*llamaSettings, error) {
 		}
 	}
 	s := &llamaSettings{host: "127.0.0.1", port: 8080, parallel: 1, predict: -1, variables: map[string]any{}}
+	for i := range llamaFlags {
+		for name := range strings.FieldsSeq(llamaFlags[i].env) {
+			if value := os.Getenv(name); value != "" {
+				if err := llamaFlags[i].apply(s, name, value); err != nil {
+					return nil, err
+				}
+			}
+		}
+	}
 	for i := 0; i < len(args); i++ {
 		name := args[i]
 		f, ok := byName[name]
@@ -220,11 +266,10 @@ func parseLlama(args []string) (*llamaSettings, error) {
 				i++
 			}
 			continue
-		case f.refuse != "":
-			return nil, &usageError{fmt.Sprintf("%s %s: %s", llamaServerName, name, f.refuse)}
 		}
 		value := ""
 		switch {
+		case f.refuse != "": // whatever its value
 		case f.value == "?":
 			if i+1 < len(args) && (args[i+1] == "on" || args[i+1] == "off" || args[i+1] == "auto") {
 				i++
@@ -235,12 +280,8 @@ func parseLlama(args []string) (*llamaSettings, error) {
 			}
 			value = args[i]
 		}
-		if f.set == nil {
-			s.ignored = append(s.ignored, name)
-			continue
-		}
-		if err := f.set(s, value); err != nil {
-			return nil, &usageError{fmt.Sprintf("%s %s %q: %v", llamaServerName, name, value, err)}
+		if err := f.apply(s, name, value); err != nil {
+			return nil, err
 		}
 	}
 	return s, s.check()

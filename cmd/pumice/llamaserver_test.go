@@ -3,6 +3,8 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -81,6 +83,7 @@ func TestLlamaServersFlags(t *testing.T) {
 		"--rope-scale 2":   "not supported",
 		"-m F --pooling x": "not supported",
 
+		"--api-key-file /nowhere":    "no such file",
 		"--reasoning-budget 2048":    "a budget of tokens is not supported",
 		"--reasoning maybe":          "want on, off or auto",
 		"--chat-template-kwargs [1]": "want a JSON object",
@@ -97,6 +100,36 @@ func TestLlamaServersFlags(t *testing.T) {
 		if rest, ok := calledAs(llamaServerName, strings.Fields(c.args)); ok != c.as || len(rest) != c.rest {
 			t.Errorf("%s: %v, %t", c.args, rest, ok)
 		}
+	}
+}
+
+// TestLlamaServersEnvironment: variables stand for flags, which are stronger, and a key that is asked for is never left out.
+func TestLlamaServersEnvironment(t *testing.T) {
+	keys := filepath.Join(t.TempDir(), "keys")
+	if err := os.WriteFile(keys, []byte("# ours\nthree\n\n four\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, value := range map[string]string{"LLAMA_ARG_MODEL": "F.gguf", "LLAMA_ARG_CTX_SIZE": "512", "LLAMA_ARG_DEVICE": "Vulkan0,Vulkan1", "LLAMA_API_KEY": "one,two",
+		"LLAMA_ARG_API_KEY_FILE": keys, "LLAMA_ARG_HOST": "", "LLAMA_ARG_TEMPERATURE": "0.5"} {
+		t.Setenv(name, value)
+	}
+	s, err := parseLlama([]string{"-c", "1024", "-dev", "Vulkan1"})
+	if err != nil || s.model != "F.gguf" || s.options.Context != 1024 || s.options.Device != "1" || s.options.Devices != nil || s.host != "127.0.0.1" || len(s.sampling) != 1 {
+		t.Errorf("%+v, %v", s, err)
+	}
+	if want := []string{"one", "two", "three", "four"}; !slices.Equal(s.keys, want) {
+		t.Errorf("keys %q, want %q", s.keys, want)
+	}
+	if err := os.WriteFile(keys, []byte("# none\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := parseLlama(nil); err == nil || !strings.Contains(err.Error(), "it has no key") {
+		t.Errorf("a file without keys: %v", err)
+	}
+	t.Setenv("LLAMA_ARG_API_KEY_FILE", "")
+	t.Setenv("LLAMA_ARG_MMPROJ", "F")
+	if _, err := parseLlama(nil); err == nil || !strings.Contains(err.Error(), "LLAMA_ARG_MMPROJ: images") {
+		t.Errorf("images: %v", err)
 	}
 }
 
