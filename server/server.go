@@ -75,6 +75,9 @@ func New(o Options) (*Server, error) {
 	}
 	s.room = make(chan struct{}, cmp.Or(o.MaxRequests, DefaultMaxRequests))
 	for _, key := range o.Keys {
+		if key == "" {
+			return nil, errors.New("server: an API key is empty, which everybody has")
+		}
 		s.keys = append(s.keys, []byte(key))
 	}
 	s.metrics = newMetrics(s)

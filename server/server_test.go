@@ -607,6 +607,9 @@ func TestRequestsBeyondTheLimitAreRefused(t *testing.T) {
 }
 
 func TestGuards(t *testing.T) {
+	if _, err := New(Options{Keys: []string{"one", ""}}); err == nil {
+		t.Error("a key may be empty")
+	}
 	c := newClient(t, func(o *Options) { o.Keys, o.Local = []string{"one", "two"}, true })
 	for _, x := range []struct {
 		path   string
