@@ -23,6 +23,7 @@ type Model struct {
 	Sampling  func(p *sample.Params) // changes the model's parameters where a request says nothing; may be nil
 	MaxTokens int                    // of an answer whose request sets no limit; 0: the context's
 	Variables map[string]any         // of the chat template, where a request says nothing
+	Pooling   pumice.Pooling         // of embeddings; "" is what the model's files say
 }
 
 // A served is a Model with its state.

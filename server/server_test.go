@@ -409,6 +409,28 @@ func TestEmbeddingsInBothEncodings(t *testing.T) {
 	}
 }
 
+// TestEmbeddingsArePooledAsAModelSays: the mean is another vector than that of the last token.
+func TestEmbeddingsArePooledAsAModelSays(t *testing.T) {
+	c := newClient(t, func(o *Options) { o.Models[0].Pooling = pumice.PoolingMean })
+	got := at(get[map[string]any](c, "/v1/embeddings", `{"input":[5,6,7]}`), "data", 0, "embedding").([]any)
+	for _, x := range []struct {
+		pooling pumice.Pooling
+		equal   bool
+	}{{pumice.PoolingMean, true}, {pumice.PoolingLast, false}} {
+		want, err := c.engine.EmbedTokens(t.Context(), [][]int{{5, 6, 7}}, pumice.EmbedOptions{Pooling: x.pooling})
+		if err != nil {
+			t.Fatal(err)
+		}
+		far := 0.0
+		for i, v := range want.Vectors[0] {
+			far = max(far, math.Abs(got[i].(float64)-float64(v)))
+		}
+		if (far < 1e-6) != x.equal {
+			t.Errorf("%s: %g apart", x.pooling, far)
+		}
+	}
+}
+
 // TestEmbeddingsOfAnEncoder: an encoder embeds several texts, and refuses to answer.
 func TestEmbeddingsOfAnEncoder(t *testing.T) {
 	c := newClient(t, func(o *Options) {

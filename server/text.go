@@ -185,7 +185,7 @@ func (q *embeddingsRequest) embed(r *http.Request, e *use) (pumice.Embeddings, e
 	if q.Encoding != "" && q.Encoding != "float" && q.Encoding != "base64" {
 		return none, invalid("encoding_format", "encoding_format %q: want float or base64", q.Encoding)
 	}
-	o := pumice.EmbedOptions{Dimensions: q.Dimensions}
+	o := pumice.EmbedOptions{Pooling: e.model.Pooling, Dimensions: q.Dimensions}
 	if string(q.Normalize) == "-1" {
 		o.Normalization = pumice.NormalizeNone
 	}

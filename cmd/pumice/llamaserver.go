@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -53,6 +54,7 @@ type llamaSettings struct {
 	predict     int
 	sampling    []func(p *sample.Params)
 	variables   map[string]any // of the chat template
+	pooling     pumice.Pooling
 	list        bool
 	help        bool
 	version     bool
@@ -175,6 +177,13 @@ var llamaFlags = []llamaFlag{
 		}
 		return nil
 	}},
+	{names: "--pooling", env: "LLAMA_ARG_POOLING", value: "TYPE", set: func(s *llamaSettings, v string) error {
+		s.pooling = pumice.Pooling(v)
+		if !slices.Contains(pumice.Poolings(), s.pooling) {
+			return fmt.Errorf("want one of %q", pumice.Poolings())
+		}
+		return nil
+	}},
 	{names: "--list-devices", set: func(s *llamaSettings, _ string) error { s.list = true; return nil }},
 	{names: "--webui", set: func(s *llamaSettings, _ string) error { s.noPage = false; return nil }},
 	{names: "--no-webui", set: func(s *llamaSettings, _ string) error { s.noPage = true; return nil }},
@@ -208,7 +217,7 @@ var llamaFlags = []llamaFlag{
 	{names: "-hff --hf-file", env: "LLAMA_ARG_HF_FILE", value: "NAME", set: toText(func(s *llamaSettings) *string { return &s.hubFile })},
 	{names: "-mu --model-url -dr --docker-repo", env: "LLAMA_ARG_MODEL_URL LLAMA_ARG_DOCKER_REPO", value: "NAME", refuse: "nothing is fetched from a network: give -m FILE"},
 	{names: "--rope-scaling --rope-scale --rope-freq-base --rope-freq-scale --yarn-ext-factor --yarn-attn-factor --override-kv --grammar --grammar-file --json-schema -j " +
-		"--lora-scaled --control-vector --pooling --attention --logit-bias -l --samplers --mirostat --dry-multiplier --xtc-probability " +
+		"--lora-scaled --control-vector --attention --logit-bias -l --samplers --mirostat --dry-multiplier --xtc-probability " +
 		"--typical --top-nsigma --dynatemp-range --seed -s --models-dir --models-preset --ssl-key-file --ssl-cert-file", value: "VALUE", refuse: "it is not supported"},
 	{names: "--rerank --reranking", refuse: "reranking is not supported"},
 }
@@ -351,7 +360,8 @@ func (p *program) llamaServer(ctx context.Context, args []string) error {
 	p.note("system_info: n_threads = %d | Vulkan : 1 | pumice", runtime.NumCPU())
 	o := server.Options{Keys: s.keys, NoPage: s.noPage, Logger: p.log}
 	if s.model != "" {
-		m := server.Model{Name: s.name, MaxTokens: max(0, s.predict), Variables: s.variables, Open: func(ctx context.Context) (*pumice.Engine, error) { return p.openLlama(ctx, s) }}
+		m := server.Model{Name: s.name, MaxTokens: max(0, s.predict), Variables: s.variables, Pooling: s.pooling,
+			Open: func(ctx context.Context) (*pumice.Engine, error) { return p.openLlama(ctx, s) }}
 		m.Sampling = func(params *sample.Params) {
 			for _, set := range s.sampling {
 				set(params)

@@ -64,6 +64,7 @@ func TestLlamaServersFlags(t *testing.T) {
 			func(s *llamaSettings) bool { return s.options.KVType == "f16" }},
 		"of the Hub":              {"-hf a/b:Q8_0", func(s *llamaSettings) bool { return s.model == "hf:a/b:Q8_0" && s.name == "b:Q8_0" }},
 		"a file of the Hub":       {"--hf-repo a/b --hf-file c.gguf", func(s *llamaSettings) bool { return s.model == "hf:a/b:c.gguf" && s.name == "b:c" }},
+		"a model of embeddings":   {"-m F --embedding --pooling mean", func(s *llamaSettings) bool { return s.pooling == pumice.PoolingMean }},
 		"two devices":             {"-m F -dev Vulkan0,Vulkan2", func(s *llamaSettings) bool { return slices.Equal(s.options.Devices, []string{"0", "2"}) }},
 		"flags of other versions": {"-m F --new-flag --other value --last", func(s *llamaSettings) bool { return strings.Join(s.ignored, " ") == "--new-flag --other --last" }},
 		"no model":                {"--port 7 --no-webui", func(s *llamaSettings) bool { return s.model == "" && s.port == 7 }},
@@ -74,14 +75,14 @@ func TestLlamaServersFlags(t *testing.T) {
 		}
 	}
 	for args, want := range map[string]string{
-		"--mmproj F":       "images",
-		"-dr a/b":          "nothing is fetched",
-		"--port":           "needs a value",
-		"--port x":         "want a number",
-		"model.gguf":       "unexpected argument",
-		"-ctk q8_0":        "one type",
-		"--rope-scale 2":   "not supported",
-		"-m F --pooling x": "not supported",
+		"--mmproj F":          "images",
+		"-dr a/b":             "nothing is fetched",
+		"--port":              "needs a value",
+		"--port x":            "want a number",
+		"model.gguf":          "unexpected argument",
+		"-ctk q8_0":           "one type",
+		"--rope-scale 2":      "not supported",
+		"-m F --pooling rank": "want one of",
 
 		"--api-key-file /nowhere":    "no such file",
 		"--reasoning-budget 2048":    "a budget of tokens is not supported",
