@@ -42,25 +42,26 @@ func calledAs(name string, args []string) ([]string, bool) {
 
 // llamaSettings are what llama-server's flags say.
 type llamaSettings struct {
-	options     pumice.Options
-	model, name string
-	hubRepo     string // owner/name[:quantisation], which is not fetched
-	hubFile     string
-	host        string
-	port        int
-	parallel    int
-	keys        []string
-	cacheV      string
-	predict     int
-	sampling    []func(p *sample.Params)
-	variables   map[string]any // of the chat template
-	pooling     pumice.Pooling
-	list        bool
-	help        bool
-	version     bool
-	noPage      bool
-	verbose     bool
-	ignored     []string // flags that change nothing here
+	options   pumice.Options
+	model     string
+	names     []string // what requests call it; the first is its own
+	hubRepo   string   // owner/name[:quantisation], which is not fetched
+	hubFile   string
+	host      string
+	port      int
+	parallel  int
+	keys      []string
+	cacheV    string
+	predict   int
+	sampling  []func(p *sample.Params)
+	variables map[string]any // of the chat template
+	pooling   pumice.Pooling
+	list      bool
+	help      bool
+	version   bool
+	noPage    bool
+	verbose   bool
+	ignored   []string // flags that change nothing here
 }
 
 // llamaBuild is the build of llama.cpp whose flags are taken.
@@ -123,7 +124,12 @@ func toParam(set func(p *sample.Params, v float64)) func(*llamaSettings, string)
 
 var llamaFlags = []llamaFlag{
 	{names: "-m --model", env: "LLAMA_ARG_MODEL", value: "FILE", set: toText(func(s *llamaSettings) *string { return &s.model })},
-	{names: "-a --alias", env: "LLAMA_ARG_ALIAS", value: "NAME", set: toText(func(s *llamaSettings) *string { return &s.name })},
+	{names: "-a --alias", env: "LLAMA_ARG_ALIAS", value: "NAME,...", set: func(s *llamaSettings, v string) error {
+		if s.names = splitList(v); slices.Contains(s.names, "") {
+			return errors.New("want names, separated by commas")
+		}
+		return nil
+	}},
 	{names: "--host", env: "LLAMA_ARG_HOST", value: "ADDRESS", set: toText(func(s *llamaSettings) *string { return &s.host })},
 	{names: "--port", env: "LLAMA_ARG_PORT", value: "N", set: toInt(func(s *llamaSettings) *int { return &s.port })},
 	{names: "-c --ctx-size", env: "LLAMA_ARG_CTX_SIZE", value: "N", set: toInt(func(s *llamaSettings) *int { return &s.options.Context })},
@@ -143,7 +149,10 @@ var llamaFlags = []llamaFlag{
 	{names: "-ctk --cache-type-k", env: "LLAMA_ARG_CACHE_TYPE_K", value: "TYPE", set: toText(func(s *llamaSettings) *string { return &s.options.KVType })},
 	{names: "-ctv --cache-type-v", env: "LLAMA_ARG_CACHE_TYPE_V", value: "TYPE", set: toText(func(s *llamaSettings) *string { return &s.cacheV })},
 	{names: "--chat-template --chat-template-file", env: "LLAMA_ARG_CHAT_TEMPLATE LLAMA_ARG_CHAT_TEMPLATE_FILE", value: "NAME", set: toText(func(s *llamaSettings) *string { return &s.options.ChatTemplate })},
-	{names: "--lora", value: "FILE", set: func(s *llamaSettings, v string) error { s.options.LoRA = append(s.options.LoRA, v); return nil }},
+	{names: "--lora", value: "FILE,...", set: func(s *llamaSettings, v string) error {
+		s.options.LoRA = append(s.options.LoRA, splitList(v)...)
+		return nil
+	}},
 	{names: "--api-key", env: "LLAMA_API_KEY", value: "KEY", set: func(s *llamaSettings, v string) error { s.keys = append(s.keys, splitList(v)...); return nil }},
 	{names: "--api-key-file", env: "LLAMA_ARG_API_KEY_FILE", value: "FILE", set: (*llamaSettings).readKeys},
 	{names: "-n --predict --n-predict", env: "LLAMA_ARG_N_PREDICT", value: "N", set: toInt(func(s *llamaSettings) *int { return &s.predict })},
@@ -167,6 +176,12 @@ var llamaFlags = []llamaFlag{
 		}
 		return nil
 	}},
+	{names: "--reasoning-effort", env: "LLAMA_ARG_REASONING_EFFORT", value: "LEVEL", set: func(s *llamaSettings, v string) error {
+		if v != "default" {
+			s.variables["reasoning_effort"] = v
+		}
+		return nil
+	}},
 	{names: "--reasoning-budget", env: "LLAMA_ARG_THINK_BUDGET", value: "N", set: func(s *llamaSettings, v string) error {
 		switch v {
 		case "0":
@@ -185,8 +200,8 @@ var llamaFlags = []llamaFlag{
 		return nil
 	}},
 	{names: "--list-devices", set: func(s *llamaSettings, _ string) error { s.list = true; return nil }},
-	{names: "--webui", set: func(s *llamaSettings, _ string) error { s.noPage = false; return nil }},
-	{names: "--no-webui", set: func(s *llamaSettings, _ string) error { s.noPage = true; return nil }},
+	{names: "--ui --webui", set: func(s *llamaSettings, _ string) error { s.noPage = false; return nil }},
+	{names: "--no-ui --no-webui", set: func(s *llamaSettings, _ string) error { s.noPage = true; return nil }},
 	{names: "-v --verbose --log-verbose", set: func(s *llamaSettings, _ string) error { s.verbose = true; return nil }},
 
 	{names: "--temp --temperature", env: "LLAMA_ARG_TEMPERATURE", value: "N", set: toParam(func(p *sample.Params, v float64) { p.Temperature = float32(v) })},
@@ -200,14 +215,14 @@ var llamaFlags = []llamaFlag{
 
 	// These are so anyway, or say how llama.cpp computes.
 	{names: "--jinja --metrics --slots --no-slots --props --embedding --embeddings --offline --mlock --no-mmap --mmap --warmup --no-warmup " +
-		"-cb --cont-batching -nocb --no-cont-batching --log-prefix --no-log-prefix --log-timestamps --no-log-timestamps --log-disable --log-colors " +
+		"-cb --cont-batching -nocb --no-cont-batching --log-prefix --no-log-prefix --log-timestamps --no-log-timestamps --log-disable " +
 		"--context-shift --no-context-shift --no-kv-offload -nkvo --kv-unified -kvu --no-perf --swa-full --no-repack -nr --op-offload --no-op-offload " +
-		"--check-tensors --direct-io -dio"},
+		"--check-tensors --direct-io -dio --cpu-moe -cmoe"},
 	{names: "-ngl --gpu-layers --n-gpu-layers -t --threads -tb --threads-batch -b --batch-size -ub --ubatch-size --keep -lv --verbosity --log-verbosity " +
 		"--log-file -to --timeout --threads-http --cache-reuse --cache-ram -cram --ctx-checkpoints --swa-checkpoints --sse-ping-interval --slot-prompt-similarity -sps --prio " +
 		"--poll --numa --split-mode -sm --tensor-split -ts --load-mode --fit --fit-target -fitt --fit-ctx -fitc --defrag-thold -dt --reasoning-format " +
-		"-cpent --override-tensor -ot --cpu-moe -cmoe --n-cpu-moe -ncmoe --slot-save-path --path --api-prefix --media-path --tags", value: "VALUE"},
-	{names: "-fa --flash-attn", value: "?"},
+		"-cpent --override-tensor -ot --n-cpu-moe -ncmoe --slot-save-path --path --media-path --tags", value: "VALUE"},
+	{names: "-fa --flash-attn --log-colors", value: "?"},
 	// Guesses change no answer.
 	{names: "--spec-type --spec-draft-n-max --spec-draft-n-min --spec-draft-model -md --model-draft --draft-max --draft-min --draft-p-min -ngld -devd -cd --ctx-size-draft", value: "VALUE"},
 
@@ -218,7 +233,9 @@ var llamaFlags = []llamaFlag{
 	{names: "-mu --model-url -dr --docker-repo", env: "LLAMA_ARG_MODEL_URL LLAMA_ARG_DOCKER_REPO", value: "NAME", refuse: "nothing is fetched from a network: give -m FILE"},
 	{names: "--rope-scaling --rope-scale --rope-freq-base --rope-freq-scale --yarn-ext-factor --yarn-attn-factor --override-kv --grammar --grammar-file --json-schema -j " +
 		"--lora-scaled --control-vector --attention --logit-bias -l --samplers --mirostat --dry-multiplier --xtc-probability " +
-		"--typical --top-nsigma --dynatemp-range --seed -s --models-dir --models-preset --ssl-key-file --ssl-cert-file", value: "VALUE", refuse: "it is not supported"},
+		"--typical --top-nsigma --dynatemp-range --seed -s --models-dir --models-preset --ssl-key-file --ssl-cert-file --api-prefix --json-schema-file -jf " +
+		"--reverse-prompt -r --yarn-orig-ctx --yarn-beta-slow --yarn-beta-fast --embd-normalize", value: "VALUE", refuse: "it is not supported"},
+	{names: "--ignore-eos --special -sp --spm-infill", refuse: "it is not supported"},
 	{names: "--rerank --reranking", refuse: "reranking is not supported"},
 }
 
@@ -321,8 +338,8 @@ func (s *llamaSettings) check() error {
 			s.model = "hf:" + repo + ":" + s.hubFile
 		}
 	}
-	if s.name == "" {
-		s.name = modelID(s.model)
+	if len(s.names) == 0 {
+		s.names = []string{modelID(s.model)}
 	}
 	return nil
 }
@@ -360,7 +377,7 @@ func (p *program) llamaServer(ctx context.Context, args []string) error {
 	p.note("system_info: n_threads = %d | Vulkan : 1 | pumice", runtime.NumCPU())
 	o := server.Options{Keys: s.keys, NoPage: s.noPage, Logger: p.log}
 	if s.model != "" {
-		m := server.Model{Name: s.name, MaxTokens: max(0, s.predict), Variables: s.variables, Pooling: s.pooling,
+		m := server.Model{Name: s.names[0], Aliases: s.names[1:], MaxTokens: max(0, s.predict), Variables: s.variables, Pooling: s.pooling,
 			Open: func(ctx context.Context) (*pumice.Engine, error) { return p.openLlama(ctx, s) }}
 		m.Sampling = func(params *sample.Params) {
 			for _, set := range s.sampling {

@@ -36,11 +36,11 @@ func TestLlamaServersFlags(t *testing.T) {
 		"ollama 0.31": {"--model BLOB --port 4001 --host 127.0.0.1 --no-webui --offline -c 16384 -np 4 --log-verbosity 4 --no-log-prefix --no-log-timestamps " +
 			"--cache-type-k q8_0 --cache-type-v q8_0 --flash-attn auto -b 512 -ub 512 -ngl 99 -t 8 --split-mode none --main-gpu 1 --context-shift --keep 4",
 			func(s *llamaSettings) bool {
-				return s.model == "BLOB" && s.name == "BLOB" && s.port == 4001 && s.options.Context == 4096 && s.options.KVType == "q8_0" && s.options.Device == "1" && s.noPage
+				return s.model == "BLOB" && s.names[0] == "BLOB" && s.port == 4001 && s.options.Context == 4096 && s.options.KVType == "q8_0" && s.options.Device == "1" && s.noPage
 			}},
 		"Docker Model Runner": {"-ngl 999 --metrics --model F.gguf --host /run/model.sock --ctx-size 4096 --jinja",
 			func(s *llamaSettings) bool {
-				return s.host == "/run/model.sock" && s.options.Context == 4096 && s.name == "F" && !s.noPage
+				return s.host == "/run/model.sock" && s.options.Context == 4096 && s.names[0] == "F" && !s.noPage
 			}},
 		"Lemonade": {"-m F --ctx-size 2048 --device Vulkan1 --port 8001 --jinja --metrics --embeddings",
 			func(s *llamaSettings) bool { return s.options.Device == "1" && s.options.Context == 2048 }},
@@ -58,13 +58,19 @@ func TestLlamaServersFlags(t *testing.T) {
 				for _, set := range s.sampling {
 					set(&p)
 				}
-				return s.name == "small" && p.Temperature == .3 && s.variables["enable_thinking"] == true
+				return s.names[0] == "small" && p.Temperature == .3 && s.variables["enable_thinking"] == true
 			}},
 		"textgen": {"--model F --batch-size 256 --ubatch-size 256 --port 5005 --no-webui --flash-attn on --ctx-size 8192 --gpu-layers 99 --fit off --cache-type-k f16 --cache-type-v f16 --parallel 1",
 			func(s *llamaSettings) bool { return s.options.KVType == "f16" }},
-		"of the Hub":              {"-hf a/b:Q8_0", func(s *llamaSettings) bool { return s.model == "hf:a/b:Q8_0" && s.name == "b:Q8_0" }},
-		"a file of the Hub":       {"--hf-repo a/b --hf-file c.gguf", func(s *llamaSettings) bool { return s.model == "hf:a/b:c.gguf" && s.name == "b:c" }},
-		"a model of embeddings":   {"-m F --embedding --pooling mean", func(s *llamaSettings) bool { return s.pooling == pumice.PoolingMean }},
+		"of the Hub":            {"-hf a/b:Q8_0", func(s *llamaSettings) bool { return s.model == "hf:a/b:Q8_0" && s.names[0] == "b:Q8_0" }},
+		"a file of the Hub":     {"--hf-repo a/b --hf-file c.gguf", func(s *llamaSettings) bool { return s.model == "hf:a/b:c.gguf" && s.names[0] == "b:c" }},
+		"a model of embeddings": {"-m F --embedding --pooling mean", func(s *llamaSettings) bool { return s.pooling == pumice.PoolingMean }},
+		"several names and adapters": {"-m F -a one,two --lora a.gguf,b.gguf", func(s *llamaSettings) bool {
+			return slices.Equal(s.names, []string{"one", "two"}) && slices.Equal(s.options.LoRA, []string{"a.gguf", "b.gguf"})
+		}},
+		"flags with and without values": {"-m F --cpu-moe --log-colors auto --log-colors --flash-attn -c 256 --reasoning-effort low --no-ui", func(s *llamaSettings) bool {
+			return s.options.Context == 256 && s.noPage && s.variables["reasoning_effort"] == "low" && strings.Join(s.ignored, " ") == "--cpu-moe --log-colors --log-colors --flash-attn"
+		}},
 		"two devices":             {"-m F -dev Vulkan0,Vulkan2", func(s *llamaSettings) bool { return slices.Equal(s.options.Devices, []string{"0", "2"}) }},
 		"flags of other versions": {"-m F --new-flag --other value --last", func(s *llamaSettings) bool { return strings.Join(s.ignored, " ") == "--new-flag --other --last" }},
 		"no model":                {"--port 7 --no-webui", func(s *llamaSettings) bool { return s.model == "" && s.port == 7 }},
@@ -84,6 +90,8 @@ func TestLlamaServersFlags(t *testing.T) {
 		"--rope-scale 2":      "not supported",
 		"-m F --pooling rank": "want one of",
 
+		"-m F -a one,":               "separated by commas",
+		"-m F --ignore-eos":          "not supported",
 		"--api-key-file /nowhere":    "no such file",
 		"--reasoning-budget 2048":    "a budget of tokens is not supported",
 		"--reasoning maybe":          "want on, off or auto",
@@ -140,7 +148,7 @@ func TestLlamaServerSaysWhatItIs(t *testing.T) {
 		t.Errorf("%q", out)
 	}
 	help := pumiceRun(t, "llama-server", "-m", "F", "--help")
-	for _, want := range []string{"  -m, --model FILE\n", "nothing here:\n  --jinja, ", "  -fa, --flash-attn [on|off|auto]\n", "FILE: images and sounds are not supported\n"} {
+	for _, want := range []string{"  -m, --model FILE\n", "nothing here:\n  --jinja, ", "  -fa, --flash-attn, --log-colors [on|off|auto]\n", "FILE: images and sounds are not supported\n"} {
 		if !strings.Contains(help, want) {
 			t.Errorf("%q is not in\n%s", want, help)
 		}
