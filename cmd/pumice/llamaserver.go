@@ -25,8 +25,8 @@ import (
 // llamaServerName is the name under which the program takes llama-server's command line, as a command or as the file's name.
 const llamaServerName = "llama-server"
 
-// fallbackVariable names a program that is run in place of this one, with the same arguments, for a model of an architecture that
-// pumice does not have.
+// fallbackVariable names a program that is run in place of this one, with the same arguments, for a model or a command line that
+// pumice does not take.
 const fallbackVariable = "PUMICE_FALLBACK_SERVER"
 
 // calledAs returns the arguments of a call by the name of another program, which is a command or the file's name.
@@ -348,7 +348,7 @@ func (s *llamaSettings) check() error {
 func (p *program) llamaServer(ctx context.Context, args []string) error {
 	s, err := parseLlama(args)
 	if err != nil {
-		return err
+		return p.fallBack(err, args)
 	}
 	switch {
 	case s.help:
@@ -378,7 +378,7 @@ func (p *program) llamaServer(ctx context.Context, args []string) error {
 	o := server.Options{Keys: s.keys, NoPage: s.noPage, Logger: p.log}
 	if s.model != "" {
 		m := server.Model{Name: s.names[0], Aliases: s.names[1:], MaxTokens: max(0, s.predict), Variables: s.variables, Pooling: s.pooling,
-			Open: func(ctx context.Context) (*pumice.Engine, error) { return p.openLlama(ctx, s) }}
+			Open: func(ctx context.Context) (*pumice.Engine, error) { return p.openLlama(ctx, s, args) }}
 		m.Sampling = func(params *sample.Params) {
 			for _, set := range s.sampling {
 				set(params)
@@ -451,13 +451,22 @@ func (p *program) listDevices(o pumice.Options) error {
 	return nil
 }
 
-// openLlama loads the model, and says what it takes in the words that hosts look for.
-func (p *program) openLlama(ctx context.Context, s *llamaSettings) (*pumice.Engine, error) {
+// fallBack has the other program take over, if there is one. It returns only an error.
+func (p *program) fallBack(err error, args []string) error {
+	fallback := os.Getenv(fallbackVariable)
+	if fallback == "" {
+		return err
+	}
+	p.note("%v: %s takes over", err, fallback)
+	return errors.Join(err, syscall.Exec(fallback, append([]string{fallback}, args...), os.Environ()))
+}
+
+// openLlama loads the model, and says what it takes in the words that hosts look for. args are the command line.
+func (p *program) openLlama(ctx context.Context, s *llamaSettings, args []string) (*pumice.Engine, error) {
 	e, err := pumice.Open(ctx, s.model, s.options)
 	var foreign *pumice.UnsupportedError
-	if fallback := os.Getenv(fallbackVariable); errors.As(err, &foreign) && fallback != "" {
-		p.note("%v: %s takes over", err, fallback)
-		return nil, errors.Join(err, syscall.Exec(fallback, append([]string{fallback}, os.Args[1:]...), os.Environ()))
+	if errors.As(err, &foreign) {
+		err = p.fallBack(err, args)
 	}
 	if err != nil {
 		return nil, err
