@@ -28,7 +28,7 @@ func TestMain(m *testing.M) {
 	if dir, err := os.UserCacheDir(); err == nil && os.Getenv(mesaCache) == "" {
 		os.Setenv(mesaCache, dir)
 	}
-	testscript.Main(m, map[string]func(){"pumice": measured, "pumice-crash": crash})
+	testscript.Main(m, map[string]func(){"pumice": measured, llamaServerName: measured, "pumice-crash": crash})
 }
 
 // measured is main, and reports what was compiled.
