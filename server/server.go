@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -244,11 +245,11 @@ func isLocal(host string) bool {
 	return host == "localhost" || strings.HasSuffix(host, ".localhost") || ip != nil && ip.IsLoopback()
 }
 
-// isPublic reports whether a host may be a name that a stranger has made to point here: it is neither an address nor a name that
-// public DNS does not have (RFC 6761, RFC 6762; ICANN keeps internal for private use).
+// isPublic reports whether a host may be a name that a stranger has made to point here: it is neither an address nor this
+// machine's own name, nor one that public DNS does not have (RFC 6761, RFC 6762; ICANN keeps internal for private use).
 func isPublic(host string) bool {
 	host = strings.ToLower(strings.TrimSuffix(hostname(host), "."))
-	if net.ParseIP(host) != nil || !strings.Contains(host, ".") {
+	if own, err := os.Hostname(); net.ParseIP(host) != nil || host == "localhost" || err == nil && host == strings.ToLower(own) {
 		return false
 	}
 	switch host[strings.LastIndexByte(host, '.')+1:] {
