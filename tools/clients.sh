@@ -30,14 +30,7 @@ for name in "$@"; do
 		"$work/openai-go" "$url" smollm2 coder
 		continue
 	fi
-	[ -f "tools/clients/$name.txt" ] || die "no client $name"
-	venv=$PUMICE_CACHE/clients/$name-$(sha256sum <"tools/clients/$name.txt" | cut -c1-12)
-	if [ ! -e "$venv/.done" ]; then
-		rm -rf "$venv"
-		python3 -m venv "$venv"
-		"$venv/bin/pip" install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r "tools/clients/$name.txt"
-		touch "$venv/.done"
-	fi
-	"$venv/bin/python" "tools/clients/${name}_client.py" "$url" smollm2 coder
+	python=$(client_venv "$name")
+	"$python" "tools/clients/${name}_client.py" "$url" smollm2 coder
 done
 ! grep -i 'request failed\|broke off' "$work/log" || die "the server's log has errors"

@@ -69,8 +69,10 @@ client_venv() {
 	venv=$PUMICE_CACHE/clients/$name-$(sha256sum <"tools/clients/$name.txt" | cut -c1-12)
 	if [ ! -e "$venv/.done" ]; then
 		rm -rf "$venv"
-		python3 -m venv "$venv"
-		"$venv/bin/pip" install --quiet --disable-pip-version-check --require-hashes --only-binary :all: "$@" -r "tools/clients/$name.txt" >&2
+		# In a command substitution an error does not end the function.
+		python3 -m venv "$venv" || die "no virtual environment for $name"
+		"$venv/bin/pip" install --quiet --disable-pip-version-check --require-hashes --only-binary :all: "$@" -r "tools/clients/$name.txt" >&2 ||
+			die "the wheels of tools/clients/$name.txt could not be installed"
 		touch "$venv/.done"
 	fi
 	printf '%s\n' "$venv/bin/python"
