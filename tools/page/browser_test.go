@@ -4,11 +4,9 @@ package page
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -70,14 +68,21 @@ func run(m *testing.M) int {
 	defer s.stop()
 	upstream = newStandIn(s.url)
 	defer upstream.Close()
-	return m.Run()
+	code := m.Run()
+	if faults := s.faults(); faults != "" {
+		fmt.Printf("the server's log has errors:\n%s", faults)
+		return 1
+	}
+	return code
 }
 
 // A program is a pumice serve that runs.
 type program struct {
 	url string
 	cmd *exec.Cmd
-	log *bytes.Buffer
+
+	mu  sync.Mutex
+	log []string // lines
 }
 
 // serve starts the program on a free port, with the default model called smollm2, and waits until that is loaded.
@@ -90,18 +95,40 @@ func serve(args ...string) (*program, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
-	p, lines := &program{cmd: cmd, log: &bytes.Buffer{}}, bufio.NewScanner(messages)
+	p, lines := &program{cmd: cmd}, bufio.NewScanner(messages)
 	for lines.Scan() {
-		fmt.Fprintln(p.log, lines.Text())
+		p.log = append(p.log, lines.Text())
 		if m := regexp.MustCompile(`^listening on (http://\S+)$`).FindStringSubmatch(lines.Text()); m != nil {
 			p.url = m[1]
 		}
 		if strings.HasSuffix(lines.Text(), " is loaded") {
-			go io.Copy(io.Discard, messages)
+			go p.keep(lines)
 			return p, nil
 		}
 	}
-	return nil, fmt.Errorf("it ended: %s", p.log)
+	return nil, fmt.Errorf("it ended: %s", strings.Join(p.log, "\n"))
+}
+
+// keep adds the lines that are still to come to the log.
+func (p *program) keep(lines *bufio.Scanner) {
+	for lines.Scan() {
+		p.mu.Lock()
+		p.log = append(p.log, lines.Text())
+		p.mu.Unlock()
+	}
+}
+
+// faults are the lines of the log about answers that the server failed to give.
+func (p *program) faults() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var faults strings.Builder
+	for _, line := range p.log {
+		if strings.Contains(line, "request failed") || strings.Contains(line, "broke off") {
+			faults.WriteString(line + "\n")
+		}
+	}
+	return faults.String()
 }
 
 func (p *program) stop() {
