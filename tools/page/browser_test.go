@@ -51,7 +51,8 @@ func TestMain(m *testing.M) {
 }
 
 func run(m *testing.M) int {
-	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(chromium), chromedp.NoSandbox)
+	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(chromium), chromedp.NoSandbox,
+		chromedp.Flag("accept-lang", "en-US")) // whatever the environment's is; the C locale's is en-US@posix, which Intl refuses
 	allocator, cancel := chromedp.NewExecAllocator(context.Background(), options...)
 	defer cancel()
 	browser, cancel = chromedp.NewContext(allocator)
