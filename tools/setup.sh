@@ -3,7 +3,7 @@
 #
 #   tools/setup.sh chat   a Vulkan loader and a driver, certificates for downloads, python3 with pip while the
 #                         default model is not yet fetched
-#   tools/setup.sh page   what chat takes, and Chromium, Chinese fonts and npm for tools/page.sh
+#   tools/setup.sh page   what chat takes, and Chromium, Chinese fonts and npm for tools/page.sh and tools/openwebui.sh
 #   tools/setup.sh test   what chat takes, Mesa's CPU driver, the validation layers, the Vulkan headers, shellcheck, and SwiftShader
 #
 # System packages are installed with apt-get, through sudo for a user who is not root; it says so first. SwiftShader, a

@@ -1,5 +1,6 @@
 // Package page drives the page of pumice serve in a headless Chromium, against the program itself with the default model, and
-// against stand-in answers that a small model does not give at will. tools/page.sh runs it.
+// against stand-in answers that a small model does not give at will. tools/page.sh runs it. tools/openwebui.sh runs the test that
+// drives the pages of Open WebUI instead.
 package page
 
 import (
@@ -28,23 +29,25 @@ import (
 	"github.com/chromedp/chromedp/kb"
 )
 
-// What tools/page.sh gives: programs and files.
+// What tools/page.sh and tools/openwebui.sh give: programs and files.
 var (
-	chromium = os.Getenv("PUMICE_TEST_CHROMIUM")
-	pumice   = os.Getenv("PUMICE_TEST_PROGRAM")
-	model    = os.Getenv("PUMICE_TEST_SMOLLM2")
-	axe      = os.Getenv("PUMICE_TEST_AXE")
-	shots    = os.Getenv("PUMICE_TEST_SHOTS") // a folder for screenshots; "": none are kept
+	chromium  = os.Getenv("PUMICE_TEST_CHROMIUM")
+	pumice    = os.Getenv("PUMICE_TEST_PROGRAM")
+	model     = os.Getenv("PUMICE_TEST_SMOLLM2")
+	axe       = os.Getenv("PUMICE_TEST_AXE")       // of tools/page.sh alone
+	openWebUI = os.Getenv("PUMICE_TEST_OPENWEBUI") // of tools/openwebui.sh alone
+	shots     = os.Getenv("PUMICE_TEST_SHOTS")     // a folder for screenshots; "": none are kept
 )
 
 var (
 	browser  context.Context
-	upstream *standIn // in front of a server with the default model
+	server   *program // with the default model
+	upstream *standIn // in front of the server
 )
 
 func TestMain(m *testing.M) {
-	if chromium == "" || pumice == "" || model == "" || axe == "" {
-		fmt.Println("skipped: tools/page.sh sets PUMICE_TEST_CHROMIUM, PUMICE_TEST_PROGRAM, PUMICE_TEST_SMOLLM2 and PUMICE_TEST_AXE")
+	if chromium == "" || pumice == "" || model == "" {
+		fmt.Println("skipped: tools/page.sh sets PUMICE_TEST_CHROMIUM, PUMICE_TEST_PROGRAM and PUMICE_TEST_SMOLLM2")
 		os.Exit(0)
 	}
 	os.Exit(run(m))
@@ -61,16 +64,16 @@ func run(m *testing.M) int {
 		fmt.Println("chromium:", err)
 		return 1
 	}
-	s, err := serve()
-	if err != nil {
+	var err error
+	if server, err = serve(); err != nil {
 		fmt.Println("pumice serve:", err)
 		return 1
 	}
-	defer s.stop()
-	upstream = newStandIn(s.url)
+	defer server.stop()
+	upstream = newStandIn(server.url)
 	defer upstream.Close()
 	code := m.Run()
-	if faults := s.faults(); faults != "" {
+	if faults := server.faults(); faults != "" {
 		fmt.Printf("the server's log has errors:\n%s", faults)
 		return 1
 	}
@@ -164,13 +167,9 @@ func (x *tab) another() *tab {
 
 func openIn(t *testing.T, url string, parent context.Context, options ...chromedp.ContextOption) *tab {
 	t.Helper()
-	ctx, cancel := chromedp.NewContext(parent, options...)
-	t.Cleanup(cancel)
-	ctx, cancelTime := context.WithTimeout(ctx, 3*time.Minute)
-	t.Cleanup(cancelTime)
-	x := &tab{ctx: ctx, t: t, url: url}
-	// Whatever a test does, no script fails, the policy forbids nothing that the page needs, and nobody else is asked.
-	err := chromedp.Listen(ctx, func(event any) {
+	x := newTab(t, url, parent, options...)
+	// Whatever a test does, no script fails, and the policy forbids nothing that the page needs.
+	x.listen(func(event any) {
 		switch e := event.(type) {
 		case *runtime.EventExceptionThrown:
 			t.Errorf("an exception: %v", &chromedp.ExceptionError{ExceptionDetails: e.ExceptionDetails})
@@ -183,31 +182,54 @@ func openIn(t *testing.T, url string, parent context.Context, options ...chromed
 			if e.Entry.Source != "network" {
 				t.Errorf("the log: %s: %s", e.Entry.Source, e.Entry.Text)
 			}
-		case *network.EventRequestWillBeSent:
-			x.mu.Lock()
-			x.requests = append(x.requests, e.Request.URL)
-			x.mu.Unlock()
 		}
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	call(x, network.Enable, network.EnableParams{})
 	call(x, log.Enable, cdp.Empty{})
+	x.do(chromedp.Navigate(url))
+	x.ready()
+	return x
+}
+
+// newTab makes an empty tab, whose pages must ask nobody but a server.
+func newTab(t *testing.T, url string, parent context.Context, options ...chromedp.ContextOption) *tab {
+	t.Helper()
+	ctx, cancel := chromedp.NewContext(parent, options...)
+	t.Cleanup(cancel)
+	ctx, cancelTime := context.WithTimeout(ctx, 3*time.Minute)
+	t.Cleanup(cancelTime)
+	x := &tab{ctx: ctx, t: t, url: url}
+	x.listen(func(event any) {
+		x.mu.Lock()
+		defer x.mu.Unlock()
+		switch e := event.(type) {
+		case *network.EventRequestWillBeSent:
+			x.requests = append(x.requests, e.Request.URL)
+		case *network.EventWebSocketCreated:
+			x.requests = append(x.requests, strings.Replace(e.URL, "ws", "http", 1))
+		}
+	})
+	call(x, network.Enable, network.EnableParams{})
 	call(x, emulation.SetFocusEmulationEnabled, emulation.SetFocusEmulationEnabledParams{Enabled: true})
 	x.media("light")
-	x.do(chromedp.EmulateViewport(desktopWidth, desktopHeight), chromedp.Navigate(url))
-	x.ready()
+	x.do(chromedp.EmulateViewport(desktopWidth, desktopHeight))
 	t.Cleanup(func() {
 		x.mu.Lock()
 		defer x.mu.Unlock()
 		for _, u := range x.requests {
-			if !strings.HasPrefix(u, url) {
+			if !strings.HasPrefix(u, url) && !strings.HasPrefix(u, "data:") {
 				t.Errorf("the page asks for %s", u)
 			}
 		}
 	})
 	return x
+}
+
+// listen has a function called with each event.
+func (x *tab) listen(f func(event any)) {
+	x.t.Helper()
+	if err := chromedp.Listen(x.ctx, f); err != nil {
+		x.t.Fatal(err)
+	}
 }
 
 // media has the system prefer light or dark, and no motion.
