@@ -3,6 +3,7 @@
 # docs/isa.md.
 #
 #   tools/isa.sh           measure, with llama.cpp's mat-vec kernels beside ours where they can be had, and write the tables
+#   tools/isa.sh --intel   the same for Intel's compiler and the kernels that rules choose there (tools/intel.sh)
 #   tools/isa.sh --check   fail where a kernel spills, a `cm` kernel has no matrix or a `dp` kernel no dot instruction, or a
 #                          mat-vec loop takes more instructions a weight than the committed table says
 #
@@ -23,7 +24,8 @@ case ${1-} in
 	fi
 	;;
 --check) mode=check ;;
-*) die "usage: tools/isa.sh [--check]" ;;
+--intel) mode=intel ;;
+*) die "usage: tools/isa.sh [--check|--intel]" ;;
 esac
 
 work=$(mktemp -d)
@@ -36,7 +38,7 @@ root=$(tools/mesa.sh --root) || exit # fetched once, before several need it
 # collect DEVICE puts what the device's compiler makes of every kernel into $work/DEVICE.json.
 collect() {
 	local program key file part
-	program=$(tools/mesa.sh "$1") || return
+	program=$($driver "$1") || return
 	key=$(cat "$work/isareport" "$root/.sums" "$program" "${peer[@]}" | sha256sum | cut -d ' ' -f 1)
 	file=$kept/$key.json
 	if [ ! -e "$file" ]; then
@@ -55,12 +57,14 @@ collect() {
 }
 
 # A compiler keeps one core busy, so as many devices as there are cores are measured at once.
-for device in navi21 navi31 gfx1201 turing ampere; do
+driver=tools/mesa.sh gpus=(navi21 navi31 gfx1201 turing ampere)
+[ $mode != intel ] || driver=tools/intel.sh gpus=(tgl dg2 bmg)
+for device in "${gpus[@]}"; do
 	[ "$(jobs -rp | wc -l)" -lt "$(nproc)" ] || wait -n || exit
-	collect $device &
+	collect "$device" &
 	collectors+=($!)
 done
 for pid in "${collectors[@]}"; do wait "$pid" || exit; done
 find "$kept" -name '*.json' -mtime +30 -delete
 "$work/isareport" $mode docs/isa.md "$work"
-[ $mode = check ] || sed -n '/loops:begin/,/loops:end/p' docs/isa.md
+[ $mode != report ] || sed -n '/loops:begin/,/loops:end/p' docs/isa.md

@@ -22,6 +22,9 @@ import (
 	"pumice/vk"
 )
 
+// intel is the vendor of the devices of tools/intel.sh.
+const intel = "Intel"
+
 // A shape is a model whose plans are searched for kernels.
 type shape struct {
 	family, size string
@@ -113,7 +116,11 @@ func production(ctx context.Context, dev *vk.Device) ([]pipeline.KernelUse, erro
 		return nil, err
 	}
 	defer chosen.Close()
-	for _, path := range append([]kernels.Path{""}, chosen.Paths()...) {
+	paths := []kernels.Path{""}
+	if dev.PhysicalDevice().Vendor != intel { // whose table has what rules choose
+		paths = append(paths, chosen.Paths()...)
+	}
+	for _, path := range paths {
 		m, err := pipeline.NewManager(dev, pipeline.Options{Path: path})
 		if err != nil {
 			return nil, err
@@ -164,6 +171,8 @@ type Record struct {
 	Scratch      int // bytes of memory per invocation
 	Instructions int
 	Waves        int // subgroups per SIMD unit (AMD) or multiprocessor (NVIDIA)
+	Lanes        int // of a subgroup (Intel)
+	Cycles       int // as the compiler estimates them (Intel)
 	CodeBytes    int
 	Matrix, Dot  bool // has instructions for matrices, for dot products of bytes
 	Weights      int  // weights per iteration of the main loop
@@ -191,14 +200,19 @@ func compile(dev *vk.Device, k pipeline.KernelUse) (Record, error) {
 	}
 	r := Record{
 		Kernel: k.Config.Name, Variant: k.Variant,
-		Registers:    stat("VGPRs", "Number of GPRs"),
-		Spills:       stat("Spilled SGPRs", "Spilled VGPRs", "Spills to memory"),
+		Registers:    stat("VGPRs", "Number of GPRs", "Max live registers"),
+		Spills:       stat("Spilled SGPRs", "Spilled VGPRs", "Spills to memory", "Spills"),
 		Kept:         stat("Spills to reg"),
 		Scratch:      stat("Scratch size", "SLM size"),
 		Instructions: stat("Instructions", "Instruction count"),
 		Waves:        stat("Subgroups per SIMD", "Max warps/SM"),
 		CodeBytes:    stat("Code size"),
+		Lanes:        stat("Max dispatch width"),
+		Cycles:       stat("Cycles"),
 		Weights:      k.Trip.Weights,
+	}
+	if dev.PhysicalDevice().Vendor == intel {
+		return r, nil
 	}
 	blocks := parseRADV(made.Texts["Assembly"])
 	if text, ok := made.Texts["NAK assembly"]; ok {

@@ -4,6 +4,7 @@
 //	isareport collect I N [PEER]   writes shard I of N of the driver's records as JSON; PEER: llama.cpp's Vulkan library
 //	isareport report REPORT DIR    puts the tables of DIR/DEVICE.json into the file REPORT
 //	isareport check REPORT DIR     fails if they break a rule or are worse than REPORT's
+//	isareport intel REPORT DIR     puts the table of Intel's devices into REPORT
 package main
 
 import (
@@ -18,6 +19,9 @@ import (
 
 // devices are the names of tools/mesa.sh, in the order of columns.
 var devices = []string{"navi21", "navi31", "gfx1201", "turing", "ampere"}
+
+// intelDevices are those of tools/intel.sh.
+var intelDevices = []string{"tgl", "dg2", "bmg"}
 
 func main() {
 	if err := run(os.Args[1:]); err != nil {
@@ -43,21 +47,14 @@ func run(args []string) error {
 			return err
 		}
 		return json.NewEncoder(os.Stdout).Encode(records)
-	case len(args) == 3 && (args[0] == "report" || args[0] == "check"):
-		all := map[string][]Record{}
-		for _, d := range devices {
-			f, err := os.Open(filepath.Join(args[2], d+".json"))
-			if err != nil {
-				return err
-			}
-			defer f.Close()
-			for in := json.NewDecoder(f); in.More(); {
-				var list []Record
-				if err := in.Decode(&list); err != nil {
-					return fmt.Errorf("%s: %w", d, err)
-				}
-				all[d] = append(all[d], list...)
-			}
+	case len(args) == 3 && (args[0] == "report" || args[0] == "check" || args[0] == "intel"):
+		names := devices
+		if args[0] == "intel" {
+			names = intelDevices
+		}
+		all, err := read(args[2], names)
+		if err != nil {
+			return err
 		}
 		report := newReport(all)
 		old, err := os.ReadFile(args[1])
@@ -67,11 +64,38 @@ func run(args []string) error {
 		if args[0] == "check" {
 			return report.check(string(old))
 		}
-		text, err := report.write(string(old))
+		write := report.write
+		if args[0] == "intel" {
+			write = report.writeIntel
+		}
+		text, err := write(string(old))
 		if err != nil {
 			return fmt.Errorf("%s: %w", args[1], err)
 		}
-		return errors.Join(os.WriteFile(args[1], []byte(text), 0o644), report.check(text))
+		if err := os.WriteFile(args[1], []byte(text), 0o644); err != nil || args[0] == "intel" {
+			return err
+		}
+		return report.check(text)
 	}
-	return errors.New("usage: isareport collect I N [PEER] | report REPORT DIR | check REPORT DIR")
+	return errors.New("usage: isareport collect I N [PEER] | report REPORT DIR | check REPORT DIR | intel REPORT DIR")
+}
+
+// read reads what collect has written of devices.
+func read(dir string, devices []string) (map[string][]Record, error) {
+	all := map[string][]Record{}
+	for _, d := range devices {
+		f, err := os.Open(filepath.Join(dir, d+".json"))
+		if err != nil {
+			return nil, err
+		}
+		defer f.Close()
+		for in := json.NewDecoder(f); in.More(); {
+			var list []Record
+			if err := in.Decode(&list); err != nil {
+				return nil, fmt.Errorf("%s: %w", d, err)
+			}
+			all[d] = append(all[d], list...)
+		}
+	}
+	return all, nil
 }

@@ -32,6 +32,7 @@ func newReport(all map[string][]Record) *report {
 				continue
 			}
 			w.Registers, w.Instructions, w.CodeBytes = max(w.Registers, r.Registers), max(w.Instructions, r.Instructions), max(w.CodeBytes, r.CodeBytes)
+			w.Lanes, w.Cycles = max(w.Lanes, r.Lanes), max(w.Cycles, r.Cycles)
 			w.Spills, w.Kept, w.Scratch, w.Waves = max(w.Spills, r.Spills), max(w.Kept, r.Kept), max(w.Scratch, r.Scratch), min(w.Waves, r.Waves)
 			if r.Loop.Instructions < w.Loop.Instructions {
 				w.Loop = r.Loop
@@ -141,6 +142,29 @@ func (p *report) kernelRows() []string {
 		out = append(out, row(v, cells))
 	}
 	return out
+}
+
+const intelBegin, intelEnd = "<!-- intel:begin -->\n", "<!-- intel:end -->"
+
+// writeIntel puts in the table of Intel's devices.
+func (p *report) writeIntel(old string) (string, error) {
+	var rows strings.Builder
+	for _, v := range p.ours() {
+		var cells []string
+		for _, d := range intelDevices {
+			cell := "-"
+			if r, ok := p.variants[v][d]; ok {
+				cell = fmt.Sprintf("%d, %d, %d", r.Lanes, r.Registers, r.Cycles)
+				if r.Spills > 0 {
+					cell += fmt.Sprintf(", **%d spills**", r.Spills)
+				}
+			}
+			cells = append(cells, cell)
+		}
+		rows.WriteString(row(v, cells))
+	}
+	head := "| kernel | " + strings.Join(intelDevices, " | ") + " |\n|---" + strings.Repeat("|---", len(intelDevices)) + "|\n"
+	return between(old, intelBegin, intelEnd, head+rows.String())
 }
 
 func row(name string, cells []string) string {

@@ -152,7 +152,7 @@ var Decode = Op[Attention]{
 			Path: Addr, Rule: Rule{On: CPUs}, Takes: addrReadsCache, WritesApart: true,
 			Views: func(Attention) []View { return []View{Storage, Storage, Address, Address} },
 			Spec: func(m *Machine, a Attention) []Constant {
-				return append([]Constant{size("LANES", m.lanes())}, decodeSpec(Addr, a)...)
+				return append([]Constant{size("LANES", m.lanes())}, m.decodeSpec(Addr, a)...)
 			},
 			Grid: decodeGrid(Addr),
 		},
@@ -168,7 +168,7 @@ var Decode = Op[Attention]{
 			Views: func(Attention) []View {
 				return []View{Storage, vk.RGBA32Float, vk.RGBA32Uint, vk.RGBA32Uint, Storage, Storage, Storage, vk.RGBA32Float}
 			},
-			Spec: func(_ *Machine, a Attention) []Constant { return decodeSpec(Row, a) },
+			Spec: func(m *Machine, a Attention) []Constant { return m.decodeSpec(Row, a) },
 			Grid: decodeGrid(Row),
 		},
 		// H200 (NVIDIA 580.159): attention_rope_f16 of 32 heads of 128 took 195 us a layer at 2048
@@ -177,26 +177,26 @@ var Decode = Op[Attention]{
 		{
 			Path: SG, Rule: Rule{On: GPUs},
 			Takes: func(m *Machine, a Attention) bool { // a row is at most 16 bytes for each lane of an even part of a subgroup
-				lanes, team := m.subgroupLanes(), decodeTeam(a.Type, a.HeadDim)
+				lanes, team := m.teamLanes(), decodeTeam(a.Type, a.HeadDim)
 				return team > 0 && lanes%team == 0 && decodeInvocations%lanes == 0
 			},
-			Spec: func(_ *Machine, a Attention) []Constant {
-				return decodeSpec(SG, a, size("SPLITS", splits(SG, a)), size("WORKGROUP", decodeInvocations))
+			Spec: func(m *Machine, a Attention) []Constant {
+				return m.decodeSpec(SG, a, size("SPLITS", m.splits(SG, a)), size("WORKGROUP", decodeInvocations))
 			},
 			Grid: decodeGrid(SG),
 		},
 		{
 			Path: Base, Rule: Rule{On: Anywhere},
-			Spec: func(_ *Machine, a Attention) []Constant {
-				return decodeSpec(Base, a, size("SPLITS", splits(Base, a)), size("KEYS", decodeKeys(a.HeadDim)))
+			Spec: func(m *Machine, a Attention) []Constant {
+				return m.decodeSpec(Base, a, size("SPLITS", m.splits(Base, a)), size("KEYS", decodeKeys(a.HeadDim)))
 			},
 			Grid: decodeGrid(Base),
 		},
 	},
 }
 
-func decodeSpec(path Path, a Attention, own ...Constant) []Constant {
-	spec := append([]Constant{size("HEAD_DIM", a.HeadDim), size("GROUP", decodeGroup(path, a))}, own...)
+func (m *Machine) decodeSpec(path Path, a Attention, own ...Constant) []Constant {
+	spec := append([]Constant{size("HEAD_DIM", a.HeadDim), size("GROUP", m.decodeGroup(path, a))}, own...)
 	if a.Rope {
 		spec = append(spec, flag("INTERLEAVED", a.Interleaved))
 	}
@@ -204,8 +204,8 @@ func decodeSpec(path Path, a Attention, own ...Constant) []Constant {
 }
 
 func decodeGrid(path Path) func(*Machine, Attention) [3]int {
-	return func(_ *Machine, a Attention) [3]int {
-		return [3]int{splits(path, a), decodeGroups(path, a), a.Tokens}
+	return func(m *Machine, a Attention) [3]int {
+		return [3]int{m.splits(path, a), m.decodeGroups(path, a), a.Tokens}
 	}
 }
 
@@ -271,21 +271,21 @@ func attentionRows(headDim int) int {
 
 // decodeGroup is how many of the heads that share keys one workgroup of attention_decode
 // takes: all, unless their queries and sums become too many to hold.
-func decodeGroup(path Path, a Attention) int {
+func (m *Machine) decodeGroup(path Path, a Attention) int {
 	most := min(8, 1024/a.HeadDim)
 	switch path {
 	case Row, Addr:
 		most = 256 / a.HeadDim
 	case SG: // a lane has the query and the sums of at most 32 components
-		most = min(4, 2*elementBytes(a.Type))
+		most = min(4, 2*elementBytes(a.Type), max(1, m.registers(m.teamLanes())/64))
 	}
 	sharing := a.Heads / a.KVHeads
 	return ceilDiv(sharing, ceilDiv(sharing, max(1, most)))
 }
 
 // decodeGroups is the number of those groups.
-func decodeGroups(path Path, a Attention) int {
-	return a.KVHeads * ceilDiv(a.Heads/a.KVHeads, decodeGroup(path, a))
+func (m *Machine) decodeGroups(path Path, a Attention) int {
+	return a.KVHeads * ceilDiv(a.Heads/a.KVHeads, m.decodeGroup(path, a))
 }
 
 // decodeKeys is how many keys attention_decode.comp has in shared memory at a time: 16 KiB.
@@ -303,7 +303,7 @@ func decodeKeys(headDim int) int {
 // The row and addr paths do not divide: on lavapipe 22.3.6 (two threads, SmolLM2's nine heads in three
 // groups, f16) two ranges and their reduction took 78, 120 and 332 us at 128, 512 and 2048
 // positions, one 48, 99 and 306. Each dispatch costs a driver's threads a wake-up.
-func splits(path Path, a Attention) int {
+func (m *Machine) splits(path Path, a Attention) int {
 	positions, keys := a.Positions, 256
 	switch path {
 	case Row, Addr:
@@ -314,7 +314,7 @@ func splits(path Path, a Attention) int {
 	if a.Window > 0 {
 		positions = min(positions, a.Window)
 	}
-	return max(1, min(ceilDiv(512, decodeGroups(path, a)), positions/keys))
+	return max(1, min(ceilDiv(512, m.decodeGroups(path, a)), positions/keys))
 }
 
 // A Reduction joins the partial sums of Decode: (Tokens * Heads * Splits, HeadDim + 4).

@@ -26,6 +26,7 @@ var needs = map[string]func(m *Machine) bool{
 	"subgroup": func(m *Machine) bool { return m.pd.Features.SubgroupBasic && m.pd.Features.SubgroupArithmetic },
 	"shuffle":  func(m *Machine) bool { return m.pd.Features.SubgroupShuffle },
 	"full":     (*Machine).hasFullSubgroups,
+	"team":     (*Machine).hasFullSubgroups,
 	"address":  func(m *Machine) bool { return hasAddresses(m.pd) },
 	"fp16":     func(m *Machine) bool { return m.pd.Features.ShaderFloat16 },
 	"dot8":     func(m *Machine) bool { return m.pd.Features.IntegerDotProduct },
@@ -51,6 +52,8 @@ func (m *Machine) Subgroup(list []string) (size int, full bool) {
 		return m.lanes(), false // for which matrices are laid out
 	case slices.Contains(list, "coopmat"):
 		return m.matrixSubgroup(), f.ComputeFullSubgroups
+	case slices.Contains(list, "team"):
+		return m.teamLanes(), f.ComputeFullSubgroups
 	case slices.Contains(list, "full"), slices.Contains(list, "subgroup") && f.SubgroupSizeControl:
 		return m.subgroupLanes(), f.ComputeFullSubgroups
 	}
@@ -87,19 +90,38 @@ func hasAddresses(pd *vk.PhysicalDevice) bool {
 }
 
 // subgroupLanes is the subgroup of the sg path: of 32 lanes where the device has a choice, so
-// that a row of 4096 columns in blocks of 32 gives every lane four blocks. Where there are subgroups of 16 or fewer it is of
-// 16: those are Intel's GPUs, whose lanes have 64 registers in subgroups of 16 and 32 in those of 32 (twice as many from Xe2
-// on), and the kernels want 80 and more.
+// that a row of 4096 columns in blocks of 32 gives every lane four blocks. Where the least has 8 or 16 it is the least:
+// those are Intel's GPUs, on which the lanes of a subgroup share 128 registers of 32 bytes (64 from Xe2 on). Its compiler
+// makes of matvec_q4_0_sg, for DG2, with 8, 16 and 32 lanes: 0, 17 and 114 spills, and 23, 40 and 75 thousand cycles for
+// eight lanes (Mesa 26.1.6).
 func (m *Machine) subgroupLanes() int {
 	l := m.pd.Limits
 	lanes := 32
 	if l.MinSubgroupSize <= 16 {
-		lanes = 16
+		lanes = max(8, l.MinSubgroupSize)
 	}
 	if m.pd.Features.SubgroupSizeControl {
 		return min(max(lanes, l.MinSubgroupSize), l.MaxSubgroupSize)
 	}
 	return l.SubgroupSize
+}
+
+// teamLanes is the subgroup of attention_decode_sg, in which a row of the cache takes up to 32 lanes: of 16 at least where the
+// device can.
+func (m *Machine) teamLanes() int {
+	if lanes := m.subgroupLanes(); lanes >= 16 || !m.pd.Features.SubgroupSizeControl {
+		return lanes
+	}
+	return min(16, m.pd.Limits.MaxSubgroupSize)
+}
+
+// registers is how many numbers of 32 bits a lane of a subgroup can hold: on Intel's GPUs 128 registers of 32 bytes, or of 64
+// where the least subgroup has 16 lanes (from Xe2 on), are divided among the lanes. Elsewhere it is at least what kernels take.
+func (m *Machine) registers(lanes int) int {
+	if m.pd.VendorID != vendorIntel {
+		return 256
+	}
+	return 128 * min(16, max(8, m.pd.Limits.MinSubgroupSize)) / lanes
 }
 
 // hasFullSubgroups reports whether subgroups are full and of subgroupLanes lanes. Without VK_EXT_subgroup_size_control no GPU

@@ -77,7 +77,7 @@ func TestDecodingIsSplitBetweenManyWorkgroups(t *testing.T) {
 		{32, 4096, 0, 16}, {8, 4096, 0, 32}, {32, 128, 0, 1}, {32, 100, 0, 1}, {4, 4096, 512, 4}, {1024, 8192, 0, 1},
 	} {
 		a := Attention{Type: dtype.F16, Heads: c.groups, KVHeads: c.groups, HeadDim: 128, Positions: c.positions, Window: c.window}
-		if got := splits(SG, a); got != c.want {
+		if got := NewMachine(&vk.PhysicalDevice{Type: vk.Discrete}).splits(SG, a); got != c.want {
 			t.Errorf("%d groups, %d positions, window %d: %d splits, want %d", c.groups, c.positions, c.window, got, c.want)
 		}
 	}

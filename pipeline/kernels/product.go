@@ -99,6 +99,11 @@ const (
 	fewTokens    = 8
 )
 
+// fewTile is TOKENS of matmul_few.comp: all tokens, or half of them where a lane has too few registers for the sums of eight.
+func (m *Machine) fewTile(tokens int) int {
+	return tokenTile(tokens, min(fewTokens, m.registers(m.subgroupLanes())/32))
+}
+
 // Tile of matmul.comp and matmul_dp.comp: rows, and tokens as often as TOKENS says, at most four times.
 const (
 	tileRows   = 64
@@ -245,13 +250,13 @@ var Matmul = Op[Product]{
 			Path: Few, Rule: Rule{On: GPUs, Min: 2, Max: fewTokens}, Reads: []Layout{RowMajor},
 			Takes: func(_ *Machine, p Product) bool { return p.Cols%4 == 0 },
 			Spec: func(m *Machine, p Product) []Constant {
-				return activateSpec(p, tileSpec(p, size("WORKGROUP", fewSubgroups*m.subgroupLanes()), size("TOKENS", tokenTile(p.Tokens, fewTokens)))...)
+				return activateSpec(p, tileSpec(p, size("WORKGROUP", fewSubgroups*m.subgroupLanes()), size("TOKENS", m.fewTile(p.Tokens)))...)
 			},
 			Activates:  true,
 			TokenTiles: func(g [3]int) int { return g[2] },
 			Grid: func(m *Machine, p Product) [3]int {
 				grid := spread(m, ceilDiv(p.Rows, fewSubgroups*fewRows))
-				grid[2] = ceilDiv(p.Tokens, tokenTile(p.Tokens, fewTokens))
+				grid[2] = ceilDiv(p.Tokens, m.fewTile(p.Tokens))
 				return grid
 			},
 		},

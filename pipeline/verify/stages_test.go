@@ -30,11 +30,11 @@ var stages = []stage{
 	{"lavapipe-26", 8, slices.Concat(mesa22, mesa26), []kernels.Path{kernels.Addr, kernels.CM}},
 	{"lavapipe-26-128", 4, slices.Concat(mesa22[1:], mesa26[:1]), []kernels.Path{kernels.Addr}},
 	{"lavapipe-26-512", 16, slices.Concat(mesa22[1:], mesa26[:1]), []kernels.Path{kernels.Addr}},
-	{"swiftshader", 4, mesa22[1:5], []kernels.Path{kernels.Base, kernels.DP}},
+	{"swiftshader", 4, mesa22[1:6], []kernels.Path{kernels.Base, kernels.DP}},
 }
 
 var (
-	mesa22 = []string{"lane8", "subgroup", "shuffle", "full", "dot8", "fp16"}
+	mesa22 = []string{"lane8", "subgroup", "shuffle", "full", "team", "dot8", "fp16"}
 	// Beside those. With 4 lanes there are no matrices; with 16 Mesa 26.1.6 lists them and crashes in compiling kernels with them.
 	mesa26 = []string{"address", "coopmat"}
 )

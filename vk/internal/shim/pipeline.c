@@ -119,10 +119,10 @@ int32_t vs_pipeline_texts(vs_device *d, uint64_t pipeline, uint32_t *count, vs_t
     }
     *count = VS_MAX_TEXTS;
     int32_t r = d->GetPipelineExecutableInternalRepresentationsKHR(d->handle, &info, count, list);
-    if (r != VS_SUCCESS) return r;
+    if (r != VS_SUCCESS && r != VS_INCOMPLETE) return r; // Mesa's ANV says that texts are cut which have just the size it asked for
     for (uint32_t i = 0; i < *count; i++) {
         memcpy(out[i].name, list[i].name, sizeof out[i].name);
         out[i].size = list[i].dataSize;
     }
-    return r;
+    return VS_SUCCESS;
 }
