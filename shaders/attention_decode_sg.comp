@@ -60,7 +60,7 @@ layout(std430, binding = 2) readonly buffer KeyScales { uint key_scales[]; };
 layout(std430, binding = 3) readonly buffer ValueScales { uint value_scales[]; };
 #endif
 
-#define UNROLL 4u
+layout(constant_id = 5) const uint UNROLL = 4u; // keys of a team at a time
 #define MOST_GROUP (LANE_QUADS > 2u ? 2u : 4u)
 #define QUADS (HEAD_DIM / 4u)
 #define PIECES (QUADS / LANE_QUADS)

@@ -181,7 +181,7 @@ var Decode = Op[Attention]{
 				return team > 0 && lanes%team == 0 && decodeInvocations%lanes == 0
 			},
 			Spec: func(m *Machine, a Attention) []Constant {
-				return m.decodeSpec(SG, a, size("SPLITS", m.splits(SG, a)), size("WORKGROUP", decodeInvocations))
+				return m.decodeSpec(SG, a, size("SPLITS", m.splits(SG, a)), size("WORKGROUP", decodeInvocations), size("UNROLL", m.decodeUnroll()))
 			},
 			Grid: decodeGrid(SG),
 		},
@@ -249,6 +249,9 @@ func (m *Machine) AttendsByMatrices(headDim int) bool {
 
 // decodeInvocations is the workgroup of attention_decode_sg.comp.
 const decodeInvocations = 128
+
+// decodeUnroll is how many keys a team of attention_decode_sg.comp has under way, as many as lanes have registers for.
+func (m *Machine) decodeUnroll() int { return min(4, m.registers(m.teamLanes())/32) }
 
 // decodeTeam is how many lanes hold a row of the cache in attention_decode_sg.comp, 16 bytes
 // each, the rest idle where those are no power of two; 0: it takes no such rows.
