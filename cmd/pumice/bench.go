@@ -39,9 +39,6 @@ func (p *program) benchCommand() *cli.Command {
 }
 
 func (p *program) bench(c *cli.Context) error {
-	if err := noMoreArgs(c, 1); err != nil {
-		return err
-	}
 	o := bench.Options{Reps: c.Int("reps"), Profile: c.Bool("profile")}
 	for name, field := range map[string]*[]int{"prompt-lengths": &o.Prompt, "gen-lengths": &o.Gen, "depths": &o.Depth} {
 		var err error
@@ -125,13 +122,17 @@ type benchmark[R any] struct {
 
 // benchWith loads the model, runs b and shows its results.
 func benchWith[R any](p *program, c *cli.Context, b benchmark[R]) error {
+	name, err := onlyModel(c)
+	if err != nil {
+		return err
+	}
 	if !c.IsSet("context") {
 		if err := c.Set("context", strconv.Itoa(b.context)); err != nil {
 			return err
 		}
 	}
 	ctx := c.Context
-	engine, err := p.open(ctx, c, modelName(c))
+	engine, err := p.open(ctx, c, name)
 	if err != nil {
 		return err
 	}

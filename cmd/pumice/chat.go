@@ -13,16 +13,6 @@ import (
 )
 
 func (p *program) chatCommand() *cli.Command {
-	flags := []cli.Flag{
-		stringFlag("prompt", "", "answer `TEXT` and exit", "p"),
-		stringFlag("system", "", "use `TEXT` as the system message"),
-		stringFlag("messages", "",
-			"answer the conversation in `FILE`, [{\"role\":...,\"content\":...},...], and exit; - is standard input"),
-		chatTemplateFlag(),
-		intFlag("max-tokens", 0, "generate at most `N` tokens for an answer; 0 is no limit but the context", "n"),
-		boolFlag("verbose", false, "report the speed of each answer on standard error"),
-		jsonFlag(),
-	}
 	return &cli.Command{
 		Name:      "chat",
 		Usage:     "talk to a model",
@@ -31,25 +21,46 @@ func (p *program) chatCommand() *cli.Command {
 			"from one to another. With -p, TEXT, --messages or text on standard input, it writes one answer and exits. Ctrl-C stops\n" +
 			"an answer, and takes the question back if the answer has not begun. At the prompt Ctrl-C drops the typed text, and a\n" +
 			"second Ctrl-C leaves. In --messages a content is a string or a list of {\"type\":\"text\",\"text\":...}.",
-		Flags:  slices.Concat(flags, samplingFlags(), speedFlags(), modelFlags(), []cli.Flag{splitFlag()}),
+		Flags: slices.Concat([]cli.Flag{stringFlag("prompt", "", "answer `TEXT` and exit", "p")}, chatFlags(), answerFlags(), samplingFlags(), speedFlags(),
+			modelFlags(), []cli.Flag{splitFlag()}),
 		Action: p.chat,
 	}
 }
 
 func (p *program) chat(c *cli.Context) error {
-	if err := checkSampling(c); err != nil {
+	if err := checkAnswer(c); err != nil {
 		return err
 	}
-	messages, err := p.conversation(c)
+	name, rest, err := modelArgs(c)
+	if err != nil {
+		return err
+	}
+	text := strings.Join(rest, " ")
+	if c.IsSet("prompt") {
+		if text != "" {
+			return &usageError{fmt.Sprintf("chat: unexpected argument %q beside -p", rest[0])}
+		}
+		text = c.String("prompt")
+	}
+	messages, err := p.conversation(c, text)
+	if err == nil && messages == nil && c.IsSet("prompt") {
+		err = errNothing
+	}
 	if err != nil {
 		return err
 	}
 	interactive := messages == nil
-	if interactive && c.Bool("json") {
-		return &usageError{"chat: --json needs -p or --messages"}
+	for _, flag := range []string{"json", "schema", "answers", "logprobs"} {
+		if interactive && c.IsSet(flag) {
+			return &usageError{fmt.Sprintf("chat: --%s needs a question: -p, TEXT, --messages or standard input", flag)}
+		}
+	}
+	schema, err := p.schema(c)
+	if err != nil {
+		return err
 	}
 	ctx := c.Context
-	engine, err := p.open(ctx, c, modelName(c))
+	engine, err := p.open(ctx, c, name)
 	if err != nil {
 		return err
 	}
@@ -67,46 +78,7 @@ func (p *program) chat(c *cli.Context) error {
 		p.interrupt.converse(p.stdin)
 		return p.repl(c, t)
 	}
-	return p.answerOnce(ctx, c, t, messages)
-}
-
-// conversation returns the messages that the command line or standard input gives, nil if a person at the terminal
-// will type them.
-func (p *program) conversation(c *cli.Context) ([]chat.Message, error) {
-	text, given := c.String("prompt"), c.IsSet("prompt")
-	if c.NArg() > 1 {
-		if given {
-			return nil, &usageError{fmt.Sprintf("chat: unexpected argument %q beside -p", c.Args().Get(1))}
-		}
-		text, given = strings.Join(c.Args().Slice()[1:], " "), true
-	}
-	var messages []chat.Message
-	if name := c.String("messages"); name != "" {
-		var err error
-		if messages, err = p.readMessages(name); err != nil {
-			return nil, err
-		}
-	}
-	if !given && messages == nil {
-		if isTerminal(p.stdin) {
-			return nil, nil
-		}
-		var err error
-		if text, err = p.readFile("-"); err != nil {
-			return nil, err
-		}
-		text, given = strings.TrimSuffix(text, "\n"), true // of the last line
-	}
-	if given {
-		if text == "" {
-			return nil, pumice.ErrEmptyPrompt
-		}
-		messages = append(messages, chat.Message{Role: "user", Content: text})
-	}
-	if system := c.String("system"); system != "" {
-		messages = withSystem(messages, system)
-	}
-	return messages, nil
+	return p.answerOnce(c, t, messages, schema)
 }
 
 // withSystem puts a system message first, in the place of one that is there. An empty text removes it.
@@ -118,29 +90,6 @@ func withSystem(messages []chat.Message, text string) []chat.Message {
 		return messages
 	}
 	return slices.Insert(slices.Clone(messages), 0, chat.Message{Role: "system", Content: text})
-}
-
-// answerOnce writes the one answer.
-func (p *program) answerOnce(ctx context.Context, c *cli.Context, t *talk, messages []chat.Message) error {
-	t.messages = messages
-	prompt, err := t.engine.EncodeChat(ctx, messages, chat.Options{})
-	if err != nil {
-		return err
-	}
-	spinner := p.spin()
-	defer spinner.stop()
-	err = t.answer(ctx, prompt, func(text string) error {
-		spinner.stop()
-		if c.Bool("json") {
-			return nil
-		}
-		return p.prose(text)
-	})
-	spinner.stop()
-	if err != nil {
-		return p.broken(c, answer{Result: t.session.Result()}, err)
-	}
-	return p.finish(c, answer{Result: t.session.Result()})
 }
 
 // A talk is a conversation with a model.

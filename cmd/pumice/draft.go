@@ -49,7 +49,8 @@ func (p *program) openDraft(ctx context.Context, c *cli.Context, target *pumice.
 	if err != nil {
 		return closeDraft, err
 	}
-	o.Drafter, o.DraftTokens, o.DraftAlways = d, c.Int("draft-tokens"), c.IsSet("seed") && o.Sampling.Temperature > 0
+	_, seeded := seed(c)
+	o.Drafter, o.DraftTokens, o.DraftAlways = d, c.Int("draft-tokens"), seeded && o.Sampling.Temperature > 0
 	return closeDraft, nil
 }
 

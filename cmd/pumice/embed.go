@@ -46,9 +46,12 @@ type embedded struct {
 }
 
 func (p *program) embed(c *cli.Context) error {
-	name := c.Args().First()
-	if name == "" {
+	if c.NArg() == 0 && !c.IsSet("model") && !c.IsSet("hf-repo") {
 		return &usageError{"embed: give a MODEL"}
+	}
+	name, texts, err := modelArgs(c)
+	if err != nil {
+		return err
 	}
 	o := pumice.EmbedOptions{Pooling: pumice.Pooling(c.String("pooling")), Dimensions: c.Int("dimensions")}
 	if o.Pooling != "" && !slices.Contains(pumice.Poolings(), o.Pooling) {
@@ -65,7 +68,7 @@ func (p *program) embed(c *cli.Context) error {
 	e := &embedder{program: p, engine: engine, o: o}
 	e.all.Model = name
 	e.together = c.Bool("json")
-	if texts := c.Args().Slice()[1:]; len(texts) > 0 {
+	if len(texts) > 0 {
 		err = e.embed(c.Context, texts)
 	} else {
 		err = e.lines(c.Context, p.input("-"))

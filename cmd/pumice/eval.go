@@ -72,9 +72,6 @@ func (p *program) eval(c *cli.Context) error {
 	case "compare":
 		return p.evalCompare(c)
 	}
-	if err := noMoreArgs(c, 1); err != nil {
-		return err
-	}
 	r, err := newEvalRun(p, c)
 	if err != nil {
 		return err
@@ -87,6 +84,7 @@ func (p *program) eval(c *cli.Context) error {
 type evalRun struct {
 	p     *program
 	c     *cli.Context
+	name  string
 	model *pumice.Model
 
 	data      eval.Data
@@ -102,11 +100,14 @@ type evalRun struct {
 // newEvalRun checks the flags.
 func newEvalRun(p *program, c *cli.Context) (*evalRun, error) {
 	r := &evalRun{p: p, c: c, shard: [2]int{1, 1}, started: time.Now()}
+	var err error
+	if r.name, err = onlyModel(c); err != nil {
+		return nil, err
+	}
 	names := slices.DeleteFunc(strings.Split(c.String("tasks"), ","), func(s string) bool { return strings.TrimSpace(s) == "" })
 	if len(names) == 0 {
 		return nil, &usageError{"--tasks: want names of tasks or groups; pumice eval ls lists them"}
 	}
-	var err error
 	if r.selection, err = eval.Select(names); err != nil {
 		return nil, &usageError{strings.TrimPrefix(err.Error(), "eval: ") + "; pumice eval ls lists them"}
 	}
@@ -215,7 +216,7 @@ func (r *evalRun) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if r.model, err = pumice.OpenModel(ctx, modelName(r.c)); err != nil {
+	if r.model, err = pumice.OpenModel(ctx, r.name); err != nil {
 		return err
 	}
 	defer r.model.Close()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -74,8 +75,10 @@ func jsonFlag() cli.Flag {
 
 func modelFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.IntFlag{Name: "context", EnvVars: env("context"), Usage: "limit prompt and answer together to `N` tokens", DefaultText: "the model's, at most 4096"},
-		stringFlag("kv-type", "f16", "store the KV cache as `TYPE`: f16, f32 or q8_0 (about half the size of f16)"),
+		&cli.StringFlag{Name: "model", Aliases: []string{"m"}, Usage: "use `MODEL`, instead of naming it before other arguments"},
+		&cli.StringFlag{Name: "hf-repo", Aliases: []string{"hf"}, Usage: "use the model `OWNER/NAME[:FILE]` of the Hugging Face Hub that pumice pull has fetched"},
+		&cli.IntFlag{Name: "context", Aliases: []string{"ctx-size", "c"}, EnvVars: env("context"), Usage: "limit prompt and answer together to `N` tokens", DefaultText: "the model's, at most 4096"},
+		stringFlag("kv-type", "f16", "store the KV cache as `TYPE`: f16, f32 or q8_0 (about half the size of f16)", "cache-type-k", "ctk"),
 		sizeFlag("kv-memory", "let the KV cache of all conversations together take `SIZE`, such as 512M or 2G",
 			"room for 8 of the whole context, or half of what is left"),
 		sizeFlag("kv-host", "keep what has no room in the KV cache in up to `SIZE` of host memory", "none"),
@@ -117,7 +120,8 @@ func samplingFlags() []cli.Flag {
 		floatFlag("presence-penalty", d.PresencePenalty, "subtract `P` from the logits of tokens already in the text"),
 		floatFlag("frequency-penalty", d.FrequencyPenalty,
 			"subtract `P` from a token's logit for each time it is in the text"),
-		&cli.Uint64Flag{Name: "seed", EnvVars: env("seed"), Usage: "start random numbers from `SEED`; the same seed gives the same answer", DefaultText: "random"},
+		&cli.GenericFlag{Name: "seed", Aliases: []string{"s"}, EnvVars: env("seed"), Value: new(seedValue), DefaultText: "random",
+			Usage: "start random numbers from `SEED`; the same seed gives the same answer, and -1 takes a random one"},
 		&cli.StringSliceFlag{Name: "stop", EnvVars: env("stop"), Usage: "stop before `TEXT` appears in the answer; may be repeated"},
 	}
 }
@@ -136,9 +140,41 @@ func speedFlags() []cli.Flag {
 	}
 }
 
+// A seedValue is the value of --seed.
+type seedValue struct {
+	given bool
+	seed  uint64
+}
+
+func (s *seedValue) Set(text string) (err error) {
+	*s = seedValue{}
+	if text == "-1" { // llama-cli's word for a random one
+		return nil
+	}
+	s.given = true
+	s.seed, err = strconv.ParseUint(text, 0, 64)
+	return err
+}
+
+func (s *seedValue) String() string {
+	if !s.given {
+		return ""
+	}
+	return strconv.FormatUint(s.seed, 10)
+}
+
+// seed returns the seed that --seed gives, and whether it gives one.
+func seed(c *cli.Context) (uint64, bool) {
+	s, ok := c.Generic("seed").(*seedValue)
+	if !ok {
+		return 0, false
+	}
+	return s.seed, s.given
+}
+
 // generateOptions are the options that the flags give, and the model's defaults for sampling flags that are not given.
 func generateOptions(c *cli.Context, defaults sample.Params) (o pumice.GenerateOptions, err error) {
-	o = pumice.GenerateOptions{MaxTokens: c.Int("n"), Stop: c.StringSlice("stop"), Pipeline: c.Int("pipeline")}
+	o = pumice.GenerateOptions{MaxTokens: max(0, c.Int("n")), Stop: c.StringSlice("stop"), Pipeline: c.Int("pipeline")}
 	if n := c.Int("lookup"); n > 0 {
 		o.Drafter, o.DraftTokens = pumice.PromptLookup{}, n
 	}
@@ -166,9 +202,8 @@ func sampling(c *cli.Context, p sample.Params) (sample.Params, error) {
 			*field = float32(c.Float64(name))
 		}
 	}
-	if c.IsSet("seed") {
-		p.Seed = c.Uint64("seed")
-	} else {
+	var given bool
+	if p.Seed, given = seed(c); !given {
 		p.Seed = rand.Uint64()
 	}
 	return p, p.Validate()
@@ -188,8 +223,8 @@ func checkSampling(c *cli.Context) error {
 	if slices.Contains(c.StringSlice("stop"), "") {
 		return &usageError{"--stop: the text is empty"}
 	}
-	if c.Int("n") < 0 {
-		return &usageError{fmt.Sprintf("-n %d: want 0 (no limit) or a count", c.Int("n"))}
+	if c.Int("n") < -1 {
+		return &usageError{fmt.Sprintf("-n %d: want a number of tokens, or 0 or -1 for no limit", c.Int("n"))}
 	}
 	return nil
 }
@@ -245,12 +280,43 @@ func (p *program) open(ctx context.Context, c *cli.Context, name string) (*pumic
 	return pumice.Open(ctx, name, o)
 }
 
-// modelName is the model that the command line names, the default one where it names none.
-func modelName(c *cli.Context) string {
-	if name := c.Args().First(); name != "" {
-		return name
+// defaultModelVariable names the model of commands whose command line names none.
+const defaultModelVariable = "PUMICE_MODEL"
+
+// modelArgs returns the model that the command line names, by -m or -hf or else as its first argument, and the other
+// arguments.
+func modelArgs(c *cli.Context) (name string, rest []string, err error) {
+	rest = c.Args().Slice()
+	if len(rest) > 0 && !c.IsSet("model") && !c.IsSet("hf-repo") {
+		return rest[0], rest[1:], nil
 	}
-	return pumice.DefaultModel
+	name, err = flaggedModel(c)
+	return name, rest, err
+}
+
+// flaggedModel returns the model that the flags name, else the default one.
+func flaggedModel(c *cli.Context) (string, error) {
+	name, repo := c.String("model"), c.String("hf-repo")
+	switch {
+	case name != "" && repo != "":
+		return "", &usageError{"-m and -hf: give one of them"}
+	case name != "":
+		return name, nil
+	case repo != "":
+		return "hf:" + strings.TrimPrefix(repo, "hf:"), nil
+	case os.Getenv(defaultModelVariable) != "":
+		return os.Getenv(defaultModelVariable), nil
+	}
+	return pumice.DefaultModel, nil
+}
+
+// onlyModel returns the model that the command line names, and refuses other arguments.
+func onlyModel(c *cli.Context) (string, error) {
+	name, rest, err := modelArgs(c)
+	if err == nil && len(rest) > 0 {
+		err = &usageError{fmt.Sprintf("%s: unexpected argument %q", c.Command.Name, rest[0])}
+	}
+	return name, err
 }
 
 // noMoreArgs refuses arguments after the first n.

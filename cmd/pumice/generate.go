@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
-	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -16,32 +14,27 @@ import (
 func (p *program) generateCommand() *cli.Command {
 	flags := []cli.Flag{
 		stringFlag("prompt", "", "continue `TEXT`; it may spell out special tokens, unlike in a chat", "p"),
-		stringFlag("prompt-file", "", "continue the text in `FILE`; - is standard input"),
+		stringFlag("prompt-file", "", "continue the text in `FILE`; - is standard input", "file", "f"),
 		stringFlag("tokens", "", "continue the token ids `IDS`, such as 1,2,3; needs no tokenizer"),
-		intFlag("max-tokens", 256, "generate at most `N` tokens; 0 is no limit but the context", "n"),
+		intFlag("max-tokens", 256, "generate at most `N` tokens; 0 or -1 is no limit but the context", "n"),
 		boolFlag("ignore-eos", false, "continue after a token that ends the text"),
 		boolFlag("verbose", false, "report the speed on standard error"),
-		&cli.IntFlag{Name: "logprobs", EnvVars: env("logprobs"), DefaultText: "off",
-			Usage: "add to --json the log-probability of each token and of the `N` likeliest in its place; 0 adds no others"},
-		jsonFlag(),
 	}
 	return &cli.Command{
 		Name:      "generate",
 		Usage:     "continue a text or token ids",
 		ArgsUsage: "MODEL",
-		Flags:     slices.Concat(flags, samplingFlags(), speedFlags(), modelFlags(), []cli.Flag{splitFlag()}),
+		Flags:     slices.Concat(flags, answerFlags(), samplingFlags(), speedFlags(), modelFlags(), []cli.Flag{splitFlag()}),
 		Action:    p.generate,
 	}
 }
 
 func (p *program) generate(c *cli.Context) error {
-	if err := noMoreArgs(c, 1); err != nil {
+	if err := checkAnswer(c); err != nil {
 		return err
 	}
-	if err := checkSampling(c); err != nil {
-		return err
-	}
-	if err := checkLogProbs(c); err != nil {
+	schema, err := p.schema(c)
+	if err != nil {
 		return err
 	}
 	ctx := c.Context
@@ -55,82 +48,25 @@ func (p *program) generate(c *cli.Context) error {
 		return err
 	}
 	options.IgnoreEOS = c.Bool("ignore-eos")
-	options.LogProbs, options.TopLogProbs = c.IsSet("logprobs"), c.Int("logprobs")
 	closeDraft, err := p.openDraft(ctx, c, engine, &options)
 	defer closeDraft()
 	if err != nil {
 		return err
 	}
-	session := engine.NewSession()
-	var probs []*pumice.LogProb
-	result := func() answer { return answer{session.Result(), spellProbs(engine.Tokenizer(), ids, probs)} }
-	spinner := p.spin()
-	defer spinner.stop()
-	for token, err := range session.Generate(ctx, ids, options) {
-		spinner.stop()
-		if err != nil {
-			return p.broken(c, result(), err)
-		}
-		if token.Prob != nil {
-			probs = append(probs, token.Prob)
-		}
-		if c.Bool("json") {
-			continue
-		}
-		text := token.Text
-		if engine.Tokenizer() == nil {
-			text = fmt.Sprint(token.ID, " ")
-		}
-		if err := p.prose(text); err != nil {
-			return err
-		}
-	}
-	return p.finish(c, result())
-}
-
-// An answer is what --json writes.
-type answer struct {
-	pumice.Result
-	LogProbs []tokenProb `json:"logprobs,omitempty"` // of each token, with --logprobs
-}
-
-// finish writes what comes after the text of an answer, or the answer itself with --json.
-func (p *program) finish(c *cli.Context, r answer) error {
-	defer p.reportDraft(r.Result)
-	if c.Bool("verbose") {
-		defer p.note("%s", statsLine(r.Result))
-	}
-	if c.Bool("json") {
-		return p.writeJSON(r)
-	}
-	if !strings.HasSuffix(r.Text, "\n") {
-		if err := p.printf("\n"); err != nil {
-			return err
-		}
-	}
-	if n := c.Int("n"); r.FinishReason == pumice.FinishLength && n > 0 && len(r.Tokens) >= n {
-		p.note("(cut off after %d tokens, the limit of -n)", n)
-	} else if r.FinishReason == pumice.FinishLength {
-		p.note("(cut off: the context is full)")
-	}
-	return nil
-}
-
-// broken is finish for an answer that err ended. After a signal, the answer so far is still written.
-func (p *program) broken(c *cli.Context, r answer, err error) error {
-	if errors.Is(err, context.Canceled) && len(r.Tokens) > 0 {
-		return errors.Join(err, p.finish(c, r))
-	}
-	return err
+	return p.writeAnswers(c, engine, ids, options, schema)
 }
 
 // openWithPrompt reads the prompt that the flags give, loads the model and finds the prompt's tokens. The caller closes the engine.
 func (p *program) openWithPrompt(ctx context.Context, c *cli.Context) (engine *pumice.Engine, ids []int, err error) {
+	name, err := onlyModel(c)
+	if err != nil {
+		return nil, nil, err
+	}
 	prompt, err := p.prompt(c)
 	if err != nil {
 		return nil, nil, err
 	}
-	if engine, err = p.open(ctx, c, modelName(c)); err != nil {
+	if engine, err = p.open(ctx, c, name); err != nil {
 		return nil, nil, err
 	}
 	if ids, err = prompt.tokens(engine); err != nil {
@@ -181,10 +117,4 @@ func (q prompt) tokens(engine *pumice.Engine) ([]int, error) {
 		return q.ids, nil
 	}
 	return engine.Encode(q.text)
-}
-
-// readFile reads a whole file, standard input for "-".
-func (p *program) readFile(name string) (string, error) {
-	text, err := io.ReadAll(p.input(name))
-	return string(text), err
 }

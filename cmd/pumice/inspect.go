@@ -72,10 +72,11 @@ func (f jsonFields) MarshalJSON() ([]byte, error) {
 }
 
 func (p *program) inspect(c *cli.Context) error {
-	if err := noMoreArgs(c, 1); err != nil {
+	name, err := onlyModel(c)
+	if err != nil {
 		return err
 	}
-	m, err := pumice.OpenModel(c.Context, modelName(c))
+	m, err := pumice.OpenModel(c.Context, name)
 	if err != nil {
 		return err
 	}

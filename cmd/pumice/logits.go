@@ -18,7 +18,7 @@ import (
 func (p *program) logitsCommand() *cli.Command {
 	flags := []cli.Flag{
 		stringFlag("prompt", "", "evaluate `TEXT`", "p"),
-		stringFlag("prompt-file", "", "evaluate the text in `FILE`; - is standard input"),
+		stringFlag("prompt-file", "", "evaluate the text in `FILE`; - is standard input", "file", "f"),
 		stringFlag("tokens", "", "evaluate the token ids `IDS`, such as 1,2,3; needs no tokenizer"),
 		boolFlag("all", false, "compute the logits of every position, not only the last"),
 		stringFlag("output", "",
@@ -42,9 +42,6 @@ type logitsResult struct {
 }
 
 func (p *program) logits(c *cli.Context) error {
-	if err := noMoreArgs(c, 1); err != nil {
-		return err
-	}
 	ctx := c.Context
 	engine, ids, err := p.openWithPrompt(ctx, c)
 	if err != nil {

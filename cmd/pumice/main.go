@@ -92,7 +92,7 @@ func (p *program) app() *cli.App {
 			"130 interrupted, 134 crash, 141 the reader of standard output is gone.",
 		Flags: globalFlags(),
 		Commands: []*cli.Command{
-			p.devicesCommand(), p.chatCommand(), p.generateCommand(), p.logitsCommand(), p.embedCommand(), p.tokenizeCommand(), p.detokenizeCommand(),
+			p.devicesCommand(), p.chatCommand(), p.askCommand(), p.generateCommand(), p.logitsCommand(), p.embedCommand(), p.tokenizeCommand(), p.detokenizeCommand(),
 			p.inspectCommand(), p.verifyCommand(), p.tuneCommand(), p.benchCommand(), p.evalCommand(), p.perplexityCommand(), p.quantizeCommand(), p.serveCommand(),
 			p.pullCommand(), p.listCommand(), p.rmCommand(),
 			p.completionCommand(), p.licensesCommand(), p.synthCommand(),

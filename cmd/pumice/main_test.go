@@ -106,6 +106,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"keys":   scriptKeys,
 			"value":  scriptValue,
+			"same":   scriptSame,
 			"status": scriptStatus,
 			"xverse": func(ts *testscript.TestScript, _ bool, args []string) {
 				ts.Check(writeXVERSE(ts.MkAbs(args[0]), filepath.Join(root, "tokenizer", "testdata", "xverse-a")))
@@ -162,6 +163,14 @@ func scriptValue(ts *testscript.TestScript, neg bool, args []string) {
 	if got := lookUp(ts, args[0], args[1]); reflect.DeepEqual(got, want) == neg {
 		text, _ := json.Marshal(got)
 		ts.Fatalf("%s: %s is %s, want %s (negated: %t)", args[0], args[1], text, args[2], neg)
+	}
+}
+
+// scriptSame is `[!] same FILE PATH FILE PATH`: the values are the same.
+func scriptSame(ts *testscript.TestScript, neg bool, args []string) {
+	x, y := lookUp(ts, args[0], args[1]), lookUp(ts, args[2], args[3])
+	if reflect.DeepEqual(x, y) == neg {
+		ts.Fatalf("%s of %s is %v, %s of %s is %v (negated: %t)", args[1], args[0], x, args[3], args[2], y, neg)
 	}
 }
 

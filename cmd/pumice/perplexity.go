@@ -39,9 +39,6 @@ func (p *program) perplexityCommand() *cli.Command {
 }
 
 func (p *program) perplexity(c *cli.Context) error {
-	if err := noMoreArgs(c, 1); err != nil {
-		return err
-	}
 	given := 0
 	for _, name := range []string{"file", "tokens"} {
 		if c.String(name) != "" {
@@ -93,12 +90,16 @@ func (p *program) perplexity(c *cli.Context) error {
 
 // measurePerplexity loads the model with the context of a window.
 func (p *program) measurePerplexity(ctx context.Context, c *cli.Context, o eval.PerplexityOptions) (result eval.PerplexityResult, err error) {
+	name, err := onlyModel(c)
+	if err != nil {
+		return result, err
+	}
 	if !c.IsSet("context") {
 		if err := c.Set("context", fmt.Sprint(o.Context)); err != nil {
 			return result, err
 		}
 	}
-	engine, err := p.open(ctx, c, modelName(c))
+	engine, err := p.open(ctx, c, name)
 	if err != nil {
 		return result, err
 	}
@@ -110,11 +111,11 @@ func (p *program) measurePerplexity(ctx context.Context, c *cli.Context, o eval.
 	o.Progress = func(r eval.PerplexityResult, of int) {
 		p.note("[%d/%d] %.4f", r.Chunks, of, r.Perplexity)
 	}
-	name := c.String("kl-base")
-	if name == "" || o.Compare != nil {
+	base := c.String("kl-base")
+	if base == "" || o.Compare != nil {
 		return eval.Perplexity(ctx, engine, ids, o)
 	}
-	err = atomicfile.Write(name, func(f *os.File) error {
+	err = atomicfile.Write(base, func(f *os.File) error {
 		o.Base = eval.NewBaseWriter(f, engine.Config().VocabSize)
 		if result, err = eval.Perplexity(ctx, engine, ids, o); err != nil {
 			return err

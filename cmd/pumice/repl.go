@@ -45,7 +45,8 @@ func (p *program) repl(c *cli.Context, t *talk) error {
 	defer signal.Stop(interrupts)
 
 	editor := p.newEditor()
-	r := &repl{p: p, talk: t, seeded: c.IsSet("seed"), verbose: c.Bool("verbose"), limit: c.Context}
+	_, seeded := seed(c)
+	r := &repl{p: p, talk: t, seeded: seeded, verbose: c.Bool("verbose"), limit: c.Context}
 	p.note("%s on %s. /help lists the commands.", t.engine.Source().Path, t.engine.Devices()[0].Info().Name)
 	if system := c.String("system"); system != "" {
 		r.setSystem(system)

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -57,10 +58,11 @@ func (p *program) serve(c *cli.Context) error {
 	if c.Duration("drain") < 0 || o.Idle < 0 {
 		return &usageError{"--drain and --ttl: want times such as 30s"}
 	}
-	names := c.Args().Slice()
-	if len(names) == 0 {
-		names = []string{pumice.DefaultModel}
+	name, names, err := modelArgs(c)
+	if err != nil {
+		return err
 	}
+	names = slices.Insert(names, 0, name)
 	for _, arg := range names {
 		name, path, ok := strings.Cut(arg, "=")
 		if !ok {
