@@ -12,6 +12,7 @@ help:
 	@echo "make quick              a first look at what changed since the last commit"
 	@echo "make lint               gofmt, go vet, staticcheck, shellcheck"
 	@echo "make shaders            compile the shaders that changed (shaders/spv is committed)"
+	@echo "make man                write the manual pages into bin/man/man1"
 	@echo "make licenses           write NOTICE and the licences of linked modules, after a change of go.mod"
 	@echo "make fuzz FUZZTIME=30s  run every fuzz target"
 	@echo "make mutate ARGS='-op add'  change kernels at random, ten times an op, and see verification notice"
@@ -50,6 +51,10 @@ lint:
 .PHONY: shaders
 shaders:
 	@tools/glslc.sh
+
+.PHONY: man
+man: build
+	bin/pumice man --output-dir bin/man/man1
 
 .PHONY: licenses
 licenses:

@@ -91,13 +91,22 @@ func openDevice(o Options, path kernels.Path) (_ *Device, err error) {
 	}
 	d.manager, err = pipeline.NewManager(d.device, pipeline.Options{Logger: o.Logger, Path: path})
 	if err != nil {
-		return nil, err
+		return nil, pathError(err)
 	}
 	d.info.KernelPaths = pathNames(d.manager.Chosen())
 	if memory, err := d.device.Memory(); err == nil {
 		d.info.MemoryTotal, d.info.MemoryFree = memory.TotalBytes, memory.FreeBytes
 	}
 	return d, nil
+}
+
+// pathError is an error of making a Manager, the caller's where the device can't run the kernels of a path.
+func pathError(err error) error {
+	var wrong *pipeline.PathError
+	if errors.As(err, &wrong) {
+		return &OptionError{"KernelPath", string(wrong.Path), fmt.Sprintf("one of %s on %s", strings.Join(pathNames(wrong.Paths), ", "), wrong.Device)}
+	}
+	return err
 }
 
 // selectDevice opens the device that the options select. It logs a warning if that is a CPU driver by default.

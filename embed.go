@@ -16,6 +16,14 @@ import (
 // Poolings lists the Poolings.
 func Poolings() []Pooling { return []Pooling{PoolingLast, PoolingMean, PoolingCLS} }
 
+func poolingNames() string {
+	var names []string
+	for _, p := range Poolings() {
+		names = append(names, string(p))
+	}
+	return strings.Join(names, ", ")
+}
+
 // A Normalization says what is done to the length of an embedding.
 type Normalization string
 
@@ -129,7 +137,7 @@ func (e *Engine) embedding(o EmbedOptions) (EmbedOptions, error) {
 	switch o.Pooling {
 	case PoolingLast, PoolingMean, PoolingCLS:
 	default:
-		return o, &OptionError{"Pooling", string(o.Pooling), fmt.Sprintf("one of %q", Poolings())}
+		return o, &OptionError{"Pooling", string(o.Pooling), "one of " + poolingNames()}
 	}
 	if o.Normalization != NormalizeL2 && o.Normalization != NormalizeNone {
 		return o, &OptionError{"Normalization", string(o.Normalization), fmt.Sprintf("%q or %q", NormalizeL2, NormalizeNone)}

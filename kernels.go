@@ -272,7 +272,8 @@ func (d *Device) newManager(o Options, path kernels.Path) (*pipeline.Manager, er
 	d.tuningMu.Lock()
 	t := d.tuning.Clone()
 	d.tuningMu.Unlock()
-	return pipeline.NewManager(d.device, pipeline.Options{Logger: o.Logger, Path: path, Profile: o.Profile, Tuning: t})
+	m, err := pipeline.NewManager(d.device, pipeline.Options{Logger: o.Logger, Path: path, Profile: o.Profile, Tuning: t})
+	return m, pathError(err)
 }
 
 // save writes the tuning to its file. A failure is only logged, because the program can go on without the file.

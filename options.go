@@ -108,7 +108,7 @@ func (o *Options) settings() (settings, error) {
 		s.lora = append(s.lora, l)
 	}
 	if s.path != "" && !slices.Contains(kernels.Paths, s.path) {
-		return s, &OptionError{"KernelPath", o.KernelPath, fmt.Sprintf("one of %q", kernels.Paths)}
+		return s, &OptionError{"KernelPath", o.KernelPath, "one of " + strings.Join(KernelPaths(), ", ")}
 	}
 	if len(o.Devices) > 0 && o.Device != "" {
 		return s, &OptionError{"Device", o.Device, "one device or a list of several, not both"}

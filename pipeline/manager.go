@@ -66,6 +66,17 @@ type pipelineEntry struct {
 	err  error
 }
 
+// A PathError says that a device has not what the kernels of a path need.
+type PathError struct {
+	Device string
+	Path   kernels.Path
+	Paths  []kernels.Path // that it can run
+}
+
+func (e *PathError) Error() string {
+	return fmt.Sprintf("pipeline: %s lacks what kernel path %q needs; it has %s", e.Device, e.Path, strings.Trim(fmt.Sprint(e.Paths), "[]"))
+}
+
 // NewManager prepares the kernels of a device. Pipelines are compiled when a plan first
 // needs them. The caller closes the Manager before the device.
 func NewManager(dev *vk.Device, o Options) (*Manager, error) {
@@ -84,7 +95,7 @@ func NewManager(dev *vk.Device, o Options) (*Manager, error) {
 		return nil, fmt.Errorf("pipeline: unknown kernel path %q; there are %q", o.Path, kernels.Paths)
 	}
 	if o.Path != "" && !slices.Contains(m.Paths(), o.Path) {
-		return nil, fmt.Errorf("pipeline: %s lacks what kernel path %q needs; it has %q", dev.PhysicalDevice().Name, o.Path, m.Paths())
+		return nil, &PathError{dev.PhysicalDevice().Name, o.Path, m.Paths()}
 	}
 	return m, nil
 }

@@ -19,12 +19,13 @@ import (
 func (p *program) askCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "ask",
+		Category:  ofTalk,
 		Usage:     "answer one question and exit",
 		ArgsUsage: "TEXT...",
 		Description: "The question is TEXT, the text of --prompt-file and what is piped into standard input, with empty lines between them.\n" +
 			"Standard output gets the answer alone: all else goes to standard error. The same as pumice chat MODEL TEXT, without a\n" +
 			"MODEL to name first.",
-		Flags:  slices.Concat(chatFlags(), answerFlags(), samplingFlags(), speedFlags(), modelFlags(), []cli.Flag{splitFlag()}),
+		Flags:  slices.Concat(chatFlags(), answerFlags(), samplingFlags(), speedFlags(), modelFlags(), splitFlags()),
 		Action: p.ask,
 	}
 }

@@ -27,13 +27,14 @@ func (p *program) benchCommand() *cli.Command {
 	}
 	return &cli.Command{
 		Name:      "bench",
+		Category:  ofDevices,
 		Usage:     "measure the speed of prompts and of generation, as llama-bench does",
-		ArgsUsage: "MODEL",
+		ArgsUsage: "[MODEL]",
 		Description: "Each length of -p and each of -n is a test, at each depth of -d.\n" +
 			"With -np, each combination of -p, -n and -np is a test, as those of -npp, -ntg and -npl are in llama-batched-bench: -np\n" +
 			"sequences evaluate prompts of -p tokens at once, and then generate -n tokens each at once. None of them is 0. -d and\n" +
 			"--profile can't be combined with -np.",
-		Flags:  append(flags, append(modelFlags(), splitFlag())...),
+		Flags:  slices.Concat(flags, modelFlags(), splitFlags()),
 		Action: p.bench,
 	}
 }

@@ -15,14 +15,15 @@ import (
 func (p *program) chatCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "chat",
+		Category:  ofTalk,
 		Usage:     "talk to a model",
-		ArgsUsage: "MODEL [TEXT...]",
+		ArgsUsage: "[MODEL [TEXT...]]",
 		Description: "On a terminal this starts a conversation; /help lists its commands. /new begins another one beside it, and /switch goes\n" +
 			"from one to another. With -p, TEXT, --messages or text on standard input, it writes one answer and exits. Ctrl-C stops\n" +
 			"an answer, and takes the question back if the answer has not begun. At the prompt Ctrl-C drops the typed text, and a\n" +
 			"second Ctrl-C leaves. In --messages a content is a string or a list of {\"type\":\"text\",\"text\":...}.",
 		Flags: slices.Concat([]cli.Flag{stringFlag("prompt", "", "answer `TEXT` and exit", "p")}, chatFlags(), answerFlags(), samplingFlags(), speedFlags(),
-			modelFlags(), []cli.Flag{splitFlag()}),
+			modelFlags(), splitFlags()),
 		Action: p.chat,
 	}
 }

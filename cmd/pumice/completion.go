@@ -34,6 +34,7 @@ compdef _pumice pumice
 func (p *program) completionCommand() *cli.Command {
 	return &cli.Command{
 		Name:        "completion",
+		Category:    ofProgram,
 		Usage:       "print a script that completes commands and flags in a shell",
 		ArgsUsage:   "bash|zsh|fish",
 		Description: "For example: source <(pumice completion bash)",

@@ -14,6 +14,7 @@ import (
 func (p *program) detokenizeCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "detokenize",
+		Category:  ofTokens,
 		Usage:     "turn token ids into text",
 		ArgsUsage: "MODEL [IDS...]",
 		Description: "The ids, such as 1,2,3, come from IDS, --file or standard input. MODEL may be a file or directory that holds only a\n" +

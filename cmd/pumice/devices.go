@@ -11,9 +11,10 @@ import (
 
 func (p *program) devicesCommand() *cli.Command {
 	return &cli.Command{
-		Name:  "devices",
-		Usage: "list the Vulkan devices of this machine",
-		Flags: []cli.Flag{jsonFlag()},
+		Name:     "devices",
+		Category: ofDevices,
+		Usage:    "list the Vulkan devices of this machine",
+		Flags:    []cli.Flag{jsonFlag()},
 		Action: func(c *cli.Context) error {
 			if err := noMoreArgs(c, 0); err != nil {
 				return err

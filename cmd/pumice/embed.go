@@ -24,11 +24,12 @@ func (p *program) embedCommand() *cli.Command {
 	}
 	return &cli.Command{
 		Name:      "embed",
+		Category:  ofTokens,
 		Usage:     "turn texts into embeddings: vectors to compare and search texts by",
 		ArgsUsage: "MODEL [TEXT...]",
 		Description: "Each TEXT, or each line of standard input, becomes a line with a JSON array of numbers. Words that a model was\n" +
 			"trained to see before a question, such as \"Instruct: ...\", are part of TEXT.",
-		Flags:  append(flags, append(modelFlags(), splitFlag())...),
+		Flags:  slices.Concat(flags, modelFlags(), splitFlags()),
 		Action: p.embed,
 	}
 }
@@ -55,7 +56,7 @@ func (p *program) embed(c *cli.Context) error {
 	}
 	o := pumice.EmbedOptions{Pooling: pumice.Pooling(c.String("pooling")), Dimensions: c.Int("dimensions")}
 	if o.Pooling != "" && !slices.Contains(pumice.Poolings(), o.Pooling) {
-		return &usageError{fmt.Sprintf("--pooling %q: want one of %q", o.Pooling, pumice.Poolings())}
+		return &usageError{fmt.Sprintf("--pooling %q: want last, mean or cls", o.Pooling)}
 	}
 	if c.Bool("no-normalize") {
 		o.Normalization = pumice.NormalizeNone

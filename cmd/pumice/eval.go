@@ -54,11 +54,13 @@ func (p *program) evalCommand() *cli.Command {
 		jsonFlag(),
 	}
 	return &cli.Command{
-		Name:  "eval",
-		Usage: "score a model on MMLU, C-Eval, AGIEval, GAOKAO-Bench and GAOKAO-English",
-		ArgsUsage: "MODEL | ls [tasks|groups] | merge --output-path DIR RESULTS... | compare RESULTS RESULTS\n\n" +
-			"RESULTS is a results file or its directory.",
-		Flags:  append(flags, append(modelFlags(), splitFlag())...),
+		Name:      "eval",
+		Category:  ofQuality,
+		Usage:     "score a model on MMLU, C-Eval, AGIEval, GAOKAO-Bench and GAOKAO-English",
+		ArgsUsage: "[MODEL] | ls [tasks|groups] | merge --output-path DIR RESULTS... | compare RESULTS RESULTS",
+		Description: "pumice eval MODEL asks the questions of --tasks. ls lists tasks and groups, merge puts the results of --shard together, and\n" +
+			"compare compares two results that have samples. RESULTS is a results file or its directory.",
+		Flags:  slices.Concat(flags, modelFlags(), splitFlags()),
 		Action: p.eval,
 	}
 }

@@ -74,20 +74,21 @@ func jsonFlag() cli.Flag {
 }
 
 func modelFlags() []cli.Flag {
-	return []cli.Flag{
+	return slices.Concat(grouped(inModel,
 		&cli.StringFlag{Name: "model", Aliases: []string{"m"}, Usage: "use `MODEL`, instead of naming it before other arguments"},
 		&cli.StringFlag{Name: "hf-repo", Aliases: []string{"hf"}, Usage: "use the model `OWNER/NAME[:FILE]` of the Hugging Face Hub that pumice pull has fetched"},
 		&cli.IntFlag{Name: "context", Aliases: []string{"ctx-size", "c"}, EnvVars: env("context"), Usage: "limit prompt and answer together to `N` tokens", DefaultText: "the model's, at most 4096"},
 		stringFlag("kv-type", "f16", "store the KV cache as `TYPE`: f16, f32 or q8_0 (about half the size of f16)", "cache-type-k", "ctk"),
+		stringFlag("dtype", "keep", "convert all matrices to `TYPE` while loading: "+dtype.Names(dtype.Weights())+"; keep converts none"),
+		&cli.StringSliceFlag{Name: "lora", EnvVars: env("lora"), Usage: "apply the PEFT adapter at `PATH[:SCALE]` while loading; may be repeated"},
+	), grouped(inExpert,
 		sizeFlag("kv-memory", "let the KV cache of all conversations together take `SIZE`, such as 512M or 2G",
 			"room for 8 of the whole context, or half of what is left"),
 		sizeFlag("kv-host", "keep what has no room in the KV cache in up to `SIZE` of host memory", "none"),
 		sizeFlag("kv-disk", "keep what was in the KV cache, from which texts can be told, in up to `SIZE` of files in --cache-dir", "none"),
-		stringFlag("dtype", "keep", "convert all matrices to `TYPE` while loading: "+dtype.Names(dtype.Weights())+"; keep converts none"),
-		&cli.StringSliceFlag{Name: "lora", EnvVars: env("lora"), Usage: "apply the PEFT adapter at `PATH[:SCALE]` while loading; may be repeated"},
 		stringFlag("kernel-path", "", "use the kernels of `PATH`, and base where it has none: "+strings.Join(pumice.KernelPaths(), ", ")+" (default: the best for the device)"),
 		cacheDirFlag(),
-	}
+	))
 }
 
 func cacheDirFlag() cli.Flag {
@@ -95,20 +96,20 @@ func cacheDirFlag() cli.Flag {
 		"keep compiled pipelines in `DIR`; auto is the user's cache folder, none turns this off")
 }
 
-// splitFlag is for commands that load a model.
-func splitFlag() cli.Flag {
-	return stringFlag("devices", "",
-		"spread the layers over the devices `A,B,...`, named as for --device, if the model is too large for one")
+// splitFlags are for commands that load a model.
+func splitFlags() []cli.Flag {
+	return grouped(inDevice, stringFlag("devices", "",
+		"spread the layers over the devices `A,B,...`, named as for --device, if the model is too large for one"))
 }
 
 func chatTemplateFlag() cli.Flag {
-	return stringFlag("chat-template", "",
-		"use the chat format `NAME|FILE`, a built-in one or a Jinja template (default: the model's own)")
+	return grouped(inModel, stringFlag("chat-template", "",
+		"use the chat format `NAME|FILE`, a built-in one or a Jinja template (default: the model's own)"))[0]
 }
 
 func samplingFlags() []cli.Flag {
 	d := sample.Default()
-	return []cli.Flag{
+	return grouped(inSampling,
 		floatFlag("temp", d.Temperature, "sample with temperature `T`; 0 always takes the likeliest token"),
 		&cli.IntFlag{Name: "top-k", EnvVars: env("top-k"), DefaultText: defaultText(d.TopK), Usage: "sample from the `K` likeliest tokens; 0 turns this off"},
 		floatFlag("top-p", d.TopP,
@@ -123,12 +124,12 @@ func samplingFlags() []cli.Flag {
 		&cli.GenericFlag{Name: "seed", Aliases: []string{"s"}, EnvVars: env("seed"), Value: new(seedValue), DefaultText: "random",
 			Usage: "start random numbers from `SEED`; the same seed gives the same answer, and -1 takes a random one"},
 		&cli.StringSliceFlag{Name: "stop", EnvVars: env("stop"), Usage: "stop before `TEXT` appears in the answer; may be repeated"},
-	}
+	)
 }
 
 // speedFlags make generation faster and leave the tokens the same, or as likely where guesses are drawn.
 func speedFlags() []cli.Flag {
-	return []cli.Flag{
+	return grouped(inExpert,
 		&cli.IntFlag{Name: "pipeline", EnvVars: env("pipeline"), DefaultText: "chosen for the device",
 			Usage: "queue `N` tokens on the device at a time, which then come in bursts; 1 turns this off"},
 		&cli.IntFlag{Name: "lookup", EnvVars: env("lookup"), DefaultText: "off",
@@ -137,7 +138,7 @@ func speedFlags() []cli.Flag {
 			"guess tokens with `MODEL`, a smaller one with the same vocabulary; with --seed it guesses even where that takes longer"),
 		&cli.IntFlag{Name: "draft-tokens", EnvVars: env("draft-tokens"), DefaultText: "7",
 			Usage: "let the draft model guess up to `N` tokens at a time"},
-	}
+	)
 }
 
 // A seedValue is the value of --seed.

@@ -22,9 +22,10 @@ func (p *program) generateCommand() *cli.Command {
 	}
 	return &cli.Command{
 		Name:      "generate",
+		Category:  ofTalk,
 		Usage:     "continue a text or token ids",
-		ArgsUsage: "MODEL",
-		Flags:     slices.Concat(flags, answerFlags(), samplingFlags(), speedFlags(), modelFlags(), []cli.Flag{splitFlag()}),
+		ArgsUsage: "[MODEL]",
+		Flags:     slices.Concat(flags, answerFlags(), samplingFlags(), speedFlags(), modelFlags(), splitFlags()),
 		Action:    p.generate,
 	}
 }

@@ -77,6 +77,9 @@ func TestNothingHostileReachesTheTerminal(t *testing.T) {
 		"devices":    {{onDevice, []string{"devices"}}, {onHost, []string{"devices", hostile}}},
 		"chat": {{onDevice, []string{"chat", model, "-p", hostile, "-n", "12", "--temp", "3", "--seed", "1", "--verbose"}},
 			{onDevice, []string{"chat", model, "-p", "refuse"}}, {onDevice, []string{"chat", model, "-p", "undefined"}}},
+		"ask": {{onDevice, []string{"ask", "-m", model, hostile, "-n", "12", "--temp", "3", "--seed", "1"}}, {onHost, []string{"ask", "a", "--schema", files["schema"]}},
+			{onHost, []string{"ask", "a", "--messages", hostile}}},
+		"man": {{onHost, []string{"man", hostile}}},
 		"generate": {{onDevice, []string{"generate", gguf, "-p", "a", "-n", "40", "--temp", "3", "--seed", "1", "--log-level", "debug"}},
 			{onDevice, []string{"generate", model, "-p", "a", "--device", hostile}}, {onDevice, []string{"generate", model, "--lora", hostile, "-p", "a"}},
 			{onHost, []string{"generate", hostile, "-p", "a"}}, {onHost, []string{"generate", "--" + hostile}}},
@@ -205,6 +208,8 @@ func writeHostile(t *testing.T, dir string) map[string]string {
 	}
 	fixture := filepath.Join(top(t), "testdata", "fixtures", "smollm2")
 	weights := readAll(t, filepath.Join(fixture, "model.safetensors"))
+	files["schema"] = filepath.Join(dir, "schema.json")
+	object(files["schema"], map[string]any{"properties": map[string]any{hostile: map[string]any{"type": hostile}}})
 	var config map[string]any
 	if err := json.Unmarshal(readAll(t, filepath.Join(fixture, "config.json")), &config); err != nil {
 		t.Fatal(err)

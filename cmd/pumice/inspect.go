@@ -14,8 +14,9 @@ import (
 func (p *program) inspectCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "inspect",
+		Category:  ofModels,
 		Usage:     "show a model's metadata, tensors and memory plan",
-		ArgsUsage: "MODEL",
+		ArgsUsage: "[MODEL]",
 		Flags:     append(modelFlags(), chatTemplateFlag(), jsonFlag()),
 		Action:    p.inspect,
 	}

@@ -13,6 +13,7 @@ import (
 func (p *program) licensesCommand() *cli.Command {
 	return &cli.Command{
 		Name:        "licenses",
+		Category:    ofProgram,
 		Usage:       "list the third-party works in this program, with their licences",
 		ArgsUsage:   "[NAME]",
 		Description: "--full prints the copyright notices and licences of all works, NAME those of works whose names contain it.",

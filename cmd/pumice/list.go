@@ -15,8 +15,9 @@ import (
 
 func (p *program) listCommand() *cli.Command {
 	return &cli.Command{
-		Name:  "list",
-		Usage: "list the models on this machine that have a name",
+		Name:     "list",
+		Category: ofModels,
+		Usage:    "list the models on this machine that have a name",
 		Description: "These are the models in the Hugging Face Hub's cache, whatever program fetched them, those of ollama, and " + pumice.DefaultModel + ".\n" +
 			"Other commands take each NAME as MODEL.",
 		Flags:  []cli.Flag{jsonFlag()},
@@ -72,6 +73,7 @@ func (p *program) list(c *cli.Context) error {
 func (p *program) rmCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "rm",
+		Category:  ofModels,
 		Usage:     "remove models from the Hugging Face Hub's cache",
 		ArgsUsage: "NAME...",
 		Description: "hf:owner/name removes all of a repository, hf:owner/name:file one model of it, hf:owner/name@revision one snapshot. Files that\n" +

@@ -27,9 +27,10 @@ func (p *program) logitsCommand() *cli.Command {
 	}
 	return &cli.Command{
 		Name:      "logits",
+		Category:  ofTokens,
 		Usage:     "evaluate a prompt and show the likeliest next tokens, or write all logits",
-		ArgsUsage: "MODEL",
-		Flags:     append(flags, append(modelFlags(), splitFlag())...),
+		ArgsUsage: "[MODEL]",
+		Flags:     slices.Concat(flags, modelFlags(), splitFlags()),
 		Action:    p.logits,
 	}
 }

@@ -11,6 +11,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/rs/zerolog"
@@ -83,11 +86,13 @@ func (p *program) app() *cli.App {
 	app := &cli.App{
 		Name:      "pumice",
 		Usage:     "run large language models through Vulkan",
-		UsageText: "pumice [global flags] command [flags] MODEL",
+		UsageText: "pumice [global flags] COMMAND [flags] [MODEL] [arguments]",
 		Description: "MODEL is a GGUF file, a Hugging Face directory, hf:owner/name[:file][@revision] in the Hub's cache, ollama:name[:tag] in\n" +
-			"ollama's, or " + pumice.DefaultModel + ". pumice pull fetches hf: models, and list lists what is there.\n" +
-			"An environment variable can stand for each flag: PUMICE_TOP_K for --top-k.\n" +
-			"Ctrl-C, SIGTERM or SIGHUP ends a command within two seconds; a second one ends it at once.\n" +
+			"ollama's, or a name. Where it is left out it is that of PUMICE_MODEL, else " + pumice.DefaultModel + ". pumice pull fetches hf: models, and\n" +
+			"list lists what is there.\n\n" +
+			"An environment variable can stand for each flag: PUMICE_TOP_K for --top-k. pumice COMMAND --help describes the flags of a\n" +
+			"command.\n\n" +
+			"Ctrl-C, SIGTERM or SIGHUP ends a command within two seconds; a second one ends it at once.\n\n" +
 			"Exit status: 0 success, 1 failure, 2 wrong usage, 3 no usable device, 4 the model does not fit in device memory,\n" +
 			"130 interrupted, 134 crash, 141 the reader of standard output is gone.",
 		Flags: globalFlags(),
@@ -95,7 +100,7 @@ func (p *program) app() *cli.App {
 			p.devicesCommand(), p.chatCommand(), p.askCommand(), p.generateCommand(), p.logitsCommand(), p.embedCommand(), p.tokenizeCommand(), p.detokenizeCommand(),
 			p.inspectCommand(), p.verifyCommand(), p.tuneCommand(), p.benchCommand(), p.evalCommand(), p.perplexityCommand(), p.quantizeCommand(), p.serveCommand(),
 			p.pullCommand(), p.listCommand(), p.rmCommand(),
-			p.completionCommand(), p.licensesCommand(), p.synthCommand(),
+			p.completionCommand(), p.licensesCommand(), p.manCommand(), p.synthCommand(),
 		},
 		EnableBashCompletion:      true,
 		HideVersion:               true,
@@ -117,6 +122,7 @@ func (p *program) app() *cli.App {
 		command.OnUsageError = usage
 		command.HideHelpCommand = true
 	}
+	describe(app)
 	return app
 }
 
@@ -155,7 +161,64 @@ type usageError struct{ msg string }
 
 func (e *usageError) Error() string { return e.msg }
 
-func usage(_ *cli.Context, err error, _ bool) error { return &usageError{err.Error()} }
+// usage returns an error of package cli or flag in this program's words.
+func usage(c *cli.Context, err error, _ bool) error {
+	for _, form := range valueErrors {
+		m := form.FindStringSubmatch(err.Error())
+		if m == nil {
+			continue
+		}
+		text, quoteErr := strconv.Unquote(m[form.SubexpIndex("value")])
+		name := m[form.SubexpIndex("flag")]
+		at := slices.IndexFunc(c.Command.Flags, func(f cli.Flag) bool { return slices.Contains(f.Names(), name) })
+		if quoteErr != nil || at < 0 {
+			break
+		}
+		name = spelledFlag(c.Command.Flags[at], name)
+		if i := form.SubexpIndex("variable"); i > 0 {
+			name = m[i]
+		}
+		return &usageError{fmt.Sprintf("%s %q: want %s", name, text, wanted(c.Command.Flags[at]))}
+	}
+	return &usageError{err.Error()}
+}
+
+// valueErrors are the forms of errors of packages flag and cli (v2.27.7) about a flag's value.
+var valueErrors = []*regexp.Regexp{
+	regexp.MustCompile(`^invalid value (?P<value>".*") for flag -(?P<flag>\S+): `),
+	regexp.MustCompile(`^invalid boolean value (?P<value>".*") for -(?P<flag>\S+): `),
+	regexp.MustCompile(`^could not parse (?P<value>".*?") .*from environment variable "(?P<variable>\w+)" .*for flag (?P<flag>\S+): `),
+}
+
+// spelledFlag is a flag's name as people write it: aliases of up to three letters have one dash.
+func spelledFlag(f cli.Flag, name string) string {
+	if name != f.Names()[0] && len(name) <= 3 {
+		return "-" + name
+	}
+	return "--" + name
+}
+
+// wanted says what a flag takes.
+func wanted(f cli.Flag) string {
+	switch f := f.(type) {
+	case *cli.IntFlag:
+		return "a whole number"
+	case *cli.Uint64Flag:
+		return "a whole number from 0"
+	case *cli.Float64Flag:
+		return "a number"
+	case *cli.DurationFlag:
+		return "a time such as 50s or 10m"
+	case *cli.BoolFlag:
+		return "true or false"
+	case *cli.GenericFlag:
+		if _, ok := f.Value.(*seedValue); ok {
+			return "a whole number from 0, or -1 for a random one"
+		}
+		return "a size such as 512M or 2G"
+	}
+	return "another value"
+}
 
 // status is the exit status for an error.
 func status(err error) int {

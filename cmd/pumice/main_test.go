@@ -88,6 +88,7 @@ func TestScripts(t *testing.T) {
 		Dir: filepath.Join("testdata", "script"),
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("FIXTURES", filepath.Join(root, "testdata", "fixtures"))
+			e.Setenv("EVAL", filepath.Join(root, "eval", "testdata"))
 			e.Setenv("TOKENIZERS", filepath.Join(root, "tokenizer", "testdata"))
 			e.Setenv("XDG_CACHE_HOME", filepath.Join(e.WorkDir, "cache"))
 			for _, name := range []string{"VK_DRIVER_FILES", "VK_ICD_FILENAMES", "LP_NATIVE_VECTOR_WIDTH", "PUMICE_TEST_COMPILES", mesaCache} {

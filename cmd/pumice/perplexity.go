@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -31,9 +32,10 @@ func (p *program) perplexityCommand() *cli.Command {
 	}
 	return &cli.Command{
 		Name:      "perplexity",
+		Category:  ofQuality,
 		Usage:     "measure a model's perplexity on a text, and its divergence from another model",
-		ArgsUsage: "MODEL",
-		Flags:     append(flags, append(modelFlags(), splitFlag())...),
+		ArgsUsage: "[MODEL]",
+		Flags:     slices.Concat(flags, modelFlags(), splitFlags()),
 		Action:    p.perplexity,
 	}
 }

@@ -14,6 +14,7 @@ import (
 func (p *program) pullCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "pull",
+		Category:  ofModels,
 		Usage:     "fetch models from the Hugging Face Hub",
 		ArgsUsage: "hf:owner/name[:file][@revision]...",
 		Description: "Without a file it fetches what a model needs: safetensors, else torch weights, with configuration and tokenizer, else the GGUF\n" +

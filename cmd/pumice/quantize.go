@@ -21,6 +21,7 @@ import (
 func (p *program) quantizeCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "quantize",
+		Category:  ofModels,
 		Usage:     "write a model as a GGUF file for llama.cpp, with its matrices in another type",
 		ArgsUsage: "MODEL FILE.gguf",
 		Description: "MODEL is a Hugging Face directory, or a GGUF file, whose metadata are kept.\n" +

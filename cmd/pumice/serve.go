@@ -33,13 +33,14 @@ func (p *program) serveCommand() *cli.Command {
 	}
 	return &cli.Command{
 		Name:      "serve",
+		Category:  ofTalk,
 		Usage:     "answer requests of other programs over HTTP, as OpenAI's and Anthropic's APIs and llama-server do",
-		ArgsUsage: "[NAME=]MODEL...",
+		ArgsUsage: "[[NAME=]MODEL...]",
 		Description: "The first MODEL is loaded at once and answers requests that name none, the others when they are asked for. NAME is what\n" +
 			"requests call a model; by default it is the file's name. On a loopback address no key is needed, and requests that reach\n" +
 			"the server by a public name are refused without one. At / is a page to chat in the browser. With a --cache-dir of its\n" +
 			"own, --kv-disk is 4G unless it is given.",
-		Flags:  append(flags, append(modelFlags(), splitFlag())...),
+		Flags:  slices.Concat(flags, modelFlags(), splitFlags()),
 		Action: p.serve,
 	}
 }

@@ -19,6 +19,7 @@ import (
 func (p *program) tokenizeCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "tokenize",
+		Category:  ofTokens,
 		Usage:     "turn text or a conversation into token ids",
 		ArgsUsage: "MODEL [TEXT...]",
 		Description: "The text comes from TEXT, --file or standard input. MODEL may be a file or directory that holds only a tokenizer.\n" +

@@ -14,8 +14,9 @@ import (
 
 func (p *program) tuneCommand() *cli.Command {
 	return &cli.Command{
-		Name:  "tune",
-		Usage: "check and measure the kernels on this device; every command then uses the fastest",
+		Name:     "tune",
+		Category: ofDevices,
+		Usage:    "check and measure the kernels on this device; every command then uses the fastest",
 		Description: "The measurements are kept in --cache-dir for this device, its driver and this version's kernels, and every command reads\n" +
 			"them. Fixed rules choose the kernel of a matrix product until all of its kernels have been measured. When the time limit\n" +
 			"is reached, tune lists what is missing; run it again to continue. A kernel that computes wrong results on this device is\n" +

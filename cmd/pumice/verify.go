@@ -15,8 +15,9 @@ import (
 
 func (p *program) verifyCommand() *cli.Command {
 	return &cli.Command{
-		Name:  "verify",
-		Usage: "compare every kernel that this device can run with a float64 reference",
+		Name:     "verify",
+		Category: ofDevices,
+		Usage:    "compare every kernel that this device can run with a float64 reference",
 		Flags: []cli.Flag{
 			stringFlag("types", "", "check the kernels for weights of `TYPE,...` (default: all)"),
 			stringFlag("kernels", "", "check kernels `NAME,...`, spelled as in shaders/variants.txt (default: all)"),
