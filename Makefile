@@ -22,7 +22,9 @@ help:
 	@echo "make quantization-table  measure what each weight type costs in quality, and write the table of docs/quantization.md"
 	@echo "make clean              remove bin/"
 
-BUILD = go build -trimpath -o bin/pumice ./cmd/pumice
+# For pumice --version, also where GOFLAGS turns off Go's own stamp.
+COMMIT = $(shell git describe --always --dirty --abbrev=40 --match='' 2>/dev/null)
+BUILD = go build -trimpath -ldflags "-X pumice/internal/version.stamped=$(COMMIT)" -o bin/pumice ./cmd/pumice
 
 .PHONY: build
 build:

@@ -13,11 +13,11 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
-	"runtime/debug"
 	"slices"
 	"time"
 
 	"pumice"
+	"pumice/internal/version"
 	"pumice/vk"
 )
 
@@ -260,18 +260,10 @@ func describe(e *pumice.Engine) Setup {
 	return s
 }
 
-// commit is the revision the program was built from, empty where the build does not say.
+// commit begins the revision that the program was built from, empty where the build does not say.
 func commit() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return ""
-	}
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" {
-			return s.Value[:min(len(s.Value), 8)]
-		}
-	}
-	return ""
+	revision, _ := version.Commit()
+	return revision[:min(len(revision), 8)]
 }
 
 func (r *Result) summarise() {

@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,6 +15,7 @@ import (
 
 	"pumice/internal/atomicfile"
 	"pumice/internal/regular"
+	"pumice/internal/version"
 )
 
 // protocolVersion counts changes of prompts or scoring that affect results. It is written as each task's "version".
@@ -222,14 +222,8 @@ func row(name string, n int, acc, stderr *float64) object {
 
 // revision returns the source revision of the program, or nil if it is unknown.
 func revision() any {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return nil
-	}
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" {
-			return s.Value
-		}
+	if revision, _ := version.Commit(); revision != "" {
+		return revision
 	}
 	return nil
 }

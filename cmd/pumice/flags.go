@@ -65,6 +65,7 @@ func globalFlags() []cli.Flag {
 		stringFlag("log-level", "warn", "log messages of this `LEVEL` and above: debug, info, warn or error"),
 		stringFlag("log-format", "text", "write the log in this `FORMAT`: text or json"),
 		boolFlag("quiet", false, "show no progress and no warnings"),
+		&cli.BoolFlag{Name: "version", Usage: "print the program's version, commit, build and shaders, and exit"},
 		boolFlag("validation", false, "load Vulkan's validation layer and log its messages"),
 	}
 }

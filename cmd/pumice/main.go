@@ -20,7 +20,9 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"pumice"
+	"pumice/internal/version"
 	"pumice/sample"
+	"pumice/shaders"
 )
 
 // Exit statuses.
@@ -70,6 +72,9 @@ func (p *program) run(args []string) int {
 	args, err := arrange(app, args)
 	if err == nil {
 		err = app.RunContext(p.interrupt.ctx, args)
+	}
+	if err == errDone {
+		err = nil
 	}
 	return p.ended(err)
 }
@@ -126,8 +131,37 @@ func (p *program) app() *cli.App {
 	return app
 }
 
+// errDone ends the program before its command.
+var errDone = errors.New("done")
+
+// version prints which program this is. What is hashed says so also where a build has no commit.
+func (p *program) version() error {
+	commit, modified := version.Commit()
+	switch {
+	case commit == "":
+		commit = "unknown"
+	case modified:
+		commit += ", modified"
+	}
+	program, err := version.Program()
+	if err != nil {
+		return err
+	}
+	kernels, err := shaders.Hash()
+	if err != nil {
+		return err
+	}
+	return p.printf("pumice %s\ncommit  %s\nbuild   %s, sha256 %s\nshaders sha256 %s\n", version.Release(), commit, version.Build(), program, kernels)
+}
+
 // configure acts on the global flags.
 func (p *program) configure(c *cli.Context) error {
+	if c.Bool("version") {
+		if err := p.version(); err != nil {
+			return err
+		}
+		return errDone
+	}
 	p.quiet = c.Bool("quiet")
 	level, err := zerolog.ParseLevel(c.String("log-level"))
 	if err != nil || level == zerolog.NoLevel {

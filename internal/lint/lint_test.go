@@ -39,6 +39,7 @@ var layers = map[string][]string{
 	"internal/licenses":   {},
 	"internal/vkfault":    {"internal/gputest"},
 	"internal/hostmem":    {},
+	"internal/version":    {},
 
 	"vk":               {"internal/humanize", "internal/regular", "internal/atomicfile"},
 	"shaders":          {},
@@ -74,12 +75,12 @@ var layers = map[string][]string{
 	root: {"model", "pipeline", "vk", "checkpoint", "chat", "constrain", "sample", "store", "tokenizer",
 		"internal/dtype", "internal/half", "internal/humanize", "internal/regular"},
 
-	"eval":  {root, "chat", "sample", "tokenizer", "internal/atomicfile", "internal/humanize", "internal/regular"},
-	"bench": {root, "vk", "chat", "sample", "tokenizer", "internal/humanize"},
+	"eval":  {root, "chat", "sample", "tokenizer", "internal/atomicfile", "internal/humanize", "internal/regular", "internal/version"},
+	"bench": {root, "vk", "chat", "sample", "tokenizer", "internal/humanize", "internal/version"},
 
 	"server": {root, "chat", "chat/toolcall", "constrain", "sample", "tokenizer"},
 
-	"cmd/pumice":         {root, "hub", "store", "server", "quantize", "eval", "bench", "checkpoint", "chat", "sample", "tokenizer", "constrain", "internal"},
+	"cmd/pumice":         {root, "hub", "store", "server", "quantize", "eval", "bench", "checkpoint", "chat", "sample", "shaders", "tokenizer", "constrain", "internal"},
 	"internal/isareport": {"model", "pipeline", "vk", "checkpoint", "internal/dtype", "internal/synth"},
 }
 
