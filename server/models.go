@@ -162,20 +162,21 @@ func (m *served) leave() {
 		return
 	}
 	if m.timer == nil {
-		m.timer = time.AfterFunc(m.idle, m.unload)
+		m.timer = time.AfterFunc(m.idle, func() { m.unload() })
 		return
 	}
 	m.timer.Reset(m.idle)
 }
 
-// unload closes the engine if nobody uses it.
-func (m *served) unload() {
+// unload closes the engine if nobody uses it, and returns how many do.
+func (m *served) unload() (users int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.users == 0 && m.engine != nil {
 		m.err = m.engine.Close()
 		m.engine, m.words = nil, nil
 	}
+	return m.users
 }
 
 // close unloads the model for good, after its users.
@@ -208,7 +209,10 @@ type listed struct {
 	Created int64    `json:"created"`
 	OwnedBy string   `json:"owned_by"`
 	Aliases []string `json:"aliases,omitempty"`
-	Meta    *meta    `json:"meta,omitempty"` // of a model that is loaded
+	Status  struct {
+		Value string `json:"value"` // unloaded, loading or loaded, as llama-server's router has it
+	} `json:"status"`
+	Meta *meta `json:"meta,omitempty"` // of a model that is loaded
 }
 
 type meta struct {
@@ -218,6 +222,10 @@ type meta struct {
 	Embedding    int   `json:"n_embd"`
 	Parameters   int64 `json:"n_params"`
 	Bytes        int64 `json:"size"`
+
+	DeviceBytes int64    `json:"device_bytes"` // of memory that it takes on its devices, with its KV cache
+	Sessions    int      `json:"sessions"`     // at work
+	Devices     []string `json:"devices"`
 }
 
 func (s *Server) list(w http.ResponseWriter, _ *http.Request) error {
@@ -241,10 +249,41 @@ func (s *Server) retrieve(w http.ResponseWriter, r *http.Request) error {
 
 func (s *Server) describe(m *served) listed {
 	x := listed{ID: m.Name, Object: "model", Created: s.started.Unix(), OwnedBy: "pumice", Aliases: m.Aliases}
-	if e, _ := m.loaded(); e != nil {
+	e, loading := m.loaded()
+	switch {
+	case e != nil:
 		c, files := e.Config(), e.Source()
+		x.Status.Value = "loaded"
 		x.Meta = &meta{VocabSize: c.VocabSize, Context: e.Context(), ContextTrain: c.MaxPositionEmbeddings, Embedding: c.HiddenSize,
-			Parameters: files.Parameters, Bytes: files.Bytes}
+			Parameters: files.Parameters, Bytes: files.Bytes, DeviceBytes: e.Memory().TotalBytes, Sessions: e.Metrics().Sessions}
+		for _, d := range e.Devices() {
+			x.Meta.Devices = append(x.Meta.Devices, d.Info().Name)
+		}
+	case loading:
+		x.Status.Value = "loading"
+	default:
+		x.Status.Value = "unloaded"
 	}
 	return x
+}
+
+// unload unloads a model that nobody uses, as llama-server's router does. It is loaded again when it is asked for.
+func (s *Server) unload(w http.ResponseWriter, r *http.Request) error {
+	var q struct {
+		Model string `json:"model"`
+	}
+	if err := decode(w, r, &q); err != nil {
+		return err
+	}
+	m, ok := s.byName[q.Model]
+	if !ok {
+		return &requestError{Code: http.StatusNotFound, Type: "not_found_error", Param: "model",
+			Message: fmt.Sprintf("there is no model %q; GET /v1/models lists those there are", q.Model)}
+	}
+	if users := m.unload(); users > 0 {
+		return &requestError{Code: http.StatusConflict, Type: "invalid_request_error", Param: "model",
+			Message: fmt.Sprintf("%d requests use the model %q", users, q.Model)}
+	}
+	reply(w, http.StatusOK, map[string]bool{"success": true})
+	return nil
 }

@@ -135,6 +135,7 @@ func (s *Server) routes() *http.ServeMux {
 		handle("POST "+prefix+"/chat/completions", s.chat)
 		handle("POST "+prefix+"/embeddings", s.embeddings)
 	}
+	handle("POST /models/unload", s.unload)
 	handle("POST /v1/completions", s.completions)
 	handle("POST /v1/messages", s.messages)
 	handle("POST /v1/messages/count_tokens", s.countTokens)

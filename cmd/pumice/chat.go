@@ -15,6 +15,7 @@ import (
 func (p *program) chatCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "chat",
+		Aliases:   []string{"run"},
 		Category:  ofTalk,
 		Usage:     "talk to a model",
 		ArgsUsage: "[MODEL [TEXT...]]",

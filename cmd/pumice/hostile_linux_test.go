@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -40,6 +41,15 @@ func TestNothingHostileReachesTheTerminal(t *testing.T) {
 	hub := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if strings.HasPrefix(r.URL.Path, "/api/models/o/names/") {
 			json.NewEncoder(w).Encode(map[string]any{"sha": strings.Repeat("a", 40), "siblings": []any{map[string]any{"rfilename": hostile + ".gguf"}}})
+			return
+		}
+		if r.URL.Path == "/v1/models" {
+			json.NewEncoder(w).Encode(map[string]any{"data": []any{map[string]any{"id": hostile, "status": map[string]any{"value": hostile}}}})
+			return
+		}
+		if r.URL.Path == "/models/unload" {
+			w.WriteHeader(http.StatusConflict)
+			json.NewEncoder(w).Encode(map[string]any{"error": map[string]string{"message": hostile}})
 			return
 		}
 		w.WriteHeader(http.StatusNotFound)
@@ -79,7 +89,9 @@ func TestNothingHostileReachesTheTerminal(t *testing.T) {
 			{onDevice, []string{"chat", model, "-p", "refuse"}}, {onDevice, []string{"chat", model, "-p", "undefined"}}},
 		"ask": {{onDevice, []string{"ask", "-m", model, hostile, "-n", "12", "--temp", "3", "--seed", "1"}}, {onHost, []string{"ask", "a", "--schema", files["schema"]}},
 			{onHost, []string{"ask", "a", "--messages", hostile}}},
-		"man": {{onHost, []string{"man", hostile}}},
+		"ps":   {{onHost, []string{"ps", "--host", hostile}}, {onHost, []string{"ps", "--host", hub.Listener.Addr().(*net.TCPAddr).IP.String(), "--port", fmt.Sprint(hub.Listener.Addr().(*net.TCPAddr).Port)}}},
+		"stop": {{onHost, []string{"stop", hostile, "--port", fmt.Sprint(hub.Listener.Addr().(*net.TCPAddr).Port)}}},
+		"man":  {{onHost, []string{"man", hostile}}},
 		"generate": {{onDevice, []string{"generate", gguf, "-p", "a", "-n", "40", "--temp", "3", "--seed", "1", "--log-level", "debug"}},
 			{onDevice, []string{"generate", model, "-p", "a", "--device", hostile}}, {onDevice, []string{"generate", model, "--lora", hostile, "-p", "a"}},
 			{onHost, []string{"generate", hostile, "-p", "a"}}, {onHost, []string{"generate", "--" + hostile}}},

@@ -14,6 +14,7 @@ import (
 func (p *program) inspectCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "inspect",
+		Aliases:   []string{"show"},
 		Category:  ofModels,
 		Usage:     "show a model's metadata, tensors and memory plan",
 		ArgsUsage: "[MODEL]",

@@ -21,16 +21,14 @@ import (
 )
 
 func (p *program) serveCommand() *cli.Command {
-	flags := []cli.Flag{
-		stringFlag("host", "127.0.0.1", "listen on `ADDRESS`, or on the unix socket at a path that ends with .sock"),
-		intFlag("port", 8080, "listen on port `N`; 0 takes a free one"),
+	flags := append(addressFlags("listen on"), // --port 0 takes a free one
 		&cli.StringSliceFlag{Name: "api-key", EnvVars: env("api-key"), Usage: "answer only requests with `KEY`; may be repeated"},
 		&cli.BoolFlag{Name: "no-webui", EnvVars: env("no-webui"), Usage: "leave out the page at /, a chat in the browser"},
 		intFlag("max-requests", server.DefaultMaxRequests, "work on at most `N` requests at a time; others get status 503"),
 		&cli.DurationFlag{Name: "ttl", EnvVars: env("ttl"), Usage: "unload a model that nobody has used for `TIME`, such as 10m; 0 keeps it"},
 		&cli.DurationFlag{Name: "drain", EnvVars: env("drain"), Value: 30 * time.Second,
 			Usage: "after SIGTERM, let answers in progress go on for `TIME`; a second signal ends them"},
-	}
+	)
 	return &cli.Command{
 		Name:      "serve",
 		Category:  ofTalk,
@@ -39,7 +37,7 @@ func (p *program) serveCommand() *cli.Command {
 		Description: "The first MODEL is loaded at once and answers requests that name none, the others when they are asked for. NAME is what\n" +
 			"requests call a model; by default it is the file's name. On a loopback address no key is needed, and requests that reach\n" +
 			"the server by a public name are refused without one. At / is a page to chat in the browser. With a --cache-dir of its\n" +
-			"own, --kv-disk is 4G unless it is given.",
+			"own, --kv-disk is 4G unless it is given. --port 0 takes a free one.",
 		Flags:  slices.Concat(flags, modelFlags(), splitFlags()),
 		Action: p.serve,
 	}
@@ -50,8 +48,8 @@ const defaultKVDisk = 4 << 30
 
 func (p *program) serve(c *cli.Context) error {
 	o := server.Options{Keys: c.StringSlice("api-key"), NoPage: c.Bool("no-webui"), MaxRequests: c.Int("max-requests"), Idle: c.Duration("ttl"), Logger: p.log}
-	if c.Int("port") < 0 || c.Int("port") > 65535 {
-		return &usageError{fmt.Sprintf("--port %d: want 0 to 65535", c.Int("port"))}
+	if err := checkAddress(c); err != nil {
+		return err
 	}
 	if o.MaxRequests < 1 {
 		return &usageError{fmt.Sprintf("--max-requests %d: want 1 or more", o.MaxRequests)}

@@ -40,6 +40,7 @@ var layers = map[string][]string{
 	"internal/vkfault":    {"internal/gputest"},
 	"internal/hostmem":    {},
 	"internal/version":    {},
+	"internal/loopback":   {},
 
 	"vk":               {"internal/humanize", "internal/regular", "internal/atomicfile"},
 	"shaders":          {},
