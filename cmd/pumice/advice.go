@@ -58,8 +58,6 @@ func spelt(err error) string {
 		return text + ": ask for more with --kv-memory, or for less with --context"
 	case errors.As(err, &fit):
 		return text + "; " + smaller(fit.Fits)
-	case errors.As(err, &absent) && absent.Path != "":
-		return text + ": fetch it with `make chat` or tools/model.sh"
 	case errors.As(err, &absent) && absent.Hub:
 		return text + ": fetch it with `pumice pull " + absent.Model + "`"
 	case errors.As(err, &refused) && (refused.Status == http.StatusUnauthorized || refused.Status == http.StatusForbidden):

@@ -53,8 +53,8 @@ func TestErrorsAreSpeltAsFlags(t *testing.T) {
 			"pumice: model: a KV cache of 1.0 MiB is too small: one sequence of 100 tokens takes 2.0 MiB: ask for more with --kv-memory, or for less with --context"},
 		{fmt.Errorf("model: layers 0 to 3: %w", &pumice.FitError{Device: "gpu", Needed: 3 << 30, Available: 2 << 30, Limit: "memory.max of x"}),
 			"pumice: model: layers 0 to 3: model: needs 3.0 GiB on gpu, which has 2.0 GiB available by memory.max of x; no smaller type or context would fit"},
-		{&pumice.ModelError{Model: "smollm2", Msg: "x.gguf is not there", Path: "x.gguf"},
-			"pumice: model \"smollm2\": x.gguf is not there: fetch it with `make chat` or tools/model.sh"},
+		{&pumice.ModelError{Model: "smollm2", Msg: "x.gguf is not there", Hub: true},
+			"pumice: model \"smollm2\": x.gguf is not there: fetch it with `pumice pull smollm2`"},
 		{&pumice.ModelError{Model: "x", Msg: "no such file"}, `pumice: model "x": no such file`},
 		{&chat.NoFormatError{Family: "llama"}, "pumice: chat: the model of family \"llama\" has no chat template and may be no chat model: " +
 			"choose a format with --chat-template, a Jinja file or one of " + strings.Join(chat.Names(), ", ")},

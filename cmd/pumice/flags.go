@@ -275,6 +275,12 @@ func splitList(text string) []string {
 
 // open loads the model that the command line names.
 func (p *program) open(ctx context.Context, c *cli.Context, name string) (*pumice.Engine, error) {
+	if err := p.fetchDefault(ctx, name); err != nil {
+		return nil, err
+	}
+	if path, err := pumice.Resolve(name); err == nil && name == pumice.DefaultModel && path == name {
+		p.note("(%s is a file or directory here, and taken for the model)", name)
+	}
 	o := p.options(c)
 	bar := p.newBar("loading")
 	defer bar.close()

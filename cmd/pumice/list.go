@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"slices"
 	"text/tabwriter"
 	"time"
 
@@ -49,7 +50,11 @@ func (p *program) list(c *cli.Context) error {
 	all := []listed{}
 	if path, err := pumice.Resolve(pumice.DefaultModel); err == nil {
 		if info, err := os.Stat(path); err == nil {
-			all = append(all, listed{Name: pumice.DefaultModel, Bytes: info.Size(), Modified: info.ModTime(), Source: ownSource, Path: path})
+			source := ownSource
+			if slices.ContainsFunc(found, func(m store.Model) bool { return m.Path == path }) {
+				source = "hub"
+			}
+			all = append(all, listed{Name: pumice.DefaultModel, Bytes: info.Size(), Modified: info.ModTime(), Source: source, Path: path})
 		}
 	}
 	for _, m := range found {
@@ -123,6 +128,9 @@ func remove(name string) (store.Removed, error) {
 	}
 	if path == name {
 		return store.Removed{}, fmt.Errorf("%s is a file or directory here, and not the model of that name", name)
+	}
+	if found, err := store.Find(pumice.DefaultModelSource); err == nil && found == path {
+		return store.Remove(pumice.DefaultModelSource)
 	}
 	info, err := os.Stat(path)
 	if err != nil {

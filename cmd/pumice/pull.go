@@ -1,11 +1,18 @@
 package main
 
 import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
 	"fmt"
+	"io"
+	"os"
 	"strings"
 
 	"github.com/urfave/cli/v2"
 
+	"pumice"
 	"pumice/hub"
 	"pumice/internal/humanize"
 	"pumice/store"
@@ -16,7 +23,7 @@ func (p *program) pullCommand() *cli.Command {
 		Name:      "pull",
 		Category:  ofModels,
 		Usage:     "fetch models from the Hugging Face Hub",
-		ArgsUsage: "hf:owner/name[:file][@revision]...",
+		ArgsUsage: "hf:owner/name[:file][@revision]|smollm2...",
 		Description: "Without a file it fetches what a model needs: safetensors, else torch weights, with configuration and tokenizer, else the GGUF\n" +
 			"file, of several the " + store.DefaultQuantisation + " one. A file is a name, a pattern such as '*Q8_0*', or a quantisation such as Q8_0. All files of a\n" +
 			"split GGUF are fetched. They go into the Hub's cache (HF_HUB_CACHE, HF_HOME), where other programs find them too, and each\n" +
@@ -43,7 +50,11 @@ func (p *program) pull(c *cli.Context) error {
 	}
 	var refs []store.Ref
 	for _, name := range c.Args().Slice() {
-		r, err := store.ParseRef(name)
+		source := name
+		if name == pumice.DefaultModel {
+			source = pumice.DefaultModelSource
+		}
+		r, err := store.ParseRef(source)
 		if ollama, ok := strings.CutPrefix(name, "ollama:"); ok {
 			return &usageError{fmt.Sprintf("pull %s: ollama fetches its models (ollama pull %s), and pumice reads them where they are", name, ollama)}
 		}
@@ -54,7 +65,7 @@ func (p *program) pull(c *cli.Context) error {
 	}
 	all := []pulled{}
 	for _, r := range refs {
-		done, err := p.pullOne(c, r)
+		done, err := p.pullOne(c.Context, r)
 		if err != nil {
 			return err
 		}
@@ -75,7 +86,8 @@ func (p *program) pull(c *cli.Context) error {
 	return nil
 }
 
-func (p *program) pullOne(c *cli.Context, r store.Ref) (*pulled, error) {
+// pullOne fetches a model. Of the default one the contents are known.
+func (p *program) pullOne(ctx context.Context, r store.Ref) (*pulled, error) {
 	o, err := hub.Environment()
 	if err != nil {
 		return nil, err
@@ -91,13 +103,81 @@ func (p *program) pullOne(c *cli.Context, r store.Ref) (*pulled, error) {
 	if err != nil {
 		return nil, err
 	}
-	got, err := client.Pull(c.Context, r)
+	got, err := client.Pull(ctx, r)
 	if err != nil {
 		return nil, err
+	}
+	if r.String() == pumice.DefaultModelSource {
+		if err := checkDefault(); err != nil {
+			return nil, err
+		}
+		got.Models = []string{pumice.DefaultModel}
 	}
 	done := &pulled{Name: r.String(), Models: got.Models, Commit: got.Commit, Bytes: got.Bytes, Fetched: got.Fetched}
 	for _, f := range got.Files {
 		done.Files = append(done.Files, f.Name)
 	}
 	return done, nil
+}
+
+// checkDefault compares the default model with the hash that this program knows: whatever server it came from, it is that file. Another
+// one is removed.
+func checkDefault() error {
+	path, err := store.Find(pumice.DefaultModelSource)
+	if err != nil {
+		return err
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return err
+	}
+	if hex.EncodeToString(h.Sum(nil)) == pumice.DefaultModelSHA256 {
+		return nil
+	}
+	_, err = store.Remove(pumice.DefaultModelSource)
+	return errors.Join(fmt.Errorf("%s is not the file that %s stands for, and is removed", path, pumice.DefaultModel), err)
+}
+
+// fetchDefault fetches the default model if it is not on this machine and a person at the terminal wants it. What it does not fetch,
+// opening the model complains about.
+func (p *program) fetchDefault(ctx context.Context, name string) error {
+	_, err := pumice.Resolve(name)
+	var absent *pumice.ModelError
+	if name != pumice.DefaultModel || !errors.As(err, &absent) || p.quiet || !isTerminal(p.stdin) || !p.stderr.terminal {
+		return nil
+	}
+	fmt.Fprintf(p.stderr, "%s (SmolLM2-135M-Instruct, 94 MiB, Apache-2.0) is not on this machine. Fetch it from the Hugging Face Hub? [Y/n] ", name)
+	answer, err := p.readLine()
+	if err != nil {
+		return err
+	}
+	switch strings.ToLower(strings.TrimSpace(answer)) {
+	case "", "y", "yes":
+	default:
+		return nil
+	}
+	r, err := store.ParseRef(pumice.DefaultModelSource)
+	if err == nil {
+		_, err = p.pullOne(ctx, r)
+	}
+	return err
+}
+
+// readLine reads a line that a person types.
+func (p *program) readLine() (string, error) {
+	in := p.input("-")
+	var line []byte
+	for b := make([]byte, 1); ; line = append(line, b[0]) {
+		if n, err := in.Read(b); n == 0 || b[0] == '\n' {
+			if err == io.EOF {
+				err = nil
+			}
+			return string(line), err
+		}
+	}
 }
