@@ -309,7 +309,7 @@ func TestGGUFReadsTensorsAndMetadata(t *testing.T) {
 			m.Strings("none"), m.Strings("absent"), m.IntOr("absent", 7), m.Has("absent"), m.Has("u8"), m.Ints("u8"), m.Describe("words"), m.Describe("f32")}
 		want := []any{"llama", 200, -100, 60000, -30000, 4000000000, -2000000000, 1 << 62, -1 << 62,
 			0.5, 1e-300, 200.0, true, []string{"a", "", "Größe"}, []float32{0, -1.5}, []int{1, 3, -6}, []byte{0, 255}, []byte{0, 255},
-			[]string{}, []string(nil), 7, false, true, []int{200}, "a list of 3", "0.5"}
+			[]string{}, []string(nil), 7, false, true, []int{200}, `["a","","Größe"]`, "0.5"}
 		if d := cmp.Diff(want, got); d != "" {
 			t.Error(d)
 		}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strings"
 )
 
 // Fields reads the key-value pairs of a config.json or of a GGUF file
@@ -220,8 +221,18 @@ func (f *Fields) Describe(key string) string {
 	if err != nil {
 		return err.Error()
 	}
+	if n := f.source.length(key); kind(v) == fmt.Sprintf("a list of %d", n) && n <= shortList {
+		var list []string
+		if err := f.source.each(key, n, func(v any) bool { list = append(list, describe(v)); return true }); err != nil {
+			return err.Error()
+		}
+		return "[" + strings.Join(list, ",") + "]"
+	}
 	return describe(v)
 }
+
+// shortList is the length of the longest list that Describe writes out.
+const shortList = 64
 
 // describe returns a value in a short form, or "" for nil.
 func describe(v any) string {

@@ -157,12 +157,12 @@ const (
 
 // A Group is a set of tasks with one score.
 type Group struct {
-	Name      string
-	Title     string   // name in the model card
-	Benchmark string   // "" if Parent is set
-	Parent    string   // the group of which this is a category, or ""
-	Tasks     []string // names
-	Headline  Mean
+	Name      string   `json:"name"`
+	Title     string   `json:"title"`     // name in the model card
+	Benchmark string   `json:"benchmark"` // "" if Parent is set
+	Parent    string   `json:"parent"`    // the group of which this is a category, or ""
+	Tasks     []string `json:"tasks"`     // names
+	Headline  Mean     `json:"headline"`
 }
 
 var (

@@ -331,7 +331,7 @@ func TestChatSettingsAreCopied(t *testing.T) {
 	}
 	m := write(t, dir, Options{Type: dtype.Q8_0, Tokenizer: tok}).Metadata()
 	for key, want := range map[string]string{
-		"tokenizer.chat_template": `"plain"`, "tokenizer.chat_template.tool_use": `"tools"`, "tokenizer.chat_templates": "a list of 1",
+		"tokenizer.chat_template": `"plain"`, "tokenizer.chat_template.tool_use": `"tools"`, "tokenizer.chat_templates": `["tool_use"]`,
 		"tokenizer.ggml.bos_token_id": "2", "tokenizer.ggml.eos_token_id": "3", "tokenizer.ggml.eot_token_id": "7", "tokenizer.ggml.eom_token_id": "9",
 		"general.sampling.temp": "0.25", "general.sampling.top_k": "40", "general.name": `"model"`, "general.quantization_version": "2",
 	} {

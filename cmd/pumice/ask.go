@@ -302,7 +302,11 @@ func (p *program) writeAnswer(c *cli.Context, engine *pumice.Engine, session *pu
 			break
 		}
 	}
-	return answer{session.Result(), spellProbs(engine.Tokenizer(), prompt, probs)}, err
+	r := session.Result()
+	if r.Tokens == nil {
+		r.Tokens = []int{} // interrupted before the first
+	}
+	return answer{r, spellProbs(engine.Tokenizer(), prompt, probs)}, err
 }
 
 // finish writes what comes after the text of an answer.

@@ -437,6 +437,12 @@ func (p *program) showResults(c *cli.Context, s *eval.Summary, published []eval.
 	return p.printf("%s", text)
 }
 
+// A catalogue is what eval ls --json writes.
+type catalogue struct {
+	Groups []eval.Group `json:"groups"`
+	Tasks  []string     `json:"tasks"`
+}
+
 // evalList is `pumice eval ls`.
 func (p *program) evalList(c *cli.Context) error {
 	what := c.Args().Get(1)
@@ -444,7 +450,7 @@ func (p *program) evalList(c *cli.Context) error {
 		return &usageError{"eval ls: want tasks, groups or no argument"}
 	}
 	if c.Bool("json") {
-		return p.writeJSON(map[string]any{"groups": eval.Groups(), "tasks": eval.TaskNames()})
+		return p.writeJSON(catalogue{eval.Groups(), eval.TaskNames()})
 	}
 	if what != "tasks" {
 		for _, g := range eval.Groups() {

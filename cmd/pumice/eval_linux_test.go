@@ -146,7 +146,9 @@ func TestEvalKilledAndResumed(t *testing.T) {
 			P     float64 `json:"p"`
 		} `json:"rows"`
 	}
-	if err := json.Unmarshal([]byte(pumiceRun(t, "eval", "compare", whole, killed, "--json")), &comparison); err != nil {
+	text := pumiceRun(t, "eval", "compare", whole, killed, "--json")
+	fits(t, "eval-compare", text)
+	if err := json.Unmarshal([]byte(text), &comparison); err != nil {
 		t.Fatal(err)
 	}
 	for _, r := range comparison.Rows {

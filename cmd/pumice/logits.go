@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 
 	"pumice"
 	"pumice/internal/atomicfile"
+	"pumice/tokenizer"
 )
 
 func (p *program) logitsCommand() *cli.Command {
@@ -37,9 +39,18 @@ func (p *program) logitsCommand() *cli.Command {
 
 // logitsResult is what --json writes.
 type logitsResult struct {
-	N      int   `json:"n"` // rows
-	Vocab  int   `json:"vocab"`
-	Argmax []int `json:"argmax"` // of each row
+	N      int           `json:"n"` // rows
+	Vocab  int           `json:"vocab"`
+	Argmax []int         `json:"argmax"` // of each row
+	Top    []likelyToken `json:"top"`    // the likeliest tokens after the last position, likeliest first
+}
+
+// A likelyToken is one of the next tokens.
+type likelyToken struct {
+	ID          int     `json:"id"`
+	Text        string  `json:"text"` // the token by itself, special tokens too; "" without a tokenizer
+	Logit       float32 `json:"logit"`
+	Probability float64 `json:"probability"`
 }
 
 func (p *program) logits(c *cli.Context) error {
@@ -53,11 +64,11 @@ func (p *program) logits(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	result := logitsResult{N: len(argmax), Vocab: len(last), Argmax: argmax}
+	result := logitsResult{len(argmax), len(last), argmax, likeliest(engine.Tokenizer(), ids[len(ids)-1], last)}
 	if c.Bool("json") {
 		return p.writeJSON(result)
 	}
-	return p.printTop(engine, result, last)
+	return p.printLogits(result)
 }
 
 // logitsTo calls eachRow and writes the rows to the file called name, or nowhere if name is "".
@@ -98,35 +109,36 @@ func eachRow(ctx context.Context, engine *pumice.Engine, ids []int, all bool, wr
 	return argmax, last, nil
 }
 
-// printTop shows the ten likeliest tokens after the last position.
-func (p *program) printTop(engine *pumice.Engine, r logitsResult, row []float32) error {
+// likeliest returns the ten likeliest tokens of a row of logits, after a token. tok may be nil.
+func likeliest(tok *tokenizer.Tokenizer, before int, row []float32) []likelyToken {
+	ids := make([]int, len(row))
+	for id := range row {
+		ids[id] = id
+	}
+	slices.SortStableFunc(ids, func(a, b int) int { return cmp.Compare(row[b], row[a]) })
+	sum, top := 0.0, row[ids[0]]
+	for _, l := range row {
+		sum += math.Exp(float64(l - top))
+	}
+	list := []likelyToken{}
+	for _, id := range ids[:min(10, len(ids))] {
+		list = append(list, likelyToken{id, spell(tok, before, id), row[id], math.Exp(float64(row[id]-top)) / sum})
+	}
+	return list
+}
+
+func (p *program) printLogits(r logitsResult) error {
 	if r.N > 1 {
 		if err := p.printf("largest at each of %d positions: %v\n", r.N, r.Argmax); err != nil {
 			return err
 		}
 	}
-	ids := make([]int, len(row))
-	sum, top := 0.0, row[r.Argmax[r.N-1]]
-	for id, l := range row {
-		ids[id] = id
-		sum += math.Exp(float64(l - top))
-	}
-	slices.SortStableFunc(ids, func(a, b int) int {
-		switch {
-		case row[a] > row[b]:
-			return -1
-		case row[a] < row[b]:
-			return 1
+	for _, t := range r.Top {
+		text := ""
+		if t.Text != "" {
+			text = fmt.Sprintf("  %q", t.Text)
 		}
-		return 0
-	})
-	for _, id := range ids[:min(10, len(ids))] {
-		piece := ""
-		if tok := engine.Tokenizer(); tok != nil {
-			piece = fmt.Sprintf("  %q", tok.Piece(id))
-		}
-		probability := math.Exp(float64(row[id]-top)) / sum
-		if err := p.printf("%7d  %10.4f  %6.2f %%%s\n", id, row[id], 100*probability, piece); err != nil {
+		if err := p.printf("%7d  %10.4f  %6.2f %%%s\n", t.ID, t.Logit, 100*t.Probability, text); err != nil {
 			return err
 		}
 	}

@@ -105,6 +105,7 @@ func TestScripts(t *testing.T) {
 			return false, fmt.Errorf("unknown condition %q", c)
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
+			"fits":   scriptFits,
 			"keys":   scriptKeys,
 			"value":  scriptValue,
 			"same":   scriptSame,

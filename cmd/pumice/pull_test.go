@@ -65,6 +65,11 @@ func TestPull(t *testing.T) {
 		t.Errorf("%d bytes, %v; want a beginning", len(part), err)
 	}
 	stuck.Store(false)
+	out, err := run("pull", "hf:o/n:Q8_0", "--json").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	fits(t, "pull", string(out))
 	for _, want := range []struct{ args, out string }{
 		{"pull hf:o/n:Q8_0", "hf:o/n:a-Q8_0.gguf\n"},
 		{"list", "hf:o/n:a-Q8_0.gguf"},

@@ -81,7 +81,11 @@ func (p *program) tokenize(c *cli.Context) error {
 		return p.writeJSON(e.encoding(ids))
 	}
 	for _, id := range ids {
-		if err := p.printf("%d\t%q\n", id, tok.Piece(id)); err != nil {
+		text := tok.Piece(id)
+		if b, ok := tok.TokenBytes(id); ok { // byte-level vocabularies spell bytes as other characters
+			text = string(b)
+		}
+		if err := p.printf("%d\t%q\n", id, text); err != nil {
 			return err
 		}
 	}

@@ -35,6 +35,11 @@ func (p *program) tuneCommand() *cli.Command {
 	}
 }
 
+// forgotten is what tune --reset --json writes.
+type forgotten struct {
+	File string `json:"file"` // that had the measurements
+}
+
 func (p *program) tune(c *cli.Context) error {
 	if err := noMoreArgs(c, 0); err != nil {
 		return err
@@ -58,7 +63,7 @@ func (p *program) tune(c *cli.Context) error {
 			return err
 		}
 		if c.Bool("json") {
-			return p.writeJSON(map[string]string{"file": file})
+			return p.writeJSON(forgotten{file})
 		}
 		return p.printf("deleted the measurements in %s\n", file)
 	}

@@ -38,6 +38,12 @@ type compile struct {
 	pumice.Compile
 }
 
+// compiledChecks are what --json writes with --compile-times.
+type compiledChecks struct {
+	Checks   []pumice.VerifyResult `json:"checks"`
+	Compiles []compile             `json:"compiles"`
+}
+
 // printCompiles prints a line for each, and their sum.
 func (p *program) printCompiles(list []compile) {
 	if len(list) == 0 {
@@ -100,10 +106,7 @@ func (p *program) verify(c *cli.Context) error {
 	stopSpinner()
 	switch {
 	case c.Bool("json") && err == nil && o.Compiled != nil:
-		err = p.writeJSON(struct {
-			Checks   []pumice.VerifyResult `json:"checks"`
-			Compiles []compile             `json:"compiles"`
-		}{results, compiles})
+		err = p.writeJSON(compiledChecks{results, compiles})
 	case c.Bool("json") && err == nil:
 		err = p.writeJSON(results)
 	case !c.Bool("json") && len(results) > 0: // of a run that was interrupted, too

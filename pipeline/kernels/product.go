@@ -1,6 +1,8 @@
 package kernels
 
 import (
+	"fmt"
+
 	"pumice/internal/dtype"
 	"pumice/vk"
 )
@@ -37,6 +39,19 @@ const (
 	GELU                // exact, by the error function: Hendrycks and Gimpel 2016, arXiv:1606.08415
 	GELUTanh            // its approximation by tanh
 )
+
+// MarshalText implements encoding.TextMarshaler with the names that Hugging Face configurations have.
+func (a Activation) MarshalText() ([]byte, error) {
+	switch a {
+	case SiLU:
+		return []byte("silu"), nil
+	case GELU:
+		return []byte("gelu"), nil
+	case GELUTanh:
+		return []byte("gelu_pytorch_tanh"), nil
+	}
+	return nil, fmt.Errorf("kernels: activation %d", uint32(a))
+}
 
 // laneRows is how many adjacent rows a lane of matvec_*_row takes. More rows use each load
 // of x more often and make the weight stream of a workgroup longer; float32 weights are
