@@ -23,6 +23,9 @@ type VerifyOptions struct {
 	Kernels []string // kernels to check, as shaders/variants.txt names them; nil stands for all
 	Quick   bool     // check fewer shapes of matrix products and of attention
 
+	// Progress, if not nil, is called after each check, as often as there are cases.
+	Progress func(done, total int)
+
 	// Compiled, if not nil, is called for each kernel that a kernel path compiled, slowest first, when the path is done.
 	// The paths are then checked one after another and not side by side.
 	Compiled func(path string, k Compile)
@@ -53,7 +56,7 @@ func (d *Device) Verify(ctx context.Context, o VerifyOptions, each func(VerifyRe
 			return fmt.Errorf("verify: this device runs no kernel named %q", name)
 		}
 	}
-	options := verify.Options{Types: types, Kernels: o.Kernels, Quick: o.Quick}
+	options := verify.Options{Types: types, Kernels: o.Kernels, Quick: o.Quick, Progress: o.Progress}
 	if o.Compiled != nil {
 		options.Compiled = func(path kernels.Path, k Compile) { o.Compiled(string(path), k) }
 	}
@@ -90,10 +93,12 @@ func (d *Device) Verify(ctx context.Context, o VerifyOptions, each func(VerifyRe
 
 // TuneOptions configure Tune.
 type TuneOptions struct {
-	Types     []string          // weight types to measure, the most important first; nil stands for all
-	Budget    time.Duration     // time after which no measurement is started
-	OnCheck   func()            // called before kernels are checked, which takes seconds; may be nil
-	OnMeasure func(Measurement) // called after each measurement; must not be nil
+	Types   []string      // weight types to measure, the most important first; nil stands for all
+	Budget  time.Duration // time after which no measurement is started
+	OnCheck func()        // called before kernels are checked, which takes seconds; may be nil
+
+	// OnMeasure is called after each measurement, with how many of those that were missing are made; must not be nil.
+	OnMeasure func(m Measurement, done, total int)
 }
 
 // A TuneResult has the measurements of Tune and of earlier runs, and lists what is not measured yet.

@@ -30,6 +30,16 @@ type Options struct {
 	Reps   int   // llama-bench -r; at least 1
 
 	Profile bool // Result.Kernels; the engine was opened with pumice.Options.Profile
+
+	Progress func(Progress) // called after each run; may be nil
+}
+
+// Progress is a run of a test that has ended.
+type Progress struct {
+	Test        string
+	Run         int           // of the test, from 1; 0 is the warm-up
+	Took        time.Duration // without what the test does not measure
+	Done, Total int           // runs of all tests, warm-ups included
 }
 
 // A Test is one row of the table.
@@ -160,6 +170,7 @@ func Run(ctx context.Context, e *pumice.Engine, o Options, each func(Result)) er
 		return fmt.Errorf("bench: %w", err)
 	}
 	s := e.NewSession()
+	progress := counted(o.Progress, len(o.Tests())*(o.Reps+1))
 	for _, t := range o.Tests() {
 		r := Result{Setup: describe(e), NPrompt: t.Prompt, NGen: t.Gen, NDepth: t.Depth, TestTime: now(), CopyBandwidth: bandwidth}
 		var counters pumice.Counters
@@ -168,6 +179,7 @@ func Run(ctx context.Context, e *pumice.Engine, o Options, each func(Result)) er
 			if err != nil {
 				return fmt.Errorf("bench: %s: %w", t.Name(), err)
 			}
+			progress(t.Name(), rep+1, took)
 			if rep >= 0 {
 				r.SampleNS = append(r.SampleNS, took.Nanoseconds())
 				r.SampleTS = append(r.SampleTS, float64(t.tokens())/took.Seconds())
@@ -196,6 +208,16 @@ func Run(ctx context.Context, e *pumice.Engine, o Options, each func(Result)) er
 		each(r)
 	}
 	return nil
+}
+
+// counted returns what tells progress of a run, if it is not nil.
+func counted(progress func(Progress), total int) func(test string, run int, took time.Duration) {
+	done := 0
+	return func(test string, run int, took time.Duration) {
+		if done++; progress != nil {
+			progress(Progress{test, run, took, done, total})
+		}
+	}
 }
 
 // measure runs a test once, on random tokens.

@@ -19,6 +19,8 @@ type ParallelOptions struct {
 	Sequences []int // llama-batched-bench -npl
 	Shared    bool  // llama-batched-bench -pps
 	Reps      int   // at least 1
+
+	Progress func(Progress) // called after each run; may be nil
 }
 
 // A ParallelTest is one row of the table: Sequences sequences, each with a prompt of Prompt tokens, generate Gen tokens
@@ -50,6 +52,11 @@ func (o ParallelOptions) Context() int {
 		n = max(n, t.Prompt+t.Gen)
 	}
 	return n
+}
+
+// Name is the test in words.
+func (t ParallelTest) Name() string {
+	return fmt.Sprintf("%d sequences, pp%d, tg%d", t.Sequences, t.Prompt, t.Gen)
 }
 
 // prompts is how many prompts are evaluated.
@@ -127,6 +134,7 @@ func RunParallel(ctx context.Context, e *pumice.Engine, o ParallelOptions, each 
 	// One source for all runs, so that no prompt repeats another one, which the engine's cache may still hold.
 	rng := rand.New(rand.NewPCG(0, 0x62656e6368))
 	var sessions []*pumice.Session
+	progress := counted(o.Progress, len(o.Tests())*(o.Reps+1))
 	for _, t := range o.Tests() {
 		for len(sessions) < t.Sequences {
 			sessions = append(sessions, e.NewSession())
@@ -135,8 +143,9 @@ func RunParallel(ctx context.Context, e *pumice.Engine, o ParallelOptions, each 
 		for rep := -1; rep < o.Reps; rep++ { // the first one warms up
 			prompt, gen, err := measureParallel(ctx, sessions, t, e.Config().VocabSize, rng)
 			if err != nil {
-				return fmt.Errorf("bench: %d sequences, pp%d, tg%d: %w", t.Sequences, t.Prompt, t.Gen, err)
+				return fmt.Errorf("bench: %s: %w", t.Name(), err)
 			}
+			progress(t.Name(), rep+1, prompt+gen)
 			if rep >= 0 {
 				r.Samples = append(r.Samples, t.columns(prompt, gen))
 			}

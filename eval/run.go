@@ -16,8 +16,13 @@ type Progress struct {
 	Done, Total int // questions
 	Reused      int // those of Done that the journal had
 	Task        string
+	Answer      *Answer       // the last one
+	Right       int           // of Done
 	Remaining   time.Duration // estimated from the tokens so far; 0 if there is no estimate yet
 }
+
+// The first questions compile kernels and evaluate the examples, so that their time says little about the rest.
+const settled = 10 * time.Second
 
 // Run evaluates requests and returns their answers in the same order. The engines, which must have the same model,
 // share the work. Answers in the journal are reused, if the journal has the answers to the whole batch; journal may be
@@ -71,6 +76,14 @@ func chunks(requests []*Request, batches []batch, devices int) (out [][]batch) {
 	return out
 }
 
+// right is 1 for a right answer.
+func right(e Entry) int {
+	if e.Correct {
+		return 1
+	}
+	return 0
+}
+
 func run(ctx context.Context, sessions []session, requests []*Request, journal *Journal, progress func(Progress)) ([]Entry, error) {
 	if len(sessions) == 0 {
 		return nil, errors.New("eval: no engine")
@@ -83,6 +96,7 @@ func run(ctx context.Context, sessions []session, requests []*Request, journal *
 		}
 		if answered[i] {
 			p.Reused++
+			p.Right += right(out[i])
 		}
 	}
 	p.Done = p.Reused
@@ -114,8 +128,11 @@ func run(ctx context.Context, sessions []session, requests []*Request, journal *
 		}
 		out[i] = e
 		p.Done++
-		p.Task = e.Task
-		p.Remaining = time.Duration(float64(time.Since(start)) / float64(done) * float64(max(0, todo-done)))
+		p.Task, p.Answer = e.Task, &e.Answer
+		p.Right += right(e)
+		if took := time.Since(start); took > settled || done >= todo/10 {
+			p.Remaining = time.Duration(float64(took) / float64(done) * float64(max(0, todo-done)))
+		}
 		if progress != nil {
 			progress(p)
 		}

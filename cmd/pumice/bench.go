@@ -2,10 +2,12 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -23,6 +25,7 @@ func (p *program) benchCommand() *cli.Command {
 		intFlag("reps", 5, "repeat each test `N` times, after one warm-up run", "r"),
 		boolFlag("profile", false,
 			"also report the device time of each kernel; timestamps cost a little, and tokens are not queued"),
+		boolFlag("verbose", false, "report the time of each run on standard error"),
 		jsonFlag(),
 	}
 	return &cli.Command{
@@ -61,7 +64,8 @@ func (p *program) bench(c *cli.Context) error {
 	}
 	return benchWith(p, c, benchmark[bench.Result]{
 		context: o.Context(),
-		run: func(ctx context.Context, e *pumice.Engine, each func(bench.Result)) error {
+		run: func(ctx context.Context, e *pumice.Engine, progress func(bench.Progress), each func(bench.Result)) error {
+			o.Progress = progress
 			return bench.Run(ctx, e, o, each)
 		},
 		head: bench.TableHead, row: bench.TableRow,
@@ -104,7 +108,8 @@ func (p *program) benchParallel(c *cli.Context, o bench.Options) error {
 	po := bench.ParallelOptions{Prompt: o.Prompt, Gen: o.Gen, Sequences: sequences, Shared: c.Bool("shared-prompt"), Reps: o.Reps}
 	return benchWith(p, c, benchmark[bench.ParallelResult]{
 		context: po.Context(),
-		run: func(ctx context.Context, e *pumice.Engine, each func(bench.ParallelResult)) error {
+		run: func(ctx context.Context, e *pumice.Engine, progress func(bench.Progress), each func(bench.ParallelResult)) error {
+			po.Progress = progress
 			return bench.RunParallel(ctx, e, po, each)
 		},
 		head: bench.ParallelHead, row: bench.ParallelRow, foot: bench.ParallelFoot,
@@ -114,7 +119,7 @@ func (p *program) benchParallel(c *cli.Context, o bench.Options) error {
 // benchmark is what benchWith runs and how its results are shown.
 type benchmark[R any] struct {
 	context int // that a sequence needs
-	run     func(ctx context.Context, e *pumice.Engine, each func(R)) error
+	run     func(ctx context.Context, e *pumice.Engine, progress func(bench.Progress), each func(R)) error
 
 	head string
 	row  func(R) string
@@ -146,19 +151,35 @@ func benchWith[R any](p *program, c *cli.Context, b benchmark[R]) error {
 			return err
 		}
 	}
-	err = b.run(ctx, engine, func(r R) {
+	bar := p.newCount("measuring")
+	defer bar.close()
+	err = b.run(ctx, engine, func(r bench.Progress) {
+		bar.ints(r.Done, r.Total)
+		if c.Bool("verbose") {
+			bar.close()
+			name := fmt.Sprintf("run %d", r.Run)
+			if r.Run == 0 {
+				name = "warm-up"
+			}
+			p.note("%s, %s: %v", r.Test, name, r.Took.Round(time.Microsecond))
+		}
+	}, func(r R) {
+		bar.close()
 		results = append(results, r)
 		if !asJSON {
 			p.printf("%s", b.row(r))
 		}
 	})
-	if err != nil {
+	bar.close()
+	if errors.Is(err, context.Canceled) && len(results) > 0 { // of tests that ended before
+		p.note("interrupted after %d tests: -p, -n, -d and -np choose those that are left", len(results))
+	} else if err != nil {
 		return err
 	}
 	if asJSON {
-		return p.writeJSON(results)
+		return errors.Join(err, p.writeJSON(results))
 	}
-	return p.printf("%s", b.foot(results))
+	return errors.Join(err, p.printf("%s", b.foot(results)))
 }
 
 // counts reads a list of numbers.

@@ -46,6 +46,7 @@ func (p *program) evalCommand() *cli.Command {
 		stringFlag("replicas", "",
 			"load the whole model on each of the devices `A,B,...`, named as for --device, which share the questions"),
 		stringFlag("shard", "", "answer only part I of N, written `I/N`; pumice eval merge puts the parts together"),
+		boolFlag("verbose", false, "print each answer on standard error"),
 		boolFlag("strict", false, "stop at the first mistake in the data files"),
 		boolFlag("write-out", false, "print the first prompt of each task before the run"),
 		stringFlag("published", "XVERSE-7B-Chat", "compare with the published results of `MODEL,...`; all or none"),
@@ -259,8 +260,11 @@ func (r *evalRun) run(ctx context.Context) error {
 	}
 	entries, err := r.ask(ctx, plan, requests, journal, summary)
 	if err != nil {
-		if journal != nil {
+		switch {
+		case journal != nil:
 			r.p.note("the answers so far are in %s: run the same command again to continue", filepath.Join(dir, "journal.jsonl"))
+		case errors.Is(err, context.Canceled):
+			r.p.note("the answers so far are not kept: --output-path DIR keeps them, and continues from there")
 		}
 		return err
 	}
@@ -395,26 +399,35 @@ func (r *evalRun) ask(ctx context.Context, plan *eval.Plan, requests []*eval.Req
 	return eval.Run(ctx, engines, requests, journal, r.progress(len(requests)))
 }
 
-// progress shows how far a run is: continuously on a terminal, otherwise at every tenth of the questions.
+// progress shows how far a run is: continuously on a terminal, otherwise at every tenth of the questions. With --verbose each
+// answer is a line.
 func (r *evalRun) progress(total int) func(eval.Progress) {
-	terminal := !r.p.quiet && r.p.stderr.redrawn()
-	shown := time.Time{}
-	next := 0
+	bar := r.p.newCount("evaluating")
+	next, resumed := 0, false
 	return func(p eval.Progress) {
-		end := p.Done == p.Total
-		if terminal {
-			if time.Since(shown) > 100*time.Millisecond || end {
-				shown = time.Now()
-				r.p.stderr.status("%d of %d questions, %s, %s left", p.Done, p.Total, p.Task, p.Remaining.Round(time.Second))
-			}
-			if end {
-				r.p.stderr.status("")
-			}
-			return
+		if p.Reused > 0 && !resumed {
+			resumed = true
+			r.p.note("continuing after %d questions, which the journal has", p.Reused)
 		}
-		if p.Done*10 >= next*total {
-			r.p.note("%d of %d questions, %s left", p.Done, p.Total, p.Remaining.Round(time.Second))
+		bar.ints(p.Done, p.Total)
+		switch {
+		case r.c.Bool("verbose"):
+			bar.close()
+			word := "wrong"
+			if p.Answer.Correct {
+				word = "right"
+			}
+			r.p.note("%-5s  %s %s: %s, the key has %s", word, p.Answer.Task, p.Answer.ID, p.Answer.Pred, p.Answer.Gold)
+		case bar.bar == nil && p.Done*10 >= next*total:
+			left := ""
+			if p.Remaining > 0 || p.Done == p.Total {
+				left = fmt.Sprintf(", %s left", p.Remaining.Round(time.Second))
+			}
+			r.p.note("%d of %d questions, %d right%s", p.Done, p.Total, p.Right, left)
 			next = p.Done*10/max(1, total) + 1
+		}
+		if p.Done == p.Total {
+			bar.close()
 		}
 	}
 }

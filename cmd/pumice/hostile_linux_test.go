@@ -176,8 +176,8 @@ func onTerminal(t *testing.T, args ...string) (shown string, status int) {
 	return <-all, status
 }
 
-// own are the sequences that the program writes itself: the terminal's ends of lines, the spinner, the bar and eval's line.
-var own = regexp.MustCompile(`\r\n|\r[-|/\\]|\r +\r|\r\x1b\[K|\r(?:loading|writing|fetching) [^\r\n]*`)
+// own are the sequences that the program writes itself: the terminal's ends of lines, the spinner and the bars.
+var own = regexp.MustCompile(`\r\n|\r[-|/\\]|\r +\r|\r(?:loading|writing|fetching|checking|measuring|evaluating) [^\r\n]*`)
 
 type control struct {
 	text string

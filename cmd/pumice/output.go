@@ -61,6 +61,23 @@ func (p *program) newBar(what string) *bar {
 	)}
 }
 
+// newCount is a bar of things to do, with an estimate of the time that is left.
+func (p *program) newCount(what string) *bar {
+	if p.quiet || !p.stderr.redrawn() {
+		return &bar{}
+	}
+	return &bar{progressbar.NewOptions64(1,
+		progressbar.OptionSetDescription(what),
+		progressbar.OptionSetWriter(p.stderr.styled()),
+		progressbar.OptionShowCount(),
+		progressbar.OptionSetPredictTime(true),
+		progressbar.OptionThrottle(65*time.Millisecond),
+		progressbar.OptionEnableColorCodes(false),
+		progressbar.OptionSetWidth(30),
+		progressbar.OptionClearOnFinish(),
+	)}
+}
+
 func (b *bar) set(done, total int64) {
 	if b.bar == nil || total <= 0 {
 		return
@@ -69,6 +86,9 @@ func (b *bar) set(done, total int64) {
 	b.bar.Set64(min(done, total-1)) // the last one would end the bar, which close does
 }
 
+func (b *bar) ints(done, total int) { b.set(int64(done), int64(total)) }
+
+// close removes the bar; set shows it again.
 func (b *bar) close() {
 	if b.bar != nil {
 		b.bar.Clear()

@@ -85,11 +85,6 @@ func (w styled) Write(text []byte) (int, error) {
 	return w.s.file.Write(text)
 }
 
-// status replaces the terminal's present line.
-func (s *stream) status(format string, args ...any) {
-	fmt.Fprintf(s.styled(), "\r\x1b[K%s", visible(fmt.Sprintf(format, args...)))
-}
-
 // visible is text as Write shows it on a terminal.
 func visible(text string) string {
 	out, rest := appendVisible(nil, []byte(text), inNames)

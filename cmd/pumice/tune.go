@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -25,6 +26,7 @@ func (p *program) tuneCommand() *cli.Command {
 			stringFlag("types", "",
 				"measure the kernels for weights of `TYPE,...` (default: all, the common ones first)"),
 			&cli.DurationFlag{Name: "budget", EnvVars: env("budget"), Value: 50 * time.Second, Usage: "stop after `TIME`; the next run measures the rest"},
+			boolFlag("verbose", false, "print each measurement"),
 			boolFlag("reset", false, "delete the measurements for this device, and measure nothing"),
 
 			stringFlag("cache-dir", "auto",
@@ -68,6 +70,8 @@ func (p *program) tune(c *cli.Context) error {
 		return p.printf("deleted the measurements in %s\n", file)
 	}
 	stopSpinner := func() {}
+	bar := p.newCount("measuring")
+	defer bar.close()
 	result, err := d.Tune(ctx, pumice.TuneOptions{
 		Types:  splitList(c.String("types")),
 		Budget: c.Duration("budget"),
@@ -75,15 +79,18 @@ func (p *program) tune(c *cli.Context) error {
 			p.note("checking the kernels, once for each device and driver")
 			stopSpinner = p.spin().stop
 		},
-		OnMeasure: func(m pumice.Measurement) {
+		OnMeasure: func(m pumice.Measurement, done, total int) {
 			stopSpinner()
-			if !c.Bool("json") {
+			bar.ints(done, total)
+			if c.Bool("verbose") && !c.Bool("json") {
+				bar.close()
 				p.printf("%-16s %4d tokens  %-5s %10.1f us  %8.1f GFLOP/s\n", m.Op, m.Tokens, m.Path, float64(m.Nanoseconds)/1e3,
 					2*float64(m.Tokens)*float64(m.Rows)*float64(m.Cols)/float64(m.Nanoseconds))
 			}
 		},
 	})
 	stopSpinner()
+	bar.close()
 	if result == nil {
 		return err
 	}
@@ -92,7 +99,10 @@ func (p *program) tune(c *cli.Context) error {
 	} else {
 		err = errors.Join(err, p.printf("%s", tuneSummary(result)))
 	}
-	if err == nil && !result.Complete {
+	switch {
+	case errors.Is(err, context.Canceled) && result.File != "":
+		p.note("the measurements so far are kept: run pumice tune again to continue")
+	case err == nil && !result.Complete:
 		p.note("the time limit of %v is reached: run pumice tune again to continue", c.Duration("budget"))
 	}
 	return err

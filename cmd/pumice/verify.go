@@ -66,11 +66,10 @@ func (p *program) verify(c *cli.Context) error {
 	}
 	ctx := c.Context
 	verbose := c.Bool("verbose") && !c.Bool("json")
-	stopSpinner := func() {}
-	if !verbose {
+	bar := p.newCount("checking")
+	defer bar.close()
+	if !verbose && bar.bar == nil {
 		p.note("checking kernels; this takes minutes")
-		stopSpinner = p.spin().stop
-		defer stopSpinner()
 	}
 	results := []pumice.VerifyResult{}
 	wrong := 0
@@ -89,12 +88,12 @@ func (p *program) verify(c *cli.Context) error {
 			if !r.OK {
 				word = "WRONG"
 			}
-			stopSpinner()
+			bar.close()
 			p.printf("%-5s  %-28s %-34s nmse %.1e  max abs %.1e\n", word, r.Kernel, r.Case, r.NMSE, r.MaxAbs)
 		}
 	}
 	compiles := []compile{}
-	o := pumice.VerifyOptions{Types: splitList(c.String("types")), Kernels: splitList(c.String("kernels")), Quick: c.Bool("quick")}
+	o := pumice.VerifyOptions{Types: splitList(c.String("types")), Kernels: splitList(c.String("kernels")), Quick: c.Bool("quick"), Progress: bar.ints}
 	if c.Bool("compile-times") {
 		o.Compiled = func(path string, k pumice.Compile) { compiles = append(compiles, compile{path, k}) }
 	}
@@ -103,7 +102,10 @@ func (p *program) verify(c *cli.Context) error {
 	if name := c.String("model"); name != "" && err == nil {
 		err = p.verifyModel(ctx, c, name, each)
 	}
-	stopSpinner()
+	bar.close()
+	if errors.Is(err, context.Canceled) {
+		p.note("nothing of an interrupted check is kept: --types and --kernels check a part, and --quick fewer shapes")
+	}
 	switch {
 	case c.Bool("json") && err == nil && o.Compiled != nil:
 		err = p.writeJSON(compiledChecks{results, compiles})

@@ -25,7 +25,7 @@ type wish struct {
 func TestChoicesAreThoseOfSample(t *testing.T) {
 	const vocab, rounds = 1030, 40
 	m := newManager(t, pipeline.Options{})
-	err := onPath(t.Context(), m, kernels.Base, func(r Result) { t.Error(r) }, func(v *verifier) {
+	err := onPath(t.Context(), m, kernels.Base, func(r Result) { t.Error(r) }, nil, func(v *verifier) {
 		all := []sample.Params{
 			{RepeatPenalty: 1.5},
 			{RepeatPenalty: 1.2, FrequencyPenalty: 1, PresencePenalty: -.5},

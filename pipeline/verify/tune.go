@@ -17,7 +17,7 @@ import (
 // the same for every kernel and every case. On a GPU it also times the kernels that rules may choose, so that they leave out
 // those that a driver makes far slower than the base kernel.
 func Check(ctx context.Context, m *pipeline.Manager, t *pipeline.Tuning, types []pipeline.DType, cache pipeline.DType) error {
-	if err := onPaths(ctx, m, m.Paths(), len(kernels.Paths), func(r Result) { Note(t, r) }, func(v *verifier) { v.briefCases(types, cache) }); err != nil {
+	if err := onPaths(ctx, m, m.Paths(), len(kernels.Paths), func(r Result) { Note(t, r) }, nil, func(v *verifier) { v.briefCases(types, cache) }); err != nil {
 		return err
 	}
 	if !m.Machine().CPU() { // whose rules were measured
@@ -96,8 +96,8 @@ type TuneOptions struct {
 // where an earlier call ended: what t has is not measured again, and kernels that t refuses are
 // not run. It returns the products that the budget left no time for, those that lack any of
 // their paths; the choice between a product's paths rests on all of them. Every timing goes to
-// each as well.
-func Tune(ctx context.Context, m *pipeline.Manager, t *pipeline.Tuning, o TuneOptions, each func(pipeline.Measurement)) ([]pipeline.Product, error) {
+// each as well, with how many of those that o asks for this call has made.
+func Tune(ctx context.Context, m *pipeline.Manager, t *pipeline.Tuning, o TuneOptions, each func(x pipeline.Measurement, done, total int)) ([]pipeline.Product, error) {
 	u, done, err := newTuner(ctx, m, t)
 	if err != nil {
 		return nil, err
@@ -163,10 +163,21 @@ func (u *tuner) screen(types []pipeline.DType) error {
 	return nil
 }
 
-func (u *tuner) run(o TuneOptions, each func(pipeline.Measurement)) (missing []pipeline.Product, err error) {
+func (u *tuner) run(o TuneOptions, each func(x pipeline.Measurement, done, total int)) (missing []pipeline.Product, err error) {
 	deadline := u.now().Add(o.Budget)
 	spent := false
 	missing = []pipeline.Product{} // a list in JSON, if empty
+	done, total := 0, 0
+	for _, kind := range o.Types {
+		for _, n := range u.lengths {
+			p := product(kind, n)
+			for _, path := range u.candidates(p.Op) {
+				if _, ok := u.tuning.Measured(p, path); !ok {
+					total++
+				}
+			}
+		}
+	}
 	for _, kind := range o.Types {
 		for _, n := range u.lengths {
 			p := product(kind, n)
@@ -185,7 +196,8 @@ func (u *tuner) run(o TuneOptions, each func(pipeline.Measurement)) (missing []p
 					break
 				}
 				u.tuning.Timings = append(u.tuning.Timings, x)
-				each(x)
+				done++
+				each(x, done, total)
 			}
 		}
 	}

@@ -90,7 +90,7 @@ func TestTuneGoesOnWhereTheBudgetEnded(t *testing.T) {
 		for _, n := range rapid.SliceOfN(rapid.IntRange(0, all), 0, 5).Draw(t, "seconds") {
 			before := len(f.tuning.Timings)
 			var seen []pipeline.Measurement
-			missing, err := f.run(TuneOptions{Types: types, Budget: time.Duration(n)*time.Second - 1}, func(x pipeline.Measurement) { seen = append(seen, x) })
+			missing, err := f.run(TuneOptions{Types: types, Budget: time.Duration(n)*time.Second - 1}, func(x pipeline.Measurement, _, _ int) { seen = append(seen, x) })
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -99,7 +99,7 @@ func TestTuneGoesOnWhereTheBudgetEnded(t *testing.T) {
 			}
 			f.check(t, types, missing)
 		}
-		missing, err := f.run(TuneOptions{Types: types, Budget: time.Hour}, func(pipeline.Measurement) {})
+		missing, err := f.run(TuneOptions{Types: types, Budget: time.Hour}, func(pipeline.Measurement, int, int) {})
 		if err != nil || len(missing) > 0 {
 			t.Fatalf("%v, missing %v without end", err, missing)
 		}
@@ -144,7 +144,7 @@ func TestTuneKeepsWhatPrecedesAnError(t *testing.T) {
 	types := []pipeline.DType{dtype.Q4_0}
 	f := newFakeTuner()
 	f.fail = kernels.Few
-	missing, err := f.run(TuneOptions{Types: types, Budget: time.Hour}, func(pipeline.Measurement) {})
+	missing, err := f.run(TuneOptions{Types: types, Budget: time.Hour}, func(pipeline.Measurement, int, int) {})
 	if !errors.Is(err, os.ErrInvalid) || !strings.Contains(err.Error(), "matmul_q4_0_few") {
 		t.Errorf("%v, want the failure and its kernel", err)
 	}
@@ -173,7 +173,10 @@ func TestTuneAndCheck(t *testing.T) {
 		}
 	}
 	seen := map[string]int64{}
-	each := func(m pipeline.Measurement) {
+	each := func(m pipeline.Measurement, done, total int) {
+		if done != len(seen)+1 || done > total {
+			t.Errorf("measurement %d is the %dth of %d", len(seen)+1, done, total)
+		}
 		seen[fmt.Sprintf("%s %d", m.Path.Variant(m.Op), m.Tokens)] = m.Nanoseconds
 	}
 	missing, err := Tune(t.Context(), m, x, TuneOptions{Types: []pipeline.DType{dtype.Q4_0}, Budget: time.Minute}, each)

@@ -182,6 +182,8 @@ type Options struct {
 
 	Paths   []kernels.Path // to check, of those that the device can run; nil means all
 	Kernels []string       // variants to check; nil means all
+
+	Progress func(done, total int) // called after each case, of which those that Kernels leaves out end at once; nil: not
 }
 
 // errLeftOut ends a case that runs none of Options.Kernels.
@@ -209,8 +211,21 @@ func Kernels(ctx context.Context, m *pipeline.Manager, o Options, each func(Resu
 			}
 		}
 	}
+	done, total := 0, 0
+	run := func(paths []kernels.Path, each func(Result)) error {
+		if o.Progress == nil {
+			return onPaths(ctx, m, paths, atOnce, each, nil, cases)
+		}
+		for _, path := range paths {
+			counted := func(v *verifier) { v.counted = &total; cases(v) }
+			if err := onPath(ctx, m, path, nil, nil, counted); err != nil {
+				return err
+			}
+		}
+		return onPaths(ctx, m, paths, atOnce, each, func() { done++; o.Progress(done, total) }, cases)
+	}
 	if o.Kernels == nil {
-		return onPaths(ctx, m, paths, atOnce, each, cases)
+		return run(paths, each)
 	}
 	// Cases of a kernel's own path run it, and few kernels are run by those of other paths alone.
 	var own, others []kernels.Path
@@ -222,19 +237,19 @@ func Kernels(ctx context.Context, m *pipeline.Manager, o Options, each func(Resu
 		}
 	}
 	seen := map[string]bool{}
-	err := onPaths(ctx, m, own, atOnce, func(r Result) {
+	err := run(own, func(r Result) {
 		seen[r.Kernel] = true
 		each(r)
-	}, cases)
+	})
 	if err != nil || !slices.ContainsFunc(o.Kernels, func(name string) bool { return !seen[name] }) {
 		return err
 	}
-	return onPaths(ctx, m, others, atOnce, each, cases)
+	return run(others, each)
 }
 
 // onPaths runs the cases on several paths of the device, atOnce paths at a time: most of the time
-// goes into compiling. Calls of each don't overlap.
-func onPaths(ctx context.Context, m *pipeline.Manager, paths []kernels.Path, atOnce int, each func(Result), cases func(*verifier)) error {
+// goes into compiling. Calls of each, and of ended after each case if it is not nil, don't overlap.
+func onPaths(ctx context.Context, m *pipeline.Manager, paths []kernels.Path, atOnce int, each func(Result), ended func(), cases func(*verifier)) error {
 	var mu sync.Mutex
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(atOnce)
@@ -244,19 +259,25 @@ func onPaths(ctx context.Context, m *pipeline.Manager, paths []kernels.Path, atO
 				mu.Lock()
 				defer mu.Unlock()
 				each(r)
+			}, func() {
+				if ended != nil {
+					mu.Lock()
+					defer mu.Unlock()
+					ended()
+				}
 			}, cases)
 		})
 	}
 	return g.Wait()
 }
 
-func onPath(ctx context.Context, parent *pipeline.Manager, path kernels.Path, each func(Result), cases func(*verifier)) (err error) {
+func onPath(ctx context.Context, parent *pipeline.Manager, path kernels.Path, each func(Result), ended func(), cases func(*verifier)) (err error) {
 	m, err := pipeline.NewManager(parent.Device(), pipeline.Options{Logger: parent.Options().Logger, Path: path})
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, m.Close()) }()
-	v := &verifier{ctx: ctx, m: m, each: each}
+	v := &verifier{ctx: ctx, m: m, each: each, ended: ended}
 	cases(v)
 	return v.err
 }
@@ -270,6 +291,9 @@ type verifier struct {
 	m    *pipeline.Manager
 	each func(Result)
 	err  error
+
+	ended   func() // called after each case; nil: not
+	counted *int   // cases are counted here, and not run
 
 	options Options
 	binding int64 // when not 0, what one binding holds of a matrix under test
@@ -293,6 +317,13 @@ func (v *verifier) check(name string, run func() error) {
 	}
 	if v.err != nil {
 		return
+	}
+	if v.counted != nil {
+		*v.counted++
+		return
+	}
+	if v.ended != nil {
+		defer v.ended()
 	}
 	v.name, v.rnd = name, newRand(name)
 	v.weights = v.m.NewWeights(0)

@@ -85,7 +85,7 @@ func TestProductsShowWhatIsNotFinite(t *testing.T) {
 	m := newManager(t, pipeline.Options{})
 	for _, path := range m.Paths() {
 		t.Run(string(path), func(t *testing.T) {
-			err := onPath(t.Context(), m, path, nil, func(v *verifier) {
+			err := onPath(t.Context(), m, path, nil, nil, func(v *verifier) {
 				v.check("not finite", func() error {
 					w, err := v.operand(rowsOf(dtype.Q8_0, rows), cols)
 					if err != nil {

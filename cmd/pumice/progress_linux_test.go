@@ -1,0 +1,71 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// TestInterruptedBenchWritesWhatThereIs interrupts a measurement in its second test, which takes a while.
+func TestInterruptedBenchWritesWhatThereIs(t *testing.T) {
+	t.Parallel()
+	model := filepath.Join(top(t), "testdata", "fixtures", "llama")
+	c := command(t, "bench", model, "-p", "4", "-n", "3000", "-d", "0,0,0,0,0,0,0,0,0,0", "-r", "1", "--json", "--verbose")
+	var out bytes.Buffer
+	c.Stdout = &out
+	messages, err := c.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer c.Process.Kill()
+	var said strings.Builder
+	for b := make([]byte, 1); !strings.Contains(said.String(), "pp4, run 1: "); {
+		if _, err := messages.Read(b); err != nil {
+			t.Fatalf("%v: %s", err, said.String())
+		}
+		said.Write(b)
+	}
+	if err := c.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	rest, _ := io.ReadAll(messages)
+	c.Wait()
+	var results []map[string]any
+	if err := json.Unmarshal(out.Bytes(), &results); err != nil || len(results) == 0 || c.ProcessState.ExitCode() != exitInterrupted {
+		t.Errorf("%v, status %d: %s", err, c.ProcessState.ExitCode(), out.String())
+	}
+	fits(t, "bench", out.String())
+	if want := regexp.MustCompile(`interrupted after \d+ tests: -p, -n, -d and -np choose those that are left`); !want.Match(rest) {
+		t.Errorf("it says %q, want %s", rest, want)
+	}
+}
+
+// TestProgressOnATerminal: checks and measurements show how far they are and what is left, and nothing of it stays.
+func TestProgressOnATerminal(t *testing.T) {
+	if !hasDevice(t) {
+		t.Skip("no Vulkan device")
+	}
+	t.Setenv("XDG_CACHE_HOME", t.TempDir())
+	t.Setenv("NO_COLOR", "1")
+	model := filepath.Join(top(t), "testdata", "fixtures", "llama")
+	for what, args := range map[string][]string{
+		"checking":  {"verify", "--quick", "--types", "q4_0", "--kernels", "matvec_q4_0"},
+		"measuring": {"bench", model, "-p", "64", "-n", "64", "-r", "3"},
+	} {
+		text, status := onTerminal(t, args...)
+		if status != 0 || !regexp.MustCompile(what+` +\d+% .*\(\d+/\d+\) \[\d+m?s:\d+m?s\]`).MatchString(text) {
+			t.Errorf("%v: status %d, %q", args, status, text)
+		}
+		if last := text[strings.LastIndex(text, "\r"):]; strings.Contains(last, what) {
+			t.Errorf("%v ends with %q", args, last)
+		}
+	}
+}
