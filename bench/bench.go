@@ -9,11 +9,13 @@
 package bench
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"time"
 
 	"pumice"
@@ -267,7 +269,7 @@ func describe(e *pumice.Engine) Setup {
 	d := devices[0].Info()
 	s := Setup{
 		GPUInfo: d.Name, Backends: "Vulkan", Driver: d.Driver, SoftwareOnly: d.Type == vk.CPU.String(),
-		ModelFilename: src.Path, ModelType: e.Config().Family, ModelSize: src.Bytes, ModelNParams: src.Parameters,
+		ModelFilename: src.Path, ModelType: modelType(e.Config().Family, src.Parameters, m.WeightTypes), ModelSize: src.Bytes, ModelNParams: src.Parameters,
 		BuildCommit: commit(), NBatch: pumice.PromptChunk, NUBatch: pumice.PromptChunk, NGPULayers: e.Config().NumHiddenLayers, SplitMode: "none", FlashAttn: true,
 		TypeK: m.KVType, TypeV: m.KVType,
 	}
@@ -280,6 +282,16 @@ func describe(e *pumice.Engine) Setup {
 		s.KernelPath = d.KernelPaths[0]
 	}
 	return s
+}
+
+// modelType is the family, the size and the type of most weights, as llama-bench has it: "llama 135M Q4_1".
+func modelType(family string, n int64, types []pumice.TypeShare) string {
+	text := family + " " + strings.ReplaceAll(parameters(n, 0), " ", "")
+	if len(types) > 0 {
+		most := slices.MaxFunc(types, func(a, b pumice.TypeShare) int { return cmp.Compare(a.Bytes, b.Bytes) })
+		text += " " + most.Type
+	}
+	return text
 }
 
 // commit begins the revision that the program was built from, empty where the build does not say.

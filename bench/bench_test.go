@@ -105,14 +105,14 @@ func TestRunMeasuresAModel(t *testing.T) {
 	}
 }
 
-// A model that leaves no room to measure copying is measured all the same.
+// A model that leaves no room to measure the copy bandwidth is measured all the same.
 func TestFootWithoutCopying(t *testing.T) {
 	r := Result{NGen: 8, BytesPerSec: 2e9}
-	if foot := TableFoot([]Result{r}); !strings.Contains(foot, "2.00 GB/s, no room to measure copying") {
+	if foot := TableFoot([]Result{r}); !strings.Contains(foot, "2.00 GB/s, no room to measure the copy bandwidth") {
 		t.Error(foot)
 	}
 	r.CopyBandwidth = 8e9
-	if foot := TableFoot([]Result{r}); !strings.Contains(foot, "2.00 GB/s, 25 % of what copying moves") {
+	if foot := TableFoot([]Result{r}); !strings.Contains(foot, "2.00 GB/s, 25 % of the copy bandwidth") {
 		t.Error(foot)
 	}
 }

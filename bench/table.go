@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"pumice/internal/humanize"
 )
 
 // TableHead begins the Markdown table; its columns are llama-bench's.
@@ -15,9 +17,8 @@ const TableHead = `| model                          |       size |     params | 
 
 // TableRow is a result as a row of the table.
 func TableRow(r Result) string {
-	return fmt.Sprintf("| %-30s | %6.2f GiB | %8.2f B | %-7s | %-4s | %15s | %20s |\n",
-		clip(r.ModelType+" "+filepath.Base(r.ModelFilename), 30), float64(r.ModelSize)/(1<<30), float64(r.ModelNParams)/1e9,
-		r.Backends, r.KernelPath, r.Test().Name(), fmt.Sprintf("%.2f ± %.2f", r.AvgTS, r.StddevTS))
+	return fmt.Sprintf("| %-30s | %10s | %10s | %-7s | %-4s | %15s | %20s |\n",
+		clip(r.ModelType, 30), humanize.Bytes(r.ModelSize), parameters(r.ModelNParams, 2), r.Backends, r.KernelPath, r.Test().Name(), fmt.Sprintf("%.2f ± %.2f", r.AvgTS, r.StddevTS))
 }
 
 // TableFoot says what the figures were measured on, and what a prompt and a generated token cost.
@@ -29,19 +30,26 @@ func TableFoot(results []Result) string {
 	b.WriteString("\n" + deviceLines(results[0].Setup))
 	for _, r := range results {
 		if c := r.Counters; r.NGen > 0 {
-			share := "no room to measure copying"
+			share := "no room to measure the copy bandwidth"
 			if r.CopyBandwidth > 0 {
-				share = fmt.Sprintf("%.0f %% of what copying moves", 100*r.BytesPerSec/r.CopyBandwidth)
+				share = fmt.Sprintf("%.0f %% of the copy bandwidth", 100*r.BytesPerSec/r.CopyBandwidth)
 			}
-			fmt.Fprintf(&b, "%s, a token: %d submits, %d dispatches, %d barriers; weights %.1f MB, cache %.1f MB, least %.1f MB; %.2f GB/s, %s; bus %d + %d bytes\n",
-				r.Test().Name(), c.Submits, c.Dispatches, c.Barriers, float64(c.WeightBytes)/1e6, float64(c.KVBytes)/1e6, float64(c.MinimumBytes)/1e6,
+			fmt.Fprintf(&b, "%s, each token: %s, %d dispatches, %d barriers; reads %.1f MB of weights and %.1f MB of KV cache, of at least %.1f MB; %.2f GB/s, %s; %d bytes to the device, %d back\n",
+				r.Test().Name(), submissions(c.Submits), c.Dispatches, c.Barriers, float64(c.WeightBytes)/1e6, float64(c.KVBytes)/1e6, float64(c.MinimumBytes)/1e6,
 				r.BytesPerSec/1e9, share, c.HostToDeviceBytes, c.DeviceToHostBytes)
 		} else {
-			fmt.Fprintf(&b, "%s, the prompt: %d submits, %d dispatches; products of %.1f GFLOP, %.1f GFLOP/s\n",
-				r.Test().Name(), c.Submits, c.Dispatches, float64(c.Operations)/1e9, r.FLOPs/1e9)
+			fmt.Fprintf(&b, "%s, the prompt: %s, %d dispatches; products of %.1f GFLOP, %.1f GFLOP/s\n",
+				r.Test().Name(), submissions(c.Submits), c.Dispatches, float64(c.Operations)/1e9, r.FLOPs/1e9)
 		}
 	}
 	return b.String()
+}
+
+func submissions(n int64) string {
+	if n == 1 {
+		return "1 submission"
+	}
+	return fmt.Sprintf("%d submissions", n)
 }
 
 // ParallelHead begins the Markdown table of parallel sequences; its columns are llama-batched-bench's.
@@ -88,6 +96,14 @@ func Profile(r Result) string {
 			float64(k.NS)/1e6, 100*float64(k.NS)/float64(max(sum, 1)), k.Calls, k.Kernel, float64(k.NS)/1e3/float64(k.Calls))
 	}
 	return b.String()
+}
+
+// parameters is a number of parameters as llama-bench has it: 134.52 M, 7.24 B.
+func parameters(n int64, decimals int) string {
+	if n < 1e9 {
+		return fmt.Sprintf("%.*f M", decimals, float64(n)/1e6)
+	}
+	return fmt.Sprintf("%.*f B", decimals, float64(n)/1e9)
 }
 
 func clip(s string, n int) string {

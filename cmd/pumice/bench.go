@@ -1,9 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,10 +19,10 @@ import (
 
 func (p *program) benchCommand() *cli.Command {
 	flags := []cli.Flag{
-		stringFlag("prompt-lengths", "512", "measure prompts of `N,...` tokens", "p"),
-		stringFlag("gen-lengths", "128", "measure generations of `N,...` tokens", "n"),
-		stringFlag("depths", "0", "run each test with `N,...` tokens already in the KV cache", "d"),
-		stringFlag("parallel", "", "measure `N,...` sequences at once, with llama-batched-bench's columns", "np"),
+		countsFlag("prompt-lengths", "measure prompts of `N,...` tokens", "p"),
+		countsFlag("gen-lengths", "measure generations of `N,...` tokens", "n"),
+		countsFlag("depths", "run each test with `N,...` tokens already in the KV cache", "d"),
+		countsFlag("parallel", "measure `N,...` sequences at once, with llama-batched-bench's columns", "np"),
 		boolFlag("shared-prompt", false, "give all sequences of -np the same prompt, which the first one evaluates, as llama-batched-bench does with -pps", "pps"),
 		intFlag("reps", 5, "repeat each test `N` times, after one warm-up run", "r"),
 		boolFlag("profile", false,
@@ -33,7 +35,8 @@ func (p *program) benchCommand() *cli.Command {
 		Category:  ofDevices,
 		Usage:     "measure the speed of prompts and of generation, as llama-bench does",
 		ArgsUsage: "[MODEL]",
-		Description: "Each length of -p and each of -n is a test, at each depth of -d.\n" +
+		Description: "Each length of -p and each of -n is a test, at each depth of -d. These flags and -np may be repeated, and take ranges as\n" +
+			"llama-bench does: 128-512 doubles, 128-512+128 adds.\n\n" +
 			"With -np, each combination of -p, -n and -np is a test, as those of -npp, -ntg and -npl are in llama-batched-bench: -np\n" +
 			"sequences evaluate prompts of -p tokens at once, and then generate -n tokens each at once. None of them is 0. -d and\n" +
 			"--profile can't be combined with -np.",
@@ -46,7 +49,7 @@ func (p *program) bench(c *cli.Context) error {
 	o := bench.Options{Reps: c.Int("reps"), Profile: c.Bool("profile")}
 	for name, field := range map[string]*[]int{"prompt-lengths": &o.Prompt, "gen-lengths": &o.Gen, "depths": &o.Depth} {
 		var err error
-		if *field, err = counts(name, c.String(name)); err != nil {
+		if *field, err = counts(name, givenCounts(c, name)); err != nil {
 			return err
 		}
 	}
@@ -83,7 +86,7 @@ func (p *program) bench(c *cli.Context) error {
 
 // benchParallel measures several sequences at once, with the lengths and repetitions of o.
 func (p *program) benchParallel(c *cli.Context, o bench.Options) error {
-	sequences, err := counts("parallel", c.String("parallel"))
+	sequences, err := counts("parallel", givenCounts(c, "parallel"))
 	if err != nil {
 		return err
 	}
@@ -182,15 +185,61 @@ func benchWith[R any](p *program, c *cli.Context, b benchmark[R]) error {
 	return errors.Join(err, p.printf("%s", b.foot(results)))
 }
 
-// counts reads a list of numbers.
-func counts(flag, list string) ([]int, error) {
-	var out []int
+// benchDefaults are the lists of flags that are not given.
+var benchDefaults = map[string]string{"prompt-lengths": "512", "gen-lengths": "128", "depths": "0", "parallel": "none"}
+
+// countsFlag is a flag with lists of numbers, which may be repeated.
+func countsFlag(name, usage, alias string) cli.Flag {
+	return &cli.StringSliceFlag{Name: name, Aliases: []string{alias}, Usage: usage, EnvVars: env(name), DefaultText: benchDefaults[name]}
+}
+
+// givenCounts joins the lists that a flag gives.
+func givenCounts(c *cli.Context, name string) string {
+	if list := c.StringSlice(name); len(list) > 0 {
+		return strings.Join(list, ",")
+	}
+	return benchDefaults[name]
+}
+
+// maxTests bounds what a range may stand for.
+const maxTests = 1000
+
+// counts reads numbers and ranges as llama-bench has them: 16,32, 128-256, which doubles, 128-256+64 or 128-256*2.
+func counts(flag, list string) (out []int, err error) {
+	wrong := &usageError{fmt.Sprintf("--%s %q: want numbers or ranges such as 128-512*2, with commas between", flag, list)}
 	for _, s := range strings.Split(list, ",") {
-		n, err := strconv.Atoi(strings.TrimSpace(s))
-		if err != nil || n < 0 {
-			return nil, &usageError{fmt.Sprintf("--%s %q: want numbers with commas between", flag, list)}
+		m := countRange.FindStringSubmatch(strings.TrimSpace(s))
+		if m == nil {
+			return nil, wrong
 		}
-		out = append(out, n)
+		first, err1 := strconv.Atoi(m[1])
+		last, step := first, 1
+		var err2, err3 error
+		by := m[3]
+		if m[2] != "" {
+			last, err2 = strconv.Atoi(m[2])
+			if by, step = cmp.Or(by, "*"), 2; m[4] != "" {
+				step, err3 = strconv.Atoi(m[4])
+			}
+			if by == "*" && (step < 2 || first == 0) || step < 1 {
+				return nil, wrong
+			}
+		}
+		if err1 != nil || err2 != nil || err3 != nil || last < first {
+			return nil, wrong
+		}
+		for n := first; n <= last; {
+			if out = append(out, n); len(out) > maxTests {
+				return nil, wrong
+			}
+			if by == "*" {
+				n *= step
+			} else {
+				n += step
+			}
+		}
 	}
 	return out, nil
 }
+
+var countRange = regexp.MustCompile(`^(\d+)(?:-(\d+)(?:([+*])(\d+))?)?$`)

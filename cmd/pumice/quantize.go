@@ -61,9 +61,16 @@ func (p *program) quantize(c *cli.Context) error {
 	}
 	d, err := dtype.Parse(c.String("type"))
 	if err != nil || !d.Weight() {
-		return &usageError{fmt.Sprintf("--type %q: want one of %s", c.String("type"), dtype.Names(dtype.Weights()))}
+		nearest := ""
+		if mixture, t := llamaType(c.String("type")); mixture != "" && t.Weight() {
+			nearest = fmt.Sprintf("; the nearest is %s, with the embedding and the head at least Q6_K", strings.ToLower(t.String()))
+		}
+		return &usageError{fmt.Sprintf("--type %q: want one of %s%s", c.String("type"), dtype.Names(dtype.Weights()), nearest)}
 	}
 	out := c.Args().Get(1)
+	if !strings.HasSuffix(out, ".gguf") {
+		return &usageError{fmt.Sprintf("quantize: %q: want a name that ends in .gguf", out)}
+	}
 	if _, err := os.Lstat(out); err == nil && !c.Bool("force") {
 		return fmt.Errorf("%s exists: --force overwrites it", out)
 	}
@@ -94,6 +101,15 @@ func (p *program) quantize(c *cli.Context) error {
 	}
 	for _, note := range plan.Notes {
 		p.note("%s", note)
+	}
+	again := 0
+	for _, t := range plan.Tensors {
+		if t.From.BlockSize() > 1 && t.From != t.DType {
+			again++
+		}
+	}
+	if again > 0 {
+		p.note("%d matrices are quantised already: another type loses quality once more, and a wider one gains nothing", again)
 	}
 	ctx := c.Context
 	if err := plan.Write(ctx, out, c.Bool("force")); errors.Is(err, fs.ErrExist) {
