@@ -10,6 +10,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"pumice/model"
 	"pumice/pipeline"
 	"pumice/pipeline/kernels"
 	"pumice/vk"
@@ -94,8 +95,8 @@ func openDevice(o Options, path kernels.Path) (_ *Device, err error) {
 		return nil, pathError(err)
 	}
 	d.info.KernelPaths = pathNames(d.manager.Chosen())
-	if memory, err := d.device.Memory(); err == nil {
-		d.info.MemoryTotal, d.info.MemoryFree = memory.TotalBytes, memory.FreeBytes
+	if total, free, err := model.DeviceMemory(d.device); err == nil {
+		d.info.MemoryTotal, d.info.MemoryFree = total, free
 	}
 	return d, nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"pumice/model"
 	"pumice/pipeline"
 	"pumice/pipeline/kernels"
 	"pumice/vk"
@@ -19,8 +20,8 @@ type DeviceInfo struct {
 	Type         string   `json:"type"`   // "discrete", "integrated", "virtual", "cpu" or "other"
 	UUID         string   `json:"uuid"`
 	APIVersion   string   `json:"api_version"`
-	MemoryTotal  int64    `json:"memory_total"` // bytes of device-local memory
-	MemoryFree   int64    `json:"memory_free"`  // bytes left for this process; the total if the driver doesn't say
+	MemoryTotal  int64    `json:"memory_total"` // bytes of device-local memory; of a CPU driver the machine's
+	MemoryFree   int64    `json:"memory_free"`  // bytes left for this process, which models have to fit in; the total if the driver doesn't say
 	SubgroupSize int      `json:"subgroup_size"`
 	Features     []string `json:"features"`
 	KernelPaths  []string `json:"kernel_paths"`    // kernel paths that the device would use, see KernelPaths
@@ -60,11 +61,9 @@ func probe(d *DeviceInfo, pd *vk.PhysicalDevice, o Options) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, dev.Close()) }()
-	memory, err := dev.Memory()
-	if err != nil {
+	if d.MemoryTotal, d.MemoryFree, err = model.DeviceMemory(dev); err != nil {
 		return err
 	}
-	d.MemoryTotal, d.MemoryFree = memory.TotalBytes, memory.FreeBytes
 	m, err := pipeline.NewManager(dev, pipeline.Options{Logger: o.Logger, Path: kernels.Path(o.KernelPath)})
 	if err != nil {
 		return err

@@ -226,6 +226,20 @@ func available(dev *vk.Device) (hostmem.Room, error) {
 	return hostmem.Room{Bytes: info.FreeBytes}, nil
 }
 
+// DeviceMemory is the memory of a device, and what of it can be allocated now: what plans are compared with.
+func DeviceMemory(dev *vk.Device) (total, free int64, err error) {
+	info, err := dev.Memory()
+	if err != nil {
+		return 0, 0, fmt.Errorf("model: %w", err)
+	}
+	room, err := available(dev)
+	total = info.TotalBytes
+	if host, ok := hostmem.Total(); ok && dev.PhysicalDevice().Type == vk.CPU {
+		total = host
+	}
+	return total, room.Bytes, err
+}
+
 // checkHost is a *FitError where the process has no room for what a device that is not the processor needs of it.
 func (p MemoryPlan) checkHost(dev *vk.Device) error {
 	needed := p.OutputBytes + p.StagingBytes

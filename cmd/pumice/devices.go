@@ -43,6 +43,6 @@ func (p *program) printDevice(d pumice.DeviceInfo) error {
 	if d.Error != "" {
 		return p.printf("   not usable: %s\n", d.Error)
 	}
-	return p.printf("   memory %s, %s free; subgroups of %d; kernels %s\n   %s\n",
+	return p.printf("   memory %s, %s available; subgroups of %d; kernels %s\n   %s\n",
 		humanize.Bytes(d.MemoryTotal), humanize.Bytes(d.MemoryFree), d.SubgroupSize, strings.Join(d.KernelPaths, ", "), strings.Join(d.Features, ", "))
 }

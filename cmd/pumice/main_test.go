@@ -287,3 +287,28 @@ func TestHelpSaysWhatFlagsDo(t *testing.T) {
 		}
 	}
 }
+
+// TestMemoryIsTheSameEverywhere compares what devices lists as available with what models have to fit in. Other processes take and
+// give memory meanwhile.
+func TestMemoryIsTheSameEverywhere(t *testing.T) {
+	if !hasDevice(t) {
+		t.Skip("no Vulkan device")
+	}
+	t.Setenv("XDG_CACHE_HOME", t.TempDir())
+	var devices []pumice.DeviceInfo
+	decodeJSON(t, pumiceRun(t, "--quiet", "devices", "--json"), &devices)
+	var plan struct {
+		Memory struct {
+			Device    string `json:"device"`
+			Available int64  `json:"available_bytes"`
+		}
+	}
+	if err := json.Unmarshal([]byte(pumiceRun(t, "--quiet", "inspect", filepath.Join(top(t), "testdata", "fixtures", "llama"), "--json")), &plan); err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range devices {
+		if d.Name == plan.Memory.Device && (2*d.MemoryFree < plan.Memory.Available || d.MemoryFree > 2*plan.Memory.Available || d.MemoryFree > d.MemoryTotal) {
+			t.Errorf("%d of %d bytes free, and %d available to a model", d.MemoryFree, d.MemoryTotal, plan.Memory.Available)
+		}
+	}
+}

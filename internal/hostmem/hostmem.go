@@ -25,6 +25,9 @@ type Room struct {
 // Available returns the least room that any limit leaves, or false if the system does not report it.
 func Available() (Room, bool) { return Beside(0) }
 
+// Total is the machine's memory, or false if the system does not report it.
+func Total() (int64, bool) { return system{os.DirFS("/")}.value("proc/meminfo", "MemTotal:") }
+
 // Beside is Available in a process that has allocated so many bytes outside Go's memory, as the buffers of a CPU driver. The
 // system counts as free what of them was not written yet, such as the empty part of a KV cache; Beside does not.
 func Beside(allocated int64) (Room, bool) {

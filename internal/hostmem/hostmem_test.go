@@ -113,3 +113,11 @@ func TestThisMachineHasRoom(t *testing.T) {
 		t.Logf("%+v", room)
 	}
 }
+
+func TestTotalHoldsWhatIsAvailable(t *testing.T) {
+	total, ok := Total()
+	room, known := Available()
+	if ok != known || ok && total < room.Bytes {
+		t.Errorf("%d (%t), of which %d (%t) are available", total, ok, room.Bytes, known)
+	}
+}
