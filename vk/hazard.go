@@ -1,3 +1,5 @@
+//go:build cgo
+
 package vk
 
 import vulkan "github.com/vulkan-go/vulkan"
