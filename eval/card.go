@@ -69,6 +69,9 @@ func parseCard(name string, text []byte) (*Card, error) {
 // CardRow returns the measured scores as a row of a card.
 func (s *Summary) CardRow() CardRow {
 	r := CardRow{Model: s.Identity.Model, Scores: map[string]float64{}}
+	if s.Identity.NumShots != NumShots { // as published rows are
+		r.Model += fmt.Sprintf(", %d-shot", s.Identity.NumShots)
+	}
 	if s.Identity.ChatTemplate != "" {
 		r.Type = "chat"
 	}

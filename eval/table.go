@@ -83,7 +83,11 @@ func notes(s *Summary) string {
 	if s.Shard != "" {
 		say("Only shard %s: the questions of other shards are not included.", s.Shard)
 	}
-	say("At most %d examples and %d tokens a prompt; prompts in the style of %s%s.", id.NumShots, id.MaxLength, id.PromptStyle,
+	shots := "0-shot"
+	if id.NumShots > 0 {
+		shots = fmt.Sprintf("Up to %d examples", id.NumShots)
+	}
+	say("%s; prompts of at most %d tokens, in %s own style%s.", shots, id.MaxLength, map[string]string{"authors": "the authors'", "harness": "lm-evaluation-harness's"}[id.PromptStyle],
 		map[bool]string{true: ", as messages of a conversation"}[id.ChatTemplate != ""])
 	fewer, cut := 0, 0
 	for _, t := range s.Tasks {

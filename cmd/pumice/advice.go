@@ -38,6 +38,7 @@ func spelt(err error) string {
 	var prompt *pumice.PromptError
 	var fit *pumice.FitError
 	var cache *pumice.CacheError
+	var long *chat.TooLongError
 	var absent *pumice.ModelError
 	var noFormat *chat.NoFormatError
 	var refused *hub.StatusError
@@ -54,6 +55,8 @@ func spelt(err error) string {
 		}
 	case errors.As(err, &prompt):
 		return text + ": shorten it, or ask for a longer one with --context"
+	case errors.As(err, &long):
+		return text + ", which leaves room for the answer in the context: shorten it, or ask for a longer one with --context"
 	case errors.As(err, &cache):
 		return text + ": ask for more with --kv-memory, or for less with --context"
 	case errors.As(err, &fit):

@@ -49,6 +49,8 @@ func TestErrorsAreSpeltAsFlags(t *testing.T) {
 		{&pumice.PromptError{Tokens: 3, Context: 2}, "pumice: the prompt has 3 tokens, the context holds 2: shorten it, or ask for a longer one with --context"},
 		{&pumice.FitError{Device: "gpu", Needed: 3 << 30, Available: 2 << 30, Fits: pumice.Smaller{Context: 2048, KVType: "Q8_0", DType: "Q4_K"}},
 			"pumice: model: needs 3.0 GiB on gpu, which has 2.0 GiB available; would fit: --context 2048, or --kv-type q8_0, or --dtype q4_k"},
+		{&chat.TooLongError{Format: "chatml", Tokens: 1002, Max: 192}, "pumice: chat: format chatml: the prompt of the newest round has 1002 tokens, the limit is 192, " +
+			"which leaves room for the answer in the context: shorten it, or ask for a longer one with --context"},
 		{&pumice.CacheError{Bytes: 1 << 20, Needed: 2 << 20, Context: 100},
 			"pumice: model: a KV cache of 1.0 MiB is too small: one sequence of 100 tokens takes 2.0 MiB: ask for more with --kv-memory, or for less with --context"},
 		{fmt.Errorf("model: layers 0 to 3: %w", &pumice.FitError{Device: "gpu", Needed: 3 << 30, Available: 2 << 30, Limit: "memory.max of x"}),

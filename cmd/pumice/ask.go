@@ -105,6 +105,7 @@ func (p *program) ask(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	p.noteFormat(c, engine)
 	closeDraft, err := p.openDraft(c.Context, c, engine, &t.options)
 	defer closeDraft()
 	if err != nil {
@@ -206,6 +207,15 @@ func (p *program) schema(c *cli.Context) ([]byte, error) {
 // schemaOptions are those of the server: objects have the properties that a schema names and no others, and integers are
 // written without a fraction.
 var schemaOptions = constrain.SchemaOptions{Closed: true, Whole: true}
+
+// noteFormat says that a model brings no chat template: models that are not made for conversations have none, and answer in any format
+// without an end.
+func (p *program) noteFormat(c *cli.Context, engine *pumice.Engine) {
+	format, err := engine.ChatFormat()
+	if err == nil && format.Template() == "" && !c.IsSet("chat-template") {
+		p.note("(the model has no chat template and may be no chat model: format %s of its family is used)", format.Name())
+	}
+}
 
 // answerOnce writes the answers to messages.
 func (p *program) answerOnce(c *cli.Context, t *talk, messages []chat.Message, schema []byte) error {

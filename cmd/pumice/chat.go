@@ -71,6 +71,7 @@ func (p *program) chat(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	p.noteFormat(c, engine)
 	closeDraft, err := p.openDraft(ctx, c, engine, &t.options)
 	defer closeDraft()
 	if err != nil {

@@ -146,7 +146,15 @@ func (p *program) printInspection(info *inspection) error {
 	} else {
 		w.row("tokenizer", "none: token ids only")
 	}
-	w.row("chat format", "%s", info.ChatFormat)
+	switch info.ChatFormat {
+	case "":
+		w.row("chat format", "none: --chat-template gives one")
+	case "chat_template":
+		w.row("chat format", "the model's own template")
+	default:
+		w.row("chat format", "%s", info.ChatFormat)
+	}
+	w.row("context", "trained for %d tokens", info.Config.MaxPositionEmbeddings)
 	if m := info.Memory; m != nil {
 		w.row("memory", "%s with a context of %d (%s cache of %d tokens): weights %s, cache %s, activations %s, other %s", humanize.Bytes(m.TotalBytes), m.Context, m.KVType, m.CacheTokens,
 			humanize.Bytes(m.WeightsBytes), humanize.Bytes(m.CacheBytes), humanize.Bytes(m.ArenaBytes), humanize.Bytes(m.TotalBytes-m.WeightsBytes-m.CacheBytes-m.ArenaBytes))
