@@ -13,6 +13,7 @@ import (
 
 	"pumice"
 	"pumice/chat"
+	"pumice/chat/toolcall"
 	"pumice/constrain"
 )
 
@@ -23,7 +24,7 @@ func (p *program) askCommand() *cli.Command {
 		Usage:     "answer one question and exit",
 		ArgsUsage: "TEXT...",
 		Description: "The question is TEXT, the text of --prompt-file and what is piped into standard input, with empty lines between them.\n" +
-			"Standard output gets the answer alone: all else goes to standard error. The same as pumice chat MODEL TEXT, without a\n" +
+			"Standard output gets the answer alone: a model's reasoning is left out, and with --verbose goes to standard error. The same as pumice chat MODEL TEXT, without a\n" +
 			"MODEL to name first.",
 		Flags:  slices.Concat(chatFlags(), answerFlags(), samplingFlags(), speedFlags(), modelFlags(), splitFlags()),
 		Action: p.ask,
@@ -223,7 +224,9 @@ func (p *program) answerOnce(c *cli.Context, t *talk, messages []chat.Message, s
 	if err != nil {
 		return err
 	}
-	return p.writeAnswers(c, t.engine, prompt.IDs, t.options, schema)
+	return p.writeAnswers(c, t.engine, prompt.IDs, t.options, schema, func() *toolcall.Parser {
+		return toolcall.New(toolcall.None, toolcall.Options{Thinking: prompt.Thinking})
+	})
 }
 
 // An answer is what --json writes.
@@ -233,8 +236,9 @@ type answer struct {
 }
 
 // writeAnswers writes as many answers to a prompt as --answers asks for, each of which fits the schema, if there is one.
-// After a signal, what there is of them is still written.
-func (p *program) writeAnswers(c *cli.Context, engine *pumice.Engine, prompt []int, o pumice.GenerateOptions, schema []byte) error {
+// After a signal, what there is of them is still written. newReader makes what reads reasoning from an answer, which is not part of
+// it and is written to standard error with --verbose; nil: there is none.
+func (p *program) writeAnswers(c *cli.Context, engine *pumice.Engine, prompt []int, o pumice.GenerateOptions, schema []byte, newReader func() *toolcall.Parser) error {
 	var grammar *constrain.Grammar
 	if schema != nil {
 		v, err := engine.Vocabulary()
@@ -261,14 +265,18 @@ func (p *program) writeAnswers(c *cli.Context, engine *pumice.Engine, prompt []i
 		}
 		o := o
 		o.Sampling.Seed += uint64(i)
+		w := &answerWriter{program: p, reasoning: c.Bool("verbose")}
+		if newReader != nil && grammar == nil { // what fits a schema is no reasoning
+			w.reader = newReader()
+		}
 		var a answer
-		a, err = p.writeAnswer(c, engine, session, prompt, o)
+		a, err = w.answer(c, engine, session, prompt, o)
 		if err != nil && !errors.Is(err, context.Canceled) {
 			return err
 		}
 		if len(a.PromptTokens) > 0 { // it was begun
 			all = append(all, a)
-			err = errors.Join(err, p.finish(c, a))
+			err = errors.Join(err, w.finish(c, a))
 		}
 		if err != nil {
 			break
@@ -284,9 +292,49 @@ func (p *program) writeAnswers(c *cli.Context, engine *pumice.Engine, prompt []i
 	return err
 }
 
-// writeAnswer writes one answer as it comes, and returns it. With --json it only returns it.
-func (p *program) writeAnswer(c *cli.Context, engine *pumice.Engine, session *pumice.Session, prompt []int, o pumice.GenerateOptions) (answer, error) {
-	spinner := p.spin()
+// An answerWriter writes one answer.
+type answerWriter struct {
+	*program
+	reader    *toolcall.Parser // nil: all is content
+	reasoning bool             // is written to standard error
+	last      string           // what was written to standard output last
+}
+
+// text writes the next piece of an answer's text, end the last one.
+func (w *answerWriter) text(text string, end bool) error {
+	if w.reader == nil {
+		return w.content(text)
+	}
+	deltas := w.reader.Push(text)
+	if end {
+		deltas = append(deltas, w.reader.Close()...)
+	}
+	for _, d := range deltas {
+		var err error
+		switch {
+		case d.Kind == toolcall.Content:
+			err = w.content(d.Text)
+		case d.Kind == toolcall.Reasoning && w.reasoning:
+			err = w.stderr.prose(d.Text)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *answerWriter) content(text string) error {
+	if text == "" {
+		return nil
+	}
+	w.last = text
+	return w.prose(text)
+}
+
+// answer writes the answer as it comes, and returns it. With --json it only returns it.
+func (w *answerWriter) answer(c *cli.Context, engine *pumice.Engine, session *pumice.Session, prompt []int, o pumice.GenerateOptions) (answer, error) {
+	spinner := w.spin()
 	defer spinner.stop()
 	var probs []*pumice.LogProb
 	var err error
@@ -308,9 +356,12 @@ func (p *program) writeAnswer(c *cli.Context, engine *pumice.Engine, session *pu
 		if c.Bool("json") {
 			continue
 		}
-		if err = p.prose(text); err != nil {
+		if err = w.text(text, false); err != nil {
 			break
 		}
+	}
+	if !c.Bool("json") {
+		err = errors.Join(err, w.text("", true))
 	}
 	r := session.Result()
 	if r.Tokens == nil {
@@ -320,23 +371,23 @@ func (p *program) writeAnswer(c *cli.Context, engine *pumice.Engine, session *pu
 }
 
 // finish writes what comes after the text of an answer.
-func (p *program) finish(c *cli.Context, r answer) error {
-	defer p.reportDraft(r.Result)
+func (w *answerWriter) finish(c *cli.Context, r answer) error {
+	defer w.reportDraft(r.Result)
 	if c.Bool("verbose") {
-		defer p.note("%s", statsLine(r.Result))
+		defer w.note("%s", statsLine(r.Result))
 	}
 	if c.Bool("json") {
 		return nil
 	}
-	if len(r.Tokens) > 0 && !strings.HasSuffix(r.Text, "\n") {
-		if err := p.printf("\n"); err != nil {
+	if len(r.Tokens) > 0 && !strings.HasSuffix(w.last, "\n") {
+		if err := w.printf("\n"); err != nil {
 			return err
 		}
 	}
 	if n := c.Int("n"); r.FinishReason == pumice.FinishLength && n > 0 && len(r.Tokens) >= n {
-		p.note("(cut off after %d tokens, the limit of -n)", n)
+		w.note("(cut off after %d tokens, the limit of -n)", n)
 	} else if r.FinishReason == pumice.FinishLength {
-		p.note("(cut off: the context is full)")
+		w.note("(cut off: the context is full)")
 	}
 	return nil
 }

@@ -59,15 +59,20 @@ func defaultText[T int | float32](silent T) string {
 
 func globalFlags() []cli.Flag {
 	return []cli.Flag{
-		stringFlag("device", "",
-			"use the device with this `INDEX`, part of a name, or UUID (default: the best GPU, or a CPU driver if "+
-				"there is no GPU)"),
+		deviceFlag(),
 		stringFlag("log-level", "warn", "log messages of this `LEVEL` and above: debug, info, warn or error"),
 		stringFlag("log-format", "text", "write the log in this `FORMAT`: text or json"),
 		boolFlag("quiet", false, "show no progress and no warnings"),
 		&cli.BoolFlag{Name: "version", Usage: "print the program's version, commit, build and shaders, and exit"},
 		boolFlag("validation", false, "load Vulkan's validation layer and log its messages"),
 	}
+}
+
+// deviceFlag is a global flag that the help of commands with devices has too.
+func deviceFlag() cli.Flag {
+	return grouped(inDevice, stringFlag("device", "",
+		"use the device with this `INDEX`, part of a name, or UUID (default: the best GPU, or a CPU driver if "+
+			"there is no GPU)"))[0]
 }
 
 func jsonFlag() cli.Flag {

@@ -54,7 +54,7 @@ func (p *program) generate(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	return p.writeAnswers(c, engine, ids, options, schema)
+	return p.writeAnswers(c, engine, ids, options, schema, nil)
 }
 
 // openWithPrompt reads the prompt that the flags give, loads the model and finds the prompt's tokens. The caller closes the engine.

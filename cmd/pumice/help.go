@@ -116,8 +116,12 @@ func commandPage(c *cli.Command) *helpPage {
 	if len(c.Aliases) > 0 {
 		page.text = append([]string{fmt.Sprintf("pumice %s is the same.", strings.Join(c.Aliases, " and pumice "))}, page.text...)
 	}
-	page.groups = flagGroups(c.Flags)
-	page.text = append(page.text, "Global flags such as --device and --quiet can be given too: see pumice --help. An environment variable "+
+	flags := c.Flags
+	if slices.ContainsFunc(flags, func(f cli.Flag) bool { return f.(cli.CategorizableFlag).GetCategory() == inDevice }) {
+		flags = append([]cli.Flag{deviceFlag()}, flags...)
+	}
+	page.groups = flagGroups(flags)
+	page.text = append(page.text, "Global flags such as --quiet can be given too: see pumice --help. An environment variable "+
 		"can stand for each flag: PUMICE_TOP_K for --top-k.")
 	return page
 }
@@ -134,10 +138,11 @@ func appPage(app *cli.App) *helpPage {
 		}
 		page.groups = append(page.groups, g)
 	}
-	for _, g := range flagGroups(slices.Concat(app.Flags, []cli.Flag{cli.HelpFlag})) {
-		g.title = "Global flags"
-		page.groups = append(page.groups, g)
+	global := helpGroup{title: "Global flags"}
+	for _, f := range slices.Concat(app.Flags, []cli.Flag{cli.HelpFlag}) {
+		global.items = append(global.items, flagItem(f.(cli.DocGenerationFlag)))
 	}
+	page.groups = append(page.groups, global)
 	return page
 }
 

@@ -81,7 +81,7 @@ var layers = map[string][]string{
 
 	"server": {root, "chat", "chat/toolcall", "constrain", "sample", "tokenizer"},
 
-	"cmd/pumice":         {root, "hub", "store", "server", "quantize", "eval", "bench", "checkpoint", "chat", "sample", "shaders", "tokenizer", "constrain", "internal"},
+	"cmd/pumice":         {root, "hub", "store", "server", "quantize", "eval", "bench", "checkpoint", "chat", "chat/toolcall", "sample", "shaders", "tokenizer", "constrain", "internal"},
 	"internal/isareport": {"model", "pipeline", "vk", "checkpoint", "internal/dtype", "internal/synth"},
 }
 
