@@ -26,10 +26,11 @@ import (
 // Options says what is measured. Every prompt length and every generation length is a test at
 // every depth.
 type Options struct {
-	Prompt []int // llama-bench -p
-	Gen    []int // llama-bench -n
-	Depth  []int // llama-bench -d; empty means 0
-	Reps   int   // llama-bench -r; at least 1
+	Prompt []int  // llama-bench -p
+	Gen    []int  // llama-bench -n
+	Depth  []int  // llama-bench -d; empty means 0
+	Both   []Both // llama-bench -pg
+	Reps   int    // llama-bench -r; at least 1
 
 	Profile bool // Result.Kernels; the engine was opened with pumice.Options.Profile
 
@@ -44,15 +45,21 @@ type Progress struct {
 	Done, Total int           // runs of all tests, warm-ups included
 }
 
+// Both is a prompt and a generation that are timed together.
+type Both struct{ Prompt, Gen int }
+
 // A Test is one row of the table.
 type Test struct {
-	Prompt, Gen, Depth int // Prompt or Gen is zero
+	Prompt, Gen, Depth int // Prompt or Gen is zero, but of a Both
 }
 
 // Name is the row's name as llama-bench writes it: "pp512", "tg128 @ d2048".
 func (t Test) Name() string {
 	name := fmt.Sprintf("pp%d", t.Prompt)
-	if t.Gen > 0 {
+	switch {
+	case t.Prompt > 0 && t.Gen > 0:
+		name += fmt.Sprintf("+tg%d", t.Gen)
+	case t.Gen > 0:
 		name = fmt.Sprintf("tg%d", t.Gen)
 	}
 	if t.Depth > 0 {
@@ -80,6 +87,9 @@ func (o Options) Tests() []Test {
 			if n > 0 {
 				out = append(out, Test{Gen: n, Depth: d})
 			}
+		}
+		for _, b := range o.Both {
+			out = append(out, Test{b.Prompt, b.Gen, d})
 		}
 	}
 	return out
@@ -135,8 +145,8 @@ type Result struct {
 	CompileMS float64 `json:"compile_ms"` // processor time that took (vk.Compiles)
 
 	Counters      pumice.Counters `json:"counters"`          // of one generated token, or of a whole prompt
-	BytesPerSec   float64         `json:"bytes_per_s"`       // of weights and cache that a generated token reads; 0 of a prompt
-	FLOPs         float64         `json:"flops"`             // a second, of products with weights; of the counters' operations
+	BytesPerSec   float64         `json:"bytes_per_s"`       // of weights and cache that a generated token reads; 0 of tests with a prompt
+	FLOPs         float64         `json:"flops"`             // a second, of products with weights: the counters' operations; 0 of a prompt and a generation together
 	Kernels       []KernelTime    `json:"kernels,omitempty"` // of the last run of the last repetition, with Options.Profile
 	CopyBandwidth float64         `json:"copy_bandwidth"`    // bytes a second, measured on the device before the tests; 0 means the model leaves no room for it
 }
@@ -201,11 +211,12 @@ func Run(ctx context.Context, e *pumice.Engine, o Options, each func(Result)) er
 				r.Kernels = append(r.Kernels, KernelTime{k.Kernel, k.Calls, k.Total.Nanoseconds()})
 			}
 		}
-		r.FLOPs = r.AvgTS * float64(counters.Operations)
-		if t.Gen > 0 {
+		switch {
+		case t.Gen == 0: // the counters are of the whole prompt
+			r.FLOPs = r.AvgTS * float64(counters.Operations) / float64(t.Prompt)
+		case t.Prompt == 0: // of a token, of which those of a Both tell a part
+			r.FLOPs = r.AvgTS * float64(counters.Operations)
 			r.BytesPerSec = r.AvgTS * float64(counters.WeightBytes+counters.KVBytes)
-		} else { // the counters are of the whole prompt
-			r.FLOPs /= float64(t.Prompt)
 		}
 		each(r)
 	}
@@ -235,6 +246,9 @@ func measure(ctx context.Context, s *pumice.Session, t Test, vocab int, seed uin
 	result, prompt, err := generate(ctx, s, tokens, max(t.Gen, 0)+1)
 	if err != nil {
 		return 0, pumice.Counters{}, err
+	}
+	if t.Prompt > 0 && t.Gen > 0 {
+		return milliseconds(result.Stats.PromptMS + result.Stats.PredictedMS), result.Counters, nil
 	}
 	if t.Gen > 0 { // the first token is the prompt's
 		return milliseconds(result.Stats.PredictedMS), result.Counters, nil

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -29,7 +30,9 @@ func TableFoot(results []Result) string {
 	var b strings.Builder
 	b.WriteString("\n" + deviceLines(results[0].Setup))
 	for _, r := range results {
-		if c := r.Counters; r.NGen > 0 {
+		switch c := r.Counters; {
+		case r.NPrompt > 0 && r.NGen > 0: // its parts are tests of their own
+		case r.NGen > 0:
 			share := "no room to measure the copy bandwidth"
 			if r.CopyBandwidth > 0 {
 				share = fmt.Sprintf("%.0f %% of the copy bandwidth", 100*r.BytesPerSec/r.CopyBandwidth)
@@ -37,7 +40,7 @@ func TableFoot(results []Result) string {
 			fmt.Fprintf(&b, "%s, each token: %s, %d dispatches, %d barriers; reads %.1f MB of weights and %.1f MB of KV cache, of at least %.1f MB; %.2f GB/s, %s; %d bytes to the device, %d back\n",
 				r.Test().Name(), submissions(c.Submits), c.Dispatches, c.Barriers, float64(c.WeightBytes)/1e6, float64(c.KVBytes)/1e6, float64(c.MinimumBytes)/1e6,
 				r.BytesPerSec/1e9, share, c.HostToDeviceBytes, c.DeviceToHostBytes)
-		} else {
+		default:
 			fmt.Fprintf(&b, "%s, the prompt: %s, %d dispatches; products of %.1f GFLOP, %.1f GFLOP/s\n",
 				r.Test().Name(), submissions(c.Submits), c.Dispatches, float64(c.Operations)/1e9, r.FLOPs/1e9)
 		}
@@ -111,4 +114,35 @@ func clip(s string, n int) string {
 		return string(r[:n])
 	}
 	return s
+}
+
+// CSVHead lists the columns of CSVRow: a result's keys of single values, as in its JSON.
+func CSVHead[R Result | ParallelResult]() []string {
+	var head []string
+	scalars(reflect.ValueOf(*new(R)), func(name, _ string) { head = append(head, name) })
+	return head
+}
+
+// CSVRow is a result as a row of CSV.
+func CSVRow[R Result | ParallelResult](r R) []string {
+	var row []string
+	scalars(reflect.ValueOf(r), func(_, value string) { row = append(row, value) })
+	return row
+}
+
+// scalars calls f for the fields of a structure that are single values, by their names in JSON.
+func scalars(v reflect.Value, f func(name, value string)) {
+	for i := range v.NumField() {
+		field := v.Type().Field(i)
+		name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+		switch v.Field(i).Kind() {
+		case reflect.Struct:
+			if field.Anonymous {
+				scalars(v.Field(i), f)
+			}
+		case reflect.Slice:
+		default:
+			f(name, fmt.Sprint(v.Field(i).Interface()))
+		}
+	}
 }

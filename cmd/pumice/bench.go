@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"encoding/csv"
 	"errors"
 	"fmt"
 	"regexp"
@@ -23,10 +24,13 @@ func (p *program) benchCommand() *cli.Command {
 		countsFlag("gen-lengths", "measure generations of `N,...` tokens", "n"),
 		countsFlag("depths", "run each test with `N,...` tokens already in the KV cache", "d"),
 		countsFlag("parallel", "measure `N,...` sequences at once, with llama-batched-bench's columns", "np"),
+		&cli.StringSliceFlag{Name: "prompt-gen", Aliases: []string{"pg"}, EnvVars: env("prompt-gen"), DefaultText: "none",
+			Usage: "also measure a prompt of P tokens and N generated ones together, `P,N`; may be repeated"},
 		boolFlag("shared-prompt", false, "give all sequences of -np the same prompt, which the first one evaluates, as llama-batched-bench does with -pps", "pps"),
 		intFlag("reps", 5, "repeat each test `N` times, after one warm-up run", "r"),
 		boolFlag("profile", false,
 			"also report the device time of each kernel; timestamps cost a little, and tokens are not queued"),
+		stringFlag("output-format", "md", "write results as `FORMAT`: md, csv or jsonl", "o"),
 		boolFlag("verbose", false, "report the time of each run on standard error"),
 		jsonFlag(),
 	}
@@ -34,7 +38,7 @@ func (p *program) benchCommand() *cli.Command {
 		Name:      "bench",
 		Category:  ofDevices,
 		Usage:     "measure the speed of prompts and of generation, as llama-bench does",
-		ArgsUsage: "[MODEL]",
+		ArgsUsage: "[MODEL...]",
 		Description: "Each length of -p and each of -n is a test, at each depth of -d. These flags and -np may be repeated, and take ranges as\n" +
 			"llama-bench does: 128-512 doubles, 128-512+128 adds.\n\n" +
 			"With -np, each combination of -p, -n and -np is a test, as those of -npp, -ntg and -npl are in llama-batched-bench: -np\n" +
@@ -52,6 +56,19 @@ func (p *program) bench(c *cli.Context) error {
 		if *field, err = counts(name, givenCounts(c, name)); err != nil {
 			return err
 		}
+	}
+	for _, text := range c.StringSlice("prompt-gen") {
+		both, err := counts("prompt-gen", text)
+		if err != nil || len(both) != 2 || slices.Contains(both, 0) {
+			return &usageError{fmt.Sprintf("-pg %q: want the tokens of a prompt and of a generation, such as 512,128", text)}
+		}
+		o.Both = append(o.Both, bench.Both{Prompt: both[0], Gen: both[1]})
+	}
+	if format := c.String("output-format"); !slices.Contains([]string{"md", "csv", "jsonl"}, format) {
+		return &usageError{fmt.Sprintf("-o %q: want md, csv or jsonl", format)}
+	}
+	if c.IsSet("output-format") && c.Bool("json") {
+		return &usageError{"-o and --json: give one of them"}
 	}
 	if o.Reps < 1 {
 		return &usageError{fmt.Sprintf("-r %d: want at least 1", o.Reps)}
@@ -105,6 +122,9 @@ func (p *program) benchParallel(c *cli.Context, o bench.Options) error {
 	if slices.Max(o.Depth) > 0 {
 		return &usageError{"-d and -np: give one of them; with -np longer prompts (-p) have the effect of -d"}
 	}
+	if len(o.Both) > 0 {
+		return &usageError{"-pg and -np: give one of them; -np measures both parts"}
+	}
 	if o.Profile {
 		return &usageError{"--profile and -np: give one of them"}
 	}
@@ -120,7 +140,7 @@ func (p *program) benchParallel(c *cli.Context, o bench.Options) error {
 }
 
 // benchmark is what benchWith runs and how its results are shown.
-type benchmark[R any] struct {
+type benchmark[R bench.Result | bench.ParallelResult] struct {
 	context int // that a sequence needs
 	run     func(ctx context.Context, e *pumice.Engine, progress func(bench.Progress), each func(R)) error
 
@@ -129,9 +149,9 @@ type benchmark[R any] struct {
 	foot func([]R) string
 }
 
-// benchWith loads the model, runs b and shows its results.
-func benchWith[R any](p *program, c *cli.Context, b benchmark[R]) error {
-	name, err := onlyModel(c)
+// benchWith runs b with each model that the command line names, and shows the results.
+func benchWith[R bench.Result | bench.ParallelResult](p *program, c *cli.Context, b benchmark[R]) error {
+	name, names, err := modelArgs(c)
 	if err != nil {
 		return err
 	}
@@ -140,23 +160,62 @@ func benchWith[R any](p *program, c *cli.Context, b benchmark[R]) error {
 			return err
 		}
 	}
-	ctx := c.Context
-	engine, err := p.open(ctx, c, name)
+	results := []R{}
+	format := c.String("output-format")
+	if c.Bool("json") {
+		format = "json"
+	}
+	rows := csv.NewWriter(p.stdout)
+	switch format {
+	case "md":
+		err = p.printf("%s", b.head)
+	case "csv":
+		err = rows.Write(bench.CSVHead[R]())
+	}
+	show := func(r R) {
+		results = append(results, r)
+		switch format {
+		case "md":
+			p.printf("%s", b.row(r))
+		case "csv":
+			rows.Write(bench.CSVRow(r))
+			rows.Flush()
+		case "jsonl":
+			p.writeJSON(r)
+		}
+	}
+	for _, name := range slices.Insert(names, 0, name) {
+		if err == nil {
+			err = benchModel(p, c, name, b, show)
+		}
+	}
+	if errors.Is(err, context.Canceled) && len(results) > 0 { // of tests that ended before
+		p.note("interrupted after %d tests: -p, -n, -d, -pg and -np choose those that are left", len(results))
+	} else if err != nil {
+		return err
+	}
+	switch format {
+	case "md":
+		err = errors.Join(err, p.printf("%s", b.foot(results)))
+	case "csv":
+		rows.Flush()
+		err = errors.Join(err, rows.Error())
+	case "json":
+		err = errors.Join(err, p.writeJSON(results))
+	}
+	return err
+}
+
+// benchModel loads a model and runs b with it.
+func benchModel[R bench.Result | bench.ParallelResult](p *program, c *cli.Context, name string, b benchmark[R], show func(R)) error {
+	engine, err := p.open(c.Context, c, name)
 	if err != nil {
 		return err
 	}
 	defer engine.Close()
-
-	results := []R{}
-	asJSON := c.Bool("json")
-	if !asJSON {
-		if err := p.printf("%s", b.head); err != nil {
-			return err
-		}
-	}
 	bar := p.newCount("measuring")
 	defer bar.close()
-	err = b.run(ctx, engine, func(r bench.Progress) {
+	return b.run(c.Context, engine, func(r bench.Progress) {
 		bar.ints(r.Done, r.Total)
 		if c.Bool("verbose") {
 			bar.close()
@@ -168,21 +227,8 @@ func benchWith[R any](p *program, c *cli.Context, b benchmark[R]) error {
 		}
 	}, func(r R) {
 		bar.close()
-		results = append(results, r)
-		if !asJSON {
-			p.printf("%s", b.row(r))
-		}
+		show(r)
 	})
-	bar.close()
-	if errors.Is(err, context.Canceled) && len(results) > 0 { // of tests that ended before
-		p.note("interrupted after %d tests: -p, -n, -d and -np choose those that are left", len(results))
-	} else if err != nil {
-		return err
-	}
-	if asJSON {
-		return errors.Join(err, p.writeJSON(results))
-	}
-	return errors.Join(err, p.printf("%s", b.foot(results)))
 }
 
 // benchDefaults are the lists of flags that are not given.

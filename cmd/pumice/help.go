@@ -63,7 +63,7 @@ func grouped(category string, flags ...cli.Flag) []cli.Flag {
 var examples = map[string][]string{
 	"":           {"pumice chat", "git diff | pumice ask \"Write a commit message.\"", "pumice serve", "pumice help chat"},
 	"ask":        {"pumice ask \"Why is the sky blue?\"", "git diff | pumice ask \"Write a commit message.\"", "pumice ask -m hf:owner/name:Q4_K_M --schema person.json \"Invent a person.\""},
-	"bench":      {"pumice bench smollm2", "pumice bench MODEL -p 512,2048 -n 128 -d 0,4096", "pumice bench MODEL -p 512 -n 128 -np 1,4,8", "pumice bench MODEL --profile"},
+	"bench":      {"pumice bench smollm2", "pumice bench MODEL -p 512,2048 -n 128 -d 0,4096", "pumice bench MODEL -p 512 -n 128 -np 1,4,8", "pumice bench small.gguf large.gguf -pg 512,128 -o csv", "pumice bench MODEL --profile"},
 	"chat":       {"pumice chat", "pumice chat hf:owner/name:Q4_K_M --temp 0", "pumice chat MODEL --system \"Be brief.\" --context 8192"},
 	"completion": {"source <(pumice completion bash)", "pumice completion fish >~/.config/fish/completions/pumice.fish"},
 	"detokenize": {"pumice detokenize smollm2 9707,11", "pumice tokenize smollm2 hello | pumice detokenize smollm2"},

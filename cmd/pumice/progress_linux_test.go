@@ -43,7 +43,7 @@ func TestInterruptedBenchWritesWhatThereIs(t *testing.T) {
 		t.Errorf("%v, status %d: %s", err, c.ProcessState.ExitCode(), out.String())
 	}
 	fits(t, "bench", out.String())
-	if want := regexp.MustCompile(`interrupted after \d+ tests: -p, -n, -d and -np choose those that are left`); !want.Match(rest) {
+	if want := regexp.MustCompile(`interrupted after \d+ tests: -p, -n, -d, -pg and -np choose those that are left`); !want.Match(rest) {
 		t.Errorf("it says %q, want %s", rest, want)
 	}
 }
