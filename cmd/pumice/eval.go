@@ -98,6 +98,7 @@ type evalRun struct {
 	shard     [2]int // of; 1 of 1 for all
 	published []eval.CardRow
 	started   time.Time
+	last      eval.Progress // how far it came
 }
 
 // newEvalRun checks the flags.
@@ -260,6 +261,9 @@ func (r *evalRun) run(ctx context.Context) error {
 	}
 	entries, err := r.ask(ctx, plan, requests, journal, summary)
 	if err != nil {
+		if last := r.last; last.Done > 0 && last.Done < last.Total {
+			r.p.note("%d of %d questions are answered, %d right", last.Done, last.Total, last.Right)
+		}
 		switch {
 		case journal != nil:
 			r.p.note("the answers so far are in %s: run the same command again to continue", filepath.Join(dir, "journal.jsonl"))
@@ -405,6 +409,7 @@ func (r *evalRun) progress(total int) func(eval.Progress) {
 	bar := r.p.newCount("evaluating")
 	next, resumed := 0, false
 	return func(p eval.Progress) {
+		r.last = p
 		if p.Reused > 0 && !resumed {
 			resumed = true
 			r.p.note("continuing after %d questions, which the journal has", p.Reused)

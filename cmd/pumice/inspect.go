@@ -137,7 +137,7 @@ func weightTypes(shares []pumice.TypeShare) string {
 
 func (p *program) printInspection(info *inspection) error {
 	var b strings.Builder
-	w := tabular{&b}
+	w := tabular{&b, 12}
 	w.row("path", "%s", info.Path)
 	w.row("format", "%s, family %s", info.Format, info.Config.Family)
 	w.row("size", "%s, %.1f million parameters, %d tensors", humanize.Bytes(info.Bytes), float64(info.Parameters)/1e6, len(info.Tensors))
@@ -156,20 +156,23 @@ func (p *program) printInspection(info *inspection) error {
 	}
 	w.row("context", "trained for %d tokens", info.Config.MaxPositionEmbeddings)
 	if m := info.Memory; m != nil {
-		w.row("memory", "%s with a context of %d (%s cache of %d tokens): weights %s, cache %s, activations %s, other %s", humanize.Bytes(m.TotalBytes), m.Context, m.KVType, m.CacheTokens,
-			humanize.Bytes(m.WeightsBytes), humanize.Bytes(m.CacheBytes), humanize.Bytes(m.ArenaBytes), humanize.Bytes(m.TotalBytes-m.WeightsBytes-m.CacheBytes-m.ArenaBytes))
 		word := "fits"
 		if !m.Fits {
 			word = "does not fit"
 		}
-		w.row("weight types", "%s", weightTypes(m.WeightTypes))
+		w.row("memory", "%s with a context of %d", humanize.Bytes(m.TotalBytes), m.Context)
 		w.row("", "%s: %s available on %s", word, humanize.Bytes(m.AvailableBytes), m.Device)
 		if !m.Fits {
 			w.row("", "%s", smaller(m.Would))
 		}
+		w.row("", "weights %s, KV cache %s, activations %s, other %s", humanize.Bytes(m.WeightsBytes), humanize.Bytes(m.CacheBytes),
+			humanize.Bytes(m.ArenaBytes), humanize.Bytes(m.TotalBytes-m.WeightsBytes-m.CacheBytes-m.ArenaBytes))
+		w.row("KV cache", "%d tokens in %s, for all conversations together", m.CacheTokens, m.KVType)
+		w.row("weight types", "%s", weightTypes(m.WeightTypes))
 	} else {
 		w.row("memory", "%s", info.MemoryError)
 	}
+	w.width = 36
 	for _, list := range []jsonFields{info.Metadata, info.GenerationConfig} {
 		b.WriteByte('\n')
 		for _, kv := range list {

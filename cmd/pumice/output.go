@@ -151,9 +151,12 @@ func statsLine(r pumice.Result) string {
 	return b.String()
 }
 
-// tabular writes rows of a name and a value.
-type tabular struct{ b *strings.Builder }
+// tabular writes rows of a name, in a column of its width, and a value.
+type tabular struct {
+	b     *strings.Builder
+	width int
+}
 
 func (t tabular) row(name, format string, args ...any) {
-	fmt.Fprintf(t.b, "%-36s %s\n", name, fmt.Sprintf(format, args...))
+	fmt.Fprintf(t.b, "%-*s %s\n", t.width, name, fmt.Sprintf(format, args...))
 }

@@ -69,3 +69,49 @@ func TestProgressOnATerminal(t *testing.T) {
 		}
 	}
 }
+
+// TestInterruptedEvalSaysHowFarItCame interrupts an evaluation after its first answer, and starts it again.
+func TestInterruptedEvalSaysHowFarItCame(t *testing.T) {
+	t.Parallel()
+	model := filepath.Join(t.TempDir(), "model")
+	if err := writeXVERSE(model, filepath.Join(top(t), "tokenizer", "testdata", "xverse-a")); err != nil {
+		t.Fatal(err)
+	}
+	out := filepath.Join(t.TempDir(), "out")
+	run := func(interrupt bool, more ...string) (string, int) {
+		c := command(t, append([]string{"eval", model, "--tasks", "gaokao_english,mmlu", "--num-fewshot", "1", "--verbose",
+			"--data", filepath.Join(top(t), "eval", "testdata", "samples")}, more...)...)
+		messages, err := c.StderrPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Start(); err != nil {
+			t.Fatal(err)
+		}
+		defer c.Process.Kill()
+		var said strings.Builder
+		for b := make([]byte, 1); interrupt && !strings.Contains(said.String(), "the key has"); {
+			if _, err := messages.Read(b); err != nil {
+				t.Fatalf("%v: %s", err, said.String())
+			}
+			said.Write(b)
+		}
+		if interrupt {
+			c.Process.Signal(os.Interrupt)
+		}
+		rest, _ := io.ReadAll(messages)
+		said.Write(rest)
+		c.Wait()
+		return said.String(), c.ProcessState.ExitCode()
+	}
+	answered := regexp.MustCompile(`\d+ of \d+ questions are answered, \d+ right\n`)
+	if text, status := run(true); status != exitInterrupted || !answered.MatchString(text) || !strings.Contains(text, "the answers so far are not kept: --output-path DIR keeps them") {
+		t.Errorf("without a journal: status %d, %s", status, text)
+	}
+	if text, status := run(true, "--output-path", out); status != exitInterrupted || !answered.MatchString(text) || !strings.Contains(text, "run the same command again to continue") {
+		t.Errorf("with one: status %d, %s", status, text)
+	}
+	if text, status := run(false, "--output-path", out); status != 0 || !strings.Contains(text, "continuing after ") {
+		t.Errorf("started again: status %d, %s", status, text)
+	}
+}

@@ -73,8 +73,8 @@ func TestEveryUsageErrorIsInTheFile(t *testing.T) {
 	}
 	found := 0
 	for _, name := range files {
-		// Those of a conversation and of other programs' command lines have tests of their own.
-		if strings.HasSuffix(name, "_test.go") || slices.Contains([]string{"repl.go", "conversations.go", "llamaserver.go", "llamaquantize.go"}, name) {
+		// Those of a conversation have tests of their own.
+		if strings.HasSuffix(name, "_test.go") || slices.Contains([]string{"repl.go", "conversations.go"}, name) {
 			continue
 		}
 		set := token.NewFileSet()
@@ -92,7 +92,7 @@ func TestEveryUsageErrorIsInTheFile(t *testing.T) {
 			}
 			if form := formOf(lit.Elts[0]); form != ".*" {
 				found++
-				if !strings.Contains(form, onTerminals) && !regexp.MustCompile("(?m)^pumice: "+form+"$").MatchString(text) {
+				if !strings.Contains(form, onTerminals) && !regexp.MustCompile("(?m)^(pumice|error): "+form+"$").MatchString(text) {
 					t.Errorf("%s: no line of %s is like %s", set.Position(lit.Pos()), usageFile, form)
 				}
 			}
@@ -115,6 +115,13 @@ func formOf(e ast.Expr) string {
 		return regexp.QuoteMeta(text)
 	case *ast.BinaryExpr:
 		return formOf(e.X) + formOf(e.Y)
+	case *ast.Ident:
+		switch e.Name {
+		case "llamaServerName":
+			return llamaServerName
+		case "llamaQuantizeName":
+			return llamaQuantizeName
+		}
 	case *ast.CallExpr:
 		if f, ok := e.Fun.(*ast.SelectorExpr); ok && f.Sel.Name == "Sprintf" {
 			return regexp.MustCompile("%[a-z]").ReplaceAllString(formOf(e.Args[0]), ".*")

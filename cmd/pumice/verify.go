@@ -107,10 +107,11 @@ func (p *program) verify(c *cli.Context) error {
 		p.note("nothing of an interrupted check is kept: --types and --kernels check a part, and --quick fewer shapes")
 	}
 	switch {
-	case c.Bool("json") && err == nil && o.Compiled != nil:
-		err = p.writeJSON(compiledChecks{results, compiles})
-	case c.Bool("json") && err == nil:
-		err = p.writeJSON(results)
+	case c.Bool("json") && err != nil && !errors.Is(err, context.Canceled):
+	case c.Bool("json") && o.Compiled != nil:
+		err = errors.Join(err, p.writeJSON(compiledChecks{results, compiles}))
+	case c.Bool("json"):
+		err = errors.Join(err, p.writeJSON(results))
 	case !c.Bool("json") && len(results) > 0: // of a run that was interrupted, too
 		p.printCompiles(compiles)
 		err = errors.Join(err, p.printf("%d checks, %d wrong\n", len(results), wrong))

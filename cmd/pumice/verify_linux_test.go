@@ -2,11 +2,13 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"fmt"
 	"io"
 	"os"
 	"strings"
 	"testing"
+	"time"
 )
 
 // An interrupted verify counts what it has checked.
@@ -33,5 +35,30 @@ func TestInterruptedVerifySaysHowFarItCame(t *testing.T) {
 	want := fmt.Sprintf("%d checks, 0 wrong\n", strings.Count(text, "\nok ")+1)
 	if err != nil || c.ProcessState.ExitCode() != exitInterrupted || !strings.HasSuffix(text, want) {
 		t.Errorf("%v, status %d, want %q at the end:\n%s", err, c.ProcessState.ExitCode(), want, text)
+	}
+}
+
+// An interrupted verify writes the checks that ended as JSON too.
+func TestInterruptedVerifyWritesJSON(t *testing.T) {
+	c := command(t, "verify", "--types", "q4_0", "--json", "--log-level", "debug")
+	var out bytes.Buffer
+	c.Stdout = &out
+	messages, err := c.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer c.Process.Kill()
+	go func() {
+		time.Sleep(2 * time.Second)
+		c.Process.Signal(os.Interrupt)
+	}()
+	text, _ := io.ReadAll(messages)
+	c.Wait()
+	fits(t, "verify", out.String())
+	if c.ProcessState.ExitCode() != exitInterrupted || !strings.Contains(string(text), "nothing of an interrupted check is kept") {
+		t.Errorf("status %d, %s", c.ProcessState.ExitCode(), text)
 	}
 }
