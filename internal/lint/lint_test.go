@@ -39,6 +39,9 @@ var layers = map[string][]string{
 	"internal/licenses":   {},
 	"internal/vkfault":    {"internal/gputest"},
 	"internal/hostmem":    {},
+	"internal/edit":       {},
+	"internal/screen":     {},
+	"internal/markdown":   {},
 
 	"vk":               {"internal/humanize", "internal/regular", "internal/atomicfile"},
 	"shaders":          {},
@@ -104,6 +107,10 @@ var confined = map[string][]string{
 	"github.com/prometheus":           {"server"},
 	"github.com/chromedp":             {"tools/page"}, // a module of its own
 	"github.com/x448/float16":         {"internal/half"},
+	"github.com/charmbracelet":        {"cmd", "internal/edit", "internal/screen", "internal/markdown"},
+	"github.com/charmbracelet/x/vt":   {"test"},
+	"github.com/yuin/goldmark":        {"internal/markdown"},
+	"github.com/alecthomas/chroma":    {"internal/markdown"},
 	"internal/ref":                    {"test", "pipeline/verify", "cmd/pumice", "internal/gputest"},
 }
 
