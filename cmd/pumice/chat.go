@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -10,6 +11,7 @@ import (
 
 	"pumice"
 	"pumice/chat"
+	"pumice/internal/edit"
 )
 
 func (p *program) chatCommand() *cli.Command {
@@ -21,16 +23,22 @@ func (p *program) chatCommand() *cli.Command {
 		chatTemplateFlag(),
 		intFlag("max-tokens", 0, "generate at most `N` tokens for an answer; 0 is no limit but the context", "n"),
 		boolFlag("verbose", false, "report the speed of each answer on standard error"),
+		boolFlag("resume", false, "go on with the conversation that was changed last"),
+		boolFlag("no-history", false, "keep neither conversations nor the history of what was typed"),
+		boolFlag("plain", false, "show answers as they are written, without Markdown's layout"),
+		stringFlag("thinking", thinkingShown[0], "show a model's reasoning in this `WAY`: "+strings.Join(thinkingShown, ", ")),
+		stringFlag("when-full", forget, "when the context is full, do `WHAT`: forget old messages, or stop"),
 		jsonFlag(),
 	}
 	return &cli.Command{
 		Name:      "chat",
 		Usage:     "talk to a model",
 		ArgsUsage: "MODEL [TEXT...]",
-		Description: "On a terminal this starts a conversation; /help lists its commands. /new begins another one beside it, and /switch goes\n" +
-			"from one to another. With -p, TEXT, --messages or text on standard input, it writes one answer and exits. Ctrl-C stops\n" +
-			"an answer, and takes the question back if the answer has not begun. At the prompt Ctrl-C drops the typed text, and a\n" +
-			"second Ctrl-C leaves. In --messages a content is a string or a list of {\"type\":\"text\",\"text\":...}.",
+		Description: "On a terminal this starts a conversation; /help lists its commands, and docs/chat.md describes it. Conversations and\n" +
+			"what was typed are kept in ~/.local/state/pumice for later. With -p, TEXT, --messages or text on standard input, it writes\n" +
+			"one answer and exits. Ctrl-C stops an answer, and takes the question back if the answer has not begun. At the prompt\n" +
+			"Ctrl-C drops what is typed, and leaves if it is pressed twice with nothing typed. In --messages a content is a string or a\n" +
+			"list of {\"type\":\"text\",\"text\":...}.",
 		Flags:  slices.Concat(flags, samplingFlags(), speedFlags(), modelFlags(), []cli.Flag{splitFlag()}),
 		Action: p.chat,
 	}
@@ -38,6 +46,9 @@ func (p *program) chatCommand() *cli.Command {
 
 func (p *program) chat(c *cli.Context) error {
 	if err := checkSampling(c); err != nil {
+		return err
+	}
+	if err := checkChat(c); err != nil {
 		return err
 	}
 	messages, err := p.conversation(c)
@@ -48,12 +59,17 @@ func (p *program) chat(c *cli.Context) error {
 	if interactive && c.Bool("json") {
 		return &usageError{"chat: --json needs -p or --messages"}
 	}
+	restore := func() {}
+	if interactive {
+		restore = p.interrupt.hideTyping(p.stdin)
+		defer restore()
+	}
 	ctx := c.Context
 	engine, err := p.open(ctx, c, modelName(c))
 	if err != nil {
 		return err
 	}
-	defer engine.Close()
+	defer func() { engine.Close() }()
 	t, err := newTalk(c, engine)
 	if err != nil {
 		return err
@@ -63,11 +79,74 @@ func (p *program) chat(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	if interactive {
-		p.interrupt.converse(p.stdin)
-		return p.repl(c, t)
+	if !interactive {
+		return p.answerOnce(ctx, c, t, messages)
 	}
-	return p.answerOnce(ctx, c, t, messages)
+	restore()
+	p.interrupt.converse()
+	return p.repl(c, t, func(context int) (*pumice.Engine, error) {
+		engine.Close()
+		o := p.options(c)
+		o.Context = context
+		var err error
+		engine, err = pumice.Open(ctx, modelName(c), o)
+		return engine, err
+	})
+}
+
+// checkChat finds mistakes in the flags of a conversation before a model is loaded.
+func checkChat(c *cli.Context) error {
+	for name, words := range map[string][]string{"thinking": thinkingShown, "when-full": {forget, stop}} {
+		if value := c.String(name); !slices.Contains(words, value) {
+			return &usageError{fmt.Sprintf("--%s %s: want %s", name, value, strings.Join(words, " or "))}
+		}
+	}
+	return nil
+}
+
+// repl talks with the person at the terminal until they leave. reopen closes the engine and opens one with another context.
+func (p *program) repl(c *cli.Context, t *talk, reopen func(context int) (*pumice.Engine, error)) (err error) {
+	r := &repl{p: p, talk: t, seeded: c.IsSet("seed"), limit: c.Context, reopen: reopen,
+		look: look{plain: c.Bool("plain"), thinking: c.String("thinking"), verbose: c.Bool("verbose")}}
+	if c.String("draft-model") != "" {
+		r.reopen = nil
+	}
+	history := ""
+	if !c.Bool("no-history") {
+		dir, err := stateDir()
+		if err != nil {
+			p.note("(conversations are not kept: %v)", err)
+		} else {
+			r.saved, history = &archive{filepath.Join(dir, "conversations")}, filepath.Join(dir, "history")
+		}
+	}
+	if p.stdout.redrawn() {
+		h, historyErr := edit.OpenHistory(history)
+		if r.console, err = p.openConsole(c.Context, h); err != nil {
+			return err
+		}
+		defer r.console.Close()
+		r.console.complete, r.ask = r.complete, r.console.message
+		if historyErr != nil {
+			p.note("(the history can't be read: %v)", historyErr)
+		}
+	} else {
+		r.ask = p.newLines().message
+	}
+	p.note("%s on %s. /help lists the commands.", t.engine.Source().Path, t.engine.Devices()[0].Info().Name)
+	if system := c.String("system"); system != "" {
+		r.setSystem(system)
+	}
+	r.fresh = *t
+	r.begin("")
+	if c.Bool("resume") {
+		if err := r.resumeLast(); ends(err) != nil {
+			return ends(err)
+		} else if err != nil {
+			p.complain(err)
+		}
+	}
+	return r.talkOn()
 }
 
 // conversation returns the messages that the command line or standard input gives, nil if a person at the terminal
@@ -150,8 +229,13 @@ type talk struct {
 	options  pumice.GenerateOptions
 	messages []chat.Message
 
-	number int // at a terminal, from 1
-	name   string
+	formatStops int // how many of options.Stop are the chat format's
+
+	// At a terminal.
+	number   int // from 1
+	name     string
+	file     string // in which it is kept; "": none yet
+	whenFull string
 }
 
 func newTalk(c *cli.Context, engine *pumice.Engine) (*talk, error) {
@@ -161,7 +245,9 @@ func newTalk(c *cli.Context, engine *pumice.Engine) (*talk, error) {
 	}
 	t := &talk{engine: engine, session: engine.NewSession()}
 	t.options, err = generateOptions(c, engine.SamplingDefaults())
+	t.formatStops = len(format.Stop())
 	t.options.Stop = append(format.Stop(), t.options.Stop...)
+	t.whenFull = c.String("when-full")
 	return t, err
 }
 
@@ -189,8 +275,14 @@ func (t *talk) answer(ctx context.Context, prompt chat.Prompt, show func(text st
 
 // prompt encodes the messages so that a quarter of the context is free for the answer, and removes the messages that
 // it leaves out. If it has to remove any, it frees half of the context at once: after each change of the beginning,
-// all of the rest is evaluated again.
-func (t *talk) prompt(ctx context.Context) (p chat.Prompt, err error) {
+// all of the rest is evaluated again. With whenFull stop it removes none; the error says that there is no room.
+func (t *talk) prompt(ctx context.Context, whenFull string) (p chat.Prompt, err error) {
+	if whenFull == stop {
+		if p, err = t.engine.EncodeChat(ctx, t.messages, chat.Options{}); err == nil && len(p.IDs) > t.engine.Context()*3/4 {
+			err = &fullError{len(p.IDs), t.engine.Context()}
+		}
+		return p, err
+	}
 	for _, limit := range []int{t.engine.Context() * 3 / 4, t.engine.Context() / 2} {
 		shorter, err := t.engine.EncodeChat(ctx, t.messages, chat.Options{MaxTokens: limit})
 		if p.IDs != nil && err != nil {
@@ -209,6 +301,14 @@ func (t *talk) prompt(ctx context.Context) (p chat.Prompt, err error) {
 	}
 	t.messages = slices.Delete(slices.Clone(t.messages), first, first+p.Dropped)
 	return p, nil
+}
+
+// A fullError says that a conversation leaves too little room for an answer.
+type fullError struct{ tokens, context int }
+
+func (e *fullError) Error() string {
+	return fmt.Sprintf("the context is full: the conversation has %d tokens, and three quarters of %d are for it; /undo, /new, /set context N or /set when-full forget makes room",
+		e.tokens, e.context)
 }
 
 // check returns the error of the model's chat format for messages followed by a question. Messages that the format

@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 )
 
@@ -96,11 +97,21 @@ func (i *interrupt) listen(more ...os.Signal) {
 	}
 }
 
-// converse leaves SIGINT to a conversation, where it stops an answer, and saves the state of its terminal for stop.
-func (i *interrupt) converse(stdin *os.File) {
-	i.listen()
-	if state, err := term.GetState(int(stdin.Fd())); err == nil {
-		restore := func() { term.Restore(int(stdin.Fd()), state) }
-		i.restore.Store(&restore)
+// hideTyping has a terminal show nothing that is typed, which waits until it is read, until restore. It saves the state of the
+// terminal for stop.
+func (i *interrupt) hideTyping(stdin *os.File) (restore func()) {
+	state, err := term.GetState(int(stdin.Fd()))
+	if err != nil {
+		return func() {}
 	}
+	restore = func() { term.Restore(int(stdin.Fd()), state) }
+	i.restore.Store(&restore)
+	if modes, err := unix.IoctlGetTermios(int(stdin.Fd()), getTermios); err == nil {
+		modes.Lflag &^= unix.ECHO
+		unix.IoctlSetTermios(int(stdin.Fd()), setTermios, modes)
+	}
+	return restore
 }
+
+// converse leaves SIGINT to a conversation, where it stops an answer.
+func (i *interrupt) converse() { i.listen() }

@@ -16,6 +16,7 @@ type Buffer struct {
 	text   string
 	at     int    // byte index of the cursor
 	killed string // what the last kill removed
+	goal   int    // the column to which Vertical goes, from 1; 0: that of the cursor
 }
 
 // Text returns the text.
@@ -25,12 +26,12 @@ func (b *Buffer) Text() string { return b.text }
 func (b *Buffer) Before() string { return b.text[:b.at] }
 
 // Set replaces the text and puts the cursor at its end.
-func (b *Buffer) Set(text string) { b.text, b.at = text, len(text) }
+func (b *Buffer) Set(text string) { b.text, b.at, b.goal = text, len(text), 0 }
 
 // Insert inserts text at the cursor. A combining mark joins the cluster before it.
 func (b *Buffer) Insert(text string) {
 	b.text = b.text[:b.at] + text + b.text[b.at:]
-	b.at = b.boundary(b.at + len(text))
+	b.at, b.goal = b.boundary(b.at+len(text)), 0
 }
 
 // ReplaceBefore replaces the n bytes before the cursor.
@@ -118,6 +119,7 @@ func (b *Buffer) wordRight() int { return b.skipRight(b.skipRight(b.at, notInWor
 
 // Do edits as a key asks, and reports whether it is one of the keys that edit. Keys have the names of package ultraviolet.
 func (b *Buffer) Do(key string) bool {
+	b.goal = 0
 	switch key {
 	case "left", "ctrl+b":
 		b.at = b.before(b.at)

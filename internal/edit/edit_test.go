@@ -98,9 +98,9 @@ func TestRows(t *testing.T) {
 	}
 }
 
-func TestVerticalGoesToTheSameColumn(t *testing.T) {
+func TestVerticalKeepsTheColumn(t *testing.T) {
 	b := typed("one two\nx\n你好世界")
-	for _, want := range []string{"one two\nx", "o"} {
+	for _, want := range []string{"one two\nx", "one two"} {
 		if !b.Vertical(true, ">>> ", "... ", 40) || b.Before() != want {
 			t.Errorf("before the cursor is %q, want %q", b.Before(), want)
 		}

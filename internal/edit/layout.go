@@ -79,7 +79,8 @@ func (r Row) place(at int) (x, before int) {
 	return x, before
 }
 
-// Vertical moves the cursor up or down by one row, and reports whether there was one.
+// Vertical moves the cursor up or down by one row, and reports whether there was one. It stays in its column, as far as rows are
+// long enough.
 func (b *Buffer) Vertical(up bool, prompt, more string, width int) bool {
 	rows, row, _ := b.Rows(prompt, more, width)
 	to := row + 1
@@ -89,9 +90,12 @@ func (b *Buffer) Vertical(up bool, prompt, more string, width int) bool {
 	if to < 0 || to >= len(rows) {
 		return false
 	}
-	want, _ := rows[row].place(b.at)
+	if b.goal == 0 {
+		x, _ := rows[row].place(b.at)
+		b.goal = x + 1
+	}
 	for _, c := range rows[to].columns {
-		if c.x <= want || c.at == rows[to].From {
+		if c.x < b.goal || c.at == rows[to].From {
 			b.at = c.at
 		}
 	}
