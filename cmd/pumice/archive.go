@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -176,14 +177,14 @@ func (r *repl) continued(k kept) error {
 // maxAttached bounds a file that a message has with @.
 const maxAttached = 256 << 10
 
+// attachment is a name behind an @ at the beginning of a word. A backslash stands before a space in it.
+var attachment = regexp.MustCompile(`(?:^|\s)@((?:\\ |\S)+)`)
+
 // attach returns a message with the texts of the files that it names with @. What is no file stays as it is.
 func (r *repl) attach(text string) (string, error) {
 	var files strings.Builder
-	for _, word := range strings.Fields(text) {
-		name, ok := strings.CutPrefix(word, "@")
-		if !ok || name == "" {
-			continue
-		}
+	for _, found := range attachment.FindAllStringSubmatch(text, -1) {
+		name := strings.ReplaceAll(found[1], `\ `, " ")
 		content, err := regular.ReadFile(name, maxAttached)
 		if errors.Is(err, fs.ErrNotExist) {
 			trimmed := strings.TrimRight(name, ".,;:!?)")

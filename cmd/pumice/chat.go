@@ -2,12 +2,14 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
+	"golang.org/x/term"
 
 	"pumice"
 	"pumice/chat"
@@ -59,10 +61,11 @@ func (p *program) chat(c *cli.Context) error {
 	if interactive && c.Bool("json") {
 		return &usageError{"chat: --json needs -p or --messages"}
 	}
-	restore := func() {}
-	if interactive {
-		restore = p.interrupt.hideTyping(p.stdin)
+	var terminal *term.State
+	if interactive && p.stdout.redrawn() {
+		state, restore := p.interrupt.hideTyping(p.stdin)
 		defer restore()
+		terminal = state
 	}
 	ctx := c.Context
 	engine, err := p.open(ctx, c, modelName(c))
@@ -82,12 +85,11 @@ func (p *program) chat(c *cli.Context) error {
 	if !interactive {
 		return p.answerOnce(ctx, c, t, messages)
 	}
-	restore()
 	p.interrupt.converse()
-	return p.repl(c, t, func(context int) (*pumice.Engine, error) {
+	return p.repl(c, t, terminal, func(context int, progress func(done, total int64)) (*pumice.Engine, error) {
 		engine.Close()
 		o := p.options(c)
-		o.Context = context
+		o.Context, o.Progress = context, progress
 		var err error
 		engine, err = pumice.Open(ctx, modelName(c), o)
 		return engine, err
@@ -104,8 +106,8 @@ func checkChat(c *cli.Context) error {
 	return nil
 }
 
-// repl talks with the person at the terminal until they leave. reopen closes the engine and opens one with another context.
-func (p *program) repl(c *cli.Context, t *talk, reopen func(context int) (*pumice.Engine, error)) (err error) {
+// repl talks with the person at the terminal until they leave. terminal is its state at the beginning.
+func (p *program) repl(c *cli.Context, t *talk, terminal *term.State, reopen reopener) (err error) {
 	r := &repl{p: p, talk: t, seeded: c.IsSet("seed"), limit: c.Context, reopen: reopen,
 		look: look{plain: c.Bool("plain"), thinking: c.String("thinking"), verbose: c.Bool("verbose")}}
 	if c.String("draft-model") != "" {
@@ -122,7 +124,7 @@ func (p *program) repl(c *cli.Context, t *talk, reopen func(context int) (*pumic
 	}
 	if p.stdout.redrawn() {
 		h, historyErr := edit.OpenHistory(history)
-		if r.console, err = p.openConsole(c.Context, h); err != nil {
+		if r.console, err = p.openConsole(terminal, h); err != nil {
 			return err
 		}
 		defer r.console.Close()
@@ -279,7 +281,7 @@ func (t *talk) answer(ctx context.Context, prompt chat.Prompt, show func(text st
 func (t *talk) prompt(ctx context.Context, whenFull string) (p chat.Prompt, err error) {
 	if whenFull == stop {
 		if p, err = t.engine.EncodeChat(ctx, t.messages, chat.Options{}); err == nil && len(p.IDs) > t.engine.Context()*3/4 {
-			err = &fullError{len(p.IDs), t.engine.Context()}
+			err = &fullError{"the context is full: the conversation", len(p.IDs), t.engine.Context(), "/undo, /new, /set context N or /set when-full forget makes room"}
 		}
 		return p, err
 	}
@@ -287,6 +289,10 @@ func (t *talk) prompt(ctx context.Context, whenFull string) (p chat.Prompt, err 
 		shorter, err := t.engine.EncodeChat(ctx, t.messages, chat.Options{MaxTokens: limit})
 		if p.IDs != nil && err != nil {
 			break // the newest message alone is longer than half
+		}
+		var long *chat.TooLongError
+		if errors.As(err, &long) {
+			err = &fullError{"the message", long.Tokens, t.engine.Context(), "shorten it, or make room with /set context N"}
 		}
 		if err != nil {
 			return p, err
@@ -303,12 +309,15 @@ func (t *talk) prompt(ctx context.Context, whenFull string) (p chat.Prompt, err 
 	return p, nil
 }
 
-// A fullError says that a conversation leaves too little room for an answer.
-type fullError struct{ tokens, context int }
+// A fullError says that messages leave too little room for an answer.
+type fullError struct {
+	what            string
+	tokens, context int
+	advice          string
+}
 
 func (e *fullError) Error() string {
-	return fmt.Sprintf("the context is full: the conversation has %d tokens, and three quarters of %d are for it; /undo, /new, /set context N or /set when-full forget makes room",
-		e.tokens, e.context)
+	return fmt.Sprintf("%s has %d tokens, and three quarters of the context of %d are for messages: %s", e.what, e.tokens, e.context, e.advice)
 }
 
 // check returns the error of the model's chat format for messages followed by a question. Messages that the format

@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -11,12 +12,20 @@ import (
 // isText reports whether bytes are text.
 func isText(content []byte) bool { return utf8.Valid(content) && !slices.Contains(content, 0) }
 
+// attaching is an attachment that is being typed.
+var attaching = regexp.MustCompile(`(?:^|\s)@((?:\\ |\S)*)$`)
+
 // complete says what may stand before the cursor: a command, what a command takes, or a file.
 func (r *repl) complete(before string) completion {
-	word := before[strings.LastIndexAny(before, " \n\t")+1:]
-	if name, ok := strings.CutPrefix(word, "@"); ok {
-		return files(name)
+	if found := attaching.FindStringSubmatch(before); found != nil {
+		c := files(strings.ReplaceAll(found[1], `\ `, " "))
+		c.bytes += strings.Count(base(found[1]), `\ `)
+		for i, name := range c.texts {
+			c.texts[i] = strings.ReplaceAll(name, " ", `\ `)
+		}
+		return c
 	}
+	word := before[strings.LastIndexAny(before, " \n\t")+1:]
 	if !strings.HasPrefix(before, "/") || strings.Contains(before, "\n") {
 		return completion{}
 	}
@@ -57,6 +66,9 @@ func (r *repl) complete(before string) completion {
 	}
 	return completion{}
 }
+
+// base is what stands behind the last slash.
+func base(name string) string { return name[strings.LastIndexByte(name, '/')+1:] }
 
 // among is the completion of a text to one of several.
 func among(text string, all []string, end string) completion {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -57,7 +56,9 @@ type console struct {
 	early   bool   // Ctrl-C was pressed since the last message, before any work
 	answer  *markdown.Stream
 	working string // what is under way
-	frame   int    // of the spinner
+	ticks   int    // for the spinner
+	drawn   time.Time
+	stale   bool   // there is more of the answer than is drawn
 	partial string // written, and not yet a whole line
 
 	close func()
@@ -76,12 +77,11 @@ type completion struct {
 	texts []string
 }
 
-// openConsole begins to read keys. The terminal passes what is typed as it is, until Close.
-func (p *program) openConsole(ctx context.Context, history *edit.History) (*console, error) {
-	c := &console{in: p.stdin, out: p.stdout, history: history, recalled: history.Len()}
+// openConsole begins to read keys. The terminal passes what is typed as it is, until Close, which gives it the state.
+func (p *program) openConsole(state *term.State, history *edit.History) (*console, error) {
+	c := &console{in: p.stdin, out: p.stdout, state: state, history: history, recalled: history.Len()}
 	c.changed.L = &c.mu
-	var err error
-	if c.state, err = term.MakeRaw(int(c.in.Fd())); err != nil {
+	if _, err := term.MakeRaw(int(c.in.Fd())); err != nil || state == nil {
 		return nil, fmt.Errorf("terminal: %w", err)
 	}
 	c.measure()
@@ -151,12 +151,16 @@ func (c *console) measure() {
 // escapeTime is how long the rest of a sequence may take to come, after which an escape character is the Esc key.
 const escapeTime = 50 * time.Millisecond
 
-const spinTime = 100 * time.Millisecond
+// An answer is drawn again after frameTime at the earliest, besides its first token. The spinner moves every few frames.
+const (
+	frameTime  = 33 * time.Millisecond
+	spinFrames = 3
+)
 
 func (c *console) listen(keys <-chan []byte, changes <-chan os.Signal, done <-chan struct{}) {
 	var k keyboard
 	timer := time.NewTimer(escapeTime)
-	ticker := time.NewTicker(spinTime)
+	ticker := time.NewTicker(frameTime)
 	defer ticker.Stop()
 	for {
 		var strokes []keystroke
@@ -188,8 +192,7 @@ func (c *console) listen(keys <-chan []byte, changes <-chan os.Signal, done <-ch
 			continue
 		case <-ticker.C:
 			c.mu.Lock()
-			if c.working != "" {
-				c.frame++
+			if c.ticks++; c.working != "" && c.ticks%spinFrames == 0 || c.stale {
 				c.draw(nil)
 			}
 			c.mu.Unlock()
@@ -227,7 +230,7 @@ func (c *console) suspend() {
 	term.Restore(int(c.in.Fd()), c.state)
 	c.suspended = true
 	syscall.Kill(0, syscall.SIGTSTP)
-	time.AfterFunc(4*spinTime, func() {
+	time.AfterFunc(10*frameTime, func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		c.resume()
@@ -344,7 +347,7 @@ func wrapped(lines []string, width int) (rows []string) {
 func (c *console) work(what string, stop func()) (done func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.working, c.stop, c.frame = what, stop, 0
+	c.working, c.stop = what, stop
 	if c.early {
 		stop()
 	}
@@ -371,8 +374,11 @@ func (c *console) progress(what string) {
 func (c *console) show(s *markdown.Stream) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	first := c.answer != s
 	c.answer, c.working = s, ""
-	c.draw(nil)
+	if c.stale = !first && time.Since(c.drawn) < frameTime; !c.stale {
+		c.draw(nil)
+	}
 }
 
 // finish shows the rest of a stream for good.
@@ -402,6 +408,7 @@ func (c *console) draw(above []string) {
 		return // message takes it at once
 	}
 	above, c.unseen = append(c.unseen, above...), nil
+	c.drawn, c.stale = time.Now(), false
 	var f screen.Frame
 	if c.answer != nil {
 		final, open := c.answer.Rows(c.width-1, max(1, c.height-3))
@@ -411,7 +418,7 @@ func (c *console) draw(above []string) {
 		}
 	}
 	if c.working != "" {
-		f.Rows = append(f.Rows, cut(string(spinnerFrames[c.frame%len(spinnerFrames)])+" "+c.working, c.width-1))
+		f.Rows = append(f.Rows, cut(string(spinnerFrames[c.ticks/spinFrames%len(spinnerFrames)])+" "+c.working, c.width-1))
 		f.Row, f.Before = len(f.Rows)-1, 0
 	}
 	for _, text := range c.queue {

@@ -97,20 +97,22 @@ func (i *interrupt) listen(more ...os.Signal) {
 	}
 }
 
-// hideTyping has a terminal show nothing that is typed, which waits until it is read, until restore. It saves the state of the
-// terminal for stop.
-func (i *interrupt) hideTyping(stdin *os.File) (restore func()) {
-	state, err := term.GetState(int(stdin.Fd()))
+// hideTyping has a terminal show nothing that is typed, and keep it as the keys send it until it is read. restore, which stop
+// calls too, gives the terminal back as it was; state is that.
+func (i *interrupt) hideTyping(stdin *os.File) (state *term.State, restore func()) {
+	fd := int(stdin.Fd())
+	state, err := term.GetState(fd)
 	if err != nil {
-		return func() {}
+		return nil, func() {}
 	}
-	restore = func() { term.Restore(int(stdin.Fd()), state) }
+	restore = func() { term.Restore(fd, state) }
 	i.restore.Store(&restore)
-	if modes, err := unix.IoctlGetTermios(int(stdin.Fd()), getTermios); err == nil {
-		modes.Lflag &^= unix.ECHO
-		unix.IoctlSetTermios(int(stdin.Fd()), setTermios, modes)
+	if modes, err := unix.IoctlGetTermios(fd, getTermios); err == nil {
+		modes.Lflag &^= unix.ECHO | unix.ICANON
+		modes.Iflag &^= unix.ICRNL
+		unix.IoctlSetTermios(fd, setTermios, modes)
 	}
-	return restore
+	return state, restore
 }
 
 // converse leaves SIGINT to a conversation, where it stops an answer.

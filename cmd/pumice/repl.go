@@ -90,8 +90,11 @@ type repl struct {
 	listed  []kept   // by the last /resume
 	editing bool     // the next message takes the place of the last question
 	look    look
-	reopen  func(context int) (*pumice.Engine, error) // loads the model again; nil: not possible
+	reopen  reopener // nil: not possible
 }
+
+// A reopener loads the model again, with another context.
+type reopener func(context int, progress func(done, total int64)) (*pumice.Engine, error)
 
 // look is how answers are shown.
 type look struct {

@@ -37,7 +37,8 @@ func (s *stage) promptly(begin func(), text string, end func()) {
 		s.has(text)
 		times = append(times, time.Since(start))
 		end()
-		if times[len(times)-1] < 100*time.Millisecond {
+		if last := times[len(times)-1]; last < 100*time.Millisecond {
+			s.t.Logf("it stopped after %v", last)
 			return
 		}
 	}
@@ -154,6 +155,7 @@ func TestScenesOfAnswers(t *testing.T) {
 				}
 				engine, _ := time.ParseDuration(told[1] + "ms")
 				if late = append(late, seen-engine); seen-engine < 5*time.Millisecond {
+					t.Logf("it is seen %v after the engine has it", seen-engine)
 					return
 				}
 				s.clear()
@@ -347,7 +349,8 @@ func TestScenesOfCommands(t *testing.T) {
 		s.scene(t, "a message that is too long is told, and not lost", func() {
 			s.clear()
 			s.keys(paste(strings.Repeat("figs ", 500)) + "\r")
-			s.has("the prompt of the newest round has")
+			s.has("pumice: the message has ")
+			s.has("/set context N")
 			s.until("the message is lost", func() bool { return strings.HasSuffix(s.text(), "figs") })
 			s.keys("\x03")
 			s.ends(">>>")
@@ -427,6 +430,15 @@ func TestScenesOfTerminals(t *testing.T) {
 			if strings.Contains(s.sent(), "\x1b") {
 				t.Errorf("%q", s.sent())
 			}
+		})
+		early := command(t, "--quiet", "chat", model)
+		early.Env = append(early.Env, "TERM=xterm-256color")
+		s = newStage(t, w, h, early)
+		s.scene(t, "what is typed while the model loads", func() {
+			s.keys("early\rhalf")
+			s.ends(">>> early", "All is well.", ">>> half")
+			s.keys("\x03\x03\x03")
+			s.leaves()
 		})
 		shell := exec.Command("bash", "--norc", "--noprofile", "-i")
 		shell.Env = append(command(t).Env, "PS1=$ ", "TERM=xterm-256color", "XTERM_VERSION=XTerm", "INPUTRC=/dev/null")

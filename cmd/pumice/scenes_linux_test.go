@@ -327,7 +327,7 @@ func TestScenesOfTheInputLine(t *testing.T) {
 		})
 		s.scene(t, "Tab completes files", func() {
 			dir := shortDir(s.t)
-			for _, name := range []string{"notes.txt", "notes.md", "evil\x1b]0;x\a"} {
+			for _, name := range []string{"notes.txt", "notes.md", "my milk.txt", "evil\x1b]0;x\a"} {
 				if err := os.WriteFile(filepath.Join(dir, name), []byte("Remember the milk.\n"), 0o600); err != nil {
 					s.t.Fatal(err)
 				}
@@ -340,6 +340,11 @@ func TestScenesOfTheInputLine(t *testing.T) {
 			s.keys("\x03")
 			s.keys("see @" + dir + "/notes.t\t\r")
 			s.has("is attached: 19 B)")
+			s.ends("All is well.", ">>>")
+			s.clear()
+			s.keys("see @" + dir + "/my\t\r")
+			s.has(">>> see @" + dir + `/my\ milk.txt`)
+			s.has("my milk.txt is attached: 19 B)")
 			s.ends("All is well.", ">>>")
 		})
 		s.scene(t, "Ctrl-D deletes, and leaves", func() {

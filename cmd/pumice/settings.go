@@ -172,11 +172,18 @@ func (r *repl) setContext(value string) error {
 	if r.reopen == nil {
 		return errors.New("the context can't be changed beside a draft model")
 	}
+	const loading = "loading the model again"
+	defer r.stoppable(loading, func() {})() // what comes after a half-loaded model would be none
+	progress := func(done, total int64) {
+		if r.console != nil && total > 0 {
+			r.console.progress(fmt.Sprintf("%s: %d %%", loading, 100*done/total))
+		}
+	}
 	before := r.fresh.engine.Context()
-	e, err := r.reopen(n)
+	e, err := r.reopen(n, progress)
 	if err != nil {
 		var again error
-		if e, again = r.reopen(before); again != nil {
+		if e, again = r.reopen(before, progress); again != nil {
 			r.dead = again
 			r.say(deadHint)
 			return errors.Join(err, again)

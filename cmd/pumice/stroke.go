@@ -19,7 +19,7 @@ func (c *console) stroke(s keystroke) {
 		return
 	}
 	switch s.key {
-	case "enter", "kpenter":
+	case "enter", "kpenter", "ctrl+j": // ctrl+j: typed before the terminal passed keys as they are
 		c.enter()
 	case "ctrl+c":
 		c.interrupt(leaving)
@@ -63,7 +63,7 @@ func (c *console) enter() {
 		return
 	}
 	c.queue = append(c.queue, text)
-	c.history.Add(text) // that it can't be written is said once, when it is read
+	c.history.Add(text) // where it can't be written, conversations can't either, and keep says so
 	c.recalled, c.draft = c.history.Len(), ""
 	c.buffer.Set("")
 	c.changed.Broadcast()

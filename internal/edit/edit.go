@@ -163,7 +163,7 @@ func (b *Buffer) Do(key string) bool {
 		b.Insert(b.killed)
 	case "ctrl+t":
 		b.transpose()
-	case "ctrl+j", "alt+enter", "shift+enter":
+	case "alt+enter", "shift+enter":
 		b.Insert("\n")
 	default:
 		return false

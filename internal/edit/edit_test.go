@@ -49,7 +49,7 @@ func TestKeysEdit(t *testing.T) {
 		{"kill a line's end, then the end of the line", "a\nb<ctrl+home><ctrl+k><ctrl+k>", "|b"},
 		{"home and end of a line", "one\ntwo<home>X<end>Y", "one\nXtwoY|"},
 		{"home and end of all", "one\ntwo<ctrl+home>X<ctrl+end>Y", "Xone\ntwoY|"},
-		{"new line", "a<alt+enter>b<ctrl+j>", "a\nb\n|"},
+		{"new line", "a<alt+enter>b<alt+enter>", "a\nb\n|"},
 		{"over a line's end", "a\nb<left><left>X", "aX|\nb"},
 		{"transpose", "ab<ctrl+t>", "ba|"},
 		{"transpose in the middle", "abc<left><ctrl+t>", "acb|"},
@@ -116,7 +116,7 @@ func TestVerticalKeepsTheColumn(t *testing.T) {
 
 // TestAnyKeysKeepTheTextWhole presses keys at random.
 func TestAnyKeysKeepTheTextWhole(t *testing.T) {
-	keys := strings.Fields("left right alt+b alt+f home end ctrl+home ctrl+end backspace delete ctrl+w alt+backspace alt+d ctrl+u ctrl+k ctrl+y ctrl+t ctrl+j")
+	keys := strings.Fields("left right alt+b alt+f home end ctrl+home ctrl+end backspace delete ctrl+w alt+backspace alt+d ctrl+u ctrl+k ctrl+y ctrl+t alt+enter")
 	texts := []string{"a", " ", "你", "e\u0301", "\u0301", "👩‍🔬", "\u200d", "🇩🇪", "\n", "\t", "سلام"}
 	rapid.Check(t, func(t *rapid.T) {
 		var b Buffer
