@@ -224,7 +224,8 @@ func TestScenesOfCommands(t *testing.T) {
 				s.got("\x1b[K" + flag + " ")
 			}
 			for _, change := range [][2]string{{"temp 1.5", "temp is 1.5"}, {"temp 0", "temp is 0"}, {"top_k 7", "top-k is 7"}, {"min-p 0.1", "min-p is 0.1"},
-				{"seed 42", "seed is 42"}, {"stop well", `stop is "well"`}, {"repeat-last-n 5", "repeat-last-n is 5"}} {
+				{"seed 42", "seed is 42"}, {"stop well", `stop is "well"`}, {"repeat-last-n 5", "repeat-last-n is 5"},
+				{"parameter temperature 0", "temp is 0"}, {"parameter num_predict 0", "max-tokens is 0"}} {
 				s.enter("/set "+change[0], ">>> /set "+change[0], change[1])
 			}
 			s.enter("x", ">>> x", "All is")

@@ -88,14 +88,23 @@ func toggle(name, about string, field func(r *repl) *bool) setting {
 	}, func(r *repl, value string) error { *field(r) = value == "on"; return nil }}
 }
 
+// ollamasNames are names that people know from ollama's /set parameter.
+var ollamasNames = map[string]string{"temperature": "temp", "num-ctx": "context", "num-predict": "max-tokens"}
+
 // set is /set.
 func (r *repl) set(argument string) error {
-	name, value, given := strings.Cut(argument, " ")
+	name, value, given := strings.Cut(strings.TrimPrefix(argument, "parameter "), " ")
 	value = strings.TrimSpace(value)
 	if name == "" {
 		return r.printf("%s", r.parameters())
 	}
 	name = strings.ReplaceAll(name, "_", "-")
+	if name == "system" {
+		return r.system(value)
+	}
+	if known, ok := ollamasNames[name]; ok {
+		name = known
+	}
 	i := slices.IndexFunc(settings, func(s setting) bool { return s.name == name })
 	if i < 0 {
 		return fmt.Errorf("there is no parameter %q; /set alone shows all", beginning(name, maxName))
@@ -201,7 +210,7 @@ var showTopics = []string{"model", "template", "parameters", "memory", "kernels"
 // show is /show.
 func (r *repl) show(topic string) error {
 	switch t := r.talk; topic {
-	case "", "model":
+	case "", "model", "info": // ollama's word
 		return r.showModel()
 	case "template":
 		format, err := t.engine.ChatFormat()
