@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -13,7 +12,6 @@ import (
 
 	"pumice"
 	"pumice/chat"
-	"pumice/internal/edit"
 )
 
 func (p *program) chatCommand() *cli.Command {
@@ -25,11 +23,6 @@ func (p *program) chatCommand() *cli.Command {
 		chatTemplateFlag(),
 		intFlag("max-tokens", 0, "generate at most `N` tokens for an answer; 0 is no limit but the context", "n"),
 		boolFlag("verbose", false, "report the speed of each answer on standard error"),
-		boolFlag("resume", false, "go on with the conversation that was changed last"),
-		boolFlag("no-history", false, "keep neither conversations nor the history of what was typed"),
-		boolFlag("plain", false, "show answers as they are written, without Markdown's layout"),
-		stringFlag("thinking", thinkingShown[0], "show a model's reasoning in this `WAY`: "+strings.Join(thinkingShown, ", ")),
-		stringFlag("when-full", forget, "when the context is full, do `WHAT`: forget old messages, or stop"),
 		jsonFlag(),
 	}
 	return &cli.Command{
@@ -41,7 +34,7 @@ func (p *program) chatCommand() *cli.Command {
 			"one answer and exits. Ctrl-C stops an answer, and takes the question back if the answer has not begun. At the prompt\n" +
 			"Ctrl-C drops what is typed, and leaves if it is pressed twice with nothing typed. In --messages a content is a string or a\n" +
 			"list of {\"type\":\"text\",\"text\":...}.",
-		Flags:  slices.Concat(flags, samplingFlags(), speedFlags(), modelFlags(), []cli.Flag{splitFlag()}),
+		Flags:  slices.Concat(flags, terminalFlags(), samplingFlags(), speedFlags(), modelFlags(), []cli.Flag{splitFlag()}),
 		Action: p.chat,
 	}
 }
@@ -50,7 +43,7 @@ func (p *program) chat(c *cli.Context) error {
 	if err := checkSampling(c); err != nil {
 		return err
 	}
-	if err := checkChat(c); err != nil {
+	if err := checkTerminal(c); err != nil {
 		return err
 	}
 	messages, err := p.conversation(c)
@@ -82,73 +75,15 @@ func (p *program) chat(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	if !interactive {
-		return p.answerOnce(ctx, c, t, messages)
+	if interactive {
+		return p.converse(c, t, terminal, func(o pumice.Options) (*pumice.Engine, error) {
+			engine.Close()
+			var err error
+			engine, err = pumice.Open(ctx, modelName(c), o)
+			return engine, err
+		})
 	}
-	p.interrupt.converse()
-	return p.repl(c, t, terminal, func(context int, progress func(done, total int64)) (*pumice.Engine, error) {
-		engine.Close()
-		o := p.options(c)
-		o.Context, o.Progress = context, progress
-		var err error
-		engine, err = pumice.Open(ctx, modelName(c), o)
-		return engine, err
-	})
-}
-
-// checkChat finds mistakes in the flags of a conversation before a model is loaded.
-func checkChat(c *cli.Context) error {
-	for name, words := range map[string][]string{"thinking": thinkingShown, "when-full": {forget, stop}} {
-		if value := c.String(name); !slices.Contains(words, value) {
-			return &usageError{fmt.Sprintf("--%s %s: want %s", name, value, strings.Join(words, " or "))}
-		}
-	}
-	return nil
-}
-
-// repl talks with the person at the terminal until they leave. terminal is its state at the beginning.
-func (p *program) repl(c *cli.Context, t *talk, terminal *term.State, reopen reopener) (err error) {
-	r := &repl{p: p, talk: t, seeded: c.IsSet("seed"), limit: c.Context, reopen: reopen,
-		look: look{plain: c.Bool("plain"), thinking: c.String("thinking"), verbose: c.Bool("verbose")}}
-	if c.String("draft-model") != "" {
-		r.reopen = nil
-	}
-	history := ""
-	if !c.Bool("no-history") {
-		dir, err := stateDir()
-		if err != nil {
-			p.note("(conversations are not kept: %v)", err)
-		} else {
-			r.saved, history = &archive{filepath.Join(dir, "conversations")}, filepath.Join(dir, "history")
-		}
-	}
-	if p.stdout.redrawn() {
-		h, historyErr := edit.OpenHistory(history)
-		if r.console, err = p.openConsole(terminal, h); err != nil {
-			return err
-		}
-		defer r.console.Close()
-		r.console.complete, r.ask = r.complete, r.console.message
-		if historyErr != nil {
-			p.note("(the history can't be read: %v)", historyErr)
-		}
-	} else {
-		r.ask = p.newLines().message
-	}
-	p.note("%s on %s. /help lists the commands.", t.engine.Source().Path, t.engine.Devices()[0].Info().Name)
-	if system := c.String("system"); system != "" {
-		r.setSystem(system)
-	}
-	r.fresh = *t
-	r.begin("")
-	if c.Bool("resume") {
-		if err := r.resumeLast(); ends(err) != nil {
-			return ends(err)
-		} else if err != nil {
-			p.complain(err)
-		}
-	}
-	return r.talkOn()
+	return p.answerOnce(ctx, c, t, messages)
 }
 
 // conversation returns the messages that the command line or standard input gives, nil if a person at the terminal
