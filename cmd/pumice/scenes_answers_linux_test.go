@@ -30,7 +30,7 @@ func (s *stage) sent() string {
 func (s *stage) promptly(begin func(), text string, end func()) {
 	s.t.Helper()
 	var times []time.Duration
-	for range 4 {
+	for range 8 {
 		begin()
 		start := time.Now()
 		s.keys("\x03")
@@ -324,7 +324,7 @@ func TestScenesOfCommands(t *testing.T) {
 			s.enter("/set when-full stop", ">>> /set when-full stop", "when-full is stop")
 			long := strings.TrimRight(strings.Repeat("plums ", 10), " ")
 			full := false
-			for range 4 {
+			for range 8 {
 				s.clear()
 				s.keys(long + "\r")
 				s.until("no answer", func() bool {
