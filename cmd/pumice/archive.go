@@ -187,7 +187,7 @@ func (r *repl) attach(text string) (string, error) {
 		name := strings.ReplaceAll(found[1], `\ `, " ")
 		content, err := regular.ReadFile(name, maxAttached)
 		if errors.Is(err, fs.ErrNotExist) {
-			trimmed := strings.TrimRight(name, ".,;:!?)")
+			trimmed := strings.TrimRight(name, sentenceEnds)
 			if content, err = regular.ReadFile(trimmed, maxAttached); err == nil {
 				name = trimmed
 			}
@@ -201,8 +201,31 @@ func (r *repl) attach(text string) (string, error) {
 		case !isText(content):
 			return "", fmt.Errorf("@%s: not a text file", name)
 		}
-		fmt.Fprintf(&files, "\n\nFile %s:\n\n```\n%s\n```", name, strings.TrimSuffix(string(content), "\n"))
+		fence := "```"
+		for strings.Contains(string(content), fence) {
+			fence += "`"
+		}
+		fmt.Fprintf(&files, "%s%s\n%s\n%s", attachedHead(name), fence, strings.TrimSuffix(string(content), "\n"), fence)
 		r.say("(%s is attached: %s)", name, humanize.Bytes(int64(len(content))))
 	}
 	return text + files.String(), nil
 }
+
+func attachedHead(name string) string { return "\n\nFile " + name + ":\n\n" }
+
+// withoutFiles is what was typed of a message that attach has returned.
+func withoutFiles(message string) string {
+	end := len(message)
+	for _, found := range attachment.FindAllStringSubmatch(message, -1) {
+		name := strings.ReplaceAll(found[1], `\ `, " ")
+		for _, n := range []string{name, strings.TrimRight(name, sentenceEnds)} {
+			if at := strings.Index(message, attachedHead(n)+"```"); at >= 0 {
+				end = min(end, at)
+			}
+		}
+	}
+	return message[:end]
+}
+
+// sentenceEnds may stand behind a file's name.
+const sentenceEnds = ".,;:!?)"

@@ -227,7 +227,7 @@ func (r *repl) edit(string) error {
 	if r.console == nil {
 		return errors.New("/edit needs a terminal that can be drawn on; /undo takes the question back")
 	}
-	r.console.refill(r.talk.messages[i].Content)
+	r.console.refill(withoutFiles(r.talk.messages[i].Content))
 	r.editing = true
 	r.say("Enter asks the edited question in the place of the last one; Ctrl-C leaves it as it is")
 	return nil

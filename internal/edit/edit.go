@@ -49,8 +49,11 @@ func (b *Buffer) boundary(at int) int {
 	return end
 }
 
-// after is the end of the cluster that begins at byte at.
+// after is the end of the cluster that begins at byte at. What is followed by ASCII, or nothing, joins nothing.
 func (b *Buffer) after(at int) int {
+	if b.text[at] < utf8.RuneSelf && b.text[at] != '\r' && (at+1 == len(b.text) || b.text[at+1] < utf8.RuneSelf) {
+		return at + 1
+	}
 	cluster, _, _, _ := uniseg.FirstGraphemeClusterInString(b.text[at:], -1)
 	return at + len(cluster)
 }

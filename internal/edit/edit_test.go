@@ -229,3 +229,12 @@ func TestHistoryIsBounded(t *testing.T) {
 		t.Errorf("%q: %v", h.messages, err)
 	}
 }
+
+func BenchmarkRowsOfALongText(b *testing.B) {
+	var buffer Buffer
+	buffer.Insert(strings.Repeat("func f() { return 你好 }\n", 10<<10))
+	b.SetBytes(int64(len(buffer.Text())))
+	for b.Loop() {
+		buffer.Rows(">>> ", "... ", 80)
+	}
+}

@@ -48,7 +48,10 @@ func (b *Buffer) layOut(rows []Row, prefix string, from, end, width int) []Row {
 	for at := from; at < end; {
 		next := b.after(at)
 		cluster := b.text[at:next]
-		w := ansi.StringWidth(cluster)
+		w := 1
+		if len(cluster) > 1 {
+			w = ansi.StringWidth(cluster)
+		}
 		if cluster == "\t" {
 			w = tabStop - x%tabStop
 			cluster = strings.Repeat(" ", w)
