@@ -140,23 +140,23 @@ func (r *repl) resume(argument string) error {
 	if n := len(r.listed) - mostListed; n > 0 {
 		r.say("(%d more; /resume TEXT lists those that have TEXT)", n)
 	}
-	r.say("/resume N goes on with one")
+	r.say("/resume N continues one")
 	return nil
 }
 
-// resumeLast goes on with the conversation that was changed last.
+// resumeLast continues the conversation that was changed last.
 func (r *repl) resumeLast() error {
 	if r.saved == nil {
 		return errors.New("--resume: conversations are not kept (--no-history)")
 	}
 	found := r.saved.find("")
 	if len(found) == 0 {
-		return errors.New("--resume: there is no conversation of before")
+		return errors.New("--resume: there is no earlier conversation")
 	}
 	return r.continued(found[0])
 }
 
-// continued goes on with a conversation of the archive, in the place of an empty one or beside others.
+// continued continues a conversation of the archive, in the place of an empty one or beside others.
 func (r *repl) continued(k kept) error {
 	for _, t := range r.talks {
 		if t.file == k.file {
@@ -170,7 +170,7 @@ func (r *repl) continued(k kept) error {
 		r.begin("")
 	}
 	r.talk.messages, r.talk.file = k.messages, k.file
-	r.say("conversation %s goes on: %s", r.talk.label(), counted(len(k.messages), "message"))
+	r.say("conversation %s continues: %s", r.talk.label(), counted(len(k.messages), "message"))
 	return r.enter(r.talk)
 }
 

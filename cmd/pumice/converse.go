@@ -16,7 +16,7 @@ import (
 // terminalFlags are for a conversation with a person at a terminal.
 func terminalFlags() []cli.Flag {
 	return []cli.Flag{
-		boolFlag("resume", false, "go on with the conversation that was changed last"),
+		boolFlag("resume", false, "continue the last conversation"),
 		boolFlag("no-history", false, "keep neither conversations nor the history of what was typed"),
 		boolFlag("plain", false, "show answers as they are written, without Markdown's layout"),
 		stringFlag("thinking", thinkingShown[0], "show a model's reasoning in this `WAY`: "+strings.Join(thinkingShown, ", ")),

@@ -46,7 +46,7 @@ func init() {
 		{"/switch", "", "NAME", "go to a conversation by name or number", (*repl).goTo},
 		{"/close", "", "[NAME]", "end a conversation, this one without a name", (*repl).close},
 		{"/reset", "/clear", "", "forget this conversation", (*repl).reset},
-		{"/resume", "", "[N|TEXT]", "list conversations of before, or go on with number N", (*repl).resume},
+		{"/resume", "", "[N|TEXT]", "list earlier conversations, or continue number N", (*repl).resume},
 		{"/save", "", "FILE", "write this conversation as JSON", (*repl).save},
 		{"/load", "", "FILE", "load a saved conversation in the place of this one", (*repl).load},
 		{"/help", "/?", "", "show this list", (*repl).help},
@@ -57,7 +57,7 @@ func init() {
 const keysHelp = `@FILE             in a message adds the text of a file to it
 """               begins and ends a message of several lines
 Alt-Enter         ends a line of a message
-Up, Ctrl-R        messages of before, and searching them
+Up, Ctrl-R        earlier messages, and a search through them
 Tab               completes commands and files
 Ctrl-C            stops an answer, drops what is typed; twice leaves
 Ctrl-Z            suspends the program

@@ -372,17 +372,17 @@ func TestScenesOfCommands(t *testing.T) {
 			s.leaves()
 		})
 		s = chatOn(t, w, h, []string{state}, "--quiet", model, "--temp", "0", "--resume", "--context", "2048")
-		s.scene(t, "--resume goes on with the last conversation", func() {
-			s.has("conversation 1 goes on: ")
+		s.scene(t, "--resume continues the last conversation", func() {
+			s.has("conversation 1 continues: ")
 			s.ends("All is well.", ">>>")
 		})
-		s.scene(t, "/resume lists, searches and goes on", func() {
+		s.scene(t, "/resume lists, searches and continues", func() {
 			s.clear()
 			s.keys("/resume chess\r")
-			s.ends("/resume N goes on with one", ">>>")
+			s.ends("/resume N continues one", ">>>")
 			s.has(" messages    x\n")
 			s.keys("/resume 1\r")
-			s.has("conversation 2 goes on: ")
+			s.has("conversation 2 continues: ")
 			s.ends("2 >>>")
 		})
 		for _, name := range []string{"history", "conversations"} {
