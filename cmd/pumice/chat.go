@@ -2,11 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
+	"golang.org/x/term"
 
 	"pumice"
 	"pumice/chat"
@@ -19,18 +21,22 @@ func (p *program) chatCommand() *cli.Command {
 		Category:  ofTalk,
 		Usage:     "talk to a model",
 		ArgsUsage: "[MODEL [TEXT...]]",
-		Description: "On a terminal this starts a conversation; /help lists its commands. /new begins another one beside it, and /switch goes\n" +
-			"from one to another. With -p, TEXT, --messages or text on standard input, it writes one answer and exits. Ctrl-C stops\n" +
-			"an answer, and takes the question back if the answer has not begun. At the prompt Ctrl-C drops the typed text, and a\n" +
-			"second Ctrl-C leaves. In --messages a content is a string or a list of {\"type\":\"text\",\"text\":...}.",
-		Flags: slices.Concat([]cli.Flag{stringFlag("prompt", "", "answer `TEXT` and exit", "p")}, chatFlags(), answerFlags(), samplingFlags(), speedFlags(),
-			modelFlags(), splitFlags()),
+		Description: "On a terminal this starts a conversation; /help lists its commands, and docs/chat.md describes it. Conversations and\n" +
+			"what was typed are kept in ~/.local/state/pumice for later. With -p, TEXT, --messages or text on standard input, it writes\n" +
+			"one answer and exits. Ctrl-C stops an answer, and takes the question back if the answer has not begun. At the prompt\n" +
+			"Ctrl-C drops what is typed, and leaves if it is pressed twice with nothing typed. In --messages a content is a string or a\n" +
+			"list of {\"type\":\"text\",\"text\":...}.",
+		Flags: slices.Concat([]cli.Flag{stringFlag("prompt", "", "answer `TEXT` and exit", "p")}, chatFlags(), answerFlags(), terminalFlags(),
+			samplingFlags(), speedFlags(), modelFlags(), splitFlags()),
 		Action: p.chat,
 	}
 }
 
 func (p *program) chat(c *cli.Context) error {
 	if err := checkAnswer(c); err != nil {
+		return err
+	}
+	if err := checkTerminal(c); err != nil {
 		return err
 	}
 	name, rest, err := modelArgs(c)
@@ -61,12 +67,21 @@ func (p *program) chat(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := p.fetchDefault(c.Context, name); err != nil { // before typing is hidden: it asks
+		return err
+	}
+	var terminal *term.State
+	if interactive && p.stdout.redrawn() {
+		state, restore := p.interrupt.hideTyping(p.stdin)
+		defer restore()
+		terminal = state
+	}
 	ctx := c.Context
 	engine, err := p.open(ctx, c, name)
 	if err != nil {
 		return err
 	}
-	defer engine.Close()
+	defer func() { engine.Close() }()
 	t, err := newTalk(c, engine)
 	if err != nil {
 		return err
@@ -78,8 +93,12 @@ func (p *program) chat(c *cli.Context) error {
 		return err
 	}
 	if interactive {
-		p.interrupt.converse(p.stdin)
-		return p.repl(c, t)
+		return p.converse(c, t, terminal, func(o pumice.Options) (*pumice.Engine, error) {
+			engine.Close()
+			var err error
+			engine, err = pumice.Open(ctx, name, o)
+			return engine, err
+		})
 	}
 	return p.answerOnce(c, t, messages, schema)
 }
@@ -102,8 +121,13 @@ type talk struct {
 	options  pumice.GenerateOptions
 	messages []chat.Message
 
-	number int // at a terminal, from 1
-	name   string
+	formatStops int // how many of options.Stop are the chat format's
+
+	// At a terminal.
+	number   int // from 1
+	name     string
+	file     string // in which it is kept; "": none yet
+	whenFull string
 }
 
 func newTalk(c *cli.Context, engine *pumice.Engine) (*talk, error) {
@@ -113,40 +137,30 @@ func newTalk(c *cli.Context, engine *pumice.Engine) (*talk, error) {
 	}
 	t := &talk{engine: engine, session: engine.NewSession()}
 	t.options, err = generateOptions(c, engine.SamplingDefaults())
+	t.formatStops = len(format.Stop())
 	t.options.Stop = append(format.Stop(), t.options.Stop...)
+	t.whenFull = c.String("when-full")
 	return t, err
-}
-
-// answer generates the answer to a prompt of the messages, passes its text to show as it comes, and adds it to the
-// messages. When ctx is cancelled, it adds the answer so far.
-func (t *talk) answer(ctx context.Context, prompt chat.Prompt, show func(text string) error) error {
-	defer func() { t.options.Sampling.Seed++ }() // or asking again would give the same answer
-	var err error
-	for token, tokenErr := range t.session.Generate(ctx, prompt.IDs, t.options) {
-		if err = tokenErr; err != nil {
-			break
-		}
-		if token.Text == "" {
-			continue
-		}
-		if err = show(token.Text); err != nil {
-			break
-		}
-	}
-	if r := t.session.Result(); len(r.Tokens) > 0 {
-		t.messages = append(t.messages, chat.Message{Role: "assistant", Content: r.Text})
-	}
-	return err
 }
 
 // prompt encodes the messages so that a quarter of the context is free for the answer, and removes the messages that
 // it leaves out. If it has to remove any, it frees half of the context at once: after each change of the beginning,
-// all of the rest is evaluated again.
-func (t *talk) prompt(ctx context.Context) (p chat.Prompt, err error) {
+// all of the rest is evaluated again. With whenFull stop it removes none; the error says that there is no room.
+func (t *talk) prompt(ctx context.Context, whenFull string) (p chat.Prompt, err error) {
+	if whenFull == stop {
+		if p, err = t.engine.EncodeChat(ctx, t.messages, chat.Options{}); err == nil && len(p.IDs) > t.engine.Context()*3/4 {
+			err = &fullError{"the context is full: the conversation", len(p.IDs), t.engine.Context(), "/undo, /new, /set context N or /set when-full forget makes room"}
+		}
+		return p, err
+	}
 	for _, limit := range []int{t.engine.Context() * 3 / 4, t.engine.Context() / 2} {
 		shorter, err := t.engine.EncodeChat(ctx, t.messages, chat.Options{MaxTokens: limit})
 		if p.IDs != nil && err != nil {
 			break // the newest message alone is longer than half
+		}
+		var long *chat.TooLongError
+		if errors.As(err, &long) {
+			err = &fullError{"the message", long.Tokens, t.engine.Context(), "shorten it, or make room with /set context N"}
 		}
 		if err != nil {
 			return p, err
@@ -161,6 +175,17 @@ func (t *talk) prompt(ctx context.Context) (p chat.Prompt, err error) {
 	}
 	t.messages = slices.Delete(slices.Clone(t.messages), first, first+p.Dropped)
 	return p, nil
+}
+
+// A fullError says that messages leave too little room for an answer.
+type fullError struct {
+	what            string
+	tokens, context int
+	advice          string
+}
+
+func (e *fullError) Error() string {
+	return fmt.Sprintf("%s has %d tokens, and three quarters of the context of %d are for messages: %s", e.what, e.tokens, e.context, e.advice)
 }
 
 // check returns the error of the model's chat format for messages followed by a question. Messages that the format

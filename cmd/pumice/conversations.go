@@ -9,6 +9,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"pumice/internal/markdown"
 )
 
 // begin adds a conversation as the command line asks for it, and goes there. Without a name it has its number.
@@ -24,29 +26,27 @@ func (r *repl) begin(name string) {
 }
 
 // open is /new.
-func (r *repl) open(argument string) {
+func (r *repl) open(argument string) error {
 	name := readName(argument)
 	if err := r.checkName(name); err != nil {
-		r.p.complain(err)
-		return
+		return err
 	}
 	before := r.talk
 	r.begin(name)
 	r.say("conversation %s begins; /switch %s goes back", r.talk.label(), before.label())
+	return nil
 }
 
-// goTo is /switch. The error is one of writing.
+// goTo is /switch.
 func (r *repl) goTo(argument string) error {
 	t, err := r.find(argument)
 	if err != nil {
-		r.p.complain(err)
-		return nil
+		return err
 	}
 	return r.enter(t)
 }
 
-// close is /close, by default of the current conversation, after which it goes to the one before in the list. The error
-// is one of writing.
+// close is /close, by default of the current conversation, after which it goes to the one before in the list.
 func (r *repl) close(argument string) error {
 	t, err := r.talk, error(nil)
 	if argument != "" {
@@ -56,8 +56,7 @@ func (r *repl) close(argument string) error {
 		err = errors.New("this is the only conversation; /reset forgets it, /bye leaves")
 	}
 	if err != nil {
-		r.p.complain(err)
-		return nil
+		return err
 	}
 	i := slices.Index(r.talks, t)
 	r.talks = slices.Delete(r.talks, i, i+1)
@@ -69,7 +68,7 @@ func (r *repl) close(argument string) error {
 }
 
 // list is /list.
-func (r *repl) list() error {
+func (r *repl) list(string) error {
 	for _, t := range r.talks {
 		mark, about := ' ', t.name
 		if t == r.talk {
@@ -83,7 +82,7 @@ func (r *repl) list() error {
 			about = question
 		}
 		line := fmt.Sprintf("%c%3d  %-12s  %s", mark, t.number, counted(len(t.messages), "message"), about)
-		if err := r.p.printf("%s\n", strings.TrimRight(line, " ")); err != nil {
+		if err := r.printf("%s\n", strings.TrimRight(line, " ")); err != nil {
 			return err
 		}
 	}
@@ -95,17 +94,17 @@ func (r *repl) enter(t *talk) error {
 	r.talk = t
 	role := ""
 	for _, m := range t.messages[max(0, t.lastQuestion()):] {
-		text := m.Content
+		var err error
 		switch m.Role {
 		case "user":
-			text = r.prompt() + beginning(text, 200)
+			err = r.p.prose(r.prompt() + beginning(m.Content, 200) + "\n")
 		case "assistant":
+			err = r.showAnswer(m.Content)
 		default:
 			continue
 		}
-		role = m.Role
-		if err := r.p.prose(text + "\n"); err != nil {
-			return err
+		if role = m.Role; err != nil {
+			return &writeError{err}
 		}
 	}
 	switch role {
@@ -115,6 +114,22 @@ func (r *repl) enter(t *talk) error {
 		r.say("(no answer yet; /regen asks for one)")
 	}
 	return nil
+}
+
+// showAnswer shows a whole answer as it was shown when it was written.
+func (r *repl) showAnswer(text string) error {
+	if r.console == nil {
+		return r.p.prose(text + "\n")
+	}
+	s := r.stream(false)
+	s.Push(text)
+	r.console.finish(s)
+	return nil
+}
+
+// stream shows text of a model.
+func (r *repl) stream(dim bool) *markdown.Stream {
+	return markdown.NewStream(markdown.Options{Plain: r.look.plain, Colour: colour(r.p.stdout), Dim: dim, Visible: visibleProse})
 }
 
 // prompt stands before what a person types. It has the conversation's name only if there are others.

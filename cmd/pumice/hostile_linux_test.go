@@ -292,9 +292,8 @@ func withTensor(t *testing.T, file []byte, name, dtype string) []byte {
 	return slices.Concat(binary.LittleEndian.AppendUint64(nil, uint64(len(text))), text, data, make([]byte, 4))
 }
 
-// hostileTokenizer is a tokenizer.json of a byte-level vocabulary: every byte, then tokens that spell hostileBytes.
-func hostileTokenizer(size int) map[string]any {
-	var spelt [256]string // a byte in the vocabulary's letters
+// byteLevel are the bytes in the letters of a byte-level vocabulary.
+func byteLevel() (spelt [256]string) {
 	other := rune(256)
 	for b := range spelt {
 		if b >= '!' && b <= '~' || b >= 0xa1 && b <= 0xac || b >= 0xae {
@@ -304,6 +303,12 @@ func hostileTokenizer(size int) map[string]any {
 		spelt[b] = string(other)
 		other++
 	}
+	return spelt
+}
+
+// hostileTokenizer is a tokenizer.json of a byte-level vocabulary: every byte, then tokens that spell hostileBytes.
+func hostileTokenizer(size int) map[string]any {
+	spelt := byteLevel()
 	vocab := map[string]int{}
 	for b, s := range spelt {
 		vocab[s] = b

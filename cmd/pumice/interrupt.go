@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 )
 
@@ -96,11 +97,23 @@ func (i *interrupt) listen(more ...os.Signal) {
 	}
 }
 
-// converse leaves SIGINT to a conversation, where it stops an answer, and saves the state of its terminal for stop.
-func (i *interrupt) converse(stdin *os.File) {
-	i.listen()
-	if state, err := term.GetState(int(stdin.Fd())); err == nil {
-		restore := func() { term.Restore(int(stdin.Fd()), state) }
-		i.restore.Store(&restore)
+// hideTyping has a terminal show nothing that is typed, and keep it as the keys send it until it is read. restore, which stop
+// calls too, gives the terminal back as it was; state is that.
+func (i *interrupt) hideTyping(stdin *os.File) (state *term.State, restore func()) {
+	fd := int(stdin.Fd())
+	state, err := term.GetState(fd)
+	if err != nil {
+		return nil, func() {}
 	}
+	restore = func() { term.Restore(fd, state) }
+	i.restore.Store(&restore)
+	if modes, err := unix.IoctlGetTermios(fd, getTermios); err == nil {
+		modes.Lflag &^= unix.ECHO | unix.ICANON
+		modes.Iflag &^= unix.ICRNL
+		unix.IoctlSetTermios(fd, setTermios, modes)
+	}
+	return state, restore
 }
+
+// converse leaves SIGINT to a conversation, where it stops an answer.
+func (i *interrupt) converse() { i.listen() }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"syscall"
@@ -25,7 +26,7 @@ func command(t *testing.T, args ...string) *exec.Cmd {
 		t.Skip("no Vulkan device")
 	}
 	c := exec.Command("pumice", args...) // testscript.Main put it into PATH
-	c.Env = append(os.Environ(), "XDG_CACHE_HOME="+t.TempDir())
+	c.Env = append(os.Environ(), "XDG_CACHE_HOME="+t.TempDir(), "XDG_STATE_HOME="+t.TempDir())
 	return c
 }
 
@@ -125,7 +126,7 @@ func TestControlCStopsTheAnswer(t *testing.T) {
 	screen.await(t, ">>> ")
 	fmt.Fprint(terminal, "ask\r")
 	screen.await(t, "ask\r\n")
-	screen.awaitMore(t, 40) // some of the answer
+	screen.awaitAnswer(t)
 	fmt.Fprint(terminal, "\x03")
 	screen.await(t, "(stopped)")
 	screen.await(t, ">>> ")
@@ -172,20 +173,24 @@ func openTerminal(c *exec.Cmd) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
+	// Wide enough to break none of the lines that tests look for.
+	if err := unix.IoctlSetWinsize(int(slave.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Col: 400, Row: 50}); err != nil {
+		return nil, err
+	}
 	c.Stdin, c.Stdout, c.Stderr = slave, slave, slave
 	c.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
 	return master, nil
 }
 
-// screen is what a terminal has shown.
-type screen struct {
+// display is what a terminal has shown.
+type display struct {
 	mu   sync.Mutex
 	all  strings.Builder
 	seen int // up to where await has looked
 }
 
-func watch(terminal *os.File) *screen {
-	s := &screen{}
+func watch(terminal *os.File) *display {
+	s := &display{}
 	go func() {
 		b := make([]byte, 4096)
 		for {
@@ -201,14 +206,14 @@ func watch(terminal *os.File) *screen {
 	return s
 }
 
-func (s *screen) text() string {
+func (s *display) text() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.all.String()
 }
 
 // await waits until the terminal shows text after what was awaited before.
-func (s *screen) await(t *testing.T, text string) {
+func (s *display) await(t *testing.T, text string) {
 	t.Helper()
 	s.until(t, fmt.Sprintf("%q", text), func(rest string) int {
 		if i := strings.Index(rest, text); i >= 0 {
@@ -218,18 +223,25 @@ func (s *screen) await(t *testing.T, text string) {
 	})
 }
 
-// awaitMore waits for n more bytes.
-func (s *screen) awaitMore(t *testing.T, n int) {
+// awaitAnswer waits for some of an answer: rows that are drawn again and again, the spinner aside.
+func (s *display) awaitAnswer(t *testing.T) {
 	t.Helper()
-	s.until(t, fmt.Sprintf("%d bytes", n), func(rest string) int {
-		if len(rest) < n {
-			return -1
+	s.until(t, "an answer", func(rest string) int {
+		at := 0
+		for range 5 {
+			found := answerRow.FindStringIndex(rest[at:])
+			if found == nil {
+				return -1
+			}
+			at += found[1]
 		}
-		return n
+		return at
 	})
 }
 
-func (s *screen) until(t *testing.T, what string, found func(rest string) int) {
+var answerRow = regexp.MustCompile(`\x1b\[J(?:\n+\x1b\[\d+A)?[^\x1b\n|/\\-][^\x1b]*\x1b7`)
+
+func (s *display) until(t *testing.T, what string, found func(rest string) int) {
 	t.Helper()
 	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 		if n := found(s.text()[s.seen:]); n >= 0 {

@@ -91,6 +91,7 @@ func TestScripts(t *testing.T) {
 			e.Setenv("EVAL", filepath.Join(root, "eval", "testdata"))
 			e.Setenv("TOKENIZERS", filepath.Join(root, "tokenizer", "testdata"))
 			e.Setenv("XDG_CACHE_HOME", filepath.Join(e.WorkDir, "cache"))
+			e.Setenv("XDG_STATE_HOME", filepath.Join(e.WorkDir, "state"))
 			for _, name := range []string{"VK_DRIVER_FILES", "VK_ICD_FILENAMES", "LP_NATIVE_VECTOR_WIDTH", "PUMICE_TEST_COMPILES", mesaCache} {
 				if value := os.Getenv(name); value != "" {
 					e.Setenv(name, value)

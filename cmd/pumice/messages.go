@@ -15,8 +15,9 @@ import (
 
 // jsonMessage is a message as a program writes it down.
 type jsonMessage struct {
-	Role    string       `json:"role"`
-	Content *jsonContent `json:"content"`
+	Role      string       `json:"role"`
+	Content   *jsonContent `json:"content"`
+	Reasoning string       `json:"reasoning_content"` // of an assistant, as a conversation at the terminal writes it
 }
 
 // jsonContent is a text, or a list of parts as OpenAI's API has it, all of which are text.
@@ -63,7 +64,7 @@ func conversation(list []jsonMessage) ([]chat.Message, error) {
 		if m.Content == nil {
 			return nil, fmt.Errorf("message %d: no content", i)
 		}
-		messages[i] = chat.Message{Role: m.Role, Content: string(*m.Content)}
+		messages[i] = chat.Message{Role: m.Role, Content: string(*m.Content), Reasoning: m.Reasoning}
 	}
 	return messages, nil
 }

@@ -21,7 +21,7 @@ import (
 
 // conversant is a person at a terminal with `pumice chat`.
 type conversant struct {
-	*screen
+	*display
 	t        *testing.T
 	terminal *os.File
 	command  *exec.Cmd
@@ -64,18 +64,18 @@ func (p *conversant) enter(line string, want ...string) {
 	p.await(p.t, ">>> ")
 }
 
-// interrupt presses Ctrl-C as soon as it is a signal and no key.
+// refused enters a question that is not answered and waits for each of the texts, and for the question to come back, which it drops.
+func (p *conversant) refused(question string, want ...string) {
+	p.t.Helper()
+	p.enter(question, want...)
+	p.await(p.t, question)
+	p.types("\x03")
+	p.await(p.t, "^C")
+}
+
+// interrupt presses Ctrl-C.
 func (p *conversant) interrupt() {
 	p.t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
-		state, err := unix.IoctlGetTermios(int(p.terminal.Fd()), unix.TCGETS)
-		if err != nil || time.Now().After(deadline) {
-			p.t.Fatalf("the terminal stays raw: %v; screen:\n%q", err, p.text())
-		}
-		if state.Lflag&unix.ISIG != 0 {
-			break
-		}
-	}
 	p.types("\x03")
 }
 
@@ -134,26 +134,28 @@ func TestConversationGoesOnAfterErrors(t *testing.T) {
 		t.Errorf("--system that the template refuses: %q", text)
 	}
 	p.enter("/save "+saved, "nothing to save")
-	p.enter("first, later", "(cut off: 2 tokens)")
+	p.enter("first, later", "(cut off: 2 tokens")
 	// An answer that is stopped before it begins, by an impatient person.
-	p.types("slow\r")
+	p.types("slow\r\x03")
+	p.await(t, ">>> slow") // it is there to be changed
+	time.Sleep(4 * frameTime)
 	p.interrupt()
-	p.interrupt()
-	p.await(t, "(stopped) before the answer began")
-	p.await(t, ">>> ")
-	p.enter("second, later", `"not later"`)
+	p.await(t, "slow^C")
+	p.refused("second, later", `"not later"`)
 	p.enter("/undo", "taken back")
 	p.enter("/undo", "nothing to take back")
-	p.enter("one", "(cut off: 2 tokens)")
-	p.enter("two", "(cut off: 2 tokens)")
+	p.enter("one", "(cut off: 2 tokens")
+	p.enter("two", "(cut off: 2 tokens")
 	p.enter("/system Be brief.", `"System role not supported"`, "not kept")
 	p.enter("/system", "there is no system message")
 	p.enter("/system none", "there is no system message")
-	p.enter("undefined", "is undefined")
-	p.enter("later", `"not later"`)
-	p.enter("endless", "too")
-	p.enter(strings.Repeat("too long a message for its context ", 100), "the prompt of the newest round has")
-	p.enter("three", "(cut off: 2 tokens)")
+	p.refused("undefined", "is undefined")
+	p.refused("later", `"not later"`)
+	p.refused("endless", "too")
+	p.enter(strings.Repeat("too long a message for its context ", 100), "the message has")
+	p.types("\x03")
+	p.await(t, "^C")
+	p.enter("three", "(cut off: 2 tokens")
 
 	p.enter("/nonsense", `unknown command "/nonsense"`)
 	p.enter("/save", "/save needs a file")
@@ -183,9 +185,9 @@ func TestConversationGoesOnAfterErrors(t *testing.T) {
 	}
 	p.enter("/save "+saved, "6 messages saved in")
 	p.enter("/load "+file("parts", `[{"role":"user","content":[{"type":"text","text":"a"},{"type":"text","text":"b"}]}]`), "1 message loaded")
-	p.enter("/regen", "(cut off: 2 tokens)")
+	p.enter("/regen", "(cut off: 2 tokens")
 	p.enter("/load "+saved, "6 messages loaded")
-	p.enter("four", "(cut off: 2 tokens)")
+	p.enter("four", "(cut off: 2 tokens")
 	p.enter("/save "+saved, "8 messages saved in")
 	p.types("/bye\r")
 	p.leaves(0)
@@ -217,22 +219,24 @@ func TestControlCAtThePrompt(t *testing.T) {
 		time.Sleep(2 * repeat)
 	}
 	p.types("dropped\x03")
-	p.await(t, "Ctrl-C again")
+	p.await(t, "dropped^C")
 	p.enter("/nonsense", `"/nonsense"`) // and not "dropped/nonsense"
-	p.enter("\x03", "Ctrl-C again", ">>> ")
-	p.types("\"\"\"dropped\r")
-	p.await(t, "... ")
-	p.types("too\x03")
+	p.types("\x03")
 	p.await(t, "Ctrl-C again")
-	p.await(t, ">>> ")
+	p.types("\"\"\"dropped\rtoo\x03")
+	p.await(t, "... too^C")
+	p.types("\x03")
+	p.await(t, "Ctrl-C again")
 	p.types("typed\x03") // drops what was typed since, and does not leave
-	p.await(t, "Ctrl-C again")
-	p.await(t, ">>> ")
+	p.await(t, "typed^C")
 	p.types("\x1b[A") // the history is still there
-	p.await(t, `"""dropped`)
-	p.types("\x03\x03")
+	p.await(t, ">>> /nonsense")
+	p.types("\x03\x03\x03")
 	p.leaves(0)
 }
+
+// hostileKeys is a hostile text that is pasted.
+const hostileKeys = "\x1b[200~\x1b]0;title\a\u202e\x1b[201~"
 
 // TestNothingHostileInAConversation shows hostile text in every way that a conversation has.
 func TestNothingHostileInAConversation(t *testing.T) {
@@ -242,17 +246,21 @@ func TestNothingHostileInAConversation(t *testing.T) {
 	p.enter("\x1b[200~"+hostileBytes+"\x1b[201~", `\x1b]0;title\x07`) // the answer too is hostile
 	p.enter("\x1b[A", `\x1b]0;title\x07`)
 	p.enter("/system", `\x1b]0;title\x07`)
-	p.enter("refuse", `\x1b]0;title\a`)
-	p.enter("undefined", `\x1b]0;title\a`)
+	p.refused("refuse", `\x1b]0;title\a`)
+	p.refused("undefined", `\x1b]0;title\a`)
 	for _, command := range []string{"/load ", "/save no/such/", "/"} {
 		p.enter("\x1b[200~"+command+hostile+"\x1b[201~", `\x1b]0;title\x07`)
 	}
 	p.enter("\x1b[200~/new \x1b]0;title\a\u200b\x1b[201~", `conversation \x1b]0;title\x07\u200b begins`, `\x1b]0;title\x07\u200b`)
 	p.enter("/list", `\x1b]0;title\x07`, `*  2  `)
 	p.enter("/switch 1", `1 >>> /\x1b]0;title\x07`) // its question, and a hostile answer
+	p.enter("/set "+hostileKeys, `there is no parameter`)
+	p.enter("/show "+hostileKeys, `/show \x1b]0;title\x07`)
+	p.enter("/resume "+hostileKeys, `no such conversation`)
+	p.enter("@no/"+hostileKeys+" ", `there is no file no/\x1b]0;title\x07`)
 	p.types("\x04")
 	p.leaves(0)
-	editors := regexp.MustCompile(`\x1b\[(?:\?2004[hl]|[0-9]*[ABCDK])`)
+	editors := regexp.MustCompile(`\x1b\[\?2026h\r|\x1b\[(?:\?2004[hl]|\?2026[hl]|[0-9]*A|[JK])|\x1b[78]`)
 	text := editors.ReplaceAllString(p.text(), "")
 	for _, bad := range uncontrolled(text) {
 		t.Fatalf("%q at byte %d of %q", bad.text, bad.at, text)

@@ -226,7 +226,7 @@ func TestSignalEndsAConversation(t *testing.T) {
 			if c.answer {
 				fmt.Fprint(terminal, "ask\r")
 				screen.await(t, "ask\r\n")
-				screen.awaitMore(t, 40) // some of the answer
+				screen.awaitAnswer(t)
 			}
 			signalled(t, cmd, c.signal)
 			if !c.answer {

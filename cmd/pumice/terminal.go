@@ -23,7 +23,8 @@ type stream struct {
 	terminal bool
 
 	mu      sync.Mutex
-	pending []byte // the beginning of a character, or a carriage return: what follows decides how it is shown
+	console *console // which writes it above what is typed; nil: none
+	pending []byte   // the beginning of a character, or a carriage return: what follows decides how it is shown
 }
 
 func newStream(f *os.File) *stream { return &stream{file: f, terminal: isTerminal(f)} }
@@ -48,10 +49,27 @@ func (s *stream) write(text []byte, shown func(rune) bool) (int, error) {
 	defer s.mu.Unlock()
 	out, rest := appendVisible(nil, append(s.pending, text...), shown)
 	s.pending = append([]byte(nil), rest...)
-	if _, err := s.file.Write(out); err != nil {
+	if err := s.put(out); err != nil {
 		return 0, err
 	}
 	return len(text), nil
+}
+
+// put writes what may be shown. The caller has the lock.
+func (s *stream) put(text []byte) error {
+	if s.console != nil {
+		s.console.print(string(text))
+		return nil
+	}
+	_, err := s.file.Write(text)
+	return err
+}
+
+// attach has a console show what is written, nil none.
+func (s *stream) attach(c *console) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.console = c
 }
 
 // flush shows what waits for its end.
@@ -67,8 +85,7 @@ func (s *stream) flushLocked() error {
 	}
 	text := s.pending
 	s.pending = nil
-	_, err := s.file.Write(escapeBytes(nil, text))
-	return err
+	return s.put(escapeBytes(nil, text))
 }
 
 // styled is the stream for what may hold control sequences: those of the program itself, around texts that are visible.
@@ -82,12 +99,18 @@ func (w styled) Write(text []byte) (int, error) {
 	if err := w.s.flushLocked(); err != nil {
 		return 0, err
 	}
-	return w.s.file.Write(text)
+	return len(text), w.s.put(text)
 }
 
 // visible is text as Write shows it on a terminal.
 func visible(text string) string {
 	out, rest := appendVisible(nil, []byte(text), inNames)
+	return string(escapeBytes(out, rest))
+}
+
+// visibleProse is the same for text in a human language.
+func visibleProse(text string) string {
+	out, rest := appendVisible(nil, []byte(text), inProse)
 	return string(escapeBytes(out, rest))
 }
 

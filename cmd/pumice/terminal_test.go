@@ -1,10 +1,10 @@
 package main
 
 import (
-	"bytes"
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -96,66 +96,54 @@ func TestOwnSequencesReachTheTerminal(t *testing.T) {
 	}
 }
 
-// TestKeyboard looks at what the line editor gets of what is typed and pasted.
+// TestKeyboard looks at what becomes of what is typed and pasted, however it is cut.
 func TestKeyboard(t *testing.T) {
 	t.Parallel()
-	const long = "\x1b[0123456789012345678901234"
+	const long = "\x1b[0123456789012345678901234567890123456789"
 	for _, c := range []struct{ name, typed, want string }{
-		{"text", "héllo 你好\r", "héllo 你好\r"},
-		{"editing keys", "\x01\x05\x7f\x1b[A\x1b[1;3C\x1b[3~\t", "\x01\x05\x7f\x1b[A\x1b[1;3C\x1b[3~\t"},
-		{"keys that the editor doesn't know", "a\x1bOPb\x1bbc\x1b\rd\x1b[1^e\x1b\x1b[A", "ab" + "c\rde\x1b[A"},
-		{"a sequence without an end", long + "x", "678901234x"},
+		{"text", "héllo 你好\r", "héllo 你好<enter>"},
+		{"editing keys", "\x01\x05\x7f\x1b[A\x1b[1;3C\x1b[3~\t", "<ctrl+a><ctrl+e><backspace><up><alt+right><delete><tab>"},
+		{"Home and End of terminals, screen, rxvt and the application mode", "\x1b[H\x1b[F\x1b[1~\x1b[4~\x1b[7~\x1b[8~\x1bOH\x1bOF",
+			"<home><end><home><end><home><end><home><end>"},
+		{"words", "\x1b[1;5D\x1b[1;5C\x1bb\x1bf\x1b\x7f\x17\x1bd\x1bOd\x1bOc", "<ctrl+left><ctrl+right><alt+b><alt+f><alt+backspace><ctrl+w><alt+d><ctrl+left><ctrl+right>"},
+		{"function keys", "a\x1bOPb\x1b[[Ac", "a<f1>bc"},
+		{"Alt-Enter", "\x1b\r", "<alt+enter>"},
+		{"a key with Alt that sends a sequence", "\x1b\x1b[A", "<esc><up>"},
+		{"a sequence without an end", long + "x", "<"},
+		{"an answer of the terminal", "a\x1b]11;rgb:0000/0000/0000\x1b\\b\x1b[?2026;2$yc", "abc"},
 		{"C1", "\u009b2J\x9b", `\u009b2J\x9b`},
-		{"replacement character", "\ufffd", `\ufffd`},
 		{"invalid bytes", "\xff\xe4z", `\xff\xe4z`},
-		{"NUL", "a\x00b", "a\x00b"}, // the editor ignores it
-		{"pasted", "\x1b[200~a\tb\r\nc\x1b[201~", "\x1b[200~a\tb\r\nc\x1b[201~"},
-		{"pasted controls", "\x1b[200~\x1b]0;x\a\x00\x03\x7f\x1b[2J\x1b[201~z", "\x1b[200~" + `\x1b]0;x\x07\x00\x03\x7f\x1b[2J` + "\x1b[201~z"},
-		{"pasted start of a paste", "\x1b[200~\x1b[200~\x1b[201~", "\x1b[200~" + `\x1b[200~` + "\x1b[201~"},
-		{"pasted emoji", "\x1b[200~👩\u200d🔬\u202e\x1b[201~", "\x1b[200~👩\u200d🔬" + `\u202e` + "\x1b[201~"},
+		{"pasted", "\x1b[200~a\tb\r\nc\rd\x1b[201~z", "a\tb\nc\ndz"},
+		{"pasted controls", "\x1b[200~\x1b]0;x\a\x00\x03\x7f\x1b[2J\x1b[201~z", `\x1b]0;x\x07\x00\x03\x7f\x1b[2J` + "z"},
+		{"pasted start of a paste", "\x1b[200~\x1b[200~\x1b[201~", `\x1b[200~`},
+		{"pasted emoji", "\x1b[200~👩\u200d🔬\u202e\x1b[201~", "👩\u200d🔬" + `\u202e`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			for _, size := range []int{1, 2, 3, 4096} { // of what a read gives
-				k := &keyboard{in: &slow{[]byte(c.typed), size}}
-				got, err := io.ReadAll(k)
-				if err != nil || string(got) != c.want {
-					t.Errorf("%d bytes at a time: got %q, %v; want %q", size, got, err, c.want)
+				var k keyboard
+				var got strings.Builder
+				write := func(strokes []keystroke) {
+					for _, s := range strokes {
+						if got.WriteString(s.text); s.text == "" {
+							got.WriteString("<" + s.key + ">")
+						}
+					}
+				}
+				for rest := c.typed; rest != ""; {
+					n := min(size, len(rest))
+					write(k.push([]byte(rest[:n]), true))
+					rest = rest[n:]
+				}
+				write(k.push(nil, false))
+				if c.want == "<" { // whatever it is
+					if strings.Contains(got.String(), "\x1b") || !strings.HasSuffix(got.String(), "x") {
+						t.Errorf("%d bytes at a time: got %q", size, got.String())
+					}
+				} else if got.String() != c.want {
+					t.Errorf("%d bytes at a time: got %q; want %q", size, got.String(), c.want)
 				}
 			}
 		})
 	}
-}
-
-func TestControlCTwiceIsTheEnd(t *testing.T) {
-	t.Parallel()
-	k := &keyboard{in: bytes.NewReader([]byte("ab\x03c\x03\x03d"))}
-	var got []string
-	b := make([]byte, 16)
-	for range 5 {
-		n, err := k.Read(b)
-		text := string(b[:n])
-		if err != nil {
-			text += err.Error()
-		}
-		got = append(got, text)
-	}
-	if diff := cmp.Diff([]string{"ab", "Ctrl-C", "c", "Ctrl-C", "EOF"}, got); diff != "" {
-		t.Errorf("(-want +got):\n%s", diff)
-	}
-}
-
-// slow gives at most so many bytes a read.
-type slow struct {
-	rest []byte
-	size int
-}
-
-func (s *slow) Read(b []byte) (int, error) {
-	if len(s.rest) == 0 {
-		return 0, io.EOF
-	}
-	n := copy(b, s.rest[:min(s.size, len(s.rest))])
-	s.rest = s.rest[n:]
-	return n, nil
 }

@@ -41,6 +41,9 @@ var layers = map[string][]string{
 	"internal/hostmem":    {},
 	"internal/version":    {},
 	"internal/loopback":   {},
+	"internal/edit":       {},
+	"internal/screen":     {},
+	"internal/markdown":   {},
 
 	"vk":               {"internal/humanize", "internal/regular", "internal/atomicfile"},
 	"shaders":          {},
@@ -106,6 +109,10 @@ var confined = map[string][]string{
 	"github.com/prometheus":           {"server"},
 	"github.com/chromedp":             {"tools/page"}, // a module of its own
 	"github.com/x448/float16":         {"internal/half"},
+	"github.com/charmbracelet":        {"cmd", "internal/edit", "internal/screen", "internal/markdown"},
+	"github.com/charmbracelet/x/vt":   {"test"},
+	"github.com/yuin/goldmark":        {"internal/markdown"},
+	"github.com/alecthomas/chroma":    {"internal/markdown"},
 	"internal/ref":                    {"test", "pipeline/verify", "cmd/pumice", "internal/gputest"},
 }
 
