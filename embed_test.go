@@ -128,7 +128,7 @@ func TestEmbedErrors(t *testing.T) {
 		{"not finite", [][]int{{1}, {2, 5999}}, EmbedOptions{}, nil, "text 1: component 1 of the embedding is NaN", 1},
 		{"not finite alone", [][]int{{5999}}, EmbedOptions{Pooling: PoolingMean}, nil, "text 0: component 1", 0},
 		{"the device", [][]int{{1}, {2}}, EmbedOptions{}, lost, "lost", -1},
-		{"pooling", [][]int{{1}}, EmbedOptions{Pooling: "max"}, nil, `Pooling "max": want one of ["last" "mean" "cls"]`, -1},
+		{"pooling", [][]int{{1}}, EmbedOptions{Pooling: "max"}, nil, `Pooling "max": want one of last, mean, cls`, -1},
 		{"normalization", [][]int{{1}}, EmbedOptions{Normalization: "l1"}, nil, `Normalization "l1": want`, -1},
 		{"dimensions", [][]int{{1}}, EmbedOptions{Dimensions: 4}, nil, `Dimensions "4": want 0 (all) or 1 to 3`, -1},
 		{"negative dimensions", [][]int{{1}}, EmbedOptions{Dimensions: -1}, nil, `Dimensions "-1"`, -1},
