@@ -447,7 +447,7 @@ func (c *console) input() (f screen.Frame) {
 		if s.at >= 0 {
 			found = oneRow.Replace(c.history.At(s.at))
 		}
-		head := fmt.Sprintf("(search) %s", s.text)
+		head := "(search) " + oneRow.Replace(s.text)
 		return screen.Frame{Rows: []string{cut(head, c.width-1), cut("  "+found, c.width-1)}, Before: len(cut(head, c.width-1))}
 	}
 	if !c.asking && c.buffer.Text() == "" {

@@ -80,7 +80,7 @@ func TestRows(t *testing.T) {
 		{"combining marks take no place", "e\u0301e\u0301e\u0301e\u0301e\u0301", 10, ">>> e\u0301e\u0301e\u0301e\u0301e\u0301|"},
 		{"tabs", "a\tb", 20, ">>> a   b|"},
 		{"the cursor at the beginning of a broken row", "abcdefg<left><left>", 10, ">>> abcde\n|fg"},
-		{"a narrow terminal", "ab", 1, ">>> a\nb|"},
+		{"a narrow terminal", "ab", 1, "a\nb|"},
 	} {
 		b := typed(c.keys)
 		rows, row, before := b.Rows(">>> ", "... ", c.width)

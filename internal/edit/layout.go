@@ -42,6 +42,7 @@ func (b *Buffer) Rows(prompt, more string, width int) (rows []Row, row, before i
 // layOut adds the rows of one line.
 func (b *Buffer) layOut(rows []Row, prefix string, from, end, width int) []Row {
 	var shown strings.Builder
+	prefix = ansi.Truncate(prefix, max(0, width-3), "") // and beside it there is room for two columns
 	shown.WriteString(prefix)
 	r := Row{From: from}
 	x := ansi.StringWidth(prefix)
@@ -53,7 +54,7 @@ func (b *Buffer) layOut(rows []Row, prefix string, from, end, width int) []Row {
 			w = ansi.StringWidth(cluster)
 		}
 		if cluster == "\t" {
-			w = tabStop - x%tabStop
+			w = min(tabStop-x%tabStop, max(1, width-1))
 			cluster = strings.Repeat(" ", w)
 		}
 		if x+w >= width && at > r.From {
