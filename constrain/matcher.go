@@ -158,14 +158,14 @@ func (m *Matcher) Ended() bool { return m.ended }
 const maxForced = 4096
 
 // Forced returns tokens that must follow, as far as only one text can; none where there is a choice or the text may end. It
-// changes nothing. The tokens are the longest that spell the text. Where one could be longer than the text that is forced, it
+// changes nothing. The tokens are the fewest that spell the text. Where one could be longer than the text that is forced, it
 // and what follows are left to the model.
 func (m *Matcher) Forced() ([]int, error) {
 	text, err := m.forced()
 	if err != nil {
 		return nil, err
 	}
-	return m.g.vocabulary.longest(text), nil
+	return m.g.vocabulary.spell(text), nil
 }
 
 // forced returns the bytes that must follow.

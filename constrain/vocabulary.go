@@ -93,24 +93,50 @@ type trie struct {
 
 func (t *trie) len() int { return len(t.byte) }
 
-// longest spells a text by the longest token each time, as far as no token could be longer than the text.
-func (v *Vocabulary) longest(text []byte) (ids []int) {
-	for {
-		id, n := -1, 0
+// spell returns the fewest tokens that spell a text, the longer ones first, up to where a token could reach beyond its end. Tokens
+// that mark structure are long, so that they are found before parts of them are.
+func (v *Vocabulary) spell(text []byte) []int {
+	text = text[:v.settled(text)]
+	const never = 1 << 30
+	type step struct{ tokens, id, size int } // to the end of the text, by which token first
+	best := make([]step, len(text)+1)
+	for at := len(text) - 1; at >= 0; at-- {
+		best[at].tokens = never
 		node := int32(0)
-		for depth, b := range text {
+		for n, b := range text[at:] {
 			if node = v.trie.child(node, b); node < 0 {
 				break
 			}
-			if first := v.trie.first[node]; first < v.trie.first[node+1] {
-				id, n = int(v.trie.tokens[first]), depth+1
+			first := v.trie.first[node]
+			if rest := best[at+n+1].tokens; first < v.trie.first[node+1] && rest < best[at].tokens { // or as few with a longer token
+				best[at] = step{rest + 1, int(v.trie.tokens[first]), n + 1}
 			}
 		}
-		if id < 0 || node >= 0 && node+1 < v.trie.end[node] {
-			return ids
-		}
-		ids, text = append(ids, id), text[n:]
 	}
+	if best[0].tokens >= never {
+		return nil
+	}
+	ids := make([]int, 0, best[0].tokens)
+	for at := 0; at < len(text); at += best[at].size {
+		ids = append(ids, best[at].id)
+	}
+	return ids
+}
+
+// settled is how much of a text has tokens that don't depend on what follows it: the rest is the beginning of a longer token.
+func (v *Vocabulary) settled(text []byte) int {
+	for at := max(0, len(text)-v.trie.height); at < len(text); at++ {
+		node := int32(0)
+		for _, b := range text[at:] {
+			if node = v.trie.child(node, b); node < 0 {
+				break
+			}
+		}
+		if node >= 0 && node+1 < v.trie.end[node] {
+			return at
+		}
+	}
+	return len(text)
 }
 
 // child is the node below another that adds a byte, or -1.

@@ -89,3 +89,42 @@ func TestTokensOfTheSameBytesAreAllowedTogether(t *testing.T) {
 		t.Error("a token after the end is accepted")
 	}
 }
+
+// TestForcedTextsAreSpelledInFewTokens: tokens that mark structure are not spelled in parts, and what a longer token may begin with
+// is left.
+func TestForcedTextsAreSpelledInFewTokens(t *testing.T) {
+	tokens := make([]string, 257, 270)
+	for b := range 256 {
+		tokens[b] = string([]byte{byte(b)})
+	}
+	tokens = append(tokens, "\n</", "tool", "_call", "</tool_call>", "ab", "abc", "bcd", "d\"")
+	v, err := NewVocabulary(tokens, []int{256})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		text string
+		want []string
+	}{
+		{"", nil},
+		{"x", []string{"x"}},
+		{"\n</tool_call>", []string{"\n", "</tool_call>"}},
+		{"\n</toolx", []string{"\n</", "tool", "x"}},
+		{"abcdx", []string{"abc", "d", "x"}},
+		{"xab", []string{"x"}},
+		{"x\n<", []string{"x"}},
+		{"xabcd", []string{"x", "abc"}},
+	} {
+		var got []string
+		for _, id := range v.spell([]byte(c.text)) {
+			got = append(got, v.Token(id))
+		}
+		if !slices.Equal(got, c.want) {
+			t.Errorf("%q is %q, want %q", c.text, got, c.want)
+		}
+	}
+	none := &Vocabulary{trie: v.newTrie(nil)}
+	if ids := none.spell([]byte("a")); ids != nil {
+		t.Errorf("%v without tokens", ids)
+	}
+}
