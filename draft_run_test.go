@@ -69,7 +69,7 @@ func TestFixtureDraftsOnTheDevice(t *testing.T) {
 					t.Errorf("%s: %d of %d guesses of the same model were right", c.name, s.DraftNAccepted, s.DraftN)
 				case name == "another model" && s.DraftNAccepted > s.DraftN/50:
 					t.Errorf("%s: %d of %d guesses of another model were right", c.name, s.DraftNAccepted, s.DraftN)
-				case name == "another model" && !always && s.DraftN > 100: // of 700
+				case name == "another model" && !always && s.DraftN > 350: // of 700; how many depends on times
 					t.Errorf("%s: %d guesses of another model were evaluated", c.name, s.DraftN)
 				}
 				t.Logf("%s, %s, always %t: %d of %d guesses were right, %.0f t/s with and %.0f without", c.name, name, always, s.DraftNAccepted, s.DraftN, s.DraftPerSecond, s.PlainPerSecond)
