@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"encoding/json"
 	"io"
 	"os"
@@ -15,17 +14,7 @@ import (
 func TestInterruptedBenchWritesWhatThereIs(t *testing.T) {
 	t.Parallel()
 	model := filepath.Join(top(t), "testdata", "fixtures", "llama")
-	c := command(t, "bench", model, "-p", "4", "-n", "3000", "-d", "0,0,0,0,0,0,0,0,0,0", "-r", "1", "--json", "--verbose")
-	var out bytes.Buffer
-	c.Stdout = &out
-	messages, err := c.StderrPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := c.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer c.Process.Kill()
+	c, out, messages := begin(t, "bench", model, "-p", "4", "-n", "3000", "-d", "0,0,0,0,0,0,0,0,0,0", "-r", "1", "--json", "--verbose")
 	var said strings.Builder
 	for b := make([]byte, 1); !strings.Contains(said.String(), "pp4, run 1: "); {
 		if _, err := messages.Read(b); err != nil {

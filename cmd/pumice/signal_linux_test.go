@@ -148,22 +148,28 @@ func TestSignalEndsALongPrompt(t *testing.T) {
 	signalled(t, c, syscall.SIGTERM)
 }
 
+// begin starts the program, whose standard output is collected, and returns the end of its messages to read from.
+func begin(t *testing.T, args ...string) (c *exec.Cmd, out *bytes.Buffer, messages io.Reader) {
+	t.Helper()
+	c, out = command(t, args...), &bytes.Buffer{}
+	c.Stdout = out
+	messages, err := c.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Process.Kill() })
+	return c, out, messages
+}
+
 // TestInterruptedAnswerIsWritten interrupts a generation whose answer is written at the end. A moment after the model is there it has
 // some tokens, sooner or later.
 func TestInterruptedAnswerIsWritten(t *testing.T) {
 	t.Parallel()
 	for delay := 100 * time.Millisecond; ; delay *= 2 {
-		c := command(t, "--log-level", "debug", "generate", filepath.Join(top(t), "testdata", "fixtures", "llama"), "--tokens", "51", "--temp", "0", "-n", "0", "--ignore-eos", "--json")
-		var out bytes.Buffer
-		c.Stdout = &out
-		messages, err := c.StderrPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := c.Start(); err != nil {
-			t.Fatal(err)
-		}
-		defer c.Process.Kill()
+		c, out, messages := begin(t, "--log-level", "debug", "generate", filepath.Join(top(t), "testdata", "fixtures", "llama"), "--tokens", "51", "--temp", "0", "-n", "0", "--ignore-eos", "--json")
 		lines := bufio.NewScanner(messages)
 		for lines.Scan() && !strings.Contains(lines.Text(), "weights are on the device") {
 		}
@@ -174,6 +180,7 @@ func TestInterruptedAnswerIsWritten(t *testing.T) {
 		rest, _ := io.ReadAll(messages)
 		c.Wait()
 		var r pumice.Result
+		var err error
 		if out.Len() > 0 { // perhaps before the first token
 			err = json.Unmarshal(out.Bytes(), &r)
 		}

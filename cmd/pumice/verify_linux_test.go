@@ -2,7 +2,6 @@ package main
 
 import (
 	"bufio"
-	"bytes"
 	"fmt"
 	"io"
 	"os"
@@ -40,17 +39,7 @@ func TestInterruptedVerifySaysHowFarItCame(t *testing.T) {
 
 // An interrupted verify writes the checks that ended as JSON too.
 func TestInterruptedVerifyWritesJSON(t *testing.T) {
-	c := command(t, "verify", "--types", "q4_0", "--json", "--log-level", "debug")
-	var out bytes.Buffer
-	c.Stdout = &out
-	messages, err := c.StderrPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := c.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer c.Process.Kill()
+	c, out, messages := begin(t, "verify", "--types", "q4_0", "--json", "--log-level", "debug")
 	go func() {
 		time.Sleep(2 * time.Second)
 		c.Process.Signal(os.Interrupt)
