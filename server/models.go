@@ -50,7 +50,12 @@ func (s *Server) model(name string) (*served, error) {
 	if len(s.models) > 0 && name == "" || len(s.models) == 1 { // clients send names of other servers' models
 		return s.models[0], nil
 	}
-	return nil, &requestError{Code: http.StatusNotFound, Type: "not_found_error", Param: "model",
+	return nil, noModel(name)
+}
+
+// noModel is the error of a name that no model has.
+func noModel(name string) error {
+	return &requestError{Code: http.StatusNotFound, Type: "not_found_error", Param: "model",
 		Message: fmt.Sprintf("there is no model %q; GET /v1/models lists those there are", name)}
 }
 
@@ -277,8 +282,7 @@ func (s *Server) unload(w http.ResponseWriter, r *http.Request) error {
 	}
 	m, ok := s.byName[q.Model]
 	if !ok {
-		return &requestError{Code: http.StatusNotFound, Type: "not_found_error", Param: "model",
-			Message: fmt.Sprintf("there is no model %q; GET /v1/models lists those there are", q.Model)}
+		return noModel(q.Model)
 	}
 	if users := m.unload(); users > 0 {
 		return &requestError{Code: http.StatusConflict, Type: "invalid_request_error", Param: "model",
