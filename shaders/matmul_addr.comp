@@ -38,21 +38,23 @@ uint64_t tokens[TILE_TOKENS]; // where their columns are
 
 // Adds block b's products.
 void block(uint b) {
-#ifdef MASKED
-    vec2 dm[LANE_ROWS];
-    load_block_scales(b, p.group, dm);
-#endif
+    Meta m[LANE_ROWS];
+    load_block_metas(b, p.group, m);
     [[unroll]] for (uint i = 0u; i < BLOCK_UNITS; i++) {
         uint u = b * BLOCK_UNITS + i;
         vec4 w[LANE_ROWS * UNIT_QUADS];
         [[unroll]] for (uint r = 0u; r < LANE_ROWS; r++) {
             vec4 unit[UNIT_QUADS];
-            load_quads(u, r, p.group, unit);
+            load_quads(u, r, p.group, m[r], unit);
             [[unroll]] for (uint j = 0u; j < UNIT_QUADS; j++) {
 #ifdef MASKED
-                unit[j] = unit[j] * (field_scale(j) * dm[r].x) + dm[r].y;
+                vec2 dm = m[r].dm[quad_column(j, 0u) / SCALE_COLS];
+                unit[j] = unit[j] * (field_scale(j) * dm.x) + dm.y;
 #endif
-                w[r * UNIT_QUADS + j] = unit[j];
+                [[unroll]] for (uint n = 0u; n < 4u; n++) {
+                    uint c = quad_column(j, n);
+                    w[r * UNIT_QUADS + c / 4u][c % 4u] = unit[j][n];
+                }
             }
         }
         [[unroll]] for (uint t = 0u; t < TILE_TOKENS; t++)

@@ -58,13 +58,18 @@ uvec4 part_bytes(uvec4 q, Meta m, uint i) {
         v[j] = (n | n << 4u) & 0x0f0f0f0fu;
     }
 #endif
+#ifdef HAS_HIGH_BITS
     uint high = part_high(m, i);
-#if HIGH_BITS == 2
-    [[unroll]] for (uint j = 0u; j < 4u; j++) v[j] |= spread2((high >> (8u * j)) & 0xffu) << FIELD_BITS;
-#elif HIGH_BITS == 1
-    // One bit a column: the product moves bit n of four to bit 8n.
-    [[unroll]] for (uint j = 0u; j < 4u; j++)
-        v[j] |= ((((high >> (4u * j)) & 15u) * 0x00204081u) & 0x01010101u) << FIELD_BITS;
+    [[unroll]] for (uint j = 0u; j < 4u; j++) {
+#if FIELDS == 4 // bit n of four columns to bit 8 n
+        uint bits = ((high >> (8u * j)) & 15u) * 0x00204081u;
+#else // four columns have the same two fields of two bytes
+        uint bits = (high >> (16u * (j % 2u) + high_at(j / 2u, 0u))) & 0xffffu;
+        bits = (bits | bits << 8u) & (0x00010001u * ((1u << (2 * HIGH_BITS)) - 1u));
+        bits |= bits << (8 - HIGH_BITS);
+#endif
+        v[j] |= (bits & (0x01010101u * ((1u << HIGH_BITS) - 1u))) << FIELD_BITS;
+    }
 #endif
     return v;
 }

@@ -67,7 +67,7 @@ void block(uint b, uint t0, Rows at) {
 #else
             uvec4 q = load_unit(at.unit + u * p.group + r);
             [[unroll]] for (uint j = 0u; j < UNIT_QUADS; j++) {
-                vec4 v = quad(q, j);
+                vec4 v = quad(q, NO_HIGH, j);
 #ifdef MASKED
                 v = v * (field_scale(j) * dm[r].x) + dm[r].y;
 #endif
@@ -100,7 +100,7 @@ void unit(uint u, uint t0, Rows at) {
         uint c4 = u * UNIT_QUADS + j;
         if (c4 * 4u >= p.cols) break;
         vec4 w[LANE_ROWS];
-        [[unroll]] for (uint r = 0u; r < LANE_ROWS; r++) w[r] = quad(q[r], j);
+        [[unroll]] for (uint r = 0u; r < LANE_ROWS; r++) w[r] = quad(q[r], NO_HIGH, j);
         vec4 gains = load_gain(c4);
         [[unroll]] for (uint t = 0u; t < TILE_TOKENS; t++) {
             vec4 xs = normed(load_x(t0, t, c4), t, gains);

@@ -50,26 +50,45 @@ void block(uint b) {
         uint64_t gain = p.gain + uint64_t(b) * (4ul * BLOCK_COLS);
         [[unroll]] for (uint j = 0u; j < BLOCK_QUADS; j++) xs[j] *= load_floats(gain, j);
     }
+    Meta m[LANE_ROWS];
+    load_block_metas(b, p.group, m);
 #ifdef MASKED
-    vec2 dm[LANE_ROWS];
-    load_block_scales(b, p.group, dm);
-    vec4 sums = vec4(0.0);
-    [[unroll]] for (uint j = 0u; j < BLOCK_QUADS; j++) sums += xs[j];
-    float xsum = sums.x + sums.y + sums.z + sums.w;
-    float dots[LANE_ROWS];
-    [[unroll]] for (uint r = 0u; r < LANE_ROWS; r++) dots[r] = 0.0;
-    [[unroll]] for (uint j = 0u; j < BLOCK_QUADS; j++) xs[j] *= field_scale(j);
+    float xsum[SCALES];
+    [[unroll]] for (uint s = 0u; s < SCALES; s++) {
+        vec4 sums = vec4(0.0);
+        [[unroll]] for (uint j = 0u; j < BLOCK_QUADS / SCALES; j++) sums += xs[s * (BLOCK_QUADS / SCALES) + j];
+        xsum[s] = sums.x + sums.y + sums.z + sums.w;
+    }
+    float dots[LANE_ROWS * SCALES];
+    [[unroll]] for (uint i = 0u; i < LANE_ROWS * SCALES; i++) dots[i] = 0.0;
 #else
 #define dots acc
 #endif
-    [[unroll]] for (uint i = 0u; i < BLOCK_UNITS; i++)
+    [[unroll]] for (uint i = 0u; i < BLOCK_UNITS; i++) {
+        vec4 unit_x[UNIT_QUADS]; // in the order of quads
+        [[unroll]] for (uint j = 0u; j < UNIT_QUADS; j++) {
+            [[unroll]] for (uint n = 0u; n < 4u; n++) {
+                uint c = i * UNIT_COLS + quad_column(j, n);
+                unit_x[j][n] = xs[c / 4u][c % 4u];
+            }
+            unit_x[j] *= field_scale(j);
+        }
         [[unroll]] for (uint r = 0u; r < LANE_ROWS; r++) {
             vec4 w[UNIT_QUADS];
-            load_quads(b * BLOCK_UNITS + i, r, p.group, w);
-            [[unroll]] for (uint j = 0u; j < UNIT_QUADS; j++) dots[r] += dot(w[j], xs[i * UNIT_QUADS + j]);
-        }
+            load_quads(b * BLOCK_UNITS + i, r, p.group, m[r], w);
+            [[unroll]] for (uint j = 0u; j < UNIT_QUADS; j++) {
 #ifdef MASKED
-    [[unroll]] for (uint r = 0u; r < LANE_ROWS; r++) acc[r] += dm[r].x * dots[r] + dm[r].y * xsum;
+                uint at = r * SCALES + quad_column(j, 0u) / SCALE_COLS;
+#else
+                uint at = r;
+#endif
+                dots[at] += dot(w[j], unit_x[j]);
+            }
+        }
+    }
+#ifdef MASKED
+    [[unroll]] for (uint r = 0u; r < LANE_ROWS; r++)
+        [[unroll]] for (uint s = 0u; s < SCALES; s++) acc[r] += m[r].dm[s].x * dots[r * SCALES + s] + m[r].dm[s].y * xsum[s];
 #endif
 }
 

@@ -66,7 +66,7 @@ void block(uint b, uint nunits, Rows at, vec4 to_lane) {
             [[unroll]] for (uint j = 0u; j < UNIT_QUADS; j++) dots[r] += dot(w[j], xs[j]);
 #else
             uvec4 q = load_unit(at.unit + u * p.group + r);
-            [[unroll]] for (uint j = 0u; j < UNIT_QUADS; j++) dots[r] += dot(quad(q, j), xs[j]);
+            [[unroll]] for (uint j = 0u; j < UNIT_QUADS; j++) dots[r] += dot(quad(q, NO_HIGH, j), xs[j]);
 #endif
         }
     }

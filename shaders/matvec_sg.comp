@@ -133,7 +133,7 @@ void add_piece(uint row0, uint piece, uint tile) {
 #endif
         [[unroll]] for (uint j = 0u; j < 4u * PIECE_UNITS; j++)
             [[unroll]] for (uint f = 0u; f < FIELDS; f++) {
-                vec4 w = numbers(field_bytes(q[r * PIECE_UNITS + j / 4u][j % 4u], word_high(m.high, j % 4u), f));
+                vec4 w = numbers(unit_bytes(q[r * PIECE_UNITS + j / 4u], m.high, j % 4u, f));
                 [[unroll]] for (uint n = 0u; n < 4u; n++) {
                     uint c = WORD_COLS * j + FIELDS * n + f;
                     d[c / SUM_COLS] += w[n] * xs[c / 4u][c % 4u];

@@ -32,9 +32,11 @@ func twoBits(x uint64) uint16 {
 	return uint16(x | x>>24)
 }
 
-// oneBit returns the low bits of x's bytes in ascending order.
-func oneBit(x uint64) byte {
-	return byte((x & 0x0101010101010101) * 0x0102040810204080 >> 56)
+// evenBytes returns bytes 0, 2, 4 and 6 of x.
+func evenBytes(x uint64) uint32 {
+	x &= 0x00ff00ff00ff00ff
+	x = (x | x>>8) & 0x0000ffff0000ffff
+	return uint32(x | x>>16)
 }
 
 // packFourBits sets dst to bits shift to shift + 3 of the bytes of q.
@@ -51,11 +53,43 @@ func packTwoBits(dst, q []byte, shift int) {
 	}
 }
 
-// packOneBit sets dst to bit shift of the bytes of q.
-func packOneBit(dst, q []byte, shift int) {
-	for i := range len(q) / 8 {
-		dst[i] = oneBit(load8(q[8*i:]) >> shift)
+// packHigh sets dst to the high bits of the columns of a unit of nibbles: `bits` bits from bit shift on of the bytes of q, of
+// each column one. Those of the two columns in byte i of a word of nibbles are side by side in byte i.
+func packHigh(dst, q []byte, shift, bits int) {
+	var words [2]uint32
+	for j := range 4 {
+		x := load8(q[8*j:]) >> shift & (0x0101010101010101 * (1<<bits - 1))
+		at := 2 * bits * j
+		words[at/8] |= evenBytes(x|x>>(8-bits)) << (at % 8)
 	}
+	for i := range bits {
+		binary.LittleEndian.PutUint32(dst[4*i:], words[i])
+	}
+}
+
+// packHighMask is packHigh of one bit of each column, in ascending order in 32 bits.
+func packHighMask(dst, mask []byte) {
+	m, high := binary.LittleEndian.Uint32(mask), uint32(0)
+	for j := range 4 {
+		x := m >> (8 * j) & 0xff
+		x = (x | x<<12) & 0x000f000f
+		x = (x | x<<6) & 0x03030303
+		high |= x << (2 * j)
+	}
+	binary.LittleEndian.PutUint32(dst, high)
+}
+
+// packHighQuarters sets dst to bit shift of the 32 bytes of q, of each column of half a unit of pairs of bits one. Those of the
+// four columns in byte i of a word of the unit are side by side in byte i.
+func packHighQuarters(dst, q []byte, shift int) {
+	var high uint32
+	for i := range 4 {
+		x := load8(q[8*i:]) >> shift & 0x0101010101010101
+		x = (x | x>>7 | x>>14 | x>>21) & 0x0000000f0000000f
+		pair := uint32(x|x>>24) & 0xffff // bytes 2 (i % 2) and 2 (i % 2) + 1 of word i / 2
+		high |= pair << (16*(i%2) + 4*(i/2))
+	}
+	binary.LittleEndian.PutUint32(dst, high)
 }
 
 // packNibbles turns ggml's order (byte i: column i low, column i + 16 high) into ascending
@@ -100,7 +134,7 @@ func packQ5_0(row []byte, to *rowTarget) {
 		b := row[i*22:][:22]
 		r := to.record(i / 2)
 		copy(r[2*(i%2):][:2], b[:2])
-		copy(r[4+4*(i%2):][:4], b[2:6])
+		packHighMask(r[4+4*(i%2):], b[2:6])
 		packNibbles(to.unit(i), b[6:])
 	}
 }
@@ -108,7 +142,9 @@ func packQ5_0(row []byte, to *rowTarget) {
 func packQ5_1(row []byte, to *rowTarget) {
 	for i := range len(row) / 24 {
 		b := row[i*24:][:24]
-		copy(to.record(i), b[:8])
+		r := to.record(i)
+		copy(r, b[:4])
+		packHighMask(r[4:], b[4:8])
 		packNibbles(to.unit(i), b[8:])
 	}
 }
@@ -145,7 +181,7 @@ func packQ3_K(row []byte, to *rowTarget) {
 		copy(r, d)
 		copy(r[4:], scales)
 		for j := range 8 {
-			packOneBit(r[16+4*j:][:4], mask, j)
+			packHighQuarters(r[16+4*j:], mask, j)
 		}
 		packQuarters(to, 4*i, q)
 	}
@@ -172,7 +208,7 @@ func packQ5_K(row []byte, to *rowTarget) {
 		r, high := to.record(i), b[16:48]
 		copy(r, b[:16])
 		for j := range 8 {
-			packOneBit(r[16+4*j:][:4], high, j)
+			packHigh(r[16+4*j:], high, j, 1)
 		}
 		packHalves(to, 8*i, b[48:])
 	}
@@ -186,7 +222,7 @@ func packQ6_K(row []byte, to *rowTarget) {
 		copy(r, d)
 		copy(r[4:], scales)
 		for j := range 8 { // 128 columns share 64 bytes of low and 32 of high bits
-			packTwoBits(r[20+8*j:][:8], high[j/4*32:][:32], 2*(j%4))
+			packHigh(r[20+8*j:], high[j/4*32:], 2*(j%4), 2)
 			packFourBits(to.unit(8*i+j), low[j/4*64+j%2*32:][:32], 4*(j/2%2))
 		}
 	}

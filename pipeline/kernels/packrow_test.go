@@ -64,21 +64,23 @@ func TestPackKMatchesColumns(t *testing.T) {
 		formats[x.kind].packPlain(units, meta, row)
 		for block := range 2 {
 			b := row[block*x.kind.BlockBytes():]
-			fields := func(n, bits int, f func(b []byte, c int) byte) []byte {
-				out := make([]byte, n*bits/8)
-				for c := range n {
-					out[c*bits/8] |= f(b, c) << (c * bits % 8)
-				}
-				return out
+			want := make([]byte, 256*x.lowBits/8)
+			for c := range 256 {
+				want[c*x.lowBits/8] |= x.low(b, c) << (c * x.lowBits % 8)
 			}
-			want := fields(256, x.lowBits, x.low)
 			if got := units[block*len(want):][:len(want)]; !bytes.Equal(got, want) {
 				t.Errorf("%s block %d: low bits %x, want %x", x.kind, block, got, want)
 			}
 			if x.high == nil {
 				continue
 			}
-			want = fields(256, x.highBits, x.high)
+			want = make([]byte, 256*x.highBits/8)
+			unit, fields := 128/x.lowBits, 8/x.lowBits // columns of a unit, fields of a byte
+			for c := range 256 {
+				field, n := c%unit/(4*fields)*fields+c%fields, c%(4*fields)/fields // high_at of weights.glsl
+				bit := x.highBits * field
+				want[c/unit*(unit*x.highBits/8)+4*(bit/8)+n] |= x.high(b, c) << (bit % 8)
+			}
 			if got := meta[block*formats[x.kind].metaBytes+x.highAt:][:len(want)]; !bytes.Equal(got, want) {
 				t.Errorf("%s block %d: high bits %x, want %x", x.kind, block, got, want)
 			}

@@ -14,7 +14,8 @@
 //   META_COLS      columns of a record; UNIT_COLS divides it
 //   HEAD_WORDS     words of a record that say what d and m are. 0: the record is one half, d, and a word has two
 //   HEAD_NEEDED    how many of them the d and m of a unit are made of, at least 1
-//   HIGH_BITS      bits of q above those in the unit, 0 to 2: they follow the head, in the order of columns
+//   HIGH_BITS      bits of q above those in the unit, 0 to 2: they follow the head. Those of the fields in byte i of the
+//                  unit's words are in byte i of these, from the lowest field of the lowest word on (high_at of weights.glsl)
 //   SCALES         how many d and m a unit has, each for UNIT_COLS / SCALES columns
 //   OFFSET         m is -OFFSET * d. Without it, a type has an m of its own
 //   LEVELS         q is the place of a number in a table of 16 signed bytes, four words (weights.glsl)

@@ -155,43 +155,32 @@ int level(uint v) {
 #define FIELDS (8 / FIELD_BITS) // words of bytes that a word of a unit becomes
 #define WORD_COLS (4 * FIELDS)  // columns of a word of a unit
 
-#if FIELDS * HIGH_BITS == 4
-// Nibble i of the low half of v at the foot of byte i.
-uint spread(uint v) {
-    v = (v | (v << 8u)) & 0x00ff00ffu;
-    return (v | (v << 4u)) & 0x0f0f0f0fu;
-}
-#endif
+// Where the high bits of field_bytes(f) of word j of a unit, or of a part of it, are: bit high_at % 8 of each byte of word
+// high_at / 8.
+uint high_at(uint j, uint f) { return uint(HIGH_BITS) * (FIELDS * j + f); }
 
-// The bits that belong to word j of a unit, in the order of its columns.
-uint word_high(uvec2 high, uint j) {
-#ifdef HAS_HIGH_BITS
-    uint at = WORD_COLS * HIGH_BITS * j;
-    return high[at / 32u] >> (at % 32u);
-#else
-    return 0u;
-#endif
-}
-
-// q of columns f, f + FIELDS, f + 2 FIELDS and f + 3 FIELDS of a word of a unit, a byte each; high has the word's
-// high bits.
-uint field_bytes(uint word, uint high, uint f) {
+// q of columns f, f + FIELDS, f + 2 FIELDS and f + 3 FIELDS of a word of a unit, a byte each; the bytes of `high` have their
+// high bits from bit `at` on.
+uint field_bytes(uint word, uint high, uint at, uint f) {
 #if defined(LEVELS) && !defined(LEVEL) && FIELD_BITS == 4
     return word >> (FIELD_BITS * f); // of each byte, level takes four bits
 #endif
     uint v = (word >> (FIELD_BITS * f)) & (0x01010101u * ((1u << FIELD_BITS) - 1u));
 #ifdef HAS_HIGH_BITS
-#if FIELDS * HIGH_BITS == 4 // bits from those of one byte's column to those of the next
-    v |= spread((high >> (HIGH_BITS * f)) & (0x1111u * ((1u << HIGH_BITS) - 1u))) << FIELD_BITS;
-#elif FIELDS * HIGH_BITS == 2 && FIELD_BITS == 4
-    // Bits f, f + 2, f + 4 and f + 6 go to bit 4 of the bytes: the other products of the
-    // multiplication fall between.
-    v |= (((high >> f) & 0x55u) * 0x00410410u) & 0x10101010u;
-#else
-#error field_bytes has no code for this width of fields and high bits
-#endif
+    uint moved = at < FIELD_BITS ? high << (FIELD_BITS - at) : high >> (at - FIELD_BITS); // `at` is a constant
+    v |= moved & (0x01010101u * (((1u << HIGH_BITS) - 1u) << FIELD_BITS));
 #endif
     return v;
+}
+
+// field_bytes of field f of word j of unit q.
+uint unit_bytes(uvec4 q, uvec2 high, uint j, uint f) {
+#ifdef HAS_HIGH_BITS
+    uint at = high_at(j, f);
+    return field_bytes(q[j], high[at / 8u], at % 8u, f);
+#else
+    return field_bytes(q[j], 0u, 0u, f);
+#endif
 }
 
 // What the bytes of v stand for, but for scale and constant.
@@ -229,7 +218,7 @@ void decode_unit(uvec4 q, Meta m, out float w[UNIT_COLS]) {
     [[unroll]] for (uint j = 0u; j < 4u; j++)
         [[unroll]] for (uint f = 0u; f < FIELDS; f++) {
             uint c = WORD_COLS * j + f;
-            vec4 v = weights(numbers(field_bytes(q[j], word_high(m.high, j), f)), m.dm[c / SCALE_COLS]);
+            vec4 v = weights(numbers(unit_bytes(q, m.high, j, f)), m.dm[c / SCALE_COLS]);
             [[unroll]] for (uint n = 0u; n < 4u; n++) w[c + FIELDS * n] = v[n];
         }
 #endif

@@ -15,6 +15,7 @@ uvec4 load_unit(uint i) {
     return uvec4(lane_word(at), lane_word(at + 4ul * LANES), lane_word(at + 8ul * LANES), lane_word(at + 12ul * LANES));
 }
 uint load_meta_word(uint i) { return lane_word(meta_base + uint64_t(i) * 4ul); }
+#define MASK_HIGH
 #include "quads.glsl"
 
 #ifdef HALF_META
@@ -41,29 +42,28 @@ void open_rows(uint64_t units, uint64_t metas, uint first, uint cols, uint group
 // Row r of this lane, counted from the first row of the workgroup.
 uint lane_row(uint r) { return r / 2u * (2u * LANES) + 2u * lane + r % 2u; }
 
-#ifdef MASKED
-// d and m of block b of the lane's rows.
-void load_block_scales(uint b, uint group, out vec2 dm[LANE_ROWS]) {
+// The Meta of block b of the lane's row, or of a type without it nothing.
+void load_block_metas(uint b, uint group, out Meta m[LANE_ROWS]) {
+#if defined(HALF_META)
     [[unroll]] for (uint r = 0u; r < LANE_ROWS; r += 2u) {
-#ifdef HALF_META
         vec2 d = unpackHalf2x16(load_meta_word((b * group + record_of(r)) / 2u));
-        dm[r] = vec2(d.x, -float(OFFSET) * d.x);
-        dm[r + 1u] = vec2(d.y, -float(OFFSET) * d.y);
-#else
-        [[unroll]] for (uint i = r; i < r + 2u; i++) dm[i] = load_meta(group_record(record_of(i), b * BLOCK_UNITS, group, LANES)).dm[0];
-#endif
+        m[r].dm[0] = vec2(d.x, -float(OFFSET) * d.x);
+        m[r + 1u].dm[0] = vec2(d.y, -float(OFFSET) * d.y);
+        m[r].high = m[r + 1u].high = uvec2(0u);
     }
-}
+#elif defined(QUANTISED)
+    [[unroll]] for (uint r = 0u; r < LANE_ROWS; r++) m[r] = load_meta(group_record(record_of(r), b * BLOCK_UNITS, group, LANES));
 #endif
+}
 
-// Columns 4j to 4j + 3, for each j, of unit u of the lane's row r, as quad() has them.
-void load_quads(uint u, uint r, uint group, out vec4 w[UNIT_QUADS]) {
+// The quads of unit u of the lane's row r, whose Meta is m, as quad() has them; of a type with LEVELS the weights.
+void load_quads(uint u, uint r, uint group, Meta m, out vec4 w[UNIT_QUADS]) {
     uvec4 q = load_unit(u * group + r * LANES);
 #if defined(QUANTISED) && !defined(MASKED)
     float f[UNIT_COLS];
-    decode_unit(q, load_meta(group_record(record_of(r), u, group, LANES)), f);
+    decode_unit(q, m, f);
     [[unroll]] for (uint j = 0u; j < UNIT_QUADS; j++) w[j] = vec4(f[4u * j], f[4u * j + 1u], f[4u * j + 2u], f[4u * j + 3u]);
 #else
-    [[unroll]] for (uint j = 0u; j < UNIT_QUADS; j++) w[j] = quad(q, j);
+    [[unroll]] for (uint j = 0u; j < UNIT_QUADS; j++) w[j] = quad(q, m.high, j);
 #endif
 }

@@ -39,13 +39,10 @@ uvec4 part_words(uvec4 q, uint i) {
     return uvec4(i < 2u ? (i == 0u ? q.x : q.y) : (i == 2u ? q.z : q.w));
 }
 
-// The high bits of part i of a unit, in the order of columns.
+// The high bits of part i of a unit, where high_at says of a part.
 uint part_high(Meta m, uint i) {
-#if HIGH_BITS == 2
-    return i == 0u ? m.high.x : m.high.y;
-#else
-    return (i < 2u ? m.high.x : m.high.y) >> (16u * (i & 1u));
-#endif
+    uint at = high_at(i * (PART_COLS / WORD_COLS), 0u);
+    return (at < 8u ? m.high.x : m.high.y) >> (at % 8u);
 }
 #endif
 
@@ -59,7 +56,7 @@ void decode_part(uvec4 q, Meta m, uint part, out vec4 w[PART_QUADS]) {
     uint high = part_high(m, part % UNIT_PARTS);
     [[unroll]] for (uint j = 0u; j < PART_COLS / WORD_COLS; j++)
         [[unroll]] for (uint f = 0u; f < FIELDS; f++) {
-            vec4 v = weights(numbers(field_bytes(words[j], high >> (WORD_COLS * HIGH_BITS * j), f)), dm);
+            vec4 v = weights(numbers(field_bytes(words[j], high, high_at(j, f), f)), dm);
             [[unroll]] for (uint n = 0u; n < 4u; n++) {
                 uint c = WORD_COLS * j + FIELDS * n + f;
                 w[c / 4u][c % 4u] = v[n];
