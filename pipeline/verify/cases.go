@@ -117,10 +117,10 @@ func shapes(t pipeline.DType) [][2]int {
 // sizes are the tokens that a plan is built for and those of its step.
 var sizes = [][2]int{{65, 65}, {7, 7}, {64, 63}, {9, 1}, {65, 33}, {2, 2}, {8, 8}}
 
-// mixed has some rows of every type; the columns of a matrix of it are a multiple of 256.
-func mixed() []pipeline.Band {
+// mixed has some rows of every type to check; the columns of a matrix of it are a multiple of 256.
+func (v *verifier) mixed() []pipeline.Band {
 	var out []pipeline.Band
-	for i, t := range kernels.WeightTypes() {
+	for i, t := range v.types() {
 		out = append(out, rowsOf(t, 37+i)...)
 	}
 	return out
@@ -129,7 +129,7 @@ func mixed() []pipeline.Band {
 // shardCases has matrices of several shards: of different types, and cut by a small limit on
 // what one binding holds.
 func (v *verifier) shardCases() {
-	mixed := mixed()
+	mixed := v.mixed()
 	v.linear(mixed, 512, 1, 1, true, true)
 	v.linear(mixed, 768, 1, 1, true, true)
 	v.linear(mixed, 512, 17, 13, true, true)

@@ -263,7 +263,7 @@ func (v *verifier) tileCases() {
 			}
 		}
 	}
-	v.linear(mixed(), 512, 17, 13, true, true)
+	v.linear(v.mixed(), 512, 17, 13, true, true)
 	v.rangeCases()
 	if path == kernels.FP16 || path == kernels.CM {
 		v.lastLargest()

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"pumice/internal/dtype"
 	"pumice/pipeline"
 	"pumice/pipeline/kernels"
 	"pumice/shaders"
@@ -18,25 +19,29 @@ type stage struct {
 	lanes int            // of a subgroup
 	has   []string       // needs of shaders/variants.txt that the driver meets
 	paths []kernels.Path // whose kernels are verified
+	types []dtype.DType  // of weights that they read; nil: all
 }
 
 // stages name the stage in PUMICE_TEST_STAGE. A kernel computes the same on every driver, so that each is verified on one for every
-// size of a subgroup, on the default one at all shapes. SwiftShader, which shares no code with Mesa, has those that run anywhere
-// besides, and its own integer dot products.
+// size of a subgroup, on the default one at all shapes. What an addr kernel makes of a type's bits does not depend on the size, so
+// that at other sizes one type of each form of units and records is enough. SwiftShader, which shares no code with Mesa, has those
+// that run anywhere besides, and its own integer dot products.
 var stages = []stage{
-	{"lavapipe", 8, mesa22, []kernels.Path{kernels.Base, kernels.Row, kernels.SG, kernels.Few, kernels.FP16, kernels.DP}},
-	{"lavapipe-128", 4, mesa22[1:], []kernels.Path{kernels.SG, kernels.Few}},
-	{"lavapipe-512", 16, mesa22[1:], []kernels.Path{kernels.SG, kernels.Few}},
-	{"lavapipe-26", 8, slices.Concat(mesa22, mesa26), []kernels.Path{kernels.Addr, kernels.CM}},
-	{"lavapipe-26-128", 4, slices.Concat(mesa22[1:], mesa26[:1]), []kernels.Path{kernels.Addr}},
-	{"lavapipe-26-512", 16, slices.Concat(mesa22[1:], mesa26[:1]), []kernels.Path{kernels.Addr}},
-	{"swiftshader", 4, mesa22[1:6], []kernels.Path{kernels.Base, kernels.DP}},
+	{"lavapipe", 8, mesa22, []kernels.Path{kernels.Base, kernels.Row, kernels.SG, kernels.Few, kernels.FP16, kernels.DP}, nil},
+	{"lavapipe-128", 4, mesa22[1:], []kernels.Path{kernels.SG, kernels.Few}, nil},
+	{"lavapipe-512", 16, mesa22[1:], []kernels.Path{kernels.SG, kernels.Few}, nil},
+	{"lavapipe-26", 8, slices.Concat(mesa22, mesa26), []kernels.Path{kernels.Addr, kernels.CM}, nil},
+	{"lavapipe-26-128", 4, slices.Concat(mesa22[1:], mesa26[:1]), []kernels.Path{kernels.Addr}, forms},
+	{"lavapipe-26-512", 16, slices.Concat(mesa22[1:], mesa26[:1]), []kernels.Path{kernels.Addr}, forms},
+	{"swiftshader", 4, mesa22[1:6], []kernels.Path{kernels.Base, kernels.DP}, nil},
 }
 
 var (
 	mesa22 = []string{"lane8", "subgroup", "shuffle", "full", "team", "dot8", "fp16"}
 	// Beside those. With 4 lanes there are no matrices; with 16 Mesa 26.1.6 lists them and crashes in compiling kernels with them.
 	mesa26 = []string{"address", "coopmat"}
+	// Units without records, with a half, with the halves of two units in a word, and with words of which a unit needs some.
+	forms = []dtype.DType{dtype.F16, dtype.Q8_0, dtype.Q5_0, dtype.Q6_K}
 )
 
 // thisStage is the stage that runs, if one does.
@@ -81,28 +86,38 @@ func variants(t *testing.T) []shaders.Variant {
 	return list
 }
 
-// Between them the stages verify every row of shaders/variants.txt, at every size of a subgroup that one of their drivers can run it with.
-// The size makes no difference to a kernel that has no subgroup operation.
+// verifies reports whether the kernel is among those of the stage.
+func (s stage) verifies(v shaders.Variant) bool {
+	other := func(define string) bool {
+		kind, weights := strings.CutPrefix(define, "W_")
+		return weights && !slices.ContainsFunc(s.types, func(t dtype.DType) bool { return t.String() == kind })
+	}
+	return s.runs(v) && slices.Contains(s.paths, kernels.PathOf(v.Name)) && (s.types == nil || !slices.ContainsFunc(v.Defines, other))
+}
+
+// Between them the stages verify every row of shaders/variants.txt, and every source at every size of a subgroup that one of their
+// drivers can run it with. The size makes no difference to a kernel that has no subgroup operation.
 func TestStagesCoverEveryKernel(t *testing.T) {
+	type sized struct {
+		source string
+		lanes  int
+	}
+	possible, covered := map[sized]bool{}, map[sized]bool{}
 	for _, v := range variants(t) {
-		possible, covered := map[int]bool{}, map[int]bool{}
+		if !slices.ContainsFunc(stages, func(s stage) bool { return s.verifies(v) }) {
+			t.Errorf("%s, which needs %v: no stage verifies it", v.Name, v.Needs)
+		}
 		for _, s := range stages {
-			lanes := s.lanes
-			if !usesSubgroups(v.SPIRV) {
-				lanes = 0
-			}
-			if s.runs(v) {
-				possible[lanes] = true
-				covered[lanes] = covered[lanes] || slices.Contains(s.paths, kernels.PathOf(v.Name))
+			at := sized{v.Source, s.lanes}
+			if s.runs(v) && usesSubgroups(v.SPIRV) {
+				possible[at] = true
+				covered[at] = covered[at] || s.verifies(v)
 			}
 		}
-		if len(possible) == 0 {
-			t.Errorf("%s: no stage runs what needs %v", v.Name, v.Needs)
-		}
-		for lanes := range possible {
-			if !covered[lanes] {
-				t.Errorf("%s: no stage verifies it with subgroups of %d", v.Name, lanes)
-			}
+	}
+	for at := range possible {
+		if !covered[at] {
+			t.Errorf("%s: no stage verifies a kernel of it with subgroups of %d", at.source, at.lanes)
 		}
 	}
 }

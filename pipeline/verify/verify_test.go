@@ -10,7 +10,6 @@ import (
 	"pumice/internal/dtype"
 	"pumice/internal/gputest"
 	"pumice/pipeline"
-	"pumice/pipeline/kernels"
 	"pumice/shaders"
 	"pumice/vk"
 )
@@ -39,9 +38,10 @@ func managerOn(t testing.TB, dev *vk.Device, o pipeline.Options) *pipeline.Manag
 func TestVerify(t *testing.T) {
 	m := newManager(t, pipeline.Options{})
 	o := Options{Quick: testing.Short()}
-	if s := thisStage(t); s != nil {
+	s := thisStage(t)
+	if s != nil {
 		s.check(t, m)
-		o.Paths = s.paths
+		o.Paths, o.Types = s.paths, s.types
 	}
 	if list := os.Getenv("PUMICE_TEST_KERNELS"); list != "" {
 		o.Kernels = strings.Fields(list)
@@ -66,14 +66,15 @@ func TestVerify(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range m.Variants() {
-		if o.Paths != nil && !slices.Contains(o.Paths, kernels.PathOf(name)) || o.Kernels != nil && !slices.Contains(o.Kernels, name) {
+	runnable := m.Variants()
+	for _, v := range variants(t) {
+		if !slices.Contains(runnable, v.Name) || s != nil && !s.verifies(v) || o.Kernels != nil && !slices.Contains(o.Kernels, v.Name) {
 			continue
 		}
-		if cases[name] == 0 {
-			t.Errorf("%s was not verified", name)
+		if cases[v.Name] == 0 {
+			t.Errorf("%s was not verified", v.Name)
 		}
-		t.Logf("%3d cases of %s, the worst: %v", cases[name], name, worst[name])
+		t.Logf("%3d cases of %s, the worst: %v", cases[v.Name], v.Name, worst[v.Name])
 	}
 }
 
