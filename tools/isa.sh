@@ -4,8 +4,8 @@
 #
 #   tools/isa.sh           measure, with llama.cpp's mat-vec kernels beside ours where they can be had, and write the tables
 #   tools/isa.sh --intel   the same for Intel's compiler and the kernels that rules choose there (tools/intel.sh)
-#   tools/isa.sh --check   fail where a kernel spills, a `cm` kernel has no matrix or a `dp` kernel no dot instruction, or a
-#                          mat-vec loop takes more instructions a weight than the committed table says
+#   tools/isa.sh --check   fail where on one GPU of each compiler a kernel spills, a `cm` kernel has no matrix or a `dp` kernel
+#                          no dot instruction, or a mat-vec loop takes more instructions a weight than the committed table says
 #
 # The same kernels give the same counts on any machine, so what a build of internal/isareport has measured on one version of
 # a driver is kept in the user's cache. Exits with 77 where the pinned drivers can't be had.
@@ -58,7 +58,10 @@ collect() {
 
 # A compiler keeps one core busy, so as many devices as there are cores are measured at once.
 driver=tools/mesa.sh gpus=(navi21 navi31 gfx1201 turing ampere)
-[ $mode != intel ] || driver=tools/intel.sh gpus=(tgl dg2 bmg)
+case $mode in
+check) gpus=(navi31 ampere) ;;
+intel) driver=tools/intel.sh gpus=(tgl dg2 bmg) ;;
+esac
 for device in "${gpus[@]}"; do
 	[ "$(jobs -rp | wc -l)" -lt "$(nproc)" ] || wait -n || exit
 	collect "$device" &
