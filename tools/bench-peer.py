@@ -2,11 +2,12 @@
 """Measures pumice beside llama.cpp's Vulkan backend, turn and turn about in the same minutes.
 
   tools/bench-peer.py [--model FILE.gguf] [--pp 64,512] [--tg 32] [--parallel 1,4,8] [--http] [--rounds 5] [--settings 1,2]
-                      [--warm-up N] [--dir DIR] [--run PROGRAM] [--cpu-library FILE]
+                      [--warm-up N] [--cpu] [--dir DIR] [--run PROGRAM] [--cpu-library FILE]
 
 llama.cpp is the build that tools/wheels/llama-server.txt pins, unpacked into DIR (the user's cache). It runs on the
 same Vulkan device and threads in two settings, its defaults and GGML_VK_DISABLE_F16=1 -fa off, and the faster one
-counts; --settings 1 leaves the second out. Each round runs every test once with each program; the table shows medians and their ratio. ppN evaluates a
+counts; --settings 1 leaves the second out. With --cpu it also runs on its native CPU backend, with as many threads as
+there are processors: what one would use without a GPU. Each round runs every test once with each program; the table shows medians and their ratio. ppN evaluates a
 prompt of N random tokens, tgN generates N after one token, greedily, end-of-text ignored; times are each program's own,
 without loading, and both have warmed up on the measured shape; with --warm-up N, for models that take minutes, llama.cpp
 on at most N tokens. With --parallel each combination of a prompt length, a generation length and a number of sequences
@@ -44,7 +45,11 @@ import zipfile
 
 PIN = pathlib.Path(__file__).resolve().parent / "wheels" / "llama-server.txt"  # llama.cpp b10434 and its SHA-256
 VERSION = re.search(r"==(\S+)", PIN.read_text()).group(1)
-SETTINGS = {"defaults": ({}, "auto"), "f32, no flash attention": ({"GGML_VK_DISABLE_F16": "1"}, "off")}
+# Variables and arguments of llama-server. It leaves Vulkan's CPU drivers alone unless a device is named.
+SETTINGS = {"defaults": ({"GGML_VK_VISIBLE_DEVICES": "0"}, []),
+            "f32, no flash attention": ({"GGML_VK_VISIBLE_DEVICES": "0", "GGML_VK_DISABLE_F16": "1"}, ["-fa", "off"])}
+CPU = "CPU backend"
+CPU_SETTING = ({}, ["-ngl", "0", "--device", "none", "-t", str(os.cpu_count()), "-tb", str(os.cpu_count())])
 
 
 def fetch(directory):
@@ -85,14 +90,14 @@ class PeerError(Exception):
 class Peer:
     """One running llama-server."""
 
-    def __init__(self, program, model, context, slots, env, flash_attention):
+    def __init__(self, program, model, context, slots, env, arguments):
         with socket.socket() as s:
             s.bind(("127.0.0.1", 0))
             self.url = f"http://127.0.0.1:{s.getsockname()[1]}"
         self.log = tempfile.TemporaryFile("w+")
         self.process = subprocess.Popen(
             [*program, "-m", model, "--host", "127.0.0.1", "--port", self.url.rsplit(":", 1)[1],
-             "-c", str(context * slots), "-b", "512", "-ub", "512", "-np", str(slots), "-ngl", "99", "-fa", flash_attention],
+             "-c", str(context * slots), "-b", "512", "-ub", "512", "-np", str(slots), "-ngl", "99", *arguments],
             stdout=self.log, stderr=subprocess.STDOUT, env=dict(os.environ, **env))
         deadline = time.monotonic() + 300
         while not self.ready():
@@ -186,7 +191,7 @@ def ours(run, program, model, pp, tg, parallel):
 
 def ours_by_http(run, program, model, tests, context, slots):
     """The same through HTTP."""
-    server = Peer([*run, program, "llama-server"], model, context, slots, {}, "auto")
+    server = Peer([*run, program, "llama-server"], model, context, slots, {}, [])
     try:
         for test in tests:
             server.measure(test)
@@ -213,6 +218,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--settings", default="1,2")
     parser.add_argument("--warm-up", type=int)
+    parser.add_argument("--cpu", action="store_true")
     parser.add_argument("--run")
     parser.add_argument("--cpu-library", type=pathlib.Path)
     parser.add_argument("--fetch", action="store_true")
@@ -239,12 +245,13 @@ def main():
             (pathlib.Path(overlay.name) / file.name).symlink_to(target)
         binaries = pathlib.Path(overlay.name)
     settings = {name: s for i, (name, s) in enumerate(SETTINGS.items(), 1) if str(i) in args.settings.split(",")}
+    if args.cpu:
+        settings[CPU] = CPU_SETTING
     rates = {name: collections.defaultdict(list) for name in ["pumice", *settings]}
     # One server at a time, so that neither program measures beside another's threads.
-    for name, (env, flash_attention) in settings.items():
-        # llama.cpp leaves CPU drivers alone unless a device is named.
-        env = {"LD_LIBRARY_PATH": str(binaries), "GGML_VK_VISIBLE_DEVICES": "0", **env}
-        peer = Peer([*run, binaries / "llama-server"], args.model, context, slots, env, flash_attention)
+    for name, (env, arguments) in settings.items():
+        env = {"LD_LIBRARY_PATH": str(binaries), **env}
+        peer = Peer([*run, binaries / "llama-server"], args.model, context, slots, env, arguments)
         try:
             for test in tests:
                 peer.measure(test, args.warm_up)
@@ -263,13 +270,17 @@ def main():
 
     print(f"{os.path.basename(args.model)} on {device}; llama.cpp {VERSION}; load average {os.getloadavg()[0]:.1f}; "
           f"{time.strftime('%Y-%m-%d')}; medians of {args.rounds} rounds, tokens a second\n")
-    print("| test | pumice (worst to best) | " + " | ".join(f"llama.cpp, {name}" for name in settings) + " | ratio to the faster |")
-    print("|---|---|" + "---|" * (len(settings) + 1))
+    kinds = {"Vulkan": [name for name in settings if name != CPU], CPU: [name for name in settings if name == CPU]}
+    kinds = {kind: names for kind, names in kinds.items() if names}
+    print("| test | pumice (worst to best) | " + " | ".join(f"llama.cpp, {name}" for name in settings)
+          + " | " + " | ".join(f"ratio to {kind}" for kind in kinds) + " |")
+    print("|---|---|" + "---|" * (len(settings) + len(kinds)))
     for row in itertools.chain.from_iterable(test.names() for test in tests):
         mine = rates["pumice"][row]
-        theirs = [statistics.median(rates[name][row]) for name in settings]
+        theirs = {name: statistics.median(rates[name][row]) for name in settings}
+        ratios = [statistics.median(mine) / max(theirs[name] for name in names) for names in kinds.values()]
         print(f"| {row} | {statistics.median(mine):.1f} ({min(mine):.1f} to {max(mine):.1f}) | "
-              + " | ".join(f"{r:.2f}" for r in theirs) + f" | {statistics.median(mine) / max(theirs):.1f} |")
+              + " | ".join(f"{r:.2f}" for r in [*theirs.values(), *ratios]) + " |")
 
 
 if __name__ == "__main__":
