@@ -16,6 +16,9 @@ import (
 type Export struct {
 	Architecture string // general.architecture
 	VocabSize    int
+	Layers       int
+	Heads        int // for queries, in a layer
+	KVHeads      int
 	BOSTokenID   int // -1 if the checkpoint names none
 	EOSTokenIDs  []int
 	Pairs        []ggufwrite.KV // metadata of the hyper-parameters; nil for a GGUF checkpoint, whose metadata is kept
@@ -29,9 +32,10 @@ type Export struct {
 type Role int
 
 const (
-	AsStored   Role = iota // a norm, a bias or a table, written in its own type
-	Matrix                 // a matrix of a layer
-	Vocabulary             // a matrix with a row for each token: the embedding, the head
+	AsStored        Role = iota // a norm, a bias or a table, written in its own type
+	Matrix                      // a matrix of a layer
+	EmbeddingMatrix             // the matrix with a row for each token, which may be the head too
+	HeadMatrix                  // a matrix like it for the logits
 )
 
 // An ExportTensor is a tensor to be written to a GGUF file.
@@ -72,7 +76,8 @@ func NewExport(c *checkpoint.Checkpoint) (*Export, error) {
 	if err != nil {
 		return nil, err
 	}
-	x := &Export{VocabSize: cfg.VocabSize, BOSTokenID: cfg.BOSTokenID, EOSTokenIDs: cfg.EOSTokenIDs, cfg: cfg}
+	x := &Export{VocabSize: cfg.VocabSize, Layers: cfg.NumHiddenLayers, Heads: cfg.NumAttentionHeads, KVHeads: cfg.NumKeyValueHeads,
+		BOSTokenID: cfg.BOSTokenID, EOSTokenIDs: cfg.EOSTokenIDs, cfg: cfg}
 	if c.Metadata() != nil {
 		x.Architecture = c.Metadata().String("general.architecture")
 		return x, x.copyTensors(c)
@@ -109,8 +114,10 @@ func (x *Export) copyTensors(c *checkpoint.Checkpoint) error {
 		case len(t.Shape) == 0:
 			out.Shape = []int{1}
 		case len(t.Shape) != 2 || !strings.HasSuffix(name, ".weight"):
-		case name == ggufNames.Embed+".weight" || name == ggufNames.LMHead+".weight":
-			out.Role = Vocabulary
+		case name == ggufNames.Embed+".weight":
+			out.Role = EmbeddingMatrix
+		case name == ggufNames.LMHead+".weight":
+			out.Role = HeadMatrix
 		case name == bert.GGUFNames.Positions+".weight" || name == bert.GGUFNames.TokenTypes+".weight":
 		default:
 			out.Role = Matrix

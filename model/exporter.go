@@ -18,7 +18,7 @@ type exporter struct {
 // model adds all tensors.
 func (e *exporter) model() {
 	c, from, to := e.cfg, e.cfg.names, e.names
-	e.matrix(to.Embed, Vocabulary, 0, tensorRows{name: from.Embed, rows: c.VocabSize})
+	e.matrix(to.Embed, EmbeddingMatrix, 0, tensorRows{name: from.Embed, rows: c.VocabSize})
 	if c.LearnedPositions {
 		e.matrix(to.Positions, AsStored, 0, tensorRows{name: from.Positions, rows: c.MaxPositionEmbeddings})
 		e.matrix(to.TokenTypes, AsStored, 0, tensorRows{name: from.TokenTypes, rows: c.TypeVocabSize})
@@ -34,10 +34,10 @@ func (e *exporter) model() {
 		head := tensorRows{name: from.LMHead, rows: c.VocabSize}
 		if c.NormalizedHead {
 			if s := e.find(head, c.HiddenSize); s != nil {
-				e.rows(to.LMHead, Vocabulary, 0, unitRows(s))
+				e.rows(to.LMHead, HeadMatrix, 0, unitRows(s))
 			}
 		} else {
-			e.matrix(to.LMHead, Vocabulary, 0, head)
+			e.matrix(to.LMHead, HeadMatrix, 0, head)
 		}
 	}
 	if s := c.Rope.Scaling; s.Type == "llama3" {

@@ -30,8 +30,12 @@ const (
 
 // metadata returns the file's key-value pairs.
 func (p *Plan) metadata(ctx context.Context, c *checkpoint.Checkpoint) ([]ggufwrite.KV, error) {
+	fileType := fileTypes[p.o.Type]
+	if p.o.Mix != nil && !p.o.Pure {
+		fileType = p.o.Mix.FileType
+	}
 	quantized := []ggufwrite.KV{
-		{Key: fileTypeKey, Value: fileTypes[p.o.Type]},
+		{Key: fileTypeKey, Value: fileType},
 		{Key: versionKey, Value: quantizationVersion},
 	}
 	if p.o.Keep { // as the file has it

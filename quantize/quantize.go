@@ -18,10 +18,11 @@ import (
 	"pumice/tokenizer"
 )
 
-// Options configure NewPlan. Type must be a weight type, unless Keep is set.
+// Options configure NewPlan. Type must be a weight type, unless Mix or Keep is set.
 type Options struct {
 	Type dtype.DType // type of the matrices
-	Pure bool        // also the type of the embedding and the head, however few bits it has
+	Mix  *Mix        // a mixture of types instead of Type; nil: none
+	Pure bool        // Type, or that of most matrices of Mix, for all matrices, the embedding and the head too
 	Keep bool        // the checkpoint is GGUF, and each tensor keeps its type, as with the type COPY of llama-quantize
 
 	// Tokenizer is the tokenizer of a Hugging Face directory; with nil the file gets no vocabulary. The
@@ -60,6 +61,9 @@ func NewPlan(ctx context.Context, c *checkpoint.Checkpoint, o Options) (*Plan, e
 	if o.Keep && c.Format() != checkpoint.GGUF {
 		return nil, fmt.Errorf("quantize: %s: only a GGUF file's types can be kept", c.Path())
 	}
+	if o.Mix != nil {
+		o.Type = o.Mix.Type
+	}
 	if !o.Keep && !o.Type.Weight() {
 		return nil, fmt.Errorf("quantize: %s: want one of %s", o.Type, dtype.Names(dtype.Weights()))
 	}
@@ -74,7 +78,7 @@ func NewPlan(ctx context.Context, c *checkpoint.Checkpoint, o Options) (*Plan, e
 	var tensors []ggufwrite.Tensor
 	for i := range x.Tensors {
 		t := &x.Tensors[i]
-		out := Tensor{Name: t.Name, Shape: t.Shape, DType: o.typeOf(t), From: t.DType}
+		out := Tensor{Name: t.Name, Shape: t.Shape, DType: p.typeOf(t), From: t.DType}
 		out.Bytes = int64(t.Rows()) * out.DType.RowBytes(t.Cols())
 		p.Tensors = append(p.Tensors, out)
 		p.Parameters += int64(t.Rows()) * int64(t.Cols())
@@ -96,13 +100,16 @@ func NewPlan(ctx context.Context, c *checkpoint.Checkpoint, o Options) (*Plan, e
 func (p *Plan) Bytes() int64 { return p.file.Size }
 
 // typeOf returns the type of a tensor in the file. Errors of the embedding and the head affect every token,
-// so these get at least the 6.6 bits of Q6_K, which llama.cpp uses for the head, unless Pure is set.
-func (o *Options) typeOf(t *model.ExportTensor) dtype.DType {
-	if t.Role == model.AsStored || o.Keep {
+// so these get at least the 6.6 bits of Q6_K, which llama.cpp uses for the head, unless Pure or Mix is set.
+func (p *Plan) typeOf(t *model.ExportTensor) dtype.DType {
+	want := p.o.Type
+	switch {
+	case t.Role == model.AsStored || p.o.Keep:
 		return t.DType
-	}
-	want := o.Type
-	if t.Role == model.Vocabulary && !o.Pure && bits(want) < bits(dtype.Q6_K) {
+	case p.o.Pure:
+	case p.o.Mix != nil:
+		want = p.o.Mix.typeOf(t, p.export)
+	case t.Role != model.Matrix && bits(want) < bits(dtype.Q6_K):
 		want = dtype.Q6_K
 	}
 	return want.ForRow(t.Cols())

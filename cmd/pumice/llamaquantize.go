@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -27,17 +28,19 @@ const quantizeFallbackVariable = "PUMICE_FALLBACK_QUANTIZE"
 
 const llamaQuantizeUsage = `usage: llama-quantize [--allow-requantize] [--pure] model.gguf [model-quant.gguf] TYPE [THREADS]
 
-TYPE is a type, such as Q8_0, or one of llama.cpp's names for mixtures or their numbers: Q4_K_M and Q4_K_S are both
-Q4_K here, with the embedding and the head at least Q6_K. COPY keeps the type of each tensor.
+TYPE is a type, such as Q8_0, a mixture, such as Q4_K_M, or the number of one. Mixtures have llama.cpp's types; where all
+matrices have one type, the embedding and the head have at least Q6_K. COPY keeps the type of each tensor.
 `
 
-// llamaTypes are the types of files that llama-quantize writes (llama.cpp b10434, tools/quantize/quantize.cpp; llama.h, enum
-// llama_ftype), with the type that most of their matrices have.
-var llamaTypes = []struct {
+// A llamaFileType is a type of files that llama-quantize writes, with the type that most of their matrices have.
+type llamaFileType struct {
 	name   string
-	number int
+	number uint32
 	dtype  dtype.DType
-}{
+}
+
+// llamaTypes are from llama.cpp b10434 (tools/quantize/quantize.cpp; llama.h, enum llama_ftype).
+var llamaTypes = []llamaFileType{
 	{"F32", 0, dtype.F32}, {"F16", 1, dtype.F16}, {"BF16", 32, dtype.BF16}, {"Q4_0", 2, dtype.Q4_0}, {"Q4_1", 3, dtype.Q4_1}, {"Q8_0", 7, dtype.Q8_0},
 	{"Q5_0", 8, dtype.Q5_0}, {"Q5_1", 9, dtype.Q5_1}, {"Q2_K", 10, dtype.Q2_K}, {"Q2_K_S", 21, dtype.Q2_K}, {"Q3_K", 12, dtype.Q3_K}, {"Q3_K_S", 11, dtype.Q3_K},
 	{"Q3_K_M", 12, dtype.Q3_K}, {"Q3_K_L", 13, dtype.Q3_K}, {"Q4_K", 15, dtype.Q4_K}, {"Q4_K_S", 14, dtype.Q4_K}, {"Q4_K_M", 15, dtype.Q4_K},
@@ -86,6 +89,9 @@ func parseLlamaQuantize(args []string) (*llamaQuantization, error) {
 		return nil, &usageError{fmt.Sprintf("%s: type %q: want COPY or one of %s", llamaQuantizeName, args[0], dtype.Names(dtype.Weights()))}
 	}
 	q.o.Keep = q.typeName == copyType
+	if i := slices.IndexFunc(llamaTypes, func(t llamaFileType) bool { return t.name == q.typeName }); i >= 0 {
+		q.o.Mix = quantize.MixNumbered(llamaTypes[i].number)
+	}
 	if q.out == "" {
 		q.out = filepath.Join(filepath.Dir(q.in), "ggml-model-"+q.typeName+".gguf")
 	}
@@ -107,9 +113,9 @@ func llamaType(text string) (string, dtype.DType) {
 	if strings.EqualFold(text, copyType) {
 		return copyType, 0
 	}
-	number, err := strconv.Atoi(text)
+	number, err := strconv.ParseUint(text, 10, 32)
 	for _, t := range llamaTypes {
-		if strings.EqualFold(text, t.name) || err == nil && number == t.number {
+		if strings.EqualFold(text, t.name) || err == nil && uint32(number) == t.number {
 			return t.name, t.dtype
 		}
 	}

@@ -26,6 +26,9 @@ func TestLlamaQuantizesArguments(t *testing.T) {
 			t.Errorf("%s: %v", args, err)
 			continue
 		}
+		if mix := q.o.Mix != nil; mix != (q.typeName == "Q4_K_M" || q.typeName == "Q4_K") || mix && q.o.Mix.Name != "Q4_K_M" {
+			t.Errorf("%s: mixture %v", args, q.o.Mix)
+		}
 		if got := fmt.Sprint(q.in, " ", q.out, " ", q.typeName, " ", q.requantize, " ", q.o.Pure); got != want || q.o.Keep != (q.typeName == "COPY") {
 			t.Errorf("%s: %s, want %s", args, got, want)
 		}

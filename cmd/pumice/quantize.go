@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -26,13 +27,14 @@ func (p *program) quantizeCommand() *cli.Command {
 		ArgsUsage: "MODEL FILE.gguf",
 		Description: "MODEL is a Hugging Face directory, or a GGUF file, whose metadata are kept.\n" +
 			"Types: " + dtype.Names(dtype.Weights()) + ".\n" +
+			"Mixtures, with more bits for the matrices that llama.cpp gives more: " + strings.Join(quantize.MixNames(), ", ") + ".\n" +
 			"Where a type's block size does not divide the length of a row, another type takes its place: Q5_0 that of Q4_K, Q5_1 that\n" +
 			"of Q5_K, Q8_0 that of Q6_K, Q4_0 that of TQ2_0, IQ4_NL that of the other K types and IQ4_XS, and F16 where that does not divide it either.\n" +
 			"Norms and biases stay float32. docs/quantization.md lists what each type costs in quality.",
 		Flags: []cli.Flag{
-			stringFlag("type", "q8_0", "convert the matrices to `TYPE`"),
+			stringFlag("type", "q8_0", "convert the matrices to `TYPE`, or by a mixture of types"),
 			boolFlag("pure", false,
-				"convert the embedding and the head to this type too, which otherwise are at least Q6_K"),
+				"convert all matrices to this type, the embedding and the head too, which otherwise are at least Q6_K"),
 			boolFlag("force", false, "overwrite a regular file, also the one that a symbolic link points to"),
 			jsonFlag(),
 		},
@@ -52,6 +54,43 @@ type quantized struct {
 	TensorBytes   map[string]int64 `json:"tensor_bytes"` // by type
 }
 
+// quantizeOptions returns the options that the flags give.
+func quantizeOptions(c *cli.Context) (quantize.Options, error) {
+	name := c.String("type")
+	o := quantize.Options{Pure: c.Bool("pure"), Workers: runtime.GOMAXPROCS(0)}
+	var err error
+	if o.Type, err = dtype.Parse(name); err == nil && o.Type.Weight() {
+		return o, nil
+	}
+	if o.Mix = quantize.MixNamed(name); o.Mix == nil {
+		hint := ""
+		if near := nearestType(name); near != "" {
+			hint = "; the nearest is " + near
+		}
+		return o, &usageError{fmt.Sprintf("--type %q: want one of %s, %s%s", name, dtype.Names(dtype.Weights()), strings.Join(quantize.MixNames(), ", "), hint)}
+	}
+	o.Type = o.Mix.Type
+	return o, nil
+}
+
+// nearestType returns the type or mixture of as many bits whose name begins as a name does for longest, "" if there is none.
+func nearestType(name string) string {
+	name = strings.ToLower(name)
+	bits := regexp.MustCompile("[0-9]+")
+	want := bits.FindString(name)
+	near, most := "", 0
+	for _, known := range append(strings.Split(dtype.Names(dtype.Weights()), ", "), quantize.MixNames()...) {
+		same := 0
+		for same < min(len(known), len(name)) && known[same] == name[same] {
+			same++
+		}
+		if bits.FindString(known) == want && same >= most {
+			near, most = known, same
+		}
+	}
+	return near
+}
+
 func (p *program) quantize(c *cli.Context) error {
 	if err := noMoreArgs(c, 2); err != nil {
 		return err
@@ -59,13 +98,9 @@ func (p *program) quantize(c *cli.Context) error {
 	if c.Args().Get(1) == "" {
 		return &usageError{"quantize: want a model and the name of a GGUF file"}
 	}
-	d, err := dtype.Parse(c.String("type"))
-	if err != nil || !d.Weight() {
-		nearest := ""
-		if mixture, t := llamaType(c.String("type")); mixture != "" && t.Weight() {
-			nearest = fmt.Sprintf("; the nearest is %s, with the embedding and the head at least Q6_K", strings.ToLower(t.String()))
-		}
-		return &usageError{fmt.Sprintf("--type %q: want one of %s%s", c.String("type"), dtype.Names(dtype.Weights()), nearest)}
+	o, err := quantizeOptions(c)
+	if err != nil {
+		return err
 	}
 	out := c.Args().Get(1)
 	if !strings.HasSuffix(out, ".gguf") {
@@ -83,7 +118,6 @@ func (p *program) quantize(c *cli.Context) error {
 		return err
 	}
 	defer ck.Close()
-	o := quantize.Options{Type: d, Pure: c.Bool("pure"), Workers: runtime.GOMAXPROCS(0)}
 	if ck.Metadata() == nil {
 		var none *pumice.NoTokenizerError
 		if o.Tokenizer, err = pumice.OpenTokenizer(c.Context, path); errors.As(err, &none) {
@@ -118,11 +152,15 @@ func (p *program) quantize(c *cli.Context) error {
 		return err
 	}
 	bar.close()
-	return p.printQuantized(c, plan, out, d)
+	return p.printQuantized(c, plan, out, o)
 }
 
-func (p *program) printQuantized(c *cli.Context, plan *quantize.Plan, path string, d dtype.DType) error {
-	q := quantized{Path: path, Architecture: plan.Architecture, Type: d.String(), Bytes: plan.Bytes(), Parameters: plan.Parameters,
+func (p *program) printQuantized(c *cli.Context, plan *quantize.Plan, path string, o quantize.Options) error {
+	name := o.Type.String()
+	if o.Mix != nil {
+		name = o.Mix.Name
+	}
+	q := quantized{Path: path, Architecture: plan.Architecture, Type: name, Bytes: plan.Bytes(), Parameters: plan.Parameters,
 		Tensors: map[string]int{}, TensorBytes: map[string]int64{}}
 	var total int64
 	var types []string
