@@ -134,8 +134,7 @@ func (p *program) conversation(c *cli.Context, text string) ([]chat.Message, err
 		parts = append(parts, text)
 	}
 	files := []string{c.String("prompt-file")}
-	taken := slices.Contains([]string{c.String("messages"), c.String("prompt-file"), c.String("schema")}, "-")
-	piped := !taken && !isTerminal(p.stdin) && (messages == nil || text != "")
+	piped := p.piped(c) && (messages == nil || text != "")
 	if piped {
 		files = append(files, "-")
 	}
@@ -155,7 +154,7 @@ func (p *program) conversation(c *cli.Context, text string) ([]chat.Message, err
 		messages = append(messages, chat.Message{Role: "user", Content: strings.Join(parts, "\n\n")})
 	}
 	if messages == nil {
-		if piped || taken {
+		if piped || readsInput(c) {
 			return nil, errNothing
 		}
 		return nil, nil
@@ -165,6 +164,14 @@ func (p *program) conversation(c *cli.Context, text string) ([]chat.Message, err
 	}
 	return messages, nil
 }
+
+// readsInput reports whether a flag reads standard input.
+func readsInput(c *cli.Context) bool {
+	return slices.ContainsFunc([]string{"messages", "prompt-file", "schema"}, func(name string) bool { return c.String(name) == "-" })
+}
+
+// piped reports whether standard input may have text for the prompt.
+func (p *program) piped(c *cli.Context) bool { return !readsInput(c) && !isTerminal(p.stdin) }
 
 // inputPatience is how long standard input may take to end before a person is told what the program is waiting for.
 const inputPatience = time.Second

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -14,7 +15,7 @@ import (
 func (p *program) generateCommand() *cli.Command {
 	flags := []cli.Flag{
 		stringFlag("prompt", "", "continue `TEXT`; it may spell out special tokens, unlike in a chat", "p"),
-		stringFlag("prompt-file", "", "continue the text in `FILE`; - is standard input", "file", "f"),
+		stringFlag("prompt-file", "", "continue the text in `FILE`, as it is; - is standard input", "file", "f"),
 		stringFlag("tokens", "", "continue the token ids `IDS`, such as 1,2,3; needs no tokenizer"),
 		intFlag("max-tokens", 256, "generate at most `N` tokens; 0 or -1 is no limit but the context", "n"),
 		boolFlag("ignore-eos", false, "continue after a token that ends the text"),
@@ -25,8 +26,10 @@ func (p *program) generateCommand() *cli.Command {
 		Category:  ofTalk,
 		Usage:     "continue a text or token ids",
 		ArgsUsage: "[MODEL]",
-		Flags:     slices.Concat(flags, answerFlags(), samplingFlags(), speedFlags(), modelFlags(), splitFlags()),
-		Action:    p.generate,
+		Description: "What is piped into standard input comes after the text of -p or --prompt-file, with an empty line between them, or is the\n" +
+			"prompt alone.",
+		Flags:  slices.Concat(flags, answerFlags(), samplingFlags(), speedFlags(), modelFlags(), splitFlags()),
+		Action: p.generate,
 	}
 }
 
@@ -82,7 +85,7 @@ type prompt struct {
 	ids  []int // nil for text
 }
 
-// prompt reads the one prompt that the flags give.
+// prompt reads the prompt that the flags and standard input give.
 func (p *program) prompt(c *cli.Context) (prompt, error) {
 	given := 0
 	for _, name := range []string{"prompt", "prompt-file", "tokens"} {
@@ -90,8 +93,10 @@ func (p *program) prompt(c *cli.Context) (prompt, error) {
 			given++
 		}
 	}
-	if given != 1 {
-		return prompt{}, &usageError{fmt.Sprintf("%s: give one of -p, --prompt-file and --tokens", c.Command.Name)}
+	piped := p.piped(c) && !c.IsSet("tokens")
+	missing := &usageError{fmt.Sprintf("%s: give one of -p, --prompt-file and --tokens, or text on standard input", c.Command.Name)}
+	if given > 1 || given == 0 && !piped {
+		return prompt{}, missing
 	}
 	if c.IsSet("tokens") {
 		ids, err := idArgument(c.String("tokens"))
@@ -107,7 +112,22 @@ func (p *program) prompt(c *cli.Context) (prompt, error) {
 			return prompt{}, err
 		}
 	}
-	if text == "" {
+	if piped {
+		more, err := p.readFile("-")
+		if err != nil {
+			return prompt{}, err
+		}
+		switch more = strings.TrimSuffix(more, "\n"); {
+		case text == "":
+			text = more
+		case more != "":
+			text = strings.TrimSuffix(text, "\n") + "\n\n" + more
+		}
+	}
+	switch {
+	case text == "" && given == 0:
+		return prompt{}, missing
+	case text == "":
 		return prompt{}, pumice.ErrEmptyPrompt
 	}
 	return prompt{text: text}, nil

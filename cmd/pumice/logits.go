@@ -32,8 +32,10 @@ func (p *program) logitsCommand() *cli.Command {
 		Category:  ofTokens,
 		Usage:     "evaluate a prompt and show the likeliest next tokens, or write all logits",
 		ArgsUsage: "[MODEL]",
-		Flags:     slices.Concat(flags, modelFlags(), splitFlags()),
-		Action:    p.logits,
+		Description: "What is piped into standard input comes after the text of -p or --prompt-file, with an empty line between them, or is the\n" +
+			"prompt alone.",
+		Flags:  slices.Concat(flags, modelFlags(), splitFlags()),
+		Action: p.logits,
 	}
 }
 
