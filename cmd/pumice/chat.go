@@ -67,7 +67,7 @@ func (p *program) chat(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := p.fetchDefault(c.Context, name); err != nil { // before typing is hidden: it asks
+	if err := p.fetchMissing(c, name); err != nil { // before typing is hidden: it may ask
 		return err
 	}
 	var terminal *term.State

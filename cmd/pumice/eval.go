@@ -220,6 +220,9 @@ func (r *evalRun) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := r.p.fetchMissing(r.c, r.name); err != nil {
+		return err
+	}
 	if r.model, err = pumice.OpenModel(ctx, r.name); err != nil {
 		return err
 	}

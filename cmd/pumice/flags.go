@@ -82,7 +82,7 @@ func jsonFlag() cli.Flag {
 func modelFlags() []cli.Flag {
 	return slices.Concat(grouped(inModel,
 		&cli.StringFlag{Name: "model", Aliases: []string{"m"}, Usage: "use `MODEL`, instead of naming it before other arguments"},
-		&cli.StringFlag{Name: "hf-repo", Aliases: []string{"hf"}, Usage: "use the model `OWNER/NAME[:FILE]` of the Hugging Face Hub that pumice pull has fetched"},
+		&cli.StringFlag{Name: "hf-repo", Aliases: []string{"hf"}, Usage: "use the model `OWNER/NAME[:FILE]` of the Hugging Face Hub, and fetch it if it is not on this machine"},
 		&cli.IntFlag{Name: "context", Aliases: []string{"ctx-size", "c"}, EnvVars: env("context"), Usage: "limit prompt and answer together to `N` tokens", DefaultText: "the model's, at most 4096"},
 		stringFlag("kv-type", "f16", "store the KV cache as `TYPE`: f16, f32 or q8_0 (about half the size of f16)", "cache-type-k", "ctk"),
 		stringFlag("dtype", "keep", "convert all matrices to `TYPE` while loading: "+dtype.Names(dtype.Weights())+"; keep converts none"),
@@ -280,7 +280,7 @@ func splitList(text string) []string {
 
 // open loads the model that the command line names.
 func (p *program) open(ctx context.Context, c *cli.Context, name string) (*pumice.Engine, error) {
-	if err := p.fetchDefault(ctx, name); err != nil {
+	if err := p.fetchMissing(c, name); err != nil {
 		return nil, err
 	}
 	if path, err := pumice.Resolve(name); err == nil && name == pumice.DefaultModel && path == name {
@@ -307,6 +307,14 @@ func modelArgs(c *cli.Context) (name string, rest []string, err error) {
 	return name, rest, err
 }
 
+// hubModel returns the name of the model that -hf gives, "" if it gives none.
+func hubModel(c *cli.Context) string {
+	if repo := c.String("hf-repo"); repo != "" {
+		return "hf:" + strings.TrimPrefix(repo, "hf:")
+	}
+	return ""
+}
+
 // flaggedModel returns the model that the flags name, else the default one.
 func flaggedModel(c *cli.Context) (string, error) {
 	name, repo := c.String("model"), c.String("hf-repo")
@@ -316,7 +324,7 @@ func flaggedModel(c *cli.Context) (string, error) {
 	case name != "":
 		return name, nil
 	case repo != "":
-		return "hf:" + strings.TrimPrefix(repo, "hf:"), nil
+		return hubModel(c), nil
 	case os.Getenv(defaultModelVariable) != "":
 		return os.Getenv(defaultModelVariable), nil
 	}

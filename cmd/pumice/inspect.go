@@ -78,6 +78,9 @@ func (p *program) inspect(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := p.fetchMissing(c, name); err != nil {
+		return err
+	}
 	m, err := pumice.OpenModel(c.Context, name)
 	if err != nil {
 		return err

@@ -28,7 +28,7 @@ func (p *program) pullCommand() *cli.Command {
 			"file, of several the " + store.DefaultQuantisation + " one. A file is a name, a pattern such as '*Q8_0*', or a quantisation such as Q8_0. All files of a\n" +
 			"split GGUF are fetched. They go into the Hub's cache (HF_HUB_CACHE, HF_HOME), where other programs find them too, and each\n" +
 			"is compared with its hash. What was interrupted goes on where it ended.\n" +
-			"HF_ENDPOINT names another server, and HF_TOKEN gives a token. No other command uses the network, but serve, which listens.",
+			"HF_ENDPOINT names another server, and HF_TOKEN gives a token. Other commands use the network only with -hf, and serve listens.",
 		Flags:  []cli.Flag{jsonFlag()},
 		Action: p.pull,
 	}
@@ -143,29 +143,41 @@ func checkDefault() error {
 	return errors.Join(fmt.Errorf("%s is not the file that %s stands for, and is removed", path, pumice.DefaultModel), err)
 }
 
-// fetchDefault fetches the default model if it is not on this machine and a person at the terminal wants it. What it does not fetch,
-// opening the model complains about.
-func (p *program) fetchDefault(ctx context.Context, name string) error {
+// fetchMissing fetches a model that is not on this machine: one of -hf, and the default one if a person at the terminal wants it. What
+// it does not fetch, opening the model complains about.
+func (p *program) fetchMissing(c *cli.Context, name string) error {
 	_, err := pumice.Resolve(name)
 	var absent *pumice.ModelError
-	if name != pumice.DefaultModel || !errors.As(err, &absent) || p.quiet || !isTerminal(p.stdin) || !p.stderr.terminal {
+	if !errors.As(err, &absent) || !absent.Hub {
 		return nil
 	}
-	fmt.Fprintf(p.stderr, "%s (SmolLM2-135M-Instruct, 94 MiB, Apache-2.0) is not on this machine. Fetch it from the Hugging Face Hub? [Y/n] ", name)
-	answer, err := p.readLine()
-	if err != nil {
-		return err
-	}
-	switch strings.ToLower(strings.TrimSpace(answer)) {
-	case "", "y", "yes":
+	source := name
+	switch {
+	case name == hubModel(c):
+	case name != pumice.DefaultModel || p.quiet || !isTerminal(p.stdin) || !p.stderr.terminal:
+		return nil
 	default:
-		return nil
+		if yes, err := p.offerDefault(); err != nil || !yes {
+			return err
+		}
+		source = pumice.DefaultModelSource
 	}
-	r, err := store.ParseRef(pumice.DefaultModelSource)
+	r, err := store.ParseRef(source)
 	if err == nil {
-		_, err = p.pullOne(ctx, r)
+		_, err = p.pullOne(c.Context, r)
 	}
 	return err
+}
+
+// offerDefault asks whether to fetch the default model.
+func (p *program) offerDefault() (yes bool, err error) {
+	fmt.Fprintf(p.stderr, "%s (SmolLM2-135M-Instruct, 94 MiB, Apache-2.0) is not on this machine. Fetch it from the Hugging Face Hub? [Y/n] ", pumice.DefaultModel)
+	answer, err := p.readLine()
+	switch strings.ToLower(strings.TrimSpace(answer)) {
+	case "", "y", "yes":
+		return err == nil, err
+	}
+	return false, err
 }
 
 // readLine reads a line that a person types.

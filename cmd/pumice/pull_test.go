@@ -1,9 +1,12 @@
 package main
 
 import (
+	"bytes"
+	"compress/gzip"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -80,4 +83,56 @@ func TestPull(t *testing.T) {
 			t.Errorf("%s: %q, %v; want %q", want.args, out, err, want.out)
 		}
 	}
+}
+
+// TestFlaggedModelIsFetched: -hf fetches what is not on this machine, once, and nothing else connects.
+func TestFlaggedModelIsFetched(t *testing.T) {
+	t.Parallel()
+	model := ungzip(t, filepath.Join(top(t), "testdata", "gguf", "llama.gguf.gz"))
+	sum := sha256.Sum256(model)
+	var requests atomic.Int32
+	hub := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		requests.Add(1)
+		if strings.HasPrefix(r.URL.Path, "/api/models/o/n/") {
+			fmt.Fprintf(w, `{"sha":"0123456789abcdef0123456789abcdef01234567","siblings":[{"rfilename":"a-F32.gguf","size":%d,"lfs":{"sha256":"%x","size":%d}}]}`, len(model), sum, len(model))
+			return
+		}
+		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(model))
+	}))
+	defer hub.Close()
+	home := t.TempDir()
+	for _, step := range []struct {
+		args     []string
+		out      string // of both streams
+		requests bool
+	}{
+		{[]string{"inspect", "hf:o/n"}, "fetch it with `pumice pull hf:o/n`", false},
+		{[]string{"inspect", "-m", "hf:o/n"}, "fetch it with `pumice pull hf:o/n`", false},
+		{[]string{"inspect", "-hf", "o/n"}, "family llama", true},
+		{[]string{"inspect", "-hf", "o/n:F32"}, "family llama", false},
+		{[]string{"inspect", "-hf", "hf:o/n:a-F32.gguf"}, "family llama", false},
+		{[]string{"inspect", "-hf", "o/n:Q8_0"}, `no file "Q8_0"`, true},
+		{[]string{"inspect", "-hf", "o/../n"}, "want hf:owner/name", false},
+	} {
+		requests.Store(0)
+		c := exec.Command("pumice", step.args...) // testscript.Main put it into PATH
+		c.Env = append(os.Environ(), "HF_ENDPOINT="+hub.URL, "HF_HOME="+home, "HF_HUB_CACHE=", "HF_HUB_OFFLINE=", "OLLAMA_MODELS="+home, "XDG_CACHE_HOME="+home)
+		out, _ := c.CombinedOutput()
+		if !strings.Contains(string(out), step.out) || requests.Load() > 0 != step.requests {
+			t.Errorf("%q: %d requests, %s; want %q", step.args, requests.Load(), out, step.out)
+		}
+	}
+}
+
+func ungzip(t *testing.T, name string) []byte {
+	t.Helper()
+	z, err := gzip.NewReader(bytes.NewReader(readAll(t, name)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := io.ReadAll(z)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
 }

@@ -61,6 +61,9 @@ func (p *program) serve(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := p.fetchMissing(c, name); err != nil {
+		return err
+	}
 	names = slices.Insert(names, 0, name)
 	for _, arg := range names {
 		name, path, ok := strings.Cut(arg, "=")
