@@ -43,17 +43,11 @@ func Chart(title string, rows []CardRow) string {
 	top := 64 + legendRow*lines
 	height := top + len(panels)*(panelHeight+panelGap) + 8
 	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" viewBox="0 0 %d %d" font-family="Helvetica, Arial, sans-serif" font-size="12">`+"\n", width, height, width, height)
-	b.WriteString("<defs>\n")
-	for i := range rows {
-		angle := 45 - 90*(i/len(fills)%2) // mirrored when the colours repeat
-		fmt.Fprintf(&b, `<pattern id="published%d" width="6" height="6" patternUnits="userSpaceOnUse" patternTransform="rotate(%d)"><rect width="6" height="6" fill="white"/><rect width="3" height="6" fill="%s"/></pattern>`+"\n", i, angle, fills[i%len(fills)])
-	}
-	b.WriteString("</defs>\n")
 	fmt.Fprintf(&b, `<rect width="%d" height="%d" fill="white"/>`+"\n", width, height)
 	fmt.Fprintf(&b, `<text x="%d" y="32" font-size="16" font-weight="bold">%s</text>`+"\n", chartMargin, escapeXML(title))
 	for i, r := range rows {
 		x, y := chartMargin+i/lines*column, 48+legendRow*(i%lines)
-		fmt.Fprintf(&b, `<rect x="%d" y="%d" width="18" height="12" fill="%s" stroke="#333"/>`, x, y, fill(i, r))
+		drawBar(&b, i, r, float64(x), float64(y), 18, 12)
 		fmt.Fprintf(&b, `<text x="%d" y="%d">%s</text>`+"\n", x+26, y+11, escapeXML(r.label()))
 	}
 	for i, p := range panels {
@@ -68,11 +62,27 @@ func ceilDiv(a, b int) int { return (a + b - 1) / b }
 // clusterWidth returns the width of one group of bars.
 func clusterWidth(rows []CardRow) int { return max(len(rows)*barWidth+clusterGap, minCluster) }
 
-func fill(i int, r CardRow) string {
-	if r.Published {
-		return fmt.Sprintf("url(#published%d)", i)
+// hatchGap is the distance of a hatched bar's lines along its edges, in pixels.
+const hatchGap = 8
+
+// drawBar draws the bar of row i. Those of published scores are hatched by lines, since not every program draws SVG's patterns.
+// The lines lean to the other side where the colours repeat.
+func drawBar(b *strings.Builder, i int, r CardRow, x, y, width, height float64) {
+	colour := fills[i%len(fills)]
+	if !r.Published {
+		fmt.Fprintf(b, `<rect x="%.0f" y="%.1f" width="%.0f" height="%.1f" fill="%s" stroke="#333"/>`, x, y, width, height, colour)
+		return
 	}
-	return fills[i%len(fills)]
+	fmt.Fprintf(b, `<rect x="%.0f" y="%.1f" width="%.0f" height="%.1f" fill="white"/><path class="published%d" d="`, x, y, width, height, i)
+	for at := float64(hatchGap) / 2; at < width+height; at += hatchGap { // the line of points whose distances from left and top add up to at
+		left, right := max(0, at-height), min(width, at)
+		from, to := x+left, x+right
+		if i/len(fills)%2 == 1 {
+			from, to = x+width-left, x+width-right
+		}
+		fmt.Fprintf(b, "M%.1f %.1fL%.1f %.1f", from, y+at-left, to, y+at-right)
+	}
+	fmt.Fprintf(b, `" stroke="%s" stroke-width="3"/><rect x="%.0f" y="%.1f" width="%.0f" height="%.1f" fill="none" stroke="#333"/>`, colour, x, y, width, height)
 }
 
 // with returns the table without the columns for which no row has a score.
@@ -106,7 +116,7 @@ func (t cardTable) draw(b *strings.Builder, rows []CardRow, y, width int) {
 			}
 			h := v * panelHeight / 100
 			x := left + j*barWidth
-			fmt.Fprintf(b, `<rect x="%d" y="%.1f" width="%d" height="%.1f" fill="%s" stroke="#333"/>`, x, float64(base)-h, barWidth-3, h, fill(j, r))
+			drawBar(b, j, r, float64(x), float64(base)-h, barWidth-3, h)
 			fmt.Fprintf(b, `<text x="%d" y="%.1f" text-anchor="middle" font-size="10">%.1f</text>`+"\n", x+(barWidth-3)/2, float64(base)-h-4, v)
 		}
 		fmt.Fprintf(b, `<text x="%d" y="%d" text-anchor="middle">%s</text>`+"\n", left+len(rows)*barWidth/2, base+18, escapeXML(t.titles[i]))

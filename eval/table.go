@@ -7,8 +7,11 @@ import (
 	"unicode/utf8"
 )
 
-// Table returns the tables of lm-evaluation-harness: a row for each task, indented under its groups, then the groups
-// again.
+// fewRows is how many rows of a table show its groups well enough without another table.
+const fewRows = 20
+
+// Table returns the tables of lm-evaluation-harness: a row for each task, indented under its groups, then, if there are many, the
+// groups again.
 func Table(s *Summary) string {
 	head := []string{"Tasks", "Version", "Filter", "n-shot", "Metric", "", "Value", "", "Stderr"}
 	left := []bool{true, false, true, false, true, true, false, true, false}
@@ -49,7 +52,7 @@ func Table(s *Summary) string {
 		}
 	}
 	out := render(head, left, all)
-	if len(onlyGroups) > 0 {
+	if len(onlyGroups) > 0 && len(all) > fewRows {
 		head[0] = "Groups"
 		out += "\n" + render(head, left, onlyGroups)
 	}
@@ -100,9 +103,9 @@ func notes(s *Summary) string {
 		if g.Found == 0 {
 			continue
 		}
-		means := []string{"over questions " + percent(g.Micro), "mean over tasks " + percent(g.Macro)}
+		what, means := "over questions", []string{"mean over tasks " + percent(g.Macro)} // the table has the first
 		if g.Headline == Macro {
-			slices.Reverse(means)
+			what, means = "the mean over tasks", []string{"over questions " + percent(g.Micro)}
 		}
 		if g.Categories != nil {
 			means = append(means, "mean over categories "+percent(g.Categories))
@@ -110,7 +113,7 @@ func notes(s *Summary) string {
 		if g.ScoreRate != nil {
 			means = append(means, "points won "+percent(g.ScoreRate))
 		}
-		say("%s: %s percent (%d of %d tasks, %d scored).", g.Name, strings.Join(means, ", "), g.Found, g.Of, g.Questions)
+		say("%s: the value is %s; in percent: %s (%d of %d tasks, %d scored).", g.Name, what, strings.Join(means, ", "), g.Found, g.Of, g.Questions)
 	}
 	for _, note := range s.Notes {
 		say("%s", note)
