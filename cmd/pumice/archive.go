@@ -185,10 +185,10 @@ func (r *repl) attach(text string) (string, error) {
 	var files strings.Builder
 	for _, found := range attachment.FindAllStringSubmatch(text, -1) {
 		name := strings.ReplaceAll(found[1], `\ `, " ")
-		content, err := regular.ReadFile(name, maxAttached)
+		content, err := regular.ReadFile(atHome(name), maxAttached)
 		if errors.Is(err, fs.ErrNotExist) {
 			trimmed := strings.TrimRight(name, sentenceEnds)
-			if content, err = regular.ReadFile(trimmed, maxAttached); err == nil {
+			if content, err = regular.ReadFile(atHome(trimmed), maxAttached); err == nil {
 				name = trimmed
 			}
 		}

@@ -22,8 +22,10 @@ func TestAttachedFiles(t *testing.T) {
 		return path
 	}
 	plain, fenced, spaced := write("plain", "one\n@two\n"), write("fenced", "```go\n```\n"), write("a b", "x")
+	t.Setenv("HOME", dir)
 	r, said := newRepl(t, talk{})
 	for _, c := range []struct{ name, typed, want string }{
+		{"at home", "@~/a\\ b", "@~/a\\ b\n\nFile ~/a b:\n\n```\nx\n```"},
 		{"none", "a@b.example and @ alone", "a@b.example and @ alone"},
 		{"one", "see @" + plain + " there", "see @" + plain + " there\n\nFile " + plain + ":\n\n```\none\n@two\n```"},
 		{"at the end of a sentence", "(see @" + plain + ").", "(see @" + plain + ").\n\nFile " + plain + ":\n\n```\none\n@two\n```"},
@@ -43,8 +45,11 @@ func TestAttachedFiles(t *testing.T) {
 			t.Errorf("%s: what was typed is %q, was %q", c.name, again, c.typed)
 		}
 	}
-	if text := said(); strings.Count(text, "is attached") != 6 || strings.Count(text, "there is no file") != 1 {
+	if text := said(); strings.Count(text, "is attached") != 7 || strings.Count(text, "there is no file") != 1 {
 		t.Errorf("it said %s", text)
+	}
+	if c := r.complete("/load ~/pla"); len(c.texts) != 1 || c.texts[0] != "plain" {
+		t.Errorf("completed to %q", c.texts)
 	}
 	for name, path := range map[string]string{"not a text file": write("binary", "a\x00"), "not a regular file": dir, "larger than": write("large", strings.Repeat("x", maxAttached+1))} {
 		if _, err := r.attach("@" + path); err == nil || !strings.Contains(err.Error(), name) {

@@ -91,7 +91,7 @@ func files(name string) completion {
 	if open == "" {
 		open = "."
 	}
-	f, err := os.Open(open)
+	f, err := os.Open(atHome(open))
 	if err != nil {
 		return completion{}
 	}
@@ -110,4 +110,14 @@ func files(name string) completion {
 	}
 	slices.Sort(c.texts)
 	return c
+}
+
+// atHome is a file's name with the home folder in the place of ~ at its beginning, as shells have it.
+func atHome(name string) string {
+	if rest, ok := strings.CutPrefix(name, "~/"); ok {
+		if home, err := os.UserHomeDir(); err == nil {
+			return home + "/" + rest
+		}
+	}
+	return name
 }

@@ -154,7 +154,8 @@ func (r *repl) do(text string) (leave bool, err error) {
 		return false, nil
 	}
 	c := findCommand(name)
-	if c == nil && (!strings.HasPrefix(name, "/") || strings.Contains(text, "\n")) {
+	isCommand := strings.HasPrefix(name, "/") && !strings.Contains(name[1:], "/") && !strings.Contains(text, "\n")
+	if c == nil && !isCommand { // such as one that begins with a file's name
 		return false, ends(r.question(text))
 	}
 	r.stopEditing()
@@ -473,6 +474,7 @@ func (r *repl) save(name string) error {
 	if len(r.talk.messages) == 0 {
 		return errors.New("there is nothing to save")
 	}
+	name = atHome(name)
 	_, err := os.Stat(name)
 	if err := writeMessages(name, r.talk.messages); err != nil { // a pipe would make the conversation wait for its reader
 		return err
@@ -500,7 +502,7 @@ func (r *repl) load(name string) error {
 	if name == "" {
 		return &usageError{"/load needs a file"}
 	}
-	messages, err := readMessagesFile(name)
+	messages, err := readMessagesFile(atHome(name))
 	if err == nil {
 		err = r.check(messages)
 	}
