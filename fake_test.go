@@ -158,7 +158,10 @@ func (f *fake) Run(ctx context.Context, spans []model.Span, t model.Tail) (model
 		if err != nil {
 			return out, err
 		}
-		total += len(span.Tokens)
+		if total += len(span.Tokens); span.Progress != nil {
+			span.Progress(len(span.Tokens) / 2)
+			span.Progress(len(span.Tokens))
+		}
 		f.rows(span.Tokens, position, t, &out)
 	}
 	for _, span := range spans {

@@ -58,7 +58,9 @@ type GenerateOptions struct {
 	LogProbs    bool
 	TopLogProbs int
 
-	OnPrompt func(done, total int) // called while the prompt is evaluated; total excludes tokens that the cache held
+	// OnPrompt is called while the prompt is evaluated, one call at a time and none after that, perhaps by another goroutine. total
+	// excludes tokens that the cache held. Within a chunk done is by its work.
+	OnPrompt func(done, total int)
 }
 
 // The largest values of GenerateOptions.Pipeline and DraftTokens.

@@ -63,7 +63,7 @@ type Options struct {
 }
 
 // PromptChunk is the most tokens of a prompt that are evaluated at once. Between two chunks Generate looks at its
-// context and calls OnPrompt.
+// context.
 const PromptChunk = model.DefaultChunk
 
 // An OptionError reports an invalid value of a field of Options or GenerateOptions.

@@ -237,7 +237,7 @@ func TestLongPromptsReportProgress(t *testing.T) {
 	var seen []int
 	s := fakeEngine(f, nil).NewSession()
 	generate(t, s, make([]int, 1200), GenerateOptions{MaxTokens: 1, OnPrompt: func(done, total int) { seen = append(seen, done, total) }})
-	if diff := cmp.Diff([]int{512, 1200, 1024, 1200, 1200, 1200}, seen); diff != "" {
+	if diff := cmp.Diff([]int{256, 1200, 512, 1200, 768, 1200, 1024, 1200, 1112, 1200, 1200, 1200}, seen); diff != "" {
 		t.Errorf("progress (-want +got):\n%s", diff)
 	}
 }

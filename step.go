@@ -264,6 +264,9 @@ func (x *executor) evaluateOne(p piece, s *Step) error {
 			}
 		}
 	default:
+		if what.progress != nil {
+			span.Progress = p.tell
+		}
 		x.spans = append(x.spans[:0], span)
 		out, err = x.model.Run(p.ctx, x.spans, tail)
 	}
@@ -287,6 +290,13 @@ func (x *executor) evaluateOne(p piece, s *Step) error {
 	s.count([]piece{p}, out.Counters)
 	x.measure(s.PromptTokens, time.Since(begun), out.Counters)
 	return nil
+}
+
+// tell says how far the evaluation of the piece is, but for its end.
+func (p piece) tell(tokens int) {
+	if tokens < p.n {
+		p.what.progress(p.end+tokens-p.cached, len(p.tokens)-p.cached)
+	}
 }
 
 // keep copies an output into memory of the session.

@@ -36,6 +36,10 @@ type Span struct {
 	Next    *int // of a span by itself, the token after the last one, for Tail.LogProbs with EveryRow; nil: not known
 
 	Adjust *pipeline.Adjust // with Tail.Adjusted, how the row of logits is changed; nil: it isn't
+
+	// Progress, if it is set, is called while a span by itself is evaluated, with how many of its tokens the work so far
+	// stands for.
+	Progress func(tokens int)
 }
 
 // checkGuesses checks that guesses follow a token that is none, and are evaluated with it.
@@ -85,6 +89,9 @@ func (x *Model) Run(ctx context.Context, spans []Span, t Tail) (Output, error) {
 		}
 		if s.Next = next; now.Adjusted {
 			s.Adjust = x.adjust(spans)
+		}
+		if tell, before := span.Progress, done; tell != nil {
+			s.Progress = func(share float64) { tell(before + int(share*float64(n))) }
 		}
 		if err := x.evaluate(ctx, x.head().key(n, false, now), s, done, &out); err != nil {
 			return out, errors.Join(err, giveBack(q))
@@ -148,9 +155,16 @@ func giveBack(q *pages.Sequence) error {
 // of done tokens before it.
 func (x *Model) evaluate(ctx context.Context, k planKey, s pipeline.Step, done int, out *Output) error {
 	var stream []float32
-	for _, g := range x.stages[:len(x.stages)-1] {
+	tell := s.Progress
+	stage := func(i int) func(share float64) {
+		if tell == nil {
+			return nil
+		}
+		return func(share float64) { tell((float64(i) + share) / float64(len(x.stages))) }
+	}
+	for i, g := range x.stages[:len(x.stages)-1] {
 		between, s := k.between(), s
-		s.Draw, s.Adjust = nil, nil
+		s.Draw, s.Adjust, s.Progress = nil, nil, stage(i)
 		part := g.output(between.tail, s)
 		err := g.evaluate(ctx, between, s, stream, 0, &part)
 		out.Counters.Add(part.Counters)
@@ -159,6 +173,7 @@ func (x *Model) evaluate(ctx context.Context, k planKey, s pipeline.Step, done i
 		}
 		stream = part.Stream
 	}
+	s.Progress = stage(len(x.stages) - 1)
 	return x.head().evaluate(ctx, k, s, stream, done, out)
 }
 

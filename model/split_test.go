@@ -66,6 +66,18 @@ func TestSplit(t *testing.T) {
 	}
 }
 
+// TestProgressOfASpan: it grows to the span's tokens, through its chunks and the devices.
+func TestProgressOfASpan(t *testing.T) {
+	x := loadSplit(t, filepath.Join(fixtureDir, "llama"), Options{Context: 190, Chunk: 32}, 2)
+	var seen []int
+	span := Span{Sequence: x.text, Tokens: make([]int, 70), Progress: func(tokens int) { seen = append(seen, tokens) }}
+	_, err := x.Run(t.Context(), []Span{span}, lastTop)
+	check(t, err)
+	if diff := cmp.Diff([]int{16, 32, 48, 64, 67, 70}, seen); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
 // TestDevicesHaveTheSamePages: CacheBytes are those of all devices together, however unequal their layers are.
 func TestDevicesHaveTheSamePages(t *testing.T) {
 	path := filepath.Join(fixtureDir, "gemma3") // with two layers that keep a window

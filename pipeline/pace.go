@@ -110,6 +110,18 @@ func (s *pacing) end(first int) int {
 	return len(s.segments)
 }
 
+// share is how much of the work the first n segments have.
+func (s *pacing) share(n int) float64 {
+	done, all := 0.0, 0.0
+	for i := range s.segments {
+		w := s.work(i)
+		if all += w; i < n {
+			done += w
+		}
+	}
+	return done / all
+}
+
 // took notes how long the submission of segments first to end - 1 has taken.
 func (s *pacing) took(first, end int, d time.Duration) {
 	s.last = 0

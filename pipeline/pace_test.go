@@ -123,9 +123,15 @@ func TestPiecesOfAGrid(t *testing.T) {
 		y := p.Linear(b.inputOf(p, b.normal(cols), cols), w.matrix, nil)
 		p.Output("y", y)
 		plan := b.build(p)
-		c := run(t, plan, one(0, 0))
+		step := one(0, 0)
+		var shares []float64
+		step.Progress = func(share float64) { shares = append(shares, share) }
+		c := run(t, plan, step)
 		if segmentBytes > 0 && (c.Submits < 2 || c.Dispatches < 3) {
 			t.Errorf("%d submits of %d dispatches", c.Submits, c.Dispatches)
+		}
+		if n := len(shares); int64(n) != c.Submits || !slices.IsSorted(shares) || shares[0] <= 0 || shares[n-1] != 1 {
+			t.Errorf("after %d submits the work done is %v", c.Submits, shares)
 		}
 		results[segmentBytes] = outputOf(t, plan, "y", 1, rows)
 	}

@@ -247,7 +247,9 @@ func (p *Plan) submit(ctx context.Context, s Step, steps int) (submits int, err 
 				return submits, err
 			}
 			pace.took(first, end, time.Since(start))
-			first = end
+			if first = end; s.Progress != nil {
+				s.Progress(pace.share(end))
+			}
 		}
 		steps--
 	}

@@ -23,6 +23,9 @@ type Step struct {
 	// Adjust says how Builder.Adjust and Builder.Allow change the rows of logits, from the first on. Rows behind it stay
 	// as they are. It is the same in all steps of a burst.
 	Adjust []Adjust
+
+	// Progress, if it is set, is called in Plan.Run after each submission, with the share of the work that is done.
+	Progress func(share float64)
 }
 
 // A Sequence is what a step evaluates of a sequence. It goes on from what the KV cache holds of it.
