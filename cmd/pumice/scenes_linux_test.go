@@ -22,6 +22,7 @@ type stage struct {
 	terminal *os.File
 	command  *exec.Cmd
 	width    int
+	patience time.Duration // with which scenes wait
 
 	mu  sync.Mutex
 	vt  *vt.Emulator
@@ -36,7 +37,7 @@ func newStage(t *testing.T, width, height int, c *exec.Cmd) *stage {
 		t.Skipf("no pseudo-terminal: %v", err)
 	}
 	t.Cleanup(func() { terminal.Close() })
-	s := &stage{t: t, terminal: terminal, command: c, vt: vt.NewEmulator(width, height)}
+	s := &stage{t: t, terminal: terminal, command: c, patience: 20 * time.Second, vt: vt.NewEmulator(width, height)}
 	s.resize(width, height)
 	go func() { // what the terminal answers
 		b := make([]byte, 256)
@@ -122,7 +123,7 @@ func (s *stage) text() string {
 
 func (s *stage) until(what string, is func() bool) {
 	s.t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !is(); time.Sleep(2 * time.Millisecond) {
+	for deadline := time.Now().Add(s.patience); !is(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			s.t.Fatalf("%s; screen:\n%s", what, s.text())
 		}
@@ -378,7 +379,7 @@ func (s *stage) leaves() {
 		if err != nil {
 			s.t.Errorf("the program left with %v", err)
 		}
-	case <-time.After(20 * time.Second):
+	case <-time.After(s.patience):
 		s.t.Fatalf("the program doesn't leave; screen:\n%s", s.text())
 	}
 }
