@@ -248,7 +248,8 @@ func TestScenesOfCommands(t *testing.T) {
 		s.scene(t, "/show", func() {
 			for topic, want := range map[string]string{"": "512 tokens", "model": "scripted", "template": "{% for m in messages %}", "parameters": "frequency-penalty",
 				"memory": "KV cache of", "kernels": "used: ", "system": "there is no system message"} {
-				s.keys("\x0c/show " + topic + "\r")
+				s.clear()
+				s.keys("/show " + topic + "\r")
 				s.has(want)
 				s.ends(">>>")
 			}
