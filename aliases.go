@@ -36,8 +36,11 @@ const (
 // and not estimated.
 type Counters = pipeline.Counters
 
-// A Timing is the device time of one kernel over an evaluation.
+// A Timing is the device time of one kernel at one size over an evaluation.
 type Timing = pipeline.Timing
+
+// Gaps is the Kernel of the Timing that has the rest of an evaluation's time.
+const Gaps = pipeline.Gaps
 
 // A VerifyResult is one kernel compared with the float64 reference in one case.
 type VerifyResult = verify.Result

@@ -141,6 +141,16 @@ func (d *Device) Info() DeviceInfo { return d.info }
 // CopyBandwidth measures how fast the device copies its own memory, in bytes a second; every byte counts twice, as read
 // and as written. It returns 0 if the device has no free memory for the copy. Engines on the device wait meanwhile.
 func (d *Device) CopyBandwidth(ctx context.Context) (float64, error) {
+	return d.bandwidth(ctx, (*pipeline.Manager).CopyBandwidth)
+}
+
+// ReadBandwidth measures how fast kernels read the device's memory and do nothing else, in bytes a second. It returns 0 if the
+// device has no free memory for it. Engines on the device wait meanwhile.
+func (d *Device) ReadBandwidth(ctx context.Context) (float64, error) {
+	return d.bandwidth(ctx, (*pipeline.Manager).ReadBandwidth)
+}
+
+func (d *Device) bandwidth(ctx context.Context, measure func(*pipeline.Manager, context.Context) (float64, error)) (float64, error) {
 	if err := d.use(); err != nil {
 		return 0, err
 	}
@@ -149,7 +159,7 @@ func (d *Device) CopyBandwidth(ctx context.Context) (float64, error) {
 		<-wait
 	}
 	defer d.turn.give()
-	return d.manager.CopyBandwidth(ctx)
+	return measure(d.manager, ctx)
 }
 
 // Close frees the device. With Engines on it the error is ErrDeviceInUse, and nothing is closed. Closing twice is fine.

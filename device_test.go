@@ -103,11 +103,12 @@ func TestEnginesShareADevice(t *testing.T) {
 		})
 	}
 	calls = append(calls, func() error {
-		rate, err := d.CopyBandwidth(t.Context())
-		if rate <= 0 {
-			t.Errorf("%.0f bytes a second", rate)
+		copied, err := d.CopyBandwidth(t.Context())
+		read, readErr := d.ReadBandwidth(t.Context())
+		if copied <= 0 || read <= 0 {
+			t.Errorf("%.0f bytes a second copied, %.0f read", copied, read)
 		}
-		return err
+		return errors.Join(err, readErr)
 	})
 	if err := errors.Join(together(calls...)...); err != nil {
 		t.Fatal(err)

@@ -238,9 +238,9 @@ func (e *Engine) gpu() bool {
 // Devices are the devices that the model is on, in the order of its layers. Another Engine may be opened on them.
 func (e *Engine) Devices() []*Device { return slices.Clone(e.devices) }
 
-// Profile returns the device time by kernel of the last evaluation: that of the last chunk of a prompt, or of the last
-// token. The Engine must have been opened with Options.Profile. With several devices the list has each kernel once per
-// device.
+// Profile returns the device time by kernel and size of the last evaluation: that of the last chunk of a prompt, or of the
+// last token. The row Gaps has what is not the device's. The Engine must have been opened with Options.Profile. With several
+// devices the list has each kernel, and Gaps, once per device.
 func (e *Engine) Profile() ([]Timing, error) {
 	var list []Timing
 	err := e.work.alone(context.Background(), nil, func(context.Context) (err error) {
@@ -253,9 +253,18 @@ func (e *Engine) Profile() ([]Timing, error) {
 // CopyBandwidth is that of the first device, measured between two steps. It returns 0 if the model leaves too little memory
 // for that.
 func (e *Engine) CopyBandwidth(ctx context.Context) (float64, error) {
+	return e.bandwidth(ctx, (*pipeline.Manager).CopyBandwidth)
+}
+
+// ReadBandwidth is that of the first device, as CopyBandwidth.
+func (e *Engine) ReadBandwidth(ctx context.Context) (float64, error) {
+	return e.bandwidth(ctx, (*pipeline.Manager).ReadBandwidth)
+}
+
+func (e *Engine) bandwidth(ctx context.Context, measure func(*pipeline.Manager, context.Context) (float64, error)) (float64, error) {
 	var rate float64
 	err := e.work.alone(ctx, nil, func(ctx context.Context) (err error) {
-		rate, err = e.managers[0].CopyBandwidth(ctx)
+		rate, err = measure(e.managers[0], ctx)
 		return err
 	})
 	return rate, err

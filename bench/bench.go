@@ -149,13 +149,34 @@ type Result struct {
 	FLOPs         float64         `json:"flops"`             // a second, of products with weights: the counters' operations; 0 of a prompt and a generation together
 	Kernels       []KernelTime    `json:"kernels,omitempty"` // of the last run of the last repetition, with Options.Profile
 	CopyBandwidth float64         `json:"copy_bandwidth"`    // bytes a second, measured on the device before the tests; 0 means the model leaves no room for it
+	ReadBandwidth float64         `json:"read_bandwidth"`    // the same, by a kernel that only reads; 0 also without Options.Profile
 }
 
-// A KernelTime is the device time of one kernel in a run.
+// A KernelTime is the device time of one kernel, at one size, in a run.
 type KernelTime struct {
-	Kernel string `json:"kernel"`
-	Calls  int    `json:"calls"`
-	NS     int64  `json:"ns"` // of all calls
+	Kernel     string `json:"kernel"`     // variant, or gaps: time of the run in which the device was not known to be at work
+	Size       string `json:"size"`       // of what it computes: rows x columns of weights, query / key heads x dimension
+	Workgroups int    `json:"workgroups"` // of a call
+	Calls      int    `json:"calls"`
+	NS         int64  `json:"ns"`         // of all calls, each from the end of the one before it: barriers count
+	Bytes      int64  `json:"bytes"`      // of weights, KV cache and tensors that the calls are given, each once a call
+	Operations int64  `json:"operations"` // multiplications and additions of products and attention
+
+	BytesPerSec float64 `json:"bytes_per_s"`
+	ReadShare   float64 `json:"read_share"` // of the read bandwidth; 0 if that was not measured
+	FLOPs       float64 `json:"flops"`      // operations a second
+}
+
+// kernelTime is a row of a profile, on a device that reads so many bytes a second.
+func kernelTime(t pumice.Timing, readBandwidth float64) KernelTime {
+	k := KernelTime{Kernel: t.Kernel, Size: t.Size, Workgroups: t.Workgroups, Calls: t.Calls, NS: t.Total.Nanoseconds(), Bytes: t.Bytes, Operations: t.Operations}
+	if seconds := t.Total.Seconds(); seconds > 0 {
+		k.BytesPerSec, k.FLOPs = float64(t.Bytes)/seconds, float64(t.Operations)/seconds
+	}
+	if readBandwidth > 0 {
+		k.ReadShare = k.BytesPerSec / readBandwidth
+	}
+	return k
 }
 
 // Median is the median of the samples, in tokens a second.
@@ -181,10 +202,16 @@ func Run(ctx context.Context, e *pumice.Engine, o Options, each func(Result)) er
 	if err != nil {
 		return fmt.Errorf("bench: %w", err)
 	}
+	var reads float64
+	if o.Profile {
+		if reads, err = e.ReadBandwidth(ctx); err != nil {
+			return fmt.Errorf("bench: %w", err)
+		}
+	}
 	s := e.NewSession()
 	progress := counted(o.Progress, len(o.Tests())*(o.Reps+1))
 	for _, t := range o.Tests() {
-		r := Result{Setup: describe(e), NPrompt: t.Prompt, NGen: t.Gen, NDepth: t.Depth, TestTime: now(), CopyBandwidth: bandwidth}
+		r := Result{Setup: describe(e), NPrompt: t.Prompt, NGen: t.Gen, NDepth: t.Depth, TestTime: now(), CopyBandwidth: bandwidth, ReadBandwidth: reads}
 		var counters pumice.Counters
 		for rep := -1; rep < o.Reps; rep++ { // the first one warms up
 			took, c, err := measure(ctx, s, t, e.Config().VocabSize, uint64(rep+1))
@@ -208,7 +235,7 @@ func Run(ctx context.Context, e *pumice.Engine, o Options, each func(Result)) er
 				return fmt.Errorf("bench: %s: %w", t.Name(), err)
 			}
 			for _, k := range list {
-				r.Kernels = append(r.Kernels, KernelTime{k.Kernel, k.Calls, k.Total.Nanoseconds()})
+				r.Kernels = append(r.Kernels, kernelTime(k, reads))
 			}
 		}
 		switch {

@@ -46,11 +46,24 @@ func TestProfileHasEveryDispatch(t *testing.T) {
 	}
 	err = Run(t.Context(), e, Options{Prompt: []int{8}, Gen: []int{4}, Reps: 1, Profile: true}, func(r Result) {
 		calls, text := 0, Profile(r)
+		sizes, operations := map[string]KernelTime{}, int64(0)
 		for _, k := range r.Kernels {
 			calls += k.Calls
-			if k.NS < 0 || !strings.Contains(text, k.Kernel) {
+			if k.NS < 0 || !strings.Contains(text, k.Kernel) || !strings.Contains(text, k.Size) {
 				t.Errorf("%s: %+v in %q", r.Test().Name(), k, text)
 			}
+			sizes[k.Size] = k
+			operations += k.Operations
+		}
+		if last := r.Kernels[len(r.Kernels)-1]; last.Kernel != pumice.Gaps || last.Calls != 0 {
+			t.Errorf("%s: the last row is %+v", r.Test().Name(), last)
+		}
+		// The head's weights are read once, in F16, with x and y of at most 16 sequences.
+		if head := sizes["640x128"]; head.Calls != 1 || head.Bytes <= 640*128*2 || head.Bytes > 640*128*2+16*4*(640+128) {
+			t.Errorf("%s: the head is %+v", r.Test().Name(), head)
+		}
+		if operations <= r.Counters.Operations {
+			t.Errorf("%s: %d operations, %d of them of products", r.Test().Name(), operations, r.Counters.Operations)
 		}
 		if calls != int(r.Counters.Dispatches) {
 			t.Errorf("%s: %d calls of %d dispatches", r.Test().Name(), calls, r.Counters.Dispatches)

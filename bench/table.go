@@ -84,7 +84,7 @@ func deviceLines(s Setup) string {
 	return text
 }
 
-// Profile lists what the kernels of a result took, longest first.
+// Profile lists what the kernels of a result took at each size, longest first.
 func Profile(r Result) string {
 	list := slices.Clone(r.Kernels)
 	slices.SortStableFunc(list, func(a, b KernelTime) int { return cmp.Compare(b.NS, a.NS) })
@@ -93,10 +93,24 @@ func Profile(r Result) string {
 		sum += k.NS
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "\n%s, the last run: %.3f ms on the device\n", r.Test().Name(), float64(sum)/1e6)
+	reads := "not measured"
+	if r.ReadBandwidth > 0 {
+		reads = fmt.Sprintf("%.2f GB/s", r.ReadBandwidth/1e9)
+	}
+	fmt.Fprintf(&b, "\n%s, the last run: %.3f ms; read bandwidth %s\n", r.Test().Name(), float64(sum)/1e6, reads)
+	fmt.Fprintf(&b, "%9s %5s %5s %-26s %16s %9s %9s %8s %5s %9s\n", "ms", "%", "calls", "kernel", "size", "us each", "MB each", "GB/s", "read", "GFLOP/s")
+	figure := func(known bool, format string, v float64) string {
+		if !known {
+			return ""
+		}
+		return fmt.Sprintf(format, v)
+	}
 	for _, k := range list {
-		fmt.Fprintf(&b, "%9.3f ms %5.1f %% %5d x %-24s %9.1f us each\n",
-			float64(k.NS)/1e6, 100*float64(k.NS)/float64(max(sum, 1)), k.Calls, k.Kernel, float64(k.NS)/1e3/float64(k.Calls))
+		calls := float64(max(k.Calls, 1))
+		b.WriteString(strings.TrimRight(fmt.Sprintf("%9.3f %5.1f %5d %-26s %16s %9.1f %9s %8s %5s %9s",
+			float64(k.NS)/1e6, 100*float64(k.NS)/float64(max(sum, 1)), k.Calls, k.Kernel, k.Size, float64(k.NS)/1e3/calls,
+			figure(k.Bytes > 0, "%.3f", float64(k.Bytes)/1e6/calls), figure(k.Bytes > 0, "%.2f", k.BytesPerSec/1e9),
+			figure(k.ReadShare > 0, "%.0f %%", 100*k.ReadShare), figure(k.Operations > 0, "%.1f", k.FLOPs/1e9)), " ") + "\n")
 	}
 	return b.String()
 }

@@ -68,7 +68,7 @@ func (x *Model) sumMemory() MemoryPlan {
 	return sum
 }
 
-// Profile returns the device time of each kernel in the last execution of a plan: of the last chunk, or of the last token
+// Profile returns the device time of each kernel, at each size, in the last execution of a plan: of the last chunk, or of the last token
 // of a burst; of one device after another. The Managers must have been made with pipeline.Options.Profile.
 func (x *Model) Profile() ([]pipeline.Timing, error) {
 	var all []pipeline.Timing

@@ -117,7 +117,7 @@ func (b *Builder) attention(q *Tensor, h Heads, table *Vector, c *LayerCache, sc
 	if b.singles < q.Rows {
 		shape.Tokens, shape.Single, shape.Sequences = q.Rows-b.singles, false, b.sequences
 		binds := append(h.operands(q, c), write(out), readSpan(c.tables))
-		launch(b, &kernels.Attend, shape, kernels.RowMajor, &node{kv: h.reads(c, false)}, binds...)
+		launch(b, &kernels.Attend, shape, kernels.RowMajor, h.node(c, false), binds...)
 	}
 	return out
 }
@@ -134,7 +134,7 @@ func (b *Builder) decode(q *Tensor, h Heads, table *Vector, c *LayerCache, shape
 		binds = append(binds, readSpan(table.span))
 		binds[2].access, binds[3].access = vk.ReadWrite, vk.ReadWrite
 	}
-	launch(b, &kernels.Decode, shape, kernels.RowMajor, &node{kv: h.reads(c, true)}, binds...)
+	launch(b, &kernels.Decode, shape, kernels.RowMajor, h.node(c, true), binds...)
 	if splits > 1 {
 		reduction := kernels.Reduction{Tokens: shape.Tokens, Heads: h.Heads, HeadDim: h.HeadDim, Splits: splits, Window: h.Window}
 		launch(b, &kernels.Reduce, reduction, kernels.RowMajor, &node{}, stepBind(), read(to), write(out))
@@ -150,8 +150,12 @@ func (h Heads) operands(q *Tensor, c *LayerCache) []bind {
 	return []bind{stepBind(), read(q), readSpan(c.Keys), readSpan(c.Values), slopes}
 }
 
-// reads is what attention of single tokens, or of the others, reads of the cache.
-func (h Heads) reads(c *LayerCache, single bool) kvRead {
+// node counts what attention of single tokens, or of the others, reads of the cache, and what it computes: of each query
+// and key a product and a sum for each component, and the same of the value.
+func (h Heads) node(c *LayerCache, single bool) *node {
 	row := kernels.CacheRowBytes(c.DType, h.HeadDim)
-	return kvRead{perPosition: 2 * int64(h.KVHeads) * row, kvKey: kvKey{window: h.Window, single: single}, positions: c.Positions}
+	return &node{
+		kv:             kvRead{perPosition: 2 * int64(h.KVHeads) * row, kvKey: kvKey{window: h.Window, single: single}, positions: c.Positions},
+		pairOperations: 4 * int64(h.Heads) * int64(h.HeadDim), bidirectional: h.Bidirectional,
+	}
 }

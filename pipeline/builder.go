@@ -397,7 +397,7 @@ func (b *Builder) dispatch(rec *vk.Recorder, p *Plan, n *node, k *vk.Pipeline, b
 		} else {
 			rec.DispatchBase(k, binds, n.push, base, size)
 		}
-		p.kernels = append(p.kernels, n.kernel)
+		p.dispatched = append(p.dispatched, n)
 	}
 	return segment
 }

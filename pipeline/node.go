@@ -25,6 +25,7 @@ func (t *Tensor) bytes() int64 { return 4 * int64(t.Rows) * int64(t.Cols) }
 // A node is one dispatch: a kernel and what it is given.
 type node struct {
 	kernel string
+	size   string // of what it computes (kernels.Shape)
 	spec   []kernels.Constant
 	values []uint32 // of spec, by the constants' numbers
 	binds  []bind
@@ -34,6 +35,8 @@ type node struct {
 	weightBytes, minimumBytes int64 // of weights: read by the kernel for a tile of tokens; once, unpadded
 	tiles                     int   // of tokens; 0 means 1
 	operations, rows          int64 // of a product: of a row of x, and how many rows x has
+	pairOperations            int64 // of attention: of a query and a key it sees
+	bidirectional             bool  // the query sees the keys after it too
 	kv                        kvRead
 	trip                      kernels.Trip
 	dispatches                int // that the grid is divided into, so that none takes long; 0 means 1

@@ -16,7 +16,7 @@ func launch[S kernels.Shape](b *Builder, op *kernels.Op[S], s S, l kernels.Layou
 		b.Fail("%s: no kernel reads weights that are laid out for lanes", variant)
 		return
 	}
-	n.kernel, n.spec, n.push, n.grid = variant, k.Spec(b.m.machine, s), op.PushOf(k, s), k.Grid(b.m.machine, s)
+	setKernel(n, b.m, op, variant, k, s)
 	if k.Trip != nil {
 		n.trip = k.Trip(s)
 	}
@@ -25,6 +25,11 @@ func launch[S kernels.Shape](b *Builder, op *kernels.Op[S], s S, l kernels.Layou
 	}
 	n.binds = viewed(binds, k, s)
 	b.add(n)
+}
+
+// setKernel makes the node a dispatch of kernel k, the variant of op for s.
+func setKernel[S kernels.Shape](n *node, m *Manager, op *kernels.Op[S], variant string, k *kernels.Kernel[S], s S) {
+	n.kernel, n.size, n.spec, n.push, n.grid = variant, s.Size(), k.Spec(m.machine, s), op.PushOf(k, s), k.Grid(m.machine, s)
 }
 
 // viewed gives binds as the kernel reads and writes them.
@@ -393,6 +398,15 @@ func (b *Builder) topkPass(x *Tensor, n, k int, pairs bool) (*Tensor, int) {
 	}
 	launch(b, &kernels.TopK, shape, kernels.RowMajor, &node{}, binds...)
 	return out, k * shape.Tiles()
+}
+
+// Digest reads memory, of a multiple of 16 bytes, and returns the exclusive or of the words that each invocation has read, as
+// words: (1, kernels.Stretch.Words).
+func (b *Builder) Digest(s vk.Span) *Tensor {
+	shape := kernels.Stretch{Units: int(s.Size / 16)}
+	out := b.tensor(1, shape.Words())
+	launch(b, &kernels.Digest, shape, kernels.RowMajor, &node{weightBytes: s.Size, minimumBytes: s.Size}, readSpan(s), write(out))
+	return out
 }
 
 // Advance ends a plan of one token: the largest of logits, (1, n), the lowest id among equals,

@@ -54,17 +54,23 @@ type Plan struct {
 	inputCols int      // of what Input writes; 0 means the plan has no input
 	seen      []uint32 // a bit for each of adjusted's columns; 0 between calls
 
-	commands *vk.Commands
-	pace     *pace
-	segments []work // of the commands, while recording
-	outputs  []planOutput
-	kernels  []string // of each dispatch
+	commands   *vk.Commands
+	pace       *pace
+	segments   []work // of the commands, while recording
+	outputs    []planOutput
+	dispatched []*node // in their order, a node once for each of its dispatches
 
 	counters       Counters // that do not depend on the step
 	minimumWeights int64
 	operations     int64           // of a token
 	kv             map[kvKey]int64 // bytes a position
 	ran            bool
+
+	began time.Time // the last execution of the commands
+
+	// Of that execution, with Options.Profile.
+	took  time.Duration
+	moved map[*node]moved
 }
 
 type planOutput struct {
@@ -97,6 +103,10 @@ func (p *Plan) Run(ctx context.Context, s Step) (Counters, error) {
 		return Counters{}, fmt.Errorf("pipeline: %s at position %d: %w", p.name, s.Sequences[0].Position, err)
 	}
 	p.m.frame.finish(&p.form, s, steps)
+	if p.m.opts.Profile {
+		p.took = time.Since(p.began)
+		p.account(s, steps-1)
+	}
 	var c Counters
 	for i := range steps {
 		c.Add(p.counters)
@@ -227,6 +237,7 @@ func (p *Plan) submit(ctx context.Context, s Step, steps int) (submits int, err 
 		if err := ctx.Err(); err != nil {
 			return submits, err
 		}
+		p.began = time.Now()
 		if each, known := pace.expected(); known && steps > 1 && p.repeats() && 2*each <= submitTarget {
 			n := min(steps, int(submitTarget/max(1, each)))
 			start := time.Now()
@@ -334,34 +345,75 @@ func (p *Plan) fetch(name string, tap bool, first, n int, dst []float32) (int64,
 	return 0, fmt.Errorf("pipeline: %s has no output %q", p.name, name)
 }
 
-// A Timing is the device time of one kernel over a plan's last Run.
+// A Timing is what the dispatches of one kernel at one size took in a plan's last Run.
 type Timing struct {
-	Kernel string
-	Calls  int
-	Total  time.Duration
+	Kernel     string        // its variant, or Gaps
+	Size       string        // of what it computes, as kernels.Shape has it: rows by columns of weights
+	Workgroups int           // of each dispatch
+	Calls      int           // dispatches
+	Total      time.Duration // of the calls. A dispatch lasts from the end of the one before it, so that barriers count
+	Bytes      int64         // of weights, live KV cache and tensors that the calls are given, each once a call
+	Operations int64         // multiplications and additions of products and attention
 }
 
-// Profile sums the device time of the last Run by kernel, in order of first use. The Manager
-// must have been made with Options.Profile.
+// Gaps is the Kernel of the row that has the rest of a Run's time: copies, submissions, and waiting for them.
+const Gaps = "gaps"
+
+// moved is what a node is given and computes in a Run.
+type moved struct{ bytes, operations int64 }
+
+// account notes what the dispatches are given at step i of a burst.
+func (p *Plan) account(s Step, i int) {
+	p.moved = map[*node]moved{}
+	for _, n := range p.dispatched {
+		if _, done := p.moved[n]; done {
+			continue
+		}
+		x := moved{bytes: n.weightBytes, operations: n.operations * n.rows}
+		if n.rows == int64(p.tokens) {
+			x.operations = n.operations * int64(s.Len())
+		}
+		if n.kv.perPosition > 0 {
+			x.bytes += n.kv.perPosition * s.live(n.kv.kvKey, p.singles, i)
+			x.operations += n.pairOperations * s.pairs(n.kv.kvKey, p.singles, i, n.bidirectional)
+		}
+		for _, b := range n.binds {
+			if t := b.tensor; t != nil && t.Rows == p.tokens {
+				x.bytes += t.bytes() * int64(s.Len()) / int64(t.Rows)
+			} else if t != nil {
+				x.bytes += t.bytes()
+			}
+		}
+		p.moved[n] = x
+	}
+}
+
+// Profile sums what the last Run took by kernel and size, in order of first use; the last row is Gaps. The Manager must have
+// been made with Options.Profile.
 func (p *Plan) Profile() ([]Timing, error) {
 	each, err := p.commands.Timings()
 	if err != nil {
 		return nil, err
 	}
 	var out []Timing
-	at := map[string]int{}
+	at := map[[2]string]int{}
+	gaps := p.took
 	for i, d := range each {
-		k := p.kernels[i]
-		j, ok := at[k]
+		n := p.dispatched[i]
+		key := [2]string{n.kernel, n.size}
+		j, ok := at[key]
 		if !ok {
 			j = len(out)
-			at[k] = j
-			out = append(out, Timing{Kernel: k})
+			at[key] = j
+			out = append(out, Timing{Kernel: n.kernel, Size: n.size, Workgroups: n.grid[0] * n.grid[1] * n.grid[2] / n.dispatches})
 		}
 		out[j].Calls++
 		out[j].Total += d
+		out[j].Bytes += p.moved[n].bytes / int64(n.dispatches)
+		out[j].Operations += p.moved[n].operations / int64(n.dispatches)
+		gaps -= d
 	}
-	return out, nil
+	return append(out, Timing{Kernel: Gaps, Total: max(0, gaps)}), nil
 }
 
 // Close frees the plan's commands.

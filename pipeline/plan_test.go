@@ -275,3 +275,29 @@ func TestWeightsCountForEachTileOfTokens(t *testing.T) {
 		}
 	}
 }
+
+// Pairs of a query and a key that it sees, counted by hand.
+func TestPairsOfQueriesAndKeys(t *testing.T) {
+	t.Parallel()
+	all, single := kvKey{}, kvKey{single: true}
+	for _, c := range []struct {
+		name          string
+		step          Step
+		key           kvKey
+		singles, i    int
+		bidirectional bool
+		want          int64
+	}{
+		{"a token", one(7, 1), single, 1, 0, false, 8},
+		{"a token, and two steps on", one(7, 1), single, 1, 2, false, 10},
+		{"no other tokens", one(7, 1), all, 1, 0, false, 0},
+		{"four tokens", one(3, 1, 2, 3, 4), all, 0, 0, false, 4 + 5 + 6 + 7},
+		{"four tokens and a window", one(3, 1, 2, 3, 4), kvKey{window: 5}, 0, 0, false, 4 + 5 + 5 + 5},
+		{"endings", endings(3, []int{1, 3}, 1, 2, 3, 4), all, 0, 0, false, 4 + 4 + 5 + 6},
+		{"both directions", one(0, 1, 2, 3, 4), all, 0, 0, true, 16},
+	} {
+		if got := c.step.pairs(c.key, c.singles, c.i, c.bidirectional); got != c.want {
+			t.Errorf("%s: %d, want %d", c.name, got, c.want)
+		}
+	}
+}

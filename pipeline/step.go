@@ -85,6 +85,35 @@ func (s Step) live(key kvKey, singles, i int) int64 {
 	return int64(sum)
 }
 
+// pairs is how many pairs of a query and a key that it sees there are at step i of a burst, of single tokens or of the others.
+func (s Step) pairs(key kvKey, singles, i int, bidirectional bool) int64 {
+	n := s.singles(singles)
+	sequences := s.Sequences[n:]
+	if key.single {
+		sequences = s.Sequences[:n]
+	}
+	var sum int64
+	for _, q := range sequences {
+		endings := q.Endings
+		if endings == nil {
+			endings = []int{len(q.Tokens)}
+		}
+		for _, length := range endings {
+			for t := range length {
+				seen := q.Position + i + t + 1
+				if bidirectional {
+					seen = q.Position + length
+				}
+				if key.window > 0 {
+					seen = min(seen, key.window)
+				}
+				sum += int64(seen)
+			}
+		}
+	}
+	return sum
+}
+
 // longest is how many positions the longest sequence has after the step.
 func (s Step) longest() int {
 	n := 0

@@ -29,7 +29,7 @@ func (p *program) benchCommand() *cli.Command {
 		boolFlag("shared-prompt", false, "give all sequences of -np the same prompt, which the first one evaluates, as llama-batched-bench does with -pps", "pps"),
 		intFlag("reps", 5, "repeat each test `N` times, after one warm-up run", "r"),
 		boolFlag("profile", false,
-			"also report the device time of each kernel; timestamps cost a little, and tokens are not queued"),
+			"also report the device time of each kernel and size, with bytes and operations a second; timestamps cost a little, and tokens are not queued"),
 		stringFlag("output-format", "md", "write results as `FORMAT`: md, csv or jsonl", "o"),
 		boolFlag("verbose", false, "report the time of each run on standard error"),
 		jsonFlag(),

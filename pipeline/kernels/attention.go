@@ -1,6 +1,8 @@
 package kernels
 
 import (
+	"fmt"
+
 	"pumice/internal/dtype"
 	"pumice/vk"
 )
@@ -61,6 +63,15 @@ func (a Attention) Op() string {
 
 // Len is the number of tokens.
 func (a Attention) Len() int { return a.Tokens }
+
+// Size is the heads of queries, of keys, and their dimension, and the window if there is one.
+func (a Attention) Size() string {
+	size := headsSize(a.Heads, a.KVHeads, a.HeadDim)
+	if a.Window > 0 {
+		size += fmt.Sprintf(" of %d", a.Window)
+	}
+	return size
+}
 
 // window is the push constant: all ones for no window.
 func window(n int) uint32 {
@@ -330,6 +341,9 @@ func (Reduction) Op() string { return "attention_reduce" }
 
 // Len is the number of tokens.
 func (r Reduction) Len() int { return r.Tokens }
+
+// Size is the heads, the parts of each, and their dimension.
+func (r Reduction) Size() string { return fmt.Sprintf("%dx%dx%d", r.Heads, r.Splits, r.HeadDim) }
 
 // Reduce has the bindings step, partial sums and result.
 var Reduce = Op[Reduction]{

@@ -140,6 +140,8 @@ type Shape interface {
 	Op() string
 	// Len is the number of tokens, or rows, of the evaluation, by which rules choose.
 	Len() int
+	// Size tells apart, in tables, what one kernel computes at several sizes: "4096x11008".
+	Size() string
 }
 
 // An Op is a computation and the kernels for it, best first; the last takes every shape on every device.

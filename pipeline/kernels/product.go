@@ -31,6 +31,9 @@ func (p Product) Op() string {
 // Len is the number of tokens.
 func (p Product) Len() int { return p.Tokens }
 
+// Size is that of the weights: rows by columns.
+func (p Product) Size() string { return fmt.Sprintf("%dx%d", p.Rows, p.Cols) }
+
 // An Activation is the nonlinearity of an MLP.
 type Activation uint32
 
@@ -362,6 +365,9 @@ func (a Acts) Op() string {
 
 // Len is the number of tokens.
 func (a Acts) Len() int { return a.Tokens }
+
+// Size is tokens by columns.
+func (a Acts) Size() string { return fmt.Sprintf("%dx%d", a.Tokens, a.Cols) }
 
 // ValueCols and ScaleCols are the words of a token that hold its values, and the scales of those:
 // four 8-bit integers a word, and of 32 columns a scale and the scale times the sum of the integers;

@@ -1,6 +1,8 @@
 package kernels
 
 import (
+	"fmt"
+
 	"pumice/internal/dtype"
 	"pumice/vk"
 )
@@ -22,6 +24,13 @@ func (r Rope) Op() string { return "rope_" + Lower(r.Type) }
 
 // Len is the number of tokens.
 func (r Rope) Len() int { return r.Tokens }
+
+// Size is the heads of queries, of keys, and their dimension.
+func (r Rope) Size() string { return headsSize(r.Heads, r.KVHeads, r.HeadDim) }
+
+func headsSize(heads, kvHeads, headDim int) string {
+	return fmt.Sprintf("%d/%dx%d", heads, kvHeads, headDim)
+}
 
 func (r Rope) cols() int { return (r.Heads + 2*r.KVHeads) * r.HeadDim }
 

@@ -1,6 +1,10 @@
 package kernels
 
-import "pumice/vk"
+import (
+	"fmt"
+
+	"pumice/vk"
+)
 
 // Rows is what the ops that take rows of float32 compute: (Rows, Cols).
 type Rows struct {
@@ -23,6 +27,9 @@ func (r Rows) Op() string { return r.Name }
 
 // Len is the number of rows.
 func (r Rows) Len() int { return r.Rows }
+
+// Size is rows by columns.
+func (r Rows) Size() string { return fmt.Sprintf("%dx%d", r.Rows, r.Cols) }
 
 // quads: rows of whole groups of four columns.
 func quads(_ *Machine, r Rows) bool { return r.Cols%4 == 0 }
@@ -168,6 +175,9 @@ func (Heads) Op() string { return "head_norm" }
 
 // Len is the number of tokens.
 func (h Heads) Len() int { return h.Tokens }
+
+// Size is the heads of queries, of keys, and their dimension.
+func (h Heads) Size() string { return headsSize(h.Heads, h.KVHeads, h.HeadDim) }
 
 // HeadNorm has the bindings step, queries with keys and values, and the weights of queries and keys.
 var HeadNorm = Op[Heads]{

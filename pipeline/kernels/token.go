@@ -1,6 +1,10 @@
 package kernels
 
-import "pumice/vk"
+import (
+	"fmt"
+
+	"pumice/vk"
+)
 
 // A Lookup takes rows of an embedding table by the step's tokens.
 type Lookup struct {
@@ -14,6 +18,9 @@ func (l Lookup) Op() string { return "embed_" + Lower(l.DType) }
 
 // Len is the number of tokens.
 func (l Lookup) Len() int { return l.Tokens }
+
+// Size is that of the rows that are looked up.
+func (l Lookup) Size() string { return fmt.Sprintf("%dx%d", l.Tokens, l.Cols) }
 
 func unitGrid(_ *Machine, l Lookup) [3]int {
 	return [3]int{ceilDiv(l.UnitsPerRow(), workgroup), l.Tokens, 1}
@@ -60,6 +67,9 @@ func (b Best) Op() string {
 // Len is the number of rows.
 func (b Best) Len() int { return b.Rows }
 
+// Size is rows by values.
+func (b Best) Size() string { return fmt.Sprintf("%dx%d", b.Rows, b.N) }
+
 // Tiles is the number of tiles, each of which leaves K pairs.
 func (b Best) Tiles() int { return ceilDiv(b.N, topkTile) }
 
@@ -102,6 +112,9 @@ func (Choice) Op() string { return "advance" }
 // Len is one token.
 func (Choice) Len() int { return 1 }
 
+// Size is the candidates.
+func (c Choice) Size() string { return fmt.Sprint(c.N) }
+
 // Advance has the bindings step, candidates, draw and log.
 var Advance = Op[Choice]{
 	Push: func(c Choice) []byte { return push(c.N) },
@@ -109,5 +122,36 @@ var Advance = Op[Choice]{
 		Path: Base, Rule: Rule{On: Anywhere},
 		Spec: func(_ *Machine, c Choice) []Constant { return []Constant{flag("DRAW", c.Draw)} },
 		Grid: func(*Machine, Choice) [3]int { return [3]int{1, 1, 1} },
+	}},
+}
+
+// A Stretch is memory that Digest reads.
+type Stretch struct {
+	Units int // of 16 bytes
+}
+
+// Op is digest.
+func (Stretch) Op() string { return "digest" }
+
+// Len is 1: no tokens are involved.
+func (Stretch) Len() int { return 1 }
+
+// Size is the units.
+func (s Stretch) Size() string { return fmt.Sprint(s.Units) }
+
+// digestUnits is how many units an invocation of digest.comp takes: UNITS.
+const digestUnits = 64
+
+// Words is how many words the digest of s has: one of each invocation.
+func (s Stretch) Words() int { return ceilDiv(s.Units, workgroup*digestUnits) * workgroup }
+
+// Digest reads memory and leaves little: the exclusive or of the words that an invocation has read. How fast it does that is
+// how fast the device reads. Its bindings are the memory and the result, of Words words.
+var Digest = Op[Stretch]{
+	Push: func(s Stretch) []byte { return push(s.Units) },
+	Kernels: []*Kernel[Stretch]{{
+		Path: Base, Rule: Rule{On: Anywhere},
+		Spec: func(*Machine, Stretch) []Constant { return []Constant{size("WORKGROUP", workgroup)} },
+		Grid: func(_ *Machine, s Stretch) [3]int { return [3]int{s.Words() / workgroup, 1, 1} },
 	}},
 }

@@ -1,6 +1,8 @@
 package verify
 
 import (
+	"encoding/binary"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -9,6 +11,7 @@ import (
 	"pumice/internal/ref"
 	"pumice/pipeline"
 	"pumice/pipeline/kernels"
+	"pumice/vk"
 )
 
 func (v *verifier) elementCases() {
@@ -39,6 +42,7 @@ func (v *verifier) elementCases() {
 			}, ref.SoftCap(x, float64(limit)), constant(len(x), float64(limit)), tolerances.softCap)
 		})
 	}
+	v.digestCases()
 	v.addPlacesCases()
 	v.softCapNotFinite()
 	for i, cols := range []int{1, 7, 64, 65, 4097, 49152} {
@@ -51,6 +55,52 @@ func (v *verifier) elementCases() {
 		}
 		v.logSumExp(cols, notFinite)
 	}
+}
+
+// digestCases reads memory of as many units as no workgroup divides, and of as many as one and several do.
+func (v *verifier) digestCases() {
+	const lanes, units = 64, 64 // of a workgroup, and of each invocation
+	for _, n := range []int{1, 7, 63, 64, 65, lanes * units, 4097, 3*lanes*units - 5} {
+		v.check(fmt.Sprintf("digest, %d units", n), func() (err error) {
+			memory, err := v.m.Device().NewBuffer(int64(16*n), vk.Upload)
+			if err != nil {
+				return err
+			}
+			defer func() { err = errors.Join(err, memory.Close()) }()
+			want := make([]uint32, ceilDiv(n, lanes*units)*lanes)
+			for at := range n {
+				for word := range 4 {
+					w := v.rnd.Uint32()
+					binary.LittleEndian.PutUint32(memory.Mapped()[16*at+4*word:], w)
+					want[at/(lanes*units)*lanes+at%lanes] ^= w
+				}
+			}
+			b := v.m.NewBuilder(v.name, 1)
+			got, err := v.evaluate(b, b.Digest(memory.Whole()), inputStep(0, 1))
+			if err != nil {
+				return err
+			}
+			v.each(compare(lastKernel(b), v.name, halves(got), wide(want), constant(2*len(want), 1), 0))
+			return nil
+		})
+	}
+}
+
+// halves are the upper and the lower 16 bits of words, which float32 holds exactly.
+func halves(words []float32) (out []float32) {
+	for _, w := range words {
+		bits := math.Float32bits(w)
+		out = append(out, float32(bits>>16), float32(bits&0xffff))
+	}
+	return out
+}
+
+// wide is halves of words of the host.
+func wide(words []uint32) (out []float64) {
+	for _, w := range words {
+		out = append(out, float64(w>>16), float64(w&0xffff))
+	}
+	return out
 }
 
 // addPlacesCases add rows of a table by the tokens' places: of one sequence, behind others, and of endings.
