@@ -88,3 +88,9 @@ type TokenError = model.TokenError
 
 // A NotFiniteError reports a logit that is NaN or infinite: the weights have such a value, or a result exceeds float32.
 type NotFiniteError = model.NotFiniteError
+
+// KernelStats is what a driver's compiler tells of a kernel.
+type KernelStats = pipeline.KernelStats
+
+// ErrNoStats is the error of Model.Kernels on a device whose driver tells nothing of the kernels that it compiles.
+var ErrNoStats = pipeline.ErrNoStats

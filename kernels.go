@@ -11,6 +11,7 @@ import (
 
 	"pumice/checkpoint"
 	"pumice/internal/dtype"
+	"pumice/model"
 	"pumice/pipeline"
 	"pumice/pipeline/kernels"
 	"pumice/pipeline/verify"
@@ -245,6 +246,50 @@ func (e *Engine) Kernels() KernelsInfo {
 		*list = slices.Compact(*list)
 	}
 	return k
+}
+
+// Kernels lists the kernels that the model would run on the device with these options, each with every set of specialization
+// constants once. With stats it compiles them and has what the driver tells of each, or the error ErrNoStats with the list. No
+// weights are loaded.
+func (m *Model) Kernels(ctx context.Context, d *Device, o Options, stats bool) ([]KernelStats, error) {
+	s, err := o.settings()
+	if err != nil {
+		return nil, err
+	}
+	if err := m.use(); err != nil {
+		return nil, err
+	}
+	defer m.free()
+	if err := d.use(); err != nil {
+		return nil, err
+	}
+	defer d.free()
+	manager, err := d.newManager(o, s.path)
+	if err != nil {
+		return nil, err
+	}
+	defer manager.Close()
+	uses, err := model.Kernels(manager, m.checkpoint, o.model(s))
+	if err != nil {
+		return nil, err
+	}
+	list := []KernelStats{}
+	var none error
+	for _, u := range uses {
+		if err := ctx.Err(); err != nil {
+			return list, err
+		}
+		k := u.Describe()
+		if stats && none == nil {
+			if k, _, err = u.Compile(d.device); errors.Is(err, ErrNoStats) {
+				none = fmt.Errorf("%s, driver %s: %w", d.info.Name, d.info.Driver, err)
+			} else if err != nil {
+				return list, err
+			}
+		}
+		list = append(list, k)
+	}
+	return list, none
 }
 
 // checkFor checks the kernels that a checkpoint needs. It skips CPU drivers, because the project's own tests run on

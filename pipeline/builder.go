@@ -244,9 +244,10 @@ func (b *Builder) divide() {
 
 // A KernelUse is a kernel as a plan uses it.
 type KernelUse struct {
-	Variant string
-	Config  vk.PipelineConfig
-	Trip    kernels.Trip
+	Variant   string
+	Constants []kernels.Constant // specialization constants by name
+	Config    vk.PipelineConfig
+	Trip      kernels.Trip
 }
 
 // Dispatched lists the kernel of each dispatch so far, in order.
@@ -269,7 +270,7 @@ func (b *Builder) Kernels() ([]KernelUse, error) {
 	for _, n := range b.nodes {
 		if !seen[n.key()] {
 			seen[n.key()] = true
-			list = append(list, KernelUse{n.kernel, b.m.config(n, b.m.variants[n.kernel]), n.trip})
+			list = append(list, KernelUse{n.kernel, n.spec, b.m.config(n, b.m.variants[n.kernel]), n.trip})
 		}
 	}
 	return list, nil

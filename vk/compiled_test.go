@@ -26,6 +26,9 @@ func TestCompiledDescribesTheShader(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if limits := d.PhysicalDevice().Limits; c.SubgroupSize != 0 && (c.SubgroupSize < limits.MinSubgroupSize || c.SubgroupSize > limits.MaxSubgroupSize) {
+		t.Errorf("a subgroup of %d; the device has %d to %d", c.SubgroupSize, limits.MinSubgroupSize, limits.MaxSubgroupSize)
+	}
 	if len(c.Statistics) == 0 || len(c.Texts) == 0 {
 		t.Errorf("%d statistics, %d texts", len(c.Statistics), len(c.Texts))
 	}

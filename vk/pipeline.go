@@ -158,8 +158,9 @@ func (p *Pipeline) Name() string { return p.name }
 
 // Compiled is a driver compiler's report on a pipeline. The driver chooses the names.
 type Compiled struct {
-	Statistics map[string]float64
-	Texts      map[string]string // the compiler's representations of the shader, such as its disassembly
+	SubgroupSize int // 0: the driver doesn't say
+	Statistics   map[string]float64
+	Texts        map[string]string // the compiler's representations of the shader, such as its disassembly
 }
 
 // Compiled returns the driver compiler's report on the pipeline, which must have been made with Capture.
@@ -167,7 +168,11 @@ func (p *Pipeline) Compiled() (*Compiled, error) {
 	if err := p.d.usable("vkGetPipelineExecutableStatisticsKHR"); err != nil {
 		return nil, err
 	}
-	c := &Compiled{map[string]float64{}, map[string]string{}}
+	lanes, r := p.d.shim.SubgroupSize(rawOf(p.handle))
+	if r != 0 {
+		return nil, p.d.check(r, "vkGetPipelineExecutablePropertiesKHR", "%s", p.name)
+	}
+	c := &Compiled{int(lanes), map[string]float64{}, map[string]string{}}
 	list, r := p.d.shim.Statistics(rawOf(p.handle))
 	if r != 0 {
 		return nil, p.d.check(r, "vkGetPipelineExecutableStatisticsKHR", "%s", p.name)

@@ -72,6 +72,7 @@ var examples = map[string][]string{
 	"eval":       {"pumice eval ls groups", "pumice eval MODEL --tasks mmlu --output-path results", "pumice eval compare results-a results-b"},
 	"generate":   {"pumice generate smollm2 -p \"Once upon a time\" -n 64", "pumice generate MODEL --tokens 1,2,3 --json --logprobs 5"},
 	"inspect":    {"pumice inspect smollm2", "pumice inspect MODEL --dtype q4_k --context 32768", "pumice inspect MODEL --json"},
+	"kernels":    {"pumice kernels --stats", "pumice kernels MODEL", "pumice kernels --stats --types q6_k --json"},
 	"licenses":   {"pumice licenses", "pumice licenses --full"},
 	"list":       {"pumice list", "pumice list --json"},
 	"logits":     {"pumice logits smollm2 -p \"The capital of France is\"", "pumice logits MODEL --tokens 1,2,3 --all --output logits.f32"},

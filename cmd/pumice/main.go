@@ -103,7 +103,7 @@ func (p *program) app() *cli.App {
 		Flags: globalFlags(),
 		Commands: []*cli.Command{
 			p.devicesCommand(), p.chatCommand(), p.askCommand(), p.generateCommand(), p.logitsCommand(), p.embedCommand(), p.tokenizeCommand(), p.detokenizeCommand(),
-			p.inspectCommand(), p.verifyCommand(), p.tuneCommand(), p.benchCommand(), p.evalCommand(), p.perplexityCommand(), p.quantizeCommand(), p.serveCommand(),
+			p.inspectCommand(), p.verifyCommand(), p.tuneCommand(), p.kernelsCommand(), p.benchCommand(), p.evalCommand(), p.perplexityCommand(), p.quantizeCommand(), p.serveCommand(),
 			p.pullCommand(), p.listCommand(), p.rmCommand(), p.psCommand(), p.stopCommand(),
 			p.completionCommand(), p.licensesCommand(), p.manCommand(), p.synthCommand(),
 		},

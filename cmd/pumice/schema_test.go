@@ -43,6 +43,7 @@ var schemas = map[string]struct {
 	"eval-compare":         {"pumice eval compare --json", eval.Comparison{}},
 	"eval-ls":              {"pumice eval ls --json", catalogue{}},
 	"inspect":              {"pumice inspect --json", inspection{}},
+	"kernels":              {"pumice kernels --json", []pumice.KernelStats{}},
 	"licenses":             {"pumice licenses --json", []licenses.Work{}},
 	"list":                 {"pumice list --json", []listed{}},
 	"logits":               {"pumice logits --json", logitsResult{}},

@@ -5,10 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"runtime"
 	"slices"
-	"strings"
 	"sync"
 
 	"github.com/rs/zerolog"
@@ -143,15 +141,9 @@ func production(ctx context.Context, dev *vk.Device) ([]pipeline.KernelUse, erro
 }
 
 func (s shape) kernels(ctx context.Context, m *pipeline.Manager, dir string) ([]pipeline.KernelUse, error) {
-	sizes, err := synth.Lookup(s.family, s.size)
+	file, err := synth.WriteHollow(ctx, dir, s.family, s.size, s.dtype)
 	if err != nil {
 		return nil, err
-	}
-	file := filepath.Join(dir, strings.Join([]string{s.family, s.size, s.dtype.String()}, "-")+".gguf")
-	if _, err := os.Stat(file); err != nil {
-		if err := synth.Write(ctx, file, sizes, synth.Options{Format: synth.GGUF, DType: s.dtype, Hollow: true}); err != nil {
-			return nil, err
-		}
 	}
 	c, err := checkpoint.Open(ctx, file)
 	if err != nil {
@@ -163,59 +155,26 @@ func (s shape) kernels(ctx context.Context, m *pipeline.Manager, dir string) ([]
 
 // A Record has the statistics of one kernel from a device's compiler.
 type Record struct {
-	Kernel       string // name with constants
-	Variant      string
-	Registers    int // per invocation
-	Spills       int // registers spilled to memory
-	Kept         int // predicates and the like in ordinary registers, because their own kind was full
-	Scratch      int // bytes of memory per invocation
-	Instructions int
-	Waves        int // subgroups per SIMD unit (AMD) or multiprocessor (NVIDIA)
-	Lanes        int // of a subgroup (Intel)
-	Cycles       int // as the compiler estimates them (Intel)
-	CodeBytes    int
-	Matrix, Dot  bool // has instructions for matrices, for dot products of bytes
-	Weights      int  // weights per iteration of the main loop
-	Loop         Work
+	pipeline.KernelStats
+	Kernel      string // name with constants
+	Variant     string
+	Matrix, Dot bool // has instructions for matrices, for dot products of bytes
+	Weights     int  // weights per iteration of the main loop
+	Loop        Work
 }
 
 // compile makes a pipeline and reads the compiler's statistics and assembly.
 func compile(dev *vk.Device, k pipeline.KernelUse) (Record, error) {
-	k.Config.Capture = true
-	p, err := dev.NewPipeline(k.Config)
+	stats, texts, err := k.Compile(dev)
+	r := Record{KernelStats: stats, Kernel: k.Config.Name, Variant: k.Variant, Weights: k.Trip.Weights}
 	if err != nil {
-		return Record{}, err
-	}
-	defer p.Close()
-	made, err := p.Compiled()
-	if err != nil {
-		return Record{}, fmt.Errorf("%s: %w", k.Config.Name, err)
-	}
-	stat := func(names ...string) int {
-		sum := 0.0
-		for _, name := range names {
-			sum += made.Statistics[name]
-		}
-		return int(sum)
-	}
-	r := Record{
-		Kernel: k.Config.Name, Variant: k.Variant,
-		Registers:    stat("VGPRs", "Number of GPRs", "Max live registers"),
-		Spills:       stat("Spilled SGPRs", "Spilled VGPRs", "Spills to memory", "Spills"),
-		Kept:         stat("Spills to reg"),
-		Scratch:      stat("Scratch size", "SLM size"),
-		Instructions: stat("Instructions", "Instruction count"),
-		Waves:        stat("Subgroups per SIMD", "Max warps/SM"),
-		CodeBytes:    stat("Code size"),
-		Lanes:        stat("Max dispatch width"),
-		Cycles:       stat("Cycles"),
-		Weights:      k.Trip.Weights,
+		return r, err
 	}
 	if dev.PhysicalDevice().Vendor == intel {
 		return r, nil
 	}
-	blocks := parseRADV(made.Texts["Assembly"])
-	if text, ok := made.Texts["NAK assembly"]; ok {
+	blocks := parseRADV(texts["Assembly"])
+	if text, ok := texts["NAK assembly"]; ok {
 		blocks = parseNAK(text)
 	}
 	if len(blocks) == 0 || r.Instructions == 0 {

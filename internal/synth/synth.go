@@ -9,7 +9,9 @@ package synth
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -277,4 +279,19 @@ func Write(ctx context.Context, path string, s Shape, o Options) error {
 		path = filepath.Join(path, "model.gguf")
 	}
 	return writeGGUF(path, s.metadata(f), tensors, o, d)
+}
+
+// WriteHollow writes a GGUF file of a published model's size into dir, without weights (Options.Hollow), unless it is there, and
+// returns its name.
+func WriteHollow(ctx context.Context, dir, family, size string, t dtype.DType) (string, error) {
+	s, err := Lookup(family, size)
+	if err != nil {
+		return "", err
+	}
+	file := filepath.Join(dir, strings.Join([]string{family, size, t.String()}, "-")+".gguf")
+	err = Write(ctx, file, s, Options{Format: GGUF, DType: t, Hollow: true})
+	if errors.Is(err, fs.ErrExist) {
+		err = nil
+	}
+	return file, err
 }

@@ -85,6 +85,7 @@ int32_t vs_device_create(vs_instance *in, uint64_t handle, uint32_t num_families
     LOAD(CreatePipelineLayout);
     LOAD(DestroyPipelineLayout);
     LOAD(CreateComputePipelines);
+    LOAD(GetPipelineExecutablePropertiesKHR);
     LOAD(GetPipelineExecutableStatisticsKHR);
     LOAD(GetPipelineExecutableInternalRepresentationsKHR);
     LOAD(CreateDescriptorPool);

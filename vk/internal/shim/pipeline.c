@@ -86,6 +86,15 @@ static VsPipelineExecutableInfoKHR executable(uint64_t pipeline) {
     return (VsPipelineExecutableInfoKHR){.sType = VS_STRUCTURE_TYPE_PIPELINE_EXECUTABLE_INFO_KHR, .pipeline = pipeline};
 }
 
+int32_t vs_pipeline_subgroup(vs_device *d, uint64_t pipeline, uint32_t *lanes) {
+    VsPipelineInfoKHR info = {.sType = VS_STRUCTURE_TYPE_PIPELINE_INFO_KHR, .pipeline = pipeline};
+    VsPipelineExecutablePropertiesKHR properties = {.sType = VS_STRUCTURE_TYPE_PIPELINE_EXECUTABLE_PROPERTIES_KHR};
+    uint32_t count = 1;
+    int32_t r = d->GetPipelineExecutablePropertiesKHR(d->handle, &info, &count, &properties);
+    *lanes = properties.subgroupSize;
+    return r == VS_INCOMPLETE ? VS_SUCCESS : r;
+}
+
 int32_t vs_pipeline_statistics(vs_device *d, uint64_t pipeline, uint32_t *count, vs_statistic out[VS_MAX_STATISTICS]) {
     VsPipelineExecutableInfoKHR info = executable(pipeline);
     VsPipelineExecutableStatisticKHR list[VS_MAX_STATISTICS];

@@ -210,6 +210,13 @@ type Statistic struct {
 	Value float64
 }
 
+// SubgroupSize returns the subgroup size of a pipeline made with Capture, 0 where the driver doesn't say.
+func (d *Device) SubgroupSize(pipeline uint64) (lanes uint32, r int32) {
+	var n C.uint32_t
+	res := C.vs_pipeline_subgroup(d.p, C.uint64_t(pipeline), &n)
+	return uint32(n), int32(res)
+}
+
 // Statistics returns the driver compiler's statistics of a pipeline made with Capture.
 func (d *Device) Statistics(pipeline uint64) ([]Statistic, int32) {
 	var list [C.VS_MAX_STATISTICS]Statistic

@@ -99,6 +99,7 @@ int32_t vs_pipeline_create(vs_device *d, uint64_t cache, const void *spirv, size
 
 // For a pipeline created with capture set. vs_pipeline_texts with bytes NULL fills out with the texts' sizes; called
 // again, it fills bytes with all texts, one after another, of these sizes.
+int32_t vs_pipeline_subgroup(vs_device *d, uint64_t pipeline, uint32_t *lanes);
 int32_t vs_pipeline_statistics(vs_device *d, uint64_t pipeline, uint32_t *count, vs_statistic out[VS_MAX_STATISTICS]);
 int32_t vs_pipeline_texts(vs_device *d, uint64_t pipeline, uint32_t *count, vs_text out[VS_MAX_TEXTS], char *bytes);
 

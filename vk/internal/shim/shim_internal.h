@@ -52,6 +52,7 @@ struct vs_device {
     int32_t(VS_CALL *CreatePipelineLayout)(void *, const VsPipelineLayoutCreateInfo *, const void *, uint64_t *);
     void(VS_CALL *DestroyPipelineLayout)(void *, uint64_t, const void *);
     int32_t(VS_CALL *CreateComputePipelines)(void *, uint64_t, uint32_t, const VsComputePipelineCreateInfo *, const void *, uint64_t *);
+    int32_t(VS_CALL *GetPipelineExecutablePropertiesKHR)(void *, const VsPipelineInfoKHR *, uint32_t *, VsPipelineExecutablePropertiesKHR *);
     int32_t(VS_CALL *GetPipelineExecutableStatisticsKHR)(void *, const VsPipelineExecutableInfoKHR *, uint32_t *, VsPipelineExecutableStatisticKHR *);
     int32_t(VS_CALL *GetPipelineExecutableInternalRepresentationsKHR)(void *, const VsPipelineExecutableInfoKHR *, uint32_t *,
                                                                       VsPipelineExecutableInternalRepresentationKHR *);

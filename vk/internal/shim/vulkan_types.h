@@ -72,6 +72,7 @@
 #define VS_STRUCTURE_TYPE_COMMAND_BUFFER_BEGIN_INFO 42
 #define VS_STRUCTURE_TYPE_MEMORY_BARRIER 46
 #define VS_STRUCTURE_TYPE_PIPELINE_INFO_KHR 1000269001
+#define VS_STRUCTURE_TYPE_PIPELINE_EXECUTABLE_PROPERTIES_KHR 1000269002
 #define VS_STRUCTURE_TYPE_PIPELINE_EXECUTABLE_INFO_KHR 1000269003
 #define VS_STRUCTURE_TYPE_PIPELINE_EXECUTABLE_STATISTIC_KHR 1000269004
 #define VS_STRUCTURE_TYPE_PIPELINE_EXECUTABLE_INTERNAL_REPRESENTATION_KHR 1000269005
@@ -699,6 +700,15 @@ typedef struct VsPipelineInfoKHR {
     const void *pNext;
     uint64_t pipeline;
 } VsPipelineInfoKHR;
+
+typedef struct VsPipelineExecutablePropertiesKHR {
+    uint32_t sType;
+    void *pNext;
+    uint32_t stages;
+    char name[256];
+    char description[256];
+    uint32_t subgroupSize;
+} VsPipelineExecutablePropertiesKHR;
 
 typedef struct VsPipelineExecutableInfoKHR {
     uint32_t sType;
