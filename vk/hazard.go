@@ -65,6 +65,20 @@ func (h *hazards) add(s Span, a Access, stage uint32) {
 	}
 }
 
+// written lists the handles of the buffers that were written.
+func (h *hazards) written() []uint64 {
+	var list []uint64
+	for b, uses := range h.uses {
+		for _, u := range uses {
+			if u.write {
+				list = append(list, rawOf(b.handle))
+				break
+			}
+		}
+	}
+	return list
+}
+
 // clear forgets everything, after a barrier that all later operations wait for.
 func (h *hazards) clear() {
 	for b, list := range h.uses {

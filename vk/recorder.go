@@ -54,6 +54,10 @@ const addressAlign = 16
 type RecorderOptions struct {
 	Timestamps bool // record timestamps for Commands.Timings, at a small cost per dispatch
 	Repeat     bool // allow Commands.SubmitTimes
+
+	// BufferBarriers makes barriers name the buffers that were written, instead of all memory: AMD's own driver then keeps its
+	// second-level cache.
+	BufferBarriers bool
 }
 
 // Recorder records operations into Commands. It puts a barrier before an operation that depends on an earlier one through overlapping
@@ -63,6 +67,7 @@ type Recorder struct {
 	d       *Device
 	c       *Commands
 	hazards hazards
+	buffers bool // RecorderOptions.BufferBarriers
 	bound   *Pipeline
 	pool    descriptorPool
 	views   map[viewKey]uint64
@@ -85,7 +90,7 @@ type viewKey struct {
 
 // NewRecorder starts recording for the compute queue.
 func (d *Device) NewRecorder(o RecorderOptions) *Recorder {
-	r := &Recorder{d: d, c: &Commands{d: d, timed: o.Timestamps, repeat: o.Repeat, made: madeAt()}, views: map[viewKey]uint64{}}
+	r := &Recorder{d: d, c: &Commands{d: d, timed: o.Timestamps, repeat: o.Repeat, made: madeAt()}, views: map[viewKey]uint64{}, buffers: o.BufferBarriers}
 	if r.err = d.usable("vkBeginCommandBuffer"); r.err != nil {
 		r.c.closed = true
 		return r
@@ -322,7 +327,7 @@ func (r *Recorder) newSet(p *Pipeline, descriptors []shim.Descriptor) (uint64, e
 func (r *Recorder) order(stage uint32, binds []Bind) {
 	for _, b := range binds {
 		if r.hazards.conflicts(b.Span, b.Access) {
-			r.d.shim.Barrier(r.c.raw(), r.hazards.stages, stageCompute|stageTransfer, r.hazards.writes, deviceAccess)
+			r.barrier()
 			r.hazards.clear()
 			r.c.stats.Barriers++
 			break
@@ -331,6 +336,16 @@ func (r *Recorder) order(stage uint32, binds []Bind) {
 	for _, b := range binds {
 		r.hazards.add(b.Span, b.Access, stage)
 	}
+}
+
+// barrier makes all later operations wait for those of the hazards.
+func (r *Recorder) barrier() {
+	const later = stageCompute | stageTransfer
+	if written := r.hazards.written(); r.buffers && len(written) <= shim.MaxBindings {
+		r.d.shim.BufferBarrier(r.c.raw(), r.hazards.stages, later, r.hazards.writes, deviceAccess, written)
+		return
+	}
+	r.d.shim.Barrier(r.c.raw(), r.hazards.stages, later, r.hazards.writes, deviceAccess)
 }
 
 // Copy records a copy of src to dst, which have the same size and do not overlap.

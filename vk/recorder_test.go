@@ -168,12 +168,19 @@ func TestAddressesAreReadAndOrdered(t *testing.T) {
 
 func TestCommandsReplay(t *testing.T) {
 	d := gputest.Open(t)
+	for name, o := range map[string]vk.RecorderOptions{"all memory": {}, "buffers": {BufferBarriers: true}} {
+		t.Run(name, func(t *testing.T) { replay(t, d, o) })
+	}
+}
+
+// replay increments in many dispatches, each of which waits for the one before.
+func replay(t *testing.T, d *vk.Device, o vk.RecorderOptions) {
 	b := newBuffer(t, d, 64*4, vk.DeviceLocal)
 	p := newPipeline(t, d, vk.PipelineConfig{Name: "increment", Bindings: storage1})
 	r := d.NewRecorder(vk.RecorderOptions{})
 	r.Fill(b.Whole(), 0)
 	run(t, finish(t, r))
-	r = d.NewRecorder(vk.RecorderOptions{})
+	r = d.NewRecorder(o)
 	const dispatches, replays = 201, 100 // more sets than the first descriptor pool holds
 	for range dispatches {
 		r.Dispatch(p, []vk.Bind{{Span: b.Whole(), Access: vk.ReadWrite}}, nil, 1, 1, 1)

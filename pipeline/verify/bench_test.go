@@ -1,26 +1,62 @@
 package verify
 
 import (
+	"flag"
 	"fmt"
-	"runtime"
 	"slices"
-	"sync"
-	"sync/atomic"
 	"testing"
 
 	"pumice/internal/dtype"
 	"pumice/internal/gputest"
 	"pumice/pipeline"
 	"pumice/pipeline/kernels"
+	"pumice/shaders"
 	"pumice/vk"
 )
 
-// Each benchmark replays one plan of many dispatches of one kernel. Bytes are those of the
-// weights or of the live cache. On a CPU driver small matrices stay in its cache.
+// Each benchmark replays one plan of many dispatches of one kernel. Bytes are those of the weights or of the live cache. The
+// small shapes may stay in a cache; the cold ones take turns over more memory than a cache holds, each dispatch after the one
+// before has ended, as in a model.
 
-// benchShapes are (rows, cols) of SmolLM2-135M's feed-forward and head, and of a 7B model's
-// attention. K-quantised matrices have 768 columns instead of 576.
-var benchShapes = [][2]int{{576, 1536}, {1536, 576}, {49152, 576}, {4096, 4096}}
+// scale is for CPU drivers and rehearsals, where the whole sizes take minutes.
+var scale = flag.Int("scale", 1, "divide the sizes of cold benchmarks by `N`, a power of two up to 16")
+
+// A benchShape is a matrix; columns are a multiple of every type's block.
+type benchShape struct {
+	rows, cols int
+	cold       bool
+}
+
+// name is the shape's, before it was divided.
+func (s benchShape) name() string {
+	if s.cold {
+		return fmt.Sprintf("cold/%dx%d", s.rows, s.cols)
+	}
+	return fmt.Sprintf("%dx%d", s.rows, s.cols)
+}
+
+// benchShapes are those of SmolLM2-135M's feed-forward and head and a square one, and the products of a 7B Llama: qkv, o, gate
+// and up, down, head.
+var benchShapes = []benchShape{
+	{576, 1536, false}, {1536, 576, false}, {49152, 576, false}, {4096, 4096, false},
+	{12288, 4096, true}, {4096, 4096, true}, {22016, 4096, true}, {4096, 11008, true}, {32000, 4096, true},
+}
+
+// sized is the shape in the size that is measured for weights of a type, and the number of matrices that take turns.
+func (s benchShape) sized(t pipeline.DType) (rows, cols, matrices int) {
+	if !s.cold {
+		if s.cols%t.BlockSize() != 0 {
+			s.cols = 768 // K-quantised matrices of SmolLM2's kind
+		}
+		return s.rows, s.cols, 1
+	}
+	const block = 256 // of K-quants
+	rows, cols = s.rows / *scale, max(block, s.cols / *scale / block * block)
+	return rows, cols, ceilDiv(benchCold(), rows*int(t.RowBytes(cols)))
+}
+
+// benchCold is how many bytes benchmarks take turns over.
+func benchCold() int { return 2 * coldBytes / *scale }
 
 func benchDevice(b *testing.B) *vk.Device {
 	dev := gputest.OpenWith(b, gputest.Options{NoValidation: true})
@@ -37,87 +73,219 @@ func (b *bench) matrixOf(t pipeline.DType, rows, cols int) *pipeline.Matrix {
 	return x
 }
 
-func benchLinear(b *testing.B, tokens int, report func(b *testing.B, weights float64)) {
+// replay runs a plan of so many dispatches of a kernel, of which each moves so many bytes.
+func (b *bench) replay(tb *testing.B, p *pipeline.Builder, step pipeline.Step, dispatches int, bytes int64) {
+	tb.Helper()
+	plan := b.build(p)
+	run(tb, plan, step)
+	tb.SetBytes(int64(dispatches) * bytes)
+	for tb.Loop() {
+		run(tb, plan, step)
+	}
+	tb.ReportMetric(tb.Elapsed().Seconds()*1e6/float64(tb.N*dispatches), "us/dispatch")
+}
+
+func benchLinear(b *testing.B, op *kernels.Op[kernels.Product], tokens int) {
 	dev := benchDevice(b)
 	for _, path := range paths(dev) {
+		if op.Of(path) == nil {
+			continue
+		}
 		for _, t := range kernels.WeightTypes() {
+			m := managerOn(b, dev, pipeline.Options{Path: path})
+			name := "matvec_"
+			if tokens > 1 {
+				name = "matmul_"
+			}
+			if !m.HasKernel(path.Variant(name + kernels.Lower(t))) {
+				continue
+			}
 			for _, s := range benchShapes {
-				rows, cols := s[0], s[1]
-				if cols%t.BlockSize() != 0 {
-					cols = 768
-				}
-				m := managerOn(b, dev, pipeline.Options{Path: path})
-				if (path == kernels.Row || path == kernels.Addr) && !m.HasKernel(path.Variant("matvec_"+kernels.Lower(t))) {
-					continue
-				}
-				b.Run(fmt.Sprintf("%s/%s/%dx%d", t, path, rows, cols), func(b *testing.B) {
+				b.Run(fmt.Sprintf("%s/%s/%s", t, path, s.name()), func(b *testing.B) {
 					bb := newBench(b, managerOn(b, dev, pipeline.Options{Path: path}))
-					w := bb.matrixOf(t, rows, cols)
+					rows, cols, matrices := s.sized(t)
+					if tokens > 1 { // they wait for arithmetic
+						matrices = min(matrices, 4)
+					}
 					p := bb.m.NewBuilder("bench", tokens)
 					x := bb.inputOf(p, bb.normal(tokens*cols), cols)
-					dispatches := max(1, min(20, 1<<25/(rows*cols)))
-					for range dispatches {
-						p.Linear(x, w, nil)
+					dispatches := matrices
+					if s.cold {
+						y := p.Linear(x, bb.matrixOf(t, rows, cols), nil)
+						for range matrices - 1 {
+							p.LinearAdd(y, x, bb.matrixOf(t, rows, cols), nil)
+						}
+					} else {
+						dispatches = max(1, min(20, 1<<25/(rows*cols)))
+						w := bb.matrixOf(t, rows, cols)
+						for range dispatches {
+							p.Linear(x, w, nil)
+						}
 					}
-					plan := bb.build(p)
-					step := inputStep(0, tokens)
-					run(b, plan, step)
-					b.SetBytes(int64(dispatches) * int64(rows) * t.RowBytes(cols))
-					for b.Loop() {
-						run(b, plan, step)
+					bb.replay(b, p, inputStep(0, tokens), dispatches, int64(rows)*t.RowBytes(cols))
+					perSecond := float64(dispatches) * float64(rows) * float64(cols) * float64(b.N) / b.Elapsed().Seconds()
+					if tokens == 1 {
+						b.ReportMetric(perSecond/1e9, "Gweights/s")
+					} else {
+						b.ReportMetric(2*float64(tokens)*perSecond/1e9, "GFLOP/s")
 					}
-					report(b, float64(dispatches)*float64(rows)*float64(cols)*float64(b.N)/b.Elapsed().Seconds())
 				})
 			}
 		}
 	}
 }
 
-func BenchmarkMatvec(b *testing.B) {
-	benchLinear(b, 1, func(b *testing.B, weights float64) { b.ReportMetric(weights/1e9, "Gweights/s") })
+func BenchmarkMatvec(b *testing.B) { benchLinear(b, &kernels.Matvec, 1) }
+
+func BenchmarkMatmul64(b *testing.B) { benchLinear(b, &kernels.Matmul, 64) }
+
+func BenchmarkMatmul512(b *testing.B) { benchLinear(b, &kernels.Matmul, 512) }
+
+// benchHeads are those of SmolLM2-135M, of a 7B Llama and of Llama 3's 8B, with lengths of the cache.
+var benchHeads = []struct {
+	name    string
+	heads   pipeline.Heads
+	lengths []int
+	cold    bool
+}{
+	{"135M", pipeline.Heads{Heads: 9, KVHeads: 3, HeadDim: 64}, []int{128, 512, 2048}, false},
+	{"7B", pipeline.Heads{Heads: 32, KVHeads: 32, HeadDim: 128}, []int{4096, 16384, 32768}, true},
+	{"8B", pipeline.Heads{Heads: 32, KVHeads: 8, HeadDim: 128}, []int{4096, 16384, 32768}, true},
 }
 
-func BenchmarkMatmul64(b *testing.B) {
-	benchLinear(b, 64, func(b *testing.B, weights float64) { b.ReportMetric(2*64*weights/1e9, "GFLOP/s") })
-}
-
-// SmolLM2's heads, at several lengths of the cache: one token, and a run of 64 at the end.
+// Attention at several lengths of the cache: one token, and a run of 64 at the end.
 func BenchmarkAttention(b *testing.B) {
 	dev := benchDevice(b)
-	h := pipeline.Heads{Heads: 9, KVHeads: 3, HeadDim: 64}
 	for _, path := range paths(dev) {
+		if kernels.Decode.Of(path) == nil && kernels.Attend.Of(path) == nil {
+			continue
+		}
 		for _, t := range kernels.CacheTypes {
-			for _, tokens := range []int{1, 64} {
-				for _, length := range []int{128, 512, 2048} {
-					b.Run(fmt.Sprintf("%s/%s/%dof%d", t, path, tokens, length), func(b *testing.B) {
-						bb := newBench(b, managerOn(b, dev, pipeline.Options{Path: path}))
-						cache, err := bb.newCache(t, h, length-tokens, tokens, length)
-						if err != nil {
-							b.Fatal(err)
-						}
-						defer cache.Close()
-						for _, s := range []vk.Span{cache.Layers[0].Keys, cache.Layers[0].Values} {
-							if _, err := bb.cacheSide(cache, s, length, false); err != nil {
-								b.Fatal(err)
+			for _, c := range benchHeads {
+				for _, tokens := range []int{1, 64} {
+					for _, length := range c.lengths {
+						b.Run(fmt.Sprintf("%s/%s/%s/%dof%d", t, path, c.name, tokens, length), func(b *testing.B) {
+							layers := 1
+							bytes := 2 * int64(length*c.heads.KVHeads) * kernels.CacheRowBytes(t, c.heads.HeadDim)
+							if c.cold {
+								length = max(2*64, length / *scale)
+								bytes = 2 * int64(length*c.heads.KVHeads) * kernels.CacheRowBytes(t, c.heads.HeadDim)
+								layers = max(2, ceilDiv(benchCold(), int(bytes)))
 							}
-						}
-						p := bb.m.NewBuilder("bench", tokens)
-						q := bb.inputOf(p, bb.normal(tokens*h.Heads*h.HeadDim), h.Heads*h.HeadDim)
-						const dispatches = 5
-						for range dispatches {
-							p.Attention(q, h, cache.Layers[0], 0.125)
-						}
-						plan := bb.build(p)
-						step := inputStep(length-tokens, tokens)
-						run(b, plan, step)
-						b.SetBytes(dispatches * 2 * int64(length*h.KVHeads) * kernels.CacheRowBytes(t, h.HeadDim))
-						for b.Loop() {
-							run(b, plan, step)
-						}
-						b.ReportMetric(b.Elapsed().Seconds()*1e6/float64(b.N*dispatches), "us/dispatch")
-					})
+							benchAttention(b, newBench(b, managerOn(b, dev, pipeline.Options{Path: path})), t, c.heads, tokens, length, layers, bytes)
+						})
+					}
 				}
 			}
+		}
+	}
+}
+
+// benchAttention replays attention of each layer, five times if there is one. The caches hold a small number everywhere.
+func benchAttention(b *testing.B, bb *bench, t pipeline.DType, h pipeline.Heads, tokens, length, layers int, bytes int64) {
+	cache, err := bb.m.NewCache(pipeline.CacheShape{DType: t, Layers: layers, KVHeads: h.KVHeads, HeadDim: h.HeadDim, Positions: length})
+	if err != nil {
+		b.Skip(err) // more than the device binds
+	}
+	defer cache.Close()
+	for page := range ceilDiv(length, kernels.PageSize) {
+		cache.SetPages(0, page, page+1, page+1)
+	}
+	for _, l := range cache.Layers {
+		for _, side := range []vk.Span{l.Keys, l.Values} {
+			if err := bb.m.Device().Fill(bb.ctx, side, 0x2c002c00); err != nil { // 1/16 twice in float16; 1.8e-12 in float32
+				b.Fatal(err)
+			}
+		}
+	}
+	p := bb.m.NewBuilder("bench", tokens)
+	q := bb.inputOf(p, bb.normal(tokens*h.Heads*h.HeadDim), h.Heads*h.HeadDim)
+	dispatches := layers
+	if layers == 1 {
+		dispatches = 5
+	}
+	for i := range dispatches {
+		q = p.Attention(q, h, cache.Layers[i%layers], 0.125)
+	}
+	bb.replay(b, p, inputStep(length-tokens, tokens), dispatches, bytes)
+}
+
+// How fast the device reads memory that no cache holds, and memory that a second-level cache may hold.
+func BenchmarkRead(b *testing.B) {
+	dev := benchDevice(b)
+	for _, mib := range []int{16, 2 * coldBytes >> 20} {
+		b.Run(fmt.Sprintf("%dMiB", mib), func(b *testing.B) {
+			size := max(1, int64(mib)<<20/int64(*scale))
+			bb := newBench(b, managerOn(b, dev, pipeline.Options{}))
+			memory, err := dev.NewBuffer(size, vk.DeviceLocal)
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer memory.Close()
+			if err := dev.Fill(bb.ctx, memory.Whole(), 0x01234567); err != nil {
+				b.Fatal(err)
+			}
+			p := bb.m.NewBuilder("bench", 1)
+			const part = 64 << 20 // every device binds as much
+			passes := max(1, int(2*coldBytes/int64(*scale)/size))
+			for range passes {
+				for at := int64(0); at < size; at += part {
+					p.Digest(memory.Whole().Slice(at, min(part, size-at)))
+				}
+			}
+			bb.replay(b, p, inputStep(0, 1), passes*ceilDiv(int(size), part), min(part, size))
+		})
+	}
+}
+
+// What a dispatch costs, and a barrier before it: chains of workgroups that read a word and end. Apart: no barriers. All memory
+// and buffers: barriers as vk.RecorderOptions has them.
+func BenchmarkBarrier(b *testing.B) {
+	dev := benchDevice(b)
+	const dispatches, part = 200, 256
+	table := variants(b)
+	add := table[slices.IndexFunc(table, func(v shaders.Variant) bool { return v.Name == "add" })]
+	pipe, err := dev.NewPipeline(vk.PipelineConfig{
+		Name: add.Name, SPIRV: add.SPIRV, PushBytes: add.PushBytes, Spec: []uint32{64},
+		Bindings: []vk.BindingKind{vk.StorageBuffer, vk.StorageBuffer, vk.StorageBuffer},
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer pipe.Close()
+	memory, err := dev.NewBuffer((2+dispatches)*part, vk.DeviceLocal)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer memory.Close()
+	if err := dev.Fill(b.Context(), memory.Whole(), 0); err != nil { // a step without tokens
+		b.Fatal(err)
+	}
+	step, x := memory.Whole().Slice(0, part), memory.Whole().Slice(part, part)
+	for _, groups := range []int{1, 132, 1024} {
+		for _, c := range []struct {
+			name    string
+			apart   int64 // bytes between what dispatches write
+			options vk.RecorderOptions
+		}{{"apart", part, vk.RecorderOptions{}}, {"all_memory", 0, vk.RecorderOptions{}}, {"buffers", 0, vk.RecorderOptions{BufferBarriers: true}}} {
+			b.Run(fmt.Sprintf("%s/%d", c.name, groups), func(b *testing.B) {
+				rec := dev.NewRecorder(c.options)
+				for i := range dispatches {
+					y := memory.Whole().Slice(2*part+int64(i)*c.apart, part)
+					rec.Dispatch(pipe, []vk.Bind{{Span: step}, {Span: x}, {Span: y, Access: vk.ReadWrite}}, make([]byte, add.PushBytes), groups, 1, 1)
+				}
+				commands, err := rec.Finish()
+				if err != nil {
+					b.Fatal(err)
+				}
+				defer commands.Close()
+				for b.Loop() {
+					if err := commands.Run(b.Context()); err != nil {
+						b.Fatal(err)
+					}
+				}
+				b.ReportMetric(b.Elapsed().Seconds()*1e6/float64(b.N*dispatches), "us/dispatch")
+			})
 		}
 	}
 }
@@ -132,38 +300,4 @@ func BenchmarkSubmit(b *testing.B) {
 	for b.Loop() {
 		run(b, plan, inputStep(0, 1))
 	}
-}
-
-// What reading memory costs the processor, with every thread: the bound of a CPU driver's products. 64 MiB
-// may stay in a cache that the cores share.
-func BenchmarkReadMemory(b *testing.B) {
-	for _, mib := range []int{64, 512} {
-		b.Run(fmt.Sprintf("%dMiB", mib), func(b *testing.B) {
-			words := make([]uint64, mib<<20/8)
-			for i := range words {
-				words[i] = uint64(i)
-			}
-			var total atomic.Uint64
-			b.SetBytes(int64(mib) << 20)
-			for b.Loop() {
-				var wait sync.WaitGroup
-				for part := range slices.Chunk(words, ceilDiv(len(words), runtime.GOMAXPROCS(0))) {
-					wait.Go(func() { total.Add(sum(part)) })
-				}
-				wait.Wait()
-			}
-			if total.Load() == 0 {
-				b.Error("nothing was read")
-			}
-		})
-	}
-}
-
-// sum touches every cache line once: one word of eight.
-func sum(words []uint64) uint64 {
-	var s uint64
-	for i := 0; i+32 <= len(words); i += 32 {
-		s += words[i] + words[i+8] + words[i+16] + words[i+24]
-	}
-	return s
 }

@@ -77,7 +77,7 @@ func (s stage) check(t *testing.T, m *pipeline.Manager) {
 	}
 }
 
-func variants(t *testing.T) []shaders.Variant {
+func variants(t testing.TB) []shaders.Variant {
 	t.Helper()
 	list, err := shaders.Variants()
 	if err != nil {

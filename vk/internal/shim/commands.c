@@ -34,6 +34,22 @@ void vs_cmd_barrier(vs_device *d, uint64_t cmd, uint32_t src_stages, uint32_t ds
     d->CmdPipelineBarrier(command(cmd), src_stages, dst_stages, 0, 1, &b, 0, NULL, 0, NULL);
 }
 
+void vs_cmd_buffer_barrier(vs_device *d, uint64_t cmd, uint32_t src_stages, uint32_t dst_stages, uint32_t src_access, uint32_t dst_access,
+                           uint32_t count, const uint64_t *buffers) {
+    VsBufferMemoryBarrier list[VS_MAX_BINDINGS];
+    for (uint32_t i = 0; i < count; i++)
+        list[i] = (VsBufferMemoryBarrier){
+            .sType = VS_STRUCTURE_TYPE_BUFFER_MEMORY_BARRIER,
+            .srcAccessMask = src_access,
+            .dstAccessMask = dst_access,
+            .srcQueueFamilyIndex = UINT32_MAX, // not a transfer between queues
+            .dstQueueFamilyIndex = UINT32_MAX,
+            .buffer = buffers[i],
+            .size = UINT64_MAX, // to its end
+        };
+    d->CmdPipelineBarrier(command(cmd), src_stages, dst_stages, 0, 0, NULL, count, list, 0, NULL);
+}
+
 void vs_cmd_dispatch_base(vs_device *d, uint64_t cmd, const uint32_t base[3], const uint32_t n[3]) {
     d->CmdDispatchBase(command(cmd), base[0], base[1], base[2], n[0], n[1], n[2]);
 }

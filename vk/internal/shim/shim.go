@@ -298,6 +298,16 @@ func (d *Device) Barrier(cmd uint64, srcStages, dstStages, srcAccess, dstAccess 
 	C.vs_cmd_barrier(d.p, C.uint64_t(cmd), C.uint32_t(srcStages), C.uint32_t(dstStages), C.uint32_t(srcAccess), C.uint32_t(dstAccess))
 }
 
+// BufferBarrier records a memory barrier of each of MaxBindings buffers at most; of none it orders execution alone.
+func (d *Device) BufferBarrier(cmd uint64, srcStages, dstStages, srcAccess, dstAccess uint32, buffers []uint64) {
+	var first *C.uint64_t
+	if len(buffers) > 0 {
+		first = (*C.uint64_t)(&buffers[0])
+	}
+	C.vs_cmd_buffer_barrier(d.p, C.uint64_t(cmd), C.uint32_t(srcStages), C.uint32_t(dstStages), C.uint32_t(srcAccess), C.uint32_t(dstAccess),
+		C.uint32_t(len(buffers)), first)
+}
+
 // DispatchBase records n workgroups that count from base. The pipeline was made with DispatchBase.
 func (d *Device) DispatchBase(cmd uint64, base, n [3]uint32) {
 	C.vs_cmd_dispatch_base(d.p, C.uint64_t(cmd), (*C.uint32_t)(&base[0]), (*C.uint32_t)(&n[0]))

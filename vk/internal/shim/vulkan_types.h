@@ -70,6 +70,7 @@
 #define VS_STRUCTURE_TYPE_COMMAND_POOL_CREATE_INFO 39
 #define VS_STRUCTURE_TYPE_COMMAND_BUFFER_ALLOCATE_INFO 40
 #define VS_STRUCTURE_TYPE_COMMAND_BUFFER_BEGIN_INFO 42
+#define VS_STRUCTURE_TYPE_BUFFER_MEMORY_BARRIER 44
 #define VS_STRUCTURE_TYPE_MEMORY_BARRIER 46
 #define VS_STRUCTURE_TYPE_PIPELINE_INFO_KHR 1000269001
 #define VS_STRUCTURE_TYPE_PIPELINE_EXECUTABLE_PROPERTIES_KHR 1000269002
@@ -646,6 +647,14 @@ typedef struct VsMemoryBarrier {
     const void *pNext;
     uint32_t srcAccessMask, dstAccessMask;
 } VsMemoryBarrier;
+
+typedef struct VsBufferMemoryBarrier {
+    uint32_t sType;
+    const void *pNext;
+    uint32_t srcAccessMask, dstAccessMask;
+    uint32_t srcQueueFamilyIndex, dstQueueFamilyIndex;
+    uint64_t buffer, offset, size;
+} VsBufferMemoryBarrier;
 
 typedef struct VsBufferCopy {
     uint64_t srcOffset, dstOffset, size;
