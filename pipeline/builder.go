@@ -300,7 +300,7 @@ func (b *Builder) compile(ctx context.Context) error {
 
 // record writes the plan's commands: every node, and the copies of outputs where they are due.
 func (b *Builder) record(ctx context.Context, p *Plan) error {
-	rec := b.m.dev.NewRecorder(vk.RecorderOptions{Timestamps: b.m.opts.Profile, Repeat: p.repeats()})
+	rec := b.m.dev.NewRecorder(vk.RecorderOptions{Timestamps: b.m.opts.Profile, Repeat: p.repeats(), BufferBarriers: BufferBarriers})
 	var at int64
 	next := 0
 	var segment work // under way

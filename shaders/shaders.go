@@ -47,7 +47,7 @@ func Variants() ([]Variant, error) {
 	list := make([]Variant, len(rows))
 	for i, r := range rows {
 		line, ok := lines[r.Name]
-		spirv, err := files.ReadFile("spv/" + r.Name + ".spv")
+		spirv, err := spirv(r.Name)
 		if !ok || err != nil {
 			return nil, fmt.Errorf("shaders: %s is not compiled (tools/glslc.sh)", r.Name)
 		}

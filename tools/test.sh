@@ -6,7 +6,7 @@
 #   tools/test.sh quick [REV]              a first look at changes since REV (HEAD): compiles shaders, vets, and runs the short
 #                                          tests of changed packages, and of TestVerify what runs changed kernels
 #
-#   lint          gofmt, go vet, staticcheck, shellcheck, and the tests of internal/lint: imports, pins, documents
+#   lint          gofmt, go vet, staticcheck, shellcheck, and the tests of internal/lint: imports, pins, documents; those of the tag lab
 #   shaders       the committed SPIR-V is what the pinned compiler makes of the sources
 #   lavapipe      every test, on Mesa's CPU driver, the default model's weights included
 #   lavapipe-128  kernels of subgroups and their choice, with 128-bit vectors: subgroups of 4
@@ -38,6 +38,7 @@ lint() {
 	go tool staticcheck ./... || status=1
 	shellcheck -x tools/*.sh .ci/run || status=1
 	go test ./internal/lint || status=1
+	go test -tags lab ./internal/lab || status=1
 	return $status
 }
 

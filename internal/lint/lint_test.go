@@ -44,6 +44,7 @@ var layers = map[string][]string{
 	"internal/edit":       {},
 	"internal/screen":     {},
 	"internal/markdown":   {},
+	"internal/lab":        {"pipeline", "shaders"},
 
 	"vk":               {"internal/humanize", "internal/regular", "internal/atomicfile"},
 	"shaders":          {},
@@ -89,7 +90,7 @@ var layers = map[string][]string{
 }
 
 // testOnly are the packages that tests of any layer may import besides: the oracles, the makers of input, the device helpers.
-var testOnly = []string{"checkpoint", "internal/bounded", "internal/ref", "internal/ggufwrite", "internal/synth", "internal/gputest", "internal/vkfault", "internal/dtype", "internal/half", "internal/humanize", "sample"}
+var testOnly = []string{"checkpoint", "internal/bounded", "internal/ref", "internal/ggufwrite", "internal/synth", "internal/gputest", "internal/lab", "internal/vkfault", "internal/dtype", "internal/half", "internal/humanize", "sample"}
 
 // confined names the imports that only some places may have. Places are as in layers; "test" is any _test.go file.
 var confined = map[string][]string{

@@ -328,7 +328,7 @@ func (m *Machine) splits(path Path, a Attention) int {
 	if a.Window > 0 {
 		positions = min(positions, a.Window)
 	}
-	return max(1, min(ceilDiv(512, m.decodeGroups(path, a)), positions/keys))
+	return max(1, min(ceilDiv(decodeWorkgroups, m.decodeGroups(path, a)), positions/keys))
 }
 
 // A Reduction joins the partial sums of Decode: (Tokens * Heads * Splits, HeadDim + 4).

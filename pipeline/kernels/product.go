@@ -95,10 +95,7 @@ const (
 const matvecRows = 2
 
 // Shape of a workgroup of matvec_*_sg: SUBGROUPS and ROWS of matvec_sg.comp.
-const (
-	matvecSubgroups = 4
-	matvecSGRows    = rowQuad // of a subgroup
-)
+const matvecSGRows = rowQuad // of a subgroup; matvecSubgroups are in numbers.go
 
 // matvecSGChunk is how many columns of a row a lane of matvec_*_sg takes in a trip: PIECES *
 // PIECE_COLS of matvec_sg.comp.

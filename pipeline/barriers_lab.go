@@ -1,0 +1,6 @@
+//go:build lab
+
+package pipeline
+
+// BufferBarriers is vk.RecorderOptions' of plans.
+var BufferBarriers = false
