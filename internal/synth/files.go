@@ -139,18 +139,22 @@ func writeGGUF(path string, meta []ggufwrite.KV, tensors []tensor, o Options, d 
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return fmt.Errorf("synth: %w", err)
 	}
-	var list []ggufwrite.Tensor
+	write := ggufwrite.Write
+	if o.Hollow {
+		write = ggufwrite.WriteHollow
+	}
+	if err := atomicfile.Create(path, func(f *os.File) error { return write(f.Name(), meta, filled(tensors, d)) }); err != nil {
+		return fmt.Errorf("synth: %w", err)
+	}
+	return nil
+}
+
+// filled are the tensors of a GGUF file.
+func filled(tensors []tensor, d *drawer) (list []ggufwrite.Tensor) {
 	for i := range tensors {
 		t := &tensors[i]
 		list = append(list, ggufwrite.Tensor{Name: t.name, DType: t.dtype, Shape: t.shape(),
 			Fill: func(w io.Writer) error { return d.write(w, t) }})
 	}
-	write := ggufwrite.Write
-	if o.Hollow {
-		write = ggufwrite.WriteHollow
-	}
-	if err := atomicfile.Create(path, func(f *os.File) error { return write(f.Name(), meta, list) }); err != nil {
-		return fmt.Errorf("synth: %w", err)
-	}
-	return nil
+	return list
 }

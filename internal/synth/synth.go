@@ -12,11 +12,13 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"io"
 	"path/filepath"
 	"slices"
 	"strings"
 
 	"pumice/internal/dtype"
+	"pumice/internal/ggufwrite"
 )
 
 // A Shape has the sizes of a model. Fields have the same meaning as in model.Config.
@@ -201,6 +203,15 @@ func (s Shape) Resized(to Shape) Shape {
 	return s
 }
 
+// Parse returns the shape with a name such as xverse-7b or llama-3-8b: that of a family, and of a size that Lookup knows.
+func Parse(name string) (Shape, error) {
+	family, size, ok := strings.Cut(name, "-")
+	if !ok {
+		return Shape{}, fmt.Errorf("synth: shape %q: want a family and a size, such as xverse-7b", name)
+	}
+	return Lookup(family, size)
+}
+
 // Parameters counts the weights of a shape.
 func (s Shape) Parameters() (int64, error) {
 	if err := s.check(); err != nil {
@@ -240,21 +251,63 @@ func Formats(name string) []Format {
 // (in the directory path if that does not end in .gguf). Existing files are never overwritten. An
 // interrupted or failed write leaves no partial file behind, but may leave complete ones.
 func Write(ctx context.Context, path string, s Shape, o Options) error {
-	if err := s.check(); err != nil {
+	f, tensors, err := s.stored(o)
+	if err != nil {
 		return err
+	}
+	d := newDrawer(ctx, o.Seed, f.gainMinusOne && o.Format == SafeTensors, tensors, o.Progress)
+	if o.Format == SafeTensors {
+		return writeDirectory(path, f.config(&s), tensors, o, d)
+	}
+	if !strings.EqualFold(filepath.Ext(path), ".gguf") {
+		path = filepath.Join(path, "model.gguf")
+	}
+	return writeGGUF(path, s.metadata(f), tensors, o, d)
+}
+
+// Check reports whether Write or Fill can write a shape.
+func Check(s Shape, o Options) error {
+	_, _, err := s.stored(o)
+	return err
+}
+
+// Fill writes a GGUF file into w, whatever o.Format is. Hollow files it can't write.
+func Fill(ctx context.Context, w io.Writer, s Shape, o Options) error {
+	o.Format = GGUF
+	f, tensors, err := s.stored(o)
+	if err != nil {
+		return err
+	}
+	layout, err := ggufwrite.New(s.metadata(f), filled(tensors, newDrawer(ctx, o.Seed, false, tensors, o.Progress)))
+	if err == nil {
+		_, err = w.Write(layout.Header)
+	}
+	if err == nil {
+		err = layout.WriteTensors(w)
+	}
+	if err != nil {
+		return fmt.Errorf("synth: %w", err)
+	}
+	return nil
+}
+
+// stored returns the family and the tensors of a file of the shape.
+func (s Shape) stored(o Options) (*family, []tensor, error) {
+	if err := s.check(); err != nil {
+		return nil, nil, err
 	}
 	f, _ := find(s.Family)
 	if !slices.Contains(Formats(s.Family), o.Format) {
-		return fmt.Errorf("synth: GGUF has no architecture for %s", s.Family)
+		return nil, nil, fmt.Errorf("synth: GGUF has no architecture for %s", s.Family)
 	}
 	if !o.DType.Weight() {
-		return fmt.Errorf("synth: %s weights cannot be written", o.DType)
+		return nil, nil, fmt.Errorf("synth: %s weights cannot be written", o.DType)
 	}
 	if o.Hollow && o.Format != GGUF {
-		return fmt.Errorf("synth: only GGUF files can be hollow, not %s", o.Format)
+		return nil, nil, fmt.Errorf("synth: only GGUF files can be hollow, not %s", o.Format)
 	}
 	if o.Format == SafeTensors && o.DType.BlockSize() > 1 {
-		return fmt.Errorf("synth: safetensors hold f32, f16 or bf16, not %s", o.DType)
+		return nil, nil, fmt.Errorf("synth: safetensors hold f32, f16 or bf16, not %s", o.DType)
 	}
 	list := f.hf
 	if o.Format == GGUF {
@@ -268,17 +321,10 @@ func Write(ctx context.Context, path string, s Shape, o Options) error {
 			t.dtype = dtype.F32 // the type of vectors from llama.cpp's converter
 		}
 		if t.cols%t.dtype.BlockSize() != 0 {
-			return fmt.Errorf("synth: %s: rows of %d cannot be %s, which has blocks of %d", t.name, t.cols, t.dtype, t.dtype.BlockSize())
+			return nil, nil, fmt.Errorf("synth: %s: rows of %d cannot be %s, which has blocks of %d", t.name, t.cols, t.dtype, t.dtype.BlockSize())
 		}
 	}
-	d := newDrawer(ctx, o.Seed, f.gainMinusOne && o.Format == SafeTensors, tensors, o.Progress)
-	if o.Format == SafeTensors {
-		return writeDirectory(path, f.config(&s), tensors, o, d)
-	}
-	if !strings.EqualFold(filepath.Ext(path), ".gguf") {
-		path = filepath.Join(path, "model.gguf")
-	}
-	return writeGGUF(path, s.metadata(f), tensors, o, d)
+	return f, tensors, nil
 }
 
 // WriteHollow writes a GGUF file of a published model's size into dir, without weights (Options.Hollow), unless it is there, and

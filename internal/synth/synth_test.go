@@ -152,6 +152,35 @@ func TestSeedsGiveTheSameBytesAgain(t *testing.T) {
 	}
 }
 
+// What Fill writes is what Write has in a file, and a name finds its shape.
+func TestFillWritesTheFile(t *testing.T) {
+	s, err := Parse("qwen3-tiny")
+	if err != nil || s != tinyShape(t, "qwen3") {
+		t.Fatalf("%+v, %v", s, err)
+	}
+	o := Options{DType: dtype.Q8_0, Format: GGUF, Seed: 3}
+	path := filepath.Join(t.TempDir(), "model.gguf")
+	if err := Write(t.Context(), path, s, o); err != nil {
+		t.Fatal(err)
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got bytes.Buffer
+	if err := Fill(t.Context(), &got, s, o); err != nil || !bytes.Equal(got.Bytes(), want) {
+		t.Errorf("%d bytes, want the %d of the file (%v)", got.Len(), len(want), err)
+	}
+	if s, err := Parse("llama-3-8b"); err != nil || s.Vocab != 128256 {
+		t.Errorf("%+v, %v", s, err)
+	}
+	for _, name := range []string{"llama", "bloom-7b", "llama-9b", ""} {
+		if _, err := Parse(name); err == nil {
+			t.Errorf("%q was found", name)
+		}
+	}
+}
+
 func TestWriteRefuses(t *testing.T) {
 	tiny := func(family string, to Shape) Shape { return tinyShape(t, family).Resized(to) }
 	for name, x := range map[string]struct {
