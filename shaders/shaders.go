@@ -51,7 +51,7 @@ func Variants() ([]Variant, error) {
 		if !ok || err != nil {
 			return nil, fmt.Errorf("shaders: %s is not compiled (tools/glslc.sh)", r.Name)
 		}
-		list[i] = Variant{Row: r, Interface: line.Interface, SPIRV: spirv}
+		list[i] = Variant{Row: r, Interface: line.Interface, SPIRV: altered(r.Name, spirv)}
 	}
 	return list, nil
 }
