@@ -19,6 +19,7 @@ type DeviceInfo struct {
 	Driver       string   `json:"driver"` // name and version, as the driver reports them
 	Type         string   `json:"type"`   // "discrete", "integrated", "virtual", "cpu" or "other"
 	UUID         string   `json:"uuid"`
+	PCIID        string   `json:"pci_id"` // vendor and device, such as 1002:744c; Mesa's CPU drivers have numbers of their own
 	APIVersion   string   `json:"api_version"`
 	MemoryTotal  int64    `json:"memory_total"` // bytes of device-local memory; of a CPU driver the machine's
 	MemoryFree   int64    `json:"memory_free"`  // bytes left for this process, which models have to fit in; the total if the driver doesn't say
@@ -88,7 +89,7 @@ func KernelPaths() []string { return pathNames(kernels.Paths) }
 func describe(pd *vk.PhysicalDevice) DeviceInfo {
 	d := DeviceInfo{
 		Index: pd.Index, Name: pd.Name, Vendor: pd.Vendor, Driver: pd.Driver, Type: pd.Type.String(),
-		UUID: hex.EncodeToString(pd.UUID[:]), APIVersion: pd.APIVersion.String(), SubgroupSize: pd.Limits.SubgroupSize,
+		UUID: hex.EncodeToString(pd.UUID[:]), PCIID: fmt.Sprintf("%04x:%04x", pd.VendorID, pd.DeviceID), APIVersion: pd.APIVersion.String(), SubgroupSize: pd.Limits.SubgroupSize,
 		Features: features(pd), KernelPaths: []string{},
 	}
 	if pd.DriverInfo != "" {

@@ -273,6 +273,10 @@ func (e *Engine) bandwidth(ctx context.Context, measure func(*pipeline.Manager, 
 // Memory returns the memory that the model takes on all its devices together.
 func (e *Engine) Memory() MemoryPlan { return e.loaded.Memory() }
 
+// Fingerprint identifies the model: configuration, adapters, and name, type, shape and samples of each tensor, as the weights were
+// loaded. Two models of one fingerprint differ in less than anyone changes by accident.
+func (e *Engine) Fingerprint() string { return e.loaded.Fingerprint() }
+
 // Context returns how many tokens a session can hold, counting prompt and answer.
 func (e *Engine) Context() int { return e.context }
 

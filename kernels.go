@@ -23,6 +23,7 @@ type VerifyOptions struct {
 	Types   []string // weight types whose kernels are checked, such as "q4_0"; nil stands for all
 	Kernels []string // kernels to check, as shaders/variants.txt names them; nil stands for all
 	Quick   bool     // check fewer shapes of matrix products and of attention
+	Brief   bool     // check the few cases that a GPU's kernels are checked with when a model first needs them
 
 	// Progress, if not nil, is called after each check, as often as there are cases.
 	Progress func(done, total int)
@@ -57,7 +58,7 @@ func (d *Device) Verify(ctx context.Context, o VerifyOptions, each func(VerifyRe
 			return fmt.Errorf("verify: this device runs no kernel named %q", name)
 		}
 	}
-	options := verify.Options{Types: types, Kernels: o.Kernels, Quick: o.Quick, Progress: o.Progress}
+	options := verify.Options{Types: types, Kernels: o.Kernels, Quick: o.Quick, Brief: o.Brief, Progress: o.Progress}
 	if o.Compiled != nil {
 		options.Compiled = func(path kernels.Path, k Compile) { o.Compiled(string(path), k) }
 	}
@@ -69,8 +70,8 @@ func (d *Device) Verify(ctx context.Context, o VerifyOptions, each func(VerifyRe
 	if err != nil {
 		return err
 	}
-	// Quick and Kernels may leave out the case in which a kernel failed, so they lift no refusal.
-	if !o.Quick && o.Kernels == nil {
+	// Quick, Brief and Kernels may leave out the case in which a kernel failed, so they lift no refusal.
+	if !o.Quick && !o.Brief && o.Kernels == nil {
 		d.tuning.Refused = slices.DeleteFunc(d.tuning.Refused, func(r Refusal) bool { return ran[r.Kernel] })
 	}
 	for _, r := range fresh.Refused {
@@ -290,6 +291,14 @@ func (m *Model) Kernels(ctx context.Context, d *Device, o Options, stats bool) (
 		list = append(list, k)
 	}
 	return list, none
+}
+
+// Unverified returns those of some kernels that were not yet compared with the float64 reference with right results in every
+// case, by this process or by earlier ones with the same CacheDir, device, driver and kernels.
+func (d *Device) Unverified(kernels []string) []string {
+	d.tuningMu.Lock()
+	defer d.tuningMu.Unlock()
+	return slices.DeleteFunc(slices.Clone(kernels), d.tuning.HasPassed)
 }
 
 // checkFor checks the kernels that a checkpoint needs. It skips CPU drivers, because the project's own tests run on

@@ -17,7 +17,7 @@ import (
 // the same for every kernel and every case. On a GPU it also times the kernels that rules may choose, so that they leave out
 // those that a driver makes far slower than the base kernel.
 func Check(ctx context.Context, m *pipeline.Manager, t *pipeline.Tuning, types []pipeline.DType, cache pipeline.DType) error {
-	if err := onPaths(ctx, m, m.Paths(), len(kernels.Paths), func(r Result) { Note(t, r) }, nil, func(v *verifier) { v.briefCases(types, cache) }); err != nil {
+	if err := onPaths(ctx, m, m.Paths(), len(kernels.Paths), func(r Result) { Note(t, r) }, nil, func(v *verifier) { v.briefCases(types, []pipeline.DType{cache}) }); err != nil {
 		return err
 	}
 	if !m.Machine().CPU() { // whose rules were measured
@@ -48,7 +48,7 @@ func Note(t *pipeline.Tuning, r Result) {
 }
 
 // briefCases is one or two cases of every op, at shapes that are multiples of no tile.
-func (v *verifier) briefCases(types []pipeline.DType, cache pipeline.DType) {
+func (v *verifier) briefCases(types, caches []pipeline.DType) {
 	several := kernels.Matvec.Of(v.path()) == nil // the path has only kernels for several tokens
 	for _, t := range types {
 		cols := 4104 // what every path takes
@@ -66,21 +66,26 @@ func (v *verifier) briefCases(types []pipeline.DType, cache pipeline.DType) {
 		v.linear(run, cols, 1, 1, true, true)
 		v.fused(run, cols, 1, 1, kernels.SiLU, true)
 	}
-	if v.path() == kernels.CM && v.m.Offers("attention_"+kernels.Lower(cache), kernels.CM) {
-		v.attention(cache, pipeline.Heads{Heads: 4, KVHeads: 2, HeadDim: 64}, 100, 65, 63, 256)
+	for _, cache := range caches {
+		if v.path() == kernels.CM && v.m.Offers("attention_"+kernels.Lower(cache), kernels.CM) {
+			v.attention(cache, pipeline.Heads{Heads: 4, KVHeads: 2, HeadDim: 64}, 100, 65, 63, 256)
+		}
+		if several {
+			continue
+		}
+		h := pipeline.Heads{Heads: 4, KVHeads: 2, HeadDim: 64, RotaryDim: 64}
+		v.rope(cache, h, 63, 65, 63, 130)
+		v.attention(cache, h, 1000, 1, 1, 1024)
+		v.attention(cache, h, 100, 65, 63, 256)
+		if cache != dtype.Q8_0 {
+			v.ropeAttention(cache, h, 1000, 1024)
+		}
 	}
 	if several {
 		return
 	}
 	v.norm(4100, 65, 33, false, false, false, 1)
 	v.norm(4100, 65, 33, true, false, false, 1)
-	h := pipeline.Heads{Heads: 4, KVHeads: 2, HeadDim: 64, RotaryDim: 64}
-	v.rope(cache, h, 63, 65, 63, 130)
-	v.attention(cache, h, 1000, 1, 1, 1024)
-	v.attention(cache, h, 100, 65, 63, 256)
-	if cache != dtype.Q8_0 {
-		v.ropeAttention(cache, h, 1000, 1024)
-	}
 	v.act(67, 9, 7, kernels.SiLU, true)
 	v.topK(1, 5000, 1, "normal")
 	v.check("advance", func() error { return v.walk(1030, nil, 2, 3) })

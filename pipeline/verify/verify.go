@@ -175,6 +175,7 @@ func compare(kernel, name string, got []float32, want, magnitude []float64, tole
 type Options struct {
 	Types []pipeline.DType // of weights; nil means all
 	Quick bool             // products at three shapes instead of seven or more, attention by matrices of heads up to 64
+	Brief bool             // the few cases of Check
 
 	// Compiled is given each kernel that a path has compiled when the path is done. The paths then run one after
 	// another, so that no other work counts as compiling. nil lets them run at once.
@@ -204,7 +205,11 @@ func Kernels(ctx context.Context, m *pipeline.Manager, o Options, each func(Resu
 	}
 	cases := func(v *verifier) {
 		v.options = o
-		v.cases()
+		if o.Brief {
+			v.briefCases(v.types(), kernels.CacheTypes)
+		} else {
+			v.cases()
+		}
 		if o.Compiled != nil {
 			for _, c := range v.m.Compiles() {
 				o.Compiled(v.path(), c)
