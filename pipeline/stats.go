@@ -20,7 +20,8 @@ type KernelStats struct {
 	Scratch      int                `json:"scratch"`      // bytes of memory of an invocation, which spills take
 	Shared       int                `json:"shared"`       // bytes of shared memory of a workgroup
 	Instructions int                `json:"instructions"` // of the whole kernel
-	Cycles       int                `json:"cycles"`       // as the compiler estimates them
+	Cycles       int                `json:"cycles"`       // that a subgroup keeps a unit busy, as the compiler estimates them
+	Latency      int                `json:"latency"`      // cycles that a subgroup takes, with waiting, likewise
 	Waves        int                `json:"waves"`        // subgroups at once on a SIMD unit (AMD) or a multiprocessor (NVIDIA)
 	CodeBytes    int                `json:"code_bytes"`
 	Statistics   map[string]float64 `json:"statistics"` // all that the driver tells, by its own names
@@ -41,7 +42,8 @@ var statNames = []struct {
 	{func(k *KernelStats) *int { return &k.Scratch }, []string{"Scratch size", "SLM size", "Stack Size", "Local Memory Size", "scratchMemUsageInBytes"}},
 	{func(k *KernelStats) *int { return &k.Shared }, []string{"LDS size", "Shared Memory Size", "ldsUsageSizeInBytes"}},
 	{func(k *KernelStats) *int { return &k.Instructions }, []string{"Instructions", "Instruction count"}},
-	{func(k *KernelStats) *int { return &k.Cycles }, []string{"Cycles", "Static cycle count"}},
+	{func(k *KernelStats) *int { return &k.Cycles }, []string{"Cycles", "Static cycle count", "Inverse Throughput"}},
+	{func(k *KernelStats) *int { return &k.Latency }, []string{"Latency"}},
 	{func(k *KernelStats) *int { return &k.Waves }, []string{"Subgroups per SIMD", "Max warps/SM"}},
 	{func(k *KernelStats) *int { return &k.CodeBytes }, []string{"Code size", "Code Size", "Binary Size"}},
 	{func(k *KernelStats) *int { return &k.Lanes }, []string{"Max dispatch width"}},

@@ -181,8 +181,6 @@ func compile(dev *vk.Device, k pipeline.KernelUse) (Record, error) {
 		return r, fmt.Errorf("%s: the driver shows no assembly", k.Config.Name)
 	}
 	r.Matrix, r.Dot = has(blocks, matrixInstruction), has(blocks, dotInstruction)
-	if k.Trip.Weights > 0 {
-		r.Loop = mainLoop(blocks, k.Trip.Inner)
-	}
+	r.Loop = mainLoop(blocks, max(1, k.Trip.Inner))
 	return r, nil
 }

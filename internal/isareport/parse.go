@@ -171,6 +171,15 @@ var widths = map[string]int{
 // A Work has the cost of one iteration of a loop.
 type Work struct {
 	Instructions, Loads, LoadBytes int
+	Pipes                          [pipes]int // instructions by pipe
+}
+
+// add adds n times x.
+func (w *Work) add(n int, x Work) {
+	w.Instructions, w.Loads, w.LoadBytes = w.Instructions+n*x.Instructions, w.Loads+n*x.Loads, w.LoadBytes+n*x.LoadBytes
+	for p := range w.Pipes {
+		w.Pipes[p] += n * x.Pipes[p]
+	}
 }
 
 // mainLoop returns the work of one iteration of the most expensive outermost loop. A loop inside it counts as
@@ -196,8 +205,7 @@ func (l *loop) work(list []block, inner int) Work {
 		for b := range in.blocks {
 			delete(outer, b)
 		}
-		x := in.work(list, inner)
-		w.Instructions, w.Loads, w.LoadBytes = w.Instructions+inner*x.Instructions, w.Loads+inner*x.Loads, w.LoadBytes+inner*x.LoadBytes
+		w.add(inner, in.work(list, inner))
 	}
 	for b := range outer {
 		for _, code := range list[b].code {
@@ -205,6 +213,7 @@ func (l *loop) work(list []block, inner int) Work {
 				continue
 			}
 			w.Instructions++
+			w.Pipes[pipeOf(code)]++
 			if m := loadWidth.FindStringSubmatch(code); m != nil {
 				w.Loads++
 				w.LoadBytes += widths[m[1]+m[2]]

@@ -45,14 +45,14 @@ block 2 L5 [1] -> {
 
 func TestMainLoopCountsWhatATripTakes(t *testing.T) {
 	blocks := parseRADV(radv)
-	if w, want := mainLoop(blocks, 2), (Work{Instructions: 2 + 2*3 + 2, Loads: 3, LoadBytes: 16 + 2*2}); w != want {
+	if w, want := mainLoop(blocks, 2), (Work{Instructions: 2 + 2*3 + 2, Loads: 3, LoadBytes: 16 + 2*2, Pipes: [pipes]int{fma: 2, alu: 1, memory: 3, scalar: 2 + 2}}); w != want {
 		t.Errorf("RADV: %+v, want %+v", w, want)
 	}
 	if !has(blocks, dotInstruction) || has(blocks, matrixInstruction) {
 		t.Error("RADV: dot and matrix instructions are mistaken")
 	}
 	blocks = parseNAK(nak)
-	if w, want := mainLoop(blocks, 2), (Work{Instructions: 3, Loads: 1, LoadBytes: 16}); w != want {
+	if w, want := mainLoop(blocks, 2), (Work{Instructions: 3, Loads: 1, LoadBytes: 16, Pipes: [pipes]int{fma: 1, memory: 1, scalar: 1}}); w != want {
 		t.Errorf("NAK: %+v, want %+v", w, want)
 	}
 	if has(blocks, dotInstruction) || !has(blocks, matrixInstruction) {
@@ -69,7 +69,7 @@ func TestReportRefusesWhatBreaksARule(t *testing.T) {
 		}
 		return all
 	}
-	empty := loopsBegin + loopsEnd + kernelsBegin + kernelsEnd
+	empty := loopsBegin + loopsEnd + pipesBegin + pipesEnd + kernelsBegin + kernelsEnd
 	written, err := newReport(on(good)).write(empty)
 	if err != nil || !strings.Contains(written, "| matvec_q4_0_sg | 3.00, 16.0 |") {
 		t.Fatalf("%v\n%s", err, written)
@@ -97,5 +97,26 @@ func TestReportRefusesWhatBreaksARule(t *testing.T) {
 	kept, err := newReport(on(good)).write(strings.Replace(written, loopsEnd, theirs+loopsEnd, 1))
 	if err != nil || strings.Count(kept, theirs) != 1 {
 		t.Errorf("%v\n%s", err, kept)
+	}
+}
+
+func TestPipes(t *testing.T) {
+	for _, c := range []struct {
+		want pipe
+		code []string
+	}{
+		{fma, []string{"ffma.ftz r8 r2 r1", "fadd.ftz", "imad", "hfma2", "idp4.u8.s8", "v_fmac_f32_e32 v1", "v_pk_fma_f16", "v_dual_fmac_f32", "v_fma_mix_f32", "v_dot4_i32_iu8"}},
+		{alu, []string{"lop3.lut", "iadd3", "shf.r.u32", "prmt", "sel", "i2fp.s32", "v_cvt_f32_ubyte0_e32", "v_and_b32_e32", "v_lshl_or_b32", "v_add_nc_u32_e32"}},
+		{xu, []string{"mufu.ex2", "i2f.u8", "f2i.s32", "popc", "v_exp_f32_e32", "v_rcp_f32_e32"}},
+		{memory, []string{"ld.global.b128", "ldc.b32", "st.shared.b32", "ldsm.m16n8", "atom.global", "buffer_load_b128", "global_load_b128", "ds_load_b128", "s_load_b64", "s_buffer_load_b32"}},
+		{shuffle, []string{"shfl.bfly", "ds_bpermute_b32", "v_permlanex16_b32", "v_readlane_b32"}},
+		{matrix, []string{"hmma.m16n8k16.f32", "v_wmma_f32_16x16x16_f16"}},
+		{scalar, []string{"bra pT L4", "exit", "bar.sync", "s_cmp_lt_u32 s0", "uiadd3", "s2r"}},
+	} {
+		for _, code := range c.code {
+			if got := pipeOf(code); got != c.want {
+				t.Errorf("%s: %s, want %s", code, pipeNames[got], pipeNames[c.want])
+			}
+		}
 	}
 }

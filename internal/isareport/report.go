@@ -32,7 +32,7 @@ func newReport(all map[string][]Record) *report {
 				continue
 			}
 			w.Registers, w.Instructions, w.CodeBytes = max(w.Registers, r.Registers), max(w.Instructions, r.Instructions), max(w.CodeBytes, r.CodeBytes)
-			w.Lanes, w.Cycles = max(w.Lanes, r.Lanes), max(w.Cycles, r.Cycles)
+			w.Lanes, w.Cycles, w.Latency = max(w.Lanes, r.Lanes), max(w.Cycles, r.Cycles), max(w.Latency, r.Latency)
 			w.Spills, w.Kept, w.Scratch, w.Waves = max(w.Spills, r.Spills), max(w.Kept, r.Kept), max(w.Scratch, r.Scratch), min(w.Waves, r.Waves)
 			if r.Loop.Instructions < w.Loop.Instructions {
 				w.Loop = r.Loop
@@ -65,21 +65,32 @@ func (p *report) ours() []string {
 
 const (
 	loopsBegin, loopsEnd     = "<!-- loops:begin -->\n", "<!-- loops:end -->"
+	pipesBegin, pipesEnd     = "<!-- pipes:begin -->\n", "<!-- pipes:end -->"
 	kernelsBegin, kernelsEnd = "<!-- kernels:begin -->\n", "<!-- kernels:end -->"
 )
 
 func (p *report) write(old string) (string, error) {
-	kept := peerRows(old)
-	rows := p.loopRows()
-	if !slices.ContainsFunc(rows, isPeer) {
-		rows = append(rows, kept...)
+	text := old
+	for _, t := range []struct {
+		begin, end string
+		devices    []string
+		rows       []string
+	}{
+		{loopsBegin, loopsEnd, devices, p.loopRows()},
+		{pipesBegin, pipesEnd, checkedDevices, p.pipeRows()},
+		{kernelsBegin, kernelsEnd, devices, p.kernelRows()},
+	} {
+		_, before, _ := strings.Cut(old, t.begin)
+		before, _, _ = strings.Cut(before, t.end)
+		if !slices.ContainsFunc(t.rows, isPeer) {
+			t.rows = append(t.rows, peerRows(before)...)
+		}
+		var err error
+		if text, err = between(text, t.begin, t.end, row("kernel", t.devices)+"|---"+strings.Repeat("|---", len(t.devices))+"|\n"+strings.Join(t.rows, "")); err != nil {
+			return "", err
+		}
 	}
-	head := "| kernel | " + strings.Join(devices, " | ") + " |\n|---" + strings.Repeat("|---", len(devices)) + "|\n"
-	text, err := between(old, loopsBegin, loopsEnd, head+strings.Join(rows, ""))
-	if err != nil {
-		return "", err
-	}
-	return between(text, kernelsBegin, kernelsEnd, head+strings.Join(p.kernelRows(), ""))
+	return text, nil
 }
 
 // between replaces the text between two markers.
@@ -104,7 +115,7 @@ func (p *report) loopRows() []string {
 	for _, v := range slices.Sorted(maps.Keys(p.variants)) {
 		var cells []string
 		for _, d := range devices {
-			if r, ok := p.variants[v][d]; ok && r.Loop.Loads > 0 {
+			if r, ok := p.variants[v][d]; ok && r.Weights > 0 {
 				cells = append(cells, fmt.Sprintf("%.2f, %.1f", r.perWeight(), float64(r.Loop.LoadBytes)/float64(r.Loop.Loads)))
 			}
 		}
@@ -112,13 +123,37 @@ func (p *report) loopRows() []string {
 			out = append(out, row(v, cells))
 		}
 	}
-	slices.SortStableFunc(out, func(a, b string) int {
-		return strings.Compare(strconv.FormatBool(isPeer(a)), strconv.FormatBool(isPeer(b)))
-	})
-	return out
+	return peersLast(out)
 }
 
-// kernelRows returns the rows with registers, instructions, bytes of code and waves.
+func peersLast(rows []string) []string {
+	slices.SortStableFunc(rows, func(a, b string) int {
+		return strings.Compare(strconv.FormatBool(isPeer(a)), strconv.FormatBool(isPeer(b)))
+	})
+	return rows
+}
+
+// pipeRows returns the rows with instructions of the main loop by pipe, of kernels that have one.
+func (p *report) pipeRows() []string {
+	var out []string
+	for _, v := range slices.Sorted(maps.Keys(p.variants)) {
+		var cells []string
+		loop := false
+		for _, d := range checkedDevices {
+			cell := "-"
+			if r := p.variants[v][d]; r.Loop.Instructions > 0 {
+				cell, loop = pipeCell(r), true
+			}
+			cells = append(cells, cell)
+		}
+		if loop {
+			out = append(out, row(v, cells))
+		}
+	}
+	return peersLast(out)
+}
+
+// kernelRows returns the rows with registers, instructions, bytes of code, waves and cycles.
 func (p *report) kernelRows() []string {
 	var out []string
 	for _, v := range p.ours() {
@@ -126,7 +161,10 @@ func (p *report) kernelRows() []string {
 		for _, d := range devices {
 			cell := "-"
 			if r, ok := p.variants[v][d]; ok {
-				cell = fmt.Sprintf("%d, %d, %d, %d", r.Registers, r.Instructions, r.CodeBytes, r.Waves)
+				cell = fmt.Sprintf("%d, %d, %d, %d, %d", r.Registers, r.Instructions, r.CodeBytes, r.Waves, r.Cycles)
+				if r.Latency > 0 {
+					cell += fmt.Sprintf(" of %d", r.Latency)
+				}
 				if r.Spills > 0 {
 					cell += fmt.Sprintf(", **%d spills**", r.Spills)
 				}
@@ -185,7 +223,7 @@ func (p *report) check(committed string) error {
 	for _, v := range p.ours() {
 		for i, d := range devices {
 			r, ok := p.variants[v][d]
-			if !ok || r.Loop.Loads == 0 {
+			if !ok || r.Weights == 0 {
 				continue
 			}
 			if table[v] == nil {
