@@ -17,6 +17,7 @@ help:
 	@echo "make fuzz FUZZTIME=30s  run every fuzz target"
 	@echo "make mutate ARGS='-op add'  change kernels at random, ten times an op, and see verification notice"
 	@echo "make bench-peer         measure beside llama.cpp's Vulkan backend, on this machine's device"
+	@echo "make gpu-report         measure on this machine's GPU for ten minutes, into a file to send in"
 	@echo "make isa-report         count what GPU drivers' compilers make of the kernels, without a GPU, into docs/isa.md"
 	@echo "make bench-tokenizers   measure encoding beside the Rust library tokenizers, on one core"
 	@echo "make quantization-table  measure what each weight type costs in quality, and write the table of docs/quantization.md"
@@ -76,6 +77,12 @@ bench-peer:
 	@tools/setup.sh chat
 	$(BUILD)
 	@tools/bench-peer.py --model "$$(tools/model.sh)" $(ARGS)
+
+.PHONY: gpu-report
+gpu-report:
+	@tools/gpu-lab.sh pack own
+	@tools/gpu-lab.sh 1
+	@echo "To publish these figures, send in gpu-lab/out/report.json: docs/gpus/README.md says how."
 
 .PHONY: isa-report
 isa-report:

