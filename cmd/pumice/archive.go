@@ -131,7 +131,7 @@ func (r *repl) resume(argument string) error {
 	for i, k := range r.listed[:min(len(r.listed), mostListed)] {
 		about := ""
 		if n := slices.IndexFunc(k.messages, func(m chat.Message) bool { return m.Role == "user" }); n >= 0 {
-			about = beginning(k.messages[n].Content, 40)
+			about = cut(beginning(k.messages[n].Content, 40), 38)
 		}
 		if err := r.printf("%3d  %s  %-12s  %s\n", i+1, k.changed.Format("2006-01-02 15:04"), counted(len(k.messages), "message"), about); err != nil {
 			return err

@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"slices"
 	"strconv"
 	"strings"
@@ -19,7 +18,7 @@ func (r *repl) begin(name string) {
 	t := r.fresh
 	t.number, t.name, t.session = r.begun, name, t.engine.NewSession()
 	if !r.seeded {
-		t.options.Sampling.Seed = rand.Uint64() // or the same question would have the same answer everywhere
+		t.options.Sampling.Seed = randomSeed() // or the same question would have the same answer everywhere
 	}
 	r.talk = &t
 	r.talks = append(r.talks, r.talk)
@@ -81,7 +80,7 @@ func (r *repl) list(string) error {
 			}
 			about = question
 		}
-		line := fmt.Sprintf("%c%3d  %-12s  %s", mark, t.number, counted(len(t.messages), "message"), about)
+		line := fmt.Sprintf("%c%3d  %-12s  %s", mark, t.number, counted(len(t.messages), "message"), cut(about, 56))
 		if err := r.printf("%s\n", strings.TrimRight(line, " ")); err != nil {
 			return err
 		}

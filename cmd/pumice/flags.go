@@ -211,10 +211,13 @@ func sampling(c *cli.Context, p sample.Params) (sample.Params, error) {
 	}
 	var given bool
 	if p.Seed, given = seed(c); !given {
-		p.Seed = rand.Uint64()
+		p.Seed = randomSeed()
 	}
 	return p, p.Validate()
 }
+
+// randomSeed returns a seed that is short enough to be typed again.
+func randomSeed() uint64 { return uint64(rand.Uint32()) }
 
 // checkSampling finds mistakes in the sampling flags before a model is loaded.
 func checkSampling(c *cli.Context) error {

@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"slices"
 	"strconv"
 	"strings"
@@ -136,7 +135,7 @@ func (r *repl) parameters() string {
 }
 
 func (r *repl) setSeed(value string) error {
-	seed := rand.Uint64()
+	seed := randomSeed()
 	if value != "random" {
 		var err error
 		if seed, err = strconv.ParseUint(value, 10, 64); err != nil {
