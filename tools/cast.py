@@ -14,15 +14,16 @@ import pty
 import select
 import struct
 import sys
+import tempfile
 import termios
 import time
 
 import pyte
 
-COLUMNS, ROWS = 80, 16
+COLUMNS, ROWS = 80, 18
 COMMAND = ["pumice", "--quiet", "chat", "smollm2", "--temp", "0"]
 PROMPT = ">>> "
-QUESTIONS = ["What is the capital of France? Answer in one sentence.", "And of Italy?", "/stats", "/bye"]
+QUESTIONS = ["What is the capital of France? Answer in one sentence.", "And of Italy?", "/new code", "Write a Python function that adds two numbers. Only code.", "/bye"]
 KEY = 0.04  # seconds between keys
 QUIET = 0.5  # without output, after which a prompt is the last one
 
@@ -42,6 +43,7 @@ def record(name):
     pid, terminal = pty.fork()
     if pid == 0:
         os.environ.update(TERM="xterm-256color", COLUMNS=str(COLUMNS), LINES=str(ROWS))
+        os.environ.update(XDG_STATE_HOME=tempfile.mkdtemp())  # its history is nobody's
         os.execvp(COMMAND[0], COMMAND)
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
     events, shown, start = [], "", time.monotonic()
@@ -67,8 +69,8 @@ def record(name):
             got = read(QUIET)
             if got is None:
                 sys.exit("cast.py: the program ended: " + "\n".join(screen.display))
-            line = screen.display[screen.cursor.y]
-            if not got and line.startswith(PROMPT) and screen.cursor.x == len(PROMPT):
+            before = screen.display[screen.cursor.y][: screen.cursor.x]
+            if not got and before.endswith(PROMPT):
                 break
         for key in question + "\r":
             os.write(terminal, key.encode())
