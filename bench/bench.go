@@ -2,18 +2,24 @@
 // llama.cpp's llama-bench so that tables can be compared line by line.
 //
 // A Test is a prompt of so many tokens or a generation of so many, after a cache that already
-// holds Depth tokens. Each is repeated on a warmed-up engine and reported as mean and standard
-// deviation, with what the recorder counted for a token beside it. A ParallelTest is several
-// sequences at once, in the terms of llama-batched-bench. A CPU driver's figures are labelled as
-// such: they say nothing about a GPU.
+// holds Depth tokens. A ParallelTest is several sequences at once, in the terms of
+// llama-batched-bench. Each test is warmed up until two runs agree. Then all tests run once in
+// every round, and are reported as mean, standard deviation, median and spread, with what the
+// recorder counted for a token beside it. A row that spreads too far says so, and what was seen
+// of the machine. A CPU driver's figures are labelled as such: they say nothing about a GPU.
 package bench
 
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"os"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -32,17 +38,31 @@ type Options struct {
 	Both   []Both // llama-bench -pg
 	Reps   int    // llama-bench -r; at least 1
 
+	Name string // of the model, in place of its path; may be ""
+	Text string // that prompts are cut from, such as BuiltInText; "" takes tokens at random, as llama-bench does
+
+	SpreadLimit float64 // above which a row is marked as noisy; 0 stands for DefaultSpreadLimit
+
+	Stamping
+
 	Profile bool // Result.Kernels; the engine was opened with pumice.Options.Profile
 
 	Progress func(Progress) // called after each run; may be nil
 }
 
+// Stamping says whether results are stamped, and with what.
+type Stamping struct {
+	Verify    *pumice.Options // those of the engine: verify the kernels that it uses on the devices that it is on; nil: no stamp
+	Reference *Reference      // what answers are compared with; nil leaves that out
+	Verifying func()          // called before kernels are verified, which takes a while; may be nil
+}
+
 // Progress is a run of a test that has ended.
 type Progress struct {
 	Test        string
-	Run         int           // of the test, from 1; 0 is the warm-up
+	Run         int           // of the test, from 1; 0 is a warm-up
 	Took        time.Duration // without what the test does not measure
-	Done, Total int           // runs of all tests, warm-ups included
+	Done, Total int           // runs of all tests, warm-ups included, of which Total grows where a test needs more than two
 }
 
 // Both is a prompt and a generation that are timed together.
@@ -105,25 +125,67 @@ func (o Options) Context() int {
 }
 
 // A Setup is the program, the device and the model of a measurement, under llama-bench's JSON keys and the program's own.
+// llama-bench's settings that mean nothing here have its defaults, for programs that look for all of them.
 type Setup struct {
 	BuildCommit   string `json:"build_commit"`
+	BuildNumber   int    `json:"build_number"` // 0: builds are not counted
+	CPUInfo       string `json:"cpu_info"`
 	GPUInfo       string `json:"gpu_info"`
 	Backends      string `json:"backends"`
-	Driver        string `json:"driver"`
-	SoftwareOnly  bool   `json:"software_device"` // measured on a CPU driver
-	KernelPath    string `json:"kernel_path"`
 	ModelFilename string `json:"model_filename"`
 	ModelType     string `json:"model_type"`
 	ModelSize     int64  `json:"model_size"`
 	ModelNParams  int64  `json:"model_n_params"`
 	NBatch        int    `json:"n_batch"`
 	NUBatch       int    `json:"n_ubatch"`
-	NGPULayers    int    `json:"n_gpu_layers"`
-	SplitMode     string `json:"split_mode"` // none, or layer over several devices
-	FlashAttn     bool   `json:"flash_attn"` // scores are never kept: always
-	Devices       string `json:"devices"`
+	NThreads      int    `json:"n_threads"` // that may run Go code at once
+	CPUMask       string `json:"cpu_mask"`
+	CPUStrict     bool   `json:"cpu_strict"`
+	Poll          int    `json:"poll"`
 	TypeK         string `json:"type_k"`
 	TypeV         string `json:"type_v"`
+	NGPULayers    int    `json:"n_gpu_layers"`
+	NCPUMoE       int    `json:"n_cpu_moe"`
+	SplitMode     string `json:"split_mode"` // none, or layer over several devices
+	MainGPU       int    `json:"main_gpu"`
+	NoKVOffload   bool   `json:"no_kv_offload"`
+	FlashAttn     number `json:"flash_attn"` // 1: scores are never kept
+	Devices       string `json:"devices"`
+	TensorSplit   string `json:"tensor_split"`
+	TensorBufts   string `json:"tensor_buft_overrides"`
+	LoadMode      string `json:"load_mode"`
+	UseMmap       bool   `json:"use_mmap"` // llama-bench's before load_mode
+	Embeddings    bool   `json:"embeddings"`
+	NoOpOffload   int    `json:"no_op_offload"`
+	NoHost        bool   `json:"no_host"`
+	FitTarget     int    `json:"fit_target"`
+	FitMinCtx     int    `json:"fit_min_ctx"`
+
+	Driver       string  `json:"driver"`
+	DeviceUUID   string  `json:"device_uuid"`
+	DeviceType   string  `json:"device_type"` // discrete, integrated, virtual, cpu or other
+	APIVersion   string  `json:"api_version"`
+	SoftwareOnly bool    `json:"software_device"` // measured on a CPU driver
+	KernelPath   string  `json:"kernel_path"`
+	ModelHash    string  `json:"model_hash"`   // of configuration, adapters, and samples of every tensor, as the weights were loaded
+	MemoryBytes  int64   `json:"memory_bytes"` // of the devices: weights, KV cache and activations
+	LoadMS       float64 `json:"load_ms"`      // files to device memory
+	Text         string  `json:"text"`         // SHA-256 of the text that prompts were cut from; "" of tokens at random
+}
+
+// A number is one that older llama-benches write as true or false.
+type number int
+
+func (n *number) UnmarshalJSON(text []byte) error {
+	switch string(text) {
+	case "true":
+		*n = 1
+		return nil
+	case "false":
+		*n = 0
+		return nil
+	}
+	return json.Unmarshal(text, (*int)(n))
 }
 
 // A Result is one test's measurement under llama-bench's JSON keys, and the program's own.
@@ -140,6 +202,10 @@ type Result struct {
 	StddevTS float64   `json:"stddev_ts"`
 	SampleNS []int64   `json:"samples_ns"`
 	SampleTS []float64 `json:"samples_ts"`
+	MedianTS float64   `json:"median_ts"` // of samples_ts
+
+	Steadiness
+	Stamp
 
 	Pipelines int     `json:"pipelines"`  // kernels that the process had compiled when the test ended
 	CompileMS float64 `json:"compile_ms"` // processor time that took (vk.Compiles)
@@ -179,17 +245,11 @@ func kernelTime(t pumice.Timing, readBandwidth float64) KernelTime {
 	return k
 }
 
-// Median is the median of the samples, in tokens a second.
-func (r Result) Median() float64 {
-	s := slices.Clone(r.SampleTS)
-	slices.Sort(s)
-	return (s[(len(s)-1)/2] + s[len(s)/2]) / 2
-}
-
 // Test is the test the result is of.
 func (r Result) Test() Test { return Test{Prompt: r.NPrompt, Gen: r.NGen, Depth: r.NDepth} }
 
-// Run measures every test on the engine and hands each result over as it is complete.
+// Run measures every test on the engine and hands each result over as it is complete. When ctx ends, results with the runs that
+// there are come too. After another error, such as a lost device, every test that is left is a result with Error.
 // The engine's context must hold Options.Context positions.
 func Run(ctx context.Context, e *pumice.Engine, o Options, each func(Result)) error {
 	if o.Reps < 1 {
@@ -197,6 +257,10 @@ func Run(ctx context.Context, e *pumice.Engine, o Options, each func(Result)) er
 	}
 	if need := o.Context(); e.Context() < need {
 		return fmt.Errorf("bench: the tests need a context of %d, the engine has %d", need, e.Context())
+	}
+	text, err := tokenize(e, o.Text)
+	if err != nil {
+		return err
 	}
 	bandwidth, err := e.CopyBandwidth(ctx)
 	if err != nil {
@@ -209,61 +273,70 @@ func Run(ctx context.Context, e *pumice.Engine, o Options, each func(Result)) er
 		}
 	}
 	s := e.NewSession()
-	progress := counted(o.Progress, len(o.Tests())*(o.Reps+1))
-	for _, t := range o.Tests() {
-		r := Result{Setup: describe(e), NPrompt: t.Prompt, NGen: t.Gen, NDepth: t.Depth, TestTime: now(), CopyBandwidth: bandwidth, ReadBandwidth: reads}
-		var counters pumice.Counters
-		for rep := -1; rep < o.Reps; rep++ { // the first one warms up
-			took, c, err := measure(ctx, s, t, e.Config().VocabSize, uint64(rep+1))
-			if err != nil {
-				return fmt.Errorf("bench: %s: %w", t.Name(), err)
-			}
-			progress(t.Name(), rep+1, took)
-			if rep >= 0 {
-				r.SampleNS = append(r.SampleNS, took.Nanoseconds())
-				r.SampleTS = append(r.SampleTS, float64(t.tokens())/took.Seconds())
-				counters = c
-			}
+	tests := o.Tests()
+	results, names := make([]Result, len(tests)), make([]string, len(tests))
+	for i, t := range tests {
+		names[i] = t.Name()
+		results[i] = Result{Setup: describe(e, o.Name, o.Text), NPrompt: t.Prompt, NGen: t.Gen, NDepth: t.Depth, TestTime: now(), CopyBandwidth: bandwidth, ReadBandwidth: reads}
+	}
+	p := plan{reps: o.Reps, limit: cmp.Or(o.SpreadLimit, DefaultSpreadLimit), machine: thisMachine(e.Devices()[0].Info()), progress: o.Progress}
+	p.warmed = o.stamper(e, func(s Stamp) {
+		for i := range results {
+			results[i].Stamp = s
+		}
+	})
+	warmups := 0
+	return p.rounds(ctx, names, func(ctx context.Context, test, rep int) (time.Duration, error) {
+		seed := uint64(rep)
+		if rep == 0 {
+			warmups++
+			seed = 1<<32 + uint64(warmups)
+		}
+		r := &results[test]
+		took, counters, err := measure(ctx, s, tests[test], text, e.Config().VocabSize, seed)
+		if err != nil || rep == 0 {
+			return took, err
+		}
+		if rep == 1 {
+			r.TestTime = now()
 		}
 		r.Counters = counters
 		c := vk.Compiles()
 		r.Pipelines, r.CompileMS = c.Pipelines, float64(c.CPU.Microseconds())/1000
-		r.summarise()
-		if o.Profile {
+		if o.Profile && rep == o.Reps {
 			list, err := e.Profile()
 			if err != nil {
-				return fmt.Errorf("bench: %s: %w", t.Name(), err)
+				return took, err
 			}
 			for _, k := range list {
 				r.Kernels = append(r.Kernels, kernelTime(k, reads))
 			}
 		}
-		switch {
-		case t.Gen == 0: // the counters are of the whole prompt
-			r.FLOPs = r.AvgTS * float64(counters.Operations) / float64(t.Prompt)
-		case t.Prompt == 0: // of a token, of which those of a Both tell a part
-			r.FLOPs = r.AvgTS * float64(counters.Operations)
-			r.BytesPerSec = r.AvgTS * float64(counters.WeightBytes+counters.KVBytes)
-		}
-		each(r)
-	}
-	return nil
+		return took, nil
+	}, func(test int, runs runs) {
+		results[test].summarise(runs)
+		each(results[test])
+	})
 }
 
-// counted returns what tells progress of a run, if it is not nil.
-func counted(progress func(Progress), total int) func(test string, run int, took time.Duration) {
-	done := 0
-	return func(test string, run int, took time.Duration) {
-		if done++; progress != nil {
-			progress(Progress{test, run, took, done, total})
+// stamper returns what makes the stamp once the engine has compiled its kernels, and hands it over; nil if there is to be none.
+func (o Stamping) stamper(e *pumice.Engine, each func(Stamp)) func(ctx context.Context) error {
+	if o.Verify == nil {
+		return nil
+	}
+	return func(ctx context.Context) error {
+		s, err := stamp(ctx, e, o)
+		if err == nil {
+			each(s)
 		}
+		return err
 	}
 }
 
-// measure runs a test once, on random tokens.
-func measure(ctx context.Context, s *pumice.Session, t Test, vocab int, seed uint64) (time.Duration, pumice.Counters, error) {
-	rng := rand.New(rand.NewPCG(seed, 0x62656e6368))
-	tokens := randomTokens(rng, t.Depth+max(t.Prompt, 1), vocab)
+// measure runs a test once, on a prompt from a text.
+func measure(ctx context.Context, s *pumice.Session, t Test, text []int, vocab int, seed uint64) (time.Duration, pumice.Counters, error) {
+	rng := newRand(seed)
+	tokens := promptTokens(rng, text, t.Depth+max(t.Prompt, 1), vocab)
 	s.Reset()
 	if t.Depth > 0 {
 		if _, _, err := generate(ctx, s, tokens[:t.Depth], 1); err != nil {
@@ -283,13 +356,8 @@ func measure(ctx context.Context, s *pumice.Session, t Test, vocab int, seed uin
 	return milliseconds(result.Stats.PromptMS), prompt, nil
 }
 
-func randomTokens(rng *rand.Rand, n, vocab int) []int {
-	tokens := make([]int, n)
-	for i := range tokens {
-		tokens[i] = rng.IntN(vocab)
-	}
-	return tokens
-}
+// newRand is a source of random numbers, the same ones in every run of the program.
+func newRand(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, 0x62656e6368)) }
 
 func generate(ctx context.Context, s *pumice.Session, prompt []int, n int) (pumice.Result, pumice.Counters, error) {
 	for _, err := range s.Generate(ctx, prompt, pumice.GenerateOptions{MaxTokens: n, IgnoreEOS: true}) {
@@ -305,14 +373,21 @@ func milliseconds(ms float64) time.Duration { return time.Duration(ms * float64(
 
 func now() string { return time.Now().UTC().Format(time.RFC3339) }
 
-func describe(e *pumice.Engine) Setup {
+// describe is the setup of measurements of a model with a name, "" for its path, on prompts from a text.
+func describe(e *pumice.Engine, name, text string) Setup {
 	devices, src, m := e.Devices(), e.Source(), e.Memory()
 	d := devices[0].Info()
 	s := Setup{
-		GPUInfo: d.Name, Backends: "Vulkan", Driver: d.Driver, SoftwareOnly: d.Type == vk.CPU.String(),
-		ModelFilename: src.Path, ModelType: modelType(e.Config().Family, src.Parameters, m.WeightTypes), ModelSize: src.Bytes, ModelNParams: src.Parameters,
-		BuildCommit: commit(), NBatch: pumice.PromptChunk, NUBatch: pumice.PromptChunk, NGPULayers: e.Config().NumHiddenLayers, SplitMode: "none", FlashAttn: true,
-		TypeK: m.KVType, TypeV: m.KVType,
+		BuildCommit: commit(), CPUInfo: cpuModel(), GPUInfo: d.Name, Backends: "Vulkan",
+		ModelFilename: cmp.Or(name, src.Path), ModelType: modelType(e.Config().Family, src.Parameters, m.WeightTypes), ModelSize: src.Bytes, ModelNParams: src.Parameters,
+		NBatch: pumice.PromptChunk, NUBatch: pumice.PromptChunk, NThreads: runtime.GOMAXPROCS(0), CPUMask: "0x0", TypeK: m.KVType, TypeV: m.KVType,
+		NGPULayers: e.Config().NumHiddenLayers, SplitMode: "none", FlashAttn: 1, TensorSplit: "0.00", TensorBufts: "none", LoadMode: "mmap", UseMmap: true,
+		Driver: d.Driver, DeviceUUID: d.UUID, DeviceType: d.Type, APIVersion: d.APIVersion, SoftwareOnly: d.Type == vk.CPU.String(),
+		ModelHash: e.Fingerprint(), MemoryBytes: m.TotalBytes, LoadMS: float64(e.LoadTime().Microseconds()) / 1000,
+	}
+	if text != "" {
+		sum := sha256.Sum256([]byte(text))
+		s.Text = hex.EncodeToString(sum[:])
 	}
 	for _, also := range devices[1:] {
 		s.GPUInfo += " + " + also.Info().Name
@@ -335,20 +410,42 @@ func modelType(family string, n int64, types []pumice.TypeShare) string {
 	return text
 }
 
+// cpuModel is the name of the processor, "" where the system does not tell it.
+func cpuModel() string {
+	text, _ := os.ReadFile("/proc/cpuinfo")
+	_, name, _ := strings.Cut(string(text), "model name")
+	name, _, _ = strings.Cut(name, "\n")
+	_, name, _ = strings.Cut(name, ":")
+	return strings.TrimSpace(name)
+}
+
 // commit begins the revision that the program was built from, empty where the build does not say.
 func commit() string {
 	revision, _ := version.Commit()
 	return revision[:min(len(revision), 8)]
 }
 
-func (r *Result) summarise() {
+// summarise fills in what follows from the runs.
+func (r *Result) summarise(runs runs) {
+	r.Steadiness = runs.Steadiness
+	r.SampleNS, r.SampleTS = []int64{}, []float64{}
 	var ns []float64
-	for _, n := range r.SampleNS {
-		ns = append(ns, float64(n))
+	for _, took := range runs.times {
+		ns = append(ns, float64(took.Nanoseconds()))
+		r.SampleNS = append(r.SampleNS, took.Nanoseconds())
+		r.SampleTS = append(r.SampleTS, float64(r.Test().tokens())/took.Seconds())
 	}
 	mean, dev := spread(ns)
 	r.AvgNS, r.StddevNS = int64(mean), int64(dev)
 	r.AvgTS, r.StddevTS = spread(r.SampleTS)
+	r.MedianTS = quantile(slices.Sorted(slices.Values(r.SampleTS)), 0.5)
+	switch {
+	case r.NGen == 0: // the counters are of the whole prompt
+		r.FLOPs = r.AvgTS * float64(r.Counters.Operations) / float64(r.NPrompt)
+	case r.NPrompt == 0: // of a token, of which those of a Both tell a part
+		r.FLOPs = r.AvgTS * float64(r.Counters.Operations)
+		r.BytesPerSec = r.AvgTS * float64(r.Counters.WeightBytes+r.Counters.KVBytes)
+	}
 }
 
 // spread is the mean and the sample standard deviation.

@@ -91,7 +91,7 @@ func TestRunMeasuresAModel(t *testing.T) {
 		t.Fatalf("%d results, want 4", len(got))
 	}
 	for _, r := range got {
-		if len(r.SampleTS) != 2 || !(r.AvgTS > 0) || r.Median() <= 0 {
+		if len(r.SampleTS) != 2 || !(r.AvgTS > 0) || r.MedianTS <= 0 || r.Warmups < 2 {
 			t.Errorf("%s: samples %v", r.Test().Name(), r.SampleTS)
 		}
 		if r.CopyBandwidth <= 0 || (r.NGen > 0) != (r.BytesPerSec > 0) {
@@ -120,7 +120,7 @@ func TestRunMeasuresAModel(t *testing.T) {
 
 // A model that leaves no room to measure the copy bandwidth is measured all the same.
 func TestFootWithoutCopying(t *testing.T) {
-	r := Result{NGen: 8, BytesPerSec: 2e9}
+	r := Result{NGen: 8, BytesPerSec: 2e9, SampleTS: []float64{1}}
 	if foot := TableFoot([]Result{r}); !strings.Contains(foot, "2.00 GB/s, no room to measure the copy bandwidth") {
 		t.Error(foot)
 	}

@@ -1,9 +1,11 @@
 package bench
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -19,6 +21,12 @@ type ParallelOptions struct {
 	Sequences []int // llama-batched-bench -npl
 	Shared    bool  // llama-batched-bench -pps
 	Reps      int   // at least 1
+
+	Name, Text string // as those of Options
+
+	SpreadLimit float64 // of Columns.Time, above which a row is marked as noisy; 0 stands for DefaultSpreadLimit
+
+	Stamping
 
 	Progress func(Progress) // called after each run; may be nil
 }
@@ -104,7 +112,11 @@ type ParallelResult struct {
 	TestTime  string `json:"test_time"` // RFC 3339
 	Columns
 	Stddev  Columns   `json:"stddev"`
+	Median  Columns   `json:"median"`
 	Samples []Columns `json:"samples"`
+
+	Steadiness // of Columns.Time
+	Stamp
 }
 
 func (r *ParallelResult) summarise() {
@@ -114,11 +126,12 @@ func (r *ParallelResult) summarise() {
 			x = append(x, *s.all()[i])
 		}
 		*mean, *r.Stddev.all()[i] = spread(x)
+		*r.Median.all()[i] = quantile(slices.Sorted(slices.Values(x)), 0.5)
 	}
 }
 
-// RunParallel measures every test on the engine and hands each result over as it is complete. The engine's context must
-// hold ParallelOptions.Context positions.
+// RunParallel measures every test on the engine and hands each result over as it is complete, or ended early as those of Run
+// are. The engine's context must hold ParallelOptions.Context positions.
 func RunParallel(ctx context.Context, e *pumice.Engine, o ParallelOptions, each func(ParallelResult)) error {
 	if o.Reps < 1 {
 		return fmt.Errorf("bench: %d repetitions, want at least 1", o.Reps)
@@ -131,38 +144,53 @@ func RunParallel(ctx context.Context, e *pumice.Engine, o ParallelOptions, each 
 	if need := o.Context(); e.Context() < need {
 		return fmt.Errorf("bench: the tests need a context of %d, the engine has %d", need, e.Context())
 	}
+	text, err := tokenize(e, o.Text)
+	if err != nil {
+		return err
+	}
 	// One source for all runs, so that no prompt repeats another one, which the engine's cache may still hold.
-	rng := rand.New(rand.NewPCG(0, 0x62656e6368))
+	rng := newRand(0)
 	var sessions []*pumice.Session
-	progress := counted(o.Progress, len(o.Tests())*(o.Reps+1))
-	for _, t := range o.Tests() {
+	tests := o.Tests()
+	results, names := make([]ParallelResult, len(tests)), make([]string, len(tests))
+	for i, t := range tests {
 		for len(sessions) < t.Sequences {
 			sessions = append(sessions, e.NewSession())
 		}
-		r := ParallelResult{Setup: describe(e), ParallelTest: t, Positions: t.positions(), TestTime: now()}
-		for rep := -1; rep < o.Reps; rep++ { // the first one warms up
-			prompt, gen, err := measureParallel(ctx, sessions, t, e.Config().VocabSize, rng)
-			if err != nil {
-				return fmt.Errorf("bench: %s: %w", t.Name(), err)
-			}
-			progress(t.Name(), rep+1, prompt+gen)
-			if rep >= 0 {
-				r.Samples = append(r.Samples, t.columns(prompt, gen))
-			}
-		}
-		r.summarise()
-		each(r)
+		names[i] = t.Name()
+		results[i] = ParallelResult{Setup: describe(e, o.Name, o.Text), ParallelTest: t, Positions: t.positions(), TestTime: now(), Samples: []Columns{}}
 	}
-	return nil
+	p := plan{reps: o.Reps, limit: cmp.Or(o.SpreadLimit, DefaultSpreadLimit), machine: thisMachine(e.Devices()[0].Info()), progress: o.Progress}
+	p.warmed = o.stamper(e, func(s Stamp) {
+		for i := range results {
+			results[i].Stamp = s
+		}
+	})
+	return p.rounds(ctx, names, func(ctx context.Context, test, rep int) (time.Duration, error) {
+		r := &results[test]
+		prompt, gen, err := measureParallel(ctx, sessions, tests[test], text, e.Config().VocabSize, rng)
+		if err != nil || rep == 0 {
+			return prompt + gen, err
+		}
+		if rep == 1 {
+			r.TestTime = now()
+		}
+		r.Samples = append(r.Samples, tests[test].columns(prompt, gen))
+		return prompt + gen, nil
+	}, func(test int, runs runs) {
+		results[test].Steadiness = runs.Steadiness
+		results[test].summarise()
+		each(results[test])
+	})
 }
 
-// measureParallel runs a test once, on random tokens and on as many of the sessions as it has sequences. Each sequence
+// measureParallel runs a test once, on prompts from a text and on as many of the sessions as it has sequences. Each sequence
 // continues its prompt with one more random token, as in llama-batched-bench: every generated token is then a step of
 // decoding, and sequences with one prompt differ.
-func measureParallel(ctx context.Context, sessions []*pumice.Session, t ParallelTest, vocab int, rng *rand.Rand) (prompt, gen time.Duration, err error) {
+func measureParallel(ctx context.Context, sessions []*pumice.Session, t ParallelTest, text []int, vocab int, rng *rand.Rand) (prompt, gen time.Duration, err error) {
 	texts := make([][]int, t.Sequences)
 	for i := range texts {
-		texts[i] = randomTokens(rng, t.Prompt+1, vocab)
+		texts[i] = append(promptTokens(rng, text, t.Prompt, vocab), rng.IntN(vocab))
 		if t.Shared {
 			copy(texts[i], texts[0][:t.Prompt])
 		}

@@ -79,7 +79,7 @@ func TestParallelSequences(t *testing.T) {
 	for _, shared := range []bool{false, true} {
 		sessions := []*pumice.Session{e.NewSession(), e.NewSession(), e.NewSession()}
 		test := ParallelTest{Prompt: 6, Gen: 3, Sequences: 3, Shared: shared}
-		prompt, gen, err := measureParallel(t.Context(), sessions, test, e.Config().VocabSize, rand.New(rand.NewPCG(1, 2)))
+		prompt, gen, err := measureParallel(t.Context(), sessions, test, nil, e.Config().VocabSize, rand.New(rand.NewPCG(1, 2)))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -110,8 +110,13 @@ func TestParallelSequences(t *testing.T) {
 	}
 	e.Close()
 	o := ParallelOptions{Prompt: []int{6}, Gen: []int{3}, Sequences: []int{3}, Reps: 1}
-	if err := RunParallel(t.Context(), e, o, never); !errors.Is(err, pumice.ErrClosed) {
-		t.Errorf("on a closed engine: %v", err)
+	ended := 0
+	if err := RunParallel(t.Context(), e, o, func(r ParallelResult) {
+		if ended++; r.Error == "" {
+			t.Errorf("%+v", r)
+		}
+	}); !errors.Is(err, pumice.ErrClosed) || ended != 1 {
+		t.Errorf("on a closed engine: %v, %d rows", err, ended)
 	}
 }
 

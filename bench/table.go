@@ -11,15 +11,55 @@ import (
 	"pumice/internal/humanize"
 )
 
-// TableHead begins the Markdown table; its columns are llama-bench's.
-const TableHead = `| model                          |       size |     params | backend | path |            test |                  t/s |
-| ------------------------------ | ---------: | ---------: | ------- | ---- | --------------: | -------------------: |
+// TableHead begins the Markdown table; its columns are llama-bench's, then the median and the spread of the
+// runs, and how many of the kernels are right.
+const TableHead = `| model                          |       size |     params | backend    | path |            test |                  t/s |     median | spread | kernels right |
+| ------------------------------ | ---------: | ---------: | ---------- | ---- | --------------: | -------------------: | ---------: | -----: | ------------: |
 `
 
 // TableRow is a result as a row of the table.
 func TableRow(r Result) string {
-	return fmt.Sprintf("| %-30s | %10s | %10s | %-7s | %-4s | %15s | %20s |\n",
-		clip(r.ModelType, 30), humanize.Bytes(r.ModelSize), parameters(r.ModelNParams, 2), r.Backends, r.KernelPath, r.Test().Name(), fmt.Sprintf("%.2f ± %.2f", r.AvgTS, r.StddevTS))
+	speed := fmt.Sprintf("%.2f ± %.2f", r.AvgTS, r.StddevTS)
+	switch {
+	case len(r.SampleTS) == 0:
+		speed = "none"
+	case r.Struck:
+		speed = "~~" + speed + "~~"
+	}
+	return fmt.Sprintf("| %-30s | %10s | %10s | %-10s | %-4s | %15s | %20s | %10.2f | %6s | %13s |\n", clip(r.ModelType, 30), humanize.Bytes(r.ModelSize),
+		parameters(r.ModelNParams, 2), r.backend(), r.KernelPath, r.Test().Name(), speed, r.MedianTS, r.Steadiness.cell(), r.Stamp.cell())
+}
+
+// backend is the column of that name. A CPU driver is one in every row.
+func (s Setup) backend() string {
+	if s.SoftwareOnly {
+		return s.Backends + " CPU"
+	}
+	return s.Backends
+}
+
+// cell is the spread, with a mark if it is too much or the row ended early.
+func (s Steadiness) cell() string {
+	text := fmt.Sprintf("%.1f%%", 100*s.Spread)
+	if s.Noisy || len(s.Reasons) > 0 {
+		text = "!" + text
+	}
+	return text
+}
+
+// marked explains the mark of a row; it is empty of rows without.
+func (s Steadiness) marked(name string) string {
+	var why []string
+	if s.Error != "" {
+		why = append(why, s.Error)
+	}
+	if s.Noisy {
+		why = append(why, fmt.Sprintf("a spread of %.1f %%, above %.1f %%", 100*s.Spread, 100*s.SpreadLimit))
+	}
+	if why = append(why, s.Reasons...); len(why) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("! %s: %s\n", name, strings.Join(why, "; "))
 }
 
 // TableFoot says what the figures were measured on, and what a prompt and a generated token cost.
@@ -29,7 +69,14 @@ func TableFoot(results []Result) string {
 	}
 	var b strings.Builder
 	b.WriteString("\n" + deviceLines(results[0].Setup))
+	b.WriteString(stampLines(results, func(r Result) (string, Stamp) { return r.ModelType, r.Stamp }))
 	for _, r := range results {
+		b.WriteString(r.marked(r.Test().Name()))
+	}
+	for _, r := range results {
+		if len(r.SampleTS) == 0 {
+			continue
+		}
 		switch c := r.Counters; {
 		case r.NPrompt > 0 && r.NGen > 0: // its parts are tests of their own
 		case r.NGen > 0:
@@ -55,15 +102,16 @@ func submissions(n int64) string {
 	return fmt.Sprintf("%d submissions", n)
 }
 
-// ParallelHead begins the Markdown table of parallel sequences; its columns are llama-batched-bench's.
-const ParallelHead = `|    PP |     TG |    B |   N_KV |   T_PP s | S_PP t/s |   T_TG s | S_TG t/s |      T s |    S t/s |
-|------:|-------:|-----:|-------:|---------:|---------:|---------:|---------:|---------:|---------:|
+// ParallelHead begins the Markdown table of parallel sequences; its columns are llama-batched-bench's, then the spread of the
+// whole time, and how many of the kernels are right.
+const ParallelHead = `|    PP |     TG |    B |   N_KV |   T_PP s | S_PP t/s |   T_TG s | S_TG t/s |      T s |    S t/s | spread | kernels right |
+|------:|-------:|-----:|-------:|---------:|---------:|---------:|---------:|---------:|---------:|-------:|--------------:|
 `
 
 // ParallelRow is a result as a row of the table.
 func ParallelRow(r ParallelResult) string {
-	return fmt.Sprintf("| %5d | %6d | %4d | %6d | %8.3f | %8.2f | %8.3f | %8.2f | %8.3f | %8.2f |\n",
-		r.Prompt, r.Gen, r.Sequences, r.Positions, r.PromptTime, r.PromptSpeed, r.GenTime, r.GenSpeed, r.Time, r.Speed)
+	return fmt.Sprintf("| %5d | %6d | %4d | %6d | %8.3f | %8.2f | %8.3f | %8.2f | %8.3f | %8.2f | %6s | %13s |\n",
+		r.Prompt, r.Gen, r.Sequences, r.Positions, r.PromptTime, r.PromptSpeed, r.GenTime, r.GenSpeed, r.Time, r.Speed, r.Steadiness.cell(), r.Stamp.cell())
 }
 
 // ParallelFoot says what the figures were measured on.
@@ -72,7 +120,24 @@ func ParallelFoot(results []ParallelResult) string {
 		return ""
 	}
 	r := results[0]
-	return fmt.Sprintf("\nmodel: %s %s; repetitions: %d\n", r.ModelType, filepath.Base(r.ModelFilename), len(r.Samples)) + deviceLines(r.Setup)
+	text := fmt.Sprintf("\nmodel: %s %s; repetitions: %d\n", r.ModelType, filepath.Base(r.ModelFilename), len(r.Samples)) + deviceLines(r.Setup)
+	text += stampLines(results, func(r ParallelResult) (string, Stamp) { return r.ModelType, r.Stamp })
+	for _, r := range results {
+		text += r.marked(r.Name())
+	}
+	return text
+}
+
+// stampLines explain the stamps, once for the rows of a model.
+func stampLines[R any](results []R, of func(R) (model string, s Stamp)) (text string) {
+	last := ""
+	for _, r := range results {
+		if model, s := of(r); s.line() != last {
+			last = s.line()
+			text += model + ": " + last
+		}
+	}
+	return text
 }
 
 // deviceLines name the device.

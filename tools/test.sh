@@ -125,7 +125,11 @@ run_stage() {
 	lavapipe)
 		packages=$(touched ./...) || return
 		PUMICE_TEST_SMOLLM2=$(tools/model.sh) && export PUMICE_TEST_SMOLLM2 || return 1
-		lavapipe $packages
+		lavapipe $packages || status=1
+		if touched ./bench >/dev/null; then # with a kernel that is wrong on purpose
+			lavapipe -tags wrongkernel -run '^TestWrongKernelStrikesTheRow$' ./bench || status=1
+		fi
+		return $status
 		;;
 	lavapipe-128 | lavapipe-512)
 		export LP_NATIVE_VECTOR_WIDTH=${1#lavapipe-}

@@ -19,40 +19,64 @@ import (
 )
 
 func (p *program) benchCommand() *cli.Command {
-	flags := []cli.Flag{
+	flags := slices.Concat(grouped(inTests,
 		countsFlag("prompt-lengths", "measure prompts of `N,...` tokens", "p"),
 		countsFlag("gen-lengths", "measure generations of `N,...` tokens", "n"),
-		countsFlag("depths", "run each test with `N,...` tokens already in the KV cache", "d"),
-		countsFlag("parallel", "measure `N,...` sequences at once, with llama-batched-bench's columns", "np"),
 		&cli.StringSliceFlag{Name: "prompt-gen", Aliases: []string{"pg"}, EnvVars: env("prompt-gen"), DefaultText: "none",
 			Usage: "also measure a prompt of P tokens and N generated ones together, `P,N`; may be repeated"},
+		countsFlag("depths", "run each test with `N,...` tokens already in the KV cache", "d"),
+		countsFlag("parallel", "measure `N,...` sequences at once, with llama-batched-bench's columns", "np"),
 		boolFlag("shared-prompt", false, "give all sequences of -np the same prompt, which the first one evaluates, as llama-batched-bench does with -pps", "pps"),
-		intFlag("reps", 5, "repeat each test `N` times, after one warm-up run", "r"),
+		stringFlag("text", "", "cut prompts from `FILE`, or from an English and Chinese text if that is "+builtIn+" (default: random tokens)"),
+		&cli.StringSliceFlag{Name: "synthetic", EnvVars: env("synthetic"), Usage: "measure `SHAPE:TYPE` with random weights and no file, such as xverse-7b:q4_0, llama-3-8b:q8_0; may be repeated"},
+	), grouped(inMeasuring,
+		intFlag("reps", 5, "run all tests in `N` rounds, after each is warmed up until two runs agree", "r"),
+		&cli.Float64Flag{Name: "max-spread", EnvVars: env("max-spread"), Value: 100 * bench.DefaultSpreadLimit,
+			Usage: "mark a row whose runs spread by more than `PERCENT`, and look for the reason"},
+		boolFlag("stamp", true, "compare the kernels with a float64 reference, and answers with those of base kernels"),
 		boolFlag("profile", false,
 			"also report the device time of each kernel and size, with bytes and operations a second; timestamps cost a little, and tokens are not queued"),
-		stringFlag("output-format", "md", "write results as `FORMAT`: md, csv or jsonl", "o"),
-		boolFlag("verbose", false, "report the time of each run on standard error"),
+	), grouped(inOutput,
+		stringFlag("output-format", "md", "write results as `FORMAT`: "+strings.Join(benchFormats, ", "), "o"),
 		jsonFlag(),
-	}
+		boolFlag("verbose", false, "report the time of each run on standard error"),
+	))
 	return &cli.Command{
 		Name:      "bench",
 		Category:  ofDevices,
 		Usage:     "measure the speed of prompts and of generation, as llama-bench does",
-		ArgsUsage: "[MODEL...]",
-		Description: "Each length of -p and each of -n is a test, at each depth of -d. These flags and -np may be repeated, and take ranges as\n" +
+		ArgsUsage: "[MODEL...] | compare BASE FILE... | html FILE... | site DIR | validate FILE...",
+		Description: "pumice bench measures models. compare sets the rows of files that -o json or jsonl, or llama-bench, has written against those\n" +
+			"of the first; html writes a page of files, and site pages of all *.json and *.jsonl files in a folder; validate checks\n" +
+			"files.\n\nEach length of -p and each of -n is a test, at each depth of -d. These flags and -np may be repeated, and take ranges as\n" +
 			"llama-bench does: 128-512 doubles, 128-512+128 adds.\n\n" +
 			"With -np, each combination of -p, -n and -np is a test, as those of -npp, -ntg and -npl are in llama-batched-bench: -np\n" +
 			"sequences evaluate prompts of -p tokens at once, and then generate -n tokens each at once. None of them is 0. -d and\n" +
-			"--profile can't be combined with -np.",
+			"--profile can't be combined with -np.\n\n" +
+			"Each row says how many of the kernels that ran are right on this device, and is struck out where one is wrong. The first\n" +
+			"time, comparing them takes a while; with --cache-dir it is remembered until driver or kernels change.",
 		Flags:  slices.Concat(flags, modelFlags(), splitFlags()),
 		Action: p.bench,
 	}
 }
 
 func (p *program) bench(c *cli.Context) error {
-	o := bench.Options{Reps: c.Int("reps"), Profile: c.Bool("profile")}
+	switch c.Args().First() {
+	case "compare":
+		return p.benchCompare(c)
+	case "html":
+		return p.benchHTML(c)
+	case "site":
+		return p.benchSite(c)
+	case "validate":
+		return p.benchValidate(c)
+	}
+	o := bench.Options{Reps: c.Int("reps"), Profile: c.Bool("profile"), SpreadLimit: c.Float64("max-spread") / 100}
+	var err error
+	if o.Text, err = p.benchText(c); err != nil {
+		return err
+	}
 	for name, field := range map[string]*[]int{"prompt-lengths": &o.Prompt, "gen-lengths": &o.Gen, "depths": &o.Depth} {
-		var err error
 		if *field, err = counts(name, givenCounts(c, name)); err != nil {
 			return err
 		}
@@ -64,14 +88,17 @@ func (p *program) bench(c *cli.Context) error {
 		}
 		o.Both = append(o.Both, bench.Both{Prompt: both[0], Gen: both[1]})
 	}
-	if format := c.String("output-format"); !slices.Contains([]string{"md", "csv", "jsonl"}, format) {
-		return &usageError{fmt.Sprintf("-o %q: want md, csv or jsonl", format)}
+	if format := c.String("output-format"); !slices.Contains(benchFormats, format) {
+		return &usageError{fmt.Sprintf("-o %q: want %s", format, strings.Join(benchFormats, ", "))}
 	}
 	if c.IsSet("output-format") && c.Bool("json") {
 		return &usageError{"-o and --json: give one of them"}
 	}
 	if o.Reps < 1 {
 		return &usageError{fmt.Sprintf("-r %d: want at least 1", o.Reps)}
+	}
+	if !(o.SpreadLimit > 0) {
+		return &usageError{fmt.Sprintf("--max-spread %v: want more than 0", c.Float64("max-spread"))}
 	}
 	if c.IsSet("parallel") {
 		return p.benchParallel(c, o)
@@ -84,8 +111,8 @@ func (p *program) bench(c *cli.Context) error {
 	}
 	return benchWith(p, c, benchmark[bench.Result]{
 		context: o.Context(),
-		run: func(ctx context.Context, e *pumice.Engine, progress func(bench.Progress), each func(bench.Result)) error {
-			o.Progress = progress
+		run: func(ctx context.Context, e *pumice.Engine, name string, stamping bench.Stamping, progress func(bench.Progress), each func(bench.Result)) error {
+			o.Name, o.Stamping, o.Progress = name, stamping, progress
 			return bench.Run(ctx, e, o, each)
 		},
 		head: bench.TableHead, row: bench.TableRow,
@@ -128,11 +155,12 @@ func (p *program) benchParallel(c *cli.Context, o bench.Options) error {
 	if o.Profile {
 		return &usageError{"--profile and -np: give one of them"}
 	}
-	po := bench.ParallelOptions{Prompt: o.Prompt, Gen: o.Gen, Sequences: sequences, Shared: c.Bool("shared-prompt"), Reps: o.Reps}
+	po := bench.ParallelOptions{Prompt: o.Prompt, Gen: o.Gen, Sequences: sequences, Shared: c.Bool("shared-prompt"), Text: o.Text, Reps: o.Reps,
+		SpreadLimit: o.SpreadLimit}
 	return benchWith(p, c, benchmark[bench.ParallelResult]{
 		context: po.Context(),
-		run: func(ctx context.Context, e *pumice.Engine, progress func(bench.Progress), each func(bench.ParallelResult)) error {
-			po.Progress = progress
+		run: func(ctx context.Context, e *pumice.Engine, name string, stamping bench.Stamping, progress func(bench.Progress), each func(bench.ParallelResult)) error {
+			po.Name, po.Stamping, po.Progress = name, stamping, progress
 			return bench.RunParallel(ctx, e, po, each)
 		},
 		head: bench.ParallelHead, row: bench.ParallelRow, foot: bench.ParallelFoot,
@@ -142,7 +170,7 @@ func (p *program) benchParallel(c *cli.Context, o bench.Options) error {
 // benchmark is what benchWith runs and how its results are shown.
 type benchmark[R bench.Result | bench.ParallelResult] struct {
 	context int // that a sequence needs
-	run     func(ctx context.Context, e *pumice.Engine, progress func(bench.Progress), each func(R)) error
+	run     func(ctx context.Context, e *pumice.Engine, name string, stamping bench.Stamping, progress func(bench.Progress), each func(R)) error
 
 	head string
 	row  func(R) string
@@ -151,7 +179,7 @@ type benchmark[R bench.Result | bench.ParallelResult] struct {
 
 // benchWith runs b with each model that the command line names, and shows the results.
 func benchWith[R bench.Result | bench.ParallelResult](p *program, c *cli.Context, b benchmark[R]) error {
-	name, names, err := modelArgs(c)
+	models, err := benchModels(c)
 	if err != nil {
 		return err
 	}
@@ -160,62 +188,161 @@ func benchWith[R bench.Result | bench.ParallelResult](p *program, c *cli.Context
 			return err
 		}
 	}
-	results := []R{}
 	format := c.String("output-format")
 	if c.Bool("json") {
 		format = "json"
 	}
-	rows := csv.NewWriter(p.stdout)
-	switch format {
-	case "md":
-		err = p.printf("%s", b.head)
-	case "csv":
-		err = rows.Write(bench.CSVHead[R]())
-	}
-	show := func(r R) {
-		results = append(results, r)
-		switch format {
-		case "md":
-			p.printf("%s", b.row(r))
-		case "csv":
-			rows.Write(bench.CSVRow(r))
-			rows.Flush()
-		case "jsonl":
-			p.writeJSON(r)
-		}
-	}
-	for _, name := range slices.Insert(names, 0, name) {
-		if err == nil {
-			err = benchModel(p, c, name, b, show)
-		}
-	}
-	if errors.Is(err, context.Canceled) && len(results) > 0 { // of tests that ended before
-		p.note("interrupted after %d tests: -p, -n, -d, -pg and -np choose those that are left", len(results))
-	} else if err != nil {
+	out := benchWriter[R]{p: p, format: format, benchmark: b, csv: csv.NewWriter(p.stdout)}
+	if err := out.begin(); err != nil {
 		return err
 	}
-	switch format {
-	case "md":
-		err = errors.Join(err, p.printf("%s", b.foot(results)))
-	case "csv":
-		rows.Flush()
-		err = errors.Join(err, rows.Error())
-	case "json":
-		err = errors.Join(err, p.writeJSON(results))
+	for _, m := range models {
+		failed := m.run(p, c, func(path, name string) error { return benchModel(p, c, path, name, b, out.add) })
+		err = errors.Join(err, failed)
+		if failed != nil && !errors.Is(failed, pumice.ErrDeviceLost) && !errors.Is(failed, pumice.ErrHung) {
+			break
+		}
 	}
-	return err
+	if errors.Is(err, context.Canceled) && len(out.results) > 0 { // of tests that have run at least once
+		p.note("interrupted after %d tests: -p, -n, -d, -pg and -np choose those that are left", len(out.results))
+	}
+	if len(out.results) > 0 || err == nil {
+		out.err = errors.Join(out.err, out.end())
+	}
+	return errors.Join(err, out.err)
+}
+
+// A benchedModel is one that pumice bench measures.
+type benchedModel struct {
+	path      string
+	synthetic *synthetic // instead of path; nil: none
+}
+
+// benchModels are the models that the command line names, and the default one where it names none.
+func benchModels(c *cli.Context) (models []benchedModel, err error) {
+	random := c.StringSlice("synthetic")
+	if len(random) == 0 || c.NArg() > 0 || c.IsSet("model") || c.IsSet("hf-repo") {
+		name, names, err := modelArgs(c)
+		if err != nil {
+			return nil, err
+		}
+		for _, name := range slices.Insert(names, 0, name) {
+			models = append(models, benchedModel{path: name})
+		}
+	}
+	for _, name := range random {
+		s, err := parseSynthetic(name)
+		if err != nil {
+			return nil, err
+		}
+		models = append(models, benchedModel{synthetic: s})
+	}
+	return models, nil
+}
+
+// run measures a model that is at a path, and has a name of its own if it is not a file.
+func (m benchedModel) run(p *program, c *cli.Context, measure func(path, name string) error) error {
+	if m.synthetic == nil {
+		return measure(m.path, "")
+	}
+	bar := p.newBar("random weights")
+	defer bar.close()
+	f, err := m.synthetic.file(c.Context, bar.set)
+	if err != nil {
+		return err
+	}
+	bar.close()
+	return errors.Join(measure(f.Name(), m.synthetic.name), f.Close())
+}
+
+// benchFormats are the values of -o.
+var benchFormats = []string{"md", "csv", "json", "jsonl", "sql", "html"}
+
+// A benchWriter writes results in a format, each as soon as it is there: what is killed has written those before.
+type benchWriter[R bench.Result | bench.ParallelResult] struct {
+	p      *program
+	format string
+	benchmark[R]
+	csv     *csv.Writer
+	results []R
+	err     error // the first of add
+}
+
+func (w *benchWriter[R]) begin() error {
+	switch w.format {
+	case "md":
+		return w.p.printf("%s", w.head)
+	case "csv":
+		return w.csv.Write(bench.CSVHead[R]())
+	case "sql":
+		return w.p.printf("%s", bench.SQLHead())
+	}
+	return nil
+}
+
+func (w *benchWriter[R]) add(r R) {
+	var err error
+	switch w.format {
+	case "md":
+		err = w.p.printf("%s", w.row(r))
+	case "csv":
+		err = w.csv.Write(bench.CSVRow(r))
+		w.csv.Flush()
+	case "json":
+		err = errors.Join(w.p.printf("%c", "[,"[min(len(w.results), 1)]), w.p.writeJSONPart(r))
+	case "jsonl":
+		err = w.p.writeJSON(r)
+	case "sql":
+		var text string
+		if text, err = bench.SQLRow(r); err == nil {
+			err = w.p.printf("%s", text)
+		}
+	}
+	w.results = append(w.results, r)
+	w.err = cmp.Or(w.err, err)
+}
+
+func (w *benchWriter[R]) end() error {
+	switch w.format {
+	case "md":
+		return w.p.printf("%s", w.foot(w.results))
+	case "csv":
+		w.csv.Flush()
+		return w.csv.Error()
+	case "json":
+		if len(w.results) == 0 {
+			return w.p.writeJSON([]R{})
+		}
+		return w.p.printf("]\n")
+	case "html":
+		return bench.WritePage(w.p.stdout, "pumice bench", nil, bench.NewFile("this run", w.results))
+	}
+	return nil
 }
 
 // benchModel loads a model and runs b with it.
-func benchModel[R bench.Result | bench.ParallelResult](p *program, c *cli.Context, name string, b benchmark[R], show func(R)) error {
-	engine, err := p.open(c.Context, c, name)
+func benchModel[R bench.Result | bench.ParallelResult](p *program, c *cli.Context, path, name string, b benchmark[R], show func(R)) error {
+	var stamping bench.Stamping
+	if c.Bool("stamp") {
+		reference, err := p.benchReference(c, path)
+		if err != nil {
+			return err
+		}
+		o := p.options(c)
+		stamping = bench.Stamping{Verify: &o, Reference: reference}
+	}
+	engine, err := p.open(c.Context, c, path)
 	if err != nil {
 		return err
 	}
 	defer engine.Close()
 	bar := p.newCount("measuring")
 	defer bar.close()
-	return b.run(c.Context, engine, func(r bench.Progress) {
+	stamping.Verifying = func() {
+		bar.close()
+		p.note("comparing kernels with a float64 reference, once for each device and driver")
+	}
+	return b.run(c.Context, engine, name, stamping, func(r bench.Progress) {
 		bar.ints(r.Done, r.Total)
 		if c.Bool("verbose") {
 			bar.close()
@@ -229,6 +356,31 @@ func benchModel[R bench.Result | bench.ParallelResult](p *program, c *cli.Contex
 		bar.close()
 		show(r)
 	})
+}
+
+// benchReference has base kernels answer, on the same devices. The engine's memory is free again when it returns.
+func (p *program) benchReference(c *cli.Context, name string) (_ *bench.Reference, err error) {
+	base, err := p.openWith(c.Context, name, bench.ReferenceOptions(p.options(c)))
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, base.Close()) }()
+	return bench.NewReference(c.Context, base)
+}
+
+// builtIn is the value of --text that is no file.
+const builtIn = "built-in"
+
+// benchText is the text that --text names, "" for random tokens.
+func (p *program) benchText(c *cli.Context) (string, error) {
+	switch name := c.String("text"); name {
+	case "":
+		return "", nil
+	case builtIn:
+		return bench.BuiltInText, nil
+	default:
+		return p.readFile(name)
+	}
 }
 
 // benchDefaults are the lists of flags that are not given.

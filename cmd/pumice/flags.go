@@ -289,7 +289,11 @@ func (p *program) open(ctx context.Context, c *cli.Context, name string) (*pumic
 	if path, err := pumice.Resolve(name); err == nil && name == pumice.DefaultModel && path == name {
 		p.note("(%s is a file or directory here, and taken for the model)", name)
 	}
-	o := p.options(c)
+	return p.openWith(ctx, name, p.options(c))
+}
+
+// openWith loads a model and shows how far that is.
+func (p *program) openWith(ctx context.Context, name string, o pumice.Options) (*pumice.Engine, error) {
 	bar := p.newBar("loading")
 	defer bar.close()
 	o.Progress = bar.set

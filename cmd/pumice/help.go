@@ -11,14 +11,17 @@ import (
 
 // Categories of flags, in the order of the help. A flag without one is the command's own and comes first.
 const (
-	inCommon   = "Common"
-	inSampling = "Sampling"
-	inModel    = "Model"
-	inDevice   = "Device"
-	inExpert   = "Expert"
+	inCommon    = "Common"
+	inTests     = "Tests"
+	inMeasuring = "Measuring"
+	inOutput    = "Output"
+	inSampling  = "Sampling"
+	inModel     = "Model"
+	inDevice    = "Device"
+	inExpert    = "Expert"
 )
 
-var flagCategories = []string{inCommon, inSampling, inModel, inDevice, inExpert}
+var flagCategories = []string{inCommon, inTests, inMeasuring, inOutput, inSampling, inModel, inDevice, inExpert}
 
 // Categories of commands, in the order of the help.
 const (
@@ -63,7 +66,7 @@ func grouped(category string, flags ...cli.Flag) []cli.Flag {
 var examples = map[string][]string{
 	"":           {"pumice chat", "git diff | pumice ask \"Write a commit message.\"", "pumice serve", "pumice help chat"},
 	"ask":        {"pumice ask \"Why is the sky blue?\"", "git diff | pumice ask \"Write a commit message.\"", "pumice ask -m hf:owner/name:Q4_K_M --schema person.json \"Invent a person.\""},
-	"bench":      {"pumice bench smollm2", "pumice bench MODEL -p 512,2048 -n 128 -d 0,4096", "pumice bench MODEL -p 512 -n 128 -np 1,4,8", "pumice bench small.gguf large.gguf -pg 512,128 -o csv", "pumice bench MODEL --profile"},
+	"bench":      {"pumice bench smollm2", "pumice bench MODEL -p 512,2048 -n 128 -d 0,4096", "pumice bench MODEL -p 512 -n 128 -np 1,4,8", "pumice bench small.gguf large.gguf -pg 512,128 -o json >new.json", "pumice bench compare old.json new.json"},
 	"chat":       {"pumice chat", "pumice chat hf:owner/name:Q4_K_M --temp 0", "pumice chat MODEL --system \"Be brief.\" --context 8192"},
 	"completion": {"source <(pumice completion bash)", "pumice completion fish >~/.config/fish/completions/pumice.fish"},
 	"detokenize": {"pumice detokenize smollm2 9707,11", "pumice tokenize smollm2 hello | pumice detokenize smollm2"},

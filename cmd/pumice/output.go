@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -21,6 +22,17 @@ func (p *program) writeJSON(v any) error {
 	e := json.NewEncoder(p.stdout)
 	e.SetEscapeHTML(false)
 	return e.Encode(v)
+}
+
+// writeJSONPart writes v to standard output as part of a line.
+func (p *program) writeJSONPart(v any) error {
+	var text bytes.Buffer
+	e := json.NewEncoder(&text)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(v); err != nil {
+		return err
+	}
+	return p.printf("%s", bytes.TrimSuffix(text.Bytes(), []byte("\n")))
 }
 
 // printf writes to standard output.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -10,13 +11,13 @@ import (
 	"testing"
 )
 
-// TestInterruptedBenchWritesWhatThereIs interrupts a measurement in its second test, which takes a while.
+// TestInterruptedBenchWritesWhatThereIs interrupts a measurement in its second round: rows have the runs of the first one.
 func TestInterruptedBenchWritesWhatThereIs(t *testing.T) {
 	t.Parallel()
 	model := filepath.Join(top(t), "testdata", "fixtures", "llama")
-	c, out, messages := begin(t, "bench", model, "-p", "4", "-n", "3000", "-d", "0,0,0,0,0,0,0,0,0,0", "-r", "1", "--json", "--verbose")
+	c, out, messages := begin(t, "bench", model, "-p", "4,5", "-n", "0", "-r", "1000000", "--json", "--verbose")
 	var said strings.Builder
-	for b := make([]byte, 1); !strings.Contains(said.String(), "pp4, run 1: "); {
+	for b := make([]byte, 1); !strings.Contains(said.String(), "pp4, run 2: "); {
 		if _, err := messages.Read(b); err != nil {
 			t.Fatalf("%v: %s", err, said.String())
 		}
@@ -32,6 +33,11 @@ func TestInterruptedBenchWritesWhatThereIs(t *testing.T) {
 		t.Errorf("%v, status %d: %s", err, c.ProcessState.ExitCode(), out.String())
 	}
 	fits(t, "bench", out.String())
+	for _, r := range results {
+		if reasons := fmt.Sprint(r["reasons"]); !regexp.MustCompile(`ended after \d+ of 1000000 runs`).MatchString(reasons) || !(r["median_ts"].(float64) > 0) {
+			t.Errorf("median %v, reasons %s", r["median_ts"], reasons)
+		}
+	}
 	if want := regexp.MustCompile(`interrupted after \d+ tests: -p, -n, -d, -pg and -np choose those that are left`); !want.Match(rest) {
 		t.Errorf("it says %q, want %s", rest, want)
 	}

@@ -81,7 +81,7 @@ var layers = map[string][]string{
 		"internal/dtype", "internal/half", "internal/humanize", "internal/regular"},
 
 	"eval":  {root, "chat", "sample", "tokenizer", "internal/atomicfile", "internal/humanize", "internal/regular", "internal/version"},
-	"bench": {root, "vk", "chat", "sample", "tokenizer", "internal/humanize", "internal/version"},
+	"bench": {root, "vk", "chat", "sample", "tokenizer", "internal/humanize", "internal/regular", "internal/version"},
 
 	"server": {root, "chat", "chat/toolcall", "constrain", "sample", "tokenizer"},
 

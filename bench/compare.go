@@ -1,0 +1,199 @@
+package bench
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"strings"
+)
+
+// A Comparison sets the rows of one file against those of another, or of several.
+type Comparison struct {
+	Base        string       `json:"base"` // file
+	Rows        []Ratio      `json:"rows"`
+	Differences []Difference `json:"differences"` // between the setups of Base and the others
+	Missing     []string     `json:"missing"`     // rows that one of two files lacks
+}
+
+// A Ratio is a row's speed over that of the same row of the base.
+type Ratio struct {
+	File      string  `json:"file"`
+	Model     string  `json:"model_type"`
+	Test      string  `json:"test"`
+	Base      float64 `json:"base_ts"` // medians, in tokens a second
+	Other     float64 `json:"other_ts"`
+	Ratio     float64 `json:"ratio"` // of the medians
+	Low       float64 `json:"low"`   // bounds of the 95 % interval, by bootstrap
+	High      float64 `json:"high"`
+	BaseRuns  int     `json:"base_runs"`
+	OtherRuns int     `json:"other_runs"`
+	Verdict   string  `json:"verdict"` // faster, slower, noise, "too few runs" or struck
+}
+
+// A Difference is a key of the setup that two files give different values.
+type Difference struct {
+	File  string `json:"file"`
+	Key   string `json:"key"`
+	Base  string `json:"base"`
+	Other string `json:"other"`
+}
+
+// Verdicts of a Ratio. Struck rows, and those that ended before their first run, are compared with nothing.
+const (
+	Faster  = "faster"
+	Slower  = "slower"
+	Noise   = "noise" // the interval has 1 in it
+	TooFew  = "too few runs"
+	Strike  = "struck"
+	minRuns = 3 // below which an interval says nothing
+)
+
+// Compare compares the rows of each file with the same tests of the same models in base. The models of two files that have one
+// model each may differ.
+func Compare(base *File, others ...*File) *Comparison {
+	c := &Comparison{Base: base.Path, Rows: []Ratio{}, Differences: []Difference{}, Missing: []string{}}
+	first := base.measurements()
+	for _, f := range others {
+		rows := f.measurements()
+		oneEach := sameModel(first) && sameModel(rows)
+		key := func(m measurement) string {
+			if oneEach {
+				return m.test
+			}
+			return m.ModelType + "\n" + m.test
+		}
+		for _, b := range first {
+			i := slices.IndexFunc(rows, func(m measurement) bool { return key(m) == key(b) })
+			if i < 0 {
+				c.Missing = append(c.Missing, fmt.Sprintf("%s: %s, %s", f.Path, b.ModelType, b.test))
+				continue
+			}
+			c.Rows = append(c.Rows, ratio(f.Path, b, rows[i]))
+		}
+		for _, m := range rows {
+			if !slices.ContainsFunc(first, func(b measurement) bool { return key(m) == key(b) }) {
+				c.Missing = append(c.Missing, fmt.Sprintf("%s: %s, %s", base.Path, m.ModelType, m.test))
+			}
+		}
+		c.Differences = append(c.Differences, differences(f.Path, first, rows)...)
+	}
+	return c
+}
+
+// sameModel reports whether all rows are of one model.
+func sameModel(rows []measurement) bool {
+	return !slices.ContainsFunc(rows, func(m measurement) bool { return m.ModelType != rows[0].ModelType })
+}
+
+// ratio compares two rows.
+func ratio(file string, base, other measurement) Ratio {
+	r := Ratio{File: file, Model: other.ModelType, Test: other.test, Base: base.median, Other: other.median, BaseRuns: len(base.samples), OtherRuns: len(other.samples)}
+	if base.Struck || other.Struck || base.median <= 0 || other.median <= 0 {
+		r.Verdict = Strike
+		return r
+	}
+	r.Ratio = other.median / base.median
+	r.Low, r.High = bootstrap(base.samples, other.samples)
+	switch {
+	case min(r.BaseRuns, r.OtherRuns) < minRuns:
+		r.Verdict = TooFew
+	case r.Low > 1:
+		r.Verdict = Faster
+	case r.High < 1:
+		r.Verdict = Slower
+	default:
+		r.Verdict = Noise
+	}
+	return r
+}
+
+// bootstrap is the interval that holds 95 % of the ratios of medians of samples that are drawn from both with replacement (Efron
+// 1979). With the few runs of a benchmark it is a little narrow.
+func bootstrap(base, other []float64) (low, high float64) {
+	const draws = 10000
+	rng := rand.New(rand.NewPCG(1, 2))
+	again := func(x, into []float64) float64 {
+		for i := range into {
+			into[i] = x[rng.IntN(len(x))]
+		}
+		slices.Sort(into)
+		return quantile(into, 0.5)
+	}
+	b, o, ratios := make([]float64, len(base)), make([]float64, len(other)), make([]float64, draws)
+	for i := range ratios {
+		ratios[i] = again(other, o) / again(base, b)
+	}
+	slices.Sort(ratios)
+	return quantile(ratios, 0.025), quantile(ratios, 0.975)
+}
+
+// differences lists what the setups of two files' rows have different, where each file has one value.
+func differences(file string, base, other []measurement) (list []Difference) {
+	values := func(rows []measurement) (names []string, all map[string]string) {
+		all = map[string]string{}
+		for _, m := range rows {
+			setupValues(m.Setup, func(name, value string) {
+				old, ok := all[name]
+				switch {
+				case !ok:
+					names = append(names, name)
+					all[name] = value
+				case old != value:
+					all[name] = "several"
+				}
+			})
+		}
+		return names, all
+	}
+	names, b := values(base)
+	_, o := values(other)
+	for _, name := range names {
+		if b[name] != o[name] && name != "load_ms" {
+			list = append(list, Difference{file, name, b[name], o[name]})
+		}
+	}
+	return list
+}
+
+// Table is the comparison for people.
+func (c *Comparison) Table() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "base: %s\n", c.Base)
+	width := 5
+	for _, r := range c.Rows {
+		width = max(width, len([]rune(r.Model)))
+	}
+	file := ""
+	for _, r := range c.Rows {
+		if r.File != file {
+			file = r.File
+			fmt.Fprintf(&b, "\n%s\n%-*s  %-22s %10s %10s %7s  %-15s\n", file, width, "model", "test", "base t/s", "t/s", "ratio", "95 %")
+		}
+		if r.Verdict == Strike {
+			fmt.Fprintf(&b, "%-*s  %-22s %10s %10s %7s  %-15s %s\n", width, r.Model, r.Test, "", "", "", "", r.Verdict)
+			continue
+		}
+		fmt.Fprintf(&b, "%-*s  %-22s %10.2f %10.2f %7.3f  %.3f to %.3f  %s\n", width, r.Model, r.Test, r.Base, r.Other, r.Ratio, r.Low, r.High, r.Verdict)
+	}
+	if n := len(c.Rows); n > 1 {
+		sum, counted := 0.0, 0
+		for _, r := range c.Rows {
+			if r.Ratio > 0 {
+				sum += math.Log(r.Ratio)
+				counted++
+			}
+		}
+		if counted > 1 {
+			fmt.Fprintf(&b, "\ngeometric mean of %d ratios: %.3f\n", counted, math.Exp(sum/float64(counted)))
+		}
+	}
+	for _, d := range c.Differences {
+		fmt.Fprintf(&b, "differs in %s: %s, in %s %s\n", d.Key, cmp.Or(d.Base, `""`), d.File, cmp.Or(d.Other, `""`))
+	}
+	for _, m := range c.Missing {
+		fmt.Fprintf(&b, "missing in %s\n", m)
+	}
+	return b.String()
+}

@@ -1,0 +1,248 @@
+package bench
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"pumice/internal/regular"
+)
+
+// A File is what a file of results holds.
+type File struct {
+	Path     string
+	Results  []Result         // of tests of one sequence, llama-bench's among them
+	Parallel []ParallelResult // of -np
+	Cut      bool             // the list ends early: the program was killed
+}
+
+// NewFile is a File of results that are not in one.
+func NewFile[R Result | ParallelResult](name string, results []R) *File {
+	f := &File{Path: name}
+	switch results := any(results).(type) {
+	case []Result:
+		f.Results = results
+	case []ParallelResult:
+		f.Parallel = results
+	}
+	return f
+}
+
+// maxFileBytes bounds a file of results. A row with the profile of a large model has a hundredth of it.
+const maxFileBytes = 64 << 20
+
+// A FormatError says that a file does not hold results.
+type FormatError struct {
+	Path  string
+	Row   int // from 1; 0 says that no row can be read
+	Cause error
+}
+
+func (e *FormatError) Error() string {
+	if e.Row == 0 {
+		return fmt.Sprintf("%s: there are no results of benchmarks: %v", e.Path, e.Cause)
+	}
+	return fmt.Sprintf("%s: row %d: %v", e.Path, e.Row, e.Cause)
+}
+
+func (e *FormatError) Unwrap() error { return e.Cause }
+
+// ReadFile reads results that -o json or -o jsonl of pumice bench or of llama-bench has written. A list that ends early, as that of
+// a program that was killed, has the rows before. Keys that are not known are passed over, and missing ones are zero.
+func ReadFile(path string) (*File, error) {
+	data, err := regular.ReadFile(path, maxFileBytes)
+	if err != nil {
+		return nil, err
+	}
+	rows, cut, err := splitRows(data)
+	if err != nil {
+		return nil, &FormatError{path, 0, err}
+	}
+	f := &File{Path: path, Cut: cut}
+	for i, row := range rows {
+		if err := f.add(row); err != nil {
+			return nil, &FormatError{path, i + 1, err}
+		}
+	}
+	return f, nil
+}
+
+// splitRows returns the elements of a JSON list, or the values that follow each other. cut says that the end is missing.
+func splitRows(data []byte) (rows []json.RawMessage, cut bool, err error) {
+	d := json.NewDecoder(bytes.NewReader(data))
+	list := bytes.HasPrefix(bytes.TrimSpace(data), []byte("["))
+	if list {
+		if _, err := d.Token(); err != nil {
+			return nil, false, err
+		}
+	}
+	for d.More() {
+		var row json.RawMessage
+		if err := d.Decode(&row); err != nil {
+			if (errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF)) && len(rows) > 0 {
+				return rows, true, nil
+			}
+			return nil, false, err
+		}
+		rows = append(rows, row)
+	}
+	if len(rows) == 0 {
+		return nil, false, errors.New("it is empty")
+	}
+	if list {
+		_, err = d.Token()
+		cut = err != nil
+	}
+	return rows, cut, nil
+}
+
+// add adds a row.
+func (f *File) add(row json.RawMessage) error {
+	var kind struct {
+		Sequences *int `json:"pl"`
+		Prompt    *int `json:"n_prompt"`
+		Gen       *int `json:"n_gen"`
+	}
+	if err := json.Unmarshal(row, &kind); err != nil {
+		return err
+	}
+	if kind.Sequences != nil {
+		var r ParallelResult
+		if err := json.Unmarshal(row, &r); err != nil {
+			return err
+		}
+		if err := r.check(); err != nil {
+			return err
+		}
+		if r.Median.Speed == 0 { // of an older version
+			r.summarise()
+		}
+		f.Parallel = append(f.Parallel, r)
+		return nil
+	}
+	if kind.Prompt == nil || kind.Gen == nil {
+		return errors.New("there is neither pl nor n_prompt and n_gen")
+	}
+	var r Result
+	if err := json.Unmarshal(row, &r); err != nil {
+		return err
+	}
+	if len(r.SampleTS) == 0 && r.AvgTS > 0 { // of CSV that became JSON
+		r.SampleTS = []float64{r.AvgTS}
+	}
+	if r.MedianTS == 0 { // llama-bench's
+		r.MedianTS = quantile(slices.Sorted(slices.Values(r.SampleTS)), 0.5)
+	}
+	f.Results = append(f.Results, r)
+	return r.check()
+}
+
+// No measurement has so many tokens, nor so many in a second.
+const (
+	mostTokens = 1 << 32
+	mostSpeed  = 1e12
+)
+
+// check finds what no measurement has.
+func (r *Result) check() error {
+	switch {
+	case min(r.NPrompt, r.NGen, r.NDepth) < 0 || max(r.NPrompt, r.NGen, r.NDepth) > mostTokens || r.NPrompt+r.NGen == 0:
+		return fmt.Errorf("a test of %d and %d tokens at depth %d", r.NPrompt, r.NGen, r.NDepth)
+	case len(r.SampleTS) == 0 && r.Error == "":
+		return errors.New("neither samples_ts nor an error")
+	case slices.ContainsFunc(append([]float64{max(r.MedianTS, 1)}, r.SampleTS...), func(x float64) bool { return !(x > 0 && x < mostSpeed) }):
+		return errors.New("samples_ts that are not above 0, or above 1e12")
+	case r.KernelsVerified > r.KernelsUsed:
+		return fmt.Errorf("%d of %d kernels verified", r.KernelsVerified, r.KernelsUsed)
+	}
+	return checkTime(r.TestTime)
+}
+
+func (r *ParallelResult) check() error {
+	switch {
+	case min(r.Prompt, r.Gen, r.Sequences) < 1 || max(r.Prompt, r.Gen, r.Sequences) > mostTokens:
+		return fmt.Errorf("a test of %s", r.Name())
+	case len(r.Samples) == 0 && r.Error == "":
+		return errors.New("neither samples nor an error")
+	case slices.ContainsFunc(append(slices.Clone(r.Samples), Columns{Speed: max(r.Median.Speed, 1)}), func(c Columns) bool { return !(c.Speed > 0 && c.Speed < mostSpeed) }):
+		return errors.New("speeds that are not above 0, or above 1e12")
+	}
+	return checkTime(r.TestTime)
+}
+
+func checkTime(text string) error {
+	if _, err := time.Parse(time.RFC3339, text); err != nil {
+		return fmt.Errorf("test_time: %w", err)
+	}
+	return nil
+}
+
+// A measurement is a row of either kind, by what it shares with the other.
+type measurement struct {
+	Setup
+	Stamp
+	Steadiness
+	file    string // without its directory
+	test    string
+	samples []float64 // tokens a second
+	median  float64
+	mean    float64
+	stddev  float64
+	time    string
+
+	prompt, gen, depth, sequences int
+	bandwidth                     float64 // share of the copy bandwidth; 0 where it is not known
+}
+
+// measurements are all rows of a file.
+func (f *File) measurements() (list []measurement) {
+	name := filepath.Base(f.Path)
+	for _, r := range f.Results {
+		m := measurement{
+			Setup: r.Setup, Stamp: r.Stamp, Steadiness: r.Steadiness, file: name, test: r.Test().Name(), samples: r.SampleTS, median: r.MedianTS,
+			mean: r.AvgTS, stddev: r.StddevTS, time: r.TestTime, prompt: r.NPrompt, gen: r.NGen, depth: r.NDepth, sequences: 1,
+		}
+		if r.CopyBandwidth > 0 {
+			m.bandwidth = r.BytesPerSec / r.CopyBandwidth
+		}
+		list = append(list, m)
+	}
+	for _, r := range f.Parallel {
+		m := measurement{
+			Setup: r.Setup, Stamp: r.Stamp, Steadiness: r.Steadiness, file: name, test: r.Name(), median: r.Median.Speed, mean: r.Speed,
+			stddev: r.Stddev.Speed, time: r.TestTime, prompt: r.Prompt, gen: r.Gen, sequences: r.Sequences,
+		}
+		for _, s := range r.Samples {
+			m.samples = append(m.samples, s.Speed)
+		}
+		list = append(list, m)
+	}
+	return list
+}
+
+// device is the name that a reader looks for.
+func (s Setup) device() string {
+	if s.SoftwareOnly && !strings.Contains(s.GPUInfo, "CPU") {
+		return s.GPUInfo + " (CPU driver)"
+	}
+	return s.GPUInfo
+}
+
+// Marked is how many rows of a file are struck, and how many noisy.
+func (f *File) Marked() (struck, noisy int) {
+	for _, m := range f.measurements() {
+		if m.Struck {
+			struck++
+		}
+		if m.Noisy {
+			noisy++
+		}
+	}
+	return struck, noisy
+}

@@ -1,0 +1,118 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"pumice/bench"
+	"pumice/internal/atomicfile"
+)
+
+// What pumice bench does with files of results.
+
+// benchFiles reads the files that the command line names after the subcommand.
+func benchFiles(c *cli.Context, least int) (files []*bench.File, err error) {
+	what, names := c.Args().First(), c.Args().Tail()
+	if len(names) < least {
+		return nil, &usageError{fmt.Sprintf("bench %s: want files of results, at least %d, which -o json or -o jsonl writes", what, least)}
+	}
+	for _, name := range names {
+		f, failed := bench.ReadFile(name)
+		files, err = append(files, f), errors.Join(err, failed)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return files, nil
+}
+
+func (p *program) benchCompare(c *cli.Context) error {
+	files, err := benchFiles(c, 2)
+	if err != nil {
+		return err
+	}
+	comparison := bench.Compare(files[0], files[1:]...)
+	if c.Bool("json") {
+		return p.writeJSON(comparison)
+	}
+	return p.printf("%s", comparison.Table())
+}
+
+func (p *program) benchHTML(c *cli.Context) error {
+	files, err := benchFiles(c, 1)
+	if err != nil {
+		return err
+	}
+	return bench.WritePage(p.stdout, "pumice bench", nil, files...)
+}
+
+// benchValidate reports every mistake, and what a file has.
+func (p *program) benchValidate(c *cli.Context) error {
+	names := c.Args().Tail()
+	if len(names) == 0 {
+		return &usageError{"bench validate: want files of results"}
+	}
+	var wrong error
+	for _, name := range names {
+		f, err := bench.ReadFile(name)
+		if err != nil {
+			wrong = errors.Join(wrong, err)
+			continue
+		}
+		struck, noisy := f.Marked()
+		text := fmt.Sprintf("%s: %d rows, %d struck, %d noisy", name, len(f.Results)+len(f.Parallel), struck, noisy)
+		if f.Cut {
+			text += "; the end of the list is missing"
+		}
+		if err := p.printf("%s\n", text); err != nil {
+			return err
+		}
+	}
+	return wrong
+}
+
+// benchSite writes index.html, of all files of results in a folder, and a page for each of them beside it.
+func (p *program) benchSite(c *cli.Context) error {
+	if c.NArg() != 2 {
+		return &usageError{"bench site: want one folder, with files that -o json or -o jsonl has written"}
+	}
+	dir := c.Args().Get(1)
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	var files []*bench.File
+	var links []string
+	for _, entry := range entries {
+		if ext := filepath.Ext(entry.Name()); !slices.Contains([]string{".json", ".jsonl"}, ext) || !entry.Type().IsRegular() {
+			continue
+		}
+		f, err := bench.ReadFile(filepath.Join(dir, entry.Name()))
+		if err != nil {
+			return err
+		}
+		files = append(files, f)
+		links = append(links, entry.Name()+".html")
+		if err := writePage(filepath.Join(dir, entry.Name()+".html"), entry.Name(), nil, f); err != nil {
+			return err
+		}
+	}
+	if len(files) == 0 {
+		return fmt.Errorf("%s: there are no *.json and *.jsonl files", dir)
+	}
+	index := filepath.Join(dir, "index.html")
+	if err := writePage(index, "pumice bench", links, files...); err != nil {
+		return err
+	}
+	return p.printf("%s: %s\n", index, strings.Join(links, ", "))
+}
+
+func writePage(path, title string, links []string, files ...*bench.File) error {
+	return atomicfile.Write(path, func(f *os.File) error { return bench.WritePage(f, title, links, files...) })
+}
