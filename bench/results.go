@@ -18,18 +18,21 @@ import (
 type File struct {
 	Path     string
 	Results  []Result         // of tests of one sequence, llama-bench's among them
-	Parallel []ParallelResult // of -np
+	Parallel []ParallelResult // of several sequences
+	Load     []LoadResult     // of requests
 	Cut      bool             // the list ends early: the program was killed
 }
 
 // NewFile is a File of results that are not in one.
-func NewFile[R Result | ParallelResult](name string, results []R) *File {
+func NewFile[R Row](name string, results []R) *File {
 	f := &File{Path: name}
 	switch results := any(results).(type) {
 	case []Result:
 		f.Results = results
 	case []ParallelResult:
 		f.Parallel = results
+	case []LoadResult:
+		f.Load = results
 	}
 	return f
 }
@@ -106,6 +109,7 @@ func splitRows(data []byte) (rows []json.RawMessage, cut bool, err error) {
 func (f *File) add(row json.RawMessage) error {
 	var kind struct {
 		Sequences *int `json:"pl"`
+		AtOnce    *int `json:"max_concurrency"`
 		Prompt    *int `json:"n_prompt"`
 		Gen       *int `json:"n_gen"`
 	}
@@ -125,6 +129,14 @@ func (f *File) add(row json.RawMessage) error {
 		}
 		f.Parallel = append(f.Parallel, r)
 		return nil
+	}
+	if kind.AtOnce != nil {
+		var r LoadResult
+		if err := json.Unmarshal(row, &r); err != nil {
+			return err
+		}
+		f.Load = append(f.Load, r)
+		return r.check()
 	}
 	if kind.Prompt == nil || kind.Gen == nil {
 		return errors.New("there is neither pl nor n_prompt and n_gen")
@@ -176,6 +188,16 @@ func (r *ParallelResult) check() error {
 	return checkTime(r.TestTime)
 }
 
+func (r *LoadResult) check() error {
+	switch {
+	case min(r.Prompt, r.Gen, r.Concurrency) < 1 || max(r.Prompt, r.Gen, r.Concurrency) > mostTokens:
+		return fmt.Errorf("a test of %s", r.Name())
+	case !(r.OutputThroughput > 0 && r.OutputThroughput < mostSpeed) && r.Error == "":
+		return errors.New("neither output_throughput nor an error")
+	}
+	return checkTime(r.TestTime)
+}
+
 func checkTime(text string) error {
 	if _, err := time.Parse(time.RFC3339, text); err != nil {
 		return fmt.Errorf("test_time: %w", err)
@@ -223,6 +245,16 @@ func (f *File) measurements() (list []measurement) {
 		}
 		list = append(list, m)
 	}
+	for _, r := range f.Load {
+		m := measurement{
+			Setup: r.Setup, Stamp: r.Stamp, Steadiness: Steadiness{Error: r.Error}, file: name, test: r.Name(), median: r.OutputThroughput,
+			mean: r.OutputThroughput, time: r.TestTime, prompt: r.Prompt, gen: r.Gen, sequences: r.Concurrency,
+		}
+		if r.Error == "" {
+			m.samples = []float64{r.OutputThroughput}
+		}
+		list = append(list, m)
+	}
 	return list
 }
 
@@ -234,9 +266,10 @@ func (s Setup) device() string {
 	return s.GPUInfo
 }
 
-// Marked is how many rows of a file are struck, and how many noisy.
-func (f *File) Marked() (struck, noisy int) {
+// Marked is how many rows a file has, and how many of them are struck and how many noisy.
+func (f *File) Marked() (rows, struck, noisy int) {
 	for _, m := range f.measurements() {
+		rows++
 		if m.Struck {
 			struck++
 		}
@@ -244,5 +277,5 @@ func (f *File) Marked() (struck, noisy int) {
 			noisy++
 		}
 	}
-	return struck, noisy
+	return rows, struck, noisy
 }

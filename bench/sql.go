@@ -21,7 +21,7 @@ var llamaBenchFields = [][2]string{
 }
 
 // SQLHead begins a script for SQLite: llama-bench's table, as llama-bench makes it, and pumice_bench, which has a row's JSON too.
-// Rows of -np have the second alone.
+// Only rows of Result are in the first.
 func SQLHead() string {
 	var columns []string
 	for _, f := range llamaBenchFields {
@@ -32,7 +32,7 @@ func SQLHead() string {
 }
 
 // SQLRow is a result as rows of SQLHead's tables.
-func SQLRow[R Result | ParallelResult](r R) (string, error) {
+func SQLRow[R Row](r R) (string, error) {
 	values := map[string]string{}
 	scalars(reflect.ValueOf(r), func(name, value string) { values[name] = value })
 	text, test := "", ""
@@ -45,6 +45,8 @@ func SQLRow[R Result | ParallelResult](r R) (string, error) {
 		}
 		text = fmt.Sprintf("INSERT INTO llama_bench (%s) VALUES (%s);\n", strings.Join(names, ", "), strings.Join(list, ", "))
 	case ParallelResult:
+		test = r.Name()
+	case LoadResult:
 		test = r.Name()
 	}
 	row, err := json.Marshal(r)

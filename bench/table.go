@@ -195,15 +195,20 @@ func clip(s string, n int) string {
 	return s
 }
 
+// A Row is a result of any kind.
+type Row interface {
+	Result | ParallelResult | LoadResult
+}
+
 // CSVHead lists the columns of CSVRow: a result's keys of single values, as in its JSON.
-func CSVHead[R Result | ParallelResult]() []string {
+func CSVHead[R Row]() []string {
 	var head []string
 	scalars(reflect.ValueOf(*new(R)), func(name, _ string) { head = append(head, name) })
 	return head
 }
 
 // CSVRow is a result as a row of CSV.
-func CSVRow[R Result | ParallelResult](r R) []string {
+func CSVRow[R Row](r R) []string {
 	var row []string
 	scalars(reflect.ValueOf(r), func(_, value string) { row = append(row, value) })
 	return row

@@ -27,6 +27,10 @@ func (p *program) benchCommand() *cli.Command {
 		countsFlag("depths", "run each test with `N,...` tokens already in the KV cache", "d"),
 		countsFlag("parallel", "measure `N,...` sequences at once, with llama-batched-bench's columns", "np"),
 		boolFlag("shared-prompt", false, "give all sequences of -np the same prompt, which the first one evaluates, as llama-batched-bench does with -pps", "pps"),
+		&cli.StringSliceFlag{Name: "load", EnvVars: env("load"), DefaultText: "none",
+			Usage: "measure `N,...` requests at a time, of the first -p and -n, through the HTTP server and in the engine"},
+		&cli.Float64Flag{Name: "rate", EnvVars: env("rate"), DefaultText: "no limit",
+			Usage: "let requests of --load come at random, `R` a second"},
 		stringFlag("text", "", "cut prompts from `FILE`, or from an English and Chinese text if that is "+builtIn+" (default: random tokens)"),
 		&cli.StringSliceFlag{Name: "synthetic", EnvVars: env("synthetic"), Usage: "measure `SHAPE:TYPE` with random weights and no file, such as xverse-7b:q4_0, llama-3-8b:q8_0; may be repeated"},
 	), grouped(inMeasuring,
@@ -100,7 +104,12 @@ func (p *program) bench(c *cli.Context) error {
 	if !(o.SpreadLimit > 0) {
 		return &usageError{fmt.Sprintf("--max-spread %v: want more than 0", c.Float64("max-spread"))}
 	}
-	if c.IsSet("parallel") {
+	switch load := c.IsSet("load"); {
+	case load:
+		return p.benchLoad(c, o)
+	case c.IsSet("rate"):
+		return &usageError{"--rate needs --load"}
+	case c.IsSet("parallel"):
 		return p.benchParallel(c, o)
 	}
 	if c.Bool("shared-prompt") {
@@ -168,7 +177,7 @@ func (p *program) benchParallel(c *cli.Context, o bench.Options) error {
 }
 
 // benchmark is what benchWith runs and how its results are shown.
-type benchmark[R bench.Result | bench.ParallelResult] struct {
+type benchmark[R bench.Row] struct {
 	context int // that a sequence needs
 	run     func(ctx context.Context, e *pumice.Engine, name string, stamping bench.Stamping, progress func(bench.Progress), each func(R)) error
 
@@ -178,7 +187,7 @@ type benchmark[R bench.Result | bench.ParallelResult] struct {
 }
 
 // benchWith runs b with each model that the command line names, and shows the results.
-func benchWith[R bench.Result | bench.ParallelResult](p *program, c *cli.Context, b benchmark[R]) error {
+func benchWith[R bench.Row](p *program, c *cli.Context, b benchmark[R]) error {
 	models, err := benchModels(c)
 	if err != nil {
 		return err
@@ -259,7 +268,7 @@ func (m benchedModel) run(p *program, c *cli.Context, measure func(path, name st
 var benchFormats = []string{"md", "csv", "json", "jsonl", "sql", "html"}
 
 // A benchWriter writes results in a format, each as soon as it is there: what is killed has written those before.
-type benchWriter[R bench.Result | bench.ParallelResult] struct {
+type benchWriter[R bench.Row] struct {
 	p      *program
 	format string
 	benchmark[R]
@@ -321,7 +330,7 @@ func (w *benchWriter[R]) end() error {
 }
 
 // benchModel loads a model and runs b with it.
-func benchModel[R bench.Result | bench.ParallelResult](p *program, c *cli.Context, path, name string, b benchmark[R], show func(R)) error {
+func benchModel[R bench.Row](p *program, c *cli.Context, path, name string, b benchmark[R], show func(R)) error {
 	var stamping bench.Stamping
 	if c.Bool("stamp") {
 		reference, err := p.benchReference(c, path)
@@ -384,7 +393,7 @@ func (p *program) benchText(c *cli.Context) (string, error) {
 }
 
 // benchDefaults are the lists of flags that are not given.
-var benchDefaults = map[string]string{"prompt-lengths": "512", "gen-lengths": "128", "depths": "0", "parallel": "none"}
+var benchDefaults = map[string]string{"prompt-lengths": "512", "gen-lengths": "128", "depths": "0", "parallel": "none", "load": "none"}
 
 // countsFlag is a flag with lists of numbers, which may be repeated.
 func countsFlag(name, usage, alias string) cli.Flag {

@@ -65,8 +65,8 @@ func (p *program) benchValidate(c *cli.Context) error {
 			wrong = errors.Join(wrong, err)
 			continue
 		}
-		struck, noisy := f.Marked()
-		text := fmt.Sprintf("%s: %d rows, %d struck, %d noisy", name, len(f.Results)+len(f.Parallel), struck, noisy)
+		rows, struck, noisy := f.Marked()
+		text := fmt.Sprintf("%s: %d rows, %d struck, %d noisy", name, rows, struck, noisy)
 		if f.Cut {
 			text += "; the end of the list is missing"
 		}

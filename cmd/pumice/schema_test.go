@@ -35,6 +35,7 @@ var schemas = map[string]struct {
 	"answers":              {"pumice ask, chat and generate --json --answers N", []answer{}},
 	"bench":                {"pumice bench --json", []bench.Result{}},
 	"bench-compare":        {"pumice bench compare --json", bench.Comparison{}},
+	"bench-load":           {"pumice bench --load N,... --json", []bench.LoadResult{}},
 	"bench-parallel":       {"pumice bench -np N,... --json", []bench.ParallelResult{}},
 	"detokenize":           {"pumice detokenize --json, and a line of --jsonl", decoding{}},
 	"devices":              {"pumice devices --json", []pumice.DeviceInfo{}},

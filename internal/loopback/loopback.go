@@ -3,6 +3,7 @@
 package loopback
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -104,13 +105,9 @@ func (c *Client) Post(ctx context.Context, path string, question, answer any) er
 }
 
 func (c *Client) do(ctx context.Context, method, path string, body io.Reader, answer any) error {
-	r, err := http.NewRequestWithContext(ctx, method, c.base+path, body)
+	r, err := c.request(ctx, method, path, body)
 	if err != nil {
 		return err
-	}
-	r.Header.Set("Content-Type", "application/json")
-	if c.key != "" {
-		r.Header.Set("Authorization", "Bearer "+c.key)
 	}
 	got, err := c.http.Do(r)
 	if err != nil {
@@ -122,13 +119,72 @@ func (c *Client) do(ctx context.Context, method, path string, body io.Reader, an
 		return err
 	}
 	if got.StatusCode != http.StatusOK {
-		var said struct {
-			Error struct{ Message string } `json:"error"`
-		}
-		_ = json.Unmarshal(text, &said) // another server says something else
-		return &StatusError{got.StatusCode, said.Error.Message}
+		return statusError(got.StatusCode, text)
 	}
 	if err := json.Unmarshal(text, answer); err != nil {
+		return fmt.Errorf("loopback: the server's answer to %s: %w", path, err)
+	}
+	return nil
+}
+
+func (c *Client) request(ctx context.Context, method, path string, body io.Reader) (*http.Request, error) {
+	r, err := http.NewRequestWithContext(ctx, method, c.base+path, body)
+	if err != nil {
+		return nil, err
+	}
+	r.Header.Set("Content-Type", "application/json")
+	if c.key != "" {
+		r.Header.Set("Authorization", "Bearer "+c.key)
+	}
+	return r, nil
+}
+
+// statusError is the error of an answer with a status other than 200.
+func statusError(status int, text []byte) error {
+	var said struct {
+		Error struct{ Message string } `json:"error"`
+	}
+	_ = json.Unmarshal(text, &said) // another server says something else
+	return &StatusError{status, said.Error.Message}
+}
+
+// Stream sends question as JSON to a path, and calls each with the data of each event of the answer, but for the [DONE] that
+// OpenAI's protocol ends with. The answer may take as long as it takes: ctx ends it.
+func (c *Client) Stream(ctx context.Context, path string, question any, each func(event []byte) error) error {
+	body, err := json.Marshal(question)
+	if err != nil {
+		return err
+	}
+	r, err := c.request(ctx, http.MethodPost, path, bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	patient := *c.http
+	patient.Timeout = 0
+	got, err := patient.Do(r)
+	if err != nil {
+		return err
+	}
+	defer got.Body.Close()
+	if got.StatusCode != http.StatusOK {
+		text, err := io.ReadAll(io.LimitReader(got.Body, maxAnswer))
+		if err != nil {
+			return err
+		}
+		return statusError(got.StatusCode, text)
+	}
+	lines := bufio.NewScanner(got.Body)
+	lines.Buffer(nil, maxAnswer)
+	for lines.Scan() {
+		event, ok := bytes.CutPrefix(lines.Bytes(), []byte("data: "))
+		if !ok || string(event) == "[DONE]" {
+			continue
+		}
+		if err := each(event); err != nil {
+			return fmt.Errorf("loopback: the server's answer to %s: %w", path, err)
+		}
+	}
+	if err := lines.Err(); err != nil {
 		return fmt.Errorf("loopback: the server's answer to %s: %w", path, err)
 	}
 	return nil

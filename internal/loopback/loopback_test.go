@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -37,6 +38,8 @@ func TestAnswers(t *testing.T) {
 			fmt.Fprint(w, `{"error":{"message":"busy"}}`)
 		case "/elsewhere":
 			http.Redirect(w, r, "http://192.0.2.1/", http.StatusFound)
+		case "/events":
+			fmt.Fprint(w, "data: 1\n\n: a comment\n\ndata: 2\n\ndata: [DONE]\n\n")
 		case "/text":
 			fmt.Fprint(w, "hello")
 		default:
@@ -70,6 +73,20 @@ func TestAnswers(t *testing.T) {
 		}
 		var status *StatusError
 		if err := c.Get(t.Context(), "/refused", &got); !errors.As(err, &status) || status.Status != http.StatusConflict || status.Message != "busy" {
+			t.Errorf("%s: %v", host, err)
+		}
+		var events []string
+		each := func(event []byte) error {
+			events = append(events, string(event))
+			return nil
+		}
+		if err := c.Stream(t.Context(), "/events", "question", each); err != nil || fmt.Sprint(events) != "[1 2]" {
+			t.Errorf("%s: events %q, %v", host, events, err)
+		}
+		if err := c.Stream(t.Context(), "/refused", "question", each); !errors.As(err, &status) || status.Message != "busy" {
+			t.Errorf("%s: %v", host, err)
+		}
+		if err := c.Stream(t.Context(), "/events", "question", func([]byte) error { return io.EOF }); !errors.Is(err, io.EOF) {
 			t.Errorf("%s: %v", host, err)
 		}
 		for _, path := range []string{"/elsewhere", "/text"} {
