@@ -20,7 +20,7 @@ import (
 
 // VerifyOptions configure Verify. The zero value checks every kernel in every case.
 type VerifyOptions struct {
-	Types   []string // weight types whose kernels are checked, such as "q4_0"; nil stands for all
+	Types   []string // of weights and KV caches, such as "q4_0": kernels that read one are checked; nil stands for all kernels
 	Kernels []string // kernels to check, as shaders/variants.txt names them; nil stands for all
 	Quick   bool     // check fewer shapes of matrix products and of attention
 	Brief   bool     // check the few cases that a GPU's kernels are checked with when a model first needs them

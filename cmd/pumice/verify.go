@@ -19,7 +19,7 @@ func (p *program) verifyCommand() *cli.Command {
 		Category: ofDevices,
 		Usage:    "compare every kernel that this device can run with a float64 reference",
 		Flags: []cli.Flag{
-			stringFlag("types", "", "check the kernels for weights of `TYPE,...` (default: all)"),
+			stringFlag("types", "", "check the kernels that read weights or KV caches of `TYPE,...` (default: all kernels)"),
 			stringFlag("kernels", "", "check kernels `NAME,...`, spelled as in shaders/variants.txt (default: all)"),
 			boolFlag("quick", false, "check matrix products at three shapes instead of seven or more"),
 			boolFlag("verbose", false, "print every check, not only wrong results"),

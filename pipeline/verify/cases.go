@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"pumice/pipeline"
 	"pumice/pipeline/kernels"
+	"slices"
 	"strings"
 )
 
@@ -14,13 +15,13 @@ func (v *verifier) cases() {
 	switch v.path() {
 	case kernels.SG:
 		v.oneTokenCases()
-		for _, t := range kernels.CacheTypes {
+		for _, t := range v.cacheTypes() {
 			v.attentionCases(t)
 		}
 		return
 	case kernels.CM:
 		v.tileCases()
-		for _, t := range kernels.CacheTypes {
+		for _, t := range v.cacheTypes() {
 			v.attentionCases(t)
 		}
 		return
@@ -36,19 +37,22 @@ func (v *verifier) cases() {
 		v.linearCases(t)
 	}
 	v.shardCases()
-	for _, t := range kernels.CacheTypes {
+	for _, t := range v.cacheTypes() {
 		v.attentionCases(t)
 	}
 	if v.path() == kernels.Addr {
+		return
+	}
+	for _, t := range v.cacheTypes() {
+		v.ropeCases(t)
+	}
+	if v.options.Types != nil { // the others have none
 		return
 	}
 	v.normCases()
 	v.softmaxCases()
 	v.topKCases()
 	v.maskCases()
-	for _, t := range kernels.CacheTypes {
-		v.ropeCases(t)
-	}
 	v.actCases()
 	if v.path() == kernels.Row {
 		return
@@ -89,6 +93,11 @@ func (v *verifier) types() []pipeline.DType {
 		return v.options.Types
 	}
 	return kernels.WeightTypes()
+}
+
+// cacheTypes are the KV cache's types to check.
+func (v *verifier) cacheTypes() []pipeline.DType {
+	return slices.DeleteFunc(slices.Clone(kernels.CacheTypes), func(t pipeline.DType) bool { return !slices.Contains(v.types(), t) })
 }
 
 // shapes are the shapes to check: of Quick one with few rows, one with long rows, one with many rows.

@@ -19,7 +19,7 @@ type stage struct {
 	lanes int            // of a subgroup
 	has   []string       // needs of shaders/variants.txt that the driver meets
 	paths []kernels.Path // whose kernels are verified
-	types []dtype.DType  // of weights that they read; nil: all
+	types []dtype.DType  // of weights and KV cache that they read; nil: all
 }
 
 // stages name the stage in PUMICE_TEST_STAGE. A kernel computes the same on every driver, so that each is verified on one for every
@@ -90,7 +90,8 @@ func variants(t testing.TB) []shaders.Variant {
 func (s stage) verifies(v shaders.Variant) bool {
 	other := func(define string) bool {
 		kind, weights := strings.CutPrefix(define, "W_")
-		return weights && !slices.ContainsFunc(s.types, func(t dtype.DType) bool { return t.String() == kind })
+		kind, cache := strings.CutPrefix(kind, "KV_")
+		return (weights || cache) && !slices.ContainsFunc(s.types, func(t dtype.DType) bool { return t.String() == kind })
 	}
 	return s.runs(v) && slices.Contains(s.paths, kernels.PathOf(v.Name)) && (s.types == nil || !slices.ContainsFunc(v.Defines, other))
 }

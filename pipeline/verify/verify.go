@@ -173,7 +173,7 @@ func compare(kernel, name string, got []float32, want, magnitude []float64, tole
 
 // VerifyOptions restricts Verify. The zero value is everything.
 type Options struct {
-	Types []pipeline.DType // of weights; nil means all
+	Types []pipeline.DType // of weights and of the KV cache, to check kernels that read one of them; nil means all kernels
 	Quick bool             // products at three shapes instead of seven or more, attention by matrices of heads up to 64
 	Brief bool             // the few cases of Check
 
