@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -23,21 +24,51 @@ type stage struct {
 	command  *exec.Cmd
 	width    int
 	patience time.Duration // with which scenes wait
+	tmux     bool          // it is tmux that draws, in its own way
 
 	mu  sync.Mutex
 	vt  *vt.Emulator
 	all strings.Builder // what the terminal got
 }
 
-// newStage starts a program on a terminal.
+// inTmux is the program in a tmux of its own that has no keys and no status of its own.
+func inTmux(t *testing.T, c *exec.Cmd) *exec.Cmd {
+	t.Helper()
+	dir := shortDir(t)
+	options := filepath.Join(dir, "conf")
+	const conf = "set -g status off\nset -g prefix None\nset -s escape-time 0\nset -g default-terminal tmux-256color\n"
+	if err := os.WriteFile(options, []byte(conf), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	socket := filepath.Join(dir, "socket")
+	t.Cleanup(func() {
+		out, err := exec.Command("tmux", "-S", socket, "display-message", "-p", "#{pane_pid}").Output()
+		exec.Command("tmux", "-S", socket, "kill-server").Run()
+		if pid, _ := strconv.Atoi(strings.TrimSpace(string(out))); err == nil && pid > 0 {
+			unix.Kill(pid, unix.SIGKILL)
+			for deadline := time.Now().Add(10 * time.Second); unix.Kill(pid, 0) == nil && time.Now().Before(deadline); { // it may still write
+				time.Sleep(10 * time.Millisecond)
+			}
+		}
+	})
+	wrapped := exec.Command("tmux", append([]string{"-u", "-S", socket, "-f", options, "new-session", "--", c.Path}, c.Args[1:]...)...)
+	wrapped.Env, wrapped.Dir = c.Env, c.Dir
+	return wrapped
+}
+
+// newStage starts a program on a terminal. With PUMICE_TEST_TMUX the terminal is tmux's, and the screen is what tmux makes of it.
 func newStage(t *testing.T, width, height int, c *exec.Cmd) *stage {
 	t.Helper()
+	tmux := os.Getenv("PUMICE_TEST_TMUX") != ""
+	if tmux {
+		c = inTmux(t, c)
+	}
 	terminal, err := openTerminal(c)
 	if err != nil {
 		t.Skipf("no pseudo-terminal: %v", err)
 	}
 	t.Cleanup(func() { terminal.Close() })
-	s := &stage{t: t, terminal: terminal, command: c, patience: 20 * time.Second, vt: vt.NewEmulator(width, height)}
+	s := &stage{t: t, terminal: terminal, command: c, patience: 20 * time.Second, tmux: tmux, vt: vt.NewEmulator(width, height)}
 	s.resize(width, height)
 	go func() { // what the terminal answers
 		b := make([]byte, 256)
