@@ -331,6 +331,9 @@ func (w *benchWriter[R]) end() error {
 
 // benchModel loads a model and runs b with it.
 func benchModel[R bench.Row](p *program, c *cli.Context, path, name string, b benchmark[R], show func(R)) error {
+	if err := p.find(c, path); err != nil {
+		return err
+	}
 	var stamping bench.Stamping
 	if c.Bool("stamp") {
 		reference, err := p.benchReference(c, path)
@@ -340,7 +343,7 @@ func benchModel[R bench.Row](p *program, c *cli.Context, path, name string, b be
 		o := p.options(c)
 		stamping = bench.Stamping{Verify: &o, Reference: reference}
 	}
-	engine, err := p.open(c.Context, c, path)
+	engine, err := p.openWith(c.Context, path, p.options(c))
 	if err != nil {
 		return err
 	}

@@ -283,13 +283,21 @@ func splitList(text string) []string {
 
 // open loads the model that the command line names.
 func (p *program) open(ctx context.Context, c *cli.Context, name string) (*pumice.Engine, error) {
-	if err := p.fetchMissing(c, name); err != nil {
+	if err := p.find(c, name); err != nil {
 		return nil, err
+	}
+	return p.openWith(ctx, name, p.options(c))
+}
+
+// find fetches a model that is to be fetched, and says where a name means a file.
+func (p *program) find(c *cli.Context, name string) error {
+	if err := p.fetchMissing(c, name); err != nil {
+		return err
 	}
 	if path, err := pumice.Resolve(name); err == nil && name == pumice.DefaultModel && path == name {
 		p.note("(%s is a file or directory here, and taken for the model)", name)
 	}
-	return p.openWith(ctx, name, p.options(c))
+	return nil
 }
 
 // openWith loads a model and shows how far that is.
