@@ -215,7 +215,8 @@ type Result struct {
 	FLOPs         float64         `json:"flops"`             // a second, of products with weights: the counters' operations; 0 of a prompt and a generation together
 	Kernels       []KernelTime    `json:"kernels,omitempty"` // of the last run of the last repetition, with Options.Profile
 	CopyBandwidth float64         `json:"copy_bandwidth"`    // bytes a second, measured on the device before the tests; 0 means the model leaves no room for it
-	ReadBandwidth float64         `json:"read_bandwidth"`    // the same, by a kernel that only reads; 0 also without Options.Profile
+	ReadBandwidth float64         `json:"read_bandwidth"`    // the same, by a kernel that only reads
+	ReadShare     float64         `json:"read_share"`        // BytesPerSec as a share of ReadBandwidth; 0 if that was not measured
 }
 
 // A KernelTime is the device time of one kernel, at one size, in a run.
@@ -266,11 +267,9 @@ func Run(ctx context.Context, e *pumice.Engine, o Options, each func(Result)) er
 	if err != nil {
 		return fmt.Errorf("bench: %w", err)
 	}
-	var reads float64
-	if o.Profile {
-		if reads, err = e.ReadBandwidth(ctx); err != nil {
-			return fmt.Errorf("bench: %w", err)
-		}
+	reads, err := e.ReadBandwidth(ctx)
+	if err != nil {
+		return fmt.Errorf("bench: %w", err)
 	}
 	s := e.NewSession()
 	tests := o.Tests()
@@ -445,6 +444,9 @@ func (r *Result) summarise(runs runs) {
 	case r.NPrompt == 0: // of a token, of which those of a Both tell a part
 		r.FLOPs = r.AvgTS * float64(r.Counters.Operations)
 		r.BytesPerSec = r.AvgTS * float64(r.Counters.WeightBytes+r.Counters.KVBytes)
+		if r.ReadBandwidth > 0 {
+			r.ReadShare = r.BytesPerSec / r.ReadBandwidth
+		}
 	}
 }
 

@@ -94,7 +94,7 @@ func TestRunMeasuresAModel(t *testing.T) {
 		if len(r.SampleTS) != 2 || !(r.AvgTS > 0) || r.MedianTS <= 0 || r.Warmups < 2 {
 			t.Errorf("%s: samples %v", r.Test().Name(), r.SampleTS)
 		}
-		if r.CopyBandwidth <= 0 || (r.NGen > 0) != (r.BytesPerSec > 0) {
+		if r.CopyBandwidth <= 0 || (r.NGen > 0) != (r.BytesPerSec > 0) || (r.NGen > 0) != (r.ReadShare > 0) {
 			t.Errorf("%s: %g bytes a second of %g", r.Test().Name(), r.BytesPerSec, r.CopyBandwidth)
 		}
 		c := e.Config()
@@ -125,7 +125,11 @@ func TestFootWithoutCopying(t *testing.T) {
 		t.Error(foot)
 	}
 	r.CopyBandwidth = 8e9
-	if foot := TableFoot([]Result{r}); !strings.Contains(foot, "2.00 GB/s, 25 % of the copy bandwidth") {
+	if foot := TableFoot([]Result{r}); !strings.Contains(foot, "2.00 GB/s, 25 % of the copy bandwidth;") {
+		t.Error(foot)
+	}
+	r.ReadShare = 0.5
+	if foot := TableFoot([]Result{r}); !strings.Contains(foot, "25 % of the copy bandwidth, 50 % of the read bandwidth;") {
 		t.Error(foot)
 	}
 }

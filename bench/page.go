@@ -54,7 +54,7 @@ var columns = []column{
 	{"model", false, false, words(func(m measurement) string { return m.ModelType })},
 	{"device", false, false, words(measurement.device)},
 	{"mean ± deviation", true, true, func(m measurement) (string, float64) { return fmt.Sprintf("%.2f ± %.2f", m.mean, m.stddev), m.mean }},
-	{"of copy bandwidth", true, false, amount("%.0f %%", func(m measurement) float64 { return 100 * m.bandwidth })},
+	{"of read bandwidth", true, false, amount("%.0f %%", func(m measurement) float64 { return 100 * m.bandwidth })},
 	{"tokens as base", false, false, words(func(m measurement) string {
 		if m.TokensCompared == 0 {
 			return ""

@@ -219,7 +219,7 @@ type measurement struct {
 	time    string
 
 	prompt, gen, depth, sequences int
-	bandwidth                     float64 // share of the copy bandwidth; 0 where it is not known
+	bandwidth                     float64 // share of the read bandwidth; 0 where it is not known
 }
 
 // measurements are all rows of a file.
@@ -230,9 +230,7 @@ func (f *File) measurements() (list []measurement) {
 			Setup: r.Setup, Stamp: r.Stamp, Steadiness: r.Steadiness, file: name, test: r.Test().Name(), samples: r.SampleTS, median: r.MedianTS,
 			mean: r.AvgTS, stddev: r.StddevTS, time: r.TestTime, prompt: r.NPrompt, gen: r.NGen, depth: r.NDepth, sequences: 1,
 		}
-		if r.CopyBandwidth > 0 {
-			m.bandwidth = r.BytesPerSec / r.CopyBandwidth
-		}
+		m.bandwidth = r.ReadShare
 		list = append(list, m)
 	}
 	for _, r := range f.Parallel {

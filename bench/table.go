@@ -84,6 +84,9 @@ func TableFoot(results []Result) string {
 			if r.CopyBandwidth > 0 {
 				share = fmt.Sprintf("%.0f %% of the copy bandwidth", 100*r.BytesPerSec/r.CopyBandwidth)
 			}
+			if r.ReadShare > 0 {
+				share += fmt.Sprintf(", %.0f %% of the read bandwidth", 100*r.ReadShare)
+			}
 			fmt.Fprintf(&b, "%s, each token: %s, %d dispatches, %d barriers; reads %.1f MB of weights and %.1f MB of KV cache, of at least %.1f MB; %.2f GB/s, %s; %d bytes to the device, %d back\n",
 				r.Test().Name(), submissions(c.Submits), c.Dispatches, c.Barriers, float64(c.WeightBytes)/1e6, float64(c.KVBytes)/1e6, float64(c.MinimumBytes)/1e6,
 				r.BytesPerSec/1e9, share, c.HostToDeviceBytes, c.DeviceToHostBytes)

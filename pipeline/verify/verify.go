@@ -207,6 +207,9 @@ func Kernels(ctx context.Context, m *pipeline.Manager, o Options, each func(Resu
 		v.options = o
 		if o.Brief {
 			v.briefCases(v.types(), kernels.CacheTypes)
+			if v.path() == kernels.Base {
+				v.digestCases() // no model's: it measures bandwidth
+			}
 		} else {
 			v.cases()
 		}
