@@ -341,9 +341,11 @@ func (r *Recorder) order(stage uint32, binds []Bind) {
 // barrier makes all later operations wait for those of the hazards.
 func (r *Recorder) barrier() {
 	const later = stageCompute | stageTransfer
-	if written := r.hazards.written(); r.buffers && len(written) <= shim.MaxBindings {
-		r.d.shim.BufferBarrier(r.c.raw(), r.hazards.stages, later, r.hazards.writes, deviceAccess, written)
-		return
+	if r.buffers {
+		if written := r.hazards.written(); len(written) <= shim.MaxBindings {
+			r.d.shim.BufferBarrier(r.c.raw(), r.hazards.stages, later, r.hazards.writes, deviceAccess, written)
+			return
+		}
 	}
 	r.d.shim.Barrier(r.c.raw(), r.hazards.stages, later, r.hazards.writes, deviceAccess)
 }
