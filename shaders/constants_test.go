@@ -15,7 +15,7 @@ import (
 )
 
 var (
-	goName = regexp.MustCompile(`\b(pipeline|kernels)\.([A-Za-z]\w*)\b`)
+	goName = regexp.MustCompile(`\b(pipeline|kernels|present)\.([A-Za-z]\w*)\b`)
 	define = regexp.MustCompile(`^#define\s+(\w+)\s+(\d+|0x[0-9a-f]+)u?\s*//`)
 )
 
@@ -72,7 +72,7 @@ func TestDefinesHaveTheValuesOfTheirGoConstants(t *testing.T) {
 // declarations type-checks a package by itself: constants that need no import have values.
 func declarations(t *testing.T, name string) *types.Package {
 	t.Helper()
-	dir := map[string]string{"pipeline": "../pipeline", "kernels": "../pipeline/kernels"}[name]
+	dir := map[string]string{"pipeline": "../pipeline", "kernels": "../pipeline/kernels", "present": "../vk/present"}[name]
 	set := token.NewFileSet()
 	var files []*ast.File
 	names, err := filepath.Glob(filepath.Join(dir, "*.go"))

@@ -7,6 +7,7 @@ import (
 	"embed"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -20,7 +21,7 @@ type Variant struct {
 	SPIRV []byte
 }
 
-// Hash is the SHA-256 of the table and of every kernel, in hexadecimal: what was measured or checked holds for these alone.
+// Hash is the SHA-256 of the rows and code of every kernel that computes, in hexadecimal: what was measured or checked holds for these alone.
 func Hash() (string, error) {
 	list, err := Variants()
 	if err != nil {
@@ -34,12 +35,21 @@ func Hash() (string, error) {
 	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
-// Variants returns every kernel of the table, in its order.
-func Variants() ([]Variant, error) {
+// window is the need of kernels that draw.
+const window = "window"
+
+// Variants returns every kernel of the table that computes, in its order.
+func Variants() ([]Variant, error) { return variants(false) }
+
+// Drawing returns the kernels of the table that draw, for package vk/present.
+func Drawing() ([]Variant, error) { return variants(true) }
+
+func variants(draw bool) ([]Variant, error) {
 	rows, err := Rows()
 	if err != nil {
 		return nil, err
 	}
+	rows = slices.DeleteFunc(rows, func(r Row) bool { return slices.Contains(r.Needs, window) != draw })
 	lines, err := manifest()
 	if err != nil {
 		return nil, err

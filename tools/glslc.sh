@@ -8,7 +8,7 @@
 #
 # tools/variants, which is built with Go, reads the table and writes a row `NAME SOURCE NEEDS [DEFINE...]` for each kernel:
 # SOURCE is a file under shaders/, NEEDS is `-` or a comma list of capabilities, each DEFINE is NAME or NAME=VALUE. A row
-# that needs nothing is compiled for Vulkan 1.1, the others for Vulkan 1.2.
+# that needs nothing, or a window, is compiled for Vulkan 1.1, the others for Vulkan 1.2.
 # A manifest line is `NAME SHA-256(spv) SHA-256(inputs) INTERFACE`, the inputs being the compiler's version, the flags, and
 # the source with every file it includes. INTERFACE is what the kernel is given, as tools/variants reads it from SPIR-V:
 # the size of the push constants, the bindings, and the specialization constants with their names (Interface.String of
@@ -72,7 +72,7 @@ fetch_compiler() {
 compile_row() {
 	local out=$1 old=$2 name=$3 source=shaders/$4 needs=$5 env=vulkan1.2 define messages inputs interface sum
 	shift 5
-	[ "$needs" != - ] || env=vulkan1.1
+	case $needs in - | window) env=vulkan1.1 ;; esac
 	local flags=(-O "--target-env=$env" -fshader-stage=compute -I shaders/include)
 	for define in "$@"; do flags+=("-D$define"); done
 	# The optimiser drops names and what isn't used: the interface is read from what it hasn't seen.

@@ -4,7 +4,8 @@
 #   tools/setup.sh chat   a Vulkan loader and a driver, certificates for downloads, python3 with pip while the
 #                         default model is not yet fetched
 #   tools/setup.sh page   what chat takes, and Chromium, Chinese fonts and npm for tools/page.sh and tools/openwebui.sh
-#   tools/setup.sh test   what chat takes, Mesa's CPU driver, the validation layers, the Vulkan headers, shellcheck, and SwiftShader
+#   tools/setup.sh window what chat takes, and what windows (the build tag window) are built from and tested with: headers of X11, Xvfb
+#   tools/setup.sh test   what chat takes, Mesa's CPU driver, the validation layers, the Vulkan headers, shellcheck, SwiftShader, and what window takes
 #
 # System packages are installed with apt-get, through sudo for a user who is not root; it says so first. SwiftShader, a
 # second CPU driver, is unpacked from Debian's Chromium into the user's cache instead. Whatever can't be had is an error,
@@ -28,19 +29,25 @@ has_headers() { [ -e /usr/include/vulkan/vulkan_core.h ]; }
 has_shellcheck() { command -v shellcheck >/dev/null; }
 has_chromium() { command -v chromium >/dev/null; }
 has_fonts() { [ -n "$(find /usr/share/fonts /usr/local/share/fonts -iname '*cjk*' -o -iname '*wqy*' -o -iname '*droid*fallback*' 2>/dev/null)" ]; }
+has_x11() { [ -e /usr/include/X11/extensions/Xrandr.h ] && [ -e /usr/include/X11/extensions/Xinerama.h ] && [ -e /usr/include/X11/extensions/XInput2.h ]; }
+has_xcursor() { [ -e /usr/include/X11/Xcursor/Xcursor.h ] && [ -e /usr/include/X11/extensions/xf86vmode.h ]; }
+has_gl() { [ -e /usr/include/GL/gl.h ]; }
+has_xvfb() { command -v Xvfb >/dev/null; }
 has_npm() { command -v npm >/dev/null; }
 
 # A need is the check above and the packages that meet it.
 declare -A PACKAGES=(
 	[certificates]=ca-certificates [loader]=libvulkan1 [driver]=mesa-vulkan-drivers [lavapipe]=mesa-vulkan-drivers [pip]=python3-pip
 	[validation]=vulkan-validationlayers [headers]=libvulkan-dev [shellcheck]=shellcheck
+	[x11]='libx11-dev libxrandr-dev libxinerama-dev libxi-dev' [xcursor]='libxcursor-dev libxxf86vm-dev' [gl]=libgl-dev [xvfb]=xvfb
 	[chromium]=chromium [fonts]=fonts-wqy-zenhei [npm]=npm
 )
 
 install_missing() { # NEED...
 	local need packages=() root=()
 	for need in "$@"; do
-		"has_$need" || packages+=("${PACKAGES[$need]}")
+		# shellcheck disable=SC2206  # one need may take several packages
+		"has_$need" || packages+=(${PACKAGES[$need]})
 	done
 	[ ${#packages[@]} -gt 0 ] || return 0
 	command -v apt-get >/dev/null || die "this system has no apt-get; install by hand what Debian calls ${packages[*]}"
@@ -88,9 +95,12 @@ chat)
 page)
 	install_missing certificates loader driver pip chromium fonts npm
 	;;
+window)
+	install_missing certificates loader driver pip x11 xcursor gl xvfb
+	;;
 test)
-	install_missing certificates loader lavapipe pip validation headers shellcheck
+	install_missing certificates loader lavapipe pip validation headers shellcheck x11 xcursor gl xvfb
 	swiftshader || echo "SKIPPED: SwiftShader could not be fetched; its tests will not run"
 	;;
-*) die "usage: tools/setup.sh chat|page|test" ;;
+*) die "usage: tools/setup.sh chat|page|window|test" ;;
 esac

@@ -9,6 +9,7 @@
 #   lint          gofmt, go vet, staticcheck, shellcheck, and the tests of internal/lint: imports, pins, documents; those of the tag lab
 #   shaders       the committed SPIR-V is what the pinned compiler makes of the sources
 #   lavapipe      every test, on Mesa's CPU driver, the default model's weights included
+#   window        programs with the build tag window: their tests on a screen of Xvfb
 #   lavapipe-128  kernels of subgroups and their choice, with 128-bit vectors: subgroups of 4
 #   lavapipe-512  the same with 512-bit vectors: subgroups of 16
 #   lavapipe-26   the GPU packages on a newer Mesa, with cooperative matrices, and kernels at device addresses at other widths;
@@ -25,7 +26,7 @@ cd "$(dirname "$0")/.."
 . tools/lib.sh
 
 GPU_PACKAGES=(./vk/... ./pipeline/... ./model/... .)
-STAGES=(lint shaders lavapipe lavapipe-128 lavapipe-512 lavapipe-26 swiftshader isa)
+STAGES=(lint shaders lavapipe window lavapipe-128 lavapipe-512 lavapipe-26 swiftshader isa)
 SWIFTSHADER=$TOOLS_CACHE/swiftshader/vk_swiftshader_icd.json
 SKIPPED=77   # exit status of a stage that could not run
 UNTOUCHED=78 # exit status of a stage that no change touches
@@ -129,6 +130,13 @@ run_stage() {
 		if touched ./bench >/dev/null; then # with a kernel that is wrong on purpose
 			lavapipe -tags wrongkernel -run '^TestWrongKernelStrikesTheRow$' ./bench || status=1
 		fi
+		return $status
+		;;
+	window)
+		packages=$(touched ./vk/present ) || return
+		go vet -tags window $packages || status=1
+		packages=$(grep -E '/(present|monitor)$' <<<"$packages") || :
+		[ -z "$packages" ] || lavapipe -tags window $packages || status=1
 		return $status
 		;;
 	lavapipe-128 | lavapipe-512)

@@ -144,7 +144,7 @@ func (c *Commands) submit(ctx context.Context, buffers []uint64, times int) (*Su
 		}
 		buffers = c.repeated
 	}
-	s, err := c.d.start(c.last, c.d.compute, buffers, 0, c.fence)
+	s, err := c.d.start(c.last, c.d.compute, buffers, 0, 0, c.fence)
 	if err != nil {
 		return nil, err
 	}

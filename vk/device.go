@@ -82,6 +82,7 @@ type child interface {
 // Ranks of children: an object has a lower rank than those it uses.
 const (
 	rankUploader = iota
+	rankSwapchain
 	rankCommands
 	rankPipeline
 	rankPool

@@ -27,6 +27,13 @@ var (
 	ErrClosed = errors.New("closed")
 	// ErrLimit says that a request exceeds a limit or feature of the device.
 	ErrLimit = errors.New("beyond the device's limits")
+	// ErrNoPresent says that a device can't show anything in a window: it or the loader lacks the extension, its compute
+	// queue can't present to the window, or the window can't be written by copies.
+	ErrNoPresent = errors.New("the device can't present to this window")
+	// ErrOutOfDate says that a swapchain does not fit its window any more, or not yet.
+	ErrOutOfDate = errors.New("the window has changed")
+	// ErrSurfaceLost says that a window is gone.
+	ErrSurfaceLost = errors.New("the window is gone")
 )
 
 // Result is a VkResult.
@@ -43,11 +50,18 @@ const (
 	ErrorLayerMissing    = Result(vulkan.ErrorLayerNotPresent)
 	ErrorExtension       = Result(vulkan.ErrorExtensionNotPresent)
 	ErrorIncompatible    = Result(vulkan.ErrorIncompatibleDriver)
+	NotReady             = Result(vulkan.NotReady)
+	Suboptimal           = Result(vulkan.Suboptimal)
+	ErrorOutOfDate       = Result(vulkan.ErrorOutOfDate)
+	ErrorSurfaceLost     = Result(vulkan.ErrorSurfaceLost)
 )
 
 var resultNames = map[Result]string{
 	Success:              "success",
-	1:                    "not ready",
+	NotReady:             "not ready",
+	Suboptimal:           "suboptimal",
+	ErrorOutOfDate:       "out of date",
+	ErrorSurfaceLost:     "surface lost",
 	Timeout:              "timeout",
 	5:                    "incomplete",
 	ErrorOutOfHostMemory: "out of host memory",
@@ -106,10 +120,14 @@ func (e *Error) Is(target error) bool {
 		return target == ErrDeviceLost
 	case Timeout:
 		return target == ErrHung
+	case ErrorOutOfDate:
+		return target == ErrOutOfDate
+	case ErrorSurfaceLost:
+		return target == ErrSurfaceLost
 	case ErrorIncompatible, ErrorInitialization:
 		return target == ErrNoDevice && e.Call == "vkCreateInstance"
 	case ErrorLayerMissing, ErrorExtension:
-		return target == ErrNoValidation && e.Call == "vkCreateInstance"
+		return target == ErrNoValidation && e.Call == "vkCreateInstance" || target == ErrNoPresent && e.Call == "vkCreateSwapchainKHR"
 	}
 	return false
 }

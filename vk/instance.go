@@ -16,6 +16,7 @@ import (
 
 // InstanceOptions configure NewInstance. The zero value is a plain instance that logs nothing.
 type InstanceOptions struct {
+	Surfaces   bool           // the extensions that windows need, as far as the loader has them
 	Validation bool           // VK_LAYER_KHRONOS_validation with synchronization validation; an error if the layer is missing
 	Logger     zerolog.Logger // receives messages of the loader and the layers; its zero value logs nothing
 	OnMessage  func(Message)  // called for each message on any thread, before the Vulkan call that caused it returns
@@ -43,6 +44,7 @@ type Message struct {
 // Instance is the connection to the Vulkan loader.
 type Instance struct {
 	shim      *shim.Instance
+	surfaces  bool
 	messageID uintptr
 	log       zerolog.Logger
 
@@ -67,9 +69,9 @@ func NewInstance(o InstanceOptions) (*Instance, error) {
 	if proc == nil {
 		return nil, fmt.Errorf("vk: no Vulkan loader library on this machine (libvulkan.so.1, vulkan-1.dll or libvulkan.1.dylib; Debian: apt install libvulkan1 mesa-vulkan-drivers): %w", ErrNoDevice)
 	}
-	in := &Instance{log: o.Logger, devices: map[*Device]struct{}{}}
+	in := &Instance{log: o.Logger, surfaces: o.Surfaces, devices: map[*Device]struct{}{}}
 	in.messageID = shim.Register(func(m shim.Message) { in.message(m, o.OnMessage) })
-	s, r := shim.NewInstance(o.Validation, in.messageID)
+	s, r := shim.NewInstance(o.Validation, o.Surfaces, in.messageID)
 	if r != 0 {
 		shim.Unregister(in.messageID)
 		if Result(r) == ErrorIncompatible { // the loader has found no driver that works

@@ -51,10 +51,10 @@ type Submission struct {
 	abandoned atomic.Bool  // a Wait has given up
 }
 
-// start submits command buffers and watches for their end, which signals fence. wait is a semaphore, or 0 for none. The
-// Submission is last, which has ended without an error, or a new one if that is nil.
-func (d *Device) start(last *Submission, q queue, cmds []uint64, wait, fence uint64) (*Submission, error) {
-	if err := d.submit(q, cmds, wait, 0, fence); err != nil {
+// start submits command buffers and watches for their end, which signals fence. wait and signal are semaphores, or 0 for
+// none. The Submission is last, which has ended without an error, or a new one if that is nil.
+func (d *Device) start(last *Submission, q queue, cmds []uint64, wait, signal, fence uint64) (*Submission, error) {
+	if err := d.submit(q, cmds, wait, signal, fence); err != nil {
 		return nil, err
 	}
 	s := last
@@ -106,6 +106,17 @@ func (s *Submission) watchFence() {
 			}
 			time.Sleep(10 * time.Millisecond)
 		}
+	}
+}
+
+// Ended reports whether the submission has ended, without waiting for it.
+func (s *Submission) Ended() bool {
+	select {
+	case <-s.done:
+		s.done <- struct{}{}
+		return true
+	default:
+		return false
 	}
 }
 

@@ -137,7 +137,7 @@ func (u *Uploader) copy(c *uploadChunk, dst Span) error {
 	if err := d.check(int32(vulkan.EndCommandBuffer(c.cmd)), "vkEndCommandBuffer", "upload of %s", humanize.Bytes(dst.Size)); err != nil {
 		return err
 	}
-	s, err := d.start(c.last, d.transfer, []uint64{cmd}, 0, c.fence)
+	s, err := d.start(c.last, d.transfer, []uint64{cmd}, 0, 0, c.fence)
 	if err != nil {
 		return err
 	}
@@ -195,7 +195,7 @@ func (u *Uploader) handOver() error {
 	if err := d.submit(d.transfer, nil, 0, u.handover, 0); err != nil {
 		return err
 	}
-	s, err := d.start(u.last, d.compute, nil, u.handover, u.fence)
+	s, err := d.start(u.last, d.compute, nil, u.handover, 0, u.fence)
 	if err != nil {
 		return err
 	}

@@ -32,6 +32,7 @@ import (
 type Options struct {
 	Device       vk.DeviceOptions
 	NoValidation bool // for benchmarks, and for tests that break rules on purpose
+	Surfaces     bool // for windows
 }
 
 // Open opens the test device. If the validation layer is installed, it is on, with synchronization validation, and each
@@ -45,7 +46,7 @@ func Open(t testing.TB) *vk.Device {
 // OpenWith is Open with options.
 func OpenWith(t testing.TB, o Options) *vk.Device {
 	t.Helper()
-	pd := Physical(t, !o.NoValidation)
+	pd := physical(t, !o.NoValidation, o.Surfaces)
 	d, err := pd.Open(o.Device)
 	if err != nil {
 		t.Fatal(err)
@@ -61,7 +62,12 @@ func OpenWith(t testing.TB, o Options) *vk.Device {
 // Physical returns the test device without opening it. It is valid until the test ends.
 func Physical(t testing.TB, validation bool) *vk.PhysicalDevice {
 	t.Helper()
-	in := instance(t, validation)
+	return physical(t, validation, false)
+}
+
+func physical(t testing.TB, validation, surfaces bool) *vk.PhysicalDevice {
+	t.Helper()
+	in := instance(t, validation, surfaces)
 	devices, err := in.Devices()
 	if err != nil {
 		t.Fatal(err)
@@ -90,11 +96,11 @@ func RecordDriver(t testing.TB) {
 	}
 }
 
-func instance(t testing.TB, validation bool) *vk.Instance {
+func instance(t testing.TB, validation, surfaces bool) *vk.Instance {
 	t.Helper()
 	RecordDriver(t)
 	m := &messages{t: t}
-	o := vk.InstanceOptions{Validation: validation, Logger: zerolog.Nop(), OnMessage: m.fail}
+	o := vk.InstanceOptions{Validation: validation, Surfaces: surfaces, Logger: zerolog.Nop(), OnMessage: m.fail}
 	in, err := vk.NewInstance(o)
 	if validation && errors.Is(err, vk.ErrNoValidation) {
 		t.Log("validation layer not installed: running without")

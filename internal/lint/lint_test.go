@@ -47,6 +47,7 @@ var layers = map[string][]string{
 	"internal/lab":        {"pipeline", "shaders"},
 
 	"vk":               {"internal/humanize", "internal/regular", "internal/atomicfile"},
+	"vk/present":       {"vk", "shaders", "internal/atomicfile"},
 	"shaders":          {},
 	"pipeline":         {"pipeline/kernels", "vk", "shaders", "internal/dtype", "internal/half", "internal/humanize", "internal/regular"},
 	"pipeline/kernels": {"vk", "internal/dtype"},
@@ -97,6 +98,8 @@ var confined = map[string][]string{
 	"C":                               {"vk", "cmd/pumice"}, // cmd/pumice: a signal handler
 	"unsafe":                          {"vk", "checkpoint"},
 	"github.com/vulkan-go/vulkan":     {"vk"},
+	"github.com/go-gl/glfw":           {"vk/present"},
+	"golang.org/x/image":              {"vk/present"},
 	"github.com/urfave/cli":           {"cmd"},
 	"github.com/schollz/progressbar":  {"cmd"},
 	"github.com/google/go-cmp":        {"test", "internal/gputest"},

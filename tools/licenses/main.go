@@ -86,11 +86,11 @@ type module struct {
 	folders            []string // of its packages that are linked, and those above them
 }
 
-// linked lists the modules that cmd/pumice is linked from, of all systems that it is written for.
+// linked lists the modules that the programs are linked from, with their windows, of all systems that they are written for.
 func linked(top string) ([]*module, error) {
 	byPath := map[string]*module{}
 	for _, system := range []string{"linux", "windows", "darwin"} {
-		cmd := exec.Command("go", "list", "-deps", "-json=Dir,Module", "./cmd/pumice")
+		cmd := exec.Command("go", "list", "-tags=window", "-deps", "-json=Dir,Module", "./cmd/pumice", "./vk/present")
 		cmd.Dir = top
 		cmd.Env = append(os.Environ(), "GOOS="+system, "GOARCH=amd64", "CGO_ENABLED=1", "GOFLAGS=-mod=readonly")
 		var messages bytes.Buffer

@@ -42,11 +42,14 @@ int32_t vs_device_create(vs_instance *in, uint64_t handle, uint32_t num_families
         {"VK_KHR_portability_subset", 0}, // must be enabled where offered (MoltenVK)
     };
     enum { NUM_WANTED = sizeof wanted / sizeof wanted[0] };
-    const char *extensions[NUM_WANTED];
+    const char *extensions[NUM_WANTED + 1];
     uint32_t num_extensions = 0;
     for (int i = 0; i < NUM_WANTED; i++)
         if ((wanted[i].core == 0 || version < wanted[i].core) && vs_has_extension(&e, wanted[i].name))
             extensions[num_extensions++] = wanted[i].name;
+
+    int swapchains = in->surfaces && vs_has_extension(&e, "VK_KHR_swapchain");
+    if (swapchains) extensions[num_extensions++] = "VK_KHR_swapchain";
 
     float priority = 1;
     VsDeviceQueueCreateInfo queues[2];
@@ -104,6 +107,14 @@ int32_t vs_device_create(vs_instance *in, uint64_t handle, uint32_t num_families
     LOAD(CreateSemaphore);
     LOAD(CreateQueryPool);
     LOAD(QueueSubmit);
+    if (swapchains) {
+        LOAD(CreateSwapchainKHR);
+        LOAD(DestroySwapchainKHR);
+        LOAD(GetSwapchainImagesKHR);
+        LOAD(AcquireNextImageKHR);
+        LOAD(QueuePresentKHR);
+        LOAD(CmdCopyBufferToImage);
+    }
     *out = d;
     return VS_SUCCESS;
 }

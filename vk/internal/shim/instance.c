@@ -43,14 +43,18 @@ static int has_layer(const char *name) {
 
 #define LOAD(field) in->field = (__typeof__(in->field))vs_get_instance_proc_addr(in->handle, "vk" #field)
 
-int32_t vs_instance_create(int validation, uintptr_t message_id, vs_instance **out) {
+int32_t vs_instance_create(int validation, int surfaces, uintptr_t message_id, vs_instance **out) {
     *out = NULL;
     int32_t(VS_CALL * create)(const VsInstanceCreateInfo *, const void *, void **) =
         (int32_t(VS_CALL *)(const VsInstanceCreateInfo *, const void *, void **))vs_get_instance_proc_addr(NULL, "vkCreateInstance");
     // A loader without vkEnumerateInstanceVersion is Vulkan 1.0, which refuses a higher version and lacks what we need.
     if (!create || !vs_get_instance_proc_addr(NULL, "vkEnumerateInstanceVersion")) return VS_ERROR_INITIALIZATION_FAILED;
 
-    const char *layers[1], *extensions[4];
+    // A windowing library makes a surface by the extension of its platform.
+    static const char *const of_surfaces[] = {"VK_KHR_surface",       "VK_KHR_xlib_surface",  "VK_KHR_xcb_surface",  "VK_KHR_wayland_surface",
+                                              "VK_KHR_win32_surface", "VK_EXT_metal_surface", "VK_MVK_macos_surface"};
+    enum { NUM_OF_SURFACES = sizeof of_surfaces / sizeof of_surfaces[0] };
+    const char *layers[1], *extensions[4 + NUM_OF_SURFACES];
     uint32_t num_layers = 0, num_extensions = 0, flags = 0;
     VsApplicationInfo app = {.sType = VS_STRUCTURE_TYPE_APPLICATION_INFO, .pApplicationName = "pumice", .pEngineName = "pumice",
                              .apiVersion = VS_API_VERSION_1_3};
@@ -83,6 +87,9 @@ int32_t vs_instance_create(int validation, uintptr_t message_id, vs_instance **o
             info.pNext = &settings;
         }
     }
+    surfaces = surfaces && has_instance_extension(NULL, of_surfaces[0]);
+    for (int i = 0; surfaces && i < NUM_OF_SURFACES; i++)
+        if (has_instance_extension(NULL, of_surfaces[i])) extensions[num_extensions++] = of_surfaces[i];
     if (has_instance_extension(NULL, "VK_KHR_portability_enumeration")) {
         extensions[num_extensions++] = "VK_KHR_portability_enumeration";
         flags |= VS_INSTANCE_CREATE_ENUMERATE_PORTABILITY_BIT_KHR;
@@ -114,6 +121,14 @@ int32_t vs_instance_create(int validation, uintptr_t message_id, vs_instance **o
     LOAD(CreateDevice);
     LOAD(CreateDebugUtilsMessengerEXT);
     LOAD(DestroyDebugUtilsMessengerEXT);
+    in->surfaces = surfaces;
+    if (surfaces) {
+        LOAD(DestroySurfaceKHR);
+        LOAD(GetPhysicalDeviceSurfaceSupportKHR);
+        LOAD(GetPhysicalDeviceSurfaceCapabilitiesKHR);
+        LOAD(GetPhysicalDeviceSurfaceFormatsKHR);
+        LOAD(GetPhysicalDeviceSurfacePresentModesKHR);
+    }
     if (validation && in->CreateDebugUtilsMessengerEXT) {
         messenger.pNext = NULL;
         r = in->CreateDebugUtilsMessengerEXT(in->handle, &messenger, NULL, &in->messenger);

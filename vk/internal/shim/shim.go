@@ -35,17 +35,21 @@ func Load() unsafe.Pointer { return C.vs_load() }
 type Instance struct{ p *C.vs_instance }
 
 // NewInstance creates a Vulkan instance of version 1.3. With validation the Khronos layer is on, with synchronization validation, and its
-// messages go to the function registered under messageID.
-func NewInstance(validation bool, messageID uintptr) (*Instance, int32) {
-	var v C.int
-	if validation {
-		v = 1
-	}
+// messages go to the function registered under messageID. With surfaces it has the extensions that windows need.
+func NewInstance(validation, surfaces bool, messageID uintptr) (*Instance, int32) {
 	in := &Instance{}
-	if r := C.vs_instance_create(v, C.uintptr_t(messageID), &in.p); r != 0 {
+	if r := C.vs_instance_create(truth(validation), truth(surfaces), C.uintptr_t(messageID), &in.p); r != 0 {
 		return nil, int32(r)
 	}
 	return in, 0
+}
+
+// truth is a C boolean.
+func truth(b bool) C.int {
+	if b {
+		return 1
+	}
+	return 0
 }
 
 // Destroy destroys the instance and its messenger.
@@ -110,6 +114,10 @@ var (
 	_ [C.sizeof_vs_statistic - unsafe.Sizeof(Statistic{})]byte
 	_ [unsafe.Sizeof(Text{}) - C.sizeof_vs_text]byte
 	_ [C.sizeof_vs_text - unsafe.Sizeof(Text{})]byte
+	_ [unsafe.Sizeof(SurfaceInfo{}) - C.sizeof_vs_surface_info]byte
+	_ [C.sizeof_vs_surface_info - unsafe.Sizeof(SurfaceInfo{})]byte
+	_ [unsafe.Sizeof(SwapchainConfig{}) - C.sizeof_vs_swapchain_config]byte
+	_ [C.sizeof_vs_swapchain_config - unsafe.Sizeof(SwapchainConfig{})]byte
 )
 
 // Query returns the properties and features of a physical device. For a device older than Vulkan 1.1 only name, version
@@ -281,11 +289,7 @@ func (d *Device) NewCommandBuffer(pool uint64) (cmd uint64, r int32) {
 
 // Begin starts recording, resetting the command buffer if it was recorded before. With repeat it may be pending more than once.
 func (d *Device) Begin(cmd uint64, repeat bool) int32 {
-	var r C.int
-	if repeat {
-		r = 1
-	}
-	return int32(C.vs_command_begin(d.p, C.uint64_t(cmd), r))
+	return int32(C.vs_command_begin(d.p, C.uint64_t(cmd), truth(repeat)))
 }
 
 // BindSet binds a descriptor set as set 0.
@@ -348,4 +352,69 @@ func (d *Device) NewQueryPool(count uint32) (pool uint64, r int32) {
 // last three may be 0. The caller serialises submissions to a queue.
 func (d *Device) Submit(queue uint64, cmds []uint64, wait, signal, fence uint64) int32 {
 	return int32(C.vs_submit(d.p, C.uint64_t(queue), C.uint32_t(len(cmds)), (*C.uint64_t)(unsafe.SliceData(cmds)), C.uint64_t(wait), C.uint64_t(signal), C.uint64_t(fence)))
+}
+
+// SurfaceInfo mirrors vs_surface_info; see there.
+type SurfaceInfo struct {
+	Supported, MinImages, MaxImages                         uint32
+	Width, Height, MinWidth, MinHeight, MaxWidth, MaxHeight uint32
+	Transform, Alpha, Usage                                 uint32
+	NumFormats, NumModes                                    uint32
+	Formats                                                 [64]uint32
+	Modes                                                   [16]uint32
+}
+
+// QuerySurface returns what a physical device says of a surface. If its queues of the family can't present to it, only
+// that is in the result.
+func (in *Instance) QuerySurface(physical, surface uint64, family uint32) (*SurfaceInfo, int32) {
+	info := &SurfaceInfo{}
+	r := C.vs_surface_query(in.p, C.uint64_t(physical), C.uint64_t(surface), C.uint32_t(family), (*C.vs_surface_info)(unsafe.Pointer(info)))
+	return info, int32(r)
+}
+
+// DestroySurface destroys a VkSurfaceKHR. Its swapchains are destroyed before.
+func (in *Instance) DestroySurface(surface uint64) { C.vs_surface_destroy(in.p, C.uint64_t(surface)) }
+
+// SwapchainConfig mirrors vs_swapchain_config; Old is the swapchain that the new one replaces, or 0.
+type SwapchainConfig struct {
+	Surface, Old                                          uint64
+	Images, Format, Width, Height, Transform, Alpha, Mode uint32
+}
+
+// NewSwapchain creates a VkSwapchainKHR, whose images are written by copies.
+func (d *Device) NewSwapchain(c *SwapchainConfig) (swapchain uint64, r int32) {
+	var s C.uint64_t
+	res := C.vs_swapchain_create(d.p, (*C.vs_swapchain_config)(unsafe.Pointer(c)), &s)
+	return uint64(s), int32(res)
+}
+
+// Images returns the images of a swapchain, 32 at most.
+func (d *Device) Images(swapchain uint64) ([]uint64, int32) {
+	var list [32]uint64
+	n := C.uint32_t(len(list))
+	r := C.vs_swapchain_images(d.p, C.uint64_t(swapchain), &n, (*C.uint64_t)(&list[0]))
+	return append([]uint64(nil), list[:n]...), int32(r)
+}
+
+// DestroySwapchain destroys a VkSwapchainKHR.
+func (d *Device) DestroySwapchain(swapchain uint64) {
+	C.vs_swapchain_destroy(d.p, C.uint64_t(swapchain))
+}
+
+// Acquire takes an image of a swapchain that is free, without waiting for one; semaphore is signalled once it may be
+// written. Where none is free the result is VK_NOT_READY.
+func (d *Device) Acquire(swapchain, semaphore uint64) (index uint32, r int32) {
+	var i C.uint32_t
+	res := C.vs_swapchain_acquire(d.p, C.uint64_t(swapchain), C.uint64_t(semaphore), &i)
+	return uint32(i), int32(res)
+}
+
+// Present shows an image once semaphore wait is signalled. The caller serialises the use of the queue.
+func (d *Device) Present(queue, swapchain uint64, index uint32, wait uint64) int32 {
+	return int32(C.vs_present(d.p, C.uint64_t(queue), C.uint64_t(swapchain), C.uint32_t(index), C.uint64_t(wait)))
+}
+
+// Show records the copy of pixels to an image, which is then ready to present.
+func (d *Device) Show(cmd, buffer, offset, image uint64, width, height uint32) {
+	C.vs_cmd_show(d.p, C.uint64_t(cmd), C.uint64_t(buffer), C.uint64_t(offset), C.uint64_t(image), C.uint32_t(width), C.uint32_t(height))
 }

@@ -68,11 +68,27 @@ typedef struct vs_text {
     uint64_t size;
 } vs_text;
 
+// vs_surface_info is what a physical device says of a surface. Go mirrors it (shim.go: SurfaceInfo).
+typedef struct vs_surface_info {
+    uint32_t supported; // by queues of the family
+    uint32_t min_images, max_images, width, height, min_width, min_height, max_width, max_height;
+    uint32_t transform, alpha, usage; // VkSurfaceTransformFlagBitsKHR, VkCompositeAlphaFlagsKHR, VkImageUsageFlags
+    uint32_t num_formats, num_modes;
+    uint32_t formats[64], modes[16]; // of the color space sRGB; VkPresentModeKHR
+} vs_surface_info;
+
+// vs_swapchain_config describes a swapchain whose images are written by copies.
+typedef struct vs_swapchain_config {
+    uint64_t surface, old;
+    uint32_t images, format, width, height, transform, alpha, mode;
+} vs_swapchain_config;
+
 // Loader. vs_load opens the first of the platform's loader libraries and returns vkGetInstanceProcAddr, NULL when there is none.
 void *vs_load(void);
 
-// Instance. message_id is handed to the Go callback with each message; validation turns the Khronos layer on.
-int32_t vs_instance_create(int validation, uintptr_t message_id, vs_instance **out);
+// Instance. message_id is handed to the Go callback with each message; validation turns the Khronos layer on, surfaces
+// the extensions that windows need, as far as the loader has them.
+int32_t vs_instance_create(int validation, int surfaces, uintptr_t message_id, vs_instance **out);
 void vs_instance_destroy(vs_instance *in);
 void *vs_instance_handle(vs_instance *in);
 int32_t vs_instance_devices(vs_instance *in, uint32_t *count, uint64_t *out);
@@ -124,5 +140,20 @@ int32_t vs_query_pool_create(vs_device *d, uint32_t count, uint64_t *pool);
 // vs_submit resets fence, then submits n command buffers in order. It waits for the binary semaphore wait and signals the binary
 // semaphore signal, each unless 0.
 int32_t vs_submit(vs_device *d, uint64_t queue, uint32_t n, const uint64_t *cmds, uint64_t wait, uint64_t signal, uint64_t fence);
+
+
+// Surfaces and swapchains, of an instance made with surfaces. A device has swapchains if the instance has surfaces and
+// the driver has the extension; vs_swapchain_create returns VK_ERROR_EXTENSION_NOT_PRESENT where it does not.
+int32_t vs_surface_query(vs_instance *in, uint64_t physical, uint64_t surface, uint32_t family, vs_surface_info *out);
+void vs_surface_destroy(vs_instance *in, uint64_t surface);
+int32_t vs_swapchain_create(vs_device *d, const vs_swapchain_config *c, uint64_t *swapchain);
+int32_t vs_swapchain_images(vs_device *d, uint64_t swapchain, uint32_t *count, uint64_t *images);
+void vs_swapchain_destroy(vs_device *d, uint64_t swapchain);
+// vs_swapchain_acquire does not wait: the result is VK_NOT_READY where no image is free.
+int32_t vs_swapchain_acquire(vs_device *d, uint64_t swapchain, uint64_t semaphore, uint32_t *index);
+int32_t vs_present(vs_device *d, uint64_t queue, uint64_t swapchain, uint32_t index, uint64_t wait);
+// vs_cmd_show records the copy of width * height pixels of four bytes, row by row, to an image whose contents do not
+// matter, and makes the image ready to present.
+void vs_cmd_show(vs_device *d, uint64_t cmd, uint64_t buffer, uint64_t offset, uint64_t image, uint32_t width, uint32_t height);
 
 #endif

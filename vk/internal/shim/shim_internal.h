@@ -20,6 +20,7 @@ extern PFN_getInstanceProcAddr vs_get_instance_proc_addr;
 struct vs_instance {
     void *handle;
     uint64_t messenger;
+    int surfaces; // made for windows
     PFN_void(VS_CALL *GetDeviceProcAddr)(void *device, const char *name);
     void(VS_CALL *DestroyInstance)(void *, const void *);
     int32_t(VS_CALL *EnumeratePhysicalDevices)(void *, uint32_t *, void **);
@@ -34,6 +35,13 @@ struct vs_instance {
     int32_t(VS_CALL *CreateDevice)(void *, const VsDeviceCreateInfo *, const void *, void **);
     int32_t(VS_CALL *CreateDebugUtilsMessengerEXT)(void *, const VsDebugUtilsMessengerCreateInfoEXT *, const void *, uint64_t *);
     void(VS_CALL *DestroyDebugUtilsMessengerEXT)(void *, uint64_t, const void *);
+
+    // NULL unless the instance was made with surfaces.
+    void(VS_CALL *DestroySurfaceKHR)(void *, uint64_t, const void *);
+    int32_t(VS_CALL *GetPhysicalDeviceSurfaceSupportKHR)(void *, uint32_t, uint64_t, uint32_t *);
+    int32_t(VS_CALL *GetPhysicalDeviceSurfaceCapabilitiesKHR)(void *, uint64_t, VsSurfaceCapabilitiesKHR *);
+    int32_t(VS_CALL *GetPhysicalDeviceSurfaceFormatsKHR)(void *, uint64_t, uint32_t *, VsSurfaceFormatKHR *);
+    int32_t(VS_CALL *GetPhysicalDeviceSurfacePresentModesKHR)(void *, uint64_t, uint32_t *, uint32_t *);
 };
 
 struct vs_device {
@@ -74,6 +82,14 @@ struct vs_device {
     int32_t(VS_CALL *CreateQueryPool)(void *, const VsQueryPoolCreateInfo *, const void *, uint64_t *);
     uint64_t(VS_CALL *GetBufferDeviceAddress)(void *, const VsBufferDeviceAddressInfo *);
     int32_t(VS_CALL *QueueSubmit)(void *, uint32_t, const VsSubmitInfo *, uint64_t);
+
+    // The device calls of swapchains, NULL on a device without them.
+    int32_t(VS_CALL *CreateSwapchainKHR)(void *, const VsSwapchainCreateInfoKHR *, const void *, uint64_t *);
+    void(VS_CALL *DestroySwapchainKHR)(void *, uint64_t, const void *);
+    int32_t(VS_CALL *GetSwapchainImagesKHR)(void *, uint64_t, uint32_t *, uint64_t *);
+    int32_t(VS_CALL *AcquireNextImageKHR)(void *, uint64_t, uint64_t, uint64_t, uint64_t, uint32_t *);
+    int32_t(VS_CALL *QueuePresentKHR)(void *, const VsPresentInfoKHR *);
+    void(VS_CALL *CmdCopyBufferToImage)(void *, uint64_t, uint64_t, uint32_t, uint32_t, const VsBufferImageCopy *);
 };
 
 // vs_features holds a device's feature chain; head.pNext leads through the blocks the device knows.

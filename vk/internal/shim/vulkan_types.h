@@ -85,6 +85,15 @@
 #define VS_STRUCTURE_TYPE_COOPERATIVE_MATRIX_PROPERTIES_KHR 1000506001
 #define VS_STRUCTURE_TYPE_LAYER_SETTINGS_CREATE_INFO_EXT 1000496000
 
+#define VS_STRUCTURE_TYPE_SWAPCHAIN_CREATE_INFO_KHR 1000001000
+#define VS_STRUCTURE_TYPE_PRESENT_INFO_KHR 1000001001
+#define VS_STRUCTURE_TYPE_IMAGE_MEMORY_BARRIER 45
+
+#define VS_IMAGE_USAGE_TRANSFER_DST_BIT 2
+#define VS_IMAGE_ASPECT_COLOR_BIT 1
+#define VS_COLOR_SPACE_SRGB_NONLINEAR_KHR 0
+#define VS_QUEUE_FAMILY_IGNORED 0xffffffffu
+
 #define VS_LAYER_SETTING_TYPE_BOOL32_EXT 0
 #define VS_INSTANCE_CREATE_ENUMERATE_PORTABILITY_BIT_KHR 1
 #define VS_VALIDATION_FEATURE_ENABLE_SYNCHRONIZATION_VALIDATION_EXT 4
@@ -744,5 +753,71 @@ typedef struct VsPipelineExecutableInternalRepresentationKHR {
     size_t dataSize;
     void *pData;
 } VsPipelineExecutableInternalRepresentationKHR;
+
+typedef struct VsExtent2D {
+    uint32_t width, height;
+} VsExtent2D;
+
+typedef struct VsSurfaceCapabilitiesKHR {
+    uint32_t minImageCount, maxImageCount;
+    VsExtent2D currentExtent, minImageExtent, maxImageExtent;
+    uint32_t maxImageArrayLayers, supportedTransforms, currentTransform, supportedCompositeAlpha, supportedUsageFlags;
+} VsSurfaceCapabilitiesKHR;
+
+typedef struct VsSurfaceFormatKHR {
+    uint32_t format, colorSpace;
+} VsSurfaceFormatKHR;
+
+typedef struct VsSwapchainCreateInfoKHR {
+    uint32_t sType;
+    const void *pNext;
+    uint32_t flags;
+    uint64_t surface;
+    uint32_t minImageCount, imageFormat, imageColorSpace;
+    VsExtent2D imageExtent;
+    uint32_t imageArrayLayers, imageUsage, imageSharingMode, queueFamilyIndexCount;
+    const uint32_t *pQueueFamilyIndices;
+    uint32_t preTransform, compositeAlpha, presentMode, clipped;
+    uint64_t oldSwapchain;
+} VsSwapchainCreateInfoKHR;
+
+typedef struct VsPresentInfoKHR {
+    uint32_t sType;
+    const void *pNext;
+    uint32_t waitSemaphoreCount;
+    const uint64_t *pWaitSemaphores;
+    uint32_t swapchainCount;
+    const uint64_t *pSwapchains;
+    const uint32_t *pImageIndices;
+    int32_t *pResults;
+} VsPresentInfoKHR;
+
+typedef struct VsImageSubresourceRange {
+    uint32_t aspectMask, baseMipLevel, levelCount, baseArrayLayer, layerCount;
+} VsImageSubresourceRange;
+
+typedef struct VsImageMemoryBarrier {
+    uint32_t sType;
+    const void *pNext;
+    uint32_t srcAccessMask, dstAccessMask, oldLayout, newLayout, srcQueueFamilyIndex, dstQueueFamilyIndex;
+    uint64_t image;
+    VsImageSubresourceRange subresourceRange;
+} VsImageMemoryBarrier;
+
+typedef struct VsImageSubresourceLayers {
+    uint32_t aspectMask, mipLevel, baseArrayLayer, layerCount;
+} VsImageSubresourceLayers;
+
+typedef struct VsOffset3D {
+    int32_t x, y, z;
+} VsOffset3D;
+
+typedef struct VsBufferImageCopy {
+    uint64_t bufferOffset;
+    uint32_t bufferRowLength, bufferImageHeight;
+    VsImageSubresourceLayers imageSubresource;
+    VsOffset3D imageOffset;
+    VsExtent3D imageExtent;
+} VsBufferImageCopy;
 
 #endif
