@@ -53,6 +53,7 @@ type executor struct {
 	took      time.Duration // the last step
 	perToken  time.Duration // of prompts, lately; 0: not known
 	starts    int           // counts holds
+	seen      int           // counts sessions that watchers were told of
 
 	provenances pages.Provenance // that were given to what sessions evaluate alone
 
@@ -98,6 +99,7 @@ func newExecutor(m evaluator, turns ...*turn) *executor {
 		timer: time.NewTimer(time.Hour), pieces: make([]piece, 0, model.MaxSpans),
 	}
 	x.timer.Stop()
+	x.watch.pool(m.Pages().Metrics())
 	x.idle.L = &x.mu
 	x.loop = x.work
 	x.together, x.abandon = context.WithCancel(context.Background())

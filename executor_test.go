@@ -487,14 +487,15 @@ func TestWatch(t *testing.T) {
 	if err := count(t.Context(), e.NewSession(), []int{1, 2, 3}, 2); err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"lookup of 3, 0 held", "step of 1: 3 and 0", "step of 1: 0 and 1"}
+	want := []string{"lookup of 3, 0 held", "step of 1: 3 and 0, [{1 0 [1 2 3] 1 0}]", "step of 1: 0 and 1, [{1 3 [4] 1 0}]"}
 	for i, w := range want {
 		var got string
 		switch event := <-events; {
 		case event.Lookup != nil:
 			got = fmt.Sprintf("lookup of %d, %d held", event.Lookup.Tokens, event.Lookup.Held)
 		case event.Step != nil:
-			got = fmt.Sprintf("step of %d: %d and %d", event.Step.Sequences, event.Step.PromptTokens, event.Step.Tokens)
+			s := event.Step
+			got = fmt.Sprintf("step of %d: %d and %d, %v", s.Sequences, s.PromptTokens, s.Tokens, s.Pieces)
 		}
 		if got != w {
 			t.Errorf("event %d: %s, want %s", i, got, w)

@@ -26,6 +26,7 @@ type Session struct {
 	engine *Engine
 	hold   hold
 	text   []int       // of the last use
+	seen   int         // its number for watchers; 0: none yet
 	limit  int         // the next prompt reuses at most so many tokens; -1: as many as there are
 	busy   atomic.Bool // a call or a Generation uses it
 	closed bool

@@ -193,6 +193,7 @@ func (x *executor) evaluate(step []piece, s *Step) error {
 		p.out.Counters = share
 	}
 	s.count(step, out.Counters)
+	x.describe(s, step)
 	x.measure(s.PromptTokens, time.Since(begun), out.Counters)
 	return nil
 }
@@ -288,6 +289,7 @@ func (x *executor) evaluateOne(p piece, s *Step) error {
 	p.done, p.end = true, p.end+p.n
 	p.s.hold.pending = pending
 	s.count([]piece{p}, out.Counters)
+	x.describe(s, []piece{p})
 	x.measure(s.PromptTokens, time.Since(begun), out.Counters)
 	return nil
 }

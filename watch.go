@@ -3,6 +3,7 @@ package pumice
 import (
 	"context"
 	"iter"
+	"slices"
 	"time"
 
 	"pumice/model/pages"
@@ -10,61 +11,73 @@ import (
 
 // Metrics are counts of an Engine, from Open on unless they say otherwise.
 type Metrics struct {
-	Steps        int64    // evaluations, each of one or more sequences
-	SharedSteps  int64    // of these, those of several sequences
-	Sequences    int64    // sum over steps: Sequences/Steps are evaluated together on average
-	PromptTokens int64    // evaluated in pieces of prompts
-	Tokens       int64    // evaluated one by one or in bursts
-	Counters     Counters // of all steps; calls such as Embed are not in it
+	Steps        int64    `json:"steps"`         // evaluations, each of one or more sequences
+	SharedSteps  int64    `json:"shared_steps"`  // of these, those of several sequences
+	Sequences    int64    `json:"sequences"`     // sum over steps: Sequences/Steps are evaluated together on average
+	PromptTokens int64    `json:"prompt_tokens"` // evaluated in pieces of prompts
+	Tokens       int64    `json:"tokens"`        // evaluated one by one or in bursts
+	Counters     Counters `json:"counters"`      // of all steps; calls such as Embed are not in it
 
-	Queued   int // now: sessions that wait for a step
-	Sessions int // now: sessions that hold pages of the KV cache
+	Queued   int `json:"queued"`   // now: sessions that wait for a step
+	Sessions int `json:"sessions"` // now: sessions that hold pages of the KV cache
 
-	Lookups      int64 // of a text in the KV cache
-	LookupTokens int64 // that texts had
-	HitTokens    int64 // of these, that were there
+	Lookups      int64 `json:"lookups"`       // of a text in the KV cache
+	LookupTokens int64 `json:"lookup_tokens"` // that texts had
+	HitTokens    int64 `json:"hit_tokens"`    // of these, that were there
 
-	Retractions int64 // times that a session lost its pages to an older one, and evaluates again what is gone by then
+	Retractions int64 `json:"retractions"` // times that a session lost its pages to an older one, and evaluates again what is gone by then
 
-	Evicted int64 // pages that were given up because there was no room
+	Evicted int64 `json:"evicted"` // pages that were given up because there was no room
 
-	Pages, LocalPages Pages // of all layers that see everything, and of those that see a window
+	// Of all layers that see everything, and of those that see a window.
+	Pages      Pages `json:"pages"`
+	LocalPages Pages `json:"local_pages"`
 }
 
 // Pages count the pages of the KV cache, 64 tokens each.
 type Pages struct {
-	InUse  int // of sessions at work
-	Cached int // kept for texts that begin alike
-	Free   int
-	Host   int // in host memory
+	InUse  int `json:"in_use"` // of sessions at work
+	Cached int `json:"cached"` // kept for texts that begin alike
+	Free   int `json:"free"`
+	Host   int `json:"host"` // in host memory
 }
 
 // A Step says what the executor has done in one go.
 type Step struct {
-	Sequences    int           // evaluated together
-	PromptTokens int           // in pieces of prompts
-	Tokens       int           // others
-	Calls        int           // 1: an evaluation that has no tokens of a session, such as those of Embed
-	Queued       int           // sessions that waited meanwhile
-	Retracted    int           // sessions that lost their pages before it
-	Took         time.Duration // with what it waited for
-	Counters     Counters      // dispatches and bytes
+	Sequences    int           `json:"sequences"`       // evaluated together
+	PromptTokens int           `json:"prompt_tokens"`   // in pieces of prompts
+	Tokens       int           `json:"tokens"`          // others
+	Calls        int           `json:"calls,omitempty"` // 1: an evaluation that has no tokens of a session, such as those of Embed
+	Queued       int           `json:"queued"`          // sessions that waited meanwhile
+	Retracted    int           `json:"retracted"`       // sessions that lost their pages before it
+	Took         time.Duration `json:"nanoseconds"`     // with what it waited for
+	Counters     Counters      `json:"counters"`        // dispatches and bytes
+	Pieces       []Piece       `json:"pieces"`          // of texts, one a sequence; for watchers alone
+}
+
+// A Piece says what of a session's text a Step has evaluated, and what the session has of the KV cache then.
+type Piece struct {
+	Session  int   `json:"session"`          // counted from 1, in the order in which they were first seen
+	Position int   `json:"position"`         // of the first of Tokens in the text
+	Tokens   []int `json:"tokens,omitempty"` // ids; guesses and the end of a burst among them, which may turn out wrong
+	Pages    int   `json:"pages"`            // of the KV cache
+	Shared   int   `json:"shared_pages"`     // of these, that other sessions have too
 }
 
 // A Lookup says what of a text the KV cache had.
 type Lookup struct {
-	Tokens  int // of the text
-	Held    int // of these, that are not evaluated again
-	Differs int // the first token that differs from everything in the cache; Tokens if none does
+	Tokens  int `json:"tokens"`  // of the text
+	Held    int `json:"held"`    // of these, that are not evaluated again
+	Differs int `json:"differs"` // the first token that differs from everything in the cache; Tokens if none does
 }
 
 // An Event is something that an Engine has done: one of its fields but Time is not nil.
 type Event struct {
-	Time   time.Time
-	Step   *Step
-	Lookup *Lookup
+	Time   time.Time `json:"time"`
+	Step   *Step     `json:"step,omitempty"`
+	Lookup *Lookup   `json:"lookup,omitempty"`
 
-	Missed int // events before this one that the watcher was too slow for
+	Missed int `json:"missed,omitempty"` // events before this one that the watcher was too slow for
 }
 
 // watch counts and tells. The executor's lock guards it.
@@ -94,6 +107,23 @@ func (w *watch) tell(e Event) {
 		default:
 			x.missed++
 		}
+	}
+}
+
+// describe says what a step has evaluated, to those who watch.
+func (x *executor) describe(s *Step, step []piece) {
+	if x.watched() == 0 {
+		return
+	}
+	for _, p := range step {
+		h, from := &p.s.hold, p.end-p.n
+		if p.s.seen == 0 {
+			x.seen++
+			p.s.seen = x.seen
+		}
+		d := Piece{Session: p.s.seen, Position: from, Tokens: slices.Concat(p.tokens[from:p.end], h.pending)}
+		d.Pages, d.Shared = h.sequence.Pages()
+		s.Pieces = append(s.Pieces, d)
 	}
 }
 

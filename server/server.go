@@ -58,12 +58,15 @@ type Server struct {
 
 	life context.Context // of loading
 	stop context.CancelFunc
+	open context.Context // of watches
+	shut context.CancelFunc
 }
 
 // New returns a Server. The caller closes it.
 func New(o Options) (*Server, error) {
 	s := &Server{options: o, byName: map[string]*served{}, log: o.Logger, started: time.Now(), ping: pingEvery}
 	s.life, s.stop = context.WithCancel(context.Background())
+	s.open, s.shut = context.WithCancel(s.life)
 	for _, m := range o.Models {
 		x := &served{Model: m, idle: o.Idle, log: o.Logger}
 		s.models = append(s.models, x)
@@ -149,6 +152,7 @@ func (s *Server) routes() *http.ServeMux {
 	handle("GET /tokenizer_info", s.tokenizerInfo)
 	handle("GET /props", s.props)
 	handle("GET /slots", s.slots)
+	handle("GET /watch", s.watch)
 	mux.Handle("GET /metrics", s.metrics)
 	if !s.options.NoPage {
 		handle("GET /{$}", page)

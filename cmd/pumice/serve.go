@@ -100,6 +100,7 @@ func (p *program) serveOn(ctx context.Context, l net.Listener, o server.Options,
 		return errors.Join(err, l.Close())
 	}
 	h := &http.Server{Handler: s, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10}
+	h.RegisterOnShutdown(s.EndWatches)
 	served := make(chan error, 1)
 	go func() { served <- h.Serve(l) }()
 	p.interrupt.allow(drain)

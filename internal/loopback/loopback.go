@@ -159,6 +159,26 @@ func (c *Client) Stream(ctx context.Context, path string, question any, each fun
 	if err != nil {
 		return err
 	}
+	return c.events(r, func(_ string, data []byte) error {
+		if string(data) == "[DONE]" {
+			return nil
+		}
+		return each(data)
+	})
+}
+
+// Events calls each with the name and the data of the events at a path, until each returns an error, the server ends them, or
+// ctx does.
+func (c *Client) Events(ctx context.Context, path string, each func(name string, data []byte) error) error {
+	r, err := c.request(ctx, http.MethodGet, path, nil)
+	if err != nil {
+		return err
+	}
+	return c.events(r, each)
+}
+
+// events reads an answer of server-sent events (HTML Living Standard, section 9.2).
+func (c *Client) events(r *http.Request, each func(name string, data []byte) error) error {
 	patient := *c.http
 	patient.Timeout = 0
 	got, err := patient.Do(r)
@@ -173,19 +193,35 @@ func (c *Client) Stream(ctx context.Context, path string, question any, each fun
 		}
 		return statusError(got.StatusCode, text)
 	}
+	wrong := func(err error) error { return fmt.Errorf("loopback: the server's answer to %s: %w", r.URL.Path, err) }
 	lines := bufio.NewScanner(got.Body)
 	lines.Buffer(nil, maxAnswer)
+	name, data := "", []byte(nil)
 	for lines.Scan() {
-		event, ok := bytes.CutPrefix(lines.Bytes(), []byte("data: "))
-		if !ok || string(event) == "[DONE]" {
-			continue
-		}
-		if err := each(event); err != nil {
-			return fmt.Errorf("loopback: the server's answer to %s: %w", path, err)
+		field, value, _ := bytes.Cut(lines.Bytes(), []byte(":"))
+		value = bytes.TrimPrefix(value, []byte(" "))
+		switch string(field) {
+		case "event":
+			name = string(value)
+		case "data":
+			if len(data)+len(value) > maxAnswer {
+				return wrong(fmt.Errorf("an event of more than %d bytes", maxAnswer))
+			}
+			data = append(data, value...)
+		case "": // an empty line ends an event; others are comments
+			if len(lines.Bytes()) > 0 {
+				continue
+			}
+			if data != nil {
+				if err := each(name, data); err != nil {
+					return wrong(err)
+				}
+			}
+			name, data = "", nil
 		}
 	}
 	if err := lines.Err(); err != nil {
-		return fmt.Errorf("loopback: the server's answer to %s: %w", path, err)
+		return wrong(err)
 	}
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"testing"
 )
@@ -94,5 +95,50 @@ func TestAnswers(t *testing.T) {
 				t.Errorf("%s%s: no error", host, path)
 			}
 		}
+	}
+}
+
+func TestEvents(t *testing.T) {
+	long := false
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/refused" {
+			w.WriteHeader(http.StatusUnauthorized)
+			fmt.Fprint(w, `{"error":{"message":"no key"}}`)
+			return
+		}
+		fmt.Fprint(w, ": ping\n\nevent: first\ndata: {\"a\":1}\n\n", "data: two\ndata:halves\n\n", "event: empty\n\n", "data: last\n\n")
+		for long {
+			if _, err := fmt.Fprintf(w, "data: %s\n", make([]byte, 1<<20)); err != nil {
+				return
+			}
+		}
+	}))
+	defer s.Close()
+	_, text, _ := net.SplitHostPort(s.Listener.Addr().String())
+	port, _ := strconv.Atoi(text)
+	c, err := New("127.0.0.1", port, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	each := func(name string, data []byte) error {
+		got = append(got, name+" "+string(data))
+		return nil
+	}
+	err = c.Events(t.Context(), "/", each)
+	if want := []string{`first {"a":1}`, " twohalves", " last"}; err != nil || !slices.Equal(got, want) {
+		t.Errorf("%q, %v; want %q", got, err, want)
+	}
+	var status *StatusError
+	if err := c.Events(t.Context(), "/refused", each); !errors.As(err, &status) || status.Message != "no key" {
+		t.Errorf("refused: %v", err)
+	}
+	enough := errors.New("enough")
+	if err := c.Events(t.Context(), "/", func(string, []byte) error { return enough }); !errors.Is(err, enough) {
+		t.Errorf("stopped: %v", err)
+	}
+	long = true
+	if err := c.Events(t.Context(), "/", each); err == nil {
+		t.Error("an event without an end is read")
 	}
 }

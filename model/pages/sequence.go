@@ -45,6 +45,21 @@ func (s *Sequence) Tokens() []int { return s.tokens }
 // next call of a method of s.
 func (s *Sequence) Table(g Group) []int32 { return s.tables[g] }
 
+// Pages returns how many pages s has, and how many of them other sequences have too.
+func (s *Sequence) Pages() (all, shared int) {
+	for g := range s.pool.all() {
+		for _, page := range s.tables[g] {
+			if page == 0 {
+				continue
+			}
+			if all++; s.pool.accounts[g].users(page) > 1 {
+				shared++
+			}
+		}
+	}
+	return all, shared
+}
+
 // Match returns what the Acquire, Import or Resume that made s found.
 func (s *Sequence) Match() Match { return s.match }
 
