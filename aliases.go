@@ -94,3 +94,6 @@ type KernelStats = pipeline.KernelStats
 
 // ErrNoStats is the error of Model.Kernels on a device whose driver tells nothing of the kernels that it compiles.
 var ErrNoStats = pipeline.ErrNoStats
+
+// A VulkanDevice is an open device as the packages below see it.
+type VulkanDevice = vk.Device

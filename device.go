@@ -47,7 +47,7 @@ var (
 )
 
 // OpenDevice opens the device that Options.Device selects, without a model. Of the other options it uses KernelPath, for
-// Info only, CacheDir, Validation, HangTimeout and Logger. The caller closes the Device after the Engines on it.
+// Info only, CacheDir, Validation, Surfaces, HangTimeout and Logger. The caller closes the Device after the Engines on it.
 func OpenDevice(o Options) (*Device, error) {
 	s, err := o.settings()
 	if err != nil {
@@ -69,7 +69,7 @@ func openDevice(o Options, path kernels.Path) (_ *Device, err error) {
 			err = errors.Join(err, d.Close())
 		}
 	}()
-	if d.instance, err = vk.NewInstance(vk.InstanceOptions{Validation: o.Validation, Logger: o.Logger}); err != nil {
+	if d.instance, err = vk.NewInstance(vk.InstanceOptions{Validation: o.Validation, Surfaces: o.Surfaces, Logger: o.Logger}); err != nil {
 		return nil, fmt.Errorf("pumice: %w", err)
 	}
 	if d.device, err = selectDevice(d.instance, o); err != nil {
@@ -137,6 +137,9 @@ func selectDevice(in *vk.Instance, o Options) (*vk.Device, error) {
 // Info describes the device as it was when it was opened: KernelPaths are those of Options.KernelPath, and MemoryFree does
 // not count what Engines have taken since.
 func (d *Device) Info() DeviceInfo { return d.info }
+
+// Vulkan is the device for a program that draws with it, as package vk/present does. It is closed with d.
+func (d *Device) Vulkan() *VulkanDevice { return d.device }
 
 // CopyBandwidth measures how fast the device copies its own memory, in bytes a second; every byte counts twice, as read
 // and as written. It returns 0 if the device has no free memory for the copy. Engines on the device wait meanwhile.

@@ -24,7 +24,7 @@ type Options struct {
 	// has all layers.
 	Devices []string
 	// On has the model on Devices that are open, in place of Device and Devices: several Engines can be on one. CacheDir,
-	// Validation and HangTimeout are then those that the Devices were opened with.
+	// Validation, Surfaces and HangTimeout are then those that the Devices were opened with.
 	On []*Device
 	// Context is how many tokens a session can have, prompt and answer together. 0 stands for the model's own context, but at
 	// most 4096.
@@ -53,6 +53,7 @@ type Options struct {
 	CacheDir     string // folder that keeps compiled pipelines for later processes; "" keeps none
 	Validation   bool   // load Vulkan's validation layer with synchronization validation; its messages go to Logger
 	Profile      bool   // take a timestamp around every dispatch
+	Surfaces     bool   // open the device so that it can draw in windows too, see Device.Vulkan
 
 	// HangTimeout is how long a device may work on one submission before it counts as hung; a token or a chunk of a
 	// prompt takes one submission or several. 0 stands for two minutes, or ten on a CPU driver.

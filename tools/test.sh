@@ -133,7 +133,7 @@ run_stage() {
 		return $status
 		;;
 	window)
-		packages=$(touched ./vk/present ) || return
+		packages=$(touched ./vk/present ./internal/monitor ./cmd/pumice ./cmd/pumice-window) || return
 		go vet -tags window $packages || status=1
 		packages=$(grep -E '/(present|monitor)$' <<<"$packages") || :
 		[ -z "$packages" ] || lavapipe -tags window $packages || status=1

@@ -59,7 +59,7 @@ func (p *program) benchCommand() *cli.Command {
 			"--profile can't be combined with -np.\n\n" +
 			"Each row says how many of the kernels that ran are right on this device, and is struck out where one is wrong. The first\n" +
 			"time, comparing them takes a while; with --cache-dir it is remembered until driver or kernels change.",
-		Flags:  slices.Concat(flags, modelFlags(), splitFlags()),
+		Flags:  slices.Concat(flags, modelFlags(), splitFlags(), windowFlags()),
 		Action: p.bench,
 	}
 }

@@ -27,7 +27,7 @@ func (p *program) chatCommand() *cli.Command {
 			"Ctrl-C drops what is typed, and leaves if it is pressed twice with nothing typed. In --messages a content is a string or a\n" +
 			"list of {\"type\":\"text\",\"text\":...}.",
 		Flags: slices.Concat([]cli.Flag{stringFlag("prompt", "", "answer `TEXT` and exit", "p")}, chatFlags(), answerFlags(), terminalFlags(),
-			samplingFlags(), speedFlags(), modelFlags(), splitFlags()),
+			samplingFlags(), speedFlags(), modelFlags(), splitFlags(), windowFlags()),
 		Action: p.chat,
 	}
 }
@@ -96,7 +96,7 @@ func (p *program) chat(c *cli.Context) error {
 		return p.converse(c, t, terminal, func(o pumice.Options) (*pumice.Engine, error) {
 			engine.Close()
 			var err error
-			engine, err = pumice.Open(ctx, name, o)
+			engine, err = p.load(ctx, name, o)
 			return engine, err
 		})
 	}

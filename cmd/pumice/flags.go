@@ -108,6 +108,13 @@ func splitFlags() []cli.Flag {
 		"spread the layers over the devices `A,B,...`, named as for --device, if the model is too large for one"))
 }
 
+// windowFlags are for commands that can show what they do.
+func windowFlags() []cli.Flag {
+	f := boolFlag("window", false, "open a window that shows what the device does; for programs built with the tag window")
+	f.(*cli.BoolFlag).Category = inDevice
+	return []cli.Flag{f}
+}
+
 func chatTemplateFlag() cli.Flag {
 	return grouped(inModel, stringFlag("chat-template", "",
 		"use the chat format `NAME|FILE`, a built-in one or a Jinja template (default: the model's own)"))[0]
@@ -255,6 +262,7 @@ func (p *program) options(c *cli.Context) pumice.Options {
 		ChatTemplate: c.String("chat-template"),
 		Validation:   c.Bool("validation"),
 		Profile:      c.Bool("profile"),
+		Surfaces:     c.Bool("window"),
 		Logger:       p.log,
 	}
 	switch dir := c.String("cache-dir"); dir {
@@ -305,7 +313,25 @@ func (p *program) openWith(ctx context.Context, name string, o pumice.Options) (
 	bar := p.newBar("loading")
 	defer bar.close()
 	o.Progress = bar.set
-	return pumice.Open(ctx, name, o)
+	return p.load(ctx, name, o)
+}
+
+// load loads a model, beside a window if the command line asks for one.
+func (p *program) load(ctx context.Context, name string, o pumice.Options) (*pumice.Engine, error) {
+	if !o.Surfaces {
+		return pumice.Open(ctx, name, o)
+	}
+	if len(o.Devices) > 0 {
+		return nil, &usageError{"--window and --devices: a window is drawn by the one device that computes"}
+	}
+	if err := p.openWindow(&o); err != nil {
+		return nil, err
+	}
+	e, err := pumice.Open(ctx, name, o)
+	if err == nil {
+		p.window.follow(e, modelID(name))
+	}
+	return e, err
 }
 
 // defaultModelVariable names the model of commands whose command line names none.

@@ -46,6 +46,7 @@ type program struct {
 	log            zerolog.Logger
 	quiet          bool // neither progress nor warnings
 	interrupt      *interrupt
+	window         *window // nil: --window was not given
 }
 
 func newProgram(stdin, stdout, stderr *os.File) *program {
@@ -58,6 +59,7 @@ func (p *program) run(args []string) int {
 	defer p.stdout.flush()
 	p.interrupt = watchSignals(p.stderr)
 	defer p.interrupt.end()
+	defer p.closeWindow()
 	for name, run := range map[string]func(context.Context, []string) error{llamaServerName: p.llamaServer, llamaQuantizeName: p.llamaQuantize} {
 		if args, ok := calledAs(name, args); ok {
 			p.log = zerolog.New(p.stderr).With().Timestamp().Logger().Level(zerolog.WarnLevel)

@@ -87,6 +87,8 @@ var layers = map[string][]string{
 	"server": {root, "chat", "chat/toolcall", "constrain", "sample", "tokenizer"},
 
 	"cmd/pumice":         {root, "hub", "store", "server", "quantize", "eval", "bench", "checkpoint", "chat", "chat/toolcall", "sample", "shaders", "tokenizer", "constrain", "internal"},
+	"cmd/pumice-window":  {root, "internal/monitor", "internal/loopback"},
+	"internal/monitor":   {root, "server", "vk/present", "internal/humanize"},
 	"internal/isareport": {"model", "pipeline", "vk", "checkpoint", "internal/dtype", "internal/synth"},
 }
 

@@ -90,7 +90,7 @@ type module struct {
 func linked(top string) ([]*module, error) {
 	byPath := map[string]*module{}
 	for _, system := range []string{"linux", "windows", "darwin"} {
-		cmd := exec.Command("go", "list", "-tags=window", "-deps", "-json=Dir,Module", "./cmd/pumice", "./vk/present")
+		cmd := exec.Command("go", "list", "-tags=window", "-deps", "-json=Dir,Module", "./cmd/pumice", "./cmd/pumice-window")
 		cmd.Dir = top
 		cmd.Env = append(os.Environ(), "GOOS="+system, "GOARCH=amd64", "CGO_ENABLED=1", "GOFLAGS=-mod=readonly")
 		var messages bytes.Buffer

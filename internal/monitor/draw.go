@@ -1,0 +1,373 @@
+package monitor
+
+import (
+	"fmt"
+	"math"
+	"strings"
+	"time"
+
+	"pumice/internal/humanize"
+	"pumice/vk/present"
+)
+
+// Colours: of what is behind, of panels, text, and what is measured. They differ in brightness too.
+const (
+	ground present.Colour = 0x101419ff
+	panel  present.Colour = 0x1a2028ff
+	grid   present.Colour = 0x2c3541ff
+	bright present.Colour = 0xe6ebf2ff
+	dim    present.Colour = 0x93a0b0ff
+	warn   present.Colour = 0xff7b72ff
+
+	decodeColour present.Colour = 0x58a6ffff
+	promptColour present.Colour = 0xffc263ff
+	sharedColour present.Colour = 0xd2a8ffff
+	otherColour  present.Colour = 0x56d39bff
+)
+
+// A Screen has what is drawn and where the mouse is, in units of pixels at scale 1.
+type screen struct {
+	*present.List
+	view  View
+	scale float32
+	mouse [2]float32
+	tip   string // what is under the mouse; "": nothing
+}
+
+// Draw draws a View for a window. shown and dropped of in are the window's frames.
+func Draw(l *present.List, v View, in present.Input, paused bool) {
+	s := &screen{List: l, view: v, scale: max(1, in.Scale), mouse: [2]float32{in.X, in.Y}}
+	all := present.Rect{X1: in.Width, Y1: in.Height}
+	l.Box(all, ground)
+	gap := s.px(8)
+	head, rest := cutTop(all.Inset(gap), s.px(26))
+	s.head(head, in, paused)
+	left, right := rest, present.Rect{}
+	if rest.Width() > s.px(520) {
+		left, right = cutLeft(rest, rest.Width()*0.5, gap)
+	}
+	rates, left := cutTop(left, left.Height()*0.5-gap/2)
+	s.rates(rates)
+	left.Y0 += gap
+	memory, sessions := cutTop(left, s.px(88))
+	sessions.Y0 += gap
+	s.memory(memory)
+	s.sessions(sessions)
+	s.text(right)
+	s.hover(all)
+}
+
+// px is so many pixels at scale 1.
+func (s *screen) px(n float32) float32 { return float32(math.Round(float64(n * s.scale))) }
+
+// The heights of lines.
+func (s *screen) small() int  { return int(s.px(16)) }
+func (s *screen) normal() int { return int(s.px(19)) }
+func (s *screen) large() int  { return int(s.px(34)) }
+
+func cutTop(r present.Rect, height float32) (top, rest present.Rect) {
+	top, rest = r, r
+	top.Y1 = min(r.Y1, r.Y0+float32(math.Round(float64(height))))
+	rest.Y0 = top.Y1
+	return top, rest
+}
+
+func cutLeft(r present.Rect, width, gap float32) (left, rest present.Rect) {
+	left, rest = r, r
+	left.X1 = r.X0 + float32(math.Round(float64(width)))
+	rest.X0 = left.X1 + gap
+	return left, rest
+}
+
+// line draws a line of text whose upper edge is y, and returns where the next one is.
+func (s *screen) line(x, y float32, size int, text string, c present.Colour) float32 {
+	s.Text(x, y+s.Font().Ascent(size), size, text, c)
+	return y + float32(size)
+}
+
+func (s *screen) lineRight(x, y float32, size int, text string, c present.Colour) {
+	s.TextRight(x, y+s.Font().Ascent(size), size, text, c)
+}
+
+// panel draws the ground of a part of the window with a title, and returns what is inside. There is nothing of it where
+// there is too little room.
+func (s *screen) panel(r present.Rect, title string) (in present.Rect, ok bool) {
+	if r.Height() < s.px(60) || r.Width() < s.px(120) {
+		return in, false
+	}
+	s.Box(r, panel)
+	in = r.Inset(s.px(10))
+	in.Y0 = s.line(in.X0, r.Y0+s.px(6), s.small(), s.Font().Fit(s.small(), title, in.Width()), dim) + s.px(2)
+	return in, true
+}
+
+// over has the tip say a text if the mouse is in r.
+func (s *screen) over(r present.Rect, format string, args ...any) {
+	if r.Contains(s.mouse[0], s.mouse[1]) {
+		s.tip = fmt.Sprintf(format, args...)
+	}
+}
+
+// head names the model and the device, and counts frames.
+func (s *screen) head(r present.Rect, in present.Input, paused bool) {
+	name := s.view.About.Model
+	if name == "" {
+		name = "waiting for a model"
+	}
+	for i, d := range s.view.About.Devices {
+		name += map[bool]string{true: "  ·  ", false: " + "}[i == 0] + d.Name
+	}
+	frames := fmt.Sprintf("%d frames, %d dropped", in.Shown, in.Dropped)
+	if s.view.Missed > 0 {
+		frames = fmt.Sprintf("%d events missed  ·  ", s.view.Missed) + frames
+	}
+	c := dim
+	switch {
+	case s.view.Ended != nil:
+		frames, c = s.view.Ended.Error(), warn
+	case paused:
+		frames, c = "paused  ·  "+frames, promptColour
+	}
+	s.lineRight(r.X1, r.Y0, s.small(), frames, c)
+	left := r.Width() - s.Font().Width(s.small(), frames) - s.px(20)
+	s.line(r.X0, r.Y0, s.normal(), s.Font().Fit(s.normal(), name, left), bright)
+}
+
+// rates plots tokens a second.
+func (s *screen) rates(r present.Rect) {
+	upper, lower := cutTop(r, r.Height()*0.6)
+	lower.Y0 += s.px(8)
+	v := s.view
+	if in, ok := s.panel(upper, "generated, tokens/s, over the last minute"); ok {
+		s.lineRight(in.X1, upper.Y0+s.px(6), s.large(), rate(v.Rate), bright)
+		in.Y0 += s.px(14)
+		s.plot(in, v.Decode, decodeColour)
+	}
+	if in, ok := s.panel(lower, "prompts, tokens/s"); ok {
+		s.plot(in, v.Prompt, promptColour)
+	}
+}
+
+// rate writes tokens a second with three digits.
+func rate(v float64) string {
+	switch {
+	case v >= 99.95:
+		return fmt.Sprintf("%.0f", v)
+	case v >= 9.995:
+		return fmt.Sprintf("%.1f", v)
+	}
+	return fmt.Sprintf("%.2f", v)
+}
+
+// ceiling is the end of an axis that has a value: 1, 2 or 5 times a power of ten.
+func ceiling(v float64) float64 {
+	if v <= 0 {
+		return 1
+	}
+	base := math.Pow(10, math.Floor(math.Log10(v)))
+	for _, f := range []float64{1, 2, 5, 10} {
+		if v <= f*base*(1+1e-9) {
+			return f * base
+		}
+	}
+	return 10 * base
+}
+
+// plot draws values as bars from zero, the last one at the right edge.
+func (s *screen) plot(r present.Rect, values []float64, c present.Colour) {
+	most := 0.0
+	for _, v := range values {
+		most = max(most, v)
+	}
+	top := ceiling(most)
+	label := s.Font().Width(s.small(), rate(top)) + s.px(6)
+	area := present.Rect{X0: r.X0 + label, Y0: r.Y0 + s.px(6), X1: r.X1, Y1: r.Y1 - s.px(2)}
+	if area.Height() < s.px(8) || len(values) == 0 {
+		return
+	}
+	for _, part := range []float64{0, 0.5, 1} {
+		y := float32(math.Round(float64(area.Y1) - part*float64(area.Height())))
+		s.Box(present.Rect{X0: area.X0, Y0: y - 1, X1: area.X1, Y1: y}, grid)
+		if part != 0.5 || area.Height() > s.px(50) {
+			s.TextRight(area.X0-s.px(6), y+s.px(4), s.small(), strings.TrimSuffix(rate(part*top), ".00"), dim)
+		}
+	}
+	width := area.Width() / float32(len(values))
+	for i, v := range values {
+		x := area.X0 + float32(i)*width
+		bar := present.Rect{X0: x, Y0: area.Y1 - float32(v/top)*area.Height(), X1: x + max(width-1, width*0.8), Y1: area.Y1}
+		s.Box(bar, c)
+		ago := float64(len(values)-i) * spanTime.Seconds()
+		s.over(present.Rect{X0: x, Y0: area.Y0, X1: x + width, Y1: area.Y1}, "%s tokens/s, %.1f s ago", rate(v), ago)
+	}
+}
+
+// A share is a part of a bar.
+type share struct {
+	name   string
+	amount float64
+	text   string // of the amount
+	colour present.Colour
+}
+
+// bar draws shares of a whole beside each other, and their names with amounts below.
+func (s *screen) bar(r present.Rect, whole float64, shares []share) (below float32) {
+	bar, _ := cutTop(r, s.px(16))
+	s.Box(bar, grid)
+	x := float64(bar.X0)
+	perUnit := float64(bar.Width()) / max(whole, 1e-9)
+	for _, p := range shares {
+		end := x + p.amount*perUnit
+		part := present.Rect{X0: float32(x), Y0: bar.Y0, X1: float32(end), Y1: bar.Y1}
+		s.Box(part, p.colour)
+		s.over(part, "%s: %s, %.1f %%", p.name, p.text, 100*p.amount/max(whole, 1e-9))
+		x = end
+	}
+	at, y := bar.X0, bar.Y1+s.px(5)
+	for _, p := range shares {
+		text := p.name + " " + p.text
+		width := s.px(14) + s.Font().Width(s.small(), text) + s.px(14)
+		if at+width > r.X1+s.px(14) && at > bar.X0 {
+			at, y = bar.X0, y+float32(s.small())
+		}
+		s.Box(present.Rect{X0: at, Y0: y + s.px(4), X1: at + s.px(9), Y1: y + s.px(13)}, p.colour)
+		s.line(at+s.px(14), y, s.small(), text, bright)
+		at += width
+	}
+	return y + float32(s.small())
+}
+
+// memory shows what the model takes of the device's memory.
+func (s *screen) memory(r present.Rect) {
+	m := s.view.About.Memory
+	title := fmt.Sprintf("device memory: %s, of %s that were free", humanize.Bytes(m.TotalBytes), humanize.Bytes(m.AvailableBytes))
+	in, ok := s.panel(r, title)
+	if !ok {
+		return
+	}
+	bytes := func(name string, n int64, c present.Colour) share {
+		return share{name, float64(n), humanize.Bytes(n), c}
+	}
+	s.bar(in, float64(m.TotalBytes), []share{
+		bytes("weights", m.WeightsBytes, decodeColour), bytes("KV cache", m.CacheBytes, promptColour),
+		bytes("activations", m.ArenaBytes, sharedColour), bytes("others", m.TotalBytes-m.WeightsBytes-m.CacheBytes-m.ArenaBytes, otherColour),
+	})
+}
+
+// sessions shows who has the pages of the KV cache.
+func (s *screen) sessions(r present.Rect) {
+	p := s.view.Metrics.Pages
+	all := p.InUse + p.Cached + p.Free
+	in, ok := s.panel(r, fmt.Sprintf("KV cache: %d pages of 64 tokens", all))
+	if !ok {
+		return
+	}
+	pages := func(name string, n int, c present.Colour) share { return share{name, float64(n), fmt.Sprint(n), c} }
+	in.Y0 = s.bar(in, float64(all), []share{
+		pages("in use", p.InUse, decodeColour), pages("kept", p.Cached, otherColour), pages("free", p.Free, grid),
+	}) + s.px(6)
+	most := 1
+	for _, x := range s.view.Sessions {
+		most = max(most, x.Pages)
+	}
+	size := s.small()
+	for _, x := range s.view.Sessions {
+		row, rest := cutTop(in, float32(size)+s.px(4))
+		if rest.Y0+s.px(2) > in.Y1 {
+			return
+		}
+		in = rest
+		idle := s.view.Now.Sub(x.Last)
+		c, state := bright, "at work"
+		if idle > 2*time.Second {
+			c, state = dim, "idle "+age(idle)
+		}
+		s.line(row.X0, row.Y0, size, fmt.Sprintf("#%d", x.Number), c)
+		s.lineRight(row.X1, row.Y0, size, fmt.Sprintf("%d pages, %d shared · %s · %s", x.Pages, x.Shared, age(s.view.Now.Sub(x.Since)), state), c)
+		bar := present.Rect{X0: row.X0 + s.px(40), Y0: row.Y0 + s.px(5), X1: row.X1 - s.px(245), Y1: row.Y0 + s.px(14)}
+		unit := bar.Width() / float32(most)
+		own := bar.X0 + float32(x.Pages-x.Shared)*unit
+		fade := map[bool]float64{true: 1, false: 0.5}[c == bright]
+		s.Box(present.Rect{X0: bar.X0, Y0: bar.Y0, X1: own, Y1: bar.Y1}, decodeColour.With(fade))
+		s.Box(present.Rect{X0: own, Y0: bar.Y0, X1: bar.X0 + float32(x.Pages)*unit, Y1: bar.Y1}, sharedColour.With(fade))
+		if x.Tokens > 0 {
+			s.over(row, "session %d: %d tokens, %d pages of its own, %d shared with others", x.Number, x.Tokens, x.Pages-x.Shared, x.Shared)
+		}
+	}
+}
+
+// age writes a time in one unit.
+func age(d time.Duration) string {
+	switch {
+	case d < 100*time.Second:
+		return fmt.Sprintf("%.0f s", d.Seconds())
+	case d < 100*time.Minute:
+		return fmt.Sprintf("%.0f min", d.Minutes())
+	}
+	return fmt.Sprintf("%.0f h", d.Hours())
+}
+
+// text shows the end of the text that is at work.
+func (s *screen) text(r present.Rect) {
+	title := "text"
+	if len(s.view.Sessions) > 0 {
+		title = fmt.Sprintf("text of session %d", s.view.Sessions[0].Number)
+	}
+	in, ok := s.panel(r, title)
+	if !ok {
+		return
+	}
+	if s.view.Text == "" {
+		s.line(in.X0, in.Y0, s.small(), "not known: a server's events have no texts", dim)
+		return
+	}
+	size := s.normal()
+	lines := wrap(s.Font(), size, s.view.Text, in.Width())
+	if fit := max(1, int(in.Height()/float32(size))); len(lines) > fit {
+		lines = lines[len(lines)-fit:]
+	}
+	for _, line := range lines {
+		in.Y0 = s.line(in.X0, in.Y0, size, line, bright)
+	}
+}
+
+// wrap divides a text into lines of at most a width: between words, or anywhere where a word has no room or is of a script
+// without spaces.
+func wrap(f *present.Font, size int, text string, width float32) []string {
+	var lines []string
+	for paragraph := range strings.SplitSeq(strings.ReplaceAll(text, "\t", "    "), "\n") {
+		begin, space, at := 0, -1, float32(0)
+		for i, r := range paragraph {
+			w := f.Width(size, string(r))
+			if at+w > width && i > begin {
+				end, next := i, i
+				if space > begin {
+					end, next = space, space+1
+				}
+				lines = append(lines, paragraph[begin:end])
+				begin, space = next, -1
+				at = f.Width(size, paragraph[begin:i])
+			}
+			if r == ' ' {
+				space = i
+			}
+			at += w
+		}
+		lines = append(lines, paragraph[begin:])
+	}
+	return lines
+}
+
+// hover shows what is under the mouse beside it, inside the window.
+func (s *screen) hover(all present.Rect) {
+	if s.tip == "" {
+		return
+	}
+	width, height := s.Font().Width(s.small(), s.tip)+s.px(12), float32(s.small())+s.px(6)
+	x := max(0, min(s.mouse[0]+s.px(12), all.X1-width))
+	y := max(0, min(s.mouse[1]+s.px(14), all.Y1-height))
+	box := present.Rect{X0: x, Y0: y, X1: x + width, Y1: y + height}
+	s.Box(box, bright)
+	s.Frame(box, 1, grid)
+	s.line(x+s.px(6), y+s.px(3), s.small(), s.tip, ground)
+}

@@ -1,0 +1,318 @@
+package monitor
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"image"
+	"image/color"
+	"math"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"pumice"
+	"pumice/internal/gputest"
+	"pumice/server"
+	"pumice/vk/present"
+)
+
+var start = time.Unix(1000, 0)
+
+// step is an event some time after the start.
+func step(after time.Duration, s pumice.Step) pumice.Event {
+	return pumice.Event{Time: start.Add(after), Step: &s}
+}
+
+func TestRatesAreTokensOverTime(t *testing.T) {
+	var s State
+	for i := range 80 { // 20 tokens a second for 4 s, after a prompt
+		s.Event(step(2*time.Second+time.Duration(i)*50*time.Millisecond, pumice.Step{Sequences: 1, Tokens: 1}))
+	}
+	s.Event(step(600*time.Millisecond, pumice.Step{Sequences: 1, PromptTokens: 37})) // late, and in its place all the same
+	v := s.View(start.Add(6*time.Second + 10*time.Millisecond))
+	if len(v.Decode) != spans-1 || len(v.Prompt) != spans-1 {
+		t.Fatalf("%d and %d points", len(v.Decode), len(v.Prompt))
+	}
+	want := slices.Concat(make([]float64, spans-1-8), slices.Repeat([]float64{20}, 8))
+	if !slices.Equal(v.Decode, want) {
+		t.Errorf("decode %v", v.Decode)
+	}
+	want = make([]float64, spans-1)
+	want[spans-1-11] = 74
+	if !slices.Equal(v.Prompt, want) {
+		t.Errorf("prompt %v", v.Prompt)
+	}
+	if v.Rate != 20 {
+		t.Errorf("now %g", v.Rate)
+	}
+	if v := s.View(start.Add(time.Hour)); v.Rate != 0 || slices.Max(v.Decode) != 0 {
+		t.Errorf("an hour later: %g, %v", v.Rate, v.Decode)
+	}
+}
+
+func TestSessionsAndTheirTexts(t *testing.T) {
+	s := State{decode: func(ids []int) string { return fmt.Sprint(ids) }}
+	piece := func(after time.Duration, p pumice.Piece) {
+		s.Event(step(after, pumice.Step{Sequences: 1, Pieces: []pumice.Piece{p}}))
+	}
+	text := func() string { return s.View(start).Text }
+	piece(1*time.Second, pumice.Piece{Session: 1, Tokens: []int{1, 2, 3}, Pages: 2})
+	piece(2*time.Second, pumice.Piece{Session: 2, Position: 64, Tokens: []int{9}, Pages: 3, Shared: 1})
+	piece(3*time.Second, pumice.Piece{Session: 1, Position: 3, Tokens: []int{4, 5}, Pages: 2})
+	if got := text(); got != "[1 2 3 4 5]" {
+		t.Errorf("%s", got)
+	}
+	piece(4*time.Second, pumice.Piece{Session: 1, Position: 4, Tokens: []int{6}}) // 5 was a guess
+	if got := text(); got != "[1 2 3 4 6]" {
+		t.Errorf("%s", got)
+	}
+	piece(5*time.Second, pumice.Piece{Session: 2, Position: 65, Tokens: []int{10}, Pages: 3, Shared: 2})
+	if got := text(); got != "[9 10]" { // what comes before was in the cache
+		t.Errorf("%s", got)
+	}
+	v := s.View(start.Add(6 * time.Second))
+	want := []Session{
+		{Number: 2, Tokens: 66, Pages: 3, Shared: 2, Since: start.Add(2 * time.Second), Last: start.Add(5 * time.Second)},
+		{Number: 1, Tokens: 5, Since: start.Add(time.Second), Last: start.Add(4 * time.Second)},
+	}
+	if !slices.Equal(v.Sessions, want) {
+		t.Errorf("%+v", v.Sessions)
+	}
+	for i := range 3 * textTokens {
+		piece(7*time.Second, pumice.Piece{Session: 2, Position: 66 + i, Tokens: []int{i}})
+	}
+	if x := s.sessions[2]; len(x.ids) != textTokens || x.at+len(x.ids) != 66+3*textTokens || x.ids[textTokens-1] != 3*textTokens-1 {
+		t.Errorf("%d tokens from %d on", len(x.ids), x.at)
+	}
+	for i := range 2 * maxSessions {
+		piece(8*time.Second+time.Duration(i)*time.Millisecond, pumice.Piece{Session: 3 + i})
+	}
+	if v := s.View(start); len(v.Sessions) != maxSessions || v.Sessions[0].Number != 2+2*maxSessions {
+		t.Errorf("%d sessions, the last one %d", len(v.Sessions), v.Sessions[0].Number)
+	}
+}
+
+// What a server sends is taken in as what it has sent.
+func TestReceive(t *testing.T) {
+	var s State
+	send := func(name string, v any) {
+		t.Helper()
+		data, err := json.Marshal(v)
+		if err == nil {
+			err = s.Receive(name, data)
+		}
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	send("engine", server.Engine{Model: "m", Memory: pumice.MemoryPlan{TotalBytes: 5}})
+	send("metrics", pumice.Metrics{Pages: pumice.Pages{InUse: 1, Cached: 2, Free: 3}})
+	e := step(time.Second, pumice.Step{Tokens: 7})
+	e.Missed = 4
+	send("", e)
+	send("of another version", "x")
+	v := s.View(start.Add(2 * time.Second))
+	if v.About.Model != "m" || v.About.Memory.TotalBytes != 5 || v.Metrics.Pages.Cached != 2 || slices.Max(v.Decode) != 14 || v.Missed != 4 || v.Text != "" {
+		t.Errorf("%+v", v)
+	}
+	if err := s.Receive("metrics", []byte("{")); err == nil {
+		t.Error("no error of half an object")
+	}
+	s.End(nil)
+	if v := s.View(start); v.Ended == nil {
+		t.Error("the end is not shown")
+	}
+}
+
+func TestWrap(t *testing.T) {
+	f, err := present.NewFont()
+	if err != nil {
+		t.Fatal(err)
+	}
+	width := f.Width(16, "eight ch")
+	for text, want := range map[string][]string{
+		"":                        {""},
+		"a\n\nb":                  {"a", "", "b"},
+		"eight chars":             {"eight", "chars"},
+		"wwwwwwwwwwwwwwwwwwwwwww": nil,
+		"词元词元词元词元词元词元":            nil,
+	} {
+		got := wrap(f, 16, text, width)
+		if want != nil && !slices.Equal(got, want) {
+			t.Errorf("%q: %q", text, got)
+		}
+		if want == nil && (len(got) < 2 || strings.Join(got, "") != text) {
+			t.Errorf("%q: %q", text, got)
+		}
+		for _, line := range got {
+			if f.Width(16, line) > width {
+				t.Errorf("%q is too long", line)
+			}
+		}
+	}
+}
+
+// A picture is what Draw shows of a View.
+type picture struct{ *image.NRGBA }
+
+// painter returns a function that draws pictures.
+func painter(t *testing.T) func(v View, in present.Input, paused bool) picture {
+	t.Helper()
+	f, err := present.NewFont()
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := present.NewList(f)
+	c, err := present.NewCanvas(gputest.Open(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return func(v View, in present.Input, paused bool) picture {
+		t.Helper()
+		l.Reset()
+		Draw(l, v, in, paused)
+		if w, h := c.Size(); w != int(in.Width) || h != int(in.Height) {
+			if err := c.Resize(int(in.Width), int(in.Height), false); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := c.Paint(t.Context(), l); err != nil {
+			t.Fatal(err)
+		}
+		m, err := c.Image()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return picture{m}
+	}
+}
+
+func (p picture) is(x, y int, c present.Colour) bool {
+	return p.NRGBAAt(x, y) == color.NRGBA{uint8(c >> 24), uint8(c >> 16), uint8(c >> 8), 255}
+}
+
+// count returns the pixels of a colour in each column, in the first rows.
+func (p picture) count(c present.Colour, rows int) []int {
+	columns := make([]int, p.Rect.Dx())
+	for x := range columns {
+		for y := range rows {
+			if p.is(x, y, c) {
+				columns[x]++
+			}
+		}
+	}
+	return columns
+}
+
+// longest returns the longest run of a colour in a row.
+func (p picture) longest(c present.Colour) int {
+	most := 0
+	for y := range p.Rect.Dy() {
+		run := 0
+		for x := range p.Rect.Dx() {
+			if run++; !p.is(x, y, c) {
+				run = 0
+			}
+			most = max(most, run)
+		}
+	}
+	return most
+}
+
+// sample is a View with everything in it.
+func sample() View {
+	v := View{Now: start, Rate: 18.25, Text: "user\nWhy is the sky blue?\nassistant\nThe sky is blue because air scatters short waves. 天空是蓝色的，因为空气散射短波。"}
+	v.About = server.Engine{Model: "SmolLM2-135M-Instruct-Q4_1", Devices: []pumice.DeviceInfo{{Name: "llvmpipe (LLVM 15.0.6, 256 bits)"}}}
+	v.About.Memory = pumice.MemoryPlan{WeightsBytes: 100 << 20, CacheBytes: 50 << 20, ArenaBytes: 25 << 20, TotalBytes: 200 << 20, AvailableBytes: 400 << 20}
+	v.Metrics.Pages = pumice.Pages{InUse: 30, Cached: 10, Free: 60}
+	v.Decode, v.Prompt = make([]float64, spans-1), make([]float64, spans-1)
+	for i := range 60 {
+		v.Decode[spans-2-i] = 10 + 8*math.Sin(float64(i)/7)
+	}
+	v.Prompt[40], v.Prompt[41] = 400, 180
+	v.Sessions = []Session{
+		{Number: 3, Tokens: 1200, Pages: 19, Shared: 8, Since: start.Add(-30 * time.Second), Last: start},
+		{Number: 1, Tokens: 500, Pages: 8, Shared: 8, Since: start.Add(-3 * time.Minute), Last: start.Add(-40 * time.Second)},
+	}
+	return v
+}
+
+// The bars' pixels have the proportions of the numbers they show.
+func TestBarsShowTheirNumbers(t *testing.T) {
+	v, drawn := sample(), painter(t)
+	in := present.Input{Width: 1100, Height: 720, Scale: 1}
+	v.Sessions, v.Text = nil, ""
+	memory, cache := v, v
+	memory.Decode, memory.Metrics, memory.Prompt = nil, pumice.Metrics{}, nil
+	p := drawn(memory, in, false)
+	weights, kv, arena, others := p.longest(decodeColour), p.longest(promptColour), p.longest(sharedColour), p.longest(otherColour)
+	whole := weights + kv + arena + others
+	for name, x := range map[string][2]int{"weights": {weights, 100}, "cache": {kv, 50}, "arena": {arena, 25}, "others": {others, 25}} {
+		if want := whole * x[1] / 200; x[0] < want-2 || x[0] > want+2 || want < 20 {
+			t.Errorf("%s are %d pixels of %d, want %d", name, x[0], whole, want)
+		}
+	}
+	cache.Decode, cache.Prompt, cache.About.Memory = nil, nil, pumice.MemoryPlan{}
+	p = drawn(cache, in, false)
+	used, kept := p.longest(decodeColour), p.longest(otherColour)
+	if want := 3 * kept; used < want-4 || used > want+4 || kept < 20 {
+		t.Errorf("%d pixels for 30 pages in use, %d for 10 that are kept", used, kept)
+	}
+
+	// A rate of 20 reaches the top of an axis that ends at 20, and 5 a quarter of it.
+	rates := v
+	rates.Metrics, rates.About.Memory, rates.Prompt = pumice.Metrics{}, pumice.MemoryPlan{}, nil
+	rates.Decode = make([]float64, spans-1)
+	rates.Decode[spans-3], rates.Decode[spans-13] = 20, 5
+	p = drawn(rates, in, false)
+	columns := slices.DeleteFunc(p.count(decodeColour, 360), func(n int) bool { return n == 0 })
+	low, high := slices.Min(columns), slices.Max(columns)
+	if high < 100 || low < high/4-1 || low > high/4+1 {
+		t.Errorf("bars of %d and %d pixels for 5 and 20 tokens/s", low, high)
+	}
+}
+
+// What is under the mouse is told in numbers, and what a window is too small for is left out.
+func TestHoverAndSmallWindows(t *testing.T) {
+	v, drawn := sample(), painter(t)
+	in := present.Input{Width: 1100, Height: 720, Scale: 1, X: -1, Y: -1}
+	without := drawn(v, in, false)
+	tips := 0
+	for _, at := range [][2]float32{{500, 200}, {100, 410}, {60, 550}, {800, 300}} {
+		in.X, in.Y = at[0], at[1]
+		if p := drawn(v, in, false); string(p.Pix) != string(without.Pix) {
+			tips++
+		}
+	}
+	if tips != 3 { // there are no numbers in the text
+		t.Errorf("%d tips, want 3", tips)
+	}
+	in.X, in.Y = -1, -1
+	paused := drawn(v, in, true)
+	if string(paused.Pix) == string(without.Pix) {
+		t.Error("a pause is not shown")
+	}
+	v.Ended = errors.New("the server is gone")
+	if p := drawn(v, in, false); string(p.Pix) == string(without.Pix) {
+		t.Error("the end is not shown")
+	}
+	for _, size := range [][2]float32{{1, 1}, {40, 30}, {200, 100}, {300, 900}, {900, 120}, {2200, 1440}} {
+		in.Width, in.Height, in.Scale = size[0], size[1], 1
+		if size[0] > 2000 {
+			in.Scale = 2
+		}
+		drawn(v, in, false)
+		drawn(View{Now: start}, in, false)
+	}
+}
+
+func TestCeilings(t *testing.T) {
+	for v, want := range map[float64]float64{0: 1, 0.3: 0.5, 1: 1, 1.01: 2, 4.9: 5, 5.1: 10, 20: 20, 74: 100, 1001: 2000} {
+		if got := ceiling(v); math.Abs(got-want) > 1e-9*want {
+			t.Errorf("%g: %g, want %g", v, got, want)
+		}
+	}
+}
