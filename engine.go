@@ -121,6 +121,7 @@ func (e *Engine) upload(ctx context.Context, o Options, s settings) error {
 		o.Logger.Info().Msg(x.String())
 	}
 	e.loaded, e.work, e.context = x, newExecutor(x, turnsOf(e.devices)...), x.Context()
+	e.work.profile = o.Profile
 	if o.KVDisk > 0 {
 		e.disk, err = openKVDisk(e, o.KVDir, o.KVDisk, o.Logger)
 	}

@@ -21,6 +21,7 @@ type evaluator interface {
 	MaxTokens(singles, others int) int
 	MaxRows(t model.Tail) int
 	MaxSteps() int
+	Profile() ([]pipeline.Timing, error)
 
 	Fingerprint() string
 	PageBytes(g pages.Group) int64
@@ -32,8 +33,9 @@ type evaluator interface {
 // work, or one of the executor's own. It puts into a step what is ready: the next token of each session that has one, and pieces of prompts (continuous
 // batching: Yu et al. 2022, Orca, sec. 4). What can't share a step takes turns with these.
 type executor struct {
-	model evaluator
-	turns []*turn // of the devices, in the order in which they are taken
+	model   evaluator
+	turns   []*turn // of the devices, in the order in which they are taken
+	profile bool    // the model takes timestamps
 
 	mu        sync.Mutex
 	idle      sync.Cond             // signalled when running ends

@@ -247,6 +247,8 @@ const (
 	fakeRun       = 10
 )
 
+func (f *fake) Profile() ([]pipeline.Timing, error) { return nil, nil }
+
 func (f *fake) MaxTails() (n, tokens int) { return fakeSequences, fakeRun }
 func (f *fake) MaxRows(model.Tail) int    { return 100 }
 

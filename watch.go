@@ -53,6 +53,9 @@ type Step struct {
 	Took         time.Duration `json:"nanoseconds"`     // with what it waited for
 	Counters     Counters      `json:"counters"`        // dispatches and bytes
 	Pieces       []Piece       `json:"pieces"`          // of texts, one a sequence; for watchers alone
+
+	// Kernels are those of the step, or of the last token of a burst; for watchers of an Engine with Options.Profile.
+	Kernels []Timing `json:"kernels,omitempty"`
 }
 
 // A Piece says what of a session's text a Step has evaluated, and what the session has of the KV cache then.
@@ -124,6 +127,9 @@ func (x *executor) describe(s *Step, step []piece) {
 		d := Piece{Session: p.s.seen, Position: from, Tokens: slices.Concat(p.tokens[from:p.end], h.pending)}
 		d.Pages, d.Shared = h.sequence.Pages()
 		s.Pieces = append(s.Pieces, d)
+	}
+	if x.profile {
+		s.Kernels, _ = x.model.Profile() // a device that is lost says so in the next step
 	}
 }
 

@@ -27,7 +27,7 @@ func (p *program) chatCommand() *cli.Command {
 			"Ctrl-C drops what is typed, and leaves if it is pressed twice with nothing typed. In --messages a content is a string or a\n" +
 			"list of {\"type\":\"text\",\"text\":...}.",
 		Flags: slices.Concat([]cli.Flag{stringFlag("prompt", "", "answer `TEXT` and exit", "p")}, chatFlags(), answerFlags(), terminalFlags(),
-			samplingFlags(), speedFlags(), modelFlags(), splitFlags(), windowFlags()),
+			samplingFlags(), speedFlags(), modelFlags(), splitFlags(), windowFlags(), profileFlags()),
 		Action: p.chat,
 	}
 }

@@ -115,6 +115,13 @@ func windowFlags() []cli.Flag {
 	return []cli.Flag{f}
 }
 
+// profileFlags are for those of these commands that have no use for a profile without a window.
+func profileFlags() []cli.Flag {
+	f := boolFlag("profile", false, "show the device time of each kernel in the window; timestamps cost a little, and tokens are not queued")
+	f.(*cli.BoolFlag).Category = inDevice
+	return []cli.Flag{f}
+}
+
 func chatTemplateFlag() cli.Flag {
 	return grouped(inModel, stringFlag("chat-template", "",
 		"use the chat format `NAME|FILE`, a built-in one or a Jinja template (default: the model's own)"))[0]
@@ -329,7 +336,7 @@ func (p *program) load(ctx context.Context, name string, o pumice.Options) (*pum
 	}
 	e, err := pumice.Open(ctx, name, o)
 	if err == nil {
-		p.window.follow(e, modelID(name))
+		p.window.follow(e, modelID(name), o.Profile)
 	}
 	return e, err
 }

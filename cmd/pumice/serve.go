@@ -38,7 +38,7 @@ func (p *program) serveCommand() *cli.Command {
 			"requests call a model; by default it is the file's name. On a loopback address no key is needed, and requests that reach\n" +
 			"the server by a public name are refused without one. At / is a page to chat in the browser. With a --cache-dir of its\n" +
 			"own, --kv-disk is 4G unless it is given. --port 0 takes a free one.",
-		Flags:  slices.Concat(flags, modelFlags(), splitFlags(), windowFlags()),
+		Flags:  slices.Concat(flags, modelFlags(), splitFlags(), windowFlags(), profileFlags()),
 		Action: p.serve,
 	}
 }

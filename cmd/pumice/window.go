@@ -47,8 +47,8 @@ func (p *program) openWindow(o *pumice.Options) error {
 }
 
 // follow shows an engine until it is closed.
-func (w *window) follow(e *pumice.Engine, name string) {
-	w.work.Go(func() { w.state.Follow(w.ctx, e, name) })
+func (w *window) follow(e *pumice.Engine, name string, profile bool) {
+	w.work.Go(func() { w.state.Follow(w.ctx, e, name, profile) })
 }
 
 // closeWindow closes the window, if there is one. Its engines are closed.

@@ -1,11 +1,14 @@
 package monitor
 
 import (
+	"cmp"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"time"
 
+	"pumice"
 	"pumice/internal/humanize"
 	"pumice/vk/present"
 )
@@ -42,18 +45,29 @@ func Draw(l *present.List, v View, in present.Input, paused bool) {
 	gap := s.px(8)
 	head, rest := cutTop(all.Inset(gap), s.px(26))
 	s.head(head, in, paused)
-	left, right := rest, present.Rect{}
-	if rest.Width() > s.px(520) {
-		left, right = cutLeft(rest, rest.Width()*0.5, gap)
+	var rates, amounts, text present.Rect
+	switch left, right := cutLeft(rest, (rest.Width()-gap)/2, gap); {
+	case rest.Width() > s.px(520) && v.Text == "":
+		rates, amounts = left, right
+	case rest.Width() > s.px(520):
+		rest, text = left, right
+		fallthrough
+	default:
+		rates, amounts = cutTop(rest, rest.Height()*0.5-gap/2)
+		amounts.Y0 += gap
 	}
-	rates, left := cutTop(left, left.Height()*0.5-gap/2)
-	s.rates(rates)
-	left.Y0 += gap
-	memory, sessions := cutTop(left, s.px(88))
+	memory, sessions := cutTop(amounts, s.px(88))
 	sessions.Y0 += gap
+	if len(v.Kernels) > 0 {
+		var kernels present.Rect
+		sessions, kernels = cutTop(sessions, (sessions.Height()-gap)/2)
+		kernels.Y0 += gap
+		s.kernels(kernels)
+	}
+	s.rates(rates)
 	s.memory(memory)
 	s.sessions(sessions)
-	s.text(right)
+	s.text(text)
 	s.hover(all)
 }
 
@@ -296,6 +310,55 @@ func (s *screen) sessions(r present.Rect) {
 	}
 }
 
+// kernels shows how long a token's kernels take, the longest first, and how near those that read much come to the rate at which
+// the device copies its memory.
+func (s *screen) kernels(r present.Rect) {
+	list := slices.Clone(s.view.Kernels)
+	slices.SortStableFunc(list, func(a, b pumice.Timing) int { return cmp.Compare(b.Total, a.Total) })
+	var total time.Duration
+	for _, k := range list {
+		total += k.Total
+	}
+	title := fmt.Sprintf("kernels of a token: %s", milliseconds(total))
+	if s.view.Bandwidth > 0 {
+		title += fmt.Sprintf(", and what they read, in per cent of the %.1f GB/s of copies", s.view.Bandwidth/1e9)
+	}
+	in, ok := s.panel(r, title)
+	if !ok {
+		return
+	}
+	size, name, numbers := s.small(), s.px(200), s.px(130)
+	for _, k := range list {
+		row, rest := cutTop(in, float32(size)+s.px(2))
+		if rest.Y0 > in.Y1 {
+			return
+		}
+		in = rest
+		title := strings.TrimSpace(k.Kernel + " " + k.Size)
+		s.line(row.X0, row.Y0, size, s.Font().Fit(size, title, name-s.px(6)), bright)
+		text, tip := milliseconds(k.Total), fmt.Sprintf("%s: %d calls of %s on average", title, k.Calls, milliseconds(k.Total/time.Duration(max(1, k.Calls))))
+		bar := present.Rect{X0: row.X0 + name, Y0: row.Y0 + s.px(3), X1: row.X1 - numbers, Y1: row.Y0 + s.px(14)}
+		end := bar.X0 + bar.Width()*float32(float64(k.Total)/float64(max(1, list[0].Total)))
+		s.Box(present.Rect{X0: bar.X0, Y0: bar.Y0, X1: end, Y1: bar.Y1}, decodeColour)
+		if rate := float64(k.Bytes) / max(k.Total.Seconds(), 1e-9); s.view.Bandwidth > 0 && k.Bytes > reads {
+			part := rate / s.view.Bandwidth
+			text += fmt.Sprintf(" · %.0f %%", 100*part)
+			tip += fmt.Sprintf(", %s at %.1f GB/s", humanize.Bytes(k.Bytes), rate/1e9)
+			reached := bar.X0 + (end-bar.X0)*float32(min(part, 1))
+			s.Box(present.Rect{X0: bar.X0, Y0: bar.Y1 - s.px(3), X1: reached, Y1: bar.Y1}, promptColour)
+		}
+		s.lineRight(row.X1, row.Y0, size, text, bright)
+		s.over(row, "%s", tip)
+	}
+}
+
+// reads is how many bytes a kernel reads at least whose rate of reading is of interest.
+const reads = 256 << 10
+
+func milliseconds(d time.Duration) string {
+	return fmt.Sprintf("%.2f ms", float64(d)/float64(time.Millisecond))
+}
+
 // age writes a time in one unit.
 func age(d time.Duration) string {
 	switch {
@@ -309,16 +372,11 @@ func age(d time.Duration) string {
 
 // text shows the end of the text that is at work.
 func (s *screen) text(r present.Rect) {
-	title := "text"
-	if len(s.view.Sessions) > 0 {
-		title = fmt.Sprintf("text of session %d", s.view.Sessions[0].Number)
-	}
-	in, ok := s.panel(r, title)
-	if !ok {
+	if s.view.Text == "" {
 		return
 	}
-	if s.view.Text == "" {
-		s.line(in.X0, in.Y0, s.small(), "not known: a server's events have no texts", dim)
+	in, ok := s.panel(r, fmt.Sprintf("text of session %d", s.view.Sessions[0].Number))
+	if !ok {
 		return
 	}
 	size := s.normal()

@@ -194,17 +194,17 @@ func (p picture) is(x, y int, c present.Colour) bool {
 	return p.NRGBAAt(x, y) == color.NRGBA{uint8(c >> 24), uint8(c >> 16), uint8(c >> 8), 255}
 }
 
-// count returns the pixels of a colour in each column, in the first rows.
-func (p picture) count(c present.Colour, rows int) []int {
-	columns := make([]int, p.Rect.Dx())
-	for x := range columns {
-		for y := range rows {
+// count returns the pixels of a colour in each of the first columns.
+func (p picture) count(c present.Colour, columns int) []int {
+	list := make([]int, columns)
+	for x := range list {
+		for y := range p.Rect.Dy() {
 			if p.is(x, y, c) {
-				columns[x]++
+				list[x]++
 			}
 		}
 	}
-	return columns
+	return list
 }
 
 // longest returns the longest run of a colour in a row.
@@ -268,10 +268,44 @@ func TestBarsShowTheirNumbers(t *testing.T) {
 	rates.Decode = make([]float64, spans-1)
 	rates.Decode[spans-3], rates.Decode[spans-13] = 20, 5
 	p = drawn(rates, in, false)
-	columns := slices.DeleteFunc(p.count(decodeColour, 360), func(n int) bool { return n == 0 })
+	columns := slices.DeleteFunc(p.count(decodeColour, 540), func(n int) bool { return n == 0 })
 	low, high := slices.Min(columns), slices.Max(columns)
 	if high < 100 || low < high/4-1 || low > high/4+1 {
 		t.Errorf("bars of %d and %d pixels for 5 and 20 tokens/s", low, high)
+	}
+}
+
+// The longest kernel's bar is as wide as there is room, others are in proportion, and so is what of it reading takes at least.
+func TestKernelsBesideTheRoofline(t *testing.T) {
+	drawn, in := painter(t), present.Input{Width: 1100, Height: 720, Scale: 1, X: -1, Y: -1}
+	v := View{Now: start, Bandwidth: 20e9, Kernels: []pumice.Timing{
+		{Kernel: "attention", Calls: 30, Total: 2 * time.Millisecond},
+		{Kernel: "matvec", Calls: 120, Total: 8 * time.Millisecond, Bytes: 80e6}, // 10 GB/s
+	}}
+	p := drawn(v, in, false)
+	widths := map[int]int{} // of runs, with how many rows have them
+	for y := range p.Rect.Dy() {
+		run := 0
+		for x := range p.Rect.Dx() {
+			if p.is(x, y, decodeColour) {
+				run++
+			}
+		}
+		widths[run]++
+	}
+	reading := p.longest(promptColour)
+	full := p.longest(decodeColour)
+	if full < 100 || widths[full/4]+widths[full/4+1]+widths[full/4-1] < 9 {
+		t.Errorf("bars of %v for 8 and 2 ms", widths)
+	}
+	if reading < full/2-1 || reading > full/2+1 {
+		t.Errorf("%d of %d pixels for half of the bandwidth", reading, full)
+	}
+	var s State
+	s.Event(step(time.Second, pumice.Step{Tokens: 1, Kernels: v.Kernels}))
+	s.Event(step(time.Second, pumice.Step{PromptTokens: 9, Kernels: v.Kernels[:1]}))
+	if got := s.View(start).Kernels; len(got) != 2 {
+		t.Errorf("%v: want those of the token", got)
 	}
 }
 

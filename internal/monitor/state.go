@@ -38,6 +38,9 @@ type State struct {
 	points   [spans]point // by span, modulo spans
 	sessions map[int]*session
 	missed   int
+	last     time.Time // of a step
+	kernels  []pumice.Timing
+	copied   float64
 	ended    error // why nothing more comes; nil while something may
 }
 
@@ -82,8 +85,9 @@ func (s *State) Receive(name string, data []byte) error {
 	return nil
 }
 
-// Follow takes in what an engine of this process does, until ctx ends or the engine is closed. name is the model's.
-func (s *State) Follow(ctx context.Context, e *pumice.Engine, name string) {
+// Follow takes in what an engine of this process does, until ctx ends or the engine is closed. name is the model's. With
+// profile, that of its Options, it first measures how fast the device copies its memory.
+func (s *State) Follow(ctx context.Context, e *pumice.Engine, name string, profile bool) {
 	about := server.Engine{Model: name, Context: e.Context(), Memory: e.Memory()}
 	for _, d := range e.Devices() {
 		about.Devices = append(about.Devices, d.Info())
@@ -94,6 +98,13 @@ func (s *State) Follow(ctx context.Context, e *pumice.Engine, name string) {
 		s.decode = func(ids []int) string { return t.Decode(ids, false) }
 	}
 	s.mu.Unlock()
+	if profile {
+		if rate, err := e.CopyBandwidth(ctx); err == nil {
+			s.mu.Lock()
+			s.copied = rate
+			s.mu.Unlock()
+		}
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	var wait sync.WaitGroup
 	wait.Go(func() {
@@ -138,6 +149,10 @@ func (s *State) Event(e pumice.Event) {
 	s.missed += e.Missed
 	if e.Step == nil {
 		return
+	}
+	s.last = e.Time
+	if e.Step.PromptTokens == 0 && len(e.Step.Kernels) > 0 {
+		s.kernels = e.Step.Kernels
 	}
 	span := e.Time.UnixNano() / int64(spanTime)
 	p := &s.points[span%spans]
@@ -200,15 +215,22 @@ type View struct {
 	Rate     float64   // of Decode now: over the last two seconds
 	Sessions []Session // those that have worked last first
 	Text     string    // of the first session; "": not known
-	Missed   int       // events that came too fast
-	Ended    error     // why nothing more comes; nil while something may
+	Last     time.Time // when something was evaluated
+
+	Kernels   []pumice.Timing // of the last step without prompts; nil: not known
+	Bandwidth float64         // at which the device copies its memory, in bytes a second, as read and written; 0: not known
+	Missed    int             // events that came too fast
+	Ended     error           // why nothing more comes; nil while something may
 }
+
+// Idle reports whether nothing was evaluated lately.
+func (v View) Idle() bool { return v.Metrics.Queued == 0 && v.Now.Sub(v.Last) > time.Second }
 
 // View returns what there is to see.
 func (s *State) View(now time.Time) View {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	v := View{Now: now, About: s.about, Metrics: s.metrics, Missed: s.missed, Ended: s.ended}
+	v := View{Now: now, About: s.about, Metrics: s.metrics, Missed: s.missed, Last: s.last, Kernels: s.kernels, Bandwidth: s.copied, Ended: s.ended}
 	last := now.UnixNano() / int64(spanTime) // under way, and not shown
 	perSecond := 1 / spanTime.Seconds()
 	for span := last - spans + 1; span < last; span++ {

@@ -40,6 +40,7 @@ func Show(ctx context.Context, dev *pumice.VulkanDevice, s *State, opened func()
 		if !paused {
 			view = s.View(time.Now())
 		}
+		reply.Idle = view.Idle()
 		Draw(l, view, in, paused)
 		return reply
 	})

@@ -23,5 +23,6 @@ type Input struct {
 // A Reply says what is to happen after a frame.
 type Reply struct {
 	Quit       bool
+	Idle       bool   // the device has nothing else to do: the next frame need not wait until this one was a small share of the time
 	Screenshot string // path of a PNG file to write; "": none
 }

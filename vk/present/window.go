@@ -35,10 +35,11 @@ type Window struct {
 	damaged bool       // what is shown may not be the canvas
 }
 
-// frameTime is when a frame began, and how long the processor was at work on it.
+// frameTime is when a frame began, how long the processor was at work on it, and whether nothing else was to be done.
 type frameTime struct {
 	began time.Time
 	host  time.Duration
+	idle  bool
 }
 
 // ErrNoDisplay says that there is no screen to open a window on.
@@ -182,8 +183,12 @@ func (w *Window) Run(ctx context.Context, frame func(Input, *List) Reply) error 
 // step draws a frame if one is due, and returns false if it is the last.
 func (w *Window) step(ctx context.Context, draw func(Input, *List) Reply) (again bool, err error) {
 	busy := w.canvas.Busy() || w.swapchain.Busy()
-	if w.pending != nil && !busy {
-		w.pace.Drew(w.pending.began, w.pending.host+w.canvas.Took())
+	if f := w.pending; f != nil && !busy {
+		cost := f.host + w.canvas.Took()
+		if f.idle {
+			cost = 0
+		}
+		w.pace.Drew(f.began, cost)
 		w.pending = nil
 	}
 	now := time.Now()
@@ -212,7 +217,7 @@ func (w *Window) step(ctx context.Context, draw func(Input, *List) Reply) (again
 			w.pace.Drop()
 		}
 	}
-	w.pending = &frameTime{now, time.Since(now)}
+	w.pending = &frameTime{now, time.Since(now), reply.Idle}
 	if reply.Screenshot != "" {
 		if err := w.Screenshot(reply.Screenshot); err != nil {
 			return false, err
