@@ -28,7 +28,25 @@ const (
 	otherColour  present.Colour = 0x56d39bff
 )
 
-// A Screen has what is drawn and where the mouse is, in units of pixels at scale 1.
+// A controls is what keys change.
+type controls struct{ paused bool }
+
+// press takes in keys that were typed at a time: space pauses and goes on, S asks for a screenshot, Q and Escape for the end.
+func (c *controls) press(keys []rune, now time.Time) (reply present.Reply) {
+	for _, key := range keys {
+		switch key {
+		case ' ':
+			c.paused = !c.paused
+		case 's', 'S':
+			reply.Screenshot = now.Format("pumice-20060102-150405.png")
+		case 'q', 'Q', present.KeyEscape:
+			reply.Quit = true
+		}
+	}
+	return reply
+}
+
+// A screen has what is drawn and where the mouse is, in units of pixels at scale 1.
 type screen struct {
 	*present.List
 	view  View
@@ -37,7 +55,7 @@ type screen struct {
 	tip   string // what is under the mouse; "": nothing
 }
 
-// Draw draws a View for a window. shown and dropped of in are the window's frames.
+// Draw draws a View for a window. It depends on nothing else: the same View and Input make the same picture.
 func Draw(l *present.List, v View, in present.Input, paused bool) {
 	s := &screen{List: l, view: v, scale: max(1, in.Scale), mouse: [2]float32{in.X, in.Y}}
 	all := present.Rect{X1: in.Width, Y1: in.Height}

@@ -343,6 +343,67 @@ func TestHoverAndSmallWindows(t *testing.T) {
 	}
 }
 
+func TestKeys(t *testing.T) {
+	var c controls
+	now := time.Date(2026, 11, 30, 17, 5, 9, 0, time.UTC)
+	for _, x := range []struct {
+		keys   string
+		want   present.Reply
+		paused bool
+	}{
+		{"", present.Reply{}, false},
+		{" ", present.Reply{}, true},
+		{"xs", present.Reply{Screenshot: "pumice-20261130-170509.png"}, true},
+		{"   ", present.Reply{}, false},
+		{string([]rune{present.KeyUp, present.KeyEscape}), present.Reply{Quit: true}, false},
+		{"Q", present.Reply{Quit: true}, false},
+	} {
+		if got := c.press([]rune(x.keys), now); got != x.want || c.paused != x.paused {
+			t.Errorf("%q: %+v, paused %t", x.keys, got, c.paused)
+		}
+	}
+}
+
+// BenchmarkFrame draws a window anew, and one in which only the plots have moved on.
+func BenchmarkFrame(b *testing.B) {
+	f, err := present.NewFont()
+	if err != nil {
+		b.Fatal(err)
+	}
+	l := present.NewList(f)
+	c, err := present.NewCanvas(gputest.OpenWith(b, gputest.Options{NoValidation: true}))
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer c.Close()
+	v, in := sample(), present.Input{Width: 1100, Height: 720, Scale: 1, X: -1, Y: -1}
+	for _, name := range []string{"all", "plots"} {
+		b.Run(name, func(b *testing.B) {
+			var device time.Duration
+			tiles, frames := 0, 0
+			for b.Loop() {
+				if name == "all" || frames == 0 {
+					if err := c.Resize(1100, 720, false); err != nil {
+						b.Fatal(err)
+					}
+				}
+				v.Decode = append(v.Decode[1:], float64(frames%30))
+				l.Reset()
+				Draw(l, v, in, false)
+				n, err := c.Paint(b.Context(), l)
+				if err != nil {
+					b.Fatal(err)
+				}
+				device += c.Took() // waits
+				tiles += n
+				frames++
+			}
+			b.ReportMetric(float64(device.Microseconds())/float64(frames), "device-us/op")
+			b.ReportMetric(float64(tiles)/float64(frames), "tiles/op")
+		})
+	}
+}
+
 func TestCeilings(t *testing.T) {
 	for v, want := range map[float64]float64{0: 1, 0.3: 0.5, 1: 1, 1.01: 2, 4.9: 5, 5.1: 10, 20: 20, 74: 100, 1001: 2000} {
 		if got := ceiling(v); math.Abs(got-want) > 1e-9*want {

@@ -5,7 +5,6 @@ package monitor
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"pumice"
@@ -24,24 +23,18 @@ func Show(ctx context.Context, dev *pumice.VulkanDevice, s *State, opened func()
 	defer func() { err = errors.Join(err, w.Close()) }()
 	opened()
 	var view View
-	paused := false
-	return w.Run(ctx, func(in present.Input, l *present.List) (reply present.Reply) {
-		for _, key := range in.Keys {
-			switch key {
-			case ' ':
-				paused = !paused
-			case 's', 'S':
-				reply.Screenshot = fmt.Sprintf("pumice-%s.png", time.Now().Format("20060102-150405"))
-				note("writing %s", reply.Screenshot)
-			case 'q', 'Q', present.KeyEscape:
-				reply.Quit = true
-			}
+	var c controls
+	return w.Run(ctx, func(in present.Input, l *present.List) present.Reply {
+		now := time.Now()
+		reply := c.press(in.Keys, now)
+		if reply.Screenshot != "" {
+			note("writing %s", reply.Screenshot)
 		}
-		if !paused {
-			view = s.View(time.Now())
+		if !c.paused {
+			view = s.View(now)
 		}
 		reply.Idle = view.Idle()
-		Draw(l, view, in, paused)
+		Draw(l, view, in, c.paused)
 		return reply
 	})
 }
