@@ -8,6 +8,7 @@ help:
 	@echo "make chat               install what is missing, build, fetch the default model, and chat"
 	@echo "make chat PROMPT='...'  the same, but answer once"
 	@echo "make build              build bin/pumice"
+	@echo "make window             install what is missing, and build bin/pumice and bin/pumice-window with windows"
 	@echo "make test               install what the tests need, and run all of them"
 	@echo "make quick              a first look at what changed since the last commit"
 	@echo "make lint               gofmt, go vet, staticcheck, shellcheck"
@@ -26,10 +27,16 @@ help:
 # For pumice --version, also where GOFLAGS turns off Go's own stamp.
 COMMIT = $(shell git describe --always --dirty --abbrev=40 --match='' 2>/dev/null)
 BUILD = go build -trimpath -ldflags "-X pumice/internal/version.stamped=$(COMMIT)" -o bin/pumice ./cmd/pumice
+WINDOW = go build -trimpath -tags window -ldflags "-X pumice/internal/version.stamped=$(COMMIT)" -o bin/ ./cmd/pumice ./cmd/pumice-window
 
 .PHONY: build
 build:
 	$(BUILD)
+
+.PHONY: window
+window:
+	@tools/setup.sh window
+	$(WINDOW)
 
 .PHONY: chat
 chat:

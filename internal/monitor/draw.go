@@ -156,7 +156,7 @@ func (s *screen) head(r present.Rect, in present.Input, paused bool) {
 	c := dim
 	switch {
 	case s.view.Ended != nil:
-		frames, c = s.view.Ended.Error(), warn
+		frames, c = s.Font().Fit(s.small(), s.view.Ended.Error(), r.Width()/2), warn
 	case paused:
 		frames, c = "paused  ·  "+frames, promptColour
 	}
@@ -439,11 +439,12 @@ func (s *screen) hover(all present.Rect) {
 	if s.tip == "" {
 		return
 	}
-	width, height := s.Font().Width(s.small(), s.tip)+s.px(12), float32(s.small())+s.px(6)
+	tip := s.Font().Fit(s.small(), s.tip, all.Width()-s.px(12))
+	width, height := s.Font().Width(s.small(), tip)+s.px(12), float32(s.small())+s.px(6)
 	x := max(0, min(s.mouse[0]+s.px(12), all.X1-width))
 	y := max(0, min(s.mouse[1]+s.px(14), all.Y1-height))
 	box := present.Rect{X0: x, Y0: y, X1: x + width, Y1: y + height}
 	s.Box(box, bright)
 	s.Frame(box, 1, grid)
-	s.line(x+s.px(6), y+s.px(3), s.small(), s.tip, ground)
+	s.line(x+s.px(6), y+s.px(3), s.small(), tip, ground)
 }

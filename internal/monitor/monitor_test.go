@@ -1,6 +1,7 @@
 package monitor
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"pumice"
+	"pumice/internal/bounded"
 	"pumice/internal/gputest"
 	"pumice/server"
 	"pumice/vk/present"
@@ -362,6 +364,42 @@ func TestKeys(t *testing.T) {
 			t.Errorf("%q: %+v, paused %t", x.keys, got, c.paused)
 		}
 	}
+}
+
+// FuzzReceive has a server send anything: there is an error or a picture, of no more shapes than a window has room for.
+func FuzzReceive(f *testing.F) {
+	for _, seed := range []string{
+		`engine {"model":"m","devices":[{"name":"d"}],"memory":{"weights_bytes":5,"total_bytes":9,"available_bytes":-1}}`,
+		`metrics {"pages":{"in_use":1,"cached":-2,"free":99999999999}}`,
+		` {"time":"2026-11-30T17:00:00Z","step":{"tokens":9,"pieces":[{"session":1,"position":7,"tokens":[1,2],"pages":3,"shared_pages":9}]}}`,
+		` {"time":"0001-01-01T00:00:00Z","step":{"tokens":-9,"pieces":[{"session":-1,"position":-7,"pages":-3},{"session":-1,"position":9223372036854775807}]}}`,
+		` {"time":"2026-11-30T17:00:01Z","step":{"kernels":[{"Kernel":"k","Calls":0,"Total":-5,"Bytes":1000000},{"Kernel":"l","Total":7}]}}`,
+		` {"lookup":{}}` + "\n" + `other 5`, `metrics {`,
+	} {
+		f.Add(seed)
+	}
+	font, err := present.NewFont()
+	if err != nil {
+		f.Fatal(err)
+	}
+	l := present.NewList(font)
+	now := time.Date(2026, 11, 30, 17, 0, 2, 0, time.UTC)
+	f.Fuzz(func(t *testing.T, text string) {
+		bounded.Run(t, len(text), func(context.Context) {
+			var s State
+			for line := range strings.Lines(text) {
+				name, data, _ := strings.Cut(line, " ")
+				_ = s.Receive(name, []byte(data))
+			}
+			for _, at := range []float32{-1, 100, 700} {
+				l.Reset()
+				Draw(l, s.View(now), present.Input{Width: 1100, Height: 720, Scale: 1, X: at, Y: 420}, false)
+			}
+			if n := l.Len(); n > 20000 {
+				t.Errorf("%d shapes", n)
+			}
+		})
+	})
 }
 
 // BenchmarkFrame draws a window anew, and one in which only the plots have moved on.

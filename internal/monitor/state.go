@@ -154,13 +154,14 @@ func (s *State) Event(e pumice.Event) {
 	if e.Step.PromptTokens == 0 && len(e.Step.Kernels) > 0 {
 		s.kernels = e.Step.Kernels
 	}
-	span := e.Time.UnixNano() / int64(spanTime)
-	p := &s.points[span%spans]
-	if p.span != span {
-		*p = point{span: span}
+	if span := e.Time.UnixNano() / int64(spanTime); span >= 0 {
+		p := &s.points[span%spans]
+		if p.span != span {
+			*p = point{span: span}
+		}
+		p.tokens += e.Step.Tokens
+		p.prompt += e.Step.PromptTokens
 	}
-	p.tokens += e.Step.Tokens
-	p.prompt += e.Step.PromptTokens
 	for _, piece := range e.Step.Pieces {
 		s.piece(e.Time, piece)
 	}

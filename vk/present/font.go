@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"unicode"
+	"unicode/utf8"
 
 	"golang.org/x/image/font"
 	"golang.org/x/image/font/opentype"
@@ -130,19 +131,18 @@ func (f *Font) Width(size int, text string) float32 {
 
 // Fit returns the longest beginning of a text that is at most so wide, with a mark of omission if something is left out.
 func (f *Font) Fit(size int, text string, width float32) string {
-	if f.Width(size, text) <= width {
-		return text
-	}
 	const mark = "…"
-	left, at := float64(width-f.Width(size, mark)), 0
+	pen, room, end := float64(0), float64(width-f.Width(size, mark)), 0
 	for i, r := range text {
 		g, _ := f.glyph(size, r)
-		if left -= g.advance; left < 0 {
-			break
+		if pen += g.advance; pen > float64(width) {
+			return text[:end] + mark
 		}
-		at = i + len(string(r))
+		if pen <= room {
+			end = i + utf8.RuneLen(r)
+		}
 	}
-	return text[:at] + mark
+	return text
 }
 
 // Ascent returns how far a line of text of a size reaches above its baseline.

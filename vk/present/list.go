@@ -60,6 +60,9 @@ func NewList(f *Font) *List { return &List{font: f} }
 // Font is the font of the List's text.
 func (l *List) Font() *Font { return l.font }
 
+// Len returns how many shapes the List has; a character of text is one.
+func (l *List) Len() int { return len(l.shapes) }
+
 // Reset empties the List for another picture.
 func (l *List) Reset() {
 	l.shapes = l.shapes[:0]
