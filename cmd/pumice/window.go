@@ -32,8 +32,13 @@ func (p *program) openWindow(o *pumice.Options) error {
 		opened, ended := make(chan struct{}), make(chan error, 1)
 		w.work.Go(func() {
 			err := monitor.Show(w.ctx, d.Vulkan(), &w.state, func() { close(opened) }, p.note)
-			if ended <- err; err != nil {
-				p.log.Error().Err(err).Msg("the window")
+			select {
+			case <-opened:
+				if err != nil {
+					p.log.Error().Err(err).Msg("the window")
+				}
+			default:
+				ended <- err
 			}
 		})
 		select {

@@ -122,6 +122,15 @@ func TestReceive(t *testing.T) {
 	if err := s.Receive("metrics", []byte("{")); err == nil {
 		t.Error("no error of half an object")
 	}
+	e.Step.Pieces = []pumice.Piece{{Session: 1, Pages: 3}}
+	send("", e)
+	if v := s.View(start); len(v.Sessions) != 1 {
+		t.Errorf("%d sessions", len(v.Sessions))
+	}
+	send("engine", server.Engine{Model: "another"}) // whose sessions begin at 1 again
+	if v := s.View(start); len(v.Sessions) != 0 || v.About.Model != "another" {
+		t.Errorf("of another engine: %+v", v)
+	}
 	s.End(nil)
 	if v := s.View(start); v.Ended == nil {
 		t.Error("the end is not shown")

@@ -65,7 +65,7 @@ func (s *State) Receive(name string, data []byte) error {
 		var about server.Engine
 		if err = json.Unmarshal(data, &about); err == nil {
 			s.mu.Lock()
-			s.about = about
+			s.begin(about)
 			s.mu.Unlock()
 		}
 	case "metrics":
@@ -93,7 +93,7 @@ func (s *State) Follow(ctx context.Context, e *pumice.Engine, name string, profi
 		about.Devices = append(about.Devices, d.Info())
 	}
 	s.mu.Lock()
-	s.about = about
+	s.begin(about)
 	if t := e.Tokenizer(); t != nil {
 		s.decode = func(ids []int) string { return t.Decode(ids, false) }
 	}
@@ -124,6 +124,11 @@ func (s *State) Follow(ctx context.Context, e *pumice.Engine, name string, profi
 	}
 	cancel()
 	wait.Wait()
+}
+
+// begin forgets what is known of an engine before this one, but for its plots. The caller has the lock.
+func (s *State) begin(about server.Engine) {
+	s.about, s.decode, s.sessions, s.kernels, s.copied = about, nil, nil, nil, 0
 }
 
 // End says why nothing more comes.
