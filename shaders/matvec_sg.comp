@@ -9,6 +9,10 @@
 // consecutive bytes a load, and the same columns of x for all rows; words of scales are loaded for
 // all of its rows at once, and decoded once for a piece.
 //
+// With AHEAD a lane's next piece is on its way to registers while it waits at barriers and, if the piece takes few
+// (EARLY), while it multiplies the one before; without, for lanes that have few registers, it asks for a piece when it
+// comes to it. What the product is added to is loaded at the start.
+//
 // Quantised weights stay unsigned integers q until the end: a row is sum_b d_b * (q . x)_b +
 // m_b * sum(x)_b over blocks b, and sum(x), the same for every row, is where (q . x) starts from if
 // m is a constant times d. Packed fields are masked four at a time into the bytes of a word, from
@@ -28,6 +32,7 @@ layout(constant_id = 3) const bool NORM = false;
 layout(constant_id = 4) const bool ACTIVATE = false;
 layout(constant_id = 5) const bool GATED = false;
 layout(constant_id = 6) const uint ACTIVATION = 0u;
+layout(constant_id = 7) const bool AHEAD = true;
 layout(std430, binding = 0) readonly buffer Units { uvec4 units[]; };
 layout(std430, binding = 1) readonly buffer Metas { uvec4 meta[]; };
 layout(std430, binding = 2) readonly buffer X { vec4 x[]; };
@@ -73,96 +78,155 @@ shared vec4 x_tile[2u * QUADS * STRIDE];
 shared float partial[SUBGROUPS];
 
 #ifdef QUANTISED
-#define SUM_COLS (PIECE_COLS / SCALES)
+// A piece goes by in runs of 32 columns, of which a lane has x in registers.
+#define RUN_COLS 32
+#define RUNS (PIECE_COLS / RUN_COLS)
+#define RUN_QUADS (RUN_COLS / 4u)
+#define RUN_WORDS (RUN_COLS / WORD_COLS)
+#define RUN_SCALES (SCALES > RUNS ? SCALES / RUNS : 1u)
+#define SUM_COLS (RUN_COLS / RUN_SCALES)
 #endif
 
 float sums[ROWS];
 float squares = 0.0;
-vec4 staged[STAGED];
+vec4 staged[STAGED], gains[STAGED];
+
+// This invocation's quad i of a chunk of x.
+uint staged_quad(uint chunk, uint i) { return chunk * (LANES * QUADS) + i * WORKGROUP + gl_LocalInvocationID.x; }
+
+// Multiplies staged quad i by the norm's gain.
+void apply_gain(uint chunk, uint i) {
+    squares += staged_quad(chunk, i) < p.cols / 4u ? dot(staged[i], staged[i]) : 0.0;
+    staged[i] *= gains[i];
+}
 
 // Loads this invocation's quads of a chunk of x.
 void load_chunk(uint chunk) {
     [[unroll]] for (uint i = 0u; i < STAGED; i++) {
         // Without a branch, so that all are under way at once; what is beyond the last is not used.
-        uint quad = chunk * (LANES * QUADS) + i * WORKGROUP + gl_LocalInvocationID.x, last = p.cols / 4u - 1u;
-        staged[i] = x[min(quad, last)];
-        if (NORM) {
-            squares += quad <= last ? dot(staged[i], staged[i]) : 0.0;
-            staged[i] *= gain[min(quad, last)];
-        }
+        uint quad = min(staged_quad(chunk, i), p.cols / 4u - 1u);
+        staged[i] = x[quad];
+        if (NORM) gains[i] = gain[quad];
+        if (NORM && !AHEAD) apply_gain(chunk, i);
     }
 }
 
 void store_chunk(uint chunk) {
     [[unroll]] for (uint i = 0u; i < STAGED; i++) {
         uint at = i * WORKGROUP + gl_LocalInvocationID.x, n = at / PIECE_QUADS;
+        if (NORM && AHEAD) apply_gain(chunk, i);
         x_tile[((chunk & 1u) * QUADS + n / LANES * PIECE_QUADS + at % PIECE_QUADS) * STRIDE + n % LANES] = staged[i];
     }
 }
 
-// Adds a piece of the rows from row0 on to sums; x is at tile.
-void add_piece(uint row0, uint piece, uint tile) {
-    uint nunits = p.cols / UNIT_COLS;
+// What a lane takes of the rows in a piece.
+struct Piece {
     uvec4 q[ROWS * PIECE_UNITS];
+#ifdef QUANTISED
+    uvec4 words[NEEDED];
+#endif
+};
+// Of at most 24 registers: with more, Mesa's compiler for NVIDIA takes so many that a multiprocessor holds two workgroups less.
+#ifdef QUANTISED
+const bool EARLY = ROWS * PIECE_UNITS + uint(NEEDED) <= 6u;
+#else
+const bool EARLY = true;
+#endif
+
+#ifdef QUANTISED
+Record piece_record(uint row0, uint piece) {
+    return row_record(min(row0, (p.rows - 1u) / ROWS * ROWS), piece * PIECE_UNITS, p.cols, 1u);
+}
+#endif
+
+// Beyond the last piece this loads the last one.
+Piece load_piece(uint row0, uint piece) {
+    uint nunits = p.cols / UNIT_COLS;
+    piece = min(piece, nunits / PIECE_UNITS - 1u);
+    Piece v;
     [[unroll]] for (uint r = 0u; r < ROWS; r++)
         [[unroll]] for (uint i = 0u; i < PIECE_UNITS; i++)
-            q[r * PIECE_UNITS + i] = load_unit(min(row0 + r, p.rows - 1u) * nunits + piece * PIECE_UNITS + i);
+            v.q[r * PIECE_UNITS + i] = load_unit(min(row0 + r, p.rows - 1u) * nunits + piece * PIECE_UNITS + i);
 #ifdef QUANTISED
-    Record at = row_record(min(row0, (p.rows - 1u) / ROWS * ROWS), piece * PIECE_UNITS, p.cols, 1u);
-    uvec4 words[NEEDED];
-    load_meta_quads(at, words);
+    load_meta_quads(piece_record(row0, piece), v.words);
 #endif
-    vec4 xs[PIECE_QUADS];
-    [[unroll]] for (uint i = 0u; i < PIECE_QUADS; i++) xs[i] = x_tile[tile + i * STRIDE];
+    return v;
+}
+
+// Adds a piece of the rows from row0 on to sums; x is at tile.
+void add_piece(uint row0, uint piece, Piece v, uint tile) {
 #ifdef QUANTISED
-    float total[SCALES];
-    [[unroll]] for (uint s = 0u; s < SCALES; s++) {
-        vec4 t = vec4(0.0);
-        [[unroll]] for (uint i = 0u; i < SUM_COLS / 4u; i++) t += xs[s * (SUM_COLS / 4u) + i];
-        total[s] = (t.x + t.y) + (t.z + t.w);
-    }
-#endif
-    [[unroll]] for (uint r = 0u; r < ROWS; r++) {
-#ifdef QUANTISED
-        Meta m = quad_meta(words, r, at.part);
-        float d[SCALES];
+    uint part = piece_record(row0, piece).part;
+    [[unroll]] for (uint run = 0u; run < RUNS; run++) {
+        vec4 xs[RUN_QUADS];
+        [[unroll]] for (uint i = 0u; i < RUN_QUADS; i++) xs[i] = x_tile[tile + (run * RUN_QUADS + i) * STRIDE];
+        float total[RUN_SCALES];
+        [[unroll]] for (uint s = 0u; s < RUN_SCALES; s++) {
+            vec4 t = vec4(0.0);
+            [[unroll]] for (uint i = 0u; i < SUM_COLS / 4u; i++) t += xs[s * (SUM_COLS / 4u) + i];
+            total[s] = (t.x + t.y) + (t.z + t.w);
+        }
+        [[unroll]] for (uint r = 0u; r < ROWS; r++) {
+            Meta m = quad_meta(v.words, r, part);
+            float d[RUN_SCALES];
 #ifdef OFFSET
-        [[unroll]] for (uint s = 0u; s < SCALES; s++) d[s] = -float(OFFSET) * total[s];
+            [[unroll]] for (uint s = 0u; s < RUN_SCALES; s++) d[s] = -float(OFFSET) * total[s];
 #else
-        [[unroll]] for (uint s = 0u; s < SCALES; s++) d[s] = 0.0;
+            [[unroll]] for (uint s = 0u; s < RUN_SCALES; s++) d[s] = 0.0;
 #endif
-        [[unroll]] for (uint j = 0u; j < 4u * PIECE_UNITS; j++)
-            [[unroll]] for (uint f = 0u; f < FIELDS; f++) {
-                vec4 w = numbers(unit_bytes(q[r * PIECE_UNITS + j / 4u], m.high, j % 4u, f));
-                [[unroll]] for (uint n = 0u; n < 4u; n++) {
-                    uint c = WORD_COLS * j + FIELDS * n + f;
-                    d[c / SUM_COLS] += w[n] * xs[c / 4u][c % 4u];
+            [[unroll]] for (uint i = 0u; i < RUN_WORDS; i++) {
+                uint j = run * RUN_WORDS + i;
+                [[unroll]] for (uint f = 0u; f < FIELDS; f++) {
+                    vec4 w = numbers(unit_bytes(v.q[r * PIECE_UNITS + j / 4u], m.high, j % 4u, f));
+                    [[unroll]] for (uint n = 0u; n < 4u; n++) {
+                        uint c = WORD_COLS * i + FIELDS * n + f;
+                        d[c / SUM_COLS] += w[n] * xs[c / 4u][c % 4u];
+                    }
                 }
             }
+            [[unroll]] for (uint s = 0u; s < RUN_SCALES; s++) {
+                vec2 dm = m.dm[SCALES > 1 ? run * RUN_SCALES + s : 0u];
 #ifdef OFFSET
-        [[unroll]] for (uint s = 0u; s < SCALES; s++) sums[r] += m.dm[s].x * d[s];
+                sums[r] += dm.x * d[s];
 #else
-        [[unroll]] for (uint s = 0u; s < SCALES; s++) sums[r] += m.dm[s].x * d[s] + m.dm[s].y * total[s];
+                sums[r] += dm.x * d[s] + dm.y * total[s];
 #endif
+            }
+        }
+    }
 #else
+    vec4 xs[PIECE_QUADS];
+    [[unroll]] for (uint i = 0u; i < PIECE_QUADS; i++) xs[i] = x_tile[tile + i * STRIDE];
+    [[unroll]] for (uint r = 0u; r < ROWS; r++) {
         float w[UNIT_COLS];
         Meta none;
-        decode_unit(q[r], none, w);
+        decode_unit(v.q[r], none, w);
         [[unroll]] for (uint i = 0u; i < UNIT_COLS; i++) sums[r] += w[i] * xs[i / 4u][i % 4u];
-#endif
     }
+#endif
 }
 
 void main() {
     uint lane = gl_SubgroupInvocationID;
     // Workgroups are spread over x and y because x alone is limited to 65535.
     uint row0 = ((gl_WorkGroupID.y * gl_NumWorkGroups.x + gl_WorkGroupID.x) * SUBGROUPS + gl_SubgroupID) * ROWS;
+    uint pieces = p.cols / PIECE_COLS, chunks = (pieces + LANES * PIECES - 1u) / (LANES * PIECES);
+    load_chunk(0u);
+    Piece next;
+    if (AHEAD) next = load_piece(row0, lane); // behind x, which is waited for first
+    // Lane n finishes row n of the subgroup's, or of gated rows the n-th pair.
+    uint row = row0 + (GATED ? 2u * lane : lane), to = p.y_first + row;
+    bool finishes = lane < (GATED ? ROWS / 2u : ROWS) && row < p.rows;
+    float before = 0.0, own_bias[2] = float[](0.0, 0.0);
+    if (finishes) {
+        if (ACCUMULATE) before = y[to];
+        if (HAS_BIAS) own_bias[0] = bias[p.bias_first + row];
+        if (HAS_BIAS && GATED) own_bias[1] = bias[p.bias_first + row + 1u];
+    }
 #ifdef LEVELS
     for (uint i = gl_LocalInvocationID.x; i < 16u; i += WORKGROUP) levels[i] = float(level(i));
 #endif
     [[unroll]] for (uint r = 0u; r < ROWS; r++) sums[r] = 0.0;
-    uint pieces = p.cols / PIECE_COLS, chunks = (pieces + LANES * PIECES - 1u) / (LANES * PIECES);
-    load_chunk(0u);
     store_chunk(0u);
     barrier(); // the first chunk is there
     for (uint chunk = 0u; chunk < chunks; chunk++) {
@@ -170,7 +234,14 @@ void main() {
         uint tile = (chunk & 1u) * QUADS * STRIDE + lane;
         [[unroll]] for (uint b = 0u; b < PIECES; b++) {
             uint piece = (chunk * PIECES + b) * LANES + lane;
-            if (piece < pieces) add_piece(row0, piece, tile + b * PIECE_QUADS * STRIDE);
+            Piece own;
+            if (AHEAD) own = next;
+            if (AHEAD && EARLY) next = load_piece(row0, piece + LANES);
+            if (piece < pieces) {
+                if (!AHEAD) own = load_piece(row0, piece);
+                add_piece(row0, piece, own, tile + b * PIECE_QUADS * STRIDE);
+            }
+            if (AHEAD && !EARLY) next = load_piece(row0, piece + LANES);
         }
         if (chunk + 1u < chunks) store_chunk(chunk + 1u);
         barrier(); // the next chunk is there, and this one has been read
@@ -183,16 +254,20 @@ void main() {
         squares = 0.0;
         [[unroll]] for (uint i = 0u; i < SUBGROUPS; i++) squares += partial[i];
     }
-    if (lane != 0u) return;
+    if (!finishes) return;
     // The norm scales every product alike, so it is applied to the sums.
     float scale = NORM ? inversesqrt(squares / float(p.cols) + p.eps) : 1.0;
-    [[unroll]] for (uint r = 0u; r < ROWS; r++) {
-        if (row0 + r >= p.rows) break;
-        sums[r] *= scale;
-        if (HAS_BIAS) sums[r] += bias[p.bias_first + row0 + r];
-        if (ACTIVATE && (!GATED || r % 2u == 0u)) sums[r] = activate(sums[r]);
-        uint at = p.y_first + row0 + r;
-        if (!GATED) y[at] = ACCUMULATE ? y[at] + sums[r] : sums[r];
-        else if (r % 2u == 1u) y[at / 2u] = sums[r - 1u] * sums[r];
+    float sum = sums[0];
+    [[unroll]] for (uint n = 1u; n < ROWS; n++)
+        if (lane == n) sum = sums[GATED ? 2u * n % ROWS : n];
+    sum *= scale;
+    if (HAS_BIAS) sum += own_bias[0];
+    if (ACTIVATE) sum = activate(sum);
+    if (GATED) {
+        float up = (lane == 0u ? sums[1] : sums[3]) * scale;
+        if (HAS_BIAS) up += own_bias[1];
+        sum *= up;
+        to /= 2u;
     }
+    y[to] = ACCUMULATE ? before + sum : sum;
 }
