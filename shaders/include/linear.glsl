@@ -24,6 +24,7 @@ layout(std430, binding = 3) readonly buffer X { uvec4 x[]; };         // sixteen
 layout(std430, binding = 6) readonly buffer XScales { vec2 x_scales[]; }; // of 32 columns: d, d times the sum of integers
 #elif defined(X_HALVES)
 layout(std430, binding = 3) readonly buffer X { uvec2 x_halves[]; };      // four columns each
+layout(std430, binding = 3) readonly buffer XOctets { uvec4 x_octets[]; }; // eight, where rows are whole octets
 layout(std430, binding = 6) readonly buffer XExponents { int x_exponents[]; }; // of each token
 #else
 layout(std430, binding = 3) readonly buffer X { float x[]; };

@@ -7,7 +7,15 @@
 // W_PLACE(to, row, quad) and X_PLACE(to, token, quad), with to 0 unless it has several tiles.
 #include "weights_ahead.glsl"
 #define TILE_QUADS (TILE_COLS / 4u)
-const uint X_LOADS = (TILE_TOKENS * TILE_QUADS + WORKGROUP - 1u) / WORKGROUP;
+#if defined(X_HALVES) && defined(QUANTISED) && !defined(LEVELS)
+#define PAIRED // columns are in another order in the tiles
+#include "pairs.glsl"
+#define X_QUADS 2u // that an invocation takes at a time
+#define TILE_PAIRS (TILE_QUADS / 2u)
+#else
+#define X_QUADS 1u
+#endif
+const uint X_ITEMS = TILE_TOKENS * TILE_QUADS / X_QUADS, X_LOADS = (X_ITEMS + WORKGROUP - 1u) / WORKGROUP;
 
 #ifdef X_HALVES
 #define X_AHEAD uvec2
@@ -27,9 +35,18 @@ uvec2 words(f16vec4 v) { return uvec2(packFloat2x16(v.xy), packFloat2x16(v.zw));
 #define W_TO_TILE(v) (v)
 #define X_TO_TILE(v) (v)
 #endif
+#ifdef PAIRED
+#define W_QUAD uvec2
+#define DECODE decode_pairs
+#undef W_TO_TILE
+#define W_TO_TILE(v) X_TO_TILE(v)
+#else
+#define W_QUAD vec4
+#define DECODE decode_part
+#endif
 
 // What an invocation has of the next tile's tokens.
-X_AHEAD x_ahead[X_LOADS];
+X_AHEAD x_ahead[X_LOADS * X_QUADS];
 
 // Loads without a branch between them. Tokens beyond the last are the last, as rows are, and columns beyond the last
 // are multiplied by weights of zero.
@@ -47,8 +64,21 @@ void load_ahead(uint row0, uint t0, uint c0) {
 #endif
     [[unroll]] for (uint i = 0u; i < X_LOADS; i++) {
         uint n = gl_LocalInvocationID.x + i * WORKGROUP;
+#ifdef PAIRED // rows are whole tiles
+        uint column = min(t0 + n / TILE_PAIRS, step.count - 1u) * p.cols + c0;
+#if PAIR_DISTANCE == 1
+        uvec4 both = x_octets[column / 8u + n % TILE_PAIRS];
+        x_ahead[2u * i] = both.xy;
+        x_ahead[2u * i + 1u] = both.zw;
+#else
+        uint first = column / 4u + paired_quad(n % TILE_PAIRS);
+        x_ahead[2u * i] = X_QUAD(first);
+        x_ahead[2u * i + 1u] = X_QUAD(first + PAIR_DISTANCE);
+#endif
+#else
         uint quads = (p.cols + 3u) / 4u;
         x_ahead[i] = X_QUAD(min(t0 + n / TILE_QUADS, step.count - 1u) * quads + min(c0 / 4u + n % TILE_QUADS, quads - 1u));
+#endif
     }
 }
 
@@ -56,15 +86,26 @@ void load_ahead(uint row0, uint t0, uint c0) {
 void store_ahead(uint row0, uint c0, uint to) {
     [[unroll]] for (uint i = 0u; i < W_LOADS; i++) {
         uint n = gl_LocalInvocationID.x + i * WORKGROUP;
-        vec4 w[PART_QUADS];
-        decode_part(units_ahead[i], meta_ahead(i, row0, c0, n), load_part(c0, n), w);
+        uvec4 unit = units_ahead[i];
+#ifndef QUANTISED // whose rows are whole tiles
+        if (c0 / PART_COLS + n % PARTS >= row_parts()) unit = uvec4(0u);
+#endif
+        W_QUAD w[PART_QUADS];
+        DECODE(unit, meta_ahead(i, row0, c0, n), load_part(c0, n), w);
         if (W_LOADS * WORKGROUP == TILE_ROWS * PARTS || n < TILE_ROWS * PARTS)
             [[unroll]] for (uint j = 0u; j < PART_QUADS; j++)
-                w_tile[W_PLACE(to, n / PARTS, n % PARTS * PART_QUADS + j)] = W_TO_TILE(c0 / PART_COLS + n % PARTS < row_parts() ? w[j] : vec4(0.0));
+                w_tile[W_PLACE(to, n / PARTS, n % PARTS * PART_QUADS + j)] = W_TO_TILE(w[j]);
     }
     [[unroll]] for (uint i = 0u; i < X_LOADS; i++) {
         uint n = gl_LocalInvocationID.x + i * WORKGROUP;
-        if (X_LOADS * WORKGROUP == TILE_TOKENS * TILE_QUADS || n < TILE_TOKENS * TILE_QUADS)
+        if (X_LOADS * WORKGROUP == X_ITEMS || n < X_ITEMS) {
+#ifdef PAIRED
+            uvec4 v = paired_quads(x_ahead[2u * i], x_ahead[2u * i + 1u]);
+            x_tile[X_PLACE(to, n / TILE_PAIRS, n % TILE_PAIRS * 2u)] = X_TO_TILE(v.xy);
+            x_tile[X_PLACE(to, n / TILE_PAIRS, n % TILE_PAIRS * 2u + 1u)] = X_TO_TILE(v.zw);
+#else
             x_tile[X_PLACE(to, n / TILE_QUADS, n % TILE_QUADS)] = X_TO_TILE(x_ahead[i]);
+#endif
+        }
     }
 }

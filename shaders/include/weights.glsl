@@ -159,6 +159,11 @@ int level(uint v) {
 // high_at / 8.
 uint high_at(uint j, uint f) { return uint(HIGH_BITS) * (FIELDS * j + f); }
 
+// Moves the bits of `high` from bit `at` on, a constant, to where they are above a field.
+uint above_field(uint high, uint at) {
+    return at < FIELD_BITS ? high << (FIELD_BITS - at) : high >> (at - FIELD_BITS);
+}
+
 // q of columns f, f + FIELDS, f + 2 FIELDS and f + 3 FIELDS of a word of a unit, a byte each; the bytes of `high` have their
 // high bits from bit `at` on.
 uint field_bytes(uint word, uint high, uint at, uint f) {
@@ -167,8 +172,7 @@ uint field_bytes(uint word, uint high, uint at, uint f) {
 #endif
     uint v = (word >> (FIELD_BITS * f)) & (0x01010101u * ((1u << FIELD_BITS) - 1u));
 #ifdef HAS_HIGH_BITS
-    uint moved = at < FIELD_BITS ? high << (FIELD_BITS - at) : high >> (at - FIELD_BITS); // `at` is a constant
-    v |= moved & (0x01010101u * (((1u << HIGH_BITS) - 1u) << FIELD_BITS));
+    v |= above_field(high, at) & (0x01010101u * (((1u << HIGH_BITS) - 1u) << FIELD_BITS));
 #endif
     return v;
 }
