@@ -125,20 +125,20 @@ func (b *Builder) attention(q *Tensor, h Heads, table *Vector, c *LayerCache, sc
 // decode adds attention of single tokens to out.
 func (b *Builder) decode(q *Tensor, h Heads, table *Vector, c *LayerCache, shape kernels.Attention, out *Tensor) {
 	_, k := pick(b.m, &kernels.Decode, shape, kernels.RowMajor)
-	to, splits := out, k.Grid(b.m.machine, shape)[0]
-	if splits > 1 {
-		to = b.tensor(shape.Tokens*h.Heads*splits, h.HeadDim+4)
-	}
-	binds := append(h.operands(q, c), write(to), readSpan(c.tables))
+	binds := append(h.operands(q, c), write(out), readSpan(c.tables))
 	if table != nil {
 		binds = append(binds, readSpan(table.span))
 		binds[2].access, binds[3].access = vk.ReadWrite, vk.ReadWrite
 	}
-	launch(b, &kernels.Decode, shape, kernels.RowMajor, h.node(c, true), binds...)
-	if splits > 1 {
-		reduction := kernels.Reduction{Tokens: shape.Tokens, Heads: h.Heads, HeadDim: h.HeadDim, Splits: splits, Window: h.Window}
-		launch(b, &kernels.Reduce, reduction, kernels.RowMajor, &node{}, stepBind(), read(to), write(out))
+	if k.Joins {
+		parts := out // any memory will do where there is one split
+		if splits := k.Grid(b.m.machine, shape)[0]; splits > 1 {
+			parts = b.tensor(shape.Parts(splits))
+		}
+		b.arrivals = max(b.arrivals, b.m.machine.Arrivals(k.Path, shape))
+		binds = append(binds, write(parts), bind{buffer: arrivalBuffer, access: vk.ReadWrite, view: kernels.Storage})
 	}
+	launch(b, &kernels.Decode, shape, kernels.RowMajor, h.node(c, true), binds...)
 }
 
 // operands are what attention kernels read: the step, queries, keys, values and slopes.

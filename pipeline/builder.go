@@ -27,6 +27,7 @@ type Builder struct {
 	log       int // pairs that Advance logs in each step, or Draw of each row; 0 without them
 	draws     int // rows that Draw chooses a token for; 0 without it
 	most      int // positions of the largest cache
+	arrivals  int // groups of workgroups that join what they leave, of an operation with the most; 0 means none
 
 	adjusted, masked *Tensor // what Adjust and Allow were given; nil means nothing
 
@@ -187,7 +188,7 @@ func (b *Builder) Need() (Need, error) {
 	if b.err != nil {
 		return Need{}, b.err
 	}
-	n := Need{Arena: b.layout(), Step: stepBytes(b.tokens)}
+	n := Need{Arena: b.layout(), Step: stepBytes(b.tokens), Arrivals: 4 * int64(b.arrivals)}
 	if b.input != nil {
 		n.Input = b.input.bytes()
 	}
@@ -336,6 +337,8 @@ func (b *Builder) record(ctx context.Context, p *Plan) error {
 				s = frame.log.Whole().Slice(0, log)
 			case x.buffer == adjustBuffer:
 				s = frame.adjust.lists.buffer.Whole().Slice(0, p.adjusted.adjustBytes())
+			case x.buffer == arrivalBuffer:
+				s = frame.arrivals.Whole().Slice(0, 4*int64(b.arrivals))
 			case x.buffer == maskBuffer:
 				s = frame.adjust.masks.buffer.Whole().Slice(0, p.masked.maskBytes())
 			case x.tensor != nil:

@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"context"
 	"fmt"
 	"math"
 
@@ -18,6 +19,9 @@ type Frame struct {
 	step, input, draw *vk.Buffer // which the host writes; nil where no plan has needed them
 	adjust            adjuster   // the same: what Step.Adjust has
 	log, readback     *vk.Buffer // which the device writes
+	arrivals          *vk.Buffer // which it alone uses: of workgroups that join what they leave (split.glsl)
+
+	settled bool // arrivals are 0, as kernels leave them; not where they are new, or a Run is under way or has failed
 
 	words []byte // of the Step buffer, as the device has them; or unknownWord
 	begun []byte // of the Step buffer, those that the last Run began with
@@ -66,6 +70,7 @@ type Need struct {
 	Arena                            int64 // activations, on the device
 	Step, Input, Draw, Log, Readback int64 // the Frame's buffers, which the host reads or writes
 	Adjust, Mask                     int64 // the same
+	Arrivals                         int64 // the one that the device uses
 }
 
 // Max is the memory that takes the plans of n and those of o.
@@ -73,13 +78,13 @@ func (n Need) Max(o Need) Need {
 	return Need{
 		Arena: max(n.Arena, o.Arena), Step: max(n.Step, o.Step), Input: max(n.Input, o.Input),
 		Draw: max(n.Draw, o.Draw), Log: max(n.Log, o.Log), Readback: max(n.Readback, o.Readback),
-		Adjust: max(n.Adjust, o.Adjust), Mask: max(n.Mask, o.Mask),
+		Adjust: max(n.Adjust, o.Adjust), Mask: max(n.Mask, o.Mask), Arrivals: max(n.Arrivals, o.Arrivals),
 	}
 }
 
 // FrameBytes is the size of the Frame's buffers together.
 func (n Need) FrameBytes() int64 {
-	return n.Step + n.Input + n.Draw + n.Log + n.Readback + n.Adjust + n.Mask
+	return n.Step + n.Input + n.Draw + n.Log + n.Readback + n.Adjust + n.Mask + n.Arrivals
 }
 
 // A shared is a buffer that plans share, and how much of it a Need takes.
@@ -116,10 +121,21 @@ const (
 // unknownWord is a word of the Step buffer that a Run which failed may have changed: no position and no id of a token.
 const unknownWord = math.MaxUint32
 
+// clearArrivals makes the arrivals 0 where they may not be: of a dispatch that is divided, a Run that fails may have left a
+// part undone.
+func (f *Frame) clearArrivals(ctx context.Context, dev *vk.Device) error {
+	if f.arrivals == nil || f.settled {
+		return nil
+	}
+	err := dev.Fill(ctx, f.arrivals.Whole(), 0)
+	f.settled = err == nil
+	return err
+}
+
 // begin sends what the device lacks of a step of p, and returns the bytes. From here on the Frame holds no results until
 // the Run has succeeded.
 func (f *Frame) begin(p *form, s Step) int64 {
-	f.ran = nil
+	f.ran, f.settled = nil, false
 	begun := f.begun[:stepBytes(s.Len())]
 	copy(begun, f.words)
 	s.write(begun, p.singles)
@@ -161,7 +177,7 @@ func (f *Frame) begin(p *form, s Step) int64 {
 
 // finish notes that the steps of a Run of p have succeeded.
 func (f *Frame) finish(p *form, s Step, steps int) {
-	f.ran = p
+	f.ran, f.settled = p, true
 	switch {
 	case p.logged == 0:
 		return

@@ -189,6 +189,7 @@ func (m *Manager) shared(n Need) []shared {
 		{"a log buffer", &f.log, vk.Readback, n.Log},
 		{"a read-back buffer", &f.readback, vk.Readback, n.Readback},
 		{"an adjustment buffer", &f.adjust.lists.buffer, vk.Upload, n.Adjust},
+		{"an arrival buffer", &f.arrivals, vk.DeviceLocal, n.Arrivals},
 		{"a mask buffer", &f.adjust.masks.buffer, vk.Upload, n.Mask},
 	}
 }
@@ -219,6 +220,8 @@ func (m *Manager) Reserve(n Need) error {
 		case &f.step:
 			clear(b.Mapped())
 			f.words, f.begun, f.next = make([]byte, s.bytes), make([]byte, s.bytes), 0
+		case &f.arrivals:
+			f.settled = false
 		case &f.adjust.lists.buffer:
 			f.adjust.lists.begin()
 		case &f.adjust.masks.buffer:

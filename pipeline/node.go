@@ -91,6 +91,7 @@ const (
 	logBuffer
 	adjustBuffer
 	maskBuffer
+	arrivalBuffer
 )
 
 // A bind is an argument of a kernel: a tensor of the plan, a buffer of the Frame, or memory that

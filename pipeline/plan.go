@@ -97,6 +97,9 @@ func (p *Plan) Run(ctx context.Context, s Step) (Counters, error) {
 	if err := p.m.dev.Settle(ctx); err != nil {
 		return Counters{}, fmt.Errorf("pipeline: %s: %w", p.name, err)
 	}
+	if err := p.m.frame.clearArrivals(ctx, p.m.dev); err != nil {
+		return Counters{}, fmt.Errorf("pipeline: %s: %w", p.name, err)
+	}
 	sent := p.m.frame.begin(&p.form, s)
 	submits, err := p.submit(ctx, s, steps)
 	if err != nil {

@@ -5,7 +5,8 @@
 //   q             (tokens, heads, head_dim) f32
 //   keys, values  (pages, kv_heads, PAGE, head_dim), as cache.glsl stores them
 //   slopes        (heads) f32, of ALiBi
-//   dst           (tokens, heads, head_dim) f32, or of split.glsl (tokens, heads, SPLITS, head_dim + 4)
+//   dst           (tokens, heads, head_dim) f32
+//   parts and arrivals, of workgroups that share a head's keys: split.glsl
 //
 // With ROPE it is rope.comp too: q is qkv, (tokens, heads + 2 kv_heads, head_dim), as yet to be
 // rotated by table; the first of the groups that share a key and value moves them into the
@@ -30,22 +31,24 @@ layout(std430, binding = 1) readonly buffer Q { vec4 q[]; };
 #define SLOPES_BINDING 4
 #include "score.glsl"
 #include "cache.glsl"
-#include "split.glsl"
 #define PAGES_BINDING 6
 #include "pages.glsl"
 #ifdef ROPE
+#define PARTS_BINDING 8
 layout(constant_id = 4) const bool INTERLEAVED = false;
 layout(std430, binding = 2) buffer Keys { CACHE_QUAD keys[]; };
 layout(std430, binding = 3) buffer Values { CACHE_QUAD values[]; };
 layout(std430, binding = 7) readonly buffer Table { vec2 table[]; };
 #else
+#define PARTS_BINDING 7
 layout(std430, binding = 2) readonly buffer Keys { CACHE_QUAD keys[]; };
 layout(std430, binding = 3) readonly buffer Values { CACHE_QUAD values[]; };
 #endif
 layout(std430, binding = 5) writeonly buffer Out { vec4 dst[]; };
+#define QUADS (HEAD_DIM / 4u)
+#include "split.glsl"
 
 #define WORKGROUP 64u
-#define QUADS (HEAD_DIM / 4u)
 #define SHARES (WORKGROUP / QUADS)
 #define STRIDE (QUADS + 1u) // odd, so that neighbouring keys lie in different banks
 #define TEAM 8u             // invocations that look for one head's maximum
@@ -89,7 +92,8 @@ void main() {
     set_sequence(gl_WorkGroupID.z);
     uint length = position + 1u;
     uint start = first_key(length);
-    uint size = split_keys(start, length);
+    uint size = split_keys(start, length), splits = live_splits(start, length);
+    bool alone = SPLITS == 1u || splits == 1u; // no other split has keys
     uint from = first_counted(start) + gl_WorkGroupID.x * size;
     if (from >= length) return; // uniform over the workgroup
     uint to = min(length, from + size);
@@ -200,12 +204,15 @@ void main() {
             s += block[n * GROUP * QUADS + i];
             all += weight[n * GROUP + g];
         }
-        if (SPLITS == 1u) {
+        if (alone) {
             dst[h * QUADS + i % QUADS] = s / all;
         } else {
-            uint base = (h * SPLITS + gl_WorkGroupID.x) * (QUADS + 1u);
-            dst[base + i % QUADS] = s;
-            if (i % QUADS == 0u) dst[base + QUADS] = vec4(peak[g], all, 0.0, 0.0);
+            uint at = part_of(h, gl_WorkGroupID.x);
+            parts[at + i % QUADS] = s;
+            if (i % QUADS == 0u) parts[at + QUADS] = vec4(peak[g], all, 0.0, 0.0);
         }
     }
+    if (alone || !arrives_last(gl_WorkGroupID.z * p.kv_heads * groups + gl_WorkGroupID.y, splits)) return;
+    for (uint i = lane; i < GROUP * QUADS && h0 + i / QUADS <= last_head; i += WORKGROUP)
+        join_parts(first_token * p.heads + h0 + i / QUADS, i % QUADS, splits);
 }

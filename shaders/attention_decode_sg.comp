@@ -26,20 +26,23 @@ layout(constant_id = 3) const uint WORKGROUP = 128u;
 layout(std430, binding = 1) readonly buffer QKV { float qkv[]; };
 #define SLOPES_BINDING 4
 #include "score.glsl"
-#include "split.glsl"
 #define PAGES_BINDING 6
 #include "pages.glsl"
 #ifdef ROPE
+#define PARTS_BINDING 8
 layout(constant_id = 4) const bool INTERLEAVED = false;
 layout(std430, binding = 2) buffer Keys { uvec4 keys[]; };
 layout(std430, binding = 3) buffer Values { uvec4 values[]; };
 layout(std430, binding = 7) readonly buffer Table { vec2 table[]; };
 #include "rotate.glsl"
 #else
+#define PARTS_BINDING 7
 layout(std430, binding = 2) readonly buffer Keys { uvec4 keys[]; };
 layout(std430, binding = 3) readonly buffer Values { uvec4 values[]; };
 #endif
 layout(std430, binding = 5) writeonly buffer Out { vec4 dst[]; };
+#define QUADS (HEAD_DIM / 4u)
+#include "split.glsl"
 
 // What 16 bytes of a row (cache.glsl) hold: LANE_QUADS quads.
 #ifdef KV_F32
@@ -62,7 +65,6 @@ layout(std430, binding = 3) readonly buffer ValueScales { uint value_scales[]; }
 
 layout(constant_id = 5) const uint UNROLL = 4u; // keys of a team at a time
 #define MOST_GROUP (LANE_QUADS > 2u ? 2u : 4u)
-#define QUADS (HEAD_DIM / 4u)
 #define PIECES (QUADS / LANE_QUADS)
 const uint TEAM = PIECES > 16u ? 32u : PIECES > 8u ? 16u : PIECES > 4u ? 8u : PIECES > 2u ? 4u : PIECES;
 #define TEAMS (WORKGROUP / TEAM)
@@ -97,7 +99,8 @@ void main() {
     set_sequence(gl_WorkGroupID.z);
     uint length = position + 1u;
     uint start = first_key(length);
-    uint size = split_keys(start, length);
+    uint size = split_keys(start, length), splits = live_splits(start, length);
+    bool alone = SPLITS == 1u || splits == 1u; // no other split has keys
     uint from = first_counted(start) + gl_WorkGroupID.x * size;
     if (from >= length) return; // uniform over the workgroup
     uint to = min(length, from + size);
@@ -234,12 +237,15 @@ void main() {
             s += w * part[t * GROUP * QUADS + i];
             all += w * of.y;
         }
-        if (SPLITS == 1u) {
+        if (alone) {
             dst[h * QUADS + i % QUADS] = s / all;
         } else {
-            uint base = (h * SPLITS + gl_WorkGroupID.x) * (QUADS + 1u);
-            dst[base + i % QUADS] = s;
-            if (i % QUADS == 0u) dst[base + QUADS] = vec4(m, all, 0.0, 0.0);
+            uint at = part_of(h, gl_WorkGroupID.x);
+            parts[at + i % QUADS] = s;
+            if (i % QUADS == 0u) parts[at + QUADS] = vec4(m, all, 0.0, 0.0);
         }
     }
+    if (alone || !arrives_last(gl_WorkGroupID.z * p.kv_heads * groups + gl_WorkGroupID.y, splits)) return;
+    for (uint i = lane; i < GROUP * QUADS && h0 + i / QUADS <= last_head; i += WORKGROUP)
+        join_parts(first_token * p.heads + h0 + i / QUADS, i % QUADS, splits);
 }

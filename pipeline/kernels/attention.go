@@ -153,9 +153,8 @@ var Attend = Op[Attention]{
 
 // Decode is attention of single tokens: a workgroup for each split of the keys, group of heads and token. Its bindings are
 // the step, queries (with Rope queries, keys and values), keys, values, slopes, the result and page tables; with Rope the
-// table of angles, and for barrier-free kernels keys and values again, to be written.
-//
-// With more than one split the result is partial sums, which Reduce joins.
+// table of angles, and for barrier-free kernels keys and values again, to be written. For kernels that join splits, parts and
+// arrivals are the last.
 var Decode = Op[Attention]{
 	Push: pushAttention,
 	Kernels: []*Kernel[Attention]{
@@ -186,7 +185,7 @@ var Decode = Op[Attention]{
 		// positions, 65 us for each block of 64 keys, where the cache's bytes need 8: it waits at
 		// barriers for loads that were asked for one by one.
 		{
-			Path: SG, Rule: Rule{On: GPUs},
+			Path: SG, Rule: Rule{On: GPUs}, Joins: true,
 			Takes: func(m *Machine, a Attention) bool { // a row is at most 16 bytes for each lane of an even part of a subgroup
 				lanes, team := m.teamLanes(), decodeTeam(a.Type, a.HeadDim)
 				return team > 0 && lanes%team == 0 && decodeInvocations%lanes == 0
@@ -197,7 +196,7 @@ var Decode = Op[Attention]{
 			Grid: decodeGrid(SG),
 		},
 		{
-			Path: Base, Rule: Rule{On: Anywhere},
+			Path: Base, Rule: Rule{On: Anywhere}, Joins: true,
 			Spec: func(m *Machine, a Attention) []Constant {
 				return m.decodeSpec(Base, a, size("SPLITS", m.splits(Base, a)), size("KEYS", decodeKeys(a.HeadDim)))
 			},
@@ -315,7 +314,7 @@ func decodeKeys(headDim int) int {
 // for so many positions: enough workgroups for a GPU, each with keys enough to be worth it.
 //
 // The row and addr paths do not divide: on lavapipe 22.3.6 (two threads, SmolLM2's nine heads in three
-// groups, f16) two ranges and their reduction took 78, 120 and 332 us at 128, 512 and 2048
+// groups, f16) two ranges and a dispatch that joined them took 78, 120 and 332 us at 128, 512 and 2048
 // positions, one 48, 99 and 306. Each dispatch costs a driver's threads a wake-up.
 func (m *Machine) splits(path Path, a Attention) int {
 	positions, keys := a.Positions, 256
@@ -331,30 +330,11 @@ func (m *Machine) splits(path Path, a Attention) int {
 	return max(1, min(ceilDiv(decodeWorkgroups, m.decodeGroups(path, a)), positions/keys))
 }
 
-// A Reduction joins the partial sums of Decode: (Tokens * Heads * Splits, HeadDim + 4).
-type Reduction struct {
-	Tokens, Heads, HeadDim, Splits, Window int
+// Parts is the shape of what Decode's workgroups leave of keys in several splits: for each split of each head the sums, their
+// maximum and their total.
+func (a Attention) Parts(splits int) (rows, cols int) {
+	return a.Tokens * a.Heads * splits, a.HeadDim + 4
 }
 
-// Op is attention_reduce.
-func (Reduction) Op() string { return "attention_reduce" }
-
-// Len is the number of tokens.
-func (r Reduction) Len() int { return r.Tokens }
-
-// Size is the heads, the parts of each, and their dimension.
-func (r Reduction) Size() string { return fmt.Sprintf("%dx%dx%d", r.Heads, r.Splits, r.HeadDim) }
-
-// Reduce has the bindings step, partial sums and result.
-var Reduce = Op[Reduction]{
-	Push: func(r Reduction) []byte { return push(r.Heads, r.HeadDim, window(r.Window)) },
-	Kernels: []*Kernel[Reduction]{{
-		Path: Base, Rule: Rule{On: Anywhere},
-		Spec: func(_ *Machine, r Reduction) []Constant {
-			return []Constant{size("local_size_x", workgroup), size("SPLITS", r.Splits)}
-		},
-		Grid: func(_ *Machine, r Reduction) [3]int {
-			return [3]int{ceilDiv(r.Heads*r.HeadDim/4, workgroup), r.Tokens, 1}
-		},
-	}},
-}
+// Arrivals is how many groups of workgroups join parts.
+func (m *Machine) Arrivals(path Path, a Attention) int { return a.Tokens * m.decodeGroups(path, a) }

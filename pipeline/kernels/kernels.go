@@ -112,6 +112,10 @@ type Kernel[S any] struct {
 	// it through another binding, behind all others.
 	WritesApart bool
 
+	// Joins reports whether workgroups of the kernel, each of which has a part of the keys, join what they leave. Then the op
+	// has two more bindings, of what they leave and of how many have (shaders/include/split.glsl).
+	Joins bool
+
 	// Norms reports whether a product of several tokens normalises them itself, with weights that are its last binding;
 	// nil means never, and that there is no such binding.
 	Norms func(s S) bool
