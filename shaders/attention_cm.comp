@@ -1,6 +1,6 @@
 #version 450
-// attention by cooperative matrices: as attention.comp; queries, times scale, and weights are
-// rounded to float16, within which the caller keeps the former (design/0005), and products are
+// attention by cooperative matrices: as attention.comp; queries, times scale, weights, and keys and values of a Q8_0
+// cache are rounded to float16, within which the caller keeps the first (design/0005), and products are
 // summed in float32.
 //
 // A workgroup takes the rows, queries of one key-value head (y), of tile x, and each of its four
@@ -37,8 +37,17 @@ layout(std430, binding = 1) readonly buffer Q { vec4 q[]; };
 #include "score.glsl"
 #define PAGES_BINDING 6
 #include "pages.glsl"
-layout(std430, binding = 2) readonly buffer Keys { uvec4 keys[]; };
-layout(std430, binding = 3) readonly buffer Values { uvec4 values[]; };
+// Eight components of a row of the cache (cache.glsl).
+#ifdef KV_Q8_0
+#define UNIT uvec2
+layout(std430, binding = 2) readonly buffer KeyScales { uint key_scales[]; };
+layout(std430, binding = 3) readonly buffer ValueScales { uint value_scales[]; };
+#include "cache.glsl"
+#else
+#define UNIT uvec4
+#endif
+layout(std430, binding = 2) readonly buffer Keys { UNIT keys[]; };
+layout(std430, binding = 3) readonly buffer Values { UNIT values[]; };
 layout(std430, binding = 5) writeonly buffer Out { vec4 dst[]; };
 
 #define SUBGROUPS 4u // kernels.attentionSubgroups
@@ -60,7 +69,15 @@ shared float factors[ROWS];
 uvec2 to_half(vec4 v) { return uvec2(packHalf2x16(v.xy), packHalf2x16(v.zw)); }
 
 // What an invocation loads of the next block.
-uvec4 keys_ahead[LOADS], values_ahead[LOADS];
+UNIT keys_ahead[LOADS], values_ahead[LOADS];
+#ifdef KV_Q8_0
+uint key_scales_ahead[LOADS], value_scales_ahead[LOADS];
+
+// Unit u of a row as float16 numbers.
+uvec4 unit_halves(uvec2 v, uint scales, uint u) {
+    return uvec4(to_half(scaled_bytes(v.x, scales, 2u * u)), to_half(scaled_bytes(v.y, scales, 2u * u + 1u)));
+}
+#endif
 
 // Loads without a branch between them, so that all are under way at once. Keys beyond the last one
 // are the last, and get no weight.
@@ -68,9 +85,13 @@ void load_ahead(uint first, uint end) {
     Block b = find_block(first, min(first + KEYS, end) - 1u);
     [[unroll]] for (uint i = 0u; i < LOADS; i++) {
         uint n = gl_LocalInvocationID.x + i * WORKGROUP;
-        uint unit = block_row(b, gl_WorkGroupID.y, first + min(n / UNITS, end - 1u - first)) * UNITS + n % UNITS;
+        uint row = block_row(b, gl_WorkGroupID.y, first + min(n / UNITS, end - 1u - first)), unit = row * UNITS + n % UNITS;
         keys_ahead[i] = keys[unit];
         values_ahead[i] = values[unit];
+#ifdef KV_Q8_0
+        key_scales_ahead[i] = key_scales[SCALES_AT(row, 2u * (n % UNITS))];
+        value_scales_ahead[i] = value_scales[SCALES_AT(row, 2u * (n % UNITS))];
+#endif
     }
 }
 
@@ -78,8 +99,13 @@ void store_ahead() {
     [[unroll]] for (uint i = 0u; i < LOADS; i++) {
         uint n = gl_LocalInvocationID.x + i * WORKGROUP, to = n / UNITS * PITCH + n % UNITS;
         if (LOADS * WORKGROUP == KEYS * UNITS || n < KEYS * UNITS) {
+#ifdef KV_Q8_0
+            tile[to] = unit_halves(keys_ahead[i], key_scales_ahead[i], n % UNITS);
+            tile[BLOCK + to] = unit_halves(values_ahead[i], value_scales_ahead[i], n % UNITS);
+#else
             tile[to] = keys_ahead[i];
             tile[BLOCK + to] = values_ahead[i];
+#endif
         }
     }
 }

@@ -289,8 +289,11 @@ func (m *Machine) decodeGroup(path Path, a Attention) int {
 	switch path {
 	case Row, Addr:
 		most = 256 / a.HeadDim
-	case SG: // a lane has the query and the sums of at most 32 components
-		most = min(4, 2*elementBytes(a.Type), max(1, m.registers(m.teamLanes())/64))
+	case SG: // a lane has the sums of at most 64 components
+		most = min(8, 4*elementBytes(a.Type))
+		if n := m.registers(m.teamLanes()); n < 256 {
+			most = min(most, max(1, n/64))
+		}
 	}
 	sharing := a.Heads / a.KVHeads
 	return ceilDiv(sharing, ceilDiv(sharing, max(1, most)))

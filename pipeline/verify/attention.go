@@ -90,19 +90,7 @@ func (v *verifier) rope(t pipeline.DType, h pipeline.Heads, position, tokens, co
 				return err
 			}
 			got, untouched := cache.rows(raw, position, count)
-			terms, tolerance := headTerms(kv.want, h.HeadDim), tolerances.rope
-			switch t {
-			case dtype.F16:
-				for i := range terms {
-					terms[i] = math.Abs(kv.want[i]) + terms[i]*0x1p-11
-				}
-				tolerance = tolerances.ropeF16
-			case dtype.Q8_0:
-				for i := range terms {
-					terms[i] = blockMax(kv.want, i, h.HeadDim) + terms[i]*0x1p-11
-				}
-				tolerance = tolerances.ropeQ8
-			}
+			terms, tolerance := storedTerms(t, kv.want, h.HeadDim)
 			r := compare(kernel, v.name+": "+kv.name, got, kv.want, terms, tolerance)
 			if !untouched {
 				r.Case, r.OK = r.Case+": wrote outside the run's positions", false
@@ -134,6 +122,26 @@ func headTerms(x []float64, headDim int) []float64 {
 		}
 	}
 	return out
+}
+
+// storedTerms is what rotated keys, or values, err by in a cache of a type: terms, and the tolerance relative to those.
+func storedTerms(t pipeline.DType, want []float64, headDim int) (terms []float64, tolerance float64) {
+	terms = headTerms(want, headDim)
+	for i := range terms {
+		switch t {
+		case dtype.F16:
+			terms[i] = math.Abs(want[i]) + terms[i]*0x1p-11
+		case dtype.Q8_0:
+			terms[i] = blockMax(want, i, headDim) + terms[i]*0x1p-11
+		}
+	}
+	switch t {
+	case dtype.F16:
+		return terms, tolerances.ropeF16
+	case dtype.Q8_0:
+		return terms, tolerances.ropeQ8
+	}
+	return terms, tolerances.rope
 }
 
 // blockMax is the largest magnitude in the block of a Q8_0 cache that value i is in.
@@ -299,6 +307,9 @@ func (v *verifier) attentionCases(t pipeline.DType) {
 	}
 	grouped := pipeline.Heads{Heads: 14, KVHeads: 2, HeadDim: 64} // more heads share keys than a workgroup takes
 	add(grouped, 50, 1, 1, 64)
+	for _, heads := range []int{5, 8} { // as many as a workgroup takes
+		add(pipeline.Heads{Heads: heads, KVHeads: 1, HeadDim: 128}, 700, 1, 1, 1040)
+	}
 	add(grouped, 90, 21, 19, 130)
 	add(plain, 190, 70, 70, 264)
 	add(pipeline.Heads{Heads: 8, KVHeads: 2, HeadDim: 128}, 45, 40, 37, 96)
@@ -360,7 +371,7 @@ func (v *verifier) attentionCases(t pipeline.DType) {
 		}
 		return path != kernels.CM || !(v.options.Quick && a.h.HeadDim > 64)
 	}
-	if t != dtype.Q8_0 && path != kernels.CM {
+	if path != kernels.CM && v.m.HasKernel(path.Variant("attention_rope_"+kernels.Lower(t))) {
 		v.ropeAttentionCases(t)
 	}
 	v.batchCases(t)
@@ -442,13 +453,7 @@ func (v *verifier) ropeAttention(t pipeline.DType, h pipeline.Heads, position, p
 				return err
 			}
 			rows, _ := cache.rows(raw, position, 1)
-			terms, tolerance := headTerms(side.fresh, h.HeadDim), tolerances.rope
-			if t == dtype.F16 {
-				for i := range terms {
-					terms[i] = math.Abs(side.fresh[i]) + terms[i]*0x1p-11
-				}
-				tolerance = tolerances.ropeF16
-			}
+			terms, tolerance := storedTerms(t, side.fresh, h.HeadDim)
 			v.each(compare(dispatched[0], v.name+": cache", rows, side.fresh, terms, tolerance))
 			for i, r := range rows {
 				side.cached[(i/h.HeadDim*cache.places+position)*h.HeadDim+i%h.HeadDim] = float64(r)
@@ -534,7 +539,7 @@ func (v *verifier) attention(t pipeline.DType, h pipeline.Heads, position, token
 		for _, kernel := range dispatched { // a reduction has what the splits leave, and both must be right
 			tolerance := tolerances.attention(min(position+count, positions), h.HeadDim)
 			if kernels.PathOf(kernel) == kernels.CM {
-				tolerance += tolerances.attentionCM(h.HeadDim)
+				tolerance += tolerances.attentionCM(t, h.HeadDim)
 			}
 			v.each(compare(kernel, v.name, got, want, terms, tolerance))
 		}

@@ -120,7 +120,7 @@ func (v *verifier) batch(t pipeline.DType, h pipeline.Heads, singles, others, to
 		}
 		tolerance := tolerances.attention(701, h.HeadDim) + 2*tolerances.rope*float64(h.HeadDim)
 		if slices.ContainsFunc(dispatched, func(k string) bool { return kernels.PathOf(k) == kernels.CM }) {
-			tolerance += tolerances.attentionCM(h.HeadDim)
+			tolerance += tolerances.attentionCM(t, h.HeadDim)
 		}
 		for _, kernel := range dispatched { // which have the result together
 			v.each(compare(kernel, v.name, got, want, terms, tolerance))

@@ -66,7 +66,7 @@ var tolerances = struct {
 	quantised, blockScale                                                float64
 	linearHalves                                                         func(n int) float64
 	attention                                                            func(n, headDim int) float64
-	attentionCM                                                          func(headDim int) float64
+	attentionCM                                                          func(cache pipeline.DType, headDim int) float64
 }{
 	// d q and d q + m round, relative to |d q| + |m|, and so does the scaling.
 	embed: 3 * unit,
@@ -128,9 +128,14 @@ var tolerances = struct {
 	},
 	// In addition to that: queries are rounded to float16, by at most h = 2^-11, which moves a score of S
 	// by C sqrt(1/3) 8 h / sqrt(headDim) of it, C as in linearHalves, and so numerator and sum; weights are, which
-	// both take as rounded; and the argument of exp is larger by ten.
-	attentionCM: func(headDim int) float64 {
-		return 2*(min(1, 12/math.Sqrt(float64(headDim)))+1)*0x1p-11 + 2*4*10*unit
+	// both take as rounded; and the argument of exp is larger by ten. Keys and values of a Q8_0 cache are rounded
+	// too: two factors of each product of a score, and a term of the numerator alone.
+	attentionCM: func(cache pipeline.DType, headDim int) float64 {
+		score, value := min(1, 12/math.Sqrt(float64(headDim))), 0.
+		if cache == dtype.Q8_0 {
+			score, value = min(2, math.Sqrt2*12/math.Sqrt(float64(headDim))), 1
+		}
+		return (2*(score+1)+value)*0x1p-11 + 2*4*10*unit
 	},
 }
 
