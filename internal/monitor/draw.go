@@ -78,7 +78,7 @@ func Draw(l *present.List, v View, in present.Input, paused bool) {
 	sessions.Y0 += gap
 	if len(v.Kernels) > 0 {
 		var kernels present.Rect
-		sessions, kernels = cutTop(sessions, (sessions.Height()-gap)/2)
+		sessions, kernels = cutTop(sessions, min((sessions.Height()-gap)/2, s.px(float32(90+20*len(v.Sessions)))))
 		kernels.Y0 += gap
 		s.kernels(kernels)
 	}
@@ -348,7 +348,7 @@ func (s *screen) kernels(r present.Rect) {
 	size, name, numbers := s.small(), s.px(200), s.px(130)
 	for _, k := range list {
 		row, rest := cutTop(in, float32(size)+s.px(2))
-		if rest.Y0 > in.Y1 {
+		if row.Height() < float32(size) {
 			return
 		}
 		in = rest

@@ -312,6 +312,22 @@ func TestKernelsBesideTheRoofline(t *testing.T) {
 	if reading < full/2-1 || reading > full/2+1 {
 		t.Errorf("%d of %d pixels for half of the bandwidth", reading, full)
 	}
+	for range 50 { // those that have no room are left out
+		v.Kernels = append(v.Kernels, pumice.Timing{Kernel: "more", Total: 7 * time.Millisecond})
+	}
+	p = drawn(v, in, false)
+	for x := range p.Rect.Dx() {
+		run := 0
+		for y := range p.Rect.Dy() {
+			if run++; !p.is(x, y, decodeColour) {
+				run = 0
+			}
+			if run > 11 {
+				t.Fatalf("bars lie over each other at (%d, %d)", x, y)
+			}
+		}
+	}
+	v.Kernels = v.Kernels[:2]
 	var s State
 	s.Event(step(time.Second, pumice.Step{Tokens: 1, Kernels: v.Kernels}))
 	s.Event(step(time.Second, pumice.Step{PromptTokens: 9, Kernels: v.Kernels[:1]}))
