@@ -46,7 +46,7 @@ func (v *verifier) cases() {
 	for _, t := range v.cacheTypes() {
 		v.ropeCases(t)
 	}
-	if v.options.Types != nil { // the others have none
+	if v.options.Types != nil && v.options.Kernels == nil { // the others have none
 		return
 	}
 	v.normCases()
@@ -95,8 +95,11 @@ func (v *verifier) types() []pipeline.DType {
 	return kernels.WeightTypes()
 }
 
-// cacheTypes are the KV cache's types to check.
+// cacheTypes are the KV cache's types to check; named kernels are checked whatever they read.
 func (v *verifier) cacheTypes() []pipeline.DType {
+	if v.options.Kernels != nil {
+		return kernels.CacheTypes
+	}
 	return slices.DeleteFunc(slices.Clone(kernels.CacheTypes), func(t pipeline.DType) bool { return !slices.Contains(v.types(), t) })
 }
 
