@@ -97,6 +97,7 @@ func TestNothingHostileReachesTheTerminal(t *testing.T) {
 			{onHost, []string{"generate", hostile, "-p", "a"}}, {onHost, []string{"generate", "--" + hostile}}},
 		"logits":     {{onDevice, []string{"logits", model, "-p", "a"}}},
 		"embed":      {{onDevice, []string{"embed", model, hostile, "--json"}}, {onHost, []string{"embed", model, "a", "--pooling", hostile}}, {onDevice, []string{"embed", files["modules"], "a"}}},
+		"kernels":    {{onDevice, []string{"kernels", model}}, {onHost, []string{"kernels", "--types", hostile}}, {onHost, []string{"kernels", hostile}}},
 		"verify":     {{onDevice, []string{"verify", "--types", hostile}}},
 		"tune":       {{onDevice, []string{"tune", "--types", hostile}}},
 		"bench":      {{onHost, []string{"bench", files["architecture"]}}, {onHost, []string{"bench", model, "-p", hostile}}},
