@@ -371,7 +371,7 @@ func (v *verifier) attentionCases(t pipeline.DType) {
 		}
 		return path != kernels.CM || !(v.options.Quick && a.h.HeadDim > 64)
 	}
-	if path != kernels.CM && v.m.HasKernel(path.Variant("attention_rope_"+kernels.Lower(t))) {
+	if v.fusesRope(t) {
 		v.ropeAttentionCases(t)
 	}
 	v.batchCases(t)
@@ -382,6 +382,11 @@ func (v *verifier) attentionCases(t pipeline.DType) {
 			v.attention(t, c.h, c.position, c.tokens, c.count, c.of, c.lengths...)
 		}
 	}
+}
+
+// fusesRope reports whether the path has attention of a token that also rotates and stores, for a cache of the type.
+func (v *verifier) fusesRope(t pipeline.DType) bool {
+	return v.path() != kernels.CM && v.m.HasKernel(v.path().Variant("attention_rope_"+kernels.Lower(t)))
 }
 
 func (v *verifier) ropeAttentionCases(t pipeline.DType) {

@@ -77,7 +77,7 @@ func (v *verifier) briefCases(types, caches []pipeline.DType) {
 		v.rope(cache, h, 63, 65, 63, 130)
 		v.attention(cache, h, 1000, 1, 1, 1024)
 		v.attention(cache, h, 100, 65, 63, 256)
-		if cache != dtype.Q8_0 {
+		if v.fusesRope(cache) {
 			v.ropeAttention(cache, h, 1000, 1024)
 		}
 	}
