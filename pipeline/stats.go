@@ -21,7 +21,7 @@ type KernelStats struct {
 	Shared       int                `json:"shared"`       // bytes of shared memory of a workgroup
 	Instructions int                `json:"instructions"` // of the whole kernel
 	Cycles       int                `json:"cycles"`       // that a subgroup keeps a unit busy, as the compiler estimates them
-	Latency      int                `json:"latency"`      // cycles that a subgroup takes, with waiting, likewise
+	Latency      int                `json:"latency"`      // cycles from a subgroup's first instruction to its last, waiting included, by the same estimate
 	Waves        int                `json:"waves"`        // subgroups at once on a SIMD unit (AMD) or a multiprocessor (NVIDIA)
 	CodeBytes    int                `json:"code_bytes"`
 	Statistics   map[string]float64 `json:"statistics"` // all that the driver tells, by its own names

@@ -42,7 +42,7 @@ void open_rows(uint64_t units, uint64_t metas, uint first, uint cols, uint group
 // Row r of this lane, counted from the first row of the workgroup.
 uint lane_row(uint r) { return r / 2u * (2u * LANES) + 2u * lane + r % 2u; }
 
-// The Meta of block b of the lane's row, or of a type without it nothing.
+// Sets m to the Metas of block b of the lane's rows; plain types have none.
 void load_block_metas(uint b, uint group, out Meta m[LANE_ROWS]) {
 #if defined(HALF_META)
     [[unroll]] for (uint r = 0u; r < LANE_ROWS; r += 2u) {

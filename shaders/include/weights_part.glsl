@@ -39,7 +39,7 @@ uvec4 part_words(uvec4 q, uint i) {
     return uvec4(i < 2u ? (i == 0u ? q.x : q.y) : (i == 2u ? q.z : q.w));
 }
 
-// The high bits of part i of a unit, where high_at says of a part.
+// The high bits of part i of a unit, moved so that high_at tells their places for words counted from the part's first.
 uint part_high(Meta m, uint i) {
     uint at = high_at(i * (PART_COLS / WORD_COLS), 0u);
     return (at < 8u ? m.high.x : m.high.y) >> (at % 8u);

@@ -8,7 +8,7 @@ layout(binding = META_BINDING) uniform utextureBuffer meta;
 uvec4 load_unit(uint i) { return texelFetch(units, int(i)); }
 uint load_meta_word(uint i) { return texelFetch(meta, int(i)).x; }
 #include "quads.glsl"
-#define NO_HIGH uvec2(0u) // of types that are not masked none are read apart
+#define NO_HIGH uvec2(0u) // what quad() takes: here it reads no type that has high bits
 
 #if defined(MASKED) && HEAD_WORDS <= 1
 #define QUAD_META // the binding's texels are 16 bytes, and not a word: the records of several rows

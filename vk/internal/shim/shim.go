@@ -364,8 +364,8 @@ type SurfaceInfo struct {
 	Modes                                                   [16]uint32
 }
 
-// QuerySurface returns what a physical device says of a surface. If its queues of the family can't present to it, only
-// that is in the result.
+// QuerySurface asks a physical device about a surface: whether queues of the family can present to it and, if they can, which
+// images it takes.
 func (in *Instance) QuerySurface(physical, surface uint64, family uint32) (*SurfaceInfo, int32) {
 	info := &SurfaceInfo{}
 	r := C.vs_surface_query(in.p, C.uint64_t(physical), C.uint64_t(surface), C.uint32_t(family), (*C.vs_surface_info)(unsafe.Pointer(info)))
