@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -57,6 +58,10 @@ func (p *program) printCompiles(list []compile) {
 	p.printf("%9.1f ms  in %d compilations\n", sum, len(list))
 }
 
+// checkTime is what a check may take after a signal: it ends by itself, and its longest part, a driver's compiler, can't be
+// interrupted. On two busy cores lavapipe takes over a second for a large kernel.
+const checkTime = 10 * time.Second
+
 // errWrong says that some check failed.
 var errWrong = errors.New("verify: this device computes wrong results")
 
@@ -64,6 +69,7 @@ func (p *program) verify(c *cli.Context) error {
 	if err := noMoreArgs(c, 0); err != nil {
 		return err
 	}
+	p.interrupt.allow(checkTime)
 	ctx := c.Context
 	verbose := c.Bool("verbose") && !c.Bool("json")
 	bar := p.newCount("checking")
