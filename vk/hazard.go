@@ -65,6 +65,26 @@ func (h *hazards) add(s Span, a Access, stage uint32) {
 	}
 }
 
+// Ordered says which of a list of operations depend on one before them, where an operation is what it uses: those that must wait
+// for all that come before them. What waited for the same does not count again.
+func Ordered(list [][]Bind) []bool {
+	var h hazards
+	waits := make([]bool, len(list))
+	for i, binds := range list {
+		for _, b := range binds {
+			if h.conflicts(b.Span, b.Access) {
+				h.clear()
+				waits[i] = true
+				break
+			}
+		}
+		for _, b := range binds {
+			h.add(b.Span, b.Access, stageCompute)
+		}
+	}
+	return waits
+}
+
 // written lists the handles of the buffers that were written.
 func (h *hazards) written() []uint64 {
 	var list []uint64

@@ -108,7 +108,8 @@ type Buffer struct {
 }
 
 const bufferUsage = vulkan.BufferUsageFlags(vulkan.BufferUsageStorageBufferBit) | vulkan.BufferUsageFlags(vulkan.BufferUsageUniformTexelBufferBit) |
-	vulkan.BufferUsageFlags(vulkan.BufferUsageTransferSrcBit) | vulkan.BufferUsageFlags(vulkan.BufferUsageTransferDstBit)
+	vulkan.BufferUsageFlags(vulkan.BufferUsageTransferSrcBit) | vulkan.BufferUsageFlags(vulkan.BufferUsageTransferDstBit) |
+	vulkan.BufferUsageFlags(vulkan.BufferUsageIndirectBufferBit)
 
 // addressUsage is VK_BUFFER_USAGE_SHADER_DEVICE_ADDRESS_BIT.
 const addressUsage = 0x20000
@@ -242,6 +243,15 @@ func (s Span) Slice(off, size int64) Span {
 		panic(fmt.Sprintf("vk: slice [%d, +%d] of a span of %d bytes", off, size, s.Size))
 	}
 	return Span{s.Buffer, s.Offset + off, size}
+}
+
+// Address returns where the device finds the span, 0 on a device without buffer device addresses. It is good while the buffer
+// is.
+func (s Span) Address() uint64 {
+	if s.Buffer == nil || s.Buffer.address == 0 {
+		return 0
+	}
+	return s.Buffer.address + uint64(s.Offset)
 }
 
 // Mapped returns the span's memory, or nil if it is not host-visible.

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"unsafe"
 
 	vulkan "github.com/vulkan-go/vulkan"
@@ -64,15 +65,16 @@ type RecorderOptions struct {
 // bytes, and none otherwise. The first error sticks: later calls do nothing and Finish returns it. Call Finish to
 // release the recorder.
 type Recorder struct {
-	d       *Device
-	c       *Commands
-	hazards hazards
-	buffers bool // RecorderOptions.BufferBarriers
-	bound   *Pipeline
-	pool    descriptorPool
-	views   map[viewKey]uint64
-	scratch [shim.MaxBindings]shim.Descriptor
-	err     error
+	d        *Device
+	c        *Commands
+	hazards  hazards
+	buffers  bool // RecorderOptions.BufferBarriers
+	indirect bool // the operation under way reads how many workgroups it has
+	bound    *Pipeline
+	pool     descriptorPool
+	views    map[viewKey]uint64
+	scratch  [shim.MaxBindings]shim.Descriptor
+	err      error
 }
 
 // descriptorPool counts the sets and descriptors left in the newest pool, so that no allocation fails for lack of them.
@@ -137,6 +139,50 @@ func (r *Recorder) Dispatch(p *Pipeline, binds []Bind, push []byte, x, y, z int)
 	r.dispatch(p, binds, push, [3]int{}, [3]int{x, y, z})
 }
 
+// DispatchOver is Dispatch of a kernel that finds the addresses of buffers in memory: uses says which, and how it uses them.
+func (r *Recorder) DispatchOver(p *Pipeline, binds, uses []Bind, push []byte, x, y, z int) {
+	if r.over(p, binds, uses, push) {
+		r.order(stageCompute, uses)
+		r.dispatch(p, binds, push, [3]int{}, [3]int{x, y, z})
+	}
+}
+
+// DispatchIndirect is DispatchOver of as many workgroups as the words x, y and z at groups say when it comes to it. They are
+// within the device's limits, or 0. The kernel has device addresses alone. It is no dispatch of Stats, and has no timestamp.
+func (r *Recorder) DispatchIndirect(p *Pipeline, binds, uses []Bind, push []byte, groups Span) {
+	if !r.over(p, binds, uses, push) {
+		return
+	}
+	if r.err = groups.valid(); r.err == nil && (groups.Size != 12 || groups.Offset%4 != 0 || groups.Buffer.d != r.d) {
+		r.fail("pipeline %s: workgroups at [%d, +%d]: not three words, or a buffer of another device", p.name, groups.Offset, groups.Size)
+	}
+	if r.err != nil {
+		return
+	}
+	r.indirect = true
+	r.order(stageCompute, append(slices.Clip(uses), Bind{Span: groups}))
+	r.indirect = false
+	r.bind(p, 0, binds, push)
+	vulkan.CmdDispatchIndirect(r.c.cmd(), groups.Buffer.handle, vulkan.DeviceSize(groups.Offset))
+}
+
+// over checks what DispatchOver is given.
+func (r *Recorder) over(p *Pipeline, binds, uses []Bind, push []byte) bool {
+	if !r.ok() {
+		return false
+	}
+	if r.err = r.checkDispatch(p, binds, push); r.err != nil {
+		return false
+	}
+	for i, b := range uses {
+		if err := b.Span.valid(); err != nil {
+			r.fail("pipeline %s, use %d: %w", p.name, i, err)
+			return false
+		}
+	}
+	return true
+}
+
 // DispatchBase is Dispatch of only the n workgroups from base on. Record the parts of one dispatch one after another,
 // the part from (0, 0, 0) first; on the device they are not ordered among themselves. The pipeline must have been made
 // with DispatchBase.
@@ -191,19 +237,30 @@ func (r *Recorder) put(p *Pipeline, binds []Bind, push []byte, base, n [3]int) {
 	if base == [3]int{} {
 		r.order(stageCompute, binds) // later parts belong to the same dispatch
 	}
+	r.bind(p, set, binds[descriptors:], push)
+	if base == [3]int{} {
+		vulkan.CmdDispatch(r.c.cmd(), uint32(n[0]), uint32(n[1]), uint32(n[2]))
+	} else {
+		r.d.shim.DispatchBase(r.c.raw(), words(base), words(n))
+	}
+	r.c.stats.Dispatches++
+	r.timestamp(true)
+}
 
+// bind makes a pipeline, its descriptors and its push constants the current ones.
+func (r *Recorder) bind(p *Pipeline, set uint64, addresses []Bind, push []byte) {
 	cmd, raw := r.c.cmd(), r.c.raw()
 	if r.bound != p {
 		vulkan.CmdBindPipeline(cmd, vulkan.PipelineBindPointCompute, p.handle)
 		r.bound = p
 	}
-	if descriptors > 0 {
+	if len(addresses) < len(p.bindings) {
 		r.d.shim.BindSet(raw, rawOf(p.layout), set)
 	}
 	if p.addresses > 0 {
 		all := make([]byte, p.allPushBytes())
 		copy(all, push)
-		for i, b := range binds[descriptors:] {
+		for i, b := range addresses {
 			binary.LittleEndian.PutUint64(all[len(all)-8*(p.addresses-i):], b.Span.Buffer.address+uint64(b.Span.Offset))
 		}
 		push = all
@@ -211,13 +268,6 @@ func (r *Recorder) put(p *Pipeline, binds []Bind, push []byte, base, n [3]int) {
 	if len(push) > 0 {
 		vulkan.CmdPushConstants(cmd, p.layout, vulkan.ShaderStageFlags(vulkan.ShaderStageComputeBit), 0, uint32(len(push)), unsafe.Pointer(&push[0]))
 	}
-	if base == [3]int{} {
-		vulkan.CmdDispatch(cmd, uint32(n[0]), uint32(n[1]), uint32(n[2]))
-	} else {
-		r.d.shim.DispatchBase(raw, words(base), words(n))
-	}
-	r.c.stats.Dispatches++
-	r.timestamp(true)
 }
 
 func words(v [3]int) [3]uint32 { return [3]uint32{uint32(v[0]), uint32(v[1]), uint32(v[2])} }
@@ -340,14 +390,18 @@ func (r *Recorder) order(stage uint32, binds []Bind) {
 
 // barrier makes all later operations wait for those of the hazards.
 func (r *Recorder) barrier() {
-	const later = stageCompute | stageTransfer
+	later, reads := stageCompute|stageTransfer, deviceAccess
+	if r.indirect {
+		later |= uint32(vulkan.PipelineStageDrawIndirectBit)
+		reads |= uint32(vulkan.AccessIndirectCommandReadBit)
+	}
 	if r.buffers {
 		if written := r.hazards.written(); len(written) <= shim.MaxBindings {
-			r.d.shim.BufferBarrier(r.c.raw(), r.hazards.stages, later, r.hazards.writes, deviceAccess, written)
+			r.d.shim.BufferBarrier(r.c.raw(), r.hazards.stages, later, r.hazards.writes, reads, written)
 			return
 		}
 	}
-	r.d.shim.Barrier(r.c.raw(), r.hazards.stages, later, r.hazards.writes, deviceAccess)
+	r.d.shim.Barrier(r.c.raw(), r.hazards.stages, later, r.hazards.writes, reads)
 }
 
 // Copy records a copy of src to dst, which have the same size and do not overlap.
