@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"pumice/pipeline/kernels"
+	"pumice/shaders/link"
 	"pumice/vk"
 )
 
@@ -32,6 +33,7 @@ type Builder struct {
 	adjusted, masked *Tensor // what Adjust and Allow were given; nil means nothing
 
 	nodes   []*node
+	chains  []*chain
 	tensors []*Tensor
 	input   *Tensor // what Plan.Input sets; nil means none
 	outputs []outputTensor
@@ -189,6 +191,9 @@ func (b *Builder) Need() (Need, error) {
 		return Need{}, b.err
 	}
 	n := Need{Arena: b.layout(), Step: stepBytes(b.tokens), Arrivals: 4 * int64(b.arrivals)}
+	if b.m.walkers() > 0 {
+		n.Walk = 4 * link.StateWords
+	}
 	if b.input != nil {
 		n.Input = b.input.bytes()
 	}
@@ -214,6 +219,7 @@ func (b *Builder) Build(ctx context.Context) (_ *Plan, err error) {
 		return nil, fmt.Errorf("pipeline: %s %w", b.name, err)
 	}
 	b.divide()
+	b.link()
 	if err := b.compile(ctx); err != nil {
 		return nil, err
 	}
@@ -228,8 +234,16 @@ func (b *Builder) Build(ctx context.Context) (_ *Plan, err error) {
 	if b.input != nil {
 		p.inputCols = b.input.Cols
 	}
-	if err := b.record(ctx, p); err != nil {
-		return nil, errors.Join(err, p.Close())
+	b.count(p)
+	for _, chains := range [][]*chain{nil, b.chains} {
+		if len(chains) == 0 && len(p.recordings) > 0 {
+			break // nothing is linked
+		}
+		r, err := b.record(ctx, p, chains)
+		if err != nil {
+			return nil, errors.Join(err, p.Close())
+		}
+		p.recordings = append(p.recordings, r)
 	}
 	return p, nil
 }
@@ -282,6 +296,15 @@ func (b *Builder) compile(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(max(2, runtime.GOMAXPROCS(0)))
 	seen := map[string]bool{}
+	for _, c := range b.chains {
+		g.Go(func() error {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			_, err := b.m.linked(c, b)
+			return err
+		})
+	}
 	for _, n := range b.nodes {
 		key := n.key()
 		if seen[key] {
@@ -299,61 +322,48 @@ func (b *Builder) compile(ctx context.Context) error {
 	return g.Wait()
 }
 
-// record writes the plan's commands: every node, and the copies of outputs where they are due.
-func (b *Builder) record(ctx context.Context, p *Plan) error {
-	rec := b.m.dev.NewRecorder(vk.RecorderOptions{Timestamps: b.m.opts.Profile, Repeat: p.repeats(), BufferBarriers: BufferBarriers})
-	var at int64
-	next := 0
-	var segment work // under way
+// arena is where the tensor is.
+func (b *Builder) arena(t *Tensor) vk.Span { return b.m.arena.Whole().Slice(t.offset, t.bytes()) }
+
+// binds is what a node is given, as it is recorded.
+func (b *Builder) binds(p *Plan, n *node) []vk.Bind {
 	frame := &b.m.frame
 	draw, log := choiceBytes(b.draws, b.log)
-	arena := func(t *Tensor) vk.Span { return b.m.arena.Whole().Slice(t.offset, t.bytes()) }
-	copyOutputs := func(node int) {
-		for ; next < len(b.outputs) && b.outputs[next].after <= node; next++ {
-			o := b.outputs[next]
-			dst := frame.readback.Whole().Slice(at, o.tensor.bytes())
-			rec.Copy(dst, arena(o.tensor))
-			p.outputs = append(p.outputs, planOutput{name: o.name, rows: o.tensor.Rows, cols: o.tensor.Cols, span: dst, tap: o.tap})
-			at += alignUp(o.tensor.bytes(), arenaAlign)
+	binds := make([]vk.Bind, len(n.binds))
+	for j, x := range n.binds {
+		s := x.span
+		switch {
+		case x.buffer == stepBuffer:
+			s = frame.step.Whole().Slice(0, stepBytes(b.tokens))
+		case x.buffer == drawBuffer:
+			s = frame.draw.Whole().Slice(0, draw)
+		case x.buffer == logBuffer:
+			s = frame.log.Whole().Slice(0, log)
+		case x.buffer == adjustBuffer:
+			s = frame.adjust.lists.buffer.Whole().Slice(0, p.adjusted.adjustBytes())
+		case x.buffer == arrivalBuffer:
+			s = frame.arrivals.Whole().Slice(0, 4*int64(b.arrivals))
+		case x.buffer == maskBuffer:
+			s = frame.adjust.masks.buffer.Whole().Slice(0, p.masked.maskBytes())
+		case x.tensor != nil:
+			s = b.arena(x.tensor)
+		}
+		binds[j] = vk.Bind{Span: s, Access: x.access}
+		if x.view != kernels.Storage && x.view != kernels.Address {
+			binds[j].Format = x.view
 		}
 	}
-	if b.input != nil {
-		rec.Copy(arena(b.input), frame.input.Whole().Slice(0, b.input.bytes()))
-	}
-	for i, n := range b.nodes {
-		k, err := b.m.kernel(n)
-		if err != nil {
-			return err
-		}
-		binds := make([]vk.Bind, len(n.binds))
-		for j, x := range n.binds {
-			s := x.span
-			switch {
-			case x.buffer == stepBuffer:
-				s = frame.step.Whole().Slice(0, stepBytes(b.tokens))
-			case x.buffer == drawBuffer:
-				s = frame.draw.Whole().Slice(0, draw)
-			case x.buffer == logBuffer:
-				s = frame.log.Whole().Slice(0, log)
-			case x.buffer == adjustBuffer:
-				s = frame.adjust.lists.buffer.Whole().Slice(0, p.adjusted.adjustBytes())
-			case x.buffer == arrivalBuffer:
-				s = frame.arrivals.Whole().Slice(0, 4*int64(b.arrivals))
-			case x.buffer == maskBuffer:
-				s = frame.adjust.masks.buffer.Whole().Slice(0, p.masked.maskBytes())
-			case x.tensor != nil:
-				s = arena(x.tensor)
+	return binds
+}
+
+// count adds up what the nodes read and compute, and places the outputs.
+func (b *Builder) count(p *Plan) {
+	for _, n := range b.nodes {
+		for _, x := range n.binds {
+			if x.tensor != nil {
 				p.counters.ActivationBytes += x.tensor.bytes()
 			}
-			binds[j] = vk.Bind{Span: s, Access: x.access}
-			if x.view != kernels.Storage && x.view != kernels.Address {
-				binds[j].Format = x.view
-			}
 		}
-		if err := k.Finish(ctx, binds); err != nil {
-			return fmt.Errorf("pipeline: %s: %w", b.name, err)
-		}
-		segment = b.dispatch(rec, p, n, k, binds, segment)
 		p.counters.WeightBytes += n.weightBytes * int64(max(1, n.tiles))
 		p.minimumWeights += n.minimumBytes
 		if n.rows == int64(b.tokens) {
@@ -362,23 +372,61 @@ func (b *Builder) record(ctx context.Context, p *Plan) error {
 			p.counters.Operations += n.operations * n.rows
 		}
 		p.kv[n.kv.kvKey] += n.kv.perPosition
-		copyOutputs(i)
 	}
-	cmds, err := rec.Finish()
+	var at int64
+	for _, o := range b.outputs {
+		dst := b.m.frame.readback.Whole().Slice(at, o.tensor.bytes())
+		p.outputs = append(p.outputs, planOutput{name: o.name, rows: o.tensor.Rows, cols: o.tensor.Cols, span: dst, tap: o.tap})
+		at += alignUp(o.tensor.bytes(), arenaAlign)
+	}
+}
+
+// record writes the plan's commands: every node, those of a chain linked, and the copies of outputs where they are due.
+func (b *Builder) record(ctx context.Context, p *Plan, chains []*chain) (*recording, error) {
+	rec := b.m.dev.NewRecorder(vk.RecorderOptions{Timestamps: b.m.opts.Profile, Repeat: p.repeats(), BufferBarriers: BufferBarriers})
+	var out recording
+	var segment work // under way
+	if b.input != nil {
+		rec.Copy(b.arena(b.input), b.m.frame.input.Whole().Slice(0, b.input.bytes()))
+	}
+	copied := 0
+	for i := 0; i < len(b.nodes); i++ {
+		var err error
+		if len(chains) > 0 && chains[0].first == i {
+			segment = b.room(rec, &out, segment, chains[0].work(b))
+			err = chains[0].record(ctx, rec, p, b)
+			i = chains[0].end - 1
+			chains = chains[1:]
+		} else {
+			segment, err = b.dispatch(ctx, rec, p, &out, b.nodes[i], segment)
+		}
+		if err != nil {
+			_, _ = rec.Finish()
+			return nil, fmt.Errorf("pipeline: %s: %w", b.name, err)
+		}
+		for ; copied < len(b.outputs) && b.outputs[copied].after <= i; copied++ {
+			rec.Copy(p.outputs[copied].span, b.arena(b.outputs[copied].tensor))
+		}
+	}
+	commands, err := rec.Finish()
 	if err != nil {
-		return fmt.Errorf("pipeline: %s: %w", b.name, err)
+		return nil, fmt.Errorf("pipeline: %s: %w", b.name, err)
 	}
-	p.commands = cmds
-	p.pace = newPace(append(p.segments, segment))
-	stats := cmds.Stats()
-	p.counters.Dispatches = int64(stats.Dispatches)
-	p.counters.Barriers = int64(stats.Barriers)
-	return nil
+	out.commands, out.pace = commands, newPace(append(out.segments, segment))
+	return &out, nil
 }
 
 // dispatch records a node, in several dispatches if it was divided, and cuts the commands where a segment has
 // enough work. segment is the work of the segment so far; dispatch returns that of the last one.
-func (b *Builder) dispatch(rec *vk.Recorder, p *Plan, n *node, k *vk.Pipeline, binds []vk.Bind, segment work) work {
+func (b *Builder) dispatch(ctx context.Context, rec *vk.Recorder, p *Plan, out *recording, n *node, segment work) (work, error) {
+	k, err := b.m.kernel(n)
+	if err != nil {
+		return segment, err
+	}
+	binds := b.binds(p, n)
+	if err := k.Finish(ctx, binds); err != nil {
+		return segment, err
+	}
 	long := n.side()
 	total := n.work()
 	for i := range n.dispatches {
@@ -390,20 +438,25 @@ func (b *Builder) dispatch(rec *vk.Recorder, p *Plan, n *node, k *vk.Pipeline, b
 			perPosition: total.perPosition * int64(to-from) / int64(n.grid[long]),
 			window:      total.window,
 		}
-		if segment.perToken+segment.perPosition > 0 && segment.plus(one).bytes(b.tokens, b.most) > float64(b.m.segmentBytes()) {
-			rec.Cut()
-			p.segments = append(p.segments, segment)
-			segment = work{}
-		}
-		segment = segment.plus(one)
+		segment = b.room(rec, out, segment, one)
 		if n.dispatches == 1 {
 			rec.Dispatch(k, binds, n.push, size[0], size[1], size[2])
 		} else {
 			rec.DispatchBase(k, binds, n.push, base, size)
 		}
-		p.dispatched = append(p.dispatched, n)
+		out.dispatched = append(out.dispatched, n)
 	}
-	return segment
+	return segment, nil
+}
+
+// room cuts the commands where a segment has no room for more work, and returns the segment with it.
+func (b *Builder) room(rec *vk.Recorder, out *recording, segment, more work) work {
+	if segment.perToken+segment.perPosition > 0 && segment.plus(more).bytes(b.tokens, b.most) > float64(b.m.segmentBytes()) {
+		rec.Cut()
+		out.segments = append(out.segments, segment)
+		segment = work{}
+	}
+	return segment.plus(more)
 }
 
 // Converted is the kernel that last rounded activations for products, and the two tensors that it leaves: values and

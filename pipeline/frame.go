@@ -21,6 +21,8 @@ type Frame struct {
 	log, readback     *vk.Buffer // which the device writes
 	arrivals          *vk.Buffer // which it alone uses: of workgroups that join what they leave (split.glsl)
 
+	walk *vk.Buffer // the state of linked kernels (package link)
+
 	settled bool // arrivals are 0, as kernels leave them; not where they are new, or a Run is under way or has failed
 
 	words []byte // of the Step buffer, as the device has them; or unknownWord
@@ -70,7 +72,7 @@ type Need struct {
 	Arena                            int64 // activations, on the device
 	Step, Input, Draw, Log, Readback int64 // the Frame's buffers, which the host reads or writes
 	Adjust, Mask                     int64 // the same
-	Arrivals                         int64 // the one that the device uses
+	Arrivals, Walk                   int64 // those that the device uses
 }
 
 // Max is the memory that takes the plans of n and those of o.
@@ -79,12 +81,13 @@ func (n Need) Max(o Need) Need {
 		Arena: max(n.Arena, o.Arena), Step: max(n.Step, o.Step), Input: max(n.Input, o.Input),
 		Draw: max(n.Draw, o.Draw), Log: max(n.Log, o.Log), Readback: max(n.Readback, o.Readback),
 		Adjust: max(n.Adjust, o.Adjust), Mask: max(n.Mask, o.Mask), Arrivals: max(n.Arrivals, o.Arrivals),
+		Walk: max(n.Walk, o.Walk),
 	}
 }
 
 // FrameBytes is the size of the Frame's buffers together.
 func (n Need) FrameBytes() int64 {
-	return n.Step + n.Input + n.Draw + n.Log + n.Readback + n.Adjust + n.Mask + n.Arrivals
+	return n.Step + n.Input + n.Draw + n.Log + n.Readback + n.Adjust + n.Mask + n.Arrivals + n.Walk
 }
 
 // A shared is a buffer that plans share, and how much of it a Need takes.
@@ -121,15 +124,22 @@ const (
 // unknownWord is a word of the Step buffer that a Run which failed may have changed: no position and no id of a token.
 const unknownWord = math.MaxUint32
 
-// clearArrivals makes the arrivals 0 where they may not be: of a dispatch that is divided, a Run that fails may have left a
+// clearArrivals makes the arrivals and the state of linked kernels 0 where they may not be: of a dispatch that is divided, a Run that fails may have left a
 // part undone.
 func (f *Frame) clearArrivals(ctx context.Context, dev *vk.Device) error {
-	if f.arrivals == nil || f.settled {
+	if f.settled {
 		return nil
 	}
-	err := dev.Fill(ctx, f.arrivals.Whole(), 0)
-	f.settled = err == nil
-	return err
+	for _, b := range []*vk.Buffer{f.arrivals, f.walk} {
+		if b == nil {
+			continue
+		}
+		if err := dev.Fill(ctx, b.Whole(), 0); err != nil {
+			return err
+		}
+	}
+	f.settled = true
+	return nil
 }
 
 // begin sends what the device lacks of a step of p, and returns the bytes. From here on the Frame holds no results until

@@ -35,6 +35,7 @@ type Options struct {
 	Path    kernels.Path // force one kernel path where it exists; "" lets the choice table decide
 	Profile bool         // record a timestamp around every dispatch
 	Tuning  *Tuning      // what is known of the device; nil means nothing
+	Walkers int          // workgroups that walk the list of a linked kernel; 0 lets the device decide, less means none is linked
 
 	SegmentBytes int64 // work of a segment of a plan, the least that is submitted alone; 0 means what suits any device
 }
@@ -52,14 +53,15 @@ type Manager struct {
 
 	mu        sync.Mutex
 	pipelines map[string]*pipelineEntry
-	arena     *vk.Buffer // nil before Reserve
+	links     map[string]bool // whether kernels can be linked, by variant
+	arena     *vk.Buffer      // nil before Reserve
 	frame     Frame
 	plans     atomic.Int64 // that are not closed
 }
 
 type pipelineEntry struct {
-	kernel string
-	spec   []uint32
+	kernels []string
+	spec    []uint32
 
 	once sync.Once
 	p    *vk.Pipeline
@@ -86,7 +88,7 @@ func NewManager(dev *vk.Device, o Options) (*Manager, error) {
 	}
 	m := &Manager{
 		dev: dev, opts: o, machine: kernels.NewMachine(dev.PhysicalDevice()),
-		variants: map[string]shaders.Variant{}, pipelines: map[string]*pipelineEntry{},
+		variants: map[string]shaders.Variant{}, pipelines: map[string]*pipelineEntry{}, links: map[string]bool{},
 	}
 	for _, v := range list {
 		m.variants[v.Name] = v
@@ -154,28 +156,41 @@ func (m *Manager) config(n *node, v shaders.Variant) vk.PipelineConfig {
 // kernel returns the compute pipeline of a variant with these specialization constants,
 // compiling it at the first call. Concurrent calls for different kernels compile in parallel.
 func (m *Manager) kernel(n *node) (*vk.Pipeline, error) {
-	key := n.key()
-	m.mu.Lock()
-	e := m.pipelines[key]
-	if e == nil {
-		e = &pipelineEntry{kernel: n.kernel, spec: n.values}
-		m.pipelines[key] = e
-	}
-	m.mu.Unlock()
+	e := m.entry(n.key(), n)
 	e.once.Do(func() {
-		v, ok := m.variants[n.kernel]
-		if !ok || !m.machine.Has(v.Needs) {
-			e.err = fmt.Errorf("pipeline: no kernel %q for %s", n.kernel, m.dev.PhysicalDevice().Name)
-			return
+		if e.err = m.refused(n); e.err == nil {
+			e.p, e.err = m.dev.NewPipeline(m.config(n, m.variants[n.kernel]))
 		}
-		if m.opts.Tuning.refuses(n.kernel) {
-			e.err = fmt.Errorf("pipeline: %s: kernel %s computes wrong results on this device, another driver version (now %s) may fix it",
-				m.dev.PhysicalDevice().Name, n.kernel, m.opts.Tuning.Driver)
-			return
-		}
-		e.p, e.err = m.dev.NewPipeline(m.config(n, v))
 	})
 	return e.p, e.err
+}
+
+// entry is the pipeline of a key, made or yet to be made of the kernels of nodes.
+func (m *Manager) entry(key string, nodes ...*node) *pipelineEntry {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	e := m.pipelines[key]
+	if e == nil {
+		e = &pipelineEntry{spec: nodes[0].values}
+		for _, n := range nodes {
+			e.kernels = append(e.kernels, n.kernel)
+		}
+		m.pipelines[key] = e
+	}
+	return e
+}
+
+// refused is why the kernel of a node can't run on the device.
+func (m *Manager) refused(n *node) error {
+	v, ok := m.variants[n.kernel]
+	if !ok || !m.machine.Has(v.Needs) {
+		return fmt.Errorf("pipeline: no kernel %q for %s", n.kernel, m.dev.PhysicalDevice().Name)
+	}
+	if m.opts.Tuning.refuses(n.kernel) {
+		return fmt.Errorf("pipeline: %s: kernel %s computes wrong results on this device, another driver version (now %s) may fix it",
+			m.dev.PhysicalDevice().Name, n.kernel, m.opts.Tuning.Driver)
+	}
+	return nil
 }
 
 // shared lists the buffers that plans share.
@@ -190,6 +205,7 @@ func (m *Manager) shared(n Need) []shared {
 		{"a read-back buffer", &f.readback, vk.Readback, n.Readback},
 		{"an adjustment buffer", &f.adjust.lists.buffer, vk.Upload, n.Adjust},
 		{"an arrival buffer", &f.arrivals, vk.DeviceLocal, n.Arrivals},
+		{"a state of linked kernels", &f.walk, vk.DeviceLocal, n.Walk},
 		{"a mask buffer", &f.adjust.masks.buffer, vk.Upload, n.Mask},
 	}
 }
@@ -220,7 +236,7 @@ func (m *Manager) Reserve(n Need) error {
 		case &f.step:
 			clear(b.Mapped())
 			f.words, f.begun, f.next = make([]byte, s.bytes), make([]byte, s.bytes), 0
-		case &f.arrivals:
+		case &f.arrivals, &f.walk:
 			f.settled = false
 		case &f.adjust.lists.buffer:
 			f.adjust.lists.begin()
@@ -285,7 +301,9 @@ func (m *Manager) Used() []string {
 	defer m.mu.Unlock()
 	names := map[string]bool{}
 	for _, e := range m.pipelines {
-		names[e.kernel] = true
+		for _, name := range e.kernels {
+			names[name] = true
+		}
 	}
 	return slices.Sorted(maps.Keys(names))
 }
@@ -304,7 +322,7 @@ func (m *Manager) Compiles() []Compile {
 	var list []Compile
 	for _, e := range m.pipelines {
 		if e.p != nil {
-			list = append(list, Compile{e.kernel, e.spec, float64(e.p.CompileCPU().Microseconds()) / 1e3})
+			list = append(list, Compile{strings.Join(e.kernels, "+"), e.spec, float64(e.p.CompileCPU().Microseconds()) / 1e3})
 		}
 	}
 	slices.SortFunc(list, func(x, y Compile) int {

@@ -54,11 +54,10 @@ type Plan struct {
 	inputCols int      // of what Input writes; 0 means the plan has no input
 	seen      []uint32 // a bit for each of adjusted's columns; 0 between calls
 
-	commands   *vk.Commands
-	pace       *pace
-	segments   []work // of the commands, while recording
+	recordings []*recording // of the same: as nodes are, and with linked kernels where there are chains; none after Close
+	race       race         // between them
+	at         *recording   // of the last Run
 	outputs    []planOutput
-	dispatched []*node // in their order, a node once for each of its dispatches
 
 	counters       Counters // that do not depend on the step
 	minimumWeights int64
@@ -66,11 +65,21 @@ type Plan struct {
 	kv             map[kvKey]int64 // bytes a position
 	ran            bool
 
+	lists []*vk.Buffer // of linked kernels
+
 	began time.Time // the last execution of the commands
 
 	// Of that execution, with Options.Profile.
 	took  time.Duration
 	moved map[*node]moved
+}
+
+// A recording is the commands of a plan.
+type recording struct {
+	commands   *vk.Commands
+	pace       *pace
+	segments   []work  // of the commands, while recording
+	dispatched []*node // in their order, a node once for each of its dispatches; not those of chains
 }
 
 type planOutput struct {
@@ -87,7 +96,7 @@ func (p *Plan) Tokens() int { return p.tokens }
 // what it did. When ctx ends nothing more is submitted, and what is under way is given up
 // (vk.Submission.Wait). After an error the KV cache may hold some of the step.
 func (p *Plan) Run(ctx context.Context, s Step) (Counters, error) {
-	if p.commands == nil {
+	if len(p.recordings) == 0 {
 		return Counters{}, errClosed
 	}
 	steps := max(1, s.Burst)
@@ -101,18 +110,25 @@ func (p *Plan) Run(ctx context.Context, s Step) (Counters, error) {
 		return Counters{}, fmt.Errorf("pipeline: %s: %w", p.name, err)
 	}
 	sent := p.m.frame.begin(&p.form, s)
+	lane := p.race.next(len(p.recordings))
+	p.at = p.recordings[lane]
+	start := time.Now()
 	submits, err := p.submit(ctx, s, steps)
 	if err != nil {
 		return Counters{}, fmt.Errorf("pipeline: %s at position %d: %w", p.name, s.Sequences[0].Position, err)
 	}
+	p.race.took(lane, time.Since(start)/time.Duration(steps))
 	p.m.frame.finish(&p.form, s, steps)
 	if p.m.opts.Profile {
 		p.took = time.Since(p.began)
 		p.account(s, steps-1)
 	}
 	var c Counters
+	stats := p.at.commands.Stats()
 	for i := range steps {
 		c.Add(p.counters)
+		c.Dispatches += int64(stats.Dispatches)
+		c.Barriers += int64(stats.Barriers)
 		for key, perPosition := range p.kv {
 			c.KVBytes += perPosition * s.live(key, p.singles, i)
 		}
@@ -234,8 +250,8 @@ func (p *Plan) submit(ctx context.Context, s Step, steps int) (submits int, err 
 		submits++
 		return sub.Wait(ctx)
 	}
-	pace := p.pace.start(s.Len(), s.longest()+steps-1)
-	segments := p.commands.Segments()
+	pace := p.at.pace.start(s.Len(), s.longest()+steps-1)
+	segments := p.at.commands.Segments()
 	for steps > 0 {
 		if err := ctx.Err(); err != nil {
 			return submits, err
@@ -244,7 +260,7 @@ func (p *Plan) submit(ctx context.Context, s Step, steps int) (submits int, err 
 		if each, known := pace.expected(); known && steps > 1 && p.repeats() && 2*each <= submitTarget {
 			n := min(steps, int(submitTarget/max(1, each)))
 			start := time.Now()
-			if err := submission(p.commands.SubmitTimes(ctx, n)); err != nil {
+			if err := submission(p.at.commands.SubmitTimes(ctx, n)); err != nil {
 				return submits, err
 			}
 			pace.took(0, segments, time.Since(start)/time.Duration(n))
@@ -257,7 +273,7 @@ func (p *Plan) submit(ctx context.Context, s Step, steps int) (submits int, err 
 			}
 			end := pace.end(first)
 			start := time.Now()
-			if err := submission(p.commands.SubmitSegments(ctx, first, end)); err != nil {
+			if err := submission(p.at.commands.SubmitSegments(ctx, first, end)); err != nil {
 				return submits, err
 			}
 			pace.took(first, end, time.Since(start))
@@ -368,7 +384,7 @@ type moved struct{ bytes, operations int64 }
 // account notes what the dispatches are given at step i of a burst.
 func (p *Plan) account(s Step, i int) {
 	p.moved = map[*node]moved{}
-	for _, n := range p.dispatched {
+	for _, n := range p.at.dispatched {
 		if _, done := p.moved[n]; done {
 			continue
 		}
@@ -394,7 +410,7 @@ func (p *Plan) account(s Step, i int) {
 // Profile sums what the last Run took by kernel and size, in order of first use; the last row is Gaps. The Manager must have
 // been made with Options.Profile.
 func (p *Plan) Profile() ([]Timing, error) {
-	each, err := p.commands.Timings()
+	each, err := p.recordings[0].commands.Timings()
 	if err != nil {
 		return nil, err
 	}
@@ -402,7 +418,7 @@ func (p *Plan) Profile() ([]Timing, error) {
 	at := map[[2]string]int{}
 	gaps := p.took
 	for i, d := range each {
-		n := p.dispatched[i]
+		n := p.recordings[0].dispatched[i]
 		key := [2]string{n.kernel, n.size}
 		j, ok := at[key]
 		if !ok {
@@ -426,9 +442,13 @@ func (p *Plan) Close() error {
 		p.open = false
 		p.m.plans.Add(-1)
 	}
-	if p.commands != nil {
-		errs = append(errs, p.commands.Close())
-		p.commands = nil
+	for _, r := range p.recordings {
+		errs = append(errs, r.commands.Close())
 	}
+	p.recordings = nil
+	for _, list := range p.lists {
+		errs = append(errs, list.Close())
+	}
+	p.lists = nil
 	return errors.Join(errs...)
 }

@@ -22,8 +22,8 @@ func TestApply(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "add.spv"), []byte("another kernel"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if err := Apply(dir, "matvecSubgroups=8 bufferBarriers=1"); err != nil || !pipeline.BufferBarriers {
-		t.Errorf("error %v, barriers of buffers %t", err, pipeline.BufferBarriers)
+	if err := Apply(dir, "matvecSubgroups=8 bufferBarriers=1 walkers=3"); err != nil || !pipeline.BufferBarriers || pipeline.Walkers != 3 {
+		t.Errorf("error %v, barriers of buffers %t, %d walkers", err, pipeline.BufferBarriers, pipeline.Walkers)
 	}
 	list, err := shaders.Variants()
 	if err != nil {
