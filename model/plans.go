@@ -225,3 +225,18 @@ func Kernels(m *pipeline.Manager, c *checkpoint.Checkpoint, o Options) ([]pipeli
 	}
 	return list, nil
 }
+
+// Dispatches lists the dispatches of the plan that evaluates a step of one sequence and leaves t, on the device of m, in order.
+// The step's tokens count, not their values. It compiles and allocates nothing.
+func Dispatches(m *pipeline.Manager, c *checkpoint.Checkpoint, o Options, s pipeline.Step, t Tail) ([]pipeline.Dispatch, error) {
+	l, err := newLoading(c, o)
+	if err != nil {
+		return nil, err
+	}
+	w, err := l.bind(m, l.cfg.allLayers())
+	if err != nil {
+		return nil, err
+	}
+	dry := l.dry(m, w)
+	return dry.builder(dry.key(s.Len(), false, t)).Dispatches(s)
+}

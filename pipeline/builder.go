@@ -98,7 +98,7 @@ func (b *Builder) add(n *node) {
 		return
 	}
 	for i := range n.grid {
-		if limit := b.m.dev.PhysicalDevice().Limits.MaxComputeWorkGroupCount[i]; n.grid[i] > limit {
+		if limit := b.m.pd.Limits.MaxComputeWorkGroupCount[i]; n.grid[i] > limit {
 			b.Fail("%s: %d workgroups in dimension %d, the device allows %d", n.kernel, n.grid[i], i, limit)
 			return
 		}

@@ -138,7 +138,7 @@ func (m *Manager) NewCache(s CacheShape) (_ *Cache, err error) {
 	}
 	if most := m.MaxCachePositions(s); most < max(s.Positions, s.Pages*kernels.PageSize, s.LocalPages*kernels.PageSize) {
 		return nil, fmt.Errorf("pipeline: the device binds at most %d bytes, which is %d positions of one layer's keys in %s, not %d",
-			m.dev.PhysicalDevice().Limits.MaxStorageBufferRange, most, s.DType,
+			m.pd.Limits.MaxStorageBufferRange, most, s.DType,
 			max(s.Positions, s.Pages*kernels.PageSize, s.LocalPages*kernels.PageSize))
 	}
 	c := &Cache{pool: m.dev.NewPool(vk.DeviceLocal, weightBlockBytes), Bytes: s.Bytes(), m: m, shape: s}
@@ -218,7 +218,7 @@ func (s CacheShape) Dry() *Cache {
 // MaxTablePositions is how many positions a table of rotary angles of so many components can have
 // that the device can bind.
 func (m *Manager) MaxTablePositions(dim int) int {
-	limit := m.dev.PhysicalDevice().Limits.MaxStorageBufferRange
+	limit := m.pd.Limits.MaxStorageBufferRange
 	return int(limit / max(1, 4*int64(dim)))
 }
 
@@ -230,5 +230,5 @@ func (m *Manager) MaxCachePositions(s CacheShape) int {
 		row = max(row, kernels.CacheRowBytes(s.layerType(i), s.HeadDim))
 	}
 	page := kernels.PageSize * int64(s.KVHeads) * row
-	return int(max(0, m.dev.PhysicalDevice().Limits.MaxStorageBufferRange/page-1)) * kernels.PageSize
+	return int(max(0, m.pd.Limits.MaxStorageBufferRange/page-1)) * kernels.PageSize
 }

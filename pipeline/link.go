@@ -31,7 +31,7 @@ const tries = 4096
 // walkers is how many workgroups of a linked kernel walk its list; 0: kernels are not linked. lavapipe, the CPU driver with
 // device addresses, has a thread for each processor, and runs a workgroup on each.
 func (m *Manager) walkers() int {
-	f := m.dev.PhysicalDevice().Features
+	f := m.pd.Features
 	switch {
 	case m.opts.Profile || m.opts.Walkers < 0 || !f.BufferDeviceAddress || !f.ShaderInt64:
 		return 0

@@ -44,7 +44,8 @@ type Options struct {
 // share: an arena of activations and a Frame. Its methods may be called from several goroutines,
 // but plans of one Manager run one at a time.
 type Manager struct {
-	dev      *vk.Device
+	dev      *vk.Device         // nil for a device that is only described
+	pd       *vk.PhysicalDevice // of dev
 	opts     Options
 	variants map[string]shaders.Variant
 	machine  *kernels.Machine
@@ -82,12 +83,23 @@ func (e *PathError) Error() string {
 // NewManager prepares the kernels of a device. Pipelines are compiled when a plan first
 // needs them. The caller closes the Manager before the device.
 func NewManager(dev *vk.Device, o Options) (*Manager, error) {
+	m, err := Describe(dev.PhysicalDevice(), o)
+	if err != nil {
+		return nil, err
+	}
+	m.dev = dev
+	return m, nil
+}
+
+// Describe is NewManager for a device that need not be there, with the features and limits of pd. Matrices and Builders can be
+// made, and Builders be asked for what plans need, for their Kernels and Dispatches; there is no memory and no Plan.
+func Describe(pd *vk.PhysicalDevice, o Options) (*Manager, error) {
 	list, err := shaders.Variants()
 	if err != nil {
 		return nil, err
 	}
 	m := &Manager{
-		dev: dev, opts: o, machine: kernels.NewMachine(dev.PhysicalDevice()),
+		pd: pd, opts: o, machine: kernels.NewMachine(pd),
 		variants: map[string]shaders.Variant{}, pipelines: map[string]*pipelineEntry{}, links: map[string]bool{},
 	}
 	for _, v := range list {
@@ -97,7 +109,7 @@ func NewManager(dev *vk.Device, o Options) (*Manager, error) {
 		return nil, fmt.Errorf("pipeline: unknown kernel path %q; there are %q", o.Path, kernels.Paths)
 	}
 	if o.Path != "" && !slices.Contains(m.Paths(), o.Path) {
-		return nil, &PathError{dev.PhysicalDevice().Name, o.Path, m.Paths()}
+		return nil, &PathError{pd.Name, o.Path, m.Paths()}
 	}
 	return m, nil
 }
@@ -114,12 +126,12 @@ func (m *Manager) HasKernel(variant string) bool {
 	return ok
 }
 
-// Device is the device the Manager was made for.
+// Device is the device the Manager was made for, nil after Describe.
 func (m *Manager) Device() *vk.Device { return m.dev }
 
 // segmentBytes is how much work a segment of a plan has.
 func (m *Manager) segmentBytes() int64 {
-	return cmp.Or(m.opts.SegmentBytes, segmentBytes(m.dev.PhysicalDevice().Type))
+	return cmp.Or(m.opts.SegmentBytes, segmentBytes(m.pd.Type))
 }
 
 // Paths lists the kernel paths that the device can run, base first.
@@ -184,11 +196,11 @@ func (m *Manager) entry(key string, nodes ...*node) *pipelineEntry {
 func (m *Manager) refused(n *node) error {
 	v, ok := m.variants[n.kernel]
 	if !ok || !m.machine.Has(v.Needs) {
-		return fmt.Errorf("pipeline: no kernel %q for %s", n.kernel, m.dev.PhysicalDevice().Name)
+		return fmt.Errorf("pipeline: no kernel %q for %s", n.kernel, m.pd.Name)
 	}
 	if m.opts.Tuning.refuses(n.kernel) {
 		return fmt.Errorf("pipeline: %s: kernel %s computes wrong results on this device, another driver version (now %s) may fix it",
-			m.dev.PhysicalDevice().Name, n.kernel, m.opts.Tuning.Driver)
+			m.pd.Name, n.kernel, m.opts.Tuning.Driver)
 	}
 	return nil
 }

@@ -125,7 +125,7 @@ func (m *Manager) NewMatrix(name string, bands []Band, cols int) (*Matrix, error
 
 // bindingBytes is what one binding of a matrix can hold.
 func (m *Manager) bindingBytes(group int) int64 {
-	l := m.dev.PhysicalDevice().Limits
+	l := m.pd.Limits
 	limit := min(l.MaxStorageBufferRange, 1<<31-1)
 	if m.maxBinding > 0 {
 		limit = min(limit, m.maxBinding)

@@ -379,7 +379,29 @@ type Timing struct {
 const Gaps = "gaps"
 
 // moved is what a node is given and computes in a Run.
-type moved struct{ bytes, operations int64 }
+type moved struct{ weights, kv, tensors, operations int64 }
+
+// moves counts what n is given at step i of a burst, in a plan of so many tokens and single ones.
+func (n *node) moves(s Step, i, tokens, singles int) moved {
+	x := moved{weights: n.weightBytes, operations: n.operations * n.rows}
+	if n.rows == int64(tokens) {
+		x.operations = n.operations * int64(s.Len())
+	}
+	if n.kv.perPosition > 0 {
+		x.kv = n.kv.perPosition * s.live(n.kv.kvKey, singles, i)
+		x.operations += n.pairOperations * s.pairs(n.kv.kvKey, singles, i, n.bidirectional)
+	}
+	for _, b := range n.binds {
+		if t := b.tensor; t != nil && t.Rows == tokens {
+			x.tensors += t.bytes() * int64(s.Len()) / int64(t.Rows)
+		} else if t != nil {
+			x.tensors += t.bytes()
+		}
+	}
+	return x
+}
+
+func (x moved) bytes() int64 { return x.weights + x.kv + x.tensors }
 
 // account notes what the dispatches are given at step i of a burst.
 func (p *Plan) account(s Step, i int) {
@@ -388,22 +410,7 @@ func (p *Plan) account(s Step, i int) {
 		if _, done := p.moved[n]; done {
 			continue
 		}
-		x := moved{bytes: n.weightBytes, operations: n.operations * n.rows}
-		if n.rows == int64(p.tokens) {
-			x.operations = n.operations * int64(s.Len())
-		}
-		if n.kv.perPosition > 0 {
-			x.bytes += n.kv.perPosition * s.live(n.kv.kvKey, p.singles, i)
-			x.operations += n.pairOperations * s.pairs(n.kv.kvKey, p.singles, i, n.bidirectional)
-		}
-		for _, b := range n.binds {
-			if t := b.tensor; t != nil && t.Rows == p.tokens {
-				x.bytes += t.bytes() * int64(s.Len()) / int64(t.Rows)
-			} else if t != nil {
-				x.bytes += t.bytes()
-			}
-		}
-		p.moved[n] = x
+		p.moved[n] = n.moves(s, i, p.tokens, p.singles)
 	}
 }
 
@@ -428,7 +435,7 @@ func (p *Plan) Profile() ([]Timing, error) {
 		}
 		out[j].Calls++
 		out[j].Total += d
-		out[j].Bytes += p.moved[n].bytes / int64(n.dispatches)
+		out[j].Bytes += p.moved[n].bytes() / int64(n.dispatches)
 		out[j].Operations += p.moved[n].operations / int64(n.dispatches)
 		gaps -= d
 	}
