@@ -19,7 +19,7 @@ help:
 	@echo "make mutate ARGS='-op add'  change kernels at random, ten times an op, and see verification notice"
 	@echo "make bench-peer         measure beside llama.cpp's Vulkan backend, on this machine's device"
 	@echo "make gpu-report         measure on this machine's GPU for ten minutes, into a file to send in"
-	@echo "make isa-report         count what GPU drivers' compilers make of the kernels, without a GPU, into docs/isa.md"
+	@echo "make isa-report         count what GPU drivers' compilers make of the kernels, without a GPU, into docs/isa.md and docs/predictions.md"
 	@echo "make bench-tokenizers   measure encoding beside the Rust library tokenizers, on one core"
 	@echo "make quantization-table  measure what each weight type costs in quality, and write the table of docs/quantization.md"
 	@echo "make clean              remove bin/"

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Tells what drivers' compilers make of every kernel, on GPUs that need not be there (tools/mesa.sh), and puts it into
-# docs/isa.md.
+# docs/isa.md, and what devices may make of it into docs/predictions.md.
 #
 #   tools/isa.sh           measure, with llama.cpp's mat-vec kernels beside ours where they can be had, and write the tables
 #   tools/isa.sh --intel   the same for Intel's compiler and the kernels that rules choose there (tools/intel.sh)
 #   tools/isa.sh --check   fail where on one GPU of each compiler a kernel spills, a `cm` kernel has no matrix or a `dp` kernel
-#                          no dot instruction, or a mat-vec loop takes more instructions a weight than the committed table says
+#                          no dot instruction, a mat-vec loop takes more instructions a weight than the committed table says,
+#                          or predictions are not those of the plans
 #
 # The same kernels give the same counts on any machine, so what a build of internal/isareport has measured on one version of
 # a driver is kept in the user's cache. Exits with 77 where the pinned drivers can't be had.
@@ -70,4 +71,13 @@ done
 for pid in "${collectors[@]}"; do wait "$pid" || exit; done
 find "$kept" -name '*.json' -mtime +30 -delete
 "$work/isareport" $mode docs/isa.md "$work"
+counts=internal/isareport/counts.json predictions=docs/predictions.md
+if [ $mode = check ]; then
+	cp $predictions "$work"
+	"$work/isareport" predict $counts "$work/${predictions##*/}"
+	cmp -s $predictions "$work/${predictions##*/}" || die "$predictions is not what plans and counts give: go run ./internal/isareport predict $counts $predictions"
+else # predictions from the new counts
+	"$work/isareport" counts $counts "$work"
+	"$work/isareport" predict $counts $predictions
+fi
 [ $mode != report ] || sed -n '/loops:begin/,/loops:end/p' docs/isa.md

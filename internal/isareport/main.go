@@ -5,6 +5,10 @@
 //	isareport report REPORT DIR    puts the tables of DIR/DEVICE.json into the file REPORT
 //	isareport check REPORT DIR     fails if those of one device a compiler break a rule or are worse than REPORT's
 //	isareport intel REPORT DIR     puts the table of Intel's devices into REPORT
+//	isareport counts COUNTS DIR    puts into COUNTS what predictions need of those DIR/DEVICE.json that there are
+//	isareport predict COUNTS TEXT  puts predictions of speed into the file TEXT, or with
+//	    -                          prints them; with the name of a device its kernels; with REPORT.json of tools/gpu-lab.sh
+//	                               predictions with what that measured, beside it
 package main
 
 import (
@@ -14,7 +18,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 )
 
 // devices are the names of tools/mesa.sh, in the order of columns.
@@ -76,8 +82,65 @@ func run(args []string) error {
 			return err
 		}
 		return report.check(text)
+	case len(args) == 3 && args[0] == "counts":
+		return putCounts(context.Background(), args[1], args[2])
+	case len(args) == 3 && args[0] == "predict":
+		return runPredict(context.Background(), args[1], args[2])
 	}
-	return errors.New("usage: isareport collect I N [PEER] | report REPORT DIR | check REPORT DIR | intel REPORT DIR")
+	return errors.New("usage: isareport collect I N [PEER] | report REPORT DIR | check REPORT DIR | intel REPORT DIR | counts COUNTS DIR | predict COUNTS TEXT")
+}
+
+// putCounts puts the counts that predictions take of the devices in dir into a file.
+func putCounts(ctx context.Context, file, dir string) error {
+	var names []string
+	for _, d := range slices.Concat(devices, intelDevices) {
+		if _, err := os.Stat(filepath.Join(dir, d+".json")); err == nil {
+			names = append(names, d)
+		}
+	}
+	all, err := read(dir, names)
+	if err != nil {
+		return err
+	}
+	list, err := plans(ctx)
+	if err != nil {
+		return err
+	}
+	return writeCounts(file, used(all, list))
+}
+
+// runPredict predicts with the counts of a file.
+func runPredict(ctx context.Context, counts, what string) error {
+	isReport := strings.HasSuffix(what, ".json")
+	device := slices.ContainsFunc(gpus, func(g gpu) bool { return g.name == what })
+	if !isReport && !device && what != "-" {
+		return document(ctx, what, counts)
+	}
+	list, err := predictAll(ctx, counts, nil)
+	if err != nil {
+		return err
+	}
+	switch {
+	case isReport:
+		m, err := readMeasurements(what)
+		if err != nil {
+			return err
+		}
+		after, err := predictAll(ctx, counts, m)
+		if err != nil {
+			return err
+		}
+		fmt.Print(beside(list, after, m))
+	case device:
+		for _, p := range list {
+			if p.gpu.name == what {
+				fmt.Println(p.kernelRows())
+			}
+		}
+	default:
+		fmt.Print(predictionRows(list))
+	}
+	return nil
 }
 
 // read reads what collect has written of devices.
