@@ -5,8 +5,9 @@
 #   tools/isa.sh           measure, with llama.cpp's mat-vec kernels beside ours where they can be had, and write the tables
 #   tools/isa.sh --intel   the same for Intel's compiler and the kernels that rules choose there (tools/intel.sh)
 #   tools/isa.sh --check   fail where on one GPU of each compiler a kernel spills, a `cm` kernel has no matrix or a `dp` kernel
-#                          no dot instruction, a mat-vec loop takes more instructions a weight than the committed table says,
-#                          or predictions are not those of the plans
+#                          no dot instruction, a mat-vec loop takes more instructions a weight than the committed table says
+#                          or is worse than llama.cpp's there, a unit holds fewer subgroups of a kernel, or predictions are
+#                          not those of the plans
 #
 # The same kernels give the same counts on any machine, so what a build of internal/isareport has measured on one version of
 # a driver is kept in the user's cache. Exits with 77 where the pinned drivers can't be had.

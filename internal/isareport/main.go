@@ -3,7 +3,7 @@
 //
 //	isareport collect I N [PEER]   writes shard I of N of the driver's records as JSON; PEER: llama.cpp's Vulkan library
 //	isareport report REPORT DIR    puts the tables of DIR/DEVICE.json into the file REPORT
-//	isareport check REPORT DIR     fails if those of one device a compiler break a rule or are worse than REPORT's
+//	isareport check REPORT DIR     fails if those of one device a compiler break a rule, or are worse than REPORT's or the peer's
 //	isareport intel REPORT DIR     puts the table of Intel's devices into REPORT
 //	isareport counts COUNTS DIR    puts into COUNTS what predictions need of those DIR/DEVICE.json that there are
 //	isareport predict COUNTS TEXT  puts predictions of speed into the file TEXT, or with

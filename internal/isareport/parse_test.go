@@ -1,6 +1,7 @@
 package main
 
 import (
+	"slices"
 	"strings"
 	"testing"
 )
@@ -62,6 +63,7 @@ func TestMainLoopCountsWhatATripTakes(t *testing.T) {
 
 func TestReportRefusesWhatBreaksARule(t *testing.T) {
 	good := Record{Kernel: "matvec_q4_0_sg[32 0]", Variant: "matvec_q4_0_sg", Weights: 8, Loop: Work{Instructions: 24, Loads: 1, LoadBytes: 16}}
+	good.Waves = 16
 	on := func(list ...Record) map[string][]Record {
 		all := map[string][]Record{}
 		for _, d := range devices {
@@ -74,14 +76,15 @@ func TestReportRefusesWhatBreaksARule(t *testing.T) {
 	if err != nil || !strings.Contains(written, "| matvec_q4_0_sg | 3.00, 16.0 |") {
 		t.Fatalf("%v\n%s", err, written)
 	}
-	longer, spilling := good, good
-	longer.Loop.Instructions, spilling.Spills = 25, 3
+	longer, spilling, crowded := good, good, good
+	longer.Loop.Instructions, spilling.Spills, crowded.Waves = 25, 3, 15
 	for _, c := range []struct {
 		name, want string
 		record     Record
 	}{
 		{"as committed", "", good},
 		{"longer", "takes 3.12 instructions a weight", longer},
+		{"fewer subgroups", "leaves room for 15 subgroups, the committed table has 16", crowded},
 		{"spill", "spills 3 registers", spilling},
 		{"matrix", "no matrix instruction", Record{Kernel: "x", Variant: "matmul_f16_cm"}},
 		{"dot", "no dot instruction", Record{Kernel: "x", Variant: "matmul_q4_0_dp"}},
@@ -117,6 +120,48 @@ func TestPipes(t *testing.T) {
 			if got := pipeOf(code); got != c.want {
 				t.Errorf("%s: %s, want %s", code, pipeNames[got], pipeNames[c.want])
 			}
+		}
+	}
+}
+
+// TestProductsAreNoWorseThanThePeers: ours takes 3 instructions a weight, of which one is a conversion, in loads of 16 bytes.
+func TestProductsAreNoWorseThanThePeers(t *testing.T) {
+	ours := Record{Variant: "matvec_q4_0_sg", Weights: 8, Loop: Work{Instructions: 24, Loads: 1, LoadBytes: 16}}
+	ours.Loop.Pipes[xu], ours.Loop.Pipes[fma] = 8, 16
+	p := &report{variants: map[string]map[string]Record{"matvec_q4_0_sg": {"navi31": ours, "ampere": ours}}}
+	for _, c := range []struct {
+		name, loop, pipes string
+		want              []string
+	}{
+		{"as good", "3.00, 16.0", "1.00 XU, 2.00 FMA", nil},
+		{"worse", "4.00, 4.0", "1.12 XU, 4.50 ALU", nil},
+		{"shorter", "2.90, 16.0", "1.00 XU", []string{
+			"navi31: matvec_q4_0_sg takes 3.00 instructions a weight, llama.cpp mul_mat_vec_q4_0 2.90",
+			"ampere: matvec_q4_0_sg takes 3.00 instructions a weight, llama.cpp mul_mat_vec_q4_0 2.90"}},
+		{"wider loads", "3.00, 16.1", "1.00 XU", []string{
+			"navi31: a load of matvec_q4_0_sg has 16.0 bytes, of llama.cpp mul_mat_vec_q4_0 16.1",
+			"ampere: a load of matvec_q4_0_sg has 16.0 bytes, of llama.cpp mul_mat_vec_q4_0 16.1"}},
+		// 16 conversions a clock on both; 64 other instructions.
+		{"fewer conversions", "3.00, 16.0", "0.50 XU, 2.50 ALU", []string{
+			"navi31: matvec_q4_0_sg takes 0.0625 clocks a weight and unit, llama.cpp mul_mat_vec_q4_0 0.0391",
+			"ampere: matvec_q4_0_sg takes 0.0625 clocks a weight and unit, llama.cpp mul_mat_vec_q4_0 0.0391"}},
+		{"not to be read", "3.00", "1.00 XU", []string{
+			`navi31: the committed table has no numbers of llama.cpp mul_mat_vec_q4_0: "3.00"`,
+			`ampere: the committed table has no numbers of llama.cpp mul_mat_vec_q4_0: "3.00"`}},
+		{"pipes not to be read", "3.00, 16.0", "1.00 CPU", []string{
+			`navi31: llama.cpp mul_mat_vec_q4_0: no instructions of a pipe: "1.00 CPU"`,
+			`ampere: llama.cpp mul_mat_vec_q4_0: no instructions of a pipe: "1.00 CPU"`}},
+	} {
+		cellsOf := func(s string, n int) []string { return slices.Repeat([]string{s}, n) }
+		peer := peerPrefix + "mul_mat_vec_q4_0"
+		text := loopsBegin + row("matvec_q4_0_sg", cellsOf("3.00, 16.0", len(devices))) + row(peer, cellsOf(c.loop, len(devices))) + loopsEnd +
+			pipesBegin + row(peer, cellsOf(c.pipes, len(checkedDevices))) + pipesEnd
+		got := ""
+		if err := p.check(text); err != nil {
+			got = err.Error()
+		}
+		if got != strings.Join(c.want, "\n") {
+			t.Errorf("%s: %s", c.name, got)
 		}
 	}
 }

@@ -3,6 +3,8 @@ package main
 import (
 	"fmt"
 	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -59,4 +61,36 @@ func pipeCell(r Record) string {
 		}
 	}
 	return strings.Join(list, ", ")
+}
+
+// parsePipes reads a cell of pipeCell.
+func parsePipes(cell string) (counts [pipes]float64, err error) {
+	for _, part := range strings.Split(cell, ", ") {
+		number, name, _ := strings.Cut(part, " ")
+		p := slices.Index(pipeNames[:], name)
+		n, err := strconv.ParseFloat(number, 64)
+		if p < 0 || err != nil {
+			return counts, fmt.Errorf("no instructions of a pipe: %q", part)
+		}
+		counts[p] = n
+	}
+	return counts, nil
+}
+
+// fullest is the clocks of a unit of so many instructions of a lane, on a device of tools/mesa.sh: those of the pipe that takes
+// longest.
+func fullest(device string, counts [pipes]float64) float64 {
+	rates := nvidiaRates
+	if device != "turing" && device != "ampere" {
+		rates = amdRates
+		rates[alu] = 64 // and FMA together
+		counts[alu] += counts[fma]
+	}
+	most := 0.0
+	for p, rate := range rates {
+		if rate > 0 {
+			most = max(most, counts[p]/rate)
+		}
+	}
+	return most
 }

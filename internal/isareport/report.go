@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"pumice/pipeline/kernels"
 )
 
 // A report has, by variant and device, the worst statistics over all constants of the kernel. For the loop of a
@@ -209,33 +211,114 @@ func row(name string, cells []string) string {
 	return "| " + name + " | " + strings.Join(cells, " | ") + " |\n"
 }
 
-// check checks the records against the rules, and the loops against the committed table.
+// check checks the records against the rules, and against the committed tables: loops may not be longer, no kernel may hold fewer
+// subgroups, and products of one token may not be worse than the peer's.
 func (p *report) check(committed string) error {
 	errs := slices.Clone(p.errs)
-	table := map[string][]string{}
-	_, text, _ := strings.Cut(committed, loopsBegin)
-	text, _, _ = strings.Cut(text, loopsEnd)
-	for line := range strings.Lines(text) {
-		if cells := strings.Split(strings.Trim(strings.TrimSpace(line), "|"), "|"); len(cells) == 1+len(devices) {
-			table[strings.TrimSpace(cells[0])] = cells[1:]
-		}
-	}
+	loops, whole := cells(committed, loopsBegin, loopsEnd, devices), cells(committed, kernelsBegin, kernelsEnd, devices)
+	peers := cells(committed, pipesBegin, pipesEnd, checkedDevices)
 	for _, v := range p.ours() {
-		for i, d := range devices {
+		for _, d := range devices {
 			r, ok := p.variants[v][d]
-			if !ok || r.Weights == 0 {
+			if !ok {
 				continue
 			}
-			if table[v] == nil {
+			if waves, ok := numbers(whole[v][d], 4); ok && r.Waves < int(waves[3]) {
+				errs = append(errs, fmt.Errorf("%s: %s leaves room for %d subgroups, the committed table has %g", d, v, r.Waves, waves[3]))
+			}
+			if r.Weights == 0 {
+				continue
+			}
+			if loops[v] == nil {
 				errs = append(errs, fmt.Errorf("%s is not in the committed table: run make isa-report", v))
 				break
 			}
-			number, _, _ := strings.Cut(strings.TrimSpace(table[v][i]), ",")
+			number, _, _ := strings.Cut(loops[v][d], ",")
 			limit, err := strconv.ParseFloat(number, 64)
 			if err != nil || r.perWeight() > limit+0.005 {
 				errs = append(errs, fmt.Errorf("%s: %s takes %.2f instructions a weight, the committed table has %s", d, v, r.perWeight(), number))
 			}
+			if peer := peerOf(v); loops[peer] != nil {
+				errs = append(errs, beatsPeer(d, r, peer, loops[peer][d], peers[peer][d]))
+			}
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// peerOf is the peer's kernel for what a variant computes, or no kernel's name.
+func peerOf(variant string) string {
+	kind, ok := strings.CutPrefix(variant, "matvec_")
+	path := kernels.PathOf(variant)
+	if !ok || path == kernels.Base { // which GPUs use only where they lack subgroup arithmetic
+		return ""
+	}
+	return peerPrefix + "mul_mat_vec_" + strings.TrimSuffix(kind, "_"+string(path))
+}
+
+// beatsPeer says where a loop is worse than the peer's, of which cells of the tables of loops and of pipes are given: in
+// instructions a weight, bytes a load, or clocks a weight of the fullest pipe. byPipe is "" on devices that the second does not
+// have.
+func beatsPeer(device string, r Record, peer, loop, byPipe string) error {
+	theirs, ok := numbers(loop, 2)
+	if !ok {
+		return fmt.Errorf("%s: the committed table has no numbers of %s: %q", device, peer, loop)
+	}
+	var errs []error
+	if r.perWeight() > theirs[0]+0.005 {
+		errs = append(errs, fmt.Errorf("%s: %s takes %.2f instructions a weight, %s %.2f", device, r.Variant, r.perWeight(), peer, theirs[0]))
+	}
+	if bytes := float64(r.Loop.LoadBytes) / float64(r.Loop.Loads); bytes < theirs[1]-0.05 {
+		errs = append(errs, fmt.Errorf("%s: a load of %s has %.1f bytes, of %s %.1f", device, r.Variant, bytes, peer, theirs[1]))
+	}
+	if byPipe == "" {
+		return errors.Join(errs...)
+	}
+	counts, err := parsePipes(byPipe)
+	if err != nil {
+		return errors.Join(append(errs, fmt.Errorf("%s: %s: %w", device, peer, err))...)
+	}
+	own := [pipes]float64{}
+	for q, n := range r.Loop.Pipes {
+		own[q] = float64(n) / float64(r.Weights)
+	}
+	if ours, limit := fullest(device, own), fullest(device, counts); ours > limit+0.0005 {
+		errs = append(errs, fmt.Errorf("%s: %s takes %.4f clocks a weight and unit, %s %.4f", device, r.Variant, ours, peer, limit))
+	}
+	return errors.Join(errs...)
+}
+
+// cells reads a table of a document: the cells of each row by the column's device.
+func cells(text, begin, end string, columns []string) map[string]map[string]string {
+	table := map[string]map[string]string{}
+	_, text, _ = strings.Cut(text, begin)
+	text, _, _ = strings.Cut(text, end)
+	for line := range strings.Lines(text) {
+		list := strings.Split(strings.Trim(strings.TrimSpace(line), "|"), "|")
+		if len(list) != 1+len(columns) {
+			continue
+		}
+		row := map[string]string{}
+		for i, c := range columns {
+			row[c] = strings.TrimSpace(list[1+i])
+		}
+		table[strings.TrimSpace(list[0])] = row
+	}
+	return table
+}
+
+// numbers reads the first n numbers of a cell.
+func numbers(cell string, n int) ([]float64, bool) {
+	parts := strings.Split(cell, ",")
+	if len(parts) < n {
+		return nil, false
+	}
+	list := make([]float64, n)
+	for i := range list {
+		var err error
+		if list[i], err = strconv.ParseFloat(strings.TrimSpace(parts[i]), 64); err != nil {
+			return nil, false
+		}
+	}
+	return list, true
 }
