@@ -240,6 +240,29 @@ class Report:
         return (deep["avg_ts"] / shallow["avg_ts"]) / (size(shallow) / size(deep))
 
 
+PREDICTIONS = pathlib.Path(__file__).resolve().parent.parent / "docs/predictions.md"
+
+
+def predictions(name):
+    """What docs/predictions.md expects of a 7B model on the device: tokens a second in the middle, at least and at most, by type
+    of weights and test. Nothing where it is not there, or has no such device."""
+    rows = {}
+    text = PREDICTIONS.read_text(encoding="utf-8") if PREDICTIONS.exists() else ""
+    for line in text.splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if len(cells) != 9 or cells[1] != "Llama 2 7B" or cells[4] == "-":
+            continue
+        part = re.escape(re.sub("^(RTX|RX|Arc|Radeon) ", "", cells[0]))
+        if re.search(part + r"\b(?! *(Ti|SUPER|XT|D|Laptop)\b)", name):
+            rows[cells[2].lower(), cells[3]] = [float(cell) for cell in cells[4:7]]
+    return rows
+
+
+def predicted_name(r):
+    """The name of a test there, which has 128 tokens generated, however many were."""
+    return test_name({**r, "n_gen": 128 if r["n_gen"] else 0})
+
+
 def test_name(r):
     name = (f"pp{r['n_prompt']}" if r["n_prompt"] else "") + ("+" if r["n_prompt"] and r["n_gen"] else "") + (f"tg{r['n_gen']}" if r["n_gen"] else "")
     return name + (f" @ d{r['n_depth']}" if r["n_depth"] else "")
@@ -280,6 +303,12 @@ def page(report):
     section("Aims", [] if device.get("type") == "cpu" else table(["", "aim", "measured", ""], [
         (what, percent(aim), percent(got) or "-", "" if got is None else "reached" if got >= aim else "missed")
         for what, aim, got in report.aims()]))
+    expected = {} if head.get("small") else predictions(report.name)
+    section("Predictions", table(["weights", "test", "predicted", "from", "to", "measured", "off"], [
+        (kind, test_name(r), *(f"{value:g}" for value in expected[kind, predicted_name(r)]), f"{r['avg_ts']:.2f}",
+         percent(expected[kind, predicted_name(r)][0] / r["avg_ts"] - 1))
+        for kind, r in report.results() if (kind, predicted_name(r)) in expected and r["avg_ts"]]),
+        "Tokens a second, and how far the prediction of docs/predictions.md is above what was measured.")
     section("Speed", table(["weights", "test", "tokens/s", "+-", "GB/s", "of read", "GFLOP/s"], [
         (kind, test_name(r), f"{r['avg_ts']:.2f}", f"{r['stddev_ts']:.2f}", f"{r['bytes_per_s'] / 1e9:.1f}" if r["bytes_per_s"] else "",
          percent(r["bytes_per_s"] / bandwidth) if r["bytes_per_s"] and bandwidth else "", f"{r['flops'] / 1e9:.0f}" if r["n_prompt"] else "")

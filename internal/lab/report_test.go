@@ -66,6 +66,10 @@ func TestPageOfAReport(t *testing.T) {
 			t.Errorf("the page lacks %q", want)
 		}
 	}
+	// Predictions of docs/predictions.md beside what was measured.
+	if !regexp.MustCompile(`\| q4_0 \| tg128 @ d4096 \| [\d.]+ \| [\d.]+ \| [\d.]+ \| 95\.00 \| -?\d+ % \|\n`).MatchString(page) {
+		t.Error("the page has no prediction of decoding at depth")
+	}
 	if t.Failed() {
 		t.Log(page)
 	}
