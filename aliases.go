@@ -1,9 +1,12 @@
 package pumice
 
 import (
+	"slices"
+
 	"pumice/checkpoint"
 	"pumice/model"
 	"pumice/pipeline"
+	"pumice/pipeline/kernels"
 	"pumice/pipeline/verify"
 	"pumice/vk"
 )
@@ -38,6 +41,15 @@ type Counters = pipeline.Counters
 
 // A Timing is the device time of one kernel at one size over an evaluation.
 type Timing = pipeline.Timing
+
+// Ceilings bound what kernels can do on a device.
+type Ceilings = pipeline.Ceilings
+
+// An Arithmetic is what a kernel multiplies and adds with.
+type Arithmetic = kernels.Arithmetic
+
+// Arithmetics are all that kernels have.
+var Arithmetics = slices.Clone(kernels.Arithmetics)
 
 // Gaps is the Kernel of the Timing that has the rest of an evaluation's time.
 const Gaps = pipeline.Gaps

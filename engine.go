@@ -262,13 +262,36 @@ func (e *Engine) ReadBandwidth(ctx context.Context) (float64, error) {
 	return e.bandwidth(ctx, (*pipeline.Manager).ReadBandwidth)
 }
 
-func (e *Engine) bandwidth(ctx context.Context, measure func(*pipeline.Manager, context.Context) (float64, error)) (float64, error) {
-	var rate float64
-	err := e.work.alone(ctx, nil, func(ctx context.Context) (err error) {
-		rate, err = measure(e.managers[0], ctx)
+func (e *Engine) bandwidth(ctx context.Context, measure func(*pipeline.Manager, context.Context) (float64, error)) (rate float64, err error) {
+	err = e.onFirst(ctx, func(ctx context.Context, m *pipeline.Manager) (err error) {
+		rate, err = measure(m, ctx)
 		return err
 	})
 	return rate, err
+}
+
+// onFirst calls measure between two steps.
+func (e *Engine) onFirst(ctx context.Context, measure func(context.Context, *pipeline.Manager) error) error {
+	return e.work.alone(ctx, nil, func(ctx context.Context) error { return measure(ctx, e.managers[0]) })
+}
+
+// Peak measures how many multiplications and additions a second the first device does in an arithmetic, as CopyBandwidth. It
+// returns 0 if the device has no kernel for it.
+func (e *Engine) Peak(ctx context.Context, a Arithmetic) (rate float64, err error) {
+	err = e.onFirst(ctx, func(ctx context.Context, m *pipeline.Manager) (err error) {
+		rate, err = m.Peak(ctx, a)
+		return err
+	})
+	return rate, err
+}
+
+// Ceilings measures what bounds kernels on the first device, as CopyBandwidth.
+func (e *Engine) Ceilings(ctx context.Context) (c Ceilings, err error) {
+	err = e.onFirst(ctx, func(ctx context.Context, m *pipeline.Manager) (err error) {
+		c, err = m.Ceilings(ctx)
+		return err
+	})
+	return c, err
 }
 
 // Memory returns the memory that the model takes on all its devices together.

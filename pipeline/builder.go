@@ -366,10 +366,10 @@ func (b *Builder) count(p *Plan) {
 		}
 		p.counters.WeightBytes += n.weightBytes * int64(max(1, n.tiles))
 		p.minimumWeights += n.minimumBytes
-		if n.rows == int64(b.tokens) {
-			p.operations += n.operations
+		if a := kernels.PathOf(n.kernel).Arithmetic(); n.rows == int64(b.tokens) {
+			p.operations[a] += n.operations
 		} else { // of the last tokens
-			p.counters.Operations += n.operations * n.rows
+			p.counters.operate(a, n.operations*n.rows)
 		}
 		p.kv[n.kv.kvKey] += n.kv.perPosition
 	}

@@ -409,6 +409,15 @@ func (b *Builder) Digest(s vk.Span) *Tensor {
 	return out
 }
 
+// Peak does arithmetic on memory, of kernels.Burst.Units, and returns what it leaves, as words: (1, kernels.Burst.Words). The
+// kernel is that of the Manager's forced path.
+func (b *Builder) Peak(s vk.Span, burst kernels.Burst) *Tensor {
+	_, k := pick(b.m, &kernels.Peak, burst, kernels.RowMajor)
+	out := b.tensor(1, burst.Words(b.m.machine, k.Path.Arithmetic()))
+	launch(b, &kernels.Peak, burst, kernels.RowMajor, &node{}, readSpan(s), write(out))
+	return out
+}
+
 // Advance ends a plan of one token: the largest of logits, (1, n), the lowest id among equals,
 // becomes the token of the next step, one position on. Plan.Chosen reads it.
 func (b *Builder) Advance(logits *Tensor) {

@@ -8,6 +8,7 @@ import (
 	"math"
 	"time"
 
+	"pumice/pipeline/kernels"
 	"pumice/vk"
 )
 
@@ -21,9 +22,38 @@ type Counters struct {
 	ActivationBytes   int64 `json:"activation_bytes"` // tensors each dispatch is given
 	HostToDeviceBytes int64 `json:"host_to_device_bytes"`
 	DeviceToHostBytes int64 `json:"device_to_host_bytes"`
-	MinimumBytes      int64 `json:"minimum_bytes"` // weights once, unpadded, and live KV once
-	Operations        int64 `json:"operations"`    // multiplications and additions of products with weights
-	Records           int64 `json:"records"`       // command buffers recorded, 0 when replayed
+	MinimumBytes      int64 `json:"minimum_bytes"`     // weights once, unpadded, and live KV once
+	Operations        int64 `json:"operations"`        // multiplications and additions of products with weights
+	F16Operations     int64 `json:"f16_operations"`    // of these in float16
+	Int8Operations    int64 `json:"int8_operations"`   // by dot products of 8-bit integers
+	MatrixOperations  int64 `json:"matrix_operations"` // by cooperative matrices; what is left is in float32
+	Records           int64 `json:"records"`           // command buffers recorded, 0 when replayed
+}
+
+// OperationsBy is how many of the Operations are of an arithmetic.
+func (c Counters) OperationsBy(a kernels.Arithmetic) int64 {
+	switch a {
+	case kernels.F16:
+		return c.F16Operations
+	case kernels.Int8:
+		return c.Int8Operations
+	case kernels.Matrix:
+		return c.MatrixOperations
+	}
+	return c.Operations - c.F16Operations - c.Int8Operations - c.MatrixOperations
+}
+
+// operate counts operations.
+func (c *Counters) operate(a kernels.Arithmetic, n int64) {
+	c.Operations += n
+	switch a {
+	case kernels.F16:
+		c.F16Operations += n
+	case kernels.Int8:
+		c.Int8Operations += n
+	case kernels.Matrix:
+		c.MatrixOperations += n
+	}
 }
 
 // Add adds d to c.
@@ -38,6 +68,9 @@ func (c *Counters) Add(d Counters) {
 	c.DeviceToHostBytes += d.DeviceToHostBytes
 	c.MinimumBytes += d.MinimumBytes
 	c.Operations += d.Operations
+	c.F16Operations += d.F16Operations
+	c.Int8Operations += d.Int8Operations
+	c.MatrixOperations += d.MatrixOperations
 	c.Records += d.Records
 }
 
@@ -61,7 +94,7 @@ type Plan struct {
 
 	counters       Counters // that do not depend on the step
 	minimumWeights int64
-	operations     int64           // of a token
+	operations     [4]int64        // of a token, by kernels.Arithmetic
 	kv             map[kvKey]int64 // bytes a position
 	ran            bool
 
@@ -133,7 +166,9 @@ func (p *Plan) Run(ctx context.Context, s Step) (Counters, error) {
 			c.KVBytes += perPosition * s.live(key, p.singles, i)
 		}
 		c.MinimumBytes += p.minimumWeights
-		c.Operations += p.operations * int64(s.Len())
+		for a, n := range p.operations {
+			c.operate(kernels.Arithmetic(a), n*int64(s.Len()))
+		}
 	}
 	c.MinimumBytes += c.KVBytes
 	c.Submits, c.HostToDeviceBytes = int64(submits), sent
@@ -373,6 +408,7 @@ type Timing struct {
 	Total      time.Duration // of the calls. A dispatch lasts from the end of the one before it, so that barriers count
 	Bytes      int64         // of weights, live KV cache and tensors that the calls are given, each once a call
 	Operations int64         // multiplications and additions of products and attention
+	Arithmetic string        // of the operations, by its name; "" of none
 }
 
 // Gaps is the Kernel of the row that has the rest of a Run's time: copies, submissions, and waiting for them.
@@ -436,7 +472,10 @@ func (p *Plan) Profile() ([]Timing, error) {
 		out[j].Calls++
 		out[j].Total += d
 		out[j].Bytes += p.moved[n].bytes() / int64(n.dispatches)
-		out[j].Operations += p.moved[n].operations / int64(n.dispatches)
+		if ops := p.moved[n].operations / int64(n.dispatches); ops > 0 {
+			out[j].Operations += ops
+			out[j].Arithmetic = kernels.PathOf(n.kernel).Arithmetic().String()
+		}
 		gaps -= d
 	}
 	return append(out, Timing{Kernel: Gaps, Total: max(0, gaps)}), nil

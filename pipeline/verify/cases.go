@@ -20,12 +20,14 @@ func (v *verifier) cases() {
 		}
 		return
 	case kernels.CM:
+		v.peakCases()
 		v.tileCases()
 		for _, t := range v.cacheTypes() {
 			v.attentionCases(t)
 		}
 		return
 	case kernels.Few, kernels.FP16, kernels.DP:
+		v.peakCases()
 		v.tileCases()
 		return
 	}

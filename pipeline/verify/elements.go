@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"pumice/internal/dtype"
+	"pumice/internal/half"
 	"pumice/internal/ref"
 	"pumice/pipeline"
 	"pumice/pipeline/kernels"
@@ -43,6 +44,7 @@ func (v *verifier) elementCases() {
 		})
 	}
 	v.digestCases()
+	v.peakCases()
 	v.addPlacesCases()
 	v.softCapNotFinite()
 	for i, cols := range []int{1, 7, 64, 65, 4097, 49152} {
@@ -84,6 +86,103 @@ func (v *verifier) digestCases() {
 			return nil
 		})
 	}
+}
+
+// peakCases do arithmetic on small integers, with which the results of every kernel are exact: of numbers that grow and that
+// change signs, and of dot products that wrap around.
+func (v *verifier) peakCases() {
+	path, a := v.path(), v.path().Arithmetic()
+	if a.Path() != path || !v.m.Offers(kernels.Burst{}.Op(), path) {
+		return
+	}
+	for _, burst := range []kernels.Burst{{Rounds: 0, Workgroups: 1}, {Rounds: 1, Workgroups: 3}, {Rounds: 2, Workgroups: 2}} {
+		v.check(fmt.Sprintf("peak, %d rounds of %d workgroups", burst.Rounds, burst.Workgroups), func() (err error) {
+			machine := v.m.Machine()
+			units := burst.Units(machine, a)
+			memory, err := v.m.Device().NewBuffer(int64(8*units), vk.Upload)
+			if err != nil {
+				return err
+			}
+			defer func() { err = errors.Join(err, memory.Close()) }()
+			want := v.peakOperands(memory.Mapped(), burst, a, units)
+			b := v.m.NewBuilder(v.name, 1)
+			got, err := v.evaluate(b, b.Peak(memory.Whole(), burst), inputStep(0, 1))
+			if err != nil {
+				return err
+			}
+			v.each(compare(lastKernel(b), v.name, halves(got), wide(want), constant(2*len(want), 1), 0))
+			return nil
+		})
+	}
+}
+
+// peakOperands fills memory with the operands of a Burst and returns the words that it leaves.
+func (v *verifier) peakOperands(memory []byte, burst kernels.Burst, a kernels.Arithmetic, units int) (want []uint32) {
+	chains, steps := a.Chains(), burst.Steps()
+	word := func(i int, w uint32) { binary.LittleEndian.PutUint32(memory[4*i:], w) }
+	small := func(n int) float64 { return float64(v.rnd.IntN(2*n+1) - n) }
+	if a == kernels.Matrix {
+		s := v.m.Machine().Matrix
+		values := make([]float64, 4*units) // A, then B by columns
+		for i := range values {
+			values[i] = small(1)
+			binary.LittleEndian.PutUint16(memory[2*i:], half.F16(float32(values[i])))
+		}
+		one := make([]uint32, 0, s.M*s.N)
+		for row := range s.M {
+			for col := range s.N {
+				sum := 0.
+				for k := range s.K {
+					sum += values[row*s.K+k] * values[(s.M+col)*s.K+k]
+				}
+				one = append(one, math.Float32bits(float32(float64(chains*(chains-1)/2)+float64(chains*steps)*sum)))
+			}
+		}
+		return slices.Repeat(one, burst.Words(v.m.Machine(), a)/len(one))
+	}
+	one := make([]uint32, units)
+	for i := range one {
+		switch a {
+		case kernels.F32, kernels.F16:
+			var sums [2]float64
+			var bits [2]uint32
+			for lane := range sums { // of a pair, or the same twice
+				x, y := float64(v.rnd.IntN(3)-1), small(3)
+				for j := range chains {
+					z := float64(j)
+					for range steps {
+						z = z*x + y
+					}
+					sums[lane] += z
+				}
+				bits[0] |= uint32(half.F16(float32(x))) << (16 * lane)
+				bits[1] |= uint32(half.F16(float32(y))) << (16 * lane)
+				one[i] |= uint32(half.F16(float32(sums[lane]))) << (16 * lane)
+				if a == kernels.F32 {
+					bits = [2]uint32{math.Float32bits(float32(x)), math.Float32bits(float32(y))}
+					one[i] = math.Float32bits(float32(sums[lane]))
+				}
+			}
+			word(2*i, bits[0])
+			word(2*i+1, bits[1])
+		case kernels.Int8:
+			x, y := v.rnd.Uint32(), v.rnd.Uint32()
+			for j := range chains {
+				z := uint32(j)
+				for range steps {
+					sum := y
+					for byte := 0; byte < 32; byte += 8 {
+						sum += uint32(int32(int8(z>>byte)) * int32(int8(x>>byte)))
+					}
+					z = sum
+				}
+				one[i] += z
+			}
+			word(2*i, x)
+			word(2*i+1, y)
+		}
+	}
+	return slices.Repeat(one, burst.Workgroups)
 }
 
 // halves are the upper and the lower 16 bits of words, which float32 holds exactly.

@@ -212,8 +212,9 @@ func Kernels(ctx context.Context, m *pipeline.Manager, o Options, each func(Resu
 		v.options = o
 		if o.Brief {
 			v.briefCases(v.types(), kernels.CacheTypes)
+			v.peakCases() // no model's: it measures arithmetic
 			if v.path() == kernels.Base {
-				v.digestCases() // no model's: it measures bandwidth
+				v.digestCases() // it measures bandwidth
 			}
 		} else {
 			v.cases()
