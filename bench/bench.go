@@ -48,6 +48,7 @@ type Options struct {
 	Profile bool // Result.Kernels; the engine was opened with pumice.Options.Profile
 
 	Progress func(Progress) // called after each run; may be nil
+	Partial  func([]Result) // called after each round but the last with the results so far; may be nil
 }
 
 // Stamping says whether results are stamped, and with what.
@@ -203,6 +204,9 @@ type Result struct {
 	SampleNS []int64   `json:"samples_ns"`
 	SampleTS []float64 `json:"samples_ts"`
 	MedianTS float64   `json:"median_ts"` // of samples_ts
+	PromptTS float64   `json:"prompt_ts"` // tokens a second of the prompt of a prompt and a generation together, the median; 0 of other tests
+	GenTS    float64   `json:"gen_ts"`    // and of the generation
+	TTFTMS   float64   `json:"ttft_ms"`   // and the time to the first token
 
 	Steadiness
 	Stamp
@@ -217,6 +221,11 @@ type Result struct {
 	CopyBandwidth float64         `json:"copy_bandwidth"`    // bytes a second, measured on the device before the tests; 0 means the model leaves no room for it
 	ReadBandwidth float64         `json:"read_bandwidth"`    // the same, by a kernel that only reads
 	ReadShare     float64         `json:"read_share"`        // BytesPerSec as a share of ReadBandwidth; 0 if that was not measured
+	PeakKind      string          `json:"peak_kind"`         // arithmetic of a prompt's products: f32, f16, int8, matrix, or several with + between
+	PeakFLOPs     float64         `json:"peak_flops"`        // operations a second that the device does of these when it does nothing else; 0 of generation
+	PeakShare     float64         `json:"peak_share"`        // FLOPs as a share of PeakFLOPs
+
+	Ceilings *pumice.Ceilings `json:"ceilings,omitempty"` // of the device, with Options.Profile
 }
 
 // A KernelTime is the device time of one kernel, at one size, in a run.
@@ -230,93 +239,30 @@ type KernelTime struct {
 	Operations int64  `json:"operations"` // multiplications and additions of products and attention
 
 	BytesPerSec float64 `json:"bytes_per_s"`
-	ReadShare   float64 `json:"read_share"` // of the read bandwidth; 0 if that was not measured
-	FLOPs       float64 `json:"flops"`      // operations a second
+	ReadShare   float64 `json:"read_share"`  // of the read bandwidth; 0 if that was not measured
+	FLOPs       float64 `json:"flops"`       // operations a second
+	Arithmetic  string  `json:"arithmetic"`  // of the operations: f32, f16, int8, matrix; "" of none
+	Intensity   float64 `json:"intensity"`   // operations for each byte
+	Limit       string  `json:"limit"`       // what bounds it: read, the read bandwidth, or its arithmetic; "" if that was not measured
+	LimitShare  float64 `json:"limit_share"` // what it reaches of that
 }
 
-// kernelTime is a row of a profile, on a device that reads so many bytes a second.
-func kernelTime(t pumice.Timing, readBandwidth float64) KernelTime {
-	k := KernelTime{Kernel: t.Kernel, Size: t.Size, Workgroups: t.Workgroups, Calls: t.Calls, NS: t.Total.Nanoseconds(), Bytes: t.Bytes, Operations: t.Operations}
+// kernelTime is a row of a profile, on a device with these ceilings.
+func kernelTime(t pumice.Timing, c *pumice.Ceilings) KernelTime {
+	k := KernelTime{Kernel: t.Kernel, Size: t.Size, Workgroups: t.Workgroups, Calls: t.Calls, NS: t.Total.Nanoseconds(), Bytes: t.Bytes, Operations: t.Operations,
+		Arithmetic: t.Arithmetic}
 	if seconds := t.Total.Seconds(); seconds > 0 {
 		k.BytesPerSec, k.FLOPs = float64(t.Bytes)/seconds, float64(t.Operations)/seconds
 	}
-	if readBandwidth > 0 {
-		k.ReadShare = k.BytesPerSec / readBandwidth
+	if c.ReadBandwidth > 0 {
+		k.ReadShare = k.BytesPerSec / c.ReadBandwidth
 	}
+	k.place(c)
 	return k
 }
 
 // Test is the test the result is of.
 func (r Result) Test() Test { return Test{Prompt: r.NPrompt, Gen: r.NGen, Depth: r.NDepth} }
-
-// Run measures every test on the engine and hands each result over as it is complete. When ctx ends, results with the runs that
-// there are come too. After another error, such as a lost device, every test that is left is a result with Error.
-// The engine's context must hold Options.Context positions.
-func Run(ctx context.Context, e *pumice.Engine, o Options, each func(Result)) error {
-	if o.Reps < 1 {
-		return fmt.Errorf("bench: %d repetitions, want at least 1", o.Reps)
-	}
-	if need := o.Context(); e.Context() < need {
-		return fmt.Errorf("bench: the tests need a context of %d, the engine has %d", need, e.Context())
-	}
-	text, err := tokenize(e, o.Text)
-	if err != nil {
-		return err
-	}
-	bandwidth, err := e.CopyBandwidth(ctx)
-	if err != nil {
-		return fmt.Errorf("bench: %w", err)
-	}
-	reads, err := e.ReadBandwidth(ctx)
-	if err != nil {
-		return fmt.Errorf("bench: %w", err)
-	}
-	s := e.NewSession()
-	tests := o.Tests()
-	results, names := make([]Result, len(tests)), make([]string, len(tests))
-	for i, t := range tests {
-		names[i] = t.Name()
-		results[i] = Result{Setup: describe(e, o.Name, o.Text), NPrompt: t.Prompt, NGen: t.Gen, NDepth: t.Depth, TestTime: now(), CopyBandwidth: bandwidth, ReadBandwidth: reads}
-	}
-	p := plan{reps: o.Reps, limit: cmp.Or(o.SpreadLimit, DefaultSpreadLimit), machine: thisMachine(e.Devices()[0].Info()), progress: o.Progress}
-	p.warmed = o.stamper(e, func(s Stamp) {
-		for i := range results {
-			results[i].Stamp = s
-		}
-	})
-	warmups := 0
-	return p.rounds(ctx, names, func(ctx context.Context, test, rep int) (time.Duration, error) {
-		seed := uint64(rep)
-		if rep == 0 {
-			warmups++
-			seed = 1<<32 + uint64(warmups)
-		}
-		r := &results[test]
-		took, counters, err := measure(ctx, s, tests[test], text, e.Config().VocabSize, seed)
-		if err != nil || rep == 0 {
-			return took, err
-		}
-		if rep == 1 {
-			r.TestTime = now()
-		}
-		r.Counters = counters
-		c := vk.Compiles()
-		r.Pipelines, r.CompileMS = c.Pipelines, float64(c.CPU.Microseconds())/1000
-		if o.Profile && rep == o.Reps {
-			list, err := e.Profile()
-			if err != nil {
-				return took, err
-			}
-			for _, k := range list {
-				r.Kernels = append(r.Kernels, kernelTime(k, reads))
-			}
-		}
-		return took, nil
-	}, func(test int, runs runs) {
-		results[test].summarise(runs)
-		each(results[test])
-	})
-}
 
 // stamper returns what makes the stamp once the engine has compiled its kernels, and hands it over; nil if there is to be none.
 func (o Stamping) stamper(e *pumice.Engine, each func(Stamp)) func(ctx context.Context) error {
@@ -330,29 +276,6 @@ func (o Stamping) stamper(e *pumice.Engine, each func(Stamp)) func(ctx context.C
 		}
 		return err
 	}
-}
-
-// measure runs a test once, on a prompt from a text.
-func measure(ctx context.Context, s *pumice.Session, t Test, text []int, vocab int, seed uint64) (time.Duration, pumice.Counters, error) {
-	rng := newRand(seed)
-	tokens := promptTokens(rng, text, t.Depth+max(t.Prompt, 1), vocab)
-	s.Reset()
-	if t.Depth > 0 {
-		if _, _, err := generate(ctx, s, tokens[:t.Depth], 1); err != nil {
-			return 0, pumice.Counters{}, err
-		}
-	}
-	result, prompt, err := generate(ctx, s, tokens, max(t.Gen, 0)+1)
-	if err != nil {
-		return 0, pumice.Counters{}, err
-	}
-	if t.Prompt > 0 && t.Gen > 0 {
-		return milliseconds(result.Stats.PromptMS + result.Stats.PredictedMS), result.Counters, nil
-	}
-	if t.Gen > 0 { // the first token is the prompt's
-		return milliseconds(result.Stats.PredictedMS), result.Counters, nil
-	}
-	return milliseconds(result.Stats.PromptMS), prompt, nil
 }
 
 // newRand is a source of random numbers, the same ones in every run of the program.
@@ -424,31 +347,8 @@ func commit() string {
 	return revision[:min(len(revision), 8)]
 }
 
-// summarise fills in what follows from the runs.
-func (r *Result) summarise(runs runs) {
-	r.Steadiness = runs.Steadiness
-	r.SampleNS, r.SampleTS = []int64{}, []float64{}
-	var ns []float64
-	for _, took := range runs.times {
-		ns = append(ns, float64(took.Nanoseconds()))
-		r.SampleNS = append(r.SampleNS, took.Nanoseconds())
-		r.SampleTS = append(r.SampleTS, float64(r.Test().tokens())/took.Seconds())
-	}
-	mean, dev := spread(ns)
-	r.AvgNS, r.StddevNS = int64(mean), int64(dev)
-	r.AvgTS, r.StddevTS = spread(r.SampleTS)
-	r.MedianTS = quantile(slices.Sorted(slices.Values(r.SampleTS)), 0.5)
-	switch {
-	case r.NGen == 0: // the counters are of the whole prompt
-		r.FLOPs = r.AvgTS * float64(r.Counters.Operations) / float64(r.NPrompt)
-	case r.NPrompt == 0: // of a token, of which those of a Both tell a part
-		r.FLOPs = r.AvgTS * float64(r.Counters.Operations)
-		r.BytesPerSec = r.AvgTS * float64(r.Counters.WeightBytes+r.Counters.KVBytes)
-		if r.ReadBandwidth > 0 {
-			r.ReadShare = r.BytesPerSec / r.ReadBandwidth
-		}
-	}
-}
+// median is the middle of values, or between two of them; 0 of none.
+func median(x []float64) float64 { return quantile(slices.Sorted(slices.Values(x)), 0.5) }
 
 // spread is the mean and the sample standard deviation.
 func spread(x []float64) (mean, dev float64) {

@@ -55,6 +55,7 @@ var columns = []column{
 	{"device", false, false, words(measurement.device)},
 	{"mean ± deviation", true, true, func(m measurement) (string, float64) { return fmt.Sprintf("%.2f ± %.2f", m.mean, m.stddev), m.mean }},
 	{"of read bandwidth", true, false, amount("%.0f %%", func(m measurement) float64 { return 100 * m.bandwidth })},
+	{"of peak", true, false, amount("%.0f %%", func(m measurement) float64 { return 100 * m.peak })},
 	{"tokens as base", false, false, words(func(m measurement) string {
 		if m.TokensCompared == 0 {
 			return ""
@@ -149,7 +150,13 @@ func WritePage(w io.Writer, title string, links []string, files ...*File) error 
 		}
 	}
 	var drawn []template.HTML
-	for _, p := range plots(all) {
+	pictures := plots(all)
+	for _, f := range files {
+		if p := RooflinePlot(f.Results); p != "" {
+			pictures = append(pictures, p)
+		}
+	}
+	for _, p := range pictures {
 		drawn = append(drawn, template.HTML(p)) // plot.text escapes
 	}
 	sum := sha256.Sum256([]byte(pageScript))

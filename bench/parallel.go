@@ -28,7 +28,8 @@ type ParallelOptions struct {
 
 	Stamping
 
-	Progress func(Progress) // called after each run; may be nil
+	Progress func(Progress)         // called after each run; may be nil
+	Partial  func([]ParallelResult) // called after each round but the last with the results so far; may be nil
 }
 
 // A ParallelTest is one row of the table: Sequences sequences, each with a prompt of Prompt tokens, generate Gen tokens
@@ -126,7 +127,7 @@ func (r *ParallelResult) summarise() {
 			x = append(x, *s.all()[i])
 		}
 		*mean, *r.Stddev.all()[i] = spread(x)
-		*r.Median.all()[i] = quantile(slices.Sorted(slices.Values(x)), 0.5)
+		*r.Median.all()[i] = median(x)
 	}
 }
 
@@ -160,12 +161,22 @@ func RunParallel(ctx context.Context, e *pumice.Engine, o ParallelOptions, each 
 		names[i] = t.Name()
 		results[i] = ParallelResult{Setup: describe(e, o.Name, o.Text), ParallelTest: t, Positions: t.positions(), TestTime: now(), Samples: []Columns{}}
 	}
-	p := plan{reps: o.Reps, limit: cmp.Or(o.SpreadLimit, DefaultSpreadLimit), machine: thisMachine(e.Devices()[0].Info()), progress: o.Progress}
+	p := plan{reps: o.Reps, limit: cmp.Or(o.SpreadLimit, DefaultSpreadLimit), machine: onMachine(thisMachine(e.Devices()[0].Info())), progress: o.Progress}
 	p.warmed = o.stamper(e, func(s Stamp) {
 		for i := range results {
 			results[i].Stamp = s
 		}
 	})
+	if o.Partial != nil {
+		p.round = func(so []runs) {
+			list := slices.Clone(results)
+			for i := range list {
+				list[i].Steadiness = so[i].Steadiness
+				list[i].summarise()
+			}
+			o.Partial(list)
+		}
+	}
 	return p.rounds(ctx, names, func(ctx context.Context, test, rep int) (time.Duration, error) {
 		r := &results[test]
 		prompt, gen, err := measureParallel(ctx, sessions, tests[test], text, e.Config().VocabSize, rng)

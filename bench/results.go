@@ -149,7 +149,7 @@ func (f *File) add(row json.RawMessage) error {
 		r.SampleTS = []float64{r.AvgTS}
 	}
 	if r.MedianTS == 0 { // llama-bench's
-		r.MedianTS = quantile(slices.Sorted(slices.Values(r.SampleTS)), 0.5)
+		r.MedianTS = median(r.SampleTS)
 	}
 	f.Results = append(f.Results, r)
 	return r.check()
@@ -170,10 +170,19 @@ func (r *Result) check() error {
 		return errors.New("neither samples_ts nor an error")
 	case slices.ContainsFunc(append([]float64{max(r.MedianTS, 1)}, r.SampleTS...), func(x float64) bool { return !(x > 0 && x < mostSpeed) }):
 		return errors.New("samples_ts that are not above 0, or above 1e12")
+	case r.Ceilings != nil && !sensible(r.Ceilings.ReadBandwidth, r.Ceilings.F32, r.Ceilings.F16, r.Ceilings.Int8, r.Ceilings.Matrix):
+		return errors.New("ceilings below 0, or above 1e20")
+	case slices.ContainsFunc(r.Kernels, func(k KernelTime) bool { return !sensible(k.Intensity, k.FLOPs) }):
+		return errors.New("kernels with rates below 0, or above 1e20")
 	case r.KernelsVerified > r.KernelsUsed:
 		return fmt.Errorf("%d of %d kernels verified", r.KernelsVerified, r.KernelsUsed)
 	}
 	return checkTime(r.TestTime)
+}
+
+// sensible reports whether no rate is one that no device has.
+func sensible(rates ...float64) bool {
+	return !slices.ContainsFunc(rates, func(x float64) bool { return !(x >= 0 && x <= 1e20) })
 }
 
 func (r *ParallelResult) check() error {
@@ -219,7 +228,7 @@ type measurement struct {
 	time    string
 
 	prompt, gen, depth, sequences int
-	bandwidth                     float64 // share of the read bandwidth; 0 where it is not known
+	bandwidth, peak               float64 // shares of the read bandwidth, and of the peak of the arithmetic; 0 where they are not known
 }
 
 // measurements are all rows of a file.
@@ -230,7 +239,7 @@ func (f *File) measurements() (list []measurement) {
 			Setup: r.Setup, Stamp: r.Stamp, Steadiness: r.Steadiness, file: name, test: r.Test().Name(), samples: r.SampleTS, median: r.MedianTS,
 			mean: r.AvgTS, stddev: r.StddevTS, time: r.TestTime, prompt: r.NPrompt, gen: r.NGen, depth: r.NDepth, sequences: 1,
 		}
-		m.bandwidth = r.ReadShare
+		m.bandwidth, m.peak = r.ReadShare, r.PeakShare
 		list = append(list, m)
 	}
 	for _, r := range f.Parallel {

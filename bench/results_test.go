@@ -23,7 +23,7 @@ func row(test Test, speeds ...float64) Result {
 	for _, s := range speeds {
 		times = append(times, time.Duration(float64(test.tokens())/s*1e9))
 	}
-	r.summarise(runs{times: times, Steadiness: Steadiness{Reasons: []string{}}})
+	r.summarise(runs{times: times, Steadiness: Steadiness{Reasons: []string{}}}, nil)
 	return r
 }
 

@@ -43,10 +43,11 @@ type runs struct {
 // plan says how often tests are run.
 type plan struct {
 	reps     int
-	limit    float64 // of the spread
-	machine  *machine
+	limit    float64                         // of the spread
+	machine  func(test int) *machine         // that a test runs on
 	warmed   func(ctx context.Context) error // called between warm-ups and rounds; may be nil
 	progress func(Progress)                  // may be nil
+	round    func(so []runs)                 // called after each round but the last with the runs of each test so far; may be nil
 }
 
 // rounds warms up each test, and then runs every test once in each of p.reps rounds, so that what changes from minute to minute
@@ -70,7 +71,7 @@ func (p plan) rounds(ctx context.Context, tests []string, run func(ctx context.C
 	finish := func(test int) {
 		finished[test] = true
 		r := all[test]
-		r.judge(p)
+		r.judge(p.limit, p.machine(test))
 		each(test, r)
 	}
 	err := func() error {
@@ -93,16 +94,24 @@ func (p plan) rounds(ctx context.Context, tests []string, run func(ctx context.C
 		}
 		for rep := 1; rep <= p.reps; rep++ {
 			for i := range tests {
-				before := p.machine.look()
+				before := p.machine(i).look()
 				took, err := once(i, rep)
 				if err != nil {
 					return err
 				}
 				all[i].times = append(all[i].times, took)
-				all[i].seen = append(all[i].seen, p.machine.since(before))
+				all[i].seen = append(all[i].seen, p.machine(i).since(before))
 				if rep == p.reps {
 					finish(i)
 				}
+			}
+			if rep < p.reps && p.round != nil {
+				so := slices.Clone(all)
+				for i := range so {
+					so[i].Reasons = []string{fmt.Sprintf("%d of %d runs so far", rep, p.reps)}
+					so[i].judge(p.limit, p.machine(i))
+				}
+				p.round(so)
 			}
 		}
 		return nil
@@ -125,8 +134,8 @@ func (p plan) rounds(ctx context.Context, tests []string, run func(ctx context.C
 }
 
 // judge fills in the rest of the Steadiness.
-func (r *runs) judge(p plan) {
-	r.SpreadLimit = p.limit
+func (r *runs) judge(limit float64, m *machine) {
+	r.SpreadLimit = limit
 	r.Spread = middle(r.times)
 	r.Noisy = r.Spread > r.SpreadLimit
 	if r.Reasons == nil {
@@ -135,7 +144,7 @@ func (r *runs) judge(p plan) {
 	if !r.Noisy {
 		return
 	}
-	found := p.machine.reasons(r.times, r.seen)
+	found := m.reasons(r.times, r.seen)
 	if !r.Warm {
 		found = append(found, fmt.Sprintf("%d runs did not warm it up: the last two differed by more than %.0f %%", r.Warmups, 100*warmAgreement))
 	}

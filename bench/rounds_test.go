@@ -27,7 +27,7 @@ func TestRoundsWarmUpAndTakeTurns(t *testing.T) {
 	warming := [][]float64{{100, 50, 49}, {10, 10.2}} // of two tests, within 3 % at the end of each
 	var order []string
 	var rows []runs
-	p := plan{reps: 2, limit: 0.05, machine: newMachine(fstest.MapFS{}, pumice.DeviceInfo{Type: "cpu"})}
+	p := plan{reps: 2, limit: 0.05, machine: onMachine(newMachine(fstest.MapFS{}, pumice.DeviceInfo{Type: "cpu"}))}
 	err := p.rounds(t.Context(), []string{"a", "b"}, func(_ context.Context, test, rep int) (time.Duration, error) {
 		order = append(order, string("ab"[test])+string("w12"[rep]))
 		if rep == 0 {
@@ -53,7 +53,7 @@ func TestRoundsWarmUpAndTakeTurns(t *testing.T) {
 // A test that never settles is measured all the same, and says so.
 func TestRoundsGiveUpWarming(t *testing.T) {
 	n := 0
-	p := plan{reps: 4, limit: 0.05, machine: newMachine(fstest.MapFS{}, pumice.DeviceInfo{Type: "cpu"})}
+	p := plan{reps: 4, limit: 0.05, machine: onMachine(newMachine(fstest.MapFS{}, pumice.DeviceInfo{Type: "cpu"}))}
 	err := p.rounds(t.Context(), []string{"a"}, func(context.Context, int, int) (time.Duration, error) {
 		n++
 		return took(float64(10 + 5*(n%2))), nil
@@ -77,7 +77,7 @@ func TestRoundsEndEarly(t *testing.T) {
 		{pumice.ErrDeviceLost, []string{"a 2", "b 1 error", "c 1 error"}},
 	} {
 		var got []string
-		p := plan{reps: 2, limit: 0.05, machine: newMachine(fstest.MapFS{}, pumice.DeviceInfo{Type: "cpu"})}
+		p := plan{reps: 2, limit: 0.05, machine: onMachine(newMachine(fstest.MapFS{}, pumice.DeviceInfo{Type: "cpu"}))}
 		err := p.rounds(t.Context(), []string{"a", "b", "c"}, func(_ context.Context, test, rep int) (time.Duration, error) {
 			if test == 1 && rep == 2 {
 				return 0, c.err

@@ -1,20 +1,18 @@
 package bench
 
 import (
-	"cmp"
 	"fmt"
 	"path/filepath"
 	"reflect"
-	"slices"
 	"strings"
 
 	"pumice/internal/humanize"
 )
 
 // TableHead begins the Markdown table; its columns are llama-bench's, then the median and the spread of the
-// runs, and how many of the kernels are right.
-const TableHead = `| model                          |       size |     params | backend    | path |            test |                  t/s |     median | spread | kernels right |
-| ------------------------------ | ---------: | ---------: | ---------- | ---- | --------------: | -------------------: | ---------: | -----: | ------------: |
+// runs, the share of what bounds them (the read bandwidth, or the peak of an arithmetic), and how many of the kernels are right.
+const TableHead = `| model                          |       size |     params | backend    | path |            test |                  t/s |     median | spread |   of limit | kernels right |
+| ------------------------------ | ---------: | ---------: | ---------- | ---- | --------------: | -------------------: | ---------: | -----: | ---------: | ------------: |
 `
 
 // TableRow is a result as a row of the table.
@@ -26,8 +24,8 @@ func TableRow(r Result) string {
 	case r.Struck:
 		speed = "~~" + speed + "~~"
 	}
-	return fmt.Sprintf("| %-30s | %10s | %10s | %-10s | %-4s | %15s | %20s | %10.2f | %6s | %13s |\n", clip(r.ModelType, 30), humanize.Bytes(r.ModelSize),
-		parameters(r.ModelNParams, 2), r.backend(), r.KernelPath, r.Test().Name(), speed, r.MedianTS, r.Steadiness.cell(), r.Stamp.cell())
+	return fmt.Sprintf("| %-30s | %10s | %10s | %-10s | %-4s | %15s | %20s | %10.2f | %6s | %10s | %13s |\n", clip(r.ModelType, 30), humanize.Bytes(r.ModelSize),
+		parameters(r.ModelNParams, 2), r.backend(), r.KernelPath, r.Test().Name(), speed, r.MedianTS, r.Steadiness.cell(), r.limitCell(), r.Stamp.cell())
 }
 
 // backend is the column of that name. A CPU driver is one in every row.
@@ -91,8 +89,12 @@ func TableFoot(results []Result) string {
 				r.Test().Name(), submissions(c.Submits), c.Dispatches, c.Barriers, float64(c.WeightBytes)/1e6, float64(c.KVBytes)/1e6, float64(c.MinimumBytes)/1e6,
 				r.BytesPerSec/1e9, share, c.HostToDeviceBytes, c.DeviceToHostBytes)
 		default:
-			fmt.Fprintf(&b, "%s, the prompt: %s, %d dispatches; products of %.1f GFLOP, %.1f GFLOP/s\n",
-				r.Test().Name(), submissions(c.Submits), c.Dispatches, float64(c.Operations)/1e9, r.FLOPs/1e9)
+			peak := ""
+			if r.PeakFLOPs > 0 {
+				peak = fmt.Sprintf(", %.0f %% of the %s peak of %.1f", 100*r.PeakShare, r.PeakKind, r.PeakFLOPs/1e9)
+			}
+			fmt.Fprintf(&b, "%s, the prompt: %s, %d dispatches; products of %.1f GFLOP, %.1f GFLOP/s%s\n",
+				r.Test().Name(), submissions(c.Submits), c.Dispatches, float64(c.Operations)/1e9, r.FLOPs/1e9, peak)
 		}
 	}
 	return b.String()
@@ -154,8 +156,7 @@ func deviceLines(s Setup) string {
 
 // Profile lists what the kernels of a result took at each size, longest first.
 func Profile(r Result) string {
-	list := slices.Clone(r.Kernels)
-	slices.SortStableFunc(list, func(a, b KernelTime) int { return cmp.Compare(b.NS, a.NS) })
+	list := longest(r.Kernels)
 	var sum int64
 	for _, k := range list {
 		sum += k.NS
@@ -228,6 +229,14 @@ func scalars(v reflect.Value, f func(name, value string)) {
 				scalars(v.Field(i), f)
 			}
 		case reflect.Slice:
+		case reflect.Pointer:
+			switch x := v.Field(i); {
+			case x.Type().Elem().Kind() == reflect.Struct:
+			case x.IsNil():
+				f(name, "")
+			default:
+				f(name, fmt.Sprint(x.Elem().Interface()))
+			}
 		default:
 			f(name, fmt.Sprint(v.Field(i).Interface()))
 		}

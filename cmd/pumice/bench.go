@@ -49,10 +49,11 @@ func (p *program) benchCommand() *cli.Command {
 		Name:      "bench",
 		Category:  ofDevices,
 		Usage:     "measure the speed of prompts and of generation, as llama-bench does",
-		ArgsUsage: "[MODEL...] | compare BASE FILE... | html FILE... | site DIR | validate FILE...",
-		Description: "pumice bench measures models. compare sets the rows of files that -o json or jsonl, or llama-bench, has written against those\n" +
-			"of the first; html writes a page of files, and site pages of all *.json and *.jsonl files in a folder; validate checks\n" +
-			"files.\n\nEach length of -p and each of -n is a test, at each depth of -d. These flags and -np may be repeated, and take ranges as\n" +
+		ArgsUsage: "[MODEL...] | roofline [MODEL...] | compare BASE FILE... | html FILE... | site DIR | validate FILE...",
+		Description: "pumice bench measures models. roofline also measures what the device can do, in bandwidth and in each arithmetic, and says how\n" +
+			"near each kernel of the tests is to what bounds it; -o svg draws that. compare sets the rows of files that -o json or\n" +
+			"jsonl, or llama-bench, has written against those of the first; html writes a page of files, and site pages of all *.json\n" +
+			"and *.jsonl files in a folder; validate checks files.\n\nEach length of -p and each of -n is a test, at each depth of -d. These flags and -np may be repeated, and take ranges as\n" +
 			"llama-bench does: 128-512 doubles, 128-512+128 adds.\n\n" +
 			"With -np, each combination of -p, -n and -np is a test, as those of -npp, -ntg and -npl are in llama-batched-bench: -np\n" +
 			"sequences evaluate prompts of -p tokens at once, and then generate -n tokens each at once. None of them is 0. -d and\n" +
@@ -74,6 +75,11 @@ func (p *program) bench(c *cli.Context) error {
 		return p.benchSite(c)
 	case "validate":
 		return p.benchValidate(c)
+	}
+	if isRoofline(c) {
+		if err := c.Set("profile", "true"); err != nil {
+			return err
+		}
 	}
 	o := bench.Options{Reps: c.Int("reps"), Profile: c.Bool("profile"), SpreadLimit: c.Float64("max-spread") / 100}
 	var err error
@@ -105,6 +111,8 @@ func (p *program) bench(c *cli.Context) error {
 		return &usageError{fmt.Sprintf("--max-spread %v: want more than 0", c.Float64("max-spread"))}
 	}
 	switch load := c.IsSet("load"); {
+	case isRoofline(c) && (load || c.IsSet("parallel")):
+		return &usageError{"bench roofline: -np and --load have no profile"}
 	case load:
 		return p.benchLoad(c, o)
 	case c.IsSet("rate"):
@@ -118,7 +126,7 @@ func (p *program) bench(c *cli.Context) error {
 	if len(o.Tests()) == 0 {
 		return &usageError{"nothing to measure: -p and -n are both 0"}
 	}
-	return benchWith(p, c, benchmark[bench.Result]{
+	b := benchmark[bench.Result]{
 		context: o.Context(),
 		run: func(ctx context.Context, e *pumice.Engine, name string, stamping bench.Stamping, progress func(bench.Progress), each func(bench.Result)) error {
 			o.Name, o.Stamping, o.Progress = name, stamping, progress
@@ -134,8 +142,16 @@ func (p *program) bench(c *cli.Context) error {
 			}
 			return foot
 		},
-	})
+		svg: bench.RooflinePlot,
+	}
+	if isRoofline(c) {
+		b.head, b.row, b.foot = "", func(bench.Result) string { return "" }, bench.RooflineTable
+	}
+	return benchWith(p, c, b)
 }
+
+// isRoofline reports whether the command line asks for bench roofline.
+func isRoofline(c *cli.Context) bool { return c.Args().First() == "roofline" }
 
 // benchParallel measures several sequences at once, with the lengths and repetitions of o.
 func (p *program) benchParallel(c *cli.Context, o bench.Options) error {
@@ -184,10 +200,14 @@ type benchmark[R bench.Row] struct {
 	head string
 	row  func(R) string
 	foot func([]R) string
+	svg  func([]R) string // nil: there is no picture
 }
 
 // benchWith runs b with each model that the command line names, and shows the results.
 func benchWith[R bench.Row](p *program, c *cli.Context, b benchmark[R]) error {
+	if c.String("output-format") == "svg" && (b.svg == nil || !c.Bool("profile")) {
+		return &usageError{"-o svg: want bench roofline, or --profile"}
+	}
 	models, err := benchModels(c)
 	if err != nil {
 		return err
@@ -229,15 +249,20 @@ type benchedModel struct {
 
 // benchModels are the models that the command line names, and the default one where it names none.
 func benchModels(c *cli.Context) (models []benchedModel, err error) {
-	random := c.StringSlice("synthetic")
-	if len(random) == 0 || c.NArg() > 0 || c.IsSet("model") || c.IsSet("hf-repo") {
-		name, names, err := modelArgs(c)
+	random, names := c.StringSlice("synthetic"), c.Args().Slice()
+	if isRoofline(c) {
+		names = names[1:]
+	}
+	flagged := c.IsSet("model") || c.IsSet("hf-repo")
+	if flagged || len(random)+len(names) == 0 {
+		name, err := flaggedModel(c)
 		if err != nil {
 			return nil, err
 		}
-		for _, name := range slices.Insert(names, 0, name) {
-			models = append(models, benchedModel{path: name})
-		}
+		names = slices.Insert(names, 0, name)
+	}
+	for _, name := range names {
+		models = append(models, benchedModel{path: name})
 	}
 	for _, name := range random {
 		s, err := parseSynthetic(name)
@@ -265,7 +290,7 @@ func (m benchedModel) run(p *program, c *cli.Context, measure func(path, name st
 }
 
 // benchFormats are the values of -o.
-var benchFormats = []string{"md", "csv", "json", "jsonl", "sql", "html"}
+var benchFormats = []string{"md", "csv", "json", "jsonl", "sql", "html", "svg"}
 
 // A benchWriter writes results in a format, each as soon as it is there: what is killed has written those before.
 type benchWriter[R bench.Row] struct {
@@ -325,6 +350,8 @@ func (w *benchWriter[R]) end() error {
 		return w.p.printf("]\n")
 	case "html":
 		return bench.WritePage(w.p.stdout, "pumice bench", nil, bench.NewFile("this run", w.results))
+	case "svg":
+		return w.p.printf("%s\n", w.svg(w.results))
 	}
 	return nil
 }
