@@ -192,6 +192,58 @@ func parameters(n int64, decimals int) string {
 	return fmt.Sprintf("%.*f B", decimals, float64(n)/1e9)
 }
 
+// Plain is text with its Markdown tables as plain columns, two spaces apart. A table without the line that begins it keeps the
+// widths of its cells, so that rows may come one by one.
+func Plain(text string) string {
+	var b strings.Builder
+	var table [][]string
+	var right []bool // columns that are aligned to the right
+	end := func() {
+		var widths []int
+		for _, cells := range table {
+			for i, cell := range cells {
+				if i == len(widths) {
+					widths = append(widths, 0)
+				}
+				widths[i] = max(widths[i], len([]rune(cell)))
+			}
+		}
+		for _, cells := range table {
+			var line strings.Builder
+			for i, cell := range cells {
+				room := strings.Repeat(" ", widths[i]-len([]rune(cell)))
+				if i < len(right) && right[i] {
+					cell, room = room+cell, ""
+				}
+				line.WriteString(cell + room + "  ")
+			}
+			b.WriteString(strings.TrimRight(line.String(), " ") + "\n")
+		}
+		table, right = nil, nil
+	}
+	for line := range strings.Lines(text) {
+		row, ok := strings.CutPrefix(strings.TrimRight(line, "\n"), "|")
+		if !ok {
+			end()
+			b.WriteString(line)
+			continue
+		}
+		cells := strings.Split(strings.TrimSuffix(row, "|"), "|")
+		if strings.Trim(row, "|-: ") == "" {
+			for _, cell := range cells {
+				right = append(right, strings.HasSuffix(strings.TrimSpace(cell), ":"))
+			}
+			continue
+		}
+		for i, cell := range cells {
+			cells[i] = strings.TrimSuffix(strings.TrimPrefix(cell, " "), " ")
+		}
+		table = append(table, cells)
+	}
+	end()
+	return b.String()
+}
+
 func clip(s string, n int) string {
 	if r := []rune(s); len(r) > n {
 		return string(r[:n])

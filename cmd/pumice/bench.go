@@ -4,8 +4,11 @@ import (
 	"cmp"
 	"context"
 	"encoding/csv"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -16,6 +19,7 @@ import (
 
 	"pumice"
 	"pumice/bench"
+	"pumice/internal/atomicfile"
 )
 
 func (p *program) benchCommand() *cli.Command {
@@ -41,7 +45,8 @@ func (p *program) benchCommand() *cli.Command {
 		boolFlag("profile", false,
 			"also report the device time of each kernel and size, with bytes and operations a second; timestamps cost a little, and tokens are not queued"),
 	), grouped(inOutput,
-		stringFlag("output-format", "md", "write results as `FORMAT`: "+strings.Join(benchFormats, ", "), "o"),
+		&cli.StringFlag{Name: "output-format", Aliases: []string{"o"}, EnvVars: env("output-format"), DefaultText: "table on a terminal, else md",
+			Usage: "write results as `FORMAT`: " + strings.Join(benchFormats, ", ")},
 		jsonFlag(),
 		boolFlag("verbose", false, "report the time of each run on standard error"),
 	))
@@ -98,7 +103,7 @@ func (p *program) bench(c *cli.Context) error {
 		}
 		o.Both = append(o.Both, bench.Both{Prompt: both[0], Gen: both[1]})
 	}
-	if format := c.String("output-format"); !slices.Contains(benchFormats, format) {
+	if format := c.String("output-format"); format != "" && !slices.Contains(benchFormats, format) {
 		return &usageError{fmt.Sprintf("-o %q: want %s", format, strings.Join(benchFormats, ", "))}
 	}
 	if c.IsSet("output-format") && c.Bool("json") {
@@ -128,9 +133,9 @@ func (p *program) bench(c *cli.Context) error {
 	}
 	b := benchmark[bench.Result]{
 		context: o.Context(),
-		run: func(ctx context.Context, e *pumice.Engine, name string, stamping bench.Stamping, progress func(bench.Progress), each func(bench.Result)) error {
-			o.Name, o.Stamping, o.Progress = name, stamping, progress
-			return bench.Run(ctx, e, o, each)
+		run: func(ctx context.Context, e *pumice.Engine, j benchJob[bench.Result]) error {
+			o.Name, o.Stamping, o.Progress, o.Partial = j.name, j.stamping, j.progress, j.partial
+			return bench.Run(ctx, e, o, j.each)
 		},
 		head: bench.TableHead, row: bench.TableRow,
 		foot: func(results []bench.Result) string {
@@ -184,9 +189,9 @@ func (p *program) benchParallel(c *cli.Context, o bench.Options) error {
 		SpreadLimit: o.SpreadLimit}
 	return benchWith(p, c, benchmark[bench.ParallelResult]{
 		context: po.Context(),
-		run: func(ctx context.Context, e *pumice.Engine, name string, stamping bench.Stamping, progress func(bench.Progress), each func(bench.ParallelResult)) error {
-			po.Name, po.Stamping, po.Progress = name, stamping, progress
-			return bench.RunParallel(ctx, e, po, each)
+		run: func(ctx context.Context, e *pumice.Engine, j benchJob[bench.ParallelResult]) error {
+			po.Name, po.Stamping, po.Progress, po.Partial = j.name, j.stamping, j.progress, j.partial
+			return bench.RunParallel(ctx, e, po, j.each)
 		},
 		head: bench.ParallelHead, row: bench.ParallelRow, foot: bench.ParallelFoot,
 	})
@@ -195,12 +200,21 @@ func (p *program) benchParallel(c *cli.Context, o bench.Options) error {
 // benchmark is what benchWith runs and how its results are shown.
 type benchmark[R bench.Row] struct {
 	context int // that a sequence needs
-	run     func(ctx context.Context, e *pumice.Engine, name string, stamping bench.Stamping, progress func(bench.Progress), each func(R)) error
+	run     func(ctx context.Context, e *pumice.Engine, j benchJob[R]) error
 
 	head string
 	row  func(R) string
 	foot func([]R) string
 	svg  func([]R) string // nil: there is no picture
+}
+
+// A benchJob is what a run of a benchmark is given besides the engine.
+type benchJob[R bench.Row] struct {
+	name     string // of the model; "" for its path
+	stamping bench.Stamping
+	progress func(bench.Progress)
+	partial  func([]R) // takes the results of the rounds so far
+	each     func(R)   // takes each result that is complete
 }
 
 // benchWith runs b with each model that the command line names, and shows the results.
@@ -217,16 +231,19 @@ func benchWith[R bench.Row](p *program, c *cli.Context, b benchmark[R]) error {
 			return err
 		}
 	}
-	format := c.String("output-format")
-	if c.Bool("json") {
+	format := cmp.Or(c.String("output-format"), "md")
+	switch {
+	case c.Bool("json"):
 		format = "json"
+	case !c.IsSet("output-format") && p.stdout.terminal:
+		format = "table"
 	}
-	out := benchWriter[R]{p: p, format: format, benchmark: b, csv: csv.NewWriter(p.stdout)}
+	out := benchWriter[R]{p: p, format: format, benchmark: b, csv: csv.NewWriter(p.stdout), journal: benchJournal(p.options(c))}
 	if err := out.begin(); err != nil {
 		return err
 	}
 	for _, m := range models {
-		failed := m.run(p, c, func(path, name string) error { return benchModel(p, c, path, name, b, out.add) })
+		failed := m.run(p, c, func(path, name string) error { return benchModel(p, c, path, name, b, &out) })
 		err = errors.Join(err, failed)
 		if failed != nil && !errors.Is(failed, pumice.ErrDeviceLost) && !errors.Is(failed, pumice.ErrHung) {
 			break
@@ -290,7 +307,7 @@ func (m benchedModel) run(p *program, c *cli.Context, measure func(path, name st
 }
 
 // benchFormats are the values of -o.
-var benchFormats = []string{"md", "csv", "json", "jsonl", "sql", "html", "svg"}
+var benchFormats = []string{"table", "md", "csv", "json", "jsonl", "sql", "html", "svg"}
 
 // A benchWriter writes results in a format, each as soon as it is there: what is killed has written those before.
 type benchWriter[R bench.Row] struct {
@@ -299,13 +316,43 @@ type benchWriter[R bench.Row] struct {
 	benchmark[R]
 	csv     *csv.Writer
 	results []R
-	err     error // the first of add
+	left    []R       // of the tests that the last round has not ended yet
+	kept    time.Time // when the journal was written
+	journal string    // file that has the results so far too; "": none
+	err     error     // the first of add and keep
 }
+
+// benchJournal is the file in which a run keeps its results, for one that is killed; "" without a folder of the cache.
+func benchJournal(o pumice.Options) string {
+	if o.KVDir == "" {
+		return ""
+	}
+	return filepath.Join(filepath.Dir(o.KVDir), "bench", "last.json")
+}
+
+// keep writes the results that are complete, and those of the tests that are under way, to the journal.
+func (w *benchWriter[R]) keep(underWay []R) {
+	if w.journal == "" {
+		return
+	}
+	err := os.MkdirAll(filepath.Dir(w.journal), 0o755)
+	if err == nil {
+		err = atomicfile.Write(w.journal, func(f *os.File) error {
+			return json.NewEncoder(f).Encode(slices.Concat(w.results, underWay))
+		})
+	}
+	w.kept, w.err = time.Now(), cmp.Or(w.err, err)
+}
+
+// keepEvery is how long a round may take without being written to the journal.
+const keepEvery = time.Second
 
 func (w *benchWriter[R]) begin() error {
 	switch w.format {
 	case "md":
 		return w.p.printf("%s", w.head)
+	case "table":
+		return w.p.printf("%s", bench.Plain(w.head))
 	case "csv":
 		return w.csv.Write(bench.CSVHead[R]())
 	case "sql":
@@ -319,6 +366,8 @@ func (w *benchWriter[R]) add(r R) {
 	switch w.format {
 	case "md":
 		err = w.p.printf("%s", w.row(r))
+	case "table":
+		err = w.p.printf("%s", bench.Plain(w.row(r)))
 	case "csv":
 		err = w.csv.Write(bench.CSVRow(r))
 		w.csv.Flush()
@@ -334,12 +383,16 @@ func (w *benchWriter[R]) add(r R) {
 	}
 	w.results = append(w.results, r)
 	w.err = cmp.Or(w.err, err)
+	w.left = w.left[min(1, len(w.left)):]
+	w.keep(w.left)
 }
 
 func (w *benchWriter[R]) end() error {
 	switch w.format {
 	case "md":
 		return w.p.printf("%s", w.foot(w.results))
+	case "table":
+		return w.p.printf("%s", bench.Plain(w.foot(w.results)))
 	case "csv":
 		w.csv.Flush()
 		return w.csv.Error()
@@ -357,7 +410,7 @@ func (w *benchWriter[R]) end() error {
 }
 
 // benchModel loads a model and runs b with it.
-func benchModel[R bench.Row](p *program, c *cli.Context, path, name string, b benchmark[R], show func(R)) error {
+func benchModel[R bench.Row](p *program, c *cli.Context, path, name string, b benchmark[R], out *benchWriter[R]) error {
 	if err := p.find(c, path); err != nil {
 		return err
 	}
@@ -381,7 +434,7 @@ func benchModel[R bench.Row](p *program, c *cli.Context, path, name string, b be
 		bar.close()
 		p.note("comparing kernels with a float64 reference, once for each device and driver")
 	}
-	return b.run(c.Context, engine, name, stamping, func(r bench.Progress) {
+	return b.run(c.Context, engine, benchJob[R]{name: name, stamping: stamping, progress: func(r bench.Progress) {
 		bar.ints(r.Done, r.Total)
 		if c.Bool("verbose") {
 			bar.close()
@@ -391,10 +444,14 @@ func benchModel[R bench.Row](p *program, c *cli.Context, path, name string, b be
 			}
 			p.note("%s, %s: %v", r.Test, name, r.Took.Round(time.Microsecond))
 		}
-	}, func(r R) {
+	}, partial: func(list []R) {
+		if out.left = list; time.Since(out.kept) > keepEvery {
+			out.keep(list)
+		}
+	}, each: func(r R) {
 		bar.close()
-		show(r)
-	})
+		out.add(r)
+	}})
 }
 
 // benchReference has base kernels answer, on the same devices. The engine's memory is free again when it returns.

@@ -37,14 +37,14 @@ func (p *program) benchLoad(c *cli.Context, lengths bench.Options) error {
 	}
 	return benchWith(p, c, benchmark[bench.LoadResult]{
 		context: o.Context(),
-		run: func(ctx context.Context, e *pumice.Engine, name string, stamping bench.Stamping, progress func(bench.Progress), each func(bench.LoadResult)) (err error) {
+		run: func(ctx context.Context, e *pumice.Engine, j benchJob[bench.LoadResult]) (err error) {
 			ask, end, err := p.askServer(e)
 			if err != nil {
 				return err
 			}
 			defer func() { err = errors.Join(err, end()) }()
-			o.Name, o.Stamping, o.Progress, o.Asker = name, stamping, progress, ask
-			return bench.RunLoad(ctx, e, o, each)
+			o.Name, o.Stamping, o.Progress, o.Asker = j.name, j.stamping, j.progress, ask
+			return bench.RunLoad(ctx, e, o, j.each)
 		},
 		head: bench.LoadHead, row: bench.LoadRow, foot: bench.LoadFoot,
 	})

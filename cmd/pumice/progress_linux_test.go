@@ -9,6 +9,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"pumice/bench"
 )
 
 // TestInterruptedBenchWritesWhatThereIs interrupts a measurement in its second round: rows have the runs of the first one.
@@ -41,6 +43,37 @@ func TestInterruptedBenchWritesWhatThereIs(t *testing.T) {
 	if want := regexp.MustCompile(`interrupted after \d+ tests: -p, -n, -d, -pg and -np choose those that are left`); !want.Match(rest) {
 		t.Errorf("it says %q, want %s", rest, want)
 	}
+}
+
+// TestKilledBenchLeavesItsResults kills a measurement between its rounds: the rows so far are in the folder of the cache.
+func TestKilledBenchLeavesItsResults(t *testing.T) {
+	t.Parallel()
+	model, dir := filepath.Join(top(t), "testdata", "fixtures", "llama"), t.TempDir()
+	c, _, messages := begin(t, "bench", model, "-p", "4", "-n", "2", "-r", "1000000", "--stamp=false", "--verbose", "--cache-dir", dir)
+	journal := filepath.Join(dir, "bench", "last.json")
+	for b := make([]byte, 4096); ; {
+		if _, err := messages.Read(b); err != nil {
+			t.Fatalf("it ended: %v", err)
+		}
+		if _, err := os.Stat(journal); err == nil {
+			break
+		}
+	}
+	if err := c.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_, _ = io.Copy(io.Discard, messages)
+	c.Wait()
+	f, err := bench.ReadFile(journal)
+	if err != nil || len(f.Results) != 2 || f.Cut {
+		t.Fatalf("%+v, %v", f, err)
+	}
+	for _, r := range f.Results {
+		if len(r.SampleTS) == 0 || !(r.MedianTS > 0) || len(r.Reasons) == 0 || !strings.Contains(r.Reasons[0], " of 1000000 runs so far") {
+			t.Errorf("%s: %d runs, median %g, %v", r.Test().Name(), len(r.SampleTS), r.MedianTS, r.Reasons)
+		}
+	}
+	fits(t, "bench", string(readAll(t, journal)))
 }
 
 // TestProgressOnATerminal: checks and measurements show how far they are and what is left, and nothing of it stays.
