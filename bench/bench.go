@@ -32,11 +32,12 @@ import (
 // Options says what is measured. Every prompt length and every generation length is a test at
 // every depth.
 type Options struct {
-	Prompt []int  // llama-bench -p
-	Gen    []int  // llama-bench -n
-	Depth  []int  // llama-bench -d; empty means 0
-	Both   []Both // llama-bench -pg
-	Reps   int    // llama-bench -r; at least 1
+	Prompt []int   // llama-bench -p
+	Gen    []int   // llama-bench -n
+	Depth  []int   // llama-bench -d; empty means 0
+	Both   []Both  // llama-bench -pg
+	Preset *Preset // has tests of its own, instead of all of these; may be nil
+	Reps   int     // llama-bench -r; at least 1
 
 	Name string // of the model, in place of its path; may be ""
 	Text string // that prompts are cut from, such as BuiltInText; "" takes tokens at random, as llama-bench does
@@ -93,6 +94,9 @@ func (t Test) tokens() int { return t.Prompt + t.Gen }
 
 // Tests lists the tests in the order they run.
 func (o Options) Tests() []Test {
+	if o.Preset != nil {
+		o = Options{Both: o.Preset.Tests}
+	}
 	depths := o.Depth
 	if len(depths) == 0 {
 		depths = []int{0}
@@ -193,6 +197,8 @@ func (n *number) UnmarshalJSON(text []byte) error {
 type Result struct {
 	Setup
 
+	Preset   string    `json:"preset"` // that the test is of; "" of none
+	Task     string    `json:"task"`   // what the preset calls it
 	NPrompt  int       `json:"n_prompt"`
 	NGen     int       `json:"n_gen"`
 	NDepth   int       `json:"n_depth"`
@@ -225,6 +231,7 @@ type Result struct {
 	PeakFLOPs     float64         `json:"peak_flops"`        // operations a second that the device does of these when it does nothing else; 0 of generation
 	PeakShare     float64         `json:"peak_share"`        // FLOPs as a share of PeakFLOPs
 
+	Score    *Score           `json:"score,omitempty"`    // in the last row of a preset
 	Ceilings *pumice.Ceilings `json:"ceilings,omitempty"` // of the device, with Options.Profile
 }
 

@@ -118,6 +118,47 @@ func TestRunMeasuresAModel(t *testing.T) {
 	}
 }
 
+// TestEnginesTakeTurns runs a preset on two engines: rows alternate, each engine's last one has the score, and the rounds so
+// far were told.
+func TestEnginesTakeTurns(t *testing.T) {
+	gputest.Open(t) // skips without a device
+	var engines []*pumice.Engine
+	for range 2 {
+		e, err := pumice.Open(t.Context(), "../testdata/fixtures/llama", pumice.Options{Context: 32})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer e.Close()
+		engines = append(engines, e)
+	}
+	preset := &Preset{Name: "localscore", scored: true, Tests: []Both{{8, 4}, {4, 2}}, Tasks: []string{"long"}}
+	var got []Result
+	var partial [][]Result
+	o := Options{Preset: preset, Prompt: []int{999}, Reps: 2, Partial: func(list []Result) { partial = append(partial, list) }}
+	if err := RunAll(t.Context(), engines, o, func(r Result) { got = append(got, r) }); err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, r := range got {
+		names = append(names, r.Test().Name()+" "+r.Task)
+		if r.PromptTS <= 0 || r.GenTS <= 0 || r.TTFTMS <= 0 || r.Preset != "localscore" {
+			t.Errorf("%+v", r)
+		}
+		if last := r.NPrompt == 4; last != (r.Score != nil) || last && !(r.Score.Score > 0 && r.Score.Tests == 2) {
+			t.Errorf("%s: %+v", r.Test().Name(), r.Score)
+		}
+	}
+	if diff := cmp.Diff([]string{"pp8+tg4 long", "pp8+tg4 long", "pp4+tg2 ", "pp4+tg2 "}, names); diff != "" {
+		t.Error(diff)
+	}
+	if len(partial) != 1 || len(partial[0]) != 4 || len(partial[0][3].SampleTS) != 1 || partial[0][3].MedianTS <= 0 {
+		t.Errorf("%d times partial results: %+v", len(partial), partial)
+	}
+	if foot := TableFoot(got); strings.Count(foot, "localscore: score ") != 2 {
+		t.Error(foot)
+	}
+}
+
 // A model that leaves no room to measure the copy bandwidth is measured all the same.
 func TestFootWithoutCopying(t *testing.T) {
 	r := Result{NGen: 8, BytesPerSec: 2e9, SampleTS: []float64{1}}

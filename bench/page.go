@@ -120,11 +120,16 @@ func WritePage(w io.Writer, title string, links []string, files ...*File) error 
 			if line := strings.TrimSpace(m.line()); line != "" {
 				s.Values = append(s.Values, cell{Key: "answers", Text: line})
 			}
+			if m.score != nil {
+				s.Values = append(s.Values, cell{Key: "score", Text: strings.TrimSpace(m.score.line())})
+			}
 			if len(m.KernelNames) > 0 {
 				s.Values = append(s.Values, cell{Key: "kernels", Text: strings.Join(m.KernelNames, ", ")})
 			}
-			if !slices.ContainsFunc(sources, func(other source) bool { return other.Name == s.Name }) {
+			if i := slices.IndexFunc(sources, func(other source) bool { return other.Name == s.Name }); i < 0 {
 				sources = append(sources, s)
+			} else if m.score != nil { // which the last row has
+				sources[i] = s
 			}
 		}
 	}

@@ -227,6 +227,8 @@ type measurement struct {
 	stddev  float64
 	time    string
 
+	score *Score // of a preset, in its last row
+
 	prompt, gen, depth, sequences int
 	bandwidth, peak               float64 // shares of the read bandwidth, and of the peak of the arithmetic; 0 where they are not known
 }
@@ -239,7 +241,7 @@ func (f *File) measurements() (list []measurement) {
 			Setup: r.Setup, Stamp: r.Stamp, Steadiness: r.Steadiness, file: name, test: r.Test().Name(), samples: r.SampleTS, median: r.MedianTS,
 			mean: r.AvgTS, stddev: r.StddevTS, time: r.TestTime, prompt: r.NPrompt, gen: r.NGen, depth: r.NDepth, sequences: 1,
 		}
-		m.bandwidth, m.peak = r.ReadShare, r.PeakShare
+		m.bandwidth, m.peak, m.score = r.ReadShare, r.PeakShare, r.Score
 		list = append(list, m)
 	}
 	for _, r := range f.Parallel {

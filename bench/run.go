@@ -40,6 +40,9 @@ func RunAll(ctx context.Context, engines []*pumice.Engine, o Options, each func(
 		for _, l := range lanes {
 			r := l.row
 			r.NPrompt, r.NGen, r.NDepth, r.TestTime = t.Prompt, t.Gen, t.Depth, now()
+			if o.Preset != nil {
+				r.Preset, r.Task = o.Preset.Name, o.Preset.task(t)
+			}
 			results, names = append(results, r), append(names, l.label(len(lanes) > 1)+t.Name())
 		}
 	}
@@ -110,7 +113,15 @@ func RunAll(ctx context.Context, engines []*pumice.Engine, o Options, each func(
 			}
 		}
 		return got.took, nil
-	}, func(test int, runs runs) { each(row(test, runs)) })
+	}, func(test int, runs runs) {
+		r := row(test, runs)
+		if l := at(test); o.Preset != nil {
+			if l.done = append(l.done, r); test+len(lanes) >= len(results) {
+				r.Score = o.Preset.score(l.done)
+			}
+		}
+		each(r)
+	})
 }
 
 // A sample is what was seen of one run of a test.
@@ -125,6 +136,7 @@ type lane struct {
 	row     Result // that its results begin as
 	machine *machine
 	warmups int // runs so far
+	done    []Result
 
 	engine   *pumice.Engine
 	session  *pumice.Session

@@ -72,6 +72,11 @@ func TableFoot(results []Result) string {
 		b.WriteString(r.marked(r.Test().Name()))
 	}
 	for _, r := range results {
+		if r.Score != nil {
+			b.WriteString(r.Score.line())
+		}
+	}
+	for _, r := range results {
 		if len(r.SampleTS) == 0 {
 			continue
 		}

@@ -35,6 +35,7 @@ func (p *program) benchCommand() *cli.Command {
 			Usage: "measure `N,...` requests at a time, of the first -p and -n, through the HTTP server and in the engine"},
 		&cli.Float64Flag{Name: "rate", EnvVars: env("rate"), DefaultText: "no limit",
 			Usage: "let requests of --load come at random, `R` a second"},
+		stringFlag("preset", "", "run the tests of `BENCHMARK`, LocalScore or MLPerf Client, and sum them up as it does: "+strings.Join(benchPresets(), ", ")),
 		stringFlag("text", "", "cut prompts from `FILE`, or from an English and Chinese text if that is "+builtIn+" (default: random tokens)"),
 		&cli.StringSliceFlag{Name: "synthetic", EnvVars: env("synthetic"), Usage: "measure `SHAPE:TYPE` with random weights and no file, such as xverse-7b:q4_0, llama-3-8b:q8_0; may be repeated"},
 	), grouped(inMeasuring,
@@ -114,6 +115,14 @@ func (p *program) bench(c *cli.Context) error {
 	}
 	if !(o.SpreadLimit > 0) {
 		return &usageError{fmt.Sprintf("--max-spread %v: want more than 0", c.Float64("max-spread"))}
+	}
+	if name := c.String("preset"); name != "" {
+		if o.Preset = bench.FindPreset(name); o.Preset == nil {
+			return &usageError{fmt.Sprintf("--preset %q: want %s", name, strings.Join(benchPresets(), ", "))}
+		}
+		if slices.ContainsFunc([]string{"prompt-lengths", "gen-lengths", "prompt-gen", "depths", "parallel", "load"}, c.IsSet) {
+			return &usageError{"--preset has tests of its own: -p, -n, -pg, -d, -np and --load can't be combined with it"}
+		}
 	}
 	switch load := c.IsSet("load"); {
 	case isRoofline(c) && (load || c.IsSet("parallel")):
@@ -466,6 +475,14 @@ func (p *program) benchReference(c *cli.Context, name string) (_ *bench.Referenc
 
 // builtIn is the value of --text that is no file.
 const builtIn = "built-in"
+
+// benchPresets are the values of --preset.
+func benchPresets() (names []string) {
+	for _, p := range bench.Presets {
+		names = append(names, p.Name)
+	}
+	return names
+}
 
 // benchText is the text that --text names, "" for random tokens.
 func (p *program) benchText(c *cli.Context) (string, error) {
