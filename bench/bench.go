@@ -48,6 +48,8 @@ type Options struct {
 
 	Profile bool // Result.Kernels; the engine was opened with pumice.Options.Profile
 
+	Power func(pumice.DeviceInfo) *Power // finds what tells a device's power, where hwmon doesn't; may be nil, as what it returns
+
 	Progress func(Progress) // called after each run; may be nil
 	Partial  func([]Result) // called after each round but the last with the results so far; may be nil
 }
@@ -216,6 +218,9 @@ type Result struct {
 
 	Steadiness
 	Stamp
+
+	JoulesPerToken *float64 `json:"joules_per_token"` // of the device for each token that is evaluated, the median; null: the system does not tell
+	EnergySource   string   `json:"energy_source"`    // what told it
 
 	Pipelines int     `json:"pipelines"`  // kernels that the process had compiled when the test ended
 	CompileMS float64 `json:"compile_ms"` // processor time that took (vk.Compiles)

@@ -56,6 +56,12 @@ var columns = []column{
 	{"mean ± deviation", true, true, func(m measurement) (string, float64) { return fmt.Sprintf("%.2f ± %.2f", m.mean, m.stddev), m.mean }},
 	{"of read bandwidth", true, false, amount("%.0f %%", func(m measurement) float64 { return 100 * m.bandwidth })},
 	{"of peak", true, false, amount("%.0f %%", func(m measurement) float64 { return 100 * m.peak })},
+	{"J/token", true, false, amount("%.3g", func(m measurement) float64 {
+		if m.joules == nil {
+			return 0
+		}
+		return *m.joules
+	})},
 	{"tokens as base", false, false, words(func(m measurement) string {
 		if m.TokensCompared == 0 {
 			return ""

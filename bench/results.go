@@ -170,6 +170,8 @@ func (r *Result) check() error {
 		return errors.New("neither samples_ts nor an error")
 	case slices.ContainsFunc(append([]float64{max(r.MedianTS, 1)}, r.SampleTS...), func(x float64) bool { return !(x > 0 && x < mostSpeed) }):
 		return errors.New("samples_ts that are not above 0, or above 1e12")
+	case r.JoulesPerToken != nil && !sensible(*r.JoulesPerToken):
+		return errors.New("joules_per_token below 0, or above 1e20")
 	case r.Ceilings != nil && !sensible(r.Ceilings.ReadBandwidth, r.Ceilings.F32, r.Ceilings.F16, r.Ceilings.Int8, r.Ceilings.Matrix):
 		return errors.New("ceilings below 0, or above 1e20")
 	case slices.ContainsFunc(r.Kernels, func(k KernelTime) bool { return !sensible(k.Intensity, k.FLOPs) }):
@@ -227,7 +229,8 @@ type measurement struct {
 	stddev  float64
 	time    string
 
-	score *Score // of a preset, in its last row
+	score  *Score   // of a preset, in its last row
+	joules *float64 // of a token; nil where it is not known
 
 	prompt, gen, depth, sequences int
 	bandwidth, peak               float64 // shares of the read bandwidth, and of the peak of the arithmetic; 0 where they are not known
@@ -241,7 +244,7 @@ func (f *File) measurements() (list []measurement) {
 			Setup: r.Setup, Stamp: r.Stamp, Steadiness: r.Steadiness, file: name, test: r.Test().Name(), samples: r.SampleTS, median: r.MedianTS,
 			mean: r.AvgTS, stddev: r.StddevTS, time: r.TestTime, prompt: r.NPrompt, gen: r.NGen, depth: r.NDepth, sequences: 1,
 		}
-		m.bandwidth, m.peak, m.score = r.ReadShare, r.PeakShare, r.Score
+		m.bandwidth, m.peak, m.score, m.joules = r.ReadShare, r.PeakShare, r.Score, r.JoulesPerToken
 		list = append(list, m)
 	}
 	for _, r := range f.Parallel {

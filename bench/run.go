@@ -32,6 +32,7 @@ func RunAll(ctx context.Context, engines []*pumice.Engine, o Options, each func(
 		if err != nil {
 			return err
 		}
+		defer l.meter.end()
 		lanes = append(lanes, l)
 	}
 	var results []Result
@@ -129,12 +130,15 @@ type sample struct {
 	took        time.Duration   // of what the test measures
 	prompt, gen time.Duration   // parts of it, of a prompt and a generation together
 	counters    pumice.Counters // of a generated token, or of the prompt
+	joules      float64         // for each token that was evaluated, if metered
+	metered     bool
 }
 
 // A lane is what tests run on.
 type lane struct {
 	row     Result // that its results begin as
 	machine *machine
+	meter   *meter
 	warmups int // runs so far
 	done    []Result
 
@@ -152,6 +156,14 @@ func newLane(ctx context.Context, e *pumice.Engine, o Options) (l *lane, err err
 	if l.text, err = tokenize(e, o.Text); err != nil {
 		return nil, err
 	}
+	if len(e.Devices()) == 1 { // the others' energy would be missing
+		l.meter = l.machine.newMeter(e.Devices()[0].Info(), o.Power)
+	}
+	defer func() {
+		if err != nil {
+			l.meter.end()
+		}
+	}()
 	if o.Profile {
 		l.ceilings, err = e.Ceilings(ctx)
 	} else {
@@ -161,12 +173,15 @@ func newLane(ctx context.Context, e *pumice.Engine, o Options) (l *lane, err err
 		err = errors.Join(err, failed)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("bench: %w", err)
+		return l, fmt.Errorf("bench: %w", err)
 	}
 	l.session = e.NewSession()
 	l.row = Result{Setup: describe(e, o.Name, o.Text), CopyBandwidth: l.ceilings.CopyBandwidth, ReadBandwidth: l.ceilings.ReadBandwidth}
 	if o.Profile {
 		l.row.Ceilings = &l.ceilings
+	}
+	if l.meter != nil {
+		l.row.EnergySource = l.meter.source
 	}
 	return l, nil
 }
@@ -204,18 +219,23 @@ func (l *lane) run(ctx context.Context, t Test, seed uint64) (sample, error) {
 			return sample{}, err
 		}
 	}
+	end := l.meter.begin()
 	result, prompt, err := generate(ctx, l.session, tokens, max(t.Gen, 0)+1)
 	if err != nil {
+		end()
 		return sample{}, err
 	}
 	evaluated, generated := milliseconds(result.Stats.PromptMS), milliseconds(result.Stats.PredictedMS)
+	x := sample{took: evaluated, counters: prompt}
 	switch {
 	case t.Prompt > 0 && t.Gen > 0:
-		return sample{took: evaluated + generated, prompt: evaluated, gen: generated, counters: result.Counters}, nil
+		x = sample{took: evaluated + generated, prompt: evaluated, gen: generated, counters: result.Counters}
 	case t.Gen > 0: // the first token is the prompt's
-		return sample{took: generated, counters: result.Counters}, nil
+		x = sample{took: generated, counters: result.Counters}
 	}
-	return sample{took: evaluated, counters: prompt}, nil
+	x.joules, x.metered = end()
+	x.joules /= float64(max(t.Prompt, 1) + t.Gen)
+	return x, nil
 }
 
 // summarise fills in what follows from the runs.
@@ -232,6 +252,16 @@ func (r *Result) summarise(runs runs, samples []sample) {
 	r.AvgNS, r.StddevNS = int64(mean), int64(dev)
 	r.AvgTS, r.StddevTS = spread(r.SampleTS)
 	r.MedianTS = median(r.SampleTS)
+	var joules []float64
+	for _, s := range samples {
+		if s.metered {
+			joules = append(joules, s.joules)
+		}
+	}
+	if len(joules) > 0 && len(joules) == len(samples) {
+		x := median(joules)
+		r.JoulesPerToken = &x
+	}
 	switch {
 	case r.NGen == 0: // the counters are of the whole prompt
 		r.FLOPs = r.AvgTS * float64(r.Counters.Operations) / float64(r.NPrompt)

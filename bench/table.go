@@ -10,9 +10,10 @@ import (
 )
 
 // TableHead begins the Markdown table; its columns are llama-bench's, then the median and the spread of the
-// runs, the share of what bounds them (the read bandwidth, or the peak of an arithmetic), and how many of the kernels are right.
-const TableHead = `| model                          |       size |     params | backend    | path |            test |                  t/s |     median | spread |   of limit | kernels right |
-| ------------------------------ | ---------: | ---------: | ---------- | ---- | --------------: | -------------------: | ---------: | -----: | ---------: | ------------: |
+// runs, the share of what bounds them (the read bandwidth, or the peak of an arithmetic), the energy of a token, and how many of
+// the kernels are right.
+const TableHead = `| model                          |       size |     params | backend    | path |            test |                  t/s |     median | spread |   of limit | J/token | kernels right |
+| ------------------------------ | ---------: | ---------: | ---------- | ---- | --------------: | -------------------: | ---------: | -----: | ---------: | ------: | ------------: |
 `
 
 // TableRow is a result as a row of the table.
@@ -24,8 +25,16 @@ func TableRow(r Result) string {
 	case r.Struck:
 		speed = "~~" + speed + "~~"
 	}
-	return fmt.Sprintf("| %-30s | %10s | %10s | %-10s | %-4s | %15s | %20s | %10.2f | %6s | %10s | %13s |\n", clip(r.ModelType, 30), humanize.Bytes(r.ModelSize),
-		parameters(r.ModelNParams, 2), r.backend(), r.KernelPath, r.Test().Name(), speed, r.MedianTS, r.Steadiness.cell(), r.limitCell(), r.Stamp.cell())
+	return fmt.Sprintf("| %-30s | %10s | %10s | %-10s | %-4s | %15s | %20s | %10.2f | %6s | %10s | %7s | %13s |\n", clip(r.ModelType, 30), humanize.Bytes(r.ModelSize),
+		parameters(r.ModelNParams, 2), r.backend(), r.KernelPath, r.Test().Name(), speed, r.MedianTS, r.Steadiness.cell(), r.limitCell(), r.energyCell(), r.Stamp.cell())
+}
+
+// energyCell is the energy of a token in joules.
+func (r *Result) energyCell() string {
+	if r.JoulesPerToken == nil {
+		return "-"
+	}
+	return fmt.Sprintf("%.3g", *r.JoulesPerToken)
 }
 
 // backend is the column of that name. A CPU driver is one in every row.

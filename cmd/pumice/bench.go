@@ -87,7 +87,7 @@ func (p *program) bench(c *cli.Context) error {
 			return err
 		}
 	}
-	o := bench.Options{Reps: c.Int("reps"), Profile: c.Bool("profile"), SpreadLimit: c.Float64("max-spread") / 100}
+	o := bench.Options{Power: nvidiaPower, Reps: c.Int("reps"), Profile: c.Bool("profile"), SpreadLimit: c.Float64("max-spread") / 100}
 	var err error
 	if o.Text, err = p.benchText(c); err != nil {
 		return err

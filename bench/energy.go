@@ -1,0 +1,154 @@
+package bench
+
+import (
+	"io/fs"
+	"path"
+	"strings"
+	"time"
+
+	"pumice"
+)
+
+// A meter tells how much energy a device takes, where the system tells it to this user: by a counter of energy, or by readings
+// of its power many times a second.
+type meter struct {
+	source string
+	energy func() (joules float64, ok bool) // since any time; nil: there is no counter
+	wraps  float64                          // of energy in joules, after which it starts again; 0: none
+	power  func() (watts float64, ok bool)  // now; nil: there is no reading
+	close  func()                           // may be nil
+}
+
+// powerEvery is how often a power is read.
+const powerEvery = 20 * time.Millisecond
+
+// A Power is what tells the power of a device.
+type Power struct {
+	Source string
+	Watts  func() (watts float64, ok bool) // now
+	Close  func()                          // may be nil
+}
+
+// newMeter finds what tells the energy of a device: the counter of Linux's hwmon (i915, xe), its power there (amdgpu), what
+// power does, which may be nil, or, of devices that are part of the processor or run on it, the counters of powercap, which
+// most systems let only a superuser read. nil: nothing does.
+func (m *machine) newMeter(d pumice.DeviceInfo, power func(pumice.DeviceInfo) *Power) *meter {
+	micro := func(file string) func() (float64, bool) {
+		return func() (float64, bool) {
+			list := numbers(m.text(file))
+			if len(list) != 1 {
+				return 0, false
+			}
+			return list[0] / 1e6, true
+		}
+	}
+	if m.card != "" {
+		for _, name := range []string{"energy1_input", "power1_average", "power1_input"} {
+			files, _ := fs.Glob(m.files, m.card+"/device/hwmon/hwmon*/"+name)
+			for _, file := range files {
+				read := micro(file)
+				if _, ok := read(); !ok {
+					continue
+				}
+				x := &meter{source: m.text(path.Dir(file)+"/name") + " " + name}
+				if strings.HasPrefix(name, "energy") {
+					x.energy = read
+				} else {
+					x.power = read
+				}
+				return x
+			}
+		}
+	}
+	if power != nil {
+		if p := power(d); p != nil {
+			return &meter{source: p.Source, power: p.Watts, close: p.Close}
+		}
+	}
+	if d.Type != "cpu" && d.Type != "integrated" {
+		return nil
+	}
+	packages, _ := fs.Glob(m.files, "sys/class/powercap/intel-rapl:[0-9]*/energy_uj")
+	var reads []func() (float64, bool)
+	x := &meter{source: "powercap"}
+	for _, file := range packages {
+		dir := path.Dir(file)
+		if strings.Count(path.Base(dir), ":") > 1 || !strings.HasPrefix(m.text(dir+"/name"), "package") { // a part of one
+			continue
+		}
+		reads = append(reads, micro(file))
+		most, _ := micro(dir + "/max_energy_range_uj")()
+		if x.wraps > 0 && x.wraps != most {
+			return nil // no way to tell which of them has started again
+		}
+		x.wraps = most
+	}
+	if len(reads) == 0 {
+		return nil
+	}
+	x.energy = func() (sum float64, ok bool) {
+		for _, read := range reads {
+			joules, ok := read()
+			if !ok {
+				return 0, false
+			}
+			sum += joules
+		}
+		return sum, true
+	}
+	if _, ok := x.energy(); !ok {
+		return nil
+	}
+	return x
+}
+
+// begin starts a measurement, and what it returns ends it. The result is not known if a reading failed.
+func (x *meter) begin() (end func() (joules float64, ok bool)) {
+	if x == nil {
+		return func() (float64, bool) { return 0, false }
+	}
+	if x.energy != nil {
+		before, ok := x.energy()
+		return func() (float64, bool) {
+			after, ok2 := x.energy()
+			if after < before {
+				after += x.wraps
+			}
+			return after - before, ok && ok2 && after >= before
+		}
+	}
+	start := time.Now()
+	sum, n, all := 0.0, 0, true
+	read := func() {
+		watts, ok := x.power()
+		sum, n, all = sum+watts, n+1, all && ok
+	}
+	read()
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		tick := time.NewTicker(powerEvery)
+		defer tick.Stop()
+		for {
+			select {
+			case <-stop:
+				return
+			case <-tick.C:
+				read()
+			}
+		}
+	}()
+	return func() (float64, bool) {
+		close(stop)
+		<-stopped
+		took := time.Since(start).Seconds()
+		read()
+		return sum / float64(n) * took, all
+	}
+}
+
+func (x *meter) end() {
+	if x != nil && x.close != nil {
+		x.close()
+	}
+}
