@@ -48,6 +48,7 @@ type Options struct {
 
 	Profile bool // Result.Kernels; the engine was opened with pumice.Options.Profile
 
+	Peers []Peer                         // that run the tests too
 	Power func(pumice.DeviceInfo) *Power // finds what tells a device's power, where hwmon doesn't; may be nil, as what it returns
 
 	Progress func(Progress) // called after each run; may be nil
@@ -168,6 +169,7 @@ type Setup struct {
 	FitTarget     int    `json:"fit_target"`
 	FitMinCtx     int    `json:"fit_min_ctx"`
 
+	Program      string  `json:"program"` // that ran the test: pumice, or a peer; "" of llama-bench's own files
 	Driver       string  `json:"driver"`
 	DeviceUUID   string  `json:"device_uuid"`
 	DeviceType   string  `json:"device_type"` // discrete, integrated, virtual, cpu or other
@@ -237,6 +239,7 @@ type Result struct {
 	PeakShare     float64         `json:"peak_share"`        // FLOPs as a share of PeakFLOPs
 
 	Score    *Score           `json:"score,omitempty"`    // in the last row of a preset
+	Against  *Ratio           `json:"against,omitempty"`  // the row of the first device with the same test compared with this one, of another device or program
 	Ceilings *pumice.Ceilings `json:"ceilings,omitempty"` // of the device, with Options.Profile
 }
 
@@ -312,12 +315,12 @@ func describe(e *pumice.Engine, name, text string) Setup {
 	devices, src, m := e.Devices(), e.Source(), e.Memory()
 	d := devices[0].Info()
 	s := Setup{
-		BuildCommit: commit(), CPUInfo: cpuModel(), GPUInfo: d.Name, Backends: "Vulkan",
-		ModelFilename: cmp.Or(name, src.Path), ModelType: modelType(e.Config().Family, src.Parameters, m.WeightTypes), ModelSize: src.Bytes, ModelNParams: src.Parameters,
+		Program: ours, BuildCommit: commit(), CPUInfo: cpuModel(), GPUInfo: d.Name, Backends: "Vulkan",
+		ModelFilename: cmp.Or(name, src.Path), ModelType: ModelType(e), ModelSize: src.Bytes, ModelNParams: src.Parameters,
 		NBatch: pumice.PromptChunk, NUBatch: pumice.PromptChunk, NThreads: runtime.GOMAXPROCS(0), CPUMask: "0x0", TypeK: m.KVType, TypeV: m.KVType,
 		NGPULayers: e.Config().NumHiddenLayers, SplitMode: "none", FlashAttn: 1, TensorSplit: "0.00", TensorBufts: "none", LoadMode: "mmap", UseMmap: true,
 		Driver: d.Driver, DeviceUUID: d.UUID, DeviceType: d.Type, APIVersion: d.APIVersion, SoftwareOnly: d.Type == vk.CPU.String(),
-		ModelHash: e.Fingerprint(), MemoryBytes: m.TotalBytes, LoadMS: float64(e.LoadTime().Microseconds()) / 1000,
+		MainGPU: d.Index, ModelHash: e.Fingerprint(), MemoryBytes: m.TotalBytes, LoadMS: float64(e.LoadTime().Microseconds()) / 1000,
 	}
 	if text != "" {
 		sum := sha256.Sum256([]byte(text))
@@ -332,6 +335,11 @@ func describe(e *pumice.Engine, name, text string) Setup {
 		s.KernelPath = d.KernelPaths[0]
 	}
 	return s
+}
+
+// ModelType names the model of an engine as rows do.
+func ModelType(e *pumice.Engine) string {
+	return modelType(e.Config().Family, e.Source().Parameters, e.Memory().WeightTypes)
 }
 
 // modelType is the family, the size and the type of most weights, as llama-bench has it: "llama 135M Q4_1".

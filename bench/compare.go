@@ -19,7 +19,7 @@ type Comparison struct {
 
 // A Ratio is a row's speed over that of the same row of the base.
 type Ratio struct {
-	File      string  `json:"file"`
+	File      string  `json:"file"` // or, of rows that were measured in turn, the device
 	Model     string  `json:"model_type"`
 	Test      string  `json:"test"`
 	Base      float64 `json:"base_ts"` // medians, in tokens a second
@@ -50,19 +50,23 @@ const (
 	minRuns = 3 // below which an interval says nothing
 )
 
-// Compare compares the rows of each file with the same tests of the same models in base. The models of two files that have one
-// model each may differ.
+// Compare compares the rows of each file with the same tests of the same models in base, and of the same device or program where a
+// file has several. The models, and the devices, of two files that have one each may differ.
 func Compare(base *File, others ...*File) *Comparison {
 	c := &Comparison{Base: base.Path, Rows: []Ratio{}, Differences: []Difference{}, Missing: []string{}}
 	first := base.measurements()
 	for _, f := range others {
 		rows := f.measurements()
-		oneEach := sameModel(first) && sameModel(rows)
+		oneEach, oneLane := sameModel(first) && sameModel(rows), !severalLanes(first) && !severalLanes(rows)
 		key := func(m measurement) string {
-			if oneEach {
-				return m.test
+			key := m.test
+			if !oneEach {
+				key += "\n" + m.ModelType
 			}
-			return m.ModelType + "\n" + m.test
+			if !oneLane {
+				key += "\n" + m.lane()
+			}
+			return key
 		}
 		for _, b := range first {
 			i := slices.IndexFunc(rows, func(m measurement) bool { return key(m) == key(b) })

@@ -45,6 +45,7 @@ type plan struct {
 	reps     int
 	limit    float64                         // of the spread
 	machine  func(test int) *machine         // that a test runs on
+	warm     func(test int) bool             // it warms up by itself; nil: none does
 	warmed   func(ctx context.Context) error // called between warm-ups and rounds; may be nil
 	progress func(Progress)                  // may be nil
 	round    func(so []runs)                 // called after each round but the last with the runs of each test so far; may be nil
@@ -76,6 +77,11 @@ func (p plan) rounds(ctx context.Context, tests []string, run func(ctx context.C
 	}
 	err := func() error {
 		for i := range tests {
+			if p.warm != nil && p.warm(i) {
+				all[i].Warm = true
+				total -= 2
+				continue
+			}
 			begun, last := time.Now(), time.Duration(0)
 			for r := &all[i]; !r.Warm && r.Warmups < maxWarmups && (r.Warmups == 0 || time.Since(begun) < maxWarming); r.Warmups++ {
 				took, err := once(i, 0)

@@ -16,7 +16,8 @@ func Run(ctx context.Context, e *pumice.Engine, o Options, each func(Result)) er
 	return RunAll(ctx, []*pumice.Engine{e}, o, each)
 }
 
-// RunAll measures every test on each engine, in turn, and hands each result over as it is complete. The engines have the same model, on different devices. When ctx ends, results with the runs that there are come
+// RunAll measures every test on each engine and by each of Options.Peers, in turn, and hands each result over as it is complete.
+// The engines have the same model, on different devices. When ctx ends, results with the runs that there are come
 // too. After another error, such as a lost device, every test that is left is a result with Error. The engines' contexts must
 // hold Options.Context positions.
 func RunAll(ctx context.Context, engines []*pumice.Engine, o Options, each func(Result)) error {
@@ -35,6 +36,9 @@ func RunAll(ctx context.Context, engines []*pumice.Engine, o Options, each func(
 		defer l.meter.end()
 		lanes = append(lanes, l)
 	}
+	for _, p := range o.Peers {
+		lanes = append(lanes, peerLane(p, lanes[0]))
+	}
 	var results []Result
 	var names []string
 	for _, t := range o.Tests() {
@@ -49,9 +53,14 @@ func RunAll(ctx context.Context, engines []*pumice.Engine, o Options, each func(
 	}
 	at := func(test int) *lane { return lanes[test%len(lanes)] }
 	samples := make([][]sample, len(results))
+	firsts := map[int]runs{} // of the first lane, which the others are compared with
 	p := plan{reps: o.Reps, limit: cmp.Or(o.SpreadLimit, DefaultSpreadLimit), machine: func(test int) *machine { return at(test).machine }, progress: o.Progress}
+	p.warm = func(test int) bool { return at(test).peer != nil && at(test).peer.Warms }
 	p.warmed = func(ctx context.Context) error {
 		for i, l := range lanes {
+			if l.engine == nil {
+				continue
+			}
 			own := func(each func(r *Result)) {
 				for test := i; test < len(results); test += len(lanes) {
 					each(&results[test])
@@ -102,6 +111,12 @@ func RunAll(ctx context.Context, engines []*pumice.Engine, o Options, each func(
 			r.TestTime = now()
 		}
 		samples[test] = append(samples[test], got)
+		if got.setup != nil {
+			r.Setup = *got.setup
+		}
+		if l.engine == nil {
+			return got.took, nil
+		}
 		c := vk.Compiles()
 		r.Pipelines, r.CompileMS = c.Pipelines, float64(c.CPU.Microseconds())/1000
 		if o.Profile && rep == o.Reps {
@@ -121,6 +136,11 @@ func RunAll(ctx context.Context, engines []*pumice.Engine, o Options, each func(
 				r.Score = o.Preset.score(l.done)
 			}
 		}
+		if first := test - test%len(lanes); first < test {
+			r.against(row(first, firsts[first]))
+		} else {
+			firsts[first] = runs
+		}
 		each(r)
 	})
 }
@@ -130,11 +150,12 @@ type sample struct {
 	took        time.Duration   // of what the test measures
 	prompt, gen time.Duration   // parts of it, of a prompt and a generation together
 	counters    pumice.Counters // of a generated token, or of the prompt
+	setup       *Setup          // of a peer that tells its own; nil: what is known
 	joules      float64         // for each token that was evaluated, if metered
 	metered     bool
 }
 
-// A lane is what tests run on.
+// A lane is what tests run on: an engine, or a peer.
 type lane struct {
 	row     Result // that its results begin as
 	machine *machine
@@ -148,6 +169,9 @@ type lane struct {
 	profile  bool
 	ceilings pumice.Ceilings // bandwidths, and with Options.Profile the rest
 	peaks    map[pumice.Arithmetic]float64
+
+	peer   *Peer // instead of the engine
+	beside *lane // whose prompts it has
 }
 
 // newLane is the lane of an engine.
@@ -191,7 +215,7 @@ func (l *lane) label(several bool) string {
 	if !several {
 		return ""
 	}
-	return l.row.GPUInfo + ", "
+	return l.row.lane() + ", "
 }
 
 // findPeaks measures the peaks of what the prompts of the lane's rows have computed in.
@@ -212,7 +236,11 @@ func (l *lane) findPeaks(ctx context.Context, rows func(each func(r *Result))) e
 
 // run runs a test once.
 func (l *lane) run(ctx context.Context, t Test, seed uint64) (sample, error) {
-	tokens := promptTokens(newRand(seed), l.text, t.Depth+max(t.Prompt, 1), l.engine.Config().VocabSize)
+	of := cmp.Or(l.beside, l)
+	tokens := promptTokens(newRand(seed), of.text, t.Depth+max(t.Prompt, 1), of.engine.Config().VocabSize)
+	if l.peer != nil {
+		return l.runPeer(ctx, t, tokens)
+	}
 	l.session.Reset()
 	if t.Depth > 0 {
 		if _, _, err := generate(ctx, l.session, tokens[:t.Depth], 1); err != nil {

@@ -37,12 +37,20 @@ func (r *Result) energyCell() string {
 	return fmt.Sprintf("%.3g", *r.JoulesPerToken)
 }
 
-// backend is the column of that name. A CPU driver is one in every row.
+// backend is the column of that name, of a peer its program. A CPU driver is one in every row, and a device that is not the first
+// has its number.
 func (s Setup) backend() string {
-	if s.SoftwareOnly {
-		return s.Backends + " CPU"
+	if s.ofPeer() {
+		return clip(s.Program, 10)
 	}
-	return s.Backends
+	name := s.Backends
+	if s.MainGPU > 0 {
+		name += fmt.Sprint(s.MainGPU)
+	}
+	if s.SoftwareOnly {
+		name += " CPU"
+	}
+	return name
 }
 
 // cell is the spread, with a mark if it is too much or the row ended early.
@@ -75,10 +83,21 @@ func TableFoot(results []Result) string {
 		return ""
 	}
 	var b strings.Builder
-	b.WriteString("\n" + deviceLines(results[0].Setup))
+	b.WriteString("\n")
+	last := ""
+	for _, r := range results {
+		if !r.ofPeer() && r.GPUInfo != last {
+			last = r.GPUInfo
+			b.WriteString(deviceLines(r.Setup))
+		}
+	}
 	b.WriteString(stampLines(results, func(r Result) (string, Stamp) { return r.ModelType, r.Stamp }))
 	for _, r := range results {
-		b.WriteString(r.marked(r.Test().Name()))
+		name := r.Test().Name()
+		if r.ofPeer() {
+			name = r.Program + ", " + name
+		}
+		b.WriteString(r.marked(name))
 	}
 	for _, r := range results {
 		if r.Score != nil {
@@ -86,7 +105,7 @@ func TableFoot(results []Result) string {
 		}
 	}
 	for _, r := range results {
-		if len(r.SampleTS) == 0 {
+		if len(r.SampleTS) == 0 || r.ofPeer() { // another program tells no such thing
 			continue
 		}
 		switch c := r.Counters; {
@@ -111,6 +130,7 @@ func TableFoot(results []Result) string {
 				r.Test().Name(), submissions(c.Submits), c.Dispatches, float64(c.Operations)/1e9, r.FLOPs/1e9, peak)
 		}
 	}
+	b.WriteString(AgainstTable(results))
 	return b.String()
 }
 

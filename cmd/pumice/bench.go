@@ -36,6 +36,8 @@ func (p *program) benchCommand() *cli.Command {
 		&cli.Float64Flag{Name: "rate", EnvVars: env("rate"), DefaultText: "no limit",
 			Usage: "let requests of --load come at random, `R` a second"},
 		stringFlag("preset", "", "run the tests of `BENCHMARK`, LocalScore or MLPerf Client, and sum them up as it does: "+strings.Join(benchPresets(), ", ")),
+		&cli.StringSliceFlag{Name: "peer", EnvVars: env("peer"), DefaultText: "none",
+			Usage: "run the tests by another program too, in turn: `llama-bench=PATH`, llama-server=PATH, or http://HOST:PORT of a server on this machine; may be repeated"},
 		stringFlag("text", "", "cut prompts from `FILE`, or from an English and Chinese text if that is "+builtIn+" (default: random tokens)"),
 		&cli.StringSliceFlag{Name: "synthetic", EnvVars: env("synthetic"), Usage: "measure `SHAPE:TYPE` with random weights and no file, such as xverse-7b:q4_0, llama-3-8b:q8_0; may be repeated"},
 	), grouped(inMeasuring,
@@ -64,6 +66,8 @@ func (p *program) benchCommand() *cli.Command {
 			"With -np, each combination of -p, -n and -np is a test, as those of -npp, -ntg and -npl are in llama-batched-bench: -np\n" +
 			"sequences evaluate prompts of -p tokens at once, and then generate -n tokens each at once. None of them is 0. -d and\n" +
 			"--profile can't be combined with -np.\n\n" +
+			"With several numbers in --device each test runs on each of these devices in turn, and with --peer by another program too;\n" +
+			"then the rows are compared.\n\n" +
 			"Each row says how many of the kernels that ran are right on this device, and is struck out where one is wrong. The first\n" +
 			"time, comparing them takes a while; with --cache-dir it is remembered until driver or kernels change.",
 		Flags:  slices.Concat(flags, modelFlags(), splitFlags(), windowFlags()),
@@ -124,7 +128,17 @@ func (p *program) bench(c *cli.Context) error {
 			return &usageError{"--preset has tests of its own: -p, -n, -pg, -d, -np and --load can't be combined with it"}
 		}
 	}
+	var peers []peerFlag
+	for _, text := range c.StringSlice("peer") {
+		f, err := parsePeer(text)
+		if err != nil {
+			return err
+		}
+		peers = append(peers, f)
+	}
 	switch load := c.IsSet("load"); {
+	case (load || c.IsSet("parallel")) && (len(peers) > 0 || len(splitList(c.String("device"))) > 1):
+		return &usageError{"--peer and several devices: not with -np and --load"}
 	case isRoofline(c) && (load || c.IsSet("parallel")):
 		return &usageError{"bench roofline: -np and --load have no profile"}
 	case load:
@@ -142,9 +156,18 @@ func (p *program) bench(c *cli.Context) error {
 	}
 	b := benchmark[bench.Result]{
 		context: o.Context(),
-		run: func(ctx context.Context, e *pumice.Engine, j benchJob[bench.Result]) error {
+		run: func(ctx context.Context, engines []*pumice.Engine, j benchJob[bench.Result]) (err error) {
 			o.Name, o.Stamping, o.Progress, o.Partial = j.name, j.stamping, j.progress, j.partial
-			return bench.Run(ctx, e, o, j.each)
+			o.Peers = nil
+			for _, f := range peers {
+				peer, end, err := f.open(ctx, shared(engines[0].Source().Path), bench.ModelType(engines[0]), max(512, o.Context()))
+				if err != nil {
+					return err
+				}
+				defer func() { err = errors.Join(err, end()) }()
+				o.Peers = append(o.Peers, peer)
+			}
+			return bench.RunAll(ctx, engines, o, j.each)
 		},
 		head: bench.TableHead, row: bench.TableRow,
 		foot: func(results []bench.Result) string {
@@ -198,9 +221,9 @@ func (p *program) benchParallel(c *cli.Context, o bench.Options) error {
 		SpreadLimit: o.SpreadLimit}
 	return benchWith(p, c, benchmark[bench.ParallelResult]{
 		context: po.Context(),
-		run: func(ctx context.Context, e *pumice.Engine, j benchJob[bench.ParallelResult]) error {
+		run: func(ctx context.Context, engines []*pumice.Engine, j benchJob[bench.ParallelResult]) error {
 			po.Name, po.Stamping, po.Progress, po.Partial = j.name, j.stamping, j.progress, j.partial
-			return bench.RunParallel(ctx, e, po, j.each)
+			return bench.RunParallel(ctx, engines[0], po, j.each)
 		},
 		head: bench.ParallelHead, row: bench.ParallelRow, foot: bench.ParallelFoot,
 	})
@@ -208,8 +231,8 @@ func (p *program) benchParallel(c *cli.Context, o bench.Options) error {
 
 // benchmark is what benchWith runs and how its results are shown.
 type benchmark[R bench.Row] struct {
-	context int // that a sequence needs
-	run     func(ctx context.Context, e *pumice.Engine, j benchJob[R]) error
+	context int                                                                      // that a sequence needs
+	run     func(ctx context.Context, engines []*pumice.Engine, j benchJob[R]) error // one engine for each device
 
 	head string
 	row  func(R) string
@@ -217,7 +240,7 @@ type benchmark[R bench.Row] struct {
 	svg  func([]R) string // nil: there is no picture
 }
 
-// A benchJob is what a run of a benchmark is given besides the engine.
+// A benchJob is what a run of a benchmark is given besides the engines.
 type benchJob[R bench.Row] struct {
 	name     string // of the model; "" for its path
 	stamping bench.Stamping
@@ -429,21 +452,26 @@ func benchModel[R bench.Row](p *program, c *cli.Context, path, name string, b be
 		if err != nil {
 			return err
 		}
-		o := p.options(c)
+		o := benchOptions(p.options(c))[0]
 		stamping = bench.Stamping{Verify: &o, Reference: reference}
 	}
-	engine, err := p.openWith(c.Context, path, p.options(c))
-	if err != nil {
-		return err
+	var engines []*pumice.Engine
+	for i, o := range benchOptions(p.options(c)) {
+		o.Surfaces = o.Surfaces && i == 0 // there is one window
+		engine, err := p.openWith(c.Context, path, o)
+		if err != nil {
+			return err
+		}
+		defer engine.Close()
+		engines = append(engines, engine)
 	}
-	defer engine.Close()
 	bar := p.newCount("measuring")
 	defer bar.close()
 	stamping.Verifying = func() {
 		bar.close()
 		p.note("comparing kernels with a float64 reference, once for each device and driver")
 	}
-	return b.run(c.Context, engine, benchJob[R]{name: name, stamping: stamping, progress: func(r bench.Progress) {
+	return b.run(c.Context, engines, benchJob[R]{name: name, stamping: stamping, progress: func(r bench.Progress) {
 		bar.ints(r.Done, r.Total)
 		if c.Bool("verbose") {
 			bar.close()
@@ -463,9 +491,21 @@ func benchModel[R bench.Row](p *program, c *cli.Context, path, name string, b be
 	}})
 }
 
+// benchOptions are the options of each device that a list names.
+func benchOptions(o pumice.Options) (list []pumice.Options) {
+	for _, device := range splitList(o.Device) {
+		o.Device = device
+		list = append(list, o)
+	}
+	if list == nil {
+		list = []pumice.Options{o}
+	}
+	return list
+}
+
 // benchReference has base kernels answer, on the same devices. The engine's memory is free again when it returns.
 func (p *program) benchReference(c *cli.Context, name string) (_ *bench.Reference, err error) {
-	base, err := p.openWith(c.Context, name, bench.ReferenceOptions(p.options(c)))
+	base, err := p.openWith(c.Context, name, bench.ReferenceOptions(benchOptions(p.options(c))[0]))
 	if err != nil {
 		return nil, err
 	}

@@ -37,14 +37,14 @@ func (p *program) benchLoad(c *cli.Context, lengths bench.Options) error {
 	}
 	return benchWith(p, c, benchmark[bench.LoadResult]{
 		context: o.Context(),
-		run: func(ctx context.Context, e *pumice.Engine, j benchJob[bench.LoadResult]) (err error) {
-			ask, end, err := p.askServer(e)
+		run: func(ctx context.Context, engines []*pumice.Engine, j benchJob[bench.LoadResult]) (err error) {
+			ask, end, err := p.askServer(engines[0])
 			if err != nil {
 				return err
 			}
 			defer func() { err = errors.Join(err, end()) }()
 			o.Name, o.Stamping, o.Progress, o.Asker = j.name, j.stamping, j.progress, ask
-			return bench.RunLoad(ctx, e, o, j.each)
+			return bench.RunLoad(ctx, engines[0], o, j.each)
 		},
 		head: bench.LoadHead, row: bench.LoadRow, foot: bench.LoadFoot,
 	})
