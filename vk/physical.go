@@ -75,6 +75,7 @@ type Limits struct {
 	SubgroupSize                    int     // the driver's default
 	MinSubgroupSize                 int     // equal to SubgroupSize without subgroup size control
 	MaxSubgroupSize                 int
+	ComputeUnits                    int // compute units, multiprocessors or shader cores; 0 if the driver doesn't tell
 }
 
 // Features of a device; PhysicalDevice.Open enables all of them. The Subgroup operations are those of compute shaders.
@@ -198,6 +199,7 @@ func limitsOf(info *shim.PhysicalInfo) Limits {
 		MinStorageBufferOffsetAlignment: max(1, int64(info.MinStorageAlign)), MinTexelBufferOffsetAlignment: max(1, int64(info.MinTexelAlign)),
 		NonCoherentAtomSize: int64(info.AtomSize), TimestampPeriod: float64(info.TimestampPeriod),
 		SubgroupSize: int(info.SubgroupSize), MinSubgroupSize: int(info.MinSubgroupSize), MaxSubgroupSize: int(info.MaxSubgroupSize),
+		ComputeUnits: int(info.ComputeUnits),
 	}
 	for i := range 3 {
 		l.MaxComputeWorkGroupSize[i] = int(info.MaxGroupSize[i])

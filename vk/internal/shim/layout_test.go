@@ -63,6 +63,8 @@ func newerThanSome(name string) string {
 		return "VK_KHR_cooperative_matrix"
 	case strings.Contains(name, "layersetting"):
 		return "VK_EXT_layer_settings"
+	case strings.Contains(name, "shadercorebuiltins"):
+		return "VK_ARM_shader_core_builtins"
 	}
 	return ""
 }

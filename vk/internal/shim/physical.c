@@ -72,6 +72,9 @@ static void query_properties(vs_instance *in, void *physical, uint32_t version, 
     VsPhysicalDeviceDriverProperties driver = {0};
     VsPhysicalDeviceSubgroupSizeControlProperties size_control = {0};
     VsPhysicalDeviceShaderIntegerDotProductProperties dot = {0};
+    VsPhysicalDeviceShaderSMBuiltinsPropertiesNV nvidia = {0};
+    VsPhysicalDeviceShaderCoreProperties2AMD amd = {0};
+    VsPhysicalDeviceShaderCoreBuiltinsPropertiesARM arm = {0};
     CHAIN_PROPERTIES(id, ID_PROPERTIES);
     CHAIN_PROPERTIES(m3, MAINTENANCE_3_PROPERTIES);
     CHAIN_PROPERTIES(subgroup, SUBGROUP_PROPERTIES);
@@ -79,6 +82,9 @@ static void query_properties(vs_instance *in, void *physical, uint32_t version, 
     if (KNOWS(VS_API_VERSION_1_3, "VK_EXT_subgroup_size_control")) CHAIN_PROPERTIES(size_control, SUBGROUP_SIZE_CONTROL_PROPERTIES);
     if (KNOWS(VS_API_VERSION_1_3, "VK_KHR_maintenance4")) CHAIN_PROPERTIES(m4, MAINTENANCE_4_PROPERTIES);
     if (KNOWS(VS_API_VERSION_1_3, "VK_KHR_shader_integer_dot_product")) CHAIN_PROPERTIES(dot, SHADER_INTEGER_DOT_PRODUCT_PROPERTIES);
+    if (vs_has_extension(e, "VK_NV_shader_sm_builtins")) CHAIN_PROPERTIES(nvidia, SHADER_SM_BUILTINS_PROPERTIES_NV);
+    if (vs_has_extension(e, "VK_AMD_shader_core_properties2")) CHAIN_PROPERTIES(amd, SHADER_CORE_PROPERTIES_2_AMD);
+    if (vs_has_extension(e, "VK_ARM_shader_core_builtins")) CHAIN_PROPERTIES(arm, SHADER_CORE_BUILTINS_PROPERTIES_ARM);
     in->GetPhysicalDeviceProperties2(physical, &p2);
 
     const VsPhysicalDeviceLimits *l = &p2.properties.limits;
@@ -106,6 +112,7 @@ static void query_properties(vs_instance *in, void *physical, uint32_t version, 
     out->max_subgroup_size = size_control.maxSubgroupSize;
     out->required_subgroup_size_stages = size_control.requiredSubgroupSizeStages;
     out->int_dot_accelerated = dot.integerDotProduct4x8BitPackedSignedAccelerated;
+    out->compute_units = nvidia.shaderSMCount + amd.activeComputeUnitCount + arm.shaderCoreCount; // a driver has one of them
 }
 
 static void query_memory(vs_instance *in, void *physical, vs_physical_info *out) {

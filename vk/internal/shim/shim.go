@@ -81,7 +81,7 @@ type PhysicalInfo struct {
 	MaxGroupSize, MaxGroupCount                               [3]uint32
 	SubgroupSize, MinSubgroupSize, MaxSubgroupSize            uint32
 	RequiredSubgroupSizeStages                                uint32
-	SubgroupStages, SubgroupOperations                        uint32
+	SubgroupStages, SubgroupOperations, ComputeUnits          uint32
 	TimestampPeriod                                           float32
 	MaxAllocation, MaxBuffer                                  uint64
 	MinStorageAlign, MinTexelAlign, AtomSize                  uint64

@@ -27,7 +27,7 @@ typedef struct vs_physical_info {
     uint32_t max_storage_range, max_texel_elements, max_push_bytes, max_shared_bytes, max_invocations;
     uint32_t max_group_size[3], max_group_count[3];
     uint32_t subgroup_size, min_subgroup_size, max_subgroup_size, required_subgroup_size_stages;
-    uint32_t subgroup_stages, subgroup_operations;
+    uint32_t subgroup_stages, subgroup_operations, compute_units;
     float timestamp_period;
     uint64_t max_allocation, max_buffer, min_storage_align, min_texel_align, atom_size;
 

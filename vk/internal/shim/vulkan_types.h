@@ -34,6 +34,9 @@
 #define VS_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_PROPERTIES 1000225000
 #define VS_STRUCTURE_TYPE_PHYSICAL_DEVICE_MAINTENANCE_4_PROPERTIES 1000413001
 #define VS_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_INTEGER_DOT_PRODUCT_PROPERTIES 1000280001
+#define VS_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_SM_BUILTINS_PROPERTIES_NV 1000154001
+#define VS_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_CORE_PROPERTIES_2_AMD 1000227000
+#define VS_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_CORE_BUILTINS_PROPERTIES_ARM 1000497001
 #define VS_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2 1000059000
 #define VS_STRUCTURE_TYPE_PHYSICAL_DEVICE_16BIT_STORAGE_FEATURES 1000083000
 #define VS_STRUCTURE_TYPE_PHYSICAL_DEVICE_8BIT_STORAGE_FEATURES 1000177000
@@ -324,6 +327,25 @@ typedef struct VsPhysicalDeviceShaderIntegerDotProductProperties {
     uint32_t integerDotProductAccumulatingSaturating64BitSignedAccelerated;
     uint32_t integerDotProductAccumulatingSaturating64BitMixedSignednessAccelerated;
 } VsPhysicalDeviceShaderIntegerDotProductProperties;
+
+typedef struct VsPhysicalDeviceShaderSMBuiltinsPropertiesNV {
+    uint32_t sType;
+    void *pNext;
+    uint32_t shaderSMCount, shaderWarpsPerSM;
+} VsPhysicalDeviceShaderSMBuiltinsPropertiesNV;
+
+typedef struct VsPhysicalDeviceShaderCoreProperties2AMD {
+    uint32_t sType;
+    void *pNext;
+    uint32_t shaderCoreFeatures, activeComputeUnitCount;
+} VsPhysicalDeviceShaderCoreProperties2AMD;
+
+typedef struct VsPhysicalDeviceShaderCoreBuiltinsPropertiesARM {
+    uint32_t sType;
+    void *pNext;
+    uint64_t shaderCoreMask;
+    uint32_t shaderCoreCount, shaderWarpsPerCore;
+} VsPhysicalDeviceShaderCoreBuiltinsPropertiesARM;
 
 typedef struct VsPhysicalDeviceFeatures {
     uint32_t robustBufferAccess, fullDrawIndexUint32, imageCubeArray, independentBlend;
