@@ -130,13 +130,8 @@ func (b *Builder) decode(q *Tensor, h Heads, table *Vector, c *LayerCache, shape
 		binds = append(binds, readSpan(table.span))
 		binds[2].access, binds[3].access = vk.ReadWrite, vk.ReadWrite
 	}
-	if k.Joins {
-		parts := out // any memory will do where there is one split
-		if splits := k.Grid(b.m.machine, shape)[0]; splits > 1 {
-			parts = b.tensor(shape.Parts(splits))
-		}
-		b.arrivals = max(b.arrivals, b.m.machine.Arrivals(k.Path, shape))
-		binds = append(binds, write(parts), bind{buffer: arrivalBuffer, access: vk.ReadWrite, view: kernels.Storage})
+	if k.Joins != nil {
+		binds = append(binds, b.joins(k.Joins(b.m.machine, shape), out)...)
 	}
 	launch(b, &kernels.Decode, shape, kernels.RowMajor, h.node(c, true), binds...)
 }

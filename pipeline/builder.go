@@ -30,6 +30,8 @@ type Builder struct {
 	most      int // positions of the largest cache
 	arrivals  int // groups of workgroups that join what they leave, of an operation with the most; 0 means none
 
+	tiling kernels.Tiling // of products from here on
+
 	adjusted, masked *Tensor // what Adjust and Allow were given; nil means nothing
 
 	nodes   []*node
@@ -75,6 +77,10 @@ func (b *Builder) EnableTaps() { b.tap = true }
 // Tapping reports whether taps are recorded. Where an operation could be fused into another,
 // a tapped plan keeps them apart so that each result can be seen.
 func (b *Builder) Tapping() bool { return b.tap }
+
+// Tile says how workgroups share later products of several tokens, of kernels that have such a choice. The zero value, as at
+// the start, leaves it to what was measured and to rules.
+func (b *Builder) Tile(t kernels.Tiling) { b.tiling = t }
 
 // Tokens is the number of tokens the plan is built for.
 func (b *Builder) Tokens() int { return b.tokens }

@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -21,6 +22,7 @@ type gpu struct {
 	fp16, dot8        bool
 	shared            int    // bytes of shared memory
 	matrix            [3]int // M, N and K of a cooperative matrix; zeros: there is none
+	units             int    // 0: the driver doesn't tell
 }
 
 const (
@@ -41,7 +43,7 @@ func (g gpu) physical() *vk.PhysicalDevice {
 		f.CooperativeMatrix = []vk.MatrixShape{{M: g.matrix[0], N: g.matrix[1], K: g.matrix[2], A: vk.Float16, B: vk.Float16, C: vk.Float32, Result: vk.Float32}}
 	}
 	return &vk.PhysicalDevice{Name: g.name, Type: g.kind, VendorID: g.vendor, Features: f, Limits: vk.Limits{
-		SubgroupSize: g.size, MinSubgroupSize: g.least, MaxSubgroupSize: g.most, MaxComputeSharedMemorySize: g.shared,
+		ComputeUnits: g.units, SubgroupSize: g.size, MinSubgroupSize: g.least, MaxSubgroupSize: g.most, MaxComputeSharedMemorySize: g.shared,
 		MaxComputeWorkGroupInvocations: 1024, MaxComputeWorkGroupCount: [3]int{65535, 65535, 65535},
 		MaxStorageBufferRange: 1<<31 - 1, MaxTexelBufferElements: 1 << 27,
 	}}
@@ -89,26 +91,102 @@ func TestRulesOnRealDevices(t *testing.T) {
 		gpu
 		want choices
 	}{
-		{gpu{"NVIDIA H100", vk.Discrete, nvidia, 32, 32, 32, true, true, true, true, 48 * kib, [3]int{16, 16, 16}}, choices{sg, few, cm, sg, cm, 32}},
-		{gpu{"NVIDIA RTX 4090", vk.Discrete, nvidia, 32, 32, 32, true, true, true, true, 48 * kib, [3]int{16, 16, 16}}, choices{sg, few, cm, sg, cm, 32}},
-		{gpu{"NVIDIA GTX 1660, without matrices", vk.Discrete, nvidia, 32, 32, 32, true, true, true, true, 48 * kib, [3]int{}}, choices{sg, few, fp16, sg, base, 32}},
-		{gpu{"NVIDIA GTX 1080, without float16", vk.Discrete, nvidia, 32, 32, 32, true, true, false, true, 48 * kib, [3]int{}}, choices{sg, few, base, sg, base, 32}},
-		{gpu{"AMD RX 7900 XTX, RADV", vk.Discrete, amd, 64, 32, 64, true, true, true, true, 64 * kib, [3]int{16, 16, 16}}, choices{sg, few, cm, sg, cm, 32}},
-		{gpu{"AMD RX 6800, RADV", vk.Discrete, amd, 64, 32, 64, true, true, true, true, 64 * kib, [3]int{}}, choices{sg, few, fp16, sg, base, 32}},
-		{gpu{"AMD RX 6500 XT, with sizes that no stage can ask for", vk.Discrete, amd, 64, 32, 64, false, false, true, true, 32 * kib, [3]int{}}, choices{base, base, fp16, base, base, 0}},
-		{gpu{"AMD RX 580, GCN", vk.Discrete, amd, 64, 64, 64, true, true, false, false, 64 * kib, [3]int{}}, choices{sg, few, base, sg, base, 64}},
-		{gpu{"AMD Radeon 780M, RADV", vk.Integrated, amd, 64, 32, 64, true, true, true, true, 64 * kib, [3]int{16, 16, 16}}, choices{sg, few, cm, sg, cm, 32}},
-		{gpu{"Intel Arc A770, ANV", vk.Discrete, intel, 32, 8, 32, true, true, true, true, 64 * kib, [3]int{8, 8, 8}}, choices{sg, few, fp16, sg, base, 8}},
-		{gpu{"Intel Arc B580, ANV", vk.Discrete, intel, 32, 16, 32, true, true, true, true, 128 * kib, [3]int{8, 16, 16}}, choices{sg, few, cm, sg, cm, 16}},
-		{gpu{"Intel Arc 140T, integrated Xe-LPG+", vk.Integrated, intel, 32, 8, 32, true, true, true, true, 64 * kib, [3]int{8, 8, 8}}, choices{sg, few, cm, sg, cm, 8}},
-		{gpu{"Intel UHD 770, ANV", vk.Integrated, intel, 32, 8, 32, true, true, true, true, 64 * kib, [3]int{}}, choices{sg, few, fp16, sg, base, 8}},
-		{gpu{"Intel, without control of the size", vk.Integrated, intel, 32, 32, 32, false, false, true, false, 64 * kib, [3]int{}}, choices{base, base, fp16, base, base, 0}},
-		{gpu{"Apple M2, MoltenVK", vk.Integrated, apple, 32, 32, 32, false, false, true, false, 32 * kib, [3]int{}}, choices{sg, few, fp16, sg, base, 32}},
-		{gpu{"Qualcomm Adreno 740, Turnip", vk.Integrated, qualcomm, 128, 64, 128, true, true, true, true, 32 * kib, [3]int{}}, choices{sg, few, fp16, sg, base, 64}},
-		{gpu{"Arm Mali-G715", vk.Integrated, arm, 16, 16, 16, true, true, true, true, 32 * kib, [3]int{}}, choices{sg, few, fp16, sg, base, 16}},
-		{gpu{"Broadcom V3D, without the extension", vk.Integrated, broadcom, 16, 16, 16, false, false, false, false, 16 * kib, [3]int{}}, choices{sg, few, base, sg, base, 16}},
+		{gpu{"NVIDIA H100", vk.Discrete, nvidia, 32, 32, 32, true, true, true, true, 48 * kib, [3]int{16, 16, 16}, 132}, choices{sg, few, cm, sg, cm, 32}},
+		{gpu{"NVIDIA RTX 4090", vk.Discrete, nvidia, 32, 32, 32, true, true, true, true, 48 * kib, [3]int{16, 16, 16}, 128}, choices{sg, few, cm, sg, cm, 32}},
+		{gpu{"NVIDIA GTX 1660, without matrices", vk.Discrete, nvidia, 32, 32, 32, true, true, true, true, 48 * kib, [3]int{}, 22}, choices{sg, few, fp16, sg, base, 32}},
+		{gpu{"NVIDIA GTX 1080, without float16", vk.Discrete, nvidia, 32, 32, 32, true, true, false, true, 48 * kib, [3]int{}, 20}, choices{sg, few, base, sg, base, 32}},
+		{gpu{"AMD RX 7900 XTX, RADV", vk.Discrete, amd, 64, 32, 64, true, true, true, true, 64 * kib, [3]int{16, 16, 16}, 96}, choices{sg, few, cm, sg, cm, 32}},
+		{gpu{"AMD RX 6800, RADV", vk.Discrete, amd, 64, 32, 64, true, true, true, true, 64 * kib, [3]int{}, 60}, choices{sg, few, fp16, sg, base, 32}},
+		{gpu{"AMD RX 6500 XT, with sizes that no stage can ask for", vk.Discrete, amd, 64, 32, 64, false, false, true, true, 32 * kib, [3]int{}, 16}, choices{base, base, fp16, base, base, 0}},
+		{gpu{"AMD RX 580, GCN", vk.Discrete, amd, 64, 64, 64, true, true, false, false, 64 * kib, [3]int{}, 36}, choices{sg, few, base, sg, base, 64}},
+		{gpu{"AMD Radeon 780M, RADV", vk.Integrated, amd, 64, 32, 64, true, true, true, true, 64 * kib, [3]int{16, 16, 16}, 12}, choices{sg, few, cm, sg, cm, 32}},
+		{gpu{"Intel Arc A770, ANV", vk.Discrete, intel, 32, 8, 32, true, true, true, true, 64 * kib, [3]int{8, 8, 8}, 0}, choices{sg, few, fp16, sg, base, 8}},
+		{gpu{"Intel Arc B580, ANV", vk.Discrete, intel, 32, 16, 32, true, true, true, true, 128 * kib, [3]int{8, 16, 16}, 0}, choices{sg, few, cm, sg, cm, 16}},
+		{gpu{"Intel Arc 140T, integrated Xe-LPG+", vk.Integrated, intel, 32, 8, 32, true, true, true, true, 64 * kib, [3]int{8, 8, 8}, 0}, choices{sg, few, cm, sg, cm, 8}},
+		{gpu{"Intel UHD 770, ANV", vk.Integrated, intel, 32, 8, 32, true, true, true, true, 64 * kib, [3]int{}, 0}, choices{sg, few, fp16, sg, base, 8}},
+		{gpu{"Intel, without control of the size", vk.Integrated, intel, 32, 32, 32, false, false, true, false, 64 * kib, [3]int{}, 0}, choices{base, base, fp16, base, base, 0}},
+		{gpu{"Apple M2, MoltenVK", vk.Integrated, apple, 32, 32, 32, false, false, true, false, 32 * kib, [3]int{}, 0}, choices{sg, few, fp16, sg, base, 32}},
+		{gpu{"Qualcomm Adreno 740, Turnip", vk.Integrated, qualcomm, 128, 64, 128, true, true, true, true, 32 * kib, [3]int{}, 0}, choices{sg, few, fp16, sg, base, 64}},
+		{gpu{"Arm Mali-G715", vk.Integrated, arm, 16, 16, 16, true, true, true, true, 32 * kib, [3]int{}, 11}, choices{sg, few, fp16, sg, base, 16}},
+		{gpu{"Broadcom V3D, without the extension", vk.Integrated, broadcom, 16, 16, 16, false, false, false, false, 16 * kib, [3]int{}, 0}, choices{sg, few, base, sg, base, 16}},
 	} {
 		if diff := cmp.Diff(c.want, c.choices(t)); diff != "" {
+			t.Errorf("%s: %s", c.name, diff)
+		}
+	}
+}
+
+// TestTilesOnRealDevices: how workgroups share the products of a 7B Llama with 16, 64, 128 and 512 tokens, where rules decide.
+// Each is rows x tokens of a tile, and splits of the columns if there are several.
+func TestTilesOnRealDevices(t *testing.T) {
+	t.Parallel()
+	const kib = 1 << 10
+	products := []kernels.Packed{{Rows: 12288, Cols: 4096}, {Rows: 4096, Cols: 4096}, {Rows: 22016, Cols: 4096}, {Rows: 4096, Cols: 11008}}
+	for _, c := range []struct {
+		gpu
+		path kernels.Path
+		want [4][4]string // of qkv, o, gate and up, down
+	}{
+		{gpu{"NVIDIA H100", vk.Discrete, nvidia, 32, 32, 32, true, true, true, true, 48 * kib, [3]int{16, 16, 16}, 132}, kernels.CM, [4][4]string{
+			{"64x16 in 3", "64x16 in 8", "64x16 in 2", "64x16 in 8"},
+			{"64x64 in 3", "64x64 in 8", "64x64 in 2", "64x64 in 8"},
+			{"64x64", "64x64 in 4", "128x64", "64x64 in 4"},
+			{"128x64", "128x64", "128x64", "128x64"},
+		}},
+		{gpu{"NVIDIA RTX 4090", vk.Discrete, nvidia, 32, 32, 32, true, true, true, true, 48 * kib, [3]int{16, 16, 16}, 128}, kernels.CM, [4][4]string{
+			{"64x16 in 3", "64x16 in 8", "64x16", "64x16 in 8"},
+			{"64x64 in 3", "64x64 in 8", "64x64", "64x64 in 8"},
+			{"64x64", "64x64 in 4", "128x64", "64x64 in 4"},
+			{"128x64", "128x64", "128x64", "128x64"},
+		}},
+		{gpu{"AMD RX 7900 XTX, RADV", vk.Discrete, amd, 64, 32, 64, true, true, true, true, 64 * kib, [3]int{16, 16, 16}, 96}, kernels.CM, [4][4]string{
+			{"64x16 in 2", "64x16 in 6", "64x16", "64x16 in 6"},
+			{"64x64 in 2", "64x64 in 6", "128x64", "64x64 in 6"},
+			{"128x64", "64x64 in 3", "128x64", "64x64 in 3"},
+			{"128x64", "128x64", "128x64", "128x64"},
+		}},
+		{gpu{"AMD Radeon 780M, RADV", vk.Integrated, amd, 64, 32, 64, true, true, true, true, 64 * kib, [3]int{16, 16, 16}, 12}, kernels.CM, [4][4]string{
+			{"64x16", "64x16", "64x16", "64x16"},
+			{"128x64", "128x64", "128x64", "128x64"},
+			{"128x64", "128x64", "128x64", "128x64"},
+			{"128x64", "128x64", "128x64", "128x64"},
+		}},
+		{gpu{"Intel Arc B580, ANV", vk.Discrete, intel, 32, 16, 32, true, true, true, true, 128 * kib, [3]int{8, 16, 16}, 0}, kernels.CM, [4][4]string{
+			{"32x16", "32x16", "32x16", "32x16"},
+			{"64x64", "64x64", "64x64", "64x64"},
+			{"64x64", "64x64", "64x64", "64x64"},
+			{"64x64", "64x64", "64x64", "64x64"},
+		}},
+		{gpu{"AMD RX 6800, RADV", vk.Discrete, amd, 64, 32, 64, true, true, true, true, 64 * kib, [3]int{}, 60}, kernels.FP16, [4][4]string{
+			{"64x16", "64x16 in 4", "64x16", "64x16 in 4"},
+			{"64x64", "64x64 in 4", "64x64", "64x64 in 4"},
+			{"64x64", "64x64 in 2", "64x64", "64x64 in 2"},
+			{"64x64", "64x64", "64x64", "64x64"},
+		}},
+		{gpu{"Apple M2, MoltenVK", vk.Integrated, apple, 32, 32, 32, false, false, true, false, 32 * kib, [3]int{}, 0}, kernels.FP16, [4][4]string{
+			{"64x16", "64x16", "64x16", "64x16"},
+			{"64x64", "64x64", "64x64", "64x64"},
+			{"64x64", "64x64", "64x64", "64x64"},
+			{"64x64", "64x64", "64x64", "64x64"},
+		}},
+	} {
+		m := kernels.NewMachine(c.physical())
+		k := kernels.Matmul.Of(c.path)
+		var got [4][4]string
+		for i, tokens := range []int{16, 64, 128, 512} {
+			for j, p := range products {
+				shape := kernels.Product{Packed: p, Tokens: tokens}
+				grid, tile := k.Grid(m, shape), k.Tilings(m, shape)[0]
+				got[i][j] = fmt.Sprintf("%dx%d", tile.Subgroups[0]*tile.Matrices[0]*c.matrix[0], tile.Subgroups[1]*tile.Matrices[1]*c.matrix[1])
+				if c.path == kernels.FP16 {
+					got[i][j] = fmt.Sprintf("64x%d", tokens/grid[1])
+				}
+				if grid[2] > 1 {
+					got[i][j] += fmt.Sprintf(" in %d", grid[2])
+				}
+			}
+		}
+		if diff := cmp.Diff(c.want, got); diff != "" {
 			t.Errorf("%s: %s", c.name, diff)
 		}
 	}

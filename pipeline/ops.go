@@ -27,6 +27,16 @@ func launch[S kernels.Shape](b *Builder, op *kernels.Op[S], s S, l kernels.Layou
 	b.add(n)
 }
 
+// joins is the bindings of what a kernel's workgroups leave for the last of them to join, and of their arrivals: out, for which
+// they are, where none leaves anything.
+func (b *Builder) joins(j kernels.Join, out *Tensor) []bind {
+	if j.Groups == 0 {
+		return []bind{write(out), readWrite(out)}
+	}
+	b.arrivals = max(b.arrivals, j.Groups)
+	return []bind{write(b.tensor(j.Rows, j.Cols)), {buffer: arrivalBuffer, access: vk.ReadWrite, view: kernels.Storage}}
+}
+
 // setKernel makes the node a dispatch of kernel k, the variant of op for s.
 func setKernel[S kernels.Shape](n *node, m *Manager, op *kernels.Op[S], variant string, k *kernels.Kernel[S], s S) {
 	n.kernel, n.size, n.spec, n.push, n.grid = variant, s.Size(), k.Spec(m.machine, s), op.PushOf(k, s), k.Grid(m.machine, s)
@@ -250,6 +260,7 @@ func (b *Builder) matmul(x *Tensor, p *Projection, shard *Shard, y bind, acts ma
 	shape, n := p.product(x, shard)
 	shape.Stride = y.tensor.Cols
 	variant, k := pick(b.m, &kernels.Matmul, shape, shard.Layout())
+	shape.Tiling = b.tiling
 	binds := []bind{stepBind(), readSpan(shard.units), readSpan(shard.metaSpan()), read(x), optional(p.Bias, shard.units), y}
 	if k.Rounds != kernels.Float32 {
 		binds[3] = read(acts[k.Rounds].values)
@@ -257,6 +268,9 @@ func (b *Builder) matmul(x *Tensor, p *Projection, shard *Shard, y bind, acts ma
 	}
 	if k.Norms != nil {
 		binds = append(binds, p.gain(shard.units))
+	}
+	if k.Joins != nil {
+		binds = append(binds, b.joins(k.Joins(b.m.machine, shape), y.tensor)...)
 	}
 	if k.Rounds == kernels.Halves {
 		if !shard.measured {

@@ -38,6 +38,13 @@ uint place(uint line, uint quad) { return line * (TILE_COLS / 4u) + (quad ^ (lin
 #define W_PLACE(to, row, quad) place(row, quad)
 #define X_PLACE(to, token, quad) place(token, quad)
 #include "tiles.glsl"
+#ifdef FP16
+#define PARTS_BINDING 7
+#else
+#define PARTS_BINDING 6
+#endif
+#include "split_k.glsl"
+#define SUM_OF(i, j) ((i * TOKENS + j) * WORKGROUP + gl_LocalInvocationID.x)
 
 void main() {
     uint row0 = gl_WorkGroupID.x * TILE_ROWS, t0 = gl_WorkGroupID.y * TILE_TOKENS;
@@ -45,11 +52,12 @@ void main() {
     uint tr = gl_LocalInvocationID.x % 8u, tt = gl_LocalInvocationID.x / 8u;
     float acc[ROWS * TOKENS];
     [[unroll]] for (uint i = 0u; i < ROWS * TOKENS; i++) acc[i] = 0.0;
-    load_ahead(row0, t0, 0u);
-    for (uint c0 = 0u; c0 < p.cols; c0 += TILE_COLS) {
+    uint first = first_column(), end = column_end();
+    load_ahead(row0, t0, first);
+    for (uint c0 = first; c0 < end; c0 += TILE_COLS) {
         store_ahead(row0, c0, 0u);
         barrier(); // the tiles are written
-        if (c0 + TILE_COLS < p.cols) load_ahead(row0, t0, c0 + TILE_COLS);
+        if (c0 + TILE_COLS < end) load_ahead(row0, t0, c0 + TILE_COLS);
         for (uint k = 0u; k < TILE_QUADS; k++) {
             vec4 b[TOKENS];
             [[unroll]] for (uint j = 0u; j < TOKENS; j++) b[j] = vec4(x_tile[place(tt + 16u * j, k)]);
@@ -65,6 +73,14 @@ void main() {
         }
         barrier(); // the tiles are read before the next ones overwrite them
     }
+    [[unroll]] for (uint j = 0u; j < TOKENS; j++)
+        [[unroll]] for (uint i = 0u; i < ROWS; i++)
+            store_sum(t0 + tt + 16u * j, row0 + tr + 8u * i, SUM_OF(i, j), acc[i * TOKENS + j]);
+    if (!joins()) return; // uniform over the workgroup
+    [[unroll]] for (uint i = 0u; i < ROWS * TOKENS; i++) acc[i] = 0.0;
+    for (uint s = 0u; s < SPLITS; s++)
+        [[unroll]] for (uint j = 0u; j < TOKENS; j++)
+            [[unroll]] for (uint i = 0u; i < ROWS; i++) acc[i * TOKENS + j] += parts[part_of(s, SUM_OF(i, j))];
     [[unroll]] for (uint j = 0u; j < TOKENS; j++)
         [[unroll]] for (uint i = 0u; i < ROWS; i++)
             store_y(t0 + tt + 16u * j, row0 + tr + 8u * i, acc[i * TOKENS + j]);

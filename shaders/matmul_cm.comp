@@ -44,6 +44,19 @@ shared uvec2 x_tile[2u * X_SIZE];
 #define X_PLACE(to, token, quad) ((to) * X_SIZE + (token) * PITCH + (quad))
 #define TILE_WORDS
 #include "tiles.glsl"
+#define PARTS_BINDING 7
+#include "split_k.glsl"
+
+const uint SHARE = CM_M * CM_N / SUBGROUP; // results of a matrix that an invocation stores
+
+// The row and the token of result e of a subgroup's matrix i, j, in columns, and its number among the tile's sums.
+uint row_of(uint i, uint e) {
+    return gl_WorkGroupID.x * TILE_ROWS + gl_SubgroupID % SUBGROUPS_M * SUBGROUP_ROWS + i * CM_M + e % CM_M;
+}
+uint token_of(uint j, uint e) {
+    return gl_WorkGroupID.y * TILE_TOKENS + gl_SubgroupID / SUBGROUPS_M * SUBGROUP_TOKENS + j * CM_N + e / CM_M;
+}
+uint sum_of(uint i, uint j, uint e) { return ((gl_SubgroupID * MATRICES_M + i) * MATRICES_N + j) * (CM_M * CM_N) + e; }
 
 void main() {
     uint row0 = gl_WorkGroupID.x * TILE_ROWS, t0 = gl_WorkGroupID.y * TILE_TOKENS;
@@ -53,12 +66,13 @@ void main() {
     coopmat<float, gl_ScopeSubgroup, CM_M, CM_N, gl_MatrixUseAccumulator> acc[MATRICES_M * MATRICES_N];
     [[unroll]] for (uint i = 0u; i < MATRICES_M * MATRICES_N; i++)
         acc[i] = coopmat<float, gl_ScopeSubgroup, CM_M, CM_N, gl_MatrixUseAccumulator>(0.0);
-    load_ahead(row0, t0, 0u);
-    store_ahead(row0, 0u, 0u);
+    uint first = first_column(), end = column_end();
+    load_ahead(row0, t0, first);
+    store_ahead(row0, first, 0u);
     barrier(); // the first tile is written
     uint tile = 0u;
-    for (uint c0 = 0u; c0 < p.cols; c0 += TILE_COLS, tile ^= 1u) {
-        bool more = c0 + TILE_COLS < p.cols;
+    for (uint c0 = first; c0 < end; c0 += TILE_COLS, tile ^= 1u) {
+        bool more = c0 + TILE_COLS < end;
         if (more) load_ahead(row0, t0, c0 + TILE_COLS);
         [[unroll]] for (uint k = 0u; k < TILE_COLS; k += CM_K) {
             coopmat<float16_t, gl_ScopeSubgroup, CM_K, CM_N, gl_MatrixUseB> b[MATRICES_N];
@@ -79,10 +93,23 @@ void main() {
         [[unroll]] for (uint j = 0u; j < MATRICES_N; j++) {
             coopMatStore(acc[i * MATRICES_N + j], w_tile, own, CM_M / 2u, gl_CooperativeMatrixLayoutColumnMajor);
             subgroupBarrier(); // the results are written
-            [[unroll]] for (uint n = 0u; n < CM_M * CM_N / SUBGROUP; n++) {
+            [[unroll]] for (uint n = 0u; n < SHARE; n++) {
                 uint e = gl_SubgroupInvocationID + n * SUBGROUP;
-                store_y(t0 + first_token + j * CM_N + e / CM_M, row0 + first_row + i * CM_M + e % CM_M, uintBitsToFloat(w_tile[own + e / 2u][e % 2u]));
+                store_sum(token_of(j, e), row_of(i, e), sum_of(i, j, e), uintBitsToFloat(w_tile[own + e / 2u][e % 2u]));
             }
             subgroupBarrier(); // the results are read before the next ones overwrite them
         }
+    if (!joins()) return; // uniform over the workgroup
+    for (uint m = 0u; m < MATRICES_M * MATRICES_N; m++) {
+        uint i = m / MATRICES_N, j = m % MATRICES_N;
+        float sums[SHARE];
+        [[unroll]] for (uint n = 0u; n < SHARE; n++) sums[n] = 0.0;
+        for (uint s = 0u; s < SPLITS; s++)
+            [[unroll]] for (uint n = 0u; n < SHARE; n++)
+                sums[n] += parts[part_of(s, sum_of(i, j, gl_SubgroupInvocationID + n * SUBGROUP))];
+        [[unroll]] for (uint n = 0u; n < SHARE; n++) {
+            uint e = gl_SubgroupInvocationID + n * SUBGROUP;
+            store_y(token_of(j, e), row_of(i, e), sums[n]);
+        }
+    }
 }

@@ -185,7 +185,7 @@ var Decode = Op[Attention]{
 		// positions, 65 us for each block of 64 keys, where the cache's bytes need 8: it waits at
 		// barriers for loads that were asked for one by one.
 		{
-			Path: SG, Rule: Rule{On: GPUs}, Joins: true,
+			Path: SG, Rule: Rule{On: GPUs}, Joins: decodeJoin(SG),
 			Takes: func(m *Machine, a Attention) bool { // a row is at most 16 bytes for each lane of an even part of a subgroup
 				lanes, team := m.teamLanes(), decodeTeam(a.Type, a.HeadDim)
 				return team > 0 && lanes%team == 0 && decodeInvocations%lanes == 0
@@ -196,7 +196,7 @@ var Decode = Op[Attention]{
 			Grid: decodeGrid(SG),
 		},
 		{
-			Path: Base, Rule: Rule{On: Anywhere}, Joins: true,
+			Path: Base, Rule: Rule{On: Anywhere}, Joins: decodeJoin(Base),
 			Spec: func(m *Machine, a Attention) []Constant {
 				return m.decodeSpec(Base, a, size("SPLITS", m.splits(Base, a)), size("KEYS", decodeKeys(a.HeadDim)))
 			},
@@ -216,6 +216,18 @@ func (m *Machine) decodeSpec(path Path, a Attention, own ...Constant) []Constant
 func decodeGrid(path Path) func(*Machine, Attention) [3]int {
 	return func(m *Machine, a Attention) [3]int {
 		return [3]int{m.splits(path, a), m.decodeGroups(path, a), a.Tokens}
+	}
+}
+
+// decodeJoin is what Decode's workgroups leave of keys in several splits: for each split of each head the sums, their maximum
+// and their total.
+func decodeJoin(path Path) func(*Machine, Attention) Join {
+	return func(m *Machine, a Attention) Join {
+		splits := m.splits(path, a)
+		if splits == 1 {
+			return Join{}
+		}
+		return Join{Rows: a.Tokens * a.Heads * splits, Cols: a.HeadDim + 4, Groups: a.Tokens * m.decodeGroups(path, a)}
 	}
 }
 
@@ -332,12 +344,3 @@ func (m *Machine) splits(path Path, a Attention) int {
 	}
 	return max(1, min(ceilDiv(decodeWorkgroups, m.decodeGroups(path, a)), positions/keys))
 }
-
-// Parts is the shape of what Decode's workgroups leave of keys in several splits: for each split of each head the sums, their
-// maximum and their total.
-func (a Attention) Parts(splits int) (rows, cols int) {
-	return a.Tokens * a.Heads * splits, a.HeadDim + 4
-}
-
-// Arrivals is how many groups of workgroups join parts.
-func (m *Machine) Arrivals(path Path, a Attention) int { return a.Tokens * m.decodeGroups(path, a) }

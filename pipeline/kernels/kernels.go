@@ -112,9 +112,10 @@ type Kernel[S any] struct {
 	// it through another binding, behind all others.
 	WritesApart bool
 
-	// Joins reports whether workgroups of the kernel, each of which has a part of the keys, join what they leave. Then the op
-	// has two more bindings, of what they leave and of how many have (shaders/include/split.glsl).
-	Joins bool
+	// Joins is what workgroups leave for the last of them to join, of a kernel that may divide a sum between several; nil
+	// means that none does. Then the op has two more bindings, of what they leave and of how many have
+	// (shaders/include/arrive.glsl).
+	Joins func(m *Machine, s S) Join
 
 	// Norms reports whether a product of several tokens normalises them itself, with weights that are its last binding;
 	// nil means never, and that there is no such binding.
@@ -134,8 +135,17 @@ type Kernel[S any] struct {
 	Grid func(m *Machine, s S) [3]int
 	// TokenTiles is how many tiles of tokens a grid has, each of which reads the weights; nil means one.
 	TokenTiles func(grid [3]int) int
+	// Tilings lists how workgroups may share a product, first what they do where it doesn't say; nil means that there is no
+	// choice.
+	Tilings func(m *Machine, s S) []Tiling
 	// Trip is for reports about compilers; nil means zero.
 	Trip func(s S) Trip
+}
+
+// A Join is what workgroups leave that have a part of a sum each. The zero value says that each has a whole one.
+type Join struct {
+	Rows, Cols int // of the float32 tensor of what they leave
+	Groups     int // of workgroups that count their arrivals
 }
 
 // A Shape is what an op computes: its sizes and its switches.

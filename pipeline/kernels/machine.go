@@ -181,6 +181,24 @@ func (m *Machine) matrixSubgroup() int {
 	return l.SubgroupSize
 }
 
+// units is how many compute units, multiprocessors or cores share workgroups. Where the driver doesn't tell, it is 32 of
+// a card, and 8 of what is part of a processor, which are Intel's, Apple's and Qualcomm's.
+func (m *Machine) units() int {
+	switch n := m.pd.Limits.ComputeUnits; {
+	case n > 0:
+		return n
+	case m.CPU():
+		return 1
+	case m.pd.Type == vk.Integrated:
+		return 8
+	}
+	return 32
+}
+
+// busy is how many invocations of products of several tokens make all units of a device busy: in each sixteen subgroups of 32,
+// which is two workgroups of the largest tiles (docs/design/0021).
+func (m *Machine) busy() int { return 512 * m.units() }
+
 // rowLanes is the workgroup of base kernels that take a row of so many columns: a power of two, of
 // eight columns an invocation and more, because their loads wait for one another. With 64 invocations
 // an H200 took 30 us for RMSNorm of rows of 4096.

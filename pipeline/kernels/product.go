@@ -2,6 +2,7 @@ package kernels
 
 import (
 	"fmt"
+	"slices"
 
 	"pumice/internal/dtype"
 	"pumice/vk"
@@ -18,6 +19,7 @@ type Product struct {
 	Activate, Gated bool // of several tokens if the kernel Activates
 	Act             Activation
 	Exponent        int // of kernels with float16 weights: these are divided by 2^Exponent
+	Tiling          Tiling
 }
 
 // Op is matvec_TYPE for one token, matmul_TYPE for several.
@@ -224,6 +226,35 @@ func tiledTokens(p Product) int { return tokenTile(ceilDiv(p.Tokens, tileTokens)
 
 func spec16(_ *Machine, p Product) []Constant { return tileSpec(p, size("TOKENS", tiledTokens(p))) }
 
+// The same of matmul.comp, whose columns may be split.
+func splitSpec(m *Machine, p Product) []Constant {
+	return append(spec16(m, p), size("SPLITS", m.tiledSplits(p)))
+}
+
+func splitGrid(m *Machine, p Product) [3]int {
+	grid := tiles(m, p)
+	grid[2] = m.tiledSplits(p)
+	return grid
+}
+
+func splitJoin(m *Machine, p Product) Join {
+	grid := splitGrid(m, p)
+	return joinTiles(grid[2], grid[0]*grid[1], tileRows*tileTokens*tiledTokens(p))
+}
+
+func splitTilings(m *Machine, p Product) []Tiling {
+	return splitOthers(p, Tiling{Splits: m.tiledSplits(p)})
+}
+
+// tiledSplits is SPLITS of matmul.comp, whose workgroups have 128 invocations.
+func (m *Machine) tiledSplits(p Product) int {
+	if p.Tiling != (Tiling{}) {
+		return wholeSplits(p.Cols, p.Tiling.Splits)
+	}
+	grid := tiles(m, p)
+	return m.splitColumns(p.Cols, grid[0]*grid[1]*128)
+}
+
 // Matmul is the product of several tokens. Its bindings are the step, units, records, x (as Rounds says), bias, y and, of x
 // that is not float32, the scales, or, of kernels that norm, the norm's weights.
 //
@@ -285,20 +316,27 @@ var Matmul = Op[Product]{
 		{
 			Path: CM, Rule: Rule{On: MatrixGPUs, Min: fewTokens + 1}, Rounds: Halves, Reads: []Layout{RowMajor, Grouped}, Push: pushHalves,
 			Spec: func(m *Machine, p Product) []Constant {
-				s, t := m.Matrix, m.matrixTile(p.Rows, p.Tokens)
-				return tileSpec(p, size("WORKGROUP", t.subgroupsM*t.subgroupsN*m.matrixSubgroup()),
-					size("CM_M", s.M), size("CM_N", s.N), size("CM_K", s.K), size("SUBGROUPS_M", t.subgroupsM),
-					size("SUBGROUPS_N", t.subgroupsN), size("MATRICES_M", t.matricesM), size("MATRICES_N", t.matricesN))
+				s, t := m.Matrix, m.matrixTiling(p)
+				return tileSpec(p, size("WORKGROUP", t.invocations(m)),
+					size("CM_M", s.M), size("CM_N", s.N), size("CM_K", s.K), size("SUBGROUPS_M", t.Subgroups[0]),
+					size("SUBGROUPS_N", t.Subgroups[1]), size("MATRICES_M", t.Matrices[0]), size("MATRICES_N", t.Matrices[1]),
+					size("SPLITS", t.Splits))
 			},
 			TokenTiles: func(g [3]int) int { return g[1] },
+			Tilings:    (*Machine).matrixTilings,
+			Joins: func(m *Machine, p Product) Join {
+				t := m.matrixTiling(p)
+				return joinTiles(t.Splits, m.workgroups(t, p), t.rows(m.Matrix)*t.tokens(m.Matrix))
+			},
 			Grid: func(m *Machine, p Product) [3]int {
-				t := m.matrixTile(p.Rows, p.Tokens)
-				return [3]int{ceilDiv(p.Rows, t.rows(m.Matrix)), ceilDiv(p.Tokens, t.tokens(m.Matrix)), 1}
+				t := m.matrixTiling(p)
+				rows, tokens := t.tiles(m.Matrix, p)
+				return [3]int{rows, tokens, t.Splits}
 			},
 		},
 		{
 			Path: FP16, Rule: Rule{On: GPUs, Min: fewTokens + 1}, Rounds: Halves, Reads: []Layout{RowMajor, Grouped}, Push: pushHalves,
-			Spec: spec16, Grid: tiles, TokenTiles: func(g [3]int) int { return g[1] },
+			Spec: splitSpec, Grid: splitGrid, Joins: splitJoin, Tilings: splitTilings, TokenTiles: func(g [3]int) int { return g[1] },
 		},
 		{
 			Path: DP, Rule: Rule{On: OnRequest}, Rounds: Bytes, Reads: []Layout{RowMajor, Grouped},
@@ -306,51 +344,152 @@ var Matmul = Op[Product]{
 		},
 		{
 			Path: Base, Rule: Rule{On: Anywhere}, Reads: []Layout{RowMajor, Grouped},
-			Spec: spec16, Grid: tiles, TokenTiles: func(g [3]int) int { return g[1] },
+			Spec: splitSpec, Grid: splitGrid, Joins: splitJoin, Tilings: splitTilings, TokenTiles: func(g [3]int) int { return g[1] },
 		},
 	},
 }
 
-// A matrixTile is the shape of a workgroup of matmul_*_cm: subgroups over rows and tokens, and
-// the device's matrices over those of each.
-type matrixTile struct {
-	subgroupsM, subgroupsN, matricesM, matricesN int
+// joinTiles is what splits leave of so many tiles of so many sums.
+func joinTiles(splits, tiles, sums int) Join {
+	if splits == 1 {
+		return Join{}
+	}
+	return Join{Rows: tiles * splits, Cols: sums, Groups: tiles}
 }
 
-// matrixTiles are tried in order. For matrices of 16 x 16 they are 128 x 64, 64 x 64, 64 x 32
-// and 64 x 16 rows by tokens. On an H200 the products of a prompt of 512 (docs/design/0004) took 105 ms by the first
-// and 187 by 128 x 128, whose subgroups have 2 x 4 matrices: half as many workgroups fit at once.
-var matrixTiles = []matrixTile{{4, 2, 2, 2}, {2, 2, 2, 2}, {4, 1, 1, 2}, {4, 1, 1, 1}}
-
-// minLargeTiles is how many of the largest tiles a product must have to use them: with fewer
-// the larger devices of today, of up to some 150 units, would stand still in part.
-const minLargeTiles = 300
-
-// LargeTileProduct is the least rows and tokens of a product by cooperative matrices that uses the largest tiles,
-// on four tiles of tokens.
-func (m *Machine) LargeTileProduct() (rows, tokens int) {
-	t := matrixTiles[0]
-	return minLargeTiles / 4 * t.rows(m.Matrix), 4 * t.tokens(m.Matrix)
+// A Tiling is how workgroups share a product of several tokens. The zero value leaves it to the kernel's rule.
+type Tiling struct {
+	// Subgroups of a workgroup over rows and over tokens, and Matrices of the device's shape over those of each; zeros in
+	// kernels without matrices.
+	Subgroups [2]int `json:"subgroups"`
+	Matrices  [2]int `json:"matrices"`
+	Splits    int    `json:"splits"` // ranges of columns, each of which is a workgroup's (shaders/include/split_k.glsl)
 }
 
-func (t matrixTile) rows(s *vk.MatrixShape) int   { return t.subgroupsM * t.matricesM * s.M }
-func (t matrixTile) tokens(s *vk.MatrixShape) int { return t.subgroupsN * t.matricesN * s.N }
+func (t Tiling) String() string {
+	if t.Subgroups == ([2]int{}) {
+		return fmt.Sprintf("%d splits", t.Splits)
+	}
+	return fmt.Sprintf("%dx%d subgroups of %dx%d matrices, %d splits", t.Subgroups[0], t.Subgroups[1], t.Matrices[0], t.Matrices[1], t.Splits)
+}
 
-// shared is the bytes of shared memory that a workgroup takes: two tiles of 32 columns, 80 bytes
-// a line.
-func (t matrixTile) shared(s *vk.MatrixShape) int { return 2 * 80 * (t.rows(s) + t.tokens(s)) }
+// rows and tokens are those of a tile.
+func (t Tiling) rows(s *vk.MatrixShape) int   { return t.Subgroups[0] * t.Matrices[0] * s.M }
+func (t Tiling) tokens(s *vk.MatrixShape) int { return t.Subgroups[1] * t.Matrices[1] * s.N }
 
-// matrixTile is the first tile of which a product fills at least half with tokens, and which
-// leaves a workgroup within the shared memory.
-func (m *Machine) matrixTile(rows, tokens int) matrixTile {
-	s := m.Matrix
-	for i, t := range matrixTiles {
-		enough := i > 0 || ceilDiv(rows, t.rows(s))*ceilDiv(tokens, t.tokens(s)) >= minLargeTiles
-		if 2*tokens > t.tokens(s) && enough && t.shared(s) <= m.pd.Limits.MaxComputeSharedMemorySize {
-			return t
+// shared is the bytes of shared memory that a workgroup takes: two tiles of tileCols columns, 80 bytes a line, and a word in
+// which the last to arrive is told so.
+func (t Tiling) shared(s *vk.MatrixShape) int { return 2*80*(t.rows(s)+t.tokens(s)) + 4 }
+
+// invocations are those of a workgroup.
+func (t Tiling) invocations(m *Machine) int {
+	return t.Subgroups[0] * t.Subgroups[1] * m.matrixSubgroup()
+}
+
+// tiles is how many a product is divided into, over rows and tokens.
+func (t Tiling) tiles(s *vk.MatrixShape, p Product) (rows, tokens int) {
+	return ceilDiv(p.Rows, t.rows(s)), ceilDiv(p.Tokens, t.tokens(s))
+}
+
+// matrixTiles are those that rules choose, in order. For matrices of 16 x 16 they are 128 x 64, 64 x 64, 64 x 32
+// and 64 x 16 rows by tokens.
+var matrixTiles = []Tiling{
+	{Subgroups: [2]int{4, 2}, Matrices: [2]int{2, 2}},
+	{Subgroups: [2]int{2, 2}, Matrices: [2]int{2, 2}},
+	{Subgroups: [2]int{4, 1}, Matrices: [2]int{1, 2}},
+	{Subgroups: [2]int{4, 1}, Matrices: [2]int{1, 1}},
+}
+
+// largeTiles are those that none but a measurement chooses: 128 x 128, by eight subgroups and by four, and 256 x 128. On an H200
+// the products of a prompt of 512 (docs/design/0004) took 105 ms by tiles of 128 x 64 and 187 by 128 x 128, whose subgroups had
+// 2 x 4 matrices: half as many workgroups fit at once.
+var largeTiles = []Tiling{
+	{Subgroups: [2]int{2, 4}, Matrices: [2]int{4, 2}},
+	{Subgroups: [2]int{2, 2}, Matrices: [2]int{4, 4}},
+	{Subgroups: [2]int{4, 2}, Matrices: [2]int{4, 4}},
+}
+
+// fits reports whether a product fills at least half of a tile with tokens, and the device has such workgroups.
+func (t Tiling) fits(m *Machine, p Product) bool {
+	l := m.pd.Limits
+	return 2*p.Tokens > t.tokens(m.Matrix) && t.shared(m.Matrix) <= l.MaxComputeSharedMemorySize && t.invocations(m) <= l.MaxComputeWorkGroupInvocations
+}
+
+// matrixTiling is the product's, or the first tile that fits, with as many splits as make the device busy. The largest must make
+// it four fifths busy without: the next one takes a quarter longer for a product (docs/design/0021).
+func (m *Machine) matrixTiling(p Product) Tiling {
+	if t := p.Tiling; t != (Tiling{}) {
+		t.Splits = wholeSplits(p.Cols, t.Splits)
+		return t
+	}
+	t := matrixTiles[len(matrixTiles)-1]
+	for i, x := range matrixTiles {
+		if x.fits(m, p) && (i > 0 || 5*m.workgroups(x, p)*x.invocations(m) >= 4*m.busy()) {
+			t = x
+			break
 		}
 	}
-	return matrixTiles[len(matrixTiles)-1]
+	return m.splitTile(t, p)
+}
+
+// splitTile is a tile with as many splits as make the device busy.
+func (m *Machine) splitTile(t Tiling, p Product) Tiling {
+	t.Splits = m.splitColumns(p.Cols, m.workgroups(t, p)*t.invocations(m))
+	return t
+}
+
+// matrixTilings is matrixTiling, with other splits as well, and every other tile that fits.
+func (m *Machine) matrixTilings(p Product) []Tiling {
+	first := m.matrixTiling(p)
+	list := splitOthers(p, first)
+	for _, t := range slices.Concat(largeTiles, matrixTiles) {
+		if other := m.splitTile(t, p); t.fits(m, p) && 2*t.tokens(m.Matrix) >= first.tokens(m.Matrix) && !slices.Contains(list, other) {
+			list = append(list, other)
+		}
+	}
+	return list
+}
+
+// splitOthers is a tiling of a product, and the same with other numbers of splits.
+func splitOthers(p Product, t Tiling) []Tiling {
+	list := []Tiling{t}
+	for n := 1; n <= maxSplits; n *= 2 {
+		t.Splits = wholeSplits(p.Cols, n)
+		if !slices.Contains(list, t) {
+			list = append(list, t)
+		}
+	}
+	return list
+}
+
+// workgroups is how many tiles a product is divided into.
+func (m *Machine) workgroups(t Tiling, p Product) int {
+	rows, tokens := t.tiles(m.Matrix, p)
+	return rows * tokens
+}
+
+// tileCols is TILE_COLS of products by tiles; minSplitSteps and maxSplits bound splits, each of which costs a write and
+// a read of a tile's sums.
+const (
+	tileCols      = 32
+	minSplitSteps = 8
+	maxSplits     = 8
+)
+
+// splitColumns is into how many ranges columns are divided, so that a product of tiles with so many invocations makes a device
+// busy.
+func (m *Machine) splitColumns(cols, invocations int) int {
+	n := matmulSplits
+	if n == 0 {
+		n = min((2*m.busy()+invocations)/(2*invocations), maxSplits, ceilDiv(cols, tileCols)/minSplitSteps) // rounded to nearest
+	}
+	return wholeSplits(cols, n)
+}
+
+// wholeSplits is how many ranges of columns, at most n, have any if all but the last have as many tiles of columns.
+func wholeSplits(cols, n int) int {
+	steps := ceilDiv(cols, tileCols)
+	return ceilDiv(steps, ceilDiv(steps, min(max(n, 1), steps)))
 }
 
 // Acts is activations, (Tokens, Cols), as products of several tokens take them.

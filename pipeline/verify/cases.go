@@ -38,6 +38,7 @@ func (v *verifier) cases() {
 		v.embedCases(t)
 		v.linearCases(t)
 	}
+	v.tilingCases(v.path())
 	v.shardCases()
 	for _, t := range v.cacheTypes() {
 		v.attentionCases(t)

@@ -105,6 +105,9 @@ func (v *verifier) linear(bands []pipeline.Band, cols, tokens, count int, withBi
 	if add {
 		name += ", added"
 	}
+	if v.tiling != (kernels.Tiling{}) {
+		name += fmt.Sprintf(", %v", v.tiling)
+	}
 	if v.wPower != 0 || v.xPower != 0 {
 		name += fmt.Sprintf(", w * 2^%d, x * 2^%d", v.wPower, v.xPower)
 	}
@@ -122,6 +125,7 @@ func (v *verifier) linear(bands []pipeline.Band, cols, tokens, count int, withBi
 			}
 		}
 		b := v.m.NewBuilder(v.name, tokens)
+		b.Tile(v.tiling)
 		xt, err := v.input(b, x, cols)
 		if err != nil {
 			return err
@@ -269,10 +273,32 @@ func (v *verifier) tileCases() {
 		v.lastLargest()
 	}
 	v.linear(rowsOf(dtype.Q4_1, 577), 1536, 512, 512, true, true) // of a long prompt
-	if path == kernels.CM {
-		rows, tokens := v.m.Machine().LargeTileProduct()
-		v.linear(rowsOf(dtype.Q4_0, rows-1), 32, tokens, tokens-1, true, false)
+	v.tilingCases(path)
+}
+
+// tilingCases has every tile by which workgroups may share a product, with splits, and splits of types whose columns end, and
+// whose blocks are cut, between two.
+func (v *verifier) tilingCases(path kernels.Path) {
+	k := kernels.Matmul.Of(path)
+	if k.Tilings == nil {
+		return
 	}
+	defer func() { v.tiling = kernels.Tiling{} }()
+	const rows, cols, tokens = 131, 11 * 32, 65 // a tile of the largest that rules choose and a bit
+	p := kernels.Product{Packed: kernels.Packed{DType: dtype.Q4_0, Rows: rows, Cols: cols}, Tokens: tokens}
+	splits := []int{4, 2, 3, 6}
+	seen := map[kernels.Tiling]bool{}
+	for _, t := range k.Tilings(v.m.Machine(), p) {
+		if t.Splits = 0; !seen[t] {
+			i := len(seen)
+			seen[t] = true
+			v.tiling, v.tiling.Splits = t, splits[i%len(splits)]
+			v.linear(rowsOf(p.DType, rows), cols, tokens, tokens-i%2, i%3 == 0, i%2 == 0)
+		}
+	}
+	v.tiling.Splits = 8
+	v.linear(rowsOf(dtype.F32, 70), 673, 20, 20, false, true)
+	v.linear(rowsOf(dtype.Q6_K, 70), 768, 20, 19, true, false)
 }
 
 // lastLargest rounds tokens whose largest activation, in the last column, decides how: one that a loop or a reduction misses

@@ -314,6 +314,7 @@ type verifier struct {
 
 	// linear multiplies random weights by 2^wPower, and token t by 2^(xPower * (t mod 3)).
 	wPower, xPower int
+	tiling         kernels.Tiling // of linear's products; the zero value leaves it to the kernel
 
 	peaks bool // attention has peaks among its keys, as cacheSide makes them
 

@@ -8,7 +8,7 @@
 //   m = max_s m_s,  dst[h] = sum_s exp(m_s - m) sums[h, s] / sum_s exp(m_s - m) total[h, s]
 //
 //   parts     (tokens, heads, SPLITS, head_dim + 4) f32: sums, then maximum and total
-//   arrivals  (tokens, groups of heads) u32: of workgroups that have left their parts; 0 before and after
+//   arrivals  (tokens, groups of heads) u32: arrive.glsl
 //
 // The includer has QUADS, the quads of a head, and dst. It defines PARTS_BINDING, behind which is the binding of arrivals.
 #define SPLIT_KEYS 64u
@@ -16,8 +16,7 @@
 layout(constant_id = 2) const uint SPLITS = 1u;
 // coherent: workgroups read what others write.
 layout(std430, binding = PARTS_BINDING) coherent buffer Parts { vec4 parts[]; };
-layout(std430, binding = PARTS_BINDING + 1) buffer Arrivals { uint arrivals[]; };
-shared bool last_to_arrive;
+#include "arrive.glsl"
 
 // Keys are counted from a multiple of eight, so that a block of eight is in one page.
 uint first_counted(uint start) { return start & ~7u; }
@@ -35,19 +34,6 @@ uint live_splits(uint start, uint length) {
 
 // Where split s of head h (of all tokens) leaves its part.
 uint part_of(uint h, uint s) { return (h * SPLITS + s) * (QUADS + 1u); }
-
-// Called by all invocations of a workgroup after they have written its parts: whether it is the last of so many.
-bool arrives_last(uint group, uint live) {
-    memoryBarrierBuffer(); // what this invocation has written is there for whoever sees the arrival
-    barrier();             // all have written
-    if (gl_LocalInvocationIndex == 0u) {
-        last_to_arrive = atomicAdd(arrivals[group], 1u) == live - 1u;
-        if (last_to_arrive) arrivals[group] = 0u; // for the next dispatch
-    }
-    barrier();             // all know
-    memoryBarrierBuffer(); // what is read now was written before the last arrival
-    return last_to_arrive;
-}
 
 // Joins quad i of head h.
 void join_parts(uint h, uint i, uint live) {
