@@ -119,8 +119,8 @@ type TuneResult struct {
 // Tune measures the kernels of matrix products for weights of o.Types, wherever the device can run more than one, until
 // o.Budget is spent. It checks the kernels first if that was not done before. It continues where the last run with the
 // same CacheDir ended, and saves the measurements there, after an error too. From then on, a product whose kernels are
-// all measured uses the fastest one; rules choose the kernels of other products. No Engine may be on the device, and
-// functions of o must not use it.
+// all measured uses the fastest one, and on a GPU the fastest way of sharing it among workgroups; rules choose those of other
+// products. No Engine may be on the device, and functions of o must not use it.
 func (d *Device) Tune(ctx context.Context, o TuneOptions) (*TuneResult, error) {
 	list, err := parseTypes(o.Types)
 	if err != nil {

@@ -85,6 +85,21 @@ func (m *Manager) tuned(op string, tokens int) []kernels.Path {
 	return nil
 }
 
+// tiling is how workgroups share a product by a kernel if that was measured: with the fewest tokens that are not less, or with
+// the most there are. The zero value leaves it to the kernel.
+func (m *Manager) tiling(p kernels.Product, k *kernels.Kernel[kernels.Product]) kernels.Tiling {
+	if m.opts.Tuning == nil {
+		return kernels.Tiling{}
+	}
+	lengths := m.TunedTokens()
+	i, _ := slices.BinarySearch(lengths, p.Tokens)
+	x := m.opts.Tuning.best(Product{p.Op(), lengths[min(i, len(lengths)-1)]}, k.Path)
+	if t, ok := kernels.Resplit(m.machine, k, x.Tiling, x.Rows, x.Tokens, p); ok {
+		return t
+	}
+	return kernels.Tiling{}
+}
+
 // TunedTokens are the numbers of tokens that products are measured with, from few to many.
 func (m *Manager) TunedTokens() []int {
 	if m.machine.CPU() {

@@ -191,3 +191,50 @@ func TestTilesOnRealDevices(t *testing.T) {
 		}
 	}
 }
+
+// TestMeasuredTilingsDecide: a product is shared as the fastest measurement with the next more tokens was, with as many workgroups;
+// by the rule where that doesn't fit, or nothing was measured, or a file has what no kernel takes.
+func TestMeasuredTilingsDecide(t *testing.T) {
+	t.Parallel()
+	large := kernels.Tiling{Subgroups: [2]int{2, 4}, Matrices: [2]int{4, 2}, Splits: 4} // 128 x 128
+	timed := func(kind string, tokens int, ns int64, tiling kernels.Tiling) Measurement {
+		return Measurement{Op: "matmul_" + kind, Path: kernels.CM, Tokens: tokens, Rows: 4096, Cols: 4096, Nanoseconds: ns, Tiling: tiling}
+	}
+	tile := func(subgroups, matrices, splits int) kernels.Tiling {
+		return kernels.Tiling{Subgroups: [2]int{subgroups, 2}, Matrices: [2]int{matrices, 2}, Splits: splits}
+	}
+	x := &Tuning{Timings: []Measurement{
+		timed("q4_0", 32, 5, kernels.Tiling{}), timed("q4_0", 32, 6, tile(2, 2, 2)),
+		timed("q4_0", 128, 10, kernels.Tiling{}), timed("q4_0", 128, 9, tile(2, 2, 4)), timed("q4_0", 128, 8, large), timed("q4_0", 128, 0, tile(4, 2, 1)),
+		timed("q8_0", 128, 10, kernels.Tiling{}), timed("q8_0", 128, 1, tile(7, 2, 1)),
+		timed("f16", 128, 10, kernels.Tiling{}), timed("f16", 128, 1, tile(2, 2, 9)),
+		{Op: "matmul_f32", Path: kernels.CM, Tokens: 128, Nanoseconds: 1, Tiling: large},
+	}}
+	g := gpu{"NVIDIA H100", vk.Discrete, nvidia, 32, 32, 32, true, true, true, true, 48 << 10, [3]int{16, 16, 16}, 132}
+	m := &Manager{machine: kernels.NewMachine(g.physical()), opts: Options{Tuning: x}}
+	none := kernels.Tiling{}
+	in := func(n int) kernels.Tiling { large.Splits = n; return large }
+	for _, c := range []struct {
+		name         string
+		kind         DType
+		rows, tokens int
+		want         kernels.Tiling
+	}{
+		{"as measured", dtype.Q4_0, 4096, 128, in(4)},
+		{"fewer tokens, in the same tile", dtype.Q4_0, 4096, 100, in(4)},
+		{"half as many rows, and twice as many splits", dtype.Q4_0, 2048, 128, in(8)},
+		{"more rows than workgroups had", dtype.Q4_0, 22016, 128, in(1)},
+		{"too few tokens for the tile", dtype.Q4_0, 4096, 40, none},
+		{"the rule was faster", dtype.Q4_0, 4096, 32, none},
+		{"more tokens than were measured", dtype.Q4_0, 4096, 512, none},
+		{"a tile that is none", dtype.Q8_0, 4096, 128, none},
+		{"more splits than there may be", dtype.F16, 4096, 128, none},
+		{"of a matrix without rows", dtype.F32, 4096, 128, none},
+		{"a type that was not measured", dtype.Q6_K, 4096, 128, none},
+	} {
+		p := kernels.Product{Packed: kernels.Packed{DType: c.kind, Rows: c.rows, Cols: 4096}, Tokens: c.tokens}
+		if got := m.tiling(p, kernels.Matmul.Of(kernels.CM)); got != c.want {
+			t.Errorf("%s: %v, want %v", c.name, got, c.want)
+		}
+	}
+}

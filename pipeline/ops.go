@@ -260,7 +260,9 @@ func (b *Builder) matmul(x *Tensor, p *Projection, shard *Shard, y bind, acts ma
 	shape, n := p.product(x, shard)
 	shape.Stride = y.tensor.Cols
 	variant, k := pick(b.m, &kernels.Matmul, shape, shard.Layout())
-	shape.Tiling = b.tiling
+	if k.Tilings != nil {
+		shape.Tiling = cmp.Or(b.tiling, b.m.tiling(shape, k))
+	}
 	binds := []bind{stepBind(), readSpan(shard.units), readSpan(shard.metaSpan()), read(x), optional(p.Bias, shard.units), y}
 	if k.Rounds != kernels.Float32 {
 		binds[3] = read(acts[k.Rounds].values)

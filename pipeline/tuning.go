@@ -37,14 +37,17 @@ type Refusal struct {
 	Tolerance float64 `json:"tolerance"`
 }
 
-// A Measurement is the time of one product by one path.
+// A Measurement is the time of one product by one path, and of a path that has tilings by one of them.
 type Measurement struct {
 	Op          string       `json:"op"` // with the weights' type: matvec_q4_0
 	Path        kernels.Path `json:"path"`
 	Tokens      int          `json:"tokens"`
 	Rows        int          `json:"rows"`
 	Cols        int          `json:"cols"`
-	Nanoseconds int64        `json:"ns"`
+	Nanoseconds int64        `json:"ns"` // 0: the results were wrong
+
+	// Tiling is that of a kernel that has a choice, by which workgroups shared the product; without it they did as rules say.
+	Tiling kernels.Tiling `json:"tiling,omitzero"`
 }
 
 // maxTuningBytes bounds the file that is read: Write makes no larger one.
@@ -151,15 +154,32 @@ type Product struct {
 	Tokens int    `json:"tokens"`
 }
 
-// Measured returns the time of a product by a path.
+// Measured returns the time of a product by a path, as rules divide it among workgroups.
 func (t *Tuning) Measured(p Product, path kernels.Path) (ns int64, ok bool) {
+	x, ok := t.Measurement(p, path, kernels.Tiling{})
+	return x.Nanoseconds, ok && x.Nanoseconds > 0
+}
+
+// Measurement returns what was measured of a product by a path and a tiling, or without one by the zero value.
+func (t *Tuning) Measurement(p Product, path kernels.Path, tiling kernels.Tiling) (_ Measurement, ok bool) {
 	i := slices.IndexFunc(t.Timings, func(x Measurement) bool {
-		return x.Op == p.Op && x.Tokens == p.Tokens && x.Path == path && x.Nanoseconds > 0
+		return x.Op == p.Op && x.Tokens == p.Tokens && x.Path == path && x.Tiling == tiling
 	})
 	if i < 0 {
-		return 0, false
+		return Measurement{}, false
 	}
-	return t.Timings[i].Nanoseconds, true
+	return t.Timings[i], true
+}
+
+// best is the fastest of the measurements of a product by a path.
+func (t *Tuning) best(p Product, path kernels.Path) (best Measurement) {
+	for _, x := range t.Timings {
+		if x.Op == p.Op && x.Tokens == p.Tokens && x.Path == path && x.Nanoseconds > 0 &&
+			(best.Nanoseconds == 0 || x.Nanoseconds < best.Nanoseconds) {
+			best = x
+		}
+	}
+	return best
 }
 
 // slowAs is how many times as long as the base kernel a kernel takes that rules leave out: more than noise, and than what other
@@ -171,7 +191,7 @@ const slowAs = 3
 func (t *Tuning) slow(op string, path kernels.Path, rule func(tokens int) bool) bool {
 	return t != nil && slices.ContainsFunc(t.Timings, func(x Measurement) bool {
 		base, ok := t.Measured(Product{op, x.Tokens}, kernels.Base)
-		return ok && x.Op == op && x.Path == path && x.Nanoseconds > slowAs*base && rule(x.Tokens)
+		return ok && x.Op == op && x.Path == path && x.Tiling == (kernels.Tiling{}) && x.Nanoseconds > slowAs*base && rule(x.Tokens)
 	})
 }
 
@@ -180,11 +200,10 @@ func (t *Tuning) slow(op string, path kernels.Path, rule func(tokens int) bool) 
 func (t *Tuning) Fastest(p Product, paths []kernels.Path) []kernels.Path {
 	times := map[kernels.Path]int64{}
 	for _, path := range paths {
-		ns, ok := t.Measured(p, path)
-		if !ok {
+		if _, ok := t.Measured(p, path); !ok {
 			return nil
 		}
-		times[path] = ns
+		times[path] = t.best(p, path).Nanoseconds
 	}
 	sorted := slices.DeleteFunc(slices.Clone(paths), func(p kernels.Path) bool { return p == kernels.DP }) // whose rounding shows in perplexity: used only on request
 	slices.SortStableFunc(sorted, func(a, b kernels.Path) int { return cmp.Compare(times[a], times[b]) })

@@ -55,7 +55,7 @@ func TestTuningFile(t *testing.T) {
 	for range 2 {
 		x.Refuse(Refusal{Kernel: "bad", Case: "c", MaxRel: 2, Tolerance: 1})
 	}
-	x.Timings = append(x.Timings, Measurement{"matvec_q4_0", kernels.Base, 1, 64, 64, 5})
+	x.Timings = append(x.Timings, Measurement{Op: "matmul_q4_0", Path: kernels.CM, Tokens: 64, Rows: 64, Cols: 64, Nanoseconds: 5, Tiling: kernels.Tiling{Splits: 2}})
 	x.MarkChecked(dtype.Q4_0)
 	for _, kernel := range []string{"right", "bad", "also", "right"} {
 		x.Pass(kernel)
@@ -121,10 +121,13 @@ func TestTuningDecides(t *testing.T) {
 				ns = 9
 			}
 			if !slices.Contains(left, path) {
-				x.Timings = append(x.Timings, Measurement{op, path, tokens, 1, 1, ns})
+				x.Timings = append(x.Timings, Measurement{Op: op, Path: path, Tokens: tokens, Nanoseconds: ns})
 			}
 		}
 		return x
+	}
+	one := func(path kernels.Path, ns int64) Measurement {
+		return Measurement{Op: "matvec_q4_0", Path: path, Tokens: 1, Nanoseconds: ns}
 	}
 	for _, c := range []struct {
 		name   string
@@ -135,14 +138,13 @@ func TestTuningDecides(t *testing.T) {
 		{"forced", nil, kernels.Row, slow},
 		{"base is faster", timed("matvec_q4_0", 1, kernels.Base), "", "matvec_q4_0"},
 		{"row is faster", timed("matvec_q4_0", 1, kernels.Row), "", slow},
-		{"base alone was measured", &Tuning{Timings: []Measurement{{"matvec_q4_0", kernels.Base, 1, 1, 1, 8}}}, "", rule},
+		{"base alone was measured", &Tuning{Timings: []Measurement{one(kernels.Base, 8)}}, "", rule},
 		{"row was not measured", timed("matvec_q4_0", 1, kernels.Base, kernels.Row), "", rule},
 		{"base was not measured", timed("matvec_q4_0", 1, kernels.Base, kernels.Base), "", rule},
-		{"a path of no name is faster", &Tuning{Timings: append(timed("matvec_q4_0", 1, kernels.Base).Timings, Measurement{"matvec_q4_0", "no", 1, 1, 1, 1})}, "", "matvec_q4_0"},
-		{"the others take more than three times as long", &Tuning{Timings: []Measurement{{"matvec_q4_0", kernels.Base, 1, 1, 1, 10},
-			{"matvec_q4_0", kernels.Row, 1, 1, 1, 31}, {"matvec_q4_0", kernels.Addr, 1, 1, 1, 31}}}, "", "matvec_q4_0"},
-		{"they take three times as long", &Tuning{Timings: []Measurement{{"matvec_q4_0", kernels.Base, 1, 1, 1, 10},
-			{"matvec_q4_0", kernels.Row, 1, 1, 1, 30}, {"matvec_q4_0", kernels.Addr, 1, 1, 1, 30}}}, "", rule},
+		{"a path of no name is faster", &Tuning{Timings: append(timed("matvec_q4_0", 1, kernels.Base).Timings, one("no", 1))}, "", "matvec_q4_0"},
+		{"the others take more than three times as long", &Tuning{Timings: []Measurement{one(kernels.Base, 10), one(kernels.Row, 31),
+			one(kernels.Addr, 31)}}, "", "matvec_q4_0"},
+		{"they take three times as long", &Tuning{Timings: []Measurement{one(kernels.Base, 10), one(kernels.Row, 30), one(kernels.Addr, 30)}}, "", rule},
 		{"wrong", refused(slow, other), "", "matvec_q4_0"},
 		{"wrong and forced", refused(slow), kernels.Row, "matvec_q4_0"},
 	} {

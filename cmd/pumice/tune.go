@@ -84,8 +84,15 @@ func (p *program) tune(c *cli.Context) error {
 			bar.ints(done, total)
 			if c.Bool("verbose") && !c.Bool("json") {
 				bar.close()
-				p.printf("%-16s %4d tokens  %-5s %10.1f us  %8.1f GFLOP/s\n", m.Op, m.Tokens, m.Path, float64(m.Nanoseconds)/1e3,
-					2*float64(m.Tokens)*float64(m.Rows)*float64(m.Cols)/float64(m.Nanoseconds))
+				tiling := ""
+				if m.Tiling.Splits > 0 {
+					tiling = "  " + m.Tiling.String()
+				}
+				if m.Nanoseconds == 0 {
+					tiling += ": wrong, and not timed"
+				}
+				p.printf("%-16s %4d tokens  %-5s %10.1f us  %8.1f GFLOP/s%s\n", m.Op, m.Tokens, m.Path, float64(m.Nanoseconds)/1e3,
+					2*float64(m.Tokens)*float64(m.Rows)*float64(m.Cols)/float64(max(m.Nanoseconds, 1)), tiling)
 			}
 		},
 	})

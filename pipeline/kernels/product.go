@@ -462,6 +462,23 @@ func splitOthers(p Product, t Tiling) []Tiling {
 	return list
 }
 
+// Resplit is a tiling that was measured with so many rows and tokens for another product by the same kernel: with as many
+// splits as leave it no more workgroups. ok is false if the kernel doesn't take the product so.
+func Resplit(m *Machine, k *Kernel[Product], t Tiling, rows, tokens int, p Product) (_ Tiling, ok bool) {
+	tile := func(t Tiling) Tiling { t.Splits = 1; return t }
+	had := t.Splits
+	if k.Tilings == nil || had < 1 || had > maxSplits || rows < 1 || tokens < 1 ||
+		!slices.ContainsFunc(k.Tilings(m, p), func(x Tiling) bool { return tile(x) == tile(t) }) {
+		return Tiling{}, false
+	}
+	p.Tiling = tile(t)
+	now := k.Grid(m, p)
+	p.Rows, p.Tokens = rows, tokens
+	then := k.Grid(m, p)
+	t.Splits = wholeSplits(p.Cols, min(had*then[0]*then[1]/(now[0]*now[1]), maxSplits))
+	return t, true
+}
+
 // workgroups is how many tiles a product is divided into.
 func (m *Machine) workgroups(t Tiling, p Product) int {
 	rows, tokens := t.tiles(m.Matrix, p)

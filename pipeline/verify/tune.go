@@ -97,10 +97,11 @@ type TuneOptions struct {
 	Budget time.Duration    // when it is spent, nothing new is started
 }
 
-// Tune measures the paths of matrix products on m's device and adds the times to t. It goes on
+// Tune measures the paths of matrix products on m's device and adds the times to t; on a GPU also, of the
+// fastest path of a product if it has a choice, how workgroups may share it. It goes on
 // where an earlier call ended: what t has is not measured again, and kernels that t refuses are
 // not run. It returns the products that the budget left no time for, those that lack any of
-// their paths; the choice between a product's paths rests on all of them. Every timing goes to
+// their measurements; the choice between a product's paths rests on all of them. Every timing goes to
 // each as well, with how many of those that o asks for this call has made.
 func Tune(ctx context.Context, m *pipeline.Manager, t *pipeline.Tuning, o TuneOptions, each func(x pipeline.Measurement, done, total int)) ([]pipeline.Product, error) {
 	u, done, err := newTuner(ctx, m, t)
@@ -128,9 +129,18 @@ func newTuner(ctx context.Context, m *pipeline.Manager, t *pipeline.Tuning) (_ *
 			}
 			return op.Of(path).Rule.Applies(chooser.Machine(), p.Tokens)
 		},
+		tilings: func(kind pipeline.DType, p pipeline.Product, path kernels.Path) []kernels.Tiling {
+			k := kernels.Matmul.Of(path)
+			if p.Tokens == 1 || k.Tilings == nil || m.Machine().CPU() { // whose rules were measured
+				return nil
+			}
+			size, _ := measured(m, kind)
+			shape := kernels.Product{Packed: kernels.Packed{DType: kind, Rows: size, Cols: size}, Tokens: p.Tokens}
+			return k.Tilings(m.Machine(), shape)[1:]
+		},
 		now: time.Now,
-		measure: func(kind pipeline.DType, p pipeline.Product, path kernels.Path) (pipeline.Measurement, error) {
-			return measure(ctx, m, path, p.Op, kind, p.Tokens, t)
+		measure: func(kind pipeline.DType, p pipeline.Product, path kernels.Path, tiling kernels.Tiling) (pipeline.Measurement, error) {
+			return measure(ctx, m, path, p.Op, kind, p.Tokens, tiling, t)
 		},
 	}, func() { _ = chooser.Close() }, nil // it has compiled nothing
 }
@@ -140,9 +150,10 @@ type tuner struct {
 	tuning     *pipeline.Tuning
 	lengths    []int
 	candidates func(op string) []kernels.Path
-	rules      func(p pipeline.Product, path kernels.Path) bool // may choose the path
+	rules      func(p pipeline.Product, path kernels.Path) bool                      // may choose the path
+	tilings    func(pipeline.DType, pipeline.Product, kernels.Path) []kernels.Tiling // beside the one that rules choose
 	now        func() time.Time
-	measure    func(pipeline.DType, pipeline.Product, kernels.Path) (pipeline.Measurement, error)
+	measure    func(pipeline.DType, pipeline.Product, kernels.Path, kernels.Tiling) (pipeline.Measurement, error)
 }
 
 // screenTokens are the numbers of tokens for which Check times kernels.
@@ -157,7 +168,7 @@ func (u *tuner) screen(types []pipeline.DType) error {
 				if _, ok := u.tuning.Measured(p, path); ok || !u.rules(p, path) {
 					continue
 				}
-				x, err := u.measure(kind, p, path)
+				x, err := u.measure(kind, p, path, kernels.Tiling{})
 				if err != nil {
 					return fmt.Errorf("pipeline: time %s: %w", path.Variant(p.Op), err)
 				}
@@ -170,43 +181,68 @@ func (u *tuner) screen(types []pipeline.DType) error {
 
 func (u *tuner) run(o TuneOptions, each func(x pipeline.Measurement, done, total int)) (missing []pipeline.Product, err error) {
 	deadline := u.now().Add(o.Budget)
-	spent := false
-	missing = []pipeline.Product{} // a list in JSON, if empty
-	done, total := 0, 0
-	for _, kind := range o.Types {
-		for _, n := range u.lengths {
-			p := product(kind, n)
-			for _, path := range u.candidates(p.Op) {
-				if _, ok := u.tuning.Measured(p, path); !ok {
-					total++
-				}
+	products := func(do func(kind pipeline.DType, p pipeline.Product)) {
+		for _, kind := range o.Types {
+			for _, n := range u.lengths {
+				do(kind, product(kind, n))
 			}
 		}
 	}
-	for _, kind := range o.Types {
-		for _, n := range u.lengths {
-			p := product(kind, n)
-			for _, path := range u.candidates(p.Op) {
-				if _, ok := u.tuning.Measured(p, path); ok {
-					continue
-				}
-				if spent = spent || err != nil || u.now().After(deadline); spent {
-					missing = append(missing, p)
-					break
+	done := 0
+	for _, list := range []func(pipeline.DType, pipeline.Product) []job{u.paths, u.shares} {
+		total := done
+		products(func(kind pipeline.DType, p pipeline.Product) { total += len(u.paths(kind, p)) + len(u.shares(kind, p)) })
+		products(func(kind pipeline.DType, p pipeline.Product) {
+			for _, j := range list(kind, p) {
+				if err != nil || u.now().After(deadline) {
+					return
 				}
 				var x pipeline.Measurement
-				if x, err = u.measure(kind, p, path); err != nil {
-					err = fmt.Errorf("pipeline: tune %s: %w", path.Variant(p.Op), err)
-					missing = append(missing, p)
-					break
+				if x, err = u.measure(kind, p, j.path, j.tiling); err != nil {
+					err = fmt.Errorf("pipeline: tune %s: %w", j.path.Variant(p.Op), err)
+					return
 				}
 				u.tuning.Timings = append(u.tuning.Timings, x)
 				done++
 				each(x, done, total)
 			}
+		})
+	}
+	missing = []pipeline.Product{} // a list in JSON, if empty
+	products(func(kind pipeline.DType, p pipeline.Product) {
+		if len(u.paths(kind, p))+len(u.shares(kind, p)) > 0 {
+			missing = append(missing, p)
+		}
+	})
+	return missing, err
+}
+
+// A job is a measurement of a product to make.
+type job struct {
+	path   kernels.Path
+	tiling kernels.Tiling
+}
+
+// paths lists those of a product that are not measured yet.
+func (u *tuner) paths(_ pipeline.DType, p pipeline.Product) (list []job) {
+	for _, path := range u.candidates(p.Op) {
+		if _, ok := u.tuning.Measured(p, path); !ok {
+			list = append(list, job{path: path})
 		}
 	}
-	return missing, err
+	return list
+}
+
+// shares lists, of a product whose paths are measured, the tilings of the fastest that are not.
+func (u *tuner) shares(kind pipeline.DType, p pipeline.Product) (list []job) {
+	if fastest := u.tuning.Fastest(p, u.candidates(p.Op)); len(fastest) > 0 {
+		for _, tiling := range u.tilings(kind, p, fastest[0]) {
+			if _, ok := u.tuning.Measurement(p, fastest[0], tiling); !ok {
+				list = append(list, job{fastest[0], tiling})
+			}
+		}
+	}
+	return list
 }
 
 // product is the product of matrices of a type with so many tokens.
@@ -220,20 +256,37 @@ func product(kind pipeline.DType, tokens int) pipeline.Product {
 // coldBytes is more than the caches of GPUs hold: up to 128 MB (RDNA 2's, Blackwell's).
 const coldBytes = 256 << 20
 
-// measure times a chain of products with square matrices: on a GPU together larger than its
-// caches, as a model's are.
-func measure(ctx context.Context, parent *pipeline.Manager, path kernels.Path, op string, kind pipeline.DType, tokens int, t *pipeline.Tuning) (x pipeline.Measurement, err error) {
-	size := 4096
-	count := int(min(48, max(8, coldBytes/(int64(size)*kind.RowBytes(size)))))
-	if parent.Machine().CPU() {
-		size, count = 1024, 2
+// measured is the rows and columns of the matrices that measure takes of a type, and how many.
+func measured(m *pipeline.Manager, kind pipeline.DType) (size, count int) {
+	if m.Machine().CPU() {
+		return 1024, 2
 	}
+	size = 4096
+	return size, int(min(48, max(8, coldBytes/(int64(size)*kind.RowBytes(size)))))
+}
+
+// measure times a chain of products with square matrices: on a GPU together larger than its
+// caches, as a model's are. With a tiling, which no rule chooses, it first compares a product with the oracle; the time is 0 if
+// that is wrong.
+func measure(ctx context.Context, parent *pipeline.Manager, path kernels.Path, op string, kind pipeline.DType, tokens int, tiling kernels.Tiling,
+	t *pipeline.Tuning) (x pipeline.Measurement, err error) {
+	size, count := measured(parent, kind)
+	x = pipeline.Measurement{Op: op, Path: path, Tokens: tokens, Rows: size, Cols: size, Tiling: tiling}
 	m, err := pipeline.NewManager(parent.Device(), pipeline.Options{Logger: parent.Options().Logger, Path: path, Tuning: t})
 	if err != nil {
 		return x, err
 	}
 	defer func() { err = errors.Join(err, m.Close()) }()
-	v := &verifier{ctx: ctx, m: m, rnd: newRand(op), weights: m.NewWeights(0)}
+	v := &verifier{ctx: ctx, m: m, tiling: tiling}
+	if tiling != (kernels.Tiling{}) {
+		right := true
+		v.each = func(r Result) { right = right && r.OK }
+		v.linear(rowsOf(kind, 300), 1024, min(tokens, 140), min(tokens, 140), false, false)
+		if v.err != nil || !right {
+			return x, v.err
+		}
+	}
+	v.rnd, v.weights = newRand(op), m.NewWeights(0)
 	defer func() { err = errors.Join(err, v.weights.Close()) }()
 	if v.loader, err = v.weights.NewLoader(ctx); err != nil {
 		return x, err
@@ -241,6 +294,7 @@ func measure(ctx context.Context, parent *pipeline.Manager, path kernels.Path, o
 	defer func() { err = errors.Join(err, v.loader.Close()) }()
 
 	b := m.NewBuilder(op, tokens)
+	b.Tile(tiling)
 	y, err := v.input(b, v.normal(tokens*size), size)
 	if err != nil {
 		return x, err
@@ -268,7 +322,8 @@ func measure(ctx context.Context, parent *pipeline.Manager, path kernels.Path, o
 	}
 	defer func() { err = errors.Join(err, p.Close()) }()
 	best, err := shortest(ctx, p, inputStep(0, tokens))
-	return pipeline.Measurement{Op: op, Path: path, Tokens: tokens, Rows: size, Cols: size, Nanoseconds: max(best.Nanoseconds()/int64(count), 1)}, err
+	x.Nanoseconds = max(best.Nanoseconds()/int64(count), 1)
+	return x, err
 }
 
 // shortest is the shortest of several Runs after one that compiles, 50 ms of them or two.

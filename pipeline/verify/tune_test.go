@@ -39,13 +39,19 @@ func newFakeTuner() *fakeTuner {
 		rules: func(p pipeline.Product, path kernels.Path) bool {
 			return path != kernels.DP && (path != kernels.Few || p.Tokens <= 8)
 		},
+		tilings: func(_ pipeline.DType, p pipeline.Product, path kernels.Path) []kernels.Tiling {
+			if path == kernels.Few { // the fastest that is chosen
+				return []kernels.Tiling{{Splits: 2}, {Splits: 3}}
+			}
+			return nil
+		},
 		now: func() time.Time { return f.clock },
-		measure: func(_ pipeline.DType, p pipeline.Product, path kernels.Path) (pipeline.Measurement, error) {
+		measure: func(_ pipeline.DType, p pipeline.Product, path kernels.Path, tiling kernels.Tiling) (pipeline.Measurement, error) {
 			if path == f.fail {
 				return pipeline.Measurement{}, os.ErrInvalid
 			}
 			f.clock = f.clock.Add(time.Second)
-			x := pipeline.Measurement{Op: p.Op, Path: path, Tokens: p.Tokens, Rows: 1, Cols: 1, Nanoseconds: int64(10 * (9 - slices.Index(kernels.Paths, path)))}
+			x := pipeline.Measurement{Op: p.Op, Path: path, Tokens: p.Tokens, Rows: 1, Cols: 1, Tiling: tiling, Nanoseconds: int64(10*(9-slices.Index(kernels.Paths, path)) - tiling.Splits)}
 			f.runs[x]++
 			return x, nil
 		},
@@ -60,14 +66,22 @@ func (f *fakeTuner) check(t interface{ Errorf(string, ...any) }, types []pipelin
 		for _, p := range []pipeline.Product{product(kind, 1), product(kind, 2), product(kind, 8)} {
 			all := f.candidates(p.Op)
 			done := !slices.ContainsFunc(all, func(path kernels.Path) bool {
-				return !slices.ContainsFunc(f.tuning.Timings, func(x pipeline.Measurement) bool { return x.Op == p.Op && x.Tokens == p.Tokens && x.Path == path })
+				_, ok := f.tuning.Measured(p, path)
+				return !ok
 			})
 			best := []kernels.Path{kernels.Few, kernels.Row, kernels.Base}
 			if p.Tokens == 1 {
 				best = []kernels.Path{kernels.Row, kernels.Base}
 			}
+			shared := !strings.HasPrefix(p.Op, "matmul_")
+			for _, x := range f.tuning.Timings {
+				shared = shared || x.Op == p.Op && x.Tokens == p.Tokens && x.Tiling.Splits == 3
+			}
+			if !done || !shared {
+				want = append(want, p)
+			}
 			if !done {
-				want, best = append(want, p), nil
+				best = nil
 			}
 			if diff := cmp.Diff(best, f.tuning.Fastest(p, all)); diff != "" {
 				t.Errorf("%v with %d measurements: %s", p, len(f.tuning.Timings), diff)
@@ -84,7 +98,7 @@ func (f *fakeTuner) check(t interface{ Errorf(string, ...any) }, types []pipelin
 func TestTuneGoesOnWhereTheBudgetEnded(t *testing.T) {
 	t.Parallel()
 	types := []pipeline.DType{dtype.Q4_0, dtype.Q8_0}
-	const all = 2 * (2 + 4 + 4)
+	const all = 2 * (2 + 4 + 2 + 4 + 2)
 	rapid.Check(t, func(t *rapid.T) {
 		f := newFakeTuner()
 		for _, n := range rapid.SliceOfN(rapid.IntRange(0, all), 0, 5).Draw(t, "seconds") {
@@ -187,6 +201,10 @@ func TestTuneAndCheck(t *testing.T) {
 		if seen[path.Variant("matvec_q4_0")+" 1"] <= 0 {
 			t.Errorf("matvec_q4_0 of path %s was not measured: %v", path, seen)
 		}
+	}
+	tiled, err := measure(t.Context(), m, kernels.Base, "matmul_q4_0", dtype.Q4_0, 64, kernels.Tiling{Splits: 2}, x)
+	if err != nil || tiled.Nanoseconds <= 0 || tiled.Tiling.Splits != 2 || tiled.Rows < 1 || tiled.Path != kernels.Base {
+		t.Errorf("%+v, %v of a product in two splits", tiled, err)
 	}
 	before := len(x.Timings)
 	missing, err = Tune(t.Context(), m, x, TuneOptions{Types: kernels.WeightTypes(), Budget: -1}, each)
