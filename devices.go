@@ -129,6 +129,9 @@ func features(pd *vk.PhysicalDevice) []string {
 		{f.VulkanMemoryModel, "memory-model"},
 		{f.MemoryBudget, "memory-budget"},
 		{f.ExternalMemoryHost, "external-memory-host"},
+		{f.MatrixPerElement, "matrix-per-element"},
+		{f.MatrixTensors, "matrix-tensors"},
+		{f.MatrixBlockLoads, "matrix-block-loads"},
 	} {
 		if c.has {
 			names = append(names, c.name)
@@ -136,6 +139,9 @@ func features(pd *vk.PhysicalDevice) []string {
 	}
 	for _, shape := range f.CooperativeMatrix {
 		names = append(names, "cooperative-matrix "+shape.String())
+	}
+	for _, shape := range f.FlexibleMatrix {
+		names = append(names, "flexible-matrix "+shape.String())
 	}
 	return names
 }

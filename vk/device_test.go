@@ -235,6 +235,11 @@ func TestFeaturesAndLimitsAreSensible(t *testing.T) {
 			t.Errorf("shape %v", s)
 		}
 	}
+	for _, s := range pd.Features.FlexibleMatrix {
+		if s.M <= 0 || s.N <= 0 || s.K <= 0 {
+			t.Errorf("flexible shape %v", s)
+		}
+	}
 }
 
 // lavapipe takes its vector width from the environment when the driver is loaded, so each width is tried in its own

@@ -94,6 +94,10 @@ type Features struct {
 	VulkanMemoryModel, Maintenance4                                 bool
 	MemoryBudget, PipelineExecutableProperties, ExternalMemoryHost  bool
 	CooperativeMatrix                                               []MatrixShape // subgroup scope; nil if none
+
+	// Of VK_NV_cooperative_matrix2: functions of each element, tensor addressing, and loads that decode blocks.
+	MatrixPerElement, MatrixTensors, MatrixBlockLoads bool
+	FlexibleMatrix                                    []FlexibleShape // nil if none
 }
 
 // ComponentType is the element type of a cooperative matrix, with VkComponentTypeKHR's values.
@@ -129,6 +133,19 @@ type MatrixShape struct {
 
 func (s MatrixShape) String() string {
 	return fmt.Sprintf("%dx%dx%d %v*%v+%v->%v", s.M, s.N, s.K, s.A, s.B, s.C, s.Result)
+}
+
+// FlexibleShape is a cooperative matrix product whose M, N and K may be any multiples of its own.
+type FlexibleShape struct {
+	MatrixShape
+	Invocations int // of the workgroup that shares the matrices; 0: a subgroup does
+}
+
+func (s FlexibleShape) String() string {
+	if s.Invocations == 0 {
+		return s.MatrixShape.String()
+	}
+	return fmt.Sprintf("%v in workgroups of %d", s.MatrixShape, s.Invocations)
 }
 
 // Heap is a memory heap of a device.
@@ -236,14 +253,27 @@ func featuresOf(info *shim.PhysicalInfo) Features {
 		VulkanMemoryModel: info.MemoryModel != 0, Maintenance4: info.Maintenance4 != 0, MemoryBudget: info.MemoryBudget != 0,
 		PipelineExecutableProperties: info.ExecutableProps != 0, ExternalMemoryHost: info.HostImport != 0,
 	}
-	const scopeSubgroup = 3 // VK_SCOPE_SUBGROUP_KHR
+	f.MatrixPerElement, f.MatrixTensors, f.MatrixBlockLoads = info.CoopPerElement != 0, info.CoopTensors != 0, info.CoopBlockLoads != 0
+	const scopeWorkgroup, scopeSubgroup = 2, 3 // of VkScopeKHR
 	for _, m := range info.Matrices[:info.NumMatrices] {
 		if m.Scope == scopeSubgroup {
-			f.CooperativeMatrix = append(f.CooperativeMatrix, MatrixShape{int(m.M), int(m.N), int(m.K),
-				ComponentType(m.AType), ComponentType(m.BType), ComponentType(m.CType), ComponentType(m.ResultType), m.Saturating != 0})
+			f.CooperativeMatrix = append(f.CooperativeMatrix, shapeOf(m))
+		}
+	}
+	for _, m := range info.Flexible[:info.NumFlexible] {
+		switch {
+		case m.Scope == scopeSubgroup:
+			f.FlexibleMatrix = append(f.FlexibleMatrix, FlexibleShape{shapeOf(m), 0})
+		case m.Scope == scopeWorkgroup && info.CoopWorkgroup != 0:
+			f.FlexibleMatrix = append(f.FlexibleMatrix, FlexibleShape{shapeOf(m), int(m.Invocations)})
 		}
 	}
 	return f
+}
+
+func shapeOf(m shim.Matrix) MatrixShape {
+	return MatrixShape{int(m.M), int(m.N), int(m.K), ComponentType(m.AType), ComponentType(m.BType), ComponentType(m.CType),
+		ComponentType(m.ResultType), m.Saturating != 0}
 }
 
 // chooseFamilies picks the first family that computes, and a family that only copies, which is a DMA engine beside the compute units.

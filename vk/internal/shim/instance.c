@@ -118,6 +118,7 @@ int32_t vs_instance_create(int validation, int surfaces, uintptr_t message_id, v
     LOAD(GetPhysicalDeviceMemoryProperties2);
     LOAD(GetPhysicalDeviceQueueFamilyProperties);
     LOAD(GetPhysicalDeviceCooperativeMatrixPropertiesKHR);
+    LOAD(GetPhysicalDeviceCooperativeMatrixFlexibleDimensionsPropertiesNV);
     LOAD(CreateDevice);
     LOAD(CreateDebugUtilsMessengerEXT);
     LOAD(DestroyDebugUtilsMessengerEXT);

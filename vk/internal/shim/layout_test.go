@@ -59,6 +59,8 @@ func layoutProgram(header string) (program string, structs, fields, constants in
 func newerThanSome(name string) string {
 	name = strings.ToLower(strings.ReplaceAll(name, "_", ""))
 	switch {
+	case strings.Contains(name, "cooperativematrix2"), strings.Contains(name, "cooperativematrixflexible"):
+		return "VK_NV_cooperative_matrix2"
 	case strings.Contains(name, "cooperativematrix"):
 		return "VK_KHR_cooperative_matrix"
 	case strings.Contains(name, "layersetting"):

@@ -45,6 +45,7 @@ void vs_query_features(vs_instance *in, void *physical, uint32_t version, const 
     if (KNOWS(VS_API_VERSION_1_3, "VK_KHR_maintenance4")) CHAIN(maintenance4, MAINTENANCE_4_FEATURES);
     if (vs_has_extension(e, "VK_KHR_pipeline_executable_properties")) CHAIN(executable, PIPELINE_EXECUTABLE_PROPERTIES_FEATURES_KHR);
     if (vs_has_extension(e, "VK_KHR_cooperative_matrix")) CHAIN(coop, COOPERATIVE_MATRIX_FEATURES_KHR);
+    if (vs_has_extension(e, "VK_NV_cooperative_matrix2")) CHAIN(coop2, COOPERATIVE_MATRIX_2_FEATURES_NV);
     in->GetPhysicalDeviceFeatures2(physical, &f->head);
 
     // Leave on only what we use: some features cost speed when enabled (robustBufferAccess) or need more set up.
@@ -54,6 +55,7 @@ void vs_query_features(vs_instance *in, void *physical, uint32_t version, const 
     f->storage8.storagePushConstant8 = 0;
     f->device_address.bufferDeviceAddressCaptureReplay = f->device_address.bufferDeviceAddressMultiDevice = 0;
     f->coop.cooperativeMatrixRobustBufferAccess = 0;
+    f->coop2.cooperativeMatrixReductions = f->coop2.cooperativeMatrixConversions = 0;
 }
 
 #define CHAIN_PROPERTIES(block, type)                                                                                                  \
@@ -153,7 +155,21 @@ static void query_matrices(vs_instance *in, void *physical, vs_physical_info *ou
     for (uint32_t i = 0; i < n; i++)
         out->matrices[i] = (vs_matrix){list[i].MSize, list[i].NSize, list[i].KSize,      list[i].AType,
                                        list[i].BType, list[i].CType, list[i].ResultType, list[i].saturatingAccumulation,
-                                       list[i].scope};
+                                       list[i].scope,  0};
+}
+
+static void query_flexible_matrices(vs_instance *in, void *physical, vs_physical_info *out) {
+    if (!out->coop_flexible || !in->GetPhysicalDeviceCooperativeMatrixFlexibleDimensionsPropertiesNV) return;
+    VsCooperativeMatrixFlexibleDimensionsPropertiesNV list[VS_MAX_MATRICES];
+    memset(list, 0, sizeof list);
+    for (int i = 0; i < VS_MAX_MATRICES; i++) list[i].sType = VS_STRUCTURE_TYPE_COOPERATIVE_MATRIX_FLEXIBLE_DIMENSIONS_PROPERTIES_NV;
+    uint32_t n = VS_MAX_MATRICES;
+    if (in->GetPhysicalDeviceCooperativeMatrixFlexibleDimensionsPropertiesNV(physical, &n, list) < 0) return;
+    out->num_flexible = n;
+    for (uint32_t i = 0; i < n; i++)
+        out->flexible[i] =
+            (vs_matrix){list[i].MGranularity, list[i].NGranularity, list[i].KGranularity,           list[i].AType, list[i].BType,
+                        list[i].CType,        list[i].ResultType,   list[i].saturatingAccumulation, list[i].scope, list[i].workgroupInvocations};
 }
 
 void vs_physical_query(vs_instance *in, uint64_t handle, vs_physical_info *out) {
@@ -192,12 +208,18 @@ void vs_physical_query(vs_instance *in, uint64_t handle, vs_physical_info *out) 
     out->maintenance4 = f.maintenance4.maintenance4;
     out->executable_properties = f.executable.pipelineExecutableInfo;
     out->coop_matrix = f.coop.cooperativeMatrix;
+    out->coop_workgroup = f.coop2.cooperativeMatrixWorkgroupScope;
+    out->coop_flexible = f.coop2.cooperativeMatrixFlexibleDimensions;
+    out->coop_per_element = f.coop2.cooperativeMatrixPerElementOperations;
+    out->coop_tensors = f.coop2.cooperativeMatrixTensorAddressing;
+    out->coop_block_loads = f.coop2.cooperativeMatrixBlockLoads;
     out->memory_budget = vs_has_extension(&e, "VK_EXT_memory_budget");
     out->host_import = vs_has_extension(&e, "VK_EXT_external_memory_host");
     free(e.list);
     query_memory(in, physical, out);
     query_families(in, physical, out);
     query_matrices(in, physical, out);
+    query_flexible_matrices(in, physical, out);
 }
 
 void vs_memory_budget(vs_instance *in, uint64_t physical, uint64_t budget[16], uint64_t usage[16]) {

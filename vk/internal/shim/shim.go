@@ -68,8 +68,9 @@ func (in *Instance) Devices() ([]uint64, int32) {
 	return list[:n], 0
 }
 
-// Matrix is one cooperative matrix shape with raw VkComponentTypeKHR and VkScopeKHR values.
-type Matrix struct{ M, N, K, AType, BType, CType, ResultType, Saturating, Scope uint32 }
+// Matrix is one cooperative matrix shape with raw VkComponentTypeKHR and VkScopeKHR values. Invocations are those of a
+// workgroup whose matrices are flexible, else 0.
+type Matrix struct{ M, N, K, AType, BType, CType, ResultType, Saturating, Scope, Invocations uint32 }
 
 // PhysicalInfo mirrors vs_physical_info; see there.
 type PhysicalInfo struct {
@@ -90,13 +91,14 @@ type PhysicalInfo struct {
 	SubgroupSizeControl, FullSubgroups, SubgroupExtendedTypes uint32
 	Timeline, Sync2, DeviceAddress, MemoryModel               uint32
 	Maintenance4, MemoryBudget, ExecutableProps, HostImport   uint32
-	CoopMatrix                                                uint32
-	NumHeaps, NumTypes, NumFamilies, NumMatrices              uint32
+	CoopMatrix, CoopWorkgroup, CoopFlexible                   uint32
+	CoopPerElement, CoopTensors, CoopBlockLoads               uint32
+	NumHeaps, NumTypes, NumFamilies, NumMatrices, NumFlexible uint32
 	HeapSize                                                  [16]uint64
 	HeapFlags                                                 [16]uint32
 	TypeFlags, TypeHeap                                       [32]uint32
 	FamilyFlags, FamilyCount, FamilyTimestampBits             [16]uint32
-	Matrices                                                  [128]Matrix
+	Matrices, Flexible                                        [128]Matrix
 }
 
 // The Go mirrors and the C structures agree in size and in the offset of HeapSize, a late field; a difference does not

@@ -15,7 +15,7 @@ typedef struct vs_instance vs_instance;
 typedef struct vs_device vs_device;
 
 typedef struct vs_matrix {
-    uint32_t m, n, k, a_type, b_type, c_type, result_type, saturating, scope;
+    uint32_t m, n, k, a_type, b_type, c_type, result_type, saturating, scope, invocations;
 } vs_matrix;
 
 // vs_physical_info is what one query of a physical device gives. Go mirrors it field by field (shim.go: PhysicalInfo).
@@ -34,12 +34,14 @@ typedef struct vs_physical_info {
     uint32_t float16, int8, int16, int64, storage8, storage16, int_dot, int_dot_accelerated;
     uint32_t subgroup_size_control, full_subgroups, subgroup_extended_types, timeline, sync2, device_address, memory_model;
     uint32_t maintenance4, memory_budget, executable_properties, host_import, coop_matrix;
+    uint32_t coop_workgroup, coop_flexible, coop_per_element, coop_tensors, coop_block_loads;
 
-    uint32_t num_heaps, num_types, num_families, num_matrices;
+    uint32_t num_heaps, num_types, num_families, num_matrices, num_flexible;
     uint64_t heap_size[16];
     uint32_t heap_flags[16], type_flags[32], type_heap[32];
     uint32_t family_flags[VS_MAX_FAMILIES], family_count[VS_MAX_FAMILIES], family_timestamp_bits[VS_MAX_FAMILIES];
     vs_matrix matrices[VS_MAX_MATRICES];
+    vs_matrix flexible[VS_MAX_MATRICES]; // m, n and k are what dimensions are multiples of, invocations a workgroup's
 } vs_physical_info;
 
 typedef struct vs_descriptor {

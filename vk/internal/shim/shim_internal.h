@@ -32,6 +32,8 @@ struct vs_instance {
     void(VS_CALL *GetPhysicalDeviceMemoryProperties2)(void *, VsPhysicalDeviceMemoryProperties2 *);
     void(VS_CALL *GetPhysicalDeviceQueueFamilyProperties)(void *, uint32_t *, VsQueueFamilyProperties *);
     int32_t(VS_CALL *GetPhysicalDeviceCooperativeMatrixPropertiesKHR)(void *, uint32_t *, VsCooperativeMatrixPropertiesKHR *);
+    int32_t(VS_CALL *GetPhysicalDeviceCooperativeMatrixFlexibleDimensionsPropertiesNV)(void *, uint32_t *,
+                                                                                      VsCooperativeMatrixFlexibleDimensionsPropertiesNV *);
     int32_t(VS_CALL *CreateDevice)(void *, const VsDeviceCreateInfo *, const void *, void **);
     int32_t(VS_CALL *CreateDebugUtilsMessengerEXT)(void *, const VsDebugUtilsMessengerCreateInfoEXT *, const void *, uint64_t *);
     void(VS_CALL *DestroyDebugUtilsMessengerEXT)(void *, uint64_t, const void *);
@@ -108,6 +110,7 @@ typedef struct vs_features {
     VsPhysicalDeviceMaintenance4Features maintenance4;
     VsPhysicalDevicePipelineExecutablePropertiesFeaturesKHR executable;
     VsPhysicalDeviceCooperativeMatrixFeaturesKHR coop;
+    VsPhysicalDeviceCooperativeMatrix2FeaturesNV coop2;
 } vs_features;
 
 // vs_extensions lists a device's extensions. The caller frees list.

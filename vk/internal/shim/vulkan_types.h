@@ -86,6 +86,8 @@
 #define VS_STRUCTURE_TYPE_QUERY_POOL_CREATE_INFO 11
 #define VS_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_FEATURES_KHR 1000506000
 #define VS_STRUCTURE_TYPE_COOPERATIVE_MATRIX_PROPERTIES_KHR 1000506001
+#define VS_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_2_FEATURES_NV 1000593000
+#define VS_STRUCTURE_TYPE_COOPERATIVE_MATRIX_FLEXIBLE_DIMENSIONS_PROPERTIES_NV 1000593001
 #define VS_STRUCTURE_TYPE_LAYER_SETTINGS_CREATE_INFO_EXT 1000496000
 
 #define VS_STRUCTURE_TYPE_SWAPCHAIN_CREATE_INFO_KHR 1000001000
@@ -734,6 +736,22 @@ typedef struct VsCooperativeMatrixPropertiesKHR {
     uint32_t AType, BType, CType, ResultType;
     uint32_t saturatingAccumulation, scope;
 } VsCooperativeMatrixPropertiesKHR;
+
+typedef struct VsPhysicalDeviceCooperativeMatrix2FeaturesNV {
+    uint32_t sType;
+    void *pNext;
+    uint32_t cooperativeMatrixWorkgroupScope, cooperativeMatrixFlexibleDimensions, cooperativeMatrixReductions;
+    uint32_t cooperativeMatrixConversions, cooperativeMatrixPerElementOperations, cooperativeMatrixTensorAddressing;
+    uint32_t cooperativeMatrixBlockLoads;
+} VsPhysicalDeviceCooperativeMatrix2FeaturesNV;
+
+typedef struct VsCooperativeMatrixFlexibleDimensionsPropertiesNV {
+    uint32_t sType;
+    void *pNext;
+    uint32_t MGranularity, NGranularity, KGranularity;
+    uint32_t AType, BType, CType, ResultType;
+    uint32_t saturatingAccumulation, scope, workgroupInvocations;
+} VsCooperativeMatrixFlexibleDimensionsPropertiesNV;
 
 typedef struct VsPipelineInfoKHR {
     uint32_t sType;
