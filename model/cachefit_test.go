@@ -184,7 +184,7 @@ func TestReparametrisedModelsComputeTheSame(t *testing.T) {
 			for _, kv := range types {
 				t.Run(fmt.Sprintf("%s %s/%s/%s", c.fixture, c.name, cmp.Or(path, "default"), kv), func(t *testing.T) {
 					bound := sameBound
-					if path == kernels.FP16 || path == kernels.CM {
+					if kernels.Matmul.Of(path) != nil && kernels.Matmul.Of(path).Rounds == kernels.Halves {
 						bound = pathBounds[path]
 					}
 					worst := compare(t, "logits", shortRun(t, other, path, kv), shortRun(t, plain, path, kv), bound)

@@ -108,8 +108,8 @@ func (m *Manager) TunedTokens() []int {
 	return []int{1, 2, 8, 32, 128, 512}
 }
 
-// Candidates lists the paths that a product can take on this device, if the matrix suits, base first. It
-// is empty for any other op: no choice but that of products is measured.
+// Candidates lists the paths that a product can take on this device, if the matrix suits, base first: not an unproven one
+// that was not found right here. It is empty for any other op: no choice but that of products is measured.
 func (m *Manager) Candidates(op string) []kernels.Path {
 	products := &kernels.Matvec
 	kind, ok := strings.CutPrefix(op, "matvec_")
@@ -122,7 +122,10 @@ func (m *Manager) Candidates(op string) []kernels.Path {
 	var list []kernels.Path
 	for _, path := range kernels.Paths {
 		k := products.Of(path)
-		if k != nil && m.Offers(op, path) && slices.ContainsFunc(k.Reads, func(l kernels.Layout) bool { return m.laysOut(l, kind) }) {
+		if k == nil || k.StandsFor != "" || k.Unproven && !m.opts.Tuning.HasPassed(path.Variant(op)) {
+			continue
+		}
+		if m.Offers(op, path) && slices.ContainsFunc(k.Reads, func(l kernels.Layout) bool { return m.laysOut(l, kind) }) {
 			list = append(list, path)
 		}
 	}

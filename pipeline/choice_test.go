@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -236,5 +237,43 @@ func TestMeasuredTilingsDecide(t *testing.T) {
 		if got := m.tiling(p, kernels.Matmul.Of(kernels.CM)); got != c.want {
 			t.Errorf("%s: %v, want %v", c.name, got, c.want)
 		}
+	}
+}
+
+// A kernel that no device has run is neither chosen by a rule nor measured before it was found right.
+func TestUnprovenKernelsWaitForACheck(t *testing.T) {
+	t.Parallel()
+	list, err := shaders.Variants()
+	if err != nil {
+		t.Fatal(err)
+	}
+	pd := gpu{"NVIDIA H100", vk.Discrete, nvidia, 32, 32, 32, true, true, true, true, 48 << 10, [3]int{16, 16, 16}, 132}.physical()
+	pd.APIVersion = vk.Version(1<<22 | 4<<12)
+	f := &pd.Features
+	f.StorageBuffer16Bit, f.Maintenance4, f.BufferDeviceAddress = true, true, true
+	f.MatrixPerElement, f.MatrixTensors, f.MatrixBlockLoads = true, true, true
+	f.FlexibleMatrix = []vk.FlexibleShape{{MatrixShape: vk.MatrixShape{M: 32, N: 16, K: 16, A: vk.Float16, B: vk.Float16, C: vk.Float32, Result: vk.Float32}, Invocations: 128}}
+	m := &Manager{machine: kernels.NewMachine(pd), variants: map[string]shaders.Variant{}, opts: Options{Tuning: &Tuning{}}}
+	for _, v := range list {
+		m.variants[v.Name] = v
+	}
+	const op = "matmul_q4_0"
+	if !m.Offers(op, kernels.CM2) || slices.Contains(m.Candidates(op), kernels.CM2) || slices.Contains(m.Chosen(), kernels.CM2) {
+		t.Errorf("offers %t; candidates %v, chosen %v", m.Offers(op, kernels.CM2), m.Candidates(op), m.Chosen())
+	}
+	m.opts.Tuning.Pass(kernels.CM2.Variant(op))
+	if !slices.Contains(m.Candidates(op), kernels.CM2) || slices.Contains(m.Candidates("matmul_f16"), kernels.CM2) {
+		t.Errorf("after a check: %v and %v", m.Candidates(op), m.Candidates("matmul_f16"))
+	}
+	for i, path := range m.Candidates(op) {
+		ns := int64(100 + i)
+		if path == kernels.CM2 {
+			ns = 1
+		}
+		m.opts.Tuning.Timings = append(m.opts.Tuning.Timings, Measurement{Op: op, Path: path, Tokens: 512, Nanoseconds: ns})
+	}
+	shape := kernels.Product{Packed: kernels.Packed{DType: dtype.Q4_0, Rows: 4096, Cols: 4096}, Tokens: 512}
+	if name, _ := pick(m, &kernels.Matmul, shape, kernels.RowMajor); name != "matmul_q4_0_cm2" {
+		t.Errorf("the fastest by measurement is cm2, chosen is %s", name)
 	}
 }

@@ -134,6 +134,9 @@ func (t *Tuning) Pass(kernel string) {
 
 // HasPassed reports whether a kernel was checked, and was right in every case.
 func (t *Tuning) HasPassed(kernel string) bool {
+	if t == nil {
+		return false
+	}
 	_, ok := slices.BinarySearch(t.Passed, kernel)
 	return ok
 }

@@ -17,6 +17,21 @@ type Row struct {
 	Defines []string // NAME or NAME=VALUE
 }
 
+// Target is the Vulkan that the kernel is compiled for, as glslc names it: the oldest that has what the kernel needs. The
+// GLSL of VK_NV_cooperative_matrix2 is for SPIR-V 1.6 alone.
+func (r Row) Target() string {
+	needs := func(names ...string) bool {
+		return slices.ContainsFunc(r.Needs, func(need string) bool { return slices.Contains(names, need) })
+	}
+	switch {
+	case needs("coopmat2", "coopmat2e"):
+		return "vulkan1.3"
+	case len(r.Needs) > 0 && !needs(window):
+		return "vulkan1.2"
+	}
+	return "vulkan1.1"
+}
+
 // Rows returns the kernels of variants.txt, in its order, those of one row in the order of its types.
 func Rows() ([]Row, error) {
 	text, err := files.ReadFile("variants.txt")

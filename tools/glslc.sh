@@ -6,9 +6,8 @@
 #                               last check that passed was of the same files
 #   tools/glslc.sh --compiler   print the command that starts the compiler, fetching it first
 #
-# tools/variants, which is built with Go, reads the table and writes a row `NAME SOURCE NEEDS [DEFINE...]` for each kernel:
-# SOURCE is a file under shaders/, NEEDS is `-` or a comma list of capabilities, each DEFINE is NAME or NAME=VALUE. A row
-# that needs nothing, or a window, is compiled for Vulkan 1.1, the others for Vulkan 1.2.
+# tools/variants, which is built with Go, reads the table and writes a row `NAME SOURCE TARGET [DEFINE...]` for each kernel:
+# SOURCE is a file under shaders/, TARGET the Vulkan that it is compiled for, each DEFINE is NAME or NAME=VALUE.
 # A manifest line is `NAME SHA-256(spv) SHA-256(inputs) INTERFACE`, the inputs being the compiler's version, the flags, and
 # the source with every file it includes. INTERFACE is what the kernel is given, as tools/variants reads it from SPIR-V:
 # the size of the push constants, the bindings, and the specialization constants with their names (Interface.String of
@@ -66,14 +65,13 @@ fetch_compiler() {
 	trap - EXIT
 }
 
-# compile_row OUT OLD NAME SOURCE NEEDS [DEFINE...] leaves OUT/NAME.spv and its manifest line OUT/NAME.line; when OLD
+# compile_row OUT OLD NAME SOURCE TARGET [DEFINE...] leaves OUT/NAME.spv and its manifest line OUT/NAME.line; when OLD
 # (a manifest, or /dev/null) has the same inputs and the .spv is in place, OUT/NAME.line alone.
 # shellcheck disable=SC2317  # called by xargs
 compile_row() {
-	local out=$1 old=$2 name=$3 source=shaders/$4 needs=$5 env=vulkan1.2 define messages inputs interface sum
+	local out=$1 old=$2 name=$3 source=shaders/$4 target=$5 define messages inputs interface sum
 	shift 5
-	case $needs in - | window) env=vulkan1.1 ;; esac
-	local flags=(-O "--target-env=$env" -fshader-stage=compute -I shaders/include)
+	local flags=(-O "--target-env=$target" -fshader-stage=compute -I shaders/include)
 	for define in "$@"; do flags+=("-D$define"); done
 	# The optimiser drops names and what isn't used: the interface is read from what it hasn't seen.
 	if ! messages=$({ in_root glslc "${flags[@]:1}" -MD -MF "$out/$name.d" -o "$out/$name.plain" "$source" &&
@@ -93,7 +91,7 @@ compile_row() {
 		return
 	fi
 	if ! messages=$({ in_root glslc "${flags[@]}" -o "$out/$name.tmp" "$source" &&
-		in_root spirv-val --target-env "$env" "$out/$name.tmp"; } 2>&1); then
+		in_root spirv-val --target-env "$target" "$out/$name.tmp"; } 2>&1); then
 		printf '%s\n' "$name: $source $*" "$messages" >&2
 		return 1
 	fi

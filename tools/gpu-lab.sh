@@ -32,19 +32,18 @@ small_file() { xz -T0 -6 -c "$1" >"$2"; }
 
 # pack_kernels compiles the variants of lab/variants.txt: the sources with other numbers in their #define lines.
 pack_kernels() {
-	local glslc name kernel defines row source needs sources flags define
+	local glslc name kernel defines row source target sources flags define
 	glslc=$(tools/glslc.sh --compiler)
 	go run ./tools/variants rows >"$work/rows"
 	while read -r name kernel _ _ defines _; do
 		mkdir -p "$work/kernels/$name"
 		[ "$defines" != - ] || continue
 		row=$(grep "^$kernel " "$work/rows") || die "lab/variants.txt: $name: no kernel $kernel"
-		read -r _ source needs row <<<"$row"
+		read -r _ source target row <<<"$row"
 		sources=$work/sources/$name
 		mkdir -p "$work/sources"
 		cp -r shaders "$sources"
-		flags=(-O --target-env=vulkan1.2 -fshader-stage=compute -I "$sources/include")
-		[ "$needs" != - ] || flags[1]=--target-env=vulkan1.1
+		flags=(-O "--target-env=$target" -fshader-stage=compute -I "$sources/include")
 		for define in $row; do flags+=("-D$define"); done
 		for define in ${defines//,/ }; do
 			grep -rqE "^#define ${define%%=*} " "$sources" || die "lab/variants.txt: $name: no source defines ${define%%=*}"

@@ -33,10 +33,12 @@ const (
 	FP16 Path = "fp16" // products of float16 numbers, summed in float32
 	DP   Path = "dp"   // products of 8-bit activations, by integer dot products
 	CM   Path = "cm"   // cooperative matrices of float16 numbers
+	CM2  Path = "cm2"  // those of a workgroup, by VK_NV_cooperative_matrix2
+	CM2E Path = "cm2e" // cm2 without what Mesa lacks of that extension: for checks
 )
 
 // Paths lists every path, the one that runs everywhere first.
-var Paths = []Path{Base, Row, Addr, SG, Few, FP16, DP, CM}
+var Paths = []Path{Base, Row, Addr, SG, Few, FP16, DP, CM, CM2, CM2E}
 
 // Variant is the name of an op's kernel of the path in shaders/variants.txt.
 func (p Path) Variant(op string) string {
@@ -107,6 +109,14 @@ type Kernel[S any] struct {
 	Rule   Rule
 	Rounds Rounding
 	Reads  []Layout // of weight matrices, first the one it is for; nil: the op has none
+
+	// Unproven reports whether no device has run the kernel yet. A first use of a type doesn't check it; a measurement does
+	// (verify.Tune), and chooses it only if it was right.
+	Unproven bool
+
+	// StandsFor is the path whose kernels this one stands for in checks where no driver runs those: of the same source,
+	// without what drivers lack. It is not fast, and not measured. "" means none.
+	StandsFor Path
 
 	// WritesApart reports whether the kernel reads an operand that the op changes through the op's binding, and writes
 	// it through another binding, behind all others.

@@ -12,10 +12,17 @@ type Machine struct {
 
 	// Matrix is the cooperative matrix product of kernels with such: float16 summed in float32; nil means there is none.
 	Matrix *vk.MatrixShape
+
+	workgroupMatrices []vk.FlexibleShape // of kernels that need coopmat2; nil means there are none
+	elementMatrix     *vk.FlexibleShape  // of those that need coopmat2e
 }
 
 // NewMachine describes a device.
-func NewMachine(pd *vk.PhysicalDevice) *Machine { return &Machine{pd: pd, Matrix: matrixShape(pd)} }
+func NewMachine(pd *vk.PhysicalDevice) *Machine {
+	m := &Machine{pd: pd, Matrix: matrixShape(pd)}
+	m.workgroupMatrices, m.elementMatrix = flexibleShapes(pd)
+	return m
+}
 
 // CPU reports whether the device is a driver that runs on the processor.
 func (m *Machine) CPU() bool { return m.pd.Type == vk.CPU }
@@ -31,6 +38,9 @@ var needs = map[string]func(m *Machine) bool{
 	"fp16":     func(m *Machine) bool { return m.pd.Features.ShaderFloat16 },
 	"dot8":     func(m *Machine) bool { return m.pd.Features.IntegerDotProduct },
 	"coopmat":  func(m *Machine) bool { return m.Matrix != nil },
+
+	"coopmat2":  func(m *Machine) bool { return m.workgroupMatrices != nil },
+	"coopmat2e": func(m *Machine) bool { return m.elementMatrix != nil },
 }
 
 // Has reports whether the device has everything on a list of the table of variants. It lacks what has no name there.
@@ -50,7 +60,7 @@ func (m *Machine) Subgroup(list []string) (size int, full bool) {
 		return 8, false
 	case slices.Contains(list, "address"):
 		return m.lanes(), false // for which matrices are laid out
-	case slices.Contains(list, "coopmat"):
+	case slices.Contains(list, "coopmat"), slices.Contains(list, "coopmat2e"):
 		return m.matrixSubgroup(), f.ComputeFullSubgroups
 	case slices.Contains(list, "team"):
 		return m.teamLanes(), f.ComputeFullSubgroups
@@ -161,6 +171,28 @@ func matrixShape(pd *vk.PhysicalDevice) *vk.MatrixShape {
 		best = &s
 	}
 	return best
+}
+
+// flexibleShapes are the products of VK_NV_cooperative_matrix2 that kernels use, float16 summed in float32: those of workgroups
+// where the device loads tensors and decodes blocks, and on a CPU driver that of a subgroup.
+func flexibleShapes(pd *vk.PhysicalDevice) (workgroups []vk.FlexibleShape, subgroup *vk.FlexibleShape) {
+	f := pd.Features
+	// SPIR-V 1.6, as their modules are, has the size of a workgroup in a way that maintenance4 allows.
+	if !f.ShaderFloat16 || !f.VulkanMemoryModel || !f.Maintenance4 || !f.MatrixPerElement || !pd.APIVersion.AtLeast(1, 3) {
+		return nil, nil
+	}
+	for _, s := range f.FlexibleMatrix {
+		switch {
+		case s.A != vk.Float16 || s.B != vk.Float16 || s.C != vk.Float32 || s.Result != vk.Float32 || s.Saturating:
+		case s.Invocations == 0:
+			if pd.Type == vk.CPU {
+				subgroup = &s
+			}
+		case f.MatrixTensors && f.MatrixBlockLoads && f.StorageBuffer16Bit && f.BufferDeviceAddress: // a pointer to a block is an address
+			workgroups = append(workgroups, s)
+		}
+	}
+	return workgroups, subgroup
 }
 
 // hasFastMatrices reports whether rules choose kernels with cooperative matrices. They don't on Intel's discrete Xe-HPG (Arc

@@ -3,6 +3,8 @@ package kernels
 import (
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"pumice/internal/dtype"
 	"pumice/vk"
 )
@@ -79,6 +81,84 @@ func TestDecodingIsSplitBetweenManyWorkgroups(t *testing.T) {
 		a := Attention{Type: dtype.F16, Heads: c.groups, KVHeads: c.groups, HeadDim: 128, Positions: c.positions, Window: c.window}
 		if got := NewMachine(&vk.PhysicalDevice{Type: vk.Discrete}).splits(SG, a); got != c.want {
 			t.Errorf("%d groups, %d positions, window %d: %d splits, want %d", c.groups, c.positions, c.window, got, c.want)
+		}
+	}
+}
+
+// flexible is a device with VK_NV_cooperative_matrix2, as NVIDIA's driver has it, and shapes.
+func flexible(shapes ...vk.FlexibleShape) *vk.PhysicalDevice {
+	return &vk.PhysicalDevice{
+		Type: vk.Discrete, APIVersion: vk.Version(1<<22 | 4<<12),
+		Features: vk.Features{ShaderFloat16: true, StorageBuffer16Bit: true, VulkanMemoryModel: true, Maintenance4: true, BufferDeviceAddress: true,
+			MatrixPerElement: true, MatrixTensors: true, MatrixBlockLoads: true, FlexibleMatrix: shapes},
+	}
+}
+
+// flexibleShape is float16 summed in float32.
+func flexibleShape(m, n, k, invocations int) vk.FlexibleShape {
+	return vk.FlexibleShape{MatrixShape: vk.MatrixShape{M: m, N: n, K: k, A: vk.Float16, B: vk.Float16, C: vk.Float32, Result: vk.Float32}, Invocations: invocations}
+}
+
+func TestMatricesOfWorkgroupsNeedTheWholeExtension(t *testing.T) {
+	halves := flexibleShape(32, 32, 16, 256)
+	halves.C, halves.Result = vk.Float16, vk.Float16
+	for _, c := range []struct {
+		name   string
+		change func(pd *vk.PhysicalDevice)
+		want   bool
+	}{
+		{"all of it", func(*vk.PhysicalDevice) {}, true},
+		{"no tensors", func(pd *vk.PhysicalDevice) { pd.Features.MatrixTensors = false }, false},
+		{"no blocks", func(pd *vk.PhysicalDevice) { pd.Features.MatrixBlockLoads = false }, false},
+		{"no functions", func(pd *vk.PhysicalDevice) { pd.Features.MatrixPerElement = false }, false},
+		{"no addresses", func(pd *vk.PhysicalDevice) { pd.Features.BufferDeviceAddress = false }, false},
+		{"no float16 in memory", func(pd *vk.PhysicalDevice) { pd.Features.StorageBuffer16Bit = false }, false},
+		{"Vulkan 1.2", func(pd *vk.PhysicalDevice) { pd.APIVersion = vk.Version(1<<22 | 2<<12) }, false},
+		{"sums in float16", func(pd *vk.PhysicalDevice) { pd.Features.FlexibleMatrix = []vk.FlexibleShape{halves} }, false},
+		{"of a subgroup", func(pd *vk.PhysicalDevice) {
+			pd.Features.FlexibleMatrix = []vk.FlexibleShape{flexibleShape(16, 16, 16, 0)}
+		}, false},
+	} {
+		pd := flexible(flexibleShape(32, 32, 16, 256))
+		c.change(pd)
+		m := NewMachine(pd)
+		if m.Has([]string{"coopmat2"}) != c.want || m.Has([]string{"coopmat2e"}) {
+			t.Errorf("%s: coopmat2 %t, coopmat2e %t; want %t, false", c.name, m.Has([]string{"coopmat2"}), m.Has([]string{"coopmat2e"}), c.want)
+		}
+	}
+	cpu := flexible(flexibleShape(8, 8, 8, 0))
+	cpu.Type = vk.CPU
+	if m := NewMachine(cpu); !m.Has([]string{"coopmat2e"}) || m.Has([]string{"coopmat2"}) {
+		t.Error("a CPU driver with matrices of a subgroup has no coopmat2e, or coopmat2")
+	}
+}
+
+func TestTilesOfWorkgroups(t *testing.T) {
+	small, large := flexibleShape(32, 16, 16, 128), flexibleShape(32, 32, 16, 256)
+	for _, c := range []struct {
+		shapes       []vk.FlexibleShape
+		rows, tokens int
+		want         *flexibleTile
+	}{
+		{[]vk.FlexibleShape{small, large}, 22016, 512, &flexibleTile{128, 128, 64, 256}},
+		{[]vk.FlexibleShape{small, large}, 4096, 512, &flexibleTile{64, 64, 64, 128}},
+		{[]vk.FlexibleShape{small, large}, 22016, 32, &flexibleTile{64, 32, 64, 128}},
+		{[]vk.FlexibleShape{small, large}, 22016, 9, &flexibleTile{32, 16, 64, 128}},
+		{[]vk.FlexibleShape{large}, 4096, 9, &flexibleTile{128, 128, 64, 256}},
+		{[]vk.FlexibleShape{flexibleShape(64, 32, 16, 128)}, 4096, 9, &flexibleTile{64, 32, 64, 128}},
+		{[]vk.FlexibleShape{flexibleShape(256, 16, 16, 128)}, 4096, 9, nil},
+	} {
+		got := NewMachine(flexible(c.shapes...)).workgroupTile(Product{Packed: Packed{Rows: c.rows}, Tokens: c.tokens})
+		if diff := cmp.Diff(c.want, got, cmp.AllowUnexported(flexibleTile{})); diff != "" {
+			t.Errorf("%v, %d rows, %d tokens: %s", c.shapes, c.rows, c.tokens, diff)
+		}
+	}
+}
+
+func TestNoRuleChoosesUnprovenKernels(t *testing.T) {
+	for _, k := range Matmul.Kernels {
+		if (k.Unproven || k.StandsFor != "") && k.Rule.On != OnRequest {
+			t.Errorf("%s is unproven, or there for checks alone, and a rule chooses it: %+v", k.Path, k.Rule)
 		}
 	}
 }

@@ -10,8 +10,8 @@ var (
 	decodeWorkgroups = 512
 )
 
-// Set changes a number of numbers.go, or with "matrixTile", four numbers, the tile that all products by cooperative matrices
-// take. It is called before a Manager is made.
+// Set changes a number of numbers.go, or with "matrixTile" or "flexibleTile", four numbers, the tile that all products by cm or
+// cm2 take. It is called before a Manager is made.
 func Set(name string, values ...int) error {
 	numbers := map[string]*int{"matvecSubgroups": &matvecSubgroups, "matmulSplits": &matmulSplits, "decodeWorkgroups": &decodeWorkgroups}
 	for _, v := range values {
@@ -24,6 +24,8 @@ func Set(name string, values ...int) error {
 		*number = values[0]
 	case name == "matrixTile" && len(values) == 4:
 		matrixTiles = []Tiling{{Subgroups: [2]int(values[:2]), Matrices: [2]int(values[2:])}}
+	case name == "flexibleTile" && len(values) == 4:
+		flexibleTiles = []flexibleTile{{values[0], values[1], values[2], values[3]}}
 	default:
 		return fmt.Errorf("kernels: no number %s of %d values", name, len(values))
 	}

@@ -334,6 +334,23 @@ var Matmul = Op[Product]{
 				return [3]int{rows, tokens, t.Splits}
 			},
 		},
+		// llama.cpp's kernels with this extension take 0.6 to 0.75 of the time of those with cooperative matrices on NVIDIA's GPUs
+		// (docs/design/0022). No GPU has run these: pumice tune may choose them.
+		{
+			Path: CM2, Rule: Rule{On: OnRequest}, Unproven: true, Rounds: Halves, Reads: []Layout{RowMajor}, Push: pushHalves,
+			Takes: func(m *Machine, p Product) bool { return m.workgroupTile(p) != nil },
+			Spec:  func(m *Machine, p Product) []Constant { return m.workgroupTile(p).spec(p) },
+			Grid:  func(m *Machine, p Product) [3]int { return m.workgroupTile(p).grid(p) },
+
+			TokenTiles: func(g [3]int) int { return g[1] },
+		},
+		{
+			Path: CM2E, Rule: Rule{On: OnRequest}, StandsFor: CM2, Rounds: Halves, Reads: []Layout{RowMajor}, Push: pushHalves,
+			Spec: func(m *Machine, p Product) []Constant { return m.elementTile().spec(p) },
+			Grid: func(m *Machine, p Product) [3]int { return m.elementTile().grid(p) },
+
+			TokenTiles: func(g [3]int) int { return g[1] },
+		},
 		{
 			Path: FP16, Rule: Rule{On: GPUs, Min: fewTokens + 1}, Rounds: Halves, Reads: []Layout{RowMajor, Grouped}, Push: pushHalves,
 			Spec: splitSpec, Grid: splitGrid, Joins: splitJoin, Tilings: splitTilings, TokenTiles: func(g [3]int) int { return g[1] },
@@ -507,6 +524,59 @@ func (m *Machine) splitColumns(cols, invocations int) int {
 func wholeSplits(cols, n int) int {
 	steps := ceilDiv(cols, tileCols)
 	return ceilDiv(steps, ceilDiv(steps, min(max(n, 1), steps)))
+}
+
+// minLargeTiles is how many of the largest tiles of cm2 a product must have to use them: with fewer the larger devices of today,
+// of up to some 150 units, would stand still in part.
+const minLargeTiles = 300
+
+// LargeTileProduct is the least rows and tokens of a product by cm2 that uses the largest tiles, on four tiles of tokens.
+func (m *Machine) LargeTileProduct() (rows, tokens int) {
+	t := flexibleTiles[0]
+	return minLargeTiles / 4 * t.rows, 4 * t.tokens
+}
+
+// A flexibleTile is what a workgroup of so many invocations of matmul_*_cm2 computes as one matrix, so many columns at a time.
+type flexibleTile struct{ rows, tokens, cols, invocations int }
+
+// flexibleTiles are tried in order. They are near those of llama.cpp's kernels for the extension, which have 128 x 256 too;
+// nothing of it was measured here.
+var flexibleTiles = []flexibleTile{{128, 128, 64, 256}, {64, 64, 64, 128}, {64, 32, 64, 128}, {32, 16, 64, 128}}
+
+// workgroupTile is the first tile of which a product fills more than half with tokens, the first one only where there are many,
+// of those that the device has matrices for; else the last of those. nil means that there is none.
+func (m *Machine) workgroupTile(p Product) *flexibleTile {
+	var last *flexibleTile
+	for i, t := range flexibleTiles {
+		if !slices.ContainsFunc(m.workgroupMatrices, t.isOf) {
+			continue
+		}
+		last = &t
+		if 2*p.Tokens > t.tokens && (i > 0 || ceilDiv(p.Rows, t.rows)*ceilDiv(p.Tokens, t.tokens) >= minLargeTiles) {
+			break
+		}
+	}
+	return last
+}
+
+// isOf reports whether a product of matrices may have the tile's sizes.
+func (t *flexibleTile) isOf(s vk.FlexibleShape) bool {
+	return t.invocations == s.Invocations && t.rows%s.M == 0 && t.tokens%s.N == 0 && t.cols%s.K == 0
+}
+
+// elementTile is that of matmul_*_cm2e: few matrices, since what a driver makes of a function of each element may be as long as
+// there are elements.
+func (m *Machine) elementTile() *flexibleTile {
+	s := m.elementMatrix
+	return &flexibleTile{2 * s.M, 2 * s.N, 2 * s.K, m.matrixSubgroup()}
+}
+
+func (t *flexibleTile) spec(p Product) []Constant {
+	return tileSpec(p, size("WORKGROUP", t.invocations), size("TILE_ROWS", t.rows), size("TILE_TOKENS", t.tokens), size("TILE_COLS", t.cols))
+}
+
+func (t *flexibleTile) grid(p Product) [3]int {
+	return [3]int{ceilDiv(p.Rows, t.rows), ceilDiv(p.Tokens, t.tokens), 1}
 }
 
 // Acts is activations, (Tokens, Cols), as products of several tokens take them.

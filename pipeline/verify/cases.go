@@ -30,6 +30,9 @@ func (v *verifier) cases() {
 		v.peakCases()
 		v.tileCases()
 		return
+	case kernels.CM2, kernels.CM2E:
+		v.tileCases()
+		return
 	}
 	for _, t := range v.types() {
 		if !v.m.HasKernel(v.path().Variant("matvec_" + kernels.Lower(t))) {

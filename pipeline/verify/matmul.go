@@ -173,7 +173,7 @@ func (v *verifier) linear(bands []pipeline.Band, cols, tokens, count int, withBi
 		for _, k := range shardsByKernel(b, w.matrix) {
 			want, terms, tolerance := want, terms, tolerances.linear(cols)
 			switch kernels.PathOf(k.kernel) {
-			case kernels.CM, kernels.FP16:
+			case kernels.CM, kernels.CM2, kernels.CM2E, kernels.FP16:
 				tolerance = tolerances.linearHalves(cols)
 			case kernels.DP: // of the activations as the device has rounded them
 				want, terms = expect(v.quantised(x, got[1], got[2]))
@@ -269,10 +269,14 @@ func (v *verifier) tileCases() {
 	}
 	v.linear(v.mixed(), 512, 17, 13, true, true)
 	v.rangeCases()
-	if path == kernels.FP16 || path == kernels.CM {
+	if kernels.Matmul.Of(path).Rounds == kernels.Halves {
 		v.lastLargest()
 	}
 	v.linear(rowsOf(dtype.Q4_1, 577), 1536, 512, 512, true, true) // of a long prompt
+	if path == kernels.CM2 {
+		rows, tokens := v.m.Machine().LargeTileProduct()
+		v.linear(rowsOf(dtype.Q4_0, rows-1), 32, tokens, tokens-1, true, false)
+	}
 	v.tilingCases(path)
 }
 

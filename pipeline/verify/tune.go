@@ -15,9 +15,9 @@ import (
 // Check compares the kernels that models of these weight types and this cache type use with
 // the oracle, a few cases each, and records in t the checked types and the failures. Kernels does
 // the same for every kernel and every case. On a GPU it also times the kernels that rules may choose, so that they leave out
-// those that a driver makes far slower than the base kernel.
+// those that a driver makes far slower than the base kernel. It leaves out paths that are unproven, which Tune checks.
 func Check(ctx context.Context, m *pipeline.Manager, t *pipeline.Tuning, types []pipeline.DType, cache pipeline.DType) error {
-	if err := onPaths(ctx, m, m.Paths(), len(kernels.Paths), func(r Result) { Note(t, r) }, nil, func(v *verifier) { v.briefCases(types, []pipeline.DType{cache}) }); err != nil {
+	if err := brief(ctx, m, t, slices.DeleteFunc(m.Paths(), unproven), types, []pipeline.DType{cache}); err != nil {
 		return err
 	}
 	if !m.Machine().CPU() { // whose rules were measured
@@ -35,6 +35,34 @@ func Check(ctx context.Context, m *pipeline.Manager, t *pipeline.Tuning, types [
 		t.MarkChecked(kind)
 	}
 	t.MarkChecked(cache)
+	return nil
+}
+
+// unproven reports whether no device has run the kernels of a path, or they are there for checks alone.
+func unproven(path kernels.Path) bool {
+	k := kernels.Matmul.Of(path)
+	return k != nil && (k.Unproven || k.StandsFor != "")
+}
+
+// brief checks a few cases of each kernel of the paths, and records in t which were right.
+func brief(ctx context.Context, m *pipeline.Manager, t *pipeline.Tuning, paths []kernels.Path, types, caches []pipeline.DType) error {
+	return onPaths(ctx, m, paths, len(kernels.Paths), func(r Result) { Note(t, r) }, nil, func(v *verifier) { v.briefCases(types, caches) })
+}
+
+// prove checks unproven kernels of products with weights of these types, each once.
+func prove(ctx context.Context, m *pipeline.Manager, t *pipeline.Tuning, types []pipeline.DType) error {
+	for _, path := range m.Paths() {
+		if !unproven(path) || kernels.Matmul.Of(path).StandsFor != "" {
+			continue
+		}
+		left := slices.DeleteFunc(slices.Clone(types), func(kind pipeline.DType) bool {
+			op := "matmul_" + kernels.Lower(kind)
+			return !m.Offers(op, path) || t.HasPassed(path.Variant(op))
+		})
+		if err := brief(ctx, m, t, []kernels.Path{path}, left, nil); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
@@ -102,8 +130,12 @@ type TuneOptions struct {
 // where an earlier call ended: what t has is not measured again, and kernels that t refuses are
 // not run. It returns the products that the budget left no time for, those that lack any of
 // their measurements; the choice between a product's paths rests on all of them. Every timing goes to
-// each as well, with how many of those that o asks for this call has made.
+// each as well, with how many of those that o asks for this call has made. Unproven kernels are checked
+// first; those that are wrong are not measured.
 func Tune(ctx context.Context, m *pipeline.Manager, t *pipeline.Tuning, o TuneOptions, each func(x pipeline.Measurement, done, total int)) ([]pipeline.Product, error) {
+	if err := prove(ctx, m, t, o.Types); err != nil {
+		return nil, err
+	}
 	u, done, err := newTuner(ctx, m, t)
 	if err != nil {
 		return nil, err

@@ -66,9 +66,15 @@ func units() ([]*unit, error) {
 	var list []*unit
 	for _, v := range variants {
 		path := kernels.PathOf(v.Name)
+		suffix := path
+		if k := kernels.Matmul.Of(path); k != nil && k.StandsFor != "" {
+			suffix = k.StandsFor
+		} else if k != nil && k.Unproven {
+			continue // no driver here runs it
+		}
 		i := slices.IndexFunc(list, func(u *unit) bool { return u.path == path && u.source() == v.Source })
 		if i < 0 {
-			op := strings.TrimSuffix(strings.TrimSuffix(v.Source, ".comp"), "_"+string(path))
+			op := strings.TrimSuffix(strings.TrimSuffix(v.Source, ".comp"), "_"+string(suffix))
 			list = append(list, &unit{op: op, path: path})
 			i = len(list) - 1
 		}

@@ -80,7 +80,7 @@ func TestUnits(t *testing.T) {
 		}
 	}
 	// matmul.comp is compiled with FP16 as well, embed.comp with LANE_WORDS.
-	if names["matmul"] != 7 || names["embed"] != 2 || names["attention_decode"] != 4 || names["add"] != 1 {
+	if names["matmul"] != 8 || names["embed"] != 2 || names["attention_decode"] != 4 || names["add"] != 1 {
 		t.Errorf("%v", names)
 	}
 }

@@ -38,7 +38,7 @@ type driver struct {
 
 // driver is that of the stage that a path's kernels are left to.
 func (t *tools) driver(p kernels.Path) driver {
-	if p == kernels.Addr || p == kernels.CM {
+	if p == kernels.Addr || p == kernels.CM || p == kernels.CM2E {
 		return t.new
 	}
 	return t.old
@@ -130,12 +130,8 @@ func (t *tools) build(ctx context.Context) error {
 
 // glslc compiles a variant, or preprocesses it, with the includes of a directory that stands in for shaders/.
 func (t *tools) glslc(ctx context.Context, v shaders.Variant, from string, mode ...string) ([]byte, error) {
-	env := "vulkan1.2"
-	if len(v.Needs) == 0 {
-		env = "vulkan1.1"
-	}
 	args := append(t.compiler[1:len(t.compiler):len(t.compiler)], mode...)
-	args = append(args, "--target-env="+env, "-fshader-stage=compute", "-I", filepath.Join(from, "include"), "-o", "-")
+	args = append(args, "--target-env="+v.Target(), "-fshader-stage=compute", "-I", filepath.Join(from, "include"), "-o", "-")
 	for _, define := range v.Defines {
 		args = append(args, "-D"+define)
 	}

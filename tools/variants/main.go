@@ -1,6 +1,6 @@
 // Command variants tells tools/glslc.sh what package shaders knows of the kernels:
 //
-//	variants rows            the kernels of shaders/variants.txt, a line `NAME SOURCE NEEDS [DEFINE...]` each
+//	variants rows            the kernels of shaders/variants.txt, a line `NAME SOURCE TARGET [DEFINE...]` each
 //	variants interface FILE  what the kernel in a SPIR-V file is given, as shaders/spv/manifest.txt has it
 package main
 
@@ -45,11 +45,7 @@ func rows() error {
 		return err
 	}
 	for _, r := range list {
-		needs := "-"
-		if len(r.Needs) > 0 {
-			needs = strings.Join(r.Needs, ",")
-		}
-		fmt.Println(strings.Join(append([]string{r.Name, r.Source, needs}, r.Defines...), " "))
+		fmt.Println(strings.Join(append([]string{r.Name, r.Source, r.Target()}, r.Defines...), " "))
 	}
 	return nil
 }
