@@ -14,9 +14,10 @@ import (
 
 // pathBounds is how far the logits of paths that TestFixtureLogits leaves out may be from the
 // base path's. sg, few and addr sum in another order; fp16, cm and cm2 round weights and activations to 11 bits, dp
-// activations to 8. Bounds are at least twice the largest differences seen: 2e-5, 0.05, 0.5.
+// activations to 8, dp2 to 16. Bounds are at least twice the largest differences seen: 2e-5, 0.05, 0.5, 7e-4.
 var pathBounds = map[kernels.Path]float64{
 	kernels.SG: 1e-4, kernels.Few: 1e-4, kernels.Addr: 1e-4, kernels.FP16: 0.1, kernels.CM: 0.1, kernels.CM2: 0.1, kernels.CM2E: 0.1, kernels.DP: 1,
+	kernels.DP2: 5e-3,
 }
 
 // TestFixturesOnEveryPath compares every family on the paths that TestFixtureLogits leaves out.

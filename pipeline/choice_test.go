@@ -18,9 +18,9 @@ type gpu struct {
 	name              string
 	kind              vk.DeviceType
 	vendor            uint32
-	size, least, most int  // of subgroups
-	control, full     bool // of their size, and full ones
-	fp16, dot8        bool
+	size, least, most int    // of subgroups
+	control, full     bool   // of their size, and full ones
+	fp16, dot8, fast  bool   // dot products of bytes, and by an instruction
 	shared            int    // bytes of shared memory
 	matrix            [3]int // M, N and K of a cooperative matrix; zeros: there is none
 	units             int    // 0: the driver doesn't tell
@@ -39,7 +39,7 @@ const (
 func (g gpu) physical() *vk.PhysicalDevice {
 	f := vk.Features{SubgroupBasic: true, SubgroupVote: true, SubgroupArithmetic: true, SubgroupBallot: true, SubgroupShuffle: true,
 		SubgroupShuffleRelative: true, SubgroupClustered: true, SubgroupSizeControl: g.control, ComputeFullSubgroups: g.full,
-		ShaderFloat16: g.fp16, IntegerDotProduct: g.dot8, VulkanMemoryModel: true}
+		ShaderFloat16: g.fp16, IntegerDotProduct: g.dot8, IntegerDotProductAccelerated: g.fast, VulkanMemoryModel: true}
 	if g.matrix[0] > 0 {
 		f.CooperativeMatrix = []vk.MatrixShape{{M: g.matrix[0], N: g.matrix[1], K: g.matrix[2], A: vk.Float16, B: vk.Float16, C: vk.Float32, Result: vk.Float32}}
 	}
@@ -75,7 +75,7 @@ func (g gpu) choices(t *testing.T) choices {
 		return kernels.PathOf(name)
 	}
 	c := choices{linear(&kernels.Matvec, 1), linear(&kernels.Matmul, 4), linear(&kernels.Matmul, 64), attention(&kernels.Decode, 1), attention(&kernels.Attend, 64), 0}
-	if v, ok := m.variants[c.Matvec.Variant("matvec_q4_0")]; ok && c.Matvec == kernels.SG {
+	if v, ok := m.variants[c.Matvec.Variant("matvec_q4_0")]; ok && (c.Matvec == kernels.SG || c.Matvec == kernels.DP2) {
 		c.Lanes, _ = m.machine.Subgroup(v.Needs)
 	}
 	return c
@@ -85,31 +85,31 @@ func (g gpu) choices(t *testing.T) choices {
 func TestRulesOnRealDevices(t *testing.T) {
 	t.Parallel()
 	const (
-		base, sg, few, fp16, cm = kernels.Base, kernels.SG, kernels.Few, kernels.FP16, kernels.CM
-		kib                     = 1 << 10
+		base, sg, few, fp16, dp2, cm = kernels.Base, kernels.SG, kernels.Few, kernels.FP16, kernels.DP2, kernels.CM
+		kib                          = 1 << 10
 	)
 	for _, c := range []struct {
 		gpu
 		want choices
 	}{
-		{gpu{"NVIDIA H100", vk.Discrete, nvidia, 32, 32, 32, true, true, true, true, 48 * kib, [3]int{16, 16, 16}, 132}, choices{sg, few, cm, sg, cm, 32}},
-		{gpu{"NVIDIA RTX 4090", vk.Discrete, nvidia, 32, 32, 32, true, true, true, true, 48 * kib, [3]int{16, 16, 16}, 128}, choices{sg, few, cm, sg, cm, 32}},
-		{gpu{"NVIDIA GTX 1660, without matrices", vk.Discrete, nvidia, 32, 32, 32, true, true, true, true, 48 * kib, [3]int{}, 22}, choices{sg, few, fp16, sg, base, 32}},
-		{gpu{"NVIDIA GTX 1080, without float16", vk.Discrete, nvidia, 32, 32, 32, true, true, false, true, 48 * kib, [3]int{}, 20}, choices{sg, few, base, sg, base, 32}},
-		{gpu{"AMD RX 7900 XTX, RADV", vk.Discrete, amd, 64, 32, 64, true, true, true, true, 64 * kib, [3]int{16, 16, 16}, 96}, choices{sg, few, cm, sg, cm, 32}},
-		{gpu{"AMD RX 6800, RADV", vk.Discrete, amd, 64, 32, 64, true, true, true, true, 64 * kib, [3]int{}, 60}, choices{sg, few, fp16, sg, base, 32}},
-		{gpu{"AMD RX 6500 XT, with sizes that no stage can ask for", vk.Discrete, amd, 64, 32, 64, false, false, true, true, 32 * kib, [3]int{}, 16}, choices{base, base, fp16, base, base, 0}},
-		{gpu{"AMD RX 580, GCN", vk.Discrete, amd, 64, 64, 64, true, true, false, false, 64 * kib, [3]int{}, 36}, choices{sg, few, base, sg, base, 64}},
-		{gpu{"AMD Radeon 780M, RADV", vk.Integrated, amd, 64, 32, 64, true, true, true, true, 64 * kib, [3]int{16, 16, 16}, 12}, choices{sg, few, cm, sg, cm, 32}},
-		{gpu{"Intel Arc A770, ANV", vk.Discrete, intel, 32, 8, 32, true, true, true, true, 64 * kib, [3]int{8, 8, 8}, 0}, choices{sg, few, fp16, sg, base, 8}},
-		{gpu{"Intel Arc B580, ANV", vk.Discrete, intel, 32, 16, 32, true, true, true, true, 128 * kib, [3]int{8, 16, 16}, 0}, choices{sg, few, cm, sg, cm, 16}},
-		{gpu{"Intel Arc 140T, integrated Xe-LPG+", vk.Integrated, intel, 32, 8, 32, true, true, true, true, 64 * kib, [3]int{8, 8, 8}, 0}, choices{sg, few, cm, sg, cm, 8}},
-		{gpu{"Intel UHD 770, ANV", vk.Integrated, intel, 32, 8, 32, true, true, true, true, 64 * kib, [3]int{}, 0}, choices{sg, few, fp16, sg, base, 8}},
-		{gpu{"Intel, without control of the size", vk.Integrated, intel, 32, 32, 32, false, false, true, false, 64 * kib, [3]int{}, 0}, choices{base, base, fp16, base, base, 0}},
-		{gpu{"Apple M2, MoltenVK", vk.Integrated, apple, 32, 32, 32, false, false, true, false, 32 * kib, [3]int{}, 0}, choices{sg, few, fp16, sg, base, 32}},
-		{gpu{"Qualcomm Adreno 740, Turnip", vk.Integrated, qualcomm, 128, 64, 128, true, true, true, true, 32 * kib, [3]int{}, 0}, choices{sg, few, fp16, sg, base, 64}},
-		{gpu{"Arm Mali-G715", vk.Integrated, arm, 16, 16, 16, true, true, true, true, 32 * kib, [3]int{}, 11}, choices{sg, few, fp16, sg, base, 16}},
-		{gpu{"Broadcom V3D, without the extension", vk.Integrated, broadcom, 16, 16, 16, false, false, false, false, 16 * kib, [3]int{}, 0}, choices{sg, few, base, sg, base, 16}},
+		{gpu{"NVIDIA H100", vk.Discrete, nvidia, 32, 32, 32, true, true, true, true, true, 48 * kib, [3]int{16, 16, 16}, 132}, choices{dp2, few, cm, sg, cm, 32}},
+		{gpu{"NVIDIA RTX 4090", vk.Discrete, nvidia, 32, 32, 32, true, true, true, true, true, 48 * kib, [3]int{16, 16, 16}, 128}, choices{dp2, few, cm, sg, cm, 32}},
+		{gpu{"NVIDIA GTX 1660, without matrices", vk.Discrete, nvidia, 32, 32, 32, true, true, true, true, true, 48 * kib, [3]int{}, 22}, choices{dp2, few, fp16, sg, base, 32}},
+		{gpu{"NVIDIA GTX 1080, without float16", vk.Discrete, nvidia, 32, 32, 32, true, true, false, true, true, 48 * kib, [3]int{}, 20}, choices{dp2, few, base, sg, base, 32}},
+		{gpu{"AMD RX 7900 XTX, RADV", vk.Discrete, amd, 64, 32, 64, true, true, true, true, true, 64 * kib, [3]int{16, 16, 16}, 96}, choices{dp2, few, cm, sg, cm, 32}},
+		{gpu{"AMD RX 6800, RADV", vk.Discrete, amd, 64, 32, 64, true, true, true, true, true, 64 * kib, [3]int{}, 60}, choices{dp2, few, fp16, sg, base, 32}},
+		{gpu{"AMD RX 6500 XT, with sizes that no stage can ask for", vk.Discrete, amd, 64, 32, 64, false, false, true, true, true, 32 * kib, [3]int{}, 16}, choices{base, base, fp16, base, base, 0}},
+		{gpu{"AMD RX 580, GCN", vk.Discrete, amd, 64, 64, 64, true, true, false, true, false, 64 * kib, [3]int{}, 36}, choices{sg, few, base, sg, base, 64}},
+		{gpu{"AMD Radeon 780M, RADV", vk.Integrated, amd, 64, 32, 64, true, true, true, true, true, 64 * kib, [3]int{16, 16, 16}, 12}, choices{dp2, few, cm, sg, cm, 32}},
+		{gpu{"Intel Arc A770, ANV", vk.Discrete, intel, 32, 8, 32, true, true, true, true, true, 64 * kib, [3]int{8, 8, 8}, 0}, choices{dp2, few, fp16, sg, base, 8}},
+		{gpu{"Intel Arc B580, ANV", vk.Discrete, intel, 32, 16, 32, true, true, true, true, true, 128 * kib, [3]int{8, 16, 16}, 0}, choices{dp2, few, cm, sg, cm, 16}},
+		{gpu{"Intel Arc 140T, integrated Xe-LPG+", vk.Integrated, intel, 32, 8, 32, true, true, true, true, true, 64 * kib, [3]int{8, 8, 8}, 0}, choices{dp2, few, cm, sg, cm, 8}},
+		{gpu{"Intel UHD 770, ANV", vk.Integrated, intel, 32, 8, 32, true, true, true, true, true, 64 * kib, [3]int{}, 0}, choices{dp2, few, fp16, sg, base, 8}},
+		{gpu{"Intel, without control of the size", vk.Integrated, intel, 32, 32, 32, false, false, true, false, false, 64 * kib, [3]int{}, 0}, choices{base, base, fp16, base, base, 0}},
+		{gpu{"Apple M2, MoltenVK", vk.Integrated, apple, 32, 32, 32, false, false, true, false, false, 32 * kib, [3]int{}, 0}, choices{sg, few, fp16, sg, base, 32}},
+		{gpu{"Qualcomm Adreno 740, Turnip", vk.Integrated, qualcomm, 128, 64, 128, true, true, true, true, true, 32 * kib, [3]int{}, 0}, choices{dp2, few, fp16, sg, base, 64}},
+		{gpu{"Arm Mali-G715", vk.Integrated, arm, 16, 16, 16, true, true, true, true, true, 32 * kib, [3]int{}, 11}, choices{dp2, few, fp16, sg, base, 16}},
+		{gpu{"Broadcom V3D, without the extension", vk.Integrated, broadcom, 16, 16, 16, false, false, false, false, false, 16 * kib, [3]int{}, 0}, choices{sg, few, base, sg, base, 16}},
 	} {
 		if diff := cmp.Diff(c.want, c.choices(t)); diff != "" {
 			t.Errorf("%s: %s", c.name, diff)
@@ -128,43 +128,43 @@ func TestTilesOnRealDevices(t *testing.T) {
 		path kernels.Path
 		want [4][4]string // of qkv, o, gate and up, down
 	}{
-		{gpu{"NVIDIA H100", vk.Discrete, nvidia, 32, 32, 32, true, true, true, true, 48 * kib, [3]int{16, 16, 16}, 132}, kernels.CM, [4][4]string{
+		{gpu{"NVIDIA H100", vk.Discrete, nvidia, 32, 32, 32, true, true, true, true, true, 48 * kib, [3]int{16, 16, 16}, 132}, kernels.CM, [4][4]string{
 			{"64x16 in 3", "64x16 in 8", "64x16 in 2", "64x16 in 8"},
 			{"64x64 in 3", "64x64 in 8", "64x64 in 2", "64x64 in 8"},
 			{"64x64", "64x64 in 4", "128x64", "64x64 in 4"},
 			{"128x64", "128x64", "128x64", "128x64"},
 		}},
-		{gpu{"NVIDIA RTX 4090", vk.Discrete, nvidia, 32, 32, 32, true, true, true, true, 48 * kib, [3]int{16, 16, 16}, 128}, kernels.CM, [4][4]string{
+		{gpu{"NVIDIA RTX 4090", vk.Discrete, nvidia, 32, 32, 32, true, true, true, true, true, 48 * kib, [3]int{16, 16, 16}, 128}, kernels.CM, [4][4]string{
 			{"64x16 in 3", "64x16 in 8", "64x16", "64x16 in 8"},
 			{"64x64 in 3", "64x64 in 8", "64x64", "64x64 in 8"},
 			{"64x64", "64x64 in 4", "128x64", "64x64 in 4"},
 			{"128x64", "128x64", "128x64", "128x64"},
 		}},
-		{gpu{"AMD RX 7900 XTX, RADV", vk.Discrete, amd, 64, 32, 64, true, true, true, true, 64 * kib, [3]int{16, 16, 16}, 96}, kernels.CM, [4][4]string{
+		{gpu{"AMD RX 7900 XTX, RADV", vk.Discrete, amd, 64, 32, 64, true, true, true, true, true, 64 * kib, [3]int{16, 16, 16}, 96}, kernels.CM, [4][4]string{
 			{"64x16 in 2", "64x16 in 6", "64x16", "64x16 in 6"},
 			{"64x64 in 2", "64x64 in 6", "128x64", "64x64 in 6"},
 			{"128x64", "64x64 in 3", "128x64", "64x64 in 3"},
 			{"128x64", "128x64", "128x64", "128x64"},
 		}},
-		{gpu{"AMD Radeon 780M, RADV", vk.Integrated, amd, 64, 32, 64, true, true, true, true, 64 * kib, [3]int{16, 16, 16}, 12}, kernels.CM, [4][4]string{
+		{gpu{"AMD Radeon 780M, RADV", vk.Integrated, amd, 64, 32, 64, true, true, true, true, true, 64 * kib, [3]int{16, 16, 16}, 12}, kernels.CM, [4][4]string{
 			{"64x16", "64x16", "64x16", "64x16"},
 			{"128x64", "128x64", "128x64", "128x64"},
 			{"128x64", "128x64", "128x64", "128x64"},
 			{"128x64", "128x64", "128x64", "128x64"},
 		}},
-		{gpu{"Intel Arc B580, ANV", vk.Discrete, intel, 32, 16, 32, true, true, true, true, 128 * kib, [3]int{8, 16, 16}, 0}, kernels.CM, [4][4]string{
+		{gpu{"Intel Arc B580, ANV", vk.Discrete, intel, 32, 16, 32, true, true, true, true, true, 128 * kib, [3]int{8, 16, 16}, 0}, kernels.CM, [4][4]string{
 			{"32x16", "32x16", "32x16", "32x16"},
 			{"64x64", "64x64", "64x64", "64x64"},
 			{"64x64", "64x64", "64x64", "64x64"},
 			{"64x64", "64x64", "64x64", "64x64"},
 		}},
-		{gpu{"AMD RX 6800, RADV", vk.Discrete, amd, 64, 32, 64, true, true, true, true, 64 * kib, [3]int{}, 60}, kernels.FP16, [4][4]string{
+		{gpu{"AMD RX 6800, RADV", vk.Discrete, amd, 64, 32, 64, true, true, true, true, true, 64 * kib, [3]int{}, 60}, kernels.FP16, [4][4]string{
 			{"64x16", "64x16 in 4", "64x16", "64x16 in 4"},
 			{"64x64", "64x64 in 4", "64x64", "64x64 in 4"},
 			{"64x64", "64x64 in 2", "64x64", "64x64 in 2"},
 			{"64x64", "64x64", "64x64", "64x64"},
 		}},
-		{gpu{"Apple M2, MoltenVK", vk.Integrated, apple, 32, 32, 32, false, false, true, false, 32 * kib, [3]int{}, 0}, kernels.FP16, [4][4]string{
+		{gpu{"Apple M2, MoltenVK", vk.Integrated, apple, 32, 32, 32, false, false, true, false, false, 32 * kib, [3]int{}, 0}, kernels.FP16, [4][4]string{
 			{"64x16", "64x16", "64x16", "64x16"},
 			{"64x64", "64x64", "64x64", "64x64"},
 			{"64x64", "64x64", "64x64", "64x64"},
@@ -211,7 +211,7 @@ func TestMeasuredTilingsDecide(t *testing.T) {
 		timed("f16", 128, 10, kernels.Tiling{}), timed("f16", 128, 1, tile(2, 2, 9)),
 		{Op: "matmul_f32", Path: kernels.CM, Tokens: 128, Nanoseconds: 1, Tiling: large},
 	}}
-	g := gpu{"NVIDIA H100", vk.Discrete, nvidia, 32, 32, 32, true, true, true, true, 48 << 10, [3]int{16, 16, 16}, 132}
+	g := gpu{"NVIDIA H100", vk.Discrete, nvidia, 32, 32, 32, true, true, true, true, true, 48 << 10, [3]int{16, 16, 16}, 132}
 	m := &Manager{machine: kernels.NewMachine(g.physical()), opts: Options{Tuning: x}}
 	none := kernels.Tiling{}
 	in := func(n int) kernels.Tiling { large.Splits = n; return large }
@@ -247,7 +247,7 @@ func TestUnprovenKernelsWaitForACheck(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	pd := gpu{"NVIDIA H100", vk.Discrete, nvidia, 32, 32, 32, true, true, true, true, 48 << 10, [3]int{16, 16, 16}, 132}.physical()
+	pd := gpu{"NVIDIA H100", vk.Discrete, nvidia, 32, 32, 32, true, true, true, true, true, 48 << 10, [3]int{16, 16, 16}, 132}.physical()
 	pd.APIVersion = vk.Version(1<<22 | 4<<12)
 	f := &pd.Features
 	f.StorageBuffer16Bit, f.Maintenance4, f.BufferDeviceAddress = true, true, true

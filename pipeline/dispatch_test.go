@@ -14,7 +14,7 @@ import (
 // TestDispatchesOfADescribedDevice: what a plan is made of, on a device that is not there, with bytes worked out by hand.
 func TestDispatchesOfADescribedDevice(t *testing.T) {
 	t.Parallel()
-	g := gpu{"NVIDIA H100", vk.Discrete, nvidia, 32, 32, 32, true, true, true, true, 48 << 10, [3]int{16, 16, 16}, 132}
+	g := gpu{"NVIDIA H100", vk.Discrete, nvidia, 32, 32, 32, true, true, true, true, true, 48 << 10, [3]int{16, 16, 16}, 132}
 	m, err := Describe(g.physical(), Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -41,7 +41,7 @@ func TestDispatchesOfADescribedDevice(t *testing.T) {
 		"act_mul 1x1024 16 0 false 0 8192 0", // reads what the first one reads, and writes elsewhere
 		"add 1x1024 16 0 true 0 8192 0",
 		// 16 rows a workgroup; 18 bytes for 32 weights; 1024 and 4096 numbers.
-		"matvec_q4_0_sg 4096x1024 256 32 true 2359296 20480 8388608",
+		"matvec_q4_0_dp2 4096x1024 256 32 true 2359296 20480 8388608",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)

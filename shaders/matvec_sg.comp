@@ -16,14 +16,22 @@
 // Quantised weights stay unsigned integers q until the end: a row is sum_b d_b * (q . x)_b +
 // m_b * sum(x)_b over blocks b, and sum(x), the same for every row, is where (q . x) starts from if
 // m is a constant times d. Packed fields are masked four at a time into the bytes of a word, from
-// which conversion to float is one instruction on most GPUs.
+// which conversion to float is one instruction on most GPUs. With FRACTIONS a byte becomes a float
+// without a conversion.
+//
+// With PLANES products are of integers, by dot products of four bytes, with x in two planes of bytes
+// (planes.glsl).
 //
 // Reads each weight once; x is 4 * cols bytes for SUBGROUPS * ROWS rows. cols is a multiple of
 // PIECE_COLS, and rows are not interleaved (group = 1). Shared memory: 32 * QUADS * (LANES + 1)
-// bytes, 16896 for 32 lanes and 16 quads.
+// bytes, 16896 for 32 lanes and 16 quads; with PLANES half of it, and 16 bytes a lane for each SUM_COLS columns.
 #extension GL_EXT_control_flow_attributes : require
 #extension GL_KHR_shader_subgroup_basic : require
 #extension GL_KHR_shader_subgroup_arithmetic : require
+#ifdef PLANES
+#extension GL_KHR_shader_subgroup_shuffle : require
+#extension GL_EXT_integer_dot_product : require
+#endif
 layout(local_size_x_id = 0) in;
 layout(constant_id = 0) const uint WORKGROUP = 128u; // SUBGROUPS * LANES
 layout(constant_id = 1) const bool HAS_BIAS = false;
@@ -33,6 +41,9 @@ layout(constant_id = 4) const bool ACTIVATE = false;
 layout(constant_id = 5) const bool GATED = false;
 layout(constant_id = 6) const uint ACTIVATION = 0u;
 layout(constant_id = 7) const bool AHEAD = true;
+#ifndef PLANES
+layout(constant_id = 8) const bool FRACTIONS = false;
+#endif
 layout(std430, binding = 0) readonly buffer Units { uvec4 units[]; };
 layout(std430, binding = 1) readonly buffer Metas { uvec4 meta[]; };
 layout(std430, binding = 2) readonly buffer X { vec4 x[]; };
@@ -74,7 +85,6 @@ uvec4 load_meta_quad(uint i) { return meta[i]; }
 #define STAGED (QUADS / SUBGROUPS)   // of an invocation
 const uint LANES = WORKGROUP / SUBGROUPS;
 #define STRIDE (LANES + 1u) // odd, so that the quads of a piece go to different banks
-shared vec4 x_tile[2u * QUADS * STRIDE];
 shared float partial[SUBGROUPS];
 
 #ifdef QUANTISED
@@ -91,32 +101,44 @@ float sums[ROWS];
 float squares = 0.0;
 vec4 staged[STAGED], gains[STAGED];
 
-// This invocation's quad i of a chunk of x.
-uint staged_quad(uint chunk, uint i) { return chunk * (LANES * QUADS) + i * WORKGROUP + gl_LocalInvocationID.x; }
-
-// Multiplies staged quad i by the norm's gain.
-void apply_gain(uint chunk, uint i) {
-    squares += staged_quad(chunk, i) < p.cols / 4u ? dot(staged[i], staged[i]) : 0.0;
+// Multiplies staged quad i of a chunk of x, which is number `quad` of all, by the norm's gain.
+void apply_gain(uint quad, uint i) {
+    squares += quad < p.cols / 4u ? dot(staged[i], staged[i]) : 0.0;
     staged[i] *= gains[i];
 }
+
+#ifdef PLANES
+#include "planes.glsl"
+#else
+shared vec4 x_tile[2u * QUADS * STRIDE];
+
+// This invocation's quad i of a chunk of x, and the same or, beyond the last, one that is not used.
+uint staged_quad(uint chunk, uint i) { return chunk * (LANES * QUADS) + i * WORKGROUP + gl_LocalInvocationID.x; }
+uint loaded_quad(uint chunk, uint i) { return min(staged_quad(chunk, i), p.cols / 4u - 1u); }
+
+void store_quads(uint chunk) {
+    [[unroll]] for (uint i = 0u; i < STAGED; i++) {
+        uint at = i * WORKGROUP + gl_LocalInvocationID.x, n = at / PIECE_QUADS;
+        x_tile[((chunk & 1u) * QUADS + n / LANES * PIECE_QUADS + at % PIECE_QUADS) * STRIDE + n % LANES] = staged[i];
+    }
+}
+#endif
 
 // Loads this invocation's quads of a chunk of x.
 void load_chunk(uint chunk) {
     [[unroll]] for (uint i = 0u; i < STAGED; i++) {
-        // Without a branch, so that all are under way at once; what is beyond the last is not used.
-        uint quad = min(staged_quad(chunk, i), p.cols / 4u - 1u);
+        uint quad = loaded_quad(chunk, i); // without a branch, so that all are under way at once
         staged[i] = x[quad];
         if (NORM) gains[i] = gain[quad];
-        if (NORM && !AHEAD) apply_gain(chunk, i);
+        if (NORM && !AHEAD) apply_gain(staged_quad(chunk, i), i);
     }
 }
 
 void store_chunk(uint chunk) {
-    [[unroll]] for (uint i = 0u; i < STAGED; i++) {
-        uint at = i * WORKGROUP + gl_LocalInvocationID.x, n = at / PIECE_QUADS;
-        if (NORM && AHEAD) apply_gain(chunk, i);
-        x_tile[((chunk & 1u) * QUADS + n / LANES * PIECE_QUADS + at % PIECE_QUADS) * STRIDE + n % LANES] = staged[i];
+    if (NORM && AHEAD) {
+        [[unroll]] for (uint i = 0u; i < STAGED; i++) apply_gain(staged_quad(chunk, i), i);
     }
+    store_quads(chunk);
 }
 
 // What a lane takes of the rows in a piece.
@@ -153,8 +175,28 @@ Piece load_piece(uint row0, uint piece) {
     return v;
 }
 
-// Adds a piece of the rows from row0 on to sums; x is at tile.
-void add_piece(uint row0, uint piece, Piece v, uint tile) {
+#ifndef PLANES
+#if defined(QUANTISED) && !defined(LEVELS)
+// The bytes of v less OFFSET. A byte is put where it is into the fraction of a float that begins at 2^23, or the second one at
+// 2^15, so that its lowest bit is worth 1, and the difference is exact.
+vec4 fraction_numbers(uint v) {
+    uint upper = v >> 16u;
+    uvec4 bits = uvec4(v & 0xffu, v & 0xff00u, upper & 0xffu, upper & 0xff00u) | uvec4(0x4b000000u, 0x47000000u, 0x4b000000u, 0x47000000u);
+#ifdef OFFSET
+    return uintBitsToFloat(bits) - (vec4(8388608.0, 32768.0, 8388608.0, 32768.0) + float(OFFSET));
+#else
+    return uintBitsToFloat(bits) - vec4(8388608.0, 32768.0, 8388608.0, 32768.0);
+#endif
+}
+#define TAKES_FRACTIONS FRACTIONS
+#else
+#define TAKES_FRACTIONS false
+#define fraction_numbers(v) vec4(0.0)
+#endif
+
+// Adds a piece of the rows from row0 on to sums; x is from quad `first` of x_tile on.
+void add_piece(uint row0, uint piece, Piece v, uint first) {
+    uint tile = first * STRIDE + gl_SubgroupInvocationID;
 #ifdef QUANTISED
     uint part = piece_record(row0, piece).part;
     [[unroll]] for (uint run = 0u; run < RUNS; run++) {
@@ -170,14 +212,15 @@ void add_piece(uint row0, uint piece, Piece v, uint tile) {
             Meta m = quad_meta(v.words, r, part);
             float d[RUN_SCALES];
 #ifdef OFFSET
-            [[unroll]] for (uint s = 0u; s < RUN_SCALES; s++) d[s] = -float(OFFSET) * total[s];
+            [[unroll]] for (uint s = 0u; s < RUN_SCALES; s++) d[s] = TAKES_FRACTIONS ? 0.0 : -float(OFFSET) * total[s];
 #else
             [[unroll]] for (uint s = 0u; s < RUN_SCALES; s++) d[s] = 0.0;
 #endif
             [[unroll]] for (uint i = 0u; i < RUN_WORDS; i++) {
                 uint j = run * RUN_WORDS + i;
                 [[unroll]] for (uint f = 0u; f < FIELDS; f++) {
-                    vec4 w = numbers(unit_bytes(v.q[r * PIECE_UNITS + j / 4u], m.high, j % 4u, f));
+                    uint bytes = unit_bytes(v.q[r * PIECE_UNITS + j / 4u], m.high, j % 4u, f);
+                    vec4 w = TAKES_FRACTIONS ? fraction_numbers(bytes) : numbers(bytes);
                     [[unroll]] for (uint n = 0u; n < 4u; n++) {
                         uint c = WORD_COLS * i + FIELDS * n + f;
                         d[c / SUM_COLS] += w[n] * xs[c / 4u][c % 4u];
@@ -205,6 +248,46 @@ void add_piece(uint row0, uint piece, Piece v, uint tile) {
     }
 #endif
 }
+#else
+// The same by dot products.
+void add_piece(uint row0, uint piece, Piece v, uint first) {
+    uint part = piece_record(row0, piece).part;
+    [[unroll]] for (uint run = 0u; run < RUNS; run++) {
+        uvec4 xs[RUN_QUADS / 2u];
+        [[unroll]] for (uint i = 0u; i < RUN_QUADS / 2u; i++)
+            xs[i] = x_tile[(first / 2u + run * (RUN_QUADS / 2u) + i) * STRIDE + gl_SubgroupInvocationID];
+        uvec2 block[RUN_SCALES];
+        [[unroll]] for (uint s = 0u; s < RUN_SCALES; s++)
+            block[s] = x_blocks[(first / SUM_QUADS + run * RUN_SCALES + s) * STRIDE + gl_SubgroupInvocationID];
+        [[unroll]] for (uint r = 0u; r < ROWS; r++) {
+            Meta m = quad_meta(v.words, r, part);
+            int high[RUN_SCALES], low[RUN_SCALES];
+            [[unroll]] for (uint s = 0u; s < RUN_SCALES; s++) {
+                high[s] = 0;
+                low[s] = START(block[s]);
+            }
+            [[unroll]] for (uint i = 0u; i < RUN_WORDS; i++) {
+                uint j = run * RUN_WORDS + i, s = WORD_COLS * i / SUM_COLS;
+                [[unroll]] for (uint f = 0u; f < FIELDS; f++) {
+                    int w = signed_bytes(unit_bytes(v.q[r * PIECE_UNITS + j / 4u], m.high, j % 4u, f));
+                    uint at = plane_word(FIELDS * i + f), below = at + STAGED;
+                    high[s] += dotPacked4x8EXT(w, int(xs[at / 4u][at % 4u]));
+                    low[s] += dotPacked4x8EXT(w, int(xs[below / 4u][below % 4u]));
+                }
+            }
+            [[unroll]] for (uint s = 0u; s < RUN_SCALES; s++) {
+                vec2 dm = m.dm[SCALES > 1 ? run * RUN_SCALES + s : 0u];
+                float sum = float((high[s] << 8) + low[s]) * uintBitsToFloat(block[s].x);
+#ifdef OFFSET
+                sums[r] += dm.x * sum;
+#else
+                sums[r] += dm.x * sum + dm.y * uintBitsToFloat(block[s].y);
+#endif
+            }
+        }
+    }
+}
+#endif
 
 void main() {
     uint lane = gl_SubgroupInvocationID;
@@ -231,7 +314,6 @@ void main() {
     barrier(); // the first chunk is there
     for (uint chunk = 0u; chunk < chunks; chunk++) {
         if (chunk + 1u < chunks) load_chunk(chunk + 1u);
-        uint tile = (chunk & 1u) * QUADS * STRIDE + lane;
         [[unroll]] for (uint b = 0u; b < PIECES; b++) {
             uint piece = (chunk * PIECES + b) * LANES + lane;
             Piece own;
@@ -239,7 +321,7 @@ void main() {
             if (AHEAD && EARLY) next = load_piece(row0, piece + LANES);
             if (piece < pieces) {
                 if (!AHEAD) own = load_piece(row0, piece);
-                add_piece(row0, piece, own, tile + b * PIECE_QUADS * STRIDE);
+                add_piece(row0, piece, own, (chunk & 1u) * QUADS + b * PIECE_QUADS);
             }
             if (AHEAD && !EARLY) next = load_piece(row0, piece + LANES);
         }

@@ -209,7 +209,7 @@ print(best["type"], best["memory_free"] >> 30)' "$work/output") || die "no devic
 	read -r device free <<<"$device"
 	[ "$device" != none ] || die "no device that can be used: $(cat "$work/output" "$work/errors")"
 	SMALL=() SIZE=2-7b SHAPE=(--context 32768) SCALE=1 RUNS=20x REPS=3 TYPES=()
-	PROMPTS=8,64,512 GEN=128 DEPTHS=0,4096 DEEP=0,4096,16384 PATHS='sg|base' CHECKED=q4_0,q8_0,q4_k,f16
+	PROMPTS=8,64,512 GEN=128 DEPTHS=0,4096 DEEP=0,4096,16384 PATHS='dp2|sg|base' CHECKED=q4_0,q8_0,q4_k,f16
 	if [ -n "${LAB_SMALL-}" ] || [ "$device" = cpu ]; then
 		SMALL=(--small) SIZE=135m SCALE=16 RUNS=1x REPS=1 PROMPTS=8,32 GEN=4 DEPTHS=0,64 DEEP=0,32,64 PATHS='row|addr|sg' CHECKED=q4_0 free=64
 		SHAPE=(--hidden 256 --heads 4 --kv-heads 2 --head-dim 64 --intermediate 512 --layers 2 --vocab 32000 --context 4096)

@@ -4,8 +4,8 @@
 #
 #   tools/isa.sh           measure, with llama.cpp's mat-vec kernels beside ours where they can be had, and write the tables
 #   tools/isa.sh --intel   the same for Intel's compiler and the kernels that rules choose there (tools/intel.sh)
-#   tools/isa.sh --check   fail where on one GPU of each compiler a kernel spills, a `cm` kernel has no matrix or a `dp` kernel
-#                          no dot instruction, a mat-vec loop takes more instructions a weight than the committed table says
+#   tools/isa.sh --check   fail where on one GPU of each compiler a kernel spills, a `cm` kernel has no matrix or a `dp` or `dp2`
+#                          kernel no dot instruction, a mat-vec loop takes more instructions a weight than the committed table says
 #                          or is worse than llama.cpp's there, a unit holds fewer subgroups of a kernel, or predictions are
 #                          not those of the plans
 #

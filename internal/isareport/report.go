@@ -53,7 +53,7 @@ func (p *report) rules(device string, r Record) {
 	if strings.HasSuffix(r.Variant, "_cm") && !r.Matrix {
 		p.errs = append(p.errs, fmt.Errorf("%s: %s has no matrix instruction", device, r.Kernel))
 	}
-	if strings.HasSuffix(r.Variant, "_dp") && !r.Dot {
+	if (strings.HasSuffix(r.Variant, "_dp") || strings.HasSuffix(r.Variant, "_dp2")) && !r.Dot {
 		p.errs = append(p.errs, fmt.Errorf("%s: %s has no dot instruction", device, r.Kernel))
 	}
 }

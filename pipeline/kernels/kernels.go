@@ -32,13 +32,14 @@ const (
 	Few  Path = "few"  // products with a few tokens, without tiles
 	FP16 Path = "fp16" // products of float16 numbers, summed in float32
 	DP   Path = "dp"   // products of 8-bit activations, by integer dot products
+	DP2  Path = "dp2"  // products of activations in two planes of 8-bit integers, by integer dot products
 	CM   Path = "cm"   // cooperative matrices of float16 numbers
 	CM2  Path = "cm2"  // those of a workgroup, by VK_NV_cooperative_matrix2
 	CM2E Path = "cm2e" // cm2 without what Mesa lacks of that extension: for checks
 )
 
 // Paths lists every path, the one that runs everywhere first.
-var Paths = []Path{Base, Row, Addr, SG, Few, FP16, DP, CM, CM2, CM2E}
+var Paths = []Path{Base, Row, Addr, SG, Few, FP16, DP, DP2, CM, CM2, CM2E}
 
 // Variant is the name of an op's kernel of the path in shaders/variants.txt.
 func (p Path) Variant(op string) string {
@@ -65,6 +66,7 @@ const (
 	OnRequest Class = iota // none: chosen only when it is asked for
 	CPUs
 	GPUs
+	DotGPUs    // those with instructions for dot products of four 8-bit integers
 	MatrixGPUs // those with fast cooperative matrices
 	Anywhere
 )
@@ -76,6 +78,8 @@ func (c Class) has(m *Machine) bool {
 		return m.CPU()
 	case GPUs:
 		return !m.CPU()
+	case DotGPUs:
+		return !m.CPU() && m.pd.Features.IntegerDotProductAccelerated
 	case MatrixGPUs:
 		return !m.CPU() && m.hasFastMatrices()
 	}
@@ -94,7 +98,7 @@ func (r Rule) Applies(m *Machine, tokens int) bool {
 	return r.On.has(m) && tokens >= r.Min && (r.Max == 0 || tokens <= r.Max)
 }
 
-// A Rounding is what a kernel makes of activations before it multiplies.
+// A Rounding is what a kernel of several tokens has activations made into before it multiplies.
 type Rounding int
 
 const (

@@ -145,8 +145,15 @@ func (m *Machine) hasFullSubgroups() bool {
 	return f.ComputeFullSubgroups || !f.SubgroupSizeControl && !m.CPU() && m.pd.VendorID != vendorIntel
 }
 
-// vendorIntel is a PCI id.
-const vendorIntel = 0x8086
+// convertsSlowly reports whether integers become floats at a fraction of the rate at which floats are multiplied: on NVIDIA's
+// GPUs, in 16 lanes a multiprocessor (docs/isa.md).
+func (m *Machine) convertsSlowly() bool { return m.pd.VendorID == vendorNVIDIA }
+
+// PCI ids of vendors.
+const (
+	vendorIntel  = 0x8086
+	vendorNVIDIA = 0x10de
+)
 
 // hasSubgroupLanes reports whether subgroups are of subgroupLanes lanes for certain: by default, as
 // on NVK, or on demand.

@@ -153,6 +153,20 @@ func activateSpec(p Product, first ...Constant) []Constant {
 	return append(first, flag("ACTIVATE", p.Activate), flag("GATED", p.Gated), Constant{"ACTIVATION", uint32(p.Act)})
 }
 
+// matvecSG is what paths compile matvec_sg.comp to.
+func matvecSG(path Path, on Class, spec func(*Machine, Product) []Constant) *Kernel[Product] {
+	return &Kernel[Product]{
+		Path: path, Rule: Rule{On: on}, Reads: []Layout{RowMajor}, Spec: spec,
+		Takes: func(_ *Machine, p Product) bool { return p.Cols%formats[p.DType].unitCols == 0 },
+		Grid:  func(m *Machine, p Product) [3]int { return spread(m, ceilDiv(p.Rows, matvecSubgroups*matvecSGRows)) },
+		Trip:  func(p Product) Trip { return Trip{Weights: matvecSGChunk(p.DType) * matvecSGRows, Inner: 1} },
+	}
+}
+
+func matvecSGSpec(m *Machine, p Product) []Constant {
+	return matvecSpec(p, size("WORKGROUP", matvecSubgroups*m.subgroupLanes()), flag("AHEAD", m.matvecAhead(p.DType)))
+}
+
 // Matvec is the product of one token. Its bindings are units, records, x, norm weights, bias and y.
 var Matvec = Op[Product]{
 	Push: func(p Product) []byte { return push(p.Rows, p.Cols, p.Group, p.First, p.First, p.Eps) },
@@ -181,17 +195,13 @@ var Matvec = Op[Product]{
 			},
 			Grid: func(m *Machine, p Product) [3]int { return spread(m, ceilDiv(p.Rows, 8*laneRows(p.DType))) },
 		},
+		// By the same: matvec_q4_0_dp2 takes 2.1 of 3.0 instructions a weight on navi31, and 2.5 of 4.6 on Ampere (docs/design/0023).
+		matvecSG(DP2, DotGPUs, matvecSGSpec),
 		// By what drivers' compilers make of them (docs/isa.md): matvec_q4_0_sg takes a
 		// third of the instructions a weight of matvec_q4_0, in loads three times as wide.
-		{
-			Path: SG, Rule: Rule{On: GPUs}, Reads: []Layout{RowMajor},
-			Takes: func(_ *Machine, p Product) bool { return p.Cols%formats[p.DType].unitCols == 0 },
-			Spec: func(m *Machine, p Product) []Constant {
-				return matvecSpec(p, size("WORKGROUP", matvecSubgroups*m.subgroupLanes()), flag("AHEAD", m.matvecAhead(p.DType)))
-			},
-			Grid: func(m *Machine, p Product) [3]int { return spread(m, ceilDiv(p.Rows, matvecSubgroups*matvecSGRows)) },
-			Trip: func(p Product) Trip { return Trip{Weights: matvecSGChunk(p.DType) * matvecSGRows, Inner: 1} },
-		},
+		matvecSG(SG, GPUs, func(m *Machine, p Product) []Constant {
+			return append(matvecSGSpec(m, p), flag("FRACTIONS", m.convertsSlowly() && p.DType.BlockSize() > 1))
+		}),
 		{
 			Path: Base, Rule: Rule{On: Anywhere}, Reads: []Layout{RowMajor, Grouped},
 			Spec: func(_ *Machine, p Product) []Constant { return matvecSpec(p, size("WORKGROUP", workgroup)) },

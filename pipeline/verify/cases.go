@@ -2,6 +2,7 @@ package verify
 
 import (
 	"fmt"
+	"pumice/internal/dtype"
 	"pumice/pipeline"
 	"pumice/pipeline/kernels"
 	"slices"
@@ -9,10 +10,14 @@ import (
 )
 
 // cases runs everything on the base path, on the row and addr paths what may take other
-// kernels or read another layout, and on the sg path the ops of one token. The other paths
-// have only products with several tokens, and cm attention of several tokens too.
+// kernels or read another layout, on the sg path the ops of one token, and on dp2 products of
+// one. The other paths have only products with several tokens, and cm attention of several
+// tokens too.
 func (v *verifier) cases() {
 	switch v.path() {
+	case kernels.DP2:
+		v.oneTokenCases()
+		return
 	case kernels.SG:
 		v.oneTokenCases()
 		for _, t := range v.cacheTypes() {
@@ -70,21 +75,27 @@ func (v *verifier) cases() {
 }
 
 // oneTokenCases are the products of one token whose columns fill the lanes that take any, in
-// matrices that are whole and that are cut.
+// matrices that are whole and that are cut. What is fused to them, and cutting, is the same source on dp2 as on sg: there one
+// type has them.
 func (v *verifier) oneTokenCases() {
 	for _, t := range v.types() {
-		if !v.m.Offers("matvec_"+kernels.Lower(t), kernels.SG) {
+		if !v.m.Offers("matvec_"+kernels.Lower(t), v.path()) {
 			continue
 		}
-		n := 3
+		n, all := 3, v.path() == kernels.SG || t == dtype.Q4_0
 		for _, s := range append(v.shapes(t), [2]int{35, 4104}) {
 			cols := ceilDiv(s[1], t.BlockSize()) * t.BlockSize()
-			if !kernels.Matvec.Of(kernels.SG).Fits(v.m.Machine(), kernels.Product{Packed: kernels.Packed{DType: t, Cols: cols}}, kernels.RowMajor) {
+			if !kernels.Matvec.Of(v.path()).Fits(v.m.Machine(), kernels.Product{Packed: kernels.Packed{DType: t, Cols: cols}}, kernels.RowMajor) {
 				continue
 			}
 			n++
 			v.linear(rowsOf(t, s[0]), cols, 1, 1, n%2 == 0, n/2%2 == 0)
-			v.fused(rowsOf(t, s[0]+s[0]%2), cols, 1, 1, kernels.Activation(n%3), true)
+			if all {
+				v.fused(rowsOf(t, s[0]+s[0]%2), cols, 1, 1, kernels.Activation(n%3), true)
+			}
+		}
+		if !all {
+			continue
 		}
 		v.binding = 48 * t.RowBytes(max(64, t.BlockSize()))
 		v.linear(rowsOf(t, 150), max(64, t.BlockSize()), 1, 1, true, true)

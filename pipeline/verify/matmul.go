@@ -73,6 +73,9 @@ func (v *verifier) fused(bands []pipeline.Band, cols, tokens, count int, act ker
 		normed := ref.RMSNorm(x[:count*cols], gain, float64(eps))
 		product := ref.Linear(normed, w.values, bias, rows, cols)
 		terms := ref.Linear(magnitudes(normed), w.terms, magnitudes(bias), rows, cols)
+		if kernels.PathOf(lastKernel(b)) == kernels.DP2 {
+			terms = planesTerms(terms, normed, w.values, rows, cols, tolerances.fused(cols))
+		}
 		if gated {
 			product, terms = ref.ActMul(product, f), fusedTerms(product, terms, f)
 		} else {
@@ -177,12 +180,32 @@ func (v *verifier) linear(bands []pipeline.Band, cols, tokens, count int, withBi
 				tolerance = tolerances.linearHalves(cols)
 			case kernels.DP: // of the activations as the device has rounded them
 				want, terms = expect(v.quantised(x, got[1], got[2]))
+			case kernels.DP2:
+				terms = planesTerms(terms, x, w.values, rows, cols, tolerance)
 			}
 			g, r, m := choose(got[0], want, terms, func(i int) bool { return k.has(i % rows) })
 			v.each(compare(k.kernel, v.name, g, r, m, tolerance))
 		}
 		return nil
 	})
+}
+
+// planesTerms adds to terms, to which a tolerance is relative, those of rounding x, (tokens, cols), to two planes of bytes: of
+// weights w, (rows, cols).
+func planesTerms(terms, x, w []float64, rows, cols int, tolerance float64) []float64 {
+	const block = 32 // or less: of some types 16
+	largest := magnitudes(x)
+	for b := range slices.Chunk(largest, block) {
+		most := slices.Max(b)
+		for i := range b {
+			b[i] = most
+		}
+	}
+	out := slices.Clone(terms)
+	for i, sum := range ref.Linear(largest, magnitudes(w), nil, rows, cols) {
+		out[i] += sum * tolerances.planes(cols) / tolerance
+	}
+	return out
 }
 
 // The kernels that round activations.

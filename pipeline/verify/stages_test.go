@@ -27,13 +27,13 @@ type stage struct {
 // that at other sizes one type of each form of units and records is enough. SwiftShader, which shares no code with Mesa, has those
 // that run anywhere besides, and its own integer dot products.
 var stages = []stage{
-	{"lavapipe", 8, mesa22, []kernels.Path{kernels.Base, kernels.Row, kernels.SG, kernels.Few, kernels.FP16, kernels.DP}, nil},
+	{"lavapipe", 8, mesa22, []kernels.Path{kernels.Base, kernels.Row, kernels.SG, kernels.Few, kernels.FP16, kernels.DP, kernels.DP2}, nil},
 	{"lavapipe-128", 4, mesa22[1:], []kernels.Path{kernels.SG, kernels.Few}, nil},
-	{"lavapipe-512", 16, mesa22[1:], []kernels.Path{kernels.SG, kernels.Few}, nil},
+	{"lavapipe-512", 16, mesa22[1:], []kernels.Path{kernels.SG, kernels.Few, kernels.DP2}, nil},
 	{"lavapipe-26", 8, slices.Concat(mesa22, mesa26), []kernels.Path{kernels.Addr, kernels.CM, kernels.CM2E}, nil},
 	{"lavapipe-26-128", 4, slices.Concat(mesa22[1:], mesa26[:1]), []kernels.Path{kernels.Addr}, forms},
 	{"lavapipe-26-512", 16, slices.Concat(mesa22[1:], mesa26[:1]), []kernels.Path{kernels.Addr}, forms},
-	{"swiftshader", 4, mesa22[1:6], []kernels.Path{kernels.Base, kernels.DP}, nil},
+	{"swiftshader", 4, mesa22[1:6], []kernels.Path{kernels.Base, kernels.DP, kernels.DP2}, nil},
 }
 
 var (

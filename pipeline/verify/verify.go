@@ -64,7 +64,7 @@ var tolerances = struct {
 	embed, rope, ropeF16, ropeQ8, silu, gelu, softCap, add, adjust, topK float64
 	rmsNorm, layerNorm, linear, fused, softmax                           func(n int) float64
 	quantised, blockScale                                                float64
-	linearHalves                                                         func(n int) float64
+	linearHalves, planes                                                 func(n int) float64
 	attention                                                            func(n, headDim int) float64
 	attentionCM                                                          func(cache pipeline.DType, headDim int) float64
 }{
@@ -110,6 +110,12 @@ var tolerances = struct {
 	// magnitudes: C is 1.6 for normal values, here up to 2.4.
 	linearHalves: func(n int) float64 {
 		return min(2, 16/math.Sqrt(float64(n)))*0x1p-11 + sumBound(n+4)*unit
+	},
+	// What two planes of bytes of x add to linear, relative to the sum of |w| times the largest |x| of a block: a value is
+	// rounded by at most half a step, and by the error of a division of integers up to 32639, and steps are 1/32639 of the
+	// largest. Independent roundings err together as in linearHalves.
+	planes: func(n int) float64 {
+		return min(1, 12/math.Sqrt(float64(n))) * (0.5/32639 + 6*unit)
 	},
 	// A norm before and an activation after the product, gelu's being the larger; relative to
 	// fusedTerms.
