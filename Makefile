@@ -20,6 +20,7 @@ help:
 	@echo "make bench-peer         measure beside llama.cpp's Vulkan backend, on this machine's device"
 	@echo "make gpu-report         measure on this machine's GPU for ten minutes, into a file to send in"
 	@echo "make isa-report         count what GPU drivers' compilers make of the kernels, without a GPU, into docs/isa.md and docs/predictions.md"
+	@echo "make coalescing-report  count what the lanes of a subgroup ask of memory together, into docs/coalescing.md"
 	@echo "make bench-tokenizers   measure encoding beside the Rust library tokenizers, on one core"
 	@echo "make quantization-table  measure what each weight type costs in quality, and write the table of docs/quantization.md"
 	@echo "make clean              remove bin/"
@@ -94,6 +95,10 @@ gpu-report:
 .PHONY: isa-report
 isa-report:
 	@tools/isa.sh
+
+.PHONY: coalescing-report
+coalescing-report:
+	@go run ./internal/coalesce docs/coalescing.md
 
 .PHONY: bench-tokenizers
 bench-tokenizers:

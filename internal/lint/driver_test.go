@@ -7,7 +7,7 @@ import (
 )
 
 // deviceless are the packages whose tests reach package vk but open no device.
-var deviceless = []string{"internal/isareport", "internal/lab", "pipeline/kernels", "quantize", "tools/mutate"}
+var deviceless = []string{"internal/coalesce", "internal/isareport", "internal/lab", "pipeline/kernels", "quantize", "tools/mutate"}
 
 // Go's test cache would take over a result from another driver where a package's tests don't record the driver, which internal/gputest does.
 func TestPackagesWithDevicesRecordTheDriver(t *testing.T) {

@@ -89,6 +89,8 @@ var layers = map[string][]string{
 	"cmd/pumice":         {root, "hub", "store", "server", "quantize", "eval", "bench", "checkpoint", "chat", "chat/toolcall", "sample", "shaders", "tokenizer", "constrain", "internal"},
 	"cmd/pumice-window":  {root, "internal/monitor", "internal/loopback"},
 	"internal/monitor":   {root, "server", "vk/present", "internal/humanize"},
+	"internal/simt":      {"internal/half"},
+	"internal/coalesce":  {"internal/simt", "pipeline/kernels", "shaders", "vk", "internal/dtype"},
 	"internal/isareport": {"model", "pipeline", "vk", "checkpoint", "internal/dtype", "internal/synth"},
 }
 
