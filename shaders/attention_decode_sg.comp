@@ -114,9 +114,13 @@ float team_sum(float v) {
     return v;
 }
 
+// Where quad i of a head is in shared memory: eight lanes use different banks, whether they take eight quads side by side or
+// each the same quad of its piece.
+uint place(uint i) { return i ^ (i / 8u & (LANE_QUADS - 1u)); }
+
 // Quad i of the lane's piece of a query of the group.
 vec4 query_quad(uint g, uint piece, bool has, uint i) {
-    return has ? query[g * QUADS + piece * LANE_QUADS + i] : vec4(0.0);
+    return has ? query[g * QUADS + place(piece * LANE_QUADS + i)] : vec4(0.0);
 }
 
 void main() {
@@ -147,7 +151,7 @@ void main() {
     uint end = min(to, position);
     for (uint d = lane; d < HEAD_DIM; d += WORKGROUP) {
         [[unroll]] for (uint g = 0u; g < GROUP; g++)
-            query[g * QUADS + d / 4u][d % 4u] = p.scale * rotated(q0 + min(h0 + g, last_head) * HEAD_DIM, d, position);
+            query[g * QUADS + place(d / 4u)][d % 4u] = p.scale * rotated(q0 + min(h0 + g, last_head) * HEAD_DIM, d, position);
         if (owns) own[d] = rotated(q0 + (p.heads + kv) * HEAD_DIM, d, position);
     }
 #else
@@ -155,7 +159,7 @@ void main() {
     uint end = to;
     for (uint d = lane; d < HEAD_DIM; d += WORKGROUP)
         [[unroll]] for (uint g = 0u; g < GROUP; g++)
-            query[g * QUADS + d / 4u][d % 4u] = p.scale * qkv[q0 + min(h0 + g, last_head) * HEAD_DIM + d];
+            query[g * QUADS + place(d / 4u)][d % 4u] = p.scale * qkv[q0 + min(h0 + g, last_head) * HEAD_DIM + d];
 #endif
     barrier(); // the query and its key are complete
 
@@ -286,7 +290,7 @@ void main() {
         if (first > 0u) barrier(); // sums of the heads before have been read
         [[unroll]] for (uint g = first; g < min(first + PASS, GROUP); g++) {
             if (has) [[unroll]] for (uint i = 0u; i < LANE_QUADS; i++)
-                part[(team * PASS + g - first) * QUADS + piece * LANE_QUADS + i] = sums[g][i];
+                part[(team * PASS + g - first) * QUADS + place(piece * LANE_QUADS + i)] = sums[g][i];
             if (has && piece == 0u) part_total[team * PASS + g - first] = vec2(peak[g], total[g]);
         }
         barrier(); // sums of the teams are complete
@@ -300,7 +304,7 @@ void main() {
             for (uint t = 0u; t < TEAMS; t++) {
                 vec2 of = part_total[t * PASS + of_pass];
                 float w = exp(of.x - m);
-                s += w * part[t * PASS * QUADS + i];
+                s += w * part[(t * PASS + of_pass) * QUADS + place(i % QUADS)];
                 all += w * of.y;
             }
             if (alone) {

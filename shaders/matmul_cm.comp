@@ -43,6 +43,13 @@ shared uvec2 x_tile[2u * X_SIZE];
 #define W_PLACE(to, row, quad) ((to) * W_SIZE + (row) * PITCH + (quad))
 #define X_PLACE(to, token, quad) ((to) * X_SIZE + (token) * PITCH + (quad))
 #define TILE_WORDS
+// Eight invocations store 128 bytes of 80-byte lines: of lines i, i + 1, i + 4 and i + 5 if two have one, else of i and i + 4,
+// which begin in different banks.
+uint tile_line(uint i, uint lanes) {
+    uint low = lanes == 2u ? 1u : 0u; // the bit of i that changes places with bit 2
+    return (i & ~(4u | 1u << low)) | (i >> low & 1u) << 2u | (i >> 2u & 1u) << low;
+}
+#define TILE_LINE(i, lanes) (TILE_TOKENS % 8u == 0u ? tile_line(i, lanes) : (i))
 #include "tiles.glsl"
 #define PARTS_BINDING 7
 #include "split_k.glsl"

@@ -4,9 +4,9 @@
 //
 // A workgroup is SUBGROUPS subgroups of LANES lanes, and each takes ROWS adjacent rows and keeps a sum
 // for each of them and each token. 16 columns a lane go by at a time: a lane decodes its weights of every
-// row and multiplies them with each token's x, which is in shared memory, quads of a lane LANES + 1
+// row and multiplies them with each token's x, which is in shared memory, quads of a lane STRIDE
 // apart so that neighbouring lanes read from neighbouring banks. What comes next is loaded to registers meanwhile.
-// Shared memory: 64 * TOKENS * (LANES + 1) bytes, 16896 for 8 tokens and 32 lanes.
+// Shared memory: 64 * TOKENS * STRIDE bytes, 17408 for 8 tokens, 32 lanes and quantised weights.
 // Reads each weight once for every TOKENS tokens, x once for every SUBGROUPS * ROWS rows. cols is a multiple of 4, and rows are not interleaved (group = 1).
 #extension GL_EXT_control_flow_attributes : require
 #extension GL_KHR_shader_subgroup_basic : require
@@ -31,7 +31,7 @@ layout(constant_id = 7) const uint ACTIVATION = 0u;
 const uint LANES = WORKGROUP / SUBGROUPS;
 const uint CHUNK_QUADS = LANES * LANE_QUADS;
 const uint STAGED = (CHUNK_QUADS * TOKENS + WORKGROUP - 1u) / WORKGROUP;
-#define STRIDE (LANES + 1u)
+#define STRIDE (LANES + 8u / PART_QUADS) // eight lanes store quads of 8 / PART_QUADS parts, which go to different banks
 shared vec4 x_tile[TOKENS * LANE_QUADS * STRIDE];
 
 vec4 staged[STAGED];

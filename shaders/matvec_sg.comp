@@ -23,7 +23,7 @@
 // (planes.glsl).
 //
 // Reads each weight once; x is 4 * cols bytes for SUBGROUPS * ROWS rows. cols is a multiple of
-// PIECE_COLS, and rows are not interleaved (group = 1). Shared memory: 32 * QUADS * (LANES + 1)
+// PIECE_COLS, and rows are not interleaved (group = 1). Shared memory: 32 * QUADS * STRIDE
 // bytes, 16896 for 32 lanes and 16 quads; with PLANES half of it, and 16 bytes a lane for each SUM_COLS columns.
 #extension GL_EXT_control_flow_attributes : require
 #extension GL_KHR_shader_subgroup_basic : require
@@ -84,7 +84,8 @@ uvec4 load_meta_quad(uint i) { return meta[i]; }
 #define QUADS (PIECES * PIECE_QUADS) // of a lane in a chunk
 #define STAGED (QUADS / SUBGROUPS)   // of an invocation
 const uint LANES = WORKGROUP / SUBGROUPS;
-#define STRIDE (LANES + 1u) // odd, so that the quads of a piece go to different banks
+// Eight lanes store eight quads of a piece, or those of 8 / PIECE_QUADS pieces, which go to different banks.
+#define STRIDE (LANES + (PIECE_QUADS < 8u ? 8u / PIECE_QUADS : 1u))
 shared float partial[SUBGROUPS];
 
 #ifdef QUANTISED

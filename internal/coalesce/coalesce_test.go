@@ -154,36 +154,39 @@ func TestCompilersJoinAdjacentAccesses(t *testing.T) {
 }
 
 // Whether loads of neighbouring numbers are one depends on what is between them: of act_mul a branch that a constant decides, of
-// rope one that lanes take by their components.
+// rope's queries one that lanes take by their components, of its values nothing.
 func TestBranchesDivideAccesses(t *testing.T) {
 	t.Parallel()
 	list, err := shaders.Variants()
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := gpus()[0]
+	of := map[string]string{"act_mul": "gate and up", "rope_f16": "qkv"}
+	want := map[string][]int{"act_mul": {8}, "rope_f16": {4, 8}}
+	g, found := gpus()[0], 0
 	for _, d := range dispatches(g) {
-		binding, want := map[string]string{"act_mul": "gate and up", "rope_f16": "qkv"}[d.variant], map[string]int{"act_mul": 8, "rope_f16": 4}[d.variant]
-		if want == 0 {
+		if of[d.variant] == "" {
 			continue
 		}
+		found++
 		i := slices.IndexFunc(list, func(v shaders.Variant) bool { return v.Name == d.variant })
 		trace, err := d.trace(g, list[i])
 		if err != nil {
 			t.Fatal(err)
 		}
-		found := 0
+		var got []int
 		for _, s := range trace.Sites {
-			if s.Binding >= 0 && d.bindings[s.Binding].name == binding && !s.Store {
-				found++
-				if s.Bytes != want {
-					t.Errorf("%s: a load of %d bytes of %s, want %d", d.variant, s.Bytes, binding, want)
-				}
+			if s.Binding >= 0 && d.bindings[s.Binding].name == of[d.variant] && !s.Store {
+				got = append(got, s.Bytes)
 			}
 		}
-		if found == 0 {
-			t.Errorf("%s: no loads of %s", d.variant, binding)
+		slices.Sort(got)
+		if got = slices.Compact(got); !slices.Equal(got, want[d.variant]) {
+			t.Errorf("%s: loads of %d bytes of %s, want %d", d.variant, got, of[d.variant], want[d.variant])
 		}
+	}
+	if found != len(of) {
+		t.Errorf("%d kernels, want %d", found, len(of))
 	}
 }
 
@@ -274,35 +277,81 @@ func TestTracedProductsAreRight(t *testing.T) {
 	}
 }
 
-// Attention over values that are the same at all positions gives these values, and nothing of positions that are not there.
+// A side is keys or values as a cache holds them.
+type side struct {
+	at   func(i int) float64 // number i, of (pages, kvHeads, PageSize, dim)
+	fill func(at int) uint32 // words
+}
+
+// cacheSide makes numbers of a type for so many rows of dim.
+func cacheSide(t dtype.DType, rows, dim, seed int) side {
+	of := func(i int) float32 { return math.Float32frombits(number(3*i + seed)) }
+	if t == dtype.F16 {
+		return side{
+			func(i int) float64 { return float64(half.FromF16(half.F16(of(i)))) },
+			func(at int) uint32 { return uint32(half.F16(of(2*at))) | uint32(half.F16(of(2*at+1)))<<16 },
+		}
+	}
+	// Q8_0: the integers of all rows, then the scales of blocks of 32, two a word.
+	integer := func(i int) int8 { return int8(127 * of(i)) }
+	scale := func(block int) float32 { return float32(1+block%3) / 256 }
+	return side{
+		func(i int) float64 { return float64(integer(i)) * float64(scale(i/32)) },
+		func(at int) uint32 {
+			if block := 2 * (at - rows*dim/4); block >= 0 {
+				return uint32(half.F16(scale(block))) | uint32(half.F16(scale(block+1)))<<16
+			}
+			word := uint32(0)
+			for b := range 4 {
+				word |= uint32(uint8(integer(4*at+b))) << (8 * b)
+			}
+			return word
+		},
+	}
+}
+
 func TestTracedAttentionIsRight(t *testing.T) {
 	t.Parallel()
-	const heads, kvHeads, dim, tokens, before = 8, 2, 64, 20, 70
+	const heads, kvHeads, dim, tokens, before, scale, places = 8, 2, 64, 20, 70, 2, 4096
+	query := func(i int) float64 { return float64(math.Float32frombits(number(i))) }
+	row := func(kv, place int) int { // page 0 is nobody's
+		return (((1+place/kernels.PageSize)*kvHeads+kv)*kernels.PageSize + place%kernels.PageSize) * dim
+	}
 	for _, g := range gpus() {
-		for _, path := range []kernels.Path{kernels.Base, kernels.CM, kernels.SG} {
-			a := kernels.Attention{
-				Type: dtype.F16, Tokens: tokens, Sequences: 1, Heads: heads, KVHeads: kvHeads, HeadDim: dim, Positions: 4096, Places: 4096, Scale: 0.1,
-			}
-			op, names := &kernels.Attend, []string{"queries", "keys", "values", "slopes", "y", "pages"}
-			if path == kernels.SG {
-				a.Tokens, a.Single, op = 1, true, &kernels.Decode
-				names = append(names, "parts", "arrivals")
-			}
-			bindings := append([]binding{stepOf(before, a.Tokens, a.Single)}, bind(names...)...)
-			value := func(d int) float32 { return 1 + float32(d)/dim }
-			bindings[3].fill = func(at int) uint32 {
-				place := at/(dim/2)%kernels.PageSize + (at/(dim/2*kernels.PageSize*kvHeads)-1)*kernels.PageSize
-				if place >= before+a.Tokens {
-					return 0x7bff7bff // 65504
+		for _, cache := range []dtype.DType{dtype.F16, dtype.Q8_0} {
+			keys, values := cacheSide(cache, places*kvHeads, dim, 1), cacheSide(cache, places*kvHeads, dim, 2)
+			for _, path := range []kernels.Path{kernels.Base, kernels.CM, kernels.SG} {
+				a := kernels.Attention{
+					Type: cache, Tokens: tokens, Sequences: 1, Heads: heads, KVHeads: kvHeads, HeadDim: dim, Positions: places, Places: places, Scale: scale,
 				}
-				d := 2 * at % dim
-				return uint32(half.F16(value(d))) | uint32(half.F16(value(d+1)))<<16
-			}
-			bindings[2].fill = func(at int) uint32 { return uint32(half.F16(float32(at%7))) | uint32(half.F16(float32(at%5)))<<16 }
-			d := launch(g, op, path, a, "", bindings...)
-			out := traceOf(t, g, d)[5]
-			for i := range a.Tokens * heads * dim {
-				near(t, g.name+" "+d.variant, out.At(i), float64(value(i%dim)), 2e-3)
+				op, names := &kernels.Attend, []string{"queries", "keys", "values", "slopes", "y", "pages"}
+				if path == kernels.SG {
+					a.Tokens, a.Single, op = 1, true, &kernels.Decode
+					names = append(names, "parts", "arrivals")
+				}
+				bindings := append([]binding{stepOf(before, a.Tokens, a.Single)}, bind(names...)...)
+				bindings[2].fill, bindings[3].fill = keys.fill, values.fill
+				d := launch(g, op, path, a, "", bindings...)
+				out := traceOf(t, g, d)[5]
+				for token := range a.Tokens {
+					for h := range heads {
+						kv, total, sums := h/(heads/kvHeads), 0.0, make([]float64, dim)
+						for place := range before + token + 1 {
+							score := 0.0
+							for i := range dim {
+								score += query((token*heads+h)*dim+i) * keys.at(row(kv, place)+i)
+							}
+							w := math.Exp(scale * (score - dim/4))
+							total += w
+							for i := range dim {
+								sums[i] += w * values.at(row(kv, place)+i)
+							}
+						}
+						for i, sum := range sums {
+							near(t, g.name+" "+d.variant, out.At((token*heads+h)*dim+i), sum/total, 2e-2)
+						}
+					}
+				}
 			}
 		}
 	}

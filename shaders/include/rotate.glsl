@@ -1,7 +1,11 @@
 // Rotation of a component (Su et al. 2021, arXiv:2104.09864), of heads that begin at `base` of `qkv`,
 // which is floats, by `table`, vec2 cosine and sine of (places, rotary_dim / 2). The includer has
 // p.rotary_dim, p.clip, INTERLEAVED.
-float load(uint i) { return p.clip > 0.0 ? clamp(qkv[i], -p.clip, p.clip) : qkv[i]; }
+// Loads outside of the condition, so that compilers join the loads of neighbouring components.
+float load(uint i) {
+    float v = qkv[i];
+    return p.clip > 0.0 ? clamp(v, -p.clip, p.clip) : v;
+}
 
 float rotated(uint base, uint d, uint place) {
     float v = load(base + d);

@@ -56,7 +56,7 @@ void load_ahead(uint row0, uint t0, uint c0) {
     if (p.cols % 4u != 0u) {
         [[unroll]] for (uint i = 0u; i < X_LOADS; i++) {
             uint n = gl_LocalInvocationID.x + i * WORKGROUP, c = c0 + n % TILE_QUADS * 4u;
-            uint first = min(t0 + n / TILE_QUADS, step.count - 1u) * p.cols;
+            uint first = min(t0 + TILE_LINE(n / TILE_QUADS, TILE_QUADS), step.count - 1u) * p.cols;
             [[unroll]] for (uint j = 0u; j < 4u; j++) x_ahead[i][j] = x[first + min(c + j, p.cols - 1u)];
         }
         return;
@@ -65,7 +65,7 @@ void load_ahead(uint row0, uint t0, uint c0) {
     [[unroll]] for (uint i = 0u; i < X_LOADS; i++) {
         uint n = gl_LocalInvocationID.x + i * WORKGROUP;
 #ifdef PAIRED // rows are whole tiles
-        uint column = min(t0 + n / TILE_PAIRS, step.count - 1u) * p.cols + c0;
+        uint column = min(t0 + TILE_LINE(n / TILE_PAIRS, TILE_PAIRS), step.count - 1u) * p.cols + c0;
 #if PAIR_DISTANCE == 1
         uvec4 both = x_octets[column / 8u + n % TILE_PAIRS];
         x_ahead[2u * i] = both.xy;
@@ -77,7 +77,7 @@ void load_ahead(uint row0, uint t0, uint c0) {
 #endif
 #else
         uint quads = (p.cols + 3u) / 4u;
-        x_ahead[i] = X_QUAD(min(t0 + n / TILE_QUADS, step.count - 1u) * quads + min(c0 / 4u + n % TILE_QUADS, quads - 1u));
+        x_ahead[i] = X_QUAD(min(t0 + TILE_LINE(n / TILE_QUADS, TILE_QUADS), step.count - 1u) * quads + min(c0 / 4u + n % TILE_QUADS, quads - 1u));
 #endif
     }
 }
@@ -94,17 +94,17 @@ void store_ahead(uint row0, uint c0, uint to) {
         DECODE(unit, meta_ahead(i, row0, c0, n), load_part(c0, n), w);
         if (W_LOADS * WORKGROUP == TILE_ROWS * PARTS || n < TILE_ROWS * PARTS)
             [[unroll]] for (uint j = 0u; j < PART_QUADS; j++)
-                w_tile[W_PLACE(to, n / PARTS, n % PARTS * PART_QUADS + j)] = W_TO_TILE(w[j]);
+                w_tile[W_PLACE(to, TILE_LINE(n / PARTS, PARTS), n % PARTS * PART_QUADS + j)] = W_TO_TILE(w[j]);
     }
     [[unroll]] for (uint i = 0u; i < X_LOADS; i++) {
         uint n = gl_LocalInvocationID.x + i * WORKGROUP;
         if (X_LOADS * WORKGROUP == X_ITEMS || n < X_ITEMS) {
 #ifdef PAIRED
             uvec4 v = paired_quads(x_ahead[2u * i], x_ahead[2u * i + 1u]);
-            x_tile[X_PLACE(to, n / TILE_PAIRS, n % TILE_PAIRS * 2u)] = X_TO_TILE(v.xy);
-            x_tile[X_PLACE(to, n / TILE_PAIRS, n % TILE_PAIRS * 2u + 1u)] = X_TO_TILE(v.zw);
+            x_tile[X_PLACE(to, TILE_LINE(n / TILE_PAIRS, TILE_PAIRS), n % TILE_PAIRS * 2u)] = X_TO_TILE(v.xy);
+            x_tile[X_PLACE(to, TILE_LINE(n / TILE_PAIRS, TILE_PAIRS), n % TILE_PAIRS * 2u + 1u)] = X_TO_TILE(v.zw);
 #else
-            x_tile[X_PLACE(to, n / TILE_QUADS, n % TILE_QUADS)] = X_TO_TILE(x_ahead[i]);
+            x_tile[X_PLACE(to, TILE_LINE(n / TILE_QUADS, TILE_QUADS), n % TILE_QUADS)] = X_TO_TILE(x_ahead[i]);
 #endif
         }
     }

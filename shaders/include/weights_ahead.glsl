@@ -1,7 +1,11 @@
 // The weights of tiles, a tile ahead: what a workgroup needs of the next TILE_COLS columns is loaded to registers
 // while it multiplies those before.
 //
-// The includer has linear.glsl; it defines WORKGROUP, TILE_ROWS and TILE_COLS.
+// The includer has linear.glsl; it defines WORKGROUP, TILE_ROWS and TILE_COLS, and may define TILE_LINE(i, lanes): which of
+// a tile's rows, or tokens, is taken by the i-th so many invocations.
+#ifndef TILE_LINE
+#define TILE_LINE(i, lanes) (i)
+#endif
 #define PARTS (TILE_COLS / PART_COLS)
 const uint W_LOADS = (TILE_ROWS * PARTS + WORKGROUP - 1u) / WORKGROUP;
 
@@ -12,7 +16,7 @@ uint words_ahead[W_LOADS * NEEDED];
 #endif
 
 // Which row and part number n of the tile's is: one that exists.
-uint load_row(uint row0, uint n) { return min(row0 + n / PARTS, p.rows - 1u); }
+uint load_row(uint row0, uint n) { return min(row0 + TILE_LINE(n / PARTS, PARTS), p.rows - 1u); }
 uint load_part(uint c0, uint n) { return min(c0 / PART_COLS + n % PARTS, row_parts() - 1u); }
 
 // Loads without a branch between them, so that all are under way at once: rows and columns beyond the last are
