@@ -297,16 +297,20 @@ void main() {
         for (uint i = lane; i < PASS * QUADS; i += WORKGROUP) {
             uint of_pass = i / QUADS, g = first + of_pass, h = first_token * p.heads + h0 + g;
             if (g >= GROUP || h0 + g > last_head) break;
+            // Four teams at a time, of a multiple of four: compilers that know the number of trips would unroll the loops, and
+            // Intel's would have more in registers than there are.
             float m = part_total[of_pass].x;
-            for (uint t = 1u; t < TEAMS; t++) m = max(m, part_total[t * PASS + of_pass].x);
+            [[dont_unroll]] for (uint t = 0u; t < TEAMS; t += 4u)
+                [[unroll]] for (uint n = 0u; n < 4u; n++) m = max(m, part_total[(t + n) * PASS + of_pass].x);
             vec4 s = vec4(0.0);
             float all = 0.0;
-            for (uint t = 0u; t < TEAMS; t++) {
-                vec2 of = part_total[t * PASS + of_pass];
-                float w = exp(of.x - m);
-                s += w * part[(t * PASS + of_pass) * QUADS + place(i % QUADS)];
-                all += w * of.y;
-            }
+            [[dont_unroll]] for (uint t = 0u; t < TEAMS; t += 4u)
+                [[unroll]] for (uint n = 0u; n < 4u; n++) {
+                    vec2 of = part_total[(t + n) * PASS + of_pass];
+                    float w = exp(of.x - m);
+                    s += w * part[((t + n) * PASS + of_pass) * QUADS + place(i % QUADS)];
+                    all += w * of.y;
+                }
             if (alone) {
                 dst[h * QUADS + i % QUADS] = s / all;
             } else {

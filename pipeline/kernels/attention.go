@@ -187,11 +187,11 @@ var Decode = Op[Attention]{
 		{
 			Path: SG, Rule: Rule{On: GPUs}, Joins: decodeJoin(SG),
 			Takes: func(m *Machine, a Attention) bool { // a row is at most 16 bytes for each lane of an even part of a subgroup
-				lanes, team := m.teamLanes(), decodeTeam(a.Type, a.HeadDim)
+				lanes, team := m.decodeLanes(a.Type), decodeTeam(a.Type, a.HeadDim)
 				return team > 0 && lanes%team == 0 && decodeInvocations%lanes == 0
 			},
 			Spec: func(m *Machine, a Attention) []Constant {
-				return m.decodeSpec(SG, a, size("SPLITS", m.splits(SG, a)), size("WORKGROUP", decodeInvocations), size("UNROLL", m.decodeUnroll()))
+				return m.decodeSpec(SG, a, size("SPLITS", m.splits(SG, a)), size("WORKGROUP", decodeInvocations), size("UNROLL", m.decodeUnroll(a.Type)))
 			},
 			Grid: decodeGrid(SG),
 		},
@@ -272,8 +272,20 @@ func (m *Machine) AttendsByMatrices(headDim int) bool {
 // decodeInvocations is the workgroup of attention_decode_sg.comp.
 const decodeInvocations = 128
 
+// decodeLanes is the subgroup of attention_decode_sg.comp. A lane has 16 bytes of a row: of a Q8_0 cache queries and sums of 16
+// components, for which 16 lanes of Intel's GPUs before Xe2 have too few registers. Rows of more than 128 bytes need those
+// lanes: such a cache is for the base kernel there.
+func (m *Machine) decodeLanes(t DType) int {
+	if t == dtype.Q8_0 {
+		return m.subgroupLanes()
+	}
+	return m.teamLanes()
+}
+
 // decodeUnroll is how many keys a team of attention_decode_sg.comp has under way, as many as lanes have registers for.
-func (m *Machine) decodeUnroll() int { return min(4, m.registers(m.teamLanes())/32) }
+func (m *Machine) decodeUnroll(t DType) int {
+	return min(4, m.registers(m.decodeLanes(t))*min(2, elementBytes(t))/64)
+}
 
 // decodeTeam is how many lanes hold a row of the cache in attention_decode_sg.comp, 16 bytes
 // each, the rest idle where those are no power of two; 0: it takes no such rows.
@@ -303,8 +315,8 @@ func (m *Machine) decodeGroup(path Path, a Attention) int {
 		most = 256 / a.HeadDim
 	case SG: // a lane has the sums of at most 64 components
 		most = min(8, 4*elementBytes(a.Type))
-		if n := m.registers(m.teamLanes()); n < 256 {
-			most = min(most, max(1, n/64))
+		if n := m.registers(m.decodeLanes(a.Type)); n < 256 {
+			most = min(most, max(1, n*elementBytes(a.Type)/128))
 		}
 	}
 	sharing := a.Heads / a.KVHeads

@@ -116,7 +116,7 @@ func (m *Machine) subgroupLanes() int {
 	return l.SubgroupSize
 }
 
-// teamLanes is the subgroup of attention_decode_sg, in which a row of the cache takes up to 32 lanes: of 16 at least where the
+// teamLanes is the subgroup of attention_decode_sg of float caches, in which a row of the cache takes up to 32 lanes: of 16 at least where the
 // device can.
 func (m *Machine) teamLanes() int {
 	if lanes := m.subgroupLanes(); lanes >= 16 || !m.pd.Features.SubgroupSizeControl {
