@@ -27,8 +27,8 @@
 layout(local_size_x = 128) in;
 layout(constant_id = 0) const uint HEAD_DIM = 64u; // a multiple of four, at most 256
 layout(constant_id = 1) const uint ROWS = 32u;     // a multiple of 16
-// For CPU drivers. GPUs' compilers keep sums in registers only where they unroll the loops over slices, which they do not with
-// loops inside that they can't count: with heads of 256, 128 bytes of scratch memory on Turing and Ampere.
+// Whether the loops over a slice and over keys stay loops. Compilers that know the number of trips unroll them in full, once a
+// slice, for which LLVM takes seconds and Intel's more registers than there are.
 layout(constant_id = 2) const bool KEEP_LOOPS = false;
 layout(std430, binding = 1) readonly buffer Q { vec4 q[]; };
 #define SLOPES_BINDING 4
@@ -71,16 +71,63 @@ void find_rows(uint kv, uint first, uint end) {
         rows_ahead[i] = block_row(b, kv, first + min((lane + i * WORKGROUP) / SLICE, end - 1u - first));
 }
 
+// Of this invocation's queries.
+float score[ROW_TILE * KEY_TILE];
+vec4 sums[SLICES * ROW_TILE * QUAD_TILE];
+uint trips, key_trips; // of the loops over a slice and over keys
+
+// Calls, because no compiler unrolls a loop that has another one in it: of a loop over slices, sums would be in memory where
+// those loops are kept (on Turing and Ampere too).
+#define FOR_SLICES(f) f(0u); if (SLICES > 1u) f(1u); if (SLICES > 2u) f(2u); if (SLICES > 3u) f(3u); \
+    if (SLICES > 4u) f(4u); if (SLICES > 5u) f(5u); if (SLICES > 6u) f(6u)
+
+// Adds slice s of the keys to the scores.
+void add_scores(uint s) {
+    uint lane = gl_LocalInvocationID.x, tx = lane % LANES_X, ty = lane / LANES_X;
+    vec4 ahead[LOADS];
+    [[unroll]] for (uint i = 0u; i < LOADS; i++) ahead[i] = KEY_QUAD(rows_ahead[i], min(s * SLICE + (lane + i * WORKGROUP) % SLICE, QUADS - 1u));
+    barrier(); // the block's last use is over
+    [[unroll]] for (uint i = 0u; i < LOADS; i++)
+        block[(lane + i * WORKGROUP) / SLICE * BLOCK_STRIDE + (lane + i * WORKGROUP) % SLICE] = ahead[i];
+    barrier(); // the keys (and at first the queries) are complete
+    for (uint n = 0u; n < trips; n++) {
+        vec4 k[KEY_TILE];
+        [[unroll]] for (uint j = 0u; j < KEY_TILE; j++) k[j] = block[(j * LANES_X + tx) * BLOCK_STRIDE + n];
+        [[unroll]] for (uint i = 0u; i < ROW_TILE; i++) {
+            vec4 own = query[(ty * ROW_TILE + i) * Q_STRIDE + s * SLICE + n];
+            [[unroll]] for (uint j = 0u; j < KEY_TILE; j++) score[i * KEY_TILE + j] += dot(own, k[j]);
+        }
+    }
+}
+
+// Adds slice s of the values to the sums.
+void add_values(uint s) {
+    uint lane = gl_LocalInvocationID.x, tx = lane % LANES_X, ty = lane / LANES_X;
+    vec4 ahead[LOADS];
+    [[unroll]] for (uint i = 0u; i < LOADS; i++) ahead[i] = VALUE_QUAD(rows_ahead[i], min(s * SLICE + (lane + i * WORKGROUP) % SLICE, QUADS - 1u));
+    barrier(); // the block's last use is over
+    [[unroll]] for (uint i = 0u; i < LOADS; i++)
+        block[(lane + i * WORKGROUP) / SLICE * BLOCK_STRIDE + (lane + i * WORKGROUP) % SLICE] = ahead[i];
+    barrier(); // values and weights are complete
+    for (uint key = 0u; key < key_trips; key++) {
+        vec4 v[QUAD_TILE];
+        [[unroll]] for (uint n = 0u; n < QUAD_TILE; n++) v[n] = block[key * BLOCK_STRIDE + n * LANES_X + tx];
+        [[unroll]] for (uint i = 0u; i < ROW_TILE; i++) {
+            float w = weight[(ty * ROW_TILE + i) * WEIGHT_STRIDE + key];
+            [[unroll]] for (uint n = 0u; n < QUAD_TILE; n++) sums[(s * ROW_TILE + i) * QUAD_TILE + n] += w * v[n];
+        }
+    }
+}
+
 void main() {
     uint lane = gl_LocalInvocationID.x, tx = lane % LANES_X, ty = lane / LANES_X;
     uint sharing = p.heads / p.kv_heads, kv = gl_WorkGroupID.y;
     uint first_row;
     if (!set_tile(gl_WorkGroupID.x, ROWS, sharing, first_row)) return; // uniform over the workgroup
     uint rows = token_count * sharing;
-    // A compiler unrolls loops with small bodies over a slice and over keys in full, once a slice, for which LLVM takes seconds.
-    // It does not where it can't tell the number of trips.
-    bool small = KEEP_LOOPS && (SLICE < 16u || ROW_TILE == 1u);
-    uint trips = small ? min(SLICE, rows * SLICE) : SLICE, key_trips = small ? min(KEYS, rows * KEYS) : KEYS;
+    bool none = KEEP_LOOPS && rows == 0u; // never; of a minimum Mesa knows that it is at most so much, which is enough to unroll
+    trips = none ? 0u : SLICE;
+    key_trips = none ? 0u : KEYS;
     float minus_inf = uintBitsToFloat(0xff800000u);
 
     for (uint i = lane; i < ROWS * PADDED; i += WORKGROUP) {
@@ -91,7 +138,6 @@ void main() {
     // Of this invocation's queries; what is past the last one is computed like it and dropped.
     uint start[ROW_TILE], length[ROW_TILE], last[ROW_TILE];
     float slope[ROW_TILE], running_max[ROW_TILE], running_sum[ROW_TILE];
-    vec4 sums[SLICES * ROW_TILE * QUAD_TILE];
     [[unroll]] for (uint i = 0u; i < ROW_TILE; i++) {
         uint row = min(first_row + ty * ROW_TILE + i, rows - 1u), t = row / sharing;
         start[i] = step.tokens[first_token + t].start;
@@ -113,24 +159,8 @@ void main() {
     for (; first < end; first += KEYS) {
         if (first >= position) first = max(first, position + start_any);
         find_rows(kv, first, end);
-        float score[ROW_TILE * KEY_TILE];
         [[unroll]] for (uint i = 0u; i < ROW_TILE * KEY_TILE; i++) score[i] = 0.0;
-        [[unroll]] for (uint s = 0u; s < SLICES; s++) {
-            vec4 ahead[LOADS];
-            [[unroll]] for (uint i = 0u; i < LOADS; i++) ahead[i] = KEY_QUAD(rows_ahead[i], min(s * SLICE + (lane + i * WORKGROUP) % SLICE, QUADS - 1u));
-            barrier(); // the block's last use is over
-            [[unroll]] for (uint i = 0u; i < LOADS; i++)
-                block[(lane + i * WORKGROUP) / SLICE * BLOCK_STRIDE + (lane + i * WORKGROUP) % SLICE] = ahead[i];
-            barrier(); // the keys (and at first the queries) are complete
-            for (uint n = 0u; n < trips; n++) {
-                vec4 k[KEY_TILE];
-                [[unroll]] for (uint j = 0u; j < KEY_TILE; j++) k[j] = block[(j * LANES_X + tx) * BLOCK_STRIDE + n];
-                [[unroll]] for (uint i = 0u; i < ROW_TILE; i++) {
-                    vec4 own = query[(ty * ROW_TILE + i) * Q_STRIDE + s * SLICE + n];
-                    [[unroll]] for (uint j = 0u; j < KEY_TILE; j++) score[i * KEY_TILE + j] += dot(own, k[j]);
-                }
-            }
-        }
+        FOR_SLICES(add_scores);
         [[unroll]] for (uint i = 0u; i < ROW_TILE; i++) {
             float m = minus_inf;
             [[unroll]] for (uint j = 0u; j < KEY_TILE; j++) {
@@ -160,22 +190,7 @@ void main() {
             [[unroll]] for (uint s = 0u; s < SLICES; s++)
                 [[unroll]] for (uint n = 0u; n < QUAD_TILE; n++) sums[(s * ROW_TILE + i) * QUAD_TILE + n] *= rescale;
         }
-        [[unroll]] for (uint s = 0u; s < SLICES; s++) {
-            vec4 ahead[LOADS];
-            [[unroll]] for (uint i = 0u; i < LOADS; i++) ahead[i] = VALUE_QUAD(rows_ahead[i], min(s * SLICE + (lane + i * WORKGROUP) % SLICE, QUADS - 1u));
-            barrier(); // the block's last use is over
-            [[unroll]] for (uint i = 0u; i < LOADS; i++)
-                block[(lane + i * WORKGROUP) / SLICE * BLOCK_STRIDE + (lane + i * WORKGROUP) % SLICE] = ahead[i];
-            barrier(); // values and weights are complete
-            for (uint key = 0u; key < key_trips; key++) {
-                vec4 v[QUAD_TILE];
-                [[unroll]] for (uint n = 0u; n < QUAD_TILE; n++) v[n] = block[key * BLOCK_STRIDE + n * LANES_X + tx];
-                [[unroll]] for (uint i = 0u; i < ROW_TILE; i++) {
-                    float w = weight[(ty * ROW_TILE + i) * WEIGHT_STRIDE + key];
-                    [[unroll]] for (uint n = 0u; n < QUAD_TILE; n++) sums[(s * ROW_TILE + i) * QUAD_TILE + n] += w * v[n];
-                }
-            }
-        }
+        FOR_SLICES(add_values);
     }
     [[unroll]] for (uint i = 0u; i < ROW_TILE; i++) partial[(ty * ROW_TILE + i) * LANES_X + tx] = running_sum[i];
     barrier(); // sums of the key columns are complete

@@ -142,7 +142,7 @@ var Attend = Op[Attention]{
 		{
 			Path: Base, Rule: Rule{On: Anywhere},
 			Spec: func(m *Machine, a Attention) []Constant {
-				return attendSpec(a, size("HEAD_DIM", a.HeadDim), size("ROWS", attentionRows(a.HeadDim)), flag("KEEP_LOOPS", m.CPU()))
+				return attendSpec(a, size("HEAD_DIM", a.HeadDim), size("ROWS", attentionRows(a.HeadDim)), flag("KEEP_LOOPS", m.CPU() || m.fewRegisters()))
 			},
 			Grid: func(_ *Machine, a Attention) [3]int {
 				return [3]int{a.tiles(sharedQueries(a), attentionRows(a.HeadDim)), a.KVHeads, 1}

@@ -113,7 +113,7 @@ func matvecSGChunk(t DType) int {
 // types: of Q8_0 its compiler makes 32 spills for DG2 with it and none without, and it estimates two thirds of the cycles
 // for Q5_K without, and for F16 a sixth more (Mesa 26.1.6).
 func (m *Machine) matvecAhead(t DType) bool {
-	return m.registers(m.subgroupLanes()) >= 256 || t.BlockSize() == 1
+	return !m.fewRegisters() || t.BlockSize() == 1
 }
 
 // Shape of a workgroup of matmul_*_few: SUBGROUPS and ROWS of matmul_few.comp, and at most so many tokens.
