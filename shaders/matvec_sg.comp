@@ -155,6 +155,13 @@ const bool EARLY = ROWS * PIECE_UNITS + uint(NEEDED) <= 6u;
 #else
 const bool EARLY = true;
 #endif
+// Whether the next chunk of x is loaded when this one has been used: beside the longest pieces Intel's compiler has no registers
+// for it.
+#if defined(QUANTISED) && UNIT_COLS > 32 && HIGH_BITS > 0
+const bool X_LATE = !AHEAD;
+#else
+const bool X_LATE = false;
+#endif
 
 #ifdef QUANTISED
 Record piece_record(uint row0, uint piece) {
@@ -314,7 +321,7 @@ void main() {
     store_chunk(0u);
     barrier(); // the first chunk is there
     for (uint chunk = 0u; chunk < chunks; chunk++) {
-        if (chunk + 1u < chunks) load_chunk(chunk + 1u);
+        if (!X_LATE && chunk + 1u < chunks) load_chunk(chunk + 1u);
         [[unroll]] for (uint b = 0u; b < PIECES; b++) {
             uint piece = (chunk * PIECES + b) * LANES + lane;
             Piece own;
@@ -326,6 +333,7 @@ void main() {
             }
             if (AHEAD && !EARLY) next = load_piece(row0, piece + LANES);
         }
+        if (X_LATE && chunk + 1u < chunks) load_chunk(chunk + 1u);
         if (chunk + 1u < chunks) store_chunk(chunk + 1u);
         barrier(); // the next chunk is there, and this one has been read
     }
