@@ -2,6 +2,7 @@
 # Prints the path of a program that runs its arguments on Mesa's driver for an Intel GPU that need not be there.
 #
 #   tools/intel.sh GPU      dg2 (Arc A, Xe-HPG), bmg (Arc B, Xe2) or tgl (Xe-LP)
+#   tools/intel.sh --built  prints nothing; fail unless what this builds is there
 #
 # Pipelines can be made and looked at, but nothing runs. The driver is that of tools/mesa.sh. Debian's packages lack the stand-in for
 # Intel's kernel driver, so this builds it, once, from Debian's source of Mesa 25.0.7: some minutes of a core, 1 GB while it does.
@@ -16,9 +17,10 @@ SOURCE=pool/main/m/mesa/mesa_25.0.7.orig.tar.xz
 SOURCE_SHA256=592272df3cf01e85e7db300c449df5061092574d099da275d19e97ef0510f8a6
 BUILD_PACKAGES=(libdrm-dev libdrm2 libexpat1 libexpat1-dev zlib1g-dev bison flex m4) # Mesa's configuration looks for them
 case ${1-} in
-dg2 | bmg | tgl) ;;
-*) die "usage: tools/intel.sh dg2|bmg|tgl" ;;
+--built | dg2 | bmg | tgl) ;;
+*) die "usage: tools/intel.sh --built|dg2|bmg|tgl" ;;
 esac
+SHIM=$TOOLS_CACHE/intel-$(sha256sum <"$0" | cut -c1-12)/libintel_noop_drm_shim.so
 skip() {
 	say "SKIPPED: $*"
 	exit 77
@@ -55,10 +57,13 @@ build() {
 	trap - EXIT
 }
 
+if [ "$1" = --built ]; then
+	[ -e "$SHIM" ]
+	exit
+fi
 [ "$(uname -sm)" = 'Linux x86_64' ] || skip "the pinned Mesa runs on Linux x86_64 only"
 root=$(tools/mesa.sh --root) || exit
 lib=$root/usr/lib/x86_64-linux-gnu
-SHIM=$TOOLS_CACHE/intel-$(sha256sum <"$0" | cut -c1-12)/libintel_noop_drm_shim.so
 exec 9>"$TOOLS_CACHE/intel.lock"
 flock 9
 [ -e "$SHIM" ] || build

@@ -7,7 +7,8 @@
 #   tools/isa.sh --check   fail where on one GPU of each compiler a kernel spills, a `cm` kernel has no matrix or a `dp` or `dp2`
 #                          kernel no dot instruction, a mat-vec loop takes more instructions a weight than the committed table says
 #                          or is worse than llama.cpp's there, a unit holds fewer subgroups of a kernel, or predictions are
-#                          not those of the plans
+#                          not those of the plans;
+#                          where the stand-in of tools/intel.sh has been built, fail too where a kernel spills on tgl or dg2
 #
 # The same kernels give the same counts on any machine, so what a build of internal/isareport has measured on one version of
 # a driver is kept in the user's cache. Exits with 77 where the pinned drivers can't be had.
@@ -40,7 +41,10 @@ root=$(tools/mesa.sh --root) || exit # fetched once, before several need it
 # collect DEVICE puts what the device's compiler makes of every kernel into $work/DEVICE.json.
 collect() {
 	local program key file part
-	program=$($driver "$1") || return
+	case $1 in
+	tgl | dg2 | bmg) program=$(tools/intel.sh "$1") ;;
+	*) program=$(tools/mesa.sh "$1") ;;
+	esac || return
 	key=$(cat "$work/isareport" "$root/.sums" "$program" "${peer[@]}" | sha256sum | cut -d ' ' -f 1)
 	file=$kept/$key.json
 	if [ ! -e "$file" ]; then
@@ -59,10 +63,13 @@ collect() {
 }
 
 # A compiler keeps one core busy, so as many devices as there are cores are measured at once.
-driver=tools/mesa.sh gpus=(navi21 navi31 gfx1201 turing ampere)
+gpus=(navi21 navi31 gfx1201 turing ampere)
 case $mode in
-check) gpus=(navi31 ampere) ;;
-intel) driver=tools/intel.sh gpus=(tgl dg2 bmg) ;;
+check)
+	gpus=(navi31 ampere)
+	! tools/intel.sh --built || gpus+=(tgl dg2) # bmg's cm kernels spill
+	;;
+intel) gpus=(tgl dg2 bmg) ;;
 esac
 for device in "${gpus[@]}"; do
 	[ "$(jobs -rp | wc -l)" -lt "$(nproc)" ] || wait -n || exit

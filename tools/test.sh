@@ -167,7 +167,7 @@ run_stage() {
 			'^TestFixtureLogits$/^(baichuan.*|chatglm2|falcon|gemma2|internlm|llama.*|mistral|phi3|qwen.*|smollm3|xverse.*)$|^Test(TextsInABatchAreAsAlone|Split|MemoryPlanCountsEveryBuffer|WindowedCacheKeepsTheWindow)$' $packages
 		;;
 	isa)
-		changed '^tools/(isa|mesa|lib|test)\.|^docs/(isa|predictions)\.md|^internal/isareport/counts\.json' || touched ./internal/isareport >/dev/null || return
+		changed '^tools/(isa|mesa|intel|lib|test)\.|^docs/(isa|predictions)\.md|^internal/isareport/counts\.json' || touched ./internal/isareport >/dev/null || return
 		tools/isa.sh --check
 		;;
 	*) die "no stage $1; there are ${STAGES[*]}" ;;

@@ -23,22 +23,24 @@ import (
 // intel is the vendor of the devices of tools/intel.sh.
 const intel = "Intel"
 
-// A shape is a model whose plans are searched for kernels.
+// A shape is a model, with a KV cache of a type, whose plans are searched for kernels.
 type shape struct {
 	family, size string
-	dtype        dtype.DType
+	dtype, cache dtype.DType
 }
 
 // shapes returns every weight type in the shape of a 7B, SmolLM2, and one model of every family that
-// GGUF knows: together they use every option of a kernel.
-func shapes() []shape {
-	list := []shape{{"llama", "135m", dtype.Q4_1}}
+// GGUF knows, these with KV caches of each of some types: together they use every option of a kernel.
+func shapes(caches []dtype.DType) []shape {
+	list := []shape{{"llama", "135m", dtype.Q4_1, caches[0]}}
 	for _, t := range kernels.WeightTypes() {
-		list = append(list, shape{"llama", "2-7b", t})
+		list = append(list, shape{"llama", "2-7b", t, caches[0]})
 	}
 	for _, family := range synth.Families() {
 		if slices.Contains(synth.Formats(family), synth.GGUF) {
-			list = append(list, shape{family, synth.Sizes(family)[0], dtype.F16})
+			for _, t := range caches {
+				list = append(list, shape{family, synth.Sizes(family)[0], dtype.F16, t})
+			}
 		}
 	}
 	return list
@@ -114,9 +116,9 @@ func production(ctx context.Context, dev *vk.Device) ([]pipeline.KernelUse, erro
 		return nil, err
 	}
 	defer chosen.Close()
-	paths := []kernels.Path{""}
-	if dev.PhysicalDevice().Vendor != intel { // whose table has what rules choose
-		paths = append(paths, chosen.Paths()...)
+	paths, caches := []kernels.Path{""}, kernels.CacheTypes
+	if dev.PhysicalDevice().Vendor != intel { // whose table has what rules choose, for every cache
+		paths, caches = append(paths, chosen.Paths()...), []dtype.DType{dtype.F16}
 	}
 	for _, path := range paths {
 		m, err := pipeline.NewManager(dev, pipeline.Options{Path: path})
@@ -124,7 +126,7 @@ func production(ctx context.Context, dev *vk.Device) ([]pipeline.KernelUse, erro
 			return nil, err
 		}
 		defer m.Close()
-		for _, s := range shapes() {
+		for _, s := range shapes(caches) {
 			kernels, err := s.kernels(ctx, m, dir)
 			if err != nil {
 				return nil, fmt.Errorf("%s %s %s: %w", s.family, s.size, s.dtype, err)
@@ -150,7 +152,7 @@ func (s shape) kernels(ctx context.Context, m *pipeline.Manager, dir string) ([]
 		return nil, err
 	}
 	defer c.Close()
-	return model.Kernels(m, c, model.Options{Logger: zerolog.Nop()})
+	return model.Kernels(m, c, model.Options{KVType: s.cache, Logger: zerolog.Nop()})
 }
 
 // A Record has the statistics of one kernel from a device's compiler.

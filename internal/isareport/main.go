@@ -3,7 +3,8 @@
 //
 //	isareport collect I N [PEER]   writes shard I of N of the driver's records as JSON; PEER: llama.cpp's Vulkan library
 //	isareport report REPORT DIR    puts the tables of DIR/DEVICE.json into the file REPORT
-//	isareport check REPORT DIR     fails if those of one device a compiler break a rule, or are worse than REPORT's or the peer's
+//	isareport check REPORT DIR     fails if those of one device a compiler, or of Intel's where DIR has them, break a rule or
+//	                               are worse than REPORT's or the peer's
 //	isareport intel REPORT DIR     puts the table of Intel's devices into REPORT
 //	isareport counts COUNTS DIR    puts into COUNTS what predictions need of those DIR/DEVICE.json that there are
 //	isareport predict COUNTS TEXT  puts predictions of speed into the file TEXT, or with
@@ -58,6 +59,13 @@ func run(args []string) error {
 		return json.NewEncoder(os.Stdout).Encode(records)
 	case len(args) == 3 && (args[0] == "report" || args[0] == "check" || args[0] == "intel"):
 		names := map[string][]string{"report": devices, "check": checkedDevices, "intel": intelDevices}[args[0]]
+		if args[0] == "check" {
+			for _, d := range intelDevices {
+				if _, err := os.Stat(filepath.Join(args[2], d+".json")); err == nil {
+					names = append(names, d)
+				}
+			}
+		}
 		all, err := read(args[2], names)
 		if err != nil {
 			return err

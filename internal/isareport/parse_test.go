@@ -95,6 +95,11 @@ func TestReportRefusesWhatBreaksARule(t *testing.T) {
 			t.Errorf("%s: %v", c.name, err)
 		}
 	}
+	// Of Intel's devices, spills alone.
+	intel := newReport(map[string][]Record{"dg2": {spilling}, "bmg": {{Kernel: "x", Variant: "matmul_f16_cm"}}})
+	if err := intel.check(written); err == nil || err.Error() != "dg2: matvec_q4_0_sg[32 0] spills 3 registers" {
+		t.Errorf("Intel: %v", err)
+	}
 	// A report made without the peer keeps the peer's rows.
 	theirs := "| " + peerPrefix + "mul_mat_vec_f16 | 1 | 1 | 1 | 1 | 1 |\n"
 	kept, err := newReport(on(good)).write(strings.Replace(written, loopsEnd, theirs+loopsEnd, 1))

@@ -55,7 +55,7 @@ func scenarios() []scenario {
 	add := func(family, size, title string, tokens int, depths []int, types ...dtype.DType) {
 		for _, t := range types {
 			for _, depth := range depths {
-				list = append(list, scenario{shape{family, size, t}, title, tokens, depth})
+				list = append(list, scenario{shape{family, size, t, dtype.F16}, title, tokens, depth})
 			}
 		}
 	}

@@ -47,8 +47,11 @@ func newReport(all map[string][]Record) *report {
 
 // rules checks the rules for production kernels.
 func (p *report) rules(device string, r Record) {
-	if r.Spills > 0 {
+	if r.Spills > 0 && !(slices.Contains(intelDevices, device) && slices.Contains(intelSpills, r.Variant)) {
 		p.errs = append(p.errs, fmt.Errorf("%s: %s spills %d registers", device, r.Kernel, r.Spills))
+	}
+	if slices.Contains(intelDevices, device) {
+		return // whose instructions are not read
 	}
 	if strings.HasSuffix(r.Variant, "_cm") && !r.Matrix {
 		p.errs = append(p.errs, fmt.Errorf("%s: %s has no matrix instruction", device, r.Kernel))
@@ -183,6 +186,9 @@ func (p *report) kernelRows() []string {
 	}
 	return out
 }
+
+// intelSpills are kernels that spill on Intel's checked devices: the base kernel of Q8_0 caches, with heads of 256.
+var intelSpills = []string{"attention_q8_0"}
 
 const intelBegin, intelEnd = "<!-- intel:begin -->\n", "<!-- intel:end -->"
 
