@@ -134,7 +134,10 @@ func dispatches(g gpu) []dispatch {
 	with := func(first binding, names ...string) []binding { return append([]binding{first}, bind(names...)...) }
 	for _, t := range kernels.WeightTypes() {
 		one := kernels.Product{Packed: kernels.RowMajor.Pack(m, t, 256, hidden), Tokens: 1, Stride: 256, Norm: true, Eps: 1e-5}
-		for _, path := range []kernels.Path{kernels.SG, kernels.Base} {
+		for _, path := range []kernels.Path{kernels.SG, kernels.DP2, kernels.Base} {
+			if path == kernels.DP2 && (t.BlockSize() == 1 || t == dtype.IQ4_NL || t == dtype.IQ4_XS) {
+				continue
+			}
 			list = append(list, launch(g, &kernels.Matvec, path, one, fmt.Sprintf("1 token, rows of %d, with norm", hidden),
 				bind("weights", "scales", "x", "gain", "bias", "y")...))
 		}
@@ -146,8 +149,12 @@ func dispatches(g gpu) []dispatch {
 			if path == kernels.DP && (t.BlockSize() == 1 || t == dtype.Q2_K) {
 				continue
 			}
+			names := []string{"weights", "scales", "x", "bias", "y"}
+			if path != kernels.Base {
+				names = append(names, "x scales")
+			}
 			list = append(list, launch(g, &kernels.Matmul, path, many, fmt.Sprintf("%d tokens, rows of %d", prompt, inner),
-				with(step, "weights", "scales", "x", "bias", "y", "x scales")...))
+				with(step, append(names, "parts", "arrivals")...)...))
 		}
 		lookup := kernels.Lookup{Packed: kernels.RowMajor.Pack(m, t, 32000, hidden), Tokens: prompt, Scale: 1}
 		list = append(list, launch(g, &kernels.Embed, kernels.Base, lookup, fmt.Sprintf("%d tokens of %d columns", prompt, hidden),
