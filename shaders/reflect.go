@@ -7,6 +7,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"pumice/internal/spirv"
 )
 
 // Numbers of the SPIR-V specification, version 1.6, section 3.
@@ -53,8 +55,8 @@ const localSize = "local_size_x"
 
 // Reflect reads a kernel's interface from its SPIR-V. Names, and what the kernel declares and doesn't use, are only in
 // SPIR-V that was not optimised.
-func Reflect(spirv []byte) (Interface, error) {
-	m, err := readModule(spirv)
+func Reflect(code []byte) (Interface, error) {
+	m, err := readModule(code)
 	if err != nil {
 		return Interface{}, fmt.Errorf("shaders: SPIR-V: %w", err)
 	}
@@ -109,14 +111,10 @@ func (d *declared) all(decoration uint32) bool {
 	return len(d.members) > 0
 }
 
-func readModule(spirv []byte) (*module, error) {
-	const magic, header = 0x07230203, 20
-	if len(spirv) < header || len(spirv)%4 != 0 || binary.LittleEndian.Uint32(spirv) != magic {
-		return nil, errors.New("no header")
-	}
-	words := make([]uint32, len(spirv)/4)
-	for i := range words {
-		words[i] = binary.LittleEndian.Uint32(spirv[4*i:])
+func readModule(code []byte) (*module, error) {
+	cut, err := spirv.Cut(code)
+	if err != nil {
+		return nil, err
 	}
 	ids := map[uint32]*declared{}
 	at := func(id uint32) *declared {
@@ -126,18 +124,13 @@ func readModule(spirv []byte) (*module, error) {
 		return ids[id]
 	}
 	m := &module{bindings: map[uint32]Binding{}, constants: map[uint32]Constant{}}
-	for i := header / 4; i < len(words); {
-		op, n := words[i]&0xffff, int(words[i]>>16)
-		if n == 0 || n > len(words)-i {
-			return nil, fmt.Errorf("word %d: an instruction of %d words", i, n)
-		}
-		a := words[i+1 : i+n]
-		i += n
+	for _, in := range cut.List {
+		op, a := in.Op, in.Args
 		if op == opFunction {
 			break
 		}
 		if len(a) < operands[op] {
-			return nil, fmt.Errorf("word %d: instruction %d has %d operands", i-n, op, len(a))
+			return nil, fmt.Errorf("word %d: instruction %d has %d operands", in.Word, op, len(a))
 		}
 		switch op {
 		case opName:
@@ -146,7 +139,7 @@ func readModule(spirv []byte) (*module, error) {
 			at(a[0]).decorations[a[1]] = first(a[2:])
 		case opMemberDecorate:
 			d, member := at(a[0]), int(a[1])
-			if member > len(words) {
+			if member > len(code) {
 				return nil, fmt.Errorf("member %d of a struct", member)
 			}
 			for len(d.members) <= member {

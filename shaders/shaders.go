@@ -57,11 +57,11 @@ func variants(draw bool) ([]Variant, error) {
 	list := make([]Variant, len(rows))
 	for i, r := range rows {
 		line, ok := lines[r.Name]
-		spirv, err := spirv(r.Name)
+		code, err := compiled(r.Name)
 		if !ok || err != nil {
 			return nil, fmt.Errorf("shaders: %s is not compiled (tools/glslc.sh)", r.Name)
 		}
-		list[i] = Variant{Row: r, Interface: line.Interface, SPIRV: altered(r.Name, spirv)}
+		list[i] = Variant{Row: r, Interface: line.Interface, SPIRV: altered(r.Name, code)}
 	}
 	return list, nil
 }

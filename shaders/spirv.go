@@ -2,5 +2,5 @@
 
 package shaders
 
-// spirv is the compiled kernel of a name.
-func spirv(name string) ([]byte, error) { return files.ReadFile("spv/" + name + ".spv") }
+// compiled is the compiled kernel of a name.
+func compiled(name string) ([]byte, error) { return files.ReadFile("spv/" + name + ".spv") }

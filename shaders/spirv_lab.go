@@ -16,8 +16,8 @@ var replaced string
 // called before Variants.
 func Replace(dir string) { replaced = dir }
 
-// spirv is the compiled kernel of a name.
-func spirv(name string) ([]byte, error) {
+// compiled is the compiled kernel of a name.
+func compiled(name string) ([]byte, error) {
 	if replaced != "" {
 		b, err := os.ReadFile(filepath.Join(replaced, name+".spv"))
 		if !errors.Is(err, fs.ErrNotExist) {

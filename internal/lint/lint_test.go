@@ -48,7 +48,8 @@ var layers = map[string][]string{
 
 	"vk":               {"internal/humanize", "internal/regular", "internal/atomicfile"},
 	"vk/present":       {"vk", "shaders", "internal/atomicfile"},
-	"shaders":          {},
+	"internal/spirv":   {},
+	"shaders":          {"internal/spirv"},
 	"pipeline":         {"pipeline/kernels", "vk", "shaders", "internal/dtype", "internal/half", "internal/humanize", "internal/regular"},
 	"pipeline/kernels": {"vk", "internal/dtype"},
 	"pipeline/verify":  {"pipeline", "vk", "shaders", "internal/dtype", "internal/half", "internal/ref"},
@@ -89,7 +90,7 @@ var layers = map[string][]string{
 	"cmd/pumice":         {root, "hub", "store", "server", "quantize", "eval", "bench", "checkpoint", "chat", "chat/toolcall", "sample", "shaders", "tokenizer", "constrain", "internal"},
 	"cmd/pumice-window":  {root, "internal/monitor", "internal/loopback"},
 	"internal/monitor":   {root, "server", "vk/present", "internal/humanize"},
-	"internal/simt":      {"internal/half"},
+	"internal/simt":      {"internal/half", "internal/spirv"},
 	"internal/coalesce":  {"internal/simt", "pipeline/kernels", "shaders", "vk", "internal/dtype"},
 	"internal/isareport": {"model", "pipeline", "vk", "checkpoint", "internal/dtype", "internal/synth"},
 }

@@ -9,10 +9,11 @@
 package simt
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
+
+	"pumice/internal/spirv"
 )
 
 // Numbers of the SPIR-V specification, version 1.6, section 3, and of its extensions.
@@ -311,28 +312,20 @@ type result struct {
 }
 
 // Load reads a module whose specialization constants have values, by their numbers, for subgroups of so many lanes.
-func Load(spirv []byte, values []uint32, lanes int) (*Kernel, error) {
-	if len(spirv) < 20 || len(spirv)%4 != 0 || binary.LittleEndian.Uint32(spirv) != 0x07230203 {
-		return nil, errors.New("simt: no SPIR-V")
-	}
-	words := make([]uint32, len(spirv)/4)
-	for i := range words {
-		words[i] = binary.LittleEndian.Uint32(spirv[4*i:])
+func Load(code []byte, values []uint32, lanes int) (*Kernel, error) {
+	cut, err := spirv.Cut(code)
+	if err != nil {
+		return nil, fmt.Errorf("simt: %w", err)
 	}
 	k := &Kernel{
 		Lanes: lanes, types: map[uint32]*typ{}, pointers: map[uint32]*pointer{}, constants: map[uint32][]uint32{},
-		ofType: map[uint32]*typ{}, byLabel: map[uint32]*block{}, bound: int(words[3]),
+		ofType: map[uint32]*typ{}, byLabel: map[uint32]*block{}, bound: int(cut.Bound),
 	}
 	d := &decorations{ids: map[[2]uint32]uint32{}, members: map[[3]uint32]uint32{}}
 	var b *block
 	line, functions := 0, 0
-	for i := 5; i < len(words); {
-		op, n := words[i]&0xffff, int(words[i]>>16)
-		if n == 0 || n > len(words)-i {
-			return nil, fmt.Errorf("simt: word %d: an instruction of %d words", i, n)
-		}
-		a, site := words[i+1:i+n], i
-		i += n
+	for _, in := range cut.List {
+		op, a, site := in.Op, in.Args, in.Word
 		var err error
 		switch {
 		case op == opLine:

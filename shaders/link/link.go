@@ -198,8 +198,8 @@ func newUnit(m *module, spec []uint32) *unit {
 	u := &unit{module: m, spec: spec, constants: map[uint32]uint32{}, special: map[uint32]uint32{}, builtins: map[uint32]uint32{},
 		bindings: map[uint32]uint32{}, pointers: map[uint32][2]uint32{}, ids: map[uint32]uint32{}, inputs: map[uint32]uint32{}, members: map[uint32]int{}}
 	for _, in := range m.globals {
-		a := in.args
-		switch in.op {
+		a := in.Args
+		switch in.Op {
 		case opDecorate:
 			switch a[1] {
 			case decorationSpecID:
@@ -237,13 +237,13 @@ func (u *unit) value(id, value uint32) uint32 {
 func (u *unit) workgroup() (size [3]int, err error) {
 	for _, in := range u.globals {
 		switch {
-		case in.op == opExecutionMode && in.args[1] == executionModeLocalSize && u.sizeID == 0:
+		case in.Op == opExecutionMode && in.Args[1] == executionModeLocalSize && u.sizeID == 0:
 			for i := range size {
-				size[i] = int(in.args[2+i])
+				size[i] = int(in.Args[2+i])
 			}
-		case u.sizeID != 0 && len(in.args) == 5 && in.args[1] == u.sizeID:
+		case u.sizeID != 0 && len(in.Args) == 5 && in.Args[1] == u.sizeID:
 			for i := range size {
-				n, ok := u.constants[in.args[2+i]]
+				n, ok := u.constants[in.Args[2+i]]
 				if !ok {
 					return size, errors.New("a workgroup's size that is computed")
 				}
@@ -297,7 +297,7 @@ func (l *linker) typ(op uint32, args ...uint32) uint32 {
 	}
 	id := l.id()
 	l.types[key] = id
-	l.declarations = append(l.declarations, instruction{op, append([]uint32{id}, args...)})
+	l.declarations = append(l.declarations, instruction{Op: op, Args: append([]uint32{id}, args...)})
 	return id
 }
 
@@ -308,7 +308,7 @@ func (l *linker) constant(value uint32) uint32 {
 	}
 	id := l.id()
 	l.types[key] = id
-	l.declarations = append(l.declarations, instruction{opConstant, []uint32{l.u32, id, value}})
+	l.declarations = append(l.declarations, instruction{Op: opConstant, Args: []uint32{l.u32, id, value}})
 	return id
 }
 
@@ -319,7 +319,7 @@ func (l *linker) constant64(value uint32) uint32 {
 	}
 	id := l.id()
 	l.types[key] = id
-	l.declarations = append(l.declarations, instruction{opConstant, []uint32{l.u64, id, value, 0}})
+	l.declarations = append(l.declarations, instruction{Op: opConstant, Args: []uint32{l.u64, id, value, 0}})
 	return id
 }
 
@@ -344,8 +344,8 @@ func (l *linker) input(number, typ uint32) *builtin {
 	l.builtins[number] = b
 	l.order = append(l.order, number)
 	pointer := l.typ(opTypePointer, classInput, typ)
-	l.declarations = append(l.declarations, instruction{opVariable, []uint32{pointer, b.variable, classInput}})
-	l.decorations = append(l.decorations, instruction{opDecorate, []uint32{b.variable, decorationBuiltIn, number}})
+	l.declarations = append(l.declarations, instruction{Op: opVariable, Args: []uint32{pointer, b.variable, classInput}})
+	l.decorations = append(l.decorations, instruction{Op: opDecorate, Args: []uint32{b.variable, decorationBuiltIn, number}})
 	l.variables = append(l.variables, b.variable)
 	return b
 }
@@ -362,19 +362,19 @@ func (l *linker) mapped(u *unit, id uint32) uint32 {
 
 // rename gives the ids of an instruction those of the linked module.
 func (l *linker) rename(u *unit, in instruction) (instruction, error) {
-	layout, ok := layouts[in.op]
+	layout, ok := layouts[in.Op]
 	if !ok {
-		return in, fmt.Errorf("instruction %d can't be linked", in.op)
+		return in, fmt.Errorf("instruction %d can't be linked", in.Op)
 	}
-	out := instruction{in.op, make([]uint32, len(in.args))}
-	for i, a := range in.args {
+	out := instruction{Op: in.Op, Args: make([]uint32, len(in.Args))}
+	for i, a := range in.Args {
 		if layout == "" {
-			return in, fmt.Errorf("instruction %d has operands", in.op)
+			return in, fmt.Errorf("instruction %d has operands", in.Op)
 		}
 		if layout[min(i, len(layout)-1)] == 'l' {
-			out.args[i] = a
+			out.Args[i] = a
 		} else {
-			out.args[i] = l.mapped(u, a)
+			out.Args[i] = l.mapped(u, a)
 		}
 	}
 	return out, nil
@@ -384,14 +384,14 @@ func (l *linker) rename(u *unit, in instruction) (instruction, error) {
 func (l *linker) global(u *unit) error {
 	dropped := map[uint32]bool{} // variables that are none any more
 	for _, in := range u.globals {
-		if in.op == opVariable && (in.args[2] == classStorageBuffer || in.args[2] == classPushConstant || in.args[2] == classInput) {
-			dropped[in.args[1]] = true
+		if in.Op == opVariable && (in.Args[2] == classStorageBuffer || in.Args[2] == classPushConstant || in.Args[2] == classInput) {
+			dropped[in.Args[1]] = true
 		}
 	}
 	pushBlock := uint32(0)
 	for _, in := range u.globals {
-		a := in.args
-		switch in.op {
+		a := in.Args
+		switch in.Op {
 		case opCapability:
 			l.capabilities[a[0]] = true
 		case opExtension:
@@ -407,7 +407,7 @@ func (l *linker) global(u *unit) error {
 				return errors.New("the Vulkan memory model")
 			}
 		case opEntryPoint, opExecutionMode, 3, 4, 5, 6, 7, 8, 330, 331: // names and sources
-			if in.op == opExecutionMode && a[1] != executionModeLocalSize {
+			if in.Op == opExecutionMode && a[1] != executionModeLocalSize {
 				return fmt.Errorf("execution mode %d", a[1])
 			}
 		case opDecorate:
@@ -424,29 +424,29 @@ func (l *linker) global(u *unit) error {
 			}
 			l.keep(&l.decorations, u, in)
 		case opTypeVoid, opTypeBool, opTypeInt, opTypeFloat, opTypeVector, opTypeFunction:
-			r, err := l.rename(u, instruction{in.op, append([]uint32{0}, a[1:]...)})
+			r, err := l.rename(u, instruction{Op: in.Op, Args: append([]uint32{0}, a[1:]...)})
 			if err != nil {
 				return err
 			}
-			u.ids[a[0]] = l.typ(in.op, r.args[1:]...)
+			u.ids[a[0]] = l.typ(in.Op, r.Args[1:]...)
 			delete(u.ids, 0)
 		case opSpecConstantTrue, opSpecConstantFalse:
 			on := uint32(0)
-			if in.op == opSpecConstantTrue {
+			if in.Op == opSpecConstantTrue {
 				on = 1
 			}
 			op := uint32(opConstantFalse)
 			if u.value(a[1], on) != 0 {
 				op = opConstantTrue
 			}
-			if err := l.keep(&l.declarations, u, instruction{op, a}); err != nil {
+			if err := l.keep(&l.declarations, u, instruction{Op: op, Args: a}); err != nil {
 				return err
 			}
 		case opSpecConstant:
 			if len(a) != 3 {
 				return errors.New("a specialization constant of more than 32 bits")
 			}
-			if err := l.keep(&l.declarations, u, instruction{opConstant, []uint32{a[0], a[1], u.value(a[1], a[2])}}); err != nil {
+			if err := l.keep(&l.declarations, u, instruction{Op: opConstant, Args: []uint32{a[0], a[1], u.value(a[1], a[2])}}); err != nil {
 				return err
 			}
 		case opSpecConstantOp:
@@ -488,7 +488,7 @@ func (l *linker) share(u *unit) {
 			how = decorationCoherent
 		}
 		for i := range u.members[block] {
-			l.decorations = append(l.decorations, instruction{opMemberDecorate, []uint32{l.mapped(u, block), uint32(i), how}})
+			l.decorations = append(l.decorations, instruction{Op: opMemberDecorate, Args: []uint32{l.mapped(u, block), uint32(i), how}})
 		}
 	}
 }
@@ -520,10 +520,10 @@ func (l *linker) variable(u *unit, a []uint32, pushBlock *uint32) error {
 		u.inputs[a[1]] = number
 	case classWorkgroup, classPrivate:
 		if len(a) == 4 { // not once in an invocation's life, but for each of a kernel's workgroups
-			u.initial = append(u.initial, instruction{opStore, []uint32{a[1], a[3]}})
+			u.initial = append(u.initial, instruction{Op: opStore, Args: []uint32{a[1], a[3]}})
 			a = a[:3]
 		}
-		if err := l.keep(&l.declarations, u, instruction{opVariable, a}); err != nil {
+		if err := l.keep(&l.declarations, u, instruction{Op: opVariable, Args: a}); err != nil {
 			return err
 		}
 		l.variables = append(l.variables, u.ids[a[1]])
@@ -554,7 +554,7 @@ func (l *linker) signature() {
 
 // function adds a unit's main as a function.
 func (l *linker) function(u *unit) error {
-	emit := func(op uint32, args ...uint32) { l.functions = append(l.functions, instruction{op, args}) }
+	emit := func(op uint32, args ...uint32) { l.functions = append(l.functions, instruction{Op: op, Args: args}) }
 	u.main = l.id()
 	emit(opFunction, l.void, u.main, 0, l.kernel)
 	entry := l.id()
@@ -597,20 +597,20 @@ func (l *linker) function(u *unit) error {
 	}
 	begun := false
 	for _, in := range u.body[1:] {
-		a := in.args
-		if !begun && in.op != opLabel && in.op != opVariable {
+		a := in.Args
+		if !begun && in.Op != opLabel && in.Op != opVariable {
 			begun = true
 			if err := prologue(); err != nil {
 				return err
 			}
 		}
-		if !begun && in.op == opLabel || in.op == opVariable {
+		if !begun && in.Op == opLabel || in.Op == opVariable {
 			if err := l.keep(&l.functions, u, in); err != nil {
 				return err
 			}
 			continue
 		}
-		switch in.op {
+		switch in.Op {
 		case opAccessChain, opInBoundsAccessChain:
 			if p, ok := places[a[2]]; ok {
 				c, known := u.constants[at(a, 3)]
@@ -625,7 +625,7 @@ func (l *linker) function(u *unit) error {
 				if err != nil {
 					return err
 				}
-				r.args[0] = l.typ(opTypePointer, classPhysicalStorageBuffer, l.mapped(u, u.pointers[a[0]][1]))
+				r.Args[0] = l.typ(opTypePointer, classPhysicalStorageBuffer, l.mapped(u, u.pointers[a[0]][1]))
 				l.functions = append(l.functions, r)
 				physical[a[1]] = true
 				continue
@@ -641,40 +641,40 @@ func (l *linker) function(u *unit) error {
 				continue
 			}
 			if physical[a[2]] {
-				r, err := l.rename(u, instruction{opLoad, a[:3]})
+				r, err := l.rename(u, instruction{Op: opLoad, Args: a[:3]})
 				if err != nil {
 					return err
 				}
-				r.args = append(r.args, aligned(a[3:], u.alignment(a[0]))...)
+				r.Args = append(r.Args, aligned(a[3:], u.alignment(a[0]))...)
 				l.functions = append(l.functions, r)
 				continue
 			}
 		case opStore:
 			if physical[a[0]] {
-				r, err := l.rename(u, instruction{opStore, a[:2]})
+				r, err := l.rename(u, instruction{Op: opStore, Args: a[:2]})
 				if err != nil {
 					return err
 				}
-				r.args = append(r.args, aligned(a[2:], u.pointeeAlignment(a[0]))...)
+				r.Args = append(r.Args, aligned(a[2:], u.pointeeAlignment(a[0]))...)
 				l.functions = append(l.functions, r)
 				continue
 			}
 		default:
-			atomic := in.op >= 227 && in.op <= 242
+			atomic := in.Op >= 227 && in.Op <= 242
 			for i, x := range a {
-				layout := layouts[in.op]
+				layout := layouts[in.Op]
 				if layout == "" || layout[min(i, len(layout)-1)] != 'i' {
 					continue
 				}
 				if _, input := places[x]; input || physical[x] && !atomic {
-					return fmt.Errorf("a pointer to a buffer or an input in instruction %d", in.op)
+					return fmt.Errorf("a pointer to a buffer or an input in instruction %d", in.Op)
 				}
 			}
 		}
-		if in.op == opSwitch {
-			r := instruction{opSwitch, []uint32{l.mapped(u, a[0]), l.mapped(u, a[1])}}
+		if in.Op == opSwitch {
+			r := instruction{Op: opSwitch, Args: []uint32{l.mapped(u, a[0]), l.mapped(u, a[1])}}
 			for i := 2; i+1 < len(a); i += 2 { // of 32 bits
-				r.args = append(r.args, a[i], l.mapped(u, a[i+1]))
+				r.Args = append(r.Args, a[i], l.mapped(u, a[i+1]))
 			}
 			l.functions = append(l.functions, r)
 			continue
@@ -709,20 +709,20 @@ func aligned(given []uint32, align uint32) []uint32 {
 // alignment is that of a type in a buffer: of a vector of two or four its size, else that of its components.
 func (u *unit) alignment(typ uint32) uint32 {
 	for _, in := range u.globals {
-		if len(in.args) < 2 || in.args[0] != typ {
+		if len(in.Args) < 2 || in.Args[0] != typ {
 			continue
 		}
-		switch in.op {
+		switch in.Op {
 		case opTypeInt, opTypeFloat:
-			return in.args[1] / 8
+			return in.Args[1] / 8
 		case opTypePointer:
 			return 8
 		case opTypeVector:
-			n := in.args[2]
+			n := in.Args[2]
 			if n == 3 {
 				n = 1
 			}
-			return n * u.alignment(in.args[1])
+			return n * u.alignment(in.Args[1])
 		}
 	}
 	return 4
@@ -731,8 +731,8 @@ func (u *unit) alignment(typ uint32) uint32 {
 // pointeeAlignment is the alignment of what a chain of the body points to.
 func (u *unit) pointeeAlignment(id uint32) uint32 {
 	for _, in := range u.body {
-		if (in.op == opAccessChain || in.op == opInBoundsAccessChain) && in.args[1] == id {
-			return u.alignment(u.pointers[in.args[0]][1])
+		if (in.Op == opAccessChain || in.Op == opInBoundsAccessChain) && in.Args[1] == id {
+			return u.alignment(u.pointers[in.Args[0]][1])
 		}
 	}
 	return 4
@@ -742,8 +742,8 @@ func (u *unit) pointeeAlignment(id uint32) uint32 {
 func (l *linker) bytes() []byte {
 	var words []uint32
 	emit := func(in instruction) {
-		words = append(words, uint32(len(in.args)+1)<<16|in.op)
-		words = append(words, in.args...)
+		words = append(words, uint32(len(in.Args)+1)<<16|in.Op)
+		words = append(words, in.Args...)
 	}
 	literal := func(s string) []uint32 {
 		b := append([]byte(s), make([]byte, 4-len(s)%4)...)
@@ -757,17 +757,17 @@ func (l *linker) bytes() []byte {
 	version := max(l.version, v15)
 	words = append(words, magic, version, 0, l.next, 0)
 	for _, c := range slices.Sorted(maps.Keys(l.capabilities)) {
-		emit(instruction{opCapability, []uint32{c}})
+		emit(instruction{Op: opCapability, Args: []uint32{c}})
 	}
 	for _, e := range slices.Sorted(maps.Keys(l.extensions)) {
-		emit(instruction{opExtension, literal(e)})
+		emit(instruction{Op: opExtension, Args: literal(e)})
 	}
 	for _, name := range slices.Sorted(maps.Keys(l.imports)) {
-		emit(instruction{opExtInstImport, append([]uint32{l.imports[name]}, literal(name)...)})
+		emit(instruction{Op: opExtInstImport, Args: append([]uint32{l.imports[name]}, literal(name)...)})
 	}
-	emit(instruction{opMemoryModel, []uint32{modelPhysicalStorageBuffer64, modelGLSL450}})
-	emit(instruction{opEntryPoint, append(append([]uint32{5, l.entry}, literal("main")...), l.variables...)})
-	emit(instruction{opExecutionMode, []uint32{l.entry, executionModeLocalSize, uint32(l.size[0]), uint32(l.size[1]), uint32(l.size[2])}})
+	emit(instruction{Op: opMemoryModel, Args: []uint32{modelPhysicalStorageBuffer64, modelGLSL450}})
+	emit(instruction{Op: opEntryPoint, Args: append(append([]uint32{5, l.entry}, literal("main")...), l.variables...)})
+	emit(instruction{Op: opExecutionMode, Args: []uint32{l.entry, executionModeLocalSize, uint32(l.size[0]), uint32(l.size[1]), uint32(l.size[2])}})
 	for _, list := range [][]instruction{l.decorations, l.declarations, l.functions} {
 		for _, in := range list {
 			emit(in)

@@ -54,22 +54,22 @@ func (l *linker) main(units []*unit) {
 	u32, u64 := l.u32, l.u64
 	zero, one, up, count := l.constant(0), l.constant(1), l.constant(givenUp), l.constant(givenUp-1)
 	block := l.id()
-	l.declarations = append(l.declarations, instruction{opTypeStruct, []uint32{block, u32, u32, u32, u32, u64, u64}})
-	l.decorations = append(l.decorations, instruction{opDecorate, []uint32{block, decorationBlock}})
+	l.declarations = append(l.declarations, instruction{Op: opTypeStruct, Args: []uint32{block, u32, u32, u32, u32, u64, u64}})
+	l.decorations = append(l.decorations, instruction{Op: opDecorate, Args: []uint32{block, decorationBlock}})
 	for member, offset := range []uint32{0, 4, 8, 12, 16, 24} {
-		l.decorations = append(l.decorations, instruction{opMemberDecorate, []uint32{block, uint32(member), decorationOffset, offset}})
+		l.decorations = append(l.decorations, instruction{Op: opMemberDecorate, Args: []uint32{block, uint32(member), decorationOffset, offset}})
 	}
 	push, arrivedAll := l.id(), l.id()
 	shared := l.typ(opTypePointer, classWorkgroup, u32)
-	l.declarations = append(l.declarations, instruction{opVariable, []uint32{l.typ(opTypePointer, classPushConstant, block), push, classPushConstant}},
-		instruction{opVariable, []uint32{shared, arrivedAll, classWorkgroup}})
+	l.declarations = append(l.declarations, instruction{Op: opVariable, Args: []uint32{l.typ(opTypePointer, classPushConstant, block), push, classPushConstant}},
+		instruction{Op: opVariable, Args: []uint32{shared, arrivedAll, classWorkgroup}})
 	l.variables = append(l.variables, push, arrivedAll)
 	pushed := map[uint32]uint32{u32: l.typ(opTypePointer, classPushConstant, u32), u64: l.typ(opTypePointer, classPushConstant, u64)}
 	void := l.typ(opTypeFunction, l.void)
 	device, workgroup := l.constant(scopeDevice), l.constant(scopeWorkgroup)
 	acquires, both := l.constant(acquire|uniformMemory), l.constant(acquireRelease|uniformMemory)
 
-	emit := func(op uint32, args ...uint32) { l.functions = append(l.functions, instruction{op, args}) }
+	emit := func(op uint32, args ...uint32) { l.functions = append(l.functions, instruction{Op: op, Args: args}) }
 	value := func(op, typ uint32, args ...uint32) uint32 {
 		id := l.id()
 		emit(op, append([]uint32{typ, id}, args...)...)

@@ -1,10 +1,12 @@
 package link
 
 import (
-	"encoding/binary"
 	"errors"
-	"fmt"
+
+	"pumice/internal/spirv"
 )
+
+type instruction = spirv.Instruction
 
 // Numbers of the SPIR-V specification, version 1.6, section 3, and of SPV_KHR_physical_storage_buffer.
 const (
@@ -135,12 +137,6 @@ func init() {
 	span(349, 364, "iiili") // sums and such of subgroups
 }
 
-// An instruction of a module; args follow the first word.
-type instruction struct {
-	op   uint32
-	args []uint32
-}
-
 // resultOf is where an instruction has the id that it defines: 0 or 1 of args, or -1.
 func resultOf(op uint32) int {
 	switch op {
@@ -160,27 +156,17 @@ type module struct {
 	body    []instruction // from OpFunction to OpFunctionEnd, of the only one
 }
 
-func parse(spirv []byte) (*module, error) {
-	const magic, header = 0x07230203, 5
-	if len(spirv) < 4*header || len(spirv)%4 != 0 || binary.LittleEndian.Uint32(spirv) != magic {
-		return nil, errors.New("no header of SPIR-V")
+func parse(code []byte) (*module, error) {
+	cut, err := spirv.Cut(code)
+	if err != nil {
+		return nil, err
 	}
-	words := make([]uint32, len(spirv)/4)
-	for i := range words {
-		words[i] = binary.LittleEndian.Uint32(spirv[4*i:])
-	}
-	m := &module{version: words[1]}
-	for i := header; i < len(words); {
-		op, n := words[i]&0xffff, int(words[i]>>16)
-		if n == 0 || n > len(words)-i {
-			return nil, fmt.Errorf("word %d: an instruction of %d words", i, n)
-		}
-		in := instruction{op, words[i+1 : i+n]}
-		i += n
+	m := &module{version: cut.Version}
+	for _, in := range cut.List {
 		switch {
-		case op == opFunction && m.body != nil:
+		case in.Op == opFunction && m.body != nil:
 			return nil, errors.New("more than one function")
-		case op == opFunction || m.body != nil:
+		case in.Op == opFunction || m.body != nil:
 			m.body = append(m.body, in)
 		default:
 			m.globals = append(m.globals, in)
