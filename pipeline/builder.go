@@ -197,7 +197,7 @@ func (b *Builder) Need() (Need, error) {
 		return Need{}, b.err
 	}
 	n := Need{Arena: b.layout(), Step: stepBytes(b.tokens), Arrivals: 4 * int64(b.arrivals)}
-	if b.m.walkers() > 0 {
+	if b.links() {
 		n.Walk = 4 * link.StateWords
 	}
 	if b.input != nil {

@@ -84,9 +84,14 @@ func (m *Manager) linkable(n *node) (workgroup int, ok bool) {
 	return size[0], err == nil
 }
 
+// links reports whether the plan may have chains.
+func (b *Builder) links() bool {
+	return b.tokens == 1 && len(b.nodes) >= shortestChain && b.m.walkers() > 0
+}
+
 // link finds the chains of a plan for one token, where dispatches are short.
 func (b *Builder) link() {
-	if b.m.walkers() == 0 || b.tokens > 1 {
+	if !b.links() {
 		return
 	}
 	copied := map[int]bool{} // nodes after which an output is copied
