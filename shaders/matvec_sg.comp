@@ -220,7 +220,7 @@ void add_piece(uint row0, uint piece, Piece v, uint first) {
             Meta m = quad_meta(v.words, r, part);
             float d[RUN_SCALES];
 #ifdef OFFSET
-            [[unroll]] for (uint s = 0u; s < RUN_SCALES; s++) d[s] = TAKES_FRACTIONS ? 0.0 : -float(OFFSET) * total[s];
+            [[unroll]] for (uint s = 0u; s < RUN_SCALES; s++) d[s] = mix(-float(OFFSET) * total[s], 0.0, TAKES_FRACTIONS);
 #else
             [[unroll]] for (uint s = 0u; s < RUN_SCALES; s++) d[s] = 0.0;
 #endif
@@ -228,7 +228,7 @@ void add_piece(uint row0, uint piece, Piece v, uint first) {
                 uint j = run * RUN_WORDS + i;
                 [[unroll]] for (uint f = 0u; f < FIELDS; f++) {
                     uint bytes = unit_bytes(v.q[r * PIECE_UNITS + j / 4u], m.high, j % 4u, f);
-                    vec4 w = TAKES_FRACTIONS ? fraction_numbers(bytes) : numbers(bytes);
+                    vec4 w = mix(numbers(bytes), fraction_numbers(bytes), bvec4(TAKES_FRACTIONS)); // branches take SwiftShader minutes
                     [[unroll]] for (uint n = 0u; n < 4u; n++) {
                         uint c = WORD_COLS * i + FIELDS * n + f;
                         d[c / SUM_COLS] += w[n] * xs[c / 4u][c % 4u];
