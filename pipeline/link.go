@@ -16,7 +16,7 @@ import (
 
 // A chain is neighbouring nodes that are dispatched as one linked kernel (package link).
 type chain struct {
-	first, end int     // of Buildec.nodes
+	first, end int     // of Builder.nodes
 	nodes      []*node // one for each pipeline that they would have, by key: what the linked kernel is made of
 }
 
@@ -57,7 +57,7 @@ func (c *chain) find(n *node) (int, bool) {
 	return slices.BinarySearchFunc(c.nodes, n.key(), func(have *node, key string) int { return strings.Compare(have.key(), key) })
 }
 
-// linked says whether a node's kernel can be part of a linked one, and the size of its workgroups.
+// linkable says whether a node's kernel can be part of a linked one, and the size of its workgroups.
 func (m *Manager) linkable(n *node) (workgroup int, ok bool) {
 	v, known := m.variants[n.kernel]
 	if !known || n.dispatches > 1 || len(n.binds) > link.MaxBindings {
@@ -192,12 +192,10 @@ func (c *chain) record(ctx context.Context, rec *vk.Recorder, p *Plan, b *Builde
 	waits := 0
 	for i, waiting := range vk.Ordered(binds) {
 		n := b.nodes[c.first+i]
-		if waiting {
-			waits++
-		}
 		e := link.Entry{Groups: n.grid, Push: n.push}
 		e.Kernel, _ = c.find(n)
 		if waiting {
+			waits++
 			e.Wait = waits
 		}
 		for j, x := range n.binds {

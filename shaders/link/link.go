@@ -127,7 +127,7 @@ func (k Kernel) Workgroup() (size [3]int, err error) {
 // Link makes a kernel of those given, which have workgroups of the same size. Its entry point is main, it has no bindings and the
 // push constants above. It is compiled for devices with bufferDeviceAddress, vulkanMemoryModel not needed.
 func Link(kernels []Kernel, o Options) ([]byte, error) {
-	l := &linker{next: 1, alone: o.OneSubgroup, coherent: o.Coherent, types: map[string]uint32{}, imports: map[string]uint32{}, capabilities: map[uint32]bool{
+	l := &linker{next: 1, alone: o.OneSubgroup, coherent: o.Coherent, declared: map[string]uint32{}, imports: map[string]uint32{}, capabilities: map[uint32]bool{
 		capabilityShader: true, capabilityInt64: true, capabilityPhysicalAddresses: true},
 		extensions: map[string]bool{"SPV_KHR_physical_storage_buffer": true}, builtins: map[uint32]*builtin{}}
 	l.common()
@@ -274,7 +274,7 @@ type linker struct {
 	decorations   []instruction
 	declarations  []instruction
 	functions     []instruction
-	types         map[string]uint32 // of the kinds of which a module may have one each
+	declared      map[string]uint32 // ids by what they are declared as
 	builtins      map[uint32]*builtin
 	order         []uint32 // of builtins
 	variables     []uint32 // for the entry point
@@ -282,7 +282,6 @@ type linker struct {
 	void, boolean, u32, u64, uvec3 uint32
 	toU32, toU64                   uint32 // pointers to physical storage
 	kernel                         uint32 // type of the kernels' functions
-	params                         []uint32
 	entry                          uint32
 	list                           uint32 // value, in main
 }
@@ -290,36 +289,25 @@ type linker struct {
 func (l *linker) id() uint32 { l.next++; return l.next - 1 }
 
 // typ declares a type once and returns its id.
-func (l *linker) typ(op uint32, args ...uint32) uint32 {
-	key := fmt.Sprint(op, args)
-	if id, ok := l.types[key]; ok {
-		return id
-	}
-	id := l.id()
-	l.types[key] = id
-	l.declarations = append(l.declarations, instruction{Op: op, Args: append([]uint32{id}, args...)})
-	return id
-}
+func (l *linker) typ(op uint32, args ...uint32) uint32 { return l.once(op, nil, args) }
 
+// constant and constant64 declare a constant once and return its id.
 func (l *linker) constant(value uint32) uint32 {
-	key := fmt.Sprint("constant", value)
-	if id, ok := l.types[key]; ok {
-		return id
-	}
-	id := l.id()
-	l.types[key] = id
-	l.declarations = append(l.declarations, instruction{Op: opConstant, Args: []uint32{l.u32, id, value}})
-	return id
+	return l.once(opConstant, []uint32{l.u32}, []uint32{value})
+}
+func (l *linker) constant64(value uint32) uint32 {
+	return l.once(opConstant, []uint32{l.u64}, []uint32{value, 0})
 }
 
-func (l *linker) constant64(value uint32) uint32 {
-	key := fmt.Sprint("constant64", value)
-	if id, ok := l.types[key]; ok {
-		return id
+// once makes a declaration unless there is the same already, and returns its id, which has its place between the operands.
+func (l *linker) once(op uint32, before, after []uint32) uint32 {
+	key := fmt.Sprint(op, before, after)
+	id, ok := l.declared[key]
+	if !ok {
+		id = l.id()
+		l.declared[key] = id
+		l.declarations = append(l.declarations, instruction{Op: op, Args: slices.Concat(before, []uint32{id}, after)})
 	}
-	id := l.id()
-	l.types[key] = id
-	l.declarations = append(l.declarations, instruction{Op: opConstant, Args: []uint32{l.u64, id, value, 0}})
 	return id
 }
 
@@ -350,7 +338,7 @@ func (l *linker) input(number, typ uint32) *builtin {
 	return b
 }
 
-// map gives an id of a unit one of the linked module.
+// mapped gives an id of a unit one of the linked module.
 func (l *linker) mapped(u *unit, id uint32) uint32 {
 	if to, ok := u.ids[id]; ok {
 		return to
@@ -475,7 +463,7 @@ func (l *linker) global(u *unit) error {
 	return nil
 }
 
-// share says of the buffers' members who reads and writes them: constants nobody writes, and the others are for all workgroups.
+// share decorates the members of buffers: what nobody writes can't be written, and what one workgroup writes is visible to all.
 func (l *linker) share(u *unit) {
 	written := map[uint32]bool{} // block types
 	for _, b := range u.buffers {
@@ -545,11 +533,11 @@ func text(words []uint32) string {
 
 // signature declares the type of kernels' functions: the address of the entry, then what the builtins are.
 func (l *linker) signature() {
-	l.params = []uint32{l.u64}
+	params := []uint32{l.u64}
 	for _, number := range l.order {
-		l.params = append(l.params, l.builtins[number].typ)
+		params = append(params, l.builtins[number].typ)
 	}
-	l.kernel = l.typ(opTypeFunction, append([]uint32{l.void}, l.params...)...)
+	l.kernel = l.typ(opTypeFunction, append([]uint32{l.void}, params...)...)
 }
 
 // function adds a unit's main as a function.

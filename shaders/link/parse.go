@@ -108,8 +108,8 @@ const (
 	memoryAligned = 2
 )
 
-// layouts says of each instruction that kernels may have what its operands are: i an id, l a literal, and the last letter goes on
-// for what is left. An instruction that is not here can't be linked.
+// layouts has the operands of each instruction that kernels may have: i is an id, l a literal. The last letter stands for all
+// operands that are left. An instruction that is not here can't be linked.
 var layouts = map[uint32]string{
 	opExtInst: "iiili", 19: "i", 20: "i", 21: "il", 22: "il", 23: "iil", 28: "iii", 29: "ii", 30: "i", 32: "ili", 33: "i", 39: "il",
 	41: "ii", 42: "ii", 43: "iil", 44: "i", 46: "ii", 48: "ii", 49: "ii", 50: "iil", 51: "i", opSpecConstantOp: "iili",
