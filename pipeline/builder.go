@@ -11,7 +11,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"pumice/pipeline/kernels"
-	"pumice/shaders/link"
 	"pumice/vk"
 )
 
@@ -197,9 +196,6 @@ func (b *Builder) Need() (Need, error) {
 		return Need{}, b.err
 	}
 	n := Need{Arena: b.layout(), Step: stepBytes(b.tokens), Arrivals: 4 * int64(b.arrivals)}
-	if b.links() {
-		n.Walk = 4 * link.StateWords
-	}
 	if b.input != nil {
 		n.Input = b.input.bytes()
 	}

@@ -72,7 +72,7 @@ type Need struct {
 	Arena                            int64 // activations, on the device
 	Step, Input, Draw, Log, Readback int64 // the Frame's buffers, which the host reads or writes
 	Adjust, Mask                     int64 // the same
-	Arrivals, Walk                   int64 // those that the device uses
+	Arrivals                         int64 // the one that the device uses
 }
 
 // Max is the memory that takes the plans of n and those of o.
@@ -81,13 +81,12 @@ func (n Need) Max(o Need) Need {
 		Arena: max(n.Arena, o.Arena), Step: max(n.Step, o.Step), Input: max(n.Input, o.Input),
 		Draw: max(n.Draw, o.Draw), Log: max(n.Log, o.Log), Readback: max(n.Readback, o.Readback),
 		Adjust: max(n.Adjust, o.Adjust), Mask: max(n.Mask, o.Mask), Arrivals: max(n.Arrivals, o.Arrivals),
-		Walk: max(n.Walk, o.Walk),
 	}
 }
 
 // FrameBytes is the size of the Frame's buffers together.
 func (n Need) FrameBytes() int64 {
-	return n.Step + n.Input + n.Draw + n.Log + n.Readback + n.Adjust + n.Mask + n.Arrivals + n.Walk
+	return n.Step + n.Input + n.Draw + n.Log + n.Readback + n.Adjust + n.Mask + n.Arrivals
 }
 
 // A shared is a buffer that plans share, and how much of it a Need takes.

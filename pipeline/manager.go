@@ -23,6 +23,7 @@ import (
 	"pumice/internal/dtype"
 	"pumice/pipeline/kernels"
 	"pumice/shaders"
+	"pumice/shaders/link"
 	"pumice/vk"
 )
 
@@ -208,6 +209,10 @@ func (m *Manager) refused(n *node) error {
 // shared lists the buffers that plans share.
 func (m *Manager) shared(n Need) []shared {
 	f := &m.frame
+	var walk int64
+	if m.walkers() > 0 {
+		walk = 4 * link.StateWords
+	}
 	return []shared{
 		{"an arena", &m.arena, vk.DeviceLocal, n.Arena},
 		{"a step buffer", &f.step, vk.Upload, n.Step},
@@ -217,7 +222,7 @@ func (m *Manager) shared(n Need) []shared {
 		{"a read-back buffer", &f.readback, vk.Readback, n.Readback},
 		{"an adjustment buffer", &f.adjust.lists.buffer, vk.Upload, n.Adjust},
 		{"an arrival buffer", &f.arrivals, vk.DeviceLocal, n.Arrivals},
-		{"a state of linked kernels", &f.walk, vk.DeviceLocal, n.Walk},
+		{"a state of linked kernels", &f.walk, vk.DeviceLocal, walk},
 		{"a mask buffer", &f.adjust.masks.buffer, vk.Upload, n.Mask},
 	}
 }

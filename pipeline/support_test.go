@@ -10,7 +10,6 @@ import (
 	"pumice/internal/dtype"
 	"pumice/internal/gputest"
 	"pumice/pipeline/kernels"
-	"pumice/shaders/link"
 	"pumice/vk"
 )
 
@@ -151,7 +150,6 @@ func inputStep(position, count int) Step {
 var roomy = Need{
 	Arena: 8 << 20, Step: stepBytes(512), Input: 1 << 16, Draw: drawRow * MaxSequences, Log: logBytes(MaxBurst, TopLogits+1), Readback: 1 << 20,
 	Adjust: logitsSize{MaxSequences, 64}.adjustBytes(), Mask: logitsSize{MaxSequences, 64}.maskBytes(),
-	Walk: 4 * link.StateWords,
 }
 
 // build reserves what the plan needs and builds it. The plan is closed when the test ends.
