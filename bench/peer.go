@@ -30,7 +30,9 @@ const ours = "pumice"
 // peerLane is the lane of a peer beside that of an engine, whose prompts and model it has.
 func peerLane(p Peer, beside *lane) *lane {
 	p.Setup.ModelSize, p.Setup.ModelNParams = beside.row.ModelSize, beside.row.ModelNParams
-	return &lane{peer: &p, beside: beside, machine: beside.machine, row: Result{Setup: p.Setup}}
+	apart := *beside.machine
+	apart.apart = true
+	return &lane{peer: &p, beside: beside, machine: &apart, row: Result{Setup: p.Setup}}
 }
 
 // runPeer runs a test once, on a prompt that no other run has.

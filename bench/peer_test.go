@@ -26,7 +26,7 @@ func TestPeersTakeTurns(t *testing.T) {
 		if runs++; len(prompt) != test.Depth+max(test.Prompt, 1) {
 			t.Errorf("%s: %d tokens", test.Name(), len(prompt))
 		}
-		return PeerRun{Took: time.Hour, Setup: &Setup{BuildCommit: "b1", GPUInfo: "its device"}}, fail
+		return PeerRun{Took: time.Hour, Setup: &Setup{BuildCommit: "b1", GPUInfo: "its device", Backends: "CUDA"}}, fail
 	}}
 	var got []Result
 	o := Options{Prompt: []int{8}, Gen: []int{2}, Depth: []int{4}, Reps: 3, Peers: []Peer{peer}}
@@ -51,7 +51,7 @@ func TestPeersTakeTurns(t *testing.T) {
 		}
 	}
 	foot := TableFoot(got)
-	if strings.Count(foot, "| pp8 @ d4 |") != 1 || !strings.Contains(foot, "| other |") || strings.Count(foot, "faster") != 2 || strings.Contains(foot, "its device") {
+	if strings.Count(foot, "| pp8 @ d4 |") != 1 || !strings.Contains(foot, "| other |") || strings.Count(foot, "faster") != 2 || strings.Count(foot, "other: its device, CUDA\n") != 1 || strings.Count(foot, "device: ") != 1 || strings.Contains(foot, ": \n") {
 		t.Error(foot)
 	}
 	if c := Compare(NewFile("a", got), NewFile("b", got)); len(c.Rows) != 4 || len(c.Missing) != 0 || c.Rows[1].Ratio != 1 {

@@ -152,6 +152,11 @@ func TestReasons(t *testing.T) {
 	if diff := cmp.Diff(want, m.reasons([]time.Duration{time.Second, 2 * time.Second}, []glance{fast, slow})); diff != "" {
 		t.Error(diff)
 	}
+	m.apart = true // a peer runs the tests
+	if diff := cmp.Diff(want[1:4], m.reasons([]time.Duration{time.Second, 2 * time.Second}, []glance{fast, slow})); diff != "" {
+		t.Error(diff)
+	}
+	m.apart = false
 	if got := m.reasons([]time.Duration{time.Second, time.Second}, []glance{fast, fast}); got != nil {
 		t.Errorf("of a quiet machine: %q", got)
 	}

@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"cmp"
 	"fmt"
 	"path/filepath"
 	"reflect"
@@ -12,8 +13,8 @@ import (
 // TableHead begins the Markdown table; its columns are llama-bench's, then the median and the spread of the
 // runs, the share of what bounds them (the read bandwidth, or the peak of an arithmetic), the energy of a token, and how many of
 // the kernels are right.
-const TableHead = `| model                          |       size |     params | backend    | path |            test |                  t/s |     median | spread |   of limit | J/token | kernels right |
-| ------------------------------ | ---------: | ---------: | ---------- | ---- | --------------: | -------------------: | ---------: | -----: | ---------: | ------: | ------------: |
+const TableHead = `| model                          |       size |     params | backend      | path |            test |                  t/s |     median | spread |   of limit | J/token | kernels right |
+| ------------------------------ | ---------: | ---------: | ------------ | ---- | --------------: | -------------------: | ---------: | -----: | ---------: | ------: | ------------: |
 `
 
 // TableRow is a result as a row of the table.
@@ -25,7 +26,7 @@ func TableRow(r Result) string {
 	case r.Struck:
 		speed = "~~" + speed + "~~"
 	}
-	return fmt.Sprintf("| %-30s | %10s | %10s | %-10s | %-4s | %15s | %20s | %10.2f | %6s | %10s | %7s | %13s |\n", clip(r.ModelType, 30), humanize.Bytes(r.ModelSize),
+	return fmt.Sprintf("| %-30s | %10s | %10s | %-12s | %-4s | %15s | %20s | %10.2f | %6s | %10s | %7s | %13s |\n", clip(r.ModelType, 30), humanize.Bytes(r.ModelSize),
 		parameters(r.ModelNParams, 2), r.backend(), r.KernelPath, r.Test().Name(), speed, r.MedianTS, r.Steadiness.cell(), r.limitCell(), r.energyCell(), r.Stamp.cell())
 }
 
@@ -41,7 +42,7 @@ func (r *Result) energyCell() string {
 // has its number.
 func (s Setup) backend() string {
 	if s.ofPeer() {
-		return clip(s.Program, 10)
+		return clip(s.Program, 12)
 	}
 	name := s.Backends
 	if s.MainGPU > 0 {
@@ -84,12 +85,17 @@ func TableFoot(results []Result) string {
 	}
 	var b strings.Builder
 	b.WriteString("\n")
-	last := ""
+	seen := map[string]bool{}
 	for _, r := range results {
-		if !r.ofPeer() && r.GPUInfo != last {
-			last = r.GPUInfo
+		lane := r.Program + ": " + cmp.Or(r.GPUInfo, r.CPUInfo)
+		switch {
+		case seen[lane]:
+		case !r.ofPeer():
 			b.WriteString(deviceLines(r.Setup))
+		case r.Backends != "": // it has told what it runs on
+			fmt.Fprintf(&b, "%s, %s\n", lane, r.Backends)
 		}
+		seen[lane] = true
 	}
 	b.WriteString(stampLines(results, func(r Result) (string, Stamp) { return r.ModelType, r.Stamp }))
 	for _, r := range results {
@@ -171,7 +177,7 @@ func ParallelFoot(results []ParallelResult) string {
 func stampLines[R any](results []R, of func(R) (model string, s Stamp)) (text string) {
 	last := ""
 	for _, r := range results {
-		if model, s := of(r); s.line() != last {
+		if model, s := of(r); s.Stamped && s.line() != last { // another program's rows have no stamp
 			last = s.line()
 			text += model + ": " + last
 		}

@@ -160,6 +160,7 @@ func (p *program) bench(c *cli.Context) error {
 			o.Name, o.Stamping, o.Progress, o.Partial = j.name, j.stamping, j.progress, j.partial
 			o.Peers = nil
 			for _, f := range peers {
+				f.devices = numbers(engines[0].Devices())
 				peer, end, err := f.open(ctx, shared(engines[0].Source().Path), bench.ModelType(engines[0]), max(512, o.Context()))
 				if err != nil {
 					return err

@@ -17,6 +17,7 @@ import (
 	"strings"
 	"time"
 
+	"pumice"
 	"pumice/bench"
 	"pumice/internal/loopback"
 )
@@ -27,6 +28,29 @@ type peerFlag struct {
 	path    string
 	host    string
 	port    int
+	devices string // the devices that a program is started on, as visibleDevices wants them; "": it decides
+}
+
+// visibleDevices is the variable by which llama.cpp's Vulkan backend takes the devices of these numbers alone, in the loader's
+// order. Without it the backend leaves CPU drivers aside, and the processor's own backend runs the model.
+const visibleDevices = "GGML_VK_VISIBLE_DEVICES"
+
+// numbers lists those of devices, as visibleDevices wants them.
+func numbers(devices []*pumice.Device) string {
+	var list []string
+	for _, d := range devices {
+		list = append(list, strconv.Itoa(d.Info().Index))
+	}
+	return strings.Join(list, ",")
+}
+
+// environment is that of a program which runs on the peer's devices, unless the user has chosen others.
+func (f peerFlag) environment() []string {
+	list := os.Environ()
+	if _, chosen := os.LookupEnv(visibleDevices); !chosen && f.devices != "" {
+		list = append(list, visibleDevices+"="+f.devices)
+	}
+	return list
 }
 
 const llamaBenchName = "llama-bench"
@@ -53,9 +77,12 @@ func (f peerFlag) open(ctx context.Context, model, modelType string, positions i
 	setup := bench.Setup{Program: f.program, ModelFilename: model, ModelType: modelType}
 	switch f.program {
 	case llamaBenchName:
-		return bench.Peer{Setup: setup, Warms: true, Measure: llamaBench{f.path, model}.measure}, func() error { return nil }, nil
+		return bench.Peer{Setup: setup, Warms: true, Measure: llamaBench{f, model}.measure}, func() error { return nil }, nil
 	case llamaServerName:
-		client, end, err := startLlamaServer(ctx, f.path, model, positions)
+		if setup.Backends, setup.GPUInfo, err = f.listDevices(ctx); err != nil {
+			return peer, nil, err
+		}
+		client, end, err := startLlamaServer(ctx, f, model, positions)
 		if err != nil {
 			return peer, nil, err
 		}
@@ -78,14 +105,18 @@ func shared(path string) string {
 }
 
 // llamaBench is llama.cpp's llama-bench with a model, which is started for each run and loads and warms up the model itself.
-type llamaBench struct{ path, model string }
+type llamaBench struct {
+	flag  peerFlag
+	model string
+}
 
 func (b llamaBench) measure(ctx context.Context, t bench.Test, _ []int) (bench.PeerRun, error) {
 	args := []string{"-m", b.model, "-r", "1", "-o", "json", "-d", strconv.Itoa(t.Depth), "-p", strconv.Itoa(t.Prompt), "-n", strconv.Itoa(t.Gen)}
 	if t.Prompt > 0 && t.Gen > 0 {
 		args = append(args[:8], "-p", "0", "-n", "0", "-pg", fmt.Sprintf("%d,%d", t.Prompt, t.Gen))
 	}
-	c := exec.CommandContext(ctx, b.path, args...)
+	c := exec.CommandContext(ctx, b.flag.path, args...)
+	c.Env = b.flag.environment()
 	var out, said bytes.Buffer
 	c.Stdout, c.Stderr = &out, &said
 	if err := c.Run(); err != nil {
@@ -111,11 +142,39 @@ func peerError(ctx context.Context, err error, said *bytes.Buffer) error {
 	return fmt.Errorf("%w: %s", err, text[max(0, len(text)-2000):])
 }
 
+// listDevices asks llama-server for its backends and devices. Where it has no device, the processors run the model.
+func (f peerFlag) listDevices(ctx context.Context) (backends, devices string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, peerStart)
+	defer cancel()
+	c := exec.CommandContext(ctx, f.path, "--list-devices")
+	var said bytes.Buffer
+	c.Env, c.Stderr = f.environment(), &said
+	out, err := c.Output()
+	if err != nil {
+		return "", "", fmt.Errorf("--peer: %s --list-devices: %w", f.path, peerError(ctx, err, &said))
+	}
+	var names, kinds []string
+	for line := range strings.Lines(string(out)) { // "  Vulkan0: AMD Radeon RX 7900 XTX (RADV NAVI31) (24560 MiB, 24000 MiB free)"
+		name, description, ok := strings.Cut(strings.TrimSpace(line), ": ")
+		if kind := strings.TrimRight(name, "0123456789"); ok && kind != name {
+			description, _, _ = strings.Cut(description, " MiB")
+			if i := strings.LastIndexByte(description, '('); i > 0 {
+				description = strings.TrimSpace(description[:i])
+			}
+			names = append(names, description)
+			if !slices.Contains(kinds, kind) {
+				kinds = append(kinds, kind)
+			}
+		}
+	}
+	return cmp.Or(strings.Join(kinds, ","), "CPU"), strings.Join(names, " + "), nil
+}
+
 // peerStart is how long a server may take to load a model.
 const peerStart = 5 * time.Minute
 
 // startLlamaServer starts llama.cpp's llama-server with a model, and waits until it answers.
-func startLlamaServer(ctx context.Context, path, model string, positions int) (_ *loopback.Client, end func() error, err error) {
+func startLlamaServer(ctx context.Context, f peerFlag, model string, positions int) (_ *loopback.Client, end func() error, err error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0") // a free port
 	if err != nil {
 		return nil, nil, err
@@ -129,7 +188,8 @@ func startLlamaServer(ctx context.Context, path, model string, positions int) (_
 		return nil, nil, err
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	c := exec.CommandContext(ctx, path, "-m", model, "--host", "127.0.0.1", "--port", strconv.Itoa(port), "-c", strconv.Itoa(positions), "-np", "1", "-ngl", "99")
+	c := exec.CommandContext(ctx, f.path, "-m", model, "--host", "127.0.0.1", "--port", strconv.Itoa(port), "-c", strconv.Itoa(positions), "-np", "1", "-ngl", "99")
+	c.Env = f.environment()
 	c.Cancel = func() error { return c.Process.Signal(os.Interrupt) }
 	c.WaitDelay = 10 * time.Second
 	var said bytes.Buffer
@@ -154,13 +214,13 @@ func startLlamaServer(ctx context.Context, path, model string, positions int) (_
 		select {
 		case err := <-ended:
 			cancel()
-			return nil, nil, fmt.Errorf("--peer: %s did not start: %w", filepath.Base(path), peerError(context.WithoutCancel(ctx), cmp.Or(err, errors.New("it ended")), &said))
+			return nil, nil, fmt.Errorf("--peer: %s did not start: %w", filepath.Base(f.path), peerError(context.WithoutCancel(ctx), cmp.Or(err, errors.New("it ended")), &said))
 		case <-ctx.Done():
 			return nil, nil, errors.Join(ctx.Err(), end())
 		case <-time.After(100 * time.Millisecond):
 		}
 		if time.Now().After(deadline) {
-			return nil, nil, errors.Join(fmt.Errorf("--peer: %s did not answer within %v", filepath.Base(path), peerStart), end())
+			return nil, nil, errors.Join(fmt.Errorf("--peer: %s did not answer within %v", filepath.Base(f.path), peerStart), end())
 		}
 	}
 }

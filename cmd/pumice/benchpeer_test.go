@@ -43,6 +43,7 @@ func TestLlamaBenchIsAsked(t *testing.T) {
 	}
 	path := filepath.Join(t.TempDir(), "llama-bench")
 	script := `#!/bin/sh
+test "$GGML_VK_VISIBLE_DEVICES" = 3 || exit 4
 case "$*" in
 "-m m.gguf -r 1 -o json -d 16 -p 0 -n 8") p=0 n=8 d=16 ;;
 "-m m.gguf -r 1 -o json -d 0 -p 0 -n 0 -pg 4,2") p=4 n=2 d=0 ;;
@@ -54,7 +55,7 @@ echo "{\"build_commit\":\"abc\",\"n_prompt\":$p,\"n_gen\":$n,\"n_depth\":$d,\"sa
 	if err := os.WriteFile(path, []byte(script), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	peer, end, err := peerFlag{program: llamaBenchName, path: path}.open(t.Context(), "m.gguf", "", 0)
+	peer, end, err := peerFlag{program: llamaBenchName, path: path, devices: "3"}.open(t.Context(), "m.gguf", "", 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -148,5 +149,30 @@ func TestPeerServers(t *testing.T) {
 		if err != nil || got.Took < x.least || got.Took > x.least+10*time.Second {
 			t.Errorf("%s without its times: %+v, %v", x.test.Name(), got, err)
 		}
+	}
+}
+
+// TestLlamaServerTellsItsDevices reads what llama-server lists.
+func TestLlamaServerTellsItsDevices(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("the program is a shell script")
+	}
+	path := filepath.Join(t.TempDir(), llamaServerName)
+	for _, c := range []struct{ says, backends, devices string }{
+		{"Available devices:\n  (none)", "CPU", ""},
+		{"Available devices:\n  Vulkan0: llvmpipe (LLVM 19.1.7, 256 bits) (24105 MiB, 23231 MiB free)", "Vulkan", "llvmpipe (LLVM 19.1.7, 256 bits)"},
+		{"x: y\nAvailable devices:\n  CUDA0: A (1 MiB, 1 MiB free)\n  CUDA1: B (1 MiB, 1 MiB free)\n  Vulkan0: A (1 MiB, 1 MiB free)", "CUDA,Vulkan", "A + B + A"},
+	} {
+		script := fmt.Sprintf("#!/bin/sh\ntest \"$* $%s\" = '--list-devices 1' && cat <<END\n%s\nEND\n", visibleDevices, c.says)
+		if err := os.WriteFile(path, []byte(script), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		backends, devices, err := peerFlag{program: llamaServerName, path: path, devices: "1"}.listDevices(t.Context())
+		if err != nil || backends != c.backends || devices != c.devices {
+			t.Errorf("%q: %q, %q, %v", c.says, backends, devices, err)
+		}
+	}
+	if _, _, err := (peerFlag{program: llamaServerName, path: path, devices: "2"}).listDevices(t.Context()); err == nil {
+		t.Error("a program that fails")
 	}
 }
