@@ -19,6 +19,7 @@ const maxChoices = 128
 type task struct {
 	index   int // in the answer to the request
 	engine  *use
+	cold    bool // what the KV cache has of the prompt is not reused, but by tasks with the same one
 	request pumice.Request
 	g       *pumice.Generation
 	each    func(*task, pumice.Token) error // called with each token; tasks call it one at a time
@@ -28,12 +29,19 @@ type task struct {
 
 // start checks all tasks and begins them. The caller closes them.
 func start(tasks []*task) error {
+	evaluated := map[*int]bool{} // by the prompt
 	for _, t := range tasks {
-		g, err := t.engine.NewSession().Start(t.request)
+		s := t.engine.NewSession()
+		g, err := s.Start(t.request)
 		if err != nil {
 			closeAll(tasks)
 			return err
 		}
+		key := &t.request.Prompt[0]
+		if t.cold && !evaluated[key] {
+			s.Reset()
+		}
+		evaluated[key] = true
 		t.g = g
 	}
 	return nil

@@ -163,24 +163,29 @@ func (p *chatProtocol) writer(out *stream) writer {
 	return p
 }
 
-// send sends a chunk of an answer, with the log-probabilities of the tokens since the last one.
+// send sends a chunk of an answer, with the log-probabilities of the tokens since the last one. The chunk with the role comes
+// before the first one, not before the prompt is evaluated: llama-server does so, and programs that measure take the time of the
+// first chunk for that of the prompt.
 func (p *chatProtocol) send(a *answer, c chatChoice) error {
-	c.Index = a.index
+	if !a.begun {
+		a.begun = true
+		if err := p.write(a, chatChoice{Delta: &chatText{Role: "assistant", Content: ""}}); err != nil {
+			return err
+		}
+	}
 	if a.told < len(a.probs) {
 		c.Probs, a.told = p.q.probs(a.task, a.told), len(a.probs)
 	}
+	return p.write(a, c)
+}
+
+func (p *chatProtocol) write(a *answer, c chatChoice) error {
+	c.Index = a.index
 	p.chunk.Choices = []any{c}
 	return p.out.send(p.chunk)
 }
 
-func (p *chatProtocol) begin(list []*answer) error {
-	for _, a := range list {
-		if err := p.send(a, chatChoice{Delta: &chatText{Role: "assistant", Content: ""}}); err != nil {
-			return err
-		}
-	}
-	return nil
-}
+func (p *chatProtocol) begin([]*answer) error { return nil }
 
 func (p *chatProtocol) open(a *answer, b *block) error {
 	if b.kind != toolcall.Call {

@@ -133,7 +133,7 @@ func (q *completionRequest) tasks(e *use) ([][]*task, error) {
 		one := o
 		for range generated {
 			restrict(&one, g)
-			t := &task{engine: e, request: pumice.Request{Prompt: ids, GenerateOptions: one}}
+			t := &task{engine: e, cold: q.cold(), request: pumice.Request{Prompt: ids, GenerateOptions: one}}
 			t.each = func(*task, pumice.Token) error { return nil }
 			one.Sampling.Seed++
 			group = append(group, t)
@@ -369,7 +369,7 @@ func (q *llamaRequest) task(e *use) (*task, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &task{engine: e, request: pumice.Request{Prompt: ids, GenerateOptions: o}, each: func(*task, pumice.Token) error { return nil }}, nil
+	return &task{engine: e, cold: q.cold(), request: pumice.Request{Prompt: ids, GenerateOptions: o}, each: func(*task, pumice.Token) error { return nil }}, nil
 }
 
 // end is what the last event says.

@@ -86,8 +86,9 @@ type answer struct {
 	*task
 	blocks  []*block
 	calls   int
-	told    int // how many of its log-probabilities were sent
-	thought int // tokens of its reasoning
+	begun   bool // whether the stream has something of it
+	told    int  // how many of its log-probabilities were sent
+	thought int  // tokens of its reasoning
 
 	parser  *toolcall.Parser
 	oneCall bool
@@ -138,7 +139,7 @@ func (q *conversation) answers(ctx context.Context, e *use) ([]*answer, error) {
 		one := o
 		reading.restrict(&one)
 		a := &answer{oneCall: q.oneCall, parser: toolcall.New(reading.syntax, reading.options),
-			task: &task{index: i, engine: e, request: pumice.Request{Prompt: prompt.IDs, GenerateOptions: one}}}
+			task: &task{index: i, engine: e, cold: q.cold(), request: pumice.Request{Prompt: prompt.IDs, GenerateOptions: one}}}
 		a.each = func(_ *task, t pumice.Token) error {
 			err := a.add(a.parser.Push(t.Text))
 			if b := a.last(); b != nil && b.kind == toolcall.Reasoning {

@@ -126,7 +126,8 @@ func (m *biases) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// sampling are the fields by which requests of all protocols say how tokens are chosen and when the text ends.
+// sampling are the fields by which requests of all protocols say how tokens are chosen, when the text ends, and whether what the
+// KV cache has of the prompt is reused.
 type sampling struct {
 	Temperature *float32 `json:"temperature"`
 	TopP        *float32 `json:"top_p"`
@@ -147,7 +148,12 @@ type sampling struct {
 	MaxTokens           *int `json:"max_tokens"`
 	MaxCompletionTokens *int `json:"max_completion_tokens"`
 	Predict             *int `json:"n_predict"` // llama-server's name; -1 is no limit
+
+	CachePrompt *bool `json:"cache_prompt"`
 }
+
+// cold reports whether the whole prompt is to be evaluated.
+func (s *sampling) cold() bool { return s.CachePrompt != nil && !*s.CachePrompt }
 
 // maxStops bounds the stop strings, each of which is looked for after every token.
 const maxStops = 64

@@ -214,15 +214,17 @@ func TestChatStreamedIsChat(t *testing.T) {
 		t.Fatalf("%d %s", code, text)
 	}
 	list := events(t, text)
+	begun := map[any]bool{}
 	texts, probs, ended := map[any]string{}, map[any]int{}, 0
 	for i, e := range list[:len(list)-1] {
 		if at(e, "usage") != nil || at(e, "object") != "chat.completion.chunk" || len(at(e, "choices").([]any)) != 1 {
 			t.Errorf("event %d: %v", i, e)
 		}
 		x := at(e, "choices", 0)
-		if role := at(x, "delta", "role"); (role == "assistant") != (i < 2) {
+		if role := at(x, "delta", "role"); (role == "assistant") == begun[at(x, "index")] {
 			t.Errorf("event %d: role %v", i, role)
 		}
+		begun[at(x, "index")] = true
 		if s, ok := at(x, "delta", "content").(string); ok {
 			texts[at(x, "index")] += s
 		}
@@ -303,6 +305,31 @@ func TestEchoEvaluatesAPromptOnce(t *testing.T) {
 	}
 	if n := c.engine.Metrics().PromptTokens - before; n < 150 || n > 155 {
 		t.Errorf("%d tokens are evaluated for a prompt of %d", n, len(ids))
+	}
+}
+
+// TestPromptIsEvaluatedAgain asks for it by each protocol that has a field for it.
+func TestPromptIsEvaluatedAgain(t *testing.T) {
+	c := newClient(t, nil)
+	prompt := strings.Repeat("Once upon a time ", 12)
+	for path, body := range map[string]string{
+		"/v1/completions":      `{"prompt":%q,"n":2,"max_tokens":2%s}`,
+		"/completion":          `{"prompt":%q,"n_predict":2%s}`,
+		"/v1/chat/completions": `{"messages":[{"role":"user","content":%q}],"n":2,"max_tokens":2%s}`,
+	} {
+		timings := func(more string) (cached, evaluated float64) {
+			x := at(get[map[string]any](c, path, fmt.Sprintf(body, prompt, more)), "timings")
+			return at(x, "cache_n").(float64), at(x, "prompt_n").(float64)
+		}
+		timings("")
+		if n, _ := timings(""); n < 16 {
+			t.Errorf("%s: %v tokens are in the cache", path, n)
+		}
+		before := c.engine.Metrics().PromptTokens
+		n, evaluated := timings(`,"cache_prompt":false`)
+		if all := c.engine.Metrics().PromptTokens - before; n != 0 || float64(all) < evaluated || float64(all) > evaluated+1 {
+			t.Errorf("%s: %v tokens are reused, %v and for all answers %d evaluated", path, n, evaluated, all)
+		}
 	}
 }
 
