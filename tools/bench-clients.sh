@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# Has llama-benchy and GuideLLM, at the versions that tools/clients pins, measure pumice serve with the default model, and compares
+# the time to the first token and the time of each further one with what pumice bench --load says of its own server:
+#
+#   tools/bench-clients.sh [--rounds N] [--prompt TOKENS] [--gen TOKENS] [--requests N]
+#
+# The programs take turns, on the device that the environment selects. They have to agree within 5 %, for which the machine has to
+# be quiet. Needs python3 with pip and venv, and 6 GB for GuideLLM's PyTorch.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+# shellcheck source=tools/lib.sh
+. tools/lib.sh
+model=$(tools/model.sh)
+benchy=$(client_venv llama_benchy --no-deps)
+guidellm=$(client_venv guidellm --no-deps)
+work=$(mktemp -d)
+trap 'kill "$(cat "$work/pid")" 2>/dev/null; wait; rm -rf "$work"' EXIT
+go build -o "$work/pumice" ./cmd/pumice
+"$work/pumice" serve "smollm2=$model" --port 0 2>"$work/log" &
+echo $! >"$work/pid"
+for _ in $(seq 600); do
+	! grep -q 'is loaded' "$work/log" || break
+	kill -0 "$(cat "$work/pid")" 2>/dev/null || die "the server ended: $(cat "$work/log")"
+	sleep 0.1
+done
+"$benchy" tools/clients/bench_client.py "$(sed -n 's/^listening on //p' "$work/log")" smollm2 "$model" "$work" \
+	"${benchy%/*}/llama-benchy" "${guidellm%/*}/guidellm" "$@"
+! grep -i 'request failed\|broke off' "$work/log" || die "the server's log has errors"
