@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"pumice/internal/spirv"
 )
 
 // Interfaces as a reader of the GLSL would write them down.
@@ -123,15 +125,17 @@ func assemble(instructions ...[]uint32) []byte {
 
 func TestReflectRefusesWhatNoKernelMayHave(t *testing.T) {
 	t.Parallel()
-	u32, u64, f32 := []uint32{opTypeInt, 1, 32, 0}, []uint32{opTypeInt, 2, 64, 0}, []uint32{opTypeFloat, 3, 32}
+	u32, u64, f32 := []uint32{spirv.OpTypeInt, 1, 32, 0}, []uint32{spirv.OpTypeInt, 2, 64, 0}, []uint32{spirv.OpTypeFloat, 3, 32}
 	block := func(class uint32, members ...uint32) [][]uint32 { // a variable 30 of a struct
-		return [][]uint32{u32, u64, f32, append([]uint32{opTypeStruct, 10}, members...),
-			{opTypePointer, 20, class, 10}, {opVariable, 20, 30, class}}
+		return [][]uint32{u32, u64, f32, append([]uint32{spirv.OpTypeStruct, 10}, members...),
+			{spirv.OpTypePointer, 20, class, 10}, {spirv.OpVariable, 20, 30, class}}
 	}
-	offset := func(member, at uint32) []uint32 { return []uint32{opMemberDecorate, 10, member, decorationOffset, at} }
-	bound := [][]uint32{{opDecorate, 30, decorationBinding, 1}, {opDecorate, 30, decorationDescriptorSet, 0}}
+	offset := func(member, at uint32) []uint32 {
+		return []uint32{spirv.OpMemberDecorate, 10, member, spirv.DecorationOffset, at}
+	}
+	bound := [][]uint32{{spirv.OpDecorate, 30, spirv.DecorationBinding, 1}, {spirv.OpDecorate, 30, spirv.DecorationDescriptorSet, 0}}
 	spec := func(id, number uint32, name uint32) [][]uint32 {
-		return [][]uint32{{opName, id, name}, {opDecorate, id, decorationSpecID, number}, u32, {opSpecConstant, 1, id, 7}}
+		return [][]uint32{{spirv.OpName, id, name}, {spirv.OpDecorate, id, spirv.DecorationSpecID, number}, u32, {spirv.OpSpecConstant, 1, id, 7}}
 	}
 	join := func(lists ...[][]uint32) (all [][]uint32) {
 		for _, l := range lists {
@@ -140,7 +144,7 @@ func TestReflectRefusesWhatNoKernelMayHave(t *testing.T) {
 		return all
 	}
 	push := func(offset1 uint32, members ...uint32) [][]uint32 {
-		return join([][]uint32{offset(0, 0), offset(1, offset1)}, block(classPushConstant, members...))
+		return join([][]uint32{offset(0, 0), offset(1, offset1)}, block(spirv.StoragePushConstant, members...))
 	}
 	for name, c := range map[string]struct {
 		module [][]uint32
@@ -151,14 +155,14 @@ func TestReflectRefusesWhatNoKernelMayHave(t *testing.T) {
 		"gap between numbers":  {push(8, 1, 1), "push constant 1 is not at byte 4", ""},
 		"address not aligned":  {push(4, 1, 2), "push constant 1 is not at byte 8", ""},
 		"number after address": {push(8, 2, 1), "push constant 1 is neither", ""},
-		"no binding 0":         {join(bound, block(classStorageBuffer, 1)), "binding 1 and no binding 0", ""},
-		"uniform buffer":       {join(bound, block(classUniform, 1)), "neither a storage buffer nor", ""},
-		"no binding":           {block(classStorageBuffer, 1), "want set 0", ""},
+		"no binding 0":         {join(bound, block(spirv.StorageStorageBuffer, 1)), "binding 1 and no binding 0", ""},
+		"uniform buffer":       {join(bound, block(spirv.StorageUniform, 1)), "neither a storage buffer nor", ""},
+		"no binding":           {block(spirv.StorageStorageBuffer, 1), "want set 0", ""},
 		"two constants":        {join(spec(40, 0, 'A'), spec(41, 2, 'B')), "", "push=0 spec=0:A=7,2:B=7"},
 		"one name twice":       {join(spec(40, 0, 'A'), spec(41, 1, 'A')), "constants 0 and 1 are both A", ""},
 		"one number twice":     {join(spec(40, 0, 'A'), spec(41, 0, 'B')), "constant 0 is both", ""},
-		"64-bit constant":      {append(spec(40, 0, 'A')[:2], u64, []uint32{opSpecConstant, 2, 40, 7, 0}), "more than 32 bits", ""},
-		"short instruction":    {[][]uint32{{opVariable, 1}}, "has 1 operands", ""},
+		"64-bit constant":      {append(spec(40, 0, 'A')[:2], u64, []uint32{spirv.OpSpecConstant, 2, 40, 7, 0}), "more than 32 bits", ""},
+		"short instruction":    {[][]uint32{{spirv.OpVariable, 1}}, "has 1 operands", ""},
 	} {
 		f, err := Reflect(assemble(c.module...))
 		if c.want == "" {
@@ -169,7 +173,7 @@ func TestReflectRefusesWhatNoKernelMayHave(t *testing.T) {
 			t.Errorf("%s: %q, %v, want an error with %q", name, f, err, c.want)
 		}
 	}
-	cut, empty := append(assemble(), opVariable, 0, 4, 0), append(assemble(), 0, 0, 0, 0)
+	cut, empty := append(assemble(), spirv.OpVariable, 0, 4, 0), append(assemble(), 0, 0, 0, 0)
 	for _, spirv := range [][]byte{[]byte("no SPIR-V, but long enough"), cut, empty} {
 		if f, err := Reflect(spirv); err == nil {
 			t.Errorf("% x is %q", spirv, f)

@@ -13,41 +13,14 @@ import (
 
 // Numbers of the SPIR-V specification, version 1.6, section 3.
 const (
-	opName              = 5
-	opTypeInt           = 21
-	opTypeFloat         = 22
-	opTypeImage         = 25
-	opTypeStruct        = 30
-	opTypePointer       = 32
-	opSpecConstantTrue  = 48
-	opSpecConstantFalse = 49
-	opSpecConstant      = 50
-	opFunction          = 54
-	opVariable          = 59
-	opDecorate          = 71
-	opMemberDecorate    = 72
-
-	decorationSpecID        = 1
-	decorationNonWritable   = 24
-	decorationNonReadable   = 25
-	decorationBinding       = 33
-	decorationDescriptorSet = 34
-	decorationOffset        = 35
-
-	classUniformConstant = 0
-	classUniform         = 2
-	classPushConstant    = 9
-	classStorageBuffer   = 12
-	classPhysicalBuffer  = 5349
-
 	dimBuffer = 5
 	sampled   = 1
 )
 
 // operands is how many operands an instruction has at least.
 var operands = map[uint32]int{
-	opName: 2, opTypeInt: 3, opTypeFloat: 2, opTypeImage: 8, opTypeStruct: 1, opTypePointer: 3, opSpecConstantTrue: 2,
-	opSpecConstantFalse: 2, opSpecConstant: 3, opVariable: 3, opDecorate: 2, opMemberDecorate: 3,
+	spirv.OpName: 2, spirv.OpTypeInt: 3, spirv.OpTypeFloat: 2, spirv.OpTypeImage: 8, spirv.OpTypeStruct: 1, spirv.OpTypePointer: 3, spirv.OpSpecConstantTrue: 2,
+	spirv.OpSpecConstantFalse: 2, spirv.OpSpecConstant: 3, spirv.OpVariable: 3, spirv.OpDecorate: 2, spirv.OpMemberDecorate: 3,
 }
 
 // localSize names a specialization constant that GLSL gives no name: layout(local_size_x_id = ID).
@@ -126,18 +99,18 @@ func readModule(code []byte) (*module, error) {
 	m := &module{bindings: map[uint32]Binding{}, constants: map[uint32]Constant{}}
 	for _, in := range cut.List {
 		op, a := in.Op, in.Args
-		if op == opFunction {
+		if op == spirv.OpFunction {
 			break
 		}
 		if len(a) < operands[op] {
 			return nil, fmt.Errorf("word %d: instruction %d has %d operands", in.Word, op, len(a))
 		}
 		switch op {
-		case opName:
+		case spirv.OpName:
 			at(a[0]).name = text(a[1:])
-		case opDecorate:
+		case spirv.OpDecorate:
 			at(a[0]).decorations[a[1]] = first(a[2:])
-		case opMemberDecorate:
+		case spirv.OpMemberDecorate:
 			d, member := at(a[0]), int(a[1])
 			if member > len(code) {
 				return nil, fmt.Errorf("member %d of a struct", member)
@@ -146,14 +119,14 @@ func readModule(code []byte) (*module, error) {
 				d.members = append(d.members, map[uint32]uint32{})
 			}
 			d.members[member][a[2]] = first(a[3:])
-		case opTypeInt, opTypeFloat, opTypeImage, opTypeStruct, opTypePointer:
+		case spirv.OpTypeInt, spirv.OpTypeFloat, spirv.OpTypeImage, spirv.OpTypeStruct, spirv.OpTypePointer:
 			d := at(a[0])
 			d.op, d.args = op, a[1:]
-		case opSpecConstantTrue, opSpecConstantFalse, opSpecConstant:
+		case spirv.OpSpecConstantTrue, spirv.OpSpecConstantFalse, spirv.OpSpecConstant:
 			if err := m.constant(op, a, at(a[1])); err != nil {
 				return nil, err
 			}
-		case opVariable:
+		case spirv.OpVariable:
 			if err := m.variable(a[2], at(a[1]), at(a[0]), at); err != nil {
 				return nil, err
 			}
@@ -183,17 +156,17 @@ func text(words []uint32) string {
 // constant notes a specialization constant. One that is the local size has a second declaration without a name, whose
 // default does not count where there is another.
 func (m *module) constant(op uint32, a []uint32, d *declared) error {
-	id, ok := d.decorations[decorationSpecID]
+	id, ok := d.decorations[spirv.DecorationSpecID]
 	if !ok {
 		return nil
 	}
 	c := Constant{ID: int(id), Name: d.name}
 	switch {
-	case op == opSpecConstantTrue:
+	case op == spirv.OpSpecConstantTrue:
 		c.Default = 1
-	case op == opSpecConstant && len(a) == 3:
+	case op == spirv.OpSpecConstant && len(a) == 3:
 		c.Default = a[2]
-	case op == opSpecConstant:
+	case op == spirv.OpSpecConstant:
 		return fmt.Errorf("constant %d has more than 32 bits", id)
 	}
 	if c.Name == "" {
@@ -213,23 +186,23 @@ func (m *module) constant(op uint32, a []uint32, d *declared) error {
 
 // variable notes a variable, if it is an argument of the kernel. Several may alias one binding.
 func (m *module) variable(class uint32, v, pointer *declared, at func(uint32) *declared) error {
-	if class == classPushConstant && pointer.op == opTypePointer {
+	if class == spirv.StoragePushConstant && pointer.op == spirv.OpTypePointer {
 		return m.push(at(pointer.args[1]), at)
 	}
-	if class != classUniformConstant && class != classUniform && class != classStorageBuffer {
+	if class != spirv.StorageUniformConstant && class != spirv.StorageUniform && class != spirv.StorageStorageBuffer {
 		return nil
 	}
-	index, bound := v.decorations[decorationBinding]
-	if set := v.decorations[decorationDescriptorSet]; !bound || set != 0 || pointer.op != opTypePointer {
+	index, bound := v.decorations[spirv.DecorationBinding]
+	if set := v.decorations[spirv.DecorationDescriptorSet]; !bound || set != 0 || pointer.op != spirv.OpTypePointer {
 		return fmt.Errorf("a variable of storage class %d has binding %d of set %d; want set 0", class, index, set)
 	}
 	t := at(pointer.args[1])
 	var b Binding
 	switch {
-	case class == classStorageBuffer && t.op == opTypeStruct:
-		b = Binding{Buffer, !v.has(decorationNonReadable) && !t.all(decorationNonReadable),
-			!v.has(decorationNonWritable) && !t.all(decorationNonWritable)}
-	case class == classUniformConstant && t.op == opTypeImage && t.args[1] == dimBuffer && t.args[5] == sampled:
+	case class == spirv.StorageStorageBuffer && t.op == spirv.OpTypeStruct:
+		b = Binding{Buffer, !v.has(spirv.DecorationNonReadable) && !t.all(spirv.DecorationNonReadable),
+			!v.has(spirv.DecorationNonWritable) && !t.all(spirv.DecorationNonWritable)}
+	case class == spirv.StorageUniformConstant && t.op == spirv.OpTypeImage && t.args[1] == dimBuffer && t.args[5] == sampled:
 		b = Binding{Texel, true, false}
 	default:
 		return fmt.Errorf("binding %d is neither a storage buffer nor a uniform texel buffer", index)
@@ -247,23 +220,23 @@ func (m *module) variable(class uint32, v, pointer *declared, at func(uint32) *d
 // push notes the block of push constants: values of four bytes with nothing between them, then 64-bit device addresses,
 // of which the first is aligned to eight bytes.
 func (m *module) push(block *declared, at func(uint32) *declared) error {
-	if block.op != opTypeStruct {
+	if block.op != spirv.OpTypeStruct {
 		return errors.New("push constants that are not a block")
 	}
 	end := 0
 	for i, id := range block.args {
 		t, size := at(id), 4
 		switch {
-		case t.op == opTypePointer && t.args[0] == classPhysicalBuffer, t.op == opTypeInt && t.args[0] == 64:
+		case t.op == spirv.OpTypePointer && t.args[0] == spirv.StoragePhysicalStorageBuffer, t.op == spirv.OpTypeInt && t.args[0] == 64:
 			if size = 8; m.addresses == 0 {
 				m.pushBytes, end = end, (end+7)&^7
 			}
 			m.addresses++
-		case (t.op == opTypeInt || t.op == opTypeFloat) && t.args[0] == 32 && m.addresses == 0:
+		case (t.op == spirv.OpTypeInt || t.op == spirv.OpTypeFloat) && t.args[0] == 32 && m.addresses == 0:
 		default:
 			return fmt.Errorf("push constant %d is neither a 32-bit number nor, after those, a device address", i)
 		}
-		if i >= len(block.members) || block.members[i][decorationOffset] != uint32(end) {
+		if i >= len(block.members) || block.members[i][spirv.DecorationOffset] != uint32(end) {
 			return fmt.Errorf("push constant %d is not at byte %d", i, end)
 		}
 		end += size

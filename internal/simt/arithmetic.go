@@ -5,6 +5,7 @@ import (
 	"math"
 
 	"pumice/internal/half"
+	"pumice/internal/spirv"
 )
 
 // fromHalf is a float16 number as registers have it: as a float32 number.
@@ -102,21 +103,21 @@ var arithmetic = map[uint32]any{
 	198: two(func(a, b uint32) uint32 { return a ^ b }),
 	199: two(func(a, b uint32) uint32 { return a & b }),
 
-	opSelect: three(func(c, a, b uint32) uint32 {
+	spirv.OpSelect: three(func(c, a, b uint32) uint32 {
 		if c != 0 {
 			return a
 		}
 		return b
 	}),
-	opBitFieldSExtract: three(func(a, at, n uint32) uint32 {
+	spirv.OpBitFieldSExtract: three(func(a, at, n uint32) uint32 {
 		if n == 0 {
 			return 0
 		}
 		return uint32(int32(a<<(32-(at+n)&31)) >> (32 - n))
 	}),
-	opBitFieldUExtract: three(func(a, at, n uint32) uint32 { return a >> (at & 31) & uint32(1<<n-1) }),
-	4450:               three(dot4), // SDot
-	4451:               three(dot4), // UDot
+	spirv.OpBitFieldUExtract: three(func(a, at, n uint32) uint32 { return a >> (at & 31) & uint32(1<<n-1) }),
+	4450:                     three(dot4), // SDot
+	4451:                     three(dot4), // UDot
 }
 
 // dot4 is the product of four bytes each, of signed integers where format says so by the instruction.
@@ -170,7 +171,7 @@ const (
 
 // function is what an instruction does with each number, nil where it does something else.
 func function(in *inst) any {
-	if in.op == opExtInst {
+	if in.op == spirv.OpExtInst {
 		return extended[in.args[1]]
 	}
 	return arithmetic[in.op]
@@ -181,7 +182,7 @@ func (s *state) arithmetic(in *inst) error {
 	n := s.Lanes
 	out := s.regs[in.result]
 	args := in.args
-	if in.op == opExtInst {
+	if in.op == spirv.OpExtInst {
 		args = args[2:]
 	}
 	if in.fn == nil {
@@ -214,10 +215,10 @@ func (s *state) arithmetic(in *inst) error {
 		}
 		c := s.regs[args[2]]
 		stepA, stepBC := n, n
-		if in.op == opSelect && len(a) == n {
+		if in.op == spirv.OpSelect && len(a) == n {
 			stepA = 0 // one condition for all numbers
 		}
-		if in.op == opBitFieldSExtract || in.op == opBitFieldUExtract {
+		if in.op == spirv.OpBitFieldSExtract || in.op == spirv.OpBitFieldUExtract {
 			stepBC = 0
 		}
 		for slot := range len(out) / n {
@@ -228,7 +229,7 @@ func (s *state) arithmetic(in *inst) error {
 		return s.rounded(in, out)
 	}
 	switch in.op {
-	case opExtInst:
+	case spirv.OpExtInst:
 		a := s.regs[args[0]]
 		switch in.args[1] {
 		case extPackHalf:
@@ -243,9 +244,9 @@ func (s *state) arithmetic(in *inst) error {
 			return nil
 		}
 		return fmt.Errorf("instruction %d of GLSL.std.450", in.args[1])
-	case opBitcast:
+	case spirv.OpBitcast:
 		s.bitcast(out, s.regs[args[0]], in.typ.half(), s.ofType[args[0]].half())
-	case opVectorTimesScalar:
+	case spirv.OpVectorTimesScalar:
 		a, b := s.regs[args[0]], s.regs[args[1]]
 		for at := 0; at < len(out); at += n {
 			for _, l := range s.active {
@@ -253,7 +254,7 @@ func (s *state) arithmetic(in *inst) error {
 			}
 		}
 		return s.rounded(in, out)
-	case opDot:
+	case spirv.OpDot:
 		a, b := s.regs[args[0]], s.regs[args[1]]
 		for _, l := range s.active {
 			sum := float32(0)
@@ -263,12 +264,12 @@ func (s *state) arithmetic(in *inst) error {
 			out[l] = word(sum)
 		}
 		return s.rounded(in, out)
-	case opVectorExtractDynamic:
+	case spirv.OpVectorExtractDynamic:
 		a, i := s.regs[args[0]], s.regs[args[1]]
 		for _, l := range s.active {
 			out[l] = a[int(i[l])%(len(a)/n)*n+l]
 		}
-	case opVectorShuffle:
+	case spirv.OpVectorShuffle:
 		a, b := s.regs[args[0]], s.regs[args[1]]
 		for slot, from := range args[2:] {
 			if from == 1<<32-1 {
@@ -280,8 +281,8 @@ func (s *state) arithmetic(in *inst) error {
 			}
 			s.copyLanes(out[slot*n:], src[at:], 1)
 		}
-	case opCompositeConstruct:
-		if in.typ.op == opTypeMatrix {
+	case spirv.OpCompositeConstruct:
+		if in.typ.op == spirv.OpTypeCooperativeMatrix {
 			a := s.regs[args[0]]
 			for slot := range in.typ.slots {
 				s.copyLanes(out[slot*n:], a, 1)
@@ -294,15 +295,15 @@ func (s *state) arithmetic(in *inst) error {
 			s.copyLanes(out[at:], a, len(a)/n)
 			at += len(a)
 		}
-	case opCompositeExtract:
+	case spirv.OpCompositeExtract:
 		at := slotOf(s.ofType[args[0]], args[1:])
 		s.copyLanes(out, s.regs[args[0]][at*n:], in.typ.slots)
-	case opCompositeInsert:
+	case spirv.OpCompositeInsert:
 		at := slotOf(in.typ, args[2:])
 		a, object := s.regs[args[1]], s.regs[args[0]]
 		s.copyLanes(out, a, in.typ.slots)
 		s.copyLanes(out[at*n:], object, len(object)/n)
-	case 83: // CopyObject
+	case spirv.OpCopyObject:
 		s.copyLanes(out, s.regs[args[0]], in.typ.slots)
 	default:
 		return fmt.Errorf("instruction %d is not known", in.op)
@@ -315,7 +316,7 @@ func slotOf(t *typ, indices []uint32) int {
 	at := 0
 	for _, i := range indices {
 		switch t.op {
-		case opTypeStruct:
+		case spirv.OpTypeStruct:
 			for _, m := range t.members[:i] {
 				at += m.slots
 			}

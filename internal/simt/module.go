@@ -18,103 +18,8 @@ import (
 
 // Numbers of the SPIR-V specification, version 1.6, section 3, and of its extensions.
 const (
-	opUndef = 1
-	opLine  = 8
-
-	opExtInst        = 12
-	opExecutionMode  = 16
-	opTypeVoid       = 19
-	opTypeBool       = 20
-	opTypeInt        = 21
-	opTypeFloat      = 22
-	opTypeVector     = 23
-	opTypeArray      = 28
-	opTypeRuntime    = 29
-	opTypeStruct     = 30
-	opTypePointer    = 32
-	opTypeFunction   = 33
-	opConstantTrue   = 41
-	opConstantFalse  = 42
-	opConstant       = 43
-	opComposite      = 44
-	opSpecTrue       = 48
-	opSpecFalse      = 49
-	opSpecConstant   = 50
-	opSpecComposite  = 51
-	opSpecOp         = 52
-	opFunction       = 54
-	opFunctionEnd    = 56
-	opVariable       = 59
-	opLoad           = 61
-	opStore          = 62
-	opAccessChain    = 65
-	opDecorate       = 71
-	opMemberDecorate = 72
-
-	opVectorExtractDynamic = 77
-	opVectorShuffle        = 79
-	opCompositeConstruct   = 80
-	opCompositeExtract     = 81
-	opCompositeInsert      = 82
-
-	opFConvert          = 115
-	opBitcast           = 124
-	opVectorTimesScalar = 142
-	opDot               = 148
-	opSelect            = 169
-	opBitFieldSExtract  = 202
-	opBitFieldUExtract  = 203
-
-	opControlBarrier = 224
-	opMemoryBarrier  = 225
-	opAtomicIAdd     = 234
-
-	opPhi               = 245
-	opLoopMerge         = 246
-	opSelectionMerge    = 247
-	opLabel             = 248
-	opBranch            = 249
-	opBranchConditional = 250
-	opSwitch            = 251
-	opReturn            = 253
-
-	opElect      = 333
-	opShuffle    = 345
-	opShuffleXor = 346
-	opGroupIAdd  = 349
-	opGroupFAdd  = 350
-
-	opTypeMatrix   = 4456
-	opMatrixLoad   = 4457
-	opMatrixStore  = 4458
-	opMatrixMulAdd = 4459
-
-	decorationBuiltIn     = 11
-	decorationArrayStride = 6
-	decorationBinding     = 33
-	decorationOffset      = 35
-	decorationSpecID      = 1
-
 	modeLocalSize   = 17
 	modeLocalSizeID = 38
-
-	builtInNumWorkgroups        = 24
-	builtInWorkgroupSize        = 25
-	builtInWorkgroupID          = 26
-	builtInLocalInvocationID    = 27
-	builtInGlobalInvocationID   = 28
-	builtInLocalInvocationIndex = 29
-	builtInSubgroupSize         = 36
-	builtInNumSubgroups         = 38
-	builtInSubgroupID           = 40
-	builtInSubgroupInvocation   = 41
-
-	classInput         = 1
-	classWorkgroup     = 4
-	classPrivate       = 6
-	classFunction      = 7
-	classPushConstant  = 9
-	classStorageBuffer = 12
 
 	scopeWorkgroup = 2
 )
@@ -136,13 +41,13 @@ type typ struct {
 
 // number is the type of a vector's or a matrix's numbers, or t itself.
 func (t *typ) number() *typ {
-	if t.op == opTypeVector || t.op == opTypeMatrix {
+	if t.op == spirv.OpTypeVector || t.op == spirv.OpTypeCooperativeMatrix {
 		return t.elem
 	}
 	return t
 }
 
-func (t *typ) half() bool { n := t.number(); return n.op == opTypeFloat && n.width == 16 }
+func (t *typ) half() bool { n := t.number(); return n.op == spirv.OpTypeFloat && n.width == 16 }
 
 // A layout is how a storage class lays out types.
 type layout int
@@ -155,9 +60,9 @@ const (
 
 func layoutOf(class uint32) layout {
 	switch class {
-	case classWorkgroup:
+	case spirv.StorageWorkgroup:
 		return natural
-	case classFunction, classPrivate, classInput:
+	case spirv.StorageFunction, spirv.StoragePrivate, spirv.StorageInput:
 		return inSlots
 	}
 	return explicit
@@ -169,17 +74,17 @@ func (t *typ) size(l layout) int {
 		return 4 * t.slots
 	}
 	switch t.op {
-	case opTypeVector:
+	case spirv.OpTypeVector:
 		return t.count * t.elem.size(l)
-	case opTypeArray:
+	case spirv.OpTypeArray:
 		return t.count * t.step(l)
-	case opTypeStruct:
+	case spirv.OpTypeStruct:
 		n := len(t.members)
 		if n == 0 {
 			return 0
 		}
 		return t.offset(n-1, l) + t.members[n-1].size(l)
-	case opTypeBool:
+	case spirv.OpTypeBool:
 		return 4
 	}
 	return t.width / 8
@@ -214,18 +119,18 @@ type part struct {
 // parts lists those of a value in the order of its slots.
 func (t *typ) parts(l layout, at int, to []part) []part {
 	switch t.op {
-	case opTypeStruct:
+	case spirv.OpTypeStruct:
 		for i, m := range t.members {
 			to = m.parts(l, at+t.offset(i, l), to)
 		}
 		return to
-	case opTypeArray:
+	case spirv.OpTypeArray:
 		for i := range t.count {
 			to = t.elem.parts(l, at+i*t.step(l), to)
 		}
 		return to
-	case opTypeVector, opTypeMatrix:
-		if t.op == opTypeMatrix || l == inSlots {
+	case spirv.OpTypeVector, spirv.OpTypeCooperativeMatrix:
+		if t.op == spirv.OpTypeCooperativeMatrix || l == inSlots {
 			return append(to, part{at, t.slots, 4, false})
 		}
 		return append(to, part{at, t.count, t.elem.size(l), t.half()})
@@ -328,17 +233,17 @@ func Load(code []byte, values []uint32, lanes int) (*Kernel, error) {
 		op, a, site := in.Op, in.Args, in.Word
 		var err error
 		switch {
-		case op == opLine:
+		case op == spirv.OpLine:
 			line = int(a[1])
-		case op == opFunction:
+		case op == spirv.OpFunction:
 			if functions++; functions > 1 {
 				return nil, errors.New("simt: a function besides main")
 			}
-		case op == opLabel:
+		case op == spirv.OpLabel:
 			b = &block{label: a[0]}
 			k.byLabel[a[0]] = b
 			k.blocks = append(k.blocks, b)
-		case op == opFunctionEnd:
+		case op == spirv.OpFunctionEnd:
 			b = nil
 		case b == nil:
 			err = k.declare(op, a, values, d)
@@ -365,55 +270,55 @@ type decorations struct {
 // declare reads an instruction before the first function.
 func (k *Kernel) declare(op uint32, a, values []uint32, d *decorations) error {
 	switch op {
-	case opDecorate:
+	case spirv.OpDecorate:
 		v := uint32(0)
 		if len(a) > 2 {
 			v = a[2]
 		}
 		d.ids[[2]uint32{a[0], a[1]}] = v
-	case opMemberDecorate:
+	case spirv.OpMemberDecorate:
 		if len(a) > 3 {
 			d.members[[3]uint32{a[0], a[1], a[2]}] = a[3]
 		}
-	case opExecutionMode:
+	case spirv.OpExecutionMode:
 		if a[1] == modeLocalSize {
 			k.Workgroup = int(a[2] * a[3] * a[4])
 		}
-	case opTypeVoid, opTypeFunction:
+	case spirv.OpTypeVoid, spirv.OpTypeFunction:
 		k.types[a[0]] = &typ{op: op}
-	case opTypeBool:
+	case spirv.OpTypeBool:
 		k.types[a[0]] = &typ{op: op, width: 32, slots: 1}
-	case opTypeInt, opTypeFloat:
-		if a[1] != 32 && (op == opTypeInt || a[1] != 16) {
+	case spirv.OpTypeInt, spirv.OpTypeFloat:
+		if a[1] != 32 && (op == spirv.OpTypeInt || a[1] != 16) {
 			return fmt.Errorf("a number of %d bits", a[1])
 		}
 		k.types[a[0]] = &typ{op: op, width: int(a[1]), slots: 1}
-	case opTypeVector:
+	case spirv.OpTypeVector:
 		k.types[a[0]] = &typ{op: op, elem: k.types[a[1]], count: int(a[2]), slots: int(a[2])}
-	case opTypeArray:
-		t := &typ{op: op, elem: k.types[a[1]], count: int(k.constants[a[2]][0]), stride: int(d.ids[[2]uint32{a[0], decorationArrayStride}])}
+	case spirv.OpTypeArray:
+		t := &typ{op: op, elem: k.types[a[1]], count: int(k.constants[a[2]][0]), stride: int(d.ids[[2]uint32{a[0], spirv.DecorationArrayStride}])}
 		t.slots = t.count * t.elem.slots
 		k.types[a[0]] = t
-	case opTypeRuntime:
-		k.types[a[0]] = &typ{op: opTypeArray, elem: k.types[a[1]], stride: int(d.ids[[2]uint32{a[0], decorationArrayStride}])}
-	case opTypeStruct:
+	case spirv.OpTypeRuntimeArray:
+		k.types[a[0]] = &typ{op: spirv.OpTypeArray, elem: k.types[a[1]], stride: int(d.ids[[2]uint32{a[0], spirv.DecorationArrayStride}])}
+	case spirv.OpTypeStruct:
 		t := &typ{op: op}
 		for i, m := range a[1:] {
 			t.members = append(t.members, k.types[m])
-			t.offsets = append(t.offsets, int(d.members[[3]uint32{a[0], uint32(i), decorationOffset}]))
+			t.offsets = append(t.offsets, int(d.members[[3]uint32{a[0], uint32(i), spirv.DecorationOffset}]))
 			t.slots += k.types[m].slots
 		}
 		k.types[a[0]] = t
-	case opTypePointer:
+	case spirv.OpTypePointer:
 		k.types[a[0]] = &typ{op: op, class: a[1], elem: k.types[a[2]], slots: 1}
-	case opTypeMatrix:
+	case spirv.OpTypeCooperativeMatrix:
 		rows, cols := int(k.constants[a[3]][0]), int(k.constants[a[4]][0])
 		t := &typ{op: op, elem: k.types[a[1]], count: rows * cols, cols: cols}
 		t.slots = (t.count + k.Lanes - 1) / k.Lanes
 		k.types[a[0]] = t
-	case opConstantTrue, opConstantFalse, opConstant, opComposite, opUndef, opSpecTrue, opSpecFalse, opSpecConstant, opSpecComposite, opSpecOp:
+	case spirv.OpConstantTrue, spirv.OpConstantFalse, spirv.OpConstant, spirv.OpConstantComposite, spirv.OpUndef, spirv.OpSpecConstantTrue, spirv.OpSpecConstantFalse, spirv.OpSpecConstant, spirv.OpSpecConstantComposite, spirv.OpSpecConstantOp:
 		return k.constant(op, a, values, d)
-	case opVariable:
+	case spirv.OpVariable:
 		return k.variable(a, d)
 	}
 	return nil
@@ -424,27 +329,27 @@ func (k *Kernel) constant(op uint32, a, values []uint32, d *decorations) error {
 	if t == nil {
 		return fmt.Errorf("type %d", a[0])
 	}
-	id, special := d.ids[[2]uint32{a[1], decorationSpecID}]
+	id, special := d.ids[[2]uint32{a[1], spirv.DecorationSpecID}]
 	var v []uint32
 	switch op {
-	case opConstantTrue, opSpecTrue:
+	case spirv.OpConstantTrue, spirv.OpSpecConstantTrue:
 		v = []uint32{1}
-	case opConstantFalse, opSpecFalse:
+	case spirv.OpConstantFalse, spirv.OpSpecConstantFalse:
 		v = []uint32{0}
-	case opConstant, opSpecConstant:
+	case spirv.OpConstant, spirv.OpSpecConstant:
 		v = []uint32{a[2]}
-	case opUndef:
+	case spirv.OpUndef:
 		v = make([]uint32, t.slots)
-	case opComposite, opSpecComposite:
+	case spirv.OpConstantComposite, spirv.OpSpecConstantComposite:
 		for _, c := range a[2:] {
 			v = append(v, k.constants[c]...)
 		}
-		if t.op == opTypeMatrix {
+		if t.op == spirv.OpTypeCooperativeMatrix {
 			for len(v) < t.slots {
 				v = append(v, v[0])
 			}
 		}
-	case opSpecOp:
+	case spirv.OpSpecConstantOp:
 		one := &state{Kernel: &Kernel{Lanes: 1, types: k.types, constants: k.constants, ofType: k.ofType}, active: []int{0}, regs: make([][]uint32, k.bound)}
 		for _, x := range a[3:] {
 			if c, ok := k.constants[x]; ok { // literals are none
@@ -461,10 +366,10 @@ func (k *Kernel) constant(op uint32, a, values []uint32, d *decorations) error {
 	if special && int(id) < len(values) {
 		v = []uint32{values[id]}
 	}
-	if t.half() && op == opConstant {
+	if t.half() && op == spirv.OpConstant {
 		v = []uint32{fromHalf(uint16(v[0]))}
 	}
-	if b, ok := d.ids[[2]uint32{a[1], decorationBuiltIn}]; ok && b == builtInWorkgroupSize {
+	if b, ok := d.ids[[2]uint32{a[1], spirv.DecorationBuiltIn}]; ok && b == spirv.BuiltInWorkgroupSize {
 		k.Workgroup = int(v[0] * v[1] * v[2])
 	}
 	k.constants[a[1]], k.ofType[a[1]] = v, t
@@ -473,15 +378,15 @@ func (k *Kernel) constant(op uint32, a, values []uint32, d *decorations) error {
 
 func (k *Kernel) variable(a []uint32, d *decorations) error {
 	p := k.types[a[0]]
-	v := &variable{typ: p.elem, class: a[2], binding: int(d.ids[[2]uint32{a[1], decorationBinding}]), builtIn: d.ids[[2]uint32{a[1], decorationBuiltIn}]}
+	v := &variable{typ: p.elem, class: a[2], binding: int(d.ids[[2]uint32{a[1], spirv.DecorationBinding}]), builtIn: d.ids[[2]uint32{a[1], spirv.DecorationBuiltIn}]}
 	switch v.class {
-	case classWorkgroup:
+	case spirv.StorageWorkgroup:
 		v.at = k.shared
 		k.shared += (v.typ.size(natural) + 15) &^ 15
-	case classFunction, classPrivate, classInput:
+	case spirv.StorageFunction, spirv.StoragePrivate, spirv.StorageInput:
 		v.at = k.own
 		k.own += v.typ.slots
-	case classStorageBuffer, classPushConstant:
+	case spirv.StorageStorageBuffer, spirv.StoragePushConstant:
 	default:
 		return fmt.Errorf("a variable of storage class %d", v.class)
 	}
@@ -504,26 +409,26 @@ func (k *Kernel) result(id uint32, slots int) {
 func (k *Kernel) instruction(b *block, op uint32, a []uint32, site, line int, values []uint32, d *decorations) error {
 	in := inst{op: op, args: a, site: site, line: line}
 	switch op {
-	case opVariable:
+	case spirv.OpVariable:
 		return k.variable(a, d)
-	case opUndef:
+	case spirv.OpUndef:
 		return k.constant(op, a, values, d)
-	case opLoopMerge:
+	case spirv.OpLoopMerge:
 		b.merge, b.unrolls, b.loops = a[:2], a[2]&1 != 0, a[2]&1 == 0
 		return nil
-	case opSelectionMerge:
+	case spirv.OpSelectionMerge:
 		b.merge = a[:1]
 		return nil
-	case opBranch:
+	case spirv.OpBranch:
 		b.succ = a[:1]
-	case opBranchConditional:
+	case spirv.OpBranchConditional:
 		b.succ = a[1:3]
-	case opSwitch:
+	case spirv.OpSwitch:
 		b.succ = append(b.succ, a[1])
 		for i := 3; i < len(a); i += 2 {
 			b.succ = append(b.succ, a[i])
 		}
-	case opStore, opMatrixStore, opControlBarrier, opMemoryBarrier, opReturn:
+	case spirv.OpStore, spirv.OpCooperativeMatrixStore, spirv.OpControlBarrier, spirv.OpMemoryBarrier, spirv.OpReturn:
 	default:
 		t := k.types[a[0]]
 		if t == nil {
@@ -532,10 +437,10 @@ func (k *Kernel) instruction(b *block, op uint32, a []uint32, site, line int, va
 		in.typ, in.result, in.args = t, a[1], a[2:]
 		k.ofType[a[1]] = t
 		k.result(a[1], t.slots)
-		if op == opPhi {
+		if op == spirv.OpPhi {
 			b.phis++
 		}
-		if op == opAccessChain {
+		if op == spirv.OpAccessChain {
 			if err := k.chain(&in); err != nil {
 				return err
 			}
@@ -557,13 +462,13 @@ func (k *Kernel) chain(in *inst) error {
 		v, constant := k.constants[index]
 		step := 0
 		switch t.op {
-		case opTypeStruct:
+		case spirv.OpTypeStruct:
 			c.fixed += t.offset(int(v[0]), base.layout)
 			t = t.members[v[0]]
 			continue
-		case opTypeArray:
+		case spirv.OpTypeArray:
 			step, t = t.step(base.layout), t.elem
-		case opTypeVector:
+		case spirv.OpTypeVector:
 			step, t = t.elem.size(base.layout), t.elem
 		default:
 			return fmt.Errorf("an index into type %d", t.op)
@@ -630,11 +535,11 @@ func (k *Kernel) moves(blocks []*block) bool {
 		}
 		for i := range b.insts {
 			switch in := &b.insts[i]; in.op {
-			case opLoad, opStore:
-				if c := k.pointers[in.args[0]].v.class; c == classStorageBuffer || c == classWorkgroup {
+			case spirv.OpLoad, spirv.OpStore:
+				if c := k.pointers[in.args[0]].v.class; c == spirv.StorageStorageBuffer || c == spirv.StorageWorkgroup {
 					return true
 				}
-			case opAtomicIAdd, opControlBarrier, opMemoryBarrier, opMatrixLoad, opMatrixStore:
+			case spirv.OpAtomicIAdd, spirv.OpControlBarrier, spirv.OpMemoryBarrier, spirv.OpCooperativeMatrixLoad, spirv.OpCooperativeMatrixStore:
 				return true
 			}
 		}

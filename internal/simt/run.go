@@ -3,6 +3,8 @@ package simt
 import (
 	"encoding/binary"
 	"fmt"
+
+	"pumice/internal/spirv"
 )
 
 // Words is the memory of a binding, in words of 32 bits. What is not written has the value that Fill gives it; nil means 0.
@@ -125,28 +127,28 @@ func (k *Kernel) subgroup(d *Dispatch, g *group, group [3]int, id int) *state {
 		}
 	}
 	for _, v := range k.vars {
-		if v.class == classInput {
+		if v.class == spirv.StorageInput {
 			for l := range n {
 				i := id*n + l
 				var values []int
 				switch v.builtIn {
-				case builtInNumWorkgroups:
+				case spirv.BuiltInNumWorkgroups:
 					values = d.Grid[:]
-				case builtInWorkgroupID:
+				case spirv.BuiltInWorkgroupID:
 					values = group[:]
-				case builtInLocalInvocationID:
+				case spirv.BuiltInLocalInvocationID:
 					values = []int{i, 0, 0}
-				case builtInGlobalInvocationID:
+				case spirv.BuiltInGlobalInvocationID:
 					values = []int{group[0]*k.Workgroup + i, group[1], group[2]}
-				case builtInLocalInvocationIndex:
+				case spirv.BuiltInLocalInvocationIndex:
 					values = []int{i}
-				case builtInSubgroupSize:
+				case spirv.BuiltInSubgroupSize:
 					values = []int{n}
-				case builtInNumSubgroups:
+				case spirv.BuiltInNumSubgroups:
 					values = []int{(k.Workgroup + n - 1) / n}
-				case builtInSubgroupID:
+				case spirv.BuiltInSubgroupID:
 					values = []int{id}
-				case builtInSubgroupInvocation:
+				case spirv.BuiltInSubgroupLocalInvocationID:
 					values = []int{l}
 				}
 				for slot, x := range values {
@@ -191,7 +193,7 @@ func (s *state) run() (waits bool, err error) {
 		s.resume = 0
 		for i := first; i < len(b.insts); i++ {
 			in := &b.insts[i]
-			if in.op == opControlBarrier {
+			if in.op == spirv.OpControlBarrier {
 				if s.constants[in.args[0]][0] == scopeWorkgroup {
 					s.resume = i + 1
 					return true, nil
@@ -239,20 +241,20 @@ func (s *state) enter(b *block) {
 func (s *state) execute(b *block, in *inst) error {
 	n := s.Lanes
 	switch in.op {
-	case opReturn:
+	case spirv.OpReturn:
 		for _, l := range s.active {
 			s.at[l] = -1
 		}
-	case opBranch:
+	case spirv.OpBranch:
 		for _, l := range s.active {
 			s.at[l], s.from[l] = in.to[0].order, b
 		}
-	case opBranchConditional:
+	case spirv.OpBranchConditional:
 		c := s.regs[in.args[0]]
 		for _, l := range s.active {
 			s.at[l], s.from[l] = in.to[1-c[l]].order, b
 		}
-	case opSwitch:
+	case spirv.OpSwitch:
 		c := s.regs[in.args[0]]
 		for _, l := range s.active {
 			to := in.to[0]
@@ -263,9 +265,9 @@ func (s *state) execute(b *block, in *inst) error {
 			}
 			s.at[l], s.from[l] = to.order, b
 		}
-	case opMemoryBarrier:
+	case spirv.OpMemoryBarrier:
 		s.group.sequence++
-	case opAccessChain:
+	case spirv.OpAccessChain:
 		c, out := in.chain, s.regs[in.result]
 		base := s.regs[c.base]
 		for _, l := range s.active {
@@ -277,11 +279,11 @@ func (s *state) execute(b *block, in *inst) error {
 				out[l] += index[l] * step
 			}
 		}
-	case opLoad:
+	case spirv.OpLoad:
 		return s.move(in, in.args[0], s.regs[in.result], false)
-	case opStore:
+	case spirv.OpStore:
 		return s.move(in, in.args[0], s.regs[in.args[1]], true)
-	case opAtomicIAdd:
+	case spirv.OpAtomicIAdd:
 		p, at := s.pointers[in.args[0]], s.regs[in.args[0]]
 		w := s.d.Buffers[p.v.binding]
 		s.address = s.address[:0]
@@ -292,23 +294,23 @@ func (s *state) execute(b *block, in *inst) error {
 			s.address = append(s.address, int64(at[l]))
 		}
 		s.tell(in, p, 4, true)
-	case opElect:
+	case spirv.OpGroupNonUniformElect:
 		for i, l := range s.active {
 			s.regs[in.result][l] = truth(i == 0)
 		}
-	case opShuffle, opShuffleXor:
+	case spirv.OpGroupNonUniformShuffle, spirv.OpGroupNonUniformShuffleXor:
 		a, which, out := s.regs[in.args[1]], s.regs[in.args[2]], s.regs[in.result]
 		s.phi = append(s.phi[:0], a...)
 		for at := 0; at < len(out); at += n {
 			for _, l := range s.active {
 				of := int(which[l])
-				if in.op == opShuffleXor {
+				if in.op == spirv.OpGroupNonUniformShuffleXor {
 					of ^= l
 				}
 				out[at+l] = s.phi[at+of%n]
 			}
 		}
-	case opGroupFAdd, opGroupIAdd:
+	case spirv.OpGroupNonUniformFAdd, spirv.OpGroupNonUniformIAdd:
 		if in.args[1] != 0 {
 			return fmt.Errorf("a group operation that is no reduction")
 		}
@@ -319,18 +321,18 @@ func (s *state) execute(b *block, in *inst) error {
 				sum += float(a[at+l])
 				whole += a[at+l]
 			}
-			if in.op == opGroupFAdd {
+			if in.op == spirv.OpGroupNonUniformFAdd {
 				whole = word(sum)
 			}
 			for _, l := range s.active {
 				out[at+l] = whole
 			}
 		}
-	case opMatrixLoad:
+	case spirv.OpCooperativeMatrixLoad:
 		return s.moveMatrix(in, in.typ, in.args, s.regs[in.result], false)
-	case opMatrixStore:
+	case spirv.OpCooperativeMatrixStore:
 		return s.moveMatrix(in, s.ofType[in.args[1]], append([]uint32{in.args[0]}, in.args[2:]...), s.regs[in.args[1]], true)
-	case opMatrixMulAdd:
+	case spirv.OpCooperativeMatrixMulAdd:
 		a, b, c, out := s.regs[in.args[0]], s.regs[in.args[1]], s.regs[in.args[2]], s.regs[in.result]
 		inner, cols := s.ofType[in.args[0]].cols, in.typ.cols
 		for e := range in.typ.count {
@@ -349,7 +351,7 @@ func (s *state) execute(b *block, in *inst) error {
 // tell hands on an access of the active lanes at s.address.
 func (s *state) tell(in *inst, p *pointer, bytes int, store bool) {
 	binding := p.v.binding
-	if p.v.class == classWorkgroup {
+	if p.v.class == spirv.StorageWorkgroup {
 		binding = Shared
 	}
 	s.group.each(Access{Binding: binding, Store: store, Bytes: bytes, At: s.address, Site: in.site, Line: in.line, Sequence: s.group.sequence})
@@ -380,9 +382,9 @@ func (s *state) move(in *inst, id uint32, regs []uint32, store bool) error {
 			s.address = append(s.address, int64(int(at[l])+part.offset))
 		}
 		switch p.v.class {
-		case classStorageBuffer:
+		case spirv.StorageStorageBuffer:
 			s.tell(in, p, part.count*part.bytes, store)
-		case classWorkgroup:
+		case spirv.StorageWorkgroup:
 			for i := range s.address {
 				s.address[i] += int64(p.v.at)
 			}
@@ -405,13 +407,13 @@ func (s *state) move(in *inst, id uint32, regs []uint32, store bool) error {
 // number moves one number, of float16 or 32 bits, from or to byte a of a variable's memory.
 func (s *state) number(p *pointer, a int, value *uint32, half, store bool) error {
 	switch p.v.class {
-	case classPushConstant:
+	case spirv.StoragePushConstant:
 		if store || a+4 > len(s.d.Push) {
 			return fmt.Errorf("byte %d of %d of the push constants", a, len(s.d.Push))
 		}
 		*value = binary.LittleEndian.Uint32(s.d.Push[a:])
 		return nil
-	case classStorageBuffer:
+	case spirv.StorageStorageBuffer:
 		if half {
 			return fmt.Errorf("a float16 number in a buffer")
 		}
@@ -453,7 +455,7 @@ func (s *state) moveMatrix(in *inst, t *typ, args, regs []uint32, store bool) er
 		return fmt.Errorf("a cooperative matrix in a branch that some lanes have not taken")
 	}
 	p := s.pointers[args[0]]
-	if p.v.class != classWorkgroup {
+	if p.v.class != spirv.StorageWorkgroup {
 		return fmt.Errorf("a cooperative matrix outside of shared memory")
 	}
 	base := int(s.regs[args[0]][0]) + p.v.at

@@ -19,6 +19,8 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+
+	"pumice/internal/spirv"
 )
 
 // A Kernel is SPIR-V with values for its specialization constants.
@@ -34,85 +36,6 @@ type Options struct {
 	OneSubgroup bool // a workgroup is one subgroup, and needs no barriers
 	Coherent    bool // what one workgroup has written has to be made visible to others, as on GPUs, whose caches are their own
 }
-
-// Limits of an entry of the list.
-const (
-	MaxBindings = 12
-	MaxPush     = 128 // bytes of push constants, with addresses
-)
-
-// An entry of the list is EntryBytes long:
-//
-//	u32 kernel, x, y, z      which kernel, and how many workgroups of it
-//	u32 target, 3 zeros      what the counter of arrivals has when all workgroups have come here; 0: nothing to wait for
-//	u64 buffers[MaxBindings] their addresses, by number of the binding
-//	push constants           as the kernel has them
-const (
-	entryTarget  = 16
-	entryBuffers = 32
-	entryPush    = entryBuffers + 8*MaxBindings
-	EntryBytes   = entryPush + MaxPush
-)
-
-// An Entry is a dispatch as the list has it.
-type Entry struct {
-	Kernel  int // of the list that Link was given
-	Groups  [3]int
-	Wait    int // waits of the list so far, with the one before this entry; 0: it doesn't wait
-	Buffers []uint64
-	Push    []byte // with addresses
-}
-
-// Append adds the entry to the list of a kernel that is dispatched with so many workgroups.
-func (e *Entry) Append(list []byte, grid int) []byte {
-	b := make([]byte, EntryBytes)
-	put := binary.LittleEndian.PutUint32
-	put(b, uint32(e.Kernel))
-	for i, n := range e.Groups {
-		put(b[4+4*i:], uint32(n))
-	}
-	put(b[entryTarget:], uint32(e.Wait*grid))
-	for i, a := range e.Buffers {
-		binary.LittleEndian.PutUint64(b[entryBuffers+8*i:], a)
-	}
-	copy(b[entryPush:], e.Push)
-	return append(list, b...)
-}
-
-// The push constants of a linked kernel:
-//
-//	u32 entries          of the list
-//	u32 tries            how often a workgroup looks whether the others have arrived, before it gives up
-//	u32 goes_on          1: begins where the dispatch before has ended; 0: with the first entry
-//	u32 0
-//	u64 list             its address
-//	u64 state            the address of StateWords words, zeros before the first dispatch
-const (
-	pushEntries = iota
-	pushTries
-	pushGoesOn
-	_
-	pushList
-	pushState
-)
-
-// PushBytes is the size of the push constants without the addresses.
-const PushBytes = 16
-
-// Words of the state.
-const (
-	stateArrived  = iota
-	stateLeft     // workgroups that have ended
-	statePosition // the entry to go on with
-	stateGroups   // x, y, z of the dispatch that goes on
-	_
-	_
-	StateWords
-)
-
-// StateGroups is the byte of the state where an indirect dispatch finds how many workgroups have to go on: as many as the dispatch
-// before had, or none.
-const StateGroups = 4 * stateGroups
 
 // Workgroup is the size of the kernel's workgroup.
 func (k Kernel) Workgroup() (size [3]int, err error) {
@@ -200,23 +123,23 @@ func newUnit(m *module, spec []uint32) *unit {
 	for _, in := range m.globals {
 		a := in.Args
 		switch in.Op {
-		case opDecorate:
+		case spirv.OpDecorate:
 			switch a[1] {
-			case decorationSpecID:
+			case spirv.DecorationSpecID:
 				u.special[a[0]] = a[2]
-			case decorationBuiltIn:
+			case spirv.DecorationBuiltIn:
 				u.builtins[a[0]] = a[2]
-				if a[2] == builtInWorkgroupSize {
+				if a[2] == spirv.BuiltInWorkgroupSize {
 					u.sizeID = a[0]
 				}
-			case decorationBinding:
+			case spirv.DecorationBinding:
 				u.bindings[a[0]] = a[2]
 			}
-		case opTypePointer:
+		case spirv.OpTypePointer:
 			u.pointers[a[0]] = [2]uint32{a[1], a[2]}
-		case opTypeStruct:
+		case spirv.OpTypeStruct:
 			u.members[a[0]] = len(a) - 1
-		case opConstant, opSpecConstant:
+		case spirv.OpConstant, spirv.OpSpecConstant:
 			if len(a) == 3 {
 				u.constants[a[1]] = u.value(a[1], a[2])
 			}
@@ -237,7 +160,7 @@ func (u *unit) value(id, value uint32) uint32 {
 func (u *unit) workgroup() (size [3]int, err error) {
 	for _, in := range u.globals {
 		switch {
-		case in.Op == opExecutionMode && in.Args[1] == executionModeLocalSize && u.sizeID == 0:
+		case in.Op == spirv.OpExecutionMode && in.Args[1] == executionModeLocalSize && u.sizeID == 0:
 			for i := range size {
 				size[i] = int(in.Args[2+i])
 			}
@@ -293,10 +216,10 @@ func (l *linker) typ(op uint32, args ...uint32) uint32 { return l.once(op, nil, 
 
 // constant and constant64 declare a constant once and return its id.
 func (l *linker) constant(value uint32) uint32 {
-	return l.once(opConstant, []uint32{l.u32}, []uint32{value})
+	return l.once(spirv.OpConstant, []uint32{l.u32}, []uint32{value})
 }
 func (l *linker) constant64(value uint32) uint32 {
-	return l.once(opConstant, []uint32{l.u64}, []uint32{value, 0})
+	return l.once(spirv.OpConstant, []uint32{l.u64}, []uint32{value, 0})
 }
 
 // once makes a declaration unless there is the same already, and returns its id, which has its place between the operands.
@@ -313,14 +236,14 @@ func (l *linker) once(op uint32, before, after []uint32) uint32 {
 
 // common declares what main needs.
 func (l *linker) common() {
-	l.void, l.boolean = l.typ(opTypeVoid), l.typ(opTypeBool)
-	l.u32, l.u64 = l.typ(opTypeInt, 32, 0), l.typ(opTypeInt, 64, 0)
-	l.uvec3 = l.typ(opTypeVector, l.u32, 3)
-	l.toU32, l.toU64 = l.typ(opTypePointer, classPhysicalStorageBuffer, l.u32), l.typ(opTypePointer, classPhysicalStorageBuffer, l.u64)
-	for _, b := range []uint32{builtInWorkgroupID, builtInNumWorkgroups} {
+	l.void, l.boolean = l.typ(spirv.OpTypeVoid), l.typ(spirv.OpTypeBool)
+	l.u32, l.u64 = l.typ(spirv.OpTypeInt, 32, 0), l.typ(spirv.OpTypeInt, 64, 0)
+	l.uvec3 = l.typ(spirv.OpTypeVector, l.u32, 3)
+	l.toU32, l.toU64 = l.typ(spirv.OpTypePointer, spirv.StoragePhysicalStorageBuffer, l.u32), l.typ(spirv.OpTypePointer, spirv.StoragePhysicalStorageBuffer, l.u64)
+	for _, b := range []uint32{spirv.BuiltInWorkgroupID, spirv.BuiltInNumWorkgroups} {
 		l.input(b, l.uvec3)
 	}
-	l.input(builtInLocalInvocationIdx, l.u32)
+	l.input(spirv.BuiltInLocalInvocationIndex, l.u32)
 }
 
 // input declares the variable of a BuiltIn.
@@ -331,9 +254,9 @@ func (l *linker) input(number, typ uint32) *builtin {
 	b := &builtin{typ: typ, variable: l.id()}
 	l.builtins[number] = b
 	l.order = append(l.order, number)
-	pointer := l.typ(opTypePointer, classInput, typ)
-	l.declarations = append(l.declarations, instruction{Op: opVariable, Args: []uint32{pointer, b.variable, classInput}})
-	l.decorations = append(l.decorations, instruction{Op: opDecorate, Args: []uint32{b.variable, decorationBuiltIn, number}})
+	pointer := l.typ(spirv.OpTypePointer, spirv.StorageInput, typ)
+	l.declarations = append(l.declarations, instruction{Op: spirv.OpVariable, Args: []uint32{pointer, b.variable, spirv.StorageInput}})
+	l.decorations = append(l.decorations, instruction{Op: spirv.OpDecorate, Args: []uint32{b.variable, spirv.DecorationBuiltIn, number}})
 	l.variables = append(l.variables, b.variable)
 	return b
 }
@@ -372,7 +295,7 @@ func (l *linker) rename(u *unit, in instruction) (instruction, error) {
 func (l *linker) global(u *unit) error {
 	dropped := map[uint32]bool{} // variables that are none any more
 	for _, in := range u.globals {
-		if in.Op == opVariable && (in.Args[2] == classStorageBuffer || in.Args[2] == classPushConstant || in.Args[2] == classInput) {
+		if in.Op == spirv.OpVariable && (in.Args[2] == spirv.StorageStorageBuffer || in.Args[2] == spirv.StoragePushConstant || in.Args[2] == spirv.StorageInput) {
 			dropped[in.Args[1]] = true
 		}
 	}
@@ -380,71 +303,71 @@ func (l *linker) global(u *unit) error {
 	for _, in := range u.globals {
 		a := in.Args
 		switch in.Op {
-		case opCapability:
+		case spirv.OpCapability:
 			l.capabilities[a[0]] = true
-		case opExtension:
+		case spirv.OpExtension:
 			l.extensions[text(a)] = true
-		case opExtInstImport:
+		case spirv.OpExtInstImport:
 			name := text(a[1:])
 			if l.imports[name] == 0 {
 				l.imports[name] = l.id()
 			}
 			u.ids[a[0]] = l.imports[name]
-		case opMemoryModel:
+		case spirv.OpMemoryModel:
 			if a[1] != modelGLSL450 {
 				return errors.New("the Vulkan memory model")
 			}
-		case opEntryPoint, opExecutionMode, 3, 4, 5, 6, 7, 8, 330, 331: // names and sources
-			if in.Op == opExecutionMode && a[1] != executionModeLocalSize {
+		case spirv.OpEntryPoint, spirv.OpExecutionMode, 3, 4, 5, 6, 7, 8, 330, 331: // names and sources
+			if in.Op == spirv.OpExecutionMode && a[1] != executionModeLocalSize {
 				return fmt.Errorf("execution mode %d", a[1])
 			}
-		case opDecorate:
+		case spirv.OpDecorate:
 			switch {
-			case dropped[a[0]], a[1] == decorationSpecID, a[1] == decorationBuiltIn:
+			case dropped[a[0]], a[1] == spirv.DecorationSpecID, a[1] == spirv.DecorationBuiltIn:
 				continue
-			case a[1] == decorationNonWritable, a[1] == decorationNonReadable:
+			case a[1] == spirv.DecorationNonWritable, a[1] == spirv.DecorationNonReadable:
 				continue
 			}
 			l.keep(&l.decorations, u, in)
-		case opMemberDecorate:
-			if a[2] == decorationNonWritable || a[2] == decorationNonReadable || l.coherent && a[2] == decorationCoherent {
+		case spirv.OpMemberDecorate:
+			if a[2] == spirv.DecorationNonWritable || a[2] == spirv.DecorationNonReadable || l.coherent && a[2] == spirv.DecorationCoherent {
 				continue // another entry of the list may write it: share says who does
 			}
 			l.keep(&l.decorations, u, in)
-		case opTypeVoid, opTypeBool, opTypeInt, opTypeFloat, opTypeVector, opTypeFunction:
+		case spirv.OpTypeVoid, spirv.OpTypeBool, spirv.OpTypeInt, spirv.OpTypeFloat, spirv.OpTypeVector, spirv.OpTypeFunction:
 			r, err := l.rename(u, instruction{Op: in.Op, Args: append([]uint32{0}, a[1:]...)})
 			if err != nil {
 				return err
 			}
 			u.ids[a[0]] = l.typ(in.Op, r.Args[1:]...)
 			delete(u.ids, 0)
-		case opSpecConstantTrue, opSpecConstantFalse:
+		case spirv.OpSpecConstantTrue, spirv.OpSpecConstantFalse:
 			on := uint32(0)
-			if in.Op == opSpecConstantTrue {
+			if in.Op == spirv.OpSpecConstantTrue {
 				on = 1
 			}
-			op := uint32(opConstantFalse)
+			op := uint32(spirv.OpConstantFalse)
 			if u.value(a[1], on) != 0 {
-				op = opConstantTrue
+				op = spirv.OpConstantTrue
 			}
 			if err := l.keep(&l.declarations, u, instruction{Op: op, Args: a}); err != nil {
 				return err
 			}
-		case opSpecConstant:
+		case spirv.OpSpecConstant:
 			if len(a) != 3 {
 				return errors.New("a specialization constant of more than 32 bits")
 			}
-			if err := l.keep(&l.declarations, u, instruction{Op: opConstant, Args: []uint32{a[0], a[1], u.value(a[1], a[2])}}); err != nil {
+			if err := l.keep(&l.declarations, u, instruction{Op: spirv.OpConstant, Args: []uint32{a[0], a[1], u.value(a[1], a[2])}}); err != nil {
 				return err
 			}
-		case opSpecConstantOp:
+		case spirv.OpSpecConstantOp:
 			if a[2] == 79 || a[2] == 81 || a[2] == 82 {
 				return fmt.Errorf("a constant by instruction %d", a[2])
 			}
 			if err := l.keep(&l.declarations, u, in); err != nil {
 				return err
 			}
-		case opVariable:
+		case spirv.OpVariable:
 			if err := l.variable(u, a, &pushBlock); err != nil {
 				return err
 			}
@@ -455,7 +378,7 @@ func (l *linker) global(u *unit) error {
 		}
 	}
 	for _, b := range u.buffers {
-		l.typ(opTypePointer, classPhysicalStorageBuffer, l.mapped(u, b.block))
+		l.typ(spirv.OpTypePointer, spirv.StoragePhysicalStorageBuffer, l.mapped(u, b.block))
 	}
 	if l.coherent {
 		l.share(u)
@@ -471,12 +394,12 @@ func (l *linker) share(u *unit) {
 		written[b.block] = written[b.block] || !b.push && (n >= len(u.constant) || !u.constant[n])
 	}
 	for _, block := range slices.Sorted(maps.Keys(written)) {
-		how := uint32(decorationNonWritable)
+		how := uint32(spirv.DecorationNonWritable)
 		if written[block] {
-			how = decorationCoherent
+			how = spirv.DecorationCoherent
 		}
 		for i := range u.members[block] {
-			l.decorations = append(l.decorations, instruction{Op: opMemberDecorate, Args: []uint32{l.mapped(u, block), uint32(i), how}})
+			l.decorations = append(l.decorations, instruction{Op: spirv.OpMemberDecorate, Args: []uint32{l.mapped(u, block), uint32(i), how}})
 		}
 	}
 }
@@ -491,27 +414,27 @@ func (l *linker) keep(to *[]instruction, u *unit, in instruction) error {
 func (l *linker) variable(u *unit, a []uint32, pushBlock *uint32) error {
 	pointee := u.pointers[a[0]][1]
 	switch class := a[2]; class {
-	case classStorageBuffer:
+	case spirv.StorageStorageBuffer:
 		n, ok := u.bindings[a[1]]
 		if !ok || n >= MaxBindings {
 			return fmt.Errorf("binding %d", n)
 		}
 		u.buffers = append(u.buffers, buffer{variable: a[1], block: pointee, offset: entryBuffers + 8*n})
-	case classPushConstant:
+	case spirv.StoragePushConstant:
 		u.buffers = append(u.buffers, buffer{variable: a[1], block: pointee, offset: entryPush, push: true})
-	case classInput:
+	case spirv.StorageInput:
 		number, ok := u.builtins[a[1]]
-		if !ok || number == builtInGlobalInvocationID {
+		if !ok || number == spirv.BuiltInGlobalInvocationID {
 			return fmt.Errorf("input %d", number)
 		}
 		l.input(number, l.mapped(u, pointee))
 		u.inputs[a[1]] = number
-	case classWorkgroup, classPrivate:
+	case spirv.StorageWorkgroup, spirv.StoragePrivate:
 		if len(a) == 4 { // not once in an invocation's life, but for each of a kernel's workgroups
-			u.initial = append(u.initial, instruction{Op: opStore, Args: []uint32{a[1], a[3]}})
+			u.initial = append(u.initial, instruction{Op: spirv.OpStore, Args: []uint32{a[1], a[3]}})
 			a = a[:3]
 		}
-		if err := l.keep(&l.declarations, u, instruction{Op: opVariable, Args: a}); err != nil {
+		if err := l.keep(&l.declarations, u, instruction{Op: spirv.OpVariable, Args: a}); err != nil {
 			return err
 		}
 		l.variables = append(l.variables, u.ids[a[1]])
@@ -537,20 +460,20 @@ func (l *linker) signature() {
 	for _, number := range l.order {
 		params = append(params, l.builtins[number].typ)
 	}
-	l.kernel = l.typ(opTypeFunction, append([]uint32{l.void}, params...)...)
+	l.kernel = l.typ(spirv.OpTypeFunction, append([]uint32{l.void}, params...)...)
 }
 
 // function adds a unit's main as a function.
 func (l *linker) function(u *unit) error {
 	emit := func(op uint32, args ...uint32) { l.functions = append(l.functions, instruction{Op: op, Args: args}) }
 	u.main = l.id()
-	emit(opFunction, l.void, u.main, 0, l.kernel)
+	emit(spirv.OpFunction, l.void, u.main, 0, l.kernel)
 	entry := l.id()
-	emit(opFunctionParameter, l.u64, entry)
+	emit(spirv.OpFunctionParameter, l.u64, entry)
 	inputs := map[uint32]uint32{} // BuiltIn to parameter
 	for _, number := range l.order {
 		p := l.id()
-		emit(opFunctionParameter, l.builtins[number].typ, p)
+		emit(spirv.OpFunctionParameter, l.builtins[number].typ, p)
 		inputs[number] = p
 	}
 	type place struct {
@@ -564,16 +487,16 @@ func (l *linker) function(u *unit) error {
 	}
 	prologue := func() error {
 		for _, b := range u.buffers {
-			to := l.typ(opTypePointer, classPhysicalStorageBuffer, l.mapped(u, b.block))
+			to := l.typ(spirv.OpTypePointer, spirv.StoragePhysicalStorageBuffer, l.mapped(u, b.block))
 			at := l.id()
-			emit(opIAdd, l.u64, at, entry, l.constant64(b.offset))
+			emit(spirv.OpIAdd, l.u64, at, entry, l.constant64(b.offset))
 			if !b.push {
 				slot, address := l.id(), l.id()
-				emit(opConvertUToPtr, l.toU64, slot, at)
-				emit(opLoad, l.u64, address, slot, memoryAligned, 8)
+				emit(spirv.OpConvertUToPtr, l.toU64, slot, at)
+				emit(spirv.OpLoad, l.u64, address, slot, memoryAligned, 8)
 				at = address
 			}
-			emit(opConvertUToPtr, to, l.mapped(u, b.variable), at)
+			emit(spirv.OpConvertUToPtr, to, l.mapped(u, b.variable), at)
 			physical[b.variable] = true
 		}
 		for _, in := range u.initial {
@@ -586,20 +509,20 @@ func (l *linker) function(u *unit) error {
 	begun := false
 	for _, in := range u.body[1:] {
 		a := in.Args
-		if !begun && in.Op != opLabel && in.Op != opVariable {
+		if !begun && in.Op != spirv.OpLabel && in.Op != spirv.OpVariable {
 			begun = true
 			if err := prologue(); err != nil {
 				return err
 			}
 		}
-		if !begun && in.Op == opLabel || in.Op == opVariable {
+		if !begun && in.Op == spirv.OpLabel || in.Op == spirv.OpVariable {
 			if err := l.keep(&l.functions, u, in); err != nil {
 				return err
 			}
 			continue
 		}
 		switch in.Op {
-		case opAccessChain, opInBoundsAccessChain:
+		case spirv.OpAccessChain, spirv.OpInBoundsAccessChain:
 			if p, ok := places[a[2]]; ok {
 				c, known := u.constants[at(a, 3)]
 				if p.part || len(a) != 4 || !known {
@@ -613,23 +536,23 @@ func (l *linker) function(u *unit) error {
 				if err != nil {
 					return err
 				}
-				r.Args[0] = l.typ(opTypePointer, classPhysicalStorageBuffer, l.mapped(u, u.pointers[a[0]][1]))
+				r.Args[0] = l.typ(spirv.OpTypePointer, spirv.StoragePhysicalStorageBuffer, l.mapped(u, u.pointers[a[0]][1]))
 				l.functions = append(l.functions, r)
 				physical[a[1]] = true
 				continue
 			}
-		case opLoad:
+		case spirv.OpLoad:
 			if p, ok := places[a[2]]; ok {
 				typ, id := l.mapped(u, a[0]), l.mapped(u, a[1])
 				if p.part {
-					emit(opCompositeExtract, typ, id, p.input, p.component)
+					emit(spirv.OpCompositeExtract, typ, id, p.input, p.component)
 				} else {
-					emit(opCopyObject, typ, id, p.input)
+					emit(spirv.OpCopyObject, typ, id, p.input)
 				}
 				continue
 			}
 			if physical[a[2]] {
-				r, err := l.rename(u, instruction{Op: opLoad, Args: a[:3]})
+				r, err := l.rename(u, instruction{Op: spirv.OpLoad, Args: a[:3]})
 				if err != nil {
 					return err
 				}
@@ -637,9 +560,9 @@ func (l *linker) function(u *unit) error {
 				l.functions = append(l.functions, r)
 				continue
 			}
-		case opStore:
+		case spirv.OpStore:
 			if physical[a[0]] {
-				r, err := l.rename(u, instruction{Op: opStore, Args: a[:2]})
+				r, err := l.rename(u, instruction{Op: spirv.OpStore, Args: a[:2]})
 				if err != nil {
 					return err
 				}
@@ -659,8 +582,8 @@ func (l *linker) function(u *unit) error {
 				}
 			}
 		}
-		if in.Op == opSwitch {
-			r := instruction{Op: opSwitch, Args: []uint32{l.mapped(u, a[0]), l.mapped(u, a[1])}}
+		if in.Op == spirv.OpSwitch {
+			r := instruction{Op: spirv.OpSwitch, Args: []uint32{l.mapped(u, a[0]), l.mapped(u, a[1])}}
 			for i := 2; i+1 < len(a); i += 2 { // of 32 bits
 				r.Args = append(r.Args, a[i], l.mapped(u, a[i+1]))
 			}
@@ -701,11 +624,11 @@ func (u *unit) alignment(typ uint32) uint32 {
 			continue
 		}
 		switch in.Op {
-		case opTypeInt, opTypeFloat:
+		case spirv.OpTypeInt, spirv.OpTypeFloat:
 			return in.Args[1] / 8
-		case opTypePointer:
+		case spirv.OpTypePointer:
 			return 8
-		case opTypeVector:
+		case spirv.OpTypeVector:
 			n := in.Args[2]
 			if n == 3 {
 				n = 1
@@ -719,7 +642,7 @@ func (u *unit) alignment(typ uint32) uint32 {
 // pointeeAlignment is the alignment of what a chain of the body points to.
 func (u *unit) pointeeAlignment(id uint32) uint32 {
 	for _, in := range u.body {
-		if (in.Op == opAccessChain || in.Op == opInBoundsAccessChain) && in.Args[1] == id {
+		if (in.Op == spirv.OpAccessChain || in.Op == spirv.OpInBoundsAccessChain) && in.Args[1] == id {
 			return u.alignment(u.pointers[in.Args[0]][1])
 		}
 	}
@@ -745,17 +668,17 @@ func (l *linker) bytes() []byte {
 	version := max(l.version, v15)
 	words = append(words, magic, version, 0, l.next, 0)
 	for _, c := range slices.Sorted(maps.Keys(l.capabilities)) {
-		emit(instruction{Op: opCapability, Args: []uint32{c}})
+		emit(instruction{Op: spirv.OpCapability, Args: []uint32{c}})
 	}
 	for _, e := range slices.Sorted(maps.Keys(l.extensions)) {
-		emit(instruction{Op: opExtension, Args: literal(e)})
+		emit(instruction{Op: spirv.OpExtension, Args: literal(e)})
 	}
 	for _, name := range slices.Sorted(maps.Keys(l.imports)) {
-		emit(instruction{Op: opExtInstImport, Args: append([]uint32{l.imports[name]}, literal(name)...)})
+		emit(instruction{Op: spirv.OpExtInstImport, Args: append([]uint32{l.imports[name]}, literal(name)...)})
 	}
-	emit(instruction{Op: opMemoryModel, Args: []uint32{modelPhysicalStorageBuffer64, modelGLSL450}})
-	emit(instruction{Op: opEntryPoint, Args: append(append([]uint32{5, l.entry}, literal("main")...), l.variables...)})
-	emit(instruction{Op: opExecutionMode, Args: []uint32{l.entry, executionModeLocalSize, uint32(l.size[0]), uint32(l.size[1]), uint32(l.size[2])}})
+	emit(instruction{Op: spirv.OpMemoryModel, Args: []uint32{modelPhysicalStorageBuffer64, modelGLSL450}})
+	emit(instruction{Op: spirv.OpEntryPoint, Args: append(append([]uint32{5, l.entry}, literal("main")...), l.variables...)})
+	emit(instruction{Op: spirv.OpExecutionMode, Args: []uint32{l.entry, executionModeLocalSize, uint32(l.size[0]), uint32(l.size[1]), uint32(l.size[2])}})
 	for _, list := range [][]instruction{l.decorations, l.declarations, l.functions} {
 		for _, in := range list {
 			emit(in)

@@ -1,5 +1,7 @@
 package link
 
+import "pumice/internal/spirv"
+
 // Scopes and meanings of barriers.
 const (
 	scopeDevice    = 1
@@ -54,18 +56,18 @@ func (l *linker) main(units []*unit) {
 	u32, u64 := l.u32, l.u64
 	zero, one, up, count := l.constant(0), l.constant(1), l.constant(givenUp), l.constant(givenUp-1)
 	block := l.id()
-	l.declarations = append(l.declarations, instruction{Op: opTypeStruct, Args: []uint32{block, u32, u32, u32, u32, u64, u64}})
-	l.decorations = append(l.decorations, instruction{Op: opDecorate, Args: []uint32{block, decorationBlock}})
+	l.declarations = append(l.declarations, instruction{Op: spirv.OpTypeStruct, Args: []uint32{block, u32, u32, u32, u32, u64, u64}})
+	l.decorations = append(l.decorations, instruction{Op: spirv.OpDecorate, Args: []uint32{block, spirv.DecorationBlock}})
 	for member, offset := range []uint32{0, 4, 8, 12, 16, 24} {
-		l.decorations = append(l.decorations, instruction{Op: opMemberDecorate, Args: []uint32{block, uint32(member), decorationOffset, offset}})
+		l.decorations = append(l.decorations, instruction{Op: spirv.OpMemberDecorate, Args: []uint32{block, uint32(member), spirv.DecorationOffset, offset}})
 	}
 	push, arrivedAll := l.id(), l.id()
-	shared := l.typ(opTypePointer, classWorkgroup, u32)
-	l.declarations = append(l.declarations, instruction{Op: opVariable, Args: []uint32{l.typ(opTypePointer, classPushConstant, block), push, classPushConstant}},
-		instruction{Op: opVariable, Args: []uint32{shared, arrivedAll, classWorkgroup}})
+	shared := l.typ(spirv.OpTypePointer, spirv.StorageWorkgroup, u32)
+	l.declarations = append(l.declarations, instruction{Op: spirv.OpVariable, Args: []uint32{l.typ(spirv.OpTypePointer, spirv.StoragePushConstant, block), push, spirv.StoragePushConstant}},
+		instruction{Op: spirv.OpVariable, Args: []uint32{shared, arrivedAll, spirv.StorageWorkgroup}})
 	l.variables = append(l.variables, push, arrivedAll)
-	pushed := map[uint32]uint32{u32: l.typ(opTypePointer, classPushConstant, u32), u64: l.typ(opTypePointer, classPushConstant, u64)}
-	void := l.typ(opTypeFunction, l.void)
+	pushed := map[uint32]uint32{u32: l.typ(spirv.OpTypePointer, spirv.StoragePushConstant, u32), u64: l.typ(spirv.OpTypePointer, spirv.StoragePushConstant, u64)}
+	void := l.typ(spirv.OpTypeFunction, l.void)
 	device, workgroup := l.constant(scopeDevice), l.constant(scopeWorkgroup)
 	acquires, both := l.constant(acquire|uniformMemory), l.constant(acquireRelease|uniformMemory)
 
@@ -76,124 +78,126 @@ func (l *linker) main(units []*unit) {
 		return id
 	}
 	member := func(n, typ uint32) uint32 {
-		return value(opLoad, typ, value(opAccessChain, pushed[typ], push, l.constant(n)))
+		return value(spirv.OpLoad, typ, value(spirv.OpAccessChain, pushed[typ], push, l.constant(n)))
 	}
 	address := func(base, offset uint32) uint32 {
-		return value(opConvertUToPtr, l.toU32, value(opIAdd, u64, base, l.constant64(offset)))
+		return value(spirv.OpConvertUToPtr, l.toU32, value(spirv.OpIAdd, u64, base, l.constant64(offset)))
 	}
-	word := func(base, offset uint32) uint32 { return value(opLoad, u32, address(base, offset), memoryAligned, 4) }
+	word := func(base, offset uint32) uint32 {
+		return value(spirv.OpLoad, u32, address(base, offset), memoryAligned, 4)
+	}
 	entryOf := func(i uint32) uint32 {
-		return value(opIAdd, u64, l.list, value(opIMul, u64, value(opUConvert, u64, i), l.constant64(EntryBytes)))
+		return value(spirv.OpIAdd, u64, l.list, value(spirv.OpIMul, u64, value(spirv.OpUConvert, u64, i), l.constant64(EntryBytes)))
 	}
 	together := func() {
 		if !l.alone {
-			emit(opControlBarrier, workgroup, workgroup, l.constant(acquireRelease|uniformMemory|workgroupMem))
+			emit(spirv.OpControlBarrier, workgroup, workgroup, l.constant(acquireRelease|uniformMemory|workgroupMem))
 		}
 	}
-	begin := func(label uint32) { emit(opLabel, label) }
+	begin := func(label uint32) { emit(spirv.OpLabel, label) }
 	choose := func(condition, merge, yes, no uint32) {
-		emit(opSelectionMerge, merge, 0)
-		emit(opBranchConditional, condition, yes, no)
+		emit(spirv.OpSelectionMerge, merge, 0)
+		emit(spirv.OpBranchConditional, condition, yes, no)
 	}
 
 	l.entry = l.id()
-	emit(opFunction, l.void, l.entry, 0, void)
+	emit(spirv.OpFunction, l.void, l.entry, 0, void)
 	start := l.id()
 	begin(start)
 	// Inputs are read before the loops: what lavapipe reads in a loop is to it a variable of the loop.
 	for _, number := range l.order {
 		in := l.builtins[number]
-		in.value = value(opLoad, in.typ, in.variable)
+		in.value = value(spirv.OpLoad, in.typ, in.variable)
 	}
-	mine := value(opCompositeExtract, u32, l.builtins[builtInWorkgroupID].value, 0)
-	grid := value(opCompositeExtract, u32, l.builtins[builtInNumWorkgroups].value, 0)
-	leader := value(opIEqual, l.boolean, l.builtins[builtInLocalInvocationIdx].value, zero)
+	mine := value(spirv.OpCompositeExtract, u32, l.builtins[spirv.BuiltInWorkgroupID].value, 0)
+	grid := value(spirv.OpCompositeExtract, u32, l.builtins[spirv.BuiltInNumWorkgroups].value, 0)
+	leader := value(spirv.OpIEqual, l.boolean, l.builtins[spirv.BuiltInLocalInvocationIndex].value, zero)
 	entries, tries, goesOn := member(pushEntries, u32), member(pushTries, u32), member(pushGoesOn, u32)
 	l.list = member(pushList, u64)
 	state := member(pushState, u64)
 	arrived, left, position := address(state, 4*stateArrived), address(state, 4*stateLeft), address(state, 4*statePosition)
-	first := value(opIMul, u32, goesOn, value(opLoad, u32, position, memoryAligned, 4))
+	first := value(spirv.OpIMul, u32, goesOn, value(spirv.OpLoad, u32, position, memoryAligned, 4))
 	// Where all is done already there is no entry to begin with, and no workgroup (the indirect dispatch has none).
 	base := word(entryOf(first), entryTarget)
 	head, test, body, next, end := l.id(), l.id(), l.id(), l.id(), l.id()
-	emit(opBranch, head)
+	emit(spirv.OpBranch, head)
 
 	begin(head)
 	i, iNext := l.id(), l.id()
-	emit(opPhi, u32, i, first, start, iNext, next)
-	emit(opLoopMerge, end, next, 0)
-	emit(opBranch, test)
+	emit(spirv.OpPhi, u32, i, first, start, iNext, next)
+	emit(spirv.OpLoopMerge, end, next, 0)
+	emit(spirv.OpBranch, test)
 	begin(test)
-	emit(opBranchConditional, value(opULessThan, l.boolean, i, entries), body, end)
+	emit(spirv.OpBranchConditional, value(spirv.OpULessThan, l.boolean, i, entries), body, end)
 	begin(body)
 	entry := entryOf(i)
 	target := word(entry, entryTarget)
 	wait, ready := l.id(), l.id()
-	choose(value(opULessThan, l.boolean, base, target), ready, wait, ready)
+	choose(value(spirv.OpULessThan, l.boolean, base, target), ready, wait, ready)
 
 	begin(wait)
 	together()
-	emit(opMemoryBarrier, device, l.constant(release|uniformMemory))
-	need := value(opISub, u32, target, base)
+	emit(spirv.OpMemoryBarrier, device, l.constant(release|uniformMemory))
+	need := value(spirv.OpISub, u32, target, base)
 	spin, waited := l.id(), l.id()
 	choose(leader, waited, spin, waited)
 	begin(spin)
-	value(opAtomicIAdd, u32, arrived, device, both, one)
+	value(spirv.OpAtomicIAdd, u32, arrived, device, both, one)
 	sHead, look, waits, giveUp, sNext, sEnd := l.id(), l.id(), l.id(), l.id(), l.id(), l.id()
-	emit(opBranch, sHead)
+	emit(spirv.OpBranch, sHead)
 	begin(sHead)
 	t, tNext := l.id(), l.id()
-	emit(opPhi, u32, t, zero, spin, tNext, sNext)
-	emit(opLoopMerge, sEnd, sNext, 0)
-	emit(opBranch, look)
+	emit(spirv.OpPhi, u32, t, zero, spin, tNext, sNext)
+	emit(spirv.OpLoopMerge, sEnd, sNext, 0)
+	emit(spirv.OpBranch, look)
 	begin(look)
-	seen := value(opAtomicIAdd, u32, arrived, device, acquires, zero)
-	all := value(opUGreaterThanEqual, l.boolean, value(opBitwiseAnd, u32, seen, count), need)
-	emit(opBranchConditional, value(opLogicalOr, l.boolean, all, value(opUGreaterThanEqual, l.boolean, seen, up)), sEnd, waits)
+	seen := value(spirv.OpAtomicIAdd, u32, arrived, device, acquires, zero)
+	all := value(spirv.OpUGreaterThanEqual, l.boolean, value(spirv.OpBitwiseAnd, u32, seen, count), need)
+	emit(spirv.OpBranchConditional, value(spirv.OpLogicalOr, l.boolean, all, value(spirv.OpUGreaterThanEqual, l.boolean, seen, up)), sEnd, waits)
 	begin(waits)
-	late := value(opUGreaterThanEqual, l.boolean, t, tries)
+	late := value(spirv.OpUGreaterThanEqual, l.boolean, t, tries)
 	patient := l.id()
 	choose(late, patient, giveUp, patient)
 	begin(giveUp)
-	marked := value(opBitwiseOr, u32, value(opISub, u32, need, grid), up)
-	found := value(opAtomicCompareExchange, u32, arrived, device, both, acquires, marked, seen)
-	emit(opBranchConditional, value(opIEqual, l.boolean, found, seen), sEnd, patient)
+	marked := value(spirv.OpBitwiseOr, u32, value(spirv.OpISub, u32, need, grid), up)
+	found := value(spirv.OpAtomicCompareExchange, u32, arrived, device, both, acquires, marked, seen)
+	emit(spirv.OpBranchConditional, value(spirv.OpIEqual, l.boolean, found, seen), sEnd, patient)
 	begin(patient)
-	emit(opBranch, sNext)
+	emit(spirv.OpBranch, sNext)
 	begin(sNext)
-	emit(opIAdd, u32, tNext, t, one)
-	emit(opBranch, sHead)
+	emit(spirv.OpIAdd, u32, tNext, t, one)
+	emit(spirv.OpBranch, sHead)
 	begin(sEnd)
-	emit(opStore, arrivedAll, value(opSelect, u32, all, one, zero))
-	emit(opBranch, waited)
+	emit(spirv.OpStore, arrivedAll, value(spirv.OpSelect, u32, all, one, zero))
+	emit(spirv.OpBranch, waited)
 	begin(waited)
 	together()
-	emit(opMemoryBarrier, device, acquires)
-	emit(opBranchConditional, value(opINotEqual, l.boolean, value(opLoad, u32, arrivedAll), zero), ready, end)
+	emit(spirv.OpMemoryBarrier, device, acquires)
+	emit(spirv.OpBranchConditional, value(spirv.OpINotEqual, l.boolean, value(spirv.OpLoad, u32, arrivedAll), zero), ready, end)
 
 	begin(ready)
 	kernel, x, y, z := word(entry, 0), word(entry, 4), word(entry, 8), word(entry, 12)
-	total := value(opIMul, u32, value(opIMul, u32, x, y), z)
+	total := value(spirv.OpIMul, u32, value(spirv.OpIMul, u32, x, y), z)
 	gHead, gTest, gBody, called, gNext, gEnd := l.id(), l.id(), l.id(), l.id(), l.id(), l.id()
-	emit(opBranch, gHead)
+	emit(spirv.OpBranch, gHead)
 	begin(gHead)
 	g, g2 := l.id(), l.id()
-	emit(opPhi, u32, g, mine, ready, g2, gNext)
-	emit(opLoopMerge, gEnd, gNext, 0)
-	emit(opBranch, gTest)
+	emit(spirv.OpPhi, u32, g, mine, ready, g2, gNext)
+	emit(spirv.OpLoopMerge, gEnd, gNext, 0)
+	emit(spirv.OpBranch, gTest)
 	begin(gTest)
-	emit(opBranchConditional, value(opULessThan, l.boolean, g, total), gBody, gEnd)
+	emit(spirv.OpBranchConditional, value(spirv.OpULessThan, l.boolean, g, total), gBody, gEnd)
 	begin(gBody)
 	together()
-	rest := value(opUDiv, u32, g, x)
-	at := value(opCompositeConstruct, l.uvec3, value(opUMod, u32, g, x), value(opUMod, u32, rest, y), value(opUDiv, u32, rest, y))
-	groups := value(opCompositeConstruct, l.uvec3, x, y, z)
+	rest := value(spirv.OpUDiv, u32, g, x)
+	at := value(spirv.OpCompositeConstruct, l.uvec3, value(spirv.OpUMod, u32, g, x), value(spirv.OpUMod, u32, rest, y), value(spirv.OpUDiv, u32, rest, y))
+	groups := value(spirv.OpCompositeConstruct, l.uvec3, x, y, z)
 	args := []uint32{entry}
 	for _, number := range l.order {
 		switch number {
-		case builtInWorkgroupID:
+		case spirv.BuiltInWorkgroupID:
 			args = append(args, at)
-		case builtInNumWorkgroups:
+		case spirv.BuiltInNumWorkgroups:
 			args = append(args, groups)
 		default:
 			args = append(args, l.builtins[number].value)
@@ -203,42 +207,42 @@ func (l *linker) main(units []*unit) {
 	for n := range units {
 		cases = append(cases, uint32(n), l.id())
 	}
-	emit(opSelectionMerge, called, 0)
-	emit(opSwitch, cases...)
+	emit(spirv.OpSelectionMerge, called, 0)
+	emit(spirv.OpSwitch, cases...)
 	for n, u := range units {
 		begin(cases[2*n+3])
-		value(opFunctionCall, l.void, append([]uint32{u.main}, args...)...)
-		emit(opBranch, called)
+		value(spirv.OpFunctionCall, l.void, append([]uint32{u.main}, args...)...)
+		emit(spirv.OpBranch, called)
 	}
 	begin(called)
-	emit(opBranch, gNext)
+	emit(spirv.OpBranch, gNext)
 	begin(gNext)
-	emit(opIAdd, u32, g2, g, grid)
-	emit(opBranch, gHead)
+	emit(spirv.OpIAdd, u32, g2, g, grid)
+	emit(spirv.OpBranch, gHead)
 	begin(gEnd)
-	emit(opBranch, next)
+	emit(spirv.OpBranch, next)
 	begin(next)
-	emit(opIAdd, u32, iNext, i, one)
-	emit(opBranch, head)
+	emit(spirv.OpIAdd, u32, iNext, i, one)
+	emit(spirv.OpBranch, head)
 
 	begin(end)
 	leave, clear, cleared, out := l.id(), l.id(), l.id(), l.id()
 	choose(leader, out, leave, out)
 	begin(leave)
-	gone := value(opAtomicIAdd, u32, left, device, both, one)
-	choose(value(opIEqual, l.boolean, gone, value(opISub, u32, grid, one)), cleared, clear, cleared)
+	gone := value(spirv.OpAtomicIAdd, u32, left, device, both, one)
+	choose(value(spirv.OpIEqual, l.boolean, gone, value(spirv.OpISub, u32, grid, one)), cleared, clear, cleared)
 	begin(clear)
-	store := func(n, v uint32) { emit(opStore, address(state, 4*n), v, memoryAligned, 4) }
+	store := func(n, v uint32) { emit(spirv.OpStore, address(state, 4*n), v, memoryAligned, 4) }
 	store(stateArrived, zero)
 	store(stateLeft, zero)
 	store(statePosition, i)
-	store(stateGroups, value(opSelect, u32, value(opULessThan, l.boolean, i, entries), grid, zero))
+	store(stateGroups, value(spirv.OpSelect, u32, value(spirv.OpULessThan, l.boolean, i, entries), grid, zero))
 	store(stateGroups+1, one)
 	store(stateGroups+2, one)
-	emit(opBranch, cleared)
+	emit(spirv.OpBranch, cleared)
 	begin(cleared)
-	emit(opBranch, out)
+	emit(spirv.OpBranch, out)
 	begin(out)
-	emit(opReturn)
-	emit(opFunctionEnd)
+	emit(spirv.OpReturn)
+	emit(spirv.OpFunctionEnd)
 }
