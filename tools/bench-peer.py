@@ -25,6 +25,7 @@ and does no more, and --binaries names that folder where there is no network. --
 import argparse
 import collections
 import concurrent.futures
+import errno
 import itertools
 import json
 import os
@@ -117,7 +118,9 @@ class Peer:
         try:
             with urllib.request.urlopen(self.url + "/health", timeout=2) as answer:
                 return answer.status == 200
-        except (urllib.error.URLError, OSError):
+        except (urllib.error.URLError, OSError) as e:
+            if getattr(getattr(e, "reason", e), "errno", None) == errno.ENETUNREACH:
+                self.fail("127.0.0.1 can't be reached: ip link set lo up")
             return False
 
     def complete(self, tokens, n, **more):
