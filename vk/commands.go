@@ -27,6 +27,7 @@ type Commands struct {
 	fence    uint64
 	pools    []uint64 // descriptor pools
 	views    []uint64 // texel buffer views
+	events   []uint64 // of Recorder.Split
 	timed    bool
 	queries  []uint64 // query pools of queriesPerPool each
 	marks    []bool   // for each timestamp: whether it ends a dispatch
@@ -42,6 +43,7 @@ const queriesPerPool = 256
 type Stats struct {
 	Dispatches int
 	Barriers   int // between operations; the final one is not counted
+	Splits     int // of the barriers: those that Recorder.Split began, and an event ended
 	Copies     int
 	CopyBytes  int64
 }
@@ -218,8 +220,11 @@ func (c *Commands) Close() error {
 	for _, q := range c.queries {
 		vulkan.DestroyQueryPool(h, as[vulkan.QueryPool](q), nil)
 	}
-	// Destroying the command pool frees the command buffers, which refer to the sets and views.
+	// Destroying the command pool frees the command buffers, which refer to the events, sets and views.
 	vulkan.DestroyCommandPool(h, as[vulkan.CommandPool](c.pool), nil)
+	for _, e := range c.events {
+		vulkan.DestroyEvent(h, as[vulkan.Event](e), nil)
+	}
 	for _, p := range c.pools {
 		vulkan.DestroyDescriptorPool(h, as[vulkan.DescriptorPool](p), nil)
 	}

@@ -27,7 +27,7 @@ const (
 	writeAccess = uint32(vulkan.AccessShaderWriteBit) | uint32(vulkan.AccessTransferWriteBit)
 )
 
-// hazards records, for each buffer, which bytes were read or written since the last barrier. The zero value is empty.
+// hazards records, for each buffer, which bytes were read or written since the last barrier, or up to a Split. The zero value is empty.
 type hazards struct {
 	uses   map[*Buffer][]use
 	stages uint32 // of all uses

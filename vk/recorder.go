@@ -62,14 +62,16 @@ type RecorderOptions struct {
 }
 
 // Recorder records operations into Commands. It puts a barrier before an operation that depends on an earlier one through overlapping
-// bytes, and none otherwise. The first error sticks: later calls do nothing and Finish returns it. Call Finish to
+// bytes, and none otherwise; after Split that barrier is a split one. The first error sticks: later calls do nothing and Finish returns it. Call Finish to
 // release the recorder.
 type Recorder struct {
 	d        *Device
 	c        *Commands
-	hazards  hazards
-	buffers  bool // RecorderOptions.BufferBarriers
-	indirect bool // the operation under way reads how many workgroups it has
+	hazards  hazards // of operations since the last barrier or Split
+	before   hazards // of those before Split
+	event    uint64  // that Split has set; 0: no barrier has begun
+	buffers  bool    // RecorderOptions.BufferBarriers
+	indirect bool    // the operation under way reads how many workgroups it has
 	bound    *Pipeline
 	pool     descriptorPool
 	views    map[viewKey]uint64
@@ -372,36 +374,72 @@ func (r *Recorder) newSet(p *Pipeline, descriptors []shim.Descriptor) (uint64, e
 }
 
 // order records a barrier if an operation with these bindings depends on an earlier one, then adds their accesses to
-// the hazards. The barrier makes all earlier writes visible to all later operations, so that earlier hazards are
-// forgotten.
+// the hazards. The barrier makes all earlier writes visible to all later operations, or one that Split began those before
+// Split, so that their hazards are forgotten.
 func (r *Recorder) order(stage uint32, binds []Bind) {
-	for _, b := range binds {
-		if r.hazards.conflicts(b.Span, b.Access) {
-			r.barrier()
-			r.hazards.clear()
-			r.c.stats.Barriers++
-			break
-		}
+	conflict := func(h *hazards) bool {
+		return slices.ContainsFunc(binds, func(b Bind) bool { return h.conflicts(b.Span, b.Access) })
+	}
+	between := conflict(&r.hazards)
+	if between || conflict(&r.before) {
+		r.endSplit()
+	}
+	if between {
+		r.barrier(&r.hazards, 0)
 	}
 	for _, b := range binds {
 		r.hazards.add(b.Span, b.Access, stage)
 	}
 }
 
-// barrier makes all later operations wait for those of the hazards.
-func (r *Recorder) barrier() {
+// Split begins a barrier. Later operations that depend on operations before it wait for these, by an event, and not for operations
+// recorded in between, on which they don't depend. Where nothing has waited, the barrier ends with the segment or at the next Split.
+func (r *Recorder) Split() {
+	if !r.ok() {
+		return
+	}
+	r.endSplit()
+	if r.hazards.stages == 0 {
+		return // nothing came before
+	}
+	event, res := r.d.shim.NewEvent()
+	if res != 0 {
+		r.err = r.d.check(res, "vkCreateEvent", "")
+		return
+	}
+	r.c.events = append(r.c.events, event)
+	r.event = event
+	r.before, r.hazards = r.hazards, r.before // which is empty
+	vulkan.CmdSetEvent(r.c.cmd(), as[vulkan.Event](event), vulkan.PipelineStageFlags(r.before.stages))
+}
+
+// endSplit ends a barrier that Split has begun, and makes its event ready for when the commands are submitted again.
+func (r *Recorder) endSplit() {
+	if r.event == 0 {
+		return
+	}
+	r.barrier(&r.before, r.event)
+	vulkan.CmdResetEvent(r.c.cmd(), as[vulkan.Event](r.event), vulkan.PipelineStageFlags(stageCompute|stageTransfer))
+	r.event = 0
+	r.c.stats.Splits++
+}
+
+// barrier makes all later operations wait for those of the hazards, which end with event unless that is 0, and forgets these.
+func (r *Recorder) barrier(h *hazards, event uint64) {
+	r.c.stats.Barriers++
+	defer h.clear()
 	later, reads := stageCompute|stageTransfer, deviceAccess
 	if r.indirect {
 		later |= uint32(vulkan.PipelineStageDrawIndirectBit)
 		reads |= uint32(vulkan.AccessIndirectCommandReadBit)
 	}
 	if r.buffers {
-		if written := r.hazards.written(); len(written) <= shim.MaxBindings {
-			r.d.shim.BufferBarrier(r.c.raw(), r.hazards.stages, later, r.hazards.writes, reads, written)
+		if written := h.written(); len(written) <= shim.MaxBindings {
+			r.d.shim.BufferBarrier(r.c.raw(), event, h.stages, later, h.writes, reads, written)
 			return
 		}
 	}
-	r.d.shim.Barrier(r.c.raw(), r.hazards.stages, later, r.hazards.writes, reads)
+	r.d.shim.Barrier(r.c.raw(), event, h.stages, later, h.writes, reads)
 }
 
 // Copy records a copy of src to dst, which have the same size and do not overlap.
@@ -450,6 +488,7 @@ func (r *Recorder) Cut() {
 	if !r.ok() {
 		return
 	}
+	r.endSplit()
 	if r.err = r.c.endSegment(); r.err != nil {
 		return
 	}
@@ -475,11 +514,17 @@ func (r *Recorder) Finish() (*Commands, error) {
 		return nil, fmt.Errorf("vk: recorder already finished: %w", ErrClosed)
 	}
 	ok := r.ok()
+	if ok {
+		r.endSplit()
+	}
 	r.c = nil
 	if ok {
 		// Later submissions and the host may depend on anything recorded here.
-		const used = stageCompute | stageTransfer
-		r.d.shim.Barrier(c.raw(), used, used|stageHost, writeAccess, deviceAccess|uint32(vulkan.AccessHostReadBit))
+		used := stageCompute | stageTransfer
+		if len(c.events) > 0 {
+			used |= uint32(vulkan.PipelineStageAllCommandsBit) // among which is making events ready, which has no stage of its own
+		}
+		r.d.shim.Barrier(c.raw(), 0, used, used|stageHost, writeAccess, deviceAccess|uint32(vulkan.AccessHostReadBit))
 		r.err = c.endSegment()
 	}
 	if r.err != nil {

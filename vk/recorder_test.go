@@ -13,7 +13,7 @@ import (
 
 // op is one recorded operation on spans of buffers of 4096 bytes.
 type op struct {
-	kind    string // "d" dispatch of add: x, y, z; "c" copy: dst, src; "f" fill: dst
+	kind    string // "d" dispatch of add: x, y, z; "c" copy: dst, src; "f" fill: dst; "s" Split
 	x, y, z string
 }
 
@@ -38,19 +38,30 @@ func TestBarriersComeFromOverlappingUses(t *testing.T) {
 		name string
 		ops  []op
 		want int
+		// Of a barrier that Split began and that later operations end: how many.
+		splits int
 	}{
-		{"independent", []op{{"d", "a", "b", "c"}, {"d", "a", "b", "d"}, {"d", "a", "b", "e"}}, 0},
-		{"read after write", []op{{"d", "a", "b", "c"}, {"d", "c", "b", "d"}}, 1},
-		{"write after read", []op{{"d", "a", "b", "c"}, {"d", "d", "e", "a"}}, 1},
-		{"write after write", []op{{"d", "a", "b", "c"}, {"d", "d", "e", "c"}}, 1},
-		{"disjoint ranges of one buffer", []op{{"d", "a", "b", "c:0"}, {"d", "c:1", "b", "d"}, {"d", "a", "b", "c:2"}}, 0},
-		{"overlapping ranges", []op{{"d", "a", "b", "c:1"}, {"d", "c", "b", "d"}}, 1},
-		{"one barrier flushes all", []op{{"d", "a", "b", "c"}, {"d", "a", "b", "d"}, {"d", "c", "b", "e"}, {"d", "d", "b", "f"}}, 1},
-		{"chain", []op{{"d", "a", "b", "c"}, {"d", "c", "b", "d"}, {"d", "d", "b", "e"}, {"d", "e", "b", "f"}}, 3},
-		{"reads only", []op{{"c", "c", "a", ""}, {"c", "d", "a", ""}, {"d", "a", "b", "e"}}, 0},
-		{"copy then dispatch", []op{{"c", "c", "a", ""}, {"d", "c", "b", "d"}}, 1},
-		{"dispatch then copy of an older result", []op{{"d", "a", "b", "c"}, {"d", "c", "b", "d"}, {"c", "e", "c", ""}}, 1},
-		{"fill then dispatch then fill", []op{{"f", "a", "", ""}, {"d", "a", "b", "c"}, {"f", "a", "", ""}}, 2},
+		{"independent", []op{{"d", "a", "b", "c"}, {"d", "a", "b", "d"}, {"d", "a", "b", "e"}}, 0, 0},
+		{"read after write", []op{{"d", "a", "b", "c"}, {"d", "c", "b", "d"}}, 1, 0},
+		{"write after read", []op{{"d", "a", "b", "c"}, {"d", "d", "e", "a"}}, 1, 0},
+		{"write after write", []op{{"d", "a", "b", "c"}, {"d", "d", "e", "c"}}, 1, 0},
+		{"disjoint ranges of one buffer", []op{{"d", "a", "b", "c:0"}, {"d", "c:1", "b", "d"}, {"d", "a", "b", "c:2"}}, 0, 0},
+		{"overlapping ranges", []op{{"d", "a", "b", "c:1"}, {"d", "c", "b", "d"}}, 1, 0},
+		{"one barrier flushes all", []op{{"d", "a", "b", "c"}, {"d", "a", "b", "d"}, {"d", "c", "b", "e"}, {"d", "d", "b", "f"}}, 1, 0},
+		{"chain", []op{{"d", "a", "b", "c"}, {"d", "c", "b", "d"}, {"d", "d", "b", "e"}, {"d", "e", "b", "f"}}, 3, 0},
+		{"reads only", []op{{"c", "c", "a", ""}, {"c", "d", "a", ""}, {"d", "a", "b", "e"}}, 0, 0},
+		{"copy then dispatch", []op{{"c", "c", "a", ""}, {"d", "c", "b", "d"}}, 1, 0},
+		{"dispatch then copy of an older result", []op{{"d", "a", "b", "c"}, {"d", "c", "b", "d"}, {"c", "e", "c", ""}}, 1, 0},
+		{"fill then dispatch then fill", []op{{"f", "a", "", ""}, {"d", "a", "b", "c"}, {"f", "a", "", ""}}, 2, 0},
+		{"split", []op{{"d", "a", "b", "c"}, {"s", "", "", ""}, {"d", "a", "b", "d"}, {"d", "c", "b", "e"}}, 1, 1},
+		{"split, and later on what came in between", []op{{"d", "a", "b", "c"}, {"s", "", "", ""}, {"d", "a", "b", "d"}, {"d", "c", "b", "e"},
+			{"d", "d", "b", "f"}}, 2, 1},
+		{"what came in between depends", []op{{"d", "a", "b", "c"}, {"s", "", "", ""}, {"d", "c", "b", "d"}, {"d", "c", "b", "e"}}, 1, 1},
+		{"on both sides of the split", []op{{"d", "a", "b", "c"}, {"s", "", "", ""}, {"d", "a", "b", "d"}, {"d", "c", "d", "e"}, {"d", "c", "d", "f"}}, 2, 1},
+		{"split of a copy", []op{{"c", "c", "a", ""}, {"d", "a", "b", "d"}, {"s", "", "", ""}, {"f", "e", "", ""}, {"d", "c", "d", "f"}}, 1, 1},
+		{"split after nothing", []op{{"s", "", "", ""}, {"d", "a", "b", "c"}}, 0, 0},
+		{"split for nothing", []op{{"d", "a", "b", "c"}, {"s", "", "", ""}, {"d", "a", "b", "d"}}, 1, 1},
+		{"split twice", []op{{"d", "a", "b", "c"}, {"s", "", "", ""}, {"d", "a", "b", "d"}, {"s", "", "", ""}, {"d", "c", "d", "e"}}, 2, 2},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			r := d.NewRecorder(vk.RecorderOptions{})
@@ -63,12 +74,15 @@ func TestBarriersComeFromOverlappingUses(t *testing.T) {
 					r.Copy(o.span(buffers, o.x), o.span(buffers, o.y))
 				case "f":
 					r.Fill(o.span(buffers, o.x), 1)
+				case "s":
+					r.Split()
 				}
 			}
 			c := finish(t, r)
 			run(t, c)
-			if got := c.Stats().Barriers; got != test.want {
-				t.Errorf("%d barriers, want %d", got, test.want)
+			run(t, c)
+			if got := c.Stats(); got.Barriers != test.want || got.Splits != test.splits {
+				t.Errorf("%d barriers, %d of them split; want %d and %d", got.Barriers, got.Splits, test.want, test.splits)
 			}
 		})
 	}
@@ -169,12 +183,13 @@ func TestAddressesAreReadAndOrdered(t *testing.T) {
 func TestCommandsReplay(t *testing.T) {
 	d := gputest.Open(t)
 	for name, o := range map[string]vk.RecorderOptions{"all memory": {}, "buffers": {BufferBarriers: true}} {
-		t.Run(name, func(t *testing.T) { replay(t, d, o) })
+		t.Run(name, func(t *testing.T) { replay(t, d, o, false) })
+		t.Run(name+", split", func(t *testing.T) { replay(t, d, o, true) })
 	}
 }
 
-// replay increments in many dispatches, each of which waits for the one before.
-func replay(t *testing.T, d *vk.Device, o vk.RecorderOptions) {
+// replay increments in many dispatches, each of which waits for the one before: with split, by a split barrier.
+func replay(t *testing.T, d *vk.Device, o vk.RecorderOptions, split bool) {
 	b := newBuffer(t, d, 64*4, vk.DeviceLocal)
 	p := newPipeline(t, d, vk.PipelineConfig{Name: "increment", Bindings: storage1})
 	r := d.NewRecorder(vk.RecorderOptions{})
@@ -182,11 +197,16 @@ func replay(t *testing.T, d *vk.Device, o vk.RecorderOptions) {
 	run(t, finish(t, r))
 	r = d.NewRecorder(o)
 	const dispatches, replays = 201, 100 // more sets than the first descriptor pool holds
-	for range dispatches {
+	splits := 0
+	for i := range dispatches {
+		if split && i > 0 {
+			r.Split()
+			splits++
+		}
 		r.Dispatch(p, []vk.Bind{{Span: b.Whole(), Access: vk.ReadWrite}}, nil, 1, 1, 1)
 	}
 	c := finish(t, r)
-	if s := c.Stats(); s.Dispatches != dispatches || s.Barriers != dispatches-1 {
+	if s := c.Stats(); s.Dispatches != dispatches || s.Barriers != dispatches-1 || s.Splits != splits {
 		t.Errorf("stats %+v", s)
 	}
 	var last *vk.Submission
@@ -215,6 +235,9 @@ func TestSegmentsAreSubmittedSeparately(t *testing.T) {
 	p := newPipeline(t, d, vk.PipelineConfig{Name: "increment", Bindings: storage1})
 	r := d.NewRecorder(vk.RecorderOptions{Repeat: true})
 	for i := range 9 {
+		if i%2 == 1 {
+			r.Split() // the third is cut off
+		}
 		if i > 0 && i%3 == 0 {
 			r.Cut()
 		}

@@ -133,7 +133,7 @@ func (u *Uploader) copy(c *uploadChunk, dst Span) error {
 	if !d.separate {
 		stages, access = stages|stageCompute, deviceAccess // the next submission may compute with the data
 	}
-	d.shim.Barrier(cmd, stageTransfer, stages, uint32(vulkan.AccessTransferWriteBit), access)
+	d.shim.Barrier(cmd, 0, stageTransfer, stages, uint32(vulkan.AccessTransferWriteBit), access)
 	if err := d.check(int32(vulkan.EndCommandBuffer(c.cmd)), "vkEndCommandBuffer", "upload of %s", humanize.Bytes(dst.Size)); err != nil {
 		return err
 	}

@@ -1,4 +1,4 @@
-// commands.c: command pools and buffers, barriers, copies, queries, submission.
+// commands.c: command pools and buffers, barriers, events, copies, queries, submission.
 
 #include "shim_internal.h"
 
@@ -29,13 +29,28 @@ void vs_cmd_bind_set(vs_device *d, uint64_t cmd, uint64_t layout, uint64_t set) 
     d->CmdBindDescriptorSets(command(cmd), VS_PIPELINE_BIND_POINT_COMPUTE, layout, 0, 1, &set, 0, NULL);
 }
 
-void vs_cmd_barrier(vs_device *d, uint64_t cmd, uint32_t src_stages, uint32_t dst_stages, uint32_t src_access, uint32_t dst_access) {
-    VsMemoryBarrier b = {.sType = VS_STRUCTURE_TYPE_MEMORY_BARRIER, .srcAccessMask = src_access, .dstAccessMask = dst_access};
-    d->CmdPipelineBarrier(command(cmd), src_stages, dst_stages, 0, 1, &b, 0, NULL, 0, NULL);
+int32_t vs_event_create(vs_device *d, uint64_t *event) {
+    VsEventCreateInfo info = {.sType = VS_STRUCTURE_TYPE_EVENT_CREATE_INFO};
+    return d->CreateEvent(d->handle, &info, NULL, event);
 }
 
-void vs_cmd_buffer_barrier(vs_device *d, uint64_t cmd, uint32_t src_stages, uint32_t dst_stages, uint32_t src_access, uint32_t dst_access,
-                           uint32_t count, const uint64_t *buffers) {
+// barrier records a barrier, or the second half of one whose first half is the setting of event.
+static void barrier(vs_device *d, uint64_t cmd, uint64_t event, uint32_t src_stages, uint32_t dst_stages, uint32_t memories,
+                    const VsMemoryBarrier *memory, uint32_t buffers, const VsBufferMemoryBarrier *list) {
+    if (event)
+        d->CmdWaitEvents(command(cmd), 1, &event, src_stages, dst_stages, memories, memory, buffers, list, 0, NULL);
+    else
+        d->CmdPipelineBarrier(command(cmd), src_stages, dst_stages, 0, memories, memory, buffers, list, 0, NULL);
+}
+
+void vs_cmd_barrier(vs_device *d, uint64_t cmd, uint64_t event, uint32_t src_stages, uint32_t dst_stages, uint32_t src_access,
+                    uint32_t dst_access) {
+    VsMemoryBarrier b = {.sType = VS_STRUCTURE_TYPE_MEMORY_BARRIER, .srcAccessMask = src_access, .dstAccessMask = dst_access};
+    barrier(d, cmd, event, src_stages, dst_stages, 1, &b, 0, NULL);
+}
+
+void vs_cmd_buffer_barrier(vs_device *d, uint64_t cmd, uint64_t event, uint32_t src_stages, uint32_t dst_stages, uint32_t src_access,
+                           uint32_t dst_access, uint32_t count, const uint64_t *buffers) {
     VsBufferMemoryBarrier list[VS_MAX_BINDINGS];
     for (uint32_t i = 0; i < count; i++)
         list[i] = (VsBufferMemoryBarrier){
@@ -47,7 +62,7 @@ void vs_cmd_buffer_barrier(vs_device *d, uint64_t cmd, uint32_t src_stages, uint
             .buffer = buffers[i],
             .size = UINT64_MAX, // to its end
         };
-    d->CmdPipelineBarrier(command(cmd), src_stages, dst_stages, 0, 0, NULL, count, list, 0, NULL);
+    barrier(d, cmd, event, src_stages, dst_stages, 0, NULL, count, list);
 }
 
 void vs_cmd_dispatch_base(vs_device *d, uint64_t cmd, const uint32_t base[3], const uint32_t n[3]) {

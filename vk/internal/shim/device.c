@@ -100,6 +100,8 @@ int32_t vs_device_create(vs_instance *in, uint64_t handle, uint32_t num_families
     LOAD(BeginCommandBuffer);
     LOAD(CmdBindDescriptorSets);
     LOAD(CmdPipelineBarrier);
+    LOAD(CreateEvent);
+    LOAD(CmdWaitEvents);
     LOAD(CmdDispatchBase);
     LOAD(CmdCopyBuffer);
     LOAD(CreateFence);

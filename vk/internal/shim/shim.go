@@ -299,19 +299,27 @@ func (d *Device) BindSet(cmd, layout, set uint64) {
 	C.vs_cmd_bind_set(d.p, C.uint64_t(cmd), C.uint64_t(layout), C.uint64_t(set))
 }
 
-// Barrier records one global memory barrier.
-func (d *Device) Barrier(cmd uint64, srcStages, dstStages, srcAccess, dstAccess uint32) {
-	C.vs_cmd_barrier(d.p, C.uint64_t(cmd), C.uint32_t(srcStages), C.uint32_t(dstStages), C.uint32_t(srcAccess), C.uint32_t(dstAccess))
+// NewEvent creates a VkEvent.
+func (d *Device) NewEvent() (event uint64, r int32) {
+	var e C.uint64_t
+	res := C.vs_event_create(d.p, &e)
+	return uint64(e), int32(res)
 }
 
-// BufferBarrier records a memory barrier of each of MaxBindings buffers at most; of none it orders execution alone.
-func (d *Device) BufferBarrier(cmd uint64, srcStages, dstStages, srcAccess, dstAccess uint32, buffers []uint64) {
+// Barrier records one global memory barrier: after all earlier commands, or with an event after those before the command that sets
+// it with srcStages.
+func (d *Device) Barrier(cmd, event uint64, srcStages, dstStages, srcAccess, dstAccess uint32) {
+	C.vs_cmd_barrier(d.p, C.uint64_t(cmd), C.uint64_t(event), C.uint32_t(srcStages), C.uint32_t(dstStages), C.uint32_t(srcAccess), C.uint32_t(dstAccess))
+}
+
+// BufferBarrier is Barrier of each of MaxBindings buffers at most; of none it orders execution alone.
+func (d *Device) BufferBarrier(cmd, event uint64, srcStages, dstStages, srcAccess, dstAccess uint32, buffers []uint64) {
 	var first *C.uint64_t
 	if len(buffers) > 0 {
 		first = (*C.uint64_t)(&buffers[0])
 	}
-	C.vs_cmd_buffer_barrier(d.p, C.uint64_t(cmd), C.uint32_t(srcStages), C.uint32_t(dstStages), C.uint32_t(srcAccess), C.uint32_t(dstAccess),
-		C.uint32_t(len(buffers)), first)
+	C.vs_cmd_buffer_barrier(d.p, C.uint64_t(cmd), C.uint64_t(event), C.uint32_t(srcStages), C.uint32_t(dstStages), C.uint32_t(srcAccess),
+		C.uint32_t(dstAccess), C.uint32_t(len(buffers)), first)
 }
 
 // DispatchBase records n workgroups that count from base. The pipeline was made with DispatchBase.

@@ -128,13 +128,16 @@ int32_t vs_command_pool_create(vs_device *d, uint32_t family, uint64_t *pool);
 int32_t vs_command_buffer_allocate(vs_device *d, uint64_t pool, uint64_t *cmd);
 int32_t vs_command_begin(vs_device *d, uint64_t cmd, int repeat); // repeat: it may be pending more than once
 void vs_cmd_bind_set(vs_device *d, uint64_t cmd, uint64_t layout, uint64_t set);
-void vs_cmd_barrier(vs_device *d, uint64_t cmd, uint32_t src_stages, uint32_t dst_stages, uint32_t src_access, uint32_t dst_access);
-void vs_cmd_buffer_barrier(vs_device *d, uint64_t cmd, uint32_t src_stages, uint32_t dst_stages, uint32_t src_access, uint32_t dst_access,
-                           uint32_t count, const uint64_t *buffers);
+// A barrier waits for all earlier commands, or with an event for those before the command that sets it.
+void vs_cmd_barrier(vs_device *d, uint64_t cmd, uint64_t event, uint32_t src_stages, uint32_t dst_stages, uint32_t src_access,
+                    uint32_t dst_access);
+void vs_cmd_buffer_barrier(vs_device *d, uint64_t cmd, uint64_t event, uint32_t src_stages, uint32_t dst_stages, uint32_t src_access,
+                           uint32_t dst_access, uint32_t count, const uint64_t *buffers);
 // vs_cmd_dispatch_base records n workgroups that count from base; the pipeline has the flag for it.
 void vs_cmd_dispatch_base(vs_device *d, uint64_t cmd, const uint32_t base[3], const uint32_t n[3]);
 void vs_cmd_copy(vs_device *d, uint64_t cmd, uint64_t src, uint64_t src_offset, uint64_t dst, uint64_t dst_offset, uint64_t size);
 
+int32_t vs_event_create(vs_device *d, uint64_t *event);
 int32_t vs_fence_create(vs_device *d, uint64_t *fence);
 int32_t vs_fence_wait(vs_device *d, uint64_t fence, uint64_t nanoseconds);
 int32_t vs_semaphore_create(vs_device *d, uint64_t *semaphore);

@@ -75,6 +75,9 @@ struct vs_device {
     void(VS_CALL *CmdBindDescriptorSets)(void *, uint32_t, uint64_t, uint32_t, uint32_t, const uint64_t *, uint32_t, const uint32_t *);
     void(VS_CALL *CmdPipelineBarrier)(void *, uint32_t, uint32_t, uint32_t, uint32_t, const VsMemoryBarrier *, uint32_t, const void *,
                                       uint32_t, const void *);
+    int32_t(VS_CALL *CreateEvent)(void *, const VsEventCreateInfo *, const void *, uint64_t *);
+    void(VS_CALL *CmdWaitEvents)(void *, uint32_t, const uint64_t *, uint32_t, uint32_t, uint32_t, const VsMemoryBarrier *, uint32_t,
+                                 const VsBufferMemoryBarrier *, uint32_t, const void *);
     void(VS_CALL *CmdDispatchBase)(void *, uint32_t, uint32_t, uint32_t, uint32_t, uint32_t, uint32_t);
     void(VS_CALL *CmdCopyBuffer)(void *, uint64_t, uint64_t, uint32_t, const VsBufferCopy *);
     int32_t(VS_CALL *CreateFence)(void *, const VsFenceCreateInfo *, const void *, uint64_t *);

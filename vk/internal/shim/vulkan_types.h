@@ -83,6 +83,7 @@
 #define VS_STRUCTURE_TYPE_SUBMIT_INFO 4
 #define VS_STRUCTURE_TYPE_FENCE_CREATE_INFO 8
 #define VS_STRUCTURE_TYPE_SEMAPHORE_CREATE_INFO 9
+#define VS_STRUCTURE_TYPE_EVENT_CREATE_INFO 10
 #define VS_STRUCTURE_TYPE_QUERY_POOL_CREATE_INFO 11
 #define VS_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_FEATURES_KHR 1000506000
 #define VS_STRUCTURE_TYPE_COOPERATIVE_MATRIX_PROPERTIES_KHR 1000506001
@@ -716,6 +717,12 @@ typedef struct VsSemaphoreCreateInfo {
     const void *pNext;
     uint32_t flags;
 } VsSemaphoreCreateInfo;
+
+typedef struct VsEventCreateInfo {
+    uint32_t sType;
+    const void *pNext;
+    uint32_t flags;
+} VsEventCreateInfo;
 
 typedef struct VsQueryPoolCreateInfo {
     uint32_t sType;
