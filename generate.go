@@ -590,9 +590,9 @@ func perSecond(n int, ms float64) float64 {
 
 // mean divides a sum over n tokens, to the nearest integer.
 func mean(sum pipeline.Counters, n int64) pipeline.Counters {
-	for _, c := range []*int64{&sum.Submits, &sum.Dispatches, &sum.Barriers, &sum.WeightBytes, &sum.KVBytes, &sum.ActivationBytes,
-		&sum.HostToDeviceBytes, &sum.DeviceToHostBytes, &sum.MinimumBytes, &sum.Operations, &sum.F16Operations,
-		&sum.Int8Operations, &sum.MatrixOperations, &sum.Records} {
+	for _, c := range []*int64{&sum.Submits, &sum.Dispatches, &sum.Barriers, &sum.Splits, &sum.WeightBytes, &sum.PrefetchBytes,
+		&sum.KVBytes, &sum.ActivationBytes, &sum.HostToDeviceBytes, &sum.DeviceToHostBytes, &sum.MinimumBytes, &sum.Operations,
+		&sum.F16Operations, &sum.Int8Operations, &sum.MatrixOperations, &sum.Records} {
 		*c = (*c + n/2) / n
 	}
 	return sum

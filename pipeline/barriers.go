@@ -7,3 +7,9 @@ const BufferBarriers = false
 
 // Walkers is Options.Walkers where those are 0. A build with the tag lab can change it.
 const Walkers = 0
+
+// PrefetchBytes and SplitBytes are those of Options.Overlap where that is the zero value. A build with the tag lab can change them.
+const (
+	PrefetchBytes int64 = 0
+	SplitBytes    int64 = 0
+)

@@ -221,6 +221,9 @@ func (b *Builder) Build(ctx context.Context) (_ *Plan, err error) {
 		return nil, fmt.Errorf("pipeline: %s %w", b.name, err)
 	}
 	b.divide()
+	if err := b.overlap(); err != nil {
+		return nil, err
+	}
 	b.link()
 	if err := b.compile(ctx); err != nil {
 		return nil, err
@@ -308,18 +311,20 @@ func (b *Builder) compile(ctx context.Context) error {
 		})
 	}
 	for _, n := range b.nodes {
-		key := n.key()
-		if seen[key] {
-			continue
-		}
-		seen[key] = true
-		g.Go(func() error {
-			if err := ctx.Err(); err != nil {
-				return err
+		for _, n := range append(slices.Clip(n.ahead), n) {
+			key := n.key()
+			if seen[key] {
+				continue
 			}
-			_, err := b.m.kernel(n)
-			return err
-		})
+			seen[key] = true
+			g.Go(func() error {
+				if err := ctx.Err(); err != nil {
+					return err
+				}
+				_, err := b.m.kernel(n)
+				return err
+			})
+		}
 	}
 	return g.Wait()
 }
@@ -365,6 +370,9 @@ func (b *Builder) count(p *Plan) {
 			if x.tensor != nil {
 				p.counters.ActivationBytes += x.tensor.bytes()
 			}
+		}
+		for _, a := range n.ahead {
+			p.counters.PrefetchBytes += a.weightBytes
 		}
 		p.counters.WeightBytes += n.weightBytes * int64(max(1, n.tiles))
 		p.minimumWeights += n.minimumBytes
@@ -418,9 +426,17 @@ func (b *Builder) record(ctx context.Context, p *Plan, chains []*chain) (*record
 	return &out, nil
 }
 
-// dispatch records a node, in several dispatches if it was divided, and cuts the commands where a segment has
-// enough work. segment is the work of the segment so far; dispatch returns that of the last one.
-func (b *Builder) dispatch(ctx context.Context, rec *vk.Recorder, p *Plan, out *recording, n *node, segment work) (work, error) {
+// dispatch records a node, in several dispatches if it was divided, after what is read ahead, and cuts the commands where a
+// segment has enough work. segment is the work of the segment so far; dispatch returns that of the last one.
+func (b *Builder) dispatch(ctx context.Context, rec *vk.Recorder, p *Plan, out *recording, n *node, segment work) (_ work, err error) {
+	if n.split {
+		rec.Split()
+	}
+	for _, a := range n.ahead {
+		if segment, err = b.dispatch(ctx, rec, p, out, a, segment); err != nil {
+			return segment, err
+		}
+	}
 	k, err := b.m.kernel(n)
 	if err != nil {
 		return segment, err

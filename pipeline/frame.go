@@ -22,6 +22,7 @@ type Frame struct {
 	arrivals          *vk.Buffer // which it alone uses: of workgroups that join what they leave (split.glsl)
 
 	walk *vk.Buffer // the state of linked kernels (package link)
+	sink *vk.Buffer // what prefetches count in, which nobody reads
 
 	settled bool // arrivals are 0, as kernels leave them; not where they are new, or a Run is under way or has failed
 

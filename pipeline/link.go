@@ -33,7 +33,7 @@ const tries = 4096
 func (m *Manager) walkers() int {
 	f := m.pd.Features
 	switch {
-	case m.opts.Profile || m.opts.Walkers < 0 || !f.BufferDeviceAddress || !f.ShaderInt64:
+	case m.opts.Profile || m.opts.Walkers < 0 || m.overlap() != (Overlap{}) || !f.BufferDeviceAddress || !f.ShaderInt64:
 		return 0
 	case m.machine.CPU() && !m.machine.Has([]string{"address"}):
 		return 0 // on lavapipe 22.3.6 linked kernels with barriers of workgroups give other results; why was not found

@@ -37,6 +37,7 @@ type Options struct {
 	Profile bool         // record a timestamp around every dispatch
 	Tuning  *Tuning      // what is known of the device; nil means nothing
 	Walkers int          // workgroups that walk the list of a linked kernel; 0 lets the device decide, less means none is linked
+	Overlap Overlap      // weights that are read ahead of products; plans that do have no linked kernels
 
 	SegmentBytes int64 // work of a segment of a plan, the least that is submitted alone; 0 means what suits any device
 }
@@ -209,9 +210,12 @@ func (m *Manager) refused(n *node) error {
 // shared lists the buffers that plans share.
 func (m *Manager) shared(n Need) []shared {
 	f := &m.frame
-	var walk int64
+	var walk, sink int64
 	if m.walkers() > 0 {
 		walk = 4 * link.StateWords
+	}
+	if m.overlap() != (Overlap{}) {
+		sink = sinks * weightAlign
 	}
 	return []shared{
 		{"an arena", &m.arena, vk.DeviceLocal, n.Arena},
@@ -223,6 +227,7 @@ func (m *Manager) shared(n Need) []shared {
 		{"an adjustment buffer", &f.adjust.lists.buffer, vk.Upload, n.Adjust},
 		{"an arrival buffer", &f.arrivals, vk.DeviceLocal, n.Arrivals},
 		{"a state of linked kernels", &f.walk, vk.DeviceLocal, walk},
+		{"a buffer that prefetches count in", &f.sink, vk.DeviceLocal, sink},
 		{"a mask buffer", &f.adjust.masks.buffer, vk.Upload, n.Mask},
 	}
 }

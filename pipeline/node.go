@@ -40,6 +40,10 @@ type node struct {
 	kv                        kvRead
 	trip                      kernels.Trip
 	dispatches                int // that the grid is divided into, so that none takes long; 0 means 1
+
+	planes []vk.Span // of the weights of a product
+	ahead  []*node   // prefetches that are recorded before it
+	split  bool      // the barrier before it is split, and these are between its halves
 }
 
 // key names the pipeline of the node: the kernel and what it is made with.

@@ -221,6 +221,10 @@ func (b *Builder) project(x *Tensor, p Projection) *Tensor {
 // product is the shape of a shard's product with x, and the node that counts what it takes.
 func (p *Projection) product(x *Tensor, shard *Shard) (kernels.Product, *node) {
 	n := &node{weightBytes: shard.ReadBytes(), minimumBytes: shard.StoredBytes(), operations: 2 * int64(shard.Rows) * int64(shard.Cols), rows: int64(x.Rows)}
+	n.planes = []vk.Span{shard.units}
+	if shard.MetaBytes() > 0 {
+		n.planes = append(n.planes, shard.meta)
+	}
 	shape := kernels.Product{
 		Packed: shard.Packed, First: shard.First, Tokens: x.Rows, Bias: p.Bias != nil, Add: p.AddTo != nil,
 		Activate: p.Activate, Gated: p.Gated, Act: p.Act,
@@ -423,6 +427,25 @@ func (b *Builder) Digest(s vk.Span) *Tensor {
 	out := b.tensor(1, shape.Words())
 	launch(b, &kernels.Digest, shape, kernels.RowMajor, &node{weightBytes: s.Size, minimumBytes: s.Size}, readSpan(s), write(out))
 	return out
+}
+
+// Prefetch reads memory, of a multiple of 16 bytes, and adds to the word of found as kernels.Prefetch says.
+func (b *Builder) Prefetch(s, found vk.Span) {
+	n, err := b.m.prefetch(s, found)
+	if err != nil {
+		b.Fail("%w", err)
+		return
+	}
+	b.add(n)
+}
+
+// prefetch is a dispatch that reads memory, of a multiple of 16 bytes, and counts in a word what there is not (kernels.Prefetch).
+func (m *Manager) prefetch(memory, sink vk.Span) (*node, error) {
+	shape := kernels.Ahead{Stretch: kernels.Stretch{Units: int(memory.Size / 16)}}
+	variant, k := pick(m, &kernels.Prefetch, shape, kernels.RowMajor)
+	n := &node{weightBytes: memory.Size, dispatches: 1, binds: []bind{readSpan(memory), {span: sink, access: vk.ReadWrite, view: kernels.Storage}}}
+	setKernel(n, m, &kernels.Prefetch, variant, k, shape)
+	return n, n.match(m.variants[variant])
 }
 
 // Peak does arithmetic on memory, of kernels.Burst.Units, and returns what it leaves, as words: (1, kernels.Burst.Words). The

@@ -17,7 +17,9 @@ type Counters struct {
 	Submits           int64 `json:"submits"`
 	Dispatches        int64 `json:"dispatches"`
 	Barriers          int64 `json:"barriers"`
+	Splits            int64 `json:"splits"`           // of the barriers: those that an event splits (Overlap)
 	WeightBytes       int64 `json:"weight_bytes"`     // weights the kernels read, once for each tile of tokens, padding included
+	PrefetchBytes     int64 `json:"prefetch_bytes"`   // weights that are read ahead besides (Overlap)
 	KVBytes           int64 `json:"kv_bytes"`         // KV cache the kernels read
 	ActivationBytes   int64 `json:"activation_bytes"` // tensors each dispatch is given
 	HostToDeviceBytes int64 `json:"host_to_device_bytes"`
@@ -61,7 +63,9 @@ func (c *Counters) Add(d Counters) {
 	c.Submits += d.Submits
 	c.Dispatches += d.Dispatches
 	c.Barriers += d.Barriers
+	c.Splits += d.Splits
 	c.WeightBytes += d.WeightBytes
+	c.PrefetchBytes += d.PrefetchBytes
 	c.KVBytes += d.KVBytes
 	c.ActivationBytes += d.ActivationBytes
 	c.HostToDeviceBytes += d.HostToDeviceBytes
@@ -162,6 +166,7 @@ func (p *Plan) Run(ctx context.Context, s Step) (Counters, error) {
 		c.Add(p.counters)
 		c.Dispatches += int64(stats.Dispatches)
 		c.Barriers += int64(stats.Barriers)
+		c.Splits += int64(stats.Splits)
 		for key, perPosition := range p.kv {
 			c.KVBytes += perPosition * s.live(key, p.singles, i)
 		}

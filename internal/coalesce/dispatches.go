@@ -210,6 +210,7 @@ func dispatches(g gpu) []dispatch {
 		launch(g, &kernels.TopK, kernels.Base, kernels.Best{Rows: 1, N: 32000, K: 1}, "the largest of 32000", bind("logits", "pairs")...),
 		launch(g, &kernels.TopK, kernels.Base, kernels.Best{Rows: 1, N: 32000, K: 40, Masked: true}, "the 40 largest of 32000", bind("logits", "pairs", "mask")...),
 		launch(g, &kernels.Digest, kernels.Base, kernels.Stretch{Units: 1 << 16}, "1 MiB", bind("weights", "y")...),
+		launch(g, &kernels.Prefetch, kernels.Base, kernels.Ahead{Stretch: kernels.Stretch{Units: 1 << 16}}, "1 MiB", bind("weights", "arrivals")...),
 	)
 }
 

@@ -155,3 +155,28 @@ var Digest = Op[Stretch]{
 		Grid: func(_ *Machine, s Stretch) [3]int { return [3]int{s.Words() / workgroup, 1, 1} },
 	}},
 }
+
+// Ahead is memory that Prefetch reads.
+type Ahead struct {
+	Stretch
+}
+
+// Op is prefetch.
+func (Ahead) Op() string { return "prefetch" }
+
+// prefetchLoads is how many units an invocation of prefetch.comp takes: LOADS.
+const prefetchLoads = 8
+
+// PrefetchKey is what four words would have to make for Prefetch to write: KEY of prefetch.comp.
+const PrefetchKey = 0x9e3779b9
+
+// Prefetch reads memory so that caches have it. Its bindings are the memory, and a word that counts the invocations whose words
+// make PrefetchKey, which it does not expect.
+var Prefetch = Op[Ahead]{
+	Push: func(a Ahead) []byte { return push(a.Units) },
+	Kernels: []*Kernel[Ahead]{{
+		Path: Base, Rule: Rule{On: Anywhere},
+		Spec: func(*Machine, Ahead) []Constant { return []Constant{size("WORKGROUP", workgroup)} },
+		Grid: func(_ *Machine, a Ahead) [3]int { return [3]int{ceilDiv(a.Units, workgroup*prefetchLoads), 1, 1} },
+	}},
+}

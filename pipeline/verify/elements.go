@@ -44,6 +44,7 @@ func (v *verifier) elementCases() {
 		})
 	}
 	v.digestCases()
+	v.prefetchCases()
 	v.peakCases()
 	v.addPlacesCases()
 	v.softCapNotFinite()
@@ -83,6 +84,56 @@ func (v *verifier) digestCases() {
 				return err
 			}
 			v.each(compare(lastKernel(b), v.name, halves(got), wide(want), constant(2*len(want), 1), 0))
+			return nil
+		})
+	}
+}
+
+// prefetchCases read memory in which the units of every invocation make the key, so that each is found that has read all of its
+// units and no other; and the same with one bit changed, so that one invocation is not.
+func (v *verifier) prefetchCases() {
+	const lanes, units = 64, 8 // of a workgroup, and of each invocation
+	const apart = 256          // bytes: every device binds at such offsets
+	for _, n := range []int{1, 7, 63, 64, 65, lanes * units, 4097, 3*lanes*units - 5} {
+		v.check(fmt.Sprintf("prefetch, %d units", n), func() (err error) {
+			changed := int64(ceilDiv(16*n, apart) * apart) // where the copy is
+			found := 2 * changed
+			buffer, err := v.m.Device().NewBuffer(found+2*apart, vk.Readback)
+			if err != nil {
+				return err
+			}
+			defer func() { err = errors.Join(err, buffer.Close()) }()
+			memory, sums := buffer.Mapped(), map[int][4]uint32{} // by invocation
+			for at := range n {
+				i := at/(lanes*units)*lanes + at%lanes
+				sum := sums[i]
+				for word := range sum {
+					w := v.rnd.Uint32()
+					if at+lanes >= n || at/lanes%units == units-1 { // the last one of the invocation
+						w = sum[word] ^ kernels.PrefetchKey
+					}
+					sum[word] ^= w
+					binary.LittleEndian.PutUint32(memory[16*at+4*word:], w)
+				}
+				sums[i] = sum
+			}
+			copy(memory[changed:found], memory[:16*n])
+			memory[changed+int64(v.rnd.IntN(16*n))] ^= 1 << v.rnd.IntN(8)
+			const before = 100 // what is counted on from
+			b := v.m.NewBuilder(v.name, 1)
+			for i := range int64(2) {
+				binary.LittleEndian.PutUint32(memory[found+i*apart:], before)
+				b.Prefetch(buffer.Whole().Slice(i*changed, int64(16*n)), buffer.Whole().Slice(found+i*apart, 4))
+			}
+			if _, err := v.evaluate(b, b.Digest(buffer.Whole()), inputStep(0, 1)); err != nil {
+				return err
+			}
+			var got []float32
+			for i := range int64(2) {
+				got = append(got, float32(binary.LittleEndian.Uint32(memory[found+i*apart:])))
+			}
+			want := []float64{before + float64(len(sums)), before + float64(len(sums)) - 1}
+			v.each(compare(kernels.Ahead{}.Op(), v.name, got, want, constant(2, 1), 0))
 			return nil
 		})
 	}
