@@ -5,7 +5,7 @@
 #                               without a network
 #   tools/gpu-lab.sh pack own   the same for this machine: without kernels to sweep over, and without llama.cpp if it can't be fetched
 #   tools/gpu-lab.sh 1          where the program is: kernels, boundaries, products, whole models, llama.cpp
-#   tools/gpu-lab.sh 2          sweeps over variants of kernels, and over barriers of a whole model
+#   tools/gpu-lab.sh 2          sweeps over variants of kernels, and over what is between the dispatches of a whole model
 #   tools/gpu-lab.sh 3          whole models at several depths, every check of every kernel, llama.cpp
 #
 # A call takes at most nine minutes, LAB_SECONDS=540, with which the stages' limits shrink. It writes into the folder OUT
@@ -268,13 +268,19 @@ call_1() {
 }
 
 call_2() {
-	local kind
+	local setting
+	# The first one is the plan as it is. 10 MB are the output projection of a layer, 30 MB what a second-level cache of 50 MB holds.
+	local settings=(bufferBarriers=0 bufferBarriers=1 prefetch=10000000 prefetch=30000000 split=1000000 split=4000000 "prefetch=10000000 split=1000000")
 	synthesise q4_0
 	[ ! -d "$work/kernels" ] || report sweep "$OUT/stages.jsonl" lab/variants.txt --kernels "$work/kernels" --pumice "$work/pumice" \
-		--benchmarks "$work/benchmarks" --run "${LAB_RUN-}" --seconds $(($(left) * 3 / 4)) --runs "$RUNS" --scale "$SCALE" || true
+		--benchmarks "$work/benchmarks" --run "${LAB_RUN-}" --seconds $(($(left) * 3 / 5)) --runs "$RUNS" --scale "$SCALE" || true
 	if ready q4_0; then
-		for kind in 0 1 0 1; do # turn and turn about; the later figures count
-			PUMICE_LAB=bufferBarriers=$kind ours "plan bufferBarriers=$kind" json 30 bench "$MODEL" -p 0 -n $GEN -r $REPS --json
+		for setting in "${settings[@]}"; do
+			PUMICE_LAB=$setting ours "tokens $setting" json 20 generate "$MODEL" -p "a b c" -n $GEN --temp 0 --json
+			PUMICE_LAB=$setting ours "plan $setting" json 20 bench "$MODEL" -p 0 -n $GEN -r $REPS --json
+		done
+		for setting in "${settings[@]:0:2}"; do # once more, in case clocks have changed; the later figures count
+			PUMICE_LAB=$setting ours "plan $setting" json 20 bench "$MODEL" -p 0 -n $GEN -r $REPS --json
 		done
 	fi
 	benchmarks boundaries 30 '^Benchmark(Barrier|Read|Submit)$'

@@ -332,12 +332,18 @@ def page(report):
     section("Attention", pivot(report.benchmarks("Attention/"), "us/dispatch", 1, "cache/path/model"), "Microseconds a layer, cold.")
     section("Boundaries", table(["dispatches", "workgroups", "us each"], [
         (*row["name"].split("/")[1:], f"{row['us/dispatch']:.3f}") for row in report.benchmarks("Barrier/")]),
-        "Chains of 200 dispatches that read a word and end: without barriers, and with those of all memory or of buffers.")
+        "Chains of 200 dispatches that read a word and end: without barriers, with those of all memory or of buffers, and with split ones.")
     section("Memory", table(["", "us", "GB/s"], [
         (row["name"], f"{row['ns/op'] / 1e3:.1f}", f"{row['MB/s'] / 1e3:.1f}" if "MB/s" in row else "")
         for row in report.benchmarks("Read") + report.benchmarks("Submit")]))
-    section("Barriers of a whole model", table(["", "test", "tokens/s", "+-"], [
-        (kind, test_name(r), f"{r['avg_ts']:.2f}", f"{r['stddev_ts']:.2f}") for kind, rows in report.family("plan ") for r in rows]))
+    chosen = {kind: text["tokens"] for kind, text in report.family("tokens ")}
+    plain = next(iter(chosen.values()), None)
+    section("Boundaries of a whole model", table(["", "test", "tokens/s", "+-", "dispatches", "barriers", "of them split", "MB ahead", "tokens"], [
+        (kind, test_name(r), f"{r['avg_ts']:.2f}", f"{r['stddev_ts']:.2f}", r["counters"]["dispatches"], r["counters"]["barriers"],
+         r["counters"].get("splits", 0), f"{r['counters'].get('prefetch_bytes', 0) / 1e6:.1f}",
+         "" if kind not in chosen else "the same" if chosen[kind] == plain else "WRONG")
+        for kind, rows in report.family("plan ") for r in rows]),
+        "Of each token; MB ahead are weights that are read once more. Tokens are compared with those of the first row.")
     variants = [data for name, data in report.family("sweep/")]
     section("Sweeps", table(["variant", "check", "us each, by shape"], [
         (v["name"], CHECKED[v["right"]], ", ".join(f"{t['us/dispatch']:.1f}" for t in v["times"])) for v in variants]))

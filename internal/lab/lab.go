@@ -13,8 +13,7 @@ import (
 )
 
 // Apply takes kernels from the folder spv, unless that is "", and sets numbers: `matvecSubgroups=8 matrixTile=4,2,4,2`, as
-// kernels.Set has them, bufferBarriers=1 for plans whose barriers name buffers, and walkers=N for plans whose chains of kernels
-// are linked and walked by N workgroups. It is called before a device is opened.
+// kernels.Set has them, or one of plans. It is called before a device is opened.
 func Apply(spv, numbers string) error {
 	shaders.Replace(spv)
 	for _, setting := range strings.Fields(numbers) {
@@ -27,12 +26,7 @@ func Apply(spv, numbers string) error {
 			}
 			values = append(values, v)
 		}
-		if name == "bufferBarriers" && len(values) == 1 {
-			pipeline.BufferBarriers = values[0] != 0
-			continue
-		}
-		if name == "walkers" && len(values) == 1 {
-			pipeline.Walkers = values[0]
+		if len(values) == 1 && setPlans(name, values[0]) {
 			continue
 		}
 		if err := kernels.Set(name, values...); err != nil {
@@ -40,4 +34,22 @@ func Apply(spv, numbers string) error {
 		}
 	}
 	return nil
+}
+
+// setPlans sets a number of plans: bufferBarriers=1 for barriers that name buffers, walkers=N for chains of kernels that are linked
+// and walked by N workgroups, prefetch=N and split=N for N bytes of pipeline.Overlap. It reports whether there is such a number.
+func setPlans(name string, n int) bool {
+	switch name {
+	case "bufferBarriers":
+		pipeline.BufferBarriers = n != 0
+	case "walkers":
+		pipeline.Walkers = n
+	case "prefetch":
+		pipeline.PrefetchBytes = int64(n)
+	case "split":
+		pipeline.SplitBytes = int64(n)
+	default:
+		return false
+	}
+	return true
 }

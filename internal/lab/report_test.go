@@ -53,6 +53,9 @@ func TestPageOfAReport(t *testing.T) {
 		"| weights/path | 4096x4096 | 22016x4096 |\n",
 		"| Q4_0/sg | 600.0 | 900.0 |\n| Q4_0/base | 300.0 |  |\n",
 		"| all_memory | 132 | 2.500 |\n",
+		"| bufferBarriers=0 | tg128 | 190.00 | 1.00 | 165 | 164 | 0 | 0.0 | the same |\n",
+		"| split=1000000 | tg128 | 200.00 | 1.00 | 455 | 164 | 129 | 129.0 | the same |\n",
+		"| prefetch=10000000 | tg128 | 210.00 | 1.00 | 197 | 164 | 0 | 320.0 | WRONG |\n", // chose another token
 		"| fast | right | 9.5, 20.0 |\n",
 		"| broken | WRONG |  |\n",
 		"| elsewhere | not run |  |\n",

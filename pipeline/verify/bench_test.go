@@ -239,7 +239,7 @@ func BenchmarkRead(b *testing.B) {
 }
 
 // What a dispatch costs, and a barrier before it: chains of workgroups that read a word and end. Apart: no barriers. All memory
-// and buffers: barriers as vk.RecorderOptions has them.
+// and buffers: barriers as vk.RecorderOptions has them. Split: those of all memory, split by an event (vk.Recorder.Split).
 func BenchmarkBarrier(b *testing.B) {
 	dev := benchDevice(b)
 	const dispatches, part = 200, 256
@@ -267,10 +267,17 @@ func BenchmarkBarrier(b *testing.B) {
 			name    string
 			apart   int64 // bytes between what dispatches write
 			options vk.RecorderOptions
-		}{{"apart", part, vk.RecorderOptions{}}, {"all_memory", 0, vk.RecorderOptions{}}, {"buffers", 0, vk.RecorderOptions{BufferBarriers: true}}} {
+			split   bool
+		}{
+			{"apart", part, vk.RecorderOptions{}, false}, {"all_memory", 0, vk.RecorderOptions{}, false},
+			{"buffers", 0, vk.RecorderOptions{BufferBarriers: true}, false}, {"split", 0, vk.RecorderOptions{}, true},
+		} {
 			b.Run(fmt.Sprintf("%s/%d", c.name, groups), func(b *testing.B) {
 				rec := dev.NewRecorder(c.options)
 				for i := range dispatches {
+					if c.split {
+						rec.Split()
+					}
 					y := memory.Whole().Slice(2*part+int64(i)*c.apart, part)
 					rec.Dispatch(pipe, []vk.Bind{{Span: step}, {Span: x}, {Span: y, Access: vk.ReadWrite}}, make([]byte, add.PushBytes), groups, 1, 1)
 				}
