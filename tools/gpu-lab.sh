@@ -270,7 +270,8 @@ call_1() {
 call_2() {
 	local setting
 	# The first one is the plan as it is. 10 MB are the output projection of a layer, 30 MB what a second-level cache of 50 MB holds.
-	local settings=(bufferBarriers=0 bufferBarriers=1 prefetch=10000000 prefetch=30000000 split=1000000 split=4000000 "prefetch=10000000 split=1000000")
+	# walkers are the workgroups of linked kernels, one or two for each unit of a large GPU; where fewer run at once, only time is lost.
+	local settings=(bufferBarriers=0 bufferBarriers=1 walkers=128 walkers=256 prefetch=10000000 prefetch=30000000 split=1000000 split=4000000 "prefetch=10000000 split=1000000")
 	synthesise q4_0
 	[ ! -d "$work/kernels" ] || report sweep "$OUT/stages.jsonl" lab/variants.txt --kernels "$work/kernels" --pumice "$work/pumice" \
 		--benchmarks "$work/benchmarks" --run "${LAB_RUN-}" --seconds $(($(left) * 3 / 5)) --runs "$RUNS" --scale "$SCALE" || true
