@@ -195,6 +195,18 @@ func (m *Model) readText(ctx context.Context) (*text, error) {
 	return t, nil
 }
 
+// ExactLogits evaluates tokens on the host in float64, with the weights in the files and the plainest operations, and returns the
+// logits after each token, (len(tokens), vocabulary). No device takes part: it is what a device's logits are compared with. It is
+// slow: each token takes a product for each weight, of which a processor does one to three thousand million a second. Errors are
+// *TokenError, that of an encoder, which has no logits, and those of the files; cancelling ctx stops it.
+func (m *Model) ExactLogits(ctx context.Context, tokens []int) ([][]float64, error) {
+	if err := m.use(); err != nil {
+		return nil, err
+	}
+	defer m.free()
+	return model.Exact(ctx, m.checkpoint, tokens)
+}
+
 // A Tensor describes a tensor of a Model.
 type Tensor struct {
 	Name   string `json:"name"`

@@ -30,6 +30,9 @@ type Ratio struct {
 	BaseRuns  int     `json:"base_runs"`
 	OtherRuns int     `json:"other_runs"`
 	Verdict   string  `json:"verdict"` // faster, slower, noise, "too few runs" or struck
+
+	BaseKL  *float64 `json:"base_kl_exact,omitempty"` // divergences from exact probabilities
+	OtherKL *float64 `json:"other_kl_exact,omitempty"`
 }
 
 // A Difference is a key of the setup that two files give different values.
@@ -93,7 +96,8 @@ func sameModel(rows []measurement) bool {
 
 // ratio compares two rows.
 func ratio(file string, base, other measurement) Ratio {
-	r := Ratio{File: file, Model: other.ModelType, Test: other.test, Base: base.median, Other: other.median, BaseRuns: len(base.samples), OtherRuns: len(other.samples)}
+	r := Ratio{File: file, Model: other.ModelType, Test: other.test, Base: base.median, Other: other.median, BaseRuns: len(base.samples), OtherRuns: len(other.samples),
+		BaseKL: base.KLExact, OtherKL: other.KLExact}
 	if base.Struck || other.Struck || base.median <= 0 || other.median <= 0 {
 		r.Verdict = Strike
 		return r
@@ -161,6 +165,21 @@ func differences(file string, base, other []measurement) (list []Difference) {
 	return list
 }
 
+// answers are the divergences from exact probabilities, once for the rows of a model and a file.
+func (c *Comparison) answers() string {
+	var lines []string
+	for _, r := range c.Rows {
+		if r.BaseKL == nil || r.OtherKL == nil {
+			continue
+		}
+		line := fmt.Sprintf("KL divergence from exact probabilities: %.2g, in %s %.2g\n", *r.BaseKL, r.File, *r.OtherKL)
+		if !slices.Contains(lines, line) {
+			lines = append(lines, line)
+		}
+	}
+	return strings.Join(lines, "")
+}
+
 // Table is the comparison for people.
 func (c *Comparison) Table() string {
 	var b strings.Builder
@@ -193,6 +212,7 @@ func (c *Comparison) Table() string {
 			fmt.Fprintf(&b, "\ngeometric mean of %d ratios: %.3f\n", counted, math.Exp(sum/float64(counted)))
 		}
 	}
+	b.WriteString(c.answers())
 	for _, d := range c.Differences {
 		fmt.Fprintf(&b, "differs in %s: %s, in %s %s\n", d.Key, cmp.Or(d.Base, `""`), d.File, cmp.Or(d.Other, `""`))
 	}

@@ -68,7 +68,13 @@ var columns = []column{
 		}
 		return fmt.Sprintf("%d/%d", m.TokensEqual, m.TokensCompared)
 	})},
-	{"KL", true, false, amount("%.2g", func(m measurement) float64 { return m.KLBase })},
+	{"KL, base", true, false, amount("%.2g", func(m measurement) float64 { return m.KLBase })},
+	{"KL, exact", true, false, amount("%.2g", func(m measurement) float64 {
+		if m.KLExact == nil {
+			return 0
+		}
+		return *m.KLExact
+	})},
 	{"runs", true, false, amount("%.0f", func(m measurement) float64 { return float64(len(m.samples)) })},
 	{"size", true, false, func(m measurement) (string, float64) { return humanize.Bytes(m.ModelSize), float64(m.ModelSize) }},
 	{"KV", false, false, words(func(m measurement) string { return m.TypeK })},

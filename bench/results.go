@@ -176,10 +176,18 @@ func (r *Result) check() error {
 		return errors.New("ceilings below 0, or above 1e20")
 	case slices.ContainsFunc(r.Kernels, func(k KernelTime) bool { return !sensible(k.Intensity, k.FLOPs) }):
 		return errors.New("kernels with rates below 0, or above 1e20")
-	case r.KernelsVerified > r.KernelsUsed:
-		return fmt.Errorf("%d of %d kernels verified", r.KernelsVerified, r.KernelsUsed)
 	}
-	return checkTime(r.TestTime)
+	return errors.Join(r.Stamp.check(), checkTime(r.TestTime))
+}
+
+func (s Stamp) check() error {
+	switch {
+	case s.KernelsVerified > s.KernelsUsed:
+		return fmt.Errorf("%d of %d kernels verified", s.KernelsVerified, s.KernelsUsed)
+	case s.KLExact != nil && (!(*s.KLExact > -1e-9) || s.KLExactPositions < 1):
+		return fmt.Errorf("kl_exact %g over %d positions", *s.KLExact, s.KLExactPositions)
+	}
+	return nil
 }
 
 // sensible reports whether no rate is one that no device has.
@@ -196,7 +204,7 @@ func (r *ParallelResult) check() error {
 	case slices.ContainsFunc(append(slices.Clone(r.Samples), Columns{Speed: max(r.Median.Speed, 1)}), func(c Columns) bool { return !(c.Speed > 0 && c.Speed < mostSpeed) }):
 		return errors.New("speeds that are not above 0, or above 1e12")
 	}
-	return checkTime(r.TestTime)
+	return errors.Join(r.Stamp.check(), checkTime(r.TestTime))
 }
 
 func (r *LoadResult) check() error {
@@ -206,7 +214,7 @@ func (r *LoadResult) check() error {
 	case !(r.OutputThroughput > 0 && r.OutputThroughput < mostSpeed) && r.Error == "":
 		return errors.New("neither output_throughput nor an error")
 	}
-	return checkTime(r.TestTime)
+	return errors.Join(r.Stamp.check(), checkTime(r.TestTime))
 }
 
 func checkTime(text string) error {

@@ -31,9 +31,13 @@ type Stamp struct {
 	KernelsWrong    []string `json:"kernels_wrong,omitempty"` // of these, those with wrong results
 	KLBase          float64  `json:"kl_base"`                 // mean divergence in nats of the next token's probabilities from those of base kernels with an F32 cache
 	KLPositions     int      `json:"kl_positions"`            // of a text, over which that is the mean
-	TokensEqual     int      `json:"tokens_equal"`            // greedy tokens after the text that base kernels choose too, up to the first other one
-	TokensCompared  int      `json:"tokens_compared"`
-	Struck          bool     `json:"struck"` // a kernel is wrong or the divergence is above 0.1: the row does not count
+
+	KLExact          *float64 `json:"kl_exact,omitempty"`           // the same from exact probabilities: computed in float64 on the host from the weights in the file
+	KLExactPositions int      `json:"kl_exact_positions,omitempty"` // of the same text, the first ones
+
+	TokensEqual    int  `json:"tokens_equal"` // greedy tokens after the text that base kernels choose too, up to the first other one
+	TokensCompared int  `json:"tokens_compared"`
+	Struck         bool `json:"struck"` // a kernel is wrong or a divergence is above 0.1: the row does not count
 }
 
 // A Reference is what base kernels, the plainest ones, answer to a text.
@@ -41,6 +45,8 @@ type Reference struct {
 	text     []int
 	logProbs [][]float32 // of every token of the vocabulary, after each token of the text
 	tokens   []int       // the greedy continuation
+	exact    [][]float32 // logProbs of the text's first tokens in float64 on the host, from the weights in the file; may be nil
+	model    string      // Engine.Fingerprint
 }
 
 // ReferenceOptions are the options of the Engine that NewReference takes, for a model whose rows are measured with o.
@@ -67,7 +73,7 @@ func NewReference(ctx context.Context, e *pumice.Engine) (*Reference, error) {
 	if len(tokens) == 0 {
 		tokens = randomTokens(newRand(0), n, e.Config().VocabSize)
 	}
-	r := &Reference{text: tokens[:min(n, len(tokens))]}
+	r := &Reference{text: tokens[:min(n, len(tokens))], model: e.Fingerprint()}
 	if r.logProbs, r.tokens, err = r.answer(ctx, e); err != nil {
 		return nil, fmt.Errorf("bench: the answers of base kernels: %w", err)
 	}
@@ -94,7 +100,7 @@ func (r *Reference) answer(ctx context.Context, e *pumice.Engine) (logProbs [][]
 }
 
 // logSoftmax turns logits into logarithms of probabilities.
-func logSoftmax(logits []float32) []float32 {
+func logSoftmax[F float32 | float64](logits []F) []float32 {
 	largest, sum := float64(slices.Max(logits)), 0.0
 	for _, x := range logits {
 		sum += math.Exp(float64(x) - largest)
@@ -107,35 +113,47 @@ func logSoftmax(logits []float32) []float32 {
 	return out
 }
 
-// divergence is KL(base || other) in nats.
+// divergence is KL(base || other) in nats. Each term is p (log p - log q) + q - p, which adds nothing over all tokens and is never
+// negative, so that errors of rounding in two equal distributions count with their squares.
 func divergence(base, other []float32) (kl float64) {
 	for i, p := range base {
-		if !math.IsInf(float64(p), -1) { // a token that can't come
-			kl += math.Exp(float64(p)) * (float64(p) - float64(other[i]))
+		if x := float64(p) - float64(other[i]); math.IsInf(float64(p), -1) { // a token that can't come
+			kl += math.Exp(float64(other[i]))
+		} else {
+			kl += math.Exp(float64(p)) * (math.Expm1(-x) + x)
 		}
 	}
 	return kl
 }
 
-// compare fills in how the engine's answers compare with the reference's.
-func (r *Reference) compare(ctx context.Context, e *pumice.Engine, s *Stamp) error {
+// meanDivergence is the mean over positions; MaxFloat64 stands for what is not a number, which JSON has not.
+func meanDivergence(base, other [][]float32) (kl float64) {
+	for i, p := range base {
+		kl += divergence(p, other[i]) / float64(len(base))
+	}
+	if math.IsNaN(kl) || math.IsInf(kl, 0) {
+		return math.MaxFloat64
+	}
+	return kl
+}
+
+// compare fills in how the engine's answers compare with the reference's. A large divergence from exact probabilities strikes the
+// row unless converted says that the weights are not those in the file.
+func (r *Reference) compare(ctx context.Context, e *pumice.Engine, converted bool, s *Stamp) error {
 	logProbs, tokens, err := r.answer(ctx, e)
 	if err != nil {
 		return fmt.Errorf("bench: comparing answers with those of base kernels: %w", err)
 	}
-	for i, base := range r.logProbs {
-		s.KLBase += divergence(base, logProbs[i]) / float64(len(r.logProbs))
+	s.KLBase, s.KLPositions = meanDivergence(r.logProbs, logProbs), len(r.logProbs)
+	s.Struck = s.KLBase > klLimit
+	if len(r.exact) > 0 {
+		kl := meanDivergence(r.exact, logProbs)
+		s.KLExact, s.KLExactPositions = &kl, len(r.exact)
+		s.Struck = s.Struck || kl > klLimit && !converted
 	}
-	s.KLPositions = len(r.logProbs)
 	s.TokensCompared = min(len(tokens), len(r.tokens))
 	for s.TokensEqual < s.TokensCompared && tokens[s.TokensEqual] == r.tokens[s.TokensEqual] {
 		s.TokensEqual++
-	}
-	if !(math.Abs(s.KLBase) <= klLimit) { // or not a number, which JSON has not
-		s.Struck = true
-		if math.IsNaN(s.KLBase) || math.IsInf(s.KLBase, 0) {
-			s.KLBase = math.MaxFloat64
-		}
 	}
 	return nil
 }
@@ -193,7 +211,7 @@ func (s *Stamp) verifyOn(ctx context.Context, uuid string, types []string, o Sta
 func stamp(ctx context.Context, e *pumice.Engine, o Stamping) (s Stamp, err error) {
 	s.Stamped = true
 	if o.Reference != nil {
-		if err := o.Reference.compare(ctx, e, &s); err != nil {
+		if err := o.Reference.compare(ctx, e, o.Verify.DType != "" && o.Verify.DType != "keep", &s); err != nil {
 			return s, err
 		}
 	}
@@ -223,6 +241,9 @@ func (s Stamp) line() string {
 	if s.KLPositions > 0 {
 		text += fmt.Sprintf("; KL divergence from base kernels: %.2g over %d tokens; greedy tokens as base kernels choose: %d of %d",
 			s.KLBase, s.KLPositions, s.TokensEqual, s.TokensCompared)
+	}
+	if s.KLExact != nil {
+		text += fmt.Sprintf("; from exact probabilities: %.2g over %d", *s.KLExact, s.KLExactPositions)
 	}
 	if s.Struck {
 		text = "WRONG: rows are struck out. " + text

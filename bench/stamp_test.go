@@ -3,6 +3,9 @@ package bench
 import (
 	"context"
 	"math"
+	"os"
+	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -78,7 +81,7 @@ func TestComparingAnswers(t *testing.T) {
 		t.Fatal(err)
 	}
 	var same Stamp
-	if err := r.compare(t.Context(), e, &same); err != nil {
+	if err := r.compare(t.Context(), e, false, &same); err != nil {
 		t.Fatal(err)
 	}
 	if same.Struck || math.Abs(same.KLBase) > 1e-9 || same.TokensEqual != same.TokensCompared || same.TokensCompared != 64-len(r.text) || same.KLPositions != len(r.text) {
@@ -90,11 +93,74 @@ func TestComparingAnswers(t *testing.T) {
 	}
 	r.logProbs[0][0] = 0 // all on one token
 	var other Stamp
-	if err := r.compare(t.Context(), e, &other); err != nil {
+	if err := r.compare(t.Context(), e, false, &other); err != nil {
 		t.Fatal(err)
 	}
 	if !other.Struck || other.TokensEqual != 2 || other.KLBase <= klLimit {
 		t.Errorf("compared with other answers: %+v", other)
+	}
+}
+
+// Exact probabilities are computed once for a model, and the stamp has the divergence from them.
+func TestExactProbabilities(t *testing.T) {
+	gputest.Open(t) // skips without a device
+	e := opened(t, pumice.Options{Context: 64})
+	m, err := pumice.OpenModel(t.Context(), e.Source().Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	dir := t.TempDir()
+	add := func(dir string) (r *Reference, computed bool) {
+		r, err := NewReference(t.Context(), e)
+		if err == nil {
+			err = r.AddExact(t.Context(), m, dir, func() { computed = true })
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r, computed
+	}
+	first, computed := add(dir)
+	if !computed || len(first.exact) != len(first.text) {
+		t.Fatalf("computed: %v, of %d of %d tokens", computed, len(first.exact), len(first.text))
+	}
+	again, computed := add(dir)
+	if computed || !reflect.DeepEqual(again.exact, first.exact) {
+		t.Error("exact probabilities that were kept are computed again")
+	}
+	files, err := filepath.Glob(dir + "/*")
+	if err != nil || len(files) != 1 {
+		t.Fatal(files, err)
+	}
+	data, err := os.ReadFile(files[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	data[100] ^= 1
+	if err := os.WriteFile(files[0], data, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, computed := add(dir); !computed {
+		t.Error("a damaged file is read")
+	}
+	var s Stamp
+	if err := again.compare(t.Context(), e, false, &s); err != nil {
+		t.Fatal(err)
+	}
+	if s.KLExact == nil || *s.KLExact <= 0 || *s.KLExact > 1e-4 || s.KLExactPositions != len(again.text) || s.Struck {
+		t.Errorf("of right kernels: %+v", s)
+	}
+	again.exact[0] = logSoftmax(make([]float64, len(again.exact[0])))
+	again.exact[0][1] = 0 // more than all
+	for _, converted := range []bool{false, true} {
+		var s Stamp
+		if err := again.compare(t.Context(), e, converted, &s); err != nil {
+			t.Fatal(err)
+		}
+		if *s.KLExact < klLimit || s.Struck == converted {
+			t.Errorf("converted: %v, divergence %v, struck: %v", converted, *s.KLExact, s.Struck)
+		}
 	}
 }
 

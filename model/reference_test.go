@@ -141,17 +141,6 @@ func (r *reference) logits(t *testing.T, tokens []int) []float64 {
 	return out
 }
 
-// byHead turns (n, KVHeads, HeadDim) into (KVHeads, n, HeadDim).
-func byHead(x []float64, n int, h ref.Heads) []float64 {
-	out := make([]float64, 0, len(x))
-	for g := range h.KVHeads {
-		for p := range n {
-			out = append(out, x[(p*h.KVHeads+g)*h.HeadDim:][:h.HeadDim]...)
-		}
-	}
-	return out
-}
-
 func narrow(x []float64) []float32 {
 	out := make([]float32, len(x))
 	for i, v := range x {

@@ -3,10 +3,32 @@ package model
 import "math"
 
 // ropeTable computes cos and sin of every position and frequency, (positions, Dim/2, 2).
-// divisors, one a frequency, is used by scaling of type "factors" alone.
 func (r *Rope) ropeTable(positions int, divisors []float32) []float32 {
-	n := r.Dim / 2
-	freqs := make([]float64, n)
+	angles := r.angles(positions, divisors)
+	table := make([]float32, len(angles))
+	for i, x := range angles {
+		table[i] = float32(x)
+	}
+	return table
+}
+
+// angles is ropeTable in float64.
+func (r *Rope) angles(positions int, divisors []float32) []float64 {
+	freqs := r.frequencies(divisors)
+	table := make([]float64, 0, r.Dim*positions)
+	for p := range positions {
+		for _, f := range freqs {
+			sin, cos := math.Sincos(float64(p) * f)
+			table = append(table, cos, sin)
+		}
+	}
+	return table
+}
+
+// frequencies are the Dim/2 angles between two neighbouring positions. divisors, one for each, are used by scaling of type
+// "factors" alone.
+func (r *Rope) frequencies(divisors []float32) []float64 {
+	freqs := make([]float64, r.Dim/2)
 	for j := range freqs {
 		f := math.Pow(r.Theta, -2*float64(j)/float64(r.Dim))
 		switch s := r.Scaling; s.Type {
@@ -19,15 +41,7 @@ func (r *Rope) ropeTable(positions int, divisors []float32) []float32 {
 		}
 		freqs[j] = f
 	}
-	table := make([]float32, 2*n*positions)
-	for p := range positions {
-		for j, f := range freqs {
-			sin, cos := math.Sincos(float64(p) * f)
-			table[2*(p*n+j)] = float32(cos)
-			table[2*(p*n+j)+1] = float32(sin)
-		}
-	}
-	return table
+	return freqs
 }
 
 // llama3 scales a frequency as Llama 3.1 does: by wavelength against the original context.

@@ -44,7 +44,7 @@ func (p *program) benchCommand() *cli.Command {
 		intFlag("reps", 5, "run all tests in `N` rounds, after each is warmed up until two runs agree", "r"),
 		&cli.Float64Flag{Name: "max-spread", EnvVars: env("max-spread"), Value: 100 * bench.DefaultSpreadLimit,
 			Usage: "mark a row whose runs spread by more than `PERCENT`, and look for the reason"},
-		boolFlag("stamp", true, "compare the kernels with a float64 reference, and answers with those of base kernels"),
+		boolFlag("stamp", true, "compare the kernels with a float64 reference, and answers with those of base kernels and, of small models, with exact ones"),
 		boolFlag("profile", false,
 			"also report the device time of each kernel and size, with bytes and operations a second; timestamps cost a little, and tokens are not queued"),
 	), grouped(inOutput,
@@ -505,13 +505,34 @@ func benchOptions(o pumice.Options) (list []pumice.Options) {
 }
 
 // benchReference has base kernels answer, on the same devices. The engine's memory is free again when it returns.
-func (p *program) benchReference(c *cli.Context, name string) (_ *bench.Reference, err error) {
+func (p *program) benchReference(c *cli.Context, name string) (*bench.Reference, error) {
 	base, err := p.openWith(c.Context, name, bench.ReferenceOptions(benchOptions(p.options(c))[0]))
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, base.Close()) }()
-	return bench.NewReference(c.Context, base)
+	reference, err := bench.NewReference(c.Context, base)
+	if err = errors.Join(err, base.Close()); err != nil {
+		return nil, err
+	}
+	return reference, p.addExact(c, name, reference)
+}
+
+// addExact has a reference know exact probabilities, where they take seconds. Those of a model with adapters would be others.
+func (p *program) addExact(c *cli.Context, name string, reference *bench.Reference) error {
+	o := p.options(c)
+	if len(o.LoRA) > 0 {
+		return nil
+	}
+	m, err := pumice.OpenModel(c.Context, name)
+	if err != nil {
+		return err
+	}
+	defer m.Close()
+	dir := ""
+	if journal := benchJournal(o); journal != "" {
+		dir = filepath.Dir(journal)
+	}
+	return reference.AddExact(c.Context, m, dir, func() { p.note("computing exact probabilities on the host, once for each model") })
 }
 
 // builtIn is the value of --text that is no file.

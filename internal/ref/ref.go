@@ -1,8 +1,8 @@
 // Package ref is the oracle for kernels: it has every operation of package pipeline as the
 // plainest float64 function that computes it. Weights are given dequantised and activations
 // as stored by the device, so that results differ only by arithmetic. Matrices are row-major
-// slices, outermost dimension first. Nothing here is fast, and only tests and verification
-// use it.
+// slices, outermost dimension first. Nothing here is fast, and only tests, verification and
+// model.Exact use it.
 package ref
 
 import (
