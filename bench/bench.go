@@ -221,8 +221,7 @@ type Result struct {
 	Steadiness
 	Stamp
 
-	JoulesPerToken *float64 `json:"joules_per_token"` // of the device for each token that is evaluated, the median; null: the system does not tell
-	EnergySource   string   `json:"energy_source"`    // what told it
+	Energy
 
 	Pipelines int     `json:"pipelines"`  // kernels that the process had compiled when the test ended
 	CompileMS float64 `json:"compile_ms"` // processor time that took (vk.Compiles)

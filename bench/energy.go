@@ -1,6 +1,8 @@
 package bench
 
 import (
+	"errors"
+	"fmt"
 	"io/fs"
 	"path"
 	"strings"
@@ -27,6 +29,60 @@ type Power struct {
 	Source string
 	Watts  func() (watts float64, ok bool) // now
 	Close  func()                          // may be nil
+}
+
+// Energy is what a row says of the device's energy.
+type Energy struct {
+	JoulesPerToken *float64 `json:"joules_per_token"` // of the device for each token that is evaluated, the median of the runs; null: the system does not tell
+	EnergySource   string   `json:"energy_source"`    // what told it
+}
+
+// cell is the energy of a token in joules.
+func (e Energy) cell() string {
+	if e.JoulesPerToken == nil {
+		return "-"
+	}
+	return fmt.Sprintf("%.3g", *e.JoulesPerToken)
+}
+
+func (e Energy) check() error {
+	if e.JoulesPerToken != nil && !sensible(*e.JoulesPerToken) {
+		return errors.New("joules_per_token below 0, or above 1e20")
+	}
+	return nil
+}
+
+// A reading is the energy of a run, for each of its tokens.
+type reading struct {
+	joules float64
+	known  bool
+}
+
+// energyOf is that of runs. It is not known if that of one of them is not.
+func (x *meter) energyOf(runs []reading) (e Energy) {
+	if x != nil {
+		e.EnergySource = x.source
+	}
+	var joules []float64
+	for _, r := range runs {
+		if !r.known {
+			return e
+		}
+		joules = append(joules, r.joules)
+	}
+	if len(joules) > 0 {
+		m := median(joules)
+		e.JoulesPerToken = &m
+	}
+	return e
+}
+
+// meterOf is the meter of an engine's device, nil of one on several devices: the others' energy would be missing.
+func (m *machine) meterOf(e *pumice.Engine, power func(pumice.DeviceInfo) *Power) *meter {
+	if len(e.Devices()) > 1 {
+		return nil
+	}
+	return m.newMeter(e.Devices()[0].Info(), power)
 }
 
 // newMeter finds what tells the energy of a device: the counter of Linux's hwmon (i915, xe), its power there (amdgpu), what
@@ -100,6 +156,15 @@ func (m *machine) newMeter(d pumice.DeviceInfo, power func(pumice.DeviceInfo) *P
 		return nil
 	}
 	return x
+}
+
+// of starts the measurement of a run, and what it returns ends it, with how many tokens it has evaluated.
+func (x *meter) of() (end func(tokens int) reading) {
+	stop := x.begin()
+	return func(tokens int) reading {
+		joules, ok := stop()
+		return reading{joules / float64(max(tokens, 1)), ok}
+	}
 }
 
 // begin starts a measurement, and what it returns ends it. The result is not known if a reading failed.

@@ -1,12 +1,16 @@
 package bench
 
 import (
+	"context"
+	"fmt"
 	"math"
+	"strings"
 	"testing"
 	"testing/fstest"
 	"time"
 
 	"pumice"
+	"pumice/internal/gputest"
 )
 
 func mapFile(text string) *fstest.MapFile { return &fstest.MapFile{Data: []byte(text + "\n")} }
@@ -108,14 +112,54 @@ func TestMeterReadsWhatTheSystemTells(t *testing.T) {
 // TestEnergyOfTokens: it is the median of the runs, and not known if one of them was not metered.
 func TestEnergyOfTokens(t *testing.T) {
 	r := row(Test{Gen: 8}, 10)
-	samples := []sample{{joules: 1, metered: true}, {joules: 4, metered: true}, {joules: 2, metered: true}}
-	r.summarise(runs{}, samples)
-	if r.JoulesPerToken == nil || *r.JoulesPerToken != 2 || r.energyCell() != "2" {
-		t.Errorf("%v %s", r.JoulesPerToken, r.energyCell())
+	samples := []sample{{energy: reading{1, true}}, {energy: reading{4, true}}, {energy: reading{2, true}}}
+	x := &meter{source: "a counter"}
+	r.Energy = x.energyOf(energies(samples))
+	if r.JoulesPerToken == nil || *r.JoulesPerToken != 2 || r.EnergySource != "a counter" || r.Energy.cell() != "2" {
+		t.Errorf("%v %s %s", r.JoulesPerToken, r.EnergySource, r.Energy.cell())
 	}
-	r = row(Test{Gen: 8}, 10)
-	r.summarise(runs{}, append(samples, sample{}))
-	if r.JoulesPerToken != nil || r.energyCell() != "-" {
+	r.Energy = x.energyOf(energies(append(samples, sample{})))
+	if r.JoulesPerToken != nil || r.Energy.cell() != "-" {
 		t.Errorf("%g without a reading", *r.JoulesPerToken)
+	}
+}
+
+// TestEnergyOfSeveralAtOnce: rows of parallel sequences and of requests have the energy of each token of prompts and answers.
+func TestEnergyOfSeveralAtOnce(t *testing.T) {
+	gputest.Open(t) // skips without a device
+	e := opened(t, pumice.Options{Context: 16})
+	closed := 0
+	power := func(pumice.DeviceInfo) *Power {
+		return &Power{Source: "20 watts", Watts: func() (float64, bool) { return 20, true }, Close: func() { closed++ }}
+	}
+	// The energy is that of the time that was measured and of what is around it.
+	least := func(name string, got Energy, seconds float64, tokens int) {
+		t.Helper()
+		want := 20 * seconds / float64(tokens)
+		if got.JoulesPerToken == nil || got.EnergySource != "20 watts" || *got.JoulesPerToken < want || *got.JoulesPerToken > 4*want {
+			t.Errorf("%s: %s J, want %g or a little more", name, got.cell(), want)
+		}
+	}
+	o := ParallelOptions{Prompt: []int{8}, Gen: []int{4}, Sequences: []int{2}, Reps: 1, Power: power}
+	if err := RunParallel(t.Context(), e, o, func(r ParallelResult) {
+		least(r.Name(), r.Energy, r.Time, 24)
+		if !strings.Contains(ParallelRow(r), fmt.Sprintf("| %7s |", r.Energy.cell())) {
+			t.Error(ParallelRow(r))
+		}
+	}); err != nil {
+		t.Error(err)
+	}
+	late := func(ctx context.Context, prompt []int, n int, each func()) (int, error) {
+		time.Sleep(10 * time.Millisecond)
+		return inEngine(e)(ctx, prompt, n, each)
+	}
+	l := LoadOptions{Prompt: 8, Gen: 4, Load: []int{2}, Requests: 8, Asker: late, Power: power}
+	if err := RunLoad(t.Context(), e, l, func(r LoadResult) {
+		least(r.Name(), r.Energy, r.Duration/2, r.InputTokens+r.OutputTokens) // half: the parts differ, and the median may be a short one
+	}); err != nil {
+		t.Error(err)
+	}
+	if closed != 2 {
+		t.Errorf("%d of 2 meters were closed", closed)
 	}
 }

@@ -28,7 +28,8 @@ type LoadOptions struct {
 	Asker Asker
 
 	Stamping
-	Progress func(Progress) // called after each measurement; may be nil
+	Power    func(pumice.DeviceInfo) *Power // as that of Options
+	Progress func(Progress)                 // called after each measurement; may be nil
 }
 
 // An Asker has a model answer a prompt, greedily and without regard to end tokens.
@@ -95,6 +96,7 @@ type LoadResult struct {
 	Rate        float64 `json:"request_rate"` // asked for; 0: no limit
 	TestTime    string  `json:"test_time"`    // RFC 3339
 
+	Energy // of the requests through Asker, the tokens of prompts and answers; the runs are its parts
 	Latencies
 	Engine       Latencies `json:"engine"`        // the same requests as sessions of the engine
 	OverheadTTFT float64   `json:"overhead_ttft"` // median TTFT of the server over that of the engine, less 1
@@ -128,9 +130,12 @@ func RunLoad(ctx context.Context, e *pumice.Engine, o LoadOptions, each func(Loa
 		return list
 	}
 	inside := inEngine(e)
+	meter := thisMachine(e.Devices()[0].Info()).meterOf(e, o.Power)
+	defer meter.end()
 	for i, atOnce := range o.Load {
 		r := LoadResult{Setup: describe(e, o.Name, o.Text), Prompt: o.Prompt, Gen: o.Gen, Concurrency: atOnce, Rate: o.Rate, TestTime: now()}
 		views := [2]view{}
+		var energies []reading
 		name := r.Name()
 		for part := range loadParts + 1 { // the first one warms up
 			for v, ask := range []Asker{inside, o.Asker} {
@@ -138,7 +143,9 @@ func RunLoad(ctx context.Context, e *pumice.Engine, o LoadOptions, each func(Loa
 				if part == 0 {
 					n = atOnce
 				}
+				end := meter.of()
 				got, err := load(ctx, ask, prompts(n), o.Gen, atOnce, o.Rate)
+				energy := end(got.in + got.out)
 				if err != nil {
 					r.Error = err.Error()
 					if !errors.Is(err, context.Canceled) {
@@ -148,6 +155,9 @@ func RunLoad(ctx context.Context, e *pumice.Engine, o LoadOptions, each func(Loa
 				}
 				if part > 0 {
 					views[v].add(got)
+					if v == 1 {
+						energies = append(energies, energy)
+					}
 				}
 				if o.Progress != nil {
 					o.Progress(Progress{name, part, got.took, (i*(loadParts+1)+part)*2 + v + 1, len(o.Load) * (loadParts + 1) * 2})
@@ -161,7 +171,7 @@ func RunLoad(ctx context.Context, e *pumice.Engine, o LoadOptions, each func(Loa
 				}
 			}
 		}
-		r.Stamp = stamped
+		r.Stamp, r.Energy = stamped, meter.energyOf(energies)
 		r.Engine, r.Latencies = views[0].latencies(), views[1].latencies()
 		r.OverheadTTFT = r.MedianTTFT/r.Engine.MedianTTFT - 1
 		if r.Engine.MedianTPOT > 0 { // more than one token
@@ -287,8 +297,8 @@ func (v *view) latencies() Latencies {
 
 // LoadHead begins the Markdown table of requests: those at a time, then medians and 99th percentiles as the server's clients see
 // them, and how much more that is than in the engine.
-const LoadHead = `| at a time |     PP |     TG | TTFT ms |     p99 | more | TPOT ms |     p99 | more | ITL ms p99 |  E2E ms |     p99 |  req/s | out t/s | kernels right |
-|----------:|-------:|-------:|--------:|--------:|-----:|--------:|--------:|-----:|-----------:|--------:|--------:|-------:|--------:|--------------:|
+const LoadHead = `| at a time |     PP |     TG | TTFT ms |     p99 | more | TPOT ms |     p99 | more | ITL ms p99 |  E2E ms |     p99 |  req/s | out t/s | J/token | kernels right |
+|----------:|-------:|-------:|--------:|--------:|-----:|--------:|--------:|-----:|-----------:|--------:|--------:|-------:|--------:|--------:|--------------:|
 `
 
 // LoadRow is a result as a row of the table.
@@ -297,9 +307,9 @@ func LoadRow(r LoadResult) string {
 	if r.Struck {
 		out = "~~" + out + "~~"
 	}
-	return fmt.Sprintf("| %9d | %6d | %6d | %7.1f | %7.1f | %3.0f%% | %7.2f | %7.2f | %3.0f%% | %10.2f | %7.0f | %7.0f | %6.2f | %7s | %13s |\n",
+	return fmt.Sprintf("| %9d | %6d | %6d | %7.1f | %7.1f | %3.0f%% | %7.2f | %7.2f | %3.0f%% | %10.2f | %7.0f | %7.0f | %6.2f | %7s | %7s | %13s |\n",
 		r.Concurrency, r.Prompt, r.Gen, r.MedianTTFT, r.P99TTFT, 100*r.OverheadTTFT, r.MedianTPOT, r.P99TPOT, 100*r.OverheadTPOT, r.P99ITL,
-		r.MedianE2EL, r.P99E2EL, r.RequestRate, out, r.Stamp.cell())
+		r.MedianE2EL, r.P99E2EL, r.RequestRate, out, r.Energy.cell(), r.Stamp.cell())
 }
 
 // LoadFoot says what the figures were measured on.

@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -27,6 +26,8 @@ type ParallelOptions struct {
 	SpreadLimit float64 // of Columns.Time, above which a row is marked as noisy; 0 stands for DefaultSpreadLimit
 
 	Stamping
+
+	Power func(pumice.DeviceInfo) *Power // as that of Options
 
 	Progress func(Progress)         // called after each run; may be nil
 	Partial  func([]ParallelResult) // called after each round but the last with the results so far; may be nil
@@ -118,6 +119,7 @@ type ParallelResult struct {
 
 	Steadiness // of Columns.Time
 	Stamp
+	Energy // the tokens are those of N_KV
 }
 
 func (r *ParallelResult) summarise() {
@@ -161,7 +163,16 @@ func RunParallel(ctx context.Context, e *pumice.Engine, o ParallelOptions, each 
 		names[i] = t.Name()
 		results[i] = ParallelResult{Setup: describe(e, o.Name, o.Text), ParallelTest: t, Positions: t.positions(), TestTime: now(), Samples: []Columns{}}
 	}
-	p := plan{reps: o.Reps, limit: cmp.Or(o.SpreadLimit, DefaultSpreadLimit), machine: onMachine(thisMachine(e.Devices()[0].Info())), progress: o.Progress}
+	on := thisMachine(e.Devices()[0].Info())
+	meter, energies := on.meterOf(e, o.Power), make([][]reading, len(tests))
+	defer meter.end()
+	p := plan{reps: o.Reps, limit: cmp.Or(o.SpreadLimit, DefaultSpreadLimit), machine: onMachine(on), progress: o.Progress}
+	row := func(test int, runs runs) ParallelResult {
+		r := results[test]
+		r.Steadiness, r.Energy = runs.Steadiness, meter.energyOf(energies[test])
+		r.summarise()
+		return r
+	}
 	p.warmed = o.stamper(e, func(s Stamp) {
 		for i := range results {
 			results[i].Stamp = s
@@ -169,29 +180,28 @@ func RunParallel(ctx context.Context, e *pumice.Engine, o ParallelOptions, each 
 	})
 	if o.Partial != nil {
 		p.round = func(so []runs) {
-			list := slices.Clone(results)
-			for i := range list {
-				list[i].Steadiness = so[i].Steadiness
-				list[i].summarise()
+			var list []ParallelResult
+			for test := range results {
+				list = append(list, row(test, so[test]))
 			}
 			o.Partial(list)
 		}
 	}
 	return p.rounds(ctx, names, func(ctx context.Context, test, rep int) (time.Duration, error) {
 		r := &results[test]
+		end := meter.of()
 		prompt, gen, err := measureParallel(ctx, sessions, tests[test], text, e.Config().VocabSize, rng)
+		energy := end(tests[test].positions())
 		if err != nil || rep == 0 {
 			return prompt + gen, err
 		}
 		if rep == 1 {
 			r.TestTime = now()
 		}
-		r.Samples = append(r.Samples, tests[test].columns(prompt, gen))
+		r.Samples, energies[test] = append(r.Samples, tests[test].columns(prompt, gen)), append(energies[test], energy)
 		return prompt + gen, nil
 	}, func(test int, runs runs) {
-		results[test].Steadiness = runs.Steadiness
-		results[test].summarise()
-		each(results[test])
+		each(row(test, runs))
 	})
 }
 

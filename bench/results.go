@@ -170,14 +170,12 @@ func (r *Result) check() error {
 		return errors.New("neither samples_ts nor an error")
 	case slices.ContainsFunc(append([]float64{max(r.MedianTS, 1)}, r.SampleTS...), func(x float64) bool { return !(x > 0 && x < mostSpeed) }):
 		return errors.New("samples_ts that are not above 0, or above 1e12")
-	case r.JoulesPerToken != nil && !sensible(*r.JoulesPerToken):
-		return errors.New("joules_per_token below 0, or above 1e20")
 	case r.Ceilings != nil && !sensible(r.Ceilings.ReadBandwidth, r.Ceilings.F32, r.Ceilings.F16, r.Ceilings.Int8, r.Ceilings.Matrix):
 		return errors.New("ceilings below 0, or above 1e20")
 	case slices.ContainsFunc(r.Kernels, func(k KernelTime) bool { return !sensible(k.Intensity, k.FLOPs) }):
 		return errors.New("kernels with rates below 0, or above 1e20")
 	}
-	return errors.Join(r.Stamp.check(), checkTime(r.TestTime))
+	return errors.Join(r.Stamp.check(), r.Energy.check(), checkTime(r.TestTime))
 }
 
 func (s Stamp) check() error {
@@ -204,7 +202,7 @@ func (r *ParallelResult) check() error {
 	case slices.ContainsFunc(append(slices.Clone(r.Samples), Columns{Speed: max(r.Median.Speed, 1)}), func(c Columns) bool { return !(c.Speed > 0 && c.Speed < mostSpeed) }):
 		return errors.New("speeds that are not above 0, or above 1e12")
 	}
-	return errors.Join(r.Stamp.check(), checkTime(r.TestTime))
+	return errors.Join(r.Stamp.check(), r.Energy.check(), checkTime(r.TestTime))
 }
 
 func (r *LoadResult) check() error {
@@ -214,7 +212,7 @@ func (r *LoadResult) check() error {
 	case !(r.OutputThroughput > 0 && r.OutputThroughput < mostSpeed) && r.Error == "":
 		return errors.New("neither output_throughput nor an error")
 	}
-	return errors.Join(r.Stamp.check(), checkTime(r.TestTime))
+	return errors.Join(r.Stamp.check(), r.Energy.check(), checkTime(r.TestTime))
 }
 
 func checkTime(text string) error {
@@ -258,7 +256,7 @@ func (f *File) measurements() (list []measurement) {
 	for _, r := range f.Parallel {
 		m := measurement{
 			Setup: r.Setup, Stamp: r.Stamp, Steadiness: r.Steadiness, file: name, test: r.Name(), median: r.Median.Speed, mean: r.Speed,
-			stddev: r.Stddev.Speed, time: r.TestTime, prompt: r.Prompt, gen: r.Gen, sequences: r.Sequences,
+			stddev: r.Stddev.Speed, time: r.TestTime, joules: r.JoulesPerToken, prompt: r.Prompt, gen: r.Gen, sequences: r.Sequences,
 		}
 		for _, s := range r.Samples {
 			m.samples = append(m.samples, s.Speed)
@@ -268,7 +266,7 @@ func (f *File) measurements() (list []measurement) {
 	for _, r := range f.Load {
 		m := measurement{
 			Setup: r.Setup, Stamp: r.Stamp, Steadiness: Steadiness{Error: r.Error}, file: name, test: r.Name(), median: r.OutputThroughput,
-			mean: r.OutputThroughput, time: r.TestTime, prompt: r.Prompt, gen: r.Gen, sequences: r.Concurrency,
+			mean: r.OutputThroughput, time: r.TestTime, joules: r.JoulesPerToken, prompt: r.Prompt, gen: r.Gen, sequences: r.Concurrency,
 		}
 		if r.Error == "" {
 			m.samples = []float64{r.OutputThroughput}

@@ -80,6 +80,7 @@ func RunAll(ctx context.Context, engines []*pumice.Engine, o Options, each func(
 	row := func(test int, runs runs) Result {
 		r := results[test]
 		r.summarise(runs, samples[test])
+		r.Energy = at(test).meter.energyOf(energies(samples[test]))
 		r.bound(at(test).peaks)
 		return r
 	}
@@ -151,8 +152,14 @@ type sample struct {
 	prompt, gen time.Duration   // parts of it, of a prompt and a generation together
 	counters    pumice.Counters // of a generated token, or of the prompt
 	setup       *Setup          // of a peer that tells its own; nil: what is known
-	joules      float64         // for each token that was evaluated, if metered
-	metered     bool
+	energy      reading
+}
+
+func energies(samples []sample) (list []reading) {
+	for _, s := range samples {
+		list = append(list, s.energy)
+	}
+	return list
 }
 
 // A lane is what tests run on: an engine, or a peer.
@@ -180,9 +187,7 @@ func newLane(ctx context.Context, e *pumice.Engine, o Options) (l *lane, err err
 	if l.text, err = tokenize(e, o.Text); err != nil {
 		return nil, err
 	}
-	if len(e.Devices()) == 1 { // the others' energy would be missing
-		l.meter = l.machine.newMeter(e.Devices()[0].Info(), o.Power)
-	}
+	l.meter = l.machine.meterOf(e, o.Power)
 	defer func() {
 		if err != nil {
 			l.meter.end()
@@ -203,9 +208,6 @@ func newLane(ctx context.Context, e *pumice.Engine, o Options) (l *lane, err err
 	l.row = Result{Setup: describe(e, o.Name, o.Text), CopyBandwidth: l.ceilings.CopyBandwidth, ReadBandwidth: l.ceilings.ReadBandwidth}
 	if o.Profile {
 		l.row.Ceilings = &l.ceilings
-	}
-	if l.meter != nil {
-		l.row.EnergySource = l.meter.source
 	}
 	return l, nil
 }
@@ -247,10 +249,10 @@ func (l *lane) run(ctx context.Context, t Test, seed uint64) (sample, error) {
 			return sample{}, err
 		}
 	}
-	end := l.meter.begin()
+	end := l.meter.of()
 	result, prompt, err := generate(ctx, l.session, tokens, max(t.Gen, 0)+1)
+	energy := end(max(t.Prompt, 1) + t.Gen)
 	if err != nil {
-		end()
 		return sample{}, err
 	}
 	evaluated, generated := milliseconds(result.Stats.PromptMS), milliseconds(result.Stats.PredictedMS)
@@ -261,8 +263,7 @@ func (l *lane) run(ctx context.Context, t Test, seed uint64) (sample, error) {
 	case t.Gen > 0: // the first token is the prompt's
 		x = sample{took: generated, counters: result.Counters}
 	}
-	x.joules, x.metered = end()
-	x.joules /= float64(max(t.Prompt, 1) + t.Gen)
+	x.energy = energy
 	return x, nil
 }
 
@@ -280,16 +281,6 @@ func (r *Result) summarise(runs runs, samples []sample) {
 	r.AvgNS, r.StddevNS = int64(mean), int64(dev)
 	r.AvgTS, r.StddevTS = spread(r.SampleTS)
 	r.MedianTS = median(r.SampleTS)
-	var joules []float64
-	for _, s := range samples {
-		if s.metered {
-			joules = append(joules, s.joules)
-		}
-	}
-	if len(joules) > 0 && len(joules) == len(samples) {
-		x := median(joules)
-		r.JoulesPerToken = &x
-	}
 	switch {
 	case r.NGen == 0: // the counters are of the whole prompt
 		r.FLOPs = r.AvgTS * float64(r.Counters.Operations) / float64(r.NPrompt)

@@ -27,15 +27,7 @@ func TableRow(r Result) string {
 		speed = "~~" + speed + "~~"
 	}
 	return fmt.Sprintf("| %-30s | %10s | %10s | %-12s | %-4s | %15s | %20s | %10.2f | %6s | %10s | %7s | %13s |\n", clip(r.ModelType, 30), humanize.Bytes(r.ModelSize),
-		parameters(r.ModelNParams, 2), r.backend(), r.KernelPath, r.Test().Name(), speed, r.MedianTS, r.Steadiness.cell(), r.limitCell(), r.energyCell(), r.Stamp.cell())
-}
-
-// energyCell is the energy of a token in joules.
-func (r *Result) energyCell() string {
-	if r.JoulesPerToken == nil {
-		return "-"
-	}
-	return fmt.Sprintf("%.3g", *r.JoulesPerToken)
+		parameters(r.ModelNParams, 2), r.backend(), r.KernelPath, r.Test().Name(), speed, r.MedianTS, r.Steadiness.cell(), r.limitCell(), r.Energy.cell(), r.Stamp.cell())
 }
 
 // backend is the column of that name, of a peer its program. A CPU driver is one in every row, and a device that is not the first
@@ -148,15 +140,15 @@ func submissions(n int64) string {
 }
 
 // ParallelHead begins the Markdown table of parallel sequences; its columns are llama-batched-bench's, then the spread of the
-// whole time, and how many of the kernels are right.
-const ParallelHead = `|    PP |     TG |    B |   N_KV |   T_PP s | S_PP t/s |   T_TG s | S_TG t/s |      T s |    S t/s | spread | kernels right |
-|------:|-------:|-----:|-------:|---------:|---------:|---------:|---------:|---------:|---------:|-------:|--------------:|
+// whole time, the energy of a token, and how many of the kernels are right.
+const ParallelHead = `|    PP |     TG |    B |   N_KV |   T_PP s | S_PP t/s |   T_TG s | S_TG t/s |      T s |    S t/s | spread | J/token | kernels right |
+|------:|-------:|-----:|-------:|---------:|---------:|---------:|---------:|---------:|---------:|-------:|--------:|--------------:|
 `
 
 // ParallelRow is a result as a row of the table.
 func ParallelRow(r ParallelResult) string {
-	return fmt.Sprintf("| %5d | %6d | %4d | %6d | %8.3f | %8.2f | %8.3f | %8.2f | %8.3f | %8.2f | %6s | %13s |\n",
-		r.Prompt, r.Gen, r.Sequences, r.Positions, r.PromptTime, r.PromptSpeed, r.GenTime, r.GenSpeed, r.Time, r.Speed, r.Steadiness.cell(), r.Stamp.cell())
+	return fmt.Sprintf("| %5d | %6d | %4d | %6d | %8.3f | %8.2f | %8.3f | %8.2f | %8.3f | %8.2f | %6s | %7s | %13s |\n",
+		r.Prompt, r.Gen, r.Sequences, r.Positions, r.PromptTime, r.PromptSpeed, r.GenTime, r.GenSpeed, r.Time, r.Speed, r.Steadiness.cell(), r.Energy.cell(), r.Stamp.cell())
 }
 
 // ParallelFoot says what the figures were measured on.

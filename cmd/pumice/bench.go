@@ -219,7 +219,7 @@ func (p *program) benchParallel(c *cli.Context, o bench.Options) error {
 		return &usageError{"--profile and -np: give one of them"}
 	}
 	po := bench.ParallelOptions{Prompt: o.Prompt, Gen: o.Gen, Sequences: sequences, Shared: c.Bool("shared-prompt"), Text: o.Text, Reps: o.Reps,
-		SpreadLimit: o.SpreadLimit}
+		SpreadLimit: o.SpreadLimit, Power: o.Power}
 	return benchWith(p, c, benchmark[bench.ParallelResult]{
 		context: po.Context(),
 		run: func(ctx context.Context, engines []*pumice.Engine, j benchJob[bench.ParallelResult]) error {

@@ -24,7 +24,7 @@ func (p *program) benchLoad(c *cli.Context, lengths bench.Options) error {
 	if err != nil {
 		return err
 	}
-	o := bench.LoadOptions{Prompt: lengths.Prompt[0], Gen: lengths.Gen[0], Load: atOnce, Rate: c.Float64("rate"), Text: lengths.Text}
+	o := bench.LoadOptions{Prompt: lengths.Prompt[0], Gen: lengths.Gen[0], Load: atOnce, Rate: c.Float64("rate"), Text: lengths.Text, Power: lengths.Power}
 	switch {
 	case min(o.Prompt, o.Gen, slices.Min(atOnce)) < 1:
 		return &usageError{"--load, -p and -n: with --load none of them is 0"}
