@@ -19,18 +19,21 @@ type Preset struct {
 
 // Presets lists them.
 //
-// localscore has the tests of Mozilla's LocalScore, and its score, 10 times the geometric mean of the means of prompt tokens a
-// second, generated tokens a second, and 1000 over the milliseconds to the first token (github.com/cjpais/LocalScore).
+// localscore has the tests of Mozilla's LocalScore (github.com/cjpais/LocalScore, ef2c21f, TestDescriptionsTable.tsx), and its score,
+// 10 times the geometric mean of the means of prompt tokens a second, generated tokens a second, and 1000 over the milliseconds to
+// the first token: the scores in that repository's db.sqlite are those of this formula.
 //
-// mlperf has the lengths, in round numbers, of the base prompts of MLPerf Client 1.0 to 1.5 (github.com/mlcommons/mlperf_client),
-// and its geometric means of the time to the first token and of the tokens a second after it. The prompts themselves, the
-// models and the gate on answers are not here: what comes out is no result of MLPerf.
+// mlperf has the tasks that MLPerf Client 1.0 to 1.6 requires (github.com/mlcommons/mlperf_client, v1.5: benchmark_result.h).
+// Each has two prompts in data/llama3/prompts; a test is as long as they are in the mean, in tokens of Llama 3.1, and has their
+// max_length. They have up to a fifth more tokens of Llama 2 or Phi 3.5. It has the benchmark's geometric means over the tasks of the
+// time to the first token and of the tokens a second after it (llm_executor.cpp). The prompts themselves, the models and the gate
+// on answers are not here: what comes out is no result of MLPerf.
 var Presets = []Preset{
 	{Name: "localscore", scored: true, Tests: []Both{
 		{1024, 16}, {4096, 256}, {2048, 256}, {2048, 768}, {1024, 1024}, {1280, 3072}, {384, 1152}, {64, 1024}, {16, 1536},
 	}},
 	{
-		Name: "mlperf", geometric: true, Tests: []Both{{128, 256}, {512, 512}, {1024, 128}, {1566, 256}, {2059, 128}},
+		Name: "mlperf", geometric: true, Tests: []Both{{105, 256}, {457, 512}, {837, 128}, {1344, 256}, {1837, 128}},
 		Tasks: []string{"content generation", "creative writing", "summarization, light", "summarization, moderate", "code analysis"},
 	},
 }
