@@ -26,6 +26,9 @@ func TestCeilingsAreMeasured(t *testing.T) {
 	if c.ReadBandwidth <= 0 || c.CopyBandwidth <= 0 || c.SubmitUS <= 0 || c.DispatchUS < 0 || c.BarrierUS < 0 || c.DispatchUS > 10*c.SubmitUS {
 		t.Errorf("%+v", c)
 	}
+	if m.machine.CPU() && c.Matrix > c.F32 { // matrices are float32 products there, with conversions
+		t.Errorf("matrices are computed faster than float32: %+v", c)
+	}
 	refused := &Tuning{}
 	refused.Refuse(Refusal{Kernel: "peak"})
 	if rate, err := managerOn(t, dev, Options{Tuning: refused}).Peak(t.Context(), kernels.F32); err != nil || rate != 0 {

@@ -38,6 +38,7 @@ func (a Arithmetic) Path() Path { return [...]Path{Base, FP16, DP, CM}[a] }
 type Burst struct {
 	Rounds     int // of peakSteps steps
 	Workgroups int
+	Fresh      bool // the matrices that are multiplied are loaded for each step; says nothing of other arithmetics
 }
 
 // Op is peak.
@@ -101,9 +102,9 @@ var Peak = Op[Burst]{
 	Kernels: []*Kernel[Burst]{
 		{
 			Path: CM, Grid: burstGrid,
-			Spec: func(m *Machine, _ Burst) []Constant {
+			Spec: func(m *Machine, b Burst) []Constant {
 				s := m.Matrix
-				return []Constant{size("WORKGROUP", peakSubgroups*m.matrixSubgroup()), size("CM_M", s.M), size("CM_N", s.N), size("CM_K", s.K)}
+				return []Constant{size("WORKGROUP", peakSubgroups*m.matrixSubgroup()), size("CM_M", s.M), size("CM_N", s.N), size("CM_K", s.K), flag("FRESH", b.Fresh)}
 			},
 		},
 		{Path: DP, Spec: burstSpec, Grid: burstGrid},

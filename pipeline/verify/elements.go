@@ -146,8 +146,16 @@ func (v *verifier) peakCases() {
 	if a.Path() != path || !v.m.Offers(kernels.Burst{}.Op(), path) {
 		return
 	}
-	for _, burst := range []kernels.Burst{{Rounds: 0, Workgroups: 1}, {Rounds: 1, Workgroups: 3}, {Rounds: 2, Workgroups: 2}} {
-		v.check(fmt.Sprintf("peak, %d rounds of %d workgroups", burst.Rounds, burst.Workgroups), func() (err error) {
+	bursts := []kernels.Burst{{Rounds: 0, Workgroups: 1}, {Rounds: 1, Workgroups: 3}, {Rounds: 2, Workgroups: 2}}
+	if a == kernels.Matrix {
+		bursts = append(bursts, kernels.Burst{Rounds: 2, Workgroups: 2, Fresh: true})
+	}
+	for _, burst := range bursts {
+		name := fmt.Sprintf("peak, %d rounds of %d workgroups", burst.Rounds, burst.Workgroups)
+		if burst.Fresh {
+			name += ", fresh matrices"
+		}
+		v.check(name, func() (err error) {
 			machine := v.m.Machine()
 			units := burst.Units(machine, a)
 			memory, err := v.m.Device().NewBuffer(int64(8*units), vk.Upload)
