@@ -146,8 +146,25 @@ func longest(list []KernelTime) []KernelTime {
 // plottedKernels is how many kernels of a result a picture has: those that take longest.
 const plottedKernels = 8
 
+// A roofKernel is a kernel at a size, which has one number in a picture.
+type roofKernel struct {
+	name        string
+	least, most float64 // shares of its limits, of all tests
+	limits      []string
+}
+
+// line is the kernel in the list below the picture.
+func (k *roofKernel) line(number int) string {
+	share := fmt.Sprintf("%.0f", 100*k.least)
+	if most := fmt.Sprintf("%.0f", 100*k.most); most != share {
+		share += " to " + most
+	}
+	return fmt.Sprintf("%d  %s: %s %% of %s", number, k.name, share, strings.Join(k.limits, " or "))
+}
+
 // RooflinePlot is an SVG picture of the ceilings of a device and of the kernels under them, on logarithmic axes; "" if no
-// result has ceilings and kernels. A test's kernels have marks of one shape, with numbers that the list below explains.
+// result has ceilings and kernels. A test's kernels have marks of one shape. The same kernel at the same size has the same number
+// in each test, which the list below explains; where numbers would cover each other some are left out.
 func RooflinePlot(results []Result) string {
 	var c *pumice.Ceilings
 	type point struct {
@@ -156,20 +173,33 @@ func RooflinePlot(results []Result) string {
 	}
 	var points []point
 	var tests []string
-	title := ""
+	var list []*roofKernel
+	device := ""
+	number := func(k KernelTime) int { // from 1
+		name := k.Kernel + " " + k.Size
+		i := slices.IndexFunc(list, func(other *roofKernel) bool { return other.name == name })
+		if i < 0 {
+			i, list = len(list), append(list, &roofKernel{name, k.LimitShare, k.LimitShare, nil})
+		}
+		of := list[i]
+		if of.least, of.most = min(of.least, k.LimitShare), max(of.most, k.LimitShare); !slices.Contains(of.limits, k.Limit) {
+			of.limits = append(of.limits, k.Limit)
+		}
+		return i + 1
+	}
 	for _, r := range results {
 		if r.Ceilings == nil || c != nil && *c != *r.Ceilings {
 			continue
 		}
-		var list []point
+		before := len(points)
 		for _, k := range longest(r.Kernels) {
-			if k.Intensity > 0 && k.FLOPs > 0 && len(list) < plottedKernels {
-				list = append(list, point{k, len(tests), len(points) + len(list) + 1})
+			if k.Intensity > 0 && k.FLOPs > 0 && len(points) < before+plottedKernels {
+				points = append(points, point{k, len(tests), number(k)})
 			}
 		}
-		if len(list) > 0 {
-			c, title = r.Ceilings, "Roofline, "+r.device()
-			points, tests = append(points, list...), append(tests, r.Test().Name()+", "+r.ModelType)
+		if len(points) > before {
+			c, device = r.Ceilings, r.device()
+			tests = append(tests, r.Test().Name()+", "+r.ModelType)
 		}
 	}
 	if c == nil || c.ReadBandwidth < 1 {
@@ -195,10 +225,11 @@ func RooflinePlot(results []Result) string {
 	y := func(v float64) float64 { return bottom - (math.Log10(v)-low)/(high-low)*areaHeight }
 
 	p := &plot{}
-	height := bottom + plotBottom + legendHeight*(len(tests)+len(points))
+	height := bottom + plotBottom + legendHeight*(len(tests)+len(list))
 	fmt.Fprintf(p, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" role="img" aria-label="%s" font-family="Liberation Sans, Arial, sans-serif" font-size="12" fill="#000">`,
-		plotWidth, height, template.HTMLEscapeString(title))
-	p.text(plotLeft, 18, `font-size="14" font-weight="bold"`, clip(title, 56))
+		plotWidth, height, template.HTMLEscapeString("Roofline, "+device))
+	p.text(plotLeft, 18, `font-size="14" font-weight="bold"`, "Roofline")
+	p.text(plotLeft+76, 18, `font-size="11"`, clip(device, 50))
 	for e := int(low); e <= int(high); e++ {
 		at := y(math.Pow10(e))
 		fmt.Fprintf(p, `<path d="M%d %.1fH%d" stroke="#ccc"/>`, plotLeft, at, plotWidth-plotRight)
@@ -213,6 +244,20 @@ func RooflinePlot(results []Result) string {
 	p.text(0, 0, fmt.Sprintf(`text-anchor="middle" transform="translate(14 %d) rotate(-90)"`, plotTop+areaHeight/2), "operations a second (GFLOP/s)")
 	fmt.Fprintf(p, `<path d="M%d %dV%dH%d" stroke="#000" fill="none"/>`, plotLeft, plotTop, bottom, plotWidth-plotRight)
 
+	type label struct {
+		x, y             float64
+		attributes, text string
+	}
+	var labels []label                             // are drawn last, with a white seam
+	const roofLabel = 130                          // pixels
+	marked := func(left, bottom float64) (n int) { // kernels where the label of a roof would be
+		for _, at := range points {
+			if px, py := x(at.Intensity), y(at.FLOPs); px > left-6 && px < left+roofLabel+6 && py > bottom-16 && py < bottom+6 {
+				n++
+			}
+		}
+		return n
+	}
 	top := 0.0
 	lastLabel := math.Inf(1)
 	kinds := slices.Clone(pumice.Arithmetics)
@@ -226,32 +271,50 @@ func RooflinePlot(results []Result) string {
 		fmt.Fprintf(p, `<path d="M%.1f %.1fH%d" stroke="#000" stroke-width="1.4" stroke-dasharray="%s"/>`,
 			max(plotLeft, x(peak/c.ReadBandwidth)), y(peak), plotWidth-plotRight, dashes[int(a)%len(dashes)])
 		at := min(y(peak)-4, lastLabel-12) // above the label before
-		p.text(plotWidth-plotRight-2, at, `text-anchor="end"`, fmt.Sprintf("%s, %s", a, rate(peak, "FLOP/s")))
+		name := label{plotWidth - plotRight - 2, at, `text-anchor="end"`, fmt.Sprintf("%s, %s", a, rate(peak, "FLOP/s"))}
+		begin := x(peak/c.ReadBandwidth) + 6
+		if begin >= plotLeft && begin < plotWidth-plotRight-roofLabel && marked(begin, at) < marked(name.x-roofLabel, at) {
+			name.x, name.attributes = begin, `text-anchor="start"`
+		}
+		labels = append(labels, name)
 		lastLabel = at
 	}
 	from := max(math.Pow10(int(left)), math.Pow10(int(low))/c.ReadBandwidth)
 	fmt.Fprintf(p, `<path d="M%.1f %.1fL%.1f %.1f" stroke="#000" stroke-width="1.4"/>`, x(from), y(from*c.ReadBandwidth), x(top/c.ReadBandwidth), y(top))
 	slope := -math.Atan(areaHeight/(high-low)/(width/(right-left))) * 180 / math.Pi
-	p.text(0, 0, fmt.Sprintf(`transform="translate(%.1f %.1f) rotate(%.1f)"`, x(from)+4, y(from*c.ReadBandwidth)-8, slope), "memory, "+rate(c.ReadBandwidth, "B/s"))
+	labels = append(labels, label{0, 0, fmt.Sprintf(`transform="translate(%.1f %.1f) rotate(%.1f)"`, x(from)+4, y(from*c.ReadBandwidth)-8, slope), "memory, " + rate(c.ReadBandwidth, "B/s")})
 
 	mark := func(test int, x, y float64) {
-		fmt.Fprintf(p, `<path d="%s" transform="translate(%.1f %.1f)" stroke="%s" stroke-width="1.6" fill="#fff"/>`, marks[test%len(marks)], x, y, inks[test%len(inks)])
+		ink, fill := inks[test%len(inks)], "#fff"
+		if test/len(marks)%2 > 0 {
+			fill = ink
+		}
+		fmt.Fprintf(p, `<path d="%s" transform="translate(%.1f %.1f)" stroke="%s" stroke-width="1.6" fill="%s"/>`, marks[test%len(marks)], x, y, ink, fill)
 	}
+	var numbers []label
 	for _, at := range points {
-		mark(at.test, x(at.Intensity), y(at.FLOPs))
-		p.text(x(at.Intensity)+6, y(at.FLOPs)+4, `font-size="10"`, fmt.Sprint(at.number))
+		px, py := x(at.Intensity), y(at.FLOPs)
+		mark(at.test, px, py)
+		for _, place := range []label{{px + 6, py + 4, `text-anchor="start"`, ""}, {px - 6, py + 4, `text-anchor="end"`, ""}, {px + 6, py - 6, `text-anchor="start"`, ""}, {px + 6, py + 14, `text-anchor="start"`, ""}} {
+			if !slices.ContainsFunc(numbers, func(n label) bool { return math.Abs(n.x-place.x) < 13 && math.Abs(n.y-place.y) < 10 }) {
+				place.attributes, place.text = place.attributes+` font-size="10"`, fmt.Sprint(at.number)
+				numbers = append(numbers, place)
+				break
+			}
+		}
+	}
+	for _, l := range append(labels, numbers...) {
+		p.text(l.x, l.y, l.attributes+` stroke="#fff" stroke-width="3" stroke-linejoin="round" paint-order="stroke"`, l.text)
 	}
 	line := bottom + plotBottom + 8
 	for i, name := range tests {
 		mark(i, plotLeft+4, float64(line-4))
 		p.text(plotLeft+16, float64(line), "", clip(name, 60))
 		line += legendHeight
-		for _, at := range points {
-			if at.test == i {
-				p.text(plotLeft+16, float64(line), `font-size="11"`, fmt.Sprintf("%d  %s %s: %.0f %% of %s", at.number, at.Kernel, at.Size, 100*at.LimitShare, at.Limit))
-				line += legendHeight
-			}
-		}
+	}
+	for i, k := range list {
+		p.text(plotLeft, float64(line), `font-size="11"`, clip(k.line(i+1), 66))
+		line += legendHeight
 	}
 	p.WriteString("</svg>")
 	return p.String()
