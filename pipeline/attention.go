@@ -72,18 +72,62 @@ func (b *Builder) Attention(q *Tensor, h Heads, c *LayerCache, scale float32) *T
 
 // RopeAttention is RopeStore followed by Attention, in one dispatch where all tokens are single.
 func (b *Builder) RopeAttention(qkv *Tensor, h Heads, table *Vector, c *LayerCache, scale float32) *Tensor {
-	if b.singles == qkv.Rows && b.err == nil && h.KVHeads > 0 {
-		shape := h.over(c, scale)
-		shape.Tokens, shape.Single = b.singles, true
-		_, apart := pick(b.m, &kernels.Decode, shape, kernels.RowMajor)
-		shape.Rope = true
-		variant, fused := pick(b.m, &kernels.Decode, shape, kernels.RowMajor)
-		if b.m.HasKernel(variant) && fused == apart {
-			b.checkRope(qkv, h)
-			return b.attention(qkv, h, table, c, scale)
-		}
+	if b.fusesRope(qkv, h, c, scale) {
+		b.checkRope(qkv, h)
+		return b.attention(qkv, h, table, c, scale)
 	}
 	return b.Attention(b.RopeStore(qkv, h, table, c), h, c, scale)
+}
+
+// fusesRope reports whether all tokens are single, and have a kernel that rotates too.
+func (b *Builder) fusesRope(qkv *Tensor, h Heads, c *LayerCache, scale float32) bool {
+	if b.singles != qkv.Rows || b.err != nil || h.KVHeads < 1 {
+		return false
+	}
+	shape := h.over(c, scale)
+	shape.Tokens, shape.Single = b.singles, true
+	_, apart := pick(b.m, &kernels.Decode, shape, kernels.RowMajor)
+	shape.Rope = true
+	variant, fused := pick(b.m, &kernels.Decode, shape, kernels.RowMajor)
+	return b.m.HasKernel(variant) && fused == apart
+}
+
+// CaptureAttention is RopeAttention, with the same result and the same cache, which also leaves the weights of attention of one
+// of the single tokens.
+func (b *Builder) CaptureAttention(qkv *Tensor, h Heads, table *Vector, c *LayerCache, scale float32, to *Capture) *Tensor {
+	q := b.RopeStore(qkv, h, table, c)
+	var out *Tensor
+	if b.fusesRope(qkv, h, c, scale) { // which stores the same once more, as it rounds
+		out = b.RopeAttention(qkv, h, table, c, scale)
+	} else {
+		out = b.Attention(q, h, c, scale)
+	}
+	b.AttentionWeights(q, h, c, scale, to)
+	return out
+}
+
+// AttentionWeights leaves in a Capture what Attention of q weighs the values with that one of the step's single tokens sees
+// (Capture.Choose). Nothing is left of a token that is not one of these.
+func (b *Builder) AttentionWeights(q *Tensor, h Heads, c *LayerCache, scale float32, to *Capture) {
+	if b.singles == 0 || h.Bidirectional || h.KVHeads < 1 || h.Heads%h.KVHeads != 0 {
+		b.Fail("attention weights: %d single tokens, %d heads over %d, bidirectional %t", b.singles, h.Heads, h.KVHeads, h.Bidirectional)
+		return
+	}
+	b.captures = true
+	shape := kernels.Weights{Attention: h.over(c, scale), Totals: true, Into: int(to.weights.Size / 4)}
+	shape.Tokens, shape.Single = b.singles, true
+	totals := b.tensor(h.Heads, 2)
+	binds := h.operands(q, c)
+	binds = []bind{binds[0], readSpan(to.how.Whole()), binds[1], binds[2], binds[4], readSpan(c.tables)}
+	n := func() *node { // counted as if all single tokens were asked for
+		n := h.node(c, true)
+		n.kv.perPosition /= 2
+		n.pairOperations /= 2
+		return n
+	}
+	launch(b, &kernels.AttentionTotals, shape, kernels.RowMajor, n(), append(binds, write(totals))...)
+	shape.Totals = false
+	launch(b, &kernels.AttentionWeights, shape, kernels.RowMajor, n(), append(binds, read(totals), writeSpan(to.weights))...)
 }
 
 // over is the shape of attention over a cache.

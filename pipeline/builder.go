@@ -31,6 +31,8 @@ type Builder struct {
 
 	tiling kernels.Tiling // of products from here on
 
+	captures bool // the plan leaves weights of attention
+
 	adjusted, masked *Tensor // what Adjust and Allow were given; nil means nothing
 
 	nodes   []*node

@@ -84,9 +84,9 @@ func (m *Manager) linkable(n *node) (workgroup int, ok bool) {
 	return size[0], err == nil
 }
 
-// links reports whether the plan may have chains.
+// links reports whether the plan may have chains: not one that leaves weights of attention, which would be worth no compilation.
 func (b *Builder) links() bool {
-	return b.tokens == 1 && len(b.nodes) >= shortestChain && b.m.walkers() > 0
+	return b.tokens == 1 && !b.captures && len(b.nodes) >= shortestChain && b.m.walkers() > 0
 }
 
 // link finds the chains of a plan for one token, where dispatches are short.

@@ -186,6 +186,14 @@ func dispatches(g gpu) []dispatch {
 					with(stepOf(context, 1, true), append(names, "parts", "arrivals")...)...))
 			}
 		}
+		how := binding{"which", func(at int) uint32 { return []uint32{0, 0, 256}[at] }}
+		of := kernels.Weights{Attention: a, Totals: true, Into: 256}
+		of.Rope, of.Heads, of.KVHeads = false, 1, 1
+		names := []string{"queries", "keys", "slopes", "pages", "totals", "y"}
+		for _, op := range []*kernels.Op[kernels.Weights]{&kernels.AttentionTotals, &kernels.AttentionWeights} {
+			list = append(list, launch(g, op, kernels.Base, of, "1 token behind 255, a head of 128", append([]binding{stepOf(255, 1, true), how}, bind(names...)...)...))
+			of.Totals = false
+		}
 		r := kernels.Rope{Type: t, Tokens: prompt, Heads: 32, KVHeads: 8, HeadDim: 128, RotaryDim: 128, Places: 8192}
 		list = append(list, launch(g, &kernels.RopeStore, kernels.Base, r, fmt.Sprintf("%d tokens, 32/8 heads of 128", prompt),
 			with(step, "qkv", "angles", "queries", "keys", "values", "pages")...))

@@ -43,6 +43,8 @@ var exceptions = []exception{
 		"a lane takes two neighbouring components by single loads, which the test for those that don't rotate divides; 1/100 of what a layer's products read"},
 	{"rope_q8_0", regexp.MustCompile(`^rope_q8_0$`), 6.35,
 		"a lane takes the 64 components of a word of scales one by one; of prompts alone, since attention of one token rotates itself"},
+	{"attention_totals_*, attention_weights_*", regexp.MustCompile(`^attention_(totals|weights)_`), 4.75,
+		"a lane takes a key, quad by quad, the rest of whose sector it finds in the first-level cache; only while a window asks for weights of attention"},
 }
 
 // allowed is what a kernel may take.

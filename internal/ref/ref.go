@@ -164,38 +164,47 @@ func (h Heads) RopeStore(qkv, table []float64, position int) (q, k, v []float64)
 // 2017, arXiv:1706.03762; slopes: Press et al. 2022, arXiv:2108.12409.
 func (h Heads) Attention(q, keys, values []float64, context, position int, scale float64) []float64 {
 	out := make([]float64, len(q))
-	for t := range len(q) / (h.Heads * h.HeadDim) {
-		for i := range h.Heads {
-			at := (t*h.Heads + i) * h.HeadDim
-			slot := func(j int) int { return (i/(h.Heads/h.KVHeads)*context + j%context) * h.HeadDim }
-			own := position + t
-			first, last := 0, own
-			if h.Window > 0 {
-				first = max(0, own-h.Window+1)
-			}
-			if h.Bidirectional {
-				last = position + len(q)/(h.Heads*h.HeadDim) - 1
-			}
-			var scores []float64
-			for j := first; j <= last; j++ {
-				s := 0.0
-				for d := range h.HeadDim {
-					s += scale * q[at+d] * keys[slot(j)+d]
-				}
-				s = SoftCap([]float64{s}, h.SoftCap)[0]
-				if h.Slopes != nil {
-					s += h.Slopes[i] * float64(j-own)
-				}
-				scores = append(scores, s)
-			}
-			for n, p := range Softmax(scores, len(scores), 1) {
-				for d := range h.HeadDim {
-					out[at+d] += p * values[slot(first+n)+d]
-				}
+	for i := range len(q) / h.HeadDim {
+		first, weights := h.Weights(q, keys, context, position, scale, i)
+		for n, p := range weights {
+			value := values[h.slot(i%h.Heads, first+n, context):]
+			for d := range h.HeadDim {
+				out[i*h.HeadDim+d] += p * value[d]
 			}
 		}
 	}
 	return out
+}
+
+// slot is where the keys and values of a query head at position j begin.
+func (h Heads) slot(head, j, context int) int {
+	return (head/(h.Heads/h.KVHeads)*context + j%context) * h.HeadDim
+}
+
+// Weights returns what Attention weighs the values with for head i of q, counted over all its rows, from the first position that
+// the head sees.
+func (h Heads) Weights(q, keys []float64, context, position int, scale float64, i int) (first int, weights []float64) {
+	own := position + i/h.Heads
+	last := own
+	if h.Window > 0 {
+		first = max(0, own-h.Window+1)
+	}
+	if h.Bidirectional {
+		last = position + len(q)/(h.Heads*h.HeadDim) - 1
+	}
+	var scores []float64
+	for j := first; j <= last; j++ {
+		s := 0.0
+		for d := range h.HeadDim {
+			s += scale * q[i*h.HeadDim+d] * keys[h.slot(i%h.Heads, j, context)+d]
+		}
+		s = SoftCap([]float64{s}, h.SoftCap)[0]
+		if h.Slopes != nil {
+			s += h.Slopes[i%h.Heads] * float64(j-own)
+		}
+		scores = append(scores, s)
+	}
+	return first, Softmax(scores, len(scores), 1)
 }
 
 // LogSumExp returns the logarithm of the sum of the exponentials of x.

@@ -205,6 +205,45 @@ var Decode = Op[Attention]{
 	},
 }
 
+// Weights is the weights of attention of one single token, of one head or as their mean (attention_weights.comp): Totals is the
+// dispatch before it.
+type Weights struct {
+	Attention
+	Totals bool
+	Into   int // positions that there is room for
+}
+
+// Op is attention_totals or attention_weights.
+func (w Weights) Op() string {
+	if w.Totals {
+		return "attention_totals_" + Lower(w.Type)
+	}
+	return "attention_weights_" + Lower(w.Type)
+}
+
+// AttentionTotals has the bindings step, which token and head, queries, keys, slopes, page tables, and the maximum and sum of
+// each head.
+var AttentionTotals = Op[Weights]{
+	Push: func(w Weights) []byte { return pushAttention(w.Attention) },
+	Kernels: []*Kernel[Weights]{{
+		Path: Base, Rule: Rule{On: Anywhere}, Spec: weightsSpec,
+		Grid: func(_ *Machine, w Weights) [3]int { return [3]int{w.Heads, 1, 1} },
+	}},
+}
+
+// AttentionWeights has the bindings of AttentionTotals, and the weights of the positions.
+var AttentionWeights = Op[Weights]{
+	Push: func(w Weights) []byte { return pushAttention(w.Attention) },
+	Kernels: []*Kernel[Weights]{{
+		Path: Base, Rule: Rule{On: Anywhere}, Spec: weightsSpec,
+		Grid: func(_ *Machine, w Weights) [3]int { return [3]int{ceilDiv(w.Into, workgroup), 1, 1} },
+	}},
+}
+
+func weightsSpec(_ *Machine, w Weights) []Constant {
+	return scoreSpec(w.Attention, size("WORKGROUP", workgroup))
+}
+
 func (m *Machine) decodeSpec(path Path, a Attention, own ...Constant) []Constant {
 	spec := append([]Constant{size("HEAD_DIM", a.HeadDim), size("GROUP", m.decodeGroup(path, a))}, own...)
 	if a.Rope {

@@ -68,6 +68,9 @@ func (v *verifier) cases() {
 	if v.path() == kernels.Row {
 		return
 	}
+	for _, t := range v.cacheTypes() {
+		v.weightsCases(t)
+	}
 	v.elementCases()
 	v.adjustCases()
 	v.advanceCases()
