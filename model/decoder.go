@@ -40,6 +40,9 @@ func decode(b *pipeline.Builder, cfg *Config, w *Weights, cache *pipeline.Cache,
 	for at := range w.Layers {
 		i := w.layerRange.first + at
 		d := decoderLayer{b: b, cfg: cfg, Layer: &w.Layers[at], tapped: i == 0}
+		if k.capture != nil && k.capture.layer == i {
+			d.capture = k.capture.to
+		}
 		heads := cfg.heads(i, w.Slopes)
 		table := w.RopeTable
 		if cfg.local(i) && w.LocalRopeTable != nil {
@@ -130,7 +133,8 @@ type decoderLayer struct {
 	b   *pipeline.Builder
 	cfg *Config
 	*Layer
-	tapped bool
+	tapped  bool
+	capture *pipeline.Capture // of the layer's weights of attention; nil means none
 }
 
 func (d *decoderLayer) tap(name string, t *pipeline.Tensor) {
@@ -171,6 +175,9 @@ func (d *decoderLayer) attention(h branch, heads pipeline.Heads, table *pipeline
 		d.b.HeadNorm(qkv, heads, d.QNorm, d.KNorm, d.cfg.NormEps)
 	}
 	scale := d.fit.scoreScale(d.cfg)
+	if d.capture != nil {
+		return d.b.CaptureAttention(qkv, heads, table, cache, scale, d.capture)
+	}
 	if !d.b.Tapping() {
 		return d.b.RopeAttention(qkv, heads, table, cache, scale)
 	}

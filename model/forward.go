@@ -164,6 +164,7 @@ func (x *Model) evaluate(ctx context.Context, k planKey, s pipeline.Step, done i
 	}
 	for i, g := range x.stages[:len(x.stages)-1] {
 		between, s := k.between(), s
+		between.capture = g.captureFor(x.capture, between)
 		s.Draw, s.Adjust, s.Progress = nil, nil, stage(i)
 		part := g.output(between.tail, s)
 		err := g.evaluate(ctx, between, s, stream, 0, &part)
@@ -174,6 +175,7 @@ func (x *Model) evaluate(ctx context.Context, k planKey, s pipeline.Step, done i
 		stream = part.Stream
 	}
 	s.Progress = stage(len(x.stages) - 1)
+	k.capture = x.head().captureFor(x.capture, k)
 	return x.head().evaluate(ctx, k, s, stream, done, out)
 }
 

@@ -28,6 +28,8 @@ type Model struct {
 	adjusts   []pipeline.Adjust
 	first     [1]int
 
+	capture *Capture // of the evaluations to come; nil means none
+
 	fingerprint string
 }
 

@@ -22,6 +22,8 @@ type planKey struct {
 	tail         Tail
 
 	singles, sequences int // of Builder.Batch; 0 and 0: one sequence
+
+	capture *Capture // the plan leaves weights of attention in it; nil means none
 }
 
 // between is the key of the plan by which a stage without the head evaluates what that of k continues.

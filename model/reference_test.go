@@ -19,6 +19,8 @@ type reference struct {
 	interleaved bool
 	// weights replaces tensors of the file by their names, row-major; all but the embedding.
 	weights map[string][]float64
+	// attends, if it is set, is given each layer's rotated queries, (n, Heads, HeadDim), and keys, (KVHeads, n, HeadDim).
+	attends func(layer int, h ref.Heads, q, keys []float64)
 }
 
 // llamaNames maps what a layer of Llama is made of to the two formats' names.
@@ -117,6 +119,9 @@ func (r *reference) logits(t *testing.T, tokens []int) []float64 {
 			qkv = append(qkv, v[p*kvRows:][:kvRows]...)
 		}
 		q, k, v = h.RopeStore(qkv, angles, 0)
+		if r.attends != nil {
+			r.attends(i, h, q, byHead(k, n, h))
+		}
 		attended := h.Attention(q, byHead(k, n, h), byHead(v, n, h), n, 0, 1/math.Sqrt(float64(h.HeadDim)))
 		x = ref.Add(x, ref.Linear(attended, w("o"), nil, hidden, qRows))
 		m := ref.RMSNorm(x, w("norm2"), eps)

@@ -22,6 +22,8 @@ type stage struct {
 	last    *pipeline.Plan // the plan that profile reads: the last one submitted; nil means none
 	buckets []int          // numbers of tokens that plans are recorded for, ascending; the last is Options.Chunk
 	results results        // of the last evaluation
+
+	captures []*Capture // of its layers
 }
 
 // evaluate evaluates a chunk by the plan of a key and adds its results to out, which has those of done tokens before it.
@@ -68,6 +70,10 @@ func (g *stage) close() error {
 		errs = append(errs, p.Close())
 	}
 	g.plans = nil
+	for _, c := range g.captures {
+		errs = append(errs, c.to.Close())
+	}
+	g.captures = nil
 	if g.cache != nil {
 		errs = append(errs, g.cache.Close())
 		g.cache = nil
