@@ -109,3 +109,6 @@ var ErrNoStats = pipeline.ErrNoStats
 
 // A VulkanDevice is an open device as the packages below see it.
 type VulkanDevice = vk.Device
+
+// A VulkanBuffer is a buffer of a VulkanDevice.
+type VulkanBuffer = vk.Buffer

@@ -22,6 +22,7 @@ type evaluator interface {
 	MaxRows(t model.Tail) int
 	MaxSteps() int
 	Profile() ([]pipeline.Timing, error)
+	Capture(c *model.Capture, span int)
 
 	Fingerprint() string
 	PageBytes(g pages.Group) int64
@@ -47,6 +48,7 @@ type executor struct {
 	running   bool                  // a goroutine works
 	closed    bool
 	watch     watch
+	attentive []*attentionWatcher
 
 	// Of the goroutine that works.
 	contended bool          // for the last step or this one somebody had to wait: another Engine is at work on a device
@@ -56,6 +58,7 @@ type executor struct {
 	perToken  time.Duration // of prompts, lately; 0: not known
 	starts    int           // counts holds
 	seen      int           // counts sessions that watchers were told of
+	asked     int           // counts steps that were to leave weights of attention
 
 	provenances pages.Provenance // that were given to what sessions evaluate alone
 
@@ -206,6 +209,10 @@ func (x *executor) close() {
 	defer x.mu.Unlock()
 	x.closed = true
 	x.watch.close()
+	for _, w := range x.attentive {
+		close(w.events)
+	}
+	x.attentive = nil
 	if x.running {
 		x.wake()
 	}

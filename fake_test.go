@@ -248,6 +248,7 @@ const (
 )
 
 func (f *fake) Profile() ([]pipeline.Timing, error) { return nil, nil }
+func (f *fake) Capture(*model.Capture, int)         {}
 
 func (f *fake) MaxTails() (n, tokens int) { return fakeSequences, fakeRun }
 func (f *fake) MaxRows(model.Tail) int    { return 100 }

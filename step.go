@@ -172,8 +172,10 @@ func (x *executor) evaluate(step []piece, s *Step) error {
 		x.spans = append(x.spans, span)
 	}
 	ctx := x.begin(step)
+	watcher, of := x.capture(step)
 	begun := time.Now()
 	out, err := x.model.Run(ctx, x.spans, tail)
+	x.captured(watcher, of, err == nil, 0)
 	x.begin(nil)
 	switch {
 	case isFull(err):
@@ -239,6 +241,10 @@ func (x *executor) evaluateOne(p piece, s *Step) error {
 	if room := p.s.engine.context - p.end - 1; alone {
 		draft = what.draft[:min(len(what.draft), room)]
 	}
+	var watcher *attentionWatcher
+	if len(draft) == 0 {
+		watcher, _ = x.capture([]piece{p})
+	}
 	begun := time.Now()
 	var out model.Output
 	var err error
@@ -271,6 +277,7 @@ func (x *executor) evaluateOne(p piece, s *Step) error {
 		x.spans = append(x.spans[:0], span)
 		out, err = x.model.Run(p.ctx, x.spans, tail)
 	}
+	x.captured(watcher, p, err == nil, len(pending))
 	if isFull(err) {
 		if q.Len() > p.end { // in the middle of its rows, which begin again
 			x.retract(p.s)

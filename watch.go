@@ -120,17 +120,22 @@ func (x *executor) describe(s *Step, step []piece) {
 	}
 	for _, p := range step {
 		h, from := &p.s.hold, p.end-p.n
-		if p.s.seen == 0 {
-			x.seen++
-			p.s.seen = x.seen
-		}
-		d := Piece{Session: p.s.seen, Position: from, Tokens: slices.Concat(p.tokens[from:p.end], h.pending)}
+		d := Piece{Session: x.number(p.s), Position: from, Tokens: slices.Concat(p.tokens[from:p.end], h.pending)}
 		d.Pages, d.Shared = h.sequence.Pages()
 		s.Pieces = append(s.Pieces, d)
 	}
 	if x.profile {
 		s.Kernels, _ = x.model.Profile() // a device that is lost says so in the next step
 	}
+}
+
+// number is a session's number for watchers.
+func (x *executor) number(s *Session) int {
+	if s.seen == 0 {
+		x.seen++
+		s.seen = x.seen
+	}
+	return s.seen
 }
 
 // count adds what a step has evaluated.
