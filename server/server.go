@@ -153,6 +153,7 @@ func (s *Server) routes() *http.ServeMux {
 	handle("GET /props", s.props)
 	handle("GET /slots", s.slots)
 	handle("GET /watch", s.watch)
+	handle("GET /watch/attention", s.watchAttention)
 	mux.Handle("GET /metrics", s.metrics)
 	if !s.options.NoPage {
 		handle("GET /{$}", page)

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"math"
 	"net/http"
 	"strings"
 	"testing"
@@ -45,7 +46,7 @@ func TestWatchTellsOfStepsWithoutTexts(t *testing.T) {
 		return "", ""
 	}
 	var about Engine
-	if name, data := next(); name != "engine" || json.Unmarshal([]byte(data), &about) != nil || about.Model != "tiny" ||
+	if name, data := next(); name != "engine" || json.Unmarshal([]byte(data), &about) != nil || about.Model != "tiny" || about.Layers == 0 || about.Heads == 0 ||
 		about.Context != 200 || len(about.Devices) != 1 || about.Memory.PageBytes == 0 {
 		t.Errorf("first %s %s", name, data)
 	}
@@ -84,5 +85,62 @@ func TestWatchTellsOfStepsWithoutTexts(t *testing.T) {
 	}
 	if err := lines.Err(); err != nil {
 		t.Errorf("the end: %v", err)
+	}
+}
+
+// TestWatchAttention: weights of attention come while somebody asks for them, those of the last tokens, and without texts.
+func TestWatchAttention(t *testing.T) {
+	c := newClient(t, func(o *Options) { o.Keys = []string{"key"} })
+	if code, text := c.ask("/watch/attention", ""); code != http.StatusUnauthorized {
+		t.Errorf("without a key: %d %s", code, text)
+	}
+	for _, query := range []string{"?layer=-1", "?layer=99", "?head=99", "?head=-2", "?layer=x", "?head=x"} {
+		if code, text := c.ask("/watch/attention"+query, "", "Authorization", "Bearer key"); code != http.StatusBadRequest {
+			t.Errorf("%s: %d %s", query, code, text)
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, c.URL+"/watch/attention?layer=1&head=1", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Authorization", "Bearer key")
+	a, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Body.Close()
+	lines := bufio.NewScanner(a.Body)
+	event := make(chan Attention, 1)
+	go func() {
+		defer close(event)
+		for lines.Scan() {
+			if d, ok := strings.CutPrefix(lines.Text(), "data: "); ok {
+				var e Attention
+				if err := json.Unmarshal([]byte(d), &e); err != nil {
+					t.Errorf("%v: %s", err, d)
+				}
+				event <- e
+				return
+			}
+		}
+	}()
+	var got Attention
+	for got.Weights == nil { // until the goroutine of the request watches
+		if code, text := c.ask("/v1/completions", `{"prompt":[1,2,3],"max_tokens":4,"temperature":0}`, "X-Api-Key", "key"); code != http.StatusOK {
+			t.Fatalf("%d %s", code, text)
+		}
+		select {
+		case got = <-event:
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+	sum := 0.0
+	for _, w := range got.Weights {
+		sum += float64(w)
+	}
+	if got.Session < 1 || got.Layer != 1 || got.Head != 1 || got.First != 0 || len(got.Weights) != got.Position+1 || math.Abs(sum-1) > 1e-5 {
+		t.Errorf("%+v, together %g", got, sum)
 	}
 }
