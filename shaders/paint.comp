@@ -5,22 +5,23 @@
 //
 // shapes: 32 bytes each (Shape). tiles: word 0 is n; then for each of n tiles its place in tiles, as x | y << 16, the
 // word of tiles where its list of shapes begins, and how many they are; then the lists. glyphs: bytes of cover, four in
-// a word. pixels: (height, width), 4 bytes each. What is not in a tile of the list keeps its pixels.
+// a word. values: float32, what boxes stand for. pixels: (height, width), 4 bytes each. What is not in a tile of the list keeps its pixels.
 //
 // One workgroup a tile of SIDE * SIDE pixels, each invocation four of them; workgroups beyond n return at once. Without
 // subgroup operations, shared memory and barriers. A pixel reads the shapes of its tile, and a byte of each glyph that it
-// is in; it writes 4 bytes.
+// is in, or the value of each box that has one; it writes 4 bytes.
 #define SIDE 16u // present.tileSide
 #define BOX 0u   // present.kindBox: cover is the share of the pixel inside
 #define LINE 1u  // present.kindLine: from corner to corner, a is the float32 half of its width
 #define GLYPH 2u // present.kindGlyph: whole pixels, whose cover begins at byte a, as many a row as the box is wide
+#define VALUE 3u // present.kindValue: a box, whose opacity is multiplied by the square root of values[a], from 0 to 1
 
 struct Shape {
     vec4 box;    // x0, y0, x1, y1
     uint colour; // red, green, blue, opacity from the lowest byte on
     uint kind;
     uint a;
-    uint unused;
+    uint stamp; // for the host
 };
 
 layout(local_size_x = 64) in;
@@ -28,6 +29,7 @@ layout(std430, binding = 0) writeonly buffer Pixels { uint pixels[]; };
 layout(std430, binding = 1) readonly buffer Shapes { Shape shapes[]; };
 layout(std430, binding = 2) readonly buffer Tiles { uint tiles[]; };
 layout(std430, binding = 3) readonly buffer Glyphs { uint glyphs[]; };
+layout(std430, binding = 4) readonly buffer Values { float values[]; };
 layout(push_constant) uniform Push {
     uint width, height;
     uint bgra; // 1: blue in the lowest byte
@@ -45,6 +47,7 @@ float cover(Shape s, vec2 at) { // at is the pixel's upper left corner
         uint i = s.a + q.y * uint(s.box.z - s.box.x) + q.x;
         return float(glyphs[i >> 2] >> 8u * (i & 3u) & 0xffu) / 255.0;
     }
+    if (s.kind == VALUE) return inside.x * inside.y * sqrt(clamp(values[s.a], 0.0, 1.0));
     return inside.x * inside.y;
 }
 

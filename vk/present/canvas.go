@@ -32,6 +32,7 @@ type Canvas struct {
 	tiles    *vk.Buffer
 	commands *vk.Commands
 	timed    bool
+	values   vk.Span // of Value's boxes; no Buffer: none
 
 	width, height int
 	bgra          bool
@@ -56,7 +57,7 @@ func NewCanvas(dev *vk.Device) (*Canvas, error) {
 	c := &Canvas{dev: dev, timed: dev.PhysicalDevice().Limits.TimestampValidBits > 0}
 	const storage = vk.StorageBuffer
 	c.pipeline, err = dev.NewPipeline(vk.PipelineConfig{
-		Name: "paint", SPIRV: list[i].SPIRV, PushBytes: 12, Bindings: []vk.BindingKind{storage, storage, storage, storage},
+		Name: "paint", SPIRV: list[i].SPIRV, PushBytes: 12, Bindings: []vk.BindingKind{storage, storage, storage, storage, storage},
 	})
 	if err == nil {
 		c.glyphs, err = dev.NewBuffer(glyphBytes, vk.Upload)
@@ -65,6 +66,16 @@ func NewCanvas(dev *vk.Device) (*Canvas, error) {
 		return nil, errors.Join(err, c.Close())
 	}
 	return c, nil
+}
+
+// SetValues names the float32 values that List.Value draws, in a buffer of the device, which stays the caller's. Frames read
+// them from there. The zero Span is none: then nothing is drawn for them.
+func (c *Canvas) SetValues(s vk.Span) error {
+	if s == c.values {
+		return nil
+	}
+	c.values = s
+	return c.free(nil)
 }
 
 // Resize gives the Canvas another size in pixels, and says in which order their bytes are. All of it is painted next.
@@ -169,7 +180,11 @@ func (c *Canvas) send(l *List, words int) error {
 	}
 	shapes, tiles := c.shapes.Mapped(), c.tiles.Mapped()
 	for i := range l.shapes {
-		l.shapes[i].write(shapes[i*shapeBytes:])
+		s := l.shapes[i]
+		if s.kind == kindValue && int64(s.a) >= c.values.Size/4 {
+			s.kind, s.colour = kindBox, 0 // there is no such value
+		}
+		s.write(shapes[i*shapeBytes:])
 	}
 	put := func(i int, v uint32) { binary.LittleEndian.PutUint32(tiles[4*i:], v) }
 	put(0, uint32(len(c.dirty)))
@@ -214,23 +229,27 @@ func (c *Canvas) reserve(shapes, tiles int64) error {
 	push := binary.LittleEndian.AppendUint32(nil, uint32(c.width))
 	push = binary.LittleEndian.AppendUint32(push, uint32(c.height))
 	push = binary.LittleEndian.AppendUint32(push, map[bool]uint32{true: 1}[c.bgra])
+	values := c.values
+	if values.Buffer == nil {
+		values = c.glyphs.Whole() // nothing reads them
+	}
 	r := c.dev.NewRecorder(vk.RecorderOptions{Timestamps: c.timed})
 	r.Dispatch(c.pipeline, []vk.Bind{
-		{Span: c.pixels.Whole(), Access: vk.Write}, {Span: c.shapes.Whole()}, {Span: c.tiles.Whole()}, {Span: c.glyphs.Whole()},
+		{Span: c.pixels.Whole(), Access: vk.Write}, {Span: c.shapes.Whole()}, {Span: c.tiles.Whole()}, {Span: c.glyphs.Whole()}, {Span: values},
 	}, push, len(c.lists), 1, 1)
 	var err error
 	c.commands, err = r.Finish()
 	return err
 }
 
-// free closes a buffer, after the commands that use it.
+// free closes a buffer, after the commands that use it; nil: those alone.
 func (c *Canvas) free(b **vk.Buffer) error {
 	var err error
 	if c.commands != nil {
 		err = c.commands.Close()
 		c.commands, c.last = nil, nil
 	}
-	if *b != nil {
+	if b != nil && *b != nil {
 		err = errors.Join(err, (*b).Close())
 		*b = nil
 	}

@@ -31,15 +31,16 @@ const (
 	kindBox   = 0
 	kindLine  = 1
 	kindGlyph = 2
+	kindValue = 3
 )
 
 // A shape is 32 bytes of what the kernel reads. box is the rectangle of a box or a glyph, or the ends of a line; a is the
-// half width of a line, as bits, or where the cover of a glyph begins.
+// half width of a line, as bits, where the cover of a glyph begins, or the number of a value, of which b is the stamp.
 type shape struct {
 	box    Rect
 	colour Colour
 	kind   uint32
-	a      uint32
+	a, b   uint32
 	size   Rect // where it may paint; not for the kernel
 	hash   uint64
 }
@@ -73,6 +74,14 @@ func (l *List) Reset() {
 func (l *List) Box(r Rect, c Colour) {
 	if r.X1 > r.X0 && r.Y1 > r.Y0 {
 		l.add(shape{box: r, colour: c, kind: kindBox, size: r})
+	}
+}
+
+// Value draws a filled rectangle as opaque as the square root of a value says, from 0 to 1, times the colour's opacity: value i of
+// the buffer that Canvas.SetValues has named. It is painted anew when the stamp is another one.
+func (l *List) Value(r Rect, i int, stamp uint32, c Colour) {
+	if r.X1 > r.X0 && r.Y1 > r.Y0 && i >= 0 && i <= math.MaxInt32 {
+		l.add(shape{box: r, colour: c, kind: kindValue, a: uint32(i), b: stamp, size: r})
 	}
 }
 
@@ -131,5 +140,5 @@ func (s *shape) write(b []byte) {
 	binary.BigEndian.PutUint32(b[16:], uint32(s.colour)) // red in the lowest byte
 	binary.LittleEndian.PutUint32(b[20:], s.kind)
 	binary.LittleEndian.PutUint32(b[24:], s.a)
-	binary.LittleEndian.PutUint32(b[28:], 0)
+	binary.LittleEndian.PutUint32(b[28:], s.b)
 }

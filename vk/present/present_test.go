@@ -1,11 +1,13 @@
 package present
 
 import (
+	"encoding/binary"
 	"image"
 	"image/color"
 	"image/draw"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -13,6 +15,7 @@ import (
 	"golang.org/x/image/math/fixed"
 
 	"pumice/internal/gputest"
+	"pumice/vk"
 )
 
 const (
@@ -62,7 +65,7 @@ func paint(t testing.TB, c *Canvas, l *List) (*image.NRGBA, int) {
 
 // reference paints boxes and lines by their definition, one pixel at a time, in float64: over is the share of a pixel inside a
 // box, found for each side, or how far the pixel's middle is inside the line's border, half a pixel on each side of which is soft.
-func reference(l *List, width, height int) *image.NRGBA {
+func reference(l *List, width, height int, values ...float32) *image.NRGBA {
 	m := image.NewNRGBA(image.Rect(0, 0, width, height))
 	for y := range height {
 		for x := range width {
@@ -71,11 +74,16 @@ func reference(l *List, width, height int) *image.NRGBA {
 				b := [4]float64{float64(s.box.X0), float64(s.box.Y0), float64(s.box.X1), float64(s.box.Y1)}
 				over := 0.0
 				switch s.kind {
-				case kindBox:
+				case kindBox, kindValue:
 					share := func(at int, from, to float64) float64 {
 						return math.Max(0, math.Min(float64(at+1), to)-math.Max(float64(at), from))
 					}
 					over = share(x, b[0], b[2]) * share(y, b[1], b[3])
+					if s.kind == kindValue && int(s.a) >= len(values) {
+						over = 0
+					} else if s.kind == kindValue {
+						over *= math.Sqrt(min(1, max(0, float64(values[s.a]))))
+					}
 				case kindLine:
 					half := float64(math.Float32frombits(s.a))
 					over = math.Min(1, math.Max(0, half+0.5-distance(float64(x)+0.5, float64(y)+0.5, b)))
@@ -189,6 +197,57 @@ func TestOnlyChangedTilesArePainted(t *testing.T) {
 	}
 	if got, tiles = paint(t, c, l); tiles != 6*4 || got.Rect.Dx() != 90 {
 		t.Errorf("%d tiles of %v after a change of size, want 24", tiles, got.Rect)
+	}
+}
+
+// Boxes are as opaque as values of a buffer say, which are painted anew when they are said to have changed.
+func TestBoxesShowValuesOfTheDevice(t *testing.T) {
+	const width, height = 160, 48
+	l := newList(t)
+	c := newCanvas(t, width, height, false)
+	values := []float32{0, 1e-4, 0.01, 0.25, 0.5, 1, 7, -1}
+	buffer, err := c.dev.NewBuffer(int64(4*len(values)), vk.Upload)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { buffer.Close() })
+	write := func() {
+		for i, v := range values {
+			binary.LittleEndian.PutUint32(buffer.Mapped()[4*i:], math.Float32bits(v))
+		}
+	}
+	write()
+	show := func(stamp uint32) {
+		l.Reset()
+		l.Box(Rect{0, 0, width, height}, 0x1a2028ff)
+		for i := range len(values) + 2 { // the last ones are not there
+			x := float32(16 * i)
+			l.Value(Rect{x + 2, 8, x + 13.5, 40}, i, stamp, 0xffc263c0)
+		}
+	}
+	show(0)
+	if got, _ := paint(t, c, l); !slices.Equal(got.Pix, reference(l, width, height).Pix) {
+		t.Error("without a buffer something is drawn")
+	}
+	if err := c.SetValues(buffer.Whole()); err != nil {
+		t.Fatal(err)
+	}
+	show(1)
+	got, _ := paint(t, c, l)
+	compare(t, got, reference(l, width, height, values...))
+	values[3], values[4] = 0.01, 0.9
+	write()
+	if _, tiles := paint(t, c, l); tiles != 0 {
+		t.Errorf("%d tiles without a change", tiles)
+	}
+	show(2)
+	if got, tiles := paint(t, c, l); tiles != 30 {
+		t.Errorf("%d tiles of values that have changed, want 30", tiles)
+	} else {
+		compare(t, got, reference(l, width, height, values...))
+	}
+	if err := c.SetValues(vk.Span{}); err != nil {
+		t.Fatal(err)
 	}
 }
 

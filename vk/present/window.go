@@ -226,6 +226,9 @@ func (w *Window) step(ctx context.Context, draw func(Input, *List) Reply) (again
 	return !reply.Quit, nil
 }
 
+// SetValues is Canvas.SetValues.
+func (w *Window) SetValues(s vk.Span) error { return w.canvas.SetValues(s) }
+
 // look returns the input for a frame.
 func (w *Window) look() Input {
 	in := w.input
