@@ -34,6 +34,7 @@ var layers = map[string][]string{
 	"internal/dtype":      {"internal/half"},
 	"internal/ref":        {"internal/half", "internal/dtype"},
 	"internal/gputest":    {"vk", "internal"},
+	"internal/screentest": {},
 	"internal/synth":      {"internal/dtype", "internal/ggufwrite", "internal/atomicfile"},
 	"internal/regular":    {},
 	"internal/licenses":   {},
@@ -89,14 +90,14 @@ var layers = map[string][]string{
 
 	"cmd/pumice":         {root, "hub", "store", "server", "quantize", "eval", "bench", "checkpoint", "chat", "chat/toolcall", "sample", "shaders", "tokenizer", "constrain", "internal"},
 	"cmd/pumice-window":  {root, "internal/monitor", "internal/loopback"},
-	"internal/monitor":   {root, "server", "vk/present", "internal/humanize"},
+	"internal/monitor":   {root, "server", "vk", "vk/present", "internal/humanize"},
 	"internal/simt":      {"internal/half", "internal/spirv"},
 	"internal/coalesce":  {"internal/simt", "pipeline/kernels", "shaders", "vk", "internal/dtype"},
 	"internal/isareport": {"model", "pipeline", "vk", "checkpoint", "internal/dtype", "internal/synth"},
 }
 
 // testOnly are the packages that tests of any layer may import besides: the oracles, the makers of input, the device helpers.
-var testOnly = []string{"checkpoint", "internal/bounded", "internal/ref", "internal/ggufwrite", "internal/synth", "internal/gputest", "internal/lab", "internal/vkfault", "internal/dtype", "internal/half", "internal/humanize", "sample"}
+var testOnly = []string{"checkpoint", "internal/bounded", "internal/ref", "internal/ggufwrite", "internal/synth", "internal/gputest", "internal/screentest", "internal/lab", "internal/vkfault", "internal/dtype", "internal/half", "internal/humanize", "sample"}
 
 // confined names the imports that only some places may have. Places are as in layers; "test" is any _test.go file.
 var confined = map[string][]string{
@@ -112,7 +113,7 @@ var confined = map[string][]string{
 	"github.com/santhosh-tekuri":      {"test"},
 	"github.com/rogpeppe/go-internal": {"test"},
 	"go.uber.org/goleak":              {"test", "internal/gputest"},
-	"testing":                         {"test", "internal/gputest", "internal/bounded", "internal/vkfault"},
+	"testing":                         {"test", "internal/gputest", "internal/screentest", "internal/bounded", "internal/vkfault"},
 	"github.com/edsrzf/mmap-go":       {"checkpoint"},
 	"github.com/dlclark/regexp2":      {"tokenizer"},
 	"github.com/prometheus":           {"server"},

@@ -13,7 +13,7 @@ import (
 )
 
 // forTests are library packages that only tests import. They may name what a person who runs tests sets.
-var forTests = []string{"internal/bounded", "internal/gputest", "internal/vkfault"}
+var forTests = []string{"internal/bounded", "internal/gputest", "internal/screentest", "internal/vkfault"}
 
 // commandLine matches what only a user of the command line has: a flag, an environment variable of the program, a
 // target of the Makefile, a subcommand.

@@ -3,81 +3,22 @@
 package present
 
 import (
-	"bufio"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"image"
 	"image/color"
 	"image/png"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strings"
+	"slices"
 	"testing"
 	"time"
 
 	"pumice/internal/gputest"
+	"pumice/internal/screentest"
 	"pumice/vk"
 )
-
-// screen starts an X server without a screen for the test, and returns the file in which it keeps what its screen would
-// show (X11's xwd format).
-func screen(t *testing.T) string {
-	t.Helper()
-	server, err := exec.LookPath("Xvfb")
-	if err != nil {
-		t.Skip("SKIPPED, no Xvfb: run tools/setup.sh window")
-	}
-	dir := t.TempDir()
-	number, ends, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	x := exec.Command(server, "-displayfd", "3", "-screen", "0", "900x700x24", "-fbdir", dir, "-nolisten", "tcp")
-	x.ExtraFiles = []*os.File{ends}
-	var log strings.Builder
-	x.Stderr = &log
-	if err := x.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = x.Process.Kill()
-		_ = x.Wait()
-	})
-	ends.Close()
-	line, err := bufio.NewReader(number).ReadString('\n')
-	if err != nil {
-		t.Fatalf("Xvfb says no number: %v\n%s", err, log.String())
-	}
-	t.Setenv("DISPLAY", ":"+strings.TrimSpace(line))
-	return filepath.Join(dir, "Xvfb_screen0")
-}
-
-// shot reads a part of the screen.
-func shot(t *testing.T, file string, part image.Rectangle) *image.NRGBA {
-	t.Helper()
-	data, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	// XWDFile.h: big-endian words.
-	word := func(i int) int { return int(binary.BigEndian.Uint32(data[4*i:])) }
-	header, width, bits, pitch, colours := word(0), word(4), word(11), word(12), word(19)
-	if bits != 32 || word(7) != 0 || part.Max.X > width {
-		t.Fatalf("a screen of %d pixels with %d bits in byte order %d", width, bits, word(7))
-	}
-	pixels := data[header+12*colours:]
-	m := image.NewNRGBA(image.Rect(0, 0, part.Dx(), part.Dy()))
-	for y := range part.Dy() {
-		for x := range part.Dx() {
-			p := pixels[(part.Min.Y+y)*pitch+4*(part.Min.X+x):]
-			m.SetNRGBA(x, y, color.NRGBA{p[2], p[1], p[0], 255})
-		}
-	}
-	return m
-}
 
 func openWindow(t *testing.T) *Window {
 	t.Helper()
@@ -95,7 +36,7 @@ func openWindow(t *testing.T) *Window {
 
 // The screen shows the pixels of the canvas, after changes of size too, and the validation layers have nothing to say.
 func TestScreenShowsTheCanvas(t *testing.T) {
-	file := screen(t)
+	screen := screentest.Start(t)
 	w := openWindow(t)
 	defer func() {
 		if err := w.Close(); err != nil {
@@ -131,7 +72,7 @@ func TestScreenShowsTheCanvas(t *testing.T) {
 		x, y := w.window.GetPos()
 		var got *image.NRGBA
 		for range 100 { // X draws when it comes to it
-			if got = shot(t, file, want.Rect.Add(image.Pt(x, y))); string(got.Pix) == string(want.Pix) {
+			if got = screen.Shot(want.Rect.Add(image.Pt(x, y))); string(got.Pix) == string(want.Pix) {
 				break
 			}
 			time.Sleep(20 * time.Millisecond)
@@ -155,7 +96,7 @@ func TestScreenShowsTheCanvas(t *testing.T) {
 // A window that is minimised draws no frames, and one that was closed ends Run; nothing is left behind, which the test's device
 // would report.
 func TestWindowIsMinimisedAndClosed(t *testing.T) {
-	screen(t)
+	screentest.Start(t)
 	w := openWindow(t)
 	frames := 0
 	draw := func(in Input, l *List) Reply {
@@ -192,32 +133,51 @@ func TestWindowIsMinimisedAndClosed(t *testing.T) {
 
 // Keys and the mouse reach the next frame, once.
 func TestInputReachesTheNextFrame(t *testing.T) {
-	screen(t)
+	screen := screentest.Start(t)
 	w := openWindow(t)
 	defer w.Close()
-	w.input.Keys, w.input.Clicked = []rune{' ', KeyUp}, true
-	var got []Input
-	err := w.Run(t.Context(), func(in Input, l *List) Reply {
-		got = append(got, in)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	x, y := w.window.GetPos()
+	var keys []rune
+	var last Input
+	frames := 0
+	err := w.Run(ctx, func(in Input, l *List) Reply {
+		if frames++; frames == 2 { // the window is there
+			screen.Move(x+37, y+21)
+			screen.Press('a', ' ', screentest.KeyUp, screentest.KeyDown, screentest.KeyLeft, screentest.KeyRight, screentest.KeyEscape)
+		}
+		keys, last = append(keys, in.Keys...), in
 		l.Box(Rect{0, 0, in.Width, in.Height}, white)
-		return Reply{Quit: len(got) == 2}
+		return Reply{Quit: slices.Contains(in.Keys, KeyEscape)}
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if string(got[0].Keys) != string([]rune{' ', KeyUp}) || !got[0].Clicked || len(got[1].Keys) > 0 || got[1].Clicked {
+	if want := []rune{'a', ' ', KeyUp, KeyDown, KeyLeft, KeyRight, KeyEscape}; !slices.Equal(keys, want) || last.X != 37 || last.Y != 21 {
+		t.Errorf("keys %q with the mouse at (%g, %g), want %q at (37, 21)", keys, last.X, last.Y, want)
+	}
+	w.input.Keys, w.input.Clicked = []rune{' '}, true
+	var got []Input
+	if err := w.Run(ctx, func(in Input, _ *List) Reply {
+		got = append(got, in)
+		return Reply{Quit: len(got) == 2}
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if string(got[0].Keys) != " " || !got[0].Clicked || len(got[1].Keys) > 0 || got[1].Clicked {
 		t.Errorf("%+v, then %+v", got[0], got[1])
 	}
 }
 
 // Without a screen, or on an instance that was not made for windows, there is an error to tell by.
 func TestWindowsThatCannotBe(t *testing.T) {
-	file := screen(t)
+	screentest.Start(t)
 	dev := gputest.Open(t)
 	if _, err := OpenWindow(dev, "test", 100, 100); !errors.Is(err, vk.ErrNoPresent) {
 		t.Errorf("without surfaces: %v", err)
 	}
-	t.Setenv("DISPLAY", ":"+filepath.Base(file))
+	t.Setenv("DISPLAY", ":none")
 	dev = gputest.OpenWith(t, gputest.Options{Surfaces: true})
 	if _, err := OpenWindow(dev, "test", 100, 100); !errors.Is(err, ErrNoDisplay) {
 		t.Errorf("without a screen: %v", err)
