@@ -33,7 +33,8 @@ func main() {
 		Usage:     "show what a pumice serve on this machine does",
 		ArgsUsage: "[URL]",
 		Description: "URL is the server's, http://127.0.0.1:8080 unless it is given, or the path of its unix socket. Space pauses, S writes a\n" +
-			"screenshot into the working directory, Escape and Q close the window, and the mouse shows numbers.",
+			"screenshot into the working directory, Escape and Q close the window, and the mouse shows numbers. A shows weights of\n" +
+			"attention: up and down choose a layer, left and right a head, M the mean of all heads.",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "api-key", EnvVars: []string{"PUMICE_API_KEY"}, Usage: "show the server `KEY`, where it wants one"},
 			&cli.StringFlag{Name: "model", Usage: "watch the model that the server calls `NAME` (default: its first)"},
@@ -79,12 +80,17 @@ func show(c *cli.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, d.Close()) }()
 	ctx, cancel := context.WithCancel(c.Context)
+	model := c.String("model")
 	var state monitor.State
 	var wait sync.WaitGroup
 	defer wait.Wait()
 	defer cancel()
+	state.Asks(func(ctx context.Context, c monitor.Choice) error {
+		q := url.Values{"model": {model}, "layer": {strconv.Itoa(c.Layer)}, "head": {strconv.Itoa(c.Head)}}
+		return client.Events(ctx, "/watch/attention?"+q.Encode(), state.Receive)
+	})
 	wait.Go(func() {
-		state.End(client.Events(ctx, "/watch?model="+url.QueryEscape(c.String("model")), state.Receive))
+		state.End(client.Events(ctx, "/watch?model="+url.QueryEscape(model), state.Receive))
 	})
 	return monitor.Show(ctx, d.Vulkan(), &state, func() {}, func(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) })
 }

@@ -10,6 +10,7 @@ import (
 
 	"pumice"
 	"pumice/internal/humanize"
+	"pumice/server"
 	"pumice/vk/present"
 )
 
@@ -26,13 +27,34 @@ const (
 	promptColour present.Colour = 0xffc263ff
 	sharedColour present.Colour = 0xd2a8ffff
 	otherColour  present.Colour = 0x56d39bff
+
+	// attentionColour is behind text, which is read on it: bright has a contrast of 5 to it (WCAG 2.2, 1.4.3).
+	attentionColour present.Colour = 0x2f62b8ff
 )
 
 // A controls is what keys change.
-type controls struct{ paused bool }
+type controls struct {
+	paused bool
+	Choice
+}
 
-// press takes in keys that were typed at a time: space pauses and goes on, S asks for a screenshot, Q and Escape for the end.
-func (c *controls) press(keys []rune, now time.Time) (reply present.Reply) {
+// newControls is what there is before a key is pressed.
+func newControls() controls { return controls{Choice: Choice{Head: pumice.MeanOfHeads}} }
+
+// press takes in keys that were typed at a time: space pauses and goes on, S asks for a screenshot, Q and Escape for the end, A for
+// weights of attention and for none, up and down for those of another layer, left and right of another head, M for their mean.
+func (c *controls) press(keys []rune, now time.Time, of server.Engine) (reply present.Reply) {
+	turn := func(n, first, end int) int { // the last is followed by the first
+		switch {
+		case n >= end:
+			return first
+		case n < first:
+			return end - 1
+		}
+		return n
+	}
+	layers, heads := max(1, of.Layers), max(1, of.Heads)
+	c.Layer, c.Head = min(c.Layer, layers-1), min(c.Head, heads-1)
 	for _, key := range keys {
 		switch key {
 		case ' ':
@@ -41,6 +63,18 @@ func (c *controls) press(keys []rune, now time.Time) (reply present.Reply) {
 			reply.Screenshot = now.Format("pumice-20060102-150405.png")
 		case 'q', 'Q', present.KeyEscape:
 			reply.Quit = true
+		case 'a', 'A':
+			c.On = !c.On
+		case present.KeyUp:
+			c.Layer = turn(c.Layer+1, 0, layers)
+		case present.KeyDown:
+			c.Layer = turn(c.Layer-1, 0, layers)
+		case present.KeyRight:
+			c.Head = turn(c.Head+1, pumice.MeanOfHeads, heads)
+		case present.KeyLeft:
+			c.Head = turn(c.Head-1, pumice.MeanOfHeads, heads)
+		case 'm', 'M':
+			c.Head = pumice.MeanOfHeads
 		}
 	}
 	return reply
@@ -53,11 +87,14 @@ type screen struct {
 	scale float32
 	mouse [2]float32
 	tip   string // what is under the mouse; "": nothing
+
+	weight func(position int) (w float32, ok bool) // of attention
 }
 
-// Draw draws a View for a window. It depends on nothing else: the same View and Input make the same picture.
-func Draw(l *present.List, v View, in present.Input, paused bool) {
-	s := &screen{List: l, view: v, scale: max(1, in.Scale), mouse: [2]float32{in.X, in.Y}}
+// Draw draws a View for a window. It depends on nothing else: the same View and Input make the same picture. weight finds the
+// weight of attention of a position, for the one that the mouse is over; where the values are drawn the device knows them.
+func Draw(l *present.List, v View, in present.Input, paused bool, weight func(position int) (w float32, ok bool)) {
+	s := &screen{List: l, view: v, scale: max(1, in.Scale), mouse: [2]float32{in.X, in.Y}, weight: weight}
 	all := present.Rect{X1: in.Width, Y1: in.Height}
 	l.Box(all, ground)
 	gap := s.px(8)
@@ -65,7 +102,7 @@ func Draw(l *present.List, v View, in present.Input, paused bool) {
 	s.head(head, in, paused)
 	var rates, amounts, text present.Rect
 	switch left, right := cutLeft(rest, (rest.Width()-gap)/2, gap); {
-	case rest.Width() > s.px(520) && v.Text == "":
+	case rest.Width() > s.px(520) && v.Text == "" && !v.Attention.On:
 		rates, amounts = left, right
 	case rest.Width() > s.px(520):
 		rest, text = left, right
@@ -388,13 +425,23 @@ func age(d time.Duration) string {
 	return fmt.Sprintf("%.0f h", d.Hours())
 }
 
-// text shows the end of the text that is at work.
+// text shows the end of the text that is at work, and behind it the weights of attention of its last token if they are wanted.
 func (s *screen) text(r present.Rect) {
-	if s.view.Text == "" {
+	a := s.view.Attention
+	if s.view.Text == "" && !a.On {
 		return
 	}
-	in, ok := s.panel(r, fmt.Sprintf("text of session %d", s.view.Sessions[0].Number))
+	title := "attention"
+	if s.view.Text != "" {
+		title = fmt.Sprintf("text of session %d", s.view.Sessions[0].Number)
+	}
+	in, ok := s.panel(r, title)
 	if !ok {
+		return
+	}
+	in.Y0 = s.choice(in, r.Y0+s.px(6))
+	if s.view.Text == "" {
+		s.cells(in)
 		return
 	}
 	size := s.normal()
@@ -402,16 +449,113 @@ func (s *screen) text(r present.Rect) {
 	if fit := max(1, int(in.Height()/float32(size))); len(lines) > fit {
 		lines = lines[len(lines)-fit:]
 	}
+	shaded := a.Known && a.Session == s.view.Sessions[0].Number
 	for _, line := range lines {
-		in.Y0 = s.line(in.X0, in.Y0, size, line, bright)
+		if shaded {
+			s.shade(in.X0, in.Y0, size, line)
+		}
+		in.Y0 = s.line(in.X0, in.Y0, size, s.view.Text[line.from:line.to], bright)
 	}
 }
 
+// choice says which weights of attention are shown, and by which keys others are. It returns where the next line begins; the line
+// of the title is at y.
+func (s *screen) choice(in present.Rect, y float32) float32 {
+	a, size := s.view.Attention, s.small()
+	if !a.On {
+		s.lineRight(in.X1, y, size, "A: attention", dim)
+		return in.Y0
+	}
+	what := "the mean of all heads"
+	if a.Head != pumice.MeanOfHeads {
+		what = fmt.Sprintf("head %d of %d", a.Head, s.view.About.Heads)
+	}
+	what = fmt.Sprintf("attention in layer %d of %d, %s", a.Layer, s.view.About.Layers, what)
+	c := bright
+	switch {
+	case a.Err != nil:
+		what, c = "no weights of attention: "+a.Err.Error(), warn
+	case a.Known:
+		what += fmt.Sprintf(", of token %d of session %d", a.Position, a.Session)
+	default:
+		what += ": waiting for a token"
+	}
+	y = s.line(in.X0, in.Y0, size, s.Font().Fit(size, what, in.Width()), c)
+	x := in.X1
+	for _, w := range []float64{1, 0.25, 0.05, 0.01} { // what shades stand for
+		text := fmt.Sprint(w)
+		x -= s.Font().Width(size, text) + s.px(6)
+		s.Box(present.Rect{X0: x - s.px(3), Y0: y + 1, X1: x + s.Font().Width(size, text) + s.px(3), Y1: y + float32(size) - 1}, attentionColour.With(math.Sqrt(w)))
+		s.line(x, y, size, text, bright)
+		x -= s.px(3)
+	}
+	keys := "↑↓ layer   ←→ head   M mean   A off"
+	return s.line(in.X0, y, size, s.Font().Fit(size, keys, x-in.X0-s.px(10)), dim) + s.px(4)
+}
+
+// shade draws the weights of attention of the tokens in a line of the text. A token that has no width, such as a line break, has
+// a mark of its own.
+func (s *screen) shade(x, y float32, size int, line span) {
+	v, from := s.view, 0
+	for i, to := range v.Ends {
+		begin, end := max(from, line.from), min(to, line.to)
+		empty := from == to && from >= line.from && from < line.to || from == line.to && from < to && v.Text[from] == '\n'
+		if begin < end || empty {
+			left := x + s.Font().Width(size, v.Text[line.from:begin])
+			width := s.px(4)
+			if begin < end {
+				width = s.Font().Width(size, v.Text[begin:end]) - 1
+			}
+			s.token(present.Rect{X0: left, Y0: y + 1, X1: left + width, Y1: y + float32(size) - 1}, v.First+i)
+		}
+		from = to
+	}
+}
+
+// cells draws the weights of attention of tokens whose text is not known, one behind another.
+func (s *screen) cells(in present.Rect) {
+	a := s.view.Attention
+	if !a.Known {
+		return
+	}
+	width, height := s.px(12), s.px(16)
+	columns := max(1, int(in.Width()/width))
+	first := max(a.First, a.Position+1-textTokens)
+	for position := first; position <= a.Position; position++ {
+		i := position - first
+		x, y := in.X0+float32(i%columns)*width, in.Y0+float32(i/columns)*height
+		if y+height > in.Y1 {
+			return
+		}
+		cell := present.Rect{X0: x, Y0: y, X1: x + width - 1, Y1: y + height - 1}
+		s.Box(cell, grid)
+		s.token(cell, position)
+	}
+}
+
+// token draws the weight of attention of the token at a position.
+func (s *screen) token(r present.Rect, position int) {
+	a := s.view.Attention
+	if position < a.First || position > a.Position {
+		return
+	}
+	s.Value(r, position-a.First, a.Stamp, attentionColour)
+	if s.weight != nil && r.Contains(s.mouse[0], s.mouse[1]) {
+		if w, ok := s.weight(position); ok {
+			s.tip = fmt.Sprintf("token %d: %.4f", position, w)
+		}
+	}
+}
+
+// A span is a part of a text, in bytes.
+type span struct{ from, to int }
+
 // wrap divides a text into lines of at most a width: between words, or anywhere where a word has no room or is of a script
 // without spaces.
-func wrap(f *present.Font, size int, text string, width float32) []string {
-	var lines []string
-	for paragraph := range strings.SplitSeq(strings.ReplaceAll(text, "\t", "    "), "\n") {
+func wrap(f *present.Font, size int, text string, width float32) []span {
+	var lines []span
+	start := 0
+	for paragraph := range strings.SplitSeq(text, "\n") {
 		begin, space, at := 0, -1, float32(0)
 		for i, r := range paragraph {
 			w := f.Width(size, string(r))
@@ -420,7 +564,7 @@ func wrap(f *present.Font, size int, text string, width float32) []string {
 				if space > begin {
 					end, next = space, space+1
 				}
-				lines = append(lines, paragraph[begin:end])
+				lines = append(lines, span{start + begin, start + end})
 				begin, space = next, -1
 				at = f.Width(size, paragraph[begin:i])
 			}
@@ -429,7 +573,8 @@ func wrap(f *present.Font, size int, text string, width float32) []string {
 			}
 			at += w
 		}
-		lines = append(lines, paragraph[begin:])
+		lines = append(lines, span{start + begin, start + len(paragraph)})
+		start += len(paragraph) + 1
 	}
 	return lines
 }

@@ -2,6 +2,7 @@ package monitor
 
 import (
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -17,6 +18,7 @@ import (
 	"pumice/internal/bounded"
 	"pumice/internal/gputest"
 	"pumice/server"
+	"pumice/vk"
 	"pumice/vk/present"
 )
 
@@ -55,7 +57,12 @@ func TestRatesAreTokensOverTime(t *testing.T) {
 }
 
 func TestSessionsAndTheirTexts(t *testing.T) {
-	s := State{decode: func(ids []int) string { return fmt.Sprint(ids) }}
+	s := State{pieces: func(ids []int) (list []string) {
+		for _, id := range ids {
+			list = append(list, fmt.Sprint(id, " "))
+		}
+		return list
+	}}
 	piece := func(after time.Duration, p pumice.Piece) {
 		s.Event(step(after, pumice.Step{Sequences: 1, Pieces: []pumice.Piece{p}}))
 	}
@@ -63,15 +70,15 @@ func TestSessionsAndTheirTexts(t *testing.T) {
 	piece(1*time.Second, pumice.Piece{Session: 1, Tokens: []int{1, 2, 3}, Pages: 2})
 	piece(2*time.Second, pumice.Piece{Session: 2, Position: 64, Tokens: []int{9}, Pages: 3, Shared: 1})
 	piece(3*time.Second, pumice.Piece{Session: 1, Position: 3, Tokens: []int{4, 5}, Pages: 2})
-	if got := text(); got != "[1 2 3 4 5]" {
+	if got := text(); got != "1 2 3 4 5 " {
 		t.Errorf("%s", got)
 	}
 	piece(4*time.Second, pumice.Piece{Session: 1, Position: 4, Tokens: []int{6}}) // 5 was a guess
-	if got := text(); got != "[1 2 3 4 6]" {
+	if got := text(); got != "1 2 3 4 6 " {
 		t.Errorf("%s", got)
 	}
 	piece(5*time.Second, pumice.Piece{Session: 2, Position: 65, Tokens: []int{10}, Pages: 3, Shared: 2})
-	if got := text(); got != "[9 10]" { // what comes before was in the cache
+	if got := text(); got != "9 10 " { // what comes before was in the cache
 		t.Errorf("%s", got)
 	}
 	v := s.View(start.Add(6 * time.Second))
@@ -150,7 +157,10 @@ func TestWrap(t *testing.T) {
 		"wwwwwwwwwwwwwwwwwwwwwww": nil,
 		"词元词元词元词元词元词元":            nil,
 	} {
-		got := wrap(f, 16, text, width)
+		var got []string
+		for _, line := range wrap(f, 16, text, width) {
+			got = append(got, text[line.from:line.to])
+		}
 		if want != nil && !slices.Equal(got, want) {
 			t.Errorf("%q: %q", text, got)
 		}
@@ -171,20 +181,32 @@ type picture struct{ *image.NRGBA }
 // painter returns a function that draws pictures.
 func painter(t *testing.T) func(v View, in present.Input, paused bool) picture {
 	t.Helper()
+	dev := gputest.Open(t)
+	values, err := dev.NewBuffer(4*textTokens, vk.Upload)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { values.Close() })
 	f, err := present.NewFont()
 	if err != nil {
 		t.Fatal(err)
 	}
 	l := present.NewList(f)
-	c, err := present.NewCanvas(gputest.Open(t))
+	c, err := present.NewCanvas(dev)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
+	if err := c.SetValues(values.Whole()); err != nil {
+		t.Fatal(err)
+	}
 	return func(v View, in present.Input, paused bool) picture {
 		t.Helper()
+		for i, w := range v.Attention.Weights {
+			binary.LittleEndian.PutUint32(values.Mapped()[4*i:], math.Float32bits(w))
+		}
 		l.Reset()
-		Draw(l, v, in, paused)
+		Draw(l, v, in, paused, func(position int) (float32, bool) { return weightOf(v, position) })
 		if w, h := c.Size(); w != int(in.Width) || h != int(in.Height) {
 			if err := c.Resize(int(in.Width), int(in.Height), false); err != nil {
 				t.Fatal(err)
@@ -231,6 +253,19 @@ func (p picture) longest(c present.Colour) int {
 		}
 	}
 	return most
+}
+
+// shaded reports whether a pixel is of a ground behind a weight of attention, by the law that the weight's root is how opaque the
+// colour is.
+func (p picture) shaded(x, y int, ground present.Colour, weight float64) bool {
+	at := p.NRGBAAt(x, y)
+	for i, got := range []uint8{at.R, at.G, at.B} {
+		behind, over := float64(ground>>(24-8*i)&0xff), float64(attentionColour>>(24-8*i)&0xff)
+		if want := behind + math.Sqrt(weight)*(over-behind); math.Abs(float64(got)-want) > 1 {
+			return false
+		}
+	}
+	return true
 }
 
 // sample is a View with everything in it.
@@ -283,6 +318,125 @@ func TestBarsShowTheirNumbers(t *testing.T) {
 	low, high := slices.Min(columns), slices.Max(columns)
 	if high < 100 || low < high/4-1 || low > high/4+1 {
 		t.Errorf("bars of %d and %d pixels for 5 and 20 tokens/s", low, high)
+	}
+}
+
+// The shades behind a text are those of the weights of its tokens.
+func TestShadesShowWeightsOfAttention(t *testing.T) {
+	f, err := present.NewFont()
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, drawn := View{Now: start, Sessions: []Session{{Number: 3, Last: start}}, First: 40}, painter(t)
+	in := present.Input{Width: 1100, Height: 720, Scale: 1, X: -1, Y: -1}
+	words := []string{"stone", " wind", " over", "\n", "line"} // without descenders: the lowest row of a line has shades alone
+	for _, word := range words {
+		v.Text += word
+		v.Ends = append(v.Ends, len(v.Text))
+	}
+	without := drawn(v, in, false)
+	v.Attention = Attention{Choice: Choice{On: true, Head: pumice.MeanOfHeads}, Known: true, Session: 3, Position: 44, First: 38, Stamp: 1,
+		Weights: []float32{0.3, 0.1, 0.04, 0.9, 0.25, 0.16, 0}}
+	p := drawn(v, in, false)
+	if string(p.Pix) == string(without.Pix) {
+		t.Fatal("nothing is drawn")
+	}
+	// The word of most weight has a row of its own colour as wide as it is.
+	size, from, row, width := 19, 0, 0, int(f.Width(19, " wind"))-1
+	for y := 719; y > 0 && row == 0; y-- {
+		run := 0
+		for x := range 1100 {
+			if run++; !p.shaded(x, y, panel, 0.9) {
+				run = 0
+			}
+			if run == width-1 {
+				from, row = x-run+1, y
+			}
+		}
+	}
+	if row == 0 {
+		t.Fatal("the word of most weight is not found")
+	}
+	at := func(text string) int { return from + int(f.Width(size, text)) - int(f.Width(size, "stone")) }
+	for _, x := range []struct {
+		name   string
+		x, y   int
+		weight float64
+	}{
+		{"stone", at("") + 5, row, 0.04}, {"wind", at("stone") + 5, row, 0.9}, {"over", at("stone wind") + 5, row, 0.25},
+		{"the line's end", at("stone wind over") + 2, row, 0.16}, {"behind it", at("stone wind over") + 9, row, 0}, {"the next line", at("") + 5, row + size, 0},
+	} {
+		if !p.shaded(x.x, x.y, panel, x.weight) {
+			t.Errorf("%s: %v at (%d, %d), want the shade of %g", x.name, p.NRGBAAt(x.x, x.y), x.x, x.y, x.weight)
+		}
+	}
+	if v.Attention.Session = 4; string(drawn(v, in, false).Pix) == string(p.Pix) {
+		t.Error("a text has the weights of another session")
+	}
+	v.Attention.Session, in.X, in.Y = 3, float32(at("stone")+5), float32(row-5)
+	tip := drawn(v, in, false)
+	v.Attention.Weights[3] = 0.5
+	if other := drawn(v, in, false); string(tip.Pix) == string(p.Pix) || string(other.Pix) == string(tip.Pix) {
+		t.Error("no number is shown below the mouse")
+	}
+}
+
+// Where texts are not known there is a cell for each token.
+func TestCellsShowWeightsOfAttention(t *testing.T) {
+	v, drawn := View{Now: start}, painter(t)
+	in := present.Input{Width: 1100, Height: 720, Scale: 1, X: -1, Y: -1}
+	v.Attention = Attention{Choice: Choice{On: true, Head: 2}, Known: true, Session: 3, Position: 109, First: 10, Stamp: 1}
+	for i := range 100 {
+		v.Attention.Weights = append(v.Attention.Weights, float32(i%10)/10)
+	}
+	p := drawn(v, in, false)
+	// Rows of as many cells as there is room for, 12 pixels apart; of ten cells one has no weight.
+	left, top := 0, 0
+	for y := range 720 {
+		for x := range 1100 {
+			if top == 0 && p.is(x, y, grid) && p.shaded(x+12, y, grid, 0.1) && p.shaded(x+24, y, grid, 0.2) && p.shaded(x+108, y+5, grid, 0.9) {
+				left, top = x, y
+			}
+		}
+	}
+	if top == 0 {
+		t.Fatal("the first cells are not found")
+	}
+	columns := 1
+	for p.shaded(left+5+12*columns, top+5, grid, float64(columns%10)/10) {
+		columns++
+	}
+	if columns < 30 || columns > 60 {
+		t.Fatalf("%d cells in a row", columns)
+	}
+	for i := range 100 {
+		if x, y := left+5+i%columns*12, top+5+i/columns*16; !p.shaded(x, y, grid, float64(i%10)/10) {
+			t.Errorf("cell %d is %v, want the shade of %g", i, p.NRGBAAt(x, y), float64(i%10)/10)
+		}
+	}
+	if x, y := left+5+100%columns*12, top+5+100/columns*16; !p.is(x, y, panel) {
+		t.Errorf("cell 100 is %v", p.NRGBAAt(x, y))
+	}
+}
+
+// Text is read on every shade, and shades differ in brightness: relative luminance and contrast of WCAG 2.2.
+func TestShadesAreReadWithoutColours(t *testing.T) {
+	luminance := func(c present.Colour) float64 {
+		sum := 0.0
+		for i, part := range []float64{0.2126, 0.7152, 0.0722} {
+			v := float64(c>>(24-8*i)&0xff) / 255
+			if v <= 0.04045 {
+				v /= 12.92
+			} else {
+				v = math.Pow((v+0.055)/1.055, 2.4)
+			}
+			sum += part * v
+		}
+		return sum
+	}
+	contrast := func(a, b present.Colour) float64 { return (luminance(a) + 0.05) / (luminance(b) + 0.05) }
+	if text, shade := contrast(bright, attentionColour), contrast(attentionColour, panel); text < 4.5 || shade < 2.5 {
+		t.Errorf("text has a contrast of %.2f to the strongest shade, that of %.2f to none", text, shade)
 	}
 }
 
@@ -370,8 +524,85 @@ func TestHoverAndSmallWindows(t *testing.T) {
 	}
 }
 
+// weightOf is what a View's weights of attention say of a position.
+func weightOf(v View, position int) (float32, bool) {
+	i := position - v.Attention.First
+	if i < 0 || i >= len(v.Attention.Weights) {
+		return 0, false
+	}
+	return v.Attention.Weights[i], true
+}
+
+// Keys choose layers and heads, one after another and round.
+func TestKeysChooseWeightsOfAttention(t *testing.T) {
+	c, of := newControls(), server.Engine{Layers: 3, Heads: 2}
+	up, down, left, right := string(present.KeyUp), string(present.KeyDown), string(present.KeyLeft), string(present.KeyRight)
+	for _, x := range []struct {
+		keys string
+		want Choice
+	}{
+		{"", Choice{false, 0, -1}}, {"a", Choice{true, 0, -1}}, {up + up, Choice{true, 2, -1}}, {up, Choice{true, 0, -1}}, {down, Choice{true, 2, -1}},
+		{right, Choice{true, 2, 0}}, {right + right, Choice{true, 2, -1}}, {left, Choice{true, 2, 1}}, {left, Choice{true, 2, 0}}, {"mA", Choice{false, 2, -1}},
+	} {
+		if c.press([]rune(x.keys), time.Time{}, of); c.Choice != x.want {
+			t.Errorf("%q: %+v, want %+v", x.keys, c.Choice, x.want)
+		}
+	}
+	if c.press(nil, time.Time{}, server.Engine{}); c.Choice != (Choice{false, 0, -1}) {
+		t.Errorf("%+v of an engine without layers", c.Choice)
+	}
+}
+
+// Whoever is asked for weights of attention is asked for one choice at a time, and says what is wrong.
+func TestAskingIsOfOneChoice(t *testing.T) {
+	var s State
+	started := make(chan Choice)
+	wrong := errors.New("no such layer")
+	asking := 0
+	s.Asks(func(ctx context.Context, c Choice) error {
+		if asking++; asking > 1 {
+			t.Error("two are asked for at once")
+		}
+		started <- c
+		if c.Layer == 9 {
+			asking--
+			return wrong
+		}
+		s.weights(server.Attention{Attention: pumice.Attention{Session: 1, Position: 1, Layer: c.Layer, Weights: []float32{0.25, 0.75}}})
+		s.weights(server.Attention{Attention: pumice.Attention{Layer: c.Layer + 1}}) // of what was asked before
+		<-ctx.Done()
+		asking--
+		return ctx.Err()
+	})
+	for layer := range 3 {
+		want := Choice{On: true, Layer: layer}
+		s.Ask(want, nil)
+		s.Ask(want, nil)
+		if got := <-started; got != want {
+			t.Errorf("asked for %+v, want %+v", got, want)
+		}
+		for !s.View(start).Attention.Known {
+			time.Sleep(time.Millisecond)
+		}
+		if a := s.View(start).Attention; a.Choice != want || a.Session != 1 || !slices.Equal(a.Weights, []float32{0.25, 0.75}) {
+			t.Errorf("%+v", a)
+		}
+	}
+	s.Ask(Choice{On: true, Layer: 9}, nil)
+	<-started
+	s.Wait()
+	if a := s.View(start).Attention; a.Known || !errors.Is(a.Err, wrong) {
+		t.Errorf("%+v", a)
+	}
+	s.Ask(Choice{}, nil)
+	s.Wait()
+	if a := s.View(start).Attention; a.Known || a.On || a.Err != nil || asking != 0 {
+		t.Errorf("%+v, %d are asked", a, asking)
+	}
+}
+
 func TestKeys(t *testing.T) {
-	var c controls
+	c, of := newControls(), server.Engine{Layers: 3, Heads: 4}
 	now := time.Date(2026, 11, 30, 17, 5, 9, 0, time.UTC)
 	for _, x := range []struct {
 		keys   string
@@ -385,7 +616,7 @@ func TestKeys(t *testing.T) {
 		{string([]rune{present.KeyUp, present.KeyEscape}), present.Reply{Quit: true}, false},
 		{"Q", present.Reply{Quit: true}, false},
 	} {
-		if got := c.press([]rune(x.keys), now); got != x.want || c.paused != x.paused {
+		if got := c.press([]rune(x.keys), now, of); got != x.want || c.paused != x.paused {
 			t.Errorf("%q: %+v, paused %t", x.keys, got, c.paused)
 		}
 	}
@@ -399,6 +630,7 @@ func FuzzReceive(f *testing.F) {
 		` {"time":"2026-11-30T17:00:00Z","step":{"tokens":9,"pieces":[{"session":1,"position":7,"tokens":[1,2],"pages":3,"shared_pages":9}]}}`,
 		` {"time":"0001-01-01T00:00:00Z","step":{"tokens":-9,"pieces":[{"session":-1,"position":-7,"pages":-3},{"session":-1,"position":9223372036854775807}]}}`,
 		` {"time":"2026-11-30T17:00:01Z","step":{"kernels":[{"Kernel":"k","Calls":0,"Total":-5,"Bytes":1000000},{"Kernel":"l","Total":7}]}}`,
+		`attention {"session":1,"position":9,"first":7,"weights":[0.5,0.25,1e30]}` + "\n" + `attention {"first":-5,"position":9223372036854775807,"weights":null}`,
 		` {"lookup":{}}` + "\n" + `other 5`, `metrics {`,
 	} {
 		f.Add(seed)
@@ -411,14 +643,14 @@ func FuzzReceive(f *testing.F) {
 	now := time.Date(2026, 11, 30, 17, 0, 2, 0, time.UTC)
 	f.Fuzz(func(t *testing.T, text string) {
 		bounded.Run(t, len(text), func(context.Context) {
-			var s State
+			s := State{attention: attention{Attention: Attention{Choice: Choice{On: true, Layer: 0}}}}
 			for line := range strings.Lines(text) {
 				name, data, _ := strings.Cut(line, " ")
 				_ = s.Receive(name, []byte(data))
 			}
 			for _, at := range []float32{-1, 100, 700} {
 				l.Reset()
-				Draw(l, s.View(now), present.Input{Width: 1100, Height: 720, Scale: 1, X: at, Y: 420}, false)
+				Draw(l, s.View(now), present.Input{Width: 1100, Height: 720, Scale: 1, X: at, Y: 420}, false, func(int) (float32, bool) { return 0.5, true })
 			}
 			if n := l.Len(); n > 20000 {
 				t.Errorf("%d shapes", n)
@@ -452,7 +684,7 @@ func BenchmarkFrame(b *testing.B) {
 				}
 				v.Decode = append(v.Decode[1:], float64(frames%30))
 				l.Reset()
-				Draw(l, v, in, false)
+				Draw(l, v, in, false, nil)
 				n, err := c.Paint(b.Context(), l)
 				if err != nil {
 					b.Fatal(err)

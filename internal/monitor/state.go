@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -33,7 +34,7 @@ const (
 type State struct {
 	mu       sync.Mutex
 	about    server.Engine
-	decode   func(ids []int) string // nil: texts are not known
+	pieces   func(ids []int) []string // what each token adds to a text; nil: texts are not known
 	metrics  pumice.Metrics
 	points   [spans]point // by span, modulo spans
 	sessions map[int]*session
@@ -42,6 +43,8 @@ type State struct {
 	kernels  []pumice.Timing
 	copied   float64
 	ended    error // why nothing more comes; nil while something may
+
+	attention attention
 }
 
 // A point is what was evaluated in one span of time.
@@ -73,6 +76,11 @@ func (s *State) Receive(name string, data []byte) error {
 		if err = json.Unmarshal(data, &m); err == nil {
 			s.Count(m)
 		}
+	case "attention":
+		var a server.Attention
+		if err = json.Unmarshal(data, &a); err == nil {
+			s.weights(a)
+		}
 	case "":
 		var e pumice.Event
 		if err = json.Unmarshal(data, &e); err == nil {
@@ -88,16 +96,19 @@ func (s *State) Receive(name string, data []byte) error {
 // Follow takes in what an engine of this process does, until ctx ends or the engine is closed. name is the model's. With
 // profile, that of its Options, it first measures how fast the device copies its memory.
 func (s *State) Follow(ctx context.Context, e *pumice.Engine, name string, profile bool) {
-	about := server.Engine{Model: name, Context: e.Context(), Memory: e.Memory()}
-	for _, d := range e.Devices() {
-		about.Devices = append(about.Devices, d.Info())
-	}
 	s.mu.Lock()
-	s.begin(about)
+	s.begin(server.Describe(e, name))
 	if t := e.Tokenizer(); t != nil {
-		s.decode = func(ids []int) string { return t.Decode(ids, false) }
+		s.pieces = func(ids []int) (list []string) {
+			stream := t.StreamSpecial()
+			for _, id := range ids {
+				list = append(list, stream.Next(id))
+			}
+			return list
+		}
 	}
 	s.mu.Unlock()
+	defer s.follow(e)()
 	if profile {
 		if rate, err := e.CopyBandwidth(ctx); err == nil {
 			s.mu.Lock()
@@ -128,7 +139,8 @@ func (s *State) Follow(ctx context.Context, e *pumice.Engine, name string, profi
 
 // begin forgets what is known of an engine before this one, but for its plots. The caller has the lock.
 func (s *State) begin(about server.Engine) {
-	s.about, s.decode, s.sessions, s.kernels, s.copied = about, nil, nil, nil, 0
+	s.about, s.pieces, s.sessions, s.kernels, s.copied = about, nil, nil, nil, 0
+	s.attention.Known = false
 }
 
 // End says why nothing more comes.
@@ -221,12 +233,15 @@ type View struct {
 	Rate     float64   // of Decode now: over the last two seconds
 	Sessions []Session // those that have worked last first
 	Text     string    // of the first session; "": not known
+	Ends     []int     // where each token of Text ends, in bytes
+	First    int       // position of the first token of Text
 	Last     time.Time // when something was evaluated
 
 	Kernels   []pumice.Timing // of the last step without prompts; nil: not known
 	Bandwidth float64         // at which the device copies its memory, in bytes a second, as read and written; 0: not known
-	Missed    int             // events that came too fast
-	Ended     error           // why nothing more comes; nil while something may
+	Attention Attention
+	Missed    int   // events that came too fast
+	Ended     error // why nothing more comes; nil while something may
 }
 
 // Idle reports whether nothing was evaluated lately.
@@ -236,7 +251,7 @@ func (v View) Idle() bool { return v.Metrics.Queued == 0 && v.Now.Sub(v.Last) > 
 func (s *State) View(now time.Time) View {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	v := View{Now: now, About: s.about, Metrics: s.metrics, Missed: s.missed, Last: s.last, Kernels: s.kernels, Bandwidth: s.copied, Ended: s.ended}
+	v := View{Now: now, About: s.about, Metrics: s.metrics, Missed: s.missed, Last: s.last, Kernels: s.kernels, Bandwidth: s.copied, Ended: s.ended, Attention: s.attention.Attention}
 	last := now.UnixNano() / int64(spanTime) // under way, and not shown
 	perSecond := 1 / spanTime.Seconds()
 	for span := last - spans + 1; span < last; span++ {
@@ -254,8 +269,15 @@ func (s *State) View(now time.Time) View {
 		v.Sessions = append(v.Sessions, x.Session)
 	}
 	slices.SortFunc(v.Sessions, func(a, b Session) int { return cmp.Or(b.Last.Compare(a.Last), b.Number-a.Number) })
-	if len(v.Sessions) > 0 && s.decode != nil {
-		v.Text = s.decode(s.sessions[v.Sessions[0].Number].ids)
+	if len(v.Sessions) > 0 && s.pieces != nil {
+		x := s.sessions[v.Sessions[0].Number]
+		var text strings.Builder
+		v.First = x.at
+		for _, piece := range s.pieces(x.ids) {
+			text.WriteString(strings.ReplaceAll(piece, "\t", "    "))
+			v.Ends = append(v.Ends, text.Len())
+		}
+		v.Text = text.String()
 	}
 	return v
 }
