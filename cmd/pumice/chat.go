@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -36,7 +37,7 @@ func (p *program) chat(c *cli.Context) error {
 	if err := checkAnswer(c); err != nil {
 		return err
 	}
-	if err := checkTerminal(c); err != nil {
+	if err := cmp.Or(checkTerminal(c), checkProfile(c)); err != nil {
 		return err
 	}
 	name, rest, err := modelArgs(c)

@@ -117,9 +117,17 @@ func windowFlags() []cli.Flag {
 
 // profileFlags are for those of these commands that have no use for a profile without a window.
 func profileFlags() []cli.Flag {
-	f := boolFlag("profile", false, "show the device time of each kernel in the window; timestamps cost a little, and tokens are not queued")
+	f := boolFlag("profile", false, "with --window, show the device time of each kernel; timestamps cost a little, and tokens are not queued")
 	f.(*cli.BoolFlag).Category = inDevice
 	return []cli.Flag{f}
+}
+
+// checkProfile refuses --profile of a command that would show it in a window, without one.
+func checkProfile(c *cli.Context) error {
+	if c.Bool("profile") && !c.Bool("window") {
+		return &usageError{"--profile is shown in a window: give --window too, or use pumice bench --profile"}
+	}
+	return nil
 }
 
 func chatTemplateFlag() cli.Flag {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -48,7 +49,7 @@ const defaultKVDisk = 4 << 30
 
 func (p *program) serve(c *cli.Context) error {
 	o := server.Options{Keys: c.StringSlice("api-key"), NoPage: c.Bool("no-webui"), MaxRequests: c.Int("max-requests"), Idle: c.Duration("ttl"), Logger: p.log}
-	if err := checkAddress(c); err != nil {
+	if err := cmp.Or(checkAddress(c), checkProfile(c)); err != nil {
 		return err
 	}
 	if o.MaxRequests < 1 {
