@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // A Screen is a running Xvfb of 1200 by 800 pixels, whose DISPLAY the test has.
@@ -116,8 +117,9 @@ func (s *Screen) Press(symbols ...uint32) {
 		}
 		s.fake(keyPress, byte(code), 0, 0)
 		s.fake(keyRelease, byte(code), 0, 0)
+		s.settle()
+		time.Sleep(2 * time.Millisecond) // GLFW takes a press of a key in the same millisecond for the one before
 	}
-	s.settle()
 }
 
 // Move moves the mouse.
