@@ -14,7 +14,7 @@
 #define BOX 0u   // present.kindBox: cover is the share of the pixel inside
 #define LINE 1u  // present.kindLine: from corner to corner, a is the float32 half of its width
 #define GLYPH 2u // present.kindGlyph: whole pixels, whose cover begins at byte a, as many a row as the box is wide
-#define VALUE 3u // present.kindValue: a box, whose opacity is multiplied by the square root of values[a], from 0 to 1
+#define VALUE 3u // present.kindValue: a box, whose opacity is multiplied by the cube root of values[a], from 0 to 1
 
 struct Shape {
     vec4 box;    // x0, y0, x1, y1
@@ -47,7 +47,7 @@ float cover(Shape s, vec2 at) { // at is the pixel's upper left corner
         uint i = s.a + q.y * uint(s.box.z - s.box.x) + q.x;
         return float(glyphs[i >> 2] >> 8u * (i & 3u) & 0xffu) / 255.0;
     }
-    if (s.kind == VALUE) return inside.x * inside.y * sqrt(clamp(values[s.a], 0.0, 1.0));
+    if (s.kind == VALUE) return inside.x * inside.y * pow(clamp(values[s.a], 0.0, 1.0), 1.0 / 3.0);
     return inside.x * inside.y;
 }
 

@@ -485,7 +485,7 @@ func (s *screen) choice(in present.Rect, y float32) float32 {
 	for _, w := range []float64{1, 0.25, 0.05, 0.01} { // what shades stand for
 		text := fmt.Sprint(w)
 		x -= s.Font().Width(size, text) + s.px(6)
-		s.Box(present.Rect{X0: x - s.px(3), Y0: y + 1, X1: x + s.Font().Width(size, text) + s.px(3), Y1: y + float32(size) - 1}, attentionColour.With(math.Sqrt(w)))
+		s.Box(present.Rect{X0: x - s.px(3), Y0: y + 1, X1: x + s.Font().Width(size, text) + s.px(3), Y1: y + float32(size) - 1}, attentionColour.With(math.Cbrt(w)))
 		s.line(x, y, size, text, bright)
 		x -= s.px(3)
 	}

@@ -255,13 +255,13 @@ func (p picture) longest(c present.Colour) int {
 	return most
 }
 
-// shaded reports whether a pixel is of a ground behind a weight of attention, by the law that the weight's root is how opaque the
+// shaded reports whether a pixel is of a ground behind a weight of attention, by the law that the weight's cube root is how opaque the
 // colour is.
 func (p picture) shaded(x, y int, ground present.Colour, weight float64) bool {
 	at := p.NRGBAAt(x, y)
 	for i, got := range []uint8{at.R, at.G, at.B} {
 		behind, over := float64(ground>>(24-8*i)&0xff), float64(attentionColour>>(24-8*i)&0xff)
-		if want := behind + math.Sqrt(weight)*(over-behind); math.Abs(float64(got)-want) > 1 {
+		if want := behind + math.Cbrt(weight)*(over-behind); math.Abs(float64(got)-want) > 1 {
 			return false
 		}
 	}

@@ -77,7 +77,7 @@ func (l *List) Box(r Rect, c Colour) {
 	}
 }
 
-// Value draws a filled rectangle as opaque as the square root of a value says, from 0 to 1, times the colour's opacity: value i of
+// Value draws a filled rectangle as opaque as the cube root of a value says, from 0 to 1, times the colour's opacity: value i of
 // the buffer that Canvas.SetValues has named. It is painted anew when the stamp is another one.
 func (l *List) Value(r Rect, i int, stamp uint32, c Colour) {
 	if r.X1 > r.X0 && r.Y1 > r.Y0 && i >= 0 && i <= math.MaxInt32 {

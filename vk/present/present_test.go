@@ -82,7 +82,7 @@ func reference(l *List, width, height int, values ...float32) *image.NRGBA {
 					if s.kind == kindValue && int(s.a) >= len(values) {
 						over = 0
 					} else if s.kind == kindValue {
-						over *= math.Sqrt(min(1, max(0, float64(values[s.a]))))
+						over *= math.Cbrt(min(1, max(0, float64(values[s.a]))))
 					}
 				case kindLine:
 					half := float64(math.Float32frombits(s.a))
