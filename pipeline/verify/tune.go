@@ -108,6 +108,9 @@ func (v *verifier) briefCases(types, caches []pipeline.DType) {
 		if v.fusesRope(cache) {
 			v.ropeAttention(cache, h, 1000, 1024)
 		}
+		if v.path() == kernels.Base {
+			v.attentionWeights(cache, h, 0, pipeline.MeanOfHeads, 256, 100)
+		}
 	}
 	if several {
 		return
