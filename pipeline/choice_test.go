@@ -122,7 +122,10 @@ func TestRulesOnRealDevices(t *testing.T) {
 func TestTilesOnRealDevices(t *testing.T) {
 	t.Parallel()
 	const kib = 1 << 10
-	products := []kernels.Packed{{Rows: 12288, Cols: 4096}, {Rows: 4096, Cols: 4096}, {Rows: 22016, Cols: 4096}, {Rows: 4096, Cols: 11008}}
+	products := []kernels.Packed{
+		{DType: dtype.Q4_0, Rows: 12288, Cols: 4096}, {DType: dtype.Q4_0, Rows: 4096, Cols: 4096},
+		{DType: dtype.Q4_0, Rows: 22016, Cols: 4096}, {DType: dtype.Q4_0, Rows: 4096, Cols: 11008},
+	}
 	for _, c := range []struct {
 		gpu
 		path kernels.Path
@@ -189,6 +192,52 @@ func TestTilesOnRealDevices(t *testing.T) {
 		}
 		if diff := cmp.Diff(c.want, got); diff != "" {
 			t.Errorf("%s: %s", c.name, diff)
+		}
+	}
+}
+
+// TestTilesFitRegisters: a lane of Intel's GPUs has a quarter to a half of the registers of others, for tiles that a measurement
+// may choose too.
+func TestTilesFitRegisters(t *testing.T) {
+	t.Parallel()
+	xe2 := gpu{"Intel Arc B580, ANV", vk.Discrete, intel, 32, 16, 32, true, true, true, true, true, 128 << 10, [3]int{8, 16, 16}, 0}
+	xe := gpu{"Intel Arc 140T, integrated Xe-LPG+", vk.Integrated, intel, 32, 8, 32, true, true, true, true, true, 64 << 10, [3]int{8, 8, 16}, 0}
+	h100 := gpu{"NVIDIA H100", vk.Discrete, nvidia, 32, 32, 32, true, true, true, true, true, 48 << 10, [3]int{16, 16, 16}, 132}
+	tile := func(subgroups, matrices int) kernels.Tiling {
+		return kernels.Tiling{Subgroups: [2]int{subgroups, 2}, Matrices: [2]int{matrices, 2}}
+	}
+	large := kernels.Tiling{Subgroups: [2]int{2, 2}, Matrices: [2]int{4, 4}}
+	for _, c := range []struct {
+		gpu
+		kind        DType
+		rows        int
+		want        kernels.Tiling
+		invocations int // of a workgroup
+		large       bool
+	}{
+		{xe2, dtype.Q4_0, 22016, tile(4, 2), 128, false},
+		{xe2, dtype.F16, 22016, tile(4, 2), 128, false},
+		{xe2, dtype.F32, 22016, tile(4, 1), 128, false}, // the next columns are twice as many numbers
+		{xe2, dtype.Q4_0, 256, tile(4, 1), 128, false},  // half as many invocations would each have twice the next columns
+		{xe, dtype.Q4_0, 22016, tile(4, 1), 128, false},
+		{h100, dtype.F32, 22016, tile(4, 2), 256, true},
+		{h100, dtype.Q4_0, 1024, tile(2, 2), 128, true},
+	} {
+		m := kernels.NewMachine(c.physical())
+		p := kernels.Product{Packed: kernels.Packed{DType: c.kind, Rows: c.rows, Cols: 4096}, Tokens: 512}
+		k := kernels.Matmul.Of(kernels.CM)
+		offered := k.Tilings(m, p)
+		for i := range offered {
+			offered[i].Splits = 0
+		}
+		var invocations uint32
+		for _, x := range k.Spec(m, p) {
+			if x.Name == "WORKGROUP" {
+				invocations = x.Value
+			}
+		}
+		if offered[0] != c.want || int(invocations) != c.invocations || slices.Contains(offered, large) != c.large {
+			t.Errorf("%s, %s, %d rows: %v by %d invocations, of %v; want %v by %d", c.name, c.kind, c.rows, offered[0], invocations, offered, c.want, c.invocations)
 		}
 	}
 }

@@ -40,8 +40,8 @@ const uint W_SIZE = TILE_ROWS * PITCH, X_SIZE = TILE_TOKENS * PITCH;
 shared uvec2 w_tile[2u * W_SIZE];
 shared uvec2 x_tile[2u * X_SIZE];
 
-#define W_PLACE(to, row, quad) ((to) * W_SIZE + (row) * PITCH + (quad))
-#define X_PLACE(to, token, quad) ((to) * X_SIZE + (token) * PITCH + (quad))
+#define W_PLACE(to, row, quad) ((to) * W_SIZE + ((row) * PITCH + (quad)))
+#define X_PLACE(to, token, quad) ((to) * X_SIZE + ((token) * PITCH + (quad)))
 #define TILE_WORDS
 // Eight invocations store 128 bytes of 80-byte lines: of lines i, i + 1, i + 4 and i + 5 if two have one, else of i and i + 4,
 // which begin in different banks.
@@ -53,6 +53,10 @@ uint tile_line(uint i, uint lanes) {
 #include "tiles.glsl"
 #define PARTS_BINDING 7
 #include "split_k.glsl"
+
+#define ACCUMULATOR coopmat<float, gl_ScopeSubgroup, CM_M, CM_N, gl_MatrixUseAccumulator>
+#define LEFT coopmat<float16_t, gl_ScopeSubgroup, CM_M, CM_K, gl_MatrixUseA>
+#define RIGHT coopmat<float16_t, gl_ScopeSubgroup, CM_K, CM_N, gl_MatrixUseB>
 
 const uint SHARE = CM_M * CM_N / SUBGROUP; // results of a matrix that an invocation stores
 
@@ -70,26 +74,27 @@ void main() {
     if (t0 >= step.count) return; // uniform over the workgroup
     uint first_row = gl_SubgroupID % SUBGROUPS_M * SUBGROUP_ROWS;
     uint first_token = gl_SubgroupID / SUBGROUPS_M * SUBGROUP_TOKENS;
-    coopmat<float, gl_ScopeSubgroup, CM_M, CM_N, gl_MatrixUseAccumulator> acc[MATRICES_M * MATRICES_N];
-    [[unroll]] for (uint i = 0u; i < MATRICES_M * MATRICES_N; i++)
-        acc[i] = coopmat<float, gl_ScopeSubgroup, CM_M, CM_N, gl_MatrixUseAccumulator>(0.0);
+    ACCUMULATOR acc[MATRICES_M * MATRICES_N];
+    // A product is what later sums are too: from constants Mesa takes each of a matrix's numbers for a variable of its own, and
+    // copies all in every trip on Intel's GPUs.
+    [[unroll]] for (uint i = 0u; i < MATRICES_M * MATRICES_N; i++) acc[i] = coopMatMulAdd(LEFT(0.0), RIGHT(0.0), ACCUMULATOR(0.0));
     uint first = first_column(), end = column_end();
     load_ahead(row0, t0, first);
     store_ahead(row0, first, 0u);
     barrier(); // the first tile is written
-    uint tile = 0u;
-    for (uint c0 = first; c0 < end; c0 += TILE_COLS, tile ^= 1u) {
+    for (uint c0 = first, trip = 0u; c0 < end; c0 += TILE_COLS, trip++) {
+        uint tile = trip & 1u; // of which a compiler sees how large it is, so that it puts constants into instructions
         bool more = c0 + TILE_COLS < end;
         if (more) load_ahead(row0, t0, c0 + TILE_COLS);
         [[unroll]] for (uint k = 0u; k < TILE_COLS; k += CM_K) {
-            coopmat<float16_t, gl_ScopeSubgroup, CM_K, CM_N, gl_MatrixUseB> b[MATRICES_N];
-            [[unroll]] for (uint j = 0u; j < MATRICES_N; j++)
-                coopMatLoad(b[j], x_tile, tile * X_SIZE + (first_token + j * CM_N) * PITCH + k / 4u, PITCH, gl_CooperativeMatrixLayoutColumnMajor);
-            [[unroll]] for (uint i = 0u; i < MATRICES_M; i++) {
-                coopmat<float16_t, gl_ScopeSubgroup, CM_M, CM_K, gl_MatrixUseA> a;
-                coopMatLoad(a, w_tile, tile * W_SIZE + (first_row + i * CM_M) * PITCH + k / 4u, PITCH, gl_CooperativeMatrixLayoutRowMajor);
-                [[unroll]] for (uint j = 0u; j < MATRICES_N; j++)
-                    acc[i * MATRICES_N + j] = coopMatMulAdd(a, b[j], acc[i * MATRICES_N + j]);
+            LEFT a[MATRICES_M];
+            [[unroll]] for (uint i = 0u; i < MATRICES_M; i++)
+                coopMatLoad(a[i], w_tile, tile * W_SIZE + (first_row + i * CM_M) * PITCH + k / 4u, PITCH, gl_CooperativeMatrixLayoutRowMajor);
+            [[unroll]] for (uint j = 0u; j < MATRICES_N; j++) {
+                RIGHT b;
+                coopMatLoad(b, x_tile, tile * X_SIZE + (first_token + j * CM_N) * PITCH + k / 4u, PITCH, gl_CooperativeMatrixLayoutColumnMajor);
+                [[unroll]] for (uint i = 0u; i < MATRICES_M; i++)
+                    acc[i * MATRICES_N + j] = coopMatMulAdd(a[i], b, acc[i * MATRICES_N + j]);
             }
         }
         if (more) store_ahead(row0, c0 + TILE_COLS, tile ^ 1u);

@@ -116,8 +116,8 @@ void load_ahead(uint row0, uint t0, uint c0) {
 // Puts what load_ahead loaded into the tiles.
 void store_ahead(uint row0, uint c0) {
     [[unroll]] for (uint i = 0u; i < W_LOADS; i++) {
-        uint at = gl_LocalInvocationID.x + i * WORKGROUP, r = at / PARTS, n = at % PARTS, part = load_part(c0, at);
-        Meta m = meta_ahead(i, row0, c0, at);
+        uint at = gl_LocalInvocationID.x + i * WORKGROUP, r = at / PARTS, n = at % PARTS, part = load_part(c0);
+        Meta m = meta_ahead(i, row0, c0);
         w_tile[r * PITCH + n] = signed_bytes(part_bytes(units_ahead[i], m, part % UNIT_PARTS));
         vec2 dm = c0 / PART_COLS + n < row_parts() ? part_scale(m, part % UNIT_PARTS) : vec2(0.0);
 #ifdef HALF_BLOCKS

@@ -116,8 +116,8 @@ func (m *Machine) subgroupLanes() int {
 	return l.SubgroupSize
 }
 
-// teamLanes is the subgroup of attention_decode_sg of float caches, in which a row of the cache takes up to 32 lanes: of 16 at least where the
-// device can.
+// teamLanes is the subgroup of attention_decode_sg of float caches, in which a row of the cache takes up to 32 lanes, and of
+// matrices where registers are few: of 16 at least where the device can.
 func (m *Machine) teamLanes() int {
 	if lanes := m.subgroupLanes(); lanes >= 16 || !m.pd.Features.SubgroupSizeControl {
 		return lanes
@@ -214,10 +214,15 @@ func (m *Machine) hasFastMatrices() bool {
 
 // matrixSubgroup is the subgroup size of kernels with cooperative matrices: 32 where the device
 // can, else its own. AMD's default of 64 spreads a matrix over twice the lanes its
-// instructions use.
+// instructions use. On Intel's GPUs a matrix takes as many registers whatever the lanes are, and all else, as places in memory,
+// fewer with fewer lanes: so 16. Its compiler makes of matmul_q4_0_cm, for Xe2, with 16 and 32 lanes: 0 and 11 spills, and 45
+// and 58 thousand cycles for a subgroup (Mesa 26.1.6).
 func (m *Machine) matrixSubgroup() int {
 	l := m.pd.Limits
-	if m.pd.Features.SubgroupSizeControl && l.MinSubgroupSize <= 32 && 32 <= l.MaxSubgroupSize {
+	switch {
+	case m.fewRegisters():
+		return m.teamLanes()
+	case m.pd.Features.SubgroupSizeControl && l.MinSubgroupSize <= 32 && 32 <= l.MaxSubgroupSize:
 		return 32
 	}
 	return l.SubgroupSize

@@ -413,16 +413,20 @@ func (t Tiling) invocations(m *Machine) int {
 	return t.Subgroups[0] * t.Subgroups[1] * m.matrixSubgroup()
 }
 
+// work is the invocations of as many subgroups of 32, whatever a device's subgroups are: it is matrices that they work on.
+func (t Tiling) work() int { return 32 * t.Subgroups[0] * t.Subgroups[1] }
+
 // tiles is how many a product is divided into, over rows and tokens.
 func (t Tiling) tiles(s *vk.MatrixShape, p Product) (rows, tokens int) {
 	return ceilDiv(p.Rows, t.rows(s)), ceilDiv(p.Tokens, t.tokens(s))
 }
 
-// matrixTiles are those that rules choose, in order. For matrices of 16 x 16 they are 128 x 64, 64 x 64, 64 x 32
-// and 64 x 16 rows by tokens.
+// matrixTiles are those that rules choose, in order. For matrices of 16 x 16 they are 128 x 64, 64 x 64 twice, 64 x 32
+// and 64 x 16 rows by tokens. The second of 64 x 64 is for lanes that have too few registers for the first.
 var matrixTiles = []Tiling{
 	{Subgroups: [2]int{4, 2}, Matrices: [2]int{2, 2}},
 	{Subgroups: [2]int{2, 2}, Matrices: [2]int{2, 2}},
+	{Subgroups: [2]int{4, 2}, Matrices: [2]int{1, 2}},
 	{Subgroups: [2]int{4, 1}, Matrices: [2]int{1, 2}},
 	{Subgroups: [2]int{4, 1}, Matrices: [2]int{1, 1}},
 }
@@ -436,10 +440,21 @@ var largeTiles = []Tiling{
 	{Subgroups: [2]int{4, 2}, Matrices: [2]int{4, 4}},
 }
 
-// fits reports whether a product fills at least half of a tile with tokens, and the device has such workgroups.
+// numbers is about how many numbers of 32 bits a lane of matmul_cm.comp holds beside places: of sums, of matrices that are
+// multiplied, and of the next columns.
+func (t Tiling) numbers(m *Machine, p Product) int {
+	s := m.Matrix
+	rows, tokens := t.Matrices[0]*s.M, t.Matrices[1]*s.N // of a subgroup
+	ahead := t.rows(s)*max(tileCols/2, tileCols*p.DType.BlockBytes()/(4*p.DType.BlockSize())) + t.tokens(s)*tileCols/2
+	return (rows*tokens+(rows+s.N)*s.K/2)/m.matrixSubgroup() + ahead/t.invocations(m)
+}
+
+// fits reports whether a product fills at least half of a tile with tokens, and the device has such workgroups and, if its
+// registers are few, half of them for numbers: of tiles that need more Intel's compiler makes spills (Mesa 26.1.6).
 func (t Tiling) fits(m *Machine, p Product) bool {
 	l := m.pd.Limits
-	return 2*p.Tokens > t.tokens(m.Matrix) && t.shared(m.Matrix) <= l.MaxComputeSharedMemorySize && t.invocations(m) <= l.MaxComputeWorkGroupInvocations
+	return 2*p.Tokens > t.tokens(m.Matrix) && t.shared(m.Matrix) <= l.MaxComputeSharedMemorySize && t.invocations(m) <= l.MaxComputeWorkGroupInvocations &&
+		(!m.fewRegisters() || 2*t.numbers(m, p) <= m.registers(m.matrixSubgroup()))
 }
 
 // matrixTiling is the product's, or the first tile that fits, with as many splits as make the device busy. The largest must make
@@ -451,7 +466,7 @@ func (m *Machine) matrixTiling(p Product) Tiling {
 	}
 	t := matrixTiles[len(matrixTiles)-1]
 	for i, x := range matrixTiles {
-		if x.fits(m, p) && (i > 0 || 5*m.workgroups(x, p)*x.invocations(m) >= 4*m.busy()) {
+		if x.fits(m, p) && (i > 0 || 5*m.workgroups(x, p)*x.work() >= 4*m.busy()) {
 			t = x
 			break
 		}
@@ -461,7 +476,7 @@ func (m *Machine) matrixTiling(p Product) Tiling {
 
 // splitTile is a tile with as many splits as make the device busy.
 func (m *Machine) splitTile(t Tiling, p Product) Tiling {
-	t.Splits = m.splitColumns(p.Cols, m.workgroups(t, p)*t.invocations(m))
+	t.Splits = m.splitColumns(p.Cols, m.workgroups(t, p)*t.work())
 	return t
 }
 

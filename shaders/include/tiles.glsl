@@ -55,29 +55,28 @@ void load_ahead(uint row0, uint t0, uint c0) {
 #ifndef X_HALVES // whose rows are whole quads
     if (p.cols % 4u != 0u) {
         [[unroll]] for (uint i = 0u; i < X_LOADS; i++) {
-            uint n = gl_LocalInvocationID.x + i * WORKGROUP, c = c0 + n % TILE_QUADS * 4u;
-            uint first = min(t0 + TILE_LINE(n / TILE_QUADS, TILE_QUADS), step.count - 1u) * p.cols;
+            uint c = c0 + gl_LocalInvocationID.x % TILE_QUADS * 4u;
+            uint first = min(t0 + line_of(i, TILE_QUADS), step.count - 1u) * p.cols;
             [[unroll]] for (uint j = 0u; j < 4u; j++) x_ahead[i][j] = x[first + min(c + j, p.cols - 1u)];
         }
         return;
     }
 #endif
     [[unroll]] for (uint i = 0u; i < X_LOADS; i++) {
-        uint n = gl_LocalInvocationID.x + i * WORKGROUP;
 #ifdef PAIRED // rows are whole tiles
-        uint column = min(t0 + TILE_LINE(n / TILE_PAIRS, TILE_PAIRS), step.count - 1u) * p.cols + c0;
+        uint token = min(t0 + line_of(i, TILE_PAIRS), step.count - 1u), pair = gl_LocalInvocationID.x % TILE_PAIRS;
 #if PAIR_DISTANCE == 1
-        uvec4 both = x_octets[column / 8u + n % TILE_PAIRS];
+        uvec4 both = x_octets[token * (p.cols / 8u) + pair + c0 / 8u];
         x_ahead[2u * i] = both.xy;
         x_ahead[2u * i + 1u] = both.zw;
 #else
-        uint first = column / 4u + paired_quad(n % TILE_PAIRS);
+        uint first = token * (p.cols / 4u) + paired_quad(pair) + c0 / 4u;
         x_ahead[2u * i] = X_QUAD(first);
         x_ahead[2u * i + 1u] = X_QUAD(first + PAIR_DISTANCE);
 #endif
 #else
         uint quads = (p.cols + 3u) / 4u;
-        x_ahead[i] = X_QUAD(min(t0 + TILE_LINE(n / TILE_QUADS, TILE_QUADS), step.count - 1u) * quads + min(c0 / 4u + n % TILE_QUADS, quads - 1u));
+        x_ahead[i] = X_QUAD(min(t0 + line_of(i, TILE_QUADS), step.count - 1u) * quads + min(c0 / 4u + gl_LocalInvocationID.x % TILE_QUADS, quads - 1u));
 #endif
     }
 }
@@ -85,26 +84,27 @@ void load_ahead(uint row0, uint t0, uint c0) {
 // Puts what load_ahead loaded into tile `to`.
 void store_ahead(uint row0, uint c0, uint to) {
     [[unroll]] for (uint i = 0u; i < W_LOADS; i++) {
-        uint n = gl_LocalInvocationID.x + i * WORKGROUP;
+        uint n = gl_LocalInvocationID.x + i * WORKGROUP, part = gl_LocalInvocationID.x % PARTS;
         uvec4 unit = units_ahead[i];
 #ifndef QUANTISED // whose rows are whole tiles
-        if (c0 / PART_COLS + n % PARTS >= row_parts()) unit = uvec4(0u);
+        if (c0 / PART_COLS + part >= row_parts()) unit = uvec4(0u);
 #endif
         W_QUAD w[PART_QUADS];
-        DECODE(unit, meta_ahead(i, row0, c0, n), load_part(c0, n), w);
+        DECODE(unit, meta_ahead(i, row0, c0), load_part(c0), w);
         if (W_LOADS * WORKGROUP == TILE_ROWS * PARTS || n < TILE_ROWS * PARTS)
             [[unroll]] for (uint j = 0u; j < PART_QUADS; j++)
-                w_tile[W_PLACE(to, TILE_LINE(n / PARTS, PARTS), n % PARTS * PART_QUADS + j)] = W_TO_TILE(w[j]);
+                w_tile[W_PLACE(to, line_of(i, PARTS), part * PART_QUADS + j)] = W_TO_TILE(w[j]);
     }
     [[unroll]] for (uint i = 0u; i < X_LOADS; i++) {
         uint n = gl_LocalInvocationID.x + i * WORKGROUP;
         if (X_LOADS * WORKGROUP == X_ITEMS || n < X_ITEMS) {
 #ifdef PAIRED
             uvec4 v = paired_quads(x_ahead[2u * i], x_ahead[2u * i + 1u]);
-            x_tile[X_PLACE(to, TILE_LINE(n / TILE_PAIRS, TILE_PAIRS), n % TILE_PAIRS * 2u)] = X_TO_TILE(v.xy);
-            x_tile[X_PLACE(to, TILE_LINE(n / TILE_PAIRS, TILE_PAIRS), n % TILE_PAIRS * 2u + 1u)] = X_TO_TILE(v.zw);
+            uint token = line_of(i, TILE_PAIRS), pair = gl_LocalInvocationID.x % TILE_PAIRS;
+            x_tile[X_PLACE(to, token, pair * 2u)] = X_TO_TILE(v.xy);
+            x_tile[X_PLACE(to, token, pair * 2u + 1u)] = X_TO_TILE(v.zw);
 #else
-            x_tile[X_PLACE(to, TILE_LINE(n / TILE_QUADS, TILE_QUADS), n % TILE_QUADS)] = X_TO_TILE(x_ahead[i]);
+            x_tile[X_PLACE(to, line_of(i, TILE_QUADS), gl_LocalInvocationID.x % TILE_QUADS)] = X_TO_TILE(x_ahead[i]);
 #endif
         }
     }
