@@ -129,14 +129,17 @@ var Attend = Op[Attention]{
 		// measured.
 		{
 			Path: CM, Rule: Rule{On: MatrixGPUs, Min: fewTokens + 1}, Rounds: Halves,
-			Takes: func(m *Machine, a Attention) bool { return m.AttendsByMatrices(a.HeadDim) },
+			Takes: func(m *Machine, a Attention) bool {
+				spills := m.fewRegisters() && a.Slopes && a.HeadDim > 96 // two to four registers, on Xe2 (Mesa 26.1.6)
+				return m.AttendsByMatrices(a.HeadDim) && !spills
+			},
 			Spec: func(m *Machine, a Attention) []Constant {
 				s := m.Matrix
-				return attendSpec(a, size("HEAD_DIM", a.HeadDim), size("WORKGROUP", attentionSubgroups*m.matrixSubgroup()),
-					size("CM_M", s.M), size("CM_N", s.N), size("CM_K", s.K))
+				return attendSpec(a, size("HEAD_DIM", a.HeadDim), size("WORKGROUP", matrixRows/s.M*m.matrixSubgroup()),
+					size("CM_M", s.M), size("CM_N", s.N), size("CM_K", s.K), flag("FEW_REGISTERS", m.fewForAttention(a.HeadDim)))
 			},
 			Grid: func(m *Machine, a Attention) [3]int {
-				return [3]int{a.tiles(sharedQueries(a), attentionSubgroups*m.Matrix.M), a.KVHeads, 1}
+				return [3]int{a.tiles(sharedQueries(a), matrixRows), a.KVHeads, 1}
 			},
 		},
 		{
@@ -290,8 +293,14 @@ func rowReadsCache(m *Machine, a Attention) bool {
 	return bytes%16 == 0 && (texels%8 == 0 || 8%max(texels, 1) == 0) && all <= m.pd.Limits.MaxTexelBufferElements
 }
 
-// attentionSubgroups are those of a workgroup of attention_cm.comp.
-const attentionSubgroups = 4
+// matrixRows is how many queries a workgroup of attention_cm.comp takes.
+const matrixRows = 64
+
+// fewForAttention is FEW_REGISTERS of attention_cm.comp. CPU drivers, on which kernels are checked, take both ways, by the
+// head.
+func (m *Machine) fewForAttention(headDim int) bool {
+	return m.fewRegisters() || m.CPU() && headDim > 80
+}
 
 // AttendsByMatrices reports whether attention_cm.comp takes heads of so many components: whole matrices, few
 // enough that an invocation's registers hold its share of the sums, in the shared memory there is.
@@ -300,12 +309,15 @@ func (m *Machine) AttendsByMatrices(headDim int) bool {
 	if s == nil || headDim > 128 || headDim%16 != 0 || s.N < 8 || s.K < 8 {
 		return false
 	}
-	rows, keys, parts := attentionSubgroups*s.M, 2*s.N, m.matrixSubgroup()/s.M
-	if parts < 1 || parts > keys/4 {
-		return false
+	row, keys := 2*headDim+16, 2*s.N
+	bytes := max(matrixRows, 2*keys) * row
+	if m.fewForAttention(headDim) {
+		keys = max(s.N, s.K)
+		bytes = (matrixRows+keys)*row + 4*headDim*(keys/2+1)
 	}
-	bytes := max(rows, 2*keys)*(2*headDim+16) + rows*(4*(keys+4)+2*(keys+8)+4)
-	return bytes <= m.pd.Limits.MaxComputeSharedMemorySize
+	bytes += matrixRows * (4*(keys+4) + 2*(keys+8) + 4)
+	parts, l := m.matrixSubgroup()/s.M, m.pd.Limits
+	return parts >= 1 && parts <= keys/4 && bytes <= l.MaxComputeSharedMemorySize && matrixRows/s.M*m.matrixSubgroup() <= l.MaxComputeWorkGroupInvocations
 }
 
 // decodeInvocations is the workgroup of attention_decode_sg.comp.

@@ -162,3 +162,43 @@ func TestNoRuleChoosesUnprovenKernels(t *testing.T) {
 		}
 	}
 }
+
+// TestAttentionByMatrices: which heads attention_cm takes, and where it holds less at once: on Intel's GPUs, and on a CPU driver
+// for some heads, so that both ways are checked.
+func TestAttentionByMatrices(t *testing.T) {
+	device := func(kind vk.DeviceType, vendor uint32, least, most, rows, cols int) *vk.PhysicalDevice {
+		return &vk.PhysicalDevice{
+			Type: kind, VendorID: vendor,
+			Limits: vk.Limits{SubgroupSize: most, MinSubgroupSize: least, MaxSubgroupSize: most, MaxComputeSharedMemorySize: 48 << 10, MaxComputeWorkGroupInvocations: 1024},
+			Features: vk.Features{SubgroupSizeControl: true, ShaderFloat16: true, VulkanMemoryModel: true,
+				CooperativeMatrix: []vk.MatrixShape{{M: rows, N: cols, K: 16, A: vk.Float16, B: vk.Float16, C: vk.Float32, Result: vk.Float32}}},
+		}
+	}
+	hopper, xe2, cpu := device(vk.Discrete, vendorNVIDIA, 32, 32, 16, 16), device(vk.Discrete, vendorIntel, 16, 32, 8, 16), device(vk.CPU, 0, 8, 8, 8, 8)
+	for _, c := range []struct {
+		name              string
+		pd                *vk.PhysicalDevice
+		headDim           int
+		slopes            bool
+		takes, few        bool
+		workgroup, blocks int // of queries
+	}{
+		{"NVIDIA", hopper, 128, true, true, false, 128, 8},
+		{"Xe2", xe2, 128, false, true, true, 128, 8},
+		{"Xe2 with slopes", xe2, 128, true, false, true, 128, 8},
+		{"Xe2 with slopes", xe2, 96, true, true, true, 128, 8},
+		{"CPU", cpu, 80, false, true, false, 64, 8},
+		{"CPU", cpu, 96, false, true, true, 64, 8},
+		{"large heads", hopper, 256, false, false, false, 128, 8},
+	} {
+		m, k := NewMachine(c.pd), Attend.Of(CM)
+		a := Attention{Type: dtype.F16, Tokens: 512, Heads: 8, KVHeads: 8, HeadDim: c.headDim, Slopes: c.slopes}
+		spec := map[string]uint32{}
+		for _, x := range k.Spec(m, a) {
+			spec[x.Name] = x.Value
+		}
+		if takes := k.Takes(m, a); takes != c.takes || spec["FEW_REGISTERS"] == 1 != c.few || int(spec["WORKGROUP"]) != c.workgroup || k.Grid(m, a)[0] != c.blocks {
+			t.Errorf("%s, heads of %d: takes them: %t, %v, %d workgroups; want %+v", c.name, c.headDim, takes, spec, k.Grid(m, a)[0], c)
+		}
+	}
+}
