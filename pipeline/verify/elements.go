@@ -19,29 +19,8 @@ func (v *verifier) elementCases() {
 	for i, cols := range []int{1, 7, 63, 64, 65, 4097} {
 		r := sizes[i%len(sizes)]
 		tokens, count := r[0], r[1]
-		v.check(fmt.Sprintf("add, cols %d, %d of %d tokens", cols, count, tokens), func() error {
-			x, y := v.normal(tokens*cols), v.normal(tokens*cols)
-			want := ref.Add(x[:count*cols], y[:count*cols])
-			return v.one(x, tokens, inputStep(0, count), func(b *pipeline.Builder, xt *pipeline.Tensor) (*pipeline.Tensor, error) {
-				yt, err := v.input(b, y, cols)
-				if err != nil {
-					return nil, err
-				}
-				b.Add(yt, xt)
-				return yt, nil
-			}, want, magnitudes(want), tolerances.add)
-		})
-		v.check(fmt.Sprintf("softcap, cols %d, %d tokens", cols, count), func() error {
-			x := v.normal(count * cols)
-			for i := range x {
-				x[i] *= []float64{1, 0.01, 50, 1000}[i%4]
-			}
-			const limit = float32(30)
-			return v.one(x, count, inputStep(0, count), func(b *pipeline.Builder, x *pipeline.Tensor) (*pipeline.Tensor, error) {
-				b.SoftCap(x, limit)
-				return x, nil
-			}, ref.SoftCap(x, float64(limit)), constant(len(x), float64(limit)), tolerances.softCap)
-		})
+		v.add(cols, tokens, count)
+		v.softCap(cols, count)
 	}
 	v.digestCases()
 	v.prefetchCases()
@@ -58,6 +37,35 @@ func (v *verifier) elementCases() {
 		}
 		v.logSumExp(cols, notFinite)
 	}
+}
+
+func (v *verifier) add(cols, tokens, count int) {
+	v.check(fmt.Sprintf("add, cols %d, %d of %d tokens", cols, count, tokens), func() error {
+		x, y := v.normal(tokens*cols), v.normal(tokens*cols)
+		want := ref.Add(x[:count*cols], y[:count*cols])
+		return v.one(x, tokens, inputStep(0, count), func(b *pipeline.Builder, xt *pipeline.Tensor) (*pipeline.Tensor, error) {
+			yt, err := v.input(b, y, cols)
+			if err != nil {
+				return nil, err
+			}
+			b.Add(yt, xt)
+			return yt, nil
+		}, want, magnitudes(want), tolerances.add)
+	})
+}
+
+func (v *verifier) softCap(cols, count int) {
+	v.check(fmt.Sprintf("softcap, cols %d, %d tokens", cols, count), func() error {
+		x := v.normal(count * cols)
+		for i := range x {
+			x[i] *= []float64{1, 0.01, 50, 1000}[i%4]
+		}
+		const limit = float32(30)
+		return v.one(x, count, inputStep(0, count), func(b *pipeline.Builder, x *pipeline.Tensor) (*pipeline.Tensor, error) {
+			b.SoftCap(x, limit)
+			return x, nil
+		}, ref.SoftCap(x, float64(limit)), constant(len(x), float64(limit)), tolerances.softCap)
+	})
 }
 
 // digestCases reads memory of as many units as no workgroup divides, and of as many as one and several do.

@@ -117,6 +117,10 @@ func (v *verifier) briefCases(types, caches []pipeline.DType) {
 	}
 	v.norm(4100, 65, 33, false, false, false, 1)
 	v.norm(4100, 65, 33, true, false, false, 1)
+	v.norm(4100, 9, 7, false, true, true, 1)
+	v.headNorm(pipeline.Heads{Heads: 5, KVHeads: 2, HeadDim: 80}, 9, 7)
+	v.add(67, 9, 7)
+	v.softCap(67, 9)
 	v.act(67, 9, 7, kernels.SiLU, true)
 	v.topK(1, 5000, 1, "normal")
 	v.check("advance", func() error { return v.walk(1030, nil, 2, 3) })
