@@ -83,16 +83,6 @@ func (s *State) Ask(c Choice, into *pumice.VulkanBuffer) {
 	}
 }
 
-// room is how many values an engine of this process leaves in a buffer; 0 for another one.
-func (s *State) room() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !s.attention.local {
-		return 0
-	}
-	return s.about.Context
-}
-
 // Wait waits until the asking that Ask has ended is over.
 func (s *State) Wait() {
 	s.mu.Lock()

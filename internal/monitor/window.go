@@ -69,6 +69,16 @@ type values struct {
 	stamp  uint32       // of these
 }
 
+// room is how many values an engine of this process leaves in a buffer; 0 for another one.
+func (s *State) room() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.attention.local {
+		return 0
+	}
+	return s.about.Context
+}
+
 // room makes room for weights of so many tokens, if they are wanted.
 func (v *values) room(wanted bool, tokens int) (err error) {
 	if !wanted || tokens == 0 || v.buffer != nil && v.buffer.Size() >= 4*int64(tokens) {
