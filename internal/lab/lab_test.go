@@ -13,7 +13,9 @@ import (
 )
 
 func TestApply(t *testing.T) {
-	defer func() { _ = Apply("", "matvecSubgroups=4 decodeWorkgroups=512 bufferBarriers=0 walkers=0 prefetch=0 split=0") }()
+	defer func() {
+		_ = Apply("", "matvecSubgroups=4 decodeWorkgroups=512 bufferBarriers=0 walkers=0 prefetch=0 split=0")
+	}()
 	before, err := shaders.Hash()
 	if err != nil {
 		t.Fatal(err)
