@@ -18,11 +18,7 @@ trap 'kill "$(cat "$work/pid")" 2>/dev/null; wait; rm -rf "$work"' EXIT
 go build -o "$work/pumice" ./cmd/pumice
 "$work/pumice" serve "smollm2=$model" --port 0 2>"$work/log" &
 echo $! >"$work/pid"
-for _ in $(seq 600); do
-	! grep -q 'is loaded' "$work/log" || break
-	kill -0 "$(cat "$work/pid")" 2>/dev/null || die "the server ended: $(cat "$work/log")"
-	sleep 0.1
-done
-"$benchy" tools/clients/bench_client.py "$(sed -n 's/^listening on //p' "$work/log")" smollm2 "$model" "$work" \
+url=$(await_server "$work/log" "$(cat "$work/pid")")
+"$benchy" tools/clients/bench_client.py "$url" smollm2 "$model" "$work" \
 	"${benchy%/*}/llama-benchy" "${guidellm%/*}/guidellm" "$@"
 ! grep -i 'request failed\|broke off' "$work/log" || die "the server's log has errors"

@@ -18,12 +18,7 @@ trap 'kill "$(cat "$work/pid")" 2>/dev/null; wait; rm -rf "$work"' EXIT
 go build -o "$work/pumice" ./cmd/pumice
 "$work/pumice" serve "smollm2=$model" "coder=$coder" --port 0 2>"$work/log" &
 echo $! >"$work/pid"
-for _ in $(seq 600); do
-	! grep -q 'is loaded' "$work/log" || break
-	kill -0 "$(cat "$work/pid")" 2>/dev/null || die "the server ended: $(cat "$work/log")"
-	sleep 0.1
-done
-url=$(sed -n 's/^listening on //p' "$work/log")
+url=$(await_server "$work/log" "$(cat "$work/pid")")
 for name in "$@"; do
 	if [ "$name" = openai-go ]; then
 		go build -C tools/clients/openai-go -o "$work/openai-go" .

@@ -60,6 +60,16 @@ apt_private_index() {
 	apt_private "$state" update || die "no package index of ${*:-the configured sources}"
 }
 
+# await_server LOG PID waits until pumice serve, which writes into LOG, has loaded a model, and prints the server's address.
+await_server() {
+	for _ in $(seq 600); do
+		! grep -q 'is loaded' "$1" || break
+		kill -0 "$2" 2>/dev/null || die "the server ended: $(cat "$1")"
+		sleep 0.1
+	done
+	sed -n 's/^listening on //p' "$1"
+}
+
 # client_venv NAME [OPTION...] makes the virtual environment of the wheels that tools/clients/NAME.txt pins, if it is not there,
 # and prints its python. The options are pip's.
 client_venv() {

@@ -18,10 +18,6 @@ go build -o "$work/pumice" ./cmd/pumice
 	--tasks mmlu_computer_security,mmlu_high_school_geography,ceval_high_school_geography --published none >/dev/null
 "$work/pumice" serve "smollm2=$model" --kv-type f32 --port 0 2>"$work/log" &
 pid=$!
-for _ in $(seq 600); do
-	! grep -q 'is loaded' "$work/log" || break
-	kill -0 "$pid" 2>/dev/null || die "the server ended: $(cat "$work/log")"
-	sleep 0.1
-done
-"$python" tools/clients/lm_eval_client.py "$(sed -n 's/^listening on //p' "$work/log")" smollm2 $data "$work/eval"
+url=$(await_server "$work/log" "$pid")
+"$python" tools/clients/lm_eval_client.py "$url" smollm2 $data "$work/eval"
 ! grep -i 'request failed\|broke off' "$work/log" || die "the server's log has errors"
