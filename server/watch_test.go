@@ -13,15 +13,11 @@ import (
 	"pumice"
 )
 
-// TestWatchTellsOfStepsWithoutTexts: whoever watches sees what an answer has taken, and no token of it.
-func TestWatchTellsOfStepsWithoutTexts(t *testing.T) {
-	c := newClient(t, func(o *Options) { o.Keys = []string{"key"} })
-	if code, text := c.ask("/watch", ""); code != http.StatusUnauthorized {
-		t.Errorf("without a key: %d %s", code, text)
-	}
+// watching are the lines of a stream of events, which ends with stop, or after a minute.
+func watching(t *testing.T, c *client, path string) (lines *bufio.Scanner, stop func()) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, c.URL+"/watch", nil)
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, c.URL+path, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -30,8 +26,20 @@ func TestWatchTellsOfStepsWithoutTexts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer a.Body.Close()
-	lines := bufio.NewScanner(a.Body)
+	return bufio.NewScanner(a.Body), func() {
+		a.Body.Close()
+		cancel()
+	}
+}
+
+// TestWatchTellsOfStepsWithoutTexts: whoever watches sees what an answer has taken, and no token of it.
+func TestWatchTellsOfStepsWithoutTexts(t *testing.T) {
+	c := newClient(t, func(o *Options) { o.Keys = []string{"key"} })
+	if code, text := c.ask("/watch", ""); code != http.StatusUnauthorized {
+		t.Errorf("without a key: %d %s", code, text)
+	}
+	lines, stop := watching(t, c, "/watch")
+	defer stop()
 	next := func() (name, data string) {
 		t.Helper()
 		for lines.Scan() {
@@ -99,19 +107,8 @@ func TestWatchAttention(t *testing.T) {
 			t.Errorf("%s: %d %s", query, code, text)
 		}
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, c.URL+"/watch/attention?layer=1&head=1", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.Header.Set("Authorization", "Bearer key")
-	a, err := http.DefaultClient.Do(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer a.Body.Close()
-	lines := bufio.NewScanner(a.Body)
+	lines, stop := watching(t, c, "/watch/attention?layer=1&head=1")
+	defer stop()
 	event := make(chan Attention, 1)
 	go func() {
 		defer close(event)
