@@ -31,7 +31,7 @@ type Power struct {
 	Close  func()                          // may be nil
 }
 
-// Energy is what a row says of the device's energy.
+// Energy is how much energy the device took in the tests of a row.
 type Energy struct {
 	JoulesPerToken *float64 `json:"joules_per_token"` // of the device for each token that is evaluated, the median of the runs; null: the system does not tell
 	EnergySource   string   `json:"energy_source"`    // what told it

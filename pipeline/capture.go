@@ -45,7 +45,7 @@ func (m *Manager) NewCapture(positions int, into *vk.Buffer) (_ *Capture, err er
 	return c, nil
 }
 
-// Choose says of which of a step's sequences later Runs leave the weights, in their order, and of which head, or MeanOfHeads.
+// Choose sets whose weights later Runs leave: those of one of the step's sequences, counted from 0, and of one head, or MeanOfHeads.
 // No plan that was built with the Capture may be running.
 func (c *Capture) Choose(sequence, head int) {
 	setWord(c.how.Mapped(), 0, uint32(sequence))
