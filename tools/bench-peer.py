@@ -181,7 +181,9 @@ def ours(run, program, model, pp, tg, parallel):
     """One repetition of every test: {"pp64": tokens a second, ...} and what the device is."""
     lists = {"-p": pp or [0], "-n": tg or [0]} | ({"-np": parallel} if parallel else {})
     flags = [arg for flag, numbers in lists.items() for arg in (flag, ",".join(map(str, numbers)))]
-    out = subprocess.run([*run, program, "--quiet", "bench", model, *flags, "-r", "1", "--json"], check=True, capture_output=True)
+    out = subprocess.run([*run, program, "--quiet", "bench", model, *flags, "-r", "1", "--json"], capture_output=True)
+    if out.returncode:
+        sys.exit(f"bench-peer: {program} bench failed ({out.returncode}): {out.stderr.decode(errors='replace').strip()[-2000:]}")
     rows = json.loads(out.stdout)
     rates = {}
     for r in rows:
@@ -240,6 +242,9 @@ def main():
     if not tests:
         parser.error("nothing to measure")
     context = max(t.pp + t.tg for t in tests) + 64
+
+    if not shutil.which(args.pumice):
+        parser.error(f"{args.pumice} is no program: make build, or name it with --pumice")
 
     slots = max(parallel, default=1)
     binaries = args.binaries or fetch(args.dir)
