@@ -151,10 +151,16 @@ run_stage() {
 		packages=$(touched "${GPU_PACKAGES[@]}") || return
 		newer_lavapipe -short $packages || status=$?
 		if [ $status -ne $SKIPPED ] && touched ./pipeline/verify >/dev/null; then
-			for width in 128 512; do
-				export LP_NATIVE_VECTOR_WIDTH=$width PUMICE_TEST_STAGE=$1-$width
-				newer_lavapipe -short -run '^TestVerify$' ./pipeline/verify || status=$?
+			for width in 128 512; do # side by side, since the compiler takes one processor
+				(
+					export LP_NATIVE_VECTOR_WIDTH=$width PUMICE_TEST_STAGE=$1-$width
+					newer_lavapipe -short -run '^TestVerify$' ./pipeline/verify
+				) >"$work/$width" 2>&1 &
 			done
+			for _ in 128 512; do
+				wait -n || status=$?
+			done
+			cat "$work/128" "$work/512"
 		fi
 		return $status
 		;;
