@@ -295,4 +295,14 @@ func TestPartsAreScaledIntoFloat16(t *testing.T) {
 			t.Errorf("%v becomes %v with exponent %d", most, scaled, p.exponent())
 		}
 	}
+	// Float16 numbers are multiplied by a power of two of their own type, of which 2^15 is the largest.
+	for most, want := range map[float32]int{65504: 1, 1: -14, 0.3: -15, 6e-8: -15, 0: 0} {
+		p := &Shard{Packed: kernels.Packed{DType: dtype.F16}}
+		row := make([]byte, 2)
+		dtype.F16.Encode(row, []float32{most})
+		p.measure(row)
+		if got := p.exponent(); got != want {
+			t.Errorf("of float16, %v has exponent %d, want %d", most, got, want)
+		}
+	}
 }

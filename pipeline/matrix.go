@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync/atomic"
 
+	"pumice/internal/dtype"
 	"pumice/pipeline/kernels"
 	"pumice/vk"
 )
@@ -50,14 +51,17 @@ func (p *Shard) measure(row []byte) {
 	}
 }
 
-// exponent is e such that the weights divided by 2^e are below 2^15, and the largest, unless it is a bound, 2^14 or
-// more. half_acts.comp has the same of activations.
+// exponent is e such that the weights divided by 2^e are below 2^15, and the largest, unless it is a bound or of float16 numbers
+// less than 1/2, 2^14 or more. half_acts.comp has the same of activations.
 func (p *Shard) exponent() int {
 	most := math.Float32frombits(p.largest.Load())
 	if most == 0 {
 		return 0
 	}
 	_, e := math.Frexp(float64(most)) // most is below 2^e
+	if p.DType == dtype.F16 {
+		return max(e-15, -15) // 2^15 is the largest power that float16 numbers can be multiplied by (tiles.glsl)
+	}
 	return max(e-15, -126)
 }
 

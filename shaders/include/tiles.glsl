@@ -4,7 +4,8 @@
 // The includer has linear.glsl; it defines WORKGROUP, TILE_ROWS, TILE_TOKENS and TILE_COLS, the
 // arrays w_tile and x_tile of quads of columns, of float16 with X_HALVES, in two words each with TILE_WORDS, and where in them a
 // quad is:
-// W_PLACE(to, row, quad) and X_PLACE(to, token, quad), with to 0 unless it has several tiles.
+// W_PLACE(to, row, quad) and X_PLACE(to, token, quad), with to 0 unless it has several tiles. With RAW, which has X_HALVES, weights
+// are float16 numbers in memory too.
 #include "weights_ahead.glsl"
 #define TILE_QUADS (TILE_COLS / 4u)
 #if defined(X_HALVES) && defined(QUANTISED) && !defined(LEVELS)
@@ -35,14 +36,24 @@ uvec2 words(f16vec4 v) { return uvec2(packFloat2x16(v.xy), packFloat2x16(v.zw));
 #define W_TO_TILE(v) (v)
 #define X_TO_TILE(v) (v)
 #endif
-#ifdef PAIRED
+#ifdef RAW
+#define W_QUAD uvec2
+#define DECODE scale_halves
+// The weights of a part, divided by 2^w_exponent, four at a time: without conversions, which are slow on NVIDIA's GPUs.
+void scale_halves(uvec4 unit, Meta m, uint part, out uvec2 w[PART_QUADS]) {
+    f16vec2 d = f16vec2(float16_t(power(-p.w_exponent)));
+    [[unroll]] for (uint i = 0u; i < 2u * PART_QUADS; i++) w[i / 2u][i % 2u] = packFloat2x16(unpackFloat2x16(unit[i]) * d);
+}
+#elif defined(PAIRED)
 #define W_QUAD uvec2
 #define DECODE decode_pairs
-#undef W_TO_TILE
-#define W_TO_TILE(v) X_TO_TILE(v)
 #else
 #define W_QUAD vec4
 #define DECODE decode_part
+#endif
+#if defined(RAW) || defined(PAIRED)
+#undef W_TO_TILE
+#define W_TO_TILE(v) X_TO_TILE(v)
 #endif
 
 // What an invocation has of the next tile's tokens.
