@@ -18,7 +18,7 @@ func launch[S kernels.Shape](b *Builder, op *kernels.Op[S], s S, l kernels.Layou
 	}
 	setKernel(n, b.m, op, variant, k, s)
 	if k.Trip != nil {
-		n.trip = k.Trip(s)
+		n.trip = k.Trip(b.m.machine, s)
 	}
 	if k.TokenTiles != nil {
 		n.tiles = k.TokenTiles(n.grid)

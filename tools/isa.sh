@@ -2,12 +2,12 @@
 # Tells what drivers' compilers make of every kernel, on GPUs that need not be there (tools/mesa.sh), and puts it into
 # docs/isa.md, and what devices may make of it into docs/predictions.md.
 #
-#   tools/isa.sh           measure, with llama.cpp's mat-vec kernels beside ours where they can be had, and write the tables
+#   tools/isa.sh           measure, with llama.cpp's products and attention beside ours where they can be had, and write the tables
 #   tools/isa.sh --intel   the same for Intel's compiler and the kernels that rules choose there (tools/intel.sh)
 #   tools/isa.sh --check   fail where on one GPU of each compiler a kernel spills, a `cm` kernel has no matrix or a `dp` or `dp2`
 #                          kernel no dot instruction, a mat-vec loop takes more instructions a weight than the committed table says
-#                          or is worse than llama.cpp's there, a unit holds fewer subgroups of a kernel, or predictions are
-#                          not those of the plans;
+#                          or is worse than llama.cpp's there, as may be no other product and no attention, a unit holds fewer
+#                          subgroups of a kernel, or predictions are not those of the plans;
 #                          where the stand-in of tools/intel.sh has been built, fail too where a kernel spills on tgl or dg2
 #
 # The same kernels give the same counts on any machine, so what a build of internal/isareport has measured on one version of

@@ -162,13 +162,14 @@ type Record struct {
 	Variant     string
 	Matrix, Dot bool // has instructions for matrices, for dot products of bytes
 	Weights     int  // weights per iteration of the main loop
+	Products    int  // an invocation's multiply-adds there, of products of several tokens and attention
 	Loop        Work
 }
 
 // compile makes a pipeline and reads the compiler's statistics and assembly.
 func compile(dev *vk.Device, k pipeline.KernelUse) (Record, error) {
 	stats, texts, err := k.Compile(dev)
-	r := Record{KernelStats: stats, Kernel: k.Config.Name, Variant: k.Variant, Weights: k.Trip.Weights}
+	r := Record{KernelStats: stats, Kernel: k.Config.Name, Variant: k.Variant, Weights: k.Trip.Weights, Products: k.Trip.Products}
 	if err != nil {
 		return r, err
 	}
@@ -183,6 +184,9 @@ func compile(dev *vk.Device, k pipeline.KernelUse) (Record, error) {
 		return r, fmt.Errorf("%s: the driver shows no assembly", k.Config.Name)
 	}
 	r.Matrix, r.Dot = has(blocks, matrixInstruction), has(blocks, dotInstruction)
-	r.Loop = mainLoop(blocks, max(1, k.Trip.Inner))
+	known := true
+	if r.Loop, known = mainLoop(blocks, max(1, k.Trip.Inner), k.Trip.Loops); !known && 2*r.Loop.Pipes[fma] < r.Products {
+		r.Products = 0 // not all loops are unrolled, if it has two multiply-adds an instruction at most
+	}
 	return r, nil
 }

@@ -154,6 +154,8 @@ func loops(list []block, set map[int]bool) []loop {
 	return out
 }
 
+func (l *loop) first() int { return slices.Min(slices.Collect(maps.Keys(l.blocks))) }
+
 // idle matches directives to the scheduler, which no unit executes.
 var idle = []string{"s_delay_alu", "s_waitcnt", "s_wait_", "s_clause", "s_nop", "nop", "s_set_inst_prefetch"}
 
@@ -183,29 +185,36 @@ func (w *Work) add(n int, x Work) {
 }
 
 // mainLoop returns the work of one iteration of the most expensive outermost loop. A loop inside it counts as
-// `inner` iterations.
-func mainLoop(list []block, inner int) Work {
+// `inner` iterations, or those directly inside, if there are so many, as each of `each` in turn; known is false if there are more or
+// fewer.
+func mainLoop(list []block, inner int, each []int) (best Work, known bool) {
 	all := map[int]bool{}
 	for b := range list {
 		all[b] = true
 	}
-	var best Work
+	known = true
 	for _, l := range loops(list, all) {
-		if w := l.work(list, inner); w.Instructions > best.Instructions {
-			best = w
+		trips := slices.Repeat([]int{inner}, len(l.inner))
+		fits := len(each) == 0 || len(l.inner) == len(each)
+		if fits && len(each) > 0 {
+			trips = each
+		}
+		if w := l.work(list, inner, trips); w.Instructions > best.Instructions {
+			best, known = w, fits
 		}
 	}
-	return best
+	return best, known
 }
 
-func (l *loop) work(list []block, inner int) Work {
+func (l *loop) work(list []block, inner int, trips []int) Work {
 	var w Work
 	outer := maps.Clone(l.blocks)
-	for _, in := range l.inner {
+	slices.SortFunc(l.inner, func(x, y loop) int { return x.first() - y.first() })
+	for i, in := range l.inner {
 		for b := range in.blocks {
 			delete(outer, b)
 		}
-		w.add(inner, in.work(list, inner))
+		w.add(trips[i], in.work(list, inner, slices.Repeat([]int{inner}, len(in.inner))))
 	}
 	for b := range outer {
 		for _, code := range list[b].code {

@@ -44,16 +44,24 @@ block 2 L5 [1] -> {
 } -> []
 `
 
+func workOf(w Work, _ bool) Work { return w }
+
 func TestMainLoopCountsWhatATripTakes(t *testing.T) {
 	blocks := parseRADV(radv)
-	if w, want := mainLoop(blocks, 2), (Work{Instructions: 2 + 2*3 + 2, Loads: 3, LoadBytes: 16 + 2*2, Pipes: [pipes]int{fma: 2, alu: 1, memory: 3, scalar: 2 + 2}}); w != want {
+	if w, want := workOf(mainLoop(blocks, 2, nil)), (Work{Instructions: 2 + 2*3 + 2, Loads: 3, LoadBytes: 16 + 2*2, Pipes: [pipes]int{fma: 2, alu: 1, memory: 3, scalar: 2 + 2}}); w != want {
 		t.Errorf("RADV: %+v, want %+v", w, want)
 	}
 	if !has(blocks, dotInstruction) || has(blocks, matrixInstruction) {
 		t.Error("RADV: dot and matrix instructions are mistaken")
 	}
+	if w, known := mainLoop(blocks, 1, []int{3}); !known || w.Instructions != 2+3*3+2 {
+		t.Errorf("RADV: %+v, %t with three trips inside", w, known)
+	}
+	if w, known := mainLoop(blocks, 1, []int{3, 4}); known || w.Instructions != 2+3+2 {
+		t.Errorf("RADV: %+v, %t with two loops inside", w, known)
+	}
 	blocks = parseNAK(nak)
-	if w, want := mainLoop(blocks, 2), (Work{Instructions: 3, Loads: 1, LoadBytes: 16, Pipes: [pipes]int{fma: 1, memory: 1, scalar: 1}}); w != want {
+	if w, want := workOf(mainLoop(blocks, 2, nil)), (Work{Instructions: 3, Loads: 1, LoadBytes: 16, Pipes: [pipes]int{fma: 1, memory: 1, scalar: 1}}); w != want {
 		t.Errorf("NAK: %+v, want %+v", w, want)
 	}
 	if has(blocks, dotInstruction) || !has(blocks, matrixInstruction) {
@@ -71,7 +79,7 @@ func TestReportRefusesWhatBreaksARule(t *testing.T) {
 		}
 		return all
 	}
-	empty := loopsBegin + loopsEnd + pipesBegin + pipesEnd + kernelsBegin + kernelsEnd
+	empty := loopsBegin + loopsEnd + promptsBegin + promptsEnd + pipesBegin + pipesEnd + kernelsBegin + kernelsEnd
 	written, err := newReport(on(good)).write(empty)
 	if err != nil || !strings.Contains(written, "| matvec_q4_0_sg | 3.00, 16.0 |") {
 		t.Fatalf("%v\n%s", err, written)

@@ -13,13 +13,22 @@ import (
 // peerPrefix begins the names of kernels of llama.cpp's Vulkan backend.
 const peerPrefix = "llama.cpp "
 
-// peerKernels are mat-vec shaders of llama.cpp b10434. Their constants are the workgroup size, rows per
-// workgroup and columns of the right-hand side, set as by its ggml-vulkan.cpp for these
-// devices. The weights per iteration are its products, counted in navi21's assembly: the columns per
+// A peerKernel is a shader of llama.cpp b10434 with what its ggml-vulkan.cpp gives it on a device.
+type peerKernel struct {
+	module   string // as its library has it
+	name     string // with which it stands in tables
+	spec     []uint32
+	subgroup int // 0: the driver's choice
+	full     bool
+	trip     kernels.Trip
+}
+
+// peerVectors are products of one token. Their constants are the workgroup size, rows per workgroup and columns of the right-hand
+// side. The weights per iteration are its products, counted in navi21's assembly: the columns per
 // iteration of mul_mat_vec.comp (8, or 4 for plain types) times four iterations times the rows;
 // in mul_mat_vec_q4_k.comp sixteen times the rows.
-var peerKernels = []struct {
-	name    string
+var peerVectors = []struct {
+	dtype   string
 	rows    uint32
 	weights int
 }{
@@ -28,6 +37,20 @@ var peerKernels = []struct {
 	{"q4_0", 2, 8 * 4 * 2},
 	{"q4_1", 2, 8 * 4 * 2},
 	{"q4_k", 2, 16 * 2},
+}
+
+// peerKernels lists the peer's kernels that stand beside ours.
+func peerKernels(pd *vk.PhysicalDevice) []peerKernel {
+	var list []peerKernel
+	lanes := pd.Limits.SubgroupSize
+	for _, v := range peerVectors {
+		list = append(list, peerKernel{
+			module: "mul_mat_vec_" + v.dtype + "_f32_f32_subgroup_no_shmem", name: "mul_mat_vec_" + v.dtype,
+			spec: []uint32{uint32(lanes), v.rows, 1}, subgroup: lanes, full: true,
+			trip: kernels.Trip{Weights: v.weights, Inner: 1},
+		})
+	}
+	return append(list, peerTiles(pd)...)
 }
 
 // peer reads the peer's kernels from its library, which has each kernel as an array of words.
@@ -46,23 +69,22 @@ func peer(library string, pd *vk.PhysicalDevice) ([]pipeline.KernelUse, error) {
 		at[s.Name] = s.Value
 	}
 	var list []pipeline.KernelUse
-	for _, k := range peerKernels {
-		name := "mul_mat_vec_" + k.name + "_f32_f32_subgroup_no_shmem"
+	for _, k := range peerKernels(pd) {
 		length := make([]byte, 8)
-		if err := readAt(f, at[name+"_len"], length); err != nil {
-			return nil, fmt.Errorf("peer: %s: %s: %w", library, name, err)
+		if err := readAt(f, at[k.module+"_len"], length); err != nil {
+			return nil, fmt.Errorf("peer: %s: %s: %w", library, k.module, err)
 		}
 		code := make([]byte, binary.LittleEndian.Uint64(length)&(1<<24-1))
-		if err := readAt(f, at[name+"_data"], code); err != nil {
-			return nil, fmt.Errorf("peer: %s: %s: %w", library, name, err)
+		if err := readAt(f, at[k.module+"_data"], code); err != nil {
+			return nil, fmt.Errorf("peer: %s: %s: %w", library, k.module, err)
 		}
 		list = append(list, pipeline.KernelUse{
-			Variant: peerPrefix + "mul_mat_vec_" + k.name,
+			Variant: peerPrefix + k.name,
 			Config: vk.PipelineConfig{
-				Name: peerPrefix + name, SPIRV: code, PushBytes: 128, Bindings: make([]vk.BindingKind, bindings(code)),
-				Spec: []uint32{uint32(pd.Limits.SubgroupSize), k.rows, 1}, SubgroupSize: pd.Limits.SubgroupSize, FullSubgroups: true,
+				Name: peerPrefix + k.module, SPIRV: code, PushBytes: 128, Bindings: make([]vk.BindingKind, bindings(code)),
+				Spec: k.spec, SubgroupSize: k.subgroup, FullSubgroups: k.full,
 			},
-			Trip: kernels.Trip{Weights: k.weights, Inner: 1},
+			Trip: k.trip,
 		})
 	}
 	return list, nil

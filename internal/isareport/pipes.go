@@ -81,7 +81,11 @@ func parsePipes(cell string) (counts [pipes]float64, err error) {
 // longest.
 func fullest(device string, counts [pipes]float64) float64 {
 	rates := nvidiaRates
-	if device != "turing" && device != "ampere" {
+	switch device {
+	case "ampere":
+	case "turing":
+		rates[fma] = 64
+	default:
 		rates = amdRates
 		rates[alu] = 64 // and FMA together
 		counts[alu] += counts[fma]

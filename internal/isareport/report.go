@@ -15,13 +15,16 @@ import (
 // mat-vec it has those of the plain kernel, which has the fewest instructions.
 type report struct {
 	variants map[string]map[string]Record
+	prompts  map[string]map[string]promptCost // of products of several tokens and attention
 	errs     []error
 }
 
 func newReport(all map[string][]Record) *report {
-	p := &report{variants: map[string]map[string]Record{}}
+	p := &report{variants: map[string]map[string]Record{}, prompts: map[string]map[string]promptCost{}}
 	for device, list := range all {
+		by := map[string][]Record{}
 		for _, r := range list {
+			by[r.Variant] = append(by[r.Variant], r)
 			if p.variants[r.Variant] == nil {
 				p.variants[r.Variant] = map[string]Record{}
 			}
@@ -40,6 +43,14 @@ func newReport(all map[string][]Record) *report {
 				w.Loop = r.Loop
 			}
 			p.variants[r.Variant][device] = w
+		}
+		for v, list := range by {
+			if r, ok := promptRecord(list); ok {
+				if p.prompts[v] == nil {
+					p.prompts[v] = map[string]promptCost{}
+				}
+				p.prompts[v][device] = r.promptCost(device)
+			}
 		}
 	}
 	return p
@@ -75,7 +86,10 @@ const (
 )
 
 func (p *report) write(old string) (string, error) {
-	text := old
+	text, err := between(old, promptsBegin, promptsEnd, row("kernel", devices)+"|---"+strings.Repeat("|---", len(devices))+"|\n"+strings.Join(p.promptRows(old), "")+excessRows(excesses)+"\n")
+	if err != nil {
+		return "", err
+	}
 	for _, t := range []struct {
 		begin, end string
 		devices    []string
@@ -90,7 +104,6 @@ func (p *report) write(old string) (string, error) {
 		if !slices.ContainsFunc(t.rows, isPeer) {
 			t.rows = append(t.rows, peerRows(before)...)
 		}
-		var err error
 		if text, err = between(text, t.begin, t.end, row("kernel", t.devices)+"|---"+strings.Repeat("|---", len(t.devices))+"|\n"+strings.Join(t.rows, "")); err != nil {
 			return "", err
 		}
@@ -142,6 +155,9 @@ func peersLast(rows []string) []string {
 func (p *report) pipeRows() []string {
 	var out []string
 	for _, v := range slices.Sorted(maps.Keys(p.variants)) {
+		if isPeer("| "+v) && p.prompts[v] != nil { // which has a table of its own
+			continue
+		}
 		var cells []string
 		loop := false
 		for _, d := range checkedDevices {
@@ -249,7 +265,7 @@ func (p *report) check(committed string) error {
 			}
 		}
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, p.checkPrompts(committed, excesses))...)
 }
 
 // peerOf is the peer's kernel for what a variant computes, or no kernel's name.

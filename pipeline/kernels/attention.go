@@ -2,6 +2,7 @@ package kernels
 
 import (
 	"fmt"
+	"slices"
 
 	"pumice/internal/dtype"
 	"pumice/vk"
@@ -141,6 +142,9 @@ var Attend = Op[Attention]{
 			Grid: func(m *Machine, a Attention) [3]int {
 				return [3]int{a.tiles(sharedQueries(a), matrixRows), a.KVHeads, 1}
 			},
+			Trip: func(m *Machine, a Attention) Trip {
+				return Trip{Products: 2 * matrixRows * m.matrixKeys(a.HeadDim) * a.HeadDim / (matrixRows / m.Matrix.M * m.matrixSubgroup()), Inner: 1}
+			},
 		},
 		{
 			Path: Base, Rule: Rule{On: Anywhere},
@@ -149,6 +153,18 @@ var Attend = Op[Attention]{
 			},
 			Grid: func(_ *Machine, a Attention) [3]int {
 				return [3]int{a.tiles(sharedQueries(a), attentionRows(a.HeadDim)), a.KVHeads, 1}
+			},
+			Trip: func(_ *Machine, a Attention) Trip {
+				const keys, invocations = 32, 128 // KEYS and WORKGROUP of attention.comp
+				slice, quads := 8, a.HeadDim/4
+				if quads%16 == 0 {
+					slice = 16
+				}
+				n := ceilDiv(quads, slice)
+				return Trip{
+					Products: 2 * attentionRows(a.HeadDim) * keys * a.HeadDim / invocations, Inner: 1,
+					Loops: append(slices.Repeat([]int{slice}, n), slices.Repeat([]int{keys}, n)...),
+				}
 			},
 		},
 	},
@@ -197,6 +213,9 @@ var Decode = Op[Attention]{
 				return m.decodeSpec(SG, a, size("SPLITS", m.splits(SG, a)), size("WORKGROUP", decodeInvocations), size("UNROLL", m.decodeUnroll(a.Type)))
 			},
 			Grid: decodeGrid(SG),
+			Trip: func(m *Machine, a Attention) Trip {
+				return Trip{Products: 2 * m.decodeUnroll(a.Type) * m.decodeGroup(SG, a) * a.HeadDim / decodeTeam(a.Type, a.HeadDim), Inner: 1}
+			},
 		},
 		{
 			Path: Base, Rule: Rule{On: Anywhere}, Joins: decodeJoin(Base),
@@ -302,6 +321,14 @@ func (m *Machine) fewForAttention(headDim int) bool {
 	return m.fewRegisters() || m.CPU() && headDim > 80
 }
 
+// matrixKeys is KEYS of attention_cm.comp.
+func (m *Machine) matrixKeys(headDim int) int {
+	if m.fewForAttention(headDim) {
+		return max(m.Matrix.N, m.Matrix.K)
+	}
+	return 2 * m.Matrix.N
+}
+
 // AttendsByMatrices reports whether attention_cm.comp takes heads of so many components: whole matrices, few
 // enough that an invocation's registers hold its share of the sums, in the shared memory there is.
 func (m *Machine) AttendsByMatrices(headDim int) bool {
@@ -309,10 +336,9 @@ func (m *Machine) AttendsByMatrices(headDim int) bool {
 	if s == nil || headDim > 128 || headDim%16 != 0 || s.N < 8 || s.K < 8 {
 		return false
 	}
-	row, keys := 2*headDim+16, 2*s.N
+	row, keys := 2*headDim+16, m.matrixKeys(headDim)
 	bytes := max(matrixRows, 2*keys) * row
 	if m.fewForAttention(headDim) {
-		keys = max(s.N, s.K)
 		bytes = (matrixRows+keys)*row + 4*headDim*(keys/2+1)
 	}
 	bytes += matrixRows * (4*(keys+4) + 2*(keys+8) + 4)

@@ -153,7 +153,7 @@ type Kernel[S any] struct {
 	// choice.
 	Tilings func(m *Machine, s S) []Tiling
 	// Trip is for reports about compilers; nil means zero.
-	Trip func(s S) Trip
+	Trip func(m *Machine, s S) Trip
 }
 
 // A Join is what workgroups leave that have a part of a sum each. The zero value says that each has a whole one.
@@ -239,11 +239,13 @@ const (
 	Address View = -2
 )
 
-// A Trip is what one invocation of a matrix-vector kernel does in a trip of its main loop, to
-// judge the instructions that a compiler makes of it. It is zero for other kernels.
+// A Trip is what an invocation does in a trip of a kernel's main loop, to judge the instructions that a compiler makes of it. It
+// is zero for kernels that none judges so.
 type Trip struct {
-	Weights int // that it multiplies
-	Inner   int // trips of a loop inside
+	Weights  int   // of a product of one token, that it multiplies
+	Products int   // of other products and attention, that it adds to sums: its share of the workgroup's
+	Inner    int   // trips of a loop inside
+	Loops    []int // those of each of several loops inside, where a compiler leaves them
 }
 
 // push packs push constants; it takes int, uint32 and float32.

@@ -121,6 +121,7 @@ const (
 	fewSubgroups = 8
 	fewRows      = rowQuad // of a subgroup
 	fewTokens    = 8
+	fewCols      = 16 // of a lane in a trip: LANE_QUADS
 )
 
 // fewTile is TOKENS of matmul_few.comp: all tokens, or half of them where a lane has too few registers for the sums of eight.
@@ -130,8 +131,9 @@ func (m *Machine) fewTile(tokens int) int {
 
 // Tile of matmul.comp and matmul_dp.comp: rows, and tokens as often as TOKENS says, at most four times.
 const (
-	tileRows   = 64
-	tileTokens = 16
+	tileRows        = 64
+	tileTokens      = 16
+	tileInvocations = 128
 )
 
 // tokenTile is the power of two, at most limit, that is no less than the tokens.
@@ -159,7 +161,9 @@ func matvecSG(path Path, on Class, spec func(*Machine, Product) []Constant) *Ker
 		Path: path, Rule: Rule{On: on}, Reads: []Layout{RowMajor}, Spec: spec,
 		Takes: func(_ *Machine, p Product) bool { return p.Cols%formats[p.DType].unitCols == 0 },
 		Grid:  func(m *Machine, p Product) [3]int { return spread(m, ceilDiv(p.Rows, matvecSubgroups*matvecSGRows)) },
-		Trip:  func(p Product) Trip { return Trip{Weights: matvecSGChunk(p.DType) * matvecSGRows, Inner: 1} },
+		Trip: func(_ *Machine, p Product) Trip {
+			return Trip{Weights: matvecSGChunk(p.DType) * matvecSGRows, Inner: 1}
+		},
 	}
 }
 
@@ -206,7 +210,7 @@ var Matvec = Op[Product]{
 			Path: Base, Rule: Rule{On: Anywhere}, Reads: []Layout{RowMajor, Grouped},
 			Spec: func(_ *Machine, p Product) []Constant { return matvecSpec(p, size("WORKGROUP", workgroup)) },
 			Grid: func(m *Machine, p Product) [3]int { return spread(m, ceilDiv(p.Rows, matvecRows)) },
-			Trip: func(p Product) Trip {
+			Trip: func(_ *Machine, p Product) Trip {
 				return Trip{Weights: formats[p.DType].unitCols * matvecRows, Inner: matvecRows}
 			},
 		},
@@ -233,6 +237,13 @@ func tiles(_ *Machine, p Product) [3]int {
 
 // tiledTokens is TOKENS of matmul.comp and matmul_dp.comp.
 func tiledTokens(p Product) int { return tokenTile(ceilDiv(p.Tokens, tileTokens), 4) }
+
+// tileTrip is a trip of matmul.comp or matmul_dp.comp, which takes so many columns, by a loop that takes so many at a time.
+func tileTrip(cols, inner int) func(*Machine, Product) Trip {
+	return func(_ *Machine, p Product) Trip {
+		return Trip{Products: tileRows * tileTokens * tiledTokens(p) * cols / tileInvocations, Inner: cols / inner}
+	}
+}
 
 func spec16(_ *Machine, p Product) []Constant { return tileSpec(p, size("TOKENS", tiledTokens(p))) }
 
@@ -262,7 +273,7 @@ func (m *Machine) tiledSplits(p Product) int {
 		return wholeSplits(p.Cols, p.Tiling.Splits)
 	}
 	grid := tiles(m, p)
-	return m.splitColumns(p.Cols, grid[0]*grid[1]*128)
+	return m.splitColumns(p.Cols, grid[0]*grid[1]*tileInvocations)
 }
 
 // Matmul is the product of several tokens. Its bindings are the step, units, records, x (as Rounds says), bias, y and, of x
@@ -322,6 +333,9 @@ var Matmul = Op[Product]{
 				grid[2] = ceilDiv(p.Tokens, m.fewTile(p.Tokens))
 				return grid
 			},
+			Trip: func(m *Machine, p Product) Trip {
+				return Trip{Products: fewCols * fewRows * m.fewTile(p.Tokens), Inner: 1}
+			},
 		},
 		{
 			Path: CM, Rule: Rule{On: MatrixGPUs, Min: fewTokens + 1}, Rounds: Halves, Reads: []Layout{RowMajor, Grouped}, Push: pushHalves,
@@ -342,6 +356,10 @@ var Matmul = Op[Product]{
 				t := m.matrixTiling(p)
 				rows, tokens := t.tiles(m.Matrix, p)
 				return [3]int{rows, tokens, t.Splits}
+			},
+			Trip: func(m *Machine, p Product) Trip {
+				t := m.matrixTiling(p)
+				return Trip{Products: t.rows(m.Matrix) * t.tokens(m.Matrix) * tileCols / t.invocations(m), Inner: 1}
 			},
 		},
 		// llama.cpp's kernels with this extension take 0.6 to 0.75 of the time of those with cooperative matrices on NVIDIA's GPUs
@@ -364,14 +382,16 @@ var Matmul = Op[Product]{
 		{
 			Path: FP16, Rule: Rule{On: GPUs, Min: fewTokens + 1}, Rounds: Halves, Reads: []Layout{RowMajor, Grouped}, Push: pushHalves,
 			Spec: splitSpec, Grid: splitGrid, Joins: splitJoin, Tilings: splitTilings, TokenTiles: func(g [3]int) int { return g[1] },
+			Trip: tileTrip(tileCols, 4),
 		},
 		{
 			Path: DP, Rule: Rule{On: OnRequest}, Rounds: Bytes, Reads: []Layout{RowMajor, Grouped},
-			Spec: spec16, Grid: tiles, TokenTiles: func(g [3]int) int { return g[1] },
+			Spec: spec16, Grid: tiles, TokenTiles: func(g [3]int) int { return g[1] }, Trip: tileTrip(2*tileCols, 32),
 		},
 		{
 			Path: Base, Rule: Rule{On: Anywhere}, Reads: []Layout{RowMajor, Grouped},
 			Spec: splitSpec, Grid: splitGrid, Joins: splitJoin, Tilings: splitTilings, TokenTiles: func(g [3]int) int { return g[1] },
+			Trip: tileTrip(tileCols, 4),
 		},
 	},
 }
