@@ -22,14 +22,15 @@ type Ratio struct {
 	File      string  `json:"file"` // or, of rows that were measured in turn, the device
 	Model     string  `json:"model_type"`
 	Test      string  `json:"test"`
-	Base      float64 `json:"base_ts"` // medians, in tokens a second
+	Metric    string  `json:"metric,omitempty"` // what is compared instead of tokens a second, a key of the row: median_ttft_ms, median_tpot_ms, speed_pp, speed_tg
+	Base      float64 `json:"base_ts"`          // medians, in tokens a second, or what the metric is in
 	Other     float64 `json:"other_ts"`
-	Ratio     float64 `json:"ratio"` // of the medians
+	Ratio     float64 `json:"ratio"` // of the medians, above 1 where the other is faster
 	Low       float64 `json:"low"`   // bounds of the 95 % interval, by bootstrap
 	High      float64 `json:"high"`
 	BaseRuns  int     `json:"base_runs"`
 	OtherRuns int     `json:"other_runs"`
-	Verdict   string  `json:"verdict"` // faster, slower, noise, "too few runs" or struck
+	Verdict   string  `json:"verdict"` // faster, slower, noise, "too few runs", "no runs" or struck
 
 	BaseKL  *float64 `json:"base_kl_exact,omitempty"` // divergences from exact probabilities
 	OtherKL *float64 `json:"other_kl_exact,omitempty"`
@@ -43,12 +44,13 @@ type Difference struct {
 	Other string `json:"other"`
 }
 
-// Verdicts of a Ratio. Struck rows, and those that ended before their first run, are compared with nothing.
+// Verdicts of a Ratio. Struck rows, and those that ended before their first run, have no Ratio.
 const (
 	Faster  = "faster"
 	Slower  = "slower"
 	Noise   = "noise" // the interval has 1 in it
 	TooFew  = "too few runs"
+	NoRuns  = "no runs"
 	Strike  = "struck"
 	minRuns = 3 // below which an interval says nothing
 )
@@ -77,7 +79,7 @@ func Compare(base *File, others ...*File) *Comparison {
 				c.Missing = append(c.Missing, fmt.Sprintf("%s: %s, %s", f.Path, b.ModelType, b.test))
 				continue
 			}
-			c.Rows = append(c.Rows, ratio(f.Path, b, rows[i]))
+			c.Rows = append(c.Rows, ratios(f.Path, b, rows[i])...)
 		}
 		for _, m := range rows {
 			if !slices.ContainsFunc(first, func(b measurement) bool { return key(m) == key(b) }) {
@@ -98,12 +100,21 @@ func sameModel(rows []measurement) bool {
 func ratio(file string, base, other measurement) Ratio {
 	r := Ratio{File: file, Model: other.ModelType, Test: other.test, Base: base.median, Other: other.median, BaseRuns: len(base.samples), OtherRuns: len(other.samples),
 		BaseKL: base.KLExact, OtherKL: other.KLExact}
-	if base.Struck || other.Struck || base.median <= 0 || other.median <= 0 {
+	switch {
+	case base.Struck || other.Struck:
 		r.Verdict = Strike
+		return r
+	case base.median <= 0 || other.median <= 0:
+		r.Verdict = NoRuns
 		return r
 	}
 	r.Ratio = other.median / base.median
 	r.Low, r.High = bootstrap(base.samples, other.samples)
+	r.judge()
+	return r
+}
+
+func (r *Ratio) judge() {
 	switch {
 	case min(r.BaseRuns, r.OtherRuns) < minRuns:
 		r.Verdict = TooFew
@@ -114,7 +125,41 @@ func ratio(file string, base, other measurement) Ratio {
 	default:
 		r.Verdict = Noise
 	}
-	return r
+}
+
+// ratios compares two rows in all that was measured of both.
+func ratios(file string, base, other measurement) []Ratio {
+	list := []Ratio{ratio(file, base, other)}
+	if list[0].Ratio == 0 {
+		return list
+	}
+	for _, b := range base.also {
+		i := slices.IndexFunc(other.also, func(s series) bool { return s.metric == b.metric })
+		if i < 0 {
+			continue
+		}
+		o := other.also[i]
+		r := list[0]
+		r.Metric, r.Base, r.Other, r.BaseRuns, r.OtherRuns = b.metric, median(b.values), median(o.values), len(b.values), len(o.values)
+		if !(r.Base > 0 && r.Other > 0) { // of an older version, or a single token
+			continue
+		}
+		r.Ratio = r.Other / r.Base
+		if r.Low, r.High = bootstrap(b.values, o.values); b.time {
+			r.Ratio, r.Low, r.High = 1/r.Ratio, 1/r.High, 1/r.Low
+		}
+		r.judge()
+		list = append(list, r)
+	}
+	return list
+}
+
+// name is the test, and the metric if there is one.
+func (r Ratio) name() string {
+	if r.Metric == "" {
+		return r.Test
+	}
+	return r.Test + ", " + r.Metric
 }
 
 // bootstrap is the interval that holds 95 % of the ratios of medians of samples that are drawn from both with replacement (Efron
@@ -184,26 +229,26 @@ func (c *Comparison) answers() string {
 func (c *Comparison) Table() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "base: %s\n", c.Base)
-	width := 5
+	width, tests := 5, 22
 	for _, r := range c.Rows {
-		width = max(width, len([]rune(r.Model)))
+		width, tests = max(width, len([]rune(r.Model))), max(tests, len([]rune(r.name())))
 	}
 	file := ""
 	for _, r := range c.Rows {
 		if r.File != file {
 			file = r.File
-			fmt.Fprintf(&b, "\n%s\n%-*s  %-22s %10s %10s %7s  %-15s\n", file, width, "model", "test", "base t/s", "t/s", "ratio", "95 %")
+			fmt.Fprintf(&b, "\n%s\n%-*s  %-*s %10s %10s %7s  %-15s\n", file, width, "model", tests, "test", "base t/s", "t/s", "ratio", "95 %")
 		}
-		if r.Verdict == Strike {
-			fmt.Fprintf(&b, "%-*s  %-22s %10s %10s %7s  %-15s %s\n", width, r.Model, r.Test, "", "", "", "", r.Verdict)
+		if r.Ratio == 0 {
+			fmt.Fprintf(&b, "%-*s  %-*s %10s %10s %7s  %-15s %s\n", width, r.Model, tests, r.Test, "", "", "", "", r.Verdict)
 			continue
 		}
-		fmt.Fprintf(&b, "%-*s  %-22s %10.2f %10.2f %7.3f  %.3f to %.3f  %s\n", width, r.Model, r.Test, r.Base, r.Other, r.Ratio, r.Low, r.High, r.Verdict)
+		fmt.Fprintf(&b, "%-*s  %-*s %10.2f %10.2f %7.3f  %.3f to %.3f  %s\n", width, r.Model, tests, r.name(), r.Base, r.Other, r.Ratio, r.Low, r.High, r.Verdict)
 	}
 	if n := len(c.Rows); n > 1 {
 		sum, counted := 0.0, 0
 		for _, r := range c.Rows {
-			if r.Ratio > 0 {
+			if r.Ratio > 0 && r.Metric == "" {
 				sum += math.Log(r.Ratio)
 				counted++
 			}

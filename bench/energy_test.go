@@ -153,7 +153,7 @@ func TestEnergyOfSeveralAtOnce(t *testing.T) {
 		time.Sleep(10 * time.Millisecond)
 		return inEngine(e)(ctx, prompt, n, each)
 	}
-	l := LoadOptions{Prompt: 8, Gen: 4, Load: []int{2}, Requests: 8, Asker: late, Power: power}
+	l := LoadOptions{Prompt: 8, Gen: 4, Load: []int{2}, Reps: 2, Asker: late, Power: power}
 	if err := RunLoad(t.Context(), e, l, func(r LoadResult) {
 		least(r.Name(), r.Energy, r.Duration/2, r.InputTokens+r.OutputTokens) // half: the parts differ, and the median may be a short one
 	}); err != nil {

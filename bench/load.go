@@ -3,7 +3,6 @@ package bench
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"math"
 	"path/filepath"
@@ -15,21 +14,26 @@ import (
 	"pumice"
 )
 
-// LoadOptions say how requests load an engine. Every number of Load is a test, which is measured twice: with sessions of the
-// engine, and through Asker, in turn.
+// LoadOptions say how requests load an engine. Every number of Load is a test, which is measured with sessions of the engine,
+// through Asker, and through each of Peers, in turn.
 type LoadOptions struct {
 	Prompt, Gen int     // tokens of each request
 	Load        []int   // requests at a time
 	Rate        float64 // at which requests come, a second, at random intervals; 0: as soon as one has ended
-	Requests    int     // of each measurement; 0 stands for eight of each sequence, at least 16
+	Reps        int     // rounds; at least 1
+	Requests    int     // of each round; 0 stands for two of each sequence, at least four
 	Name, Text  string  // as those of Options
 
 	// Asker answers a prompt with so many tokens, and calls each whenever some of them have come. It returns how many there were.
 	Asker Asker
+	Peers []Peer // that have an Asker too; they have the prompts of Asker
+
+	SpreadLimit float64 // above which a row is marked as noisy; 0 stands for DefaultSpreadLimit
 
 	Stamping
 	Power    func(pumice.DeviceInfo) *Power // as that of Options
-	Progress func(Progress)                 // called after each measurement; may be nil
+	Progress func(Progress)                 // called after each run; may be nil
+	Partial  func([]LoadResult)             // called after each round but the last with the results so far; may be nil
 }
 
 // An Asker has a model answer a prompt, greedily and without regard to end tokens.
@@ -38,8 +42,16 @@ type Asker func(ctx context.Context, prompt []int, n int, each func()) (tokens i
 // Context is the number of positions that a request needs.
 func (o LoadOptions) Context() int { return o.Prompt + o.Gen }
 
-// requests is how many requests a test of so many at a time has.
-func (o LoadOptions) requests(atOnce int) int { return cmp.Or(o.Requests, max(16, 8*atOnce)) }
+// requests is how many requests a round of a test of so many at a time has.
+func (o LoadOptions) requests(atOnce int) int { return cmp.Or(o.Requests, max(4, 2*atOnce)) }
+
+func seconds(times []time.Duration) []float64 {
+	x := make([]float64, len(times))
+	for i, t := range times {
+		x[i] = t.Seconds()
+	}
+	return x
+}
 
 // sortedMilliseconds are times, shortest first.
 func sortedMilliseconds(times []time.Duration) []float64 {
@@ -86,7 +98,7 @@ type Latencies struct {
 	P99E2EL    float64 `json:"p99_e2el_ms"`
 }
 
-// A LoadResult is one number of requests at a time. Its own Latencies are those of the view through Asker.
+// A LoadResult is one number of requests at a time, through Asker or a peer.
 type LoadResult struct {
 	Setup
 	Stamp
@@ -96,12 +108,18 @@ type LoadResult struct {
 	Rate        float64 `json:"request_rate"` // asked for; 0: no limit
 	TestTime    string  `json:"test_time"`    // RFC 3339
 
-	Energy // of the requests through Asker, the tokens of prompts and answers; the runs are its parts
+	Energy // of the requests through Asker, the tokens of prompts and answers
 	Latencies
-	Engine       Latencies `json:"engine"`        // the same requests as sessions of the engine
-	OverheadTTFT float64   `json:"overhead_ttft"` // median TTFT of the server over that of the engine, less 1
-	OverheadTPOT float64   `json:"overhead_tpot"`
-	Error        string    `json:"error,omitempty"` // why there is no more
+	SampleTS []float64 `json:"samples_ts"` // generated tokens a second of each round
+	TTFTs    []float64 `json:"ttfts"`      // times to the first token of each request, in seconds
+	TPOTs    []float64 `json:"tpots"`      // times a token after it
+
+	Steadiness // of the rounds
+
+	Engine       *Latencies `json:"engine,omitempty"` // as many requests as sessions of the engine; not of a peer
+	OverheadTTFT float64    `json:"overhead_ttft"`    // median TTFT of the server over that of the engine, less 1; 0 of a peer
+	OverheadTPOT float64    `json:"overhead_tpot"`
+	Against      []Ratio    `json:"against,omitempty"` // the row of Asker compared with this one, which is a peer's
 }
 
 // Name is the test in words.
@@ -109,77 +127,124 @@ func (r LoadResult) Name() string {
 	return fmt.Sprintf("%d at a time, pp%d, tg%d", r.Concurrency, r.Prompt, r.Gen)
 }
 
-// Requests of both views come in this many parts, in turn, so that what changes from minute to minute changes both alike.
-const loadParts = 4
+// A loadLane is what requests go to: sessions of the engine, its server, or a peer.
+type loadLane struct {
+	name    string
+	setup   Setup
+	ask     Asker
+	machine *machine
+	meter   *meter
+}
 
-// RunLoad measures each number of requests at a time and hands its result over when it is complete.
+// RunLoad measures each number of requests at a time and hands each result over as it is complete, or ended early as those of Run
+// are. The engine's context must hold LoadOptions.Context positions.
 func RunLoad(ctx context.Context, e *pumice.Engine, o LoadOptions, each func(LoadResult)) error {
-	if need := o.Context(); e.Context() < need || min(o.Prompt, o.Gen) < 1 {
-		return fmt.Errorf("bench: requests of %d tokens that generate %d, in a context of %d", o.Prompt, o.Gen, e.Context())
+	if need := o.Context(); o.Reps < 1 || e.Context() < need || min(o.Prompt, o.Gen) < 1 {
+		return fmt.Errorf("bench: %d rounds of requests of %d tokens that generate %d, in a context of %d", o.Reps, o.Prompt, o.Gen, e.Context())
 	}
 	text, err := tokenize(e, o.Text)
 	if err != nil {
 		return err
 	}
-	var stamped Stamp
-	rng := newRand(0)
-	prompts := func(n int) (list [][]int) {
-		for range n {
-			list = append(list, promptTokens(rng, text, o.Prompt, e.Config().VocabSize))
-		}
-		return list
-	}
-	inside := inEngine(e)
-	meter := thisMachine(e.Devices()[0].Info()).meterOf(e, o.Power)
+	setup, on := describe(e, o.Name, o.Text), thisMachine(e.Devices()[0].Info())
+	meter := on.meterOf(e, o.Power)
 	defer meter.end()
-	for i, atOnce := range o.Load {
-		r := LoadResult{Setup: describe(e, o.Name, o.Text), Prompt: o.Prompt, Gen: o.Gen, Concurrency: atOnce, Rate: o.Rate, TestTime: now()}
-		views := [2]view{}
-		var energies []reading
-		name := r.Name()
-		for part := range loadParts + 1 { // the first one warms up
-			for v, ask := range []Asker{inside, o.Asker} {
-				n := max(1, o.requests(atOnce)/loadParts)
-				if part == 0 {
-					n = atOnce
-				}
-				end := meter.of()
-				got, err := load(ctx, ask, prompts(n), o.Gen, atOnce, o.Rate)
-				energy := end(got.in + got.out)
-				if err != nil {
-					r.Error = err.Error()
-					if !errors.Is(err, context.Canceled) {
-						each(r)
-					}
-					return fmt.Errorf("bench: %s: %w", name, err)
-				}
-				if part > 0 {
-					views[v].add(got)
-					if v == 1 {
-						energies = append(energies, energy)
-					}
-				}
-				if o.Progress != nil {
-					o.Progress(Progress{name, part, got.took, (i*(loadParts+1)+part)*2 + v + 1, len(o.Load) * (loadParts + 1) * 2})
-				}
-			}
-			if part == 0 && i == 0 {
-				if make := o.stamper(e, func(s Stamp) { stamped = s }); make != nil {
-					if err := make(ctx); err != nil {
-						return err
-					}
-				}
-			}
-		}
-		r.Stamp, r.Energy = stamped, meter.energyOf(energies)
-		r.Engine, r.Latencies = views[0].latencies(), views[1].latencies()
-		r.OverheadTTFT = r.MedianTTFT/r.Engine.MedianTTFT - 1
-		if r.Engine.MedianTPOT > 0 { // more than one token
-			r.OverheadTPOT = r.MedianTPOT/r.Engine.MedianTPOT - 1
-		}
-		each(r)
+	lanes := []loadLane{{name: "engine, ", ask: inEngine(e), machine: on}, {name: "server, ", setup: setup, ask: o.Asker, machine: on, meter: meter}}
+	for _, p := range o.Peers {
+		lanes = append(lanes, loadLane{name: p.Setup.Program + ", ", setup: p.setupBeside(setup), ask: p.Ask, machine: on.ofOthers()})
 	}
-	return nil
+	const engine, server = 0, 1 // lanes; those of peers follow
+	at := func(test int) (lane int) { return test % len(lanes) }
+	var results []LoadResult
+	var names []string
+	for _, n := range o.Load {
+		for _, l := range lanes {
+			r := LoadResult{Setup: l.setup, Prompt: o.Prompt, Gen: o.Gen, Concurrency: n, Rate: o.Rate, TestTime: now()}
+			results, names = append(results, r), append(names, l.name+r.Name())
+		}
+	}
+	views, energies, rates := make([]view, len(results)), make([][]reading, len(results)), make([][]float64, len(results))
+	p := plan{reps: o.Reps, limit: cmp.Or(o.SpreadLimit, DefaultSpreadLimit), progress: o.Progress}
+	p.machine = func(test int) *machine { return lanes[at(test)].machine }
+	p.warmed = o.stamper(e, func(s Stamp) {
+		for test := range results {
+			if at(test) == server {
+				results[test].Stamp = s
+			}
+		}
+	})
+	row := func(test int, runs runs) LoadResult {
+		r, v := results[test], views[test]
+		r.Steadiness, r.Energy, r.Latencies = runs.Steadiness, lanes[at(test)].meter.energyOf(energies[test]), v.latencies()
+		r.SampleTS, r.TTFTs, r.TPOTs = append([]float64{}, rates[test]...), seconds(v.ttft), seconds(v.tpot)
+		if inside := views[test-at(test)+engine]; at(test) == server && inside.requests > 0 {
+			l := inside.latencies()
+			r.Engine, r.OverheadTTFT, r.OverheadTPOT = &l, over(r.MedianTTFT, l.MedianTTFT), over(r.MedianTPOT, l.MedianTPOT)
+		}
+		return r
+	}
+	if o.Partial != nil {
+		p.round = func(so []runs) {
+			var list []LoadResult
+			for test := range results {
+				if at(test) != engine {
+					list = append(list, row(test, so[test]))
+				}
+			}
+			o.Partial(list)
+		}
+	}
+	warmups := uint64(0)
+	firsts := map[int]runs{} // of the server's tests, which those of peers are compared with
+	return p.rounds(ctx, names, func(ctx context.Context, test, rep int) (time.Duration, error) {
+		lane, first := at(test), test-at(test)
+		// No prompt repeats another one, which the engine's cache may still hold, but those of peers.
+		n, seed := results[test].Concurrency, uint64(rep*len(results)+first+min(lane, server))
+		if rep > 0 {
+			n = o.requests(n)
+		} else {
+			warmups++
+			seed = 1<<32 + warmups
+		}
+		rng, prompts := newRand(seed), [][]int{}
+		for range n {
+			prompts = append(prompts, promptTokens(rng, text, o.Prompt, e.Config().VocabSize))
+		}
+		end := lanes[lane].meter.of()
+		got, err := load(ctx, lanes[lane].ask, prompts, o.Gen, results[test].Concurrency, o.Rate)
+		energy := end(got.in + got.out)
+		if err != nil && lane > server {
+			err = fmt.Errorf("%s: %w", lanes[lane].setup.Program, err)
+		}
+		if err != nil || rep == 0 {
+			return got.took, err
+		}
+		if rep == 1 {
+			results[test].TestTime = now()
+		}
+		views[test].add(got)
+		energies[test], rates[test] = append(energies[test], energy), append(rates[test], float64(got.out)/got.took.Seconds())
+		return got.took, nil
+	}, func(test int, runs runs) {
+		first := test - at(test) + server
+		switch r := row(test, runs); at(test) {
+		case engine:
+		case server:
+			firsts[test] = runs
+			each(r)
+		default:
+			r.Against = against([]LoadResult{row(first, firsts[first]), r})
+			each(r)
+		}
+	})
+}
+
+// over is by what share a time is longer than another one; 0 where that is not known.
+func over(time, other float64) float64 {
+	if other <= 0 || time <= 0 {
+		return 0
+	}
+	return time/other - 1
 }
 
 // inEngine asks with sessions of the engine.
@@ -216,7 +281,7 @@ func (v *view) add(other view) {
 }
 
 // load asks all prompts, so many at a time, and at a rate if there is one.
-func load(ctx context.Context, ask Asker, prompts [][]int, n, atOnce int, rate float64) (view, error) {
+func load(ctx context.Context, asker Asker, prompts [][]int, n, atOnce int, rate float64) (view, error) {
 	seen := make([]view, len(prompts))
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(atOnce)
@@ -230,9 +295,11 @@ func load(ctx context.Context, ask Asker, prompts [][]int, n, atOnce int, rate f
 			case <-time.After(time.Until(due)):
 			}
 		}
-		group.Go(func() (err error) { // waits while so many are under way
-			seen[i], err = one(ctx, ask, prompt, n)
-			return err
+		group.Go(func() error { // waits while so many are under way
+			return ask(func() (err error) {
+				seen[i], err = one(ctx, asker, prompt, n)
+				return err
+			}, func() { prompt = instead(prompt) })
 		})
 	}
 	err := group.Wait()
@@ -295,21 +362,27 @@ func (v *view) latencies() Latencies {
 	return l
 }
 
-// LoadHead begins the Markdown table of requests: those at a time, then medians and 99th percentiles as the server's clients see
-// them, and how much more that is than in the engine.
-const LoadHead = `| at a time |     PP |     TG | TTFT ms |     p99 | more | TPOT ms |     p99 | more | ITL ms p99 |  E2E ms |     p99 |  req/s | out t/s | J/token | kernels right |
-|----------:|-------:|-------:|--------:|--------:|-----:|--------:|--------:|-----:|-----------:|--------:|--------:|-------:|--------:|--------:|--------------:|
+// LoadHead begins the Markdown table of requests: what they went to and those at a time, then medians and 99th percentiles as
+// clients see them, and how much more that is than in the engine.
+const LoadHead = `| backend      | at a time |     PP |     TG | TTFT ms |     p99 | more | TPOT ms |     p99 | more | ITL ms p99 |  E2E ms |     p99 |  req/s | out t/s | spread | J/token | kernels right |
+| ------------ |----------:|-------:|-------:|--------:|--------:|-----:|--------:|--------:|-----:|-----------:|--------:|--------:|-------:|--------:|-------:|--------:|--------------:|
 `
 
 // LoadRow is a result as a row of the table.
 func LoadRow(r LoadResult) string {
-	out := fmt.Sprintf("%.2f", r.OutputThroughput)
-	if r.Struck {
+	out, more := fmt.Sprintf("%.2f", r.OutputThroughput), [2]string{}
+	switch {
+	case r.Completed == 0:
+		out = "none"
+	case r.Struck:
 		out = "~~" + out + "~~"
 	}
-	return fmt.Sprintf("| %9d | %6d | %6d | %7.1f | %7.1f | %3.0f%% | %7.2f | %7.2f | %3.0f%% | %10.2f | %7.0f | %7.0f | %6.2f | %7s | %7s | %13s |\n",
-		r.Concurrency, r.Prompt, r.Gen, r.MedianTTFT, r.P99TTFT, 100*r.OverheadTTFT, r.MedianTPOT, r.P99TPOT, 100*r.OverheadTPOT, r.P99ITL,
-		r.MedianE2EL, r.P99E2EL, r.RequestRate, out, r.Energy.cell(), r.Stamp.cell())
+	if r.Engine != nil {
+		more = [2]string{fmt.Sprintf("%.0f%%", 100*r.OverheadTTFT), fmt.Sprintf("%.0f%%", 100*r.OverheadTPOT)}
+	}
+	return fmt.Sprintf("| %-12s | %9d | %6d | %6d | %7.1f | %7.1f | %4s | %7.2f | %7.2f | %4s | %10.2f | %7.0f | %7.0f | %6.2f | %7s | %6s | %7s | %13s |\n",
+		r.backend(), r.Concurrency, r.Prompt, r.Gen, r.MedianTTFT, r.P99TTFT, more[0], r.MedianTPOT, r.P99TPOT, more[1], r.P99ITL,
+		r.MedianE2EL, r.P99E2EL, r.RequestRate, out, r.Steadiness.cell(), r.Energy.cell(), r.Stamp.cell())
 }
 
 // LoadFoot says what the figures were measured on.
@@ -318,12 +391,7 @@ func LoadFoot(results []LoadResult) string {
 		return ""
 	}
 	r := results[0]
-	text := fmt.Sprintf("\nmodel: %s %s\n", r.ModelType, filepath.Base(r.ModelFilename)) + deviceLines(r.Setup)
-	text += stampLines(results, func(r LoadResult) (string, Stamp) { return r.ModelType, r.Stamp })
-	for _, r := range results {
-		if r.Error != "" {
-			text += fmt.Sprintf("! %s: %s\n", r.Name(), r.Error)
-		}
-	}
-	return text
+	rows := NewFile("", results).measurements()
+	return fmt.Sprintf("\nmodel: %s %s; rounds: %d\n", r.ModelType, filepath.Base(r.ModelFilename), len(r.SampleTS)) +
+		laneLines(rows) + stampLines(rows) + markLines(rows) + againstTable(rows)
 }

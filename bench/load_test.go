@@ -3,9 +3,11 @@ package bench
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -74,39 +76,81 @@ func TestLoadHasALimitAndARate(t *testing.T) {
 	}
 }
 
-// Both views ask the same number of requests; a slower one has its overhead.
+// All views ask the same number of requests, in rounds; a slower one has its overhead, and a peer is compared with the server.
 func TestRunLoad(t *testing.T) {
 	gputest.Open(t) // skips without a device
 	e := opened(t, pumice.Options{Context: 16})
 	inside := inEngine(e)
-	late := func(ctx context.Context, prompt []int, n int, each func()) (int, error) {
-		time.Sleep(50 * time.Millisecond)
-		return inside(ctx, prompt, n, each)
+	var asked, peered [][]int // prompts
+	record := func(to *[][]int, wait time.Duration) Asker {
+		var lock sync.Mutex
+		return func(ctx context.Context, prompt []int, n int, each func()) (int, error) {
+			lock.Lock()
+			*to = append(*to, prompt)
+			lock.Unlock()
+			time.Sleep(wait)
+			return inside(ctx, prompt, n, each)
+		}
+	}
+	refusals := atomic.Int64{}
+	peer := Peer{Setup: Setup{Program: "other", GPUInfo: "its device", Backends: "CUDA"}}
+	answer := record(&peered, 150*time.Millisecond)
+	peer.Ask = func(ctx context.Context, prompt []int, n int, each func()) (int, error) {
+		if refusals.Add(1) < 4 {
+			return 0, fmt.Errorf("%w: no UTF-8", ErrRefused)
+		}
+		return answer(ctx, prompt, n, each)
 	}
 	var rows []LoadResult
-	o := LoadOptions{Prompt: 6, Gen: 3, Load: []int{1, 2}, Requests: 8, Asker: late}
+	var rounds [][]LoadResult
+	o := LoadOptions{Prompt: 6, Gen: 3, Load: []int{1, 2}, Reps: 3, Asker: record(&asked, 50*time.Millisecond), Peers: []Peer{peer}}
+	o.Partial = func(list []LoadResult) { rounds = append(rounds, list) }
 	if err := RunLoad(t.Context(), e, o, func(r LoadResult) { rows = append(rows, r) }); err != nil {
 		t.Fatal(err)
 	}
-	if len(rows) != 2 {
-		t.Fatalf("%d rows", len(rows))
+	if len(rows) != 4 || len(rounds) != 2 || len(rounds[0]) != 4 || rounds[1][3].Completed != 8 || rounds[1][3].Reasons[0] != "2 of 3 runs so far" {
+		t.Fatalf("%d rows, %d rounds", len(rows), len(rounds))
 	}
 	for i, r := range rows {
-		if r.Concurrency != i+1 || r.Completed != 8 || r.Engine.Completed != 8 || r.InputTokens != 48 || r.OutputTokens != 24 || r.Error != "" {
+		if r.Concurrency != i/2+1 || r.Completed != 12 || r.InputTokens != 72 || r.OutputTokens != 36 || r.Error != "" || len(r.SampleTS) != 3 || len(r.TTFTs) != 12 || len(r.TPOTs) != 12 {
 			t.Errorf("%+v", r)
 		}
-		if r.MedianTTFT < r.Engine.MedianTTFT+45 || r.OverheadTTFT <= 0 || r.MeanE2EL < 50 {
+		if i%2 == 1 {
+			if r.Program != "other" || r.Engine != nil || len(r.Against) != 3 || r.MedianTTFT < 150 {
+				t.Fatalf("%+v", r)
+			}
+			for j, metric := range []string{"", "median_ttft_ms", "median_tpot_ms"} {
+				if x := r.Against[j]; x.Metric != metric || j == 1 && math.Abs(x.Base-r.MedianTTFT) > 1e-6 || x.File != rows[i-1].GPUInfo || j < 2 && (x.Verdict != Faster || x.Ratio < 1.2 || x.Low > x.Ratio || x.High < x.Ratio) {
+					t.Errorf("%+v", x)
+				}
+			}
+			continue
+		}
+		if r.Against != nil || r.Engine.Completed != 12 || r.MedianTTFT < r.Engine.MedianTTFT+45 || r.OverheadTTFT <= 0 || r.MeanE2EL < 50 {
 			t.Errorf("TTFT %v and %v, overhead %v", r.MedianTTFT, r.Engine.MedianTTFT, r.OverheadTTFT)
 		}
+	}
+	last := func(prompts [][]int) [][]int { return prompts[len(prompts)-4:] } // of the last test's last round
+	if same := func(a, b []int) int { return slices.Compare(a, b) }; !slices.EqualFunc(slices.SortedFunc(slices.Values(last(asked)), same), slices.SortedFunc(slices.Values(last(peered)), same), slices.Equal) {
+		t.Errorf("the server had %v, the peer %v", last(asked), last(peered))
+	}
+	foot := LoadFoot(rows)
+	for text, times := range map[string]int{"| other |": 6, "other: its device, CUDA\n": 1, "device: ": 1, "| 2 at a time, pp6, tg3, median_ttft_ms |": 1} {
+		if strings.Count(foot, text) != times {
+			t.Errorf("not %d times %q in\n%s", times, text, foot)
+		}
+	}
+	if c := Compare(NewFile("a", rows), NewFile("b", rows)); len(c.Rows) != 12 || len(c.Missing) != 0 || c.Rows[4].Ratio != 1 {
+		t.Errorf("%+v", c)
 	}
 	o.Gen = 11
 	if err := RunLoad(t.Context(), e, o, nil); err == nil {
 		t.Error("a request that exceeds the context ran")
 	}
-	failed := errors.New("the server has gone")
-	o.Gen, o.Asker = 3, func(context.Context, []int, int, func()) (int, error) { return 0, failed }
-	rows = nil
-	if err := RunLoad(t.Context(), e, o, func(r LoadResult) { rows = append(rows, r) }); !errors.Is(err, failed) || len(rows) != 1 || rows[0].Error == "" {
-		t.Errorf("%v, %d rows", err, len(rows))
+	o.Gen, rows = 3, nil
+	o.Peers[0].Ask = func(context.Context, []int, int, func()) (int, error) { return 0, errors.New("it has gone") }
+	err := RunLoad(t.Context(), e, o, func(r LoadResult) { rows = append(rows, r) })
+	if err == nil || len(rows) != 4 || !strings.Contains(rows[3].Error, "other: it has gone") || rows[1].Against[0].Verdict != NoRuns {
+		t.Errorf("%v: %+v", err, rows)
 	}
 }

@@ -47,6 +47,12 @@ func newMachine(files fs.FS, d pumice.DeviceInfo) *machine {
 // thisMachine is the one that the program runs on.
 func thisMachine(d pumice.DeviceInfo) *machine { return newMachine(os.DirFS("/"), d) }
 
+// ofOthers is the machine of tests that another process runs.
+func (m machine) ofOthers() *machine {
+	m.apart = true
+	return &m
+}
+
 // A glance is the state of a machine, or of what happened between two states.
 type glance struct {
 	ticks, others, stolen float64            // processor time of all processors; of other processes; taken by the hypervisor

@@ -124,6 +124,9 @@ func WritePage(w io.Writer, title string, links []string, files ...*File) error 
 		all = append(all, rows...)
 		for _, m := range rows {
 			s := source{Name: m.file + ": " + m.ModelType}
+			if severalLanes(rows) {
+				s.Name += ", " + m.lane()
+			}
 			setupValues(m.Setup, func(name, value string) {
 				if value != "" && value != "0" {
 					s.Values = append(s.Values, cell{Key: name, Text: value})

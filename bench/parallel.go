@@ -3,6 +3,7 @@ package bench
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"time"
@@ -27,6 +28,7 @@ type ParallelOptions struct {
 
 	Stamping
 
+	Peers []Peer                         // that have a Sequence; they have the engine's prompts
 	Power func(pumice.DeviceInfo) *Power // as that of Options
 
 	Progress func(Progress)         // called after each run; may be nil
@@ -120,6 +122,8 @@ type ParallelResult struct {
 	Steadiness // of Columns.Time
 	Stamp
 	Energy // the tokens are those of N_KV
+
+	Against []Ratio `json:"against,omitempty"` // the row of the engine compared with this one, which is a peer's
 }
 
 func (r *ParallelResult) summarise() {
@@ -131,6 +135,14 @@ func (r *ParallelResult) summarise() {
 		*mean, *r.Stddev.all()[i] = spread(x)
 		*r.Median.all()[i] = median(x)
 	}
+}
+
+// A parallelLane is what sequences run on: the engine, or a peer.
+type parallelLane struct {
+	setup    Setup
+	sequence Sequence
+	machine  *machine
+	meter    *meter
 }
 
 // RunParallel measures every test on the engine and hands each result over as it is complete, or ended early as those of Run
@@ -151,31 +163,49 @@ func RunParallel(ctx context.Context, e *pumice.Engine, o ParallelOptions, each 
 	if err != nil {
 		return err
 	}
-	// One source for all runs, so that no prompt repeats another one, which the engine's cache may still hold.
-	rng := newRand(0)
+	if o.Shared && len(o.Peers) > 0 {
+		return errors.New("bench: servers can't be told to share a prompt")
+	}
 	var sessions []*pumice.Session
-	tests := o.Tests()
-	results, names := make([]ParallelResult, len(tests)), make([]string, len(tests))
-	for i, t := range tests {
+	inEngine := func(ctx context.Context, i int, prompt []int, n int) (int, error) {
+		_, _, err := generate(ctx, sessions[i], prompt, n)
+		return 0, err
+	}
+	setup, on := describe(e, o.Name, o.Text), thisMachine(e.Devices()[0].Info())
+	meter := on.meterOf(e, o.Power)
+	defer meter.end()
+	lanes := []parallelLane{{setup, inEngine, on, meter}}
+	for _, p := range o.Peers {
+		lanes = append(lanes, parallelLane{setup: p.setupBeside(setup), sequence: p.Sequence, machine: on.ofOthers()})
+	}
+	at := func(test int) *parallelLane { return &lanes[test%len(lanes)] }
+	var results []ParallelResult
+	var names []string
+	for _, t := range o.Tests() {
 		for len(sessions) < t.Sequences {
 			sessions = append(sessions, e.NewSession())
 		}
-		names[i] = t.Name()
-		results[i] = ParallelResult{Setup: describe(e, o.Name, o.Text), ParallelTest: t, Positions: t.positions(), TestTime: now(), Samples: []Columns{}}
+		for _, l := range lanes {
+			name := t.Name()
+			if len(lanes) > 1 {
+				name = l.setup.lane() + ", " + name
+			}
+			names = append(names, name)
+			results = append(results, ParallelResult{Setup: l.setup, ParallelTest: t, Positions: t.positions(), TestTime: now(), Samples: []Columns{}})
+		}
 	}
-	on := thisMachine(e.Devices()[0].Info())
-	meter, energies := on.meterOf(e, o.Power), make([][]reading, len(tests))
-	defer meter.end()
-	p := plan{reps: o.Reps, limit: cmp.Or(o.SpreadLimit, DefaultSpreadLimit), machine: onMachine(on), progress: o.Progress}
+	energies := make([][]reading, len(results))
+	p := plan{reps: o.Reps, limit: cmp.Or(o.SpreadLimit, DefaultSpreadLimit), progress: o.Progress}
+	p.machine = func(test int) *machine { return at(test).machine }
 	row := func(test int, runs runs) ParallelResult {
 		r := results[test]
-		r.Steadiness, r.Energy = runs.Steadiness, meter.energyOf(energies[test])
+		r.Steadiness, r.Energy = runs.Steadiness, at(test).meter.energyOf(energies[test])
 		r.summarise()
 		return r
 	}
 	p.warmed = o.stamper(e, func(s Stamp) {
-		for i := range results {
-			results[i].Stamp = s
+		for test := 0; test < len(results); test += len(lanes) {
+			results[test].Stamp = s
 		}
 	})
 	if o.Partial != nil {
@@ -187,28 +217,52 @@ func RunParallel(ctx context.Context, e *pumice.Engine, o ParallelOptions, each 
 			o.Partial(list)
 		}
 	}
+	warmups := uint64(0)
+	firsts := map[int]runs{} // of the engine's tests, which those of peers are compared with
 	return p.rounds(ctx, names, func(ctx context.Context, test, rep int) (time.Duration, error) {
-		r := &results[test]
-		end := meter.of()
-		prompt, gen, err := measureParallel(ctx, sessions, tests[test], text, e.Config().VocabSize, rng)
-		energy := end(tests[test].positions())
+		r, l := &results[test], at(test)
+		seed := uint64(rep*len(results) + test - test%len(lanes))
+		if rep == 0 {
+			warmups++
+			seed = 1<<32 + warmups
+		}
+		texts := r.texts(newRand(seed), text, e.Config().VocabSize)
+		end := l.meter.of()
+		var prompt, gen time.Duration
+		err := ask(func() (err error) {
+			prompt, gen, err = measureParallel(ctx, l.sequence, r.ParallelTest, texts)
+			return err
+		}, func() {
+			for i := range texts {
+				texts[i] = instead(texts[i])
+			}
+		})
+		energy := end(r.positions())
+		if err != nil && r.ofPeer() {
+			err = fmt.Errorf("%s: %w", r.Program, err)
+		}
 		if err != nil || rep == 0 {
 			return prompt + gen, err
 		}
 		if rep == 1 {
 			r.TestTime = now()
 		}
-		r.Samples, energies[test] = append(r.Samples, tests[test].columns(prompt, gen)), append(energies[test], energy)
+		r.Samples, energies[test] = append(r.Samples, r.columns(prompt, gen)), append(energies[test], energy)
 		return prompt + gen, nil
 	}, func(test int, runs runs) {
-		each(row(test, runs))
+		r := row(test, runs)
+		if first := test - test%len(lanes); first < test {
+			r.Against = against([]ParallelResult{row(first, firsts[first]), r})
+		} else {
+			firsts[first] = runs
+		}
+		each(r)
 	})
 }
 
-// measureParallel runs a test once, on prompts from a text and on as many of the sessions as it has sequences. Each sequence
-// continues its prompt with one more random token, as in llama-batched-bench: every generated token is then a step of
-// decoding, and sequences with one prompt differ.
-func measureParallel(ctx context.Context, sessions []*pumice.Session, t ParallelTest, text []int, vocab int, rng *rand.Rand) (prompt, gen time.Duration, err error) {
+// texts are the prompts of a run, from a text or at random, with one more random token each, by which it goes on as in
+// llama-batched-bench: every generated token is then a step of decoding, and sequences with one prompt differ.
+func (t ParallelTest) texts(rng *rand.Rand, text []int, vocab int) [][]int {
 	texts := make([][]int, t.Sequences)
 	for i := range texts {
 		texts[i] = append(promptTokens(rng, text, t.Prompt, vocab), rng.IntN(vocab))
@@ -216,15 +270,26 @@ func measureParallel(ctx context.Context, sessions []*pumice.Session, t Parallel
 			copy(texts[i], texts[0][:t.Prompt])
 		}
 	}
+	return texts
+}
+
+// againTokens is how many tokens of a prompt a server may evaluate again: some keep whole blocks.
+const againTokens = 64
+
+// measureParallel runs a test once.
+func measureParallel(ctx context.Context, sequence Sequence, t ParallelTest, texts [][]int) (prompt, gen time.Duration, err error) {
 	prompt, err = together(ctx, t.prompts(), func(ctx context.Context, i int) error {
-		_, _, err := generate(ctx, sessions[i], texts[i][:t.Prompt], 1)
+		_, err := sequence(ctx, i, texts[i][:t.Prompt], 1)
 		return err
 	})
 	if err != nil {
 		return 0, 0, err
 	}
 	gen, err = together(ctx, t.Sequences, func(ctx context.Context, i int) error {
-		_, _, err := generate(ctx, sessions[i], texts[i], t.Gen)
+		evaluated, err := sequence(ctx, i, texts[i], t.Gen)
+		if err == nil && evaluated > 1+min(againTokens, t.Prompt/4) {
+			err = fmt.Errorf("it has evaluated %d tokens of a prompt of %d that it had evaluated before: it can't be measured with -np", evaluated, len(texts[i]))
+		}
 		return err
 	})
 	return prompt, gen, err

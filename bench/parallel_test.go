@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -79,7 +80,10 @@ func TestParallelSequences(t *testing.T) {
 	for _, shared := range []bool{false, true} {
 		sessions := []*pumice.Session{e.NewSession(), e.NewSession(), e.NewSession()}
 		test := ParallelTest{Prompt: 6, Gen: 3, Sequences: 3, Shared: shared}
-		prompt, gen, err := measureParallel(t.Context(), sessions, test, nil, e.Config().VocabSize, rand.New(rand.NewPCG(1, 2)))
+		prompt, gen, err := measureParallel(t.Context(), func(ctx context.Context, i int, prompt []int, n int) (int, error) {
+			_, _, err := generate(ctx, sessions[i], prompt, n)
+			return 0, err
+		}, test, test.texts(rand.New(rand.NewPCG(1, 2)), nil, e.Config().VocabSize))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -117,6 +121,60 @@ func TestParallelSequences(t *testing.T) {
 		}
 	}); !errors.Is(err, pumice.ErrClosed) || ended != 1 {
 		t.Errorf("on a closed engine: %v, %d rows", err, ended)
+	}
+}
+
+// TestParallelPeers: a server has the engine's prompts, in the same rounds, and is compared with it in each part. One that evaluates
+// prompts again can't be measured.
+func TestParallelPeers(t *testing.T) {
+	gputest.Open(t) // skips without a device
+	e, err := pumice.Open(t.Context(), "../testdata/fixtures/llama", pumice.Options{Context: 16})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	calls, again := atomic.Int64{}, 1
+	peer := Peer{Setup: Setup{Program: "other"}, Sequence: func(_ context.Context, i int, prompt []int, n int) (int, error) {
+		calls.Add(1)
+		if time.Sleep(300 * time.Millisecond); i >= 3 || len(prompt)+n != 9 && len(prompt)+n != 11 {
+			t.Errorf("sequence %d: %d and %d tokens", i, len(prompt), n)
+		}
+		if n == 1 {
+			return len(prompt), nil
+		}
+		return again, nil
+	}}
+	var got []ParallelResult
+	o := ParallelOptions{Prompt: []int{8}, Gen: []int{2}, Sequences: []int{1, 3}, Reps: 3, Peers: []Peer{peer}}
+	if err := RunParallel(t.Context(), e, o, func(r ParallelResult) { got = append(got, r) }); err != nil {
+		t.Fatal(err)
+	}
+	if len(got) != 4 || calls.Load() < 2*(1+3)*(3+2) {
+		t.Fatalf("%d rows, %d requests", len(got), calls.Load())
+	}
+	for i, r := range got {
+		if i%2 == 0 {
+			if r.Against != nil || r.Program != ours {
+				t.Errorf("%+v", r)
+			}
+			continue
+		}
+		if r.Program != "other" || len(r.Samples) != 3 || r.PromptTime < 0.3 || r.GenTime < 0.3 || r.Sequences != got[i-1].Sequences || len(r.Against) != 3 {
+			t.Fatalf("%+v", r)
+		}
+		for j, metric := range []string{"", "speed_pp", "speed_tg"} {
+			if x := r.Against[j]; x.Metric != metric || x.Verdict != Faster || x.Ratio <= 1 || x.OtherRuns != 3 {
+				t.Errorf("%+v", x)
+			}
+		}
+	}
+	if foot := ParallelFoot(got); strings.Count(foot, "| other |") != 6 || !strings.Contains(foot, "| 3 sequences, pp8, tg2, speed_tg |") {
+		t.Error(foot)
+	}
+	again, got = 9, nil
+	err = RunParallel(t.Context(), e, o, func(r ParallelResult) { got = append(got, r) })
+	if err == nil || !strings.Contains(err.Error(), "other: it has evaluated 9 tokens") || len(got) != 4 || got[1].Against[0].Verdict != NoRuns {
+		t.Errorf("%v: %+v", err, got)
 	}
 }
 

@@ -150,7 +150,10 @@ func plots(rows []measurement) (pictures []string) {
 		if several(func(m measurement) string { return m.ModelType }) {
 			parts = append(parts, m.ModelType)
 		}
-		if several(func(m measurement) string { return m.device() }) {
+		if m.Program != "" && several(func(m measurement) string { return m.Program }) {
+			parts = append(parts, m.Program)
+		}
+		if !m.ofPeer() && several(func(m measurement) string { return m.device() }) {
 			parts = append(parts, m.device())
 		}
 		if several(func(m measurement) string { return m.file }) {

@@ -135,6 +135,9 @@ func (f *File) add(row json.RawMessage) error {
 		if err := json.Unmarshal(row, &r); err != nil {
 			return err
 		}
+		if len(r.SampleTS) == 0 && r.OutputThroughput > 0 { // of an older version
+			r.SampleTS = []float64{r.OutputThroughput}
+		}
 		f.Load = append(f.Load, r)
 		return r.check()
 	}
@@ -209,8 +212,12 @@ func (r *LoadResult) check() error {
 	switch {
 	case min(r.Prompt, r.Gen, r.Concurrency) < 1 || max(r.Prompt, r.Gen, r.Concurrency) > mostTokens:
 		return fmt.Errorf("a test of %s", r.Name())
-	case !(r.OutputThroughput > 0 && r.OutputThroughput < mostSpeed) && r.Error == "":
+	case len(r.SampleTS) == 0 && r.Error == "":
 		return errors.New("neither output_throughput nor an error")
+	case slices.ContainsFunc(append([]float64{max(r.OutputThroughput, 1)}, r.SampleTS...), func(x float64) bool { return !(x > 0 && x < mostSpeed) }):
+		return errors.New("throughputs that are not above 0, or above 1e12")
+	case slices.ContainsFunc(slices.Concat(r.TTFTs, r.TPOTs), func(s float64) bool { return !(s >= 0 && s < mostTokens) }):
+		return errors.New("times below 0, or of a century")
 	}
 	return errors.Join(r.Stamp.check(), r.Energy.check(), checkTime(r.TestTime))
 }
@@ -238,8 +245,18 @@ type measurement struct {
 	score  *Score   // of a preset, in its last row
 	joules *float64 // of a token; nil where it is not known
 
+	also    []series // that are compared too
+	against []Ratio
+
 	prompt, gen, depth, sequences int
 	bandwidth, peak               float64 // shares of the read bandwidth, and of the peak of the arithmetic; 0 where they are not known
+}
+
+// A series is what was measured of a row besides its speed.
+type series struct {
+	metric string // a Ratio's
+	values []float64
+	time   bool // less is faster
 }
 
 // measurements are all rows of a file.
@@ -251,29 +268,45 @@ func (f *File) measurements() (list []measurement) {
 			mean: r.AvgTS, stddev: r.StddevTS, time: r.TestTime, prompt: r.NPrompt, gen: r.NGen, depth: r.NDepth, sequences: 1,
 		}
 		m.bandwidth, m.peak, m.score, m.joules = r.ReadShare, r.PeakShare, r.Score, r.JoulesPerToken
+		if r.Against != nil {
+			m.against = []Ratio{*r.Against}
+		}
 		list = append(list, m)
 	}
 	for _, r := range f.Parallel {
 		m := measurement{
 			Setup: r.Setup, Stamp: r.Stamp, Steadiness: r.Steadiness, file: name, test: r.Name(), median: r.Median.Speed, mean: r.Speed,
 			stddev: r.Stddev.Speed, time: r.TestTime, joules: r.JoulesPerToken, prompt: r.Prompt, gen: r.Gen, sequences: r.Sequences,
+			against: r.Against,
 		}
+		prompts, gen := series{metric: "speed_pp"}, series{metric: "speed_tg"}
 		for _, s := range r.Samples {
 			m.samples = append(m.samples, s.Speed)
+			prompts.values, gen.values = append(prompts.values, s.PromptSpeed), append(gen.values, s.GenSpeed)
 		}
+		m.also = []series{prompts, gen}
 		list = append(list, m)
 	}
 	for _, r := range f.Load {
 		m := measurement{
-			Setup: r.Setup, Stamp: r.Stamp, Steadiness: Steadiness{Error: r.Error}, file: name, test: r.Name(), median: r.OutputThroughput,
-			mean: r.OutputThroughput, time: r.TestTime, joules: r.JoulesPerToken, prompt: r.Prompt, gen: r.Gen, sequences: r.Concurrency,
+			Setup: r.Setup, Stamp: r.Stamp, Steadiness: r.Steadiness, file: name, test: r.Name(), samples: r.SampleTS, time: r.TestTime,
+			joules: r.JoulesPerToken, prompt: r.Prompt, gen: r.Gen, sequences: r.Concurrency, against: r.Against,
 		}
-		if r.Error == "" {
-			m.samples = []float64{r.OutputThroughput}
-		}
+		m.mean, m.stddev = spread(r.SampleTS)
+		m.median = median(r.SampleTS)
+		m.also = []series{{"median_ttft_ms", thousandfold(r.TTFTs), true}, {"median_tpot_ms", thousandfold(r.TPOTs), true}}
 		list = append(list, m)
 	}
 	return list
+}
+
+// thousandfold turns seconds into milliseconds.
+func thousandfold(seconds []float64) []float64 {
+	x := slices.Clone(seconds)
+	for i := range x {
+		x[i] *= 1000
+	}
+	return x
 }
 
 // device is the name that a reader looks for.

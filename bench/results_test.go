@@ -69,7 +69,7 @@ func TestReadFile(t *testing.T) {
 	together := ParallelResult{Setup: pp.Setup, ParallelTest: ParallelTest{Prompt: 8, Gen: 4, Sequences: 2}, TestTime: pp.TestTime}
 	together.Samples = []Columns{together.columns(time.Second, time.Second)}
 	together.summarise()
-	asked := LoadResult{Setup: pp.Setup, Prompt: 8, Gen: 4, Concurrency: 2, TestTime: pp.TestTime, Latencies: Latencies{OutputThroughput: 7}}
+	asked := LoadResult{Setup: pp.Setup, Prompt: 8, Gen: 4, Concurrency: 2, TestTime: pp.TestTime, Latencies: Latencies{OutputThroughput: 7}, SampleTS: []float64{7}}
 	for _, name := range []string{"a.json", "a.jsonl"} {
 		f := read(t, written(t, name, pp, together, asked, tg))
 		if rows, struck, noisy := f.Marked(); rows != 4 || struck != 0 || noisy != 0 {

@@ -138,7 +138,7 @@ func RunAll(ctx context.Context, engines []*pumice.Engine, o Options, each func(
 			}
 		}
 		if first := test - test%len(lanes); first < test {
-			r.against(row(first, firsts[first]))
+			r.Against = &against([]Result{row(first, firsts[first]), r})[0]
 		} else {
 			firsts[first] = runs
 		}

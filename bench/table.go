@@ -77,26 +77,8 @@ func TableFoot(results []Result) string {
 	}
 	var b strings.Builder
 	b.WriteString("\n")
-	seen := map[string]bool{}
-	for _, r := range results {
-		lane := r.Program + ": " + cmp.Or(r.GPUInfo, r.CPUInfo)
-		switch {
-		case seen[lane]:
-		case !r.ofPeer():
-			b.WriteString(deviceLines(r.Setup))
-		case r.Backends != "": // it has told what it runs on
-			fmt.Fprintf(&b, "%s, %s\n", lane, r.Backends)
-		}
-		seen[lane] = true
-	}
-	b.WriteString(stampLines(results, func(r Result) (string, Stamp) { return r.ModelType, r.Stamp }))
-	for _, r := range results {
-		name := r.Test().Name()
-		if r.ofPeer() {
-			name = r.Program + ", " + name
-		}
-		b.WriteString(r.marked(name))
-	}
+	rows := NewFile("", results).measurements()
+	b.WriteString(laneLines(rows) + stampLines(rows) + markLines(rows))
 	for _, r := range results {
 		if r.Score != nil {
 			b.WriteString(r.Score.line())
@@ -128,7 +110,7 @@ func TableFoot(results []Result) string {
 				r.Test().Name(), submissions(c.Submits), c.Dispatches, float64(c.Operations)/1e9, r.FLOPs/1e9, peak)
 		}
 	}
-	b.WriteString(AgainstTable(results))
+	b.WriteString(againstTable(rows))
 	return b.String()
 }
 
@@ -139,16 +121,24 @@ func submissions(n int64) string {
 	return fmt.Sprintf("%d submissions", n)
 }
 
-// ParallelHead begins the Markdown table of parallel sequences; its columns are llama-batched-bench's, then the spread of the
-// whole time, the energy of a token, and how many of the kernels are right.
-const ParallelHead = `|    PP |     TG |    B |   N_KV |   T_PP s | S_PP t/s |   T_TG s | S_TG t/s |      T s |    S t/s | spread | J/token | kernels right |
-|------:|-------:|-----:|-------:|---------:|---------:|---------:|---------:|---------:|---------:|-------:|--------:|--------------:|
+// ParallelHead begins the Markdown table of parallel sequences: after what they ran on its columns are llama-batched-bench's, then
+// the spread of the whole time, the energy of a token, and how many of the kernels are right.
+const ParallelHead = `| backend      |    PP |     TG |    B |   N_KV |   T_PP s | S_PP t/s |   T_TG s | S_TG t/s |      T s |    S t/s | spread | J/token | kernels right |
+| ------------ |------:|-------:|-----:|-------:|---------:|---------:|---------:|---------:|---------:|---------:|-------:|--------:|--------------:|
 `
 
 // ParallelRow is a result as a row of the table.
 func ParallelRow(r ParallelResult) string {
-	return fmt.Sprintf("| %5d | %6d | %4d | %6d | %8.3f | %8.2f | %8.3f | %8.2f | %8.3f | %8.2f | %6s | %7s | %13s |\n",
-		r.Prompt, r.Gen, r.Sequences, r.Positions, r.PromptTime, r.PromptSpeed, r.GenTime, r.GenSpeed, r.Time, r.Speed, r.Steadiness.cell(), r.Energy.cell(), r.Stamp.cell())
+	speed := fmt.Sprintf("%.2f", r.Speed)
+	switch {
+	case len(r.Samples) == 0:
+		speed = "none"
+	case r.Struck:
+		speed = "~~" + speed + "~~"
+	}
+	return fmt.Sprintf("| %-12s | %5d | %6d | %4d | %6d | %8.3f | %8.2f | %8.3f | %8.2f | %8.3f | %8s | %6s | %7s | %13s |\n",
+		r.backend(), r.Prompt, r.Gen, r.Sequences, r.Positions, r.PromptTime, r.PromptSpeed, r.GenTime, r.GenSpeed, r.Time, speed, r.Steadiness.cell(), r.Energy.cell(),
+		r.Stamp.cell())
 }
 
 // ParallelFoot says what the figures were measured on.
@@ -156,23 +146,48 @@ func ParallelFoot(results []ParallelResult) string {
 	if len(results) == 0 {
 		return ""
 	}
-	r := results[0]
-	text := fmt.Sprintf("\nmodel: %s %s; repetitions: %d\n", r.ModelType, filepath.Base(r.ModelFilename), len(r.Samples)) + deviceLines(r.Setup)
-	text += stampLines(results, func(r ParallelResult) (string, Stamp) { return r.ModelType, r.Stamp })
-	for _, r := range results {
-		text += r.marked(r.Name())
+	r, rows := results[0], NewFile("", results).measurements()
+	return fmt.Sprintf("\nmodel: %s %s; repetitions: %d\n", r.ModelType, filepath.Base(r.ModelFilename), len(r.Samples)) +
+		laneLines(rows) + stampLines(rows) + markLines(rows) + againstTable(rows)
+}
+
+// stampLines explain the stamps, once for the rows of a model.
+func stampLines(rows []measurement) (text string) {
+	last := ""
+	for _, m := range rows {
+		if m.Stamped && m.line() != last { // another program's rows have no stamp
+			last = m.line()
+			text += m.ModelType + ": " + last
+		}
 	}
 	return text
 }
 
-// stampLines explain the stamps, once for the rows of a model.
-func stampLines[R any](results []R, of func(R) (model string, s Stamp)) (text string) {
-	last := ""
-	for _, r := range results {
-		if model, s := of(r); s.Stamped && s.line() != last { // another program's rows have no stamp
-			last = s.line()
-			text += model + ": " + last
+// markLines explain the marks of rows.
+func markLines(rows []measurement) (text string) {
+	for _, m := range rows {
+		name := m.test
+		if m.ofPeer() {
+			name = m.Program + ", " + name
 		}
+		text += m.marked(name)
+	}
+	return text
+}
+
+// laneLines name each device and program, once.
+func laneLines(rows []measurement) (text string) {
+	seen := map[string]bool{}
+	for _, m := range rows {
+		lane := m.Program + ": " + cmp.Or(m.GPUInfo, m.CPUInfo)
+		switch {
+		case seen[lane]:
+		case !m.ofPeer():
+			text += deviceLines(m.Setup)
+		case m.Backends != "": // it has told what it runs on
+			text += fmt.Sprintf("%s, %s\n", lane, m.Backends)
+		}
+		seen[lane] = true
 	}
 	return text
 }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -67,7 +68,7 @@ func (p *program) benchCommand() *cli.Command {
 			"sequences evaluate prompts of -p tokens at once, and then generate -n tokens each at once. None of them is 0. -d and\n" +
 			"--profile can't be combined with -np.\n\n" +
 			"With several numbers in --device each test runs on each of these devices in turn, and with --peer by another program too;\n" +
-			"then the rows are compared.\n\n" +
+			"then the rows are compared. With -np and --load the program has to be a server.\n\n" +
 			"Each row says how many of the kernels that ran are right on this device, and is struck out where one is wrong. The first\n" +
 			"time, comparing them takes a while; with --cache-dir it is remembered until driver or kernels change.",
 		Flags:  slices.Concat(flags, modelFlags(), splitFlags(), windowFlags()),
@@ -108,11 +109,8 @@ func (p *program) bench(c *cli.Context) error {
 		}
 		o.Both = append(o.Both, bench.Both{Prompt: both[0], Gen: both[1]})
 	}
-	if format := c.String("output-format"); format != "" && !slices.Contains(benchFormats, format) {
-		return &usageError{fmt.Sprintf("-o %q: want %s", format, strings.Join(benchFormats, ", "))}
-	}
-	if c.IsSet("output-format") && c.Bool("json") {
-		return &usageError{"-o and --json: give one of them"}
+	if _, err := p.benchFormat(c); err != nil {
+		return err
 	}
 	if o.Reps < 1 {
 		return &usageError{fmt.Sprintf("-r %d: want at least 1", o.Reps)}
@@ -134,19 +132,26 @@ func (p *program) bench(c *cli.Context) error {
 		if err != nil {
 			return err
 		}
+		if f.program != "" { // before anything is measured
+			if f.path, err = exec.LookPath(f.path); err != nil {
+				return fmt.Errorf("--peer %s: %w", f.program, err)
+			}
+		}
 		peers = append(peers, f)
 	}
 	switch load := c.IsSet("load"); {
-	case (load || c.IsSet("parallel")) && (len(peers) > 0 || len(splitList(c.String("device"))) > 1):
-		return &usageError{"--peer and several devices: not with -np and --load"}
+	case (load || c.IsSet("parallel")) && len(splitList(c.String("device"))) > 1:
+		return &usageError{"several devices: not with -np and --load"}
+	case (load || c.IsSet("parallel")) && slices.ContainsFunc(peers, func(f peerFlag) bool { return !f.server() }):
+		return &usageError{"--peer llama-bench runs one sequence at a time: with -np and --load, give llama-server=PATH or a server's address"}
 	case isRoofline(c) && (load || c.IsSet("parallel")):
 		return &usageError{"bench roofline: -np and --load have no profile"}
 	case load:
-		return p.benchLoad(c, o)
+		return p.benchLoad(c, o, peers)
 	case c.IsSet("rate"):
 		return &usageError{"--rate needs --load"}
 	case c.IsSet("parallel"):
-		return p.benchParallel(c, o)
+		return p.benchParallel(c, o, peers)
 	}
 	if c.Bool("shared-prompt") {
 		return &usageError{"--shared-prompt needs -np"}
@@ -158,29 +163,15 @@ func (p *program) bench(c *cli.Context) error {
 		context: o.Context(),
 		run: func(ctx context.Context, engines []*pumice.Engine, j benchJob[bench.Result]) (err error) {
 			o.Name, o.Stamping, o.Progress, o.Partial = j.name, j.stamping, j.progress, j.partial
-			o.Peers = nil
-			for _, f := range peers {
-				f.devices = numbers(engines[0].Devices())
-				peer, end, err := f.open(ctx, shared(engines[0].Source().Path), bench.ModelType(engines[0]), max(512, o.Context()))
-				if err != nil {
-					return err
-				}
-				defer func() { err = errors.Join(err, end()) }()
-				o.Peers = append(o.Peers, peer)
+			list, end, err := openPeers(ctx, peers, engines[0], o.Context(), 1)
+			if err != nil {
+				return err
 			}
+			defer func() { err = errors.Join(err, end()) }()
+			o.Peers = list
 			return bench.RunAll(ctx, engines, o, j.each)
 		},
-		head: bench.TableHead, row: bench.TableRow,
-		foot: func(results []bench.Result) string {
-			foot := bench.TableFoot(results)
-			if o.Profile {
-				for _, r := range results {
-					foot += bench.Profile(r)
-				}
-			}
-			return foot
-		},
-		svg: bench.RooflinePlot,
+		table: plainTable,
 	}
 	if isRoofline(c) {
 		b.head, b.row, b.foot = "", func(bench.Result) string { return "" }, bench.RooflineTable
@@ -192,7 +183,7 @@ func (p *program) bench(c *cli.Context) error {
 func isRoofline(c *cli.Context) bool { return c.Args().First() == "roofline" }
 
 // benchParallel measures several sequences at once, with the lengths and repetitions of o.
-func (p *program) benchParallel(c *cli.Context, o bench.Options) error {
+func (p *program) benchParallel(c *cli.Context, o bench.Options, peers []peerFlag) error {
 	sequences, err := counts("parallel", givenCounts(c, "parallel"))
 	if err != nil {
 		return err
@@ -218,15 +209,24 @@ func (p *program) benchParallel(c *cli.Context, o bench.Options) error {
 	if o.Profile {
 		return &usageError{"--profile and -np: give one of them"}
 	}
+	if c.Bool("shared-prompt") && len(peers) > 0 {
+		return &usageError{"--shared-prompt and --peer: give one of them; a server can't be told to share a prompt"}
+	}
 	po := bench.ParallelOptions{Prompt: o.Prompt, Gen: o.Gen, Sequences: sequences, Shared: c.Bool("shared-prompt"), Text: o.Text, Reps: o.Reps,
 		SpreadLimit: o.SpreadLimit, Power: o.Power}
 	return benchWith(p, c, benchmark[bench.ParallelResult]{
 		context: po.Context(),
-		run: func(ctx context.Context, engines []*pumice.Engine, j benchJob[bench.ParallelResult]) error {
+		run: func(ctx context.Context, engines []*pumice.Engine, j benchJob[bench.ParallelResult]) (err error) {
 			po.Name, po.Stamping, po.Progress, po.Partial = j.name, j.stamping, j.progress, j.partial
+			list, end, err := openPeers(ctx, peers, engines[0], po.Context()+1, slices.Max(sequences))
+			if err != nil {
+				return err
+			}
+			defer func() { err = errors.Join(err, end()) }()
+			po.Peers = list
 			return bench.RunParallel(ctx, engines[0], po, j.each)
 		},
-		head: bench.ParallelHead, row: bench.ParallelRow, foot: bench.ParallelFoot,
+		table: parallelTable,
 	})
 }
 
@@ -234,11 +234,45 @@ func (p *program) benchParallel(c *cli.Context, o bench.Options) error {
 type benchmark[R bench.Row] struct {
 	context int                                                                      // that a sequence needs
 	run     func(ctx context.Context, engines []*pumice.Engine, j benchJob[R]) error // one engine for each device
+	table[R]
+}
 
+// A table is how results are shown to people.
+type table[R bench.Row] struct {
 	head string
 	row  func(R) string
 	foot func([]R) string
 	svg  func([]R) string // nil: there is no picture
+}
+
+var (
+	plainTable = table[bench.Result]{head: bench.TableHead, row: bench.TableRow, svg: bench.RooflinePlot, foot: func(results []bench.Result) string {
+		foot := bench.TableFoot(results)
+		for _, r := range results {
+			if len(r.Kernels) > 0 { // with --profile
+				foot += bench.Profile(r)
+			}
+		}
+		return foot
+	}}
+	parallelTable = table[bench.ParallelResult]{head: bench.ParallelHead, row: bench.ParallelRow, foot: bench.ParallelFoot}
+	loadTable     = table[bench.LoadResult]{head: bench.LoadHead, row: bench.LoadRow, foot: bench.LoadFoot}
+)
+
+// benchFormat is the format of results: the one that the command line names, else plain columns on a terminal and Markdown elsewhere.
+func (p *program) benchFormat(c *cli.Context) (string, error) {
+	format := c.String("output-format")
+	switch {
+	case format != "" && c.Bool("json"):
+		return "", &usageError{"-o and --json: give one of them"}
+	case format != "" && !slices.Contains(benchFormats, format):
+		return "", &usageError{fmt.Sprintf("-o %q: want %s", format, strings.Join(benchFormats, ", "))}
+	case c.Bool("json"):
+		return "json", nil
+	case format == "" && p.stdout.terminal:
+		return "table", nil
+	}
+	return cmp.Or(format, "md"), nil
 }
 
 // A benchJob is what a run of a benchmark is given besides the engines.
@@ -264,14 +298,21 @@ func benchWith[R bench.Row](p *program, c *cli.Context, b benchmark[R]) error {
 			return err
 		}
 	}
-	format := cmp.Or(c.String("output-format"), "md")
-	switch {
-	case c.Bool("json"):
-		format = "json"
-	case !c.IsSet("output-format") && p.stdout.terminal:
-		format = "table"
+	format, err := p.benchFormat(c)
+	if err != nil {
+		return err
 	}
-	out := benchWriter[R]{p: p, format: format, benchmark: b, csv: csv.NewWriter(p.stdout), journal: benchJournal(p.options(c))}
+	for _, m := range models {
+		if m.synthetic == nil {
+			if err := p.find(c, m.path); err != nil {
+				return err
+			}
+			if _, err := pumice.Resolve(m.path); err != nil { // before others are measured
+				return err
+			}
+		}
+	}
+	out := benchWriter[R]{p: p, format: format, table: b.table, csv: csv.NewWriter(p.stdout), journal: benchJournal(p.options(c))}
 	if err := out.begin(); err != nil {
 		return err
 	}
@@ -346,7 +387,7 @@ var benchFormats = []string{"table", "md", "csv", "json", "jsonl", "sql", "html"
 type benchWriter[R bench.Row] struct {
 	p      *program
 	format string
-	benchmark[R]
+	table[R]
 	csv     *csv.Writer
 	results []R
 	left    []R       // of the tests that the last round has not ended yet
@@ -444,9 +485,6 @@ func (w *benchWriter[R]) end() error {
 
 // benchModel loads a model and runs b with it.
 func benchModel[R bench.Row](p *program, c *cli.Context, path, name string, b benchmark[R], out *benchWriter[R]) error {
-	if err := p.find(c, path); err != nil {
-		return err
-	}
 	var stamping bench.Stamping
 	if c.Bool("stamp") {
 		reference, err := p.benchReference(c, path)

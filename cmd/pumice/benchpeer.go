@@ -72,8 +72,33 @@ func parsePeer(text string) (peerFlag, error) {
 	return peerFlag{host: u.Hostname(), port: port}, nil
 }
 
-// open makes the peer ready to measure a model in a context. end stops what it has started.
-func (f peerFlag) open(ctx context.Context, model, modelType string, positions int) (peer bench.Peer, end func() error, err error) {
+// server reports whether the peer answers requests, many at a time.
+func (f peerFlag) server() bool { return f.program != llamaBenchName }
+
+// openPeers makes the peers ready to measure an engine's model in sequences of so many positions, and so many of them at once. end
+// stops what it has started.
+func openPeers(ctx context.Context, peers []peerFlag, e *pumice.Engine, positions, sequences int) (list []bench.Peer, end func() error, err error) {
+	var ends []func() error
+	end = func() (err error) {
+		for _, end := range ends {
+			err = errors.Join(err, end())
+		}
+		return err
+	}
+	for _, f := range peers {
+		f.devices = numbers(e.Devices())
+		peer, endOne, err := f.open(ctx, shared(e.Source().Path), bench.ModelType(e), positions, sequences)
+		if err != nil {
+			return nil, nil, errors.Join(err, end())
+		}
+		list, ends = append(list, peer), append(ends, endOne)
+	}
+	return list, end, nil
+}
+
+// open makes the peer ready to measure a model in sequences of so many positions, and so many of them at once. end stops what it
+// has started.
+func (f peerFlag) open(ctx context.Context, model, modelType string, positions, sequences int) (peer bench.Peer, end func() error, err error) {
 	setup := bench.Setup{Program: f.program, ModelFilename: model, ModelType: modelType}
 	switch f.program {
 	case llamaBenchName:
@@ -82,18 +107,22 @@ func (f peerFlag) open(ctx context.Context, model, modelType string, positions i
 		if setup.Backends, setup.GPUInfo, err = f.listDevices(ctx); err != nil {
 			return peer, nil, err
 		}
-		client, end, err := startLlamaServer(ctx, f, model, positions)
+		server, err := startLlamaServer(ctx, f, model, positions, sequences)
 		if err != nil {
 			return peer, nil, err
 		}
-		return peerServer(ctx, client, setup), end, nil
+		return newPeerServer(ctx, server.client, server.why).peer(setup), server.end, nil
 	}
 	client, err := loopback.New(f.host, f.port, os.Getenv("OPENAI_API_KEY"))
 	if err != nil {
 		return peer, nil, fmt.Errorf("--peer: %w", err)
 	}
+	s := newPeerServer(ctx, client, func(_ context.Context, err error) error { return err })
+	if s.unreachable != nil {
+		return peer, nil, fmt.Errorf("--peer: %w", s.unreachable)
+	}
 	setup.Program = client.Address()
-	return peerServer(ctx, client, setup), func() error { return nil }, nil
+	return s.peer(setup), func() error { return nil }, nil
 }
 
 // shared is the name of a file for other processes: one in memory has a name for this process only.
@@ -173,157 +202,177 @@ func (f peerFlag) listDevices(ctx context.Context) (backends, devices string, er
 // peerStart is how long a server may take to load a model.
 const peerStart = 5 * time.Minute
 
-// startLlamaServer starts llama.cpp's llama-server with a model, and waits until it answers.
-func startLlamaServer(ctx context.Context, f peerFlag, model string, positions int) (_ *loopback.Client, end func() error, err error) {
+// A runningServer is llama.cpp's llama-server, started for a run.
+type runningServer struct {
+	client *loopback.Client
+	name   string
+	cancel context.CancelFunc
+	ended  chan struct{} // closed when the process has ended, with err
+	err    error
+	said   bytes.Buffer
+}
+
+// startLlamaServer starts llama.cpp's llama-server with a model and a slot for each of so many sequences, and waits until it answers.
+func startLlamaServer(ctx context.Context, f peerFlag, model string, positions, sequences int) (*runningServer, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0") // a free port
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	port := l.Addr().(*net.TCPAddr).Port
 	if err := l.Close(); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	client, err := loopback.New("127.0.0.1", port, "")
-	if err != nil {
-		return nil, nil, err
+	s := &runningServer{name: filepath.Base(f.path), ended: make(chan struct{})}
+	if s.client, err = loopback.New("127.0.0.1", port, ""); err != nil {
+		return nil, err
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	c := exec.CommandContext(ctx, f.path, "-m", model, "--host", "127.0.0.1", "--port", strconv.Itoa(port), "-c", strconv.Itoa(positions), "-np", "1", "-ngl", "99")
+	ctx, s.cancel = context.WithCancel(ctx)
+	c := exec.CommandContext(ctx, f.path, "-m", model, "--host", "127.0.0.1", "--port", strconv.Itoa(port), "-c", strconv.Itoa(slotContext(positions)*sequences),
+		"-np", strconv.Itoa(sequences), "-ngl", "99")
 	c.Env = f.environment()
 	c.Cancel = func() error { return c.Process.Signal(os.Interrupt) }
 	c.WaitDelay = 10 * time.Second
-	var said bytes.Buffer
-	c.Stdout, c.Stderr = &said, &said
+	c.Stdout, c.Stderr = &s.said, &s.said
 	if err := c.Start(); err != nil {
-		cancel()
-		return nil, nil, fmt.Errorf("--peer: %w", err)
+		s.cancel()
+		return nil, fmt.Errorf("--peer: %w", err)
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- c.Wait() }()
-	end = func() error {
-		cancel()
-		<-ended // it was told to
-		return nil
-	}
+	go func() {
+		s.err = cmp.Or(c.Wait(), errors.New("it ended"))
+		close(s.ended)
+	}()
 	deadline := time.Now().Add(peerStart)
 	for {
 		var health any
-		if client.Get(ctx, "/health", &health) == nil {
-			return client, end, nil
+		if s.client.Get(ctx, "/health", &health) == nil {
+			return s, nil
 		}
 		select {
-		case err := <-ended:
-			cancel()
-			return nil, nil, fmt.Errorf("--peer: %s did not start: %w", filepath.Base(f.path), peerError(context.WithoutCancel(ctx), cmp.Or(err, errors.New("it ended")), &said))
+		case <-s.ended:
+			s.cancel()
+			return nil, fmt.Errorf("--peer: %s did not start: %w", s.name, peerError(context.WithoutCancel(ctx), s.err, &s.said))
 		case <-ctx.Done():
-			return nil, nil, errors.Join(ctx.Err(), end())
+			return nil, errors.Join(ctx.Err(), s.end())
 		case <-time.After(100 * time.Millisecond):
 		}
 		if time.Now().After(deadline) {
-			return nil, nil, errors.Join(fmt.Errorf("--peer: %s did not answer within %v", filepath.Base(f.path), peerStart), end())
+			return nil, errors.Join(fmt.Errorf("--peer: %s did not answer within %v", s.name, peerStart), s.end())
 		}
 	}
 }
 
-// peerServer measures a server that speaks OpenAI's protocol. Times are its own where it tells them, as llama-server does, else
-// those that the client sees.
-func peerServer(ctx context.Context, client *loopback.Client, setup bench.Setup) bench.Peer {
+// slotContext is the context of a slot of llama-server, which shares its own out in multiples of 256.
+func slotContext(positions int) int { return max(512, (positions+255)/256*256) }
+
+func (s *runningServer) end() error {
+	s.cancel()
+	<-s.ended // it was told to
+	return nil
+}
+
+// why is the error of a request; of a server that has ended, it is why that has.
+func (s *runningServer) why(ctx context.Context, err error) error {
+	if err == nil || ctx.Err() != nil || errors.As(err, new(*loopback.StatusError)) {
+		return err
+	}
+	select {
+	case <-s.ended:
+		return fmt.Errorf("it has ended in the middle: %w", peerError(ctx, s.err, &s.said))
+	case <-time.After(time.Second): // which a process that crashes may take
+		return err
+	}
+}
+
+// A peerServer is a server that speaks OpenAI's protocol.
+type peerServer struct {
+	client      *loopback.Client
+	why         func(context.Context, error) error // explains the error of a request
+	model       string                             // that requests name; "": none
+	build       string                             // that it tells of itself
+	unreachable error                              // why it did not answer
+}
+
+func newPeerServer(ctx context.Context, client *loopback.Client, why func(context.Context, error) error) *peerServer {
+	s := &peerServer{client: client, why: why}
 	var models struct{ Data []struct{ ID string } }
-	model := ""
-	if client.Get(ctx, "/v1/models", &models) == nil && len(models.Data) > 0 {
-		model = models.Data[0].ID
+	err := client.Get(ctx, "/v1/models", &models)
+	if errors.As(err, new(*net.OpError)) {
+		s.unreachable = err
+	}
+	if err == nil && len(models.Data) > 0 {
+		s.model = models.Data[0].ID
 	}
 	var props struct {
 		Build string `json:"build_info"`
 	}
 	if client.Get(ctx, "/props", &props) == nil {
-		setup.BuildCommit = props.Build
+		s.build = props.Build
 	}
-	measure := func(ctx context.Context, t bench.Test, prompt []int) (bench.PeerRun, error) {
-		if t.Depth > 0 {
-			if _, err := askPeer(ctx, client, model, prompt[:t.Depth], 1, true); err != nil {
-				return bench.PeerRun{}, err
-			}
-		}
-		x, err := askPeer(ctx, client, model, prompt, t.Gen+1, t.Depth > 0)
-		if err != nil {
-			return bench.PeerRun{}, err
-		}
-		run := bench.PeerRun{Took: x.prompt}
-		switch {
-		case t.Prompt > 0 && t.Gen > 0:
-			run = bench.PeerRun{Took: x.prompt + x.gen, Prompt: x.prompt, Gen: x.gen}
-		case t.Gen > 0:
-			run.Took = x.gen
-		}
-		return run, nil
-	}
-	return bench.Peer{Setup: setup, Measure: func(ctx context.Context, t bench.Test, prompt []int) (run bench.PeerRun, err error) {
-		prompt = slices.Clone(prompt)
-		for range 10 { // llama-server may refuse the text that follows tokens at random
-			if run, err = measure(ctx, t, prompt); !errors.As(err, new(*loopback.StatusError)) {
-				return run, err
-			}
-			for i := range prompt {
-				prompt[i] = max(1, prompt[i]*2/3)
-			}
-		}
-		return run, err
-	}}
+	return s
 }
 
-// peerTimes are what a request took: until its first token, and from there to its last.
-type peerTimes struct{ prompt, gen time.Duration }
+func (s *peerServer) peer(setup bench.Setup) bench.Peer {
+	setup.BuildCommit = s.build
+	return bench.Peer{Setup: setup, Measure: s.measure, Ask: s.answer, Sequence: s.sequence}
+}
 
-// askPeer has a server evaluate a prompt and generate n tokens.
-func askPeer(ctx context.Context, client *loopback.Client, model string, prompt []int, n int, cached bool) (x peerTimes, err error) {
-	question := map[string]any{
-		"prompt": prompt, "max_tokens": n, "temperature": 0, "ignore_eos": true, "cache_prompt": cached, "stream": true,
-		"stream_options": map[string]bool{"include_usage": true},
+// ask is complete with the server's model, and explains an error.
+func (s *peerServer) ask(ctx context.Context, prompt []int, n int, more map[string]any, piece func()) (completed, error) {
+	if s.model != "" {
+		more["model"] = s.model
 	}
-	if model != "" {
-		question["model"] = model
+	x, err := complete(ctx, s.client, prompt, n, more, piece)
+	if err = s.why(ctx, err); errors.As(err, new(*loopback.StatusError)) {
+		err = fmt.Errorf("%w: %w", bench.ErrRefused, err)
+	}
+	return x, err
+}
+
+// measure runs a test. Times are the server's own where it tells them, as llama-server does, else those that the client sees.
+func (s *peerServer) measure(ctx context.Context, t bench.Test, prompt []int) (bench.PeerRun, error) {
+	if t.Depth > 0 {
+		if _, err := s.ask(ctx, prompt[:t.Depth], 1, map[string]any{"cache_prompt": true}, nil); err != nil {
+			return bench.PeerRun{}, err
+		}
 	}
 	start := time.Now()
 	var first, last time.Time
-	tokens, timed := 0, false
-	err = client.Stream(ctx, "/v1/completions", question, func(event []byte) error {
-		var part struct {
-			Choices []struct{ Text string }
-			Usage   *struct {
-				Completion int `json:"completion_tokens"`
-			}
-			Timings *struct {
-				Prompt    float64 `json:"prompt_ms"`
-				Predicted float64 `json:"predicted_ms"`
-			}
+	x, err := s.ask(ctx, prompt, t.Gen+1, map[string]any{"cache_prompt": t.Depth > 0}, func() {
+		if last = time.Now(); first.IsZero() {
+			first = last
 		}
-		if err := json.Unmarshal(event, &part); err != nil {
-			return err
-		}
-		if part.Usage != nil {
-			tokens = part.Usage.Completion
-		}
-		if part.Timings != nil {
-			timed = true
-			x = peerTimes{time.Duration(part.Timings.Prompt * 1e6), time.Duration(part.Timings.Predicted * 1e6)}
-		}
-		if len(part.Choices) > 0 && part.Choices[0].Text != "" {
-			last = time.Now()
-			if first.IsZero() {
-				first = last
-			}
-		}
-		return nil
 	})
-	if err == nil && tokens != n {
-		err = fmt.Errorf("%d tokens were asked for, %d came", n, tokens)
+	if err != nil {
+		return bench.PeerRun{}, err
 	}
-	if err != nil || timed {
-		return x, err
+	if !x.timed {
+		if first.IsZero() { // tokens without a text
+			first, last = time.Now(), time.Now()
+		}
+		x.prompt, x.gen = first.Sub(start), last.Sub(first)
 	}
-	if first.IsZero() { // tokens without a text
-		first, last = time.Now(), time.Now()
+	switch {
+	case t.Prompt > 0 && t.Gen > 0:
+		return bench.PeerRun{Took: x.prompt + x.gen, Prompt: x.prompt, Gen: x.gen}, nil
+	case t.Gen > 0:
+		return bench.PeerRun{Took: x.gen}, nil
 	}
-	return peerTimes{first.Sub(start), last.Sub(first)}, nil
+	return bench.PeerRun{Took: x.prompt}, nil
+}
+
+// answer is an Asker, without the server's prompt cache.
+func (s *peerServer) answer(ctx context.Context, prompt []int, n int, each func()) (int, error) {
+	x, err := askFor(each, func(piece func()) (completed, error) {
+		return s.ask(ctx, prompt, n, map[string]any{"cache_prompt": false}, piece)
+	})
+	return x.tokens, err
+}
+
+// sequence is a Sequence, in a slot of its own where the server has slots.
+func (s *peerServer) sequence(ctx context.Context, i int, prompt []int, n int) (int, error) {
+	x, err := s.ask(ctx, prompt, n, map[string]any{"cache_prompt": true, "id_slot": i}, nil)
+	if err == nil && x.evaluated < 0 {
+		err = errors.New("it does not tell how many tokens of a prompt it has kept: it can't be measured with -np")
+	}
+	return x.evaluated, err
 }

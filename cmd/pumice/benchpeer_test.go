@@ -2,7 +2,9 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -13,6 +15,7 @@ import (
 	"time"
 
 	"pumice/bench"
+	"pumice/internal/loopback"
 )
 
 func TestParsePeer(t *testing.T) {
@@ -31,7 +34,7 @@ func TestParsePeer(t *testing.T) {
 			t.Errorf("%q: %+v", text, got)
 		}
 	}
-	if _, _, err := (peerFlag{host: "192.0.2.1", port: 80}).open(t.Context(), "", "", 0); err == nil {
+	if _, _, err := (peerFlag{host: "192.0.2.1", port: 80}).open(t.Context(), "", "", 0, 1); err == nil {
 		t.Error("a server on another machine")
 	}
 }
@@ -55,7 +58,7 @@ echo "{\"build_commit\":\"abc\",\"n_prompt\":$p,\"n_gen\":$n,\"n_depth\":$d,\"sa
 	if err := os.WriteFile(path, []byte(script), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	peer, end, err := peerFlag{program: llamaBenchName, path: path, devices: "3"}.open(t.Context(), "m.gguf", "", 0)
+	peer, end, err := peerFlag{program: llamaBenchName, path: path, devices: "3"}.open(t.Context(), "m.gguf", "", 0, 1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -119,13 +122,18 @@ func TestPeerServers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	peer, end, err := f.open(t.Context(), "m.gguf", "llama 7B", 0)
+	peer, end, err := f.open(t.Context(), "m.gguf", "llama 7B", 0, 1)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer end()
 	if peer.Setup.BuildCommit != "b1" || peer.Setup.Program != strings.TrimPrefix(server.URL, "http://") || peer.Setup.ModelType != "llama 7B" {
 		t.Errorf("%+v", peer.Setup)
+	}
+	for range 2 {
+		if _, err := peer.Measure(t.Context(), bench.Test{Prompt: 3}, []int{1, 2, 3}); !errors.Is(err, bench.ErrRefused) {
+			t.Errorf("a refused text: %v", err)
+		}
 	}
 	for test, want := range map[bench.Test]bench.PeerRun{
 		{Prompt: 3}:                   {Took: 3 * time.Millisecond},
@@ -137,9 +145,6 @@ func TestPeerServers(t *testing.T) {
 			t.Errorf("%s: %+v, %v", test.Name(), got, err)
 		}
 	}
-	if refused != 2 {
-		t.Errorf("refused %d times", refused)
-	}
 	own = false
 	for _, x := range []struct {
 		test  bench.Test
@@ -148,6 +153,79 @@ func TestPeerServers(t *testing.T) {
 		got, err := peer.Measure(t.Context(), x.test, []int{1, 2, 3})
 		if err != nil || got.Took < x.least || got.Took > x.least+10*time.Second {
 			t.Errorf("%s without its times: %+v, %v", x.test.Name(), got, err)
+		}
+	}
+}
+
+// TestPeerAnswers: a server's pieces are counted, its errors are its own, and one that tells nothing of what it keeps has no sequences.
+func TestPeerAnswers(t *testing.T) {
+	says := ""
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var q struct {
+			Slot *int `json:"id_slot"`
+		}
+		if r.URL.Path != "/v1/completions" {
+			w.WriteHeader(http.StatusNotFound)
+			return
+		}
+		if err := json.NewDecoder(r.Body).Decode(&q); err != nil {
+			t.Error(err)
+		}
+		fmt.Fprint(w, says)
+		if q.Slot != nil {
+			fmt.Fprintf(w, "data: {\"timings\":{\"prompt_n\":%d}}\n\n", *q.Slot)
+		}
+	}))
+	defer server.Close()
+	f, err := parsePeer(server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	peer, end, err := f.open(t.Context(), "m.gguf", "", 0, 4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer end()
+	const piece, usage = `data: {"choices":[{"text":"x"}]}` + "\n\n", `data: {"usage":{"completion_tokens":2}}` + "\n\n"
+	for _, c := range []struct {
+		says, wrong string
+		pieces      int
+	}{
+		{piece + piece + usage, "", 2},
+		{usage, "", 1}, // tokens without a text
+		{piece, "2 tokens were asked for, 0 came", 1},
+		{"data: {\"error\":{\"message\":\"no UTF-8\"}}\n\n", "no UTF-8", 0},
+		{"data: <html>\n\n", "invalid character", 0},
+		{"<html>", "2 tokens were asked for, 0 came", 0},
+	} {
+		pieces := 0
+		says = c.says
+		n, err := peer.Ask(t.Context(), []int{1, 2}, 2, func() { pieces++ })
+		if pieces != c.pieces || c.wrong == "" && (n != 2 || err != nil) || c.wrong != "" && (err == nil || !strings.Contains(err.Error(), c.wrong)) {
+			t.Errorf("%q: %d pieces, %d tokens, %v", c.says, pieces, n, err)
+		}
+	}
+	says = usage
+	if n, err := peer.Sequence(t.Context(), 3, []int{1, 2}, 2); n != 3 || err != nil {
+		t.Errorf("%d tokens, %v", n, err)
+	}
+	server.Close()
+	if _, _, err := f.open(t.Context(), "m.gguf", "", 0, 4); err == nil || !strings.Contains(err.Error(), "refused") {
+		t.Errorf("a server that has gone: %v", err)
+	}
+}
+
+// TestLlamaServerEnds: the error of a request says why the server has ended, unless the server has answered it.
+func TestLlamaServerEnds(t *testing.T) {
+	s := &runningServer{ended: make(chan struct{}), err: errors.New("exit status 7")}
+	s.said.WriteString("GGML_ASSERT: the device is lost\n")
+	close(s.ended)
+	if err := s.why(t.Context(), io.ErrUnexpectedEOF); err == nil || err.Error() != "it has ended in the middle: exit status 7: GGML_ASSERT: the device is lost" {
+		t.Error(err)
+	}
+	for _, err := range []error{nil, &loopback.StatusError{Status: 500}} {
+		if got := s.why(t.Context(), err); got != err {
+			t.Errorf("%v became %v", err, got)
 		}
 	}
 }

@@ -65,6 +65,11 @@ func TestNothingHostileReachesTheTerminal(t *testing.T) {
 	for name, value := range map[string]string{"HF_ENDPOINT": hub.URL, "HF_HOME": filepath.Join(dir, "hf"), "HF_HUB_CACHE": "", "HF_HUB_OFFLINE": "", "OLLAMA_MODELS": filepath.Join(dir, "ollama")} {
 		t.Setenv(name, value)
 	}
+	rows, err := json.Marshal([]map[string]any{{"model_type": hostile, "gpu_info": hostile, "program": hostile, "driver": hostile, "error": hostile,
+		"n_prompt": 0, "n_gen": 8, "test_time": "2026-11-30T12:00:00Z", "samples_ts": []int{10}}})
+	if err := errors.Join(err, os.WriteFile(filepath.Join(dir, "rows.json"), rows, 0o644)); err != nil {
+		t.Fatal(err)
+	}
 	const onDevice, onHost = true, false
 	// Cases of a command in order; those that need a device are left out without one.
 	cases := map[string][]struct {
@@ -102,7 +107,9 @@ func TestNothingHostileReachesTheTerminal(t *testing.T) {
 		"tune":    {{onDevice, []string{"tune", "--types", hostile}}},
 		"bench": {{onHost, []string{"bench", files["architecture"]}}, {onHost, []string{"bench", model, "-p", hostile}},
 			{onHost, []string{"bench", model, "--preset", hostile}}, {onHost, []string{"bench", model, "--peer", hostile}}, {onHost, []string{"bench", "roofline", hostile}},
-			{onDevice, []string{"bench", model, "-p", "4", "-n", "0", "-r", "1", "--stamp=false", "--peer", "llama-bench=" + hostile}}},
+			{onDevice, []string{"bench", model, "-p", "4", "-n", "0", "-r", "1", "--stamp=false", "--peer", "llama-bench=" + hostile}},
+			{onDevice, []string{"bench", model, "-p", "4", "-n", "2", "-r", "1", "--stamp=false", "--load", "1", "--peer", hub.URL}},
+			{onHost, []string{"bench", "compare", dir + "/rows.json", dir + "/rows.json"}}},
 		"perplexity": {{onDevice, []string{"perplexity", model, "--tokens", "1,2,3,4,5,6,7,8", "--window", "4"}}, {onDevice, []string{"perplexity", model, "--file", hostile}}},
 		"eval": {{onDevice, mmlu}, {onHost, []string{"eval", "ls"}}, {onHost, []string{"eval", model, "--tasks", hostile}},
 			{onHost, []string{"eval", "merge", files["results"], "--output-path", dir + "/merged"}},
