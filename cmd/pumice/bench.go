@@ -58,11 +58,11 @@ func (p *program) benchCommand() *cli.Command {
 		Name:      "bench",
 		Category:  ofDevices,
 		Usage:     "measure the speed of prompts and of generation, as llama-bench does",
-		ArgsUsage: "[MODEL...] | roofline [MODEL...] | compare BASE FILE... | html FILE... | site DIR | validate FILE...",
+		ArgsUsage: "[MODEL...] | roofline [MODEL...] | compare BASE FILE... | show FILE... | html FILE... | site DIR | validate FILE...",
 		Description: "pumice bench measures models. roofline also measures what the device can do, in bandwidth and in each arithmetic, and says how\n" +
 			"near each kernel of the tests is to what bounds it; -o svg draws that. compare sets the rows of files that -o json or\n" +
-			"jsonl, or llama-bench, has written against those of the first; html writes a page of files, and site pages of all *.json\n" +
-			"and *.jsonl files in a folder; validate checks files.\n\nEach length of -p and each of -n is a test, at each depth of -d. These flags and -np may be repeated, and take ranges as\n" +
+			"jsonl, or llama-bench, has written against those of the first; show writes files in another format of -o, html a page of\n" +
+			"files, and site pages of all *.json and *.jsonl files in a folder; validate checks files.\n\nEach length of -p and each of -n is a test, at each depth of -d. These flags and -np may be repeated, and take ranges as\n" +
 			"llama-bench does: 128-512 doubles, 128-512+128 adds.\n\n" +
 			"With -np, each combination of -p, -n and -np is a test, as those of -npp, -ntg and -npl are in llama-batched-bench: -np\n" +
 			"sequences evaluate prompts of -p tokens at once, and then generate -n tokens each at once. None of them is 0. -d and\n" +
@@ -86,6 +86,8 @@ func (p *program) bench(c *cli.Context) error {
 		return p.benchSite(c)
 	case "validate":
 		return p.benchValidate(c)
+	case "show":
+		return p.benchShow(c)
 	}
 	if isRoofline(c) {
 		if err := c.Set("profile", "true"); err != nil {

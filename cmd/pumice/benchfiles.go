@@ -1,6 +1,8 @@
 package main
 
 import (
+	"cmp"
+	"encoding/csv"
 	"errors"
 	"fmt"
 	"os"
@@ -50,6 +52,48 @@ func (p *program) benchHTML(c *cli.Context) error {
 		return err
 	}
 	return bench.WritePage(p.stdout, "pumice bench", nil, files...)
+}
+
+// benchShow writes the rows of files in a format.
+func (p *program) benchShow(c *cli.Context) error {
+	files, err := benchFiles(c, 1)
+	if err != nil {
+		return err
+	}
+	format, err := p.benchFormat(c)
+	if err != nil {
+		return err
+	}
+	if format == "html" {
+		return bench.WritePage(p.stdout, "pumice bench", nil, files...)
+	}
+	var all bench.File
+	for _, f := range files {
+		all.Results, all.Parallel, all.Load = append(all.Results, f.Results...), append(all.Parallel, f.Parallel...), append(all.Load, f.Load...)
+	}
+	switch n, parallel, load := len(all.Results), len(all.Parallel), len(all.Load); {
+	case n > 0 && parallel+load > 0 || parallel > 0 && load > 0:
+		return errors.New("bench show: the rows are of several kinds, of -np, of --load or of neither: give files with one kind")
+	case parallel > 0:
+		return showRows(p, format, parallelTable, all.Parallel)
+	case load > 0:
+		return showRows(p, format, loadTable, all.Load)
+	}
+	return showRows(p, format, plainTable, all.Results)
+}
+
+func showRows[R bench.Row](p *program, format string, t table[R], rows []R) error {
+	if format == "svg" && (t.svg == nil || t.svg(rows) == "") {
+		return errors.New("bench show: -o svg draws a roofline, which rows have that --profile has measured")
+	}
+	out := benchWriter[R]{p: p, format: format, table: t, csv: csv.NewWriter(p.stdout)}
+	if err := out.begin(); err != nil {
+		return err
+	}
+	for _, r := range rows {
+		out.add(r)
+	}
+	return cmp.Or(out.err, out.end())
 }
 
 // benchValidate reports every mistake, and what a file has.

@@ -109,7 +109,7 @@ func TestNothingHostileReachesTheTerminal(t *testing.T) {
 			{onHost, []string{"bench", model, "--preset", hostile}}, {onHost, []string{"bench", model, "--peer", hostile}}, {onHost, []string{"bench", "roofline", hostile}},
 			{onDevice, []string{"bench", model, "-p", "4", "-n", "0", "-r", "1", "--stamp=false", "--peer", "llama-bench=" + hostile}},
 			{onDevice, []string{"bench", model, "-p", "4", "-n", "2", "-r", "1", "--stamp=false", "--load", "1", "--peer", hub.URL}},
-			{onHost, []string{"bench", "compare", dir + "/rows.json", dir + "/rows.json"}}},
+			{onHost, []string{"bench", "show", dir + "/rows.json"}}, {onHost, []string{"bench", "compare", dir + "/rows.json", dir + "/rows.json"}}},
 		"perplexity": {{onDevice, []string{"perplexity", model, "--tokens", "1,2,3,4,5,6,7,8", "--window", "4"}}, {onDevice, []string{"perplexity", model, "--file", hostile}}},
 		"eval": {{onDevice, mmlu}, {onHost, []string{"eval", "ls"}}, {onHost, []string{"eval", model, "--tasks", hostile}},
 			{onHost, []string{"eval", "merge", files["results"], "--output-path", dir + "/merged"}},
