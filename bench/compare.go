@@ -154,10 +154,19 @@ func ratios(file string, base, other measurement) []Ratio {
 	return list
 }
 
-// name is the test, and the metric if there is one.
+// name is the test, and the metric if there is one, as the tables' columns are called.
 func (r Ratio) name() string {
-	if r.Metric == "" {
+	switch r.Metric {
+	case "":
 		return r.Test
+	case "median_ttft_ms":
+		return r.Test + ", TTFT ms"
+	case "median_tpot_ms":
+		return r.Test + ", TPOT ms"
+	case "speed_pp":
+		return r.Test + ", S_PP"
+	case "speed_tg":
+		return r.Test + ", S_TG"
 	}
 	return r.Test + ", " + r.Metric
 }

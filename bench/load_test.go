@@ -135,7 +135,7 @@ func TestRunLoad(t *testing.T) {
 		t.Errorf("the server had %v, the peer %v", last(asked), last(peered))
 	}
 	foot := LoadFoot(rows)
-	for text, times := range map[string]int{"| other |": 6, "other: its device, CUDA\n": 1, "device: ": 1, "| 2 at a time, pp6, tg3, median_ttft_ms |": 1} {
+	for text, times := range map[string]int{"| other |": 6, "other: its device, CUDA\n": 1, "device: ": 1, "| 2 at a time, pp6, tg3, TTFT ms |": 1} {
 		if strings.Count(foot, text) != times {
 			t.Errorf("not %d times %q in\n%s", times, text, foot)
 		}

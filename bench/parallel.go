@@ -68,6 +68,9 @@ func (o ParallelOptions) Context() int {
 
 // Name is the test in words.
 func (t ParallelTest) Name() string {
+	if t.Sequences == 1 {
+		return fmt.Sprintf("1 sequence, pp%d, tg%d", t.Prompt, t.Gen)
+	}
 	return fmt.Sprintf("%d sequences, pp%d, tg%d", t.Sequences, t.Prompt, t.Gen)
 }
 

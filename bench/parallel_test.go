@@ -168,7 +168,7 @@ func TestParallelPeers(t *testing.T) {
 			}
 		}
 	}
-	if foot := ParallelFoot(got); strings.Count(foot, "| other |") != 6 || !strings.Contains(foot, "| 3 sequences, pp8, tg2, speed_tg |") {
+	if foot := ParallelFoot(got); strings.Count(foot, "| other |") != 6 || !strings.Contains(foot, "| 3 sequences, pp8, tg2, S_TG |") {
 		t.Error(foot)
 	}
 	again, got = 9, nil

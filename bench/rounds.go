@@ -155,7 +155,11 @@ func (r *runs) judge(limit float64, m *machine) {
 		found = append(found, fmt.Sprintf("%d runs did not warm it up: the last two differed by more than %.0f %%", r.Warmups, 100*warmAgreement))
 	}
 	if len(found) == 0 {
-		found = append(found, "no reason found: load, clocks and temperatures, where the system tells them, were the same in all runs")
+		text := "no reason found: load, clocks and temperatures, where the system tells them, were the same in all runs"
+		if m.apart {
+			text = "no reason found: clocks and temperatures, where the system tells them, were the same in all runs; load was not looked at, since the program is another process"
+		}
+		found = append(found, text)
 	}
 	r.Reasons = append(r.Reasons, found...)
 }

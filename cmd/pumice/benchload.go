@@ -40,6 +40,9 @@ func (p *program) benchLoad(c *cli.Context, lengths bench.Options, peers []peerF
 	return benchWith(p, c, benchmark[bench.LoadResult]{
 		context: o.Context(),
 		run: func(ctx context.Context, engines []*pumice.Engine, j benchJob[bench.LoadResult]) (err error) {
+			if engines[0].Tokenizer() == nil {
+				return errors.New("--load: the model has no tokenizer, and a server's clients see the times of texts")
+			}
 			ask, end, err := p.askServer(engines[0])
 			if err != nil {
 				return err
