@@ -364,8 +364,8 @@ func (v *view) latencies() Latencies {
 
 // LoadHead begins the Markdown table of requests: what they went to and those at a time, then medians and 99th percentiles as
 // clients see them, and how much more that is than in the engine.
-const LoadHead = `| backend      | at a time |     PP |     TG | TTFT ms |     p99 | more | TPOT ms |     p99 | more | ITL ms p99 |  E2E ms |     p99 |  req/s | out t/s | spread | J/token | kernels right |
-| ------------ |----------:|-------:|-------:|--------:|--------:|-----:|--------:|--------:|-----:|-----------:|--------:|--------:|-------:|--------:|-------:|--------:|--------------:|
+const LoadHead = `| backend          | at a time |     PP |     TG | TTFT ms |     p99 | more | TPOT ms |     p99 | more | ITL ms p99 |  E2E ms |     p99 |  req/s | out t/s | spread | J/token | kernels right |
+| ---------------- |----------:|-------:|-------:|--------:|--------:|-----:|--------:|--------:|-----:|-----------:|--------:|--------:|-------:|--------:|-------:|--------:|--------------:|
 `
 
 // LoadRow is a result as a row of the table.
@@ -380,7 +380,7 @@ func LoadRow(r LoadResult) string {
 	if r.Engine != nil {
 		more = [2]string{fmt.Sprintf("%.0f%%", 100*r.OverheadTTFT), fmt.Sprintf("%.0f%%", 100*r.OverheadTPOT)}
 	}
-	return fmt.Sprintf("| %-12s | %9d | %6d | %6d | %7.1f | %7.1f | %4s | %7.2f | %7.2f | %4s | %10.2f | %7.0f | %7.0f | %6.2f | %7s | %6s | %7s | %13s |\n",
+	return fmt.Sprintf("| %-16s | %9d | %6d | %6d | %7.1f | %7.1f | %4s | %7.2f | %7.2f | %4s | %10.2f | %7.0f | %7.0f | %6.2f | %7s | %6s | %7s | %13s |\n",
 		r.backend(), r.Concurrency, r.Prompt, r.Gen, r.MedianTTFT, r.P99TTFT, more[0], r.MedianTPOT, r.P99TPOT, more[1], r.P99ITL,
 		r.MedianE2EL, r.P99E2EL, r.RequestRate, out, r.Steadiness.cell(), r.Energy.cell(), r.Stamp.cell())
 }

@@ -48,6 +48,7 @@ func amount(format string, of func(m measurement) float64) func(measurement) (st
 // columns are those of the page. All but the first few are left out where every row says the same.
 var columns = []column{
 	{"test", false, true, words(func(m measurement) string { return m.test })},
+	{"program", false, false, words(func(m measurement) string { return m.Program })},
 	{"t/s, median", true, true, amount("%.2f", func(m measurement) float64 { return m.median })},
 	{"spread", true, true, func(m measurement) (string, float64) { return m.Steadiness.cell(), m.Spread }},
 	{"kernels right", false, true, words(func(m measurement) string { return m.Stamp.cell() })},

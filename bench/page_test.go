@@ -5,6 +5,7 @@ import (
 	"io"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestPage: rows, plots and provenance are there, a struck row is marked, and nothing in a file becomes markup.
@@ -60,6 +61,32 @@ func TestPlots(t *testing.T) {
 				t.Fatalf("picture %d: %v", i, err)
 			}
 		}
+	}
+	// Lines of programs are apart, and so are requests, whose speed is another one.
+	peer, own := Setup{Program: "other", GPUInfo: "A", ModelType: "llama"}, Setup{Program: ours, GPUInfo: "A", ModelType: "llama"}
+	f := &File{Path: "x.json"}
+	for n := range 3 {
+		for _, s := range []Setup{own, peer} {
+			at := time.Duration(n+1) * time.Second
+			test := ParallelTest{Prompt: 8, Gen: 4, Sequences: n + 1}
+			r := ParallelResult{Setup: s, ParallelTest: test, Samples: []Columns{test.columns(at, at)}}
+			r.summarise()
+			f.Parallel = append(f.Parallel, r)
+			f.Load = append(f.Load, LoadResult{Setup: s, Prompt: 8, Gen: 4, Concurrency: n + 1, SampleTS: []float64{7}})
+		}
+	}
+	pictures = plots(f.measurements())
+	if len(pictures) != 2 || !strings.Contains(pictures[0], "Sequences together") || !strings.Contains(pictures[1], "generated tokens a second") {
+		t.Fatalf("%d pictures: %.200q", len(pictures), pictures)
+	}
+	for _, p := range pictures {
+		if strings.Count(p, ">pp8 tg4, pumice<") != 1 || strings.Count(p, ">pp8 tg4, other<") != 1 {
+			t.Error(p)
+		}
+	}
+	var b strings.Builder
+	if err := WritePage(&b, "x", nil, f); err != nil || !strings.Contains(b.String(), ">program<") || !strings.Contains(b.String(), "x.json: llama, other<") {
+		t.Error(err, b.String())
 	}
 	if pictures := plots(nil); len(pictures) > 0 {
 		t.Errorf("of nothing: %d", len(pictures))

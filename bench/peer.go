@@ -69,9 +69,12 @@ func peerLane(p Peer, beside *lane) *lane {
 	return &lane{peer: &p, beside: beside, machine: beside.machine.ofOthers(), row: Result{Setup: p.setupBeside(beside.row.Setup)}}
 }
 
-// setupBeside is the setup of a peer's rows beside those of an engine, whose model it has.
+// setupBeside is the setup of a peer's rows beside those of an engine, whose model it has. On the same device it has the same driver.
 func (p Peer) setupBeside(s Setup) Setup {
 	p.Setup.ModelSize, p.Setup.ModelNParams = s.ModelSize, s.ModelNParams
+	if p.Setup.GPUInfo == s.GPUInfo {
+		p.Setup.SoftwareOnly, p.Setup.DeviceType = s.SoftwareOnly, s.DeviceType
+	}
 	return p.Setup
 }
 
@@ -90,6 +93,7 @@ func (l *lane) runPeer(ctx context.Context, t Test, prompt []int) (sample, error
 	}
 	if got.Setup != nil {
 		got.Setup.Program = l.row.Program
+		*got.Setup = Peer{Setup: *got.Setup}.setupBeside(l.beside.row.Setup)
 	}
 	return sample{took: got.Took, prompt: got.Prompt, gen: got.Gen, setup: got.Setup}, nil
 }

@@ -50,6 +50,9 @@ func TestPeersTakeTurns(t *testing.T) {
 			t.Errorf("%+v", r.Against)
 		}
 	}
+	if s := (Peer{Setup: Setup{Program: "other", GPUInfo: got[0].GPUInfo}}).setupBeside(got[0].Setup); s.SoftwareOnly != got[0].SoftwareOnly || s.SoftwareOnly && s.backend() != "other CPU" {
+		t.Errorf("on the same device: %+v", s)
+	}
 	foot := TableFoot(got)
 	if strings.Count(foot, "| pp8 @ d4 |") != 1 || !strings.Contains(foot, "| other |") || strings.Count(foot, "faster") != 2 || strings.Count(foot, "other: its device, CUDA\n") != 1 || strings.Count(foot, "device: ") != 1 || strings.Contains(foot, ": \n") {
 		t.Error(foot)

@@ -163,17 +163,20 @@ func plots(rows []measurement) (pictures []string) {
 	}
 	counts := func(m measurement) bool { return !m.Struck && m.median > 0 }
 	for _, kind := range []struct {
-		title, x string
-		of       func(m measurement) (name string, x int, ok bool)
+		title, x, y string
+		of          func(m measurement) (name string, x int, ok bool)
 	}{
-		{"Generation over depth", "tokens in the KV cache", func(m measurement) (string, int, bool) {
+		{"Generation over depth", "tokens in the KV cache", "tokens a second (median)", func(m measurement) (string, int, bool) {
 			return fmt.Sprintf("tg%d", m.gen), m.depth, m.prompt == 0 && m.sequences == 1
 		}},
-		{"Prompt over depth", "tokens in the KV cache", func(m measurement) (string, int, bool) {
+		{"Prompt over depth", "tokens in the KV cache", "tokens a second (median)", func(m measurement) (string, int, bool) {
 			return fmt.Sprintf("pp%d", m.prompt), m.depth, m.gen == 0 && m.sequences == 1
 		}},
-		{"Sequences together", "sequences", func(m measurement) (string, int, bool) {
-			return fmt.Sprintf("pp%d tg%d", m.prompt, m.gen), m.sequences, m.prompt > 0 && m.gen > 0 && m.depth == 0
+		{"Sequences together", "sequences", "tokens a second (median)", func(m measurement) (string, int, bool) {
+			return fmt.Sprintf("pp%d tg%d", m.prompt, m.gen), m.sequences, m.prompt > 0 && m.gen > 0 && m.depth == 0 && !m.load
+		}},
+		{"Requests at a time", "requests", "generated tokens a second (median)", func(m measurement) (string, int, bool) {
+			return fmt.Sprintf("pp%d tg%d", m.prompt, m.gen), m.sequences, m.load
 		}},
 	} {
 		var lines []line
@@ -194,7 +197,7 @@ func plots(rows []measurement) (pictures []string) {
 			return !slices.ContainsFunc(l.points, func(at point) bool { return at.x != l.points[0].x })
 		})
 		if len(lines) > 0 {
-			pictures = append(pictures, linePlot(kind.title, kind.x, "tokens a second (median)", lines))
+			pictures = append(pictures, linePlot(kind.title, kind.x, kind.y, lines))
 		}
 	}
 	for _, kind := range []struct {

@@ -245,6 +245,7 @@ type measurement struct {
 	score  *Score   // of a preset, in its last row
 	joules *float64 // of a token; nil where it is not known
 
+	load    bool     // of requests: the speed is that of generated tokens
 	also    []series // that are compared too
 	against []Ratio
 
@@ -292,6 +293,7 @@ func (f *File) measurements() (list []measurement) {
 			Setup: r.Setup, Stamp: r.Stamp, Steadiness: r.Steadiness, file: name, test: r.Name(), samples: r.SampleTS, time: r.TestTime,
 			joules: r.JoulesPerToken, prompt: r.Prompt, gen: r.Gen, sequences: r.Concurrency, against: r.Against,
 		}
+		m.load = true
 		m.mean, m.stddev = spread(r.SampleTS)
 		m.median = median(r.SampleTS)
 		m.also = []series{{"median_ttft_ms", thousandfold(r.TTFTs), true}, {"median_tpot_ms", thousandfold(r.TPOTs), true}}

@@ -13,8 +13,8 @@ import (
 // TableHead begins the Markdown table; its columns are llama-bench's, then the median and the spread of the
 // runs, the share of what bounds them (the read bandwidth, or the peak of an arithmetic), the energy of a token, and how many of
 // the kernels are right.
-const TableHead = `| model                          |       size |     params | backend      | path |            test |                  t/s |     median | spread |   of limit | J/token | kernels right |
-| ------------------------------ | ---------: | ---------: | ------------ | ---- | --------------: | -------------------: | ---------: | -----: | ---------: | ------: | ------------: |
+const TableHead = `| model                          |       size |     params | backend          | path |            test |                  t/s |     median | spread |   of limit | J/token | kernels right |
+| ------------------------------ | ---------: | ---------: | ---------------- | ---- | --------------: | -------------------: | ---------: | -----: | ---------: | ------: | ------------: |
 `
 
 // TableRow is a result as a row of the table.
@@ -26,18 +26,17 @@ func TableRow(r Result) string {
 	case r.Struck:
 		speed = "~~" + speed + "~~"
 	}
-	return fmt.Sprintf("| %-30s | %10s | %10s | %-12s | %-4s | %15s | %20s | %10.2f | %6s | %10s | %7s | %13s |\n", clip(r.ModelType, 30), humanize.Bytes(r.ModelSize),
+	return fmt.Sprintf("| %-30s | %10s | %10s | %-16s | %-4s | %15s | %20s | %10.2f | %6s | %10s | %7s | %13s |\n", clip(r.ModelType, 30), humanize.Bytes(r.ModelSize),
 		parameters(r.ModelNParams, 2), r.backend(), r.KernelPath, r.Test().Name(), speed, r.MedianTS, r.Steadiness.cell(), r.limitCell(), r.Energy.cell(), r.Stamp.cell())
 }
 
 // backend is the column of that name, of a peer its program. A CPU driver is one in every row, and a device that is not the first
 // has its number.
 func (s Setup) backend() string {
-	if s.ofPeer() {
-		return clip(s.Program, 12)
-	}
 	name := s.Backends
-	if s.MainGPU > 0 {
+	if s.ofPeer() {
+		name = clip(s.Program, 16)
+	} else if s.MainGPU > 0 {
 		name += fmt.Sprint(s.MainGPU)
 	}
 	if s.SoftwareOnly {
@@ -123,8 +122,8 @@ func submissions(n int64) string {
 
 // ParallelHead begins the Markdown table of parallel sequences: after what they ran on its columns are llama-batched-bench's, then
 // the spread of the whole time, the energy of a token, and how many of the kernels are right.
-const ParallelHead = `| backend      |    PP |     TG |    B |   N_KV |   T_PP s | S_PP t/s |   T_TG s | S_TG t/s |      T s |    S t/s | spread | J/token | kernels right |
-| ------------ |------:|-------:|-----:|-------:|---------:|---------:|---------:|---------:|---------:|---------:|-------:|--------:|--------------:|
+const ParallelHead = `| backend          |    PP |     TG |    B |   N_KV |   T_PP s | S_PP t/s |   T_TG s | S_TG t/s |      T s |    S t/s | spread | J/token | kernels right |
+| ---------------- |------:|-------:|-----:|-------:|---------:|---------:|---------:|---------:|---------:|---------:|-------:|--------:|--------------:|
 `
 
 // ParallelRow is a result as a row of the table.
@@ -136,7 +135,7 @@ func ParallelRow(r ParallelResult) string {
 	case r.Struck:
 		speed = "~~" + speed + "~~"
 	}
-	return fmt.Sprintf("| %-12s | %5d | %6d | %4d | %6d | %8.3f | %8.2f | %8.3f | %8.2f | %8.3f | %8s | %6s | %7s | %13s |\n",
+	return fmt.Sprintf("| %-16s | %5d | %6d | %4d | %6d | %8.3f | %8.2f | %8.3f | %8.2f | %8.3f | %8s | %6s | %7s | %13s |\n",
 		r.backend(), r.Prompt, r.Gen, r.Sequences, r.Positions, r.PromptTime, r.PromptSpeed, r.GenTime, r.GenSpeed, r.Time, speed, r.Steadiness.cell(), r.Energy.cell(),
 		r.Stamp.cell())
 }
