@@ -213,9 +213,6 @@ func RunLoad(ctx context.Context, e *pumice.Engine, o LoadOptions, each func(Loa
 		end := lanes[lane].meter.of()
 		got, err := load(ctx, lanes[lane].ask, prompts, o.Gen, results[test].Concurrency, o.Rate)
 		energy := end(got.in + got.out)
-		if err != nil && lane > server {
-			err = fmt.Errorf("%s: %w", lanes[lane].setup.Program, err)
-		}
 		if err != nil || rep == 0 {
 			return got.took, err
 		}

@@ -150,7 +150,7 @@ func TestRunLoad(t *testing.T) {
 	o.Gen, rows = 3, nil
 	o.Peers[0].Ask = func(context.Context, []int, int, func()) (int, error) { return 0, errors.New("it has gone") }
 	err := RunLoad(t.Context(), e, o, func(r LoadResult) { rows = append(rows, r) })
-	if err == nil || len(rows) != 4 || !strings.Contains(rows[3].Error, "other: it has gone") || rows[1].Against[0].Verdict != NoRuns {
+	if err == nil || len(rows) != 4 || !strings.Contains(rows[3].Error, "other, 1 at a time, pp6, tg3: it has gone") || rows[1].Against[0].Verdict != NoRuns {
 		t.Errorf("%v: %+v", err, rows)
 	}
 }

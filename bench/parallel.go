@@ -241,9 +241,6 @@ func RunParallel(ctx context.Context, e *pumice.Engine, o ParallelOptions, each 
 			}
 		})
 		energy := end(r.positions())
-		if err != nil && r.ofPeer() {
-			err = fmt.Errorf("%s: %w", r.Program, err)
-		}
 		if err != nil || rep == 0 {
 			return prompt + gen, err
 		}

@@ -173,7 +173,7 @@ func TestParallelPeers(t *testing.T) {
 	}
 	again, got = 9, nil
 	err = RunParallel(t.Context(), e, o, func(r ParallelResult) { got = append(got, r) })
-	if err == nil || !strings.Contains(err.Error(), "other: it has evaluated 9 tokens") || len(got) != 4 || got[1].Against[0].Verdict != NoRuns {
+	if err == nil || !strings.Contains(err.Error(), "other, 1 sequence, pp8, tg2: it has evaluated 9 tokens") || len(got) != 4 || got[1].Against[0].Verdict != NoRuns {
 		t.Errorf("%v: %+v", err, got)
 	}
 }

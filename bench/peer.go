@@ -89,7 +89,7 @@ func (l *lane) runPeer(ctx context.Context, t Test, prompt []int) (sample, error
 		err = fmt.Errorf("it took %v", got.Took)
 	}
 	if err != nil {
-		return sample{}, fmt.Errorf("%s: %w", l.row.Program, err)
+		return sample{}, err
 	}
 	if got.Setup != nil {
 		got.Setup.Program = l.row.Program

@@ -62,7 +62,7 @@ func TestPeersTakeTurns(t *testing.T) {
 	}
 	fail, got = errors.New("no more"), nil
 	err = RunAll(t.Context(), []*pumice.Engine{e}, o, func(r Result) { got = append(got, r) })
-	if err == nil || len(got) != 4 || !strings.Contains(got[1].Error, "other: no more") || got[1].Against == nil || got[1].Against.Verdict != NoRuns {
+	if err == nil || len(got) != 4 || !strings.Contains(got[1].Error, "other, pp8 @ d4: no more") || got[1].Against == nil || got[1].Against.Verdict != NoRuns {
 		t.Errorf("%v: %+v", err, got)
 	}
 }

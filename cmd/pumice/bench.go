@@ -33,7 +33,7 @@ func (p *program) benchCommand() *cli.Command {
 		countsFlag("parallel", "measure `N,...` sequences at once, with llama-batched-bench's columns", "np"),
 		boolFlag("shared-prompt", false, "give all sequences of -np the same prompt, which the first one evaluates, as llama-batched-bench does with -pps", "pps"),
 		&cli.StringSliceFlag{Name: "load", EnvVars: env("load"), DefaultText: "none",
-			Usage: "measure `N,...` requests at a time, of the first -p and -n, through the HTTP server and in the engine"},
+			Usage: "measure `N,...` requests at a time, of one -p and one -n, through the HTTP server and in the engine"},
 		&cli.Float64Flag{Name: "rate", EnvVars: env("rate"), DefaultText: "no limit",
 			Usage: "let requests of --load come at random, `R` a second"},
 		stringFlag("preset", "", "run the tests of `BENCHMARK`, LocalScore or MLPerf Client, and sum them up as it does: "+strings.Join(benchPresets(), ", ")),
@@ -315,23 +315,20 @@ func benchWith[R bench.Row](p *program, c *cli.Context, b benchmark[R]) error {
 		}
 	}
 	out := benchWriter[R]{p: p, format: format, table: b.table, csv: csv.NewWriter(p.stdout), journal: benchJournal(p.options(c))}
-	if err := out.begin(); err != nil {
-		return err
-	}
 	for _, m := range models {
 		failed := m.run(p, c, func(path, name string) error { return benchModel(p, c, path, name, b, &out) })
 		err = errors.Join(err, failed)
-		if failed != nil && !errors.Is(failed, pumice.ErrDeviceLost) && !errors.Is(failed, pumice.ErrHung) {
+		if out.err != nil || failed != nil && !errors.Is(failed, pumice.ErrDeviceLost) && !errors.Is(failed, pumice.ErrHung) {
 			break
 		}
 	}
 	if errors.Is(err, context.Canceled) && len(out.results) > 0 { // of tests that have run at least once
-		p.note("interrupted after %d tests: -p, -n, -d, -pg and -np choose those that are left", len(out.results))
+		p.note("interrupted: rows that have runs are written, %d in all; -p, -n, -d, -pg and -np choose those that are left", len(out.results))
 	}
-	if len(out.results) > 0 || err == nil {
-		out.err = errors.Join(out.err, out.end())
+	if out.err == nil && (len(out.results) > 0 || err == nil) {
+		out.err = out.end()
 	}
-	return errors.Join(err, out.err)
+	return errors.Join(err, out.err, out.unkept)
 }
 
 // A benchedModel is one that pumice bench measures.
@@ -395,7 +392,8 @@ type benchWriter[R bench.Row] struct {
 	left    []R       // of the tests that the last round has not ended yet
 	kept    time.Time // when the journal was written
 	journal string    // file that has the results so far too; "": none
-	err     error     // the first of add and keep
+	err     error     // the first of add: what is left is not measured
+	unkept  error     // the first of keep
 }
 
 // benchJournal is the file in which a run keeps its results, for one that is killed; "" without a folder of the cache.
@@ -417,7 +415,7 @@ func (w *benchWriter[R]) keep(underWay []R) {
 			return json.NewEncoder(f).Encode(slices.Concat(w.results, underWay))
 		})
 	}
-	w.kept, w.err = time.Now(), cmp.Or(w.err, err)
+	w.kept, w.unkept = time.Now(), cmp.Or(w.unkept, err)
 }
 
 // keepEvery is how long a round may take without being written to the journal.
@@ -438,6 +436,9 @@ func (w *benchWriter[R]) begin() error {
 }
 
 func (w *benchWriter[R]) add(r R) {
+	if len(w.results) == 0 {
+		w.err = cmp.Or(w.err, w.begin())
+	}
 	var err error
 	switch w.format {
 	case "md":
@@ -448,7 +449,9 @@ func (w *benchWriter[R]) add(r R) {
 		err = w.csv.Write(bench.CSVRow(r))
 		w.csv.Flush()
 	case "json":
-		err = errors.Join(w.p.printf("%c", "[,"[min(len(w.results), 1)]), w.p.writeJSONPart(r))
+		if err = w.p.printf("%c", "[,"[min(len(w.results), 1)]); err == nil {
+			err = w.p.writeJSONPart(r)
+		}
 	case "jsonl":
 		err = w.p.writeJSON(r)
 	case "sql":
@@ -464,6 +467,11 @@ func (w *benchWriter[R]) add(r R) {
 }
 
 func (w *benchWriter[R]) end() error {
+	if len(w.results) == 0 {
+		if err := w.begin(); err != nil {
+			return err
+		}
+	}
 	switch w.format {
 	case "md":
 		return w.p.printf("%s", w.foot(w.results))

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"encoding/csv"
 	"errors"
 	"fmt"
@@ -87,13 +86,12 @@ func showRows[R bench.Row](p *program, format string, t table[R], rows []R) erro
 		return errors.New("bench show: -o svg draws a roofline, which rows have that --profile has measured")
 	}
 	out := benchWriter[R]{p: p, format: format, table: t, csv: csv.NewWriter(p.stdout)}
-	if err := out.begin(); err != nil {
-		return err
-	}
 	for _, r := range rows {
-		out.add(r)
+		if out.add(r); out.err != nil {
+			return out.err
+		}
 	}
-	return cmp.Or(out.err, out.end())
+	return out.end()
 }
 
 // benchValidate reports every mistake, and what a file has.

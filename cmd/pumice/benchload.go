@@ -28,6 +28,8 @@ func (p *program) benchLoad(c *cli.Context, lengths bench.Options, peers []peerF
 	o := bench.LoadOptions{Prompt: lengths.Prompt[0], Gen: lengths.Gen[0], Load: atOnce, Rate: c.Float64("rate"), Text: lengths.Text,
 		Reps: lengths.Reps, SpreadLimit: lengths.SpreadLimit, Power: lengths.Power}
 	switch {
+	case len(lengths.Prompt) > 1 || len(lengths.Gen) > 1:
+		return &usageError{"--load: want one -p and one -n"}
 	case min(o.Prompt, o.Gen, slices.Min(atOnce)) < 1:
 		return &usageError{"--load, -p and -n: with --load none of them is 0"}
 	case o.Rate < 0:

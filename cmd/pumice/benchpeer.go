@@ -162,13 +162,19 @@ func (b llamaBench) measure(ctx context.Context, t bench.Test, _ []int) (bench.P
 	return bench.PeerRun{Took: time.Duration(rows[i].SampleNS[0]), Setup: &rows[i].Setup}, nil
 }
 
-// peerError is an error of a peer's process with the end of what it has said.
+// lastWords is how much of what a peer's process has said last is part of an error.
+const lastWords = 600
+
+// peerError is an error of a peer's process with the end of what it has said, as one line.
 func peerError(ctx context.Context, err error, said *bytes.Buffer) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
 	text := strings.TrimSpace(said.String())
-	return fmt.Errorf("%w: %s", err, text[max(0, len(text)-2000):])
+	if text = strings.ToValidUTF8(text[max(0, len(text)-lastWords):], ""); text == "" {
+		return err
+	}
+	return fmt.Errorf("%w: %s", err, strings.Join(strings.FieldsFunc(text, func(r rune) bool { return r == '\n' || r == '\r' }), "; "))
 }
 
 // listDevices asks llama-server for its backends and devices. Where it has no device, the processors run the model.

@@ -40,7 +40,7 @@ func TestInterruptedBenchWritesWhatThereIs(t *testing.T) {
 			t.Errorf("median %v, reasons %s", r["median_ts"], reasons)
 		}
 	}
-	if want := regexp.MustCompile(`interrupted after \d+ tests: -p, -n, -d, -pg and -np choose those that are left`); !want.Match(rest) {
+	if want := regexp.MustCompile(`interrupted: rows that have runs are written, \d+ in all; -p, -n, -d, -pg and -np choose those that are left`); !want.Match(rest) {
 		t.Errorf("it says %q, want %s", rest, want)
 	}
 }
@@ -141,5 +141,25 @@ func TestInterruptedEvalSaysHowFarItCame(t *testing.T) {
 	}
 	if text, status := run(false, "--output-path", out); status != 0 || !strings.Contains(text, "continuing after ") {
 		t.Errorf("started again: status %d, %s", status, text)
+	}
+}
+
+// TestBenchEndsWhereNothingCanBeWritten: a full disk is said once, and no further model is measured.
+func TestBenchEndsWhereNothingCanBeWritten(t *testing.T) {
+	t.Parallel()
+	if !hasDevice(t) {
+		t.Skip("no Vulkan device")
+	}
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Skip(err)
+	}
+	defer full.Close()
+	model := filepath.Join(top(t), "testdata", "fixtures", "llama")
+	c := command(t, "bench", model, model, "-p", "4", "-n", "0", "-r", "1", "--stamp=false", "--json", "--verbose")
+	var said strings.Builder
+	c.Stdout, c.Stderr = full, &said
+	if err := c.Run(); err == nil || strings.Count(said.String(), "no space left on device") != 1 || strings.Count(said.String(), "pp4, run 1") != 1 {
+		t.Errorf("%v: %s", err, said.String())
 	}
 }
