@@ -154,6 +154,14 @@ func ratios(file string, base, other measurement) []Ratio {
 	return list
 }
 
+// interval is the 95 % interval; "" of too few runs to have one.
+func (r Ratio) interval() string {
+	if r.Verdict == TooFew {
+		return ""
+	}
+	return fmt.Sprintf("%.3f to %.3f", r.Low, r.High)
+}
+
 // name is the test, and the metric if there is one, as the tables' columns are called.
 func (r Ratio) name() string {
 	switch r.Metric {
@@ -252,7 +260,7 @@ func (c *Comparison) Table() string {
 			fmt.Fprintf(&b, "%-*s  %-*s %10s %10s %7s  %-15s %s\n", width, r.Model, tests, r.Test, "", "", "", "", r.Verdict)
 			continue
 		}
-		fmt.Fprintf(&b, "%-*s  %-*s %10.2f %10.2f %7.3f  %.3f to %.3f  %s\n", width, r.Model, tests, r.name(), r.Base, r.Other, r.Ratio, r.Low, r.High, r.Verdict)
+		fmt.Fprintf(&b, "%-*s  %-*s %10.2f %10.2f %7.3f  %-14s  %s\n", width, r.Model, tests, r.name(), r.Base, r.Other, r.Ratio, r.interval(), r.Verdict)
 	}
 	if n := len(c.Rows); n > 1 {
 		sum, counted := 0.0, 0

@@ -128,7 +128,7 @@ func againstTable(rows []measurement) string {
 				fmt.Fprintf(&b, "| %s | %s | %s | | | | | %s |\n", x.Test, x.File, m.lane(), x.Verdict)
 				continue
 			}
-			fmt.Fprintf(&b, "| %s | %s | %s | %.2f | %.2f | %.3f | %.3f to %.3f | %s |\n", x.name(), x.File, m.lane(), x.Other, x.Base, x.Ratio, x.Low, x.High, x.Verdict)
+			fmt.Fprintf(&b, "| %s | %s | %s | %.2f | %.2f | %.3f | %s | %s |\n", x.name(), x.File, m.lane(), x.Other, x.Base, x.Ratio, x.interval(), x.Verdict)
 		}
 	}
 	return b.String()
