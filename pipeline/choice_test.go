@@ -13,43 +13,6 @@ import (
 	"pumice/vk"
 )
 
-// A gpu is what a choice looks at of a device, as its driver reports it.
-type gpu struct {
-	name              string
-	kind              vk.DeviceType
-	vendor            uint32
-	size, least, most int    // of subgroups
-	control, full     bool   // of their size, and full ones
-	fp16, dot8, fast  bool   // dot products of bytes, and by an instruction
-	shared            int    // bytes of shared memory
-	matrix            [3]int // M, N and K of a cooperative matrix; zeros: there is none
-	units             int    // 0: the driver doesn't tell
-}
-
-const (
-	amd      = 0x1002
-	apple    = 0x106b
-	nvidia   = 0x10de
-	arm      = 0x13b5
-	qualcomm = 0x5143
-	broadcom = 0x14e4
-	intel    = 0x8086
-)
-
-func (g gpu) physical() *vk.PhysicalDevice {
-	f := vk.Features{SubgroupBasic: true, SubgroupVote: true, SubgroupArithmetic: true, SubgroupBallot: true, SubgroupShuffle: true,
-		SubgroupShuffleRelative: true, SubgroupClustered: true, SubgroupSizeControl: g.control, ComputeFullSubgroups: g.full,
-		ShaderFloat16: g.fp16, IntegerDotProduct: g.dot8, IntegerDotProductAccelerated: g.fast, VulkanMemoryModel: true}
-	if g.matrix[0] > 0 {
-		f.CooperativeMatrix = []vk.MatrixShape{{M: g.matrix[0], N: g.matrix[1], K: g.matrix[2], A: vk.Float16, B: vk.Float16, C: vk.Float32, Result: vk.Float32}}
-	}
-	return &vk.PhysicalDevice{Name: g.name, Type: g.kind, VendorID: g.vendor, Features: f, Limits: vk.Limits{
-		ComputeUnits: g.units, SubgroupSize: g.size, MinSubgroupSize: g.least, MaxSubgroupSize: g.most, MaxComputeSharedMemorySize: g.shared,
-		MaxComputeWorkGroupInvocations: 1024, MaxComputeWorkGroupCount: [3]int{65535, 65535, 65535},
-		MaxStorageBufferRange: 1<<31 - 1, MaxTexelBufferElements: 1 << 27,
-	}}
-}
-
 // choices are the paths that rules choose on a device.
 type choices struct {
 	Matvec, Few, Matmul, Decode, Attend kernels.Path
@@ -81,38 +44,38 @@ func (g gpu) choices(t *testing.T) choices {
 	return c
 }
 
-// TestRulesOnRealDevices: what drivers report of themselves (public vulkaninfo reports), and what rules choose there.
+// TestRulesOnRealDevices: what rules choose on devices as their drivers report themselves.
 func TestRulesOnRealDevices(t *testing.T) {
 	t.Parallel()
-	const (
-		base, sg, few, fp16, dp2, cm = kernels.Base, kernels.SG, kernels.Few, kernels.FP16, kernels.DP2, kernels.CM
-		kib                          = 1 << 10
-	)
+	const base, sg, few, fp16, dp2, cm = kernels.Base, kernels.SG, kernels.Few, kernels.FP16, kernels.DP2, kernels.CM
 	for _, c := range []struct {
 		gpu
 		want choices
 	}{
-		{gpu{"NVIDIA H100", vk.Discrete, nvidia, 32, 32, 32, true, true, true, true, true, 48 * kib, [3]int{16, 16, 16}, 132}, choices{dp2, few, cm, sg, cm, 32}},
-		{gpu{"NVIDIA RTX 4090", vk.Discrete, nvidia, 32, 32, 32, true, true, true, true, true, 48 * kib, [3]int{16, 16, 16}, 128}, choices{dp2, few, cm, sg, cm, 32}},
-		{gpu{"NVIDIA GTX 1660, without matrices", vk.Discrete, nvidia, 32, 32, 32, true, true, true, true, true, 48 * kib, [3]int{}, 22}, choices{dp2, few, fp16, sg, base, 32}},
-		{gpu{"NVIDIA GTX 1080, without float16", vk.Discrete, nvidia, 32, 32, 32, true, true, false, true, true, 48 * kib, [3]int{}, 20}, choices{dp2, few, base, sg, base, 32}},
-		{gpu{"AMD RX 7900 XTX, RADV", vk.Discrete, amd, 64, 32, 64, true, true, true, true, true, 64 * kib, [3]int{16, 16, 16}, 96}, choices{dp2, few, cm, sg, cm, 32}},
-		{gpu{"AMD RX 6800, RADV", vk.Discrete, amd, 64, 32, 64, true, true, true, true, true, 64 * kib, [3]int{}, 60}, choices{dp2, few, fp16, sg, base, 32}},
-		{gpu{"AMD RX 6500 XT, with sizes that no stage can ask for", vk.Discrete, amd, 64, 32, 64, false, false, true, true, true, 32 * kib, [3]int{}, 16}, choices{base, base, fp16, base, base, 0}},
-		{gpu{"AMD RX 580, GCN", vk.Discrete, amd, 64, 64, 64, true, true, false, true, false, 64 * kib, [3]int{}, 36}, choices{sg, few, base, sg, base, 64}},
-		{gpu{"AMD Radeon 780M, RADV", vk.Integrated, amd, 64, 32, 64, true, true, true, true, true, 64 * kib, [3]int{16, 16, 16}, 12}, choices{dp2, few, cm, sg, cm, 32}},
-		{gpu{"Intel Arc A770, ANV", vk.Discrete, intel, 32, 8, 32, true, true, true, true, true, 64 * kib, [3]int{8, 8, 8}, 0}, choices{dp2, few, fp16, sg, base, 8}},
-		{gpu{"Intel Arc B580, ANV", vk.Discrete, intel, 32, 16, 32, true, true, true, true, true, 128 * kib, [3]int{8, 16, 16}, 0}, choices{dp2, few, cm, sg, cm, 16}},
-		{gpu{"Intel Arc 140T, integrated Xe-LPG+", vk.Integrated, intel, 32, 8, 32, true, true, true, true, true, 64 * kib, [3]int{8, 8, 8}, 0}, choices{dp2, few, cm, sg, cm, 8}},
-		{gpu{"Intel UHD 770, ANV", vk.Integrated, intel, 32, 8, 32, true, true, true, true, true, 64 * kib, [3]int{}, 0}, choices{dp2, few, fp16, sg, base, 8}},
-		{gpu{"Intel, without control of the size", vk.Integrated, intel, 32, 32, 32, false, false, true, false, false, 64 * kib, [3]int{}, 0}, choices{base, base, fp16, base, base, 0}},
-		{gpu{"Apple M2, MoltenVK", vk.Integrated, apple, 32, 32, 32, false, false, true, false, false, 32 * kib, [3]int{}, 0}, choices{sg, few, fp16, sg, base, 32}},
-		{gpu{"Qualcomm Adreno 740, Turnip", vk.Integrated, qualcomm, 128, 64, 128, true, true, true, true, true, 32 * kib, [3]int{}, 0}, choices{dp2, few, fp16, sg, base, 64}},
-		{gpu{"Arm Mali-G715", vk.Integrated, arm, 16, 16, 16, true, true, true, true, true, 32 * kib, [3]int{}, 11}, choices{dp2, few, fp16, sg, base, 16}},
-		{gpu{"Broadcom V3D, without the extension", vk.Integrated, broadcom, 16, 16, 16, false, false, false, false, false, 16 * kib, [3]int{}, 0}, choices{sg, few, base, sg, base, 16}},
+		{h100, choices{dp2, few, cm, sg, cm, 32}},
+		{rtx4090, choices{dp2, few, cm, sg, cm, 32}},
+		{gtx1660, choices{dp2, few, fp16, sg, base, 32}},
+		{gtx1080, choices{dp2, few, base, sg, base, 32}},
+		{rx7900xtx, choices{dp2, few, cm, sg, cm, 32}},
+		{rx7900xtxAMD, choices{dp2, few, cm, sg, cm, 32}},
+		{rx6800, choices{dp2, few, fp16, sg, base, 32}},
+		{w6800x, choices{base, base, fp16, base, base, 0}},
+		{rx580, choices{sg, few, base, sg, base, 64}},
+		{radeon780M, choices{dp2, few, cm, sg, cm, 32}},
+		{a770, choices{dp2, few, fp16, sg, base, 8}},
+		{b580, choices{dp2, few, cm, sg, cm, 16}},
+		{arc140T, choices{dp2, few, cm, sg, cm, 8}},
+		{uhd770, choices{dp2, few, fp16, sg, base, 8}},
+		{uhd630, choices{base, base, fp16, base, base, 0}},
+		{appleM2, choices{base, base, fp16, base, base, 0}},
+		{honeykrisp, choices{sg, few, fp16, sg, base, 32}},
+		{adreno740, choices{sg, few, fp16, sg, base, 64}},
+		{adreno6xx, choices{sg, few, fp16, sg, base, 64}},
+		{g715, choices{dp2, few, fp16, sg, base, 16}},
+		{v3d, choices{dp2, few, fp16, sg, base, 16}},
 	} {
 		if diff := cmp.Diff(c.want, c.choices(t)); diff != "" {
-			t.Errorf("%s: %s", c.name, diff)
+			t.Errorf("%s (by %s): %s", c.name, c.source, diff)
 		}
 	}
 }
@@ -121,7 +84,6 @@ func TestRulesOnRealDevices(t *testing.T) {
 // Each is rows x tokens of a tile, and splits of the columns if there are several.
 func TestTilesOnRealDevices(t *testing.T) {
 	t.Parallel()
-	const kib = 1 << 10
 	products := []kernels.Packed{
 		{DType: dtype.Q4_0, Rows: 12288, Cols: 4096}, {DType: dtype.Q4_0, Rows: 4096, Cols: 4096},
 		{DType: dtype.Q4_0, Rows: 22016, Cols: 4096}, {DType: dtype.Q4_0, Rows: 4096, Cols: 11008},
@@ -131,43 +93,43 @@ func TestTilesOnRealDevices(t *testing.T) {
 		path kernels.Path
 		want [4][4]string // of qkv, o, gate and up, down
 	}{
-		{gpu{"NVIDIA H100", vk.Discrete, nvidia, 32, 32, 32, true, true, true, true, true, 48 * kib, [3]int{16, 16, 16}, 132}, kernels.CM, [4][4]string{
+		{h100, kernels.CM, [4][4]string{
 			{"64x16 in 3", "64x16 in 8", "64x16 in 2", "64x16 in 8"},
 			{"64x64 in 3", "64x64 in 8", "64x64 in 2", "64x64 in 8"},
 			{"64x64", "64x64 in 4", "128x64", "64x64 in 4"},
 			{"128x64", "128x64", "128x64", "128x64"},
 		}},
-		{gpu{"NVIDIA RTX 4090", vk.Discrete, nvidia, 32, 32, 32, true, true, true, true, true, 48 * kib, [3]int{16, 16, 16}, 128}, kernels.CM, [4][4]string{
+		{rtx4090, kernels.CM, [4][4]string{
 			{"64x16 in 3", "64x16 in 8", "64x16", "64x16 in 8"},
 			{"64x64 in 3", "64x64 in 8", "64x64", "64x64 in 8"},
 			{"64x64", "64x64 in 4", "128x64", "64x64 in 4"},
 			{"128x64", "128x64", "128x64", "128x64"},
 		}},
-		{gpu{"AMD RX 7900 XTX, RADV", vk.Discrete, amd, 64, 32, 64, true, true, true, true, true, 64 * kib, [3]int{16, 16, 16}, 96}, kernels.CM, [4][4]string{
+		{rx7900xtx, kernels.CM, [4][4]string{
 			{"64x16 in 2", "64x16 in 6", "64x16", "64x16 in 6"},
 			{"64x64 in 2", "64x64 in 6", "128x64", "64x64 in 6"},
 			{"128x64", "64x64 in 3", "128x64", "64x64 in 3"},
 			{"128x64", "128x64", "128x64", "128x64"},
 		}},
-		{gpu{"AMD Radeon 780M, RADV", vk.Integrated, amd, 64, 32, 64, true, true, true, true, true, 64 * kib, [3]int{16, 16, 16}, 12}, kernels.CM, [4][4]string{
+		{radeon780M, kernels.CM, [4][4]string{
 			{"64x16", "64x16", "64x16", "64x16"},
 			{"128x64", "128x64", "128x64", "128x64"},
 			{"128x64", "128x64", "128x64", "128x64"},
 			{"128x64", "128x64", "128x64", "128x64"},
 		}},
-		{gpu{"Intel Arc B580, ANV", vk.Discrete, intel, 32, 16, 32, true, true, true, true, true, 128 * kib, [3]int{8, 16, 16}, 0}, kernels.CM, [4][4]string{
+		{b580, kernels.CM, [4][4]string{
 			{"32x16", "32x16", "32x16", "32x16"},
 			{"64x64", "64x64", "64x64", "64x64"},
 			{"64x64", "64x64", "64x64", "64x64"},
 			{"64x64", "64x64", "64x64", "64x64"},
 		}},
-		{gpu{"AMD RX 6800, RADV", vk.Discrete, amd, 64, 32, 64, true, true, true, true, true, 64 * kib, [3]int{}, 60}, kernels.FP16, [4][4]string{
+		{rx6800, kernels.FP16, [4][4]string{
 			{"64x16", "64x16 in 4", "64x16", "64x16 in 4"},
 			{"64x64", "64x64 in 4", "64x64", "64x64 in 4"},
 			{"64x64", "64x64 in 2", "64x64", "64x64 in 2"},
 			{"64x64", "64x64", "64x64", "64x64"},
 		}},
-		{gpu{"Apple M2, MoltenVK", vk.Integrated, apple, 32, 32, 32, false, false, true, false, false, 32 * kib, [3]int{}, 0}, kernels.FP16, [4][4]string{
+		{appleM2, kernels.FP16, [4][4]string{
 			{"64x16", "64x16", "64x16", "64x16"},
 			{"64x64", "64x64", "64x64", "64x64"},
 			{"64x64", "64x64", "64x64", "64x64"},
@@ -200,9 +162,6 @@ func TestTilesOnRealDevices(t *testing.T) {
 // may choose too.
 func TestTilesFitRegisters(t *testing.T) {
 	t.Parallel()
-	xe2 := gpu{"Intel Arc B580, ANV", vk.Discrete, intel, 32, 16, 32, true, true, true, true, true, 128 << 10, [3]int{8, 16, 16}, 0}
-	xe := gpu{"Intel Arc 140T, integrated Xe-LPG+", vk.Integrated, intel, 32, 8, 32, true, true, true, true, true, 64 << 10, [3]int{8, 8, 16}, 0}
-	h100 := gpu{"NVIDIA H100", vk.Discrete, nvidia, 32, 32, 32, true, true, true, true, true, 48 << 10, [3]int{16, 16, 16}, 132}
 	tile := func(subgroups, matrices int) kernels.Tiling {
 		return kernels.Tiling{Subgroups: [2]int{subgroups, 2}, Matrices: [2]int{matrices, 2}}
 	}
@@ -215,11 +174,11 @@ func TestTilesFitRegisters(t *testing.T) {
 		invocations int // of a workgroup
 		large       bool
 	}{
-		{xe2, dtype.Q4_0, 22016, tile(4, 2), 128, false},
-		{xe2, dtype.F16, 22016, tile(4, 2), 128, false},
-		{xe2, dtype.F32, 22016, tile(4, 1), 128, false}, // the next columns are twice as many numbers
-		{xe2, dtype.Q4_0, 256, tile(4, 1), 128, false},  // half as many invocations would each have twice the next columns
-		{xe, dtype.Q4_0, 22016, tile(4, 1), 128, false},
+		{b580, dtype.Q4_0, 22016, tile(4, 2), 128, false},
+		{b580, dtype.F16, 22016, tile(4, 2), 128, false},
+		{b580, dtype.F32, 22016, tile(4, 1), 128, false}, // the next columns are twice as many numbers
+		{b580, dtype.Q4_0, 256, tile(4, 1), 128, false},  // half as many invocations would each have twice the next columns
+		{arc140T, dtype.Q4_0, 22016, tile(4, 1), 128, false},
 		{h100, dtype.F32, 22016, tile(4, 2), 256, true},
 		{h100, dtype.Q4_0, 1024, tile(2, 2), 128, true},
 	} {
@@ -260,8 +219,7 @@ func TestMeasuredTilingsDecide(t *testing.T) {
 		timed("f16", 128, 10, kernels.Tiling{}), timed("f16", 128, 1, tile(2, 2, 9)),
 		{Op: "matmul_f32", Path: kernels.CM, Tokens: 128, Nanoseconds: 1, Tiling: large},
 	}}
-	g := gpu{"NVIDIA H100", vk.Discrete, nvidia, 32, 32, 32, true, true, true, true, true, 48 << 10, [3]int{16, 16, 16}, 132}
-	m := &Manager{machine: kernels.NewMachine(g.physical()), opts: Options{Tuning: x}}
+	m := &Manager{machine: kernels.NewMachine(h100.physical()), opts: Options{Tuning: x}}
 	none := kernels.Tiling{}
 	in := func(n int) kernels.Tiling { large.Splits = n; return large }
 	for _, c := range []struct {
@@ -296,7 +254,7 @@ func TestUnprovenKernelsWaitForACheck(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	pd := gpu{"NVIDIA H100", vk.Discrete, nvidia, 32, 32, 32, true, true, true, true, true, 48 << 10, [3]int{16, 16, 16}, 132}.physical()
+	pd := h100.physical()
 	pd.APIVersion = vk.Version(1<<22 | 4<<12)
 	f := &pd.Features
 	f.StorageBuffer16Bit, f.Maintenance4, f.BufferDeviceAddress = true, true, true

@@ -8,14 +8,12 @@ import (
 
 	"pumice/internal/dtype"
 	"pumice/pipeline/kernels"
-	"pumice/vk"
 )
 
 // TestDispatchesOfADescribedDevice: what a plan is made of, on a device that is not there, with bytes worked out by hand.
 func TestDispatchesOfADescribedDevice(t *testing.T) {
 	t.Parallel()
-	g := gpu{"NVIDIA H100", vk.Discrete, nvidia, 32, 32, 32, true, true, true, true, true, 48 << 10, [3]int{16, 16, 16}, 132}
-	m, err := Describe(g.physical(), Options{})
+	m, err := Describe(h100.physical(), Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
