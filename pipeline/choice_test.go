@@ -67,7 +67,7 @@ func TestRulesOnRealDevices(t *testing.T) {
 		{arc140T, choices{dp2, few, cm, sg, cm, 8}},
 		{uhd770, choices{dp2, few, fp16, sg, base, 8}},
 		{uhd630, choices{base, base, fp16, base, base, 0}},
-		{appleM2, choices{base, base, fp16, base, base, 0}},
+		{appleM2, choices{sg, few, fp16, sg, base, 32}},
 		{honeykrisp, choices{sg, few, fp16, sg, base, 32}},
 		{adreno740, choices{sg, few, fp16, sg, base, 64}},
 		{adreno6xx, choices{sg, few, fp16, sg, base, 64}},

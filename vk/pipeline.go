@@ -34,8 +34,8 @@ type PipelineConfig struct {
 	DispatchBase  bool          // allow Recorder.DispatchBase
 	Capture       bool          // keep the compiler's report for Compiled; needs PipelineExecutableProperties
 	FullSubgroups bool          // no subgroup is partly filled; needs ComputeFullSubgroups and local_size_x a multiple of the subgroup size
-	// SubgroupSize is 0 for the driver's choice, else a power of two from MinSubgroupSize to MaxSubgroupSize. It needs
-	// SubgroupSizeControl on devices that have more than one size.
+	// SubgroupSize is 0 for the driver's choice, else a power of two from MinSubgroupSize to MaxSubgroupSize. Without
+	// SubgroupSizeControl it is the device's default.
 	SubgroupSize int
 }
 
@@ -143,7 +143,7 @@ func (p *Pipeline) configure(c PipelineConfig) (*shim.PipelineConfig, error) {
 		}
 	}
 	switch n := c.SubgroupSize; {
-	case n == 0, n == l.SubgroupSize && l.MinSubgroupSize == l.MaxSubgroupSize:
+	case n == 0, n == l.SubgroupSize && (l.MinSubgroupSize == l.MaxSubgroupSize || !f.SubgroupSizeControl):
 	case !f.SubgroupSizeControl || n < l.MinSubgroupSize || n > l.MaxSubgroupSize || n&(n-1) != 0:
 		return nil, fmt.Errorf("subgroup size %d; the device has %d to %d: %w", n, l.MinSubgroupSize,
 			l.MaxSubgroupSize, ErrLimit)

@@ -154,15 +154,18 @@ func (m *Machine) convertsSlowly() bool { return m.pd.VendorID == vendorNVIDIA }
 
 // PCI ids of vendors.
 const (
+	vendorApple  = 0x106b
 	vendorIntel  = 0x8086
 	vendorNVIDIA = 0x10de
 )
 
 // hasSubgroupLanes reports whether subgroups are of subgroupLanes lanes for certain: by default, as
-// on NVK, or on demand.
+// on NVK, or on demand. MoltenVK reports 4 to 32 lanes for Apple's GPUs, because Metal does not say (its MVKDevice.mm), and no
+// stage can ask for a size; they have 32.
 func hasSubgroupLanes(pd *vk.PhysicalDevice) bool {
 	l := pd.Limits
-	return pd.Features.SubgroupSizeControl || l.MinSubgroupSize > 0 && l.MinSubgroupSize == l.MaxSubgroupSize
+	return pd.Features.SubgroupSizeControl || l.MinSubgroupSize > 0 && l.MinSubgroupSize == l.MaxSubgroupSize ||
+		pd.VendorID == vendorApple && l.SubgroupSize == 32
 }
 
 // matrixShape is the cooperative matrix product that kernels use: float16 summed in float32,
