@@ -119,6 +119,7 @@ func features(pd *vk.PhysicalDevice) []string {
 		{f.StorageBuffer16Bit, "storage16"},
 		{f.IntegerDotProduct, "integer-dot"},
 		{f.IntegerDotProductAccelerated, "integer-dot-accelerated"},
+		{f.IntegerDotProductMixedAccelerated, "integer-dot-mixed-accelerated"},
 		{f.SubgroupArithmetic, "subgroup-arithmetic"},
 		{f.SubgroupShuffle, "subgroup-shuffle"},
 		{f.SubgroupClustered, "subgroup-clustered"},

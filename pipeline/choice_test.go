@@ -59,6 +59,7 @@ func TestRulesOnRealDevices(t *testing.T) {
 		{rx7900xtx, choices{dp2, few, cm, sg, cm, 32}},
 		{rx7900xtxAMD, choices{dp2, few, cm, sg, cm, 32}},
 		{rx6800, choices{dp2, few, fp16, sg, base, 32}},
+		{rx6800AMD, choices{dp2, few, fp16, sg, base, 32}},
 		{w6800x, choices{base, base, fp16, base, base, 0}},
 		{rx580, choices{sg, few, base, sg, base, 64}},
 		{radeon780M, choices{dp2, few, cm, sg, cm, 32}},

@@ -20,12 +20,13 @@ type gpu struct {
 type ability int
 
 const (
-	canSize ability = 1 << iota // a compute shader may ask for a size of subgroups
-	canFill                     // subgroups can be made full
-	hasHalf                     // float16 arithmetic
-	hasDot                      // dot products of bytes
-	fastDot                     // those of signed numbers by an instruction
-	hasAll  = canSize | canFill | hasHalf | hasDot | fastDot
+	canSize  ability = 1 << iota // a compute shader may ask for a size of subgroups
+	canFill                      // subgroups can be made full
+	hasHalf                      // float16 arithmetic
+	hasDot                       // dot products of bytes
+	fastDot                      // those of signed numbers by an instruction
+	mixedDot                     // those of signed by unsigned numbers too
+	hasAll   = canSize | canFill | hasHalf | hasDot | fastDot | mixedDot
 )
 
 // PCI ids of vendors.
@@ -66,8 +67,11 @@ var (
 		matrix: [3]int{16, 16, 16}, units: 96, source: mesaRun + " (navi31); " + banner + "an RX 7900 XT"}
 	rx7900xtxAMD = gpu{name: "AMD RX 7900 XTX, AMDVLK", kind: vk.Discrete, vendor: amd, lanes: [3]int{64, 32, 64}, has: hasAll, shared: 32 * kib,
 		invocations: 1024, matrix: [3]int{16, 16, 16}, units: 96, source: "xgl's vk_physical_device.cpp and PAL's gfx9Device.cpp; " + banner + "an RX 7900 XTX on AMDVLK"}
-	rx6800 = gpu{name: "AMD RX 6800, RADV", kind: vk.Discrete, vendor: amd, lanes: [3]int{64, 32, 64}, has: hasAll, shared: 64 * kib, invocations: 1024,
+	rx6800 = gpu{name: "AMD RX 6800, RADV", kind: vk.Discrete, vendor: amd, lanes: [3]int{64, 32, 64}, has: hasAll &^ mixedDot, shared: 64 * kib, invocations: 1024,
 		units: 60, source: mesaRun + " (navi21); " + banner + "a Radeon Pro V620"}
+	rx6800AMD = gpu{name: "AMD RX 6800, AMDVLK, which lists matrices that the GPU has no instructions for", kind: vk.Discrete, vendor: amd, lanes: [3]int{64, 32, 64},
+		has: hasAll &^ mixedDot, shared: 32 * kib, invocations: 1024, matrix: [3]int{16, 16, 16}, units: 60,
+		source: "xgl's vk_physical_device.cpp and PAL's gfx9Device.cpp; llama.cpp's pull request 11074; " + banner + "an RX 6800 on AMD's driver"}
 	w6800x = gpu{name: "AMD Radeon Pro W6800X, MoltenVK to 1.4.1, with sizes that no stage can ask for", kind: vk.Discrete, vendor: amd, lanes: [3]int{64, 32, 64},
 		has: canFill | hasHalf | hasDot, shared: 64 * kib, invocations: 1024, source: "MoltenVK's issue 1553; " + banner + "a Radeon Pro 5500M on MoltenVK"}
 	rx580 = gpu{name: "AMD RX 580, GCN", kind: vk.Discrete, vendor: amd, lanes: [3]int{64, 64, 64}, has: canFill | hasDot, shared: 64 * kib, invocations: 1024, units: 36,
@@ -90,11 +94,11 @@ var (
 		invocations: 1024, source: "wgpu's issue 5551, MoltenVK's issue 2218 and MVKDevice.mm; " + iree + ", Apple_M1 (report 14673)"}
 	honeykrisp = gpu{name: "Apple M1, Honeykrisp", kind: vk.Integrated, vendor: apple, lanes: [3]int{32, 32, 32}, has: canFill | hasHalf | hasDot, shared: 32 * kib,
 		invocations: 1024, source: mesaRun + " (asahi)"}
-	adreno740 = gpu{name: "Qualcomm Adreno 740, Turnip", kind: vk.Integrated, vendor: qualcomm, lanes: [3]int{128, 64, 128}, has: canSize | canFill | hasHalf | hasDot,
+	adreno740 = gpu{name: "Qualcomm Adreno 740, Turnip", kind: vk.Integrated, vendor: qualcomm, lanes: [3]int{128, 64, 128}, has: canSize | canFill | hasHalf | hasDot | mixedDot,
 		shared: 32 * kib, invocations: 2048, source: mesaRun + " (FD_GPU_ID=740); " + banner + "an Adreno 750 (ggml's issue 1287): int dot 0"}
 	adreno6xx = gpu{name: "Qualcomm Adreno, Android 11, without the extension", kind: vk.Integrated, vendor: qualcomm, lanes: [3]int{64, 64, 64}, has: hasHalf,
 		shared: 32 * kib, invocations: 1024, source: iree + ", QC_Adreno (report 10983)"}
-	g715 = gpu{name: "Arm Immortalis-G715, PanVK", kind: vk.Integrated, vendor: arm, lanes: [3]int{16, 16, 16}, has: hasAll, shared: 32 * kib,
+	g715 = gpu{name: "Arm Immortalis-G715, PanVK", kind: vk.Integrated, vendor: arm, lanes: [3]int{16, 16, 16}, has: hasAll &^ mixedDot, shared: 32 * kib,
 		invocations: 1024, units: 11, source: "Mesa's panvk_vX_physical_device.c, v11; cores: MediaTek's Dimensity 9200"}
 	v3d = gpu{name: "Broadcom V3D 7.1 (Raspberry Pi 5)", kind: vk.Integrated, vendor: broadcom, lanes: [3]int{16, 16, 16}, has: hasAll, shared: 32 * kib,
 		invocations: 256, source: "Mesa's v3dv_device.c and v3dv_limits.h; " + banner + "V3D 7.1.7.0 on Mesa 26.2"}
@@ -104,7 +108,7 @@ func (g gpu) physical() *vk.PhysicalDevice {
 	has := func(a ability) bool { return g.has&a != 0 }
 	f := vk.Features{SubgroupBasic: true, SubgroupVote: true, SubgroupArithmetic: true, SubgroupBallot: true, SubgroupShuffle: true,
 		SubgroupShuffleRelative: true, SubgroupClustered: true, SubgroupSizeControl: has(canSize), ComputeFullSubgroups: has(canFill),
-		ShaderFloat16: has(hasHalf), IntegerDotProduct: has(hasDot), IntegerDotProductAccelerated: has(fastDot),
+		ShaderFloat16: has(hasHalf), IntegerDotProduct: has(hasDot), IntegerDotProductAccelerated: has(fastDot), IntegerDotProductMixedAccelerated: has(mixedDot),
 		VulkanMemoryModel: true}
 	if g.matrix[0] > 0 {
 		f.CooperativeMatrix = []vk.MatrixShape{{M: g.matrix[0], N: g.matrix[1], K: g.matrix[2], A: vk.Float16, B: vk.Float16, C: vk.Float32, Result: vk.Float32}}

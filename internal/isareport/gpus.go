@@ -168,7 +168,7 @@ func (g *gpu) physical() *vk.PhysicalDevice {
 	f := vk.Features{
 		SubgroupBasic: true, SubgroupVote: true, SubgroupArithmetic: true, SubgroupBallot: true, SubgroupShuffle: true,
 		SubgroupShuffleRelative: true, SubgroupClustered: true, SubgroupSizeControl: true, ComputeFullSubgroups: true,
-		ShaderFloat16: true, IntegerDotProduct: true, VulkanMemoryModel: true,
+		ShaderFloat16: true, IntegerDotProduct: true, IntegerDotProductMixedAccelerated: g.matrix[0] > 0, VulkanMemoryModel: true,
 	}
 	if g.matrix[0] > 0 {
 		f.CooperativeMatrix = []vk.MatrixShape{{M: g.matrix[0], N: g.matrix[1], K: g.matrix[2], A: vk.Float16, B: vk.Float16, C: vk.Float32, Result: vk.Float32}}

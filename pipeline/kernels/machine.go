@@ -154,6 +154,7 @@ func (m *Machine) convertsSlowly() bool { return m.pd.VendorID == vendorNVIDIA }
 
 // PCI ids of vendors.
 const (
+	vendorAMD    = 0x1002
 	vendorApple  = 0x106b
 	vendorIntel  = 0x8086
 	vendorNVIDIA = 0x10de
@@ -210,9 +211,19 @@ func flexibleShapes(pd *vk.PhysicalDevice) (workgroups []vk.FlexibleShape, subgr
 
 // hasFastMatrices reports whether rules choose kernels with cooperative matrices. They don't on Intel's discrete Xe-HPG (Arc
 // A), whose matrices are 8 x 8 x 16: llama.cpp found products there slower in a quarter of all shapes, and up to a thousand
-// times (its issue 24404). pumice tune may choose them.
+// times (its issue 24404). Nor on AMD's GPUs before RDNA3, which have no matrix instructions: AMD's own drivers list matrices
+// on RDNA1 and RDNA2 too (PAL's gfx9Device.cpp), but dot products of signed by unsigned bytes only from RDNA3 on. pumice tune
+// may choose them.
 func (m *Machine) hasFastMatrices() bool {
-	return m.Matrix != nil && !(m.pd.VendorID == vendorIntel && m.pd.Type == vk.Discrete && m.Matrix.N <= 8)
+	switch {
+	case m.Matrix == nil:
+		return false
+	case m.pd.VendorID == vendorIntel:
+		return m.pd.Type != vk.Discrete || m.Matrix.N > 8
+	case m.pd.VendorID == vendorAMD:
+		return m.pd.Features.IntegerDotProductMixedAccelerated
+	}
+	return true
 }
 
 // matrixSubgroup is the subgroup size of kernels with cooperative matrices: 32 where the device

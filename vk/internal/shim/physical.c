@@ -114,6 +114,7 @@ static void query_properties(vs_instance *in, void *physical, uint32_t version, 
     out->max_subgroup_size = size_control.maxSubgroupSize;
     out->required_subgroup_size_stages = size_control.requiredSubgroupSizeStages;
     out->int_dot_accelerated = dot.integerDotProduct4x8BitPackedSignedAccelerated;
+    out->int_dot_mixed_accelerated = dot.integerDotProduct4x8BitPackedMixedSignednessAccelerated;
     out->compute_units = nvidia.shaderSMCount + amd.activeComputeUnitCount + arm.shaderCoreCount; // a driver has one of them
 }
 
@@ -198,6 +199,7 @@ void vs_physical_query(vs_instance *in, uint64_t handle, vs_physical_info *out) 
     out->storage16 = f.storage16.storageBuffer16BitAccess;
     out->int_dot = f.int_dot.shaderIntegerDotProduct;
     out->int_dot_accelerated &= out->int_dot;
+    out->int_dot_mixed_accelerated &= out->int_dot;
     out->subgroup_size_control = f.size_control.subgroupSizeControl;
     out->full_subgroups = f.size_control.computeFullSubgroups;
     out->subgroup_extended_types = f.extended_types.shaderSubgroupExtendedTypes;
