@@ -59,7 +59,7 @@ shared vec4 block[KEYS * BLOCK_STRIDE];
 shared float weight[ROWS * WEIGHT_STRIDE];
 shared float partial[ROWS * LANES_X]; // maxima, at the end sums
 
-#define LOADS (KEYS * SLICE / WORKGROUP) // quads of a slice that an invocation loads
+#define LOADS (KEYS * SLICE / WORKGROUP) // quads of a slice that an invocation loads, of rows WORKGROUP / SLICE apart
 uint rows_ahead[LOADS];
 
 // The rows of keys and values that this invocation loads of the block at `first`: without a branch
@@ -68,7 +68,13 @@ void find_rows(uint kv, uint first, uint end) {
     uint lane = gl_LocalInvocationID.x;
     Block b = find_block(first, min(first + KEYS, end) - 1u);
     [[unroll]] for (uint i = 0u; i < LOADS; i++)
-        rows_ahead[i] = block_row(b, kv, first + min((lane + i * WORKGROUP) / SLICE, end - 1u - first));
+        rows_ahead[i] = block_row(b, kv, first + min(lane / SLICE + i * (WORKGROUP / SLICE), end - 1u - first));
+}
+
+// The quad of these rows that this invocation loads of slice s. Beyond the last one it is the last.
+uint slice_quad(uint s) {
+    uint quad = s * SLICE + gl_LocalInvocationID.x % SLICE;
+    return QUADS % SLICE == 0u ? quad : min(quad, QUADS - 1u);
 }
 
 // Of this invocation's queries.
@@ -84,11 +90,12 @@ uint trips, key_trips; // of the loops over a slice and over keys
 // Adds slice s of the keys to the scores.
 void add_scores(uint s) {
     uint lane = gl_LocalInvocationID.x, tx = lane % LANES_X, ty = lane / LANES_X;
+    uint quad = slice_quad(s);
     vec4 ahead[LOADS];
-    [[unroll]] for (uint i = 0u; i < LOADS; i++) ahead[i] = KEY_QUAD(rows_ahead[i], min(s * SLICE + (lane + i * WORKGROUP) % SLICE, QUADS - 1u));
+    [[unroll]] for (uint i = 0u; i < LOADS; i++) ahead[i] = KEY_QUAD(rows_ahead[i], quad);
     barrier(); // the block's last use is over
     [[unroll]] for (uint i = 0u; i < LOADS; i++)
-        block[(lane + i * WORKGROUP) / SLICE * BLOCK_STRIDE + (lane + i * WORKGROUP) % SLICE] = ahead[i];
+        block[(lane / SLICE + i * (WORKGROUP / SLICE)) * BLOCK_STRIDE + lane % SLICE] = ahead[i];
     barrier(); // the keys (and at first the queries) are complete
     for (uint n = 0u; n < trips; n++) {
         vec4 k[KEY_TILE];
@@ -100,14 +107,16 @@ void add_scores(uint s) {
     }
 }
 
-// Adds slice s of the values to the sums.
+// Adds slice s of the values to the sums. Where loops are kept, no compiler can tell that a value's row is its key's: Intel's
+// held the places of all slices from the keys to the values, four to eight registers for each slice.
 void add_values(uint s) {
     uint lane = gl_LocalInvocationID.x, tx = lane % LANES_X, ty = lane / LANES_X;
+    uint quad = slice_quad(s);
     vec4 ahead[LOADS];
-    [[unroll]] for (uint i = 0u; i < LOADS; i++) ahead[i] = VALUE_QUAD(rows_ahead[i], min(s * SLICE + (lane + i * WORKGROUP) % SLICE, QUADS - 1u));
+    [[unroll]] for (uint i = 0u; i < LOADS; i++) ahead[i] = VALUE_QUAD(key_trips == 0u ? 0u : rows_ahead[i], quad);
     barrier(); // the block's last use is over
     [[unroll]] for (uint i = 0u; i < LOADS; i++)
-        block[(lane + i * WORKGROUP) / SLICE * BLOCK_STRIDE + (lane + i * WORKGROUP) % SLICE] = ahead[i];
+        block[(lane / SLICE + i * (WORKGROUP / SLICE)) * BLOCK_STRIDE + lane % SLICE] = ahead[i];
     barrier(); // values and weights are complete
     for (uint key = 0u; key < key_trips; key++) {
         vec4 v[QUAD_TILE];
