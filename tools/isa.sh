@@ -4,11 +4,11 @@
 #
 #   tools/isa.sh           measure, with llama.cpp's products and attention beside ours where they can be had, and write the tables
 #   tools/isa.sh --intel   the same for Intel's compiler and the kernels that rules choose there (tools/intel.sh)
-#   tools/isa.sh --check   fail where on one GPU of each compiler a kernel spills, a `cm` kernel has no matrix or a `dp` or `dp2`
-#                          kernel no dot instruction, a mat-vec loop takes more instructions a weight than the committed table says
-#                          or is worse than llama.cpp's there, as may be no other product and no attention, a unit holds fewer
-#                          subgroups of a kernel, or predictions are not those of the plans;
-#                          where the stand-in of tools/intel.sh has been built, fail too where a kernel spills on tgl or dg2
+#   tools/isa.sh --check   fail where on one GPU of AMD's and NVIDIA's compilers, or two of Intel's, a kernel spills, a `cm` kernel
+#                          has no matrix or a `dp` or `dp2` kernel no dot instruction; where on the first two a mat-vec loop takes
+#                          more instructions a weight than the committed table says or is worse than llama.cpp's there, as may be
+#                          no other product and no attention, or a unit holds fewer subgroups of a kernel; or where predictions
+#                          are not those of the plans. Says so where Intel's can't be had, and leaves it out
 #
 # The same kernels give the same counts on any machine, so what a build of internal/isareport has measured on one version of
 # a driver is kept in the user's cache. Exits with 77 where the pinned drivers can't be had.
@@ -17,6 +17,7 @@ cd "$(dirname "$0")/.."
 # shellcheck source=tools/lib.sh
 . tools/lib.sh
 
+SKIPPED=77
 mode=report peer=() collectors=()
 case ${1-} in
 '')
@@ -38,24 +39,36 @@ go build -trimpath -buildvcs=false -o "$work/isareport" ./internal/isareport # t
 mkdir -p "$kept"
 root=$(tools/mesa.sh --root) || exit # fetched once, before several need it
 
+# records PROGRAM DEVICE prints what the device's compiler makes of every kernel: in parts, because the stand-in for AMD's kernel
+# driver has room for some 500 pipelines a process (Mesa 26.1.6).
+records() {
+	local part
+	"$1" "$work/isareport" list "$work/$2.kernels" "${peer[@]}" || return
+	for part in 0 1 2 3; do
+		"$1" "$work/isareport" collect "$work/$2.kernels" $part 4 || return
+	done
+	rm "$work/$2.kernels"
+}
+
 # collect DEVICE puts what the device's compiler makes of every kernel into $work/DEVICE.json.
 collect() {
-	local program key file part
+	local program key file
 	case $1 in
-	tgl | dg2 | bmg) program=$(tools/intel.sh "$1") ;;
-	*) program=$(tools/mesa.sh "$1") ;;
-	esac || return
+	tgl | dg2 | bmg) program=$(tools/intel.sh "$1") || {
+		[ $? = $SKIPPED ] && [ $mode = check ] || return 1
+		say "SKIPPED: $1"
+		return
+	} ;;
+	*) program=$(tools/mesa.sh "$1") || return ;;
+	esac
 	key=$(cat "$work/isareport" "$root/.sums" "$program" "${peer[@]}" | sha256sum | cut -d ' ' -f 1)
 	file=$kept/$key.json
 	if [ ! -e "$file" ]; then
 		say "compiling for $1"
-		# In parts, because the stand-in for AMD's kernel driver has room for some 500 pipelines a process (Mesa 26.1.6).
-		for part in 0 1 2 3; do
-			"$program" "$work/isareport" collect $part 4 "${peer[@]}" >>"$file.$$" 2>"$work/$1.errors" || {
-				cat "$work/$1.errors" >&2 # else RADV's remark that it is not conformant
-				return 1
-			}
-		done
+		records "$program" "$1" >"$file.$$" 2>"$work/$1.errors" || {
+			cat "$work/$1.errors" >&2 # else RADV's remark that it is not conformant
+			return 1
+		}
 		mv "$file.$$" "$file"
 	fi
 	touch "$file"
@@ -65,10 +78,7 @@ collect() {
 # A compiler keeps one core busy, so as many devices as there are cores are measured at once.
 gpus=(navi21 navi31 gfx1201 turing ampere)
 case $mode in
-check)
-	gpus=(navi31 ampere)
-	! tools/intel.sh --built || gpus+=(tgl dg2) # bmg would take as long as both
-	;;
+check) gpus=(navi31 ampere bmg dg2) ;;
 intel) gpus=(tgl dg2 bmg) ;;
 esac
 for device in "${gpus[@]}"; do

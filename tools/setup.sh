@@ -5,7 +5,8 @@
 #                         default model is not yet fetched
 #   tools/setup.sh page   what chat takes, and Chromium, Chinese fonts and npm for tools/page.sh and tools/openwebui.sh
 #   tools/setup.sh window what chat takes, and what windows (the build tag window) are built from and tested with: headers of X11, Xvfb
-#   tools/setup.sh test   what chat takes, Mesa's CPU driver, the validation layers, the Vulkan headers, shellcheck, SwiftShader, and what window takes
+#   tools/setup.sh test   what chat takes, Mesa's CPU driver, the validation layers, the Vulkan headers, shellcheck, SwiftShader, what window takes, and
+#                         pkg-config and venv for tools/intel.sh
 #
 # System packages are installed with apt-get, through sudo for a user who is not root; it says so first. SwiftShader, a
 # second CPU driver, is unpacked from Debian's Chromium into the user's cache instead. Whatever can't be had is an error,
@@ -33,6 +34,8 @@ has_x11() { [ -e /usr/include/X11/extensions/Xrandr.h ] && [ -e /usr/include/X11
 has_xcursor() { [ -e /usr/include/X11/Xcursor/Xcursor.h ] && [ -e /usr/include/X11/extensions/xf86vmode.h ]; }
 has_gl() { [ -e /usr/include/GL/gl.h ]; }
 has_xvfb() { command -v Xvfb >/dev/null; }
+has_pkgconfig() { command -v pkg-config >/dev/null; }
+has_venv() { python3 -c 'import ensurepip' 2>/dev/null; }
 has_npm() { command -v npm >/dev/null; }
 
 # A need is the check above and the packages that meet it.
@@ -40,6 +43,7 @@ declare -A PACKAGES=(
 	[certificates]=ca-certificates [loader]=libvulkan1 [driver]=mesa-vulkan-drivers [lavapipe]=mesa-vulkan-drivers [pip]=python3-pip
 	[validation]=vulkan-validationlayers [headers]=libvulkan-dev [shellcheck]=shellcheck
 	[x11]='libx11-dev libxrandr-dev libxinerama-dev libxi-dev' [xcursor]='libxcursor-dev libxxf86vm-dev' [gl]=libgl-dev [xvfb]=xvfb
+	[pkgconfig]=pkg-config [venv]=python3-venv
 	[chromium]=chromium [fonts]=fonts-wqy-zenhei [npm]=npm
 )
 
@@ -99,7 +103,7 @@ window)
 	install_missing certificates loader driver pip x11 xcursor gl xvfb
 	;;
 test)
-	install_missing certificates loader lavapipe pip validation headers shellcheck x11 xcursor gl xvfb
+	install_missing certificates loader lavapipe pip validation headers shellcheck x11 xcursor gl xvfb pkgconfig venv
 	swiftshader || echo "SKIPPED: SwiftShader could not be fetched; its tests will not run"
 	;;
 *) die "usage: tools/setup.sh chat|page|window|test" ;;

@@ -15,7 +15,8 @@
 #   lavapipe-26   the GPU packages on a newer Mesa, with cooperative matrices, and kernels at device addresses at other widths;
 #                 skipped, and said so, where it can't be had
 #   swiftshader   the GPU packages on a driver with the minimum of features; skipped, and said so, where it is not installed
-#   isa           what compilers make of every kernel on two GPUs: no spills, and mat-vec loops as short as committed
+#   isa           what compilers make of every kernel on four GPUs: no spills, and on AMD's and NVIDIA's mat-vec loops as short as
+#                 committed; Intel's compiler is left out, and said so, where its stand-in can't be built
 #
 # A table of pipeline/verify says which kernels a stage verifies: each on one driver, for every size of a subgroup. Exactly one
 # driver is visible to each run. The tests turn on validation themselves. Go's test cache keeps results for each

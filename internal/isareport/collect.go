@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bufio"
 	"context"
+	"encoding/gob"
 	"errors"
 	"fmt"
 	"os"
@@ -46,7 +48,7 @@ func shapes(caches []dtype.DType) []shape {
 	return list
 }
 
-// device opens the machine's device.
+// device opens the machine's device. The function closes it.
 func device() (*vk.Device, func() error, error) {
 	in, err := vk.NewInstance(vk.InstanceOptions{Logger: zerolog.Nop()})
 	if err != nil {
@@ -66,26 +68,49 @@ func device() (*vk.Device, func() error, error) {
 	return nil, nil, err
 }
 
-// collect compiles one of several shards of all kernels: those that plans would use on the machine's device, and,
-// if library is not "", those of the peer.
-func collect(ctx context.Context, shard, shards int, library string) ([]Record, error) {
+// list writes into a file the kernels that collect compiles: those that plans would use on the machine's device, and, if library
+// is not "", those of the peer.
+func list(ctx context.Context, file, library string) error {
+	dev, done, err := device()
+	if err != nil {
+		return err
+	}
+	defer done()
+	kernels, err := production(ctx, dev)
+	if err != nil {
+		return err
+	}
+	if library != "" {
+		theirs, err := peer(library, dev.PhysicalDevice())
+		if err != nil {
+			return err
+		}
+		kernels = append(kernels, theirs...)
+	}
+	out, err := os.Create(file)
+	if err != nil {
+		return err
+	}
+	return errors.Join(gob.NewEncoder(out).Encode(kernels), out.Close())
+}
+
+// collect compiles one of several shards of what list has written.
+func collect(file string, shard, shards int) ([]Record, error) {
+	in, err := os.Open(file)
+	if err != nil {
+		return nil, err
+	}
+	defer in.Close()
+	var kernels []pipeline.KernelUse
+	if err := gob.NewDecoder(bufio.NewReader(in)).Decode(&kernels); err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	kernels = kernels[len(kernels)*shard/shards : len(kernels)*(shard+1)/shards]
 	dev, done, err := device()
 	if err != nil {
 		return nil, err
 	}
 	defer done()
-	kernels, err := production(ctx, dev)
-	if err != nil {
-		return nil, err
-	}
-	if library != "" {
-		theirs, err := peer(library, dev.PhysicalDevice())
-		if err != nil {
-			return nil, err
-		}
-		kernels = append(kernels, theirs...)
-	}
-	kernels = kernels[len(kernels)*shard/shards : len(kernels)*(shard+1)/shards]
 	records := make([]Record, len(kernels))
 	errs := make([]error, len(kernels))
 	var wg sync.WaitGroup
@@ -120,29 +145,32 @@ func production(ctx context.Context, dev *vk.Device) ([]pipeline.KernelUse, erro
 	if dev.PhysicalDevice().Vendor != intel { // whose table has what rules choose, for every cache
 		paths, caches = append(paths, chosen.Paths()...), []dtype.DType{dtype.F16}
 	}
+	var managers []*pipeline.Manager
 	for _, path := range paths {
 		m, err := pipeline.NewManager(dev, pipeline.Options{Path: path})
 		if err != nil {
 			return nil, err
 		}
 		defer m.Close()
-		for _, s := range shapes(caches) {
-			kernels, err := s.kernels(ctx, m, dir)
-			if err != nil {
-				return nil, fmt.Errorf("%s %s %s: %w", s.family, s.size, s.dtype, err)
-			}
-			for _, k := range kernels {
-				if !seen[k.Config.Name] {
-					seen[k.Config.Name] = true
-					list = append(list, k)
-				}
+		managers = append(managers, m)
+	}
+	for _, s := range shapes(caches) {
+		kernels, err := s.kernels(ctx, managers, dir)
+		if err != nil {
+			return nil, fmt.Errorf("%s %s %s: %w", s.family, s.size, s.dtype, err)
+		}
+		for _, k := range kernels {
+			if !seen[k.Config.Name] {
+				seen[k.Config.Name] = true
+				list = append(list, k)
 			}
 		}
 	}
 	return list, nil
 }
 
-func (s shape) kernels(ctx context.Context, m *pipeline.Manager, dir string) ([]pipeline.KernelUse, error) {
+// kernels lists those that the managers plan with. The file, which is what takes long, is made once for all.
+func (s shape) kernels(ctx context.Context, managers []*pipeline.Manager, dir string) ([]pipeline.KernelUse, error) {
 	file, err := synth.WriteHollow(ctx, dir, s.family, s.size, s.dtype)
 	if err != nil {
 		return nil, err
@@ -152,7 +180,15 @@ func (s shape) kernels(ctx context.Context, m *pipeline.Manager, dir string) ([]
 		return nil, err
 	}
 	defer c.Close()
-	return model.Kernels(m, c, model.Options{KVType: s.cache, Logger: zerolog.Nop()})
+	var list []pipeline.KernelUse
+	for _, m := range managers {
+		kernels, err := model.Kernels(m, c, model.Options{KVType: s.cache, Logger: zerolog.Nop()})
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, kernels...)
+	}
+	return list, nil
 }
 
 // A Record has the statistics of one kernel from a device's compiler.
@@ -173,7 +209,12 @@ func compile(dev *vk.Device, k pipeline.KernelUse) (Record, error) {
 	if err != nil {
 		return r, err
 	}
-	if dev.PhysicalDevice().Vendor == intel {
+	if dev.PhysicalDevice().Vendor == intel { // whose loops are not counted
+		text := texts["GEN Assembly"]
+		if text == "" {
+			return r, fmt.Errorf("%s: the driver shows no assembly", k.Config.Name)
+		}
+		r.Matrix, r.Dot = intelMatrix.MatchString(text), intelDot.MatchString(text)
 		return r, nil
 	}
 	blocks := parseRADV(texts["Assembly"])

@@ -1,9 +1,10 @@
 // Command isareport reports on the code that drivers' compilers generate for the kernels, without a GPU.
 // tools/isa.sh runs it once on each driver, and then to write the report.
 //
-//	isareport collect I N [PEER]   writes shard I of N of the driver's records as JSON; PEER: llama.cpp's Vulkan library
+//	isareport list FILE [PEER]     writes the kernels of plans on the driver's device into FILE; PEER: llama.cpp's Vulkan library
+//	isareport collect FILE I N     writes shard I of N of the driver's records of them as JSON
 //	isareport report REPORT DIR    puts the tables of DIR/DEVICE.json into the file REPORT
-//	isareport check REPORT DIR     fails if those of one device a compiler, or of Intel's where DIR has them, break a rule or
+//	isareport check REPORT DIR     fails if those of one device a compiler, or of Intel's devices that DIR has, break a rule, or
 //	                               are worse than REPORT's or the peer's
 //	isareport intel REPORT DIR     puts the table of Intel's devices into REPORT
 //	isareport counts COUNTS DIR    puts into COUNTS what predictions need of those DIR/DEVICE.json that there are
@@ -42,17 +43,19 @@ func main() {
 
 func run(args []string) error {
 	switch {
-	case len(args) >= 3 && len(args) <= 4 && args[0] == "collect":
-		shard, err := strconv.Atoi(args[1])
-		shards, err2 := strconv.Atoi(args[2])
-		if err != nil || err2 != nil || shard < 0 || shard >= shards {
-			return fmt.Errorf("collect: shard %s of %s", args[1], args[2])
-		}
+	case len(args) >= 2 && len(args) <= 3 && args[0] == "list":
 		library := ""
-		if len(args) == 4 {
-			library = args[3]
+		if len(args) == 3 {
+			library = args[2]
 		}
-		records, err := collect(context.Background(), shard, shards, library)
+		return list(context.Background(), args[1], library)
+	case len(args) == 4 && args[0] == "collect":
+		shard, err := strconv.Atoi(args[2])
+		shards, err2 := strconv.Atoi(args[3])
+		if err != nil || err2 != nil || shard < 0 || shard >= shards {
+			return fmt.Errorf("collect: shard %s of %s", args[2], args[3])
+		}
+		records, err := collect(args[1], shard, shards)
 		if err != nil {
 			return err
 		}
@@ -95,7 +98,7 @@ func run(args []string) error {
 	case len(args) == 3 && args[0] == "predict":
 		return runPredict(context.Background(), args[1], args[2])
 	}
-	return errors.New("usage: isareport collect I N [PEER] | report REPORT DIR | check REPORT DIR | intel REPORT DIR | counts COUNTS DIR | predict COUNTS TEXT")
+	return errors.New("usage: isareport list FILE [PEER] | collect FILE I N | report REPORT DIR | check REPORT DIR | intel REPORT DIR | counts COUNTS DIR | predict COUNTS TEXT")
 }
 
 // putCounts puts the counts that predictions take of the devices in dir into a file.

@@ -232,10 +232,14 @@ func (l *loop) work(list []block, inner int, trips []int) Work {
 	return w
 }
 
-// matrixInstruction and dotInstruction match instructions that `cm` and `dp` variants must have.
+// matrixInstruction and dotInstruction match instructions that `cm` and `dp` variants must have; intelMatrix and intelDot the
+// same in the text of Intel's compiler, where a line may begin with a predicate.
 var (
 	matrixInstruction = regexp.MustCompile(`^(v_wmma|v_swmmac|v_mfma|hmma|imma)`)
 	dotInstruction    = regexp.MustCompile(`^(v_dot4|v_dot4c|idp4)`)
+
+	intelMatrix = regexp.MustCompile(`(?m)^(\([^)]*\) )?dpas[.(]`)
+	intelDot    = regexp.MustCompile(`(?m)^(\([^)]*\) )?dp4a[.(]`)
 )
 
 func has(list []block, pattern *regexp.Regexp) bool {

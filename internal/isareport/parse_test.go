@@ -69,6 +69,24 @@ func TestMainLoopCountsWhatATripTakes(t *testing.T) {
 	}
 }
 
+func TestIntelsInstructionsAreFound(t *testing.T) {
+	const moves = "mov(8)          g47<1>UD        g0.1<0,1,0>UD                   { align1 WE_all 1Q };\n"
+	for _, c := range []struct {
+		code        string
+		matrix, dot bool
+	}{
+		{"dpas.8x8(16)    g60<1>F         g60<1,1,0>F     g20<1,1,0>HF    g40<1,1,0>HF    { align1 1H $1 };", true, false},
+		{"dp4a(16)        g30<1>D         g30<1,1,0>D     g12<1,1,0>D     g14<1,1,1>D     { align1 1H };", false, true},
+		{"(+f0.0) dp4a(8) g30<1>D         g30<1,1,0>D     g12<1,1,0>D     g14<1,1,1>D     { align1 1Q };", false, true},
+		{"send(8)         nullUD          g35UD           g8UD            0x62003504\n                ugm MsgDesc: ( store, dpas dp4a )", false, false},
+	} {
+		text := moves + c.code + "\n" + moves
+		if m, d := intelMatrix.MatchString(text), intelDot.MatchString(text); m != c.matrix || d != c.dot {
+			t.Errorf("%s: matrix %t, dot %t", c.code, m, d)
+		}
+	}
+}
+
 func TestReportRefusesWhatBreaksARule(t *testing.T) {
 	good := Record{Kernel: "matvec_q4_0_sg[32 0]", Variant: "matvec_q4_0_sg", Weights: 8, Loop: Work{Instructions: 24, Loads: 1, LoadBytes: 16}}
 	good.Waves = 16
@@ -103,9 +121,10 @@ func TestReportRefusesWhatBreaksARule(t *testing.T) {
 			t.Errorf("%s: %v", c.name, err)
 		}
 	}
-	// Of Intel's devices, spills alone.
-	intel := newReport(map[string][]Record{"dg2": {spilling}, "bmg": {{Kernel: "x", Variant: "matmul_f16_cm"}}})
-	if err := intel.check(written); err == nil || err.Error() != "dg2: matvec_q4_0_sg[32 0] spills 3 registers" {
+	// Intel's devices have no rows in these tables.
+	intel := newReport(map[string][]Record{"dg2": {spilling}, "bmg": {{Kernel: "x", Variant: "matmul_f16_cm"}, {Kernel: "y", Variant: "matvec_q4_0_dp2"}}})
+	want := "bmg: x has no matrix instruction\nbmg: y has no dot instruction\ndg2: matvec_q4_0_sg[32 0] spills 3 registers"
+	if err := intel.check(written); err == nil || err.Error() != want {
 		t.Errorf("Intel: %v", err)
 	}
 	// A report made without the peer keeps the peer's rows.
