@@ -135,7 +135,7 @@ var gpus = []gpu{
 		sources: "AMD product page and RDNA2 ISA guide; its peak is that of packed float16, it has no matrices; the rest as RX 7900 XTX",
 	},
 	{
-		name: "Arc A770", part: "A770", kind: vk.Discrete, vendor: intelID, least: 8, most: 32, shared: 64 << 10, matrix: [3]int{8, 8, 16}, standIn: "dg2", loops: "navi21",
+		name: "Arc A770", part: "A770", kind: vk.Discrete, vendor: intelID, least: 8, most: 32, shared: 48 << 10, matrix: [3]int{8, 8, 16}, standIn: "dg2", loops: "navi21",
 		memory: 16 * gib, bandwidth: 560 * gb, cache: 16 * mib, cached: 1.3 * tb, near: 1.3 * tb,
 		units: 32, schedulers: 16, width: 8, clock: 2.1e9, subgroups: 8, local: 128 << 10, level1: 128,
 		operations: 2048, matrixShare: span{0.5, 0.9}, twice: 1,
@@ -143,7 +143,7 @@ var gpus = []gpu{
 		sources: "Intel product page; 16 vector engines of 8 lanes a core; cache and latency: after Chips and Cheese; boundary: no source, a guess; loops: RDNA2's counts, times 1 to 2",
 	},
 	{
-		name: "Arc B580", part: "B580", kind: vk.Discrete, vendor: intelID, least: 16, most: 32, shared: 128 << 10, matrix: [3]int{8, 16, 16}, standIn: "bmg", loops: "navi31",
+		name: "Arc B580", part: "B580", kind: vk.Discrete, vendor: intelID, least: 16, most: 32, shared: 48 << 10, matrix: [3]int{8, 16, 16}, standIn: "bmg", loops: "navi31",
 		memory: 12 * gib, bandwidth: 456 * gb, cache: 18 * mib, cached: 1.8 * tb, near: 1.8 * tb,
 		units: 20, schedulers: 8, width: 16, clock: 2.85e9, subgroups: 8, local: 256 << 10, level1: 128,
 		operations: 2048, matrixShare: span{0.5, 0.9}, twice: 1,
@@ -163,12 +163,13 @@ var gpus = []gpu{
 // peak is operations a second of float16 numbers summed in float32, by matrices where there are such.
 func (g *gpu) peak() float64 { return g.operations * float64(g.units) * g.clock }
 
-// physical is the device as its driver reports it (public vulkaninfo reports).
+// physical is the device as its driver reports it (sources: pipeline/devices_test.go).
 func (g *gpu) physical() *vk.PhysicalDevice {
 	f := vk.Features{
 		SubgroupBasic: true, SubgroupVote: true, SubgroupArithmetic: true, SubgroupBallot: true, SubgroupShuffle: true,
 		SubgroupShuffleRelative: true, SubgroupClustered: true, SubgroupSizeControl: true, ComputeFullSubgroups: true,
-		ShaderFloat16: true, IntegerDotProduct: true, IntegerDotProductMixedAccelerated: g.matrix[0] > 0, VulkanMemoryModel: true,
+		ShaderFloat16: true, IntegerDotProduct: true, IntegerDotProductAccelerated: true, IntegerDotProductMixedAccelerated: g.matrix[0] > 0,
+		VulkanMemoryModel: true,
 	}
 	if g.matrix[0] > 0 {
 		f.CooperativeMatrix = []vk.MatrixShape{{M: g.matrix[0], N: g.matrix[1], K: g.matrix[2], A: vk.Float16, B: vk.Float16, C: vk.Float32, Result: vk.Float32}}
