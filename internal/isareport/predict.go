@@ -274,6 +274,9 @@ func document(ctx context.Context, file, counts string) error {
 
 // kernelRows says what the dispatches of a prediction take, in the middle.
 func (p *prediction) kernelRows() string {
+	if p.lacks != nil {
+		return fmt.Sprintf("%s, %s %s, %s: %v\n", p.gpu.name, p.title, p.dtype, p.test(), p.lacks)
+	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s, %s %s, %s: %.0f us, %s tokens/s\n", p.gpu.name, p.title, p.dtype, p.test(), p.middle.micros, digits(p.rate(p.middle)))
 	for _, r := range p.middle.rows {
