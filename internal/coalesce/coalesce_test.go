@@ -156,15 +156,15 @@ func TestCompilersJoinAdjacentAccesses(t *testing.T) {
 }
 
 // Whether loads of neighbouring numbers are one depends on what is between them: of act_mul a branch that a constant decides, of
-// rope's queries one that lanes take by their components, of its values nothing.
+// matvec_f32 one that lanes take by their columns.
 func TestBranchesDivideAccesses(t *testing.T) {
 	t.Parallel()
 	list, err := shaders.Variants()
 	if err != nil {
 		t.Fatal(err)
 	}
-	of := map[string]string{"act_mul": "gate and up", "rope_f16": "qkv"}
-	want := map[string][]int{"act_mul": {8}, "rope_f16": {4, 8}}
+	of := map[string]string{"act_mul": "gate and up", "matvec_f32": "x"}
+	want := map[string][]int{"act_mul": {8}, "matvec_f32": {4}}
 	g, found := gpus()[0], 0
 	for _, d := range dispatches(g) {
 		if of[d.variant] == "" {

@@ -39,10 +39,6 @@ var exceptions = []exception{
 		"a lane makes two planes of 16 neighbouring columns of x, which it takes by four loads one after another: each has a quarter of the line that the other three find in the first-level cache"},
 	{"quantize_acts", regexp.MustCompile(`^quantize_acts$`), 1.95,
 		"a lane takes a block of 32 columns; only on request, before dp products"},
-	{"rope_f16, rope_f32", regexp.MustCompile(`^rope_f`), 1.59,
-		"a lane takes two neighbouring components by single loads, which the test for those that don't rotate divides; 1/100 of what a layer's products read"},
-	{"rope_q8_0", regexp.MustCompile(`^rope_q8_0$`), 6.35,
-		"a lane takes the 64 components of a word of scales one by one; of prompts alone, since attention of one token rotates itself"},
 	{"attention_totals_*, attention_weights_*", regexp.MustCompile(`^attention_(totals|weights)_`), 4.75,
 		"a lane takes a key, quad by quad, the rest of whose sector it finds in the first-level cache; only while a window asks for weights of attention"},
 }

@@ -52,7 +52,10 @@ var RopeStore = Op[Rope]{
 	Kernels: []*Kernel[Rope]{
 		{
 			Path: Row, Rule: Rule{On: CPUs},
-			Takes: func(_ *Machine, r Rope) bool { return rowRotates(r.HeadDim, r.RotaryDim, r.Interleaved) },
+			Takes: func(_ *Machine, r Rope) bool {
+				// of a Q8_0 cache whole words of two scales
+				return rowRotates(r.HeadDim, r.RotaryDim, r.Interleaved) && (r.Type != dtype.Q8_0 || r.HeadDim%(2*r.Type.BlockSize()) == 0)
+			},
 			Views: func(Rope) []View { return []View{Storage, vk.RGBA32Float, vk.RGBA32Float} },
 			Spec: func(_ *Machine, r Rope) []Constant {
 				return []Constant{size("STEPS", rowSteps), flag("INTERLEAVED", r.Interleaved), size("PAGE", PageSize)}
@@ -62,14 +65,15 @@ var RopeStore = Op[Rope]{
 		{
 			Path: Base, Rule: Rule{On: Anywhere},
 			Spec: func(_ *Machine, r Rope) []Constant {
-				return []Constant{size("local_size_x", workgroup), flag("INTERLEAVED", r.Interleaved), size("PAGE", PageSize)}
+				return []Constant{size("WORKGROUP", workgroup), flag("INTERLEAVED", r.Interleaved), size("PAGE", PageSize)}
 			},
 			Grid: func(_ *Machine, r Rope) [3]int {
-				invocations := r.cols() / 2
-				if r.Type == dtype.Q8_0 { // one for each block of a key or a value
-					invocations = r.Heads*r.HeadDim/2 + 2*r.KVHeads*ceilDiv(r.HeadDim, 2*r.Type.BlockSize())
+				if r.Type == dtype.Q8_0 { // keys and values by quads, of whole words of two scales
+					block := r.Type.BlockSize()
+					quads := 2 * r.KVHeads * ceilDiv(r.HeadDim, 2*block) * block / 2
+					return [3]int{ceilDiv(r.Heads*r.HeadDim/2, workgroup) + ceilDiv(quads, workgroup), r.Tokens, 1}
 				}
-				return [3]int{ceilDiv(invocations, workgroup), r.Tokens, 1}
+				return [3]int{ceilDiv(r.cols()/2, workgroup), r.Tokens, 1}
 			},
 		},
 	},

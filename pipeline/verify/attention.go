@@ -32,6 +32,7 @@ func (v *verifier) ropeCases(t pipeline.DType) {
 		{pipeline.Heads{Heads: 1, KVHeads: 1, HeadDim: 256, RotaryDim: 0}, 2, 3, 3, 7},
 		{pipeline.Heads{Heads: 1, KVHeads: 1, HeadDim: 4, RotaryDim: 2}, 2, 7, 7, 65},
 		{pipeline.Heads{Heads: 3, KVHeads: 3, HeadDim: 96, RotaryDim: 96}, 11, 5, 4, 21},
+		{pipeline.Heads{Heads: 2, KVHeads: 1, HeadDim: 40, RotaryDim: 10}, 5, 3, 3, 9},               // the partners of a pair are of two pairs
 		{pipeline.Heads{Heads: 2, KVHeads: 2, HeadDim: 64, RotaryDim: 64, Window: 16}, 30, 8, 7, 32}, // wraps around
 	} {
 		v.rope(t, c.h, c.position, c.tokens, c.count, c.of)
