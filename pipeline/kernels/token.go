@@ -22,8 +22,8 @@ func (l Lookup) Len() int { return l.Tokens }
 // Size is that of the rows that are looked up.
 func (l Lookup) Size() string { return fmt.Sprintf("%dx%d", l.Tokens, l.Cols) }
 
-func unitGrid(_ *Machine, l Lookup) [3]int {
-	return [3]int{ceilDiv(l.UnitsPerRow(), workgroup), l.Tokens, 1}
+func quadGrid(_ *Machine, l Lookup) [3]int {
+	return [3]int{ceilDiv(l.Cols, 4*workgroup), l.Tokens, 1}
 }
 
 // Embed has the bindings step, units, records and the result.
@@ -31,13 +31,13 @@ var Embed = Op[Lookup]{
 	Push: func(l Lookup) []byte { return push(l.First, l.Rows, l.Cols, l.Group, l.Scale) },
 	Kernels: []*Kernel[Lookup]{
 		{
-			Path: Addr, Rule: Rule{On: CPUs}, Reads: []Layout{LaneWords}, Grid: unitGrid,
+			Path: Addr, Rule: Rule{On: CPUs}, Reads: []Layout{LaneWords}, Grid: quadGrid,
 			Spec: func(_ *Machine, l Lookup) []Constant {
 				return []Constant{size("local_size_x", workgroup), size("LANES", l.Lanes)}
 			},
 		},
 		{
-			Path: Base, Rule: Rule{On: Anywhere}, Reads: []Layout{RowMajor, Grouped}, Grid: unitGrid,
+			Path: Base, Rule: Rule{On: Anywhere}, Reads: []Layout{RowMajor, Grouped}, Grid: quadGrid,
 			Spec: workgroupSpec[Lookup],
 		},
 	},
