@@ -7,7 +7,9 @@
 // are of consecutive quads and neighbouring lanes read from neighbouring banks; the norm's gain is
 // multiplied to it there. A lane takes PIECES pieces of PIECE_UNITS whole units of each row, 16
 // consecutive bytes a load, and the same columns of x for all rows; words of scales are loaded for
-// all of its rows at once, and decoded once for a piece.
+// all of its rows at once, and decoded once for a piece. Where a scale is of two units (Q8_0), a piece is two units that
+// are not neighbours: two lanes share the four units of a word of scales, and one has the first of either block, the other
+// the second, so that a load of either is of neighbouring sectors.
 //
 // With AHEAD a lane's next piece is on its way to registers while it waits at barriers and, if the piece takes few
 // (EARLY), while it multiplies the one before; without, for lanes that have few registers, it asks for a piece when it
@@ -24,7 +26,7 @@
 //
 // Reads each weight once; x is 4 * cols bytes for SUBGROUPS * ROWS rows. cols is a multiple of
 // PIECE_COLS, and rows are not interleaved (group = 1). Shared memory: 32 * QUADS * STRIDE
-// bytes, 16896 for 32 lanes and 16 quads; with PLANES half of it, and 16 bytes a lane for each SUM_COLS columns.
+// bytes, at most 17408 for 32 lanes; with PLANES half of it, and 16 bytes a lane for each SUM_COLS columns.
 #extension GL_EXT_control_flow_attributes : require
 #extension GL_KHR_shader_subgroup_basic : require
 #extension GL_KHR_shader_subgroup_arithmetic : require
@@ -70,6 +72,10 @@ uvec4 load_meta_quad(uint i) { return meta[i]; }
 #define ROWS ROW_QUAD
 #define SUBGROUPS 4u // kernels.matvecSubgroups
 #if defined(QUANTISED) && UNIT_COLS == 16
+#ifndef PLANES
+layout(constant_id = 9) const bool WORDS = false; // whether rows are whole words of scales; else a piece is the units of one scale
+#define SHARES_WORDS
+#endif
 #define PIECE_UNITS 2u
 #define PIECES 2u
 #elif defined(QUANTISED)
@@ -84,18 +90,34 @@ uvec4 load_meta_quad(uint i) { return meta[i]; }
 #define QUADS (PIECES * PIECE_QUADS) // of a lane in a chunk
 #define STAGED (QUADS / SUBGROUPS)   // of an invocation
 const uint LANES = WORKGROUP / SUBGROUPS;
-// Eight lanes store eight quads of a piece, or those of 8 / PIECE_QUADS pieces, which go to different banks.
+// Eight lanes store eight quads of a piece, or those of 8 / PIECE_QUADS pieces or, with WORDS, of two, which go to different banks.
+#ifdef SHARES_WORDS
+#define STRIDE (LANES + 2u)
+#else
 #define STRIDE (LANES + (PIECE_QUADS < 8u ? 8u / PIECE_QUADS : 1u))
+#endif
 shared float partial[SUBGROUPS];
 
 #ifdef QUANTISED
-// A piece goes by in runs of 32 columns, of which a lane has x in registers.
+// A piece goes by in runs of 32 columns, or of a unit, of which a lane has x in registers.
+#ifdef SHARES_WORDS
+#define RUN_COLS UNIT_COLS
+#else
 #define RUN_COLS 32
+#endif
 #define RUNS (PIECE_COLS / RUN_COLS)
 #define RUN_QUADS (RUN_COLS / 4u)
 #define RUN_WORDS (RUN_COLS / WORD_COLS)
 #define RUN_SCALES (SCALES > RUNS ? SCALES / RUNS : 1u)
 #define SUM_COLS (RUN_COLS / RUN_SCALES)
+#endif
+
+#ifdef SHARES_WORDS
+#define UNIT_STEP (WORDS ? 2u : 1u) // from a unit of a piece to the next
+uint first_unit(uint piece) { return WORDS ? piece / 2u * 4u + piece % 2u : piece * PIECE_UNITS; }
+#else
+#define UNIT_STEP 1u
+uint first_unit(uint piece) { return piece * PIECE_UNITS; }
 #endif
 
 float sums[ROWS];
@@ -117,10 +139,19 @@ shared vec4 x_tile[2u * QUADS * STRIDE];
 uint staged_quad(uint chunk, uint i) { return chunk * (LANES * QUADS) + i * WORKGROUP + gl_LocalInvocationID.x; }
 uint loaded_quad(uint chunk, uint i) { return min(staged_quad(chunk, i), p.cols / 4u - 1u); }
 
+// Quad `at` of a chunk: which piece has it, and as which of its quads.
+uvec2 piece_quad(uint at) {
+#ifdef SHARES_WORDS
+    uint unit = at / (UNIT_COLS / 4u), quad = at % (UNIT_COLS / 4u);
+    if (WORDS) return uvec2(unit / 4u * 2u + unit % 2u, unit / 2u % 2u * (UNIT_COLS / 4u) + quad);
+#endif
+    return uvec2(at / PIECE_QUADS, at % PIECE_QUADS);
+}
+
 void store_quads(uint chunk) {
     [[unroll]] for (uint i = 0u; i < STAGED; i++) {
-        uint at = i * WORKGROUP + gl_LocalInvocationID.x, n = at / PIECE_QUADS;
-        x_tile[((chunk & 1u) * QUADS + n / LANES * PIECE_QUADS + at % PIECE_QUADS) * STRIDE + n % LANES] = staged[i];
+        uvec2 to = piece_quad(i * WORKGROUP + gl_LocalInvocationID.x);
+        x_tile[((chunk & 1u) * QUADS + to.x / LANES * PIECE_QUADS + to.y) * STRIDE + to.x % LANES] = staged[i];
     }
 }
 #endif
@@ -176,7 +207,7 @@ Piece load_piece(uint row0, uint piece) {
     Piece v;
     [[unroll]] for (uint r = 0u; r < ROWS; r++)
         [[unroll]] for (uint i = 0u; i < PIECE_UNITS; i++)
-            v.q[r * PIECE_UNITS + i] = load_unit(min(row0 + r, p.rows - 1u) * nunits + piece * PIECE_UNITS + i);
+            v.q[r * PIECE_UNITS + i] = load_unit(min(row0 + r, p.rows - 1u) * nunits + first_unit(piece) + i * UNIT_STEP);
 #ifdef QUANTISED
     load_meta_quads(piece_record(row0, piece), v.words);
 #endif
@@ -200,6 +231,18 @@ vec4 fraction_numbers(uint v) {
 #else
 #define TAKES_FRACTIONS false
 #define fraction_numbers(v) vec4(0.0)
+#endif
+
+#ifdef QUANTISED
+// Number s of the scales and constants of row r in a run, of the words of scales of a piece and what they decode to.
+vec2 run_scale(uvec4 words[NEEDED], uint r, Meta m, uint run, uint s) {
+#ifdef SHARES_WORDS
+    if (WORDS) return vec2(halves(words[0][r])[run], 0.0);
+    return m.dm[0];
+#else
+    return m.dm[SCALES > 1 ? run * RUN_SCALES + s : 0u];
+#endif
+}
 #endif
 
 // Adds a piece of the rows from row0 on to sums; x is from quad `first` of x_tile on.
@@ -236,7 +279,7 @@ void add_piece(uint row0, uint piece, Piece v, uint first) {
                 }
             }
             [[unroll]] for (uint s = 0u; s < RUN_SCALES; s++) {
-                vec2 dm = m.dm[SCALES > 1 ? run * RUN_SCALES + s : 0u];
+                vec2 dm = run_scale(v.words, r, m, run, s);
 #ifdef OFFSET
                 sums[r] += dm.x * d[s];
 #else

@@ -204,7 +204,11 @@ var Matvec = Op[Product]{
 		// By what drivers' compilers make of them (docs/isa.md): matvec_q4_0_sg takes a
 		// third of the instructions a weight of matvec_q4_0, in loads three times as wide.
 		matvecSG(SG, GPUs, func(m *Machine, p Product) []Constant {
-			return append(matvecSGSpec(m, p), flag("FRACTIONS", m.convertsSlowly() && p.DType.BlockSize() > 1))
+			spec := append(matvecSGSpec(m, p), flag("FRACTIONS", m.convertsSlowly() && p.DType.BlockSize() > 1))
+			if p.DType == dtype.Q8_0 {
+				spec = append(spec, flag("WORDS", p.Cols%(2*p.DType.BlockSize()) == 0))
+			}
+			return spec
 		}),
 		{
 			Path: Base, Rule: Rule{On: Anywhere}, Reads: []Layout{RowMajor, Grouped},
