@@ -35,8 +35,6 @@ var exceptions = []exception{
 		"a lane takes the two units of a block by two loads one after another: half of each sector is for the second. Sharing units as matvec_q8_0_sg does takes 6 % more instructions on Ampere. And the reason of the other products by dp2"},
 	{"matvec_*_dp2 of other types", regexp.MustCompile(`^matvec_.*_dp2$`), 1.74,
 		"a lane makes two planes of 16 neighbouring columns of x, which it takes by four loads one after another: each has a quarter of the line that the other three find in the first-level cache"},
-	{"quantize_acts", regexp.MustCompile(`^quantize_acts$`), 1.95,
-		"a lane takes a block of 32 columns; only on request, before dp products"},
 	{"attention_totals_*, attention_weights_*", regexp.MustCompile(`^attention_(totals|weights)_`), 4.75,
 		"a lane takes a key, quad by quad, the rest of whose sector it finds in the first-level cache; only while a window asks for weights of attention"},
 }

@@ -681,7 +681,7 @@ var (
 		Kernels: []*Kernel[Acts]{{
 			Path: Base, Rule: Rule{On: Anywhere},
 			Spec: func(*Machine, Acts) []Constant { return []Constant{size("WORKGROUP", workgroup)} },
-			Grid: func(_ *Machine, a Acts) [3]int { return [3]int{ceilDiv(a.Cols/32, workgroup), a.Tokens, 1} },
+			Grid: func(_ *Machine, a Acts) [3]int { return [3]int{ceilDiv(a.Cols/4, workgroup), a.Tokens, 1} },
 		}},
 	}
 )
