@@ -184,14 +184,16 @@ func openTerminal(c *exec.Cmd) (*os.File, error) {
 
 // display is what a terminal has shown.
 type display struct {
-	mu   sync.Mutex
-	all  strings.Builder
-	seen int // up to where await has looked
+	mu    sync.Mutex
+	all   strings.Builder
+	seen  int           // up to where await has looked
+	ended chan struct{} // closed when nobody has the terminal open any more, and all is read
 }
 
 func watch(terminal *os.File) *display {
-	s := &display{}
+	s := &display{ended: make(chan struct{})}
 	go func() {
+		defer close(s.ended)
 		b := make([]byte, 4096)
 		for {
 			n, err := terminal.Read(b)

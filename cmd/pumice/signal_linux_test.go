@@ -131,20 +131,12 @@ func TestSignalEndsACommandThatWaits(t *testing.T) {
 // TestSignalEndsALongPrompt interrupts the evaluation of a prompt that takes longer than the promise.
 func TestSignalEndsALongPrompt(t *testing.T) {
 	t.Parallel()
-	c := command(t, "bench", filepath.Join(top(t), "testdata", "fixtures", "llama"), "-p", "60000", "-n", "0", "-r", "1000")
-	c.Stderr = &bytes.Buffer{}
-	out, err := c.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
+	c, _, messages := begin(t, "--log-level", "debug", "bench", filepath.Join(top(t), "testdata", "fixtures", "llama"), "-p", "60000", "-n", "0", "-r", "1000", "--stamp=false")
+	lines := bufio.NewScanner(messages)
+	for lines.Scan() && !strings.Contains(lines.Text(), "weights are on the device") {
 	}
-	if err := c.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer c.Process.Kill()
-	if _, err := io.ReadFull(out, make([]byte, 1)); err != nil { // of the table's head
-		t.Fatalf("%v: %s", err, c.Stderr)
-	}
-	time.Sleep(50 * time.Millisecond)
+	go io.Copy(io.Discard, messages)
+	time.Sleep(500 * time.Millisecond) // the prompt takes a minute
 	signalled(t, c, syscall.SIGTERM)
 }
 

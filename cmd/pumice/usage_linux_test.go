@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -68,9 +69,11 @@ func TestDefaultModelIsFetchedWhenAsked(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer c.Process.Kill()
+		c.Stdin.(io.Closer).Close() // so that the terminal ends with the program
 		screen.await(t, "Fetch it from the Hugging Face Hub? [Y/n] ")
 		fmt.Fprint(terminal, answer)
 		c.Wait()
+		<-screen.ended
 		return screen.text(), c.ProcessState.ExitCode()
 	}
 	one := []string{"ask", "hi", "-n", "1"}
