@@ -5,6 +5,7 @@ package screentest
 import (
 	"bufio"
 	"encoding/binary"
+	"fmt"
 	"image"
 	"image/color"
 	"io"
@@ -14,6 +15,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -41,7 +43,10 @@ func Start(t testing.TB) *Screen {
 	if err != nil {
 		t.Fatal(err)
 	}
-	x := exec.Command(server, "-displayfd", "3", "-screen", "0", "1200x800x24", "-fbdir", dir, "-nolisten", "tcp")
+	// A number of this process's own: two servers that look for a free one at the same moment, and find the lock file of one that
+	// was killed, both take its number.
+	display := fmt.Sprintf(":%d", 100+os.Getpid()%50000)
+	x := exec.Command(server, display, "-displayfd", "3", "-screen", "0", "1200x800x24", "-fbdir", dir, "-nolisten", "tcp")
 	x.ExtraFiles = []*os.File{ends}
 	var log strings.Builder
 	x.Stderr = &log
@@ -53,16 +58,17 @@ func Start(t testing.TB) *Screen {
 		if s.x != nil {
 			_ = s.x.Close()
 		}
-		_ = x.Process.Kill()
+		_ = x.Process.Signal(syscall.SIGTERM) // killed, it would leave its lock file
+		kill := time.AfterFunc(10*time.Second, func() { _ = x.Process.Kill() })
 		_ = x.Wait()
+		kill.Stop()
 	})
 	ends.Close()
-	line, err := bufio.NewReader(number).ReadString('\n')
-	if err != nil {
-		t.Fatalf("Xvfb says no number: %v\n%s", err, log.String())
+	if _, err := bufio.NewReader(number).ReadString('\n'); err != nil { // the number, once clients can connect
+		t.Fatalf("Xvfb %s does not begin: %v\n%s", display, err, log.String())
 	}
-	s.server = "/tmp/.X11-unix/X" + strings.TrimSpace(line)
-	t.Setenv("DISPLAY", ":"+strings.TrimSpace(line))
+	s.server = "/tmp/.X11-unix/X" + display[1:]
+	t.Setenv("DISPLAY", display)
 	return s
 }
 
