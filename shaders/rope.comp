@@ -74,7 +74,7 @@ vec2 rotated_pair(uint base, uint d, uint place) {
 }
 
 #ifdef KV_Q8_0
-// Four components likewise; d is a multiple of four.
+// As load_pair, for components i to i + 3; i is a multiple of four.
 vec4 load_quad(uint i) {
     vec4 v = qkv_quads[i / 4u];
     return p.clip > 0.0 ? clamp(v, -p.clip, p.clip) : v;

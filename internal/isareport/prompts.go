@@ -213,7 +213,7 @@ var excesses = []excess{
 		"the same; it takes fewer clocks there."},
 }
 
-// excessRows says of which excesses the table's bold numbers are.
+// excessRows lists the known excesses, whose numbers are bold in the table, with the reason of each.
 func excessRows(excesses []excess) string {
 	var b strings.Builder
 	for _, x := range excesses {
