@@ -55,9 +55,10 @@ func (f peerFlag) environment() []string {
 
 const llamaBenchName = "llama-bench"
 
-// parsePeer reads llama-bench=PATH, llama-server=PATH or http://HOST:PORT.
+// parsePeer reads llama-bench=PATH, llama-server=PATH or http://HOST:PORT, which may have llama-server= before it too.
 func parsePeer(text string) (peerFlag, error) {
 	wrong := &usageError{fmt.Sprintf("--peer %q: want llama-bench=PATH, llama-server=PATH, or the address of a server on this machine, such as http://127.0.0.1:8080", text)}
+	text = strings.Replace(text, llamaServerName+"=http://", "http://", 1)
 	if name, path, ok := strings.Cut(text, "="); ok && path != "" && slices.Contains([]string{llamaBenchName, llamaServerName}, name) {
 		return peerFlag{program: name, path: path}, nil
 	}

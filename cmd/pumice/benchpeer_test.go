@@ -24,6 +24,7 @@ func TestParsePeer(t *testing.T) {
 		"llama-server=/x=y":           {program: "llama-server", path: "/x=y"},
 		"http://127.0.0.1:8080/v1":    {host: "127.0.0.1", port: 8080},
 		"http://localhost":            {host: "localhost", port: 80},
+		"llama-server=http://[::1]:9": {host: "::1", port: 9},
 	} {
 		if got, err := parsePeer(text); err != nil || got != want {
 			t.Errorf("%q: %+v, %v", text, got, err)
