@@ -120,6 +120,7 @@ func features(pd *vk.PhysicalDevice) []string {
 		{f.IntegerDotProduct, "integer-dot"},
 		{f.IntegerDotProductAccelerated, "integer-dot-accelerated"},
 		{f.IntegerDotProductMixedAccelerated, "integer-dot-mixed-accelerated"},
+		{f.FloatDotProduct, "float-dot"},
 		{f.SubgroupArithmetic, "subgroup-arithmetic"},
 		{f.SubgroupShuffle, "subgroup-shuffle"},
 		{f.SubgroupClustered, "subgroup-clustered"},

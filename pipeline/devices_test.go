@@ -26,6 +26,7 @@ const (
 	hasDot                       // dot products of bytes
 	fastDot                      // those of signed numbers by an instruction
 	mixedDot                     // those of signed by unsigned numbers too
+	floatDot                     // of float16 numbers
 	hasAll   = canSize | canFill | hasHalf | hasDot | fastDot | mixedDot
 )
 
@@ -63,11 +64,11 @@ var (
 	gtx1080 = gpu{name: "NVIDIA GTX 1080, without float16", kind: vk.Discrete, vendor: nvidia, lanes: [3]int{32, 32, 32}, has: hasAll &^ hasHalf, shared: 48 * kib,
 		invocations: 1536, units: 20, source: iree + ", NV_Pascal (report 17937); " + banner + "a GTX 1050 Ti and a Quadro P2000: fp16 0, int dot 1"}
 
-	rx7900xtx = gpu{name: "AMD RX 7900 XTX, RADV", kind: vk.Discrete, vendor: amd, lanes: [3]int{64, 32, 64}, has: hasAll, shared: 64 * kib, invocations: 1024,
+	rx7900xtx = gpu{name: "AMD RX 7900 XTX, RADV", kind: vk.Discrete, vendor: amd, lanes: [3]int{64, 32, 64}, has: hasAll | floatDot, shared: 64 * kib, invocations: 1024,
 		matrix: [3]int{16, 16, 16}, units: 96, source: mesaRun + " (navi31); " + banner + "an RX 7900 XT"}
 	rx7900xtxAMD = gpu{name: "AMD RX 7900 XTX, AMDVLK", kind: vk.Discrete, vendor: amd, lanes: [3]int{64, 32, 64}, has: hasAll, shared: 32 * kib,
 		invocations: 1024, matrix: [3]int{16, 16, 16}, units: 96, source: "xgl's vk_physical_device.cpp and PAL's gfx9Device.cpp; " + banner + "an RX 7900 XTX on AMDVLK"}
-	rx6800 = gpu{name: "AMD RX 6800, RADV", kind: vk.Discrete, vendor: amd, lanes: [3]int{64, 32, 64}, has: hasAll &^ mixedDot, shared: 64 * kib, invocations: 1024,
+	rx6800 = gpu{name: "AMD RX 6800, RADV", kind: vk.Discrete, vendor: amd, lanes: [3]int{64, 32, 64}, has: hasAll&^mixedDot | floatDot, shared: 64 * kib, invocations: 1024,
 		units: 60, source: mesaRun + " (navi21); " + banner + "a Radeon Pro V620"}
 	rx6800AMD = gpu{name: "AMD RX 6800, AMDVLK, which lists matrices that the GPU has no instructions for", kind: vk.Discrete, vendor: amd, lanes: [3]int{64, 32, 64},
 		has: hasAll &^ mixedDot, shared: 32 * kib, invocations: 1024, matrix: [3]int{16, 16, 16}, units: 60,
@@ -108,7 +109,7 @@ func (g gpu) physical() *vk.PhysicalDevice {
 	has := func(a ability) bool { return g.has&a != 0 }
 	f := vk.Features{SubgroupBasic: true, SubgroupVote: true, SubgroupArithmetic: true, SubgroupBallot: true, SubgroupShuffle: true,
 		SubgroupShuffleRelative: true, SubgroupClustered: true, SubgroupSizeControl: has(canSize), ComputeFullSubgroups: has(canFill),
-		ShaderFloat16: has(hasHalf), IntegerDotProduct: has(hasDot), IntegerDotProductAccelerated: has(fastDot), IntegerDotProductMixedAccelerated: has(mixedDot),
+		ShaderFloat16: has(hasHalf), FloatDotProduct: has(floatDot), IntegerDotProduct: has(hasDot), IntegerDotProductAccelerated: has(fastDot), IntegerDotProductMixedAccelerated: has(mixedDot),
 		VulkanMemoryModel: true}
 	if g.matrix[0] > 0 {
 		f.CooperativeMatrix = []vk.MatrixShape{{M: g.matrix[0], N: g.matrix[1], K: g.matrix[2], A: vk.Float16, B: vk.Float16, C: vk.Float32, Result: vk.Float32}}

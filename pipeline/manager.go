@@ -105,6 +105,11 @@ func Describe(pd *vk.PhysicalDevice, o Options) (*Manager, error) {
 		variants: map[string]shaders.Variant{}, pipelines: map[string]*pipelineEntry{}, links: map[string]bool{},
 	}
 	for _, v := range list {
+		if pd.Features.FloatDotProduct && slices.Contains(v.Needs, "fp16") {
+			if v.SPIRV, err = shaders.FloatDots(v.SPIRV); err != nil {
+				return nil, err
+			}
+		}
 		m.variants[v.Name] = v
 	}
 	if o.Path != "" && !slices.Contains(kernels.Paths, o.Path) {

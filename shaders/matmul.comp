@@ -8,8 +8,8 @@
 // Reads the weights once for every 16 * TOKENS tokens, x once for every 64 rows.
 //
 // With FP16 both operands are float16, scaled into its range (linear.glsl). That halves the shared memory and
-// what is read from it, and x is half as large; products are exact and summed in float32 as without, one
-// multiply-add and up to one conversion for each. Sums of float16 would need half as many instructions where a
+// what is read from it, and x is half as large; products are exact and summed in float32 as without, by one
+// multiply-add and up to one conversion each, or two by an instruction where a device has it (docs/design/0026). Sums of float16 would need half as many instructions where a
 // device computes two at a time, but have room for neither large nor small rows of a matrix.
 #extension GL_EXT_control_flow_attributes : require
 #ifdef FP16
@@ -46,6 +46,14 @@ uint place(uint line, uint quad) { return line * (TILE_COLS / 4u) + (quad ^ (lin
 #include "split_k.glsl"
 #define SUM_OF(i, j) ((i * TOKENS + j) * WORKGROUP + gl_LocalInvocationID.x)
 
+// The sum and the products of two quads: in this order, of which FloatDots of package shaders makes two instructions.
+float add_products(float sum, QUAD a, QUAD b) {
+    sum += float(a.x) * float(b.x);
+    sum += float(a.y) * float(b.y);
+    sum += float(a.z) * float(b.z);
+    return sum + float(a.w) * float(b.w);
+}
+
 void main() {
     uint row0 = gl_WorkGroupID.x * TILE_ROWS, t0 = gl_WorkGroupID.y * TILE_TOKENS;
     if (t0 >= step.count) return; // uniform over the workgroup
@@ -59,16 +67,12 @@ void main() {
         barrier(); // the tiles are written
         if (c0 + TILE_COLS < end) load_ahead(row0, t0, c0 + TILE_COLS);
         for (uint k = 0u; k < TILE_QUADS; k++) {
-            vec4 b[TOKENS];
-            [[unroll]] for (uint j = 0u; j < TOKENS; j++) b[j] = vec4(x_tile[place(tt + 16u * j, k)]);
+            uint w_first = place(tr, k), x_first = place(tt, k); // lines that are eight apart have a quad at the same place
+            QUAD b[TOKENS];
+            [[unroll]] for (uint j = 0u; j < TOKENS; j++) b[j] = x_tile[x_first + 16u * j * TILE_QUADS];
             [[unroll]] for (uint i = 0u; i < ROWS; i++) {
-                vec4 a = vec4(w_tile[place(tr + 8u * i, k)]);
-                [[unroll]] for (uint j = 0u; j < TOKENS; j++) {
-                    acc[i * TOKENS + j] += a.x * b[j].x;
-                    acc[i * TOKENS + j] += a.y * b[j].y;
-                    acc[i * TOKENS + j] += a.z * b[j].z;
-                    acc[i * TOKENS + j] += a.w * b[j].w;
-                }
+                QUAD a = w_tile[w_first + 8u * i * TILE_QUADS];
+                [[unroll]] for (uint j = 0u; j < TOKENS; j++) acc[i * TOKENS + j] = add_products(acc[i * TOKENS + j], a, b[j]);
             }
         }
         barrier(); // the tiles are read before the next ones overwrite them

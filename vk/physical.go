@@ -89,6 +89,7 @@ type Features struct {
 	IntegerDotProduct                                               bool
 	IntegerDotProductAccelerated                                    bool // 4x8-bit packed, signed
 	IntegerDotProductMixedAccelerated                               bool // the same, of signed by unsigned numbers
+	FloatDotProduct                                                 bool // of two float16 numbers each, added to a float32 (VK_VALVE_shader_mixed_float_dot_product)
 	SubgroupSizeControl                                             bool // PipelineConfig.SubgroupSize may be set
 	ComputeFullSubgroups                                            bool
 	TimelineSemaphore, Synchronization2, BufferDeviceAddress        bool
@@ -248,10 +249,10 @@ func featuresOf(info *shim.PhysicalInfo) Features {
 		ShaderFloat16:         info.Float16 != 0, ShaderInt8: info.Int8 != 0, ShaderInt16: info.Int16 != 0, ShaderInt64: info.Int64 != 0,
 		StorageBuffer8Bit: info.Storage8 != 0, StorageBuffer16Bit: info.Storage16 != 0,
 		IntegerDotProduct: info.IntDot != 0, IntegerDotProductAccelerated: info.IntDotAccelerated != 0,
-		IntegerDotProductMixedAccelerated: info.IntDotMixedAccelerated != 0,
-		SubgroupSizeControl:               info.SubgroupSizeControl != 0 && info.RequiredSubgroupSizeStages&uint32(vulkan.ShaderStageComputeBit) != 0,
-		ComputeFullSubgroups:              info.FullSubgroups != 0,
-		TimelineSemaphore:                 info.Timeline != 0, Synchronization2: info.Sync2 != 0, BufferDeviceAddress: info.DeviceAddress != 0,
+		IntegerDotProductMixedAccelerated: info.IntDotMixedAccelerated != 0, FloatDotProduct: info.FloatDot != 0,
+		SubgroupSizeControl:  info.SubgroupSizeControl != 0 && info.RequiredSubgroupSizeStages&uint32(vulkan.ShaderStageComputeBit) != 0,
+		ComputeFullSubgroups: info.FullSubgroups != 0,
+		TimelineSemaphore:    info.Timeline != 0, Synchronization2: info.Sync2 != 0, BufferDeviceAddress: info.DeviceAddress != 0,
 		VulkanMemoryModel: info.MemoryModel != 0, Maintenance4: info.Maintenance4 != 0, MemoryBudget: info.MemoryBudget != 0,
 		PipelineExecutableProperties: info.ExecutableProps != 0, ExternalMemoryHost: info.HostImport != 0,
 	}

@@ -168,7 +168,7 @@ func (g *gpu) physical() *vk.PhysicalDevice {
 	f := vk.Features{
 		SubgroupBasic: true, SubgroupVote: true, SubgroupArithmetic: true, SubgroupBallot: true, SubgroupShuffle: true,
 		SubgroupShuffleRelative: true, SubgroupClustered: true, SubgroupSizeControl: true, ComputeFullSubgroups: true,
-		ShaderFloat16: true, IntegerDotProduct: true, IntegerDotProductAccelerated: true, IntegerDotProductMixedAccelerated: g.matrix[0] > 0,
+		ShaderFloat16: true, FloatDotProduct: g.vendor == amd, IntegerDotProduct: true, IntegerDotProductAccelerated: true, IntegerDotProductMixedAccelerated: g.matrix[0] > 0,
 		VulkanMemoryModel: true,
 	}
 	if g.matrix[0] > 0 {

@@ -174,7 +174,16 @@ var widths = map[string]int{
 type Work struct {
 	Instructions, Loads, LoadBytes int
 	Pipes                          [pipes]int // instructions by pipe
+	FloatDots                      int        `json:",omitempty"` // of those of FMA that do two multiply-adds of float16 numbers
 }
+
+// withoutFloatDots is the work of a device that has no such instruction.
+func (w Work) withoutFloatDots() Work {
+	w.Instructions, w.Pipes[fma], w.FloatDots = w.Instructions+w.FloatDots, w.Pipes[fma]+w.FloatDots, 0
+	return w
+}
+
+var floatDot = regexp.MustCompile(`\bv_(dual_)?dot2(c|acc)?_f32_f16\b`) // of which a dual instruction may have two
 
 // add adds n times x.
 func (w *Work) add(n int, x Work) {
@@ -182,6 +191,7 @@ func (w *Work) add(n int, x Work) {
 	for p := range w.Pipes {
 		w.Pipes[p] += n * x.Pipes[p]
 	}
+	w.FloatDots += n * x.FloatDots
 }
 
 // mainLoop returns the work of one iteration of the most expensive outermost loop. A loop inside it counts as
@@ -223,6 +233,7 @@ func (l *loop) work(list []block, inner int, trips []int) Work {
 			}
 			w.Instructions++
 			w.Pipes[pipeOf(code)]++
+			w.FloatDots += len(floatDot.FindAllString(code, -1))
 			if m := loadWidth.FindStringSubmatch(code); m != nil {
 				w.Loads++
 				w.LoadBytes += widths[m[1]+m[2]]

@@ -18,6 +18,7 @@ BB1:
 BB3:
 	buffer_load_ushort v2, v2, s[20:23], 0 offen                ; e0500000
 	v_fmac_f32_e32 v1, v2, v3                                   ; 56020702
+	v_dot2c_f32_f16 v1, v2, v3                                  ; 04020702
 	s_waitcnt vmcnt(0)                                          ; bf8903f7
 	s_cbranch_scc0 BB3                                          ; bfa10005
 BB2:
@@ -48,16 +49,18 @@ func workOf(w Work, _ bool) Work { return w }
 
 func TestMainLoopCountsWhatATripTakes(t *testing.T) {
 	blocks := parseRADV(radv)
-	if w, want := workOf(mainLoop(blocks, 2, nil)), (Work{Instructions: 2 + 2*3 + 2, Loads: 3, LoadBytes: 16 + 2*2, Pipes: [pipes]int{fma: 2, alu: 1, memory: 3, scalar: 2 + 2}}); w != want {
+	if w, want := workOf(mainLoop(blocks, 2, nil)), (Work{Instructions: 2 + 2*4 + 2, Loads: 3, LoadBytes: 16 + 2*2, Pipes: [pipes]int{fma: 4, alu: 1, memory: 3, scalar: 2 + 2}, FloatDots: 2}); w != want {
 		t.Errorf("RADV: %+v, want %+v", w, want)
+	} else if w = w.withoutFloatDots(); w.Instructions != 2+2*5+2 || w.Pipes[fma] != 6 || w.FloatDots != 0 {
+		t.Errorf("RADV: %+v of a device without dots of float16 numbers", w)
 	}
 	if !has(blocks, dotInstruction) || has(blocks, matrixInstruction) {
 		t.Error("RADV: dot and matrix instructions are mistaken")
 	}
-	if w, known := mainLoop(blocks, 1, []int{3}); !known || w.Instructions != 2+3*3+2 {
+	if w, known := mainLoop(blocks, 1, []int{3}); !known || w.Instructions != 2+3*4+2 {
 		t.Errorf("RADV: %+v, %t with three trips inside", w, known)
 	}
-	if w, known := mainLoop(blocks, 1, []int{3, 4}); known || w.Instructions != 2+3+2 {
+	if w, known := mainLoop(blocks, 1, []int{3, 4}); known || w.Instructions != 2+4+2 {
 		t.Errorf("RADV: %+v, %t with two loops inside", w, known)
 	}
 	blocks = parseNAK(nak)

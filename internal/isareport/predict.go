@@ -84,7 +84,9 @@ func (p *plan) estimate(table countTable, in assumptions, m *measurements) (esti
 		c, err := table.of(p.standIn, d)
 		loop := c
 		if err == nil && p.loops != "" {
-			loop, err = table.of(p.loops, d)
+			if loop, err = table.of(p.loops, d); !p.physical().Features.FloatDotProduct {
+				loop.Loop = loop.Loop.withoutFloatDots()
+			}
 		}
 		if err != nil {
 			return e, err

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"pumice/internal/screen"
 	"pumice/pipeline/kernels"
 )
 
@@ -218,15 +219,7 @@ func excessRows(excesses []excess) string {
 	var b strings.Builder
 	for _, x := range excesses {
 		text := fmt.Sprintf("%s on %s, %s: %s", x.name, strings.Join(x.devices, " and "), strings.Join(x.measures, ", "), x.why)
-		line := "\n-"
-		for word := range strings.FieldsSeq(text) {
-			if len(line)+len(word) > 120 {
-				b.WriteString(line)
-				line = "\n "
-			}
-			line += " " + word
-		}
-		b.WriteString(line)
+		b.WriteString("\n- " + strings.Join(screen.Wrap(text, 118), "\n  "))
 	}
 	return b.String()
 }

@@ -67,6 +67,9 @@ func (p *report) rules(device string, r Record) {
 	if (strings.HasSuffix(r.Variant, "_dp") || strings.HasSuffix(r.Variant, "_dp2")) && !r.Dot {
 		p.errs = append(p.errs, fmt.Errorf("%s: %s has no dot instruction", device, r.Kernel))
 	}
+	if strings.HasPrefix(device, "navi") && strings.HasSuffix(r.Variant, "_fp16") && r.Products > 0 && r.Loop.FloatDots < r.Products/2 {
+		p.errs = append(p.errs, fmt.Errorf("%s: %s has %d dots of float16 numbers of %d products", device, r.Kernel, r.Loop.FloatDots, r.Products))
+	}
 }
 
 func (r *Record) perWeight() float64 { return float64(r.Loop.Instructions) / float64(r.Weights) }

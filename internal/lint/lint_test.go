@@ -93,7 +93,7 @@ var layers = map[string][]string{
 	"internal/monitor":   {root, "server", "vk", "vk/present", "internal/humanize"},
 	"internal/simt":      {"internal/half", "internal/spirv"},
 	"internal/coalesce":  {"internal/simt", "pipeline/kernels", "shaders", "vk", "internal/dtype"},
-	"internal/isareport": {"model", "pipeline", "vk", "checkpoint", "internal/dtype", "internal/synth"},
+	"internal/isareport": {"model", "pipeline", "vk", "checkpoint", "internal/dtype", "internal/screen", "internal/synth"},
 }
 
 // testOnly are the packages that tests of any layer may import besides: the oracles, the makers of input, the device helpers.

@@ -53,11 +53,14 @@ const (
 	OpCompositeInsert               = 82
 	OpCopyObject                    = 83
 	OpUConvert                      = 113
+	OpFConvert                      = 115
 	OpConvertUToPtr                 = 120
 	OpBitcast                       = 124
 	OpIAdd                          = 128
+	OpFAdd                          = 129
 	OpISub                          = 130
 	OpIMul                          = 132
+	OpFMul                          = 133
 	OpUDiv                          = 134
 	OpUMod                          = 137
 	OpVectorTimesScalar             = 142
@@ -110,6 +113,7 @@ const (
 	OpCooperativeMatrixLoad         = 4457
 	OpCooperativeMatrixStore        = 4458
 	OpCooperativeMatrixMulAdd       = 4459
+	OpFDot2MixAcc32VALVE            = 6916 // of SPV_VALVE_mixed_float_dot_product
 )
 
 // Numbers of decorations.
@@ -124,6 +128,7 @@ const (
 	DecorationBinding       = 33
 	DecorationDescriptorSet = 34
 	DecorationOffset        = 35
+	DecorationNoContraction = 42
 )
 
 // Numbers of built-in variables.

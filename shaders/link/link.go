@@ -651,42 +651,21 @@ func (u *unit) pointeeAlignment(id uint32) uint32 {
 
 // bytes is the linked module.
 func (l *linker) bytes() []byte {
-	var words []uint32
-	emit := func(in instruction) {
-		words = append(words, uint32(len(in.Args)+1)<<16|in.Op)
-		words = append(words, in.Args...)
-	}
-	literal := func(s string) []uint32 {
-		b := append([]byte(s), make([]byte, 4-len(s)%4)...)
-		var w []uint32
-		for i := 0; i < len(b); i += 4 {
-			w = append(w, binary.LittleEndian.Uint32(b[i:]))
-		}
-		return w
-	}
-	const magic, v15 = 0x07230203, 0x00010500
-	version := max(l.version, v15)
-	words = append(words, magic, version, 0, l.next, 0)
+	const v15 = 0x00010500
+	linked := spirv.Module{Version: max(l.version, v15), Bound: l.next}
+	emit := func(op uint32, args ...uint32) { linked.List = append(linked.List, instruction{Op: op, Args: args}) }
 	for _, c := range slices.Sorted(maps.Keys(l.capabilities)) {
-		emit(instruction{Op: spirv.OpCapability, Args: []uint32{c}})
+		emit(spirv.OpCapability, c)
 	}
 	for _, e := range slices.Sorted(maps.Keys(l.extensions)) {
-		emit(instruction{Op: spirv.OpExtension, Args: literal(e)})
+		emit(spirv.OpExtension, spirv.Literal(e)...)
 	}
 	for _, name := range slices.Sorted(maps.Keys(l.imports)) {
-		emit(instruction{Op: spirv.OpExtInstImport, Args: append([]uint32{l.imports[name]}, literal(name)...)})
+		emit(spirv.OpExtInstImport, append([]uint32{l.imports[name]}, spirv.Literal(name)...)...)
 	}
-	emit(instruction{Op: spirv.OpMemoryModel, Args: []uint32{modelPhysicalStorageBuffer64, modelGLSL450}})
-	emit(instruction{Op: spirv.OpEntryPoint, Args: append(append([]uint32{5, l.entry}, literal("main")...), l.variables...)})
-	emit(instruction{Op: spirv.OpExecutionMode, Args: []uint32{l.entry, executionModeLocalSize, uint32(l.size[0]), uint32(l.size[1]), uint32(l.size[2])}})
-	for _, list := range [][]instruction{l.decorations, l.declarations, l.functions} {
-		for _, in := range list {
-			emit(in)
-		}
-	}
-	out := make([]byte, 0, 4*len(words))
-	for _, w := range words {
-		out = binary.LittleEndian.AppendUint32(out, w)
-	}
-	return out
+	emit(spirv.OpMemoryModel, modelPhysicalStorageBuffer64, modelGLSL450)
+	emit(spirv.OpEntryPoint, slices.Concat([]uint32{5, l.entry}, spirv.Literal("main"), l.variables)...)
+	emit(spirv.OpExecutionMode, l.entry, executionModeLocalSize, uint32(l.size[0]), uint32(l.size[1]), uint32(l.size[2]))
+	linked.List = slices.Concat(linked.List, l.decorations, l.declarations, l.functions)
+	return linked.Bytes()
 }

@@ -38,6 +38,7 @@ int32_t vs_device_create(vs_instance *in, uint64_t handle, uint32_t num_families
         {"VK_KHR_pipeline_executable_properties", 0},
         {"VK_KHR_cooperative_matrix", 0},
         {"VK_NV_cooperative_matrix2", 0},
+        {"VK_VALVE_shader_mixed_float_dot_product", 0},
         {"VK_EXT_memory_budget", 0},
         {"VK_EXT_external_memory_host", 0},
         {"VK_KHR_portability_subset", 0}, // must be enabled where offered (MoltenVK)

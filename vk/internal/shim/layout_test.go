@@ -63,6 +63,8 @@ func newerThanSome(name string) string {
 		return "VK_NV_cooperative_matrix2"
 	case strings.Contains(name, "cooperativematrix"):
 		return "VK_KHR_cooperative_matrix"
+	case strings.Contains(name, "mixedfloatdotproduct"):
+		return "VK_VALVE_shader_mixed_float_dot_product"
 	case strings.Contains(name, "layersetting"):
 		return "VK_EXT_layer_settings"
 	case strings.Contains(name, "shadercorebuiltins"):

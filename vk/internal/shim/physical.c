@@ -46,6 +46,7 @@ void vs_query_features(vs_instance *in, void *physical, uint32_t version, const 
     if (vs_has_extension(e, "VK_KHR_pipeline_executable_properties")) CHAIN(executable, PIPELINE_EXECUTABLE_PROPERTIES_FEATURES_KHR);
     if (vs_has_extension(e, "VK_KHR_cooperative_matrix")) CHAIN(coop, COOPERATIVE_MATRIX_FEATURES_KHR);
     if (vs_has_extension(e, "VK_NV_cooperative_matrix2")) CHAIN(coop2, COOPERATIVE_MATRIX_2_FEATURES_NV);
+    if (vs_has_extension(e, "VK_VALVE_shader_mixed_float_dot_product")) CHAIN(float_dot, SHADER_MIXED_FLOAT_DOT_PRODUCT_FEATURES_VALVE);
     in->GetPhysicalDeviceFeatures2(physical, &f->head);
 
     // Leave on only what we use: some features cost speed when enabled (robustBufferAccess) or need more set up.
@@ -55,6 +56,8 @@ void vs_query_features(vs_instance *in, void *physical, uint32_t version, const 
     f->storage8.storagePushConstant8 = 0;
     f->device_address.bufferDeviceAddressCaptureReplay = f->device_address.bufferDeviceAddressMultiDevice = 0;
     f->coop.cooperativeMatrixRobustBufferAccess = 0;
+    f->float_dot.shaderMixedFloatDotProductFloat16AccFloat16 = f->float_dot.shaderMixedFloatDotProductBFloat16Acc = 0;
+    f->float_dot.shaderMixedFloatDotProductFloat8AccFloat32 = 0;
     f->coop2.cooperativeMatrixReductions = f->coop2.cooperativeMatrixConversions = 0;
 }
 
@@ -200,6 +203,7 @@ void vs_physical_query(vs_instance *in, uint64_t handle, vs_physical_info *out) 
     out->int_dot = f.int_dot.shaderIntegerDotProduct;
     out->int_dot_accelerated &= out->int_dot;
     out->int_dot_mixed_accelerated &= out->int_dot;
+    out->float_dot = f.float_dot.shaderMixedFloatDotProductFloat16AccFloat32;
     out->subgroup_size_control = f.size_control.subgroupSizeControl;
     out->full_subgroups = f.size_control.computeFullSubgroups;
     out->subgroup_extended_types = f.extended_types.shaderSubgroupExtendedTypes;

@@ -89,6 +89,7 @@ type PhysicalInfo struct {
 	Float16, Int8, Int16, Int64                               uint32
 	Storage8, Storage16                                       uint32
 	IntDot, IntDotAccelerated, IntDotMixedAccelerated         uint32
+	FloatDot                                                  uint32
 	SubgroupSizeControl, FullSubgroups, SubgroupExtendedTypes uint32
 	Timeline, Sync2, DeviceAddress, MemoryModel               uint32
 	Maintenance4, MemoryBudget, ExecutableProps, HostImport   uint32

@@ -31,7 +31,7 @@ typedef struct vs_physical_info {
     float timestamp_period;
     uint64_t max_allocation, max_buffer, min_storage_align, min_texel_align, atom_size;
 
-    uint32_t float16, int8, int16, int64, storage8, storage16, int_dot, int_dot_accelerated, int_dot_mixed_accelerated;
+    uint32_t float16, int8, int16, int64, storage8, storage16, int_dot, int_dot_accelerated, int_dot_mixed_accelerated, float_dot;
     uint32_t subgroup_size_control, full_subgroups, subgroup_extended_types, timeline, sync2, device_address, memory_model;
     uint32_t maintenance4, memory_budget, executable_properties, host_import, coop_matrix;
     uint32_t coop_workgroup, coop_flexible, coop_per_element, coop_tensors, coop_block_loads;

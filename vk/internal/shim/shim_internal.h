@@ -114,6 +114,7 @@ typedef struct vs_features {
     VsPhysicalDevicePipelineExecutablePropertiesFeaturesKHR executable;
     VsPhysicalDeviceCooperativeMatrixFeaturesKHR coop;
     VsPhysicalDeviceCooperativeMatrix2FeaturesNV coop2;
+    VsPhysicalDeviceShaderMixedFloatDotProductFeaturesVALVE float_dot;
 } vs_features;
 
 // vs_extensions lists a device's extensions. The caller frees list.

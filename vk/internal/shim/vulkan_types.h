@@ -88,6 +88,7 @@
 #define VS_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_FEATURES_KHR 1000506000
 #define VS_STRUCTURE_TYPE_COOPERATIVE_MATRIX_PROPERTIES_KHR 1000506001
 #define VS_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_2_FEATURES_NV 1000593000
+#define VS_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_MIXED_FLOAT_DOT_PRODUCT_FEATURES_VALVE 1000673000
 #define VS_STRUCTURE_TYPE_COOPERATIVE_MATRIX_FLEXIBLE_DIMENSIONS_PROPERTIES_NV 1000593001
 #define VS_STRUCTURE_TYPE_LAYER_SETTINGS_CREATE_INFO_EXT 1000496000
 
@@ -751,6 +752,13 @@ typedef struct VsPhysicalDeviceCooperativeMatrix2FeaturesNV {
     uint32_t cooperativeMatrixConversions, cooperativeMatrixPerElementOperations, cooperativeMatrixTensorAddressing;
     uint32_t cooperativeMatrixBlockLoads;
 } VsPhysicalDeviceCooperativeMatrix2FeaturesNV;
+
+typedef struct VsPhysicalDeviceShaderMixedFloatDotProductFeaturesVALVE {
+    uint32_t sType;
+    void *pNext;
+    uint32_t shaderMixedFloatDotProductFloat16AccFloat32, shaderMixedFloatDotProductFloat16AccFloat16;
+    uint32_t shaderMixedFloatDotProductBFloat16Acc, shaderMixedFloatDotProductFloat8AccFloat32;
+} VsPhysicalDeviceShaderMixedFloatDotProductFeaturesVALVE;
 
 typedef struct VsCooperativeMatrixFlexibleDimensionsPropertiesNV {
     uint32_t sType;
