@@ -3,14 +3,15 @@
 //
 // One workgroup of 128 computes a tile of 64 rows by 16 * TOKENS tokens, 8 rows by TOKENS
 // tokens an invocation. 32 columns of both operands at a time go through registers (tiles.glsl) to
-// shared memory, 8192 and at most 8192 bytes (half of that with FP16), as vectors of four columns;
+// shared memory, 8192 and 2048 * TOKENS bytes (half of that with FP16), as vectors of four columns;
 // vector k of a row is at place k ^ (row % 8), so that eight rows are read from different banks.
 // Reads the weights once for every 16 * TOKENS tokens, x once for every 64 rows.
 //
 // With FP16 both operands are float16, scaled into its range (linear.glsl). That halves the shared memory and
 // what is read from it, and x is half as large; products are exact and summed in float32 as without, by one
-// multiply-add and up to one conversion each, or two by an instruction where a device has it (docs/design/0026). Sums of float16 would need half as many instructions where a
-// device computes two at a time, but have room for neither large nor small rows of a matrix.
+// multiply-add and up to one conversion each, or two by an instruction where a device has it (docs/design/0026).
+// Sums of float16 would need half as many instructions on other devices that compute two at a time, but have room for
+// neither large nor small rows of a matrix.
 #extension GL_EXT_control_flow_attributes : require
 #ifdef FP16
 #extension GL_EXT_shader_explicit_arithmetic_types_float16 : require

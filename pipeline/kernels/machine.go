@@ -137,6 +137,11 @@ func (m *Machine) registers(lanes int) int {
 // fewRegisters reports whether kernels must do with fewer numbers at a time than they take elsewhere.
 func (m *Machine) fewRegisters() bool { return m.registers(m.subgroupLanes()) < 256 }
 
+// manyRegisters reports whether a lane of any subgroup may have some 256 numbers. Arm's have 64.
+func (m *Machine) manyRegisters() bool {
+	return m.pd.VendorID == vendorAMD || m.pd.VendorID == vendorNVIDIA
+}
+
 // hasFullSubgroups reports whether subgroups are full and of subgroupLanes lanes. Without VK_EXT_subgroup_size_control no GPU
 // driver promises that, but those that have one size fill the subgroups of a workgroup that is a multiple of it; the check of
 // kernels before their first use finds one that doesn't. Intel's choose a size for each pipeline.

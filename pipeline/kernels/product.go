@@ -235,21 +235,33 @@ func pushHalves(p Product) []byte { return append(pushTile(p), push(p.Exponent).
 // pushGrouped is those of the barrier-free kernels.
 func pushGrouped(p Product) []byte { return push(p.Rows, p.Cols, p.Group, p.First, p.First, p.Stride) }
 
-func tiles(_ *Machine, p Product) [3]int {
-	return [3]int{ceilDiv(p.Rows, tileRows), ceilDiv(p.Tokens, tileTokens*tiledTokens(p)), 1}
+func tiles(m *Machine, p Product) [3]int {
+	return [3]int{ceilDiv(p.Rows, tileRows), ceilDiv(p.Tokens, tileTokens*m.tiledTokens(p)), 1}
 }
 
-// tiledTokens is TOKENS of matmul.comp and matmul_dp.comp.
-func tiledTokens(p Product) int { return tokenTile(ceilDiv(p.Tokens, tileTokens), 4) }
+// tiledTokens is TOKENS of matmul.comp and matmul_dp.comp, if no tiling says: eight, and 64 sums an invocation, where there are
+// registers for as many, and enough tiles to make the device busy without splits, as the largest tile of matrices asks for;
+// else four.
+func (m *Machine) tiledTokens(p Product) int {
+	const large, small = 8, 4
+	n := tokenTile(ceilDiv(p.Tokens, tileTokens), large)
+	switch tiles := ceilDiv(p.Rows, tileRows) * ceilDiv(p.Tokens, large*tileTokens); {
+	case p.Tiling.Tokens > 0:
+		return p.Tiling.Tokens / tileTokens
+	case n == large && !(m.manyRegisters() && 5*tiles*tileInvocations >= 4*m.busy()):
+		return small
+	}
+	return n
+}
 
 // tileTrip is a trip of matmul.comp or matmul_dp.comp, which takes so many columns, by a loop that takes so many at a time.
 func tileTrip(cols, inner int) func(*Machine, Product) Trip {
-	return func(_ *Machine, p Product) Trip {
-		return Trip{Products: tileRows * tileTokens * tiledTokens(p) * cols / tileInvocations, Inner: cols / inner}
+	return func(m *Machine, p Product) Trip {
+		return Trip{Products: tileRows * tileTokens * m.tiledTokens(p) * cols / tileInvocations, Inner: cols / inner}
 	}
 }
 
-func spec16(_ *Machine, p Product) []Constant { return tileSpec(p, size("TOKENS", tiledTokens(p))) }
+func spec16(m *Machine, p Product) []Constant { return tileSpec(p, size("TOKENS", m.tiledTokens(p))) }
 
 // The same of matmul.comp, whose columns may be split.
 func splitSpec(m *Machine, p Product) []Constant {
@@ -264,16 +276,34 @@ func splitGrid(m *Machine, p Product) [3]int {
 
 func splitJoin(m *Machine, p Product) Join {
 	grid := splitGrid(m, p)
-	return joinTiles(grid[2], grid[0]*grid[1], tileRows*tileTokens*tiledTokens(p))
+	return joinTiles(grid[2], grid[0]*grid[1], tileRows*tileTokens*m.tiledTokens(p))
 }
 
+// tokenTilings is the rule's tile, and of four and eight times 16 tokens the one that the rule leaves, if there is shared memory
+// for 24 KiB of float32 numbers.
+func tokenTilings(m *Machine, p Product) []Tiling {
+	p.Tiling = Tiling{}
+	rule := m.tiledTokens(p)
+	list := []Tiling{{Tokens: rule * tileTokens, Splits: 1}}
+	if rule >= 4 && p.Tokens > 4*tileTokens && m.pd.Limits.MaxComputeSharedMemorySize >= 32<<10 {
+		list = append(list, Tiling{Tokens: (4 + 8 - rule) * tileTokens, Splits: 1})
+	}
+	return list
+}
+
+// splitTilings is those with as many splits as make the device busy, and the first with others.
 func splitTilings(m *Machine, p Product) []Tiling {
-	return splitOthers(p, Tiling{Splits: m.tiledSplits(p)})
+	list := tokenTilings(m, p)
+	for i := range list {
+		p.Tiling = Tiling{Tokens: list[i].Tokens}
+		list[i].Splits = m.tiledSplits(p)
+	}
+	return append(splitOthers(p, list[0]), list[1:]...)
 }
 
 // tiledSplits is SPLITS of matmul.comp, whose workgroups have 128 invocations.
 func (m *Machine) tiledSplits(p Product) int {
-	if p.Tiling != (Tiling{}) {
+	if p.Tiling.Splits > 0 {
 		return wholeSplits(p.Cols, p.Tiling.Splits)
 	}
 	grid := tiles(m, p)
@@ -390,7 +420,7 @@ var Matmul = Op[Product]{
 		},
 		{
 			Path: DP, Rule: Rule{On: OnRequest}, Rounds: Bytes, Reads: []Layout{RowMajor, Grouped},
-			Spec: spec16, Grid: tiles, TokenTiles: func(g [3]int) int { return g[1] }, Trip: tileTrip(2*tileCols, 32),
+			Spec: spec16, Grid: tiles, Tilings: tokenTilings, TokenTiles: func(g [3]int) int { return g[1] }, Trip: tileTrip(2*tileCols, 32),
 		},
 		{
 			Path: Base, Rule: Rule{On: Anywhere}, Reads: []Layout{RowMajor, Grouped},
@@ -414,12 +444,13 @@ type Tiling struct {
 	// kernels without matrices.
 	Subgroups [2]int `json:"subgroups"`
 	Matrices  [2]int `json:"matrices"`
-	Splits    int    `json:"splits"` // ranges of columns, each of which is a workgroup's (shaders/include/split_k.glsl)
+	Tokens    int    `json:"tokens,omitempty"` // of a tile, in kernels without matrices; 0 leaves it to the rule
+	Splits    int    `json:"splits"`           // ranges of columns, each of which is a workgroup's (shaders/include/split_k.glsl)
 }
 
 func (t Tiling) String() string {
 	if t.Subgroups == ([2]int{}) {
-		return fmt.Sprintf("%d splits", t.Splits)
+		return fmt.Sprintf("%d tokens, %d splits", t.Tokens, t.Splits)
 	}
 	return fmt.Sprintf("%dx%d subgroups of %dx%d matrices, %d splits", t.Subgroups[0], t.Subgroups[1], t.Matrices[0], t.Matrices[1], t.Splits)
 }
