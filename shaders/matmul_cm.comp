@@ -5,10 +5,12 @@
 // One workgroup computes a tile of rows by tokens; each of its SUBGROUPS_M x SUBGROUPS_N
 // subgroups MATRICES_M x MATRICES_N matrices of the device's shape CM_M x CM_N x CM_K. 32 columns
 // of both operands at a time go through shared memory, 80 bytes a row or token: 64 of columns
-// and 16 so that eight rows are read from different banks. There are two such tiles: while one
-// is multiplied, the next is on its way to the other (tiles.glsl). For 128 x 64 that is 30720 bytes.
+// and 16 so that eight rows are read from different banks. While one such tile is multiplied, the next is on its way
+// (tiles.glsl): with two BUFFERS to the other one, else to registers, from where it follows when all have read the first.
+// For 128 x 64 two are 30720 bytes, for 128 x 128 one is 20480.
 // In the end each subgroup passes its results through 4 * CM_M * CM_N bytes of the weights' tiles, since only the
-// driver knows which invocation holds which.
+// driver knows which invocation holds which; with one buffer SUBGROUPS_N * CM_N is at most 20 * MATRICES_M, so that they
+// have room.
 // Reads the weights once for every tile's tokens, x, 2 bytes a column, once for every tile's rows.
 #extension GL_EXT_control_flow_attributes : require
 #extension GL_EXT_shader_explicit_arithmetic_types_float16 : require
@@ -28,6 +30,9 @@ layout(constant_id = 7) const uint SUBGROUPS_M = 2u;
 layout(constant_id = 8) const uint SUBGROUPS_N = 2u;
 layout(constant_id = 9) const uint MATRICES_M = 2u;
 layout(constant_id = 10) const uint MATRICES_N = 2u;
+layout(constant_id = 12) const uint BUFFERS = 2u;       // tiles of each operand in shared memory
+layout(constant_id = 13) const bool WHOLE_ROWS = false; // rows are whole tiles of columns
+#define WHOLE WHOLE_ROWS
 #define X_HALVES
 #include "linear.glsl"
 
@@ -35,14 +40,11 @@ const uint SUBGROUP_ROWS = MATRICES_M * CM_M, SUBGROUP_TOKENS = MATRICES_N * CM_
 const uint TILE_ROWS = SUBGROUPS_M * SUBGROUP_ROWS, TILE_TOKENS = SUBGROUPS_N * SUBGROUP_TOKENS;
 const uint SUBGROUP = WORKGROUP / (SUBGROUPS_M * SUBGROUPS_N);
 #define TILE_COLS 32u
-#define PITCH (TILE_COLS / 4u + 2u)
+#define PITCH (TILE_COLS / 8u + 1u)
 const uint W_SIZE = TILE_ROWS * PITCH, X_SIZE = TILE_TOKENS * PITCH;
-shared uvec2 w_tile[2u * W_SIZE];
-shared uvec2 x_tile[2u * X_SIZE];
-
-#define W_PLACE(to, row, quad) ((to) * W_SIZE + ((row) * PITCH + (quad)))
-#define X_PLACE(to, token, quad) ((to) * X_SIZE + ((token) * PITCH + (quad)))
-#define TILE_WORDS
+shared uvec4 w_tile[BUFFERS * W_SIZE]; // eight columns each
+shared uvec4 x_tile[BUFFERS * X_SIZE];
+#define TILE_OCTETS
 // Eight invocations store 128 bytes of 80-byte lines: of lines i, i + 1, i + 4 and i + 5 if two have one, else of i and i + 4,
 // which begin in different banks.
 uint tile_line(uint i, uint lanes) {
@@ -80,34 +82,40 @@ void main() {
     [[unroll]] for (uint i = 0u; i < MATRICES_M * MATRICES_N; i++) acc[i] = coopMatMulAdd(LEFT(0.0), RIGHT(0.0), ACCUMULATOR(0.0));
     uint first = first_column(), end = column_end();
     load_ahead(row0, t0, first);
+#ifdef LEVELS
+    write_levels();
+    barrier(); // levels are written
+#endif
     store_ahead(row0, first, 0u);
     barrier(); // the first tile is written
     for (uint c0 = first, trip = 0u; c0 < end; c0 += TILE_COLS, trip++) {
-        uint tile = trip & 1u; // of which a compiler sees how large it is, so that it puts constants into instructions
+        // A compiler sees how large this is, so that it puts constants into instructions.
+        uint tile = BUFFERS == 1u ? 0u : trip & 1u;
         bool more = c0 + TILE_COLS < end;
-        if (more) load_ahead(row0, t0, c0 + TILE_COLS);
+        load_ahead(row0, t0, more ? c0 + TILE_COLS : c0); // without a branch, at whose end a compiler copies what was loaded
         [[unroll]] for (uint k = 0u; k < TILE_COLS; k += CM_K) {
             LEFT a[MATRICES_M];
             [[unroll]] for (uint i = 0u; i < MATRICES_M; i++)
-                coopMatLoad(a[i], w_tile, tile * W_SIZE + (first_row + i * CM_M) * PITCH + k / 4u, PITCH, gl_CooperativeMatrixLayoutRowMajor);
+                coopMatLoad(a[i], w_tile, tile * W_SIZE + (first_row + i * CM_M) * PITCH + k / 8u, PITCH, gl_CooperativeMatrixLayoutRowMajor);
             [[unroll]] for (uint j = 0u; j < MATRICES_N; j++) {
                 RIGHT b;
-                coopMatLoad(b, x_tile, tile * X_SIZE + (first_token + j * CM_N) * PITCH + k / 4u, PITCH, gl_CooperativeMatrixLayoutColumnMajor);
+                coopMatLoad(b, x_tile, tile * X_SIZE + (first_token + j * CM_N) * PITCH + k / 8u, PITCH, gl_CooperativeMatrixLayoutColumnMajor);
                 [[unroll]] for (uint i = 0u; i < MATRICES_M; i++)
                     acc[i * MATRICES_N + j] = coopMatMulAdd(a[i], b, acc[i * MATRICES_N + j]);
             }
         }
-        if (more) store_ahead(row0, c0 + TILE_COLS, tile ^ 1u);
+        if (BUFFERS == 1u) barrier(); // this tile has been read
+        if (more) store_ahead(row0, c0 + TILE_COLS, BUFFERS == 1u ? 0u : tile ^ 1u);
         barrier(); // the next tile is written, and this one has been read
     }
-    uint own = gl_SubgroupID * CM_M * CM_N / 2u;
+    uint own = gl_SubgroupID * CM_M * CM_N / 4u;
     [[unroll]] for (uint i = 0u; i < MATRICES_M; i++)
         [[unroll]] for (uint j = 0u; j < MATRICES_N; j++) {
-            coopMatStore(acc[i * MATRICES_N + j], w_tile, own, CM_M / 2u, gl_CooperativeMatrixLayoutColumnMajor);
+            coopMatStore(acc[i * MATRICES_N + j], w_tile, own, CM_M / 4u, gl_CooperativeMatrixLayoutColumnMajor);
             subgroupBarrier(); // the results are written
             [[unroll]] for (uint n = 0u; n < SHARE; n++) {
                 uint e = gl_SubgroupInvocationID + n * SUBGROUP;
-                store_sum(token_of(j, e), row_of(i, e), sum_of(i, j, e), uintBitsToFloat(w_tile[own + e / 2u][e % 2u]));
+                store_sum(token_of(j, e), row_of(i, e), sum_of(i, j, e), uintBitsToFloat(w_tile[own + e / 4u][e % 4u]));
             }
             subgroupBarrier(); // the results are read before the next ones overwrite them
         }

@@ -237,7 +237,7 @@ func (g *gpu) demand(d pipeline.Dispatch, c Count, loop Count, tokens, depth int
 			tileRows, tileTokens = float64(m*constant(d, "SUBGROUPS_M", 2)), float64(n*constant(d, "SUBGROUPS_N", 2))
 			w.shared = g.twice * float64(w.subgroups) * float64(m+n) * tileColumns * 2
 			w.matrix = 2 * tileRows * tileTokens * tileColumns
-			w.local = int(2 * 80 * (tileRows + tileTokens)) // two tiles, 80 bytes a line
+			w.local = constant(d, "BUFFERS", 2) * int(80*(tileRows+tileTokens)) // 80 bytes a line
 		} else if loop.Loop.Pipes[matrix] > 0 {
 			w.matrix = 2 * tileRows * tileTokens * tileColumns
 		}

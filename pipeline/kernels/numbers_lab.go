@@ -23,7 +23,8 @@ func Set(name string, values ...int) error {
 	case number != nil && len(values) == 1:
 		*number = values[0]
 	case name == "matrixTile" && len(values) == 4:
-		matrixTiles = []Tiling{{Subgroups: [2]int(values[:2]), Matrices: [2]int(values[2:])}}
+		wideTile = Tiling{Subgroups: [2]int(values[:2]), Matrices: [2]int(values[2:])}
+		matrixTiles = []Tiling{wideTile}
 	case name == "flexibleTile" && len(values) == 4:
 		flexibleTiles = []flexibleTile{{values[0], values[1], values[2], values[3]}}
 	default:

@@ -378,7 +378,7 @@ var Matmul = Op[Product]{
 				return tileSpec(p, size("WORKGROUP", t.invocations(m)),
 					size("CM_M", s.M), size("CM_N", s.N), size("CM_K", s.K), size("SUBGROUPS_M", t.Subgroups[0]),
 					size("SUBGROUPS_N", t.Subgroups[1]), size("MATRICES_M", t.Matrices[0]), size("MATRICES_N", t.Matrices[1]),
-					size("SPLITS", t.Splits))
+					size("SPLITS", t.Splits), size("BUFFERS", t.buffers()), flag("WHOLE_ROWS", p.Cols%tileCols == 0))
 			},
 			TokenTiles: func(g [3]int) int { return g[1] },
 			Tilings:    (*Machine).matrixTilings,
@@ -444,6 +444,7 @@ type Tiling struct {
 	// kernels without matrices.
 	Subgroups [2]int `json:"subgroups"`
 	Matrices  [2]int `json:"matrices"`
+	Single    bool   `json:"single,omitempty"` // one tile of each operand in shared memory, and not one more of the next columns
 	Tokens    int    `json:"tokens,omitempty"` // of a tile, in kernels without matrices; 0 leaves it to the rule
 	Splits    int    `json:"splits"`           // ranges of columns, each of which is a workgroup's (shaders/include/split_k.glsl)
 }
@@ -452,16 +453,34 @@ func (t Tiling) String() string {
 	if t.Subgroups == ([2]int{}) {
 		return fmt.Sprintf("%d tokens, %d splits", t.Tokens, t.Splits)
 	}
-	return fmt.Sprintf("%dx%d subgroups of %dx%d matrices, %d splits", t.Subgroups[0], t.Subgroups[1], t.Matrices[0], t.Matrices[1], t.Splits)
+	text := fmt.Sprintf("%dx%d subgroups of %dx%d matrices, %d splits", t.Subgroups[0], t.Subgroups[1], t.Matrices[0], t.Matrices[1], t.Splits)
+	if t.Single {
+		text += ", one buffer"
+	}
+	return text
 }
 
 // rows and tokens are those of a tile.
 func (t Tiling) rows(s *vk.MatrixShape) int   { return t.Subgroups[0] * t.Matrices[0] * s.M }
 func (t Tiling) tokens(s *vk.MatrixShape) int { return t.Subgroups[1] * t.Matrices[1] * s.N }
 
-// shared is the bytes of shared memory that a workgroup takes: two tiles of tileCols columns, 80 bytes a line, and a word in
-// which the last to arrive is told so.
-func (t Tiling) shared(s *vk.MatrixShape) int { return 2*80*(t.rows(s)+t.tokens(s)) + 4 }
+// shared is the bytes of shared memory that a workgroup takes for weights of a type: tiles of tileCols columns, 80 bytes a line, the
+// table of level_pairs.glsl, and a word in which the last to arrive is told so.
+func (t Tiling) shared(s *vk.MatrixShape, weights DType) int {
+	bytes := 80*t.buffers()*(t.rows(s)+t.tokens(s)) + 4
+	if weights == dtype.IQ4_NL || weights == dtype.IQ4_XS {
+		bytes += 1024
+	}
+	return bytes
+}
+
+// buffers is how many tiles of each operand a workgroup has in shared memory.
+func (t Tiling) buffers() int {
+	if t.Single {
+		return 1
+	}
+	return 2
+}
 
 // invocations are those of a workgroup.
 func (t Tiling) invocations(m *Machine) int {
@@ -486,13 +505,28 @@ var matrixTiles = []Tiling{
 	{Subgroups: [2]int{4, 1}, Matrices: [2]int{1, 1}},
 }
 
-// largeTiles are those that none but a measurement chooses: 128 x 128, by eight subgroups and by four, and 256 x 128. On an H200
-// the products of a prompt of 512 (docs/design/0004) took 105 ms by tiles of 128 x 64 and 187 by 128 x 128, whose subgroups had
-// 2 x 4 matrices: half as many workgroups fit at once.
+// wideTile is 128 x 128 with one buffer. It decodes a weight once for twice the tokens of 128 x 64, has as many barriers for a
+// multiply-add, and as many workgroups fit into the 64 KiB of shared memory of AMD's units: two. Mesa's compiler (26.1.6, navi31)
+// makes 2.23 instructions of 32 lanes of a thousand multiply-adds of Q4_0 with it, and 3.91 with 128 x 64, and a SIMD unit holds
+// eight subgroups of either, as those of navi33 and Phoenix do, with two thirds of the registers. With two buffers it holds four.
+var wideTile = Tiling{Subgroups: [2]int{2, 4}, Matrices: [2]int{4, 2}, Single: true}
+
+// matrixTiles are those that rules choose on the device, in order.
+func (m *Machine) matrixTiles() []Tiling {
+	if m.pd.VendorID == vendorAMD {
+		return slices.Concat([]Tiling{wideTile}, matrixTiles)
+	}
+	return matrixTiles
+}
+
+// largeTiles are those that none but a measurement chooses, but for AMD's wideTile: 128 x 128, by eight subgroups and by four, and
+// 256 x 128. On an H200 the products of a prompt of 512 (docs/design/0004) took 105 ms by tiles of 128 x 64 and 187 by 128 x 128,
+// whose subgroups had 2 x 4 matrices: half as many workgroups fit at once.
 var largeTiles = []Tiling{
 	{Subgroups: [2]int{2, 4}, Matrices: [2]int{4, 2}},
 	{Subgroups: [2]int{2, 2}, Matrices: [2]int{4, 4}},
 	{Subgroups: [2]int{4, 2}, Matrices: [2]int{4, 4}},
+	wideTile,
 }
 
 // numbers is about how many numbers of 32 bits a lane of matmul_cm.comp holds beside places: of sums, of matrices that are
@@ -504,24 +538,27 @@ func (t Tiling) numbers(m *Machine, p Product) int {
 	return (rows*tokens+(rows+s.N)*s.K/2)/m.matrixSubgroup() + ahead/t.invocations(m)
 }
 
-// fits reports whether a product fills at least half of a tile with tokens, and the device has such workgroups and, if its
-// registers are few, half of them for numbers: of tiles that need more Intel's compiler makes spills (Mesa 26.1.6).
+// fits reports whether a product fills at least half of a tile with tokens, the weights' tiles have room for a matrix of sums of each
+// subgroup, and the device has such workgroups and, if its registers are few, half of them for numbers: of tiles that need more
+// Intel's compiler makes spills (Mesa 26.1.6).
 func (t Tiling) fits(m *Machine, p Product) bool {
-	l := m.pd.Limits
-	return 2*p.Tokens > t.tokens(m.Matrix) && t.shared(m.Matrix) <= l.MaxComputeSharedMemorySize && t.invocations(m) <= l.MaxComputeWorkGroupInvocations &&
+	l, s := m.pd.Limits, m.Matrix
+	return 2*p.Tokens > t.tokens(s) && 4*t.Subgroups[1]*s.N <= 80*t.buffers()*t.Matrices[0] &&
+		t.shared(s, p.DType) <= l.MaxComputeSharedMemorySize && t.invocations(m) <= l.MaxComputeWorkGroupInvocations &&
 		(!m.fewRegisters() || 2*t.numbers(m, p) <= m.registers(m.matrixSubgroup()))
 }
 
-// matrixTiling is the product's, or the first tile that fits, with as many splits as make the device busy. The largest must make
-// it four fifths busy without: the next one takes a quarter longer for a product (docs/design/0021).
+// matrixTiling is the product's, or the first tile that fits, with as many splits as make the device busy. Those of 128 rows must
+// make it four fifths busy without: 64 x 64 takes a quarter longer for a product than 128 x 64 (docs/design/0021).
 func (m *Machine) matrixTiling(p Product) Tiling {
 	if t := p.Tiling; t != (Tiling{}) {
 		t.Splits = wholeSplits(p.Cols, t.Splits)
 		return t
 	}
-	t := matrixTiles[len(matrixTiles)-1]
-	for i, x := range matrixTiles {
-		if x.fits(m, p) && (i > 0 || 5*m.workgroups(x, p)*x.work() >= 4*m.busy()) {
+	tiles := m.matrixTiles()
+	t := tiles[len(tiles)-1]
+	for i, x := range tiles {
+		if x.fits(m, p) && (i > len(tiles)-len(matrixTiles) || 5*m.workgroups(x, p)*x.work() >= 4*m.busy()) {
 			t = x
 			break
 		}

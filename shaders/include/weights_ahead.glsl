@@ -2,7 +2,8 @@
 // while it multiplies those before.
 //
 // The includer has linear.glsl; it defines WORKGROUP, TILE_ROWS and TILE_COLS, and may define TILE_LINE(i, lanes): which of
-// a tile's rows, or tokens, is taken by the i-th so many invocations, one of the same eight as i.
+// a tile's rows, or tokens, is taken by the i-th so many invocations, one of the same eight as i; and WHOLE, a constant: whether
+// rows are whole tiles.
 #ifndef TILE_LINE
 #define TILE_LINE(i, lanes) (i)
 #endif
@@ -28,6 +29,9 @@ uint load_part(uint c0) {
     uint part = c0 / PART_COLS + gl_LocalInvocationID.x % PARTS;
 #ifdef QUANTISED
     if (TILE_COLS <= 32u) return part;
+#endif
+#ifdef WHOLE
+    if (WHOLE) return part;
 #endif
     return min(part, row_parts() - 1u);
 }
