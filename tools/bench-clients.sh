@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Has llama-benchy and GuideLLM, at the versions that tools/clients pins, measure pumice serve with the default model, and compares
-# the time to the first token and the time of each further one with what pumice bench --load says of its own server:
+# Has llama-benchy and GuideLLM, at the versions that tools/clients pins, and pumice bench --load --peer measure pumice serve with the
+# default model, and compares the time to the first token and the time of each further one that each tells of its requests with
+# what passed between it and the server:
 #
-#   tools/bench-clients.sh [--rounds N] [--prompt TOKENS] [--gen TOKENS] [--requests N]
+#   tools/bench-clients.sh [--prompt TOKENS] [--gen TOKENS] [--requests N]
 #
-# The programs take turns, on the device that the environment selects. They have to agree within 5 %, for which the machine has to
-# be quiet. Needs python3 with pip and venv, and 6 GB for GuideLLM's PyTorch.
+# They have to agree within 5 %. Needs python3 with pip and venv, and 6 GB for GuideLLM's PyTorch.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=tools/lib.sh

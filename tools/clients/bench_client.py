@@ -1,11 +1,15 @@
 """Compares what llama-benchy, GuideLLM and pumice bench say of a server: URL NAME MODEL.gguf WORK LLAMA-BENCHY GUIDELLM [FLAG...].
 
+Between each program and the server is a proxy that notes when requests and events pass. A program is right if it says of its
+requests what passed: whether two agree does not depend on how fast the machine was when each ran.
+
 WORK is a folder for files, with the program pumice in it. The clients need a tokenizer of Hugging Face's format, for lengths of
 prompts only: it is made from the vocabulary in MODEL, a byte-level BPE whose digits stand alone (SmolLM2).
 """
 
 import argparse
 import functools
+import http.client
 import http.server
 import json
 import os
@@ -15,6 +19,8 @@ import struct
 import subprocess
 import sys
 import threading
+import time
+import urllib.parse
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
@@ -64,14 +70,52 @@ def run(work, *command, nice=0):
     return done.stdout
 
 
+class Proxy(http.server.BaseHTTPRequestHandler):
+    """Hands requests on to `server`, and notes in `passed` of each stream when it was asked for and when its events came."""
+
+    protocol_version = "HTTP/1.1"
+    server_at, passed = None, []
+
+    def log_message(self, *_):
+        pass
+
+    def hand_on(self):
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        asked, events = time.perf_counter(), []
+        to = http.client.HTTPConnection(*self.server_at)
+        to.request(self.command, self.path, body, {k: v for k, v in self.headers.items() if k.lower() not in ("host", "connection")})
+        answer = to.getresponse()
+        streams = "event-stream" in answer.headers.get("Content-Type", "")
+        self.send_response(answer.status)
+        for k, v in answer.headers.items():
+            if k.lower() not in ("connection", "transfer-encoding", "content-length", "date", "server"):
+                self.send_header(k, v)
+        if not streams:
+            body = answer.read()
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+        else:
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            while part := answer.read1():
+                if b"data: {" in part:
+                    events.append(time.perf_counter())
+                self.wfile.write(b"%x\r\n%s\r\n" % (len(part), part))
+            self.wfile.write(b"0\r\n\r\n")
+            self.passed.append((asked, events))
+        to.close()
+
+    do_GET = do_POST = do_HEAD = hand_on
+
+
 def main():
     p = argparse.ArgumentParser()
     for name in ("url", "name", "model", "work", "benchy", "guidellm"):
         p.add_argument(name)
-    p.add_argument("--rounds", type=int, default=9)
     p.add_argument("--prompt", type=int, default=128)
     p.add_argument("--gen", type=int, default=64)
-    p.add_argument("--requests", type=int, default=8)
+    p.add_argument("--requests", type=int, default=12, help="a multiple of four")
     o = p.parse_args()
     work = pathlib.Path(o.work)
     tokenizer(o.model, work / "tokenizer")
@@ -80,44 +124,44 @@ def main():
     handler = type("Quiet", (http.server.SimpleHTTPRequestHandler,), {"log_message": lambda *_: None})
     book = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(handler, directory=work / "book"))
     threading.Thread(target=book.serve_forever, daemon=True).start()
+    at = urllib.parse.urlsplit(o.url)
+    Proxy.server_at = at.hostname, at.port
+    proxy = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Proxy)
+    threading.Thread(target=proxy.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{proxy.server_address[1]}"
 
     def pumice():
-        rows = json.loads(run(work, work / "pumice", "--quiet", "bench", o.model, "-p", o.prompt, "-n", o.gen, "--load", 1,
-                              "-r", max(1, o.requests // 4), "--stamp=false", "-o", "json"))
-        return rows[0]["median_ttft_ms"], rows[0]["median_tpot_ms"]
+        rows = json.loads(run(work, work / "pumice", "--quiet", "bench", o.model, "-p", o.prompt, "-n", o.gen, "--load", 1, "-r",
+                              o.requests // 4, "--stamp=false", "--peer", "llama-server=" + url, "-o", "json"))
+        return rows[1]["median_ttft_ms"], rows[1]["median_tpot_ms"]
 
     def benchy():
-        run(work, o.benchy, "--base-url", o.url + "/v1", "--model", o.name, "--tokenizer", work / "tokenizer", "--book-url",
+        run(work, o.benchy, "--base-url", url + "/v1", "--model", o.name, "--tokenizer", work / "tokenizer", "--book-url",
             f"http://127.0.0.1:{book.server_address[1]}/book.txt", "--pp", o.prompt, "--tg", o.gen, "--exact-tg", "--runs", o.requests,
             "--no-cache", "--skip-coherence", "--latency-mode", "none", "--format", "json", "--save-result", work / "benchy.json", nice=LOWEST)
         row = json.loads((work / "benchy.json").read_text())["benchmarks"][0]
         return statistics.median(row["e2e_ttft"]["values"]), 1000 / statistics.median(row["tg_throughput"]["values"])
 
     def guidellm():
-        run(work, o.guidellm, "run", "--backend", f"kind=openai_http,target={o.url},model={o.name},request_format=/v1/completions",
+        run(work, o.guidellm, "run", "--backend", f"kind=openai_http,target={url},model={o.name},request_format=/v1/completions",
             "--profile", "kind=synchronous", "--constraint", f"kind=max_requests,count={o.requests}", "--tokenizer",
             f"kind=hf_auto,model={work / 'tokenizer'}", "--data", f"kind=synthetic_text,prompt_tokens={o.prompt},output_tokens={o.gen}",
-            "--output", f"kind=json,path={work / 'guidellm.json'}", "--disable-console", "--seed", f"kind=static,value={len(seen[guidellm])}",
-            nice=LOWEST)
+            "--output", f"kind=json,path={work / 'guidellm.json'}", "--disable-console", "--seed", "kind=static,value=1", nice=LOWEST)
         of = json.loads((work / "guidellm.json").read_text())["benchmarks"][0]["metrics"]
         return tuple(of[name]["successful"]["median"] for name in ("time_to_first_token_ms", "inter_token_latency_ms"))
 
-    # On a shared machine minutes differ by more than the programs: a round is short, its order changes, and ratios are of a round.
-    programs = [pumice, benchy, guidellm]
-    seen = {f: [] for f in programs}
-    for n in range(o.rounds):
-        for f in programs[n % 3:] + programs[:n % 3]:
-            seen[f].append(f())
-    print(f"prompts of {o.prompt} tokens, {o.gen} generated, {o.rounds} rounds of {o.requests} requests; medians, ms\n")
-    print("| program | first token | ratio | each further one | ratio |\n|---|---|---|---|---|")
+    print(f"prompts of {o.prompt} tokens, {o.gen} generated, {o.requests} requests; medians, ms\n")
+    print("| program | first token | passed | ratio | each further one | passed | ratio |\n|---|---|---|---|---|---|---|")
     wrong = False
-    for f in programs:
-        first, more = (statistics.median(x) for x in zip(*seen[f]))
-        ratios = [statistics.median(x / y for x, y in zip(theirs, ours)) for theirs, ours in zip(zip(*seen[f]), zip(*seen[pumice]))]
-        print(f"| {f.__name__} | {first:.1f} | {ratios[0]:.3f} | {more:.2f} | {ratios[1]:.3f} |")
-        wrong |= any(abs(x - 1) > LIMIT for x in ratios)
+    for f in (pumice, benchy, guidellm):
+        says = f()
+        streams = Proxy.passed[-o.requests:]  # before are those that warm the server
+        first = 1000 * statistics.median(events[0] - asked for asked, events in streams)
+        more = 1000 * statistics.median((events[-1] - events[0]) / (o.gen - 1) for _, events in streams)
+        print(f"| {f.__name__} | {says[0]:.1f} | {first:.1f} | {says[0] / first:.3f} | {says[1]:.2f} | {more:.2f} | {says[1] / more:.3f} |", flush=True)
+        wrong |= abs(says[0] / first - 1) > LIMIT or abs(says[1] / more - 1) > LIMIT
     if wrong:
-        sys.exit("bench_client: they differ by more than 5 %")
+        sys.exit("bench_client: a program differs from what passed by more than 5 %")
 
 
 main()
