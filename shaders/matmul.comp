@@ -62,11 +62,12 @@ void main() {
     float acc[ROWS * TOKENS];
     [[unroll]] for (uint i = 0u; i < ROWS * TOKENS; i++) acc[i] = 0.0;
     uint first = first_column(), end = column_end();
-    load_ahead(row0, t0, first);
+    load_ahead(row0, t0, first, 0u, true);
     for (uint c0 = first; c0 < end; c0 += TILE_COLS) {
-        store_ahead(row0, c0, 0u);
+        store_ahead(row0, span_of(c0), phase_of(c0), phase_of(c0) == 0u, 0u);
         barrier(); // the tiles are written
-        if (c0 + TILE_COLS < end) load_ahead(row0, t0, c0 + TILE_COLS);
+        uint next = c0 + TILE_COLS;
+        if (next < end) load_ahead(row0, t0, span_of(next), phase_of(next), phase_of(next) == 0u);
         for (uint k = 0u; k < TILE_QUADS; k++) {
             uint w_first = place(tr, k), x_first = place(tt, k); // lines that are eight apart have a quad at the same place
             QUAD b[TOKENS];

@@ -32,6 +32,8 @@ layout(constant_id = 9) const uint MATRICES_M = 2u;
 layout(constant_id = 10) const uint MATRICES_N = 2u;
 layout(constant_id = 12) const uint BUFFERS = 2u;       // tiles of each operand in shared memory
 layout(constant_id = 13) const bool WHOLE_ROWS = false; // rows are whole tiles of columns
+// The tiles of columns that a trip of the main loop takes. With two, which spans need, places in shared memory are constants.
+layout(constant_id = 14) const uint TRIP_TILES = 1u;
 #define WHOLE WHOLE_ROWS
 #define X_HALVES
 #include "linear.glsl"
@@ -71,42 +73,55 @@ uint token_of(uint j, uint e) {
 }
 uint sum_of(uint i, uint j, uint e) { return ((gl_SubgroupID * MATRICES_M + i) * MATRICES_N + j) * (CM_M * CM_N) + e; }
 
-void main() {
-    uint row0 = gl_WorkGroupID.x * TILE_ROWS, t0 = gl_WorkGroupID.y * TILE_TOKENS;
-    if (t0 >= step.count) return; // uniform over the workgroup
+ACCUMULATOR acc[MATRICES_M * MATRICES_N];
+uint row0 = gl_WorkGroupID.x * TILE_ROWS, t0 = gl_WorkGroupID.y * TILE_TOKENS, end = column_end();
+
+// Multiplies tile n of those of a trip, which is in shared memory as number `tile`, and puts the next one there.
+void multiply(uint c0, uint n, uint tile) {
     uint first_row = gl_SubgroupID % SUBGROUPS_M * SUBGROUP_ROWS;
     uint first_token = gl_SubgroupID / SUBGROUPS_M * SUBGROUP_TOKENS;
-    ACCUMULATOR acc[MATRICES_M * MATRICES_N];
+    uint next = c0 + (n + 1u) * TILE_COLS; // column
+    bool more = PHASES > 1u && n == 0u || next < end, units = PHASES == 1u || n == 1u;
+    uint c = (PHASES == 1u || n == 1u) && more ? next : c0; // the first of its trip, or if it has one of its span
+    uint phase = PHASES > 1u ? 1u - n : 0u;
+    if (PHASES > 2u) { // a span is two trips
+        phase += phase_of(c);
+        c = span_of(c);
+    }
+    load_ahead(row0, t0, c, phase, units); // without a branch, at whose end a compiler copies what was loaded
+    if (BUFFERS == 1u) tile = 0u; // a compiler sees how large this is, so that it puts constants into instructions
+    [[unroll]] for (uint k = 0u; k < TILE_COLS; k += CM_K) {
+        LEFT a[MATRICES_M];
+        [[unroll]] for (uint i = 0u; i < MATRICES_M; i++)
+            coopMatLoad(a[i], w_tile, tile * W_SIZE + (first_row + i * CM_M) * PITCH + k / 8u, PITCH, gl_CooperativeMatrixLayoutRowMajor);
+        [[unroll]] for (uint j = 0u; j < MATRICES_N; j++) {
+            RIGHT b;
+            coopMatLoad(b, x_tile, tile * X_SIZE + (first_token + j * CM_N) * PITCH + k / 8u, PITCH, gl_CooperativeMatrixLayoutColumnMajor);
+            [[unroll]] for (uint i = 0u; i < MATRICES_M; i++)
+                acc[i * MATRICES_N + j] = coopMatMulAdd(a[i], b, acc[i * MATRICES_N + j]);
+        }
+    }
+    if (BUFFERS == 1u) barrier(); // this tile has been read
+    if (more) store_ahead(row0, c, phase, units, BUFFERS == 1u ? 0u : tile ^ 1u);
+    barrier(); // the next tile is written, and this one has been read
+}
+
+void main() {
+    if (t0 >= step.count) return; // uniform over the workgroup
     // A product is what later sums are too: from constants Mesa takes each of a matrix's numbers for a variable of its own, and
     // copies all in every trip on Intel's GPUs.
     [[unroll]] for (uint i = 0u; i < MATRICES_M * MATRICES_N; i++) acc[i] = coopMatMulAdd(LEFT(0.0), RIGHT(0.0), ACCUMULATOR(0.0));
-    uint first = first_column(), end = column_end();
-    load_ahead(row0, t0, first);
+    uint first = first_column();
+    load_ahead(row0, t0, first, 0u, true);
 #ifdef LEVELS
     write_levels();
     barrier(); // levels are written
 #endif
-    store_ahead(row0, first, 0u);
+    store_ahead(row0, first, 0u, true, 0u);
     barrier(); // the first tile is written
-    for (uint c0 = first, trip = 0u; c0 < end; c0 += TILE_COLS, trip++) {
-        // A compiler sees how large this is, so that it puts constants into instructions.
-        uint tile = BUFFERS == 1u ? 0u : trip & 1u;
-        bool more = c0 + TILE_COLS < end;
-        load_ahead(row0, t0, more ? c0 + TILE_COLS : c0); // without a branch, at whose end a compiler copies what was loaded
-        [[unroll]] for (uint k = 0u; k < TILE_COLS; k += CM_K) {
-            LEFT a[MATRICES_M];
-            [[unroll]] for (uint i = 0u; i < MATRICES_M; i++)
-                coopMatLoad(a[i], w_tile, tile * W_SIZE + (first_row + i * CM_M) * PITCH + k / 8u, PITCH, gl_CooperativeMatrixLayoutRowMajor);
-            [[unroll]] for (uint j = 0u; j < MATRICES_N; j++) {
-                RIGHT b;
-                coopMatLoad(b, x_tile, tile * X_SIZE + (first_token + j * CM_N) * PITCH + k / 8u, PITCH, gl_CooperativeMatrixLayoutColumnMajor);
-                [[unroll]] for (uint i = 0u; i < MATRICES_M; i++)
-                    acc[i * MATRICES_N + j] = coopMatMulAdd(a[i], b, acc[i * MATRICES_N + j]);
-            }
-        }
-        if (BUFFERS == 1u) barrier(); // this tile has been read
-        if (more) store_ahead(row0, c0 + TILE_COLS, BUFFERS == 1u ? 0u : tile ^ 1u);
-        barrier(); // the next tile is written, and this one has been read
+    for (uint c0 = first, trip = 0u; c0 < end; c0 += TRIP_TILES * TILE_COLS, trip++) {
+        multiply(c0, 0u, TRIP_TILES > 1u ? 0u : trip & 1u);
+        if (TRIP_TILES > 1u && (PHASES > 1u || c0 + TILE_COLS < end)) multiply(c0, 1u, 1u);
     }
     uint own = gl_SubgroupID * CM_M * CM_N / 4u;
     [[unroll]] for (uint i = 0u; i < MATRICES_M; i++)

@@ -117,7 +117,7 @@ void load_ahead(uint row0, uint t0, uint c0) {
 void store_ahead(uint row0, uint c0) {
     [[unroll]] for (uint i = 0u; i < W_LOADS; i++) {
         uint at = gl_LocalInvocationID.x + i * WORKGROUP, r = at / PARTS, n = at % PARTS, part = load_part(c0);
-        Meta m = meta_ahead(i, row0, c0);
+        Meta m = meta_ahead(i, row0, c0, 0u, true);
         w_tile[r * PITCH + n] = signed_bytes(part_bytes(units_ahead[i], m, part % UNIT_PARTS));
         vec2 dm = c0 / PART_COLS + n < row_parts() ? part_scale(m, part % UNIT_PARTS) : vec2(0.0);
 #ifdef HALF_BLOCKS

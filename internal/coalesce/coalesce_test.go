@@ -22,7 +22,7 @@ func TestKernelsAskForWhatTheTableSays(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	list, err := traces(gpus()[0])
+	list, err := traces(gpus()[0], "")
 	if err != nil {
 		t.Fatal(err)
 	}

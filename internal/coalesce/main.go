@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 
 	"golang.org/x/sync/errgroup"
 
@@ -40,7 +41,7 @@ func run(args []string) error {
 	}
 	var all [][]traced
 	for _, g := range gpus() {
-		list, err := traces(g)
+		list, err := traces(g, "")
 		if err != nil {
 			return err
 		}
@@ -66,8 +67,8 @@ type traced struct {
 	gpu string
 }
 
-// traces executes all dispatches for a GPU.
-func traces(g gpu) ([]traced, error) {
+// traces executes for a GPU the dispatches of one kernel or, without a name, all.
+func traces(g gpu, kernel string) ([]traced, error) {
 	variants, err := shaders.Variants()
 	if err != nil {
 		return nil, err
@@ -76,7 +77,7 @@ func traces(g gpu) ([]traced, error) {
 	for _, v := range variants {
 		named[v.Name] = v
 	}
-	list := dispatches(g)
+	list := slices.DeleteFunc(dispatches(g), func(d dispatch) bool { return kernel != "" && d.variant != kernel })
 	out := make([]traced, len(list))
 	var eg errgroup.Group
 	eg.SetLimit(runtime.NumCPU())
@@ -92,14 +93,12 @@ func traces(g gpu) ([]traced, error) {
 
 // sites prints what each site of a kernel asks for.
 func sites(kernel string) error {
-	list, err := traces(gpus()[0])
+	list, err := traces(gpus()[0], kernel)
 	if err != nil {
 		return err
 	}
 	for _, t := range list {
-		if t.variant != kernel {
-			continue
-		}
+		fmt.Printf("%s: %.2f\n", t.variant, t.total())
 		for _, s := range t.Sites {
 			if s.Binding == simt.Shared {
 				fmt.Printf("%s: %d requests, %d cycles in %d phases, %d ways\n", t.site(s), s.Requests, s.Cycles, s.Phases, s.Ways)

@@ -25,6 +25,7 @@ type Count struct {
 	Cycles    int    `json:",omitempty"`
 	Latency   int    `json:",omitempty"`
 	Weights   int    `json:",omitempty"`
+	Products  int    `json:",omitempty"`
 	Loop      Work
 }
 
@@ -34,7 +35,8 @@ type countTable map[string][]Count
 func count(r Record) Count {
 	return Count{
 		Kernel: r.Variant, Constants: r.Constants, Lanes: r.Lanes, Registers: r.Registers, Spills: r.Spills, Shared: r.Shared,
-		Waves: r.Waves, Cycles: r.Cycles, Latency: r.Latency, Weights: r.Weights, Loop: r.Loop,
+		Waves: r.Waves, Cycles: r.Cycles, Latency: r.Latency, Weights: r.Weights,
+		Products: r.Products, Loop: r.Loop,
 	}
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"maps"
 	"regexp"
 	"slices"
@@ -194,7 +195,17 @@ func (w *Work) add(n int, x Work) {
 	w.FloatDots += n * x.FloatDots
 }
 
-// mainLoop returns the work of one iteration of the most expensive outermost loop. A loop inside it counts as
+// share is one of n equal shares.
+func (w Work) share(n int) Work {
+	w.Instructions, w.Loads, w.LoadBytes = w.Instructions/n, w.Loads/n, w.LoadBytes/n
+	for p := range w.Pipes {
+		w.Pipes[p] /= n
+	}
+	return w
+}
+
+// mainLoop returns the work of one iteration of the outermost loop with the most matrix instructions and, of several, the most
+// expensive one. A loop inside it counts as
 // `inner` iterations, or those directly inside, if there are so many, as each of `each` in turn; known is false if there are more or
 // fewer.
 func mainLoop(list []block, inner int, each []int) (best Work, known bool) {
@@ -209,7 +220,7 @@ func mainLoop(list []block, inner int, each []int) (best Work, known bool) {
 		if fits && len(each) > 0 {
 			trips = each
 		}
-		if w := l.work(list, inner, trips); w.Instructions > best.Instructions {
+		if w := l.work(list, inner, trips); cmp.Or(cmp.Compare(w.Pipes[matrix], best.Pipes[matrix]), cmp.Compare(w.Instructions, best.Instructions)) > 0 {
 			best, known = w, fits
 		}
 	}

@@ -237,7 +237,8 @@ func (g *gpu) demand(d pipeline.Dispatch, c Count, loop Count, tokens, depth int
 			tileRows, tileTokens = float64(m*constant(d, "SUBGROUPS_M", 2)), float64(n*constant(d, "SUBGROUPS_N", 2))
 			w.shared = g.twice * float64(w.subgroups) * float64(m+n) * tileColumns * 2
 			w.matrix = 2 * tileRows * tileTokens * tileColumns
-			w.local = constant(d, "BUFFERS", 2) * int(80*(tileRows+tileTokens)) // 80 bytes a line
+			w.local = constant(d, "BUFFERS", 2) * int(80*(tileRows+tileTokens))                              // 80 bytes a line
+			w.loop = w.loop.share(max(1, loop.Products*invocations(d)/int(tileRows*tileTokens*tileColumns))) // a trip may take several tiles
 		} else if loop.Loop.Pipes[matrix] > 0 {
 			w.matrix = 2 * tileRows * tileTokens * tileColumns
 		}

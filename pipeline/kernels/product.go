@@ -304,10 +304,10 @@ func splitTilings(m *Machine, p Product) []Tiling {
 // tiledSplits is SPLITS of matmul.comp, whose workgroups have 128 invocations.
 func (m *Machine) tiledSplits(p Product) int {
 	if p.Tiling.Splits > 0 {
-		return wholeSplits(p.Cols, p.Tiling.Splits)
+		return wholeSplits(p, p.Tiling.Splits)
 	}
 	grid := tiles(m, p)
-	return m.splitColumns(p.Cols, grid[0]*grid[1]*tileInvocations)
+	return m.splitColumns(p, grid[0]*grid[1]*tileInvocations)
 }
 
 // Matmul is the product of several tokens. Its bindings are the step, units, records, x (as Rounds says), bias, y and, of x
@@ -378,7 +378,8 @@ var Matmul = Op[Product]{
 				return tileSpec(p, size("WORKGROUP", t.invocations(m)),
 					size("CM_M", s.M), size("CM_N", s.N), size("CM_K", s.K), size("SUBGROUPS_M", t.Subgroups[0]),
 					size("SUBGROUPS_N", t.Subgroups[1]), size("MATRICES_M", t.Matrices[0]), size("MATRICES_N", t.Matrices[1]),
-					size("SPLITS", t.Splits), size("BUFFERS", t.buffers()), flag("WHOLE_ROWS", p.Cols%tileCols == 0))
+					size("SPLITS", t.Splits), size("BUFFERS", t.buffers()), flag("WHOLE_ROWS", p.Cols%tileCols == 0),
+					size("TRIP_TILES", m.tripTiles(t, p.DType)))
 			},
 			TokenTiles: func(g [3]int) int { return g[1] },
 			Tilings:    (*Machine).matrixTilings,
@@ -393,7 +394,7 @@ var Matmul = Op[Product]{
 			},
 			Trip: func(m *Machine, p Product) Trip {
 				t := m.matrixTiling(p)
-				return Trip{Products: t.rows(m.Matrix) * t.tokens(m.Matrix) * tileCols / t.invocations(m), Inner: 1}
+				return Trip{Products: t.rows(m.Matrix) * t.tokens(m.Matrix) * m.tripTiles(t, p.DType) * tileCols / t.invocations(m), Inner: 1}
 			},
 		},
 		// llama.cpp's kernels with this extension take 0.6 to 0.75 of the time of those with cooperative matrices on NVIDIA's GPUs
@@ -535,6 +536,9 @@ func (t Tiling) numbers(m *Machine, p Product) int {
 	s := m.Matrix
 	rows, tokens := t.Matrices[0]*s.M, t.Matrices[1]*s.N // of a subgroup
 	ahead := t.rows(s)*max(tileCols/2, tileCols*p.DType.BlockBytes()/(4*p.DType.BlockSize())) + t.tokens(s)*tileCols/2
+	if p.DType == dtype.Q3_K { // of each row two words more: its scales have six bits in three words
+		ahead += 2 * t.rows(s)
+	}
 	return (rows*tokens+(rows+s.N)*s.K/2)/m.matrixSubgroup() + ahead/t.invocations(m)
 }
 
@@ -552,7 +556,7 @@ func (t Tiling) fits(m *Machine, p Product) bool {
 // make it four fifths busy without: 64 x 64 takes a quarter longer for a product than 128 x 64 (docs/design/0021).
 func (m *Machine) matrixTiling(p Product) Tiling {
 	if t := p.Tiling; t != (Tiling{}) {
-		t.Splits = wholeSplits(p.Cols, t.Splits)
+		t.Splits = wholeSplits(p, t.Splits)
 		return t
 	}
 	tiles := m.matrixTiles()
@@ -568,7 +572,7 @@ func (m *Machine) matrixTiling(p Product) Tiling {
 
 // splitTile is a tile with as many splits as make the device busy.
 func (m *Machine) splitTile(t Tiling, p Product) Tiling {
-	t.Splits = m.splitColumns(p.Cols, m.workgroups(t, p)*t.work())
+	t.Splits = m.splitColumns(p, m.workgroups(t, p)*t.work())
 	return t
 }
 
@@ -588,7 +592,7 @@ func (m *Machine) matrixTilings(p Product) []Tiling {
 func splitOthers(p Product, t Tiling) []Tiling {
 	list := []Tiling{t}
 	for n := 1; n <= maxSplits; n *= 2 {
-		t.Splits = wholeSplits(p.Cols, n)
+		t.Splits = wholeSplits(p, n)
 		if !slices.Contains(list, t) {
 			list = append(list, t)
 		}
@@ -609,7 +613,7 @@ func Resplit(m *Machine, k *Kernel[Product], t Tiling, rows, tokens int, p Produ
 	now := k.Grid(m, p)
 	p.Rows, p.Tokens = rows, tokens
 	then := k.Grid(m, p)
-	t.Splits = wholeSplits(p.Cols, min(had*then[0]*then[1]/(now[0]*now[1]), maxSplits))
+	t.Splits = wholeSplits(p, min(had*then[0]*then[1]/(now[0]*now[1]), maxSplits))
 	return t, true
 }
 
@@ -629,17 +633,35 @@ const (
 
 // splitColumns is into how many ranges columns are divided, so that a product of tiles with so many invocations makes a device
 // busy.
-func (m *Machine) splitColumns(cols, invocations int) int {
+func (m *Machine) splitColumns(p Product, invocations int) int {
 	n := matmulSplits
 	if n == 0 {
-		n = min((2*m.busy()+invocations)/(2*invocations), maxSplits, ceilDiv(cols, tileCols)/minSplitSteps) // rounded to nearest
+		n = min((2*m.busy()+invocations)/(2*invocations), maxSplits, ceilDiv(p.Cols, tileCols)/minSplitSteps) // rounded to nearest
 	}
-	return wholeSplits(cols, n)
+	return wholeSplits(p, n)
 }
 
-// wholeSplits is how many ranges of columns, at most n, have any if all but the last have as many tiles of columns.
-func wholeSplits(cols, n int) int {
-	steps := ceilDiv(cols, tileCols)
+// spanTiles is PHASES of fp16 and cm kernels (shaders/include/weights_ahead.glsl): the tiles of columns of a span.
+func spanTiles(t DType) int {
+	if f := formats[t]; f.metaCols == 256 {
+		return 2 * f.unitCols / tileCols
+	}
+	return 1
+}
+
+// tripTiles are the tiles of columns that a trip of matmul_cm.comp takes. With two that are not a span Intel's compiler spills 20
+// registers, and with one buffer there is nothing to gain.
+func (m *Machine) tripTiles(t Tiling, weights DType) int {
+	if spanTiles(weights) > 1 || !t.Single && !m.fewRegisters() {
+		return 2
+	}
+	return 1
+}
+
+// wholeSplits is how many ranges of columns, at most n, have any if all but the last have as many spans of them: of kernels of
+// fp16 and cm, whose spans are a multiple of others'.
+func wholeSplits(p Product, n int) int {
+	steps := ceilDiv(p.Cols, tileCols*spanTiles(p.DType))
 	return ceilDiv(steps, ceilDiv(steps, min(max(n, 1), steps)))
 }
 

@@ -126,6 +126,27 @@ func TestProductsShowWhatIsNotFinite(t *testing.T) {
 	}
 }
 
+// Products by matrices agree with the oracle also where, as on Intel's GPUs, a trip takes one tile of columns and not two.
+func TestTripsOfOneTile(t *testing.T) {
+	const intel = 0x8086
+	dev := gputest.Open(t)
+	dev.PhysicalDevice().VendorID = intel
+	m := managerOn(t, dev, pipeline.Options{})
+	if !slices.Contains(m.Paths(), kernels.CM) {
+		t.Skip("the device has no matrices")
+	}
+	err := onPath(t.Context(), m, kernels.CM, func(r Result) {
+		if !r.OK {
+			t.Error(r)
+		}
+	}, nil, func(v *verifier) {
+		v.linear(rowsOf(dtype.Q4_0, 70), 5*32, 65, 65, true, false)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 // Products of one token agree with the oracle also where, as on NVIDIA's GPUs, kernels make floats of integers without
 // converting them.
 func TestFractions(t *testing.T) {

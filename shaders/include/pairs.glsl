@@ -2,8 +2,9 @@
 // put into the lowest bits of two numbers' fractions, from which a constant is subtracted (Kim et al. 2022,
 // arXiv:2211.10017, section 3).
 //
-// Pair f of a word has columns f and f + WORD_COLS / 2. So the columns of a word are in the order 0, WORD_COLS / 2, 1,
-// WORD_COLS / 2 + 1 and so on, which paired_quads makes of x too.
+// Pair f of a word of up to eight columns has columns f and f + WORD_COLS / 2. So the columns of a word are in the order 0,
+// WORD_COLS / 2, 1, WORD_COLS / 2 + 1 and so on, which paired_octet makes of x too. Words of sixteen columns, more than an
+// invocation has of x, are paired in the order of columns: every other field of half a word is moved 16 bits up before.
 //
 // The numbers begin at 2^PAIR_POWER, where an integer q in the fraction is q / 2^(PAIR_BITS - 1). Scales are multiplied
 // by that power, so that they fit float16 as the largest weight does.
@@ -20,6 +21,11 @@
 #define PAIR_BASE float(1 << PAIR_POWER)
 #endif
 
+// Of each half of a word, fields of so many bits with every other one 16 bits above the one before it.
+uvec2 neighbours(uint word, uint bits) {
+    return uvec2((word & 0xffffu) | ((word << (16u - bits)) & 0xffff0000u), (word >> 16u) | ((word >> bits) & 0xffff0000u));
+}
+
 // The weights of a part, divided by 2^w_exponent, four at a time.
 void decode_pairs(uvec4 q, Meta m, uint part, out uvec2 w[PART_QUADS]) {
     vec2 dm = part_scale(m, part % UNIT_PARTS);
@@ -32,11 +38,25 @@ void decode_pairs(uvec4 q, Meta m, uint part, out uvec2 w[PART_QUADS]) {
     uint high = part_high(m, part % UNIT_PARTS);
 #endif
     [[unroll]] for (uint j = 0u; j < PART_COLS / WORD_COLS; j++) {
+#if WORD_COLS == 16
+        uvec2 low_halves = neighbours(words[j], FIELD_BITS);
+#ifdef HAS_HIGH_BITS
+        uvec2 high_halves = neighbours(high, HIGH_BITS);
+#endif
+#endif
         [[unroll]] for (uint f = 0u; f < WORD_COLS / 2u; f++) {
+#if WORD_COLS == 16
+            uint k = f % 4u; // of its half's pairs
+            uint v = (low_halves[f / 4u] >> (2u * FIELD_BITS * k)) & BOTH((1u << FIELD_BITS) - 1u);
+#ifdef HAS_HIGH_BITS
+            v |= above_field(high_halves[f / 4u], 8u * (k / 2u) + high_at(j, 2u * (k % 2u))) & BOTH(((1u << HIGH_BITS) - 1u) << FIELD_BITS);
+#endif
+#else
             uint v = (words[j] >> (FIELD_BITS * f)) & BOTH((1u << FIELD_BITS) - 1u);
 #ifdef HAS_HIGH_BITS
             // Those of the two columns are two bytes apart, as the fields are.
             v |= above_field(high, 8u * (f / FIELDS) + high_at(j, f % FIELDS)) & BOTH(((1u << HIGH_BITS) - 1u) << FIELD_BITS);
+#endif
 #endif
             f16vec2 n = unpackFloat2x16(v | BOTH(uint(PAIR_POWER + 15) << 10u)) - f16vec2(float16_t(PAIR_BASE));
 #ifdef OFFSET
@@ -50,23 +70,19 @@ void decode_pairs(uvec4 q, Meta m, uint part, out uvec2 w[PART_QUADS]) {
     }
 }
 
-// The quads of x that are paired are so far apart; of pair n of a row, the first one.
-#if WORD_COLS == 16
-#define PAIR_DISTANCE 2
-#else
-#define PAIR_DISTANCE 1
-#endif
-uint paired_quad(uint n) { return n / PAIR_DISTANCE * 2u * PAIR_DISTANCE + n % PAIR_DISTANCE; }
-
 uint pair(float16_t a, float16_t b) { return packFloat2x16(f16vec2(a, b)); }
 
-// The eight columns of two quads, PAIR_DISTANCE apart, in the order of the weights.
-uvec4 paired_quads(uvec2 first, uvec2 second) {
-    f16vec4 a = f16vec4(unpackFloat2x16(first.x), unpackFloat2x16(first.y));
-    f16vec4 b = f16vec4(unpackFloat2x16(second.x), unpackFloat2x16(second.y));
+// Eight neighbouring columns of x in the order of the weights.
+uvec4 paired_octet(uvec4 v) {
+#if WORD_COLS == 16
+    return v;
+#else
+    f16vec4 a = f16vec4(unpackFloat2x16(v.x), unpackFloat2x16(v.y));
+    f16vec4 b = f16vec4(unpackFloat2x16(v.z), unpackFloat2x16(v.w));
 #if WORD_COLS == 4
     return uvec4(pair(a.x, a.z), pair(a.y, a.w), pair(b.x, b.z), pair(b.y, b.w));
 #else
     return uvec4(pair(a.x, b.x), pair(a.y, b.y), pair(a.z, b.z), pair(a.w, b.w));
+#endif
 #endif
 }

@@ -1,17 +1,17 @@
 // How a product with several tokens divides its columns between SPLITS workgroups for each tile of rows by tokens, so that a
-// device with more units than there are tiles has work for all: each takes as many columns, a multiple of TILE_COLS, the last
+// device with more units than there are tiles has work for all: each takes as many columns, a multiple of SPAN_COLS, the last
 // what is left. The last to arrive adds what all have left, in the order of columns (arrive.glsl).
 //
 //   parts     (tiles of tokens, tiles of rows, SPLITS, TILE_ROWS * TILE_TOKENS) f32: sums, in an order that is the includer's
 //   arrivals  (tiles of tokens, tiles of rows) u32
 //
-// The includer has linear.glsl, TILE_ROWS, TILE_TOKENS and TILE_COLS; it defines PARTS_BINDING.
+// The includer has linear.glsl, TILE_ROWS, TILE_TOKENS and SPAN_COLS; it defines PARTS_BINDING.
 layout(constant_id = 11) const uint SPLITS = 1u;
 // coherent: workgroups read what others write.
 layout(std430, binding = PARTS_BINDING) coherent buffer Parts { float parts[]; };
 #include "arrive.glsl"
 
-uint split_columns() { return ((p.cols + TILE_COLS - 1u) / TILE_COLS + SPLITS - 1u) / SPLITS * TILE_COLS; }
+uint split_columns() { return ((p.cols + SPAN_COLS - 1u) / SPAN_COLS + SPLITS - 1u) / SPLITS * SPAN_COLS; }
 
 // The first of this workgroup's columns, and the one behind its last.
 uint first_column() { return SPLITS > 1u ? gl_WorkGroupID.z * split_columns() : 0u; }

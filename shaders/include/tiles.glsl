@@ -7,6 +7,9 @@
 // they are of eight columns each, in four words, and it defines instead PITCH, from a row or token to the next, W_SIZE and X_SIZE,
 // from a tile to the next, and WHOLE, whether rows of a matrix are whole tiles. With RAW, which has X_HALVES, weights are float16
 // numbers in memory too.
+#if defined(X_HALVES) && defined(QUANTISED) && META_COLS == 256 // rows are whole blocks of 256
+#define SPANS
+#endif
 #include "weights_ahead.glsl"
 #define TILE_QUADS (TILE_COLS / 4u)
 #if defined(X_HALVES) && defined(QUANTISED) && !defined(LEVELS)
@@ -17,6 +20,11 @@
 #define X_PAIRS
 #define X_QUADS 2u // that an invocation takes at a time
 #define TILE_PAIRS (TILE_QUADS / 2u)
+#ifdef QUANTISED // rows are whole tiles
+#define X_WHOLE true
+#else
+#define X_WHOLE WHOLE
+#endif
 #else
 #define X_QUADS 1u
 #endif
@@ -67,10 +75,20 @@ void scale_halves(uvec4 unit, Meta m, uint part, out uvec2 w[PART_QUADS]) {
 // What an invocation has of the next tile's tokens.
 X_AHEAD x_ahead[X_LOADS * X_QUADS];
 
+// Which of a span's pieces of so many columns is piece n of a tile.
+uint span_piece(uint n, uint cols, uint phase) {
+#ifdef SPANS
+    uint of_part = PART_COLS / cols;
+    return n / of_part * (UNIT_COLS / cols) + phase * of_part + n % of_part;
+#else
+    return n;
+#endif
+}
+
 // Loads without a branch between them. Tokens beyond the last are the last, as rows are, and columns beyond the last
-// are multiplied by weights of zero.
-void load_ahead(uint row0, uint t0, uint c0) {
-    load_weights_ahead(row0, c0);
+// are multiplied by weights of zero. Without `units` the weights' units have been loaded for the tile before.
+void load_ahead(uint row0, uint t0, uint c0, uint phase, bool units) {
+    if (units) load_weights_ahead(row0, c0);
 #ifndef X_HALVES // whose rows are whole quads
     if (p.cols % 4u != 0u) {
         [[unroll]] for (uint i = 0u; i < X_LOADS; i++) {
@@ -84,28 +102,19 @@ void load_ahead(uint row0, uint t0, uint c0) {
     [[unroll]] for (uint i = 0u; i < X_LOADS; i++) {
 #ifdef X_PAIRS
         uint token = min(t0 + line_of(i, TILE_PAIRS), step.count - 1u), pair = gl_LocalInvocationID.x % TILE_PAIRS;
-#ifndef PAIRED
         uvec4 both;
-        if (WHOLE) {
-            both = x_octets[token * (p.cols / 8u) + pair + c0 / 8u];
+        if (X_WHOLE) {
+            both = x_octets[token * (p.cols / 8u) + span_piece(pair, 8u, phase) + c0 / 8u];
         } else {
             uint quads = (p.cols + 3u) / 4u, first = c0 / 4u + 2u * pair;
             both = uvec4(X_QUAD(token * quads + min(first, quads - 1u)), X_QUAD(token * quads + min(first + 1u, quads - 1u)));
         }
         x_ahead[2u * i] = both.xy;
         x_ahead[2u * i + 1u] = both.zw;
-#elif PAIR_DISTANCE == 1 // rows are whole tiles
-        uvec4 both = x_octets[token * (p.cols / 8u) + pair + c0 / 8u];
-        x_ahead[2u * i] = both.xy;
-        x_ahead[2u * i + 1u] = both.zw;
-#else
-        uint first = token * (p.cols / 4u) + paired_quad(pair) + c0 / 4u;
-        x_ahead[2u * i] = X_QUAD(first);
-        x_ahead[2u * i + 1u] = X_QUAD(first + PAIR_DISTANCE);
-#endif
 #else
         uint quads = (p.cols + 3u) / 4u;
-        x_ahead[i] = X_QUAD(min(t0 + line_of(i, TILE_QUADS), step.count - 1u) * quads + min(c0 / 4u + gl_LocalInvocationID.x % TILE_QUADS, quads - 1u));
+        uint quad = min(c0 / 4u + span_piece(gl_LocalInvocationID.x % TILE_QUADS, 4u, phase), quads - 1u);
+        x_ahead[i] = X_QUAD(min(t0 + line_of(i, TILE_QUADS), step.count - 1u) * quads + quad);
 #endif
     }
 }
@@ -121,7 +130,7 @@ uint octet_at(uint tile, uint i, uint lanes, uint octet) {
 #endif
 
 // Puts what load_ahead loaded into tile `to`.
-void store_ahead(uint row0, uint c0, uint to) {
+void store_ahead(uint row0, uint c0, uint phase, bool units, uint to) {
     [[unroll]] for (uint i = 0u; i < W_LOADS; i++) {
         uint n = gl_LocalInvocationID.x + i * WORKGROUP, part = gl_LocalInvocationID.x % PARTS;
         uvec4 unit = units_ahead[i];
@@ -132,7 +141,7 @@ void store_ahead(uint row0, uint c0, uint to) {
         if (c0 / PART_COLS + part >= row_parts()) unit = uvec4(0u);
 #endif
         W_QUAD w[PART_QUADS];
-        DECODE(unit, meta_ahead(i, row0, c0), load_part(c0), w);
+        DECODE(unit, meta_ahead(i, row0, c0, phase, units), unit_part_of(c0, phase), w);
         if (W_LOADS * WORKGROUP == TILE_ROWS * PARTS || n < TILE_ROWS * PARTS)
 #ifndef TILE_OCTETS
             [[unroll]] for (uint j = 0u; j < PART_QUADS; j++)
@@ -149,7 +158,7 @@ void store_ahead(uint row0, uint c0, uint to) {
         uint n = gl_LocalInvocationID.x + i * WORKGROUP;
         if (X_LOADS * WORKGROUP == X_ITEMS || n < X_ITEMS) {
 #ifdef PAIRED
-            uvec4 v = paired_quads(x_ahead[2u * i], x_ahead[2u * i + 1u]);
+            uvec4 v = paired_octet(uvec4(x_ahead[2u * i], x_ahead[2u * i + 1u]));
 #elif defined(X_PAIRS)
             uvec4 v = uvec4(x_ahead[2u * i], x_ahead[2u * i + 1u]);
 #endif

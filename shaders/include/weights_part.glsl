@@ -13,10 +13,13 @@
 
 uint row_parts() { return (p.cols + UNIT_COLS - 1u) / UNIT_COLS * UNIT_PARTS; }
 
-uvec4 part_unit(uint row, uint part) {
+// Unit u of a row.
+uvec4 row_unit(uint row, uint u) {
     uint nunits = (p.cols + UNIT_COLS - 1u) / UNIT_COLS;
-    return load_unit((row / GROUP * nunits + part / UNIT_PARTS) * GROUP + row % GROUP);
+    return load_unit((row / GROUP * nunits + u) * GROUP + row % GROUP);
 }
+
+uvec4 part_unit(uint row, uint part) { return row_unit(row, part / UNIT_PARTS); }
 
 #ifdef QUANTISED
 Record part_record(uint row, uint part) { return row_record(row, part / UNIT_PARTS, p.cols, GROUP); }
