@@ -250,9 +250,9 @@ func spanTiles(t DType) int {
 }
 
 // tripTiles are the tiles of columns that a trip of matmul_cm.comp takes. With two that are not a span Intel's compiler spills 20
-// registers, and with one buffer there is nothing to gain.
+// registers, Mesa's for CPUs takes twice as long, and with one buffer there is nothing to gain.
 func (m *Machine) tripTiles(t Tiling, weights DType) int {
-	if spanTiles(weights) > 1 || !t.Single && !m.fewRegisters() {
+	if spanTiles(weights) > 1 || !t.Single && m.manyRegisters() {
 		return 2
 	}
 	return 1

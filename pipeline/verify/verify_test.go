@@ -126,11 +126,12 @@ func TestProductsShowWhatIsNotFinite(t *testing.T) {
 	}
 }
 
-// Products by matrices agree with the oracle also where, as on Intel's GPUs, a trip takes one tile of columns and not two.
-func TestTripsOfOneTile(t *testing.T) {
-	const intel = 0x8086
+// Products by matrices agree with the oracle also where, as on NVIDIA's GPUs, a trip takes two tiles of columns, and columns end
+// with the first of them.
+func TestTripsOfTwoTiles(t *testing.T) {
+	const nvidia = 0x10de
 	dev := gputest.Open(t)
-	dev.PhysicalDevice().VendorID = intel
+	dev.PhysicalDevice().VendorID = nvidia
 	m := managerOn(t, dev, pipeline.Options{})
 	if !slices.Contains(m.Paths(), kernels.CM) {
 		t.Skip("the device has no matrices")
@@ -140,7 +141,9 @@ func TestTripsOfOneTile(t *testing.T) {
 			t.Error(r)
 		}
 	}, nil, func(v *verifier) {
-		v.linear(rowsOf(dtype.Q4_0, 70), 5*32, 65, 65, true, false)
+		for _, tiles := range []int{4, 5} {
+			v.linear(rowsOf(dtype.Q4_0, 70), tiles*32, 65, 65, true, false)
+		}
 	})
 	if err != nil {
 		t.Fatal(err)
